@@ -1,0 +1,81 @@
+"""The errors that a user can cause, with the code that goes on the wire and a sentence that says what to do."""
+
+from enum import StrEnum
+
+__all__ = ["ErrorCode", "WorkerError"]
+
+
+class ErrorCode(StrEnum):
+    """Codes that clients match on.
+
+    The ``R_WORKER_*`` codes and ``PYTHON_WORKER_ERROR`` are the original's, letter for letter; the others exist where the
+    original had none.
+    """
+
+    PYTHON_WORKER_ERROR = "PYTHON_WORKER_ERROR"
+    """A bug: the log has the traceback, the user gets the generic sentence."""
+    INVALID_INPUT = "INVALID_INPUT"
+    """A request that cannot be understood; the message names the field."""
+    R_WORKER_GENE_NOT_FOUND = "R_WORKER_GENE_NOT_FOUND"
+    """None of the genes asked for is in the experiment."""
+    R_WORKER_EMPTY_CELL_SET = "R_WORKER_EMPTY_CELL_SET"
+    """No cell is left after filtering."""
+    R_WORKER_COLUMN_NOT_FOUND = "R_WORKER_COLUMN_NOT_FOUND"
+    """The experiment lacks a column of cell metadata."""
+    R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES = "R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES"
+    """No root node was chosen."""
+    R_WORKER_NO_GENE_SYMBOLS = "R_WORKER_NO_GENE_SYMBOLS"
+    """The experiment has ids but no gene symbols."""
+    R_WORKER_CASSIA_ERROR = "R_WORKER_CASSIA_ERROR"
+    """The language-model annotation failed."""
+    R_WORKER_UNHANDLED_ERROR = "R_WORKER_UNHANDLED_ERROR"
+    """The engine failed in a way that has no code of its own."""
+    REDUCTION_NOT_FOUND = "REDUCTION_NOT_FOUND"
+    """The experiment does not hold the saved embedding that was asked for."""
+    TASK_NOT_AVAILABLE = "TASK_NOT_AVAILABLE"
+    """The task is known but this version cannot do it yet."""
+    REQUEST_EXPIRED = "REQUEST_EXPIRED"
+    """The request's time-out had passed before work began."""
+    REQUEST_CANCELLED = "REQUEST_CANCELLED"
+    """The client went away or cancelled."""
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    """The computation took longer than it was allowed."""
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    """The computation needed more memory than its budget."""
+    TASK_CRASHED = "TASK_CRASHED"
+    """The process that computed died."""
+    DISK_FULL = "DISK_FULL"
+    """A file could not be written for lack of space."""
+    EXPERIMENT_UNREADABLE = "EXPERIMENT_UNREADABLE"
+    """The file is not an experiment, is damaged, or is hostile."""
+    EXPERIMENT_UNSUPPORTED = "EXPERIMENT_UNSUPPORTED"
+    """The file is sound but holds something that is not served."""
+    EXPERIMENT_NOT_FOUND = "EXPERIMENT_NOT_FOUND"
+    """There is no experiment at the given place."""
+    EXPERIMENT_OUT_OF_DATE = "EXPERIMENT_OUT_OF_DATE"
+    """The experiment's file changed and is being read again."""
+    CELL_SETS_INVALID = "CELL_SETS_INVALID"
+    """The cell-sets file breaks the format's rules."""
+    CELL_SETS_UPDATE_FAILED = "CELL_SETS_UPDATE_FAILED"
+    """The platform refused the new cell sets."""
+
+
+class WorkerError(Exception):
+    """An error with a wire code and a sentence for the user.
+
+    Parameters
+    ----------
+    code
+        What clients match on.
+    message
+        What happened and what to do, in words a biologist understands. It holds no secret and no path of the server
+        that the user did not name.
+    """
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"

@@ -1,0 +1,56 @@
+"""What a reader hands to the store: everything of an experiment, checked, before it is written."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction
+
+__all__ = ["ExperimentDraft", "SparseDraft"]
+
+
+@dataclass(slots=True)
+class SparseDraft:
+    """A sparse matrix cell after cell, as it was read. Arrays may be maps of spool files.
+
+    Attributes
+    ----------
+    indptr
+        int64 ``(n_rows + 1,)``.
+    columns
+        int32 ``(nnz,)``: gene positions (cell positions for graphs), unchecked.
+    values
+        float32 ``(nnz,)``; may hold stored zeros, which the store drops.
+    n_columns
+        Width of the matrix.
+    """
+
+    indptr: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    values: NDArray[np.float32]
+    n_columns: int
+
+
+@dataclass(slots=True)
+class ExperimentDraft:
+    """All parts of an experiment, in memory or spooled. `data` is never None: readers normalise or refuse."""
+
+    cell_ids: NDArray[np.int32]
+    barcodes: list[str]
+    genes: Genes
+    data: SparseDraft
+    counts: SparseDraft | None = None
+    scaled_genes: NDArray[np.int32] | None = None
+    scaled_values: NDArray[np.float32] | None = None
+    """float32 ``(n_cells, n_scaled_genes)``"""
+    metadata: dict[str, Column] = field(default_factory=dict)
+    reductions: dict[str, Reduction] = field(default_factory=dict)
+    graphs: dict[str, SparseDraft] = field(default_factory=dict)
+    dispersions: Dispersions | None = None
+    identities: Categorical | None = None
+    """Seurat's active identities (``Idents``)."""
+    misc: Misc = field(default_factory=Misc)
+    origin: Origin = field(default_factory=lambda: Origin(kind="platform"))
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,266 @@
+"""What an experiment is, once it is open: cells, genes, matrices and reductions, as mapped arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Categorical", "CellMajor", "Column", "Experiment", "GeneMajor", "Genes", "Graph", "Reduction", "ScaledData",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """A column of labels.
+
+    Attributes
+    ----------
+    codes
+        int32 ``(n_cells,)``: position in `categories`, -1 where missing.
+    categories
+        The labels, in the factor's level order.
+    """
+
+    codes: NDArray[np.int32]
+    categories: list[str]
+
+
+Column = NDArray[Any] | Categorical
+"""A column of cell metadata: float64 (NaN missing), int64, bool, or labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellMajor:
+    """A sparse matrix, cell after cell (compressed rows of cells x genes).
+
+    Attributes
+    ----------
+    indptr
+        int64 ``(n_cells + 1,)``.
+    genes
+        int32 ``(nnz,)``, ascending within a cell.
+    values
+        float32 or unsigned integers ``(nnz,)``; no stored zeros.
+    n_genes
+        Width of the matrix.
+    """
+
+    indptr: NDArray[np.int64]
+    genes: NDArray[np.int32]
+    values: NDArray[Any]
+    n_genes: int
+
+    @property
+    def n_cells(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class GeneMajor:
+    """A sparse matrix, gene after gene, each gene's stored values ascending.
+
+    The order of values inside a gene does not depend on any grouping of the cells, so every rank test, quantile,
+    minimum and maximum is one linear scan or a look-up.
+
+    Attributes
+    ----------
+    indptr
+        int64 ``(n_genes + 1,)``.
+    cells
+        int32 ``(nnz,)``: row numbers, in the order of the values (ties by ascending cell).
+    values
+        float32 ``(nnz,)``, ascending within a gene; no stored zeros; NaN, if any, last.
+    n_cells
+        Number of cells, stored or not.
+    """
+
+    indptr: NDArray[np.int64]
+    cells: NDArray[np.int32]
+    values: NDArray[np.float32]
+    n_cells: int
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return len(self.indptr) - 1
+
+    def gene(self, position: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the cells that express a gene and their values, ascending by value; views, not copies."""
+        start, end = int(self.indptr[position]), int(self.indptr[position + 1])
+        return self.cells[start:end], self.values[start:end]
+
+    def dense(self, position: int) -> NDArray[np.float32]:
+        """Return one gene's values for every cell, float32 ``(n_cells,)``."""
+        out = np.zeros(self.n_cells, np.float32)
+        cells, values = self.gene(position)
+        out[cells] = values
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledData:
+    """Scaled expression of some genes: `genes` int32 ``(k,)`` are positions in the experiment's genes, `values` float32 ``(n_cells, k)``."""
+
+    genes: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A dimensional reduction: float64 ``(n_cells, n_dims)``, NaN for cells that it does not cover; `key` is Seurat's column prefix."""
+
+    values: NDArray[np.float64]
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A cell-cell graph, compressed rows: int64 ``(n_cells + 1,)``, int32 ``(nnz,)``, float32 ``(nnz,)``."""
+
+    indptr: NDArray[np.int64]
+    cells: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Genes:
+    """Names of the genes, in matrix order.
+
+    Attributes
+    ----------
+    ids
+        The assay's feature ids (the original's ``input``).
+    names
+        Unique display names (``name``).
+    original_names
+        Symbols as they came, possibly repeated or empty (``original_name``).
+    """
+
+    ids: list[str]
+    names: list[str]
+    original_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def by_id(self) -> dict[str, int]:
+        """Position of each feature id."""
+        return {gene: i for i, gene in enumerate(self.ids)}
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """Position of the first gene of each display name, case-sensitive."""
+        out: dict[str, int] = {}
+        for i, name in enumerate(self.names):
+            out.setdefault(name, i)
+        return out
+
+    @cached_property
+    def by_upper_name(self) -> dict[str, list[int]]:
+        """Positions of the genes of each display name in capitals."""
+        out: dict[str, list[int]] = {}
+        for i, name in enumerate(self.names):
+            out.setdefault(name.upper(), []).append(i)
+        return out
+
+
+class Experiment:
+    """An open experiment. Large arrays are mapped from the store and shared between processes.
+
+    Subclassed by the store, which reads each part when it is first touched; built from plain arrays in tests.
+    """
+
+    key: str
+    """Hash of the source's content (sha256, hex)."""
+    data: GeneMajor
+    """Log-normalised expression, gene after gene."""
+    data_by_cell: CellMajor
+    """The same, cell after cell."""
+    counts: CellMajor | None
+    """Raw counts; None where the object has none."""
+    scaled: ScaledData | None
+    genes: Genes
+    barcodes: list[str]
+    cell_ids: NDArray[np.int32]
+    """The platform's ids, int32 ``(n_cells,)``, unique, not contiguous, in matrix order."""
+    metadata: Mapping[str, Column]
+    reductions: Mapping[str, Reduction]
+    graphs: Mapping[str, Graph]
+    dispersions: "Dispersions | None"
+    misc: "Misc"
+    origin: "Origin"
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.cell_ids)
+
+    @cached_property
+    def max_cell_id(self) -> int:
+        """Largest cell id; by-cell vectors have one entry more than this."""
+        return int(self.cell_ids.max()) if len(self.cell_ids) else -1
+
+    @cached_property
+    def position_of_id(self) -> NDArray[np.int32]:
+        """int32 ``(max_cell_id + 1,)``: row of each cell id, -1 where the cell was filtered out."""
+        out = np.full(self.max_cell_id + 1, -1, np.int32)
+        out[self.cell_ids] = np.arange(self.n_cells, dtype=np.int32)
+        return out
+
+    def positions(self, cell_ids: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """Return the rows of cell ids, int32 of the same length, -1 for ids that are not in the object."""
+        ids = np.asarray(cell_ids)
+        known = (ids >= 0) & (ids <= self.max_cell_id)
+        out = np.full(len(ids), -1, np.int32)
+        out[known] = self.position_of_id[ids[known]]
+        return out
+
+    def by_cell_id(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Spread one value per cell over a vector indexed by cell id: float64 ``(max_cell_id + 1,)``, NaN in the gaps."""
+        out = np.full(self.max_cell_id + 1, np.nan)
+        out[self.cell_ids] = values
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Dispersions:
+    """The gene-variability table of the experiment (``misc$gene_dispersion``): one row per gene, in the table's order."""
+
+    names: list[str]
+    ids: list[str]
+    dispersions: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Misc:
+    """The ``misc`` slots of contract 6.2, with the original's defaults."""
+
+    color_pool: list[str] = field(default_factory=list)
+    num_pcs: int = 30
+    active_reduction: str = "pca"
+    default_reduction: str = ""
+    """The reduction that Seurat would plot by default (umap, else tsne, else pca), empty if none."""
+    technology: str = ""
+    microns_per_pixel: float | None = None
+    experiment_id: str = ""
+    ingestion_date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an experiment came from, for `cellworker check` and the logs."""
+
+    kind: Literal["platform", "own"]
+    """"platform" when the object has the platform's cell ids and gene annotations."""
+    writer: str = ""
+    """For example "Seurat 5.0.2"."""
+    assay: str = "RNA"
+    assay_class: str = ""
+    fallbacks: list[str] = field(default_factory=list)
+    """One sentence for each thing that was missing and what stands in for it."""

@@ -1,0 +1,1 @@
+"""Reading R's serialisation format without R."""

@@ -1,0 +1,108 @@
+"""What a task is: a name on the wire, a path on the engine, and four pure functions that tell its story."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment
+
+__all__ = ["Compute", "Context", "PrepareInput", "Progress", "Task"]
+
+
+class Progress(Protocol):
+    """Told how far a computation is. Calling it may raise when the request was cancelled."""
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        """Report a stage in words for the user and, where known, the fraction done (0 to 1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What `compute` may use beside the experiment and the request.
+
+    Attributes
+    ----------
+    progress
+        Where to report.
+    scratch
+        A folder for files that are results; whoever asked removes them.
+    threads
+        How many threads kernels may use.
+    like_original
+        Reproduce the original's sampling and slips (decisions.md).
+    """
+
+    progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
+    scratch: Path = Path()
+    threads: int = 1
+    like_original: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareInput:
+    """What `prepare` sees: the validated body, the request's pagination, and the cell sets (empty where not needed)."""
+
+    body: Any
+    pagination: Mapping[str, Any] | None
+    cell_sets: CellSets
+
+
+Compute = Callable[[Experiment, Any, Context], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of the platform.
+
+    Attributes
+    ----------
+    name
+        ``body.name`` on the wire.
+    path
+        Last segment of the engine's URL.
+    body
+        Type of the wire body (contract section 5), a `msgspec.Struct`; its ``name`` field is validated elsewhere.
+    request
+        Type of the engine's request body, a `msgspec.Struct`.
+    prepare
+        Body and cell sets to engine request.
+    compute
+        Experiment and engine request to the engine's value (JSON-able with numpy arrays, or pre-encoded
+        `orjson.Fragment`); a `pathlib.Path` for a file result.
+    finish
+        The engine's value, as JSON text of ``data``, to the wire result's JSON text. Identity by default.
+    lane
+        "long" for what may take more than a second or two.
+    cacheable
+        Stored and sent inline (contract 4.4).
+    needs_cell_sets
+        Whether `prepare` looks at the cell sets.
+    bare
+        The engine answers with the value alone, without ``{data, error}`` (GeneExpression).
+    file_result
+        The value is the path of a finished file which is uploaded as it is.
+    patch
+        For tasks that change cell sets: engine value to the list of patch operations of contract 5.22.
+    to_tables
+        Decoded wire result to named data frames for the Python API and the command line.
+    """
+
+    name: str
+    path: str
+    body: type[msgspec.Struct]
+    request: type[msgspec.Struct]
+    prepare: Callable[[PrepareInput], msgspec.Struct]
+    compute: Compute
+    finish: Callable[[bytes], bytes] = lambda data: data
+    lane: Literal["short", "long"] = "short"
+    cacheable: bool = True
+    needs_cell_sets: bool = False
+    bare: bool = False
+    file_result: bool = False
+    patch: Callable[[bytes], list[dict[str, Any]]] | None = None
+    to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
