@@ -44,6 +44,8 @@ class ErrorCode(StrEnum):
     """The computation needed more memory than its budget."""
     TASK_CRASHED = "TASK_CRASHED"
     """The process that computed died."""
+    ENGINE_BUSY = "ENGINE_BUSY"
+    """Too many requests wait already."""
     DISK_FULL = "DISK_FULL"
     """A file could not be written for lack of space."""
     EXPERIMENT_UNREADABLE = "EXPERIMENT_UNREADABLE"

@@ -1,8 +1,9 @@
 """Every environment variable that cellworker reads: typed, documented, in one place."""
 
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Container, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,20 @@ __all__ = ["Settings"]
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+_CHOICES: dict[str, Container[object]] = {
+    "PORT": range(65536),
+    "LOG_LEVEL": ("DEBUG", "INFO", "WARNING", "ERROR"),
+    "SHORT_WORKERS": range(1, 1025),
+    "LONG_WORKERS": range(1, 1025),
+    "THREADS": range(1, 1025),
+}
+_CHOICE_WORDS = {
+    "PORT": "a port from 0 to 65535",
+    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
+    "SHORT_WORKERS": "at least 1",
+    "LONG_WORKERS": "at least 1",
+    "THREADS": "at least 1",
+}
 
 
 def _setting(default: Any, help_text: str) -> Any:  # noqa: ANN401
@@ -31,9 +46,9 @@ class Settings:
 
     port: int = _setting(4000, "port that `cellworker run` and `cellworker engine` listen on")
     host: str = _setting("127.0.0.1", "address to listen on; the engine has no passwords, keep it on loopback")
-    data_dir: Path = _setting(lambda: Path("data"), "folder that holds one folder per experiment, and local results")
+    data_dir: Path = _setting(Path("data"), "one folder per experiment, and local results")  # noqa: RUF009
     experiment_id: str = _setting("", "experiment to serve; empty serves the bundled sample (local run)")
-    store_dir: Path = _setting(_default_store, "folder of the memory-mapped stores made from experiments")
+    store_dir: Path = _setting(_default_store, "folder of the memory-mapped stores made from experiments")  # noqa: RUF009
     store_max_gb: float = _setting(50.0, "oldest stores are removed when all together exceed this many gigabytes")
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
@@ -44,8 +59,12 @@ class Settings:
     short_workers: int = _setting(2, "processes for short requests")
     long_workers: int = _setting(1, "processes for long requests, so that they never hold up the short ones")
     threads: int = _setting(lambda: max(1, min(os.cpu_count() or 1, 8)), "threads of one request's kernels")
-    reload_poll_s: float = _setting(10.0, "how often the engine looks whether the experiment's file changed, in seconds; 0 never")
-    like_original: bool = _setting(False, "reproduce the original's sampling and slips, for comparisons")
+    reload_poll_s: float = _setting(
+        10.0, "how often the engine looks whether the experiment's file changed, in seconds; 0 never"
+    )
+    like_original: bool = _setting(
+        default=False, help_text="reproduce the original's sampling and slips, for comparisons"
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
     @classmethod
@@ -65,24 +84,37 @@ class Settings:
                 continue
             text = environment.get(item.name.upper())
             if text is not None:
-                default = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
-                values[item.name] = _parse(item.name.upper(), text, type(default))
+                values[item.name] = _parse(item.name.upper(), text, type(_default(item)))
         return cls(**values)
 
 
-def _parse(name: str, text: str, kind: type) -> Any:  # noqa: ANN401
+def _default(item: Field[Any]) -> Any:  # noqa: ANN401
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def _parse(name: str, text: str, kind: type[Any]) -> Any:  # noqa: ANN401
+    word = text.strip()
     try:
         if kind is bool:
-            word = text.strip().lower()
-            if word not in _TRUE | _FALSE:
-                raise ValueError(text)
-            return word in _TRUE
+            return _parse_bool(word)
         if issubclass(kind, Path):
             return Path(text).expanduser()
-        value = kind(text.strip())
+        value = kind(word)
     except ValueError:
-        message = f"environment variable {name}: expected {kind.__name__}, found {text!r}"
-        raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
-    if kind in (int, float) and value < 0:
-        raise WorkerError(ErrorCode.INVALID_INPUT, f"environment variable {name}: must not be negative, found {text!r}")
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+        raise WorkerError(
+            ErrorCode.INVALID_INPUT, f"environment variable {name}: expected {wanted}, found {text!r}"
+        ) from None
+    if kind in (int, float) and not (math.isfinite(value) and value >= 0):
+        message = f"environment variable {name}: expected a number that is not negative, found {text!r}"
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    if name in _CHOICES and (value.upper() if kind is str else value) not in _CHOICES[name]:
+        message = f"environment variable {name}: expected {_CHOICE_WORDS[name]}, found {text!r}"
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
     return value
+
+
+def _parse_bool(word: str) -> bool:
+    if word.lower() not in _TRUE | _FALSE:
+        raise ValueError(word)
+    return word.lower() in _TRUE

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Numerics on plain arrays: nothing here knows experiments, requests, files or the network."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The work loop and its ports: queue, results, notifications, cell sets, engine."""

@@ -10,7 +10,7 @@ __all__ = ["CellSetsSource", "Delivery", "EnginePort", "Notifications", "Queue",
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message taken from the queue. `attempt` counts from 1; `done` removes it for good; `release` hands it back."""
+    """One message from the queue. `attempt` counts from 1; `done` removes it for good; `release` hands it back."""
 
     body: bytes
     attempt: int

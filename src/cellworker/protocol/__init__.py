@@ -1,1 +1,1 @@
-"""TODO"""
+"""The wire: envelope, task bodies, events and status codes, result encoding."""

@@ -82,6 +82,8 @@ class Task:
         Stored and sent inline (contract 4.4).
     needs_cell_sets
         Whether `prepare` looks at the cell sets.
+    cell_sets_only_if
+        Where only some bodies need the cell sets: tells which.
     bare
         The engine answers with the value alone, without ``{data, error}`` (GeneExpression).
     file_result
@@ -106,3 +108,8 @@ class Task:
     file_result: bool = False
     patch: Callable[[bytes], list[dict[str, Any]]] | None = None
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
+    cell_sets_only_if: Callable[[Any], bool] | None = None
+
+    def reads_cell_sets(self, body: Any) -> bool:  # noqa: ANN401
+        """Return whether `prepare` looks at the cell sets for this body."""
+        return self.needs_cell_sets and (self.cell_sets_only_if is None or self.cell_sets_only_if(body))

@@ -1,13 +1,14 @@
-"""What a parsed `.rds` file is made of. Nothing here can be executed: code in the file is skipped and leaves `Skipped`."""
+"""What a parsed `.rds` file is made of. Nothing of it can be executed: code is skipped and leaves `Skipped`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RList", "RNull", "RS4", "RStrings", "RSymbol", "RValue", "RVector", "Skipped"]
+__all__ = ["RS4", "RList", "RNull", "RStrings", "RSymbol", "RValue", "RVector", "Skipped"]
 
 Attributes = dict[str, "RValue"]
 
@@ -26,7 +27,7 @@ class RSymbol:
 
 @dataclass(slots=True)
 class Skipped:
-    """Something that is code or cannot matter to an experiment: closures, promises, environments, byte code, pointers."""
+    """Something that is code, or ends with an R session: closures, promises, environments, byte code, pointers."""
 
     kind: str
 
@@ -38,8 +39,8 @@ class RVector:
     Attributes
     ----------
     values
-        int32 for logical and integer (NA is the smallest int32), float64 for doubles, uint8 for raw, complex128. A long vector is a
-        read-only map of a spool file. Doubles of a slot named ``x`` (sparse matrix values), when long, are float32.
+        int32 for logical and integer (NA is the smallest int32), float64 for doubles, uint8 for raw, complex128. A long
+        vector is a read-only map of a spool file. Doubles of an S4 slot named ``x`` (sparse values) are float32.
     kind
         "logical", "integer", "double", "complex", "raw".
     attributes
@@ -84,7 +85,7 @@ class RStrings(Sequence[str | None]):
         """Return all strings, None for NA."""
         bounds = self.offsets.tolist()
         text = self.text
-        out: list[str | None] = [text[a:b].decode("utf-8", "replace") for a, b in zip(bounds, bounds[1:], strict=False)]
+        out: list[str | None] = [text[a:b].decode("utf-8", "replace") for a, b in pairwise(bounds)]
         if self.missing is not None:
             for i in np.flatnonzero(self.missing):
                 out[i] = None
@@ -130,4 +131,4 @@ class RS4:
     slots: Attributes
 
 
-RValue = Union[RNull, RSymbol, Skipped, RVector, RStrings, RList, RS4]
+RValue = RNull | RSymbol | Skipped | RVector | RStrings | RList | RS4

@@ -1,0 +1,74 @@
+# cellworker. `make run` and `make test` set everything up by themselves; `make help` lists the rest.
+# Works with GNU make 3.81 (macOS) and newer.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt logs kill clean setup lock bench test-lowest
+
+BIN := .venv/bin
+DATA_DIR ?= data
+PORT ?= 4000
+
+INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*.c src/cellworker/native/*.h)
+
+# The first Python of a supported version; the names of pyenv and macOS exist without being usable, so each is tried.
+BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    exec $$python -B scripts/bootstrap.py $(1); \
+	  fi; \
+	done; \
+	echo 'cellworker needs Python 3.11, 3.12 or 3.13, and found none.' >&2; \
+	echo 'Debian, Ubuntu: sudo apt-get install python3 python3-venv     macOS: brew install python@3.13' >&2; \
+	echo 'A Python elsewhere: make PYTHON=/path/to/python3' >&2; \
+	exit 1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: .venv/.ready-run ## serve data/$EXPERIMENT_ID, or the bundled sample, on $PORT (4000)
+	@exec $(BIN)/cellworker run
+
+test: check ## check, then run all tests (ARGS="-k genes" picks some)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: .venv/.ready-dev ## lint, formatting, types, import floors
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > .venv/lint-imports.log 2>&1 || { cat .venv/lint-imports.log; exit 1; }
+
+fmt: .venv/.ready-dev ## format, and repair what the linter can
+	$(BIN)/ruff check --quiet --fix-only .
+	$(BIN)/python scripts/make_tables.py
+	$(BIN)/ruff format .
+
+logs: ## follow the log of the worker that runs on $PORT
+	@test -f "$(DATA_DIR)/.run/$(PORT).log" || { echo "No worker has run on port $(PORT) yet."; exit 1; }
+	@exec tail -n 100 -F "$(DATA_DIR)/.run/$(PORT).log"
+
+kill: .venv/.ready-run ## stop the worker that runs on $PORT
+	@exec $(BIN)/cellworker stop
+
+bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
+	@exec $(BIN)/python -m benchmarks $(NAME)
+
+test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
+	$(BIN)/python scripts/test_lowest.py $(ARGS)
+
+lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
+	PATH="$(CURDIR)/.venv/tools/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
+
+setup: .venv/.ready-dev ## make .venv with everything a developer needs
+
+clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f src/cellworker/native/_kernels.so src/cellworker/native/*.tmp
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.ready-run: $(INPUTS)
+	@$(call BOOTSTRAP,run)
+
+.venv/.ready-dev: $(INPUTS)
+	@$(call BOOTSTRAP,dev)
+
+.venv/.ready-bench: $(INPUTS)
+	@$(call BOOTSTRAP,bench)

@@ -1,0 +1,292 @@
+"""Measuring: every case in a fresh process, ours and the peers' by turns, CPU time and memory from outside.
+
+CPU time is what counts (user and system, children included): it depends least on what else the machine does. Memory is
+the peak of the private (anonymous) memory of all processes of a case together, so that mapped files, which the system
+may drop at any time, are not held against anyone. It is read from /proc every 20 ms; where there is no /proc it is the
+largest resident set of a single process.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+__all__ = ["Bar", "Case", "Command", "Usage", "memory_mb", "python", "report", "run_cases", "say", "timed"]
+
+RESULTS = Path(__file__).with_name("results")
+SAMPLE_S = 0.02
+MARK = "benchmark-usage "
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds and megabytes (1e6 bytes)."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run; what it says after `MARK` counts where it measures itself (see `timed`)."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[], object] = lambda: None
+    """Called before each run, outside the measure."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A goal: the figure `of` ("cpu_s", "wall_s", "peak_mb") is `at_most` a number, or that many times a peer's."""
+
+    of: str
+    at_most: float
+    text: str
+    times_peer: str = ""
+
+    def limit(self, peers: Mapping[str, Usage]) -> float | None:
+        """Return the limit, None where the peer was not measured."""
+        if not self.times_peer:
+            return self.at_most
+        peer = peers.get(self.times_peer)
+        return None if peer is None else self.at_most * getattr(peer, self.of)
+
+    def verdict(self, ours: Usage, peers: Mapping[str, Usage]) -> dict[str, object] | None:
+        """Return what was found and whether the goal is met."""
+        limit = self.limit(peers)
+        if limit is None:
+            return None
+        found = getattr(ours, self.of)
+        return {"bar": self.text, "of": self.of, "limit": _short(limit), "found": _short(found), "met": found <= limit}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table."""
+
+    name: str
+    ours: Command
+    peers: Mapping[str, Command] = field(default_factory=dict)
+    repeats: int = 3
+    bars: Sequence[Bar] = ()
+
+
+def python(function: str, *arguments: object) -> list[str]:
+    """Command line that calls ``module:function`` with the arguments, as text, in a fresh interpreter."""
+    module, name = function.split(":")
+    code = f"import sys; from {module} import {name}; {name}(*sys.argv[1:])"
+    return [sys.executable, "-c", code, *map(str, arguments)]
+
+
+@contextmanager
+def timed(repeats: int = 1):
+    """In a case's own process: count only what happens inside, divided by `repeats`.
+
+    What the block puts into the dict that it is given goes to the ``.meta.json``.
+    """
+    details: dict[str, object] = {}
+    cpu, wall = _own_cpu(), time.perf_counter()
+    yield details
+    wall, cpu = time.perf_counter() - wall, _own_cpu() - cpu
+    say({"cpu_s": cpu / repeats, "wall_s": wall / repeats}, details)
+
+
+def say(usage: Mapping[str, float], details: Mapping[str, object] | None = None) -> None:
+    """In a case's own process: report figures that the harness shall take instead of its own."""
+    print(MARK + json.dumps({"usage": dict(usage), "details": dict(details or {})}), flush=True)
+
+
+def _own_cpu() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, write: bool = True) -> None:
+    """Measure all cases, print the table, write ``results/<name>.json`` and ``<name>.meta.json``."""
+    details: dict[str, object] = {}
+    started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    load = os.getloadavg()
+    rows = []
+    for case in cases:
+        rows.append((case, *_measure(case, details)))
+        report([rows[-1]])
+    if not write:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    results = [_entry(case, ours, peers) for case, ours, peers in rows]
+    (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    meta = {
+        "started": started,
+        "machine": _machine() | {"load_before": load, "load_after": os.getloadavg()},
+        "about": dict(about),
+        "details": details,
+        "bars": [
+            {"case": case.name, **verdict}
+            for case, ours, peers in rows
+            for bar in case.bars
+            if (verdict := bar.verdict(ours, peers))
+        ],
+    }
+    (RESULTS / f"{name}.meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+
+
+def _measure(case: Case, details: dict[str, object]) -> tuple[Usage, dict[str, Usage]]:
+    found: dict[str, list[Usage]] = {key: [] for key in ("", *case.peers)}
+    failed: set[str] = set()
+    for _ in range(case.repeats):
+        for key, command in {"": case.ours, **case.peers}.items():
+            if key in failed:
+                continue
+            try:
+                usage, said = _run(command)
+            except RuntimeError as error:
+                if not key:
+                    raise
+                print(f"  {case.name}: {key} failed and is left out: {error}", file=sys.stderr)
+                failed.add(key)
+                continue
+            found[key].append(usage)
+            if said:
+                details[f"{case.name}: {key or 'cellworker'}"] = said
+    medians = {key: _median(usages) for key, usages in found.items() if key not in failed}
+    return medians.pop(""), medians
+
+
+def _median(usages: list[Usage]) -> Usage:
+    return Usage(*(statistics.median(getattr(u, name) for u in usages) for name in ("cpu_s", "wall_s", "peak_mb")))
+
+
+def _run(command: Command, limit_s: float = 600) -> tuple[Usage, dict[str, object]]:
+    command.prepare()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            list(command.arguments), stdout=output, stderr=errors, env={**os.environ, **command.environment}
+        )
+        sampler = _Sampler(process.pid)
+        watchdog = threading.Timer(limit_s, process.kill)
+        watchdog.start()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        finally:
+            watchdog.cancel()
+            peak = sampler.stop()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - start
+        output.seek(0)
+        errors.seek(0)
+        text = output.read().decode(errors="replace")
+        if process.returncode != 0:
+            message = f"exit status {process.returncode}: {errors.read().decode(errors='replace')[-600:]}"
+            raise RuntimeError(message)
+    if peak == 0:
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    measured = {"cpu_s": usage.ru_utime + usage.ru_stime, "wall_s": wall, "peak_mb": peak}
+    own = [json.loads(line[len(MARK) :]) for line in text.splitlines() if line.startswith(MARK)]
+    if not own:
+        return Usage(**measured), {}
+    return Usage(**{**measured, **own[-1]["usage"]}), own[-1]["details"]
+
+
+class _Sampler:
+    """Watches the private memory of a process and its descendants."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(SAMPLE_S):
+            self._peak = max(self._peak, memory_mb(self._pid))
+
+    def stop(self) -> float:
+        self._over.set()
+        self._thread.join()
+        return self._peak
+
+
+def memory_mb(pid: int) -> float:
+    """Anonymous and shared-memory pages of a process and all its descendants, in MB; 0 where that cannot be read."""
+    total = 0
+    for one in (pid, *descendants(pid)):
+        try:
+            status = Path(f"/proc/{one}/status").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon", "RssShmem")))
+    return total * 1024 / 1e6
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all living descendants."""
+    found = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *descendants(int(child))]
+    except OSError:
+        pass
+    return found
+
+
+def _entry(case: Case, ours: Usage, peers: Mapping[str, Usage]) -> dict[str, object]:
+    fastest = min((peer.cpu_s for peer in peers.values()), default=None)
+    ratio = None if fastest is None else round(fastest / max(ours.cpu_s, 1e-9), 3)
+    rounded = {key: _rounded(usage) for key, usage in peers.items()}
+    return {"case": case.name, "ours": _rounded(ours), "peers": rounded, "ratio": ratio}
+
+
+def _rounded(usage: Usage) -> dict[str, float]:
+    return {key: _short(value) for key, value in asdict(usage).items()}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def report(rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]]) -> None:
+    """Print measured cases."""
+    for case, ours, peers in rows:
+        print(f"\n{case.name}  (median of {case.repeats})")
+        print(f"  {'':<28}{'CPU s':>10}{'wall s':>10}{'peak MB':>10}{'CPU ratio':>11}")
+        for key, usage in {"cellworker": ours, **peers}.items():
+            ratio = f"{usage.cpu_s / max(ours.cpu_s, 1e-9):.2f}"
+            print(f"  {key:<28}{usage.cpu_s:>10.4g}{usage.wall_s:>10.4g}{usage.peak_mb:>10.4g}{ratio:>11}")
+        for verdict in filter(None, (bar.verdict(ours, peers) for bar in case.bars)):
+            word = "met" if verdict["met"] else "MISSED"
+            print(f"  {word}: {verdict['bar']} (found {verdict['found']:.4g}, limit {verdict['limit']:.4g})")
+        sys.stdout.flush()
+
+
+def _machine() -> dict[str, object]:
+    model = platform.processor()
+    memory = 0
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        pass
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,234 @@
+"""Make `.venv` from a bare Python: what `make run` and `make test` call first.
+
+It needs Python 3.11 to 3.13 and nothing else: it fetches uv where there is none, installs the versions and hashes of
+`uv.lock`, and compiles the kernels (with a compiler from the package index where the machine has none). Second runs do
+not come here at all: the Makefile asks a stamp file.
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+TOOLS = VENV / "tools"
+PYTHON = VENV / "bin" / "python"
+OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST_UV = (0, 6)
+
+GROUPS = {
+    "run": ["--no-dev"],
+    "dev": [],
+    "bench": ["--group", "bench"],
+}
+"""What each purpose asks of `uv export`."""
+
+
+class SetupError(Exception):
+    """Set-up cannot go on; the message says what to do."""
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Print one line for a step and how long it took."""
+    print(f"  {name} ", end="", flush=True)
+    started = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"({time.monotonic() - started:.1f} s)", flush=True)
+
+
+def call(*command: str | Path, env: dict[str, str] | None = None) -> str:
+    """Run a command quietly; its output matters only when it fails."""
+    arguments = [str(part) for part in command]
+    environment = {**os.environ, **(env or {})}
+    # A name like VIRTUAL_ENV of the caller's shell would win over the environment that is being made.
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME"):
+        environment.pop(name, None)
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-25:]
+        raise SetupError("\n".join([f"'{' '.join(arguments[:4])} ...' failed:", *(f"    {line}" for line in lines)]))
+    return done.stdout
+
+
+def succeeds(*command: str) -> bool:
+    """Whether a command exists and ends well."""
+    return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def python_version(python: Path) -> tuple[int, int] | None:
+    """Return major and minor version of an interpreter, None where it does not run."""
+    try:
+        text = subprocess.run(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    major, minor = text.split()
+    return int(major), int(minor)
+
+
+def usable_uv(path: str | None) -> Path | None:
+    """Return the path when that uv runs and is new enough to read the lock."""
+    if path is None:
+        return None
+    try:
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r"(\d+)\.(\d+)", text)
+    return Path(path) if found and (int(found[1]), int(found[2])) >= OLDEST_UV else None
+
+
+def find_uv() -> Path:
+    """Return uv: one that is here, else one fetched into `.venv/tools`, beside the packages that the lock governs."""
+    for candidate in (str(TOOLS / "bin" / "uv"), shutil.which("uv")):
+        if found := usable_uv(candidate):
+            return found
+    shutil.rmtree(TOOLS, ignore_errors=True)
+    if not importlib.util.find_spec("pip") and not importlib.util.find_spec("ensurepip"):
+        install_ensurepip()
+    with step("uv, the installer"), tempfile.TemporaryDirectory() as scratch:
+        pip = find_pip(Path(scratch))
+        requirement = f"uv>={OLDEST_UV[0]}.{OLDEST_UV[1]},<1"
+        call(*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--target", TOOLS, requirement)
+    found = usable_uv(str(TOOLS / "bin" / "uv"))
+    if found is None:
+        raise SetupError("the uv that was fetched does not run here; install uv by hand and run make again")
+    return found
+
+
+def find_pip(scratch: Path) -> list[str | Path]:
+    """Return a command that is pip: this Python's, else that of a throw-away environment."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    call(sys.executable, "-m", "venv", scratch / "venv")
+    return [scratch / "venv" / "bin" / "python", "-m", "pip"]
+
+
+def install_ensurepip() -> None:
+    """Debian and Ubuntu split pip's installer from Python: install that package, or say how."""
+    package = f"python3.{sys.version_info.minor}-venv"
+    advice = f"{sys.executable} comes without pip. Install it once and run make again:\n    "
+    if shutil.which("apt-get") is None:
+        advice += "the package of your system that holds Python's venv and ensurepip modules"
+        raise SetupError(advice)
+    advice += f"sudo apt-get install {package}"
+    admin = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if admin and not succeeds(*admin, "true"):
+        raise SetupError(advice)
+    apt = [*admin, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"]
+    install = [*apt, "install", "--no-install-recommends", package]
+    with step(f"{package}, from apt"):
+        try:
+            # The first try fails most often for want of package lists.
+            if not succeeds(*install):
+                call(*apt, "update")
+                call(*install)
+        except SetupError as error:
+            message = f"{error}\n{advice}"
+            raise SetupError(message) from None
+    importlib.invalidate_caches()
+
+
+def index_settings() -> dict[str, str]:
+    """Tell uv what pip was told on this machine: mirrors, certificates, local folders of wheels.
+
+    uv does not read pip's configuration. Mixing indexes is safe here because every file must have the lock's hash.
+    """
+    if any(name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_FIND_LINKS")) for name in os.environ):
+        return {}
+    if not importlib.util.find_spec("pip"):
+        return {}
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    told = {}
+    for line in listing.splitlines():
+        if found := re.fullmatch(r"(?:global|install|:env:)\.([a-z-]+)='(.*)'", line.strip()):
+            told[found[1]] = found[2].replace("\\n", " ").split()
+    settings = {}
+    if told.get("index-url"):
+        settings["UV_DEFAULT_INDEX"] = told["index-url"][0]
+    if told.get("extra-index-url"):
+        settings["UV_INDEX"] = " ".join(told["extra-index-url"])
+        settings["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    if told.get("find-links"):
+        settings["UV_FIND_LINKS"] = ",".join(told["find-links"])
+    if told.get("cert") and "SSL_CERT_FILE" not in os.environ:
+        settings["SSL_CERT_FILE"] = told["cert"][0]
+    return settings
+
+
+def make_environment(uv: Path) -> None:
+    """Create `.venv` unless a sound one of a supported version is there."""
+    version = python_version(PYTHON)
+    if version is not None and OLDEST <= version <= NEWEST:
+        return
+    with step(f"environment .venv (Python {sys.version_info.major}.{sys.version_info.minor})"):
+        call(uv, "venv", "--allow-existing", "--python", sys.executable, VENV)
+
+
+def install_packages(uv: Path, purpose: str, env: dict[str, str]) -> None:
+    """Install what the lock says, every file checked against its hash."""
+    listing = call(uv, "export", "--frozen", "--no-emit-project", *GROUPS[purpose])
+    count = len(re.findall(r"^[\w.-]+(?:\[.*\])?==", listing, re.MULTILINE))
+    requirements = VENV / f"requirements-{purpose}.txt"
+    requirements.write_text(listing)
+    # `sync` also removes what the lock no longer names; `run` leaves the tools of a developer alone.
+    verb = ["install", "-r"] if purpose == "run" else ["sync"]
+    with step(f"{count} packages of uv.lock"):
+        call(uv, "pip", *verb, requirements, "--python", PYTHON, "--require-hashes", env=env)
+
+
+def install_project(uv: Path, env: dict[str, str]) -> None:
+    """Install the checkout itself, which compiles the kernels."""
+    sys.path.insert(0, str(ROOT))
+    sys.dont_write_bytecode = True
+    from hatch_build import find_compiler  # noqa: PLC0415
+
+    compiler = find_compiler()
+    source = compiler[0] if compiler else "ziglang from the package index, as there is no C compiler here"
+    # --refresh-package: uv would take a build from its cache and never compile.
+    options = ["--no-deps", "--reinstall", "--refresh-package", "cellworker"]
+    with step(f"cellworker, its kernels compiled with {source}"):
+        call(uv, "pip", "install", "--python", PYTHON, *options, "-e", ".", env=env)
+
+
+def main(arguments: list[str]) -> int:
+    """Set up for one purpose and touch its stamp."""
+    purpose = arguments[0] if arguments else "dev"
+    if purpose not in GROUPS or not OLDEST <= sys.version_info[:2] <= NEWEST:
+        print(f"usage: python3.11 scripts/bootstrap.py {'|'.join(GROUPS)}", file=sys.stderr)
+        return 2
+    started = time.monotonic()
+    print(f"Setting up cellworker in .venv, once (Python {'.'.join(map(str, sys.version_info[:3]))}, {sys.executable})")
+    try:
+        uv = find_uv()
+        make_environment(uv)
+        env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **index_settings()}
+        install_packages(uv, purpose, env)
+        install_project(uv, env)
+    except SetupError as error:
+        print(f"Set-up stopped. {error}", file=sys.stderr)
+        return 1
+    for done in ("run",) if purpose == "run" else ("run", purpose):
+        (VENV / f".ready-{done}").touch()
+    print(f"Ready after {time.monotonic() - started:.1f} s.", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""Write the tables of the documentation that the code knows better: settings and tasks.
+
+``make fmt`` runs it; ``--check`` only says whether a table has drifted, for the tests.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from cellworker.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+# Defaults that depend on the machine, in words.
+WORDS = {"STORE_DIR": "`~/.cache/cellworker`", "THREADS": "number of processors, at most 8"}
+
+
+def settings_table() -> str:
+    """Return one row for each setting."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for item in fields(Settings):
+        name = item.name.upper()
+        default = WORDS.get(name) or f"`{'' if item.default is MISSING else item.default}`".replace("``", "none")
+        rows.append(f"| `{name}` | {default} | {item.metadata['help']} |")
+    return "\n".join(rows)
+
+
+def tasks_table() -> str:
+    """Return one row for each task of the platform."""
+    from cellworker.cli_tasks import task_rows  # noqa: PLC0415
+
+    rows = ["| task | answers today | what it gives |", "|---|---|---|"]
+    rows += [
+        f"| `{row['task']}` | {'yes' if row['available'] else 'not yet'} | {row['about']} |" for row in task_rows()
+    ]
+    return "\n".join(rows)
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("docs/settings.md", settings_table),
+    "tasks": ("README.md", tasks_table),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite, or with ``--check`` compare, each table between its two marks."""
+    drifted = []
+    for name, (file, make) in TABLES.items():
+        path = ROOT / file
+        text = path.read_text(encoding="utf-8")
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        new, count = re.subn(pattern, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.DOTALL)
+        if count != 1:
+            print(f"{file}: expected one table named {name}", file=sys.stderr)
+            return 2
+        if new != text:
+            drifted.append(file)
+            if "--check" not in arguments:
+                path.write_text(new, encoding="utf-8")
+    if drifted and "--check" in arguments:
+        print(f"out of date: {', '.join(drifted)}; run 'make fmt'", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,34 @@
+"""Run the tests with the oldest versions of our direct dependencies that `pyproject.toml` allows.
+
+What is promised there is worth no more than what was tried. The environment lies in `.venv/lowest`; the arguments go to
+pytest.
+"""
+
+import shutil
+import subprocess
+import sys
+
+from bootstrap import ROOT, SetupError, call, find_uv, index_settings, step
+
+LOWEST = ROOT / ".venv" / "lowest"
+
+
+def main(arguments: list[str]) -> int:
+    """Install, print what was chosen, test."""
+    python = LOWEST / "bin" / "python"
+    try:
+        uv = find_uv()
+        shutil.rmtree(LOWEST, ignore_errors=True)
+        call(uv, "venv", "--python", sys.executable, LOWEST)
+        with step("oldest versions allowed"):
+            options = ["--resolution", "lowest-direct", "--group", "dev", "--refresh-package", "cellworker"]
+            call(uv, "pip", "install", "--python", python, *options, "-e", ".", env=index_settings())
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(call(uv, "pip", "freeze", "--python", python, "--exclude-editable"))
+    return subprocess.run([python, "-m", "pytest", "-q", *arguments], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

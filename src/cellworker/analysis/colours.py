@@ -1,0 +1,35 @@
+"""Colours for new cell sets."""
+
+import colorsys
+from collections.abc import Collection, Sequence
+from itertools import count
+
+__all__ = ["next_colour"]
+
+_GOLDEN_RATIO = 0.618033988749895
+
+
+def next_colour(pool: Sequence[str], used: Collection[str]) -> str:
+    """Return the first colour of the pool that is not used yet.
+
+    Parameters
+    ----------
+    pool
+        Hex strings in the order of preference.
+    used
+        Hex strings that are taken, in any case.
+
+    Returns
+    -------
+    A hex string. When the pool has run out, hues at steps of the golden ratio, which never fall on one another.
+    """
+    taken = {colour.casefold() for colour in used}
+    for colour in pool:
+        if colour.casefold() not in taken:
+            return colour
+    for i in count():
+        red, green, blue = colorsys.hls_to_rgb(i * _GOLDEN_RATIO % 1.0, 0.55, 0.6)
+        colour = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
+        if colour not in taken:
+            return colour
+    raise AssertionError("unreachable")

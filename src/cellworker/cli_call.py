@@ -1,0 +1,42 @@
+"""`cellworker call`."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import orjson
+
+from cellworker.cli_output import Destination, request_body, request_pagination, write_file, write_result
+from cellworker.cli_progress import Bar
+from cellworker.engine.encoding import encode
+from cellworker.formats.opening import open_experiment
+from cellworker.protocol.bodies import convert
+from cellworker.sample import sample_path
+from cellworker.settings import Settings
+from cellworker.tasks import catalog
+from cellworker.tasks.task import Context, PrepareInput
+
+__all__ = ["command"]
+
+
+def command(options: argparse.Namespace) -> int:
+    """Open an experiment, answer one request on it, and write the result."""
+    settings = Settings.from_environment()
+    task = catalog.find(options.task)
+    # All that the command line can get wrong is told before an experiment is opened.
+    body = convert({"name": task.name, **request_body(task.name, options.body)}, task.body, "body")
+    pagination = request_pagination(options.pagination)
+    destination = Destination(options.out, options.format)
+    path = sample_path() if options.experiment is None else Path(options.experiment)
+    with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
+        with Bar(quiet=options.quiet) as bar:
+            opened = open_experiment(path, settings, bar)
+            request = task.prepare(PrepareInput(body, pagination, opened.cell_sets))
+            context = Context(bar, Path(scratch), settings.threads, settings.like_original)
+            value = task.compute(opened.experiment, request, context)
+            content = None if task.file_result else task.finish(encode(value))
+        if content is None:
+            write_file(destination, value)
+        else:
+            write_result(destination, orjson.loads(content), task.to_tables)
+    return 0

@@ -1,0 +1,39 @@
+"""`cellworker settings` and `cellworker version`."""
+
+import argparse
+import json
+import os
+from dataclasses import fields
+
+from cellworker import __version__
+from cellworker.settings import Settings
+
+__all__ = ["command"]
+
+
+def command(options: argparse.Namespace) -> int:
+    """Print all settings with their origin, as text or JSON; or the version alone."""
+    if getattr(options, "version", False):
+        print(f"cellworker {__version__}")
+        return 0
+    settings = Settings.from_environment()
+    rows = [
+        {
+            "name": item.name.upper(),
+            "value": _plain(getattr(settings, item.name)),
+            "origin": "environment" if item.name.upper() in os.environ else "default",
+            "help": item.metadata["help"],
+        }
+        for item in fields(settings)
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    width = max(len(str(row["value"])) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<16} {row['value']!s:<{width}}  {row['origin']:<11}  {row['help']}")
+    return 0
+
+
+def _plain(value: object) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else str(value)

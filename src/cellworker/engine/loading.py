@@ -1,0 +1,279 @@
+"""Keeps one experiment open: reads it, follows its file, and swaps to the new content without a gap."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from cellworker.engine.process import ProcessLost
+from cellworker.engine.runner import TaskRunner
+from cellworker.engine.worker import GENERIC_SENTENCE, load_object
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.logs import log
+from cellworker.settings import Settings
+
+if TYPE_CHECKING:
+    from cellworker.formats.opening import Opened
+
+__all__ = ["ServedExperiment"]
+
+_FIRST_RETRY_S = 1.0
+_LAST_RETRY_S = 300.0
+_PATIENCE_S = 1.0
+
+_logger = logging.getLogger(__name__)
+
+_Signature = tuple[tuple[str, int, int, int], ...]
+
+
+class _ClosingError(Exception):
+    """Raised inside a load that is no longer wanted."""
+
+
+class ServedExperiment:
+    """An experiment that answers requests and follows its file.
+
+    An async context manager; entering returns at once, while the experiment is read in the background. When the file
+    changes it is read again; until then, and if that fails, the content read before is served. Failures are logged,
+    told by `describe`, and retried: after a second at first, then twice as long each time up to five minutes, or as
+    soon as the file changes.
+
+    Parameters
+    ----------
+    path
+        What `open_experiment` takes: a folder, or a file.
+    settings
+        All settings.
+    opener
+        ``module:attribute`` of the function that opens an experiment.
+    tasks, store_opener
+        As in `TaskRunner`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        *,
+        opener: str = "cellworker.formats.opening:open_experiment",
+        tasks: str = "cellworker.tasks.catalog:BY_PATH",
+        store_opener: str = "cellworker.experiment.store:open_store",
+    ) -> None:
+        self.path = path
+        self._settings = settings
+        self._opener = opener
+        self._tasks, self._store_opener = tasks, store_opener
+        self._runner: TaskRunner | None = None
+        self._opened: Opened | None = None
+        self._state: Literal["loading", "ready", "reloading", "failed"] = "loading"
+        self._error: WorkerError | None = None
+        self._progress: dict[str, Any] | None = None
+        self._attempted = asyncio.Event()
+        self._first_served = asyncio.Event()
+        self._stop = threading.Event()
+        self._loader: threading.Thread | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._generation = 0
+        self._facts: dict[str, Any] = {"experimentId": None}
+
+    @property
+    def runner(self) -> TaskRunner | None:
+        """What computes; None while nothing has been read yet."""
+        return self._runner
+
+    @property
+    def opened(self) -> "Opened | None":
+        """What is served; None while nothing has been read yet."""
+        return self._opened
+
+    async def __aenter__(self) -> Self:
+        self._follower = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._follower:
+            self._follower.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._follower
+        if self._runner:
+            await self._runner.close()
+            self._runner = None
+        if self._loader:
+            # It ends, and removes what it wrote, when it next reports progress.
+            await asyncio.to_thread(self._loader.join, _PATIENCE_S)
+
+    async def ready(self) -> TaskRunner:
+        """Wait for the first load.
+
+        Raises
+        ------
+        WorkerError
+            Why it failed; it is retried all the same.
+        """
+        await self._attempted.wait()
+        if self._runner is None:
+            assert self._error
+            raise self._error
+        return self._runner
+
+    async def first_served(self) -> None:
+        """Wait until requests are answered, through failures."""
+        await self._first_served.wait()
+
+    def describe(self) -> dict[str, Any]:
+        """Say what is served and how it goes, JSON-able.
+
+        Returns
+        -------
+        dict
+            ``status`` "loading" (nothing yet), "ready", "reloading" (an older content is served while the new one is
+            read) or "failed"; ``ready`` whether requests are answered; ``generation`` counts contents; ``error`` the
+            last failure.
+        """
+        out: dict[str, Any] = {
+            "status": self._state,
+            "ready": self._runner is not None,
+            "path": str(self.path),
+            "generation": self._generation,
+            "progress": self._progress,
+            "error": None,
+        }
+        if self._error:
+            out["error"] = {"error_code": self._error.code, "user_message": self._error.message}
+        out |= self._facts
+        if self._runner:
+            loads = self._runner.loads.items()
+            out["lanes"] = {
+                name: {"running": load.running, "waiting": load.waiting, "size": load.size} for name, load in loads
+            }
+        return out
+
+    async def _follow(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        while True:
+            signature = _signature(self.path)
+            if await self._load():
+                retry_s = _FIRST_RETRY_S
+                await self._until_changed(signature, None)
+            else:
+                await self._until_changed(signature, retry_s)
+                retry_s = min(2 * retry_s, _LAST_RETRY_S)
+
+    async def _load(self) -> bool:
+        self._state = "reloading" if self._runner else "loading"
+        log(_logger, logging.INFO, f"experiment {self._state}", path=str(self.path))
+        try:
+            opened = await self._open()
+            await self._serve(opened)
+        except (WorkerError, ProcessLost, OSError) as error:
+            self._fail(
+                error if isinstance(error, WorkerError) else WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, str(error))
+            )
+        except Exception as error:  # noqa: BLE001 the old content stays in service whatever goes wrong
+            self._fail(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE), error)
+        else:
+            self._state, self._error = "ready", None
+            self._generation += 1
+            self._first_served.set()
+            log(_logger, logging.INFO, "experiment ready", path=str(self.path), generation=self._generation)
+        self._progress = None
+        self._attempted.set()
+        return self._error is None
+
+    async def _serve(self, opened: "Opened") -> None:
+        if self._runner is None:
+            runner = TaskRunner(opened.store, self._settings, tasks=self._tasks, opener=self._store_opener)
+            self._runner = await runner.__aenter__()
+        elif self._runner.store != opened.store:
+            await self._runner.reload(opened.store)
+        self._opened = opened
+        experiment = opened.experiment
+        self._facts = {
+            "experimentId": experiment.misc.experiment_id or opened.source.parent.name,
+            "store": str(opened.store),
+            "cells": experiment.n_cells,
+            "genes": experiment.data.n_genes,
+        }
+
+    def _fail(self, error: WorkerError, cause: Exception | None = None) -> None:
+        self._state, self._error = "failed", error
+        log(
+            _logger,
+            logging.ERROR,
+            "experiment not loaded",
+            path=str(self.path),
+            code=error.code,
+            reason=error.message,
+            error=cause,
+        )
+
+    async def _open(self) -> "Opened":
+        """Open the experiment in a thread of its own, which does not hold up the end of the process."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Opened] = loop.create_future()
+
+        def settle(opened: "Opened | None", error: BaseException | None) -> None:
+            if done.done():
+                return
+            if error:
+                done.set_exception(error)
+            elif opened:
+                done.set_result(opened)
+
+        def report(stage: str, fraction: float | None = None) -> None:
+            if self._stop.is_set():
+                raise _ClosingError
+            loop.call_soon_threadsafe(self._note, stage, fraction)
+
+        def work() -> None:
+            outcome: tuple[Opened | None, BaseException | None]
+            try:
+                outcome = (load_object(self._opener)(self.path, self._settings, report), None)
+            except BaseException as error:  # noqa: BLE001 handed to the event loop
+                outcome = (None, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(settle, *outcome)
+
+        self._loader = threading.Thread(target=work, name="open-experiment", daemon=True)
+        self._loader.start()
+        return await done
+
+    def _note(self, stage: str, fraction: float | None) -> None:
+        self._progress = {"stage": stage, "fraction": fraction}
+
+    async def _until_changed(self, signature: _Signature, patience_s: float | None) -> None:
+        poll_s = self._settings.reload_poll_s
+        loop = asyncio.get_running_loop()
+        end = None if patience_s is None else loop.time() + patience_s
+        if not poll_s and end is None:
+            await asyncio.Event().wait()
+        while end is None or loop.time() < end:
+            waits = [poll_s] if poll_s else []
+            waits += [] if end is None else [max(0.0, end - loop.time())]
+            await asyncio.sleep(min(waits))
+            if poll_s and (_signature(self.path) != signature or self._store_is_gone()):
+                return
+
+    def _store_is_gone(self) -> bool:
+        """Whether somebody made room on the disk: the mapped pages stay, but new workers would find nothing."""
+        return self._runner is not None and not self._runner.store.exists()
+
+
+def _signature(path: Path) -> _Signature:
+    """Return name, time, size and inode of what an experiment is read from; it differs once the content may differ.
+
+    Cell sets and progress notes (``.json``) change all the time and are not read by the engine; hidden files are
+    downloads under way.
+    """
+    try:
+        entries = [entry for entry in path.iterdir() if entry.suffix != ".json"] if path.is_dir() else [path]
+        stats = [(entry, entry.stat()) for entry in sorted(entries) if not entry.name.startswith(".")]
+    except OSError:
+        return ()
+    return tuple((entry.name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for entry, stat in stats)

@@ -1,0 +1,264 @@
+"""The cell sets of an experiment (contract 6.1): classes, their sets, and the cells in each."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["CellClass", "CellSet", "CellSets"]
+
+_MAX_PROBLEMS_SHOWN = 20
+_MAX_CELL_ID = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CellSet:
+    """A named set of cells.
+
+    Attributes
+    ----------
+    key, name
+        Identity and display name; names may repeat.
+    color
+        Hex string; None where the pool had run out.
+    cell_ids
+        int32, read-only, in the file's order; ids of cells removed by quality control may be among them.
+    type
+        None where the file has none, as in samples and metadata tracks.
+    extra
+        Fields that cellworker does not use, as they came.
+    """
+
+    key: str
+    name: str
+    color: str | None
+    cell_ids: NDArray[np.int32]
+    type: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CellClass:
+    """A class of cell sets, for example a clustering or the samples."""
+
+    key: str
+    name: str
+    type: str | None
+    children: list[CellSet]
+    root_node: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def cell_ids(self) -> NDArray[np.int32]:
+        """Return the union of the sets: int32, ascending, without repetitions."""
+        return _union([child.cell_ids for child in self.children])
+
+
+@dataclass(frozen=True, slots=True)
+class CellSets:
+    """All classes, in the order that the user sees. No look-up changes anything."""
+
+    classes: list[CellClass]
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls) -> "CellSets":
+        """Return a file without classes."""
+        return cls([])
+
+    @classmethod
+    def parse(cls, content: bytes) -> "CellSets":
+        """Read a cell_sets.json. A set of one cell may come as a bare number, which is how R writes it.
+
+        Raises
+        ------
+        WorkerError
+            ``CELL_SETS_INVALID`` naming every problem with its JSON path.
+        """
+        try:
+            document = orjson.loads(content)
+        except orjson.JSONDecodeError as error:
+            raise WorkerError(ErrorCode.CELL_SETS_INVALID, f"The cell sets are not JSON: {error}.") from None
+        reader = _Reader()
+        parsed = reader.document(document)
+        if reader.problems:
+            shown = reader.problems[:_MAX_PROBLEMS_SHOWN]
+            more = len(reader.problems) - len(shown)
+            tail = f"; and {more} more" if more else ""
+            raise WorkerError(ErrorCode.CELL_SETS_INVALID, f"The cell sets break the format: {'; '.join(shown)}{tail}.")
+        return parsed
+
+    def encode(self) -> bytes:
+        """Return the file's content, compact. Every set has a list of ids, however few."""
+        document = {
+            "cellSets": [
+                {
+                    "key": item.key,
+                    "name": item.name,
+                    "rootNode": item.root_node,
+                    **({} if item.type is None else {"type": item.type}),
+                    **item.extra,
+                    "children": [_set_to_json(child) for child in item.children],
+                }
+                for item in self.classes
+            ],
+            **self.extra,
+        }
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all classes and sets, in the file's order."""
+        return [key for item in self.classes for key in (item.key, *(child.key for child in item.children))]
+
+    @property
+    def repeated_keys(self) -> list[str]:
+        """Keys that occur more than once: served (the first one is found), but worth telling the owner of the file."""
+        seen: set[str] = set()
+        return [key for key in self.keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+
+    def sets(self) -> Iterator[tuple[CellClass, CellSet]]:
+        """Iterate over every set with its class."""
+        for item in self.classes:
+            for child in item.children:
+                yield item, child
+
+    def find_class(self, key: str) -> CellClass | None:
+        """Return the first class of that key."""
+        return next((item for item in self.classes if item.key == key), None)
+
+    def find_set(self, key: str) -> CellSet | None:
+        """Return the first set of that key."""
+        return next((child for _, child in self.sets() if child.key == key), None)
+
+    def class_of(self, key: str) -> CellClass | None:
+        """Return the class that holds the first set of that key."""
+        return next((item for item, child in self.sets() if child.key == key), None)
+
+    def cells_of(self, key: str, what: str = "cell set") -> NDArray[np.int32]:
+        """Return the cells of a set, or the union of a class: int32, ascending, without repetitions.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the key (`what` is the request's field) when there is no such set or class.
+        """
+        found = self.find_set(key)
+        if found is not None:
+            return _union([found.cell_ids])
+        parent = self.find_class(key)
+        if parent is not None:
+            return parent.cell_ids()
+        message = f"{what}: the experiment has no cell set or class with the key {key!r}."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+
+    def all_cell_ids(self) -> NDArray[np.int32]:
+        """Return every cell id anywhere in the file: int32, ascending, without repetitions."""
+        return _union([child.cell_ids for _, child in self.sets()])
+
+
+def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+
+
+def _set_to_json(item: CellSet) -> dict[str, Any]:
+    return {
+        "key": item.key,
+        "name": item.name,
+        **({} if item.type is None else {"type": item.type}),
+        **item.extra,
+        "color": item.color,
+        "cellIds": np.ascontiguousarray(item.cell_ids),
+    }
+
+
+class _Reader:
+    """Reads the parsed JSON, keeps going after a problem, and collects all of them."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def document(self, value: Any) -> CellSets:  # noqa: ANN401
+        if not isinstance(value, dict) or not isinstance(value.get("cellSets"), list):
+            self.problems.append("$: expected an object with the array cellSets")
+            return CellSets.empty()
+        classes = [self.cell_class(item, f"$.cellSets[{i}]") for i, item in enumerate(value["cellSets"])]
+        extra = {key: item for key, item in value.items() if key != "cellSets"}
+        return CellSets(classes, extra)
+
+    def cell_class(self, value: Any, path: str) -> CellClass:  # noqa: ANN401
+        if not isinstance(value, dict):
+            self.problems.append(f"{path}: expected an object, found {_kind(value)}")
+            value = {}
+        children = value.get("children", [] if not value else None)
+        if not isinstance(children, list):
+            self.problems.append(f"{path}.children: expected an array, found {_kind(children)}")
+            children = []
+        root = value.get("rootNode", True)
+        return CellClass(
+            key=self.text(value, "key", path),
+            name=self.text(value, "name", path),
+            type=self.optional_text(value, "type", path),
+            children=[self.cell_set(child, f"{path}.children[{i}]") for i, child in enumerate(children)],
+            root_node=root is not False,
+            extra={k: v for k, v in value.items() if k not in ("key", "name", "type", "children", "rootNode")},
+        )
+
+    def cell_set(self, value: Any, path: str) -> CellSet:  # noqa: ANN401
+        if not isinstance(value, dict):
+            self.problems.append(f"{path}: expected an object, found {_kind(value)}")
+            value = {"key": path, "name": "", "cellIds": []}
+        elif value.get("children"):
+            self.problems.append(f"{path}.children: a set cannot hold sets, there are only two levels")
+        return CellSet(
+            key=self.text(value, "key", path),
+            name=self.text(value, "name", path),
+            color=self.optional_text(value, "color", path),
+            cell_ids=self.cell_ids(value.get("cellIds"), f"{path}.cellIds"),
+            type=self.optional_text(value, "type", path),
+            extra={k: v for k, v in value.items() if k not in ("key", "name", "type", "color", "cellIds")},
+        )
+
+    def text(self, value: dict[str, Any], name: str, path: str) -> str:
+        found = value.get(name)
+        if isinstance(found, str):
+            return found
+        if value:
+            self.problems.append(f"{path}.{name}: expected text, found {_kind(found)}")
+        return path
+
+    def optional_text(self, value: dict[str, Any], name: str, path: str) -> str | None:
+        found = value.get(name)
+        if found is not None and not isinstance(found, str):
+            self.problems.append(f"{path}.{name}: expected text, found {_kind(found)}")
+            return None
+        return found
+
+    def cell_ids(self, value: Any, path: str) -> NDArray[np.int32]:  # noqa: ANN401
+        if type(value) is int:
+            value = [value]
+        if not isinstance(value, list):
+            self.problems.append(f"{path}: expected an array of integers, found {_kind(value)}")
+            return np.empty(0, np.int32)
+        if set(map(type, value)) - {int}:
+            where = next(i for i, item in enumerate(value) if type(item) is not int)
+            self.problems.append(f"{path}[{where}]: expected an integer, found {_kind(value[where])}")
+            return np.empty(0, np.int32)
+        if value and not (min(value) >= 0 and max(value) <= _MAX_CELL_ID):
+            where = next(i for i, item in enumerate(value) if not 0 <= item <= _MAX_CELL_ID)
+            self.problems.append(f"{path}[{where}]: {value[where]} is not a cell id (0 to {_MAX_CELL_ID})")
+            return np.empty(0, np.int32)
+        ids = np.array(value, np.int32)
+        ids.flags.writeable = False
+        return ids
+
+
+def _kind(value: Any) -> str:  # noqa: ANN401
+    if value is None:
+        return "nothing"
+    names = {bool: "true or false", int: "a number", float: "a fraction", str: "text", list: "an array"}
+    return names.get(type(value), "an object")

@@ -1,0 +1,121 @@
+"""The index of a store: a few kilobytes after the end of the HDF5 file that say where each array lies.
+
+HDF5 readers take no notice of what follows their data. We need nothing else: opening a store is reading the last
+bytes of a file and mapping it, without parsing HDF5 and without importing its library.
+"""
+
+import errno
+import json
+import math
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
+
+VERSION = 1
+"""Raised whenever a store written before cannot be served any more; such a store is then made again from its source."""
+
+_MAGIC = b"cellworker store"
+_FOOTER = struct.Struct("<16sIIQQ24x")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_MAX_INDEX = 1 << 28
+_KINDS = frozenset("iufbS")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayPlace:
+    """Where an array lies in the file: byte offset, dtype, shape (C order)."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def n_bytes(self) -> int:
+        """Length in bytes."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class StoreIndex:
+    """Everything that is known about a store without touching its arrays.
+
+    Attributes
+    ----------
+    arrays
+        Place of each array by name.
+    contents
+        Plain values (JSON): key, sizes, names of parts, the small slots.
+    """
+
+    arrays: dict[str, ArrayPlace]
+    contents: dict[str, Any]
+
+
+def append_index(descriptor: int, index: StoreIndex) -> None:
+    """Write the index and the footer behind the last byte of a file."""
+    arrays = {name: [place.offset, place.dtype, list(place.shape)] for name, place in index.arrays.items()}
+    text = json.dumps({"arrays": arrays, "contents": index.contents}, ensure_ascii=False, separators=(",", ":"))
+    payload = text.encode("utf-8", "replace")
+    end = os.fstat(descriptor).st_size
+    payload += _FOOTER.pack(_MAGIC, VERSION, zlib.crc32(payload), end, len(payload))
+    if os.pwrite(descriptor, payload, end) != len(payload):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read_index(descriptor: int, path: Path) -> StoreIndex:
+    """Read and check the index of an open store, so that every array it names lies inside the file.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when the file is no store, of another version, cut short or damaged.
+    """
+    end = os.fstat(descriptor).st_size
+    footer = os.pread(descriptor, _FOOTER.size, max(0, end - _FOOTER.size))
+    if len(footer) < _FOOTER.size or os.pread(descriptor, len(_HDF5), 0) != _HDF5:
+        raise _unreadable(path, "it is not a store, or it was cut short")
+    magic, version, checksum, start, length = _FOOTER.unpack(footer)
+    if magic != _MAGIC:
+        raise _unreadable(path, "it is not a store, or it was cut short")
+    if version != VERSION:
+        raise _unreadable(path, f"it has format {version}, this version reads {VERSION}")
+    if length > _MAX_INDEX or start + length + _FOOTER.size != end:
+        raise _unreadable(path, "its index is not where it should be")
+    payload = os.pread(descriptor, length, start)
+    if len(payload) != length or zlib.crc32(payload) != checksum:
+        raise _unreadable(path, "its index is damaged")
+    try:
+        raw = json.loads(payload)
+        arrays = {
+            name: ArrayPlace(int(a), str(b), tuple(int(n) for n in c)) for name, (a, b, c) in raw["arrays"].items()
+        }
+        contents = dict(raw["contents"])
+        for name, place in arrays.items():
+            if (
+                np.dtype(place.dtype).kind not in _KINDS
+                or min(place.offset, *place.shape) < 0
+                or place.offset + place.n_bytes > start
+            ):
+                raise _unreadable(path, f"the array {name} lies outside the file")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _unreadable(path, "its index makes no sense") from error
+    return StoreIndex(arrays, contents)
+
+
+def _unreadable(path: Path, reason: str) -> WorkerError:
+    message = f"the store {path.name} cannot be used: {reason}; remove it and open the experiment again"
+    return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)

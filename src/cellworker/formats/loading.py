@@ -1,0 +1,71 @@
+"""What the sandboxed child does: read a file, make it an experiment, write its store."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cellworker.experiment.store import write_store
+from cellworker.formats.findings import Findings
+from cellworker.formats.rds.limits import Limits
+from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.seurat import read_seurat
+from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.shelf import Shelf
+
+__all__ = ["load"]
+
+_READING = 0.6
+"""The part of the whole time that reading the file takes, for the progress bar."""
+
+
+def load(
+    source: str,
+    store_dir: str,
+    spool: str,
+    *,
+    max_bytes: int,
+    threads: int,
+    progress: Callable[[str, float | None], None],
+) -> dict[str, Any]:
+    """Read one experiment into a store.
+
+    Parameters
+    ----------
+    source, store_dir, spool
+        The file, the folder of stores, and a folder for spool files that the caller removes.
+    max_bytes
+        Largest size after decompression.
+    threads
+        For the kernels that write the store.
+    progress
+        Told the stage and the fraction of all work done.
+
+    Returns
+    -------
+    ``store`` (the file's name; absent when there are errors) and ``problems``, every one found.
+
+    Raises
+    ------
+    WorkerError
+        When the file is no sound `.rds`, or the store cannot be written.
+    """
+    folder = Path(spool)
+
+    def on_bytes(done: int, total: int) -> None:
+        progress("reading the file", _READING * done / total if total else None)
+
+    file = read_rds(Path(source), folder, Limits(max_inflated_bytes=max_bytes), on_bytes)
+    progress("making the experiment", _READING)
+    findings = Findings()
+    draft = read_seurat(file.root, findings, Scratch(folder))
+    problems = [problem.to_json() for problem in findings.problems]
+    if draft is None or findings.errors:
+        return {"problems": problems}
+    draft.extra["problems"] = problems
+    store = Shelf(Path(store_dir), 0).store_of(file.sha256)
+
+    def on_write(stage: str, fraction: float | None = None) -> None:
+        progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
+
+    write_store(draft, store, key=file.sha256, threads=threads, progress=on_write)
+    return {"store": store.name, "problems": problems}

@@ -1,0 +1,37 @@
+"""How much an `.rds` file may ask for before it is refused."""
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Ceilings that no honest experiment reaches.
+
+    Attributes
+    ----------
+    max_inflated_bytes
+        Bytes after decompression.
+    max_ratio
+        Inflated bytes per compressed byte, looked at once more than 1 GiB has been inflated. A dense matrix of
+        raw counts compresses about 30 times, a file made to fill memory a thousand times and more.
+    max_depth
+        Levels of nesting: a list in a list, an environment in an environment. The cells of a pairlist lie beside
+        each other and do not count.
+    max_items
+        Values of any kind, lists and strings' vectors included, elements of vectors not.
+    max_sequence
+        Elements that all compact sequences (``1:n`` costs a few bytes whatever ``n``) may come to together.
+    spool_bytes
+        Vectors of this many bytes and more go to files.
+    """
+
+    max_inflated_bytes: int = 512 * _GIB
+    max_ratio: float = 250.0
+    max_depth: int = 5_000
+    max_items: int = 50_000_000
+    max_sequence: int = 1 << 28
+    spool_bytes: int = 1 << 20

@@ -1,0 +1,33 @@
+"""The sentences with which a file is refused, worded for the person who made it."""
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["damaged", "not_rds", "refused", "truncated"]
+
+
+def refused(sentence: str) -> WorkerError:
+    """Return the error for a file that is not read, for a reason told in a sentence of its own."""
+    return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, sentence)
+
+
+def damaged(at: int, what: str) -> WorkerError:
+    """Return the error for bytes that no R writes; `at` counts decompressed bytes."""
+    return refused(
+        f"The .rds file is damaged or incomplete: {what} (at byte {at:,} of its decompressed content). "
+        "Copy it here again, or save the object again in R with saveRDS()."
+    )
+
+
+def truncated(at: int) -> WorkerError:
+    """Return the error for a file that ends in the middle of the object."""
+    return refused(
+        f"The .rds file is truncated: it ends after {at:,} decompressed bytes, in the middle of the object. "
+        "It was not copied or not saved to its end: copy it here again, or save the object again in R with saveRDS()."
+    )
+
+
+def not_rds(what: str) -> WorkerError:
+    """Return the error for a file of another kind."""
+    return refused(
+        f"The file is not an .rds file that can be read: {what}. In R, save the object with saveRDS(object, 'r.rds')."
+    )

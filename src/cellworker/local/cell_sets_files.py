@@ -1,0 +1,83 @@
+"""Cell sets kept in files: read from beside the experiment, changed there where that is allowed."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.local.files import write_whole
+from cellworker.local.merge import merge_cell_sets
+
+__all__ = ["FileCellSets"]
+
+
+class FileCellSets:
+    """The cell sets of the one experiment that is served.
+
+    Parameters
+    ----------
+    path
+        The cell_sets.json; it need not exist where `initial` is given.
+    own_copy
+        Where changed cell sets go when the folder of `path` may not be written to. Once there, they are what is read.
+    initial
+        What holds as long as there is no file.
+    keep_original
+        Never write to `path`, even where it is possible.
+    """
+
+    def __init__(
+        self, path: Path, own_copy: Path, initial: CellSets | None = None, *, keep_original: bool = False
+    ) -> None:
+        self._path = path
+        self._own_copy = own_copy
+        self._initial = initial
+        self._keep_original = keep_original
+        self._lock = asyncio.Lock()
+
+    async def read(self, experiment_id: str) -> bytes:  # noqa: ARG002 - there is one experiment
+        """Return the current cell_sets.json."""
+        return await asyncio.to_thread(self.current)
+
+    async def patch(
+        self,
+        experiment_id: str,  # noqa: ARG002
+        operations: list[dict[str, Any]],
+        authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
+    ) -> None:
+        """Apply operations of contract 5.22, whole or not at all.
+
+        Raises
+        ------
+        WorkerError
+            ``CELL_SETS_UPDATE_FAILED`` naming what was refused.
+        """
+        async with self._lock:
+            await asyncio.to_thread(self._patch, operations)
+
+    def current(self) -> bytes:
+        """Return the current cell_sets.json."""
+        for path in (self._own_copy, self._path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                continue
+        if self._initial is None:
+            raise WorkerError(ErrorCode.CELL_SETS_INVALID, "The experiment has no cell_sets.json beside it.")
+        return self._initial.encode()
+
+    def _patch(self, operations: list[dict[str, Any]]) -> None:
+        document = orjson.loads(self.current())
+        if not isinstance(document, dict):
+            raise WorkerError(
+                ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
+            )
+        write_whole(self._target(), orjson.dumps(merge_cell_sets(document, operations)))
+
+    def _target(self) -> Path:
+        beside = not self._keep_original and not self._own_copy.exists() and os.access(self._path.parent, os.W_OK)
+        return self._path if beside else self._own_copy

@@ -1,0 +1,165 @@
+"""Which experiment the local run serves, under which id, and what it tells about it."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+from cellworker.engine.loading import ServedExperiment
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.opening import Opened
+from cellworker.local.cell_sets_files import FileCellSets
+from cellworker.local.examples import example_bodies
+from cellworker.local.server import Served
+from cellworker.settings import Settings
+
+__all__ = ["LocalExperiment", "Place", "find_experiment"]
+
+_NOT_IN_URLS = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Place:
+    """Where the experiment lies.
+
+    Attributes
+    ----------
+    path
+        A folder or file.
+    experiment_id
+        The id under which clients ask for it.
+    keep_original
+        Whether its cell sets are never changed in place, as those of the bundled sample.
+    """
+
+    def __init__(self, path: Path, experiment_id: str, *, keep_original: bool = False) -> None:
+        self.path = path
+        self.experiment_id = experiment_id
+        self.keep_original = keep_original
+
+
+def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
+    """Find the experiment that a person means.
+
+    Parameters
+    ----------
+    wanted
+        A path, or the id of an experiment under ``data_dir``; None takes ``experiment_id`` of the settings, and the
+        bundled sample where that is empty too.
+    settings
+        Where experiments lie.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_NOT_FOUND`` naming the places that were looked at.
+    """
+    if wanted is None or not str(wanted):
+        if not settings.experiment_id:
+            from cellworker.sample import SAMPLE_ID, sample_path  # noqa: PLC0415 - only who wants the sample pays for it
+
+            return Place(sample_path(), SAMPLE_ID, keep_original=True)
+        wanted = settings.experiment_id
+        here = None
+    else:
+        here = Path(wanted).expanduser()
+    if here is not None and here.exists():
+        return Place(here, _id_of(here))
+    folder = settings.data_dir / str(wanted)
+    if _is_name(str(wanted)) and folder.exists():
+        return Place(folder, str(wanted))
+    places = " or ".join(str(place) for place in (here, folder) if place is not None)
+    message = f"There is no experiment at {places}. Give the path of an .rds file or of a folder that holds r.rds."
+    raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, message)
+
+
+def _is_name(text: str) -> bool:
+    return text not in (".", "..") and not _NOT_IN_URLS.search(text)
+
+
+def _id_of(path: Path) -> str:
+    resolved = path.resolve()
+    name = resolved.name if resolved.is_dir() else resolved.parent.name if resolved.name == "r.rds" else resolved.stem
+    return _NOT_IN_URLS.sub("-", name).strip("-.") or "experiment"
+
+
+class LocalExperiment:
+    """The served experiment as the door and the gateway see it: facts, examples, cell sets.
+
+    Parameters
+    ----------
+    experiment
+        Opens it and follows its file.
+    place
+        Where it lies.
+    data_dir
+        Where cell sets go that may not be changed in place.
+    """
+
+    def __init__(self, experiment: ServedExperiment, place: Place, data_dir: Path) -> None:
+        self._experiment = experiment
+        self._place = place
+        self._data_dir = data_dir
+        self._for: Opened | None = None
+        self._served: Served | None = None
+        self._cell_sets: FileCellSets | None = None
+        self._lock = asyncio.Lock()
+
+    async def served(self) -> Served:
+        """Return what is served now; waits for the first load."""
+        await self._current()
+        assert self._served is not None
+        return self._served
+
+    def health(self) -> dict[str, Any]:
+        """Say how it goes."""
+        facts = self._experiment.describe()
+        status = "up" if facts["ready"] else "failed" if facts["error"] else "loading"
+        kept = {
+            name: facts[name]
+            for name in ("cells", "genes", "generation", "progress", "error", "lanes")
+            if facts.get(name)
+        }
+        return {"status": status, **kept}
+
+    async def read(self, experiment_id: str) -> bytes:
+        """Return the current cell_sets.json."""
+        return await (await self._current()).read(experiment_id)
+
+    async def patch(self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None) -> None:
+        """Apply operations of contract 5.22."""
+        await (await self._current()).patch(experiment_id, operations, authorization)
+
+    async def _current(self) -> FileCellSets:
+        """Follow the experiment to its newest content."""
+        await self._experiment.ready()
+        opened = self._experiment.opened
+        assert opened is not None
+        if opened is self._for and self._cell_sets is not None:
+            return self._cell_sets
+        async with self._lock:
+            key = opened.experiment.key
+            own = self._data_dir / ".cell_sets" / f"{self._place.experiment_id}-{key[:16]}.json"
+            keep = self._place.keep_original or opened.derived_cell_sets
+            cell_sets = FileCellSets(opened.cell_sets_path, own, opened.cell_sets, keep_original=keep)
+            self._served = await asyncio.to_thread(_describe, opened)
+            self._cell_sets, self._for = cell_sets, opened
+        return cell_sets
+
+
+def _describe(opened: Opened) -> Served:
+    experiment, origin = opened.experiment, opened.experiment.origin
+    summary = {
+        "cells": experiment.n_cells,
+        "genes": len(experiment.genes),
+        "reductions": list(experiment.reductions),
+        "metadata": list(experiment.metadata),
+        "cellSets": [
+            {"key": item.key, "name": item.name, "type": item.type, "sets": len(item.children)}
+            for item in opened.cell_sets.classes
+        ],
+        "writer": origin.writer,
+        "assay": origin.assay,
+        "fallbacks": origin.fallbacks,
+        "derivedCellSets": opened.derived_cell_sets,
+    }
+    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets))

@@ -1,0 +1,42 @@
+"""Events to browsers through the embedded Socket.IO server."""
+
+import asyncio
+from typing import Any
+
+from cellworker.local.socketio import SocketServer
+from cellworker.protocol.events import result_event
+
+__all__ = ["SocketNotifications"]
+
+
+class SocketNotifications:
+    """Broadcasts events; a result waits until whoever asked can have heard its name.
+
+    Clients of the platform begin to listen for ``WorkResponse-<ETag>`` when the answer to their POST arrives, and an
+    answer of a few milliseconds would go out before they do.
+
+    Parameters
+    ----------
+    sockets
+        The server.
+    grace_s
+        Seconds between the answer to a POST and the first event that may carry its result.
+    """
+
+    def __init__(self, sockets: SocketServer, grace_s: float = 0.025) -> None:
+        self._sockets = sockets
+        self._grace_s = grace_s
+        self._not_before: dict[str, float] = {}
+
+    def asked(self, etag: str) -> None:
+        """Take note that a client has just been told the name of its result."""
+        now = asyncio.get_running_loop().time()
+        self._not_before = {event: time for event, time in self._not_before.items() if time > now}
+        self._not_before[result_event(etag)] = now + self._grace_s
+
+    async def emit(self, event: str, payload: Any) -> None:  # noqa: ANN401
+        """Send one event to everyone."""
+        now = asyncio.get_running_loop().time
+        while (wait := self._not_before.get(event, 0.0) - now()) > 0:  # noqa: ASYNC110 - it is a time that is waited for
+            await asyncio.sleep(wait)
+        self._sockets.broadcast(event, payload)

@@ -1,0 +1,74 @@
+"""Results in a folder: one file per ETag, its tags beside it."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import orjson
+
+from cellworker.local.files import place_file, write_whole
+
+__all__ = ["DiskResults"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_TAGS = ".tags.json"
+
+
+class DiskResults:
+    """Keeps results under `folder`.
+
+    Parameters
+    ----------
+    folder
+        Made when the first result comes. Temporary files of a run that was killed are removed at once.
+    base_url
+        Where the results are served, without the ETag.
+    """
+
+    def __init__(self, folder: Path, base_url: str = "/results/") -> None:
+        self.folder = folder
+        self.base_url = base_url
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+    async def exists(self, etag: str) -> bool:
+        """Whether a result is stored."""
+        return self.find(etag) is not None
+
+    async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
+        """Store a result; a file is moved. The tags are there before the result is, so no result is ever without."""
+        await asyncio.to_thread(self._put, etag, content, dict(tags))
+
+    async def url(self, etag: str) -> str:
+        """Where a client can fetch the result."""
+        return f"{self.base_url}{etag}"
+
+    def find(self, etag: str) -> Path | None:
+        """Return the file of a stored result."""
+        path = self._path(etag)
+        return path if path is not None and path.is_file() else None
+
+    def tags(self, etag: str) -> dict[str, str]:
+        """Return the tags of a stored result; empty when there is none."""
+        path = self._path(etag)
+        try:
+            tags = orjson.loads(Path(f"{path}{_TAGS}").read_bytes()) if path else {}
+        except (OSError, orjson.JSONDecodeError):
+            return {}
+        return tags if isinstance(tags, dict) else {}
+
+    def _put(self, etag: str, content: bytes | Path, tags: dict[str, str]) -> None:
+        path = self._path(etag)
+        if path is None:
+            message = f"{etag!r} cannot be the name of a result"
+            raise ValueError(message)
+        write_whole(Path(f"{path}{_TAGS}"), orjson.dumps(tags))
+        if isinstance(content, Path):
+            place_file(content, path)
+        else:
+            write_whole(path, content)
+
+    def _path(self, etag: str) -> Path | None:
+        """Only plain names lead to files, none to the tags of another: clients choose the ETag."""
+        return self.folder / etag if _NAME.fullmatch(etag) and not etag.endswith(_TAGS) else None

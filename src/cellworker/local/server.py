@@ -1,0 +1,249 @@
+"""The HTTP door of the local run: it takes requests as the platform's API does, and serves results and cell sets."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+from aiohttp import web
+
+from cellworker import __version__
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.ports import CellSetsSource
+from cellworker.local.etag import etag_of
+from cellworker.local.guard import add_cors, guard
+from cellworker.local.notifications import SocketNotifications
+from cellworker.local.results import DiskResults
+from cellworker.local.socketio import SocketServer
+from cellworker.protocol.bodies import Pagination, convert
+from cellworker.protocol.encoding import decompress
+from cellworker.protocol.envelope import WorkRequest, parse_timeout
+from cellworker.tasks.task import Task
+
+__all__ = ["LocalServer", "Served"]
+
+MAX_REQUEST_BYTES = 32 * 2**20
+DEFAULT_TIMEOUT = timedelta(minutes=30)
+_FILE_NAMES = {
+    "GetNormalizedExpression": "NormalizedExpression.csv.gz",
+    "DownloadAnnotSeuratObject": "processed_matrix.rds",
+}
+_CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self' ws: wss:; img-src data:"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is served, once it is open.
+
+    Attributes
+    ----------
+    key
+        Names the experiment's content.
+    summary
+        Facts for ``/health`` and the console, JSON-able.
+    examples
+        An example body of each task.
+    """
+
+    key: str
+    summary: dict[str, Any] = field(default_factory=dict)
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Where the experiment comes from."""
+
+    async def served(self) -> Served:
+        """Return what is served now; waits for the first load, and raises `WorkerError` when that fails."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """Say how it goes: ``status`` "up", "loading" or "failed", and more."""
+        ...
+
+
+class _Submission(msgspec.Struct):
+    body: dict[str, Any]
+    experiment_id: str | None = msgspec.field(name="experimentId", default=None)
+    timeout: str | None = None
+    request_props: dict[str, Any] | None = msgspec.field(name="requestProps", default=None)
+
+
+class LocalServer:
+    """One application with the door, the events and the results.
+
+    Parameters
+    ----------
+    experiment_id
+        The id that clients use.
+    source, results, sockets, notifications, cell_sets
+        The embedded adapters.
+    submit
+        Puts a message on the queue.
+    find_task
+        Looks a task up by its name.
+    loopback_only
+        Refuse requests that do not name this machine.
+    """
+
+    def __init__(
+        self,
+        experiment_id: str,
+        *,
+        source: Source,
+        results: DiskResults,
+        cell_sets: CellSetsSource,
+        sockets: SocketServer,
+        notifications: SocketNotifications,
+        submit: Callable[[bytes], None],
+        find_task: Callable[[str], Task],
+        loopback_only: bool = True,
+    ) -> None:
+        self.experiment_id = experiment_id
+        self._source = source
+        self._results = results
+        self._cell_sets = cell_sets
+        self._sockets = sockets
+        self._notifications = notifications
+        self._submit = submit
+        self._find_task = find_task
+        self._loopback_only = loopback_only
+
+    def app(self) -> web.Application:
+        """Return the application."""
+        app = web.Application(middlewares=[guard(loopback_only=self._loopback_only)], client_max_size=MAX_REQUEST_BYTES)
+        app.on_response_prepare.append(add_cors)
+        app.router.add_get("/", self._console)
+        app.router.add_get("/console.json", self._console_facts)
+        app.router.add_get("/health", self._health)
+        app.router.add_post("/v2/workRequest/{experiment}", self._work_request)
+        app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
+        app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
+        app.router.add_get("/results/{etag}", self._result)
+        self._sockets.attach(app)
+        return app
+
+    def _check_id(self, request: web.Request) -> None:
+        wanted = request.match_info["experiment"]
+        if wanted != self.experiment_id:
+            message = f"There is no experiment {wanted!r} here; this worker serves {self.experiment_id!r}."
+            raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, message)
+
+    async def _work_request(self, request: web.Request) -> web.StreamResponse:
+        self._check_id(request)
+        submission = convert(await _json_object(request), _Submission, "request")
+        if submission.experiment_id not in (None, self.experiment_id):
+            message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+        task = self._check(submission)
+        served = await self._source.served()
+        props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
+        version = await self._cell_sets_version() if task.needs_cell_sets else ""
+        etag = etag_of(submission.body, props, served.key, version)
+        url = f"{request.scheme}://{request.host}/results/{etag}"
+        if self._results.find(etag) is not None:
+            return web.json_response({"data": {"ETag": etag, "signedUrl": url}})
+        authorization = request.headers.get("Authorization")
+        envelope = {
+            "signedUrl": url,
+            "ETag": etag,
+            **({} if authorization is None else {"Authorization": authorization}),
+            "experimentId": self.experiment_id,
+            "timeout": submission.timeout or (datetime.now(UTC) + DEFAULT_TIMEOUT).isoformat(),
+            "body": submission.body,
+            "requestProps": props,
+        }
+        WorkRequest.from_object(envelope)
+        answer = web.json_response({"data": {"ETag": etag, "signedUrl": None}})
+        try:
+            await answer.prepare(request)
+            await answer.write_eof()
+        finally:
+            self._notifications.asked(etag)
+            self._submit(orjson.dumps(envelope))
+        return answer
+
+    def _check(self, submission: _Submission) -> Task:
+        """Refuse at the door what the API would refuse, with an error that names the field."""
+        name = submission.body.get("name")
+        if not isinstance(name, str) or not name:
+            raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")
+        task = self._find_task(name)
+        convert(submission.body, task.body, "body")
+        pagination = (submission.request_props or {}).get("pagination")
+        if isinstance(pagination, dict):
+            convert(pagination, Pagination, "requestProps.pagination")
+        elif pagination is not None:
+            raise WorkerError(ErrorCode.INVALID_INPUT, "requestProps.pagination: expected an object.")
+        if submission.timeout is not None:
+            try:
+                passed = parse_timeout(submission.timeout) <= datetime.now(UTC)
+            except ValueError:
+                complaint = "request.timeout: expected a date and time such as 2026-07-23T17:55:43.000Z."
+                raise WorkerError(ErrorCode.INVALID_INPUT, complaint) from None
+            if passed:
+                raise WorkerError(ErrorCode.INVALID_INPUT, "request.timeout: lies in the past.")
+        return task
+
+    async def _result(self, request: web.Request) -> web.StreamResponse:
+        etag = request.match_info["etag"]
+        path = self._results.find(etag)
+        if path is None:
+            raise web.HTTPNotFound(reason="There is no such result.")
+        name = _FILE_NAMES.get(self._results.tags(etag).get("requestType", ""))
+        if name is None and request.query.get("decode") in ("1", "true"):
+            content = await asyncio.to_thread(lambda: decompress(path.read_bytes()))
+            return web.Response(body=content, content_type="application/json", charset="utf-8")
+        headers = {"Content-Type": "application/octet-stream"}
+        if name is not None:
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return web.FileResponse(path, headers=headers)
+
+    async def _get_cell_sets(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        content = await self._cell_sets.read(self.experiment_id)
+        return web.Response(body=content, content_type="application/json")
+
+    async def _patch_cell_sets(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        try:
+            operations = orjson.loads(await request.read())
+        except orjson.JSONDecodeError as error:
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"request: not JSON ({error}).") from None
+        await self._cell_sets.patch(self.experiment_id, operations, None)
+        return web.json_response({"data": {"message": "success", "code": 200}})
+
+    async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        facts = {"status": "loading", "experimentId": self.experiment_id, "version": __version__}
+        return web.json_response({**facts, **self._source.health(), "clients": self._sockets.clients})
+
+    async def _cell_sets_version(self) -> str:
+        return hashlib.sha256(await self._cell_sets.read(self.experiment_id)).hexdigest()
+
+    async def _console(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        page = await asyncio.to_thread(files("cellworker.local").joinpath("console.html").read_text, "utf-8")
+        headers = {"Content-Security-Policy": _CONSOLE_POLICY, "Referrer-Policy": "no-referrer"}
+        return web.Response(text=page, content_type="text/html", headers=headers)
+
+    async def _console_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        served = await self._source.served()
+        facts = {"experimentId": self.experiment_id, "version": __version__}
+        return web.json_response({**facts, "summary": served.summary, "examples": served.examples})
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    try:
+        value = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"request: not JSON ({error}).") from None
+    if not isinstance(value, dict):
+        raise WorkerError(ErrorCode.INVALID_INPUT, "request: expected an object.")
+    return value

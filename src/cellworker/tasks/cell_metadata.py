@@ -1,0 +1,77 @@
+"""GetDoubletScore, GetMitochondrialContent, GetNGenes, GetNUmis: one number per cell (contract 5.9 to 5.12)."""
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cellworker.analysis.number_text import floats_json
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Categorical, Experiment
+from cellworker.protocol.bodies import MetadataBody
+from cellworker.protocol.engine_bodies import MetadataRequest
+from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["DOUBLET_SCORE", "MITOCHONDRIAL_CONTENT", "N_GENES", "N_UMIS"]
+
+
+def prepare(given: PrepareInput) -> MetadataRequest:  # noqa: ARG001
+    """Ask for everything: these requests have no fields."""
+    return MetadataRequest()
+
+
+def by_cell(experiment: Experiment, column: str, *, log10: bool) -> orjson.Fragment:
+    """Return a column as JSON: a vector indexed by cell id, ``null`` for cells that were removed or have no number.
+
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_COLUMN_NOT_FOUND`` when the experiment has no such column of numbers.
+    """
+    values = find_column(experiment, column).astype(np.float64)
+    if log10:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.log10(values)
+    return orjson.Fragment(floats_json(experiment.by_cell_id(values).astype(np.float32)))
+
+
+def find_column(experiment: Experiment, column: str) -> NDArray[np.float64]:
+    """Return a numeric column.
+
+    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``): in an object whose main
+    assay has another name than RNA, those of that assay stand in.
+    """
+    names = [column]
+    if column.endswith("_RNA"):
+        names.append(f"{column.removesuffix('_RNA')}_{experiment.origin.assay}")
+    for name in names:
+        found = experiment.metadata.get(name)
+        if found is not None and not isinstance(found, Categorical):
+            return found
+    raise WorkerError(ErrorCode.R_WORKER_COLUMN_NOT_FOUND, f"{column} is not computed for this experiment.")
+
+
+def _task(name: str, path: str, column: str, *, log10: bool = False) -> Task:
+    def compute(experiment: Experiment, request: MetadataRequest, context: Context) -> orjson.Fragment:  # noqa: ARG001
+        return by_cell(experiment, column, log10=log10)
+
+    def to_tables(result: list[float | None]) -> Tables:
+        cells = [(cell, value) for cell, value in enumerate(result) if value is not None]
+        label = f"log10({column})" if log10 else column
+        return {"cells": {"cell_id": [cell for cell, _ in cells], label: [value for _, value in cells]}}
+
+    return Task(
+        name=name,
+        path=path,
+        body=MetadataBody,
+        request=MetadataRequest,
+        prepare=prepare,
+        compute=compute,
+        to_tables=to_tables,
+    )
+
+
+DOUBLET_SCORE = _task("GetDoubletScore", "getDoubletScore", "doublet_scores")
+MITOCHONDRIAL_CONTENT = _task("GetMitochondrialContent", "getMitochondrialContent", "percent.mt")
+N_GENES = _task("GetNGenes", "getNGenes", "nFeature_RNA", log10=True)
+N_UMIS = _task("GetNUmis", "getNUmis", "nCount_RNA", log10=True)

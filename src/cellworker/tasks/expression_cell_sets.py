@@ -1,0 +1,120 @@
+"""GetExpressionCellSets: a new cell set from conditions on gene expression (contract 5.16)."""
+
+import math
+import random
+import re
+import uuid
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cellworker.analysis.colours import next_colour
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment
+from cellworker.protocol.bodies import ExpressionCellSetsBody, GeneThreshold
+from cellworker.protocol.engine_bodies import ExpressionCellSetsRequest
+from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["EXPRESSION_CELL_SETS", "r_number", "time_uuid"]
+
+_PARENT = "scratchpad"
+
+
+def prepare(given: PrepareInput) -> ExpressionCellSetsRequest:
+    """Hand the conditions on, with the colours that the other custom sets have."""
+    body: ExpressionCellSetsBody = given.body
+    siblings = given.cell_sets.find_class(_PARENT)
+    used = [child.color for child in siblings.children if child.color] if siblings else []
+    return ExpressionCellSetsRequest(genes_config=body.genes_config, used_colors=used)
+
+
+def compute(experiment: Experiment, request: ExpressionCellSetsRequest, context: Context) -> dict[str, Any]:  # noqa: ARG001
+    """Return the new set: the cells that meet every condition, in the object's order.
+
+    Values and thresholds are compared as float32. That is the precision in which values are kept and shown, so a cell
+    that is shown with 0.1 is not above a threshold of 0.1; compared as doubles it would be, by the rounding error of
+    the float.
+
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_EMPTY_CELL_SET`` when a gene is not there (names count with their case) or no cell is left.
+    """
+    conditions = [request.genes_config] if isinstance(request.genes_config, GeneThreshold) else request.genes_config
+    if not conditions:
+        raise WorkerError(ErrorCode.INVALID_INPUT, "genesConfig: at least one condition is needed.")
+    if not all(math.isfinite(condition.threshold_value) for condition in conditions):
+        raise WorkerError(ErrorCode.INVALID_INPUT, "genesConfig: thresholdValue must be a finite number.")
+    positions = [experiment.genes.by_name.get(condition.gene_name) for condition in conditions]
+    chosen = np.ones(experiment.n_cells, bool)
+    for condition, position in zip(conditions, positions, strict=True):
+        if position is None:
+            raise WorkerError(
+                ErrorCode.R_WORKER_EMPTY_CELL_SET, "Requested ExpressionCellSet with gene name(s) that are not present."
+            )
+        values = experiment.data.dense(position)
+        with np.errstate(over="ignore"):
+            threshold = np.float32(condition.threshold_value)
+        chosen &= values > threshold if condition.comparison_type == "greaterThan" else values < threshold
+    if not chosen.any():
+        raise WorkerError(ErrorCode.R_WORKER_EMPTY_CELL_SET, "No cells match requested filters.")
+    return {
+        "key": time_uuid(),
+        "name": ", ".join(describe(condition) for condition in conditions),
+        "rootNode": False,
+        "color": next_colour(experiment.misc.color_pool, request.used_colors),
+        "cellIds": experiment.cell_ids[chosen],
+    }
+
+
+def describe(condition: GeneThreshold) -> str:
+    """Return a condition as it is shown: ``CD3D>0.5``."""
+    sign = ">" if condition.comparison_type == "greaterThan" else "<"
+    return f"{condition.gene_name}{sign}{r_number(condition.threshold_value)}"
+
+
+def r_number(value: float) -> str:
+    """Return a number as R's ``as.character`` writes it: 15 significant digits, fixed unless scientific is shorter."""
+    if isinstance(value, int) and abs(value) < 2**31:
+        return str(value)
+    if value == 0:
+        return "0"
+    mantissa, exponent = f"{value:.14e}".split("e")
+    mantissa = re.sub(r"\.?0+$", "", mantissa)
+    digits = len(mantissa.lstrip("-").replace(".", ""))
+    power = int(exponent)
+    scientific = f"{mantissa}e{power:+03d}"
+    fixed = f"{value:.{max(0, digits - 1 - power)}f}"
+    return fixed if len(fixed) <= len(scientific) else scientific
+
+
+def time_uuid() -> str:
+    """Return a time-based UUID whose node is random, so that it does not tell the machine's network address."""
+    return str(uuid.uuid1(node=random.SystemRandom().getrandbits(48) | 1 << 40))
+
+
+def patch(data: bytes) -> list[dict[str, Any]]:
+    """Return the operation that adds the set to the custom cell sets (contract 5.22)."""
+    insert = {"$insert": {"index": "-", "value": orjson.loads(data)}}
+    return [{"$match": {"query": f'$[?(@.key == "{_PARENT}")]', "value": {"children": [insert]}}}]
+
+
+def to_tables(result: dict[str, Any]) -> Tables:
+    """One table: the cells of the new set."""
+    return {"cells": {"cell_id": result["cellIds"]}}
+
+
+EXPRESSION_CELL_SETS = Task(
+    name="GetExpressionCellSets",
+    path="getExpressionCellSet",
+    body=ExpressionCellSetsBody,
+    request=ExpressionCellSetsRequest,
+    prepare=prepare,
+    compute=compute,
+    cacheable=False,
+    needs_cell_sets=True,
+    patch=patch,
+    to_tables=to_tables,
+)

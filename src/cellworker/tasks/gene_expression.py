@@ -1,0 +1,182 @@
+"""GeneExpression: the values of some genes in every cell, with what the browser needs to scale them (contract 5.5)."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cellworker.analysis.expression import Columns, gather_picked, gather_rows, gene_statistics
+from cellworker.analysis.number_text import floats_json, ints_json
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment
+from cellworker.protocol.bodies import DownsampleSettings, GeneExpressionBody
+from cellworker.protocol.engine_bodies import GeneExpressionRequest
+from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["GENE_EXPRESSION"]
+
+_CELLS_PER_BUCKET = 1000
+
+
+def prepare(given: PrepareInput) -> GeneExpressionRequest:
+    """Choose the cells: all, those given, or a sample of a class spread over its groups."""
+    body: GeneExpressionBody = given.body
+    settings = body.downsample_settings
+    if settings is None:
+        return GeneExpressionRequest(genes=body.genes)
+    if settings.cell_ids is not None:
+        return GeneExpressionRequest(genes=body.genes, cell_ids=settings.cell_ids)
+    return GeneExpressionRequest(genes=body.genes, cell_ids=bucketed_sample(given.cell_sets, settings).tolist())
+
+
+def samples_cells(body: GeneExpressionBody) -> bool:
+    """Return whether the cells are left to a sample, the only case that looks at the cell sets."""
+    return body.downsample_settings is not None and body.downsample_settings.cell_ids is None
+
+
+def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArray[np.int32]:
+    """Return at most 1000 cells of every combination of groups, each cell once.
+
+    The cells of the selected class that survived quality control (that is, are in the class ``louvain``) are split by
+    every grouped class in turn; cells in none of its sets are a group of their own. The sample is seeded by the
+    settings: the same request has the same answer.
+    """
+    if not settings.selected_cell_set:
+        raise WorkerError(
+            ErrorCode.INVALID_INPUT, "body.downsampleSettings.selectedCellSet: is required without cellIds."
+        )
+    cells = cell_sets.cells_of(settings.selected_cell_set, "body.downsampleSettings.selectedCellSet")
+    survivors = cell_sets.find_class("louvain")
+    if survivors is not None:
+        cells = np.intersect1d(cells, survivors.cell_ids())
+    if not len(cells) or not settings.grouped_tracks:
+        return np.empty(0, np.int32)
+    buckets = [cells]
+    for track in settings.grouped_tracks:
+        found = cell_sets.find_class(track)
+        if found is None:
+            raise WorkerError(
+                ErrorCode.INVALID_INPUT,
+                f"body.downsampleSettings.groupedTracks: there is no class with the key {track!r}.",
+            )
+        split = []
+        for bucket in buckets:
+            rest = bucket
+            for child in found.children:
+                inside = np.isin(rest, child.cell_ids)
+                split.append(rest[inside])
+                rest = rest[~inside]
+            split.append(rest)
+        buckets = [bucket for bucket in split if len(bucket)]
+    seed = int.from_bytes(hashlib.sha256(msgspec.json.encode(settings)).digest()[:16])
+    random = np.random.default_rng(seed)
+    return np.concatenate([np.sort(random.choice(b, min(len(b), _CELLS_PER_BUCKET), replace=False)) for b in buckets])
+
+
+def compute(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> orjson.Fragment:
+    """Return statistics over all cells, and the values as compressed columns.
+
+    Rows are cell ids, or positions in the request's `cell_ids` where those are given; an id that is not in the object
+    (a cell that quality control removed) is an empty row. The answer is encoded here, from the arrays: the text is
+    most of the work.
+
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_GENE_NOT_FOUND`` when the experiment has none of the genes.
+    """
+    genes = find_genes(experiment, [request.genes] if isinstance(request.genes, str) else request.genes)
+    data = experiment.data
+    statistics = gene_statistics(data.indptr, data.values, genes, data.n_cells)
+    ids = request.cell_ids
+    if ids is None:
+        n_rows, echo = experiment.max_cell_id + 1, b"[]"
+        columns = gather_rows(data.indptr, data.cells, data.values, genes, experiment.cell_ids, n_rows)
+    else:
+        asked = np.array([ids] if isinstance(ids, int) else ids, np.int32)
+        n_rows, echo = len(asked), ints_json(asked)
+        columns = gather_picked(data.indptr, data.cells, data.values, genes, experiment.positions(asked), data.n_cells)
+    names = [experiment.genes.names[i] for i in genes.tolist()]
+    return orjson.Fragment(_encode(names, statistics_json(statistics), columns, n_rows, echo, context.threads))
+
+
+def find_genes(experiment: Experiment, names: list[str]) -> NDArray[np.int64]:
+    """Return the positions of genes by display name, whatever the case: int64, ascending; unknown names are left out.
+
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_GENE_NOT_FOUND`` when none is known.
+    """
+    known = experiment.genes.by_upper_name
+    found = {position for name in names for position in known.get(name.upper(), ())}
+    if not found:
+        raise WorkerError(ErrorCode.R_WORKER_GENE_NOT_FOUND, f"Gene(s): {', '.join(names)} not found!")
+    return np.array(sorted(found), np.int64)
+
+
+def statistics_json(statistics: Any) -> bytes:  # noqa: ANN401
+    """Encode the statistics under the names that the browser reads."""
+    return orjson.dumps(
+        {
+            "rawMean": statistics.mean,
+            "rawStdev": statistics.deviation,
+            "truncatedMin": statistics.minimum.astype(np.float32),
+            "truncatedMax": statistics.cap.astype(np.float32),
+        },
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    )
+
+
+def _encode(  # noqa: PLR0917 the parts of the answer, in its order
+    names: list[str], statistics: bytes, columns: Columns, n_rows: int, echo: bytes, threads: int
+) -> bytes:
+    values, rows = floats_json(columns.values, threads), ints_json(columns.rows, threads)
+    pointers = orjson.dumps(columns.ptr, option=orjson.OPT_SERIALIZE_NUMPY)
+    sparse = (
+        b'{"values":',
+        values,
+        b',"index":',
+        rows,
+        b',"ptr":',
+        pointers,
+        b',"size":[%d,%d]}' % (n_rows, len(names)),
+    )
+    head = (b'{"orderedGeneNames":', orjson.dumps(names), b',"stats":', statistics, b',"rawExpression":')
+    return b"".join((*head, *sparse, b',"cellIds":', echo, b"}"))
+
+
+def to_tables(result: dict[str, Any]) -> Tables:
+    """Two tables: the genes with their statistics, and the values that are not zero."""
+    names, stats, sparse = result["orderedGeneNames"], result["stats"], result["rawExpression"]
+    rows, ids = sparse["index"], result["cellIds"]
+    return {
+        "genes": {
+            "gene": names, "mean": stats["rawMean"], "standard_deviation": stats["rawStdev"],
+            "minimum": stats["truncatedMin"], "maximum": stats["truncatedMax"],
+        },
+        "expression": {
+            "gene": [name for i, name in enumerate(names) for _ in range(sparse["ptr"][i], sparse["ptr"][i + 1])],
+            "cell_id": [ids[row] for row in rows] if ids else rows,
+            "value": sparse["values"],
+        },
+    }  # fmt: skip
+
+
+GENE_EXPRESSION = Task(
+    name="GeneExpression",
+    path="runExpression",
+    body=GeneExpressionBody,
+    request=GeneExpressionRequest,
+    prepare=prepare,
+    compute=compute,
+    needs_cell_sets=True,
+    cell_sets_only_if=samples_cells,
+    bare=True,
+    to_tables=to_tables,
+)

@@ -1,0 +1,97 @@
+"""GetNormalizedExpression: the normalised matrix as a CSV file to download (contract 5.17)."""
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.csv_text import CsvRows
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment
+from cellworker.protocol.bodies import NormalizedExpressionBody
+from cellworker.protocol.engine_bodies import NormalizedExpressionRequest
+from cellworker.tasks.gzip_blocks import Content, write_gzip
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["NORMALIZED_EXPRESSION"]
+
+_BLOCK_BYTES = 4 << 20
+_STAGE = "Writing the normalised expression matrix"
+
+
+def prepare(given: PrepareInput) -> NormalizedExpressionRequest:
+    """Choose the cells: of each category any of the sets named, of all categories every one.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming an unknown key, ``R_WORKER_EMPTY_CELL_SET`` when no cell is in all categories.
+    """
+    body: NormalizedExpressionBody = given.body
+    chosen: NDArray[np.int32] | None = None
+    for category, keys in (body.subset_by or {}).items():
+        if not keys:
+            continue
+        union = np.unique(np.concatenate([given.cell_sets.cells_of(key, f"body.subsetBy.{category}") for key in keys]))
+        chosen = union if chosen is None else np.intersect1d(chosen, union)
+    if chosen is None:
+        return NormalizedExpressionRequest(subset_by=None, apply_subset=False)
+    if not len(chosen):
+        raise _no_cells()
+    return NormalizedExpressionRequest(subset_by=chosen.tolist(), apply_subset=True)
+
+
+def compute(experiment: Experiment, request: NormalizedExpressionRequest, context: Context) -> Path:
+    """Write the matrix, genes x cells, in the object's order, and return the file's path.
+
+    The text is made and compressed block by block by all threads; memory does not grow with the matrix.
+
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_EMPTY_CELL_SET`` when none of the cells is in the object.
+    """
+    chosen = np.ones(experiment.n_cells, bool)
+    if request.apply_subset:
+        asked = [request.subset_by] if isinstance(request.subset_by, int) else request.subset_by or []
+        positions = experiment.positions(np.array(asked, np.int64))
+        chosen[:] = False
+        chosen[positions[positions >= 0]] = True
+    columns = np.flatnonzero(chosen)
+    if not len(columns):
+        raise _no_cells()
+    column_of_cell = np.full(experiment.n_cells, -1, np.int32)
+    column_of_cell[columns] = np.arange(len(columns), dtype=np.int32)
+    data, barcodes = experiment.data, experiment.barcodes
+    rows = CsvRows(data.indptr, data.cells, data.values, experiment.genes.ids, column_of_cell, len(columns))
+    header = (", ," + ",".join(barcodes[i] for i in columns.tolist()) + "\n").encode()
+    ranges = rows.blocks(_BLOCK_BYTES)
+    blocks: list[Callable[[], Content]] = [lambda: header, *(partial(rows.text, first, last) for first, last in ranges)]
+    path = context.scratch / f"NormalizedExpression-{uuid.uuid4().hex}.csv.gz"
+    context.progress(_STAGE, 0.0)
+
+    def report(done: int) -> None:
+        context.progress(_STAGE, done / len(blocks))
+
+    write_gzip(path, blocks, threads=context.threads, on_block=report)
+    return path
+
+
+def _no_cells() -> WorkerError:
+    return WorkerError(ErrorCode.R_WORKER_EMPTY_CELL_SET, "No cells match requested filters.")
+
+
+NORMALIZED_EXPRESSION = Task(
+    name="GetNormalizedExpression",
+    path="GetNormalizedExpression",
+    body=NormalizedExpressionBody,
+    request=NormalizedExpressionRequest,
+    prepare=prepare,
+    compute=compute,
+    lane="long",
+    needs_cell_sets=True,
+    file_result=True,
+)

@@ -1,0 +1,45 @@
+"""What all tests share: an environment of their own, and the data that lies around."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cellworker.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No setting of the developer's shell reaches a test, and no test touches the developer's stores or data."""
+    with pytest.MonkeyPatch.context() as patch:
+        for item in fields(Settings):
+            patch.delenv(item.name.upper(), raising=False)
+        patch.setenv("STORE_DIR", str(tmp_path_factory.mktemp("stores")))
+        patch.setenv("DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference material beside the checkout; tests that use it are also marked ``shared``."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "contract.md").is_file():
+        pytest.skip("the reference material ../shared is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The folder of the bundled sample experiment."""
+    from cellworker.sample import sample_path
+
+    return sample_path()

@@ -1,0 +1,138 @@
+"""Cell sets made from an object's own metadata."""
+
+import numpy as np
+import pytest
+
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Categorical
+from cellworker.formats.derive import derive_cell_sets
+from cellworker.formats.palette import palette
+
+IDS = np.array([7, 0, 3, 9, 4, 2], np.int32)
+
+
+def labels(text: str, categories: str | None = None) -> Categorical:
+    """Make a column from letters; `.` is missing."""
+    levels = list(categories if categories is not None else dict.fromkeys(text.replace(".", "")))
+    return Categorical(np.array([-1 if c == "." else levels.index(c) for c in text], np.int32), levels)
+
+
+def derive(identities=None, **metadata) -> CellSets:
+    return derive_cell_sets(IDS, {"samples": labels("aaabbb"), **metadata}, identities)
+
+
+def sets(cell_sets: CellSets, key: str) -> dict[str, list[int]]:
+    return {child.name: child.cell_ids.tolist() for child in cell_sets.find_class(key).children}
+
+
+def test_the_first_classes_are_clusters_custom_sets_and_samples():
+    found = derive(labels("012012"))
+    assert [(item.key, item.type) for item in found.classes] == [
+        ("louvain", "cellSets"), ("scratchpad", "cellSets"), ("sample", "metadataCategorical")
+    ]  # fmt: skip
+    assert sets(found, "louvain") == {"Cluster 0": [7, 9], "Cluster 1": [0, 4], "Cluster 2": [2, 3]}
+    assert [child.key for child in found.find_class("louvain").children] == ["louvain-0", "louvain-1", "louvain-2"]
+    assert sets(found, "scratchpad") == {}
+    assert sets(found, "sample") == {"a": [0, 3, 7], "b": [2, 4, 9]}
+
+
+def test_clusters_with_names_keep_them():
+    found = derive(labels("TTBBNN", "NTB"))
+    assert list(sets(found, "louvain")) == ["N", "T", "B"]
+    assert found.find_class("louvain").name == "Clusters (identities)"
+
+
+def test_numbered_clusters_are_in_the_order_of_their_numbers():
+    identities = Categorical(np.array([0, 1, 2, 0, 1, 2], np.int32), ["10", "2", "1"])
+    assert list(sets(derive(identities), "louvain")) == ["Cluster 1", "Cluster 2", "Cluster 10"]
+
+
+@pytest.mark.parametrize(
+    ("identities", "metadata", "source"),
+    [
+        (labels("xyxyxy"), {"seurat_clusters": labels("012012")}, "identities"),
+        (labels("aaabbb"), {"seurat_clusters": labels("012012")}, "seurat_clusters"),
+        (labels("qqqqqq"), {"seurat_clusters": labels("012012")}, "seurat_clusters"),
+        (labels("qqqqqq"), {"other": labels("012012"), "cell_type": labels("TBTBTB")}, "cell_type"),
+        (labels("qqqqqq"), {"leiden": np.array([3, 1, 3, 1, 3, 1])}, "leiden"),
+        (labels("qqqqqq"), {"other": labels("012012")}, "identities"),
+        (None, {}, "all cells"),
+    ],
+)
+def test_clusters_come_from_what_tells_the_cells_apart(identities, metadata, source):
+    assert derive(identities, **metadata).find_class("louvain").name == f"Clusters ({source})"
+
+
+def test_a_column_that_is_constant_in_every_sample_is_a_metadata_track():
+    found = derive_cell_sets(IDS, {"samples": labels("aabbcc"), "condition": labels("xxyyxx")}, None)
+    assert found.find_class("condition").type == "metadataCategorical"
+    assert [child.key for child in found.find_class("condition").children] == ["condition-x", "condition-y"]
+
+
+def test_other_clusterings_and_labels_follow_as_classes_of_their_own():
+    found = derive(labels("012012"), **{"RNA_snn_res.1": labels("010101"), "phase": labels("GSGSMM")})
+    assert found.find_class("RNA_snn_res.1").type == "cellSets"
+    assert [child.key for child in found.find_class("RNA_snn_res.1").children] == ["RNA_snn_res.1-0", "RNA_snn_res.1-1"]
+    phase = next(item for item in found.classes if item.name == "phase")
+    assert phase.type == "CLM"
+    assert {child.name: child.cell_ids.tolist() for child in phase.children} == {"G": [3, 7], "S": [0, 9], "M": [2, 4]}
+
+
+def test_columns_that_say_nothing_new_are_no_classes():
+    found = derive(
+        labels("012012"),
+        **{"orig.ident": labels("xxxyyy"), "seurat_clusters": labels("012012"), "one": labels("eeeeee"),
+           "nCount_RNA": np.array([1, 2, 3, 4, 5, 6]), "percent.mt": np.linspace(0, 1, 6), "cells_id": IDS},
+    )  # fmt: skip
+    assert [item.name for item in found.classes] == ["Clusters (identities)", "Custom cell sets", "Samples"]
+
+
+def test_a_column_of_more_than_fifty_labels_is_no_class():
+    cells = 60
+    many = Categorical(np.arange(cells, dtype=np.int32), [str(i) for i in range(cells)])
+    few = Categorical(np.arange(cells, dtype=np.int32) % 50, [str(i) for i in range(50)])
+    found = derive_cell_sets(np.arange(cells, dtype=np.int32), {"barcode": many, "plate": few}, None)
+    assert [item.name for item in found.classes] == ["Clusters (all cells)", "Custom cell sets", "plate"]
+
+
+def test_cells_without_a_label_are_in_no_set():
+    assert sets(derive(labels("01.01."), phase=labels("......", "G")), "louvain") == {
+        "Cluster 0": [7, 9],
+        "Cluster 1": [0, 4],
+    }
+
+
+def test_truth_values_are_two_sets():
+    found = derive(labels("012012"), doublet=np.array([True, False, True, True, False, True]))
+    doublet = next(item for item in found.classes if item.name == "doublet")
+    assert [child.name for child in doublet.children] == ["FALSE", "TRUE"]
+
+
+def test_keys_are_unique_and_the_same_each_time():
+    columns = {"louvain": labels("xyxyxy"), "sample": labels("ababab"), "a": labels("uvuvuv"), "a-u": labels("mnnmmn")}
+    first, second = derive(labels("012012"), **columns), derive(labels("012012"), **columns)
+    assert first.encode() == second.encode()
+    assert first.repeated_keys == []
+
+
+def test_sample_ids_of_the_platform_stay_the_keys():
+    ids = ["00000abc-0001-4000-8000-000000000001", "00000abc-0002-4000-8000-000000000002"]
+    found = derive_cell_sets(IDS, {"samples": Categorical(np.array([0, 0, 0, 1, 1, 1], np.int32), ids)}, None)
+    assert [child.key for child in found.find_class("sample").children] == ids
+
+
+def test_derived_sets_obey_the_format():
+    found = derive(labels("012012"), phase=labels("GSGSMM"))
+    assert CellSets.parse(found.encode()).encode() == found.encode()
+
+
+def test_colours_are_taken_in_order_and_differ_within_a_class():
+    found = derive(labels("012012"))
+    colors = [child.color for _, child in found.sets()]
+    assert colors == palette()[: len(colors)]
+
+
+def test_the_built_in_colours_all_differ():
+    colors = palette(380)
+    assert len(set(colors)) == 380
+    assert all(len(color) == 7 and int(color[1:], 16) >= 0 for color in colors)

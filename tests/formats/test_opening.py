@@ -1,0 +1,360 @@
+"""Opening an experiment: read once, then mapped; safe with many processes; nothing left behind."""
+
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.store import open_store
+from cellworker.formats import sandbox
+from cellworker.formats.opening import locate, open_experiment
+from cellworker.formats.rds.build import doubles, integers, named_list
+from cellworker.formats.rds.model import RS4
+from cellworker.formats.rds.writer import write_rds
+from cellworker.settings import Settings
+
+
+@pytest.fixture
+def stores(tmp_path) -> Settings:
+    """Settings with a folder of stores of their own."""
+    return Settings(store_dir=tmp_path / "stores", threads=1, load_memory_gb=1.0, load_timeout_s=60.0)
+
+
+@pytest.fixture
+def experiment(tmp_path, trees) -> Path:
+    """A folder in the platform's form."""
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    write_rds(trees.platform(), folder / "r.rds")
+    children = [{"key": "louvain-0", "name": "Cluster 0", "color": "#77aadd", "cellIds": [5, 0, 3]}]
+    classes = [
+        {"key": "louvain", "name": "louvain clusters", "rootNode": True, "type": "cellSets", "children": children}
+    ]
+    (folder / "cell_sets.json").write_text(json.dumps({"cellSets": classes}))
+    return folder
+
+
+@pytest.fixture
+def readings(monkeypatch) -> list[str]:
+    """The sources that were read in a child process, in order."""
+    seen: list[str] = []
+    original = sandbox.run_sandboxed
+
+    def counted(function, kwargs, **limits):
+        seen.append(Path(kwargs["source"]).name)
+        return original(function, kwargs, **limits)
+
+    monkeypatch.setattr(sandbox, "run_sandboxed", counted)
+    return seen
+
+
+def left_in(settings: Settings) -> list[str]:
+    """Everything in the folder of stores that is neither a store, its cell sets, nor the index."""
+    return [
+        item.name
+        for item in settings.store_dir.iterdir()
+        if not item.name.endswith((".h5ad", ".cell_sets.json")) and item.name not in {"index.json", ".locks"}
+    ]
+
+
+def test_a_folder_is_opened_with_its_cell_sets(experiment, stores, trees):
+    opened = open_experiment(experiment, stores)
+    assert (opened.source, opened.cell_sets_path) == (experiment / "r.rds", experiment / "cell_sets.json")
+    assert not opened.derived_cell_sets
+    assert opened.cell_sets.find_set("louvain-0").cell_ids.tolist() == [5, 0, 3]
+    np.testing.assert_allclose(opened.experiment.data.dense(0), trees.data[:, 0], rtol=1e-6)
+    assert left_in(stores) == []
+
+
+def test_a_file_is_opened_as_its_folder_is(experiment, stores):
+    opened = open_experiment(experiment / "r.rds", stores)
+    assert opened.cell_sets_path == experiment / "cell_sets.json"
+
+
+def test_a_second_opening_does_not_read_the_file_again(experiment, stores, readings):
+    first, second = open_experiment(experiment, stores), open_experiment(experiment, stores)
+    assert readings == ["r.rds"]
+    assert first.store == second.store
+    assert second.experiment.cell_ids.tolist() == [5, 0, 3, 9, 1, 2]
+
+
+def test_a_changed_file_is_read_again(experiment, stores, readings, trees):
+    first = open_experiment(experiment, stores)
+    changed = trees.platform()
+    changed.slots["misc"] = named_list({**dict(changed.slots["misc"].pairs()), "numPCs": integers([17])})
+    write_rds(changed, experiment / "r.rds")
+    second = open_experiment(experiment, stores)
+    assert readings == ["r.rds", "r.rds"]
+    assert (first.experiment.misc.num_pcs, second.experiment.misc.num_pcs) == (2, 17)
+
+
+def test_a_copied_or_touched_file_is_not_read_again(experiment, stores, readings, tmp_path):
+    first = open_experiment(experiment, stores)
+    os.utime(experiment / "r.rds", (1, 1))
+    copy = shutil.copytree(experiment, tmp_path / "copy")
+    assert open_experiment(experiment, stores).store == open_experiment(copy, stores).store == first.store
+    assert readings == ["r.rds"]
+
+
+def test_other_content_of_the_same_size_is_read(experiment, stores, readings, trees, tmp_path):
+    other = tmp_path / "other.rds"
+    root = trees.platform()
+    write_rds(root, experiment / "r.rds", compression="none")
+    first = open_experiment(experiment, stores)
+    root.slots["misc"] = named_list({**dict(root.slots["misc"].pairs()), "numPCs": doubles([3])})
+    write_rds(root, other, compression="none")
+    assert other.stat().st_size == (experiment / "r.rds").stat().st_size
+    assert open_experiment(other, stores).store != first.store
+    assert readings == ["r.rds", "other.rds"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other bytes"])
+def test_a_damaged_store_is_made_again(experiment, stores, readings, damage):
+    store = open_experiment(experiment, stores).store
+    content = store.read_bytes()
+    if damage == "gone":
+        store.unlink()
+    else:
+        store.write_bytes(
+            {"cut": content[: len(content) // 2], "empty": b"", "other bytes": b"x" * len(content)}[damage]
+        )
+    assert open_experiment(experiment, stores).experiment.n_cells == 6
+    assert len(readings) == 2
+
+
+@pytest.mark.parametrize("index", ["", "[]", '{"a": 3}', "not json", '{"/x": {"key": null}}'])
+def test_a_damaged_index_is_no_obstacle(experiment, stores, index):
+    open_experiment(experiment, stores)
+    (stores.store_dir / "index.json").write_text(index)
+    assert open_experiment(experiment, stores).experiment.n_cells == 6
+
+
+def open_elsewhere(arguments: tuple[str, str]) -> tuple[str, int]:
+    """Open in a process of its own; returns the store's name and the process that made it, as told by its inode."""
+    path, folder = arguments
+    opened = open_experiment(Path(path), Settings(store_dir=Path(folder), threads=1))
+    return opened.store.name, opened.store.stat().st_ino
+
+
+def test_processes_that_open_at_once_read_the_file_once(experiment, stores):
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        found = pool.map(open_elsewhere, [(str(experiment), str(stores.store_dir))] * 3)
+    assert len(set(found)) == 1
+    assert left_in(stores) == []
+
+
+def test_a_refused_object_leaves_nothing_behind(tmp_path, stores, trees):
+    path = tmp_path / "sce.rds"
+    write_rds(RS4("SingleCellExperiment", "SingleCellExperiment", {"metadata": doubles([1])}), path)
+    with pytest.raises(WorkerError, match="SingleCellExperiment") as caught:
+        open_experiment(path, stores)
+    assert caught.value.code == ErrorCode.EXPERIMENT_UNSUPPORTED
+    assert [item.name for item in stores.store_dir.iterdir()] == [".locks"]
+
+
+def test_a_truncated_file_leaves_nothing_behind(experiment, stores):
+    path = experiment / "r.rds"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(WorkerError) as caught:
+        open_experiment(experiment, stores)
+    assert caught.value.code == ErrorCode.EXPERIMENT_UNREADABLE
+    assert [item.name for item in stores.store_dir.iterdir()] == [".locks"]
+
+
+def test_indices_outside_the_matrix_are_refused(tmp_path, stores, trees):
+    root = trees.platform()
+    counts = root.slots["assays"].items[0].slots["counts"]
+    counts.slots["i"] = integers([*counts.slots["i"].values[:-1], 2_000_000])
+    write_rds(root, tmp_path / "r.rds")
+    with pytest.raises(WorkerError) as caught:
+        open_experiment(tmp_path, stores)
+    assert caught.value.code == ErrorCode.EXPERIMENT_UNREADABLE
+    assert left_in(stores) == []
+
+
+def test_a_listener_that_raises_stops_the_reading_and_nothing_is_left(experiment, stores):
+    class GoneError(Exception):
+        pass
+
+    def gone(stage, fraction=None):
+        raise GoneError
+
+    with pytest.raises(GoneError):
+        open_experiment(experiment, stores, gone)
+    assert [item.name for item in stores.store_dir.iterdir()] == [".locks"]
+    assert open_experiment(experiment, stores).experiment.n_cells == 6
+
+
+def test_progress_rises_to_the_end(experiment, stores):
+    told: list[tuple[str, float | None]] = []
+    open_experiment(experiment, stores, lambda stage, fraction=None: told.append((stage, fraction)))
+    fractions = [fraction for _, fraction in told if fraction is not None]
+    assert fractions == sorted(fractions)
+    assert all(0 <= fraction <= 1 for fraction in fractions)
+    assert len({stage for stage, _ in told}) >= 2
+
+
+def test_what_a_killed_process_left_is_removed(experiment, stores):
+    (stores.store_dir / "build-dead.spool").mkdir(parents=True)
+    (stores.store_dir / "build-dead.spool" / "vector").write_bytes(b"x" * 100)
+    open_experiment(experiment, stores)
+    assert left_in(stores) == []
+
+
+def test_the_oldest_stores_go_when_there_are_too_many(tmp_path, trees):
+    paths = [tmp_path / f"{i}.rds" for i in range(3)]
+    for i, path in enumerate(paths):
+        root = trees.seurat()
+        root.slots["misc"] = named_list({"numPCs": integers([i + 1])})
+        write_rds(root, path)
+    roomy = Settings(store_dir=tmp_path / "stores", threads=1)
+    first, second = (open_experiment(path, roomy) for path in paths[:2])
+    os.utime(first.store, (1_000, 1_000))
+    size = first.store.stat().st_size
+    third = open_experiment(
+        paths[2], Settings(store_dir=tmp_path / "stores", threads=1, store_max_gb=2.5 * size / 2**30)
+    )
+    assert not first.store.exists()
+    assert not first.cell_sets_path.exists()
+    assert second.store.exists()
+    assert third.store.exists()
+    assert first.experiment.misc.num_pcs == 1, "an open experiment outlives its store's name"
+
+
+def test_cell_sets_are_derived_where_there_is_no_file_and_kept(tmp_path, stores, trees):
+    write_rds(trees.seurat(), tmp_path / "mine.rds")
+    opened = open_experiment(tmp_path / "mine.rds", stores)
+    assert opened.derived_cell_sets
+    assert [item.key for item in opened.cell_sets.classes] == ["louvain", "scratchpad", "sample"]
+    assert opened.cell_sets_path.parent == stores.store_dir.resolve()
+    changed = CellSets(opened.cell_sets.classes[:2])
+    opened.cell_sets_path.write_bytes(changed.encode())
+    assert len(open_experiment(tmp_path / "mine.rds", stores).cell_sets.classes) == 2
+    opened.cell_sets_path.write_bytes(b'{"cellSets": [')
+    assert len(open_experiment(tmp_path / "mine.rds", stores).cell_sets.classes) == 3
+
+
+def test_bad_cell_sets_are_refused_naming_the_trouble(experiment, stores):
+    (experiment / "cell_sets.json").write_text('{"cellSets": 3}')
+    with pytest.raises(WorkerError) as caught:
+        open_experiment(experiment, stores)
+    assert caught.value.code == ErrorCode.CELL_SETS_INVALID
+
+
+def test_a_folder_of_stores_that_cannot_be_made_is_named(experiment, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkerError, match="STORE_DIR") as caught:
+        open_experiment(experiment, Settings(store_dir=tmp_path / "file" / "stores"))
+    assert caught.value.code == ErrorCode.INVALID_INPUT
+
+
+# --- what is at a path ---
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return folder
+
+
+def test_r_rds_goes_before_other_files(tmp_path):
+    assert locate(make(tmp_path, "a.rds", "r.rds", "r.qs")).source == tmp_path / "r.rds"
+
+
+def test_a_single_file_of_another_name_is_taken(tmp_path):
+    assert locate(make(tmp_path, "pbmc.RDS", ".hidden.rds", "notes.txt")).source == tmp_path / "pbmc.RDS"
+
+
+def test_cell_sets_named_like_the_file_go_before_those_of_the_folder(tmp_path):
+    make(tmp_path, "a.rds", "b.rds", "a.cell_sets.json", "cell_sets.json")
+    assert locate(tmp_path / "a.rds").cell_sets == tmp_path / "a.cell_sets.json"
+    assert locate(tmp_path / "b.rds").cell_sets == tmp_path / "cell_sets.json"
+
+
+@pytest.mark.parametrize(
+    ("names", "path", "code", "words"),
+    [
+        ([], "missing", ErrorCode.EXPERIMENT_NOT_FOUND, "there is no file or folder"),
+        (["notes.txt"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "holds no r.rds: save the Seurat object there"),
+        (["a.rds", "b.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, r"2 .rds files \(a.rds, b.rds\).*name the one"),
+        (["v4/r.rds", "v5/r.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "there is one in v4, v5: open that"),
+        (["r.qs"], ".", ErrorCode.EXPERIMENT_UNSUPPORTED, "r.qs: the qs format is not read by this version; .*saveRDS"),
+        (["a.h5ad"], "a.h5ad", ErrorCode.EXPERIMENT_UNSUPPORTED, "AnnData"),
+    ],
+)
+def test_what_cannot_be_found_is_explained(tmp_path, names, path, code, words):
+    with pytest.raises(WorkerError, match=words) as caught:
+        locate(make(tmp_path, *names) / path)
+    assert caught.value.code == code
+
+
+# --- every object of the reference material ---
+
+SERVED = {
+    "experiments/multisample/v4/r.rds": (3477, 9015, 13),
+    "experiments/pbmc3k/v4/r.rds": (2638, 16634, 11),
+    "experiments/pbmc3k/v5/r.rds": (2638, 16634, 11),
+    "experiments/pbmcsmall/v4/r.rds": (80, 230, 3),
+    "experiments/pbmcsmall/v5/r.rds": (80, 230, 3),
+    "experiments/worm/v4/r.rds": (1732, 10000, 13),
+    "objects/bayesvg_pbmc3k_v5/seu_pbmc.rds": (2700, 2392, 9),
+    "objects/cerebro_pbmc_small_v3/pbmc_seurat.rds": (80, 230, 3),
+    "objects/checkatlas_pbmc3k_v4/pbmc3k_seurat.rds": (1000, 1000, 9),
+    "objects/djvdj_citeseq_v32/test_so.rds": (100, 12331, 7),
+    "objects/hdwgcna_opc_v4/test_seurat.rds": (1206, 500, 1),
+    "objects/limiric_v5/test_data.rds": (1305, 20628, 1),
+    "objects/pbmc_small_v4/test_seurat.rds": (80, 230, 3),
+    "objects/pointillism_pbmc_v2/seurat_small.rds": (500, 500, 5),
+    "objects/presto_v3/object_seurat.rds": (300, 20, 2),
+    "objects/scplotter_ifnb_sub_v4/ifnb_sub.rds": (2000, 13215, 10),
+    "objects/screpertoire_tcr_v5dev/scRep_example.rds": (500, 2000, 17),
+    "objects/seurat_pbmc_small_v2/pbmc_small.rds": (80, 230, 4),
+    "objects/seurattools_ifnb1k_v51/ifnb1k.rds": (832, 14053, 6),
+    "objects/signac_atac_small_v32/atac_small.rds": (100, 500, 2),
+}
+"""Cells, genes, and children of the class louvain."""
+
+REFUSED = {
+    "bpcells/AML_BPCells.rds": (
+        ErrorCode.EXPERIMENT_UNSUPPORTED,
+        "assay RNA layer counts: found a disk-backed BPCells",
+    ),
+}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", SERVED)
+def test_a_shared_object_is_served(shared, stores, name):
+    opened = open_experiment(shared / "data" / name, stores)
+    n_cells, n_genes, n_clusters = SERVED[name]
+    found = opened.experiment
+    assert (found.n_cells, len(found.genes)) == (n_cells, n_genes)
+    assert len(opened.cell_sets.find_class("louvain").children) == n_clusters
+    assert np.isfinite(found.data.values).all()
+    assert opened.derived_cell_sets == name.startswith("objects/")
+    assert found.origin.kind == ("own" if name.startswith("objects/") else "platform")
+    again = open_store(opened.store)
+    assert again.cell_ids.tolist() == found.cell_ids.tolist()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_shared_object_is_refused_in_words(shared, stores, name):
+    code, words = REFUSED[name]
+    with pytest.raises(WorkerError, match=words) as caught:
+        open_experiment(shared / "data" / name, stores)
+    assert caught.value.code == code
+
+
+@pytest.mark.shared
+def test_every_shared_object_is_in_one_of_the_tables(shared):
+    found = {str(path.relative_to(shared / "data")) for path in (shared / "data").rglob("*.rds")}
+    assert found == SERVED.keys() | REFUSED.keys()

@@ -1,0 +1,233 @@
+"""The child process that reads untrusted files: whatever happens in it, the parent gets an answer or one sentence."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.sandbox import run_sandboxed
+
+GIB = 1 << 30
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the system holds this on Linux only")
+
+CHILD = """
+import ctypes, os, signal, socket, subprocess, sys, threading, time
+from cellworker.errors import ErrorCode, WorkerError
+
+def echo(**kwargs): return kwargs
+def surroundings():
+    return {"environ": dict(os.environ), "stdin": sys.stdin.read(), "pid": os.getpid(), "group": os.getpgid(0)}
+def counting(progress):
+    progress("reading", 0.25)
+    time.sleep(0.06)
+    progress("reading", 0.5)
+    progress("writing", None)
+    return "done"
+def refusing(): raise WorkerError(ErrorCode.CELL_SETS_INVALID, "no good")
+def recursing(): return recursing()
+def raising(): raise KeyError("secret detail")
+def filling():
+    kept = []
+    while True: kept.append(bytearray(1 << 22))
+def filling_with_numpy():
+    import numpy
+    return numpy.ones(1 << 40).sum()
+def filling_in_a_thread():
+    stack = [threading.Thread(target=time.sleep, args=(60,), daemon=True) for _ in range(10_000)]
+    for thread in stack: thread.start()
+def mapping(path):
+    import numpy
+    return int(numpy.memmap(path, "u1", "r")[::65536].sum())
+def crashing(): ctypes.string_at(0)
+def killed(): os.kill(os.getpid(), signal.SIGKILL)
+def leaving(): os._exit(3)
+def spinning():
+    while True: pass
+def sleeping(path):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    with open(path, "w") as file: file.write(f"{os.getpid()} {child.pid}")
+    time.sleep(300)
+def unspeakable(): return object()
+def lengthy(): return "x" * (5 << 20)
+def talking():
+    print("to stdout")
+    sys.stderr.write("e" * 300_000)
+    return 1
+def calling(port):
+    try: socket.create_connection(("127.0.0.1", port), timeout=2)
+    except OSError: return "refused"
+    return "connected"
+"""
+
+
+PARENT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from cellworker.formats.sandbox import run_sandboxed
+pids = sys.argv[1] + "/pids"
+run_sandboxed("child_functions:sleeping", {"path": pids}, memory_bytes=1 << 30, timeout_s=100)
+"""
+
+
+@pytest.fixture(autouse=True)
+def child_module(tmp_path, monkeypatch):
+    (tmp_path / "child_functions.py").write_text(CHILD)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def run(name, memory_bytes=GIB, timeout_s=20.0, on_progress=None, **kwargs):
+    return run_sandboxed(
+        f"child_functions:{name}", kwargs, memory_bytes=memory_bytes, timeout_s=timeout_s, on_progress=on_progress
+    )
+
+
+def refused(name, **kwargs):
+    with pytest.raises(WorkerError) as caught:
+        run(name, **kwargs)
+    return caught.value
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _gone_within(pids, seconds):
+    end = time.monotonic() + seconds
+    while any(map(_alive, pids)) and time.monotonic() < end:
+        threading.Event().wait(0.01)
+    return not any(map(_alive, pids))
+
+
+def test_arguments_and_results_pass_both_ways():
+    assert run("echo", a=[1, {"b": None}], c="é") == {"a": [1, {"b": None}], "c": "é"}
+    assert len(run("lengthy")) == 5 << 20
+
+
+def test_starting_takes_little_time():
+    run("echo")
+    begin = time.perf_counter()
+    run("echo")
+    assert time.perf_counter() - begin < 1.0  # 0.05 s on a quiet machine
+
+
+def test_the_child_has_no_credentials_and_a_group_of_its_own(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("PATH", "/bin:/usr/bin")
+    found = run("surroundings")
+    assert "AWS_SECRET_ACCESS_KEY" not in found["environ"]
+    assert found["environ"]["PATH"] == "/bin:/usr/bin"
+    assert found["stdin"] == ""
+    assert found["group"] == found["pid"] != os.getpid()
+
+
+def test_progress_arrives_in_order():
+    seen = []
+    assert run("counting", on_progress=lambda what, part: seen.append((what, part))) == "done"
+    assert seen == [("reading", 0.25), ("reading", 0.5), ("writing", None)]
+
+
+def test_the_childs_own_refusal_keeps_code_and_sentence():
+    problem = refused("refusing")
+    assert (problem.code, problem.message) == (ErrorCode.CELL_SETS_INVALID, "no good")
+
+
+@pytest.mark.parametrize("name", ["recursing", "raising", "unspeakable", "leaving", "absent"])
+def test_any_other_failure_is_one_sentence_and_its_traceback_is_in_the_log(name, caplog):
+    problem = refused(name)
+    assert problem.code is ErrorCode.EXPERIMENT_UNREADABLE
+    assert "secret" not in problem.message
+    assert "Traceback" not in problem.message
+    assert name == "leaving" or "Traceback" in caplog.text
+
+
+@linux
+@pytest.mark.parametrize("name", ["filling", "filling_with_numpy", "filling_in_a_thread"])
+def test_too_much_memory_is_refused_naming_limit_and_setting(name):
+    problem = refused(name, memory_bytes=GIB // 4)
+    assert problem.code is ErrorCode.OUT_OF_MEMORY
+    assert "0.25 GB" in problem.message
+    assert "LOAD_MEMORY_GB" in problem.message
+
+
+@linux
+def test_maps_of_files_do_not_count_as_memory(tmp_path):
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(GIB // 2)
+    assert run("mapping", memory_bytes=GIB // 4, path=str(tmp_path / "large")) == 0
+
+
+def test_a_crash_is_one_sentence():
+    problem = refused("crashing")
+    assert problem.code is ErrorCode.EXPERIMENT_UNREADABLE
+    assert "crash" in problem.message
+
+
+def test_being_killed_by_the_system_is_told_as_lack_of_memory():
+    assert refused("killed").code is ErrorCode.OUT_OF_MEMORY
+
+
+def test_the_deadline_holds_for_a_child_that_never_listens():
+    begin = time.perf_counter()
+    problem = refused("spinning", timeout_s=0.5)
+    assert problem.code is ErrorCode.DEADLINE_EXCEEDED
+    assert "0.5 seconds" in problem.message
+    assert "LOAD_TIMEOUT_S" in problem.message
+    assert time.perf_counter() - begin < 2.5
+
+
+@linux
+def test_the_deadline_ends_what_the_child_started_too(tmp_path):
+    assert refused("sleeping", timeout_s=1.5, path=str(tmp_path / "pids")).code is ErrorCode.DEADLINE_EXCEEDED
+    assert _gone_within((tmp_path / "pids").read_text().split(), 5)
+
+
+@linux
+def test_an_error_in_the_progress_callback_ends_the_child_and_comes_out():
+    class CancelledError(Exception):
+        pass
+
+    def cancel(*_args):
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        run("counting", on_progress=cancel)
+
+
+@linux
+def test_the_child_dies_with_its_parent(tmp_path):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)])
+    pids = tmp_path / "pids"
+    end = time.monotonic() + 20
+    while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < end:
+        threading.Event().wait(0.02)
+    child, grandchild = pids.read_text().split()
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    try:
+        assert _gone_within([child], 5)
+    finally:
+        os.kill(int(grandchild), signal.SIGKILL)
+
+
+def test_what_the_child_prints_does_not_disturb(caplog):
+    assert run("talking") == 1
+    assert "eee" in caplog.text
+
+
+@linux
+def test_the_child_reaches_no_network_where_the_system_lets_it_leave():
+    probe = subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode
+    if probe != 0 or os.geteuid() != 0:
+        pytest.skip("this system lets no process leave the network")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert run("calling", port=server.getsockname()[1]) == "refused"

@@ -1,0 +1,353 @@
+"""The work loop: the order of events, errors in words, one computation per ETag, and nothing lost."""
+
+import asyncio
+import json
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.protocol.encoding import decompress
+
+GENERIC = "An unexpected error occurred while performing the work."
+TOKEN = "hidden-token"
+
+
+def error_of(notice: dict[str, Any]) -> tuple[str, str]:
+    assert notice["response"]["error"] is True
+    assert notice["response"]["cacheable"] is False
+    return notice["response"]["errorCode"], notice["response"]["userMessage"]
+
+
+async def test_a_request_is_computed_stored_and_announced_in_the_contracts_order(world: Any) -> None:
+    message = world.send()
+    await world.work()
+    assert world.story == ["STARTED_TASK", "COMPRESSING_DATA", "UPLOADING_DATA", "FINISHED_TASK", "WorkResponse"]
+    assert world.events[0] == (
+        "Heartbeat-x1",
+        {
+            "type": "WorkResponse",
+            "status_code": "STARTED_TASK",
+            "user_message": "Working on the requested task List Genes",
+        },
+    )
+    content, tags = world.stored["e1"]
+    assert json.loads(decompress(content)) == {"answer": 42}
+    assert tags == {"experimentId": "x1", "requestType": "ListGenes"}
+    assert world.answer() == {"answer": 42}
+    assert world.done == [message]
+
+
+async def test_a_broadcast_tells_everyone_before_the_result(world: Any) -> None:
+    world.send(requestProps={"broadcast": True})
+    await world.work()
+    assert world.story[-3:] == ["ExperimentUpdates", "FINISHED_TASK", "WorkResponse"]
+    name, notice = world.events[-3]
+    assert name == "ExperimentUpdates-x1"
+    assert notice["response"] == {"cacheable": True, "error": False, "signedUrl": "https://results.example/e1"}
+
+
+async def test_a_large_result_is_announced_by_its_address(world: Any) -> None:
+    source = random.Random(1)
+    world.value = [source.random() for _ in range(60_000)]
+    world.send()
+    await world.work()
+    assert world.answer()["response"] == {
+        "cacheable": True,
+        "error": False,
+        "signedUrl": "https://results.example/e1",
+    }
+    assert json.loads(decompress(world.stored["e1"][0])) == world.value
+
+
+async def test_the_engine_is_asked_with_fresh_cell_sets_of_the_served_experiment(world: Any) -> None:
+    world.send("e1", body={"name": "MarkerHeatmap", "genes": ["A"]})
+    world.send("e2", body={"name": "ListGenes", "genes": ["A"]})
+    await world.work()
+    assert dict(world.computed) == {
+        "MarkerHeatmap": {"genes": ["A"], "classes": ["served"]},
+        "ListGenes": {"genes": ["A"], "classes": []},
+    }
+
+
+async def test_a_task_has_the_last_word_on_its_result(world: Any) -> None:
+    world.send(body={"name": "GeneExpression"})
+    await world.work()
+    assert world.answer() == {"finished": {"answer": 42}}
+
+
+async def test_a_file_is_stored_as_it_is_and_removed_here(world: Any, tmp_path: Path) -> None:
+    file = tmp_path / "matrix.csv.gz"
+    file.write_bytes(b"bytes of a file")
+    world.value = str(file)
+    world.send(body={"name": "GetNormalizedExpression"})
+    await world.work()
+    assert world.story == ["STARTED_TASK", "UPLOADING_DATA", "FINISHED_TASK", "WorkResponse"]
+    assert world.stored["e1"][0] == b"bytes of a file"
+    assert world.answer()["response"]["cacheable"] is True
+    assert not file.exists()
+
+
+async def test_a_file_that_cannot_be_stored_is_removed_too(world: Any, tmp_path: Path) -> None:
+    file = tmp_path / "matrix.csv.gz"
+    file.write_bytes(b"bytes")
+    world.value = str(file)
+    world.put_errors = [WorkerError(ErrorCode.DISK_FULL, "There is no space left.")]
+    world.send(body={"name": "GetNormalizedExpression"})
+    await world.work()
+    assert error_of(world.answer()) == ("DISK_FULL", "There is no space left.")
+    assert not file.exists()
+
+
+async def test_new_cell_sets_are_patched_in_the_users_name_and_nothing_is_stored(world: Any) -> None:
+    world.send(body={"name": "ClusterCells"}, requestProps={"broadcast": True})
+    await world.work()
+    assert world.story == ["STARTED_TASK", "ExperimentUpdates", "FINISHED_TASK", "WorkResponse"]
+    ((experiment, operations, authorization),) = world.patches
+    assert experiment == "served"
+    assert operations == [{"$append": {"key": "new", "made": {"answer": 42}}}]
+    assert authorization.startswith("Bearer ")
+    assert world.answer()["response"] == {
+        "cacheable": False,
+        "error": False,
+        "signedUrl": "https://results.example/e1",
+    }
+    assert world.stored == {}
+
+
+async def test_a_refused_patch_fails_the_task_with_its_reason(world: Any) -> None:
+    world.patch_error = WorkerError(ErrorCode.CELL_SETS_UPDATE_FAILED, "The platform refused the new cell sets: 400.")
+    world.send(body={"name": "ClusterCells"})
+    await world.work()
+    assert world.story == ["STARTED_TASK", "WorkResponse"]
+    assert error_of(world.answer())[0] == "CELL_SETS_UPDATE_FAILED"
+
+
+async def test_the_errors_of_a_task_are_told_and_never_stored(world: Any) -> None:
+    world.engine_error = WorkerError(ErrorCode.R_WORKER_EMPTY_CELL_SET, "No cells match requested filters.")
+    message = world.send(requestProps={"broadcast": True})
+    await world.work()
+    assert world.story == ["STARTED_TASK", "ExperimentUpdates", "WorkResponse"]
+    assert error_of(world.answer()) == ("R_WORKER_EMPTY_CELL_SET", "No cells match requested filters.")
+    assert world.stored == {}
+    assert world.done == [message]
+
+
+@pytest.mark.parametrize("where", ["engine", "prepare"])
+async def test_a_bug_becomes_the_generic_sentence_and_a_traceback_without_tokens(
+    world: Any, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    if where == "engine":
+        world.engine_error = ZeroDivisionError("Bearer hidden-token-of-a-user")
+    world.send(body={"name": "ListGenes", "genes": ["prepare-bug"] if where == "prepare" else []})
+    with caplog.at_level(logging.INFO):
+        await world.work()
+    assert error_of(world.answer()) == ("PYTHON_WORKER_ERROR", GENERIC)
+    logged = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
+    assert "ZeroDivisionError" in logged
+    assert TOKEN not in logged
+    assert TOKEN not in json.dumps(world.events)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"body": {"name": "Nonsense"}}, "body.name"),
+        ({"body": {"name": "ListGenes", "genes": 3}}, "body.genes"),
+        ({"body": {"name": "ListGenes", "genes": ["A", 3]}}, "body.genes[1]"),
+        ({"body": None}, "body"),
+        ({"timeout": "soon"}, "timeout"),
+        ({"experimentId": 3}, "experimentId"),
+    ],
+)
+async def test_a_request_that_cannot_be_understood_is_told_so_by_field(
+    world: Any, changes: dict[str, Any], field: str
+) -> None:
+    message = world.send(**changes)
+    await world.work()
+    code, sentence = error_of(world.answer())
+    assert code == "INVALID_INPUT"
+    assert field in sentence
+    assert world.computed == []
+    assert world.done == [message]
+    assert TOKEN not in json.dumps(world.events)
+
+
+@pytest.mark.parametrize("message", [b"", b"{not json", b"[1]", b'{"body":{}}', b'{"ETag":"../x"}', b"\xff\xfe"])
+async def test_a_message_without_an_address_is_removed_and_logged(
+    world: Any, message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.send_text(message)
+    world.send("next")
+    await world.work()
+    assert "message refused" in caplog.text
+    assert message in world.done
+    assert world.answer("next") == {"answer": 42}
+
+
+async def test_an_expired_request_is_answered_not_computed(world: Any) -> None:
+    world.send(timeout="2026-11-22T12:00:00Z")
+    await world.work()
+    code, sentence = error_of(world.answer())
+    assert code == "REQUEST_EXPIRED"
+    assert "2026-11-22 12:00:00 UTC" in sentence
+    assert world.story == ["WorkResponse"]
+    assert world.computed == []
+
+
+async def test_a_stored_result_is_announced_again_without_computing(world: Any) -> None:
+    world.stored["e1"] = (b"", {})
+    world.send()
+    await world.work()
+    assert world.computed == []
+    assert world.story[-1] == "WorkResponse"
+    assert world.answer()["response"] == {
+        "cacheable": True,
+        "error": False,
+        "signedUrl": "https://results.example/e1",
+    }
+
+
+async def test_the_same_question_from_five_at_once_is_computed_once_and_answered_five_times(world: Any) -> None:
+    world.hold = asyncio.Event()
+    for _ in range(5):
+        world.send()
+    world.send("other")
+    working = asyncio.create_task(world.work())
+    await world.began.wait()
+    world.hold.set()
+    await working
+    assert len(world.computed) == 2
+    assert len(world.answers()) == 5
+    assert len(set(world.answers())) == 1
+    assert len(world.done) == 6
+
+
+async def test_the_same_failing_question_fails_for_everyone(world: Any) -> None:
+    world.hold = asyncio.Event()
+    world.engine_error = WorkerError(ErrorCode.OUT_OF_MEMORY, "Too much.")
+    for _ in range(3):
+        world.send()
+    working = asyncio.create_task(world.work())
+    await world.began.wait()
+    world.hold.set()
+    await working
+    assert [error_of(answer)[0] for answer in world.answers()] == ["OUT_OF_MEMORY"] * 3
+    assert len(world.computed) == 1
+
+
+async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
+    world.hold = asyncio.Event()
+    for i in range(7):
+        world.send(f"e{i}")
+    loop = world.loop(in_flight=3)
+    world.messages.put_nowait(None)
+    running = asyncio.create_task(loop.run())
+    await world.began.wait()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert loop.busy == 3
+    world.hold.set()
+    await running
+    assert len(world.done) == 7
+
+
+async def test_a_store_that_fails_twice_costs_two_attempts_and_no_result(world: Any) -> None:
+    world.put_errors = [OSError("the store is away"), OSError("the store is away")]
+    world.send()
+    await world.work_until_done()
+    assert len(world.released) == 2
+    assert world.answer() == {"answer": 42}
+
+
+async def test_a_message_that_never_succeeds_is_answered_and_removed_after_three_attempts(world: Any) -> None:
+    world.put_errors = [OSError("away")] * 99
+    message = world.send()
+    await world.work_until_done()
+    assert len(world.computed) == 3
+    code, sentence = error_of(world.answer())
+    assert code == "TASK_CRASHED"
+    assert "3 times" in sentence
+    assert world.done == [message]
+
+
+async def test_the_fourth_delivery_of_a_stored_result_is_still_an_answer(world: Any) -> None:
+    world.stored["e1"] = (b"", {})
+    world.send(attempt=4)
+    await world.work()
+    assert world.answer()["response"]["error"] is False
+
+
+async def test_an_announcement_that_fails_is_made_again_from_the_store(world: Any) -> None:
+    world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")]}
+    world.send()
+    await world.work_until_done()
+    assert len(world.computed) == 1
+    assert world.answer()["response"]["signedUrl"] == "https://results.example/e1"
+
+
+async def test_new_cell_sets_are_not_made_twice_because_an_announcement_failed(world: Any) -> None:
+    world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")]}
+    message = world.send(body={"name": "ClusterCells"})
+    await world.work()
+    assert len(world.patches) == 1
+    assert (world.done, world.released) == ([message], [])
+
+
+async def test_a_lost_heartbeat_does_not_lose_the_result(world: Any) -> None:
+    world.emit_errors = {"Heartbeat": [ConnectionError("away")] * 99}
+    world.send()
+    await world.work()
+    assert world.answer() == {"answer": 42}
+
+
+async def test_a_long_computation_tells_its_progress(world: Any) -> None:
+    world.hold = asyncio.Event()
+    world.progress = [("Finding neighbours", 0.25), ("Clustering", 0.5)]
+    world.send()
+    running = asyncio.create_task(world.work(tick_s=0.005))
+    await world.until(lambda: len(world.events) >= 3)
+    world.hold.set()
+    await running
+    ticks = [payload for name, payload in world.events if "progress_percent" in payload]
+    assert ticks[0] == {
+        "type": "WorkResponse",
+        "status_code": "STARTED_TASK",
+        "user_message": "Clustering",
+        "progress_percent": 50,
+    }
+    assert world.story[0] == "STARTED_TASK"
+    assert world.story[len(ticks) + 1 :] == ["COMPRESSING_DATA", "UPLOADING_DATA", "FINISHED_TASK", "WorkResponse"]
+
+
+async def test_a_quick_computation_has_no_ticks(world: Any) -> None:
+    world.progress = [("Counting", 0.5)]
+    world.send()
+    await world.work()
+    assert all("progress_percent" not in payload for _, payload in world.events)
+
+
+async def test_stopping_hands_back_what_is_not_answered(world: Any) -> None:
+    world.hold = asyncio.Event()
+    first, second = world.send("a"), world.send("b")
+    running = asyncio.create_task(world.loop().run())
+    await world.until(lambda: len(world.computed) == 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert sorted(world.released) == sorted([first, second])
+    assert world.done == []
+    assert world.answers("a") == []
+
+
+async def test_the_body_goes_back_as_it_came(world: Any) -> None:
+    body = {"name": "Nonsense", "genes": ["b", "a"], "extra": {"deep": [1, None]}}
+    world.send(body=body, other=[1])
+    await world.work()
+    notice = world.answer()
+    assert notice["request"]["body"] == body
+    assert notice["request"]["other"] == [1]
+    assert list(notice) == ["request", "response", "type"]

@@ -1,0 +1,151 @@
+"""The house: what the checkout promises about itself."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import cellworker
+from cellworker.cli import main
+
+TEXT_SUFFIXES = {
+    ".py",
+    ".c",
+    ".h",
+    ".md",
+    ".toml",
+    ".lock",
+    ".yml",
+    ".yaml",
+    ".cfg",
+    ".txt",
+    ".json",
+    ".mjs",
+    ".js",
+    "",
+}
+LONGEST_MODULE = 400
+
+
+def files(root: Path) -> list[Path]:
+    """Every file of the checkout that git would keep."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    paths = [root / line for line in listing.stdout.splitlines()]
+    return [path for path in paths if path.is_file() and path.suffix in TEXT_SUFFIXES]
+
+
+def make_targets(root: Path) -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(), re.MULTILINE))
+
+
+def commands() -> set[str]:
+    from cellworker.cli import _parser
+
+    (actions,) = (a for a in _parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
+    return set(actions.choices)
+
+
+def test_the_lock_ties_nobody_to_an_index(root: Path) -> None:
+    assert "://" not in (root / "uv.lock").read_text()
+
+
+def test_the_lock_holds_a_hash_for_every_file(root: Path) -> None:
+    lock = tomllib.loads((root / "uv.lock").read_text())
+    for package in lock["package"]:
+        if package["source"] == {"editable": "."}:
+            continue
+        archives = [*package.get("wheels", []), *([package["sdist"]] if "sdist" in package else [])]
+        assert archives, package["name"]
+        assert all(archive["hash"].startswith("sha256:") for archive in archives), package["name"]
+
+
+def test_the_lock_covers_every_dependency(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    locked = {package["name"] for package in tomllib.loads((root / "uv.lock").read_text())["package"]}
+    wanted = [*project["project"]["dependencies"]]
+    for more in (*project["project"]["optional-dependencies"].values(), *project["dependency-groups"].values()):
+        wanted += more
+    names = {re.match(r"[\w-]+", requirement)[0].lower() for requirement in wanted}  # type: ignore[index]
+    assert names <= locked
+
+
+def test_no_file_names_the_host_of_a_package_index(root: Path) -> None:
+    host = re.compile(r"(?:pypi|pythonhosted)\.org|registry\.npmjs\.org|/opt/pypi", re.IGNORECASE)
+    naming = [path for path in files(root) if host.search(path.read_text(encoding="utf-8", errors="ignore"))]
+    assert [path for path in naming if path != Path(__file__)] == []
+
+
+def test_the_changelog_tells_of_the_version(root: Path) -> None:
+    assert re.search(
+        rf"^## \[?{re.escape(cellworker.__version__)}\b", (root / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_every_make_target_that_a_document_names_exists(name: str, root: Path) -> None:
+    named = set(re.findall(r"`make ([a-z-]+)", (root / name).read_text()))
+    named |= set(re.findall(r"^(?:\$ )?(?:\w+=\S+ )*make ([a-z-]+)", (root / name).read_text(), re.MULTILINE))
+    assert named
+    assert named <= make_targets(root)
+
+
+def test_the_readme_and_contributing_name_every_make_target(root: Path) -> None:
+    text = (root / "README.md").read_text() + (root / "CONTRIBUTING.md").read_text()
+    assert {target for target in make_targets(root) if f"make {target}" not in text} == set()
+
+
+def test_every_command_that_the_readme_names_exists(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    named = set(re.findall(r"(?:`|\$ |\.venv/bin/)cellworker ([a-z]+)", text, re.MULTILINE))
+    assert named
+    assert named <= commands()
+
+
+def test_the_readme_names_every_command(root: Path) -> None:
+    text = (root / "README.md").read_text()
+    assert {command for command in commands() if f"cellworker {command}" not in text} == set()
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"cellworker {command}" in capsys.readouterr().out
+
+
+def test_links_between_documents_lead_somewhere(root: Path) -> None:
+    for document in [*root.glob("*.md"), *root.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_a_module_of_more_than_400_lines_says_why(root: Path) -> None:
+    for path in [path for path in files(root) if path.suffix == ".py" and "src" in path.parts]:
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > LONGEST_MODULE:
+            docstring = ast.get_docstring(ast.parse(text)) or ""
+            assert "one module because" in docstring.lower(), (
+                f"{path} is long: split it, or say 'One module because ...'"
+            )
+
+
+def test_the_median_module_is_a_page_and_not_a_book(root: Path) -> None:
+    lengths = sorted(
+        path.read_text().count("\n") for path in (root / "src").rglob("*.py") if path.name != "__init__.py"
+    )
+    assert lengths[len(lengths) // 2] <= 200
+
+
+def test_ci_does_what_a_person_would_type(root: Path) -> None:
+    script = root / ".ci" / "run"
+    words = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
+    assert words[-1] == "exec make test"
+
+
+def test_the_licence_is_mit(root: Path) -> None:
+    assert (root / "LICENSE").read_text().startswith("MIT License")
