@@ -56,7 +56,7 @@ class Size:
 
 
 FULL = Size()
-QUICK = Size(2_000, 20_000, 2_240)
+QUICK = Size(20_000, 20_000, 2_240)
 
 
 def experiment(size: Size) -> Path:

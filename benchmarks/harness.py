@@ -9,6 +9,7 @@ largest resident set of a single process.
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -108,8 +109,8 @@ def say(usage: Mapping[str, float], details: Mapping[str, object] | None = None)
 
 
 def _own_cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, write: bool = True) -> None:

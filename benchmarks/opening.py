@@ -336,8 +336,11 @@ def _matrix(folder: Path, work: Path, columns: Path, n_cells: int) -> list[Case]
     return [
         Case(
             f"normalised matrix of {tenth:,} cells to csv.gz",
-            Command(python(f"{HERE}:matrix", folder, work / "warm", "custom")),
-            {"pandas": Command(python(f"{PEERS}:matrix_pandas", columns, tenth, work / "p.csv.gz"))},
+            Command(python(f"{HERE}:matrix", folder, work / "warm", "bench-custom")),
+            {
+                "pandas": Command(python(f"{PEERS}:matrix_pandas", columns, tenth, work / "p.csv.gz")),
+                "Arrow": Command(python(f"{PEERS}:matrix_arrow", columns, tenth, work / "a.csv.gz")),
+            },
             1,
         ),
         Case(

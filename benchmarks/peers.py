@@ -139,3 +139,18 @@ def matrix_pandas(path: str, cells: str, target: str) -> None:
         table = pd.DataFrame(matrix[: int(cells)].T.toarray())
         table.to_csv(target, compression={"method": "gzip", "compresslevel": 6})
         details["file_bytes"] = Path(target).stat().st_size
+
+
+def matrix_arrow(path: str, cells: str, target: str) -> None:
+    """The same through Arrow's CSV writer."""
+    import anndata
+    import pyarrow as pa
+    import pyarrow.csv
+
+    matrix = anndata.read_h5ad(path).X
+    with timed() as details:
+        rows = matrix[: int(cells)].toarray()
+        table = pa.table({str(i): row for i, row in enumerate(rows)})
+        with gzip.open(target, "wb", compresslevel=6) as file:
+            pyarrow.csv.write_csv(table, file)
+        details["file_bytes"] = Path(target).stat().st_size

@@ -49,11 +49,11 @@ def main(arguments: list[str]) -> int:
     for name, (file, make) in TABLES.items():
         path = ROOT / file
         text = path.read_text(encoding="utf-8")
-        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        new, count = re.subn(pattern, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.DOTALL)
-        if count != 1:
-            print(f"{file}: expected one table named {name}", file=sys.stderr)
+        found = re.search(rf"(?<=<!-- table: {name} -->\n).*?(?=<!-- end -->)", text, re.DOTALL)
+        if found is None:
+            print(f"{file}: expected a table named {name}", file=sys.stderr)
             return 2
+        new = f"{text[: found.start()]}{make()}\n{text[found.end() :]}"
         if new != text:
             drifted.append(file)
             if "--check" not in arguments:

@@ -282,9 +282,7 @@ def test_run_answers_submit_and_ends_with_stop(capsys) -> None:
         assert "request answered" in (Settings.from_environment().data_dir / ".run" / f"{port}.log").read_text()
         assert run("stop", "--port", port, capsys=capsys)[:2] == (0, f"Stopped the worker on port {port}.\n")
         assert child.wait(timeout=10) == 0
-        status, out, _ = run("stop", "--port", port, capsys=capsys)
-        assert status == 1
-        assert "No worker" in out
+        assert "No worker" in run("stop", "--port", port, capsys=capsys)[1]
 
 
 def test_a_file_result_comes_through_submit(tmp_path: Path, capsys) -> None:

@@ -31,11 +31,7 @@ def test_no_module_imports_from_a_floor_above_its_own(configuration: dict, root:
 def test_every_module_lives_on_a_floor(configuration: dict) -> None:
     floors = _listed(configuration)
     modules = grimp.build_graph("cellworker", cache_dir=None).find_children("cellworker")
-    homeless = {
-        module
-        for module in modules
-        if module not in floors and not module.startswith("cellworker.cli_") and module != "cellworker.sample"
-    }
+    homeless = {module for module in modules if module not in floors and not module.startswith("cellworker.cli_")}
     assert not homeless, "list them in [[tool.importlinter.contracts]] of pyproject.toml"
 
 

@@ -100,8 +100,8 @@ def _parse(name: str, text: str, kind: type[Any]) -> Any:  # noqa: ANN401
         if issubclass(kind, Path):
             return Path(text).expanduser()
         value = kind(word)
-    except ValueError:
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+    except (ValueError, RuntimeError):  # the latter for the home folder of nobody
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a path")
         raise WorkerError(
             ErrorCode.INVALID_INPUT, f"environment variable {name}: expected {wanted}, found {text!r}"
         ) from None

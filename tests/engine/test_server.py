@@ -51,23 +51,18 @@ class Engine:
                     return description
 
 
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Any]:
-    source = tmp_path / "r.rds"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def start(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     runners: list[Any] = []
 
-    async def make(text: str = "first", **settings: Any) -> Engine:
+    async def make(text: str = "first") -> Engine:
+        folder = tmp_path_factory.mktemp("engine")
+        source = folder / "r.rds"
         source.write_text(text)
-        settings = {
-            "threads": 1,
-            "store_dir": tmp_path / "stores",
-            "reload_poll_s": 0.01,
-            "short_workers": 1,
-            **settings,
-        }
+        settings = Settings(threads=1, store_dir=folder / "stores", reload_poll_s=0.01, short_workers=1)
         served = ServedExperiment(
             source,
-            Settings(**settings),
+            settings,
             opener="fake_tasks:open_source",
             tasks="fake_tasks:BY_PATH",
             store_opener="fake_tasks:open_text",

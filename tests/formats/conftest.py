@@ -116,8 +116,9 @@ class SeuratTrees:
              "variance.standardized": doubles([4, 3, 2, 1]), "SYMBOL": r_strings(GENES), "ENSEMBL": r_strings(ids)},
             ids,
         )  # fmt: skip
-        misc = {"gene_annotations": annotations, "gene_dispersion": dispersion, "color_pool": r_strings(["#112233"] * 2),
-                "numPCs": doubles(2), "active.reduction": r_strings("pca")}  # fmt: skip
+        misc = {"gene_annotations": annotations, "gene_dispersion": dispersion,
+                "color_pool": r_strings(["#112233"] * 2), "numPCs": doubles(2),
+                "active.reduction": r_strings("pca")}  # fmt: skip
         assay = self.assay(counts=self.sparse(COUNTS, ids), data=self.sparse(normalised(), ids))
         columns = {"cells_id": integers([5, 0, 3, 9, 1, 2]), "samples": r_strings(["s1"] * 3 + ["s2"] * 3),
                    "percent.mt": doubles([1] * 6), "doublet_scores": doubles([0.1] * 6)}  # fmt: skip

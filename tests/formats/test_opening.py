@@ -1,9 +1,10 @@
 """Opening an experiment: read once, then mapped; safe with many processes; nothing left behind."""
 
 import json
-import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -135,17 +136,23 @@ def test_a_damaged_index_is_no_obstacle(experiment, stores, index):
     assert open_experiment(experiment, stores).experiment.n_cells == 6
 
 
-def open_elsewhere(arguments: tuple[str, str]) -> tuple[str, int]:
-    """Open in a process of its own; returns the store's name and the process that made it, as told by its inode."""
-    path, folder = arguments
-    opened = open_experiment(Path(path), Settings(store_dir=Path(folder), threads=1))
-    return opened.store.name, opened.store.stat().st_ino
+OPEN = """
+import sys
+from pathlib import Path
+from cellworker.formats.opening import open_experiment
+from cellworker.settings import Settings
+opened = open_experiment(Path(sys.argv[1]), Settings(store_dir=Path(sys.argv[2]), threads=1))
+print(opened.store.name, opened.store.stat().st_ino, opened.experiment.n_cells)
+"""
 
 
 def test_processes_that_open_at_once_read_the_file_once(experiment, stores):
-    with multiprocessing.get_context("fork").Pool(3) as pool:
-        found = pool.map(open_elsewhere, [(str(experiment), str(stores.store_dir))] * 3)
-    assert len(set(found)) == 1
+    command = [sys.executable, "-c", OPEN, str(experiment), str(stores.store_dir)]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    # A store that was written twice would have been renamed over: another inode.
+    told = {other.communicate(timeout=60)[0] for other in others}
+    assert len(told) == 1
+    assert told.pop().endswith(" 6\n")
     assert left_in(stores) == []
 
 

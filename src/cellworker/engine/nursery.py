@@ -41,6 +41,7 @@ class Nursery:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._held = b""
+        self._closing = False
 
     @property
     def pid(self) -> int | None:
@@ -70,7 +71,7 @@ class Nursery:
 
     def kill(self, number: int) -> None:
         """End a process and its descendants now; nothing happens if it is gone already."""
-        if number in self._exits and self._control:
+        if number in self._exits and self._control and not self._closing:
             try:
                 self._control.send(zygote.RECORD.pack(zygote.KILL, number, 0))
             except (BrokenPipeError, ConnectionResetError):
@@ -78,6 +79,7 @@ class Nursery:
 
     async def close(self) -> None:
         """End the zygote and all its processes, and wait until they are gone."""
+        self._closing = True
         if self._control:
             loop = asyncio.get_running_loop()
             loop.remove_reader(self._control)

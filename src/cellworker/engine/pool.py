@@ -133,7 +133,10 @@ class Lane:
         WorkerError, ProcessLost
             If one cannot be started.
         """
-        await asyncio.gather(*(self._start() for _ in range(self.size - len(self._workers) - self._starting)))
+        missing = self.size - len(self._workers) - self._starting
+        for outcome in await asyncio.gather(*(self._start() for _ in range(missing)), return_exceptions=True):
+            if outcome:
+                raise outcome
 
     def adopt(self, worker: WorkerProcess) -> None:
         """Take in a worker of a new store and replace those of the old: idle ones now, busy ones after their answer."""

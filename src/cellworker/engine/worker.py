@@ -124,7 +124,7 @@ class _Worker:
         if body is None:
             return False
         request = msgspec.json.decode(frame[1], type=Request)
-        self._computing, self._cancelled = True, False
+        self._computing, self._cancelled, self._last_progress = True, False, 0.0
         kind, payload = self._outcome(request, body[1])
         with self._lock:
             self._computing = False

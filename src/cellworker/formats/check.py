@@ -214,7 +214,7 @@ def _memory(experiment: StoredExperiment, settings: Settings) -> dict[str, float
     ids = 4 * (experiment.max_cell_id + 1)
     private = processes * (_PROCESS_MB + (names + ids) / 1e6)
     return {
-        "mapped": round(experiment.n_bytes / 1e6, 1),
+        "mapped": round(experiment.n_bytes / 1e6, 3),
         "private": round(private, 1),
         "loading": round(settings.load_memory_gb * 1024, 1),
     }

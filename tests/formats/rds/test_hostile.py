@@ -171,6 +171,11 @@ def test_more_parts_than_the_limit_are_refused(r, read):
     assert "1,000 parts" in refused(read, r.file(r.items([r.NULL] * 1000)), limits=Limits(max_items=1000))
 
 
+def test_parts_that_cost_the_file_nothing_are_refused(r, read):
+    content = gzip.compress(r.file(words(19, 2_000_000) + r.NULL * 2_000_000), 1)
+    assert "parts" in refused(read, content, within_s=10)
+
+
 def test_more_bytes_than_the_limit_are_refused(r, read):
     content = r.file(words(24, 3_000_000) + bytes(3_000_000))
     for pack in (bytes, gzip.compress, zstandard.compress):

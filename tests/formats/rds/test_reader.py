@@ -4,7 +4,9 @@ import bz2
 import gzip
 import hashlib
 import lzma
+import shutil
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
+from cellworker.formats.rds.reader import read_rds
 
 NA_INTEGER = -(2**31)
 FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -218,8 +221,8 @@ def _code(r):
 
 @pytest.mark.parametrize(
     "kind",
-    ["closure", "byte code", "language", "promise", "environment", "external pointer", "weak reference", "builtin", "expression",
-     "dots", "namespace", "package", "missing argument", "unbound value"],
+    ["closure", "byte code", "language", "promise", "environment", "external pointer", "weak reference", "builtin",
+     "expression", "dots", "namespace", "package", "missing argument", "unbound value"],
 )  # fmt: skip
 def test_code_is_passed_over_and_what_follows_is_right(r, read, tmp_path, kind):
     root = read(r.file(r.items([_code(r)[kind], r.ints([42])]))).root
@@ -467,8 +470,6 @@ def test_progress_counts_compressed_bytes_to_the_end(r, read):
 
 @pytest.mark.shared
 def test_every_real_file_is_read(shared, tmp_path):
-    from cellworker.formats.rds.reader import read_rds
-
     paths = sorted(path for path in (shared / "data").rglob("*.rds") if path.stat().st_size < 4_200_000)
     assert len(paths) > 15
     for path in paths:
@@ -481,8 +482,6 @@ def test_every_real_file_is_read(shared, tmp_path):
 
 @pytest.mark.shared
 def test_a_sparse_matrix_of_a_real_file_is_whole(shared, tmp_path):
-    from cellworker.formats.rds.reader import read_rds
-
     root = read_rds(Path(shared / "data/experiments/pbmcsmall/v4/r.rds"), tmp_path).root
     counts = root.slots["assays"].get("RNA").slots["counts"]
     assert counts.class_name == "dgCMatrix"
@@ -491,3 +490,50 @@ def test_a_sparse_matrix_of_a_real_file_is_whole(shared, tmp_path):
     assert (len(genes), len(cells)) == (230, 80)
     assert len(counts.slots["i"]) == len(counts.slots["x"]) == counts.slots["p"].values[-1]
     assert float(counts.slots["x"].values.min()) >= 1
+
+
+R_SCRIPT = """
+path <- commandArgs(TRUE)[1]
+f <- compiler::cmpfun(function(x) { y <- x; for (i in 1:9) y <- y * i; y ~ x })
+e <- new.env(); assign("self", e, e); assign("f", f, e); delayedAssign("late", stop("never"), assign.env = e)
+latin <- "caf\\xe9"; Encoding(latin) <- "latin1"
+numbers <- c(0.1, 1/3, 1e5, 123456, 1e15, 1e-4, 100, 1e22, 1234567.891, -1e-300, 2/3 * 1e5, 5e-324)
+x <- list(f = f, e = e, stats = asNamespace("stats"), base = .BaseNamespaceEnv, on = as.environment("package:stats"),
+  call = quote(a(b)), expression = expression(a + b), sum = sum, formula = y ~ x, fit = lm(dist ~ speed, cars),
+  sequence = 1:10, deferred = as.character(numbers), sorted = sort(c(3, 1, 2)), latin = latin, missing = c("a", NA),
+  table = data.frame(n = 1:3, k = factor(c("u", "v", "u"))), pairs = pairlist(a = 1, b = "c"), long = sqrt(1:200000))
+saveRDS(x, path, version = as.integer(commandArgs(TRUE)[2]), compress = commandArgs(TRUE)[3])
+cat(paste0(x$deferred, collapse = " "))
+"""
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="Rscript is not installed")
+@pytest.mark.parametrize(("version", "compression"), [(3, "gzip"), (2, "bzip2"), (3, "xz")])
+def test_what_r_itself_writes_is_read(tmp_path, version, compression):
+    script = tmp_path / "write.R"
+    script.write_text(R_SCRIPT)
+    command = ["Rscript", "--vanilla", str(script), str(tmp_path / "r.rds"), str(version), compression]
+    printed = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    root = read_rds(tmp_path / "r.rds", tmp_path).root
+    skipped = {name: item.kind for name, item in root.pairs() if isinstance(item, Skipped)}
+    assert skipped == {
+        "f": "closure",
+        "e": "environment",
+        "stats": "namespace",
+        "base": "environment",
+        "on": "package",
+        "call": "language",
+        "expression": "expression",
+        "sum": "builtin",
+        "formula": "language",
+    }
+    assert root.get("fit").names[:3] == ["coefficients", "residuals", "effects"]
+    assert root.get("sequence").values.tolist() == list(range(1, 11))
+    assert root.get("deferred").tolist() == printed.split()
+    assert root.get("sorted").values.tolist() == [1, 2, 3]
+    assert root.get("latin").tolist() == ["café"]
+    assert root.get("missing").tolist() == ["a", None]
+    assert root.get("table").get("k").attributes["levels"].tolist() == ["u", "v"]
+    assert root.get("table").attributes["row.names"].values.tolist() == [NA_INTEGER, -3]
+    assert root.get("pairs").names == ["a", "b"]
+    assert np.array_equal(root.get("long").values, np.sqrt(np.arange(1, 200_001)))

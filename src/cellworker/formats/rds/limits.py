@@ -22,7 +22,9 @@ class Limits:
         Levels of nesting: a list in a list, an environment in an environment. The cells of a pairlist lie beside
         each other and do not count.
     max_items
-        Values of any kind, lists and strings' vectors included, elements of vectors not.
+        Values of any kind; the elements of a vector of numbers or strings are none.
+    max_items_per_byte
+        Values per byte of the compressed file, looked at beyond a million: a billion NULLs compress to nothing.
     max_sequence
         Elements that all compact sequences (``1:n`` costs a few bytes whatever ``n``) may come to together.
     spool_bytes
@@ -33,5 +35,6 @@ class Limits:
     max_ratio: float = 250.0
     max_depth: int = 5_000
     max_items: int = 50_000_000
+    max_items_per_byte: int = 8
     max_sequence: int = 1 << 28
     spool_bytes: int = 1 << 20

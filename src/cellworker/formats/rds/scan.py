@@ -24,6 +24,7 @@ NA_STRING: Final = -1
 _CHAR = 9
 _EMPTY_SLOT = "\x01NULL\x01"
 _FEW_STRINGS = 6
+_ITEMS_OF_ANY_FILE = 1_000_000
 _STRING_BATCH = 1 << 20
 
 _int32 = Layout.of(">i4", "=i4")
@@ -65,14 +66,16 @@ class Scanner:
         self.references: list[RSymbol | RNull | Skipped] = []
         self._native = native
         self._int32 = stream.int32
-        self._items_left = limits.max_items
+        self._items_left = self._items = min(
+            limits.max_items, max(_ITEMS_OF_ANY_FILE, limits.max_items_per_byte * stream.size)
+        )
         self._sequence_left = limits.max_sequence
 
     def flags(self) -> int:
         """Take the flag word that opens every item."""
         self._items_left -= 1
         if self._items_left < 0:
-            sentence = f"The object in the file has more than {self.limits.max_items:,} parts, as no experiment has."
+            sentence = f"The object has more than {self._items:,} parts, as no experiment in a file of this size has."
             raise refused(sentence)
         return self._int32()
 
@@ -201,7 +204,6 @@ class Scanner:
                 stream.pos += int(state[0])
                 written += int(state[1])
                 left -= done
-                self._items_left -= done
             if (left and done < batch) or not batch:
                 one = self.string()
                 content = (one or "").encode("utf-8", "replace")

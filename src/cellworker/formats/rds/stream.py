@@ -108,6 +108,11 @@ class ByteStream:
         return self._codec.name
 
     @property
+    def size(self) -> int:
+        """Bytes of the compressed file."""
+        return self._total
+
+    @property
     def offset(self) -> int:
         """Decompressed bytes taken so far."""
         return self._base + self.pos

@@ -1,0 +1,294 @@
+"""The whole local run: real processes, a real experiment, an orderly end, and no secret anywhere."""
+
+import asyncio
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.local.experiment import find_experiment
+from cellworker.local.run import LocalRun, run_local, start_local
+from cellworker.local.submit import submit_async
+from cellworker.settings import Settings
+from cellworker.tasks.not_yet import NOT_YET
+
+WAIT_S = 60
+OPAQUE = "sesame-of-a-user-0123456789"
+TOKEN = f"Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.{OPAQUE}"
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all: the sample is read once."""
+    return tmp_path_factory.mktemp("stores")
+
+
+@pytest.fixture
+def settings(stores: Path, tmp_path: Path) -> Settings:
+    return Settings(port=0, data_dir=tmp_path / "data", store_dir=stores, short_workers=1, long_workers=1, threads=1)
+
+
+@pytest.fixture
+async def run(settings: Settings, sample: Path) -> AsyncIterator[LocalRun]:
+    async with start_local(None, settings) as started:
+        await started.ready()
+        yield started
+
+
+def everything_under(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path, path.read_bytes()
+
+
+async def test_the_sample_answers_every_task_of_this_version(run: LocalRun, tmp_path: Path) -> None:
+    served = await run.ready()
+    assert served.summary["cells"] > 100
+    later = {task.name for task in NOT_YET}
+    not_yet, answered = [], []
+    for name, body in served.examples.items():
+        if name in later:
+            with pytest.raises(WorkerError) as told:
+                await submit_async(run.url, body)
+            assert told.value.code is ErrorCode.TASK_NOT_AVAILABLE
+            not_yet.append(name)
+            continue
+        got = await submit_async(run.url, body, folder=tmp_path)
+        answered.append(name)
+        if got.file:
+            assert gzip.decompress(got.file.read_bytes()).startswith(b", ,")
+    assert {"ListGenes", "GeneExpression", "GetEmbedding", "GetNormalizedExpression", "GetExpressionCellSets"} <= {
+        *answered
+    }
+    assert len(answered) + len(not_yet) == 21
+
+
+async def test_a_new_cell_set_of_the_sample_is_kept_in_the_data_folder(
+    run: LocalRun, settings: Settings, sample: Path
+) -> None:
+    before = (sample / "cell_sets.json").read_bytes()
+    body = (await run.ready()).examples["GetExpressionCellSets"]
+    await submit_async(run.url, body)
+    async with aiohttp.ClientSession() as session, session.get(f"{run.url}/v2/experiments/sample/cellSets") as response:
+        classes = (await response.json())["cellSets"]
+    (scratchpad,) = (item for item in classes if item["key"] == "scratchpad")
+    assert scratchpad["children"][-1]["name"] == f"{body['genesConfig'][0]['geneName']}>0.5"
+    assert (sample / "cell_sets.json").read_bytes() == before
+    assert [item.name[:7] for item in (settings.data_dir / ".cell_sets").iterdir()] == ["sample-"]
+
+
+async def test_a_second_run_answers_from_what_the_first_stored(settings: Settings, sample: Path) -> None:
+    body = {"name": "ListGenes", "limit": 2}
+    async with start_local(None, settings) as run:
+        first = await submit_async(run.url, body)
+    async with start_local(None, settings) as run:
+        again = await submit_async(run.url, body)
+    assert (first.repeated, again.repeated) == (False, True)
+    assert first.content == again.content
+
+
+async def test_running_ends_when_asked_and_says_where_it_listens(settings: Settings, sample: Path) -> None:
+    said: list[str] = []
+    stop = asyncio.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "curl" in line:
+            stop.set()
+
+    async with asyncio.timeout(WAIT_S):
+        assert await run_local(None, settings, say=say, stop=stop) == 0
+    assert "http://127.0.0.1:" in said[0]
+    assert "cells x" in said[1]
+
+
+async def test_an_experiment_that_cannot_be_read_ends_the_run_with_its_reason(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "r.rds").write_bytes(b"this is no object")
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(WorkerError) as told:
+            await run_local(tmp_path / "broken", settings, say=lambda line: None)
+    assert told.value.code is ErrorCode.EXPERIMENT_UNREADABLE
+
+
+async def test_a_port_that_is_taken_is_told_in_a_sentence(settings: Settings, sample: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(WorkerError, match=f"Port {port}.*choose another with PORT"):
+            await run_local(None, replace(settings, port=port), say=lambda line: None)
+
+
+def test_an_experiment_is_found_by_path_by_id_and_by_default(tmp_path: Path, sample: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    (tmp_path / "1234").mkdir()
+    (tmp_path / "my data").mkdir()
+    (tmp_path / "my data" / "tumour.rds").touch()
+    assert find_experiment("1234", settings).path == tmp_path / "1234"
+    by_setting = find_experiment(None, replace(settings, experiment_id="1234"))
+    assert (by_setting.path, by_setting.experiment_id) == (tmp_path / "1234", "1234")
+    assert find_experiment(tmp_path / "my data", settings).experiment_id == "my-data"
+    assert find_experiment(tmp_path / "my data" / "tumour.rds", settings).experiment_id == "tumour"
+    by_default = find_experiment(None, settings)
+    assert (by_default.path, by_default.experiment_id, by_default.keep_original) == (sample, "sample", True)
+
+
+@pytest.mark.parametrize("wanted", ["nowhere", "../..", "/no/such/place", "a/../../b"])
+def test_an_experiment_that_is_not_there_is_told_with_the_places(tmp_path: Path, wanted: str) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(WorkerError) as told:
+        find_experiment(None, Settings(data_dir=empty, experiment_id=wanted))
+    assert told.value.code is ErrorCode.EXPERIMENT_NOT_FOUND
+    assert wanted in told.value.message
+
+
+def _ps(*options: str) -> list[str]:
+    return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def alive(pids: set[int]) -> list[str]:
+    """What still runs of these processes."""
+    return [line for line in _ps("-o", "args=", "-p", ",".join(map(str, pids))) if "<defunct>" not in line]
+
+
+class Process:
+    """`cellworker run` as a person starts it."""
+
+    def __init__(self, folder: Path, stores: Path, **environment: str) -> None:
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(parents=True)
+        self.log = (folder / "output.txt").open("w+b")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cellworker.cli", "run", "--port", str(self.port)],
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "DATA_DIR": str(folder / "data"),
+                "STORE_DIR": str(stores),
+                "TMPDIR": str(self.temporary),
+                "LOG_LEVEL": "DEBUG",
+                **environment,
+            },
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    async def up(self) -> dict[str, Any]:
+        """Wait until the experiment is open."""
+        async with asyncio.timeout(WAIT_S), aiohttp.ClientSession() as session:
+            while True:
+                assert self.process.poll() is None, self.output()
+                try:
+                    async with session.get(f"{self.url}/health") as response:
+                        facts: dict[str, Any] = await response.json()
+                        if facts["status"] == "up":
+                            return facts
+                except aiohttp.ClientConnectionError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def descendants(self) -> set[int]:
+        """Process ids of everything that it started, and that these started."""
+        rows = [tuple(map(int, line.split())) for line in _ps("-e", "-o", "pid=,ppid=")]
+        family = {self.process.pid}
+        while more := {pid for pid, parent in rows if parent in family} - family:
+            family |= more
+        return family - {self.process.pid}
+
+    def end(self, how: signal.Signals) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(WAIT_S)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture
+def process(tmp_path: Path, stores: Path, sample: Path) -> Iterator[Process]:
+    started = Process(tmp_path / "run", stores)
+    yield started
+    started.close()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_everything_and_leaves_nothing(process: Process, how: signal.Signals) -> None:
+    facts = await process.up()
+    assert facts["experimentId"] == "sample"
+    await submit_async(
+        process.url, {"name": "GetNormalizedExpression", "subsetBy": {}}, folder=process.temporary.parent
+    )
+    family = process.descendants()
+    assert any("cellworker" in line or "python" in line for line in alive(family))
+    assert process.end(how) == 0, process.output()
+    assert alive(family) == []
+    assert list(process.temporary.iterdir()) == []
+    assert "Traceback" not in process.output()
+    left = [path.name for path, _ in everything_under(process.temporary.parent / "data") if path.suffix == ".tmp"]
+    assert left == []
+
+
+async def test_no_token_is_logged_emitted_or_stored(process: Process) -> None:
+    await process.up()
+    heard: list[str] = []
+    no_gene = {"geneName": "no such gene", "comparisonType": "lessThan", "thresholdValue": 1}
+    bodies: list[dict[str, Any]] = [
+        {"name": "ListGenes", "limit": 1, "config": {"authJwt": TOKEN}},
+        {"name": "GeneExpression", "genes": ["no such gene"], "authJWT": TOKEN},
+        {"name": "GetExpressionCellSets", "genesConfig": [no_gene], "authJWT": TOKEN},
+        {"name": "GetNormalizedExpression", "subsetBy": {"louvain": ["nowhere"]}},
+        {"name": "CellCycleScoring"},
+    ]
+    async with aiohttp.ClientSession() as session:
+        socket_url = f"{process.url}/socket.io/?EIO=3&transport=websocket"
+        async with session.ws_connect(socket_url, max_msg_size=0) as events:
+            await events.receive_str()
+            await events.receive_str()
+            for body in bodies:
+                address = f"{process.url}/v2/workRequest/sample"
+                props = {"broadcast": True, "Authorization": TOKEN}
+                question = {"body": body, "requestProps": props, "authJWT": TOKEN}
+                async with session.post(address, json=question, headers={"Authorization": TOKEN}) as response:
+                    etag = (await response.json())["data"]["ETag"]
+                packet = ""
+                while f"WorkResponse-{etag}" not in packet:
+                    packet = await events.receive_str()
+                    heard.append(packet)
+            for path in ("/health", "/console.json"):
+                async with session.get(f"{process.url}{path}") as response:
+                    heard.append(await response.text())
+            bad = {"body": {"name": "ListGenes", "limit": TOKEN}, "authJWT": TOKEN}
+            async with session.post(address, json=bad, headers={"Authorization": TOKEN}) as response:
+                assert response.status == 400
+                heard.append(await response.text())
+    assert process.end(signal.SIGTERM) == 0
+    assert sum("WorkResponse-" in packet for packet in heard) == len(bodies)
+    assert any("INVALID_INPUT" in packet for packet in heard)
+    everything = [("events", "\n".join(heard).encode()), ("output", process.output().encode())]
+    everything += [(str(path), content) for path, content in everything_under(process.temporary.parent)]
+    assert any("request answered" in content.decode(errors="ignore") for _, content in everything)
+    assert [name for name, content in everything if OPAQUE.encode() in content] == []
+    assert json.loads(heard[-1])["errors"]
