@@ -96,7 +96,18 @@ def synthetic_experiment(n_cells: int, n_genes: int, *, density: float = 0.067, 
     names = [f"GENE{i}" for i in range(n_genes)]
     ids = [f"ENSG{i:011d}" for i in range(n_genes)]
     return MemoryExperiment(
-        key="1" * 64, data=data, data_by_cell=None, counts=None, scaled=None, genes=Genes(ids, names, names),
-        barcodes=[f"{i:016x}-1" for i in range(n_cells)], cell_ids=rng.permutation(n_cells).astype(np.int32), metadata={},
-        reductions={}, graphs={}, dispersions=Dispersions(names, ids, rng.random(n_genes)), misc=Misc(), origin=Origin("platform"),
-    )  # fmt: skip
+        key="1" * 64,
+        data=data,
+        data_by_cell=None,
+        counts=None,
+        scaled=None,
+        genes=Genes(ids, names, names),
+        barcodes=[f"{i:016x}-1" for i in range(n_cells)],
+        cell_ids=rng.permutation(n_cells).astype(np.int32),
+        metadata={},
+        reductions={},
+        graphs={},
+        dispersions=Dispersions(names, ids, rng.random(n_genes)),
+        misc=Misc(),
+        origin=Origin("platform"),
+    )

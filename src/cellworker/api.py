@@ -128,7 +128,8 @@ class OpenExperiment:
         try:
             text = encode({"name": task.name, **body})
         except TypeError as error:
-            raise WorkerError(ErrorCode.INVALID_INPUT, f"body: {error}.") from None
+            reason = error.__cause__ or error
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"body: {reason}.") from None
         checked = decode_body(task.name, text)
         request = task.prepare(PrepareInput(checked, pagination, self.cell_sets))
         scratch = Path(self._scratch.name) if task.file_result else Path()

@@ -9,7 +9,9 @@ from hypothesis.extra import numpy as hnp
 from cellworker.analysis.expression import gather_picked, gather_rows, gene_statistics
 
 value = st.one_of(st.just(0.0), st.just(0.0), st.floats(-50, 50, width=32), st.integers(-3, 3))
-dense_matrices = hnp.arrays(np.float32, st.tuples(st.integers(1, 130), st.integers(1, 4)), elements=value, fill=st.just(0.0))
+dense_matrices = hnp.arrays(
+    np.float32, st.tuples(st.integers(1, 130), st.integers(1, 4)), elements=value, fill=st.just(0.0)
+)
 
 
 def sorted_columns(dense):

@@ -368,7 +368,7 @@ def overwrite(value, path, new):
         value.attributes[path[-1]] = new
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_stands_in_a_slot_is_served_or_refused_in_words(trees, data):
     layers = {"counts": trees.sparse(trees.counts, None, None), "data": trees.sparse(trees.data, None, None)}

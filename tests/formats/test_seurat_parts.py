@@ -336,3 +336,21 @@ def test_the_misc_list_is_read(trees):
     assert (misc.num_pcs, misc.active_reduction) == (12, "harmony")
     assert (misc.technology, misc.microns_per_pixel) == ("xenium", 0.5)
     assert (misc.experiment_id, misc.ingestion_date, misc.color_pool) == ("e1", "2026", ["#010203"])
+
+
+def test_parts_whose_names_do_not_fit_their_size_are_left_out(trees):
+    few, many = trees.cells[:4], [*trees.cells, "cell7"]
+    reductions = {"few": trees.reduction(np.ones((6, 2)), few), "many": trees.reduction(np.ones((6, 2)), many)}
+    scaled = trees.matrix(np.ones((2, 6)), [*trees.genes, "CD3D"], trees.cells)
+    ident = factor(np.zeros(6, np.int64), ["a"], names=many)
+    root = trees.seurat(**{
+        "reductions": named_list(reductions), "active.ident": ident,
+        "assays": named_list({"RNA": trees.assay(**{"scale.data": scaled})}),
+    })  # fmt: skip
+    draft = draft_from_seurat(root)
+    assert (draft.reductions, draft.identities, draft.scaled_values) == ({}, None, None)
+
+
+def test_a_version_that_is_no_version_is_no_obstacle(trees):
+    root = trees.seurat(version=RList([doubles([np.inf])]))
+    assert draft_from_seurat(root).origin.writer == "Seurat"

@@ -219,6 +219,7 @@ async def test_the_console_needs_nothing_from_elsewhere(worker: Any) -> None:
     assert "innerHTML" not in page
     _, content, _ = await worker.get("/console.json")
     assert json.loads(content)["examples"]["ListGenes"] == {"name": "ListGenes"}
+    assert [item["sets"] for item in json.loads(content)["summary"]["cellSets"]] == [1, 0]
 
 
 async def test_pages_of_this_machine_may_use_it_and_others_may_not(worker: Any) -> None:

@@ -32,7 +32,9 @@ def cases(*tasks):
 
 def golden(case):
     plain = GOLDEN / f"{case}.json"
-    return json.loads(plain.read_text() if plain.exists() else gzip.decompress((GOLDEN / f"{case}.json.gz").read_bytes()))
+    return json.loads(
+        plain.read_text() if plain.exists() else gzip.decompress((GOLDEN / f"{case}.json.gz").read_bytes())
+    )
 
 
 def ask(answer, opened, case):
@@ -104,8 +106,8 @@ def test_the_normalised_matrix_is_the_originals(answer, pbmcsmall, case):
     lines = gzip.decompress(path.read_bytes()).decode().removesuffix("\n").split("\n")
     assert len(lines) == csv["n_lines"]
     assert lines[0] == csv["lines"][0]
-    for got, want in zip(lines[1:], csv["lines"][1:], strict=True):
-        got, want = got.split(","), want.split(",")
+    table = [line.split(",") for line in lines[1:]], [line.split(",") for line in csv["lines"][1:]]
+    for got, want in zip(*table, strict=True):
         assert got[:2] == want[:2]
         assert [x == "0" for x in got] == [x == "0" for x in want]
         close([float(x) for x in got[2:]], [float(x) for x in want[2:]], PRECISION * 2, 0)

@@ -55,6 +55,8 @@ def match_rows(rows: Sequence[str] | None, n_rows: int, cells: list[str]) -> NDA
     n = len(cells)
     if rows is None or list(rows) == cells:
         return np.arange(n) if n_rows == n else None
+    if len(rows) != n_rows:
+        return None
     places = {name: row for row, name in reversed(list(enumerate(rows)))}
     return np.array([places.get(cell, -1) for cell in cells], np.int64)
 

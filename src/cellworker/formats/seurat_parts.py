@@ -151,8 +151,9 @@ def _scaled_of(
     values = dense_values(value, shape, field, findings)
     if not layered:
         features, cell_names = dimnames(value)
-        if features is None:
-            findings.warning(field, found="no gene names", expected="row names", advice="it is left out")
+        if features is None or len(features) != shape[0]:
+            found = "no gene names" if features is None else f"{len(features)} gene names"
+            findings.warning(field, found=found, expected=f"{shape[0]} row names", advice="it is left out")
             return None
         return values, [gene or "" for gene in features.tolist()], _plain(cell_names)
     gene_map = layer_map(slot(assay, "features"), f"assay {name} features", findings)

@@ -170,7 +170,9 @@ def row_names(value: RValue | None) -> tuple[list[str] | None, int | None]:
     if isinstance(value, RVector) and value.kind in {"integer", "double"}:
         numbers = value.values
         if len(numbers) == 2 and (numbers[0] == NA_INTEGER or np.isnan(numbers[0])):
-            return None, abs(int(numbers[1]))
+            return (None, abs(int(numbers[1]))) if np.isfinite(numbers[1]) else (None, None)
+        if not np.all(np.isfinite(numbers)):
+            return None, len(numbers)
         if np.array_equal(numbers, np.arange(1, len(numbers) + 1)):
             return None, len(numbers)
         return [str(int(n)) for n in numbers], len(numbers)
@@ -179,6 +181,7 @@ def row_names(value: RValue | None) -> tuple[list[str] | None, int | None]:
 
 def version(value: RValue | None) -> str:
     """Return a package_version as dotted text; "" when it is not one."""
-    if isinstance(value, RList) and value.items and isinstance(value.items[0], RVector):
-        return ".".join(str(int(part)) for part in value.items[0].values[:8])
+    parts = value.items[0] if isinstance(value, RList) and value.items else None
+    if isinstance(parts, RVector) and parts.kind == "integer":
+        return ".".join(str(part) for part in parts.values[:8].tolist())
     return text(value)

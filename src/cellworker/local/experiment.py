@@ -10,7 +10,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening import Opened
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
-from cellworker.local.server import Served
+from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
 
 __all__ = ["LocalExperiment", "Place", "find_experiment"]
@@ -153,10 +153,7 @@ def _describe(opened: Opened) -> Served:
         "genes": len(experiment.genes),
         "reductions": list(experiment.reductions),
         "metadata": list(experiment.metadata),
-        "cellSets": [
-            {"key": item.key, "name": item.name, "type": item.type, "sets": len(item.children)}
-            for item in opened.cell_sets.classes
-        ],
+        "cellSets": summarize(opened.cell_sets),
         "writer": origin.writer,
         "assay": origin.assay,
         "fallbacks": origin.fallbacks,

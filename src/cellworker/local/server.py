@@ -14,6 +14,7 @@ from aiohttp import web
 
 from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.ports import CellSetsSource
 from cellworker.local.etag import etag_of
 from cellworker.local.guard import add_cors, guard
@@ -25,7 +26,7 @@ from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
 from cellworker.tasks.task import Task
 
-__all__ = ["LocalServer", "Served"]
+__all__ = ["LocalServer", "Served", "Source", "summarize"]
 
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
@@ -235,8 +236,18 @@ class LocalServer:
 
     async def _console_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
         served = await self._source.served()
-        facts = {"experimentId": self.experiment_id, "version": __version__}
-        return web.json_response({**facts, "summary": served.summary, "examples": served.examples})
+        content = await self._cell_sets.read(self.experiment_id)
+        cell_sets = await asyncio.to_thread(lambda: summarize(CellSets.parse(content)))
+        facts = {"experimentId": self.experiment_id, "version": __version__, "examples": served.examples}
+        return web.json_response({**facts, "summary": {**served.summary, "cellSets": cell_sets}})
+
+
+def summarize(cell_sets: CellSets) -> list[dict[str, Any]]:
+    """Return what the console shows of cell sets: each class with its number of sets."""
+    return [
+        {"key": item.key, "name": item.name, "type": item.type, "sets": len(item.children)}
+        for item in cell_sets.classes
+    ]
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""The list of tasks."""
+
+import pytest
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.protocol.bodies import BODIES
+from cellworker.tasks.catalog import BY_PATH, TASKS, find
+from cellworker.tasks.not_yet import NOT_YET
+from cellworker.tasks.task import Context, PrepareInput
+
+# contract 7.1
+PATHS = {
+    "GetEmbedding": "getEmbedding",
+    "GetNUmis": "getNUmis",
+    "ListGenes": "listGenes",
+    "MarkerHeatmap": "runMarkerHeatmap",
+    "DifferentialExpression": "DifferentialExpression",
+    "BatchDifferentialExpression": "DifferentialExpression",
+    "GetTrajectoryAnalysisStartingNodes": "runTrajectoryAnalysisStartingNodesTask",
+    "GeneExpression": "runExpression",
+    "GetTrajectoryAnalysisPseudoTime": "runTrajectoryAnalysisPseudoTimeTask",
+    "ClusterCells": "getClusters",
+    "GetBackgroundExpressedGenes": "getBackgroundExpressedGenes",
+    "GetExpressionCellSets": "getExpressionCellSet",
+    "GetNormalizedExpression": "GetNormalizedExpression",
+    "DotPlot": "runDotPlot",
+    "ScTypeAnnotate": "ScTypeAnnotate",
+    "GetDoubletScore": "getDoubletScore",
+    "CASSIAAnnotate": "CASSIAAnnotate",
+    "CellCycleScoring": "CellCycleScoring",
+    "GetMitochondrialContent": "getMitochondrialContent",
+    "GetNGenes": "getNGenes",
+    "DownloadAnnotSeuratObject": "DownloadAnnotSeuratObject",
+}
+
+
+def test_every_task_of_the_contract_is_there_under_its_path():
+    assert {name: task.path for name, task in TASKS.items()} == PATHS
+    assert list(TASKS) == list(BODIES)
+    assert all(TASKS[name].body is BODIES[name] for name in TASKS)
+    assert set(BY_PATH) == set(PATHS.values())
+    assert BY_PATH["DifferentialExpression"].name == "DifferentialExpression"
+
+
+def test_what_is_never_stored_is_what_changes_cell_sets():
+    assert {name for name, task in TASKS.items() if not task.cacheable} == {
+        "ClusterCells", "GetExpressionCellSets", "ScTypeAnnotate", "CASSIAAnnotate", "CellCycleScoring",
+    }  # fmt: skip
+
+
+def test_only_gene_expression_answers_without_an_envelope_and_two_tasks_make_files():
+    assert [name for name, task in TASKS.items() if task.bare] == ["GeneExpression"]
+    assert {name for name, task in TASKS.items() if task.file_result} == {
+        "GetNormalizedExpression", "DownloadAnnotSeuratObject",
+    }  # fmt: skip
+
+
+def test_an_unknown_task_is_refused_with_the_known_ones():
+    with pytest.raises(WorkerError, match=r"'Nope'.*ListGenes") as caught:
+        find("Nope")
+    assert caught.value.code is ErrorCode.INVALID_INPUT
+    assert find("ListGenes") is TASKS["ListGenes"]
+
+
+@pytest.mark.parametrize("task", NOT_YET, ids=lambda task: task.name)
+def test_tasks_of_later_versions_say_so_instead_of_inventing(task):
+    for half in (
+        lambda: task.prepare(PrepareInput(None, None, CellSets.empty())),
+        lambda: task.compute(None, task.request(), Context()),
+    ):
+        with pytest.raises(WorkerError, match=f"{task.name} is not available yet") as caught:
+            half()
+        assert caught.value.code is ErrorCode.TASK_NOT_AVAILABLE
