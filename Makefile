@@ -55,7 +55,7 @@ test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproje
 	$(BIN)/python scripts/test_lowest.py $(ARGS)
 
 lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
-	PATH="$(CURDIR)/.venv/tools/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
+	PATH="$(CURDIR)/.venv/tools/bin:$(CURDIR)/.venv/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
 
 setup: .venv/.ready-dev ## make .venv with everything a developer needs
 

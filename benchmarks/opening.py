@@ -110,8 +110,9 @@ def _cold(folder: Path, work: Path, *, quick: bool) -> list[Case]:
     rscript = shutil.which("Rscript")
     if rscript:
         readers["R readRDS"] = Command([rscript, "--vanilla", "-e", f'invisible(readRDS("{source}"))'])
+    # At the full size they would take 13 and 24 GB of memory.
     for name in ("rds2py", "rdata"):
-        if _installed(name):
+        if quick and _installed(name):
             readers[name] = Command(python(f"{PEERS}:read_{name}", source))
     bars = [
         Bar("wall_s", 2.5, "cold open within 2.5 x plain inflate (zlib, wall)", "inflate alone, zlib"),

@@ -8,8 +8,8 @@ __all__ = ["ErrorCode", "WorkerError"]
 class ErrorCode(StrEnum):
     """Codes that clients match on.
 
-    The ``R_WORKER_*`` codes and ``PYTHON_WORKER_ERROR`` are the original's, letter for letter; the others exist where the
-    original had none.
+    The ``R_WORKER_*`` codes and ``PYTHON_WORKER_ERROR`` are the original's, letter for letter; the others exist where
+    the original had none.
     """
 
     PYTHON_WORKER_ERROR = "PYTHON_WORKER_ERROR"

@@ -129,12 +129,16 @@ async def test_cell_sets_are_changed_beside_the_experiment(beside: Path, tmp_pat
     assert names(tmp_path) == ["experiment"]
 
 
-@pytest.mark.parametrize("why", ["keep", "read-only"])
+@pytest.mark.parametrize("why", ["keep", "no access", "file marked read-only", "folder marked read-only"])
 async def test_cell_sets_that_may_not_be_touched_are_changed_in_a_copy(
     beside: Path, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if why == "read-only":
+    if why == "no access":
         monkeypatch.setattr(os, "access", lambda path, mode: False)
+    elif why == "file marked read-only":  # for root too, who could write all the same
+        beside.chmod(0o444)
+    elif why == "folder marked read-only":
+        beside.parent.chmod(0o555)
     own = tmp_path / "own" / "copy.json"
     before = read(beside)
     await FileCellSets(beside, own, keep_original=why == "keep").patch("x1", APPEND)

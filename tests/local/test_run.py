@@ -137,6 +137,9 @@ def test_an_experiment_is_found_by_path_by_id_and_by_default(tmp_path: Path, sam
     (tmp_path / "my data").mkdir()
     (tmp_path / "my data" / "tumour.rds").touch()
     assert find_experiment("1234", settings).path == tmp_path / "1234"
+    assert not find_experiment("1234", settings).keep_original
+    elsewhere = replace(settings, data_dir=tmp_path / "1234")
+    assert find_experiment(tmp_path / "my data", elsewhere).keep_original
     by_setting = find_experiment(None, replace(settings, experiment_id="1234"))
     assert (by_setting.path, by_setting.experiment_id) == (tmp_path / "1234", "1234")
     assert find_experiment(tmp_path / "my data", settings).experiment_id == "my-data"

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Categorical", "CellMajor", "Column", "Experiment", "GeneMajor", "Genes", "Graph", "Reduction", "ScaledData",
+    "Categorical",
+    "CellMajor",
+    "Column",
+    "Experiment",
+    "GeneMajor",
+    "Genes",
+    "Graph",
+    "Reduction",
+    "ScaledData",
 ]
 
 
@@ -104,7 +112,10 @@ class GeneMajor:
 
 @dataclass(frozen=True, slots=True)
 class ScaledData:
-    """Scaled expression of some genes: `genes` int32 ``(k,)`` are positions in the experiment's genes, `values` float32 ``(n_cells, k)``."""
+    """Scaled expression of some genes.
+
+    `genes`, int32 ``(k,)``, are positions in the experiment's genes; `values` are float32 ``(n_cells, k)``.
+    """
 
     genes: NDArray[np.int32]
     values: NDArray[np.float32]
@@ -112,7 +123,10 @@ class ScaledData:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """A dimensional reduction: float64 ``(n_cells, n_dims)``, NaN for cells that it does not cover; `key` is Seurat's column prefix."""
+    """A dimensional reduction: float64 ``(n_cells, n_dims)``, NaN for cells that it does not cover.
+
+    `key` is Seurat's prefix of the column names.
+    """
 
     values: NDArray[np.float64]
     key: str = ""
@@ -222,7 +236,7 @@ class Experiment:
         return out
 
     def by_cell_id(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Spread one value per cell over a vector indexed by cell id: float64 ``(max_cell_id + 1,)``, NaN in the gaps."""
+        """Spread one value per cell over a vector by cell id: float64 ``(max_cell_id + 1,)``, NaN in the gaps."""
         out = np.full(self.max_cell_id + 1, np.nan)
         out[self.cell_ids] = values
         return out
@@ -230,7 +244,7 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True)
 class Dispersions:
-    """The gene-variability table of the experiment (``misc$gene_dispersion``): one row per gene, in the table's order."""
+    """The gene-variability table (``misc$gene_dispersion``): one row per gene, in the table's order."""
 
     names: list[str]
     ids: list[str]

@@ -143,8 +143,9 @@ class Answering:
         return await self._ports.results.exists(request.etag)
 
     async def _compute(self, request: WorkRequest, task: Task) -> bytes:
-        content = await self._ports.cell_sets.read(self._experiment_id) if task.needs_cell_sets else None
-        engine_request = await asyncio.to_thread(self._prepare, request, task, content)
+        body = convert(request.body, task.body, "body")
+        content = await self._ports.cell_sets.read(self._experiment_id) if task.reads_cell_sets(body) else None
+        engine_request = await asyncio.to_thread(self._prepare, request, task, body, content)
 
         async def emit(payload: dict[str, Any]) -> None:
             await self._emit_heartbeat(request, payload)
@@ -152,8 +153,7 @@ class Answering:
         async with Ticker(emit, request.task, every=self._tick_s, at_least_every=5 * self._tick_s) as ticker:
             return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
-    def _prepare(self, request: WorkRequest, task: Task, content: bytes | None) -> bytes:
-        body = convert(request.body, task.body, "body")
+    def _prepare(self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None) -> bytes:
         cell_sets = CellSets.empty() if content is None else self._parse(content)
         return msgspec.json.encode(task.prepare(PrepareInput(body, request.pagination, cell_sets)))
 

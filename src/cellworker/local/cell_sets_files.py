@@ -79,5 +79,11 @@ class FileCellSets:
         write_whole(self._target(), orjson.dumps(merge_cell_sets(document, operations)))
 
     def _target(self) -> Path:
-        beside = not self._keep_original and not self._own_copy.exists() and os.access(self._path.parent, os.W_OK)
+        beside = not self._keep_original and not self._own_copy.exists() and _may_write(self._path)
         return self._path if beside else self._own_copy
+
+
+def _may_write(path: Path) -> bool:
+    """Whether a file may be replaced; root may do anything, so what is marked read-only counts as well."""
+    marked = all(place.stat().st_mode & 0o222 for place in (path, path.parent) if place.exists())
+    return marked and os.access(path.parent, os.W_OK)

@@ -28,7 +28,7 @@ class Place:
     experiment_id
         The id under which clients ask for it.
     keep_original
-        Whether its cell sets are never changed in place, as those of the bundled sample.
+        Whether its cell sets are never changed in place, as those of the bundled sample and of files outside ``data_dir``.
     """
 
     def __init__(self, path: Path, experiment_id: str, *, keep_original: bool = False) -> None:
@@ -63,7 +63,9 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     else:
         here = Path(wanted).expanduser()
     if here is not None and here.exists():
-        return Place(here, _id_of(here))
+        # A person's own file is material, not a workspace: only what lies under the data folder is changed in place.
+        inside = here.resolve().is_relative_to(settings.data_dir.resolve())
+        return Place(here, _id_of(here), keep_original=not inside)
     folder = settings.data_dir / str(wanted)
     if _is_name(str(wanted)) and folder.exists():
         return Place(folder, str(wanted))

@@ -144,10 +144,10 @@ class LocalServer:
         if submission.experiment_id not in (None, self.experiment_id):
             message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
-        task = self._check(submission)
+        reads_cell_sets = self._check(submission)
         served = await self._source.served()
         props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
-        version = await self._cell_sets_version() if task.needs_cell_sets else ""
+        version = await self._cell_sets_version() if reads_cell_sets else ""
         etag = etag_of(submission.body, props, served.key, version)
         url = f"{request.scheme}://{request.host}/results/{etag}"
         if self._results.find(etag) is not None:
@@ -172,13 +172,13 @@ class LocalServer:
             self._submit(orjson.dumps(envelope))
         return answer
 
-    def _check(self, submission: _Submission) -> Task:
-        """Refuse at the door what the API would refuse, with an error that names the field."""
+    def _check(self, submission: _Submission) -> bool:
+        """Refuse at the door what the API would refuse, naming the field; tell whether the answer depends on cell sets."""
         name = submission.body.get("name")
         if not isinstance(name, str) or not name:
             raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")
         task = self._find_task(name)
-        convert(submission.body, task.body, "body")
+        body = convert(submission.body, task.body, "body")
         pagination = (submission.request_props or {}).get("pagination")
         if isinstance(pagination, dict):
             convert(pagination, Pagination, "requestProps.pagination")
@@ -192,7 +192,7 @@ class LocalServer:
                 raise WorkerError(ErrorCode.INVALID_INPUT, complaint) from None
             if passed:
                 raise WorkerError(ErrorCode.INVALID_INPUT, "request.timeout: lies in the past.")
-        return task
+        return task.reads_cell_sets(body)
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         etag = request.match_info["etag"]

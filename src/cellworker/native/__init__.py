@@ -20,7 +20,8 @@ _LIBRARY = Path(__file__).with_name("_kernels.so")
 @cache
 def _library() -> ctypes.CDLL:
     if not _LIBRARY.exists():
-        message = f"the compiled kernels are missing ({_LIBRARY.name}): reinstall cellworker, or run 'python hatch_build.py' in a checkout"
+        advice = "reinstall cellworker, or run 'python hatch_build.py' in a checkout"
+        message = f"the compiled kernels are missing ({_LIBRARY.name}): {advice}"
         raise ImportError(message)
     return ctypes.CDLL(str(_LIBRARY))
 
@@ -50,7 +51,8 @@ def address(array: NDArray[Any], dtype: Any, *, writable: bool = False) -> int: 
         If the dtype differs, or the array is not C-contiguous, aligned and (where asked) writable.
     """
     flags = array.flags
-    if array.dtype != np.dtype(dtype) or not flags.c_contiguous or not flags.aligned or (writable and not flags.writeable):
+    usable = flags.c_contiguous and flags.aligned and (flags.writeable or not writable)
+    if array.dtype != np.dtype(dtype) or not usable:
         message = f"kernel needs an aligned contiguous {np.dtype(dtype)} array, got {array.dtype} with {flags}"
         raise TypeError(message)
     return int(array.ctypes.data)

@@ -370,6 +370,13 @@ def test_many_strings_are_read_across_the_borders_of_chunks(r, read):
     assert strings[1].values.tolist() == [3]
 
 
+def test_long_runs_of_strings_that_have_to_be_converted_are_read(r, read):
+    convert = [5_000 < i < 50_000 or i % 7 == 0 for i in range(60_000)]
+    content = b"".join(r.char(b"caf\xe9", r.LATIN1) if latin else r.char(f"c{i}") for i, latin in enumerate(convert))
+    expected = ["café" if latin else f"c{i}" for i, latin in enumerate(convert)]
+    assert read(r.file(words(16, 60_000) + content)).root.tolist() == expected
+
+
 @FAST
 @given(
     values=st.lists(

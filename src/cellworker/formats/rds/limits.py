@@ -35,6 +35,6 @@ class Limits:
     max_ratio: float = 250.0
     max_depth: int = 5_000
     max_items: int = 50_000_000
-    max_items_per_byte: int = 8
+    max_items_per_byte: int = 2
     max_sequence: int = 1 << 28
     spool_bytes: int = 1 << 20

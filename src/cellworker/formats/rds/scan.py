@@ -5,7 +5,6 @@ from itertools import accumulate
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.rds.model import RNull, RStrings, RSymbol, RVector, Skipped
@@ -26,6 +25,7 @@ _EMPTY_SLOT = "\x01NULL\x01"
 _FEW_STRINGS = 6
 _ITEMS_OF_ANY_FILE = 1_000_000
 _STRING_BATCH = 1 << 20
+_LONGEST_RUN = 1024
 
 _int32 = Layout.of(">i4", "=i4")
 _double = Layout.of(">f8", "=f8")
@@ -144,7 +144,7 @@ class Scanner:
 
     def string(self) -> str | None:
         """Take one string, its flag word included; None for NA."""
-        flags = self.flags()
+        flags = self.stream.int32()
         if flags & 0xFF != _CHAR:
             raise damaged(self.stream.offset - 4, f"a string was expected, an item of type {flags & 0xFF} was found")
         content = self.content()
@@ -176,44 +176,38 @@ class Scanner:
         """Take `count` strings."""
         if count <= _FEW_STRINGS:
             return strings_of([self.string() for _ in range(count)])
-        stream = self.stream
-        native_utf8 = is_utf8(self._native)
-        texts: list[bytes] = []
-        ends: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
-        missing: list[NDArray[np.bool_]] = []
-        state = np.zeros(2, np.int64)
-        left, written = count, 0
+        pieces: list[RStrings] = []
+        left, run = count, 1
         while left:
-            available = len(stream.data) - stream.pos
-            batch = min(left, available // 8, _STRING_BATCH)
-            source = np.frombuffer(stream.data, np.uint8)[stream.pos :]
-            text = np.empty(available, np.uint8)
-            batch_ends = np.empty(batch, np.int64)
-            batch_missing = np.empty(batch, np.uint8)
-            done = _strings(
-                address(source, np.uint8), available, batch, native_utf8, address(text, np.uint8, writable=True),
-                address(batch_ends, np.int64, writable=True), address(batch_missing, np.uint8, writable=True),
-                address(state, np.int64, writable=True),
-            )  # fmt: skip
-            if done:
-                texts.append(text[: state[1]].tobytes())
-                batch_ends = batch_ends[:done]
-                batch_ends += written
-                ends.append(batch_ends)
-                missing.append(batch_missing[:done].view(np.bool_))
-                stream.pos += int(state[0])
-                written += int(state[1])
-                left -= done
-            if (left and done < batch) or not batch:
-                one = self.string()
-                content = (one or "").encode("utf-8", "replace")
-                texts.append(content)
-                written += len(content)
-                ends.append(np.array([written], np.int64))
-                missing.append(np.array([one is None]))
-                left -= 1
-        mask = np.concatenate(missing)
-        return RStrings(b"".join(texts), np.concatenate(ends), mask if mask.any() else None)
+            piece, stopped = self._plain_strings(left)
+            pieces.append(piece)
+            left -= len(piece)
+            if stopped:
+                # Where one string has to be converted the next has too, as a rule: ever longer runs are read here.
+                run = 1 if len(piece) > _LONGEST_RUN else min(2 * run, _LONGEST_RUN)
+                here = min(run, left)
+                pieces.append(strings_of([self.string() for _ in range(here)]))
+                left -= here
+        return _joined(pieces)
+
+    def _plain_strings(self, count: int) -> tuple[RStrings, bool]:
+        """Take up to `count` strings from the bytes at hand; say whether one follows that has to be read on its own."""
+        stream = self.stream
+        available = len(stream.data) - stream.pos
+        batch = min(count, available // 8, _STRING_BATCH)
+        source = np.frombuffer(stream.data, np.uint8)[stream.pos :]
+        text = np.empty(available, np.uint8)
+        offsets = np.zeros(batch + 1, np.int64)
+        missing = np.empty(batch, np.uint8)
+        state = np.empty(2, np.int64)
+        done = _strings(
+            address(source, np.uint8), available, batch, is_utf8(self._native), address(text, np.uint8, writable=True),
+            address(offsets[1:], np.int64, writable=True), address(missing, np.uint8, writable=True),
+            address(state, np.int64, writable=True),
+        )  # fmt: skip
+        stream.pos += int(state[0])
+        strings = RStrings(text[: state[1]].tobytes(), offsets[: done + 1], missing[:done].view(np.bool_))
+        return strings, done < batch or not batch
 
     def skip_strings(self, count: int) -> None:
         """Pass over `count` strings."""
@@ -264,3 +258,17 @@ def strings_of(strings: list[str | None]) -> RStrings:
     offsets = np.array([0, *accumulate(map(len, contents))], np.int64)
     missing = np.array([one is None for one in strings]) if None in strings else None
     return RStrings(b"".join(contents), offsets, missing)
+
+
+def _joined(pieces: list[RStrings]) -> RStrings:
+    offsets = [np.zeros(1, np.int64)]
+    end = 0
+    for piece in pieces:
+        offsets.append(piece.offsets[1:] + end)
+        end += len(piece.text)
+    missing = np.concatenate(
+        [np.zeros(len(piece), np.bool_) if piece.missing is None else piece.missing for piece in pieces]
+    )
+    return RStrings(
+        b"".join(piece.text for piece in pieces), np.concatenate(offsets), missing if missing.any() else None
+    )
