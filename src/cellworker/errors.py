@@ -32,6 +32,8 @@ class ErrorCode(StrEnum):
     """The engine failed in a way that has no code of its own."""
     REDUCTION_NOT_FOUND = "REDUCTION_NOT_FOUND"
     """The experiment does not hold the saved embedding that was asked for."""
+    DESIGN_NOT_TESTABLE = "DESIGN_NOT_TESTABLE"
+    """The groups do not have the samples that a comparison between samples needs."""
     TASK_NOT_AVAILABLE = "TASK_NOT_AVAILABLE"
     """The task is known but this version cannot do it yet."""
     REQUEST_EXPIRED = "REQUEST_EXPIRED"

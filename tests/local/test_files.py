@@ -133,12 +133,7 @@ async def test_cell_sets_are_changed_beside_the_experiment(beside: Path, tmp_pat
 async def test_cell_sets_that_may_not_be_touched_are_changed_in_a_copy(
     beside: Path, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if why == "no access":
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-    elif why == "file marked read-only":  # for root too, who could write all the same
-        beside.chmod(0o444)
-    elif why == "folder marked read-only":
-        beside.parent.chmod(0o555)
+    protect(beside, why, monkeypatch)
     own = tmp_path / "own" / "copy.json"
     before = read(beside)
     await FileCellSets(beside, own, keep_original=why == "keep").patch("x1", APPEND)
@@ -146,6 +141,15 @@ async def test_cell_sets_that_may_not_be_touched_are_changed_in_a_copy(
     assert keys(await again.read("x1")) == ["louvain", "new"]
     assert read(beside) == before
     assert keys(read(own)) == ["louvain", "new"]
+
+
+def protect(beside: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why == "no access":
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    elif why == "file marked read-only":  # for root too, who could write all the same
+        beside.chmod(0o444)
+    elif why == "folder marked read-only":
+        beside.parent.chmod(0o555)
 
 
 async def test_derived_cell_sets_hold_until_they_are_changed(tmp_path: Path) -> None:

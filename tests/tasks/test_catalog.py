@@ -16,7 +16,7 @@ PATHS = {
     "ListGenes": "listGenes",
     "MarkerHeatmap": "runMarkerHeatmap",
     "DifferentialExpression": "DifferentialExpression",
-    "BatchDifferentialExpression": "DifferentialExpression",
+    "BatchDifferentialExpression": "BatchDifferentialExpression",
     "GetTrajectoryAnalysisStartingNodes": "runTrajectoryAnalysisStartingNodesTask",
     "GeneExpression": "runExpression",
     "GetTrajectoryAnalysisPseudoTime": "runTrajectoryAnalysisPseudoTimeTask",

@@ -28,7 +28,8 @@ class Place:
     experiment_id
         The id under which clients ask for it.
     keep_original
-        Whether its cell sets are never changed in place, as those of the bundled sample and of files outside ``data_dir``.
+        Whether its cell sets are never changed in place, as those of the bundled sample and of files outside
+        ``data_dir``.
     """
 
     def __init__(self, path: Path, experiment_id: str, *, keep_original: bool = False) -> None:

@@ -173,7 +173,7 @@ class LocalServer:
         return answer
 
     def _check(self, submission: _Submission) -> bool:
-        """Refuse at the door what the API would refuse, naming the field; tell whether the answer depends on cell sets."""
+        """Refuse what the API would refuse, naming the field; tell whether the answer depends on cell sets."""
         name = submission.body.get("name")
         if not isinstance(name, str) or not name:
             raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")

@@ -4,20 +4,28 @@ They are the original's, so that either engine can be asked the same question. R
 one, so a bare value is taken where a list is wanted. Unknown fields are tolerated.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from cellworker.protocol.bodies import CellId, Count, Direction, GeneThreshold
+from cellworker.protocol.bodies import CellId, Count, Direction, GeneThreshold, Pagination
 
 __all__ = [
     "AnyRequest",
+    "BackgroundGenesRequest",
+    "BatchDifferentialExpressionRequest",
+    "ComparedCells",
+    "DifferentialExpressionRequest",
+    "DotPlotRequest",
     "EmbeddingRequest",
     "ExpressionCellSetsRequest",
     "GeneExpressionRequest",
     "ListGenesRequest",
+    "MarkerHeatmapRequest",
     "MetadataRequest",
     "NormalizedExpressionRequest",
+    "RequestedClass",
+    "RequestedSet",
 ]
 
 
@@ -62,6 +70,68 @@ class NormalizedExpressionRequest(Struct):
 
     subset_by: list[CellId] | CellId | None = field(name="subsetBy", default=None)
     apply_subset: bool = field(name="applySubset", default=False)
+
+
+class ComparedCells(Struct):
+    """The cells of one comparison, by id; ids that quality control removed may be among them."""
+
+    base_cells: list[CellId] | CellId = field(name="baseCells")
+    background_cells: list[CellId] | CellId = field(name="backgroundCells")
+
+
+class DifferentialExpressionRequest(Struct):
+    """``DifferentialExpression``."""
+
+    base_cells: list[CellId] | CellId = field(name="baseCells")
+    background_cells: list[CellId] | CellId = field(name="backgroundCells")
+    genes_only: bool = field(name="genesOnly", default=False)
+    comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
+    pagination: Pagination | None = None
+
+
+class BatchDifferentialExpressionRequest(Struct):
+    """``BatchDifferentialExpression``, a path that the original lacks: None stands for a comparison without cells."""
+
+    comparisons: list[ComparedCells | None]
+    comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
+
+
+class BackgroundGenesRequest(Struct):
+    """``getBackgroundExpressedGenes``."""
+
+    base_cells: list[CellId] | CellId = field(name="baseCells")
+    background_cells: list[CellId] | CellId = field(name="backgroundCells")
+
+
+class RequestedSet(Struct):
+    """A cell set: its name and cells."""
+
+    name: str
+    cell_ids: list[CellId] | CellId | None = field(name="cellIds", default=None)
+
+
+class RequestedClass(Struct):
+    """A class of cell sets."""
+
+    children: list[RequestedSet] = []
+
+
+class MarkerHeatmapRequest(Struct):
+    """``runMarkerHeatmap``."""
+
+    n_genes: Annotated[int, Meta(ge=1)] = field(name="nGenes")
+    cell_sets: RequestedClass = field(name="cellSets")
+
+
+class DotPlotRequest(Struct):
+    """``runDotPlot``. `filter_by` counts only with `apply_filter`."""
+
+    group_by: RequestedClass = field(name="groupBy")
+    use_marker_genes: bool = field(name="useMarkerGenes", default=False)
+    number_of_markers: Count = field(name="numberOfMarkers", default=3)
+    custom_genes_list: list[str] | str | None = field(name="customGenesList", default=None)
+    filter_by: RequestedSet | None = field(name="filterBy", default=None)
+    apply_filter: bool = field(name="applyFilter", default=False)
 
 
 class AnyRequest(Struct):

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import BODIES
+from cellworker.tasks.background_genes import BACKGROUND_GENES
 from cellworker.tasks.cell_metadata import DOUBLET_SCORE, MITOCHONDRIAL_CONTENT, N_GENES, N_UMIS
+from cellworker.tasks.differential_expression import BATCH_DIFFERENTIAL_EXPRESSION, DIFFERENTIAL_EXPRESSION
 from cellworker.tasks.embedding import EMBEDDING
 from cellworker.tasks.expression_cell_sets import EXPRESSION_CELL_SETS
 from cellworker.tasks.gene_expression import GENE_EXPRESSION
 from cellworker.tasks.list_genes import LIST_GENES
+from cellworker.tasks.markers import DOT_PLOT, MARKER_HEATMAP
 from cellworker.tasks.normalized_expression import NORMALIZED_EXPRESSION
 from cellworker.tasks.not_yet import NOT_YET
 from cellworker.tasks.task import Task
@@ -27,6 +30,11 @@ _ALL = {
         N_UMIS,
         EXPRESSION_CELL_SETS,
         NORMALIZED_EXPRESSION,
+        DIFFERENTIAL_EXPRESSION,
+        BATCH_DIFFERENTIAL_EXPRESSION,
+        BACKGROUND_GENES,
+        DOT_PLOT,
+        MARKER_HEATMAP,
         *NOT_YET,
     )
 }
@@ -34,9 +42,7 @@ _ALL = {
 TASKS: Mapping[str, Task] = {name: _ALL[name] for name in BODIES}
 """The tasks by name, in the contract's order."""
 
-# BatchDifferentialExpression asks the engine for one DifferentialExpression after another: the path belongs to the
-# latter.
-BY_PATH: Mapping[str, Task] = {task.path: task for task in TASKS.values() if task.name != "BatchDifferentialExpression"}
+BY_PATH: Mapping[str, Task] = {task.path: task for task in TASKS.values()}
 """The tasks by the last segment of the engine's URL."""
 
 

@@ -31,12 +31,7 @@ def _task(
 
 
 NOT_YET = [
-    _task("DifferentialExpression", "DifferentialExpression"),
-    _task("BatchDifferentialExpression", "DifferentialExpression"),
-    _task("GetBackgroundExpressedGenes", "getBackgroundExpressedGenes"),
     _task("ClusterCells", "getClusters", cacheable=False, needs_cell_sets=False),
-    _task("DotPlot", "runDotPlot"),
-    _task("MarkerHeatmap", "runMarkerHeatmap"),
     _task("GetTrajectoryAnalysisStartingNodes", "runTrajectoryAnalysisStartingNodesTask"),
     _task("GetTrajectoryAnalysisPseudoTime", "runTrajectoryAnalysisPseudoTimeTask"),
     _task("ScTypeAnnotate", "ScTypeAnnotate", cacheable=False),

@@ -1,0 +1,81 @@
+"""Raw counts summed over groups of cells, from the cell-major side: only the chosen cells are read."""
+
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.native import address, kernel
+
+__all__ = ["group_sums"]
+
+_KERNELS = {
+    "uint8": "cw_group_sums_u8",
+    "uint16": "cw_group_sums_u16",
+    "uint32": "cw_group_sums_u32",
+    "float32": "cw_group_sums_f32",
+}
+_PARTS = 2  # fixed, whatever the number of threads: sums of fractional counts must not depend on it
+
+
+def group_sums(
+    indptr: NDArray[np.int64],
+    genes: NDArray[np.int32],
+    values: NDArray[Any],
+    rows: NDArray[np.integer[Any]],
+    group: NDArray[np.integer[Any]],
+    *,
+    n_groups: int,
+    n_genes: int,
+) -> NDArray[np.float64]:
+    """Sum the counts of each group of cells.
+
+    Parameters
+    ----------
+    indptr, genes, values
+        Cell-major counts: int64 ``(n_cells + 1,)``, int32 and uint8/uint16/uint32/float32 ``(nnz,)``; gene positions
+        are below `n_genes` (the store has checked them).
+    rows
+        The cells to sum, row numbers ``(k,)``.
+    group
+        Group of each of them, 0 to `n_groups` - 1, ``(k,)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 ``(n_groups, n_genes)``.
+    """
+    rows, group = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(group, np.int32)
+    if len(rows) and (rows.min() < 0 or rows.max() >= len(indptr) - 1 or group.min() < 0 or group.max() >= n_groups):
+        raise IndexError("row or group out of range")
+    pointer = ctypes.c_void_p
+    run = kernel(
+        _KERNELS[values.dtype.name],
+        None,
+        pointer,
+        pointer,
+        pointer,
+        pointer,
+        ctypes.c_int64,
+        pointer,
+        ctypes.c_int64,
+        pointer,
+    )
+    arrays = (address(indptr, np.int64), address(genes, np.int32), address(values, values.dtype))
+
+    def part(chosen: slice) -> NDArray[np.float64]:
+        out = np.zeros((n_groups, n_genes))
+        mine, codes = rows[chosen], group[chosen]
+        run(
+            *arrays, address(mine, np.int64), len(mine), address(codes, np.int32), n_genes,
+            address(out, np.float64, writable=True),
+        )  # fmt: skip
+        return out
+
+    cuts = [len(rows) * i // _PARTS for i in range(_PARTS + 1)]
+    with ThreadPoolExecutor(_PARTS) as pool:
+        parts = list(pool.map(part, [slice(a, b) for a, b in pairwise(cuts)]))
+    return np.asarray(sum(parts[1:], parts[0]))

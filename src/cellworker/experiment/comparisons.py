@@ -1,0 +1,72 @@
+"""Which cells are compared with which: the one place that reads ``cellSet``, ``compareWith`` and ``basis``."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+
+__all__ = ["Comparison", "resolve_comparison"]
+
+_ALL, _REST, _BACKGROUND = "all", "rest", "background"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two disjoint, non-empty sets of cell ids: int32, ascending."""
+
+    base: NDArray[np.int32]
+    background: NDArray[np.int32]
+
+
+def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str, basis: str | None) -> Comparison:
+    """Turn keys into cells (contract 5.0 with decisions.md).
+
+    Parameters
+    ----------
+    cell_sets
+        The experiment's current cell sets.
+    cell_set
+        Key of a set, or of a class, which means the union of its sets.
+    compare_with
+        A key; or exactly ``background`` or ``all``: every cell of the file that is not in `cell_set`; or exactly
+        ``rest``: the other sets of the class that `cell_set` belongs to. A key of that name is matched first. Cells
+        on both sides are taken from both.
+    basis
+        A key that both sides are restricted to; None, empty or exactly ``all`` (any case) restricts nothing.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT``, naming an unknown key, or with the original's sentence when a side has no cells.
+    """
+    base = cell_sets.cells_of(cell_set, "cellSet")
+    known = set(cell_sets.keys)
+    if compare_with not in known and compare_with in (_BACKGROUND, _ALL):
+        background = np.setdiff1d(cell_sets.all_cell_ids(), base)
+    else:
+        other = _rest(cell_sets, cell_set) if compare_with not in known and compare_with == _REST else None
+        if other is None:
+            other = cell_sets.cells_of(compare_with, "compareWith")
+        background = np.setdiff1d(other, base)
+        base = np.setdiff1d(base, other)
+    if basis and (basis in known or basis.lower() != _ALL):
+        allowed = cell_sets.cells_of(basis, "basis")
+        base, background = np.intersect1d(base, allowed), np.intersect1d(background, allowed)
+    # The spelling of these two sentences is the original's: the UI knows them.
+    if not len(base):
+        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 1st cell set.")
+    if not len(background):
+        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 2nd cell set.")
+    return Comparison(base, background)
+
+
+def _rest(cell_sets: CellSets, cell_set: str) -> NDArray[np.int32]:
+    parent = cell_sets.class_of(cell_set)
+    if parent is None:  # a class has no siblings to be compared with
+        return np.empty(0, np.int32)
+    # by key, so that a second set of the same key does not count as the rest of itself
+    parts = [child.cell_ids for child in parent.children if child.key != cell_set]
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)

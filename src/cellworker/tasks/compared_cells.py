@@ -1,0 +1,52 @@
+"""From cell ids of a request to the rows that are compared."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment
+
+__all__ = ["check_values", "compared_rows", "listed_rows"]
+
+
+def listed_rows(experiment: Experiment, cell_ids: list[int] | int | None) -> NDArray[np.int32]:
+    """Return the rows of cell ids, ascending, each once; ids that quality control removed are passed over."""
+    ids = [] if cell_ids is None else [cell_ids] if isinstance(cell_ids, int) else cell_ids
+    rows = experiment.positions(np.array(ids, np.int64))
+    return np.unique(rows[rows >= 0])
+
+
+def compared_rows(
+    experiment: Experiment, base_ids: list[int] | int, background_ids: list[int] | int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the rows of both sides; a cell that is on both counts as base.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` with the original's sentence when a side has no cell in the experiment.
+    """
+    base = listed_rows(experiment, base_ids)
+    background = np.setdiff1d(listed_rows(experiment, background_ids), base)
+    if not len(base):
+        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 1st cell set.")
+    if not len(background):
+        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 2nd cell set.")
+    return base, background
+
+
+def check_values(experiment: Experiment) -> None:
+    """Refuse to rank missing values: the store keeps them last in each gene, where one look finds them.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNSUPPORTED`` naming the first gene.
+    """
+    indptr, values = experiment.data.indptr, experiment.data.values
+    filled = np.flatnonzero(np.diff(indptr))
+    missing = filled[np.isnan(values[indptr[filled + 1] - 1])]
+    if len(missing):
+        name = experiment.genes.names[int(missing[0])]
+        message = f"Cells cannot be ranked by missing values, and {len(missing)} genes have some, {name} among them."
+        raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)

@@ -1,0 +1,279 @@
+"""DifferentialExpression and BatchDifferentialExpression (contract 5.3, 5.4).
+
+*within*: every cell of one set against every cell of another, by rank. *between*: counts summed per sample, then a
+linear model on the samples. The batch makes all its comparisons in one pass over the data.
+"""
+
+from typing import Any
+
+import numpy as np
+import orjson
+
+from cellworker.analysis.pseudobulk import two_group_test
+from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests
+from cellworker.analysis.sums import group_sums
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.comparisons import resolve_comparison
+from cellworker.experiment.model import Categorical, Experiment
+from cellworker.protocol.bodies import BatchDifferentialExpressionBody, DifferentialExpressionBody, Pagination, convert
+from cellworker.protocol.engine_bodies import (
+    BatchDifferentialExpressionRequest,
+    ComparedCells,
+    DifferentialExpressionRequest,
+)
+from cellworker.tasks.compared_cells import check_values, compared_rows
+from cellworker.tasks.result_table import SMALLEST, page_of, whole
+from cellworker.tasks.sampling import like_the_original
+from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.tables import TableColumn, ordered_rows
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["BATCH_DIFFERENTIAL_EXPRESSION", "DIFFERENTIAL_EXPRESSION"]
+
+_ORIGINAL_CAP = 10_000
+_MIN_CELLS_PER_SAMPLE = 10
+_NO_DATA = "No data available for this comparison"
+# What one comparison of a batch may lack without failing the others: cells, or samples with enough of them.
+_EMPTY = (ErrorCode.INVALID_INPUT, ErrorCode.DESIGN_NOT_TESTABLE)
+
+Columns = dict[str, TableColumn]
+
+
+def prepare(given: PrepareInput) -> DifferentialExpressionRequest:
+    """Turn keys into cells."""
+    body: DifferentialExpressionBody = given.body
+    cells = resolve_comparison(
+        given.cell_sets, cell_set=body.cell_set, compare_with=body.compare_with, basis=body.basis
+    )
+    pagination = None if given.pagination is None else convert(given.pagination, Pagination, "requestProps.pagination")
+    return DifferentialExpressionRequest(
+        base_cells=cells.base.tolist(),
+        background_cells=cells.background.tolist(),
+        genes_only=body.genes_only,
+        comparison_type=body.comparison_type,
+        pagination=pagination,
+    )
+
+
+def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
+    """One comparison per basis, or, with a single basis, one per cell set."""
+    body: BatchDifferentialExpressionBody = given.body
+    pairs = (
+        [(s, body.basis[0]) for s in body.cell_set]
+        if len(body.basis) == 1
+        else [(body.cell_set[0], b) for b in body.basis]
+    )
+    comparisons: list[ComparedCells | None] = []
+    for cell_set, basis in pairs:
+        for key in (cell_set, basis):  # an unknown key is an error of the request, not an empty comparison
+            if key and key.lower() != "all":
+                given.cell_sets.cells_of(key, "cellSet" if key == cell_set else "basis")
+        try:
+            cells = resolve_comparison(given.cell_sets, cell_set=cell_set, compare_with=body.compare_with, basis=basis)
+        except WorkerError as error:
+            if "fullfills" not in error.message:
+                raise
+            comparisons.append(None)
+        else:
+            comparisons.append(ComparedCells(cells.base.tolist(), cells.background.tolist()))
+    return BatchDifferentialExpressionRequest(comparisons, body.comparison_type)
+
+
+def compute(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> dict[str, Any]:
+    """Test, then page."""
+    pair = ComparedCells(request.base_cells, request.background_cells)
+    if request.comparison_type == "between":
+        columns = _between(experiment, pair)
+    else:
+        columns = _within(experiment, [pair], context)[0]
+    if request.pagination is None:
+        return whole(columns)
+    return page_of(columns, request.pagination, genes_only=request.genes_only)
+
+
+def compute_batch(
+    experiment: Experiment, request: BatchDifferentialExpressionRequest, context: Context
+) -> list[dict[str, Any]]:
+    """All comparisons, in the request's order; `gene_results` is None for one without enough cells."""
+    wanted = [pair if pair is not None and _has_cells(experiment, pair) else None for pair in request.comparisons]
+    tables: list[Columns | None] = [None] * len(wanted)
+    present = [i for i, pair in enumerate(wanted) if pair is not None]
+    if request.comparison_type == "within":
+        for i, columns in zip(present, _within(experiment, [p for p in wanted if p is not None], context), strict=True):
+            tables[i] = columns
+    else:
+        for done, i in enumerate(present):
+            context.progress(f"Comparison {done + 1} of {len(present)}", done / len(present))
+            pair = wanted[i]
+            assert pair is not None
+            try:
+                tables[i] = _between(experiment, pair)
+            except WorkerError as error:
+                if error.code not in _EMPTY:
+                    raise
+    return [whole(columns) if columns is not None else {"gene_results": None, "full_count": 0} for columns in tables]
+
+
+def _has_cells(experiment: Experiment, pair: ComparedCells) -> bool:
+    try:
+        compared_rows(experiment, pair.base_cells, pair.background_cells)
+    except WorkerError as error:
+        if error.code not in _EMPTY:
+            raise
+        return False
+    return True
+
+
+def _within(experiment: Experiment, pairs: list[ComparedCells], context: Context) -> list[Columns]:
+    check_values(experiment)
+    comparisons = []
+    for pair in pairs:
+        base, background = compared_rows(experiment, pair.base_cells, pair.background_cells)
+        if context.like_original:
+            background, base = like_the_original([background, base], _ORIGINAL_CAP)
+        comparisons.append((base, background))
+    data = experiment.data
+    sides = pair_tests(
+        (data.indptr, data.cells, data.values), comparisons, experiment.n_cells, original_ties=context.like_original,
+        threads=context.threads,
+        on_progress=lambda fraction: context.progress("Comparing the cells of the two sets", fraction),
+    )  # fmt: skip
+    return [_within_columns(experiment, tests) for tests in sides]
+
+
+def _within_columns(experiment: Experiment, tests: GroupTests) -> Columns:
+    adjusted = benjamini_hochberg(tests.p[0])
+    adjusted[adjusted == 0] = SMALLEST
+    return {
+        "p_val": tests.p[0],
+        "logFC": tests.log_fold_change[0],
+        "pct_1": tests.fraction_in[0],
+        "pct_2": tests.fraction_out[0],
+        "p_val_adj": adjusted,
+        "auc": tests.auc[0],
+        "gene_names": experiment.genes.names,
+        "Gene": experiment.genes.ids,
+    }
+
+
+def _between(experiment: Experiment, pair: ComparedCells) -> Columns:
+    counts = experiment.counts
+    if counts is None:
+        raise WorkerError(
+            ErrorCode.EXPERIMENT_UNSUPPORTED,
+            "Samples are compared by their raw counts, and the experiment holds none: upload an object with counts.",
+        )
+    base, background = compared_rows(experiment, pair.base_cells, pair.background_cells)
+    rows = np.union1d(base, background)
+    in_base = np.isin(rows, base)
+    sample = _samples(experiment)[rows]
+    rows, in_base, sample = rows[sample >= 0], in_base[sample >= 0], sample[sample >= 0]
+    kept = np.flatnonzero(np.bincount(sample) >= _MIN_CELLS_PER_SAMPLE) if len(sample) else np.empty(0, np.int64)
+    inside = np.isin(sample, kept)
+    rows, in_base, sample = rows[inside], in_base[inside], sample[inside]
+    present, first = np.unique(sample, return_index=True)
+    present = present[np.argsort(first)]  # the order of first appearance decides nothing but the last digits: as in R
+    first = np.sort(first)
+    group = in_base[first]
+    if not len(group) or group.all() or not group.any():
+        side = "either group" if not len(group) else "the second group" if group.all() else "the first group"
+        raise WorkerError(
+            ErrorCode.DESIGN_NOT_TESTABLE,
+            f"Samples cannot be compared: {side} has no sample with at least {_MIN_CELLS_PER_SAMPLE} of the cells. "
+            "Choose groups with more cells per sample, or compare cell sets within samples.",
+        )
+    number = np.empty(int(present.max()) + 1, np.int64)
+    number[present] = np.arange(len(present))
+    sums = group_sums(
+        counts.indptr,
+        counts.genes,
+        counts.values,
+        rows,
+        number[sample],
+        n_groups=len(present),
+        n_genes=len(experiment.genes),
+    )
+    try:
+        result = two_group_test(sums.T.copy(), group)
+    except ValueError as error:
+        message = (
+            f"Samples cannot be compared: {error}. Choose groups with more cells, or compare cell sets within samples."
+        )
+        raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, message) from None
+    columns: Columns
+    if result.p is None:
+        order = ordered_rows(np.abs(result.log_fold_change), descending=True)
+        columns = {"logFC": result.log_fold_change, "AveExpr": result.average}
+    else:
+        order = ordered_rows(result.p)
+        adjusted = benjamini_hochberg(result.p)
+        adjusted[adjusted == 0] = SMALLEST
+        columns = {"p_val": result.p, "logFC": result.log_fold_change, "AveExpr": result.average, "p_val_adj": adjusted}
+    columns = {name: column[order] for name, column in columns.items() if isinstance(column, np.ndarray)}
+    columns["gene_names"] = [experiment.genes.names[i] for i in order.tolist()]
+    columns["Gene"] = [experiment.genes.ids[i] for i in order.tolist()]
+    return columns
+
+
+def _samples(experiment: Experiment) -> np.ndarray[Any, np.dtype[np.int32]]:
+    for name in ("samples", "orig.ident"):
+        column = experiment.metadata.get(name)
+        if isinstance(column, Categorical):
+            return column.codes
+    raise WorkerError(
+        ErrorCode.R_WORKER_COLUMN_NOT_FOUND,
+        "samples is not computed for this experiment: without samples only cells can be compared.",
+    )
+
+
+def finish(data: bytes) -> bytes:
+    """Give the answer the shape that the UI reads."""
+    value = orjson.loads(data)
+    return orjson.dumps({"total": value["full_count"], "data": value["gene_results"]})
+
+
+def finish_batch(data: bytes) -> bytes:
+    """One answer per comparison; the UI writes the sentence into the file of those without data."""
+    return orjson.dumps(
+        [
+            {"total": item["full_count"], "data": _NO_DATA if item["gene_results"] is None else item["gene_results"]}
+            for item in orjson.loads(data)
+        ]
+    )
+
+
+def to_tables(result: Any) -> Tables:  # noqa: ANN401
+    """One table: a row per gene."""
+    return {"genes": result["data"]}
+
+
+def to_tables_batch(result: Any) -> Tables:  # noqa: ANN401
+    """One table per comparison that has one, numbered from 1."""
+    return {f"comparison_{i}": item["data"] for i, item in enumerate(result, start=1) if item["data"] != _NO_DATA}
+
+
+DIFFERENTIAL_EXPRESSION = Task(
+    name="DifferentialExpression",
+    path="DifferentialExpression",
+    body=DifferentialExpressionBody,
+    request=DifferentialExpressionRequest,
+    prepare=prepare,
+    compute=compute,
+    finish=finish,
+    lane="long",
+    needs_cell_sets=True,
+    to_tables=to_tables,
+)
+
+BATCH_DIFFERENTIAL_EXPRESSION = Task(
+    name="BatchDifferentialExpression",
+    path="BatchDifferentialExpression",
+    body=BatchDifferentialExpressionBody,
+    request=BatchDifferentialExpressionRequest,
+    prepare=prepare_batch,
+    compute=compute_batch,
+    finish=finish_batch,
+    lane="long",
+    needs_cell_sets=True,
+    to_tables=to_tables_batch,
+)
