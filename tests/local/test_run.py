@@ -158,13 +158,28 @@ def test_an_experiment_that_is_not_there_is_told_with_the_places(tmp_path: Path,
     assert wanted in told.value.message
 
 
-def _ps(*options: str) -> list[str]:
-    return subprocess.run(["ps", *options], capture_output=True, text=True, check=False).stdout.splitlines()
+def running() -> dict[int, tuple[int, str]]:
+    """Parent and command of every process that still runs: from /proc where there is one, `ps` is not everywhere."""
+    if not Path("/proc/self/stat").exists():
+        command = ["ps", "-A", "-o", "pid=,ppid=,stat=,args="]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows = [line.split(maxsplit=3) for line in listing.stdout.splitlines()]
+        return {int(pid): (int(parent), args) for pid, parent, state, args in rows if not state.startswith("Z")}
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        if state != "Z":
+            found[int(folder.name)] = (int(parent), command)
+    return found
 
 
 def alive(pids: set[int]) -> list[str]:
     """What still runs of these processes."""
-    return [line for line in _ps("-o", "args=", "-p", ",".join(map(str, pids))) if "<defunct>" not in line]
+    return [command for pid, (_, command) in running().items() if pid in pids]
 
 
 class Process:
@@ -213,9 +228,9 @@ class Process:
 
     def descendants(self) -> set[int]:
         """Process ids of everything that it started, and that these started."""
-        rows = [tuple(map(int, line.split())) for line in _ps("-e", "-o", "pid=,ppid=")]
+        parents = {pid: parent for pid, (parent, _) in running().items()}
         family = {self.process.pid}
-        while more := {pid for pid, parent in rows if parent in family} - family:
+        while more := {pid for pid, parent in parents.items() if parent in family} - family:
             family |= more
         return family - {self.process.pid}
 

@@ -1,11 +1,14 @@
 """Choosing marker genes from one-against-the-rest tests, and the numbers of a dot plot."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.rank_tests import GroupTests
+from cellworker.analysis.rank_tests import GroupTests, OnProgress, Sorted, set_tests
 
-__all__ = ["scale_dots", "top_markers"]
+__all__ = ["find_markers", "scale_dots", "top_markers"]
 
 _MIN_AUC = 0.3
 _MIN_INSIDE, _MAX_OUTSIDE = 20.0, 70.0  # percent of cells
@@ -29,6 +32,51 @@ def top_markers(tests: GroupTests, n: int) -> list[NDArray[np.int64]]:
     list of numpy.ndarray
         Per set, gene positions by falling log fold change.
     """
+    return _best(*_owners(tests), len(tests.p), n)
+
+
+def find_markers(
+    data: Sorted,
+    sets: Sequence[NDArray[np.integer[Any]]],
+    n_cells: int,
+    n: int,
+    *,
+    original_ties: bool = False,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> list[NDArray[np.int64]]:
+    """Test each set against all other listed cells and return what `top_markers` makes of it.
+
+    Needs room for three numbers per gene, however many sets there are.
+
+    Parameters
+    ----------
+    data, original_ties, threads, on_progress
+        As for `rank_tests`.
+    sets
+        Row numbers of each set; sets may overlap.
+    n_cells
+        Number of cells in the data.
+    n
+        Most genes per set.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Per set, gene positions by falling log fold change.
+    """
+    n_genes = len(data[0]) - 1
+    owner, p, fold = np.full(n_genes, -1, np.int64), np.empty(n_genes), np.empty(n_genes)
+
+    def keep(genes: slice, tests: GroupTests) -> None:
+        owner[genes], p[genes], fold[genes] = _owners(tests)
+
+    set_tests(data, sets, n_cells, keep, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    return _best(owner, p, fold, len(sets), n)
+
+
+def _owners(tests: GroupTests) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the set that each gene marks, -1 for none, with its p-value and log fold change there."""
     with np.errstate(invalid="ignore"):
         qualifies = (
             (tests.log_fold_change > 0)
@@ -37,12 +85,19 @@ def top_markers(tests: GroupTests, n: int) -> list[NDArray[np.int64]]:
             & (tests.fraction_out <= _MAX_OUTSIDE)
         )
     p = np.where(qualifies, tests.p, np.inf)
-    owner = np.argmin(p, axis=0)
+    owner = np.argmin(p, axis=0).astype(np.int64)
+    at = (owner, np.arange(p.shape[1]))
+    return np.where(qualifies[at], owner, -1), p[at], tests.log_fold_change[at]
+
+
+def _best(
+    owner: NDArray[np.int64], p: NDArray[np.float64], fold: NDArray[np.float64], n_sets: int, n: int
+) -> list[NDArray[np.int64]]:
     out = []
-    for k in range(len(p)):
-        genes = np.flatnonzero((owner == k) & qualifies[k])
+    for k in range(n_sets):
+        genes = np.flatnonzero(owner == k)
         # equal fold changes keep the order of their p-values
-        order = np.lexsort((p[k, genes], -tests.log_fold_change[k, genes]))
+        order = np.lexsort((p[genes], -fold[genes]))
         out.append(genes[order][:n].astype(np.int64))
     return out
 

@@ -2,14 +2,15 @@
 
 The order of the values inside a gene does not depend on the groups, so with each gene's values stored in order
 (`GeneMajor`) a test of any groups is one linear scan. Formulas: Mann and Whitney (1947) with the normal
-approximation, tie
-correction and continuity correction as in R's ``wilcox.test``; the original used presto (algorithms.md, section 1).
+approximation, tie correction and continuity correction as in R's ``wilcox.test``; the original used presto
+(algorithms.md, section 1).
 """
 
 import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,24 @@ from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["GroupTests", "Groups", "benjamini_hochberg", "expm1_means", "pair_tests", "rank_tests"]
+__all__ = [
+    "GroupTests",
+    "Groups",
+    "OnProgress",
+    "Sorted",
+    "benjamini_hochberg",
+    "expm1_means",
+    "pair_tests",
+    "rank_tests",
+    "set_tests",
+]
 
 _POINTER = ctypes.c_void_p
-_BLOCK = 1 << 17  # stored values per unit of work: they stay in the cache while every comparison reads them
-
-_REPORT = 64  # blocks between two reports of progress
+_BLOCK = 1 << 17  # stored values that stay in the cache while every comparison reads them
+_CHUNK = 16 * _BLOCK  # stored values per unit of work
+_ROOM = 1 << 18  # genes times classes per unit of work: bounds the memory, whatever the matrix
+_MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
+_REPORTS = 50
 
 OnProgress = Callable[[float], None]
 Sorted = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
@@ -59,21 +72,29 @@ class Groups:
         ValueError
             If the sets overlap in more than 32,767 different ways.
         """
-        combined = np.zeros(n_cells, np.int64)  # id of the combination of sets seen so far; 0 is none
+        groups = cls._combine(sets, n_cells, np.iinfo(np.int16).max)
+        if groups is None:
+            raise ValueError("the cell sets overlap in too many different ways")
+        return groups
+
+    @classmethod
+    def _combine(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
+        """Build, or return None when there would be more than `limit` classes."""
+        combined = np.zeros(n_cells, np.int32)  # number of the combination of sets seen so far; 0 is none
         rows = np.zeros((1, 0), np.bool_)  # one row per combination: which of the sets so far it is in
         for members in sets:
-            inside = np.zeros(n_cells, np.int64)
+            inside = np.zeros(n_cells, np.int32)
             inside[members] = 1
-            distinct, combined = np.unique(combined * 2 + inside, return_inverse=True)
+            combined = combined * 2 + inside
+            present = np.bincount(combined, minlength=2 * len(rows)) > 0
+            present[0] = True  # no cell may be left outside, but 0 stays "none"
+            distinct = np.flatnonzero(present)
+            if len(distinct) > limit + 1:
+                return None
+            combined = (np.cumsum(present, dtype=np.int32) - 1)[combined]
             rows = np.hstack([rows[distinct // 2], (distinct % 2).astype(np.bool_)[:, None]])
-        listed = rows.any(axis=1)
-        number = np.full(len(rows), -1, np.int64)
-        number[listed] = np.arange(int(listed.sum()))
-        if listed.sum() > np.iinfo(np.int16).max:
-            raise ValueError("the cell sets overlap in too many different ways")
-        code = number[combined].astype(np.int16)
-        sizes = np.bincount(code[code >= 0], minlength=int(listed.sum())).astype(np.int64)
-        return cls(np.ascontiguousarray(code), np.ascontiguousarray(rows[listed].T), sizes)
+        sizes = np.bincount(combined, minlength=len(rows)).astype(np.int64)[1:]
+        return cls((combined - 1).astype(np.int16), np.ascontiguousarray(rows[1:].T), sizes)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -109,6 +130,17 @@ class GroupTests:
     fraction_out: NDArray[np.float64]
 
 
+_FIELDS = tuple(item.name for item in fields(GroupTests))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Sets that share one ranking: `groups` lists them first, then perhaps the other cells ranked with them."""
+
+    numbers: list[int]
+    groups: Groups
+
+
 @dataclass(frozen=True, slots=True)
 class _Scan:
     rank2: NDArray[np.int64]
@@ -129,47 +161,120 @@ class _Scan:
         )
 
 
-def _blocks(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut the genes into runs of about `_BLOCK` stored values; the cuts depend on the data alone."""
-    cuts = np.searchsorted(indptr, np.arange(0, indptr[-1] + _BLOCK, _BLOCK))
-    cuts = np.unique(np.clip(np.append(cuts, len(indptr) - 1), 0, len(indptr) - 1))
-    return list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
+def _cut(indptr: NDArray[np.int64], n_values: int, most_genes: int) -> list[tuple[int, int]]:
+    """Cut the genes into runs of about `n_values` stored values and at most `most_genes` genes."""
+    n_genes = len(indptr) - 1
+    cuts = np.searchsorted(indptr, np.arange(indptr[0], indptr[-1] + n_values, n_values))
+    cuts = np.unique(np.clip(np.concatenate([cuts, np.arange(0, n_genes, most_genes), [n_genes]]), 0, n_genes))
+    return list(pairwise(cuts.tolist()))
+
+
+def _check(data: Sorted) -> None:
+    indptr, cells, values = data
+    if len(cells) != len(values) or indptr[0] < 0 or indptr[-1] > len(cells) or (np.diff(indptr) < 0).any():
+        raise IndexError("the offsets of the genes do not fit the stored values")
 
 
 def _scan(
-    data: Sorted, comparisons: Sequence[Groups], *, skip_top_block: bool, threads: int, on_progress: OnProgress | None
-) -> list[_Scan]:
+    data: Sorted,
+    plans: Sequence[_Plan],
+    n_sets: int,
+    consume: Callable[[slice, GroupTests], None],
+    *,
+    original_ties: bool,
+    threads: int,
+    on_progress: OnProgress | None,
+) -> None:
+    """Hand the tests of all sets to `consume`, some genes at a time, from several threads.
+
+    The runs of genes depend on the data and the sets alone, so that the number of threads cannot change a result.
+    """
+    _check(data)
     indptr, cells, values = data
-    n_genes = len(indptr) - 1
     run = kernel(
         "cw_rank_scan", None, _POINTER, _POINTER, _POINTER, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
         ctypes.c_int64, ctypes.c_int32, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER,
     )  # fmt: skip
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
-    scans = [_Scan.empty(n_genes, len(groups.class_sizes)) for groups in comparisons]
+    n_cells = min((len(plan.groups.code) for plan in plans), default=0)
 
-    def block(limits: tuple[int, int]) -> None:
-        start, end = limits
-        for groups, out in zip(comparisons, scans, strict=True):
-            run(
-                *fixed, start, end, address(groups.code, np.int16), len(groups.class_sizes), groups.total,
-                int(skip_top_block), address(out.rank2[start:end], np.int64, writable=True),
-                address(out.detected[start:end], np.int64, writable=True),
-                address(out.sums[start:end], np.float64, writable=True),
-                address(out.ties[start:end], np.float64, writable=True),
-                address(out.negative[start:end], np.int64, writable=True),
-            )  # fmt: skip
+    def work(genes: tuple[int, int]) -> None:
+        first, last = genes
+        scans = [_Scan.empty(last - first, len(plan.groups.class_sizes)) for plan in plans]
+        calls = []
+        for plan, out in zip(plans, scans, strict=True):
+            groups, row = plan.groups, 8 * len(plan.groups.class_sizes)
+            calls.append((
+                (address(groups.code, np.int16), len(groups.class_sizes), groups.total, int(original_ties)),
+                [
+                    (address(out.rank2, np.int64, writable=True), row),
+                    (address(out.detected, np.int64, writable=True), row),
+                    (address(out.sums, np.float64, writable=True), row),
+                    (address(out.ties, np.float64, writable=True), 8),
+                    (address(out.negative, np.int64, writable=True), 8),
+                ],
+            ))  # fmt: skip
+        for a, b in _cut(indptr[first : last + 1], _BLOCK, last - first):
+            start, end = first + a, first + b
+            block = cells[indptr[start] : indptr[end]]
+            if len(block) and int(block.view(np.uint32).max()) >= n_cells:
+                raise IndexError("the data hold cells that the groups do not know")
+            for given, outputs in calls:
+                run(*fixed, start, end, *given, *(base + a * row for base, row in outputs))
+        tests = _empty_tests(n_sets, last - first)
+        for plan, scan in zip(plans, scans, strict=True):
+            for name, column in zip(_FIELDS, _tests(scan, plan.groups, len(plan.numbers)), strict=True):
+                getattr(tests, name)[plan.numbers] = column
+        consume(slice(first, last), tests)
 
-    blocks = _blocks(indptr)
+    classes = sum(len(plan.groups.class_sizes) for plan in plans) + n_sets
+    chunks = _cut(indptr, _CHUNK, max(1, _ROOM // max(1, classes)))
+    every = -(-len(chunks) // _REPORTS)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         try:
-            for done, _ in enumerate(pool.map(block, blocks), start=1):
-                if on_progress is not None and done % _REPORT == 0:
-                    on_progress(done / len(blocks))
+            for done, _ in enumerate(pool.map(work, chunks), start=1):
+                if on_progress is not None and done % every == 0:
+                    on_progress(done / len(chunks))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return scans
+
+
+def _empty_tests(n_sets: int, n_genes: int) -> GroupTests:
+    return GroupTests(*(np.empty((n_sets, n_genes)) for _ in _FIELDS))
+
+
+def _gather(
+    data: Sorted,
+    plans: Sequence[_Plan],
+    n_sets: int,
+    *,
+    original_ties: bool,
+    threads: int,
+    on_progress: OnProgress | None,
+) -> GroupTests:
+    out = _empty_tests(n_sets, len(data[0]) - 1)
+
+    def keep(genes: slice, tests: GroupTests) -> None:
+        for name in _FIELDS:
+            getattr(out, name)[:, genes] = getattr(tests, name)
+
+    _scan(data, plans, n_sets, keep, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    return out
+
+
+def _plan(sets: Sequence[NDArray[np.integer[Any]]], numbers: list[int], listed: NDArray[np.bool_]) -> list[_Plan]:
+    """Share one ranking of the listed cells among sets, unless they overlap in too many ways."""
+    rest = listed.copy()
+    for number in numbers:
+        rest[sets[number]] = False
+    chosen = [*(sets[number] for number in numbers), np.flatnonzero(rest)]
+    groups = Groups._combine(chosen, len(listed), _MAX_CLASSES)  # noqa: SLF001 same module
+    if groups is None and len(numbers) > 1:
+        half = len(numbers) // 2
+        return [*_plan(sets, numbers[:half], listed), *_plan(sets, numbers[half:], listed)]
+    assert groups is not None  # a set and the rest are two classes at most
+    return [_Plan(numbers, groups)]
 
 
 def rank_tests(
@@ -199,9 +304,46 @@ def rank_tests(
     -------
     GroupTests
         NaN where a set or its complement is empty.
+
+    Raises
+    ------
+    IndexError
+        If the data hold a cell beyond those of `groups`.
     """
-    scan = _scan(data, [groups], skip_top_block=original_ties, threads=threads, on_progress=on_progress)[0]
-    return _tests(scan, groups, len(groups.members))
+    n_sets = len(groups.members)
+    plans = [_Plan(list(range(n_sets)), groups)]
+    return _gather(data, plans, n_sets, original_ties=original_ties, threads=threads, on_progress=on_progress)
+
+
+def set_tests(
+    data: Sorted,
+    sets: Sequence[NDArray[np.integer[Any]]],
+    n_cells: int,
+    consume: Callable[[slice, GroupTests], None],
+    *,
+    original_ties: bool = False,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Test each set against all other listed cells, and hand the tests over some genes at a time.
+
+    For reductions: nothing of the size of sets times genes is kept. Sets may overlap in any number of ways.
+
+    Parameters
+    ----------
+    data, original_ties, threads, on_progress
+        As for `rank_tests`.
+    sets
+        Row numbers of each set.
+    n_cells
+        Number of cells in the data.
+    consume
+        Called with a range of genes and their tests, arrays ``(n_sets, length of the range)``, from several threads
+        and in any order; each gene comes once.
+    """
+    listed = _listed(sets, n_cells)
+    plans = _plan(sets, list(range(len(sets))), listed)
+    _scan(data, plans, len(sets), consume, original_ties=original_ties, threads=threads, on_progress=on_progress)
 
 
 def pair_tests(
@@ -232,41 +374,32 @@ def pair_tests(
         For each pair, arrays ``(1, n_genes)``.
     """
     shared: dict[bytes, list[int]] = {}
-    unions = []
-    for number, (base, background) in enumerate(pairs):
-        unions.append(np.union1d(base, background).astype(np.int64))
-        shared.setdefault(unions[-1].tobytes(), []).append(number)
-    comparisons = []
-    for numbers in shared.values():
-        bases = [pairs[i][0] for i in numbers]
-        rest = np.setdiff1d(unions[numbers[0]], np.concatenate(bases))
-        comparisons.append(Groups.from_sets([*bases, rest], n_cells))
-    scans = _scan(data, comparisons, skip_top_block=original_ties, threads=threads, on_progress=on_progress)
-    out: list[GroupTests | None] = [None] * len(pairs)
-    for numbers, scan, groups in zip(shared.values(), scans, comparisons, strict=True):
-        tests = _tests(scan, groups, len(numbers))
-        for k, number in enumerate(numbers):
-            row = slice(k, k + 1)
-            out[number] = GroupTests(
-                tests.p[row],
-                tests.auc[row],
-                tests.log_fold_change[row],
-                tests.fraction_in[row],
-                tests.fraction_out[row],
-            )
-    return [tests for tests in out if tests is not None]
+    for number, pair in enumerate(pairs):
+        shared.setdefault(np.packbits(_listed(pair, n_cells)).tobytes(), []).append(number)
+    bases = [base for base, _ in pairs]
+    plans = [plan for numbers in shared.values() for plan in _plan(bases, numbers, _listed(pairs[numbers[0]], n_cells))]
+    tests = _gather(data, plans, len(pairs), original_ties=original_ties, threads=threads, on_progress=on_progress)
+    return [GroupTests(*(getattr(tests, name)[k : k + 1] for name in _FIELDS)) for k in range(len(pairs))]
 
 
-def _tests(scan: _Scan, groups: Groups, n_sets: int) -> GroupTests:
+def _listed(sets: Sequence[NDArray[np.integer[Any]]], n_cells: int) -> NDArray[np.bool_]:
+    listed = np.zeros(n_cells, np.bool_)
+    for members in sets:
+        listed[members] = True
+    return listed
+
+
+def _tests(scan: _Scan, groups: Groups, n_sets: int) -> tuple[NDArray[np.float64], ...]:
+    """Return the fields of `GroupTests` for the first sets."""
     total, sizes = groups.total, groups.sizes[:n_sets].astype(np.float64)[:, None]
-    members = groups.members[:n_sets].astype(np.int64)
+    members = groups.members[:n_sets]
     stored = scan.detected.sum(axis=1)
     zeros = total - stored
     # the implicit zeros of a class share twice the rank 2 * below + zeros + 1
     rank2 = scan.rank2 + (groups.class_sizes[None, :] - scan.detected) * (2 * scan.negative + zeros + 1)[:, None]
-    rank_sum = (members @ rank2.T) / 2.0
-    detected = (members @ scan.detected.T).astype(np.float64)
-    sums = members.astype(np.float64) @ scan.sums.T
+    rank_sum = _over_sets(rank2, members) / 2.0
+    detected = _over_sets(scan.detected, members).astype(np.float64)
+    sums = _over_sets(scan.sums, members)
     rest = total - sizes
     with np.errstate(divide="ignore", invalid="ignore"):
         u = rank_sum - sizes * (sizes + 1) / 2
@@ -276,10 +409,20 @@ def _tests(scan: _Scan, groups: Groups, n_sets: int) -> GroupTests:
         z = u - sizes * rest / 2
         z = z - 0.5 * np.sign(z)
         score = np.where(z == 0, 0.0, z / sigma)
-        score[((sizes == 0) | (rest == 0))[:, 0]] = np.nan
         fold = sums / sizes - (scan.sums.sum(axis=1)[None, :] - sums) / rest
         inside, outside = 100 * detected / sizes, 100 * (stored[None, :] - detected) / rest
-    return GroupTests(_two_sided(score), auc, fold, inside, outside)
+    untestable = ((sizes == 0) | (rest == 0))[:, 0]
+    for column in (score, auc, fold):
+        column[untestable] = np.nan
+    return _two_sided(score), auc, fold, inside, outside
+
+
+def _over_sets(of_classes: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[Any]:
+    """Add up ``(n_genes, n_classes)`` over the classes of each set: ``(n_sets, n_genes)``."""
+    out = np.empty((len(members), len(of_classes)), of_classes.dtype)
+    for k, mine in enumerate(members):
+        np.sum(of_classes[:, mine], axis=1, out=out[k])
+    return out
 
 
 def _two_sided(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -308,28 +451,51 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def expm1_means(
-    data: Sorted, groups: Groups, genes: NDArray[np.int64]
+    data: Sorted, groups: Groups, genes: NDArray[np.int64], *, threads: int = 1
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Average ``expm1`` of some genes, and the percentage of cells above zero, in each set.
+
+    Parameters
+    ----------
+    data
+        Gene-major values.
+    groups
+        The sets.
+    genes
+        Positions of the genes, int64 ``(k,)``.
+    threads
+        Threads to use; the result does not depend on it.
 
     Returns
     -------
     tuple
-        float64 ``(n_sets, len(genes))`` means and percentages (0 to 100).
+        float64 ``(n_sets, k)`` means and percentages (0 to 100).
     """
+    _check(data)
     indptr, cells, values = data
     genes = np.ascontiguousarray(genes, np.int64)
     if len(genes) and (genes.min() < 0 or genes.max() >= len(indptr) - 1):
         raise IndexError("gene position out of range")
-    n_classes = len(groups.class_sizes)
+    n_classes, n_cells = len(groups.class_sizes), len(groups.code)
     sums, positive = np.zeros((len(genes), n_classes)), np.zeros((len(genes), n_classes), np.int64)
-    kernel("cw_expm1_sums", None, *[_POINTER] * 4, ctypes.c_int64, _POINTER, ctypes.c_int32, _POINTER, _POINTER)(
-        address(indptr, np.int64), address(cells, np.int32), address(values, np.float32), address(genes, np.int64),
-        len(genes),
-        address(groups.code, np.int16), n_classes, address(sums, np.float64, writable=True), address(positive,
-        np.int64, writable=True),
+    run = kernel(
+        "cw_expm1_sums", ctypes.c_int32, *[_POINTER] * 4, ctypes.c_int64, _POINTER, ctypes.c_int64, ctypes.c_int32,
+        _POINTER, _POINTER,
     )  # fmt: skip
+    fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
+
+    def part(a: int) -> int:
+        b = a + 1
+        return int(
+            run(
+                *fixed, address(genes[a:b], np.int64), 1, address(groups.code, np.int16), n_cells, n_classes,
+                address(sums[a:b], np.float64, writable=True), address(positive[a:b], np.int64, writable=True),
+            )
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        if any(list(pool.map(part, range(len(genes))))):
+            raise IndexError("the data hold cells that the groups do not know")
     sizes = groups.sizes.astype(np.float64)[:, None]
-    members = groups.members.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return members @ sums.T / sizes, 100 * (members @ positive.T) / sizes
+        return _over_sets(sums, groups.members) / sizes, 100 * _over_sets(positive, groups.members) / sizes

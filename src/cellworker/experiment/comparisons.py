@@ -8,9 +8,19 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 
-__all__ = ["Comparison", "resolve_comparison"]
+__all__ = ["Comparison", "EmptySideError", "resolve_comparison"]
 
 _ALL, _REST, _BACKGROUND = "all", "rest", "background"
+
+
+class EmptySideError(WorkerError):
+    """One side of a comparison has no cells: the keys are right, so other comparisons of a batch can go on."""
+
+    @classmethod
+    def of(cls, *, first: bool) -> "EmptySideError":
+        """Return the error for one side. The spelling is the original's: the UI knows the sentences."""
+        side = "1st" if first else "2nd"
+        return cls(ErrorCode.INVALID_INPUT, f"No cell id fullfills the {side} cell set.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,9 @@ def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str,
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT``, naming an unknown key, or with the original's sentence when a side has no cells.
+        ``INVALID_INPUT`` naming an unknown key.
+    EmptySideError
+        Where a side has no cells. Unknown keys come first.
     """
     base = cell_sets.cells_of(cell_set, "cellSet")
     known = set(cell_sets.keys)
@@ -55,11 +67,8 @@ def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str,
     if basis and (basis in known or basis.lower() != _ALL):
         allowed = cell_sets.cells_of(basis, "basis")
         base, background = np.intersect1d(base, allowed), np.intersect1d(background, allowed)
-    # The spelling of these two sentences is the original's: the UI knows them.
-    if not len(base):
-        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 1st cell set.")
-    if not len(background):
-        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 2nd cell set.")
+    if not len(base) or not len(background):
+        raise EmptySideError.of(first=not len(base))
     return Comparison(base, background)
 
 

@@ -83,13 +83,14 @@ EXPORT void cw_rank_scan(const int64_t *indptr, const int32_t *cells, const floa
     }
 }
 
-/* Sums of expm1(value) per class and gene, for means on the scale of counts. */
-EXPORT void cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
-                          const int16_t *code, int32_t n_classes, double *sums, int64_t *positive) {
+/* Sums of expm1(value) per class and gene, for means on the scale of counts. Returns 1 at a cell beyond n_cells. */
+EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
+                             const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums, int64_t *positive) {
     for (int64_t i = 0; i < n_genes; i++) {
         double *s = sums + i * n_classes;
         int64_t *p = positive + i * n_classes;
         for (int64_t k = indptr[genes[i]]; k < indptr[genes[i] + 1]; k++) {
+            if ((uint32_t)cells[k] >= n_cells) return 1;
             const int32_t c = code[cells[k]];
             if (c >= 0) {
                 s[c] += expm1((double)values[k]);
@@ -97,6 +98,7 @@ EXPORT void cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const flo
             }
         }
     }
+    return 0;
 }
 
 /* Two-sided p from |z| / sigma: 2 * Phi(-x) = erfc(x / sqrt 2). */
@@ -104,14 +106,18 @@ EXPORT void cw_two_sided(const double *x, int64_t n, double *p) {
     for (int64_t i = 0; i < n; i++) p[i] = erfc(fabs(x[i]) * 0.70710678118654752440);
 }
 
-/* Raw counts summed per class and gene, over the cells of the classes only. */
-#define GROUP_SUMS(NAME, TYPE)                                                                                                  \
-    EXPORT void NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows,      \
-                     const int32_t *code, int64_t n_genes, double *sums) {                                                      \
-        for (int64_t i = 0; i < n_rows; i++) {                                                                                  \
-            double *s = sums + (int64_t)code[i] * n_genes;                                                                      \
-            for (int64_t k = indptr[rows[i]]; k < indptr[rows[i] + 1]; k++) s[genes[k]] += (double)values[k];                   \
-        }                                                                                                                       \
+/* Raw counts summed per class and gene, over the cells of the classes only. Returns 1 at a gene beyond n_genes. */
+#define GROUP_SUMS(NAME, TYPE)                                                                                                 \
+    EXPORT int32_t NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows,  \
+                        const int32_t *code, int64_t n_genes, double *sums) {                                                  \
+        for (int64_t i = 0; i < n_rows; i++) {                                                                                 \
+            double *s = sums + (int64_t)code[i] * n_genes;                                                                     \
+            for (int64_t k = indptr[rows[i]]; k < indptr[rows[i] + 1]; k++) {                                                  \
+                if ((uint32_t)genes[k] >= n_genes) return 1;                                                                   \
+                s[genes[k]] += (double)values[k];                                                                              \
+            }                                                                                                                  \
+        }                                                                                                                      \
+        return 0;                                                                                                              \
     }
 GROUP_SUMS(cw_group_sums_u8, uint8_t)
 GROUP_SUMS(cw_group_sums_u16, uint16_t)

@@ -28,7 +28,7 @@ def prepare(given: PrepareInput) -> BackgroundGenesRequest:
     return BackgroundGenesRequest(cells.base.tolist(), cells.background.tolist())
 
 
-def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Context) -> dict[str, Any]:  # noqa: ARG001
+def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Context) -> dict[str, Any]:
     """Symbols, as they came, of the genes with more than 15 counts over both sets, in matrix order."""
     counts = experiment.counts
     if counts is None:
@@ -45,6 +45,7 @@ def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Co
         np.zeros(len(rows), np.int32),
         n_groups=1,
         n_genes=len(experiment.genes),
+        threads=context.threads,
     )[0]
     return {"genes": [experiment.genes.original_names[i] for i in np.flatnonzero(total > _MORE_THAN).tolist()]}
 

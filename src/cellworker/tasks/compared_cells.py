@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.comparisons import EmptySideError
 from cellworker.experiment.model import Experiment
 
 __all__ = ["check_values", "compared_rows", "listed_rows"]
@@ -13,7 +14,9 @@ def listed_rows(experiment: Experiment, cell_ids: list[int] | int | None) -> NDA
     """Return the rows of cell ids, ascending, each once; ids that quality control removed are passed over."""
     ids = [] if cell_ids is None else [cell_ids] if isinstance(cell_ids, int) else cell_ids
     rows = experiment.positions(np.array(ids, np.int64))
-    return np.unique(rows[rows >= 0])
+    listed = np.zeros(experiment.n_cells, np.bool_)
+    listed[rows[rows >= 0]] = True
+    return np.flatnonzero(listed).astype(np.int32)
 
 
 def compared_rows(
@@ -23,15 +26,13 @@ def compared_rows(
 
     Raises
     ------
-    WorkerError
-        ``INVALID_INPUT`` with the original's sentence when a side has no cell in the experiment.
+    EmptySideError
+        When a side has no cell in the experiment.
     """
     base = listed_rows(experiment, base_ids)
-    background = np.setdiff1d(listed_rows(experiment, background_ids), base)
-    if not len(base):
-        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 1st cell set.")
-    if not len(background):
-        raise WorkerError(ErrorCode.INVALID_INPUT, "No cell id fullfills the 2nd cell set.")
+    background = np.setdiff1d(listed_rows(experiment, background_ids), base, assume_unique=True)
+    if not len(base) or not len(background):
+        raise EmptySideError.of(first=not len(base))
     return base, background
 
 

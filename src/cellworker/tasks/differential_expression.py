@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from cellworker.analysis.pseudobulk import two_group_test
 from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests
 from cellworker.analysis.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.comparisons import resolve_comparison
+from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.protocol.bodies import BatchDifferentialExpressionBody, DifferentialExpressionBody, Pagination, convert
 from cellworker.protocol.engine_bodies import (
@@ -33,10 +34,10 @@ __all__ = ["BATCH_DIFFERENTIAL_EXPRESSION", "DIFFERENTIAL_EXPRESSION"]
 _ORIGINAL_CAP = 10_000
 _MIN_CELLS_PER_SAMPLE = 10
 _NO_DATA = "No data available for this comparison"
-# What one comparison of a batch may lack without failing the others: cells, or samples with enough of them.
-_EMPTY = (ErrorCode.INVALID_INPUT, ErrorCode.DESIGN_NOT_TESTABLE)
 
 Columns = dict[str, TableColumn]
+Rows = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""Row numbers of the cells of the first set, and of those that they are compared with."""
 
 
 def prepare(given: PrepareInput) -> DifferentialExpressionRequest:
@@ -65,14 +66,9 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
     )
     comparisons: list[ComparedCells | None] = []
     for cell_set, basis in pairs:
-        for key in (cell_set, basis):  # an unknown key is an error of the request, not an empty comparison
-            if key and key.lower() != "all":
-                given.cell_sets.cells_of(key, "cellSet" if key == cell_set else "basis")
         try:
             cells = resolve_comparison(given.cell_sets, cell_set=cell_set, compare_with=body.compare_with, basis=basis)
-        except WorkerError as error:
-            if "fullfills" not in error.message:
-                raise
+        except EmptySideError:
             comparisons.append(None)
         else:
             comparisons.append(ComparedCells(cells.base.tolist(), cells.background.tolist()))
@@ -81,11 +77,11 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
 
 def compute(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> dict[str, Any]:
     """Test, then page."""
-    pair = ComparedCells(request.base_cells, request.background_cells)
+    rows = compared_rows(experiment, request.base_cells, request.background_cells)
     if request.comparison_type == "between":
-        columns = _between(experiment, pair)
+        columns = _between(experiment, *rows, context)
     else:
-        columns = _within(experiment, [pair], context)[0]
+        columns = _within(experiment, [rows], context)[0]
     if request.pagination is None:
         return whole(columns)
     return page_of(columns, request.pagination, genes_only=request.genes_only)
@@ -95,48 +91,47 @@ def compute_batch(
     experiment: Experiment, request: BatchDifferentialExpressionRequest, context: Context
 ) -> list[dict[str, Any]]:
     """All comparisons, in the request's order; `gene_results` is None for one without enough cells."""
-    wanted = [pair if pair is not None and _has_cells(experiment, pair) else None for pair in request.comparisons]
+    wanted = [None if pair is None else _rows(experiment, pair) for pair in request.comparisons]
     tables: list[Columns | None] = [None] * len(wanted)
-    present = [i for i, pair in enumerate(wanted) if pair is not None]
+    present = [(i, rows) for i, rows in enumerate(wanted) if rows is not None]
     if request.comparison_type == "within":
-        for i, columns in zip(present, _within(experiment, [p for p in wanted if p is not None], context), strict=True):
+        for (i, _), columns in zip(present, _within(experiment, [rows for _, rows in present], context), strict=True):
             tables[i] = columns
     else:
-        for done, i in enumerate(present):
+        for done, (i, rows) in enumerate(present):
             context.progress(f"Comparison {done + 1} of {len(present)}", done / len(present))
-            pair = wanted[i]
-            assert pair is not None
             try:
-                tables[i] = _between(experiment, pair)
+                tables[i] = _between(experiment, *rows, context)
             except WorkerError as error:
-                if error.code not in _EMPTY:
+                if error.code is not ErrorCode.DESIGN_NOT_TESTABLE:
                     raise
     return [whole(columns) if columns is not None else {"gene_results": None, "full_count": 0} for columns in tables]
 
 
-def _has_cells(experiment: Experiment, pair: ComparedCells) -> bool:
+def _rows(experiment: Experiment, pair: ComparedCells) -> Rows | None:
     try:
-        compared_rows(experiment, pair.base_cells, pair.background_cells)
-    except WorkerError as error:
-        if error.code not in _EMPTY:
-            raise
-        return False
-    return True
+        return compared_rows(experiment, pair.base_cells, pair.background_cells)
+    except EmptySideError:
+        return None
 
 
-def _within(experiment: Experiment, pairs: list[ComparedCells], context: Context) -> list[Columns]:
+def _within(experiment: Experiment, pairs: list[Rows], context: Context) -> list[Columns]:
+    if not pairs:
+        return []
     check_values(experiment)
     comparisons = []
-    for pair in pairs:
-        base, background = compared_rows(experiment, pair.base_cells, pair.background_cells)
+    for base, background in pairs:
         if context.like_original:
-            background, base = like_the_original([background, base], _ORIGINAL_CAP)
-        comparisons.append((base, background))
+            drawn = like_the_original([background, base], _ORIGINAL_CAP)
+            comparisons.append((drawn[1], drawn[0]))
+        else:
+            comparisons.append((base, background))
+    stage = "Comparing the two cell sets" if len(pairs) == 1 else f"Making {len(pairs)} comparisons at once"
     data = experiment.data
     sides = pair_tests(
         (data.indptr, data.cells, data.values), comparisons, experiment.n_cells, original_ties=context.like_original,
         threads=context.threads,
-        on_progress=lambda fraction: context.progress("Comparing the cells of the two sets", fraction),
+        on_progress=lambda fraction: context.progress(stage, fraction),
     )  # fmt: skip
     return [_within_columns(experiment, tests) for tests in sides]
 
@@ -156,14 +151,15 @@ def _within_columns(experiment: Experiment, tests: GroupTests) -> Columns:
     }
 
 
-def _between(experiment: Experiment, pair: ComparedCells) -> Columns:
+def _between(
+    experiment: Experiment, base: NDArray[np.int32], background: NDArray[np.int32], context: Context
+) -> Columns:
     counts = experiment.counts
     if counts is None:
         raise WorkerError(
             ErrorCode.EXPERIMENT_UNSUPPORTED,
             "Samples are compared by their raw counts, and the experiment holds none: upload an object with counts.",
         )
-    base, background = compared_rows(experiment, pair.base_cells, pair.background_cells)
     rows = np.union1d(base, background)
     in_base = np.isin(rows, base)
     sample = _samples(experiment)[rows]
@@ -192,6 +188,7 @@ def _between(experiment: Experiment, pair: ComparedCells) -> Columns:
         number[sample],
         n_groups=len(present),
         n_genes=len(experiment.genes),
+        threads=context.threads,
     )
     try:
         result = two_group_test(sums.T.copy(), group)

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.markers import scale_dots, top_markers
-from cellworker.analysis.rank_tests import Groups, expm1_means, rank_tests
+from cellworker.analysis.markers import find_markers, scale_dots
+from cellworker.analysis.rank_tests import Groups, expm1_means
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Experiment
@@ -23,6 +23,7 @@ __all__ = ["DOT_PLOT", "MARKER_HEATMAP", "set_rows"]
 _ORIGINAL_CAP = 1000
 _MAX_DOTS = 200_000
 """A plot with more dots can be neither drawn nor read."""
+_MAX_GROUPS = 10_000
 
 
 def _class_of(cell_sets: CellSets, key: str, what: str) -> CellClass:
@@ -53,12 +54,11 @@ def _top(experiment: Experiment, sets: list[NDArray[np.int32]], n: int, context:
     if context.like_original:
         sets = like_the_original(sets, _ORIGINAL_CAP)
     data = experiment.data
-    groups = Groups.from_sets(sets, experiment.n_cells)
-    tests = rank_tests(
-        (data.indptr, data.cells, data.values), groups, original_ties=context.like_original, threads=context.threads,
+    return find_markers(
+        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original_ties=context.like_original,
+        threads=context.threads,
         on_progress=lambda fraction: context.progress("Comparing each cell set with the others", fraction),
     )  # fmt: skip
-    return top_markers(tests, n)
 
 
 def prepare_heatmap(given: PrepareInput) -> MarkerHeatmapRequest:
@@ -117,12 +117,15 @@ def compute_dots(experiment: Experiment, request: DotPlotRequest, context: Conte
     if not present:
         return []
     present.sort(key=lambda k: collation_key(names[k]))
+    if len(present) > _MAX_GROUPS:
+        message = f"groupBy: the plot would have {len(present)} groups, more than {_MAX_GROUPS}: choose another class."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
     if len(present) * len(genes) > _MAX_DOTS:
         message = f"The plot would have {len(present) * len(genes)} dots, more than {_MAX_DOTS}: choose fewer genes."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
     data = experiment.data
     groups = Groups.from_sets([disjoint[k] for k in present], experiment.n_cells)
-    means, percent = expm1_means((data.indptr, data.cells, data.values), groups, genes)
+    means, percent = expm1_means((data.indptr, data.cells, data.values), groups, genes, threads=context.threads)
     labels = [experiment.genes.names[i] for i in genes.tolist()]
     ordered = sorted(dict.fromkeys(labels), key=collation_key)
     place = {name: i for i, name in enumerate(ordered)}
@@ -148,6 +151,8 @@ def _dot_genes(
         return genes
     wanted = request.custom_genes_list or []
     wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not wanted:
+        raise WorkerError(ErrorCode.INVALID_INPUT, "customGenesList: give at least one gene, or use marker genes.")
     by_name = experiment.genes.by_upper_name
     found = sorted({position for name in wanted for position in by_name.get(name.upper(), ())})
     if not found:
