@@ -190,7 +190,8 @@ def install_packages(uv: Path, purpose: str, env: dict[str, str]) -> None:
     # `sync` also removes what the lock no longer names; `run` leaves the tools of a developer alone.
     verb = ["install", "-r"] if purpose == "run" else ["sync"]
     with step(f"{count} packages of uv.lock"):
-        call(uv, "pip", *verb, requirements, "--python", PYTHON, "--require-hashes", env=env)
+        # Compiled now, or every process of a user who may not write there, or must not, compiles them again.
+        call(uv, "pip", *verb, requirements, "--python", PYTHON, "--require-hashes", "--compile-bytecode", env=env)
 
 
 def install_project(uv: Path, env: dict[str, str]) -> None:
@@ -205,6 +206,7 @@ def install_project(uv: Path, env: dict[str, str]) -> None:
     options = ["--no-deps", "--reinstall", "--refresh-package", "cellworker"]
     with step(f"cellworker, its kernels compiled with {source}"):
         call(uv, "pip", "install", "--python", PYTHON, *options, "-e", ".", env=env)
+        call(PYTHON, "-m", "compileall", "-q", "src")
 
 
 def main(arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import (
     CellMajor,
     Dispersions,
@@ -110,4 +111,14 @@ def synthetic_experiment(n_cells: int, n_genes: int, *, density: float = 0.067, 
         dispersions=Dispersions(names, ids, rng.random(n_genes)),
         misc=Misc(),
         origin=Origin("platform"),
+    )
+
+
+def cell_sets(**classes: dict[str, Any]) -> CellSets:
+    """Make cell sets: for each class the ids of each set, under keys that are the names."""
+    return CellSets(
+        [
+            CellClass(key, key, "cellSets", [CellSet(k, k, None, np.array(ids, np.int32)) for k, ids in sets.items()])
+            for key, sets in classes.items()
+        ]
     )

@@ -98,11 +98,11 @@ def _density(f: Floats, d1: float, d2: float) -> Floats:
 
 def _robust_prior(x: Floats, d1: float) -> _Prior:
     n = len(x)
-    if n == 1:
-        return _Prior(float(x[0]), 0.0)
     median = float(np.median(x))
     if median <= 0:
-        raise ValueError("the residual variances are zero: the samples do not differ within their groups")
+        raise ValueError("the samples do not differ within their groups")
+    if n == 1:
+        return _Prior(float(x[0]), 0.0)
     x = np.maximum(x, 1e-12 * median)
     plain = _plain_prior(x, d1)
     if n == 2 or (_TAILS[0] < 1 / n and _TAILS[1] < 1 / n):

@@ -2,9 +2,8 @@
 
 The chain is edgeR's ``filterByExpr`` and TMM normalisation (Robinson and Oshlack 2010), limma's voom (Law et al. 2014)
 with sample quality weights (Ritchie et al. 2006), a two-group linear model, and the robust empirical Bayes of
-Phipson et
-al. (2016), in the vectorised form of algorithms.md, section 3. Two Python ports of the same chain exist (edgepython,
-pylimma); they agree with ours to 1e-8 and take 30 times longer, so they are peers in the tests.
+Phipson et al. (2016), in the vectorised form of algorithms.md, section 3. Two Python ports of the same chain exist
+(edgepython, pylimma); they agree with ours to 1e-8 and take 30 times longer.
 """
 
 import ctypes
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.empirical_bayes import moderate
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]
@@ -213,11 +211,14 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
     Raises
     ------
     ValueError
-        If a group has no sample, or no gene has enough counts.
+        If a group has no sample, a sample has no counts, no gene has enough counts, or the samples of a group are
+        copies of each other.
     """
     if in_base.all() or not in_base.any():
         raise ValueError("both groups need at least one sample")
     counts = np.asarray(counts, np.float64)
+    if not counts.any(axis=0).all():
+        raise ValueError("a sample has no counts")
     kept = filter_by_expression(counts, in_base)
     if not kept.any():
         raise ValueError("no gene has enough counts")
@@ -227,14 +228,19 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
     group = in_base.astype(np.int32)
     e = np.log2((used + 0.5) / (effective + 1) * 1e6)
     n = counts.shape[1]
-    weights = _voom_weights(e, used, effective, np.ones_like(e), group)
-    first = _sample_weights(e, weights, group)
-    weights = _voom_weights(e, used, effective, np.broadcast_to(first, e.shape), group)
-    weights = weights * _sample_weights(e, weights, group)
+    with np.errstate(divide="ignore", invalid="ignore"):  # samples that are copies of each other, refused below
+        weights = _voom_weights(e, used, effective, np.ones_like(e), group)
+        first = _sample_weights(e, weights, group)
+        weights = _voom_weights(e, used, effective, np.broadcast_to(first, e.shape), group)
+        weights = weights * _sample_weights(e, weights, group)
+    if not np.isfinite(weights).all():
+        raise ValueError("the samples do not differ within their groups")
     fit = _fit(e, weights, group)
     fold = fit.means[:, 1] - fit.means[:, 0]
     p = None
     if n > 2:
+        from cellworker.analysis.empirical_bayes import moderate  # noqa: PLC0415 - scipy.stats is slow to import
+
         spread = np.sqrt((fit.unscaled**2).sum(axis=1))
         p = _spread(moderate(fold / spread, fit.sigma**2, float(n - 2)), kept)
     return PseudobulkResult(_spread(fold, kept), _spread(e.mean(axis=1), kept), p, kept)

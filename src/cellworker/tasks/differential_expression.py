@@ -172,12 +172,7 @@ def _between(
     first = np.sort(first)
     group = in_base[first]
     if not len(group) or group.all() or not group.any():
-        side = "either group" if not len(group) else "the second group" if group.all() else "the first group"
-        raise WorkerError(
-            ErrorCode.DESIGN_NOT_TESTABLE,
-            f"Samples cannot be compared: {side} has no sample with at least {_MIN_CELLS_PER_SAMPLE} of the cells. "
-            "Choose groups with more cells per sample, or compare cell sets within samples.",
-        )
+        raise _not_testable(_why_one_sided(group, in_base, sample), "per sample")
     number = np.empty(int(present.max()) + 1, np.int64)
     number[present] = np.arange(len(present))
     sums = group_sums(
@@ -193,10 +188,7 @@ def _between(
     try:
         result = two_group_test(sums.T.copy(), group)
     except ValueError as error:
-        message = (
-            f"Samples cannot be compared: {error}. Choose groups with more cells, or compare cell sets within samples."
-        )
-        raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, message) from None
+        raise _not_testable(str(error), "or samples") from None
     columns: Columns
     if result.p is None:
         order = ordered_rows(np.abs(result.log_fold_change), descending=True)
@@ -210,6 +202,22 @@ def _between(
     columns["gene_names"] = [experiment.genes.names[i] for i in order.tolist()]
     columns["Gene"] = [experiment.genes.ids[i] for i in order.tolist()]
     return columns
+
+
+def _why_one_sided(group: NDArray[np.bool_], in_base: NDArray[np.bool_], sample: NDArray[np.int32]) -> str:
+    if np.intersect1d(sample[in_base], sample[~in_base]).size:
+        return "both sets have cells in the same samples, and a sample can be on one side only"
+    side = "neither set" if not len(group) else "the second set" if group.all() else "the first set"
+    has = "has" if side == "neither set" else "does not have"
+    return f"{side} {has} a sample with at least {_MIN_CELLS_PER_SAMPLE} of its cells"
+
+
+def _not_testable(reason: str, more: str) -> WorkerError:
+    return WorkerError(
+        ErrorCode.DESIGN_NOT_TESTABLE,
+        f"Samples cannot be compared: {reason}. Choose sets with more cells {more}, or compare the cells themselves "
+        "(comparison within samples).",
+    )
 
 
 def _samples(experiment: Experiment) -> np.ndarray[Any, np.dtype[np.int32]]:
