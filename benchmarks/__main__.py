@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-BENCHMARKS = {"open": "benchmarks.opening"}
+BENCHMARKS = {"markers": "benchmarks.markers", "open": "benchmarks.opening"}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """The peers of the benchmark "markers": scanpy, illico and scranpy on the same matrix."""
 
-# ruff: noqa: PLC0415 - every case is a process of its own and pays for what it imports, and for nothing else
+# ruff: noqa: ARG001, PLC0415 - every case is a process of its own: it pays for its own imports, and all are called alike
 
 import warnings
 

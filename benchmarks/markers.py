@@ -1,10 +1,10 @@
-"""Benchmark "markers": rank tests, markers, batches and dot plots on an open store, and what building its sorted side costs.
+"""Benchmark "markers": rank tests, markers, batches and dot plots on an open store; the cost of its sorted side.
 
-Groups are drawn at random with unequal sizes: the time of a rank test does not depend on what the groups mean. Every case holds
-its data in memory before the clock starts; two threads for everyone.
+Groups are drawn at random with unequal sizes: the time of a rank test does not depend on what the groups mean. Every
+case holds its data in memory before the clock starts; two threads for everyone.
 """
 
-# ruff: noqa: PLC0415 - every case is a process of its own and pays for what it imports, and for nothing else
+# ruff: noqa: ARG001, PLC0415 - every case is a process of its own: it pays for its own imports, and all are called alike
 
 import json
 import tempfile

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.generate import FULL, QUICK, experiment
 from benchmarks.harness import Bar, Case, Command, descendants, python, run_cases, say, timed
 
-__all__ = ["run"]
+__all__ = ["ensure_columns", "open_once", "run"]
 
 HERE = "benchmarks.opening"
 PEERS = "benchmarks.peers"
@@ -32,11 +32,8 @@ def run(*, quick: bool, only: str = "") -> None:
     about = json.loads((folder / "about.json").read_text())
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="bench-open-") as name:
         work = Path(name)
-        store = _open_once(folder, work / "warm")
-        columns = folder / "columns.h5ad"
-        if not columns.exists():
-            _call(python(f"{HERE}:make_columns", store, columns.with_suffix(".part")))
-            columns.with_suffix(".part").rename(columns)
+        store = open_once(folder, work / "warm")
+        columns = ensure_columns(folder, store)
         cell_ids = work / "cell_ids.npy"
         np.save(cell_ids, _cell_ids(store))
         about["store_bytes"] = store.stat().st_size
@@ -62,7 +59,16 @@ def _call(arguments: list[str]) -> None:
     subprocess.run(arguments, check=True)
 
 
-def _open_once(folder: Path, store_dir: Path) -> Path:
+def ensure_columns(folder: Path, store: Path) -> Path:
+    """Return the matrix as the peers want it, gene after gene in an ordinary file; made once."""
+    columns = folder / "columns.h5ad"
+    if not columns.exists():
+        _call(python(f"{HERE}:make_columns", store, columns.with_suffix(".part")))
+        columns.with_suffix(".part").rename(columns)
+    return columns
+
+
+def open_once(folder: Path, store_dir: Path) -> Path:
     from cellworker.formats.opening import open_experiment
 
     return open_experiment(folder, _settings(store_dir)).store
