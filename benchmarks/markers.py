@@ -114,8 +114,9 @@ def two_sets(store: str, clusters: str) -> None:
 
 
 def markers(store: str, clusters: str) -> None:
+    from cellworker.analysis.groups import Groups
     from cellworker.analysis.markers import top_markers
-    from cellworker.analysis.rank_tests import Groups, rank_tests
+    from cellworker.analysis.rank_tests import rank_tests
 
     data, n, _ = _data(store)
     label = labels(n, int(clusters))
@@ -148,8 +149,8 @@ def pairs(store: str, clusters: str) -> None:
 
 
 def dots(store: str, clusters: str) -> None:
-    from cellworker.analysis.markers import scale_dots
-    from cellworker.analysis.rank_tests import Groups, expm1_means
+    from cellworker.analysis.dots import expm1_means, scale_dots
+    from cellworker.analysis.groups import Groups
 
     data, n, _ = _data(store)
     label = labels(n, int(clusters))

@@ -69,6 +69,9 @@ def test_limmas_numbers_come_out(shared: Path, design: str):
         (COUNTS, np.ones(4, bool), "both groups"),
         (COUNTS, np.zeros(4, bool), "both groups"),
         (COUNTS * 0 + 1, IN_BASE, "no gene"),
+        (COUNTS * [1, 1, 0, 1], IN_BASE, "a sample has no counts"),
+        (COUNTS[:, [0, 0, 2, 2]], IN_BASE, "do not differ"),
+        (COUNTS[:1, [0, 0, 2, 2]], IN_BASE, "do not differ"),
     ],
 )
 def test_a_design_that_cannot_be_tested_is_an_error(counts, in_base, words):

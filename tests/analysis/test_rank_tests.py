@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from cellworker.analysis.markers import scale_dots, top_markers
-from cellworker.analysis.rank_tests import Groups, GroupTests, benjamini_hochberg, expm1_means, pair_tests, rank_tests
+from cellworker.analysis.dots import expm1_means, scale_dots
+from cellworker.analysis.groups import Groups
+from cellworker.analysis.markers import top_markers
+from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests, rank_tests
 
 
 def gene_major(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -104,6 +106,50 @@ def test_many_pairs_in_one_pass_are_what_each_alone_is(matrix, drawn):
         for name in ("p", "auc", "fraction_in", "fraction_out"):
             np.testing.assert_array_equal(getattr(together, name)[0], getattr(alone, name)[0])
         np.testing.assert_allclose(together.log_fold_change[0], alone.log_fold_change[0], rtol=1e-6, atol=1e-6)
+
+
+def test_classes_may_be_many_but_codes_have_sixteen_bits():
+    cells = np.arange(40_000)
+    assert len(Groups.from_sets([cells[:32_000], *([cell] for cell in range(500))], 40_000).class_sizes) == 501
+    with pytest.raises(ValueError, match="too many"):
+        Groups.from_sets([cells[(cells >> bit) % 2 == 1] for bit in range(16)], 40_000)
+
+
+def test_pairs_that_overlap_in_thousands_of_ways_are_what_each_alone_is():
+    random = np.random.default_rng(1)
+    data = gene_major((random.random((4, 3000)) < 0.4) * random.integers(1, 5, (4, 3000)))
+    pairs = [(np.flatnonzero(side), np.flatnonzero(~side)) for side in random.random((13, 3000)) < 0.5]
+    for pair, together in zip(pairs, pair_tests(data, pairs, 3000), strict=True):
+        np.testing.assert_array_equal(together.p, pair_tests(data, [pair], 3000)[0].p)
+
+
+def test_cells_and_offsets_that_do_not_fit_never_reach_the_kernels():
+    indptr, cells, values = gene_major(np.eye(3, 8))
+    genes = np.arange(3)
+    for groups in (two_sets(1, 2), two_sets(0, 0)):
+        with pytest.raises(IndexError, match="cells that the groups do not know"):
+            rank_tests((indptr, cells, values), groups)
+        with pytest.raises(IndexError, match="cells that the groups do not know"):
+            expm1_means((indptr, cells, values), groups, genes)
+    with pytest.raises(IndexError, match="cells that the groups do not know"):
+        rank_tests((indptr, cells - 1, values), two_sets(1, 8))
+    for broken in (indptr + 1, indptr[::-1].copy(), indptr - 1):
+        with pytest.raises(IndexError, match="offsets"):
+            rank_tests((broken, cells, values), two_sets(1, 8))
+    with pytest.raises(IndexError, match="position"):
+        expm1_means((indptr, cells, values), two_sets(1, 8), genes + 1)
+
+
+def test_progress_ends_at_one_and_may_stop_the_scan():
+    data, told = gene_major(np.ones((300, 20))), []
+    rank_tests(data, two_sets(3, 20), on_progress=told.append)
+    assert told[-1] == 1
+
+    def stop(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rank_tests(data, two_sets(3, 20), on_progress=stop)
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():

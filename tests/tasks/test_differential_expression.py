@@ -94,7 +94,7 @@ def test_within_is_a_rank_test_of_every_cell_of_the_two_sets():
     got = opened().call("DifferentialExpression", cellSet="l0", compareWith="rest", basis="wild")
     assert got["total"] == 12
     assert list(got["data"]) == WITHIN
-    values = np.log1p(dense_counts()).astype(np.float32)
+    values = np.log1p(dense_counts()).astype(np.float32).astype(float)
     inside, outside = (CLUSTER == 0) & (SAMPLES < 3), (CLUSTER != 0) & (SAMPLES < 3)
     for gene in range(12):
         a, b = values[inside, gene], values[outside, gene]

@@ -8,8 +8,9 @@ from scipy import stats
 
 import goldens
 from builders import cell_sets, small_experiment
+from cellworker.analysis.groups import Groups
 from cellworker.analysis.markers import find_markers, top_markers
-from cellworker.analysis.rank_tests import Groups, rank_tests
+from cellworker.analysis.rank_tests import rank_tests
 from cellworker.api import OpenExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets

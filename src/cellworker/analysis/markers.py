@@ -1,4 +1,4 @@
-"""Choosing marker genes from one-against-the-rest tests, and the numbers of a dot plot."""
+"""Choosing marker genes from one-against-the-rest tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.rank_tests import GroupTests, OnProgress, Sorted, set_tests
+from cellworker.analysis.groups import Sorted
+from cellworker.analysis.rank_tests import GroupTests, OnProgress, set_tests
 
-__all__ = ["find_markers", "scale_dots", "top_markers"]
+__all__ = ["find_markers", "top_markers"]
 
 _MIN_AUC = 0.3
 _MIN_INSIDE, _MAX_OUTSIDE = 20.0, 70.0  # percent of cells
@@ -100,27 +101,3 @@ def _best(
         order = np.lexsort((p[genes], -fold[genes]))
         out.append(genes[order][:n].astype(np.int64))
     return out
-
-
-def scale_dots(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale average expression for a dot plot as Seurat 5 does.
-
-    Parameters
-    ----------
-    means
-        float64 ``(n_groups, n_genes)``: mean of ``expm1`` of the normalised values.
-
-    Returns
-    -------
-    numpy.ndarray
-        z-scores over the groups of ``log1p`` of the means, clipped to 2.5 either way; NaN where the groups do not
-        differ; with a single group ``log1p`` of the means.
-    """
-    level = np.log1p(means)
-    if len(level) < 2:
-        return np.asarray(level)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        spread = level.std(axis=0, ddof=1)
-        # a constant row can leave a spread of rounding noise; R's scale sees an exact zero there
-        spread = np.where(np.ptp(level, axis=0) == 0, 0.0, spread)
-        return np.asarray(np.clip((level - level.mean(axis=0)) / spread, -2.5, 2.5))

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.groups import Groups, Sorted, check_offsets, over_sets
 from cellworker.native import address, kernel
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "OnProgress",
     "Sorted",
     "benjamini_hochberg",
-    "expm1_means",
     "pair_tests",
     "rank_tests",
     "set_tests",
@@ -38,73 +38,6 @@ _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to s
 _REPORTS = 50
 
 OnProgress = Callable[[float], None]
-Sorted = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
-"""Gene-major values in order: indptr int64 ``(n_genes + 1,)``, cells int32 and values float32 ``(nnz,)``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Groups:
-    """Sets of cells that may overlap, as classes that do not.
-
-    A *class* is the cells that belong to the same sets. Sums over classes add up to sums over sets, so overlapping
-    sets cost nothing in the scan.
-
-    Attributes
-    ----------
-    code
-        int16 ``(n_cells,)``: class of each cell, -1 for cells in no set.
-    members
-        bool ``(n_sets, n_classes)``: which classes make up each set.
-    class_sizes
-        int64 ``(n_classes,)``.
-    """
-
-    code: NDArray[np.int16]
-    members: NDArray[np.bool_]
-    class_sizes: NDArray[np.int64]
-
-    @classmethod
-    def from_sets(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int) -> "Groups":
-        """Build from row numbers of each set; a set may be empty.
-
-        Raises
-        ------
-        ValueError
-            If the sets overlap in more than 32,767 different ways.
-        """
-        groups = cls._combine(sets, n_cells, np.iinfo(np.int16).max)
-        if groups is None:
-            raise ValueError("the cell sets overlap in too many different ways")
-        return groups
-
-    @classmethod
-    def _combine(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
-        """Build, or return None when there would be more than `limit` classes."""
-        combined = np.zeros(n_cells, np.int32)  # number of the combination of sets seen so far; 0 is none
-        rows = np.zeros((1, 0), np.bool_)  # one row per combination: which of the sets so far it is in
-        for members in sets:
-            inside = np.zeros(n_cells, np.int32)
-            inside[members] = 1
-            combined = combined * 2 + inside
-            present = np.bincount(combined, minlength=2 * len(rows)) > 0
-            present[0] = True  # no cell may be left outside, but 0 stays "none"
-            distinct = np.flatnonzero(present)
-            if len(distinct) > limit + 1:
-                return None
-            combined = (np.cumsum(present, dtype=np.int32) - 1)[combined]
-            rows = np.hstack([rows[distinct // 2], (distinct % 2).astype(np.bool_)[:, None]])
-        sizes = np.bincount(combined, minlength=len(rows)).astype(np.int64)[1:]
-        return cls((combined - 1).astype(np.int16), np.ascontiguousarray(rows[1:].T), sizes)
-
-    @property
-    def sizes(self) -> NDArray[np.int64]:
-        """Cells per set, int64 ``(n_sets,)``."""
-        return self.members.astype(np.int64) @ self.class_sizes
-
-    @property
-    def total(self) -> int:
-        """Number of cells in any set."""
-        return int(self.class_sizes.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +102,6 @@ def _cut(indptr: NDArray[np.int64], n_values: int, most_genes: int) -> list[tupl
     return list(pairwise(cuts.tolist()))
 
 
-def _check(data: Sorted) -> None:
-    indptr, cells, values = data
-    if len(cells) != len(values) or indptr[0] < 0 or indptr[-1] > len(cells) or (np.diff(indptr) < 0).any():
-        raise IndexError("the offsets of the genes do not fit the stored values")
-
-
 def _scan(
     data: Sorted,
     plans: Sequence[_Plan],
@@ -189,7 +116,7 @@ def _scan(
 
     The runs of genes depend on the data and the sets alone, so that the number of threads cannot change a result.
     """
-    _check(data)
+    check_offsets(data)
     indptr, cells, values = data
     run = kernel(
         "cw_rank_scan", None, _POINTER, _POINTER, _POINTER, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
@@ -269,7 +196,7 @@ def _plan(sets: Sequence[NDArray[np.integer[Any]]], numbers: list[int], listed: 
     for number in numbers:
         rest[sets[number]] = False
     chosen = [*(sets[number] for number in numbers), np.flatnonzero(rest)]
-    groups = Groups._combine(chosen, len(listed), _MAX_CLASSES)  # noqa: SLF001 same module
+    groups = Groups.combine(chosen, len(listed), _MAX_CLASSES)
     if groups is None and len(numbers) > 1:
         half = len(numbers) // 2
         return [*_plan(sets, numbers[:half], listed), *_plan(sets, numbers[half:], listed)]
@@ -397,9 +324,9 @@ def _tests(scan: _Scan, groups: Groups, n_sets: int) -> tuple[NDArray[np.float64
     zeros = total - stored
     # the implicit zeros of a class share twice the rank 2 * below + zeros + 1
     rank2 = scan.rank2 + (groups.class_sizes[None, :] - scan.detected) * (2 * scan.negative + zeros + 1)[:, None]
-    rank_sum = _over_sets(rank2, members) / 2.0
-    detected = _over_sets(scan.detected, members).astype(np.float64)
-    sums = _over_sets(scan.sums, members)
+    rank_sum = over_sets(rank2, members) / 2.0
+    detected = over_sets(scan.detected, members).astype(np.float64)
+    sums = over_sets(scan.sums, members)
     rest = total - sizes
     with np.errstate(divide="ignore", invalid="ignore"):
         u = rank_sum - sizes * (sizes + 1) / 2
@@ -415,14 +342,6 @@ def _tests(scan: _Scan, groups: Groups, n_sets: int) -> tuple[NDArray[np.float64
     for column in (score, auc, fold):
         column[untestable] = np.nan
     return _two_sided(score), auc, fold, inside, outside
-
-
-def _over_sets(of_classes: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[Any]:
-    """Add up ``(n_genes, n_classes)`` over the classes of each set: ``(n_sets, n_genes)``."""
-    out = np.empty((len(members), len(of_classes)), of_classes.dtype)
-    for k, mine in enumerate(members):
-        np.sum(of_classes[:, mine], axis=1, out=out[k])
-    return out
 
 
 def _two_sided(score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -448,54 +367,3 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
     return out
-
-
-def expm1_means(
-    data: Sorted, groups: Groups, genes: NDArray[np.int64], *, threads: int = 1
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average ``expm1`` of some genes, and the percentage of cells above zero, in each set.
-
-    Parameters
-    ----------
-    data
-        Gene-major values.
-    groups
-        The sets.
-    genes
-        Positions of the genes, int64 ``(k,)``.
-    threads
-        Threads to use; the result does not depend on it.
-
-    Returns
-    -------
-    tuple
-        float64 ``(n_sets, k)`` means and percentages (0 to 100).
-    """
-    _check(data)
-    indptr, cells, values = data
-    genes = np.ascontiguousarray(genes, np.int64)
-    if len(genes) and (genes.min() < 0 or genes.max() >= len(indptr) - 1):
-        raise IndexError("gene position out of range")
-    n_classes, n_cells = len(groups.class_sizes), len(groups.code)
-    sums, positive = np.zeros((len(genes), n_classes)), np.zeros((len(genes), n_classes), np.int64)
-    run = kernel(
-        "cw_expm1_sums", ctypes.c_int32, *[_POINTER] * 4, ctypes.c_int64, _POINTER, ctypes.c_int64, ctypes.c_int32,
-        _POINTER, _POINTER,
-    )  # fmt: skip
-    fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
-
-    def part(a: int) -> int:
-        b = a + 1
-        return int(
-            run(
-                *fixed, address(genes[a:b], np.int64), 1, address(groups.code, np.int16), n_cells, n_classes,
-                address(sums[a:b], np.float64, writable=True), address(positive[a:b], np.int64, writable=True),
-            )
-        )  # fmt: skip
-
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        if any(list(pool.map(part, range(len(genes))))):
-            raise IndexError("the data hold cells that the groups do not know")
-    sizes = groups.sizes.astype(np.float64)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _over_sets(sums, groups.members) / sizes, 100 * _over_sets(positive, groups.members) / sizes

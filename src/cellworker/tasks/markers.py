@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.markers import find_markers, scale_dots
-from cellworker.analysis.rank_tests import Groups, expm1_means
+from cellworker.analysis.dots import expm1_means, scale_dots
+from cellworker.analysis.groups import Groups
+from cellworker.analysis.markers import find_markers
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Experiment

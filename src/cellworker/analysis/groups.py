@@ -1,0 +1,99 @@
+"""Sets of cells as disjoint classes: what a scan needs to know of each cell is one number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Groups", "Sorted", "check_offsets", "over_sets"]
+
+Sorted = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+"""Gene-major values in order: indptr int64 ``(n_genes + 1,)``, cells int32 and values float32 ``(nnz,)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Sets of cells that may overlap, as classes that do not.
+
+    A *class* is the cells that belong to the same sets. Sums over classes add up to sums over sets, so overlapping
+    sets cost nothing in the scan.
+
+    Attributes
+    ----------
+    code
+        int16 ``(n_cells,)``: class of each cell, -1 for cells in no set.
+    members
+        bool ``(n_sets, n_classes)``: which classes make up each set.
+    class_sizes
+        int64 ``(n_classes,)``.
+    """
+
+    code: NDArray[np.int16]
+    members: NDArray[np.bool_]
+    class_sizes: NDArray[np.int64]
+
+    @classmethod
+    def from_sets(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int) -> "Groups":
+        """Build from row numbers of each set; a set may be empty.
+
+        Raises
+        ------
+        ValueError
+            If the sets overlap in more than 32,767 different ways.
+        """
+        groups = cls.combine(sets, n_cells, np.iinfo(np.int16).max)
+        if groups is None:
+            raise ValueError("the cell sets overlap in too many different ways")
+        return groups
+
+    @classmethod
+    def combine(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
+        """Build from row numbers of each set, or return None when there would be more than `limit` classes."""
+        combined = np.zeros(n_cells, np.int32)  # number of the combination of sets seen so far; 0 is none
+        rows = np.zeros((1, 0), np.bool_)  # one row per combination: which of the sets so far it is in
+        for members in sets:
+            inside = np.zeros(n_cells, np.int32)
+            inside[members] = 1
+            combined = combined * 2 + inside
+            present = np.bincount(combined, minlength=2 * len(rows)) > 0
+            present[0] = True  # no cell may be left outside, but 0 stays "none"
+            distinct = np.flatnonzero(present)
+            if len(distinct) > limit + 1:
+                return None
+            combined = (np.cumsum(present, dtype=np.int32) - 1)[combined]
+            rows = np.hstack([rows[distinct // 2], (distinct % 2).astype(np.bool_)[:, None]])
+        sizes = np.bincount(combined, minlength=len(rows)).astype(np.int64)[1:]
+        return cls((combined - 1).astype(np.int16), np.ascontiguousarray(rows[1:].T), sizes)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Cells per set, int64 ``(n_sets,)``."""
+        return self.members.astype(np.int64) @ self.class_sizes
+
+    @property
+    def total(self) -> int:
+        """Number of cells in any set."""
+        return int(self.class_sizes.sum())
+
+
+def check_offsets(data: Sorted) -> None:
+    """Check that a kernel may follow the offsets.
+
+    Raises
+    ------
+    IndexError
+        If they do not fit the stored values.
+    """
+    indptr, cells, values = data
+    if len(cells) != len(values) or indptr[0] < 0 or indptr[-1] > len(cells) or (np.diff(indptr) < 0).any():
+        raise IndexError("the offsets of the genes do not fit the stored values")
+
+
+def over_sets(of_classes: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[Any]:
+    """Add up ``(n_genes, n_classes)`` over the classes of each set: ``(n_sets, n_genes)``."""
+    out = np.empty((len(members), len(of_classes)), of_classes.dtype)
+    for k, mine in enumerate(members):
+        np.sum(of_classes[:, mine], axis=1, out=out[k])
+    return out
