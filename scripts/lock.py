@@ -6,6 +6,7 @@ that any index can serve (`uv export --frozen`).
 """
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,23 @@ def without_addresses(text: str) -> str:
 
 def main() -> int:
     """Lock, strip, verify that nothing that looks like an address is left."""
+    uv = shutil.which("uv")
+    if uv is None:
+        print("uv is not on the PATH: say 'make lock', which brings it", file=sys.stderr)
+        return 1
+    before = LOCK.read_bytes() if LOCK.exists() else None
+    # uv takes no versions from a lock without addresses: it starts afresh.
     LOCK.unlink(missing_ok=True)
-    subprocess.run(["uv", "lock", *sys.argv[1:]], cwd=LOCK.parent, check=True)
-    text = without_addresses(LOCK.read_text())
-    if "://" in text:
-        print("uv.lock still holds an address", file=sys.stderr)
+    try:
+        subprocess.run([uv, "lock", *sys.argv[1:]], cwd=LOCK.parent, check=True)
+        text = without_addresses(LOCK.read_text())
+        if "://" in text:
+            message = "uv.lock still holds an address"
+            raise ValueError(message)
+    except (subprocess.CalledProcessError, OSError, ValueError) as error:
+        if before is not None:
+            LOCK.write_bytes(before)
+        print(f"uv.lock is as it was: {error}", file=sys.stderr)
         return 1
     LOCK.write_text(text)
     return 0
