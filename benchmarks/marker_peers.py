@@ -141,7 +141,9 @@ def markers_scranpy(columns: str, clusters: str) -> None:
 def two_sets_scranpy(columns: str, clusters: str) -> None:
     whole, rows, label = _pair(columns)
     with timed():
-        _scranpy(whole.X[rows].T.tocsr(), label)
+        part = whole.X[rows].T.tocsr()
+        part.sort_indices()  # scranpy takes no other
+        _scranpy(part, label)
 
 
 def dots_scanpy(columns: str, clusters: str) -> None:

@@ -7,6 +7,7 @@ approximation, tie correction and continuity correction as in R's ``wilcox.test`
 """
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -119,14 +120,20 @@ def _scan(
     check_offsets(data)
     indptr, cells, values = data
     run = kernel(
-        "cw_rank_scan", None, _POINTER, _POINTER, _POINTER, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
-        ctypes.c_int64, ctypes.c_int32, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER,
+        "cw_rank_scan", None, *[_POINTER] * 3, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
+        ctypes.c_int64, ctypes.c_int32, *[_POINTER] * 5, ctypes.c_int64, _POINTER,
     )  # fmt: skip
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
     n_cells = min((len(plan.groups.code) for plan in plans), default=0)
+    longest = int(np.diff(indptr).max(initial=1))
+    most_classes = max((len(plan.groups.class_sizes) for plan in plans), default=0)
+    own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
 
     def work(genes: tuple[int, int]) -> None:
         first, last = genes
+        if not hasattr(own, "scratch"):
+            own.scratch = np.empty(3 * most_classes + -(-10 * longest // 8) + 1, np.int64)
+        scratch = address(own.scratch, np.int64, writable=True)
         scans = [_Scan.empty(last - first, len(plan.groups.class_sizes)) for plan in plans]
         calls = []
         for plan, out in zip(plans, scans, strict=True):
@@ -147,7 +154,7 @@ def _scan(
             if len(block) and int(block.view(np.uint32).max()) >= n_cells:
                 raise IndexError("the data hold cells that the groups do not know")
             for given, outputs in calls:
-                run(*fixed, start, end, *given, *(base + a * row for base, row in outputs))
+                run(*fixed, start, end, *given, *(base + a * row for base, row in outputs), longest, scratch)
         tests = _empty_tests(n_sets, last - first)
         for plan, scan in zip(plans, scans, strict=True):
             for name, column in zip(_FIELDS, _tests(scan, plan.groups, len(plan.numbers)), strict=True):

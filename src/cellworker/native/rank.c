@@ -2,83 +2,144 @@
  * in order: one linear scan. Integers wherever the result must be exact, so that threads and blocks cannot change it. */
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* A block of equal values at positions first..last-1 of the ranking shares twice the average rank first + last + 1.
+ * Its tie term t^3 - t is the sum of 3 j (j + 1) over its entries j = 0..t-1. Both are added up entry by entry without a
+ * branch: whether a value equals its neighbour is what no processor can predict. */
+typedef struct {
+    const uint32_t *value; /* as bits: equal values have equal bits, since neither NaN nor zero is ranked */
+    const int16_t *label;
+    const int32_t *above; /* entries above the entry's block */
+    int64_t size;
+} Ranked;
+
+static inline double number(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+#define RUN 4096 /* entries whose tie terms are added up as integers: enough for ties of ten million cells */
+
+typedef struct {
+    int64_t rank2, detected;
+    double sum;
+} Share; /* one line of the cache holds a class's three figures */
+
+static double count_many(Ranked of, int64_t from, int64_t to, int64_t below, Share *share) {
+    double tie = 0.0;
+    uint32_t last = 0;
+    int64_t first = from;
+    const int64_t high = of.size + below + 1;
+    for (int64_t k = from; k < to;) {
+        const int64_t stop = to - k > RUN ? k + RUN : to;
+        uint64_t part = 0;
+        for (; k < stop; k++) {
+            const uint32_t v = of.value[k];
+            first += (k - first) & -(int64_t)(v != last);
+            last = v;
+            const uint64_t j = (uint64_t)(k - first);
+            part += j * (j + 1);
+            Share *s = share + of.label[k];
+            s->rank2 += first + high - of.above[k];
+            s->detected++;
+            s->sum += number(v);
+        }
+        tie += (double)part;
+    }
+    return tie;
+}
+
+/* The same for two classes, in registers: a chain through memory would wait for every entry's store. The first class has
+ * what the second leaves of all; sharing ranks among equals does not change their sum. */
+static double count_two(Ranked of, int64_t from, int64_t to, int64_t below, Share *share) {
+    double tie = 0.0, all = 0.0, one = 0.0;
+    uint32_t last = 0;
+    int64_t first = from, rank_one = 0, ones = 0;
+    const int64_t high = of.size + below + 1;
+    for (int64_t k = from; k < to;) {
+        const int64_t stop = to - k > RUN ? k + RUN : to;
+        uint64_t part = 0;
+        for (; k < stop; k++) {
+            const uint32_t v = of.value[k];
+            const int64_t in = of.label[k];
+            first += (k - first) & -(int64_t)(v != last);
+            last = v;
+            const uint64_t j = (uint64_t)(k - first);
+            part += j * (j + 1);
+            rank_one += (first + high - of.above[k]) & -in;
+            ones += in;
+            all += number(v);
+            one += number(v & (uint32_t)-in);
+        }
+        tie += (double)part;
+    }
+    const int64_t ranks = to * (to + 1) - from * (from + 1) + (to - from) * below;
+    share[0].rank2 += ranks - rank_one;
+    share[1].rank2 += rank_one;
+    share[0].detected += to - from - ones;
+    share[1].detected += ones;
+    share[0].sum += all - one;
+    share[1].sum += one;
+    return tie;
+}
+
 /* Entries of cells outside every class (code -1) are passed over: they belong to no ranking.
  * rank2: twice the rank sum per gene and class, of the stored entries alone (the caller adds the implicit zeros' share).
- * first_rank: labelled cells that rank below the entry. A block of equal values shares twice its average rank,
- * 2 * below + t + 1. Implicit zeros sit between the negative and the positive values. */
+ * Implicit zeros sit between the negative and the positive values. scratch: 24 bytes per class and then 10 per stored value
+ * of the largest gene, which has `longest`. */
 EXPORT void cw_rank_scan(const int64_t *indptr, const int32_t *cells, const float *values, int64_t gene_start, int64_t gene_end,
                          const int16_t *code, int32_t n_classes, int64_t n_labelled, int32_t skip_top_block, int64_t *rank2,
-                         int64_t *detected, double *sums, double *ties, int64_t *below_zero) {
+                         int64_t *detected, double *sums, double *ties, int64_t *below_zero, int64_t longest, void *scratch) {
+    Share *share = scratch;
+    uint32_t *value = (uint32_t *)(share + n_classes);
+    int32_t *above = (int32_t *)(value + longest);
+    int16_t *label = (int16_t *)(above + longest);
     for (int64_t g = gene_start; g < gene_end; g++) {
-        const int64_t end = indptr[g + 1];
-        int64_t *r = rank2 + (g - gene_start) * n_classes;
-        int64_t *d = detected + (g - gene_start) * n_classes;
-        double *s = sums + (g - gene_start) * n_classes;
-        double tie = 0.0, top = 0.0;
-        int64_t below = 0, negative = 0, zeros_below = 0, k = indptr[g];
-        int crossed = 0; /* the zeros, which lie below the first positive value */
+        const int64_t row = (g - gene_start) * n_classes;
+        for (int32_t c = 0; c < n_classes; c++) share[c] = (Share){0, 0, 0.0};
+        /* From the largest value down, filling the buffers from their end; no branch here either. */
+        int64_t free_slot = longest - 1;
+        int32_t seen = 0, over = 0;
+        uint32_t last = 0;
+        for (int64_t k = indptr[g + 1] - 1; k >= indptr[g]; k--) {
+            const int16_t c = code[cells[k]];
+            uint32_t v;
+            memcpy(&v, &values[k], sizeof v);
+            const int32_t listed = c >= 0;
+            over += (seen - over) & -(int32_t)(v != last);
+            value[free_slot] = v;
+            label[free_slot] = c;
+            above[free_slot] = over;
+            last = v;
+            seen += listed;
+            free_slot -= listed;
+            if (free_slot < 0) break; /* the buffers are full: nothing listed is left */
+        }
+        const int64_t start = longest - seen;
+        const Ranked ranked = {value + start, label + start, above + start, seen};
+        int64_t negative = 0;
+        while (negative < seen && ranked.value[negative] >> 31) negative++;
+        const int64_t zeros = n_labelled - seen;
+        double (*count)(Ranked, int64_t, int64_t, int64_t, Share *) = n_classes == 2 ? count_two : count_many;
+        double tie = 3.0 * (count(ranked, 0, negative, 0, share) + count(ranked, negative, seen, 2 * zeros, share));
         for (int32_t c = 0; c < n_classes; c++) {
-            r[c] = d[c] = 0;
-            s[c] = 0.0;
+            rank2[row + c] = share[c].rank2;
+            detected[row + c] = share[c].detected;
+            sums[row + c] = share[c].sum;
         }
-        while (k < end) {
-            const int32_t c = code[cells[k]];
-            if (c < 0) {
-                k++;
-                continue;
-            }
-            const float v = values[k];
-            if (!crossed && v > 0.0f) {
-                crossed = 1;
-                negative = below;
-                if (below) { /* rare: count what is still to come, to know how many zeros lie between */
-                    int64_t positive = 0;
-                    for (int64_t j = k; j < end; j++) positive += code[cells[j]] >= 0;
-                    zeros_below = n_labelled - below - positive;
-                    below += zeros_below;
-                }
-            }
-            if (k + 1 == end || values[k + 1] != v) { /* alone, or alone among the rest: the common case */
-                r[c] += 2 * below + 2;
-                d[c]++;
-                s[c] += (double)v;
-                below++;
-                top = 0.0;
-                k++;
-                continue;
-            }
-            int64_t stop = k, t = 0;
-            while (stop < end && values[stop] == v) {
-                t += code[cells[stop]] >= 0;
-                stop++;
-            }
-            const int64_t shared = 2 * below + t + 1;
-            for (; k < stop; k++) {
-                const int32_t e = code[cells[k]];
-                if (e >= 0) {
-                    r[e] += shared;
-                    d[e]++;
-                    s[e] += (double)v;
-                }
-            }
+        double top = (double)zeros * ((double)zeros * (double)zeros - 1.0); /* the block of the largest value: */
+        tie += top;
+        if (negative < seen || !zeros) { /* of a positive one, or there are no zeros */
+            int64_t t = 0;
+            while (t < seen && ranked.above[seen - 1 - t] == 0) t++;
             top = (double)t * ((double)t * (double)t - 1.0);
-            tie += top;
-            below += t;
         }
-        const int64_t stored = below - zeros_below;
-        const double zeros = (double)(n_labelled - stored), zero_block = zeros * (zeros * zeros - 1.0);
-        if (!crossed) { /* only negative values, or none: the zeros are the largest */
-            negative = below;
-            if (!skip_top_block || n_labelled == stored) tie += skip_top_block ? -top : zero_block;
-        } else {
-            if (negative == 0) /* the zeros lie below every stored value */
-                for (int32_t c = 0; c < n_classes; c++) r[c] += 2 * (n_labelled - stored) * d[c];
-            tie += zero_block - (skip_top_block ? top : 0.0);
-        }
-        ties[g - gene_start] = tie;
+        /* without a stored value there is nothing to correct: the original counts no block at all */
+        ties[g - gene_start] = skip_top_block ? (seen ? tie - top : 0.0) : tie;
         below_zero[g - gene_start] = negative;
     }
 }
