@@ -119,14 +119,16 @@ def _scan(
     """
     check_offsets(data)
     indptr, cells, values = data
+    longest = int(np.diff(indptr).max(initial=1))
+    most_classes = max((len(plan.groups.class_sizes) for plan in plans), default=0)
+    width, label = ("narrow", np.int8) if most_classes <= np.iinfo(np.int8).max else ("wide", np.int16)
+    codes = [plan.groups.code.astype(label) for plan in plans]
     run = kernel(
-        "cw_rank_scan", None, *[_POINTER] * 3, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
+        f"cw_rank_scan_{width}", None, *[_POINTER] * 3, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
         ctypes.c_int64, ctypes.c_int32, *[_POINTER] * 5, ctypes.c_int64, _POINTER,
     )  # fmt: skip
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
     n_cells = min((len(plan.groups.code) for plan in plans), default=0)
-    longest = int(np.diff(indptr).max(initial=1))
-    most_classes = max((len(plan.groups.class_sizes) for plan in plans), default=0)
     own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
 
     def work(genes: tuple[int, int]) -> None:
@@ -136,10 +138,10 @@ def _scan(
         scratch = address(own.scratch, np.int64, writable=True)
         scans = [_Scan.empty(last - first, len(plan.groups.class_sizes)) for plan in plans]
         calls = []
-        for plan, out in zip(plans, scans, strict=True):
+        for plan, code, out in zip(plans, codes, scans, strict=True):
             groups, row = plan.groups, 8 * len(plan.groups.class_sizes)
             calls.append((
-                (address(groups.code, np.int16), len(groups.class_sizes), groups.total, int(original_ties)),
+                (address(code, label), len(groups.class_sizes), groups.total, int(original_ties)),
                 [
                     (address(out.rank2, np.int64, writable=True), row),
                     (address(out.detected, np.int64, writable=True), row),

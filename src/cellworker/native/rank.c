@@ -91,9 +91,9 @@ static double count_two(Ranked of, int64_t from, int64_t to, int64_t below, Shar
  * rank2: twice the rank sum per gene and class, of the stored entries alone (the caller adds the implicit zeros' share).
  * Implicit zeros sit between the negative and the positive values. scratch: 24 bytes per class and then 10 per stored value
  * of the largest gene, which has `longest`. */
-EXPORT void cw_rank_scan(const int64_t *indptr, const int32_t *cells, const float *values, int64_t gene_start, int64_t gene_end,
-                         const int16_t *code, int32_t n_classes, int64_t n_labelled, int32_t skip_top_block, int64_t *rank2,
-                         int64_t *detected, double *sums, double *ties, int64_t *below_zero, int64_t longest, void *scratch) {
+static inline void rank_scan(const int64_t *indptr, const int32_t *cells, const float *values, int64_t gene_start, int64_t gene_end,
+                         const void *code, int32_t n_classes, int64_t n_labelled, int32_t skip_top_block, int64_t *rank2,
+                         int64_t *detected, double *sums, double *ties, int64_t *below_zero, int64_t longest, void *scratch, const int wide) {
     Share *share = scratch;
     uint32_t *value = (uint32_t *)(share + n_classes);
     int32_t *above = (int32_t *)(value + longest);
@@ -101,26 +101,21 @@ EXPORT void cw_rank_scan(const int64_t *indptr, const int32_t *cells, const floa
     for (int64_t g = gene_start; g < gene_end; g++) {
         const int64_t row = (g - gene_start) * n_classes;
         for (int32_t c = 0; c < n_classes; c++) share[c] = (Share){0, 0, 0.0};
-        /* From the largest value down, filling the buffers from their end; no branch here either. */
-        int64_t free_slot = longest - 1;
-        int32_t seen = 0, over = 0;
-        uint32_t last = 0;
-        for (int64_t k = indptr[g + 1] - 1; k >= indptr[g]; k--) {
-            const int16_t c = code[cells[k]];
-            uint32_t v;
-            memcpy(&v, &values[k], sizeof v);
-            const int32_t listed = c >= 0;
-            over += (seen - over) & -(int32_t)(v != last);
-            value[free_slot] = v;
-            label[free_slot] = c;
-            above[free_slot] = over;
-            last = v;
-            seen += listed;
-            free_slot -= listed;
-            if (free_slot < 0) break; /* the buffers are full: nothing listed is left */
+        int64_t seen = 0;
+        for (int64_t k = indptr[g]; k < indptr[g + 1]; k++) { /* no branch: which cells are listed is anybody's guess */
+            const int16_t c = wide ? ((const int16_t *)code)[cells[k]] : ((const int8_t *)code)[cells[k]];
+            memcpy(value + seen, values + k, sizeof *value);
+            label[seen] = c;
+            seen += c >= 0;
         }
-        const int64_t start = longest - seen;
-        const Ranked ranked = {value + start, label + start, above + start, seen};
+        int32_t over = 0;
+        uint32_t last = 0;
+        for (int64_t k = seen - 1; k >= 0; k--) {
+            over += ((int32_t)(seen - 1 - k) - over) & -(int32_t)(value[k] != last);
+            last = value[k];
+            above[k] = over;
+        }
+        const Ranked ranked = {value, label, above, seen};
         int64_t negative = 0;
         while (negative < seen && ranked.value[negative] >> 31) negative++;
         const int64_t zeros = n_labelled - seen;
@@ -142,6 +137,21 @@ EXPORT void cw_rank_scan(const int64_t *indptr, const int32_t *cells, const floa
         ties[g - gene_start] = skip_top_block ? (seen ? tie - top : 0.0) : tie;
         below_zero[g - gene_start] = negative;
     }
+}
+
+/* Labels of one byte stay in the nearest cache; more than 127 classes need two. */
+EXPORT void cw_rank_scan_narrow(const int64_t *indptr, const int32_t *cells, const float *values, int64_t gene_start, int64_t gene_end,
+                         const int8_t *code, int32_t n_classes, int64_t n_labelled, int32_t skip_top_block, int64_t *rank2,
+                         int64_t *detected, double *sums, double *ties, int64_t *below_zero, int64_t longest, void *scratch) {
+    rank_scan(indptr, cells, values, gene_start, gene_end, code, n_classes, n_labelled, skip_top_block, rank2,
+              detected, sums, ties, below_zero, longest, scratch, 0);
+}
+
+EXPORT void cw_rank_scan_wide(const int64_t *indptr, const int32_t *cells, const float *values, int64_t gene_start, int64_t gene_end,
+                         const int16_t *code, int32_t n_classes, int64_t n_labelled, int32_t skip_top_block, int64_t *rank2,
+                         int64_t *detected, double *sums, double *ties, int64_t *below_zero, int64_t longest, void *scratch) {
+    rank_scan(indptr, cells, values, gene_start, gene_end, code, n_classes, n_labelled, skip_top_block, rank2,
+              detected, sums, ties, below_zero, longest, scratch, 1);
 }
 
 /* Sums of expm1(value) per class and gene, for means on the scale of counts. Returns 1 at a cell beyond n_cells. */
