@@ -42,6 +42,7 @@ def run(*, quick: bool, only: str = "") -> None:
 def _cases(facts: dict, store: Path, columns: Path, clusters: int, *, with_scanpy: bool) -> list[Case]:
     what = f"{facts['cells'] // 1000}k cells, {facts['nonzeros'] / 1e6:.0f} M values"
     limit = 5e-9 * facts["nonzeros"]
+    repeats = 3 if with_scanpy else 1  # the large one takes its peers minutes
 
     def peers(task: str, *names: str) -> dict[str, Command]:
         return {name: Command(python(f"{PEERS}:{task}_{name}", columns, clusters)) for name in names}
@@ -55,15 +56,16 @@ def _cases(facts: dict, store: Path, columns: Path, clusters: int, *, with_scanp
         if with_scanpy  # it takes an hour of CPU for the large one
     ]
     return [
-        Case(f"two cell sets; {what}", ours("two_sets"), peers("two_sets", "illico", "scranpy")),
+        Case(f"two cell sets; {what}", ours("two_sets"), peers("two_sets", "illico", "scranpy"), repeats=repeats),
         Case(
             f"markers of {clusters} clusters; {what}",
             ours("markers"),
             peers("markers", "illico", "scranpy"),
+            repeats=repeats,
             bars=[Bar("cpu_s", limit, "at most 5 ns per non-zero and core")],
         ),
         *scanpy,
-        Case(f"batch, 20 clusters against the rest; {what}", ours("batch"), peers("batch", "illico")),
+        Case(f"batch, 20 clusters against the rest; {what}", ours("batch"), peers("batch", "illico"), repeats=repeats),
         Case(f"batch, 20 unrelated pairs; {what}", ours("pairs"), peers("pairs", "illico"), repeats=1),
         Case(f"dot plot, 3 markers of {clusters} clusters; {what}", ours("dots"), peers("dots", "scanpy")),
         Case(
