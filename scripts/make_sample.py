@@ -121,7 +121,8 @@ def build(counts: NDArray[np.float64], barcodes: list[str], symbols: list[str], 
         sys.exit("gene ids repeat")
     genes = Genes(ids=gene_ids, names=symbols, original_names=symbols)
     barcodes = [barcode for barcode, keep in zip(barcodes, kept, strict=True) if keep]
-    counts, cell_ids, percent_mt, doublet_scores = (a[kept] for a in (counts, cell_ids, percent_mt, doublet_scores))
+    counts, cell_ids = counts[kept], cell_ids[kept]
+    percent_mt, doublet_scores = percent_mt[kept], doublet_scores[kept]
     n_cells = len(barcodes)
 
     log_data = log_normalise(counts)
