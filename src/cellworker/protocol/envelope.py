@@ -222,7 +222,7 @@ def parse_timeout(text: str) -> datetime:
     parsed = _read_time(text)
     try:
         return parsed.astimezone(UTC)
-    except OverflowError:
+    except (OverflowError, ValueError):  # from Python 3.13 the year 10000 is a ValueError
         if parsed.year == _NEVER.year:
             return _NEVER
         raise ValueError(text) from None
