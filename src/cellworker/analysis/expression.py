@@ -5,6 +5,7 @@ ascending within a gene, NaN last, no stored zeros.
 """
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +79,29 @@ def gene_statistics(
     return GeneStatistics(*np.ascontiguousarray(out.T))
 
 
+def _gather(
+    run: Callable[..., int],
+    matrix: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+    genes: NDArray[np.int64],
+    places: NDArray[np.int32],
+    *,
+    n_dense: int,
+    capacity: int,
+) -> Columns:
+    """Call either kernel: both spread a gene over `n_dense` slots before they read it in order."""
+    indptr, cells, values = matrix
+    out = Columns(np.empty(len(genes) + 1, np.int64), np.empty(capacity, np.int32), np.empty(capacity, np.float32))
+    dense, marks = np.empty(n_dense, np.float32), np.zeros((n_dense + 63) // 64, np.uint64)
+    status = run(
+        address(indptr, np.int64), address(cells, np.int32), address(values, np.float32),
+        address(genes, np.int64), len(genes),
+        address(places, np.int32), len(places), n_dense, address(dense, np.float32), address(marks, np.uint64),
+        address(out.ptr, np.int64), address(out.rows, np.int32), address(out.values, np.float32),
+    )  # fmt: skip
+    _raise_for(status)
+    return out
+
+
 def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
     indptr: NDArray[np.int64],
     cells: NDArray[np.int32],
@@ -105,16 +129,7 @@ def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
     if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):
         raise ValueError("row_of_cell holds rows that do not exist")
     total = int(sizes.sum())
-    out = Columns(np.empty(len(genes) + 1, np.int64), np.empty(total, np.int32), np.empty(total, np.float32))
-    dense, marks = np.empty(n_rows, np.float32), np.zeros((n_rows + 63) // 64, np.uint64)
-    status = _rows(
-        address(indptr, np.int64), address(cells, np.int32), address(values, np.float32),
-        address(genes, np.int64), len(genes),
-        address(row_of_cell, np.int32), len(row_of_cell), n_rows, address(dense, np.float32), address(marks, np.uint64),
-        address(out.ptr, np.int64), address(out.rows, np.int32), address(out.values, np.float32),
-    )  # fmt: skip
-    _raise_for(status)
-    return out
+    return _gather(_rows, (indptr, cells, values), genes, row_of_cell, n_dense=n_rows, capacity=total)
 
 
 def gather_picked(  # noqa: PLR0917 the parts of one matrix, then what is asked
@@ -145,15 +160,7 @@ def gather_picked(  # noqa: PLR0917 the parts of one matrix, then what is asked
         raise ValueError("picked holds cells that do not exist")
     repeats = int(np.bincount(picked[picked >= 0]).max()) if (picked >= 0).any() else 0
     capacity = int(np.minimum(sizes * repeats, len(picked)).sum())
-    out = Columns(np.empty(len(genes) + 1, np.int64), np.empty(capacity, np.int32), np.empty(capacity, np.float32))
-    dense, marks = np.empty(n_cells, np.float32), np.zeros((n_cells + 63) // 64, np.uint64)
-    status = _picked(
-        address(indptr, np.int64), address(cells, np.int32), address(values, np.float32),
-        address(genes, np.int64), len(genes),
-        address(picked, np.int32), len(picked), n_cells, address(dense, np.float32), address(marks, np.uint64),
-        address(out.ptr, np.int64), address(out.rows, np.int32), address(out.values, np.float32),
-    )  # fmt: skip
-    _raise_for(status)
+    out = _gather(_picked, (indptr, cells, values), genes, picked, n_dense=n_cells, capacity=capacity)
     used = int(out.ptr[-1])
     return Columns(out.ptr, out.rows[:used], out.values[:used])
 

@@ -79,11 +79,9 @@ class ComparedCells(Struct):
     background_cells: list[CellId] | CellId = field(name="backgroundCells")
 
 
-class DifferentialExpressionRequest(Struct):
+class DifferentialExpressionRequest(ComparedCells):
     """``DifferentialExpression``."""
 
-    base_cells: list[CellId] | CellId = field(name="baseCells")
-    background_cells: list[CellId] | CellId = field(name="backgroundCells")
     genes_only: bool = field(name="genesOnly", default=False)
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
     pagination: Pagination | None = None
@@ -96,11 +94,8 @@ class BatchDifferentialExpressionRequest(Struct):
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
 
 
-class BackgroundGenesRequest(Struct):
+class BackgroundGenesRequest(ComparedCells):
     """``getBackgroundExpressedGenes``."""
-
-    base_cells: list[CellId] | CellId = field(name="baseCells")
-    background_cells: list[CellId] | CellId = field(name="backgroundCells")
 
 
 class RequestedSet(Struct):
