@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from cellworker.analysis import rank_tests as module
 from cellworker.analysis.dots import expm1_means, scale_dots
 from cellworker.analysis.groups import Groups
 from cellworker.analysis.markers import top_markers
 from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests, rank_tests
+
+FIELDS = ("p", "auc", "log_fold_change", "fraction_in", "fraction_out")
 
 
 def gene_major(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,7 +160,7 @@ def test_the_result_does_not_depend_on_the_number_of_threads():
     matrix = (random.random((1500, 80)) < 0.3) * random.integers(1, 6, (1500, 80))
     groups = Groups.from_sets([np.flatnonzero(random.integers(0, 4, 80) == k) for k in range(4)], 80)
     one, four = (rank_tests(gene_major(matrix), groups, threads=threads) for threads in (1, 4))
-    for name in ("p", "auc", "log_fold_change", "fraction_in", "fraction_out"):
+    for name in FIELDS:
         np.testing.assert_array_equal(getattr(one, name), getattr(four, name))
 
 
@@ -223,3 +226,79 @@ def test_the_worked_dot_plot_example():
     np.testing.assert_allclose(dots[:, 1], [1.0755747, -0.17398203, -0.90159267], rtol=1e-6)
     assert np.isnan(dots[:, 2:]).all()
     np.testing.assert_allclose(scale_dots(means[:1]), [[0.58165738, 0.763, 0, 0.5]], atol=5e-4)
+
+
+@given(matrices, st.integers(1, 6), st.data())
+def test_every_kind_of_processor_gives_the_same_bits(matrix, n_sets, data):
+    n = matrix.shape[1]
+    owner = data.draw(arrays(np.int8, n, elements=st.integers(-1, n_sets - 1)))
+    groups = Groups.from_sets([np.flatnonzero(owner == k) for k in range(n_sets)], n)
+    found = rank_tests(gene_major(matrix), groups)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_PLAIN", True)
+        plain = rank_tests(gene_major(matrix), groups)
+    for name in FIELDS:
+        assert getattr(found, name).tobytes() == getattr(plain, name).tobytes()
+
+
+@pytest.mark.parametrize("n_sets", [2, 7, 200])
+@pytest.mark.parametrize("listed", [0.2, 1.0])
+def test_long_genes_are_tested_as_scipy_does_on_every_kind_of_processor(monkeypatch, n_sets, listed):
+    random = np.random.default_rng(n_sets)
+    n = 150_000
+    matrix = np.stack([
+        random.integers(-1, 3, n), random.normal(size=n).round(2), random.random(n), np.ones(n), np.zeros(n),
+    ]).astype(np.float32)  # fmt: skip
+    owner = np.where(random.random(n) < listed, (n_sets * random.random(n) ** 2).astype(int), -1)
+    sets = [np.flatnonzero(owner == k) for k in range(n_sets)]
+    found = rank_tests(gene_major(matrix), Groups.from_sets(sets, n))
+    monkeypatch.setattr(module, "_PLAIN", True)
+    plain = rank_tests(gene_major(matrix), Groups.from_sets(sets, n))
+    for name in FIELDS:
+        assert getattr(found, name).tobytes() == getattr(plain, name).tobytes()
+    for k in (0, n_sets - 1):
+        inside, outside = (matrix[:, cells].astype(float) for cells in (owner == k, (owner >= 0) & (owner != k)))
+        fold = inside.mean(axis=1) - outside.mean(axis=1)
+        np.testing.assert_allclose(found.log_fold_change[k], fold, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found.fraction_in[k], 100 * (inside != 0).mean(axis=1))
+        np.testing.assert_allclose(found.fraction_out[k], 100 * (outside != 0).mean(axis=1))
+        for g in range(3):
+            expected = stats.mannwhitneyu(inside[g], outside[g], method="asymptotic")
+            np.testing.assert_allclose(found.auc[k, g], expected.statistic / inside.shape[1] / outside.shape[1])
+            np.testing.assert_allclose(found.p[k, g], expected.pvalue, rtol=1e-9)
+
+
+def test_no_pairs_are_no_tests():
+    assert pair_tests(gene_major(np.eye(3)), [], 3) == []
+
+
+@given(arrays(np.int8, 10, elements=st.integers(-1, 3)), st.booleans())
+def test_sets_without_a_common_cell_are_classes_of_their_own(owner, twice):
+    sets = [np.flatnonzero(owner == k) for k in range(4)]
+    groups = Groups.from_sets([np.repeat(members, 2) for members in sets] if twice else sets, 10)
+    for k, members in enumerate(sets):
+        inside = [cell for cell in range(10) if groups.code[cell] >= 0 and groups.members[k, groups.code[cell]]]
+        assert inside == members.tolist()
+    assert groups.sizes.tolist() == [len(members) for members in sets]
+
+
+@given(st.lists(st.floats(-100, 800, width=32).filter(bool), min_size=1, max_size=600))
+@example([1e-30, -1e-30, 39.9, -39.9])
+@example([float("inf"), -float("inf"), 709.5, 710.0, 1.0])
+def test_means_of_expm1_are_numpys_to_the_last_digits(levels):
+    levels = np.sort(np.array(levels, np.float32))
+    n = len(levels)
+    data = np.array([0, n]), np.arange(n, dtype=np.int32), levels
+    groups = Groups.from_sets([np.array([cell]) for cell in range(n)], n)
+    means, percent = expm1_means(data, groups, np.array([0]))
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(means[:, 0], np.expm1(levels.astype(float)), rtol=1e-15)
+    np.testing.assert_array_equal(percent[:, 0], 100 * (levels > 0))
+
+
+def test_dots_do_not_depend_on_the_number_of_threads():
+    random = np.random.default_rng(5)
+    data = gene_major((random.random((6, 240_000)) < 0.5) * random.random((6, 240_000)))
+    groups = Groups.from_sets([np.flatnonzero(random.random(240_000) < 0.4) for _ in range(3)], 240_000)
+    one, four = (expm1_means(data, groups, np.arange(6), threads=threads) for threads in (1, 4))
+    np.testing.assert_array_equal(one, four)

@@ -337,7 +337,12 @@ def test_a_batch_tells_which_comparison_it_is_at():
     assert told == [("Comparison 1 of 2", 0), ("Comparison 2 of 2", 0.5)]
     told.clear()
     ask.call("BatchDifferentialExpression", **body)
-    assert told[-1] == ("Making 2 comparisons at once", 1)
+    stages = ["Comparing 2 pairs of cell sets", "Comparison 1 of 2", "Comparison 2 of 2"]
+    assert list(dict.fromkeys(stage for stage, _ in told)) == stages
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(set(fractions))
+    assert fractions[0] > 0
+    assert fractions[-1] == 1
 
 
 def test_an_empty_batch_needs_no_engine():

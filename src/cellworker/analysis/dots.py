@@ -2,6 +2,7 @@
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from cellworker.native import address, kernel
 __all__ = ["expm1_means", "scale_dots"]
 
 _POINTER = ctypes.c_void_p
+_WORTH_A_THREAD = 1 << 18  # values that take longer than handing them to a thread
 
 
 def expm1_means(
@@ -48,18 +50,26 @@ def expm1_means(
     )  # fmt: skip
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
 
-    def part(a: int) -> int:
-        b = a + 1
+    def part(genes_of: slice) -> int:
+        chosen = genes[genes_of]
         return int(
             run(
-                *fixed, address(genes[a:b], np.int64), 1, address(groups.code, np.int16), n_cells, n_classes,
-                address(sums[a:b], np.float64, writable=True), address(positive[a:b], np.int64, writable=True),
+                *fixed, address(chosen, np.int64), len(chosen), address(groups.code, np.int16), n_cells, n_classes,
+                address(sums[genes_of], np.float64, writable=True),
+                address(positive[genes_of], np.int64, writable=True),
             )
         )  # fmt: skip
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        if any(list(pool.map(part, range(len(genes))))):
-            raise IndexError("the data hold cells that the groups do not know")
+    before = np.concatenate([[0], np.cumsum(indptr[genes + 1] - indptr[genes])])
+    shares = min(4 * threads, int(before[-1]) // _WORTH_A_THREAD) if threads > 1 else 0
+    if shares < 2:
+        outside = part(slice(None))
+    else:
+        cuts = np.searchsorted(before, np.linspace(0, before[-1], shares + 1)).tolist()
+        with ThreadPoolExecutor(threads) as pool:
+            outside = max(pool.map(part, (slice(start, stop) for start, stop in pairwise(cuts))))
+    if outside:
+        raise IndexError("the data hold cells that the groups do not know")
     sizes = groups.sizes.astype(np.float64)[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         return over_sets(sums, groups.members) / sizes, 100 * over_sets(positive, groups.members) / sizes

@@ -51,6 +51,8 @@ class Groups:
     @classmethod
     def combine(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
         """Build from row numbers of each set, or return None when there would be more than `limit` classes."""
+        if (disjoint := cls._disjoint(sets, n_cells, limit)) is not None:
+            return disjoint
         combined = np.zeros(n_cells, np.int32)  # number of the combination of sets seen so far; 0 is none
         rows = np.zeros((1, 0), np.bool_)  # one row per combination: which of the sets so far it is in
         for members in sets:
@@ -66,6 +68,22 @@ class Groups:
             rows = np.hstack([rows[distinct // 2], (distinct % 2).astype(np.bool_)[:, None]])
         sizes = np.bincount(combined, minlength=len(rows)).astype(np.int64)[1:]
         return cls((combined - 1).astype(np.int16), np.ascontiguousarray(rows[1:].T), sizes)
+
+    @classmethod
+    def _disjoint(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
+        """Build from sets without a common cell, as most are; None where there is one, or a cell is listed twice."""
+        filled = [k for k, members in enumerate(sets) if len(members)]
+        if len(filled) > limit:
+            return None
+        code = np.full(n_cells, -1, np.int16)
+        for number, k in enumerate(filled):
+            code[sets[k]] = number
+        sizes = np.array([len(sets[k]) for k in filled], np.int64)
+        if np.count_nonzero(code >= 0) != sizes.sum():
+            return None
+        members = np.zeros((len(sets), len(filled)), np.bool_)
+        members[filled, np.arange(len(filled))] = True
+        return cls(code, members, sizes)
 
     @property
     def sizes(self) -> NDArray[np.int64]:
@@ -93,6 +111,8 @@ def check_offsets(data: Sorted) -> None:
 
 def over_sets(of_classes: NDArray[Any], members: NDArray[np.bool_]) -> NDArray[Any]:
     """Add up ``(n_genes, n_classes)`` over the classes of each set: ``(n_sets, n_genes)``."""
+    if (members.sum(axis=1) == 1).all():
+        return np.ascontiguousarray(of_classes[:, members.argmax(axis=1)].T)
     out = np.empty((len(members), len(of_classes)), of_classes.dtype)
     for k, mine in enumerate(members):
         np.sum(of_classes[:, mine], axis=1, out=out[k])

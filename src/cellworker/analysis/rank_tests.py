@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.groups import Groups, Sorted, check_offsets, over_sets
+from cellworker.analysis.groups import Groups, Sorted, check_offsets
 from cellworker.native import address, kernel
 
 __all__ = [
@@ -31,12 +31,12 @@ __all__ = [
     "set_tests",
 ]
 
-_POINTER = ctypes.c_void_p
-_BLOCK = 1 << 17  # stored values that stay in the cache while every comparison reads them
-_CHUNK = 16 * _BLOCK  # stored values per unit of work
-_ROOM = 1 << 18  # genes times classes per unit of work: bounds the memory, whatever the matrix
+_P, _I64, _I32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_CHUNK = 1 << 21  # stored values per unit of work
+_ROOM = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
 _REPORTS = 50
+_PLAIN = False  # whether the kernel does without the processor's widest registers: for tests
 
 OnProgress = Callable[[float], None]
 
@@ -74,25 +74,16 @@ class _Plan:
     numbers: list[int]
     groups: Groups
 
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    rank2: NDArray[np.int64]
-    detected: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    ties: NDArray[np.float64]
-    negative: NDArray[np.int64]
-
-    @classmethod
-    def empty(cls, n_genes: int, n_classes: int) -> "_Scan":
-        shape = (n_genes, n_classes)
-        return cls(
-            np.empty(shape, np.int64),
-            np.empty(shape, np.int64),
-            np.empty(shape),
-            np.empty(n_genes),
-            np.empty(n_genes, np.int64),
-        )
+    def arrays(self, label: type[np.signedinteger[Any]]) -> list[NDArray[Any]]:
+        """Return the arrays of ``Plan`` in rank.c."""
+        members = self.groups.members[: len(self.numbers)]
+        return [
+            self.groups.code.astype(label),
+            self.groups.class_sizes,
+            np.concatenate([[0], np.cumsum(members.sum(axis=1))]).astype(np.int64),
+            np.nonzero(members)[1].astype(np.int64),
+            np.array(self.numbers, np.int64),
+        ]
 
 
 def _cut(indptr: NDArray[np.int64], n_values: int, most_genes: int) -> list[tuple[int, int]]:
@@ -107,64 +98,48 @@ def _scan(
     data: Sorted,
     plans: Sequence[_Plan],
     n_sets: int,
-    consume: Callable[[slice, GroupTests], None],
     *,
     original_ties: bool,
     threads: int,
     on_progress: OnProgress | None,
-) -> None:
-    """Hand the tests of all sets to `consume`, some genes at a time, from several threads.
+    consume: Callable[[slice, GroupTests], None] | None = None,
+) -> GroupTests | None:
+    """Return the tests of all sets, or hand them to `consume`, some genes at a time, from several threads.
 
-    The runs of genes depend on the data and the sets alone, so that the number of threads cannot change a result.
+    What is done at once depends on the data and the sets alone, and no gene's result on another's.
     """
     check_offsets(data)
     indptr, cells, values = data
+    n_genes, n_cells = len(indptr) - 1, len(plans[0].groups.code) if plans else 0
     longest = int(np.diff(indptr).max(initial=1))
     most_classes = max((len(plan.groups.class_sizes) for plan in plans), default=0)
-    width, label = ("narrow", np.int8) if most_classes <= np.iinfo(np.int8).max else ("wide", np.int16)
-    codes = [plan.groups.code.astype(label) for plan in plans]
-    run = kernel(
-        f"cw_rank_scan_{width}", None, *[_POINTER] * 3, ctypes.c_int64, ctypes.c_int64, _POINTER, ctypes.c_int32,
-        ctypes.c_int64, ctypes.c_int32, *[_POINTER] * 5, ctypes.c_int64, _POINTER,
-    )  # fmt: skip
+    wide = most_classes > np.iinfo(np.int8).max
+    arrays = [plan.arrays(np.int16 if wide else np.int8) for plan in plans]
+    orders = np.array([_order(plan, held) for plan, held in zip(plans, arrays, strict=True)], np.int64)
+    run = kernel("cw_rank_scan", _I32, *[_P] * 3, *[_I64] * 2, _P, *[_I64] * 2, _I32, _P, *[_I64] * 2, _P, *[_I32] * 2)
+    room = kernel("cw_rank_scratch", _I64, *[_I64] * 2)(longest, most_classes)
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
-    n_cells = min((len(plan.groups.code) for plan in plans), default=0)
     own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
+    everything = _empty_tests(n_sets, n_genes) if consume is None else None
 
     def work(genes: tuple[int, int]) -> None:
         first, last = genes
         if not hasattr(own, "scratch"):
-            own.scratch = np.empty(3 * most_classes + -(-10 * longest // 8) + 1, np.int64)
-        scratch = address(own.scratch, np.int64, writable=True)
-        scans = [_Scan.empty(last - first, len(plan.groups.class_sizes)) for plan in plans]
-        calls = []
-        for plan, code, out in zip(plans, codes, scans, strict=True):
-            groups, row = plan.groups, 8 * len(plan.groups.class_sizes)
-            calls.append((
-                (address(code, label), len(groups.class_sizes), groups.total, int(original_ties)),
-                [
-                    (address(out.rank2, np.int64, writable=True), row),
-                    (address(out.detected, np.int64, writable=True), row),
-                    (address(out.sums, np.float64, writable=True), row),
-                    (address(out.ties, np.float64, writable=True), 8),
-                    (address(out.negative, np.int64, writable=True), 8),
-                ],
-            ))  # fmt: skip
-        for a, b in _cut(indptr[first : last + 1], _BLOCK, last - first):
-            start, end = first + a, first + b
-            block = cells[indptr[start] : indptr[end]]
-            if len(block) and int(block.view(np.uint32).max()) >= n_cells:
-                raise IndexError("the data hold cells that the groups do not know")
-            for given, outputs in calls:
-                run(*fixed, start, end, *given, *(base + a * row for base, row in outputs), longest, scratch)
-        tests = _empty_tests(n_sets, last - first)
-        for plan, scan in zip(plans, scans, strict=True):
-            for name, column in zip(_FIELDS, _tests(scan, plan.groups, len(plan.numbers)), strict=True):
-                getattr(tests, name)[plan.numbers] = column
-        consume(slice(first, last), tests)
+            own.scratch = np.empty(room, np.uint8)
+        tests, column = (_empty_tests(n_sets, last - first), 0) if everything is None else (everything, first)
+        out = [address(getattr(tests, name), np.float64, writable=True) + 8 * column for name in _FIELDS]
+        targets = np.array([*out, tests.p.shape[1]], np.int64)
+        outside = run(
+            *fixed, first, last, address(orders, np.int64), len(plans), n_cells, original_ties,
+            address(targets, np.int64), longest, most_classes, address(own.scratch, np.uint8, writable=True), wide,
+            _PLAIN,
+        )  # fmt: skip
+        if outside:
+            raise IndexError("the data hold cells that the groups do not know")
+        if consume is not None:
+            consume(slice(first, last), tests)
 
-    classes = sum(len(plan.groups.class_sizes) for plan in plans) + n_sets
-    chunks = _cut(indptr, _CHUNK, max(1, _ROOM // max(1, classes)))
+    chunks = _cut(indptr, _CHUNK, max(1, _ROOM // max(1, n_sets))) if plans else []
     every = -(-len(chunks) // _REPORTS)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         try:
@@ -174,29 +149,18 @@ def _scan(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return everything
+
+
+def _order(plan: _Plan, arrays: list[NDArray[Any]]) -> tuple[int, ...]:
+    """Return the fields of ``Plan`` in rank.c."""
+    code, sizes, bounds, classes, rows = (address(array, array.dtype) for array in arrays)
+    groups = plan.groups
+    return code, len(groups.class_sizes), groups.total, sizes, len(plan.numbers), bounds, classes, rows
 
 
 def _empty_tests(n_sets: int, n_genes: int) -> GroupTests:
     return GroupTests(*(np.empty((n_sets, n_genes)) for _ in _FIELDS))
-
-
-def _gather(
-    data: Sorted,
-    plans: Sequence[_Plan],
-    n_sets: int,
-    *,
-    original_ties: bool,
-    threads: int,
-    on_progress: OnProgress | None,
-) -> GroupTests:
-    out = _empty_tests(n_sets, len(data[0]) - 1)
-
-    def keep(genes: slice, tests: GroupTests) -> None:
-        for name in _FIELDS:
-            getattr(out, name)[:, genes] = getattr(tests, name)
-
-    _scan(data, plans, n_sets, keep, original_ties=original_ties, threads=threads, on_progress=on_progress)
-    return out
 
 
 def _plan(sets: Sequence[NDArray[np.integer[Any]]], numbers: list[int], listed: NDArray[np.bool_]) -> list[_Plan]:
@@ -248,7 +212,9 @@ def rank_tests(
     """
     n_sets = len(groups.members)
     plans = [_Plan(list(range(n_sets)), groups)]
-    return _gather(data, plans, n_sets, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    tests = _scan(data, plans, n_sets, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    assert tests is not None
+    return tests
 
 
 def set_tests(
@@ -279,7 +245,9 @@ def set_tests(
     """
     listed = _listed(sets, n_cells)
     plans = _plan(sets, list(range(len(sets))), listed)
-    _scan(data, plans, len(sets), consume, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    _scan(
+        data, plans, len(sets), original_ties=original_ties, threads=threads, on_progress=on_progress, consume=consume
+    )  # fmt: skip
 
 
 def pair_tests(
@@ -314,7 +282,8 @@ def pair_tests(
         shared.setdefault(np.packbits(_listed(pair, n_cells)).tobytes(), []).append(number)
     bases = [base for base, _ in pairs]
     plans = [plan for numbers in shared.values() for plan in _plan(bases, numbers, _listed(pairs[numbers[0]], n_cells))]
-    tests = _gather(data, plans, len(pairs), original_ties=original_ties, threads=threads, on_progress=on_progress)
+    tests = _scan(data, plans, len(pairs), original_ties=original_ties, threads=threads, on_progress=on_progress)
+    assert tests is not None
     return [GroupTests(*(getattr(tests, name)[k : k + 1] for name in _FIELDS)) for k in range(len(pairs))]
 
 
@@ -323,43 +292,6 @@ def _listed(sets: Sequence[NDArray[np.integer[Any]]], n_cells: int) -> NDArray[n
     for members in sets:
         listed[members] = True
     return listed
-
-
-def _tests(scan: _Scan, groups: Groups, n_sets: int) -> tuple[NDArray[np.float64], ...]:
-    """Return the fields of `GroupTests` for the first sets."""
-    total, sizes = groups.total, groups.sizes[:n_sets].astype(np.float64)[:, None]
-    members = groups.members[:n_sets]
-    stored = scan.detected.sum(axis=1)
-    zeros = total - stored
-    # the implicit zeros of a class share twice the rank 2 * below + zeros + 1
-    rank2 = scan.rank2 + (groups.class_sizes[None, :] - scan.detected) * (2 * scan.negative + zeros + 1)[:, None]
-    rank_sum = over_sets(rank2, members) / 2.0
-    detected = over_sets(scan.detected, members).astype(np.float64)
-    sums = over_sets(scan.sums, members)
-    rest = total - sizes
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u = rank_sum - sizes * (sizes + 1) / 2
-        auc = u / (sizes * rest)
-        spread = float(total) ** 3 - total - scan.ties[None, :]
-        sigma = np.sqrt(sizes * rest * spread / (12.0 * (float(total) ** 2 - total)))
-        z = u - sizes * rest / 2
-        z = z - 0.5 * np.sign(z)
-        score = np.where(z == 0, 0.0, z / sigma)
-        fold = sums / sizes - (scan.sums.sum(axis=1)[None, :] - sums) / rest
-        inside, outside = 100 * detected / sizes, 100 * (stored[None, :] - detected) / rest
-    untestable = ((sizes == 0) | (rest == 0))[:, 0]
-    for column in (score, auc, fold):
-        column[untestable] = np.nan
-    return _two_sided(score), auc, fold, inside, outside
-
-
-def _two_sided(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    score = np.ascontiguousarray(score)
-    p = np.empty_like(score)
-    kernel("cw_two_sided", None, _POINTER, ctypes.c_int64, _POINTER)(
-        address(score, np.float64), score.size, address(p, np.float64, writable=True)
-    )
-    return p
 
 
 def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -372,7 +304,7 @@ def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.stack([benjamini_hochberg(row) for row in p]) if len(p) else p.copy()
     out = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
+    order = known[np.argsort(p[known])]  # equal ones get the same, in whatever order they come
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
     return out

@@ -4,6 +4,7 @@
 linear model on the samples. The batch makes all its comparisons in one pass over the data.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ __all__ = ["BATCH_DIFFERENTIAL_EXPRESSION", "DIFFERENTIAL_EXPRESSION"]
 
 _ORIGINAL_CAP = 10_000
 _MIN_CELLS_PER_SAMPLE = 10
+_SHARED_PASS = 0.9  # of a batch's work, the rest being its tables
 _NO_DATA = "No data available for this comparison"
 
 Columns = dict[str, TableColumn]
@@ -81,7 +83,8 @@ def compute(experiment: Experiment, request: DifferentialExpressionRequest, cont
     if request.comparison_type == "between":
         columns = _between(experiment, *rows, context)
     else:
-        columns = _within(experiment, [rows], context)[0]
+        tests = _within(experiment, [rows], context, lambda done: context.progress("Comparing the two cell sets", done))
+        columns = _within_columns(experiment, tests[0])
     if request.pagination is None:
         return whole(columns)
     return page_of(columns, request.pagination, genes_only=request.genes_only)
@@ -95,8 +98,15 @@ def compute_batch(
     tables: list[Columns | None] = [None] * len(wanted)
     present = [(i, rows) for i, rows in enumerate(wanted) if rows is not None]
     if request.comparison_type == "within":
-        for (i, _), columns in zip(present, _within(experiment, [rows for _, rows in present], context), strict=True):
-            tables[i] = columns
+        n = len(present)
+        stage = f"Comparing {n} {'pair' if n == 1 else 'pairs'} of cell sets"
+        together = _within(
+            experiment, [rows for _, rows in present], context,
+            lambda done: context.progress(stage, _SHARED_PASS * done),
+        )  # fmt: skip
+        for done, ((i, _), tests) in enumerate(zip(present, together, strict=True), start=1):
+            tables[i] = _within_columns(experiment, tests)
+            context.progress(f"Comparison {done} of {n}", _SHARED_PASS + (1 - _SHARED_PASS) * done / n)
     else:
         for done, (i, rows) in enumerate(present):
             context.progress(f"Comparison {done + 1} of {len(present)}", done / len(present))
@@ -115,7 +125,9 @@ def _rows(experiment: Experiment, pair: ComparedCells) -> Rows | None:
         return None
 
 
-def _within(experiment: Experiment, pairs: list[Rows], context: Context) -> list[Columns]:
+def _within(
+    experiment: Experiment, pairs: list[Rows], context: Context, on_progress: Callable[[float], None]
+) -> list[GroupTests]:
     if not pairs:
         return []
     check_values(experiment)
@@ -126,14 +138,11 @@ def _within(experiment: Experiment, pairs: list[Rows], context: Context) -> list
             comparisons.append((drawn[1], drawn[0]))
         else:
             comparisons.append((base, background))
-    stage = "Comparing the two cell sets" if len(pairs) == 1 else f"Making {len(pairs)} comparisons at once"
     data = experiment.data
-    sides = pair_tests(
+    return pair_tests(
         (data.indptr, data.cells, data.values), comparisons, experiment.n_cells, original_ties=context.like_original,
-        threads=context.threads,
-        on_progress=lambda fraction: context.progress(stage, fraction),
+        threads=context.threads, on_progress=on_progress,
     )  # fmt: skip
-    return [_within_columns(experiment, tests) for tests in sides]
 
 
 def _within_columns(experiment: Experiment, tests: GroupTests) -> Columns:
