@@ -3,7 +3,8 @@
 import argparse
 import json
 import os
-from dataclasses import fields
+from dataclasses import Field, fields
+from typing import Any
 
 from cellworker import __version__
 from cellworker.settings import Settings
@@ -20,7 +21,7 @@ def command(options: argparse.Namespace) -> int:
     rows = [
         {
             "name": item.name.upper(),
-            "value": _plain(getattr(settings, item.name)),
+            "value": _shown(settings, item),
             "origin": "environment" if item.name.upper() in os.environ else "default",
             "help": item.metadata["help"],
         }
@@ -33,6 +34,11 @@ def command(options: argparse.Namespace) -> int:
     for row in rows:
         print(f"{row['name']:<16} {row['value']!s:<{width}}  {row['origin']:<11}  {row['help']}")
     return 0
+
+
+def _shown(settings: Settings, item: Field[Any]) -> str | int | float | bool:
+    value = getattr(settings, item.name)
+    return "[set]" if item.metadata["secret"] and value else _plain(value)
 
 
 def _plain(value: object) -> str | int | float | bool:

@@ -48,6 +48,8 @@ class ErrorCode(StrEnum):
     """The process that computed died."""
     ENGINE_BUSY = "ENGINE_BUSY"
     """Too many requests wait already."""
+    RESULT_NOT_STORED = "RESULT_NOT_STORED"
+    """The result is there but could not be put where clients fetch it."""
     DISK_FULL = "DISK_FULL"
     """A file could not be written for lack of space."""
     EXPERIMENT_UNREADABLE = "EXPERIMENT_UNREADABLE"

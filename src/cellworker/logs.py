@@ -2,16 +2,23 @@
 
 A log call names an event and its facts; bodies and headers are never given to it. What looks like a credential is
 blanked even so, in facts and in tracebacks, since an error's text can carry what a user typed.
+
+Facts of a `context` are part of each line that is logged inside it, by libraries too: of one request, all lines can be
+found by its ETag.
 """
 
+import contextlib
 import json
 import logging
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["configure", "log", "redact"]
+__all__ = ["configure", "context", "log", "redact"]
 
 _SECRET_NAMES = re.compile(r"auth|token|secret|password|cookie|credential|api_?key|signed_?url", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
@@ -19,10 +26,22 @@ _SECRET_TEXT = re.compile(
     r"|\bBearer\s+\S+"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS key ids
     r"|X-Amz-(?:Signature|Credential|Security-Token)=[^&\s\"]+"
-    r"|sk-[\w-]{16,}",
+    r"|sk-[\w-]{16,}"
+    r"|(?<=://)[^/\s@]+(?=@)"  # user and password of an address, such as that of Redis
+    r"|\bSignature=[^&\s,\"]+",  # of headers and of addresses that are signed
+    re.IGNORECASE,
+)
+_NAMED_SECRET = re.compile(
+    r"((?:authorization|authjwt|password|secret_access_key|session_token)[\\\"']*\s*[:=]\s*[\\\"']*)"
+    r"(?!expected\b)"  # sentences on a field that is wrong name the field, too
+    r"(?:(?:Basic|Bearer|Digest|AWS4-HMAC-SHA256)\s+)?[^\s\\\"',}&]+",
     re.IGNORECASE,
 )
 _BLANK = "[redacted]"
+# At DEBUG these, and the loggers below them, print headers, credentials and bodies.
+_TALKATIVE = ("aiobotocore", "boto3", "botocore", "opentelemetry", "redis", "requests", "s3transfer", "urllib3")
+
+_context: ContextVar[Mapping[str, Any]] = ContextVar("context", default=MappingProxyType({}))
 
 
 def log(logger: logging.Logger, level: int, event: str, **facts: Any) -> None:  # noqa: ANN401
@@ -48,18 +67,39 @@ def log(logger: logging.Logger, level: int, event: str, **facts: Any) -> None:  
         logger.log(level, event, extra={"facts": facts if error is None else {**facts, "error": error}})
 
 
+@contextlib.contextmanager
+def context(**facts: Any) -> Iterator[None]:  # noqa: ANN401
+    """Add facts to each line logged inside the block, in this task of the event loop and in those that it starts.
+
+    Parameters
+    ----------
+    facts
+        As for `log`, whose own facts win over them; they are added to those of the blocks around.
+    """
+    token = _context.set({**_context.get(), **_blanked(facts)})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
 def redact(text: str) -> str:
     """Blank what looks like a credential."""
-    return _SECRET_TEXT.sub(_BLANK, text)
+    return _SECRET_TEXT.sub(_BLANK, _NAMED_SECRET.sub(rf"\1{_BLANK}", text))
 
 
 def configure(level: str = "INFO", *, style: Literal["json", "text"] = "json") -> None:
-    """Send all logs to stderr, as JSON lines or as text for a person at a terminal; replaces earlier handlers."""
+    """Send all logs to stderr, as JSON lines or as text for a person at a terminal; replaces earlier handlers.
+
+    Libraries that would print credentials are never more talkative than INFO, whatever `level` says.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if style == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(root.level, logging.INFO))
 
 
 class _JsonLines(logging.Formatter):
@@ -85,7 +125,10 @@ class _Text(logging.Formatter):
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    facts = getattr(record, "facts", {})
+    return {**_context.get(), **_blanked(getattr(record, "facts", {}))}
+
+
+def _blanked(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _BLANK if _SECRET_NAMES.search(name) else _clean(value) for name, value in facts.items()}
 
 

@@ -19,6 +19,13 @@ _CHOICES: dict[str, Container[object]] = {
     "SHORT_WORKERS": range(1, 1025),
     "LONG_WORKERS": range(1, 1025),
     "THREADS": range(1, 1025),
+    "CLUSTER_ENV": ("", "PRODUCTION", "STAGING", "DEVELOPMENT", "TEST"),
+    "REDIS_CERTIFICATES": ("VERIFY", "DO NOT VERIFY"),
+    "VISIBILITY_S": range(1, 43201),
+    "MAX_ATTEMPTS": range(1, 1001),
+    "SHORT_IN_FLIGHT": range(1, 1025),
+    "LONG_IN_FLIGHT": range(1, 1025),
+    "HEALTH_PORT": range(65536),
 }
 _CHOICE_WORDS = {
     "PORT": "a port from 0 to 65535",
@@ -26,13 +33,21 @@ _CHOICE_WORDS = {
     "SHORT_WORKERS": "at least 1",
     "LONG_WORKERS": "at least 1",
     "THREADS": "at least 1",
+    "CLUSTER_ENV": "production, staging, development or test",
+    "REDIS_CERTIFICATES": "'verify' or 'do not verify'",
+    "VISIBILITY_S": "1 to 43200 seconds",
+    "MAX_ATTEMPTS": "at least 1",
+    "SHORT_IN_FLIGHT": "1 to 1024",
+    "LONG_IN_FLIGHT": "1 to 1024",
+    "HEALTH_PORT": "a port from 0 to 65535",
 }
 
 
-def _setting(default: Any, help_text: str) -> Any:  # noqa: ANN401
+def _setting(default: Any, help_text: str, *, secret: bool = False) -> Any:  # noqa: ANN401
+    metadata = {"help": help_text, "secret": secret}
     if callable(default):
-        return field(default_factory=default, metadata={"help": help_text})
-    return field(default=default, metadata={"help": help_text})
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def _default_store() -> Path:
@@ -66,6 +81,50 @@ class Settings:
         default=False, help_text="reproduce the original's sampling and slips, for comparisons"
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    cluster_env: str = _setting("", "production, staging, development or test; empty is decided by `K8S_ENV`")
+    k8s_env: str = _setting(
+        "", "production is production, any other word staging, none development; used where `CLUSTER_ENV` is empty"
+    )
+    aws_account_id: str = _setting("", "account whose buckets are used; required in production and staging")
+    aws_default_region: str = _setting("", "region of queue, buckets and Redis; required in production and staging")
+    aws_endpoint_url: str = _setting(
+        "", "address of a stand-in for AWS, such as localstack; in development http://host.docker.internal:4566"
+    )
+    hostname: str = _setting("", "name of the pod, which marks its journal; empty asks the system")
+    sandbox_id: str = _setting("", "sandbox, where the pod has no such label")
+    work_queue_hash: str = _setting("", "hash in the queue's name, where the pod has no such label")
+    labels_file: Path = _setting(Path("/etc/podinfo/labels"), "the pod's labels, as Kubernetes writes them")  # noqa: RUF009
+    redis_url: str = _setting(
+        "", "redis://host:port or rediss://host:port; empty asks ElastiCache for the platform's own", secret=True
+    )
+    redis_certificates: str = _setting(
+        "verify", "`verify`, or `do not verify` to accept any certificate of a rediss:// server"
+    )
+    api_url: str = _setting("", "address of the platform's API; empty is the sandbox's own")
+    engine_url: str = _setting("http://localhost:4000", "where the gateway finds the engine")
+    ignore_timeout: bool = _setting(default=False, help_text="never end for lack of work")
+    idle_timeout_s: float = _setting(
+        0.0, "end after this many seconds without work; 0 is the platform's own rule, 600 or 2400"
+    )
+    grace_s: float = _setting(25.0, "time to finish requests after SIGTERM, in seconds; less than the pod's own")
+    visibility_s: int = _setting(30, "time until a message comes back when the process that took it dies, in seconds")
+    journal_after_s: float = _setting(
+        0.25, "a request not answered by then moves from the queue to the journal, in seconds"
+    )
+    journal_key: str = _setting(
+        "", "secret with which tokens in the journal are sealed; empty makes one per pod under DATA_DIR", secret=True
+    )
+    store_patience_s: float = _setting(60.0, "how long storing one result is tried before it is told, in seconds")
+    max_attempts: int = _setting(3, "a request that ended its worker this often is answered with an error")
+    short_in_flight: int = _setting(32, "requests of the short lane that the gateway takes at a time")
+    long_in_flight: int = _setting(
+        64, "requests of the long lane that the gateway takes at a time, most of them waiting"
+    )
+    rescue: bool = _setting(default=True, help_text="idle pods finish requests of pods that died")
+    health_port: int = _setting(0, "port of `/health` and `/metrics`; 0 is off")
+    metrics: bool = _setting(default=False, help_text="serve Prometheus metrics on the health port")
+    traces_url: str = _setting("", "OTLP/HTTP address that traces are sent to; empty is off")
+    shutdown_file: str = _setting("", "file that is made when the gateway ends for lack of work, and ends the engine")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":  # noqa: ANN401
