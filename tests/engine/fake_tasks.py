@@ -58,6 +58,11 @@ def open_source(path: Path, settings: Settings, on_progress: Any) -> FakeOpened:
     return FakeOpened(TextExperiment(text), store, path)
 
 
+def open_folder(path: Path, settings: Settings, on_progress: Any) -> FakeOpened:
+    """Make a store of the ``r.rds`` of a folder."""
+    return open_source(path / "r.rds", settings, on_progress)
+
+
 def open_text(path: Path) -> TextExperiment:
     if not path.exists():
         raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no store at {path.name}.")

@@ -144,7 +144,7 @@ async def test_cancelling_ends_a_stuck_computation_within_a_second(make_runner, 
     await pipe.gone(within_s=1.0)
     assert (await ask(runner, "echo", value=1))["value"] == 1
     async with asyncio.timeout(HANG_S):
-        while any(path.name == "half-written" for path in left_behind()):  # noqa: ASYNC110 a file tells nobody of its end
+        while any(path.name == "half-written" for path in left_behind()):
             await asyncio.sleep(0)
 
 
@@ -174,7 +174,7 @@ async def test_a_long_request_holds_up_no_short_one(runner, pipes, gate):
 
 async def until_waiting(runner: TaskRunner, count: int) -> None:
     async with asyncio.timeout(HANG_S):
-        while runner.loads["short"].waiting != count:  # noqa: ASYNC110 the runner's own state, one turn of the loop away
+        while runner.loads["short"].waiting != count:
             await asyncio.sleep(0)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -26,7 +27,7 @@ def say(**fact):
 
 logs.configure("INFO")
 status = asyncio.run(serve(
-    Path({source!r}), Settings(store_dir=Path({stores!r}), threads=1, short_workers=1), port=0,
+    Path({source!r}), Settings(store_dir=Path({stores!r}), threads=1, short_workers=1, shutdown_file={file!r}), port=0,
     on_listening=lambda port: say(port=port), on_ready=lambda: say(ready=True),
     tasks="fake_tasks:BY_PATH", opener="fake_tasks:open_source", store_opener="fake_tasks:open_text", **{options!r}))
 sys.exit(status)
@@ -55,10 +56,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Any]:
     processes: list[Process] = []
     source = tmp_path / "r.rds"
 
-    async def make(text: str = "first", **options: Any) -> Process:
+    async def make(text: str = "first", shutdown_file: str = "", **options: Any) -> Process:
         source.write_text(text)
         folder = str(Path(__file__).parent)
-        program = PROGRAM.format(folder=folder, source=str(source), stores=str(tmp_path / "stores"), options=options)
+        places = {"source": str(source), "stores": str(tmp_path / "stores"), "file": shutdown_file}
+        program = PROGRAM.format(folder=folder, options=options, **places)
         pipe = asyncio.subprocess.PIPE
         process = Process(await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=pipe, stderr=pipe))
         processes.append(process)
@@ -85,9 +87,13 @@ async def refuses(url: str) -> None:
 
 
 async def answers(url: str) -> bool:
+    """Whether it listens; a connection made in the moment in which it stops listening stays without an answer."""
+    timeout = aiohttp.ClientTimeout(total=2)
     try:
-        async with aiohttp.ClientSession() as session, session.get(f"{url}/health") as answer:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{url}/health") as answer:
             return answer.status == 200
+    except TimeoutError:
+        return True
     except aiohttp.ClientConnectionError:
         return False
 
@@ -156,6 +162,24 @@ async def test_a_signal_ends_it_while_the_experiment_is_still_being_read(start, 
     process.process.send_signal(signal.SIGTERM)
     assert (await process.ended())[0] == 0
     assert left_behind() == []
+
+
+@pytest.mark.parametrize("there_before", [True, False])
+async def test_a_file_that_appears_ends_it_in_order_and_an_old_one_does_not(start, tmp_path, gate, pipes, there_before):
+    file = tmp_path / "shutdown"
+    if there_before:
+        await asyncio.to_thread(file.touch)
+    process = await start(shutdown_file=str(file))
+    await process.fact()
+    pipe = pipes("alive")
+    request = asyncio.create_task(post(process.url, "hold", alive=str(pipe.path), go=str(gate.path)))
+    await pipe.begun()
+    assert await answers(process.url)
+    await asyncio.to_thread(os.utime, file, (1, 1)) if there_before else await asyncio.to_thread(file.touch)
+    await refuses(process.url)
+    await gate.open()
+    assert (await request)["data"] == {"store": "first"}
+    assert (await process.ended())[0] == 0
 
 
 async def test_a_port_in_use_is_an_error_of_the_system(start, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from cellworker.engine.pool import SHUTTING_DOWN
 from cellworker.engine.process import ProcessLost
 from cellworker.engine.runner import TaskRunner
 from cellworker.engine.worker import GENERIC_SENTENCE, load_object
@@ -23,6 +24,8 @@ __all__ = ["ServedExperiment"]
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 300.0
 _PATIENCE_S = 1.0
+_UPDATING = ".updating"
+_UPDATING_POLL_S = 0.05
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +42,8 @@ class ServedExperiment:
     An async context manager; entering returns at once, while the experiment is read in the background. When the file
     changes it is read again; until then, and if that fails, the content read before is served. Failures are logged,
     told by `describe`, and retried: after a second at first, then twice as long each time up to five minutes, or as
-    soon as the file changes.
+    soon as the file changes. While a folder holds a file ``.updating``, whoever replaces several files of it has not
+    finished, and nothing is read.
 
     Parameters
     ----------
@@ -73,6 +77,9 @@ class ServedExperiment:
         self._progress: dict[str, Any] | None = None
         self._attempted = asyncio.Event()
         self._first_served = asyncio.Event()
+        self._tried: _Signature | None = None
+        self._look = asyncio.Event()
+        self._settled = asyncio.Event()
         self._stop = threading.Event()
         self._loader: threading.Thread | None = None
         self._follower: asyncio.Task[None] | None = None
@@ -83,6 +90,11 @@ class ServedExperiment:
     def runner(self) -> TaskRunner | None:
         """What computes; None while nothing has been read yet."""
         return self._runner
+
+    @property
+    def name(self) -> str | None:
+        """None: whatever requests say that they are about, it is this experiment."""
+        return None
 
     @property
     def opened(self) -> "Opened | None":
@@ -97,6 +109,7 @@ class ServedExperiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
+        self._settle()
         if self._follower:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -125,6 +138,26 @@ class ServedExperiment:
     async def first_served(self) -> None:
         """Wait until requests are answered, through failures."""
         await self._first_served.wait()
+
+    async def reload(self) -> int:
+        """Look at the file at once; return when what lies there now is served, with the count of contents so far.
+
+        Takes no time where nothing has changed. Where the last attempt to read just this content failed, that holds:
+        it is retried in its own time.
+
+        Raises
+        ------
+        WorkerError
+            Why it cannot be read.
+        """
+        while not self._stop.is_set():
+            if self._is_settled():
+                if self._error:
+                    raise self._error
+                return self._generation
+            self._look.set()
+            await self._settled.wait()
+        raise WorkerError(ErrorCode.REQUEST_CANCELLED, SHUTTING_DOWN)
 
     def describe(self) -> dict[str, Any]:
         """Say what is served and how it goes, JSON-able.
@@ -157,8 +190,12 @@ class ServedExperiment:
     async def _follow(self) -> None:
         retry_s = _FIRST_RETRY_S
         while True:
-            signature = _signature(self.path)
-            if await self._load():
+            await self._until_whole()
+            signature, self._tried = _signature(self.path), None
+            loaded = await self._load()
+            self._tried = signature
+            self._settle()
+            if loaded:
                 retry_s = _FIRST_RETRY_S
                 await self._until_changed(signature, None)
             else:
@@ -171,10 +208,15 @@ class ServedExperiment:
         try:
             opened = await self._open()
             await self._serve(opened)
-        except (WorkerError, ProcessLost, OSError) as error:
-            self._fail(
-                error if isinstance(error, WorkerError) else WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, str(error))
-            )
+        except WorkerError as error:
+            self._fail(error)
+        except ProcessLost as error:
+            self._fail(WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, str(error)))
+        except OSError as error:
+            # Its own text names places on this machine, which are not the user's business.
+            reason = error.strerror or type(error).__name__
+            message = f"The experiment's files could not be read ({reason}). Please try again in a few minutes."
+            self._fail(WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message), error)
         except Exception as error:  # noqa: BLE001 the old content stays in service whatever goes wrong
             self._fail(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE), error)
         else:
@@ -251,14 +293,32 @@ class ServedExperiment:
         poll_s = self._settings.reload_poll_s
         loop = asyncio.get_running_loop()
         end = None if patience_s is None else loop.time() + patience_s
-        if not poll_s and end is None:
-            await asyncio.Event().wait()
         while end is None or loop.time() < end:
             waits = [poll_s] if poll_s else []
             waits += [] if end is None else [max(0.0, end - loop.time())]
-            await asyncio.sleep(min(waits))
-            if poll_s and (_signature(self.path) != signature or self._store_is_gone()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(waits, default=None)):
+                    await self._look.wait()
+            asked = self._look.is_set()
+            self._look.clear()
+            if (poll_s or asked) and (_signature(self.path) != signature or self._store_is_gone()):
                 return
+            if asked:
+                # Whoever asked saw a change that is no more.
+                self._settle()
+
+    async def _until_whole(self) -> None:
+        while (self.path / _UPDATING).exists():  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(_UPDATING_POLL_S)
+
+    def _is_settled(self) -> bool:
+        """Whether the last attempt is over and was about what lies there now."""
+        return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
+
+    def _settle(self) -> None:
+        """Wake those who wait for the end of an attempt."""
+        self._settled.set()
+        self._settled = asyncio.Event()
 
     def _store_is_gone(self) -> bool:
         """Whether somebody made room on the disk: the mapped pages stay, but new workers would find nothing."""

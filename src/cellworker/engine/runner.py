@@ -125,6 +125,12 @@ class TaskRunner:
         """How busy each lane is."""
         return {name: LaneLoad(lane.running, lane.waiting, lane.size) for name, lane in self._lanes.items()}
 
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way or waits, and every file result was fetched."""
+        unfetched = self._scratch is not None and any(self._scratch.results.glob("*"))
+        return not unfetched and not any(lane.running or lane.waiting for lane in self._lanes.values())
+
     async def __aenter__(self) -> Self:
         self._scratch = Scratch()
         try:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cellworker.errors import ErrorCode, WorkerError
+
 __all__ = ["Scratch"]
 
 _PREFIX = "cellworker-scratch-"
@@ -19,15 +21,24 @@ class Scratch:
 
     A lock on a file inside tells other engines that the folder is in use; the system drops the lock however a process
     ends.
+
+    Raises
+    ------
+    WorkerError
+        ``DISK_FULL`` where no such folder can be made.
     """
 
     def __init__(self) -> None:
-        _sweep(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = (self.path / _LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.results = self.path / "results"
-        self.results.mkdir()
+        try:
+            _sweep(Path(tempfile.gettempdir()))
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+            self._lock = (self.path / _LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.results = self.path / "results"
+            self.results.mkdir()
+        except OSError as error:
+            message = "The worker cannot write temporary files: let TMPDIR name a folder that can be written."
+            raise WorkerError(ErrorCode.DISK_FULL, message) from error
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from cellworker.engine.assigned import AssignedExperiment
 from cellworker.engine.loading import ServedExperiment
 from cellworker.engine.server import make_app
 from cellworker.engine.worker import load_object
@@ -20,13 +21,14 @@ __all__ = ["serve"]
 
 _GRACE_S = 25.0
 """How long requests may take to finish after the first signal: less than the 30 seconds that Kubernetes gives."""
+_SHUTDOWN_POLL_S = 0.5
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _logger = logging.getLogger(__name__)
 
 
 async def serve(
-    path: Path,
+    path: Path | Callable[[], Path | None],
     settings: Settings,
     *,
     port: int | None = None,
@@ -39,12 +41,14 @@ async def serve(
     """Serve an experiment over HTTP until SIGTERM or SIGINT.
 
     The server listens at once and answers 409 until the experiment is read. At the first signal it takes no more
-    requests and finishes those under way; at the second, or after `grace_s` seconds, it ends at once.
+    requests and finishes those under way; at the second, or after `grace_s` seconds, it ends at once. The setting
+    `shutdown_file` names a file whose appearance counts as a first signal; one that is there from before does not.
 
     Parameters
     ----------
     path
-        A folder that holds an experiment, or a file.
+        A folder that holds an experiment, or a file; or a function that tells the folder, None while it is not known,
+        and is asked again and again.
     settings
         All settings; `host` is the address.
     port
@@ -72,7 +76,9 @@ async def serve(
     """
     async with contextlib.AsyncExitStack() as stack:
         signals = stack.enter_context(_signals())
-        served = await stack.enter_async_context(ServedExperiment(path, settings, tasks=tasks, **options))
+        stack.enter_context(_appearance(settings.shutdown_file, signals))
+        served = _served(path, settings, tasks=tasks, **options)
+        stack.push_async_exit(await served.__aenter__())
         app = make_app(served, load_object(tasks), loopback_only=settings.host in _LOOPBACK)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=grace_s)
         await runner.setup()
@@ -91,8 +97,18 @@ async def serve(
     return 0 if orderly else 1
 
 
+def _served(
+    path: Path | Callable[[], Path | None],
+    settings: Settings,
+    **options: Any,  # noqa: ANN401
+) -> ServedExperiment | AssignedExperiment:
+    if isinstance(path, Path):
+        return ServedExperiment(path, settings, **options)
+    return AssignedExperiment(path, lambda folder: ServedExperiment(folder, settings, **options))
+
+
 async def _until_signal(
-    served: ServedExperiment, signals: asyncio.Queue[int], on_ready: Callable[[], object] | None
+    served: ServedExperiment | AssignedExperiment, signals: asyncio.Queue[int], on_ready: Callable[[], object] | None
 ) -> None:
     async def tell() -> None:
         await served.first_served()
@@ -119,6 +135,33 @@ async def _stop(runner: web.AppRunner, signals: asyncio.Queue[int], grace_s: flo
         with contextlib.suppress(asyncio.CancelledError):
             await task
     return orderly
+
+
+@contextlib.contextmanager
+def _appearance(file: str, signals: asyncio.Queue[int]) -> Iterator[None]:
+    """Put a signal into the queue when a file is made, or made anew (contract 9.44: an old one is none)."""
+    before = _signature(file)
+
+    async def watch() -> None:
+        while _signature(file) in (before, None):  # noqa: ASYNC110 - a file has no event
+            await asyncio.sleep(_SHUTDOWN_POLL_S)
+        log(_logger, logging.INFO, "shutdown file appeared", path=file)
+        signals.put_nowait(signal.SIGTERM)
+
+    watcher = asyncio.create_task(watch()) if file else None
+    try:
+        yield
+    finally:
+        if watcher:
+            watcher.cancel()
+
+
+def _signature(file: str) -> tuple[int, int] | None:
+    try:
+        status = Path(file).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
 
 
 @contextlib.contextmanager

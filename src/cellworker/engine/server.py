@@ -5,6 +5,7 @@
 ``GET /health/live``                  200 as long as the process answers
 ``GET /health/ready``                 200 or 503, JSON: what is served, its state, the last error, the lanes
 ``POST /v0/<task>``                   one request of contract section 5
+``POST /reload``                      look at the file at once; answers when what lies there now is served
 ``GET /v0/progress/<id>``             progress of the request that was posted with ``X-Request-Id: <id>``
 ====================================  ==========================================================================
 
@@ -16,6 +17,13 @@ While the experiment's file is newer than what is served, requests are answered 
 consistent, until the new one is ready (decisions.md, loading). 409 says that there is nothing to answer from: the first
 load is under way, or has failed.
 
+A request with ``X-Experiment-Id: <id>`` is about that experiment: an engine that is assigned another one by now answers
+409. One that was started with a path serves what it serves.
+
+Reload: 200, JSON with ``generation`` (counts contents), ``instance`` (another one after a restart) and ``experiment``
+(its id, null for an engine that was started with a path); 404 when there is no experiment, 422 when it cannot be read,
+both as JSON ``{"error_code", "user_message"}``.
+
 Progress: ``?after=<sequence>`` waits up to 25 seconds for news later than that; ``finished`` is true at the end, and
 404 says that no such request is under way.
 
@@ -25,6 +33,7 @@ answered, so that no web page can reach the experiment through a browser.
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -61,8 +70,17 @@ class Served(Protocol):
         """The runner, None while there is nothing to serve."""
         ...
 
+    @property
+    def name(self) -> str | None:
+        """The id of the experiment; None where requests are not to be compared with it."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Say what is served and in which state, JSON-able; ``ready`` tells whether requests are answered."""
+        ...
+
+    async def reload(self) -> int:
+        """Return the count of contents so far when what lies there now is served; raises `WorkerError`."""
         ...
 
 
@@ -84,6 +102,7 @@ def make_app(served: Served, paths: dict[str, Task], *, loopback_only: bool = Tr
     app.router.add_get("/health/live", surface.live)
     app.router.add_get("/health/ready", surface.ready)
     app.router.add_get("/v0/progress/{id}", surface.progress)
+    app.router.add_post("/reload", surface.reload)
     for path, task in paths.items():
         app.router.add_post(f"/v0/{path}", surface.handler(task))
     return app
@@ -101,6 +120,7 @@ class _Surface:
     def __init__(self, served: Served) -> None:
         self._served = served
         self._board = ProgressBoard()
+        self._instance = secrets.token_hex(8)
 
     async def health(self, _: web.Request) -> web.Response:
         return _json(b'"up"') if self._served.runner else _out_of_date()
@@ -111,6 +131,15 @@ class _Surface:
     async def ready(self, _: web.Request) -> web.Response:
         description = self._served.describe()
         return _json(orjson.dumps(description), 200 if self._served.runner else 503)
+
+    async def reload(self, _: web.Request) -> web.Response:
+        try:
+            generation = await self._served.reload()
+        except WorkerError as error:
+            status = 404 if error.code is ErrorCode.EXPERIMENT_NOT_FOUND else 422
+            return _json(orjson.dumps({"error_code": error.code, "user_message": error.message}), status)
+        known = {"generation": generation, "instance": self._instance, "experiment": self._served.name}
+        return _json(orjson.dumps(known))
 
     async def progress(self, request: web.Request) -> web.Response:
         after = request.query.get("after")
@@ -148,10 +177,11 @@ class _Surface:
     async def _answer(self, task: Task, request: web.Request, facts: dict[str, Any]) -> web.StreamResponse:
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType(text="Send the request as Content-Type: application/json.")
-        runner = self._served.runner
-        if runner is None:
-            return _out_of_date()
         body = await request.read()
+        # No other step may come between here and the runner, so that a change of experiments comes before or after.
+        runner, name = self._served.runner, self._served.name
+        if runner is None or (name is not None and request.headers.get("X-Experiment-Id", name) != name):
+            return _out_of_date()
         request_id = request.headers.get("X-Request-Id")
         if request_id is not None and not self._board.begin(request_id):
             message = (

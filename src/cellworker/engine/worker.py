@@ -205,9 +205,10 @@ def _problem(error: BaseException, init: WorkerInit) -> Problem:
             f"The request needs more memory than the {init.memory_gb:g} GB that one request may use. "
             "Ask for fewer cells or genes, or raise the setting TASK_MEMORY_GB.",
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return Problem(
-            ErrorCode.DISK_FULL, "There is no space left on the disk for the result; free some space and try again."
+            ErrorCode.DISK_FULL,
+            "There is no space left on the disk for the result, or it is read-only; free some space and try again.",
         )
     text = "".join(traceback.format_exception(error))
     return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE, traceback=text)
