@@ -123,8 +123,16 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
     engine = add("engine", "engine", "serve an experiment over the engine's HTTP surface only")
-    engine.add_argument("path", metavar="PATH", help="a folder with r.rds and cell_sets.json, or such a file")
+    engine.add_argument(
+        "path",
+        nargs="?",
+        metavar="PATH",
+        help="a folder with r.rds and cell_sets.json, or such a file; without it the pod's experiment under DATA_DIR",
+    )
     engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
+
+    add("gateway", "gateway", "take requests from the platform's queue, have the engine answer them")
+    add("worker", "worker", "the gateway and its engine together: a whole worker in one container")
 
     call = add("call", "call", "answer one request in this process")
     call.add_argument("--experiment", metavar="PATH", help="a file or folder; without it the bundled sample")

@@ -5,24 +5,81 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["CellSetsSource", "Delivery", "EnginePort", "Notifications", "Queue", "Results"]
+from cellworker.protocol.events import Status
+
+__all__ = [
+    "CellSetsSource",
+    "Delivery",
+    "EnginePort",
+    "ExperimentFiles",
+    "Journal",
+    "Notifications",
+    "Queue",
+    "Results",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message from the queue. `attempt` counts from 1; `done` removes it for good; `release` hands it back."""
+    """One message from the queue.
+
+    While neither `done` nor `release` was called, the queue keeps the message hidden for as long as it can. Both may be
+    called when it could not: a message that came back in the meantime is a delivery of its own.
+
+    Attributes
+    ----------
+    body
+        The message's text.
+    attempt
+        Counts deliveries, from 1.
+    done
+        Removes the message for good.
+    release
+        Hands it back at once where that is allowed, else when its time is over.
+    message_id
+        The same for every delivery of one message, and different for two messages of the same text.
+    trace
+        The ``AWSTraceHeader`` of the message.
+    """
 
     body: bytes
     attempt: int
     done: Callable[[], Awaitable[None]]
     release: Callable[[], Awaitable[None]]
+    message_id: str = ""
+    trace: str | None = None
 
 
 class Queue(Protocol):
     """Where requests come from."""
 
     def deliveries(self) -> AsyncIterator[Delivery]:
-        """Yield messages until the queue is closed."""
+        """Yield messages until the queue is closed; outages are waited for, with growing pauses."""
+        ...
+
+
+class Journal(Protocol):
+    """Keeps accepted requests outside of the queue and of the process until they are answered."""
+
+    async def write(self, delivery: Delivery) -> Delivery:
+        """Store a message, and return the delivery that stands for it from now on.
+
+        The returned delivery's `done` closes the entry, its `release` leaves it to whoever looks next. The message
+        itself may be removed from the queue once this has returned.
+
+        Raises
+        ------
+        Exception
+            When it could not be stored; the message must stay in the queue.
+        """
+        ...
+
+    async def orphans(self) -> list[Delivery]:
+        """Take over what this pod's earlier process, or a pod that is no more, accepted and did not answer."""
+        ...
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        """Leave a record of a request that is given up."""
         ...
 
 
@@ -34,7 +91,10 @@ class Results(Protocol):
         ...
 
     async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
-        """Store a result with its tags in one step; a file is moved or uploaded as it is."""
+        """Store a result with its tags in one step; a file is moved or uploaded as it is.
+
+        Trouble that may pass is waited for, a little.
+        """
         ...
 
     async def url(self, etag: str) -> str:
@@ -43,10 +103,28 @@ class Results(Protocol):
 
 
 class Notifications(Protocol):
-    """How browsers hear of results."""
+    """How browsers hear of results. What is posted or emitted one after the other arrives in that order."""
+
+    def post(self, event: str, payload: Any, told: Callable[[bool], None]) -> None:  # noqa: ANN401
+        """Send one event to everyone, without waiting for it; what cannot be sent soon is dropped.
+
+        Parameters
+        ----------
+        event, payload
+            The event.
+        told
+            Called with whether it was sent.
+        """
+        ...
 
     async def emit(self, event: str, payload: Any) -> None:  # noqa: ANN401
-        """Send one event to everyone."""
+        """Send one event to everyone.
+
+        Raises
+        ------
+        Exception
+            When it could not be sent just now.
+        """
         ...
 
 
@@ -57,8 +135,46 @@ class CellSetsSource(Protocol):
         """Return the current cell_sets.json."""
         ...
 
-    async def patch(self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None) -> None:
-        """Apply operations of contract 5.22; raises `WorkerError` CELL_SETS_UPDATE_FAILED when refused."""
+    async def patch(
+        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+    ) -> None:
+        """Apply operations of contract 5.22.
+
+        Parameters
+        ----------
+        experiment_id
+            Whose cell sets.
+        operations
+            The patch.
+        authorization
+            The request's own, passed on verbatim.
+        again
+            An earlier attempt may have applied them already: what would then apply twice is looked at first.
+
+        Raises
+        ------
+        WorkerError
+            CELL_SETS_UPDATE_FAILED with the platform's words when refused.
+        """
+        ...
+
+
+class ExperimentFiles(Protocol):
+    """Keeps the engine's copy of the experiment up to date."""
+
+    async def sync(self, on_stage: Callable[[Status], Awaitable[None]]) -> None:
+        """Return when the engine serves what was current at the time of the call, or later.
+
+        Parameters
+        ----------
+        on_stage
+            Told DOWNLOADING and LOADING, where something is fetched.
+
+        Raises
+        ------
+        WorkerError
+            When the experiment cannot be served.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ class Ticker:
 
     Parameters
     ----------
-    emit
+    post
         Sends one heartbeat.
     task
         Name of the task.
@@ -28,17 +28,18 @@ class Ticker:
 
     def __init__(
         self,
-        emit: Callable[[dict[str, Any]], Awaitable[None]],
+        post: Callable[[dict[str, Any]], None],
         task: str,
         *,
         every: float = 1.0,
         at_least_every: float = 5.0,
     ) -> None:
-        self._emit = emit
+        self._post = post
         self._task = task
         self._every = every
         self._at_least_every = at_least_every
         self._latest: tuple[str, float | None] = ("", None)
+        self._starter: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
 
     async def report(self, stage: str, fraction: float | None = None) -> None:
@@ -46,23 +47,29 @@ class Ticker:
         self._latest = (stage, fraction)
 
     async def __aenter__(self) -> Self:
-        self._runner = asyncio.create_task(self._run())
+        # Most computations are over before there is anything to tell.
+        self._starter = asyncio.get_running_loop().call_later(self._every, self._start)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._starter is not None:
+            self._starter.cancel()
         if self._runner is not None:
             self._runner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._runner
 
+    def _start(self) -> None:
+        self._runner = asyncio.create_task(self._run())
+
     async def _run(self) -> None:
         told: tuple[str, float | None] | None = None
-        quiet = 0.0
+        quiet = self._every
         while True:
-            await asyncio.sleep(self._every)
-            quiet += self._every
             if self._latest != told or quiet >= self._at_least_every:
                 told, quiet = self._latest, 0.0
-                await self._emit(progress_heartbeat(self._task, *told))
+                self._post(progress_heartbeat(self._task, *told))
+            await asyncio.sleep(self._every)
+            quiet += self._every

@@ -9,6 +9,7 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.cell_set_patches import applied, examine
 from cellworker.local.files import write_whole
 from cellworker.local.merge import merge_cell_sets
 
@@ -48,8 +49,10 @@ class FileCellSets:
         experiment_id: str,  # noqa: ARG002
         operations: list[dict[str, Any]],
         authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
+        *,
+        again: bool = False,
     ) -> None:
-        """Apply operations of contract 5.22, whole or not at all.
+        """Apply operations of contract 5.22, whole or not at all; where `again`, not what was applied already.
 
         Raises
         ------
@@ -57,7 +60,7 @@ class FileCellSets:
             ``CELL_SETS_UPDATE_FAILED`` naming what was refused.
         """
         async with self._lock:
-            await asyncio.to_thread(self._patch, operations)
+            await asyncio.to_thread(self._patch, operations, again=again)
 
     def current(self) -> bytes:
         """Return the current cell_sets.json."""
@@ -70,8 +73,11 @@ class FileCellSets:
             raise WorkerError(ErrorCode.CELL_SETS_INVALID, "The experiment has no cell_sets.json beside it.")
         return self._initial.encode()
 
-    def _patch(self, operations: list[dict[str, Any]]) -> None:
-        document = orjson.loads(self.current())
+    def _patch(self, operations: list[dict[str, Any]], *, again: bool) -> None:
+        content = self.current()
+        if again and applied(content, examine(operations).inserted):
+            return
+        document = orjson.loads(content)
         if not isinstance(document, dict):
             raise WorkerError(
                 ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."

@@ -128,9 +128,11 @@ class LocalExperiment:
         """Return the current cell_sets.json."""
         return await (await self._current()).read(experiment_id)
 
-    async def patch(self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None) -> None:
-        """Apply operations of contract 5.22."""
-        await (await self._current()).patch(experiment_id, operations, authorization)
+    async def patch(
+        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+    ) -> None:
+        """Apply operations of contract 5.22; where `again`, not what was applied already."""
+        await (await self._current()).patch(experiment_id, operations, authorization, again=again)
 
     async def _current(self) -> FileCellSets:
         """Follow the experiment to its newest content."""

@@ -1,6 +1,7 @@
 """Events to browsers through the embedded Socket.IO server."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from cellworker.local.socketio import SocketServer
@@ -33,6 +34,12 @@ class SocketNotifications:
         now = asyncio.get_running_loop().time()
         self._not_before = {event: time for event, time in self._not_before.items() if time > now}
         self._not_before[result_event(etag)] = now + self._grace_s
+
+    def post(self, event: str, payload: Any, told: Callable[[bool], None]) -> None:  # noqa: ANN401
+        """Send one event, which is not the result, to everyone."""
+        self._sockets.broadcast(event, payload)
+        sent = True
+        told(sent)
 
     async def emit(self, event: str, payload: Any) -> None:  # noqa: ANN401
         """Send one event to everyone."""

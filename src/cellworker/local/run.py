@@ -21,6 +21,7 @@ from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
 from cellworker.local.socketio import SocketServer
+from cellworker.local.sync import NoSync
 from cellworker.logs import log
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import find
@@ -88,7 +89,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
         stack.callback(listening.close)
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
         source = LocalExperiment(served, place, settings.data_dir)
-        ports = Ports(RunnerEngine(served, find), results, notifications, source)
+        ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
         loop = asyncio.create_task(WorkLoop(queue, ports, place.experiment_id, find).run())
         stack.push_async_callback(_end, loop)
         door = LocalServer(

@@ -1,0 +1,28 @@
+"""A memory of bounded size."""
+
+from collections import OrderedDict
+
+__all__ = ["Recent"]
+
+
+class Recent:
+    """The names that were added last.
+
+    Parameters
+    ----------
+    size
+        How many are remembered.
+    """
+
+    def __init__(self, size: int = 4096) -> None:
+        self._size = size
+        self._names: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        """Remember a name; the oldest is forgotten where there are too many."""
+        self._names[name] = None
+        if len(self._names) > self._size:
+            self._names.popitem(last=False)

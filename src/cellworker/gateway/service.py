@@ -1,0 +1,341 @@
+"""The gateway's life: waiting for an experiment, serving it, ending for lack of work or when it is told to.
+
+A pod is given its experiment by a label, once and for good. Until then it has nothing to do but to help out: it
+finishes requests that a pod which is no more had accepted. It leaves that at once when its own label comes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cellworker.errors import WorkerError
+from cellworker.gateway.answering import Patience, Ports
+from cellworker.gateway.aws import Cloud
+from cellworker.gateway.health import Health, serve_health
+from cellworker.gateway.http_engine import HttpEngine
+from cellworker.gateway.journal import ObjectJournal, orphaned_experiments
+from cellworker.gateway.labels import PodLabels, point_engine
+from cellworker.gateway.loop import Limits, WorkLoop
+from cellworker.gateway.metrics import Metrics, NoMetrics
+from cellworker.gateway.names import Names, idle_timeout_s
+from cellworker.gateway.platform_api import PlatformCellSets
+from cellworker.gateway.ports import Delivery, Queue
+from cellworker.gateway.redis_bus import RedisBus, resolve_redis_url
+from cellworker.gateway.s3 import S3CellSets, S3Files, S3Results
+from cellworker.gateway.s3_direct import DirectS3
+from cellworker.gateway.s3_folder import S3Folder
+from cellworker.gateway.sealing import Sealer
+from cellworker.gateway.signals import Signals
+from cellworker.gateway.sqs import SqsQueue
+from cellworker.gateway.syncing import ExperimentSync
+from cellworker.gateway.tracing import Tracing, make_tracing
+from cellworker.logs import context, log
+from cellworker.protocol.events import Status
+from cellworker.settings import Settings
+from cellworker.tasks.task import Task
+
+__all__ = ["run_gateway"]
+
+_POLL_S = 1.0
+_RESCUE_POLL_S = 30.0
+_HAND_BACK_S = 3.0
+"""Kept of the grace period for handing back what did not fit into it."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _World:
+    """What outlives a session: the settings, and what does not depend on the experiment."""
+
+    settings: Settings
+    names: Names
+    find_task: Callable[[str], Task]
+    s3: Any
+    direct: DirectS3
+    sqs: Any
+    bus: RedisBus
+    sealer: Sealer
+    folder: S3Folder
+    metrics: NoMetrics
+    tracing: Tracing
+    health: Health
+    labels: PodLabels
+    signals: Signals
+
+
+async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task_names: Iterable[str]) -> int:
+    """Take requests from the queue until there is no more work, or until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    settings
+        All settings.
+    find_task
+        Looks a task up by its name.
+    task_names
+        All of them, for metrics and traces.
+
+    Returns
+    -------
+    int
+        The exit status: 0 after an orderly end, also when requests were handed back; 1 after a second signal.
+
+    Raises
+    ------
+    WorkerError
+        When a setting is missing or makes no sense.
+    """
+    task_names = list(task_names)
+    names = Names.of(settings)
+    metrics = Metrics(task_names) if settings.metrics else NoMetrics()
+    tracing = make_tracing(settings.traces_url, task_names)
+    if settings.shutdown_file:
+        # Of an earlier process: it would end the engine again.
+        await asyncio.to_thread(Path(settings.shutdown_file).unlink, missing_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(tracing.close)
+        signals = stack.enter_context(Signals())
+        health = await stack.enter_async_context(Health())
+        if settings.health_port:
+            text = metrics.text if settings.metrics else None
+            await stack.enter_async_context(serve_health(health, text, settings.health_port))
+        cloud = await stack.enter_async_context(Cloud(settings))
+        url = await _redis_url(settings, names, cloud)
+        verify = settings.redis_certificates.lower() == "verify"
+        bus = await stack.enter_async_context(RedisBus(url, verify=verify))
+        world = _World(
+            settings=settings,
+            names=names,
+            find_task=find_task,
+            s3=cloud.s3,
+            direct=cloud.direct,
+            sqs=cloud.sqs,
+            bus=bus,
+            sealer=await asyncio.to_thread(Sealer.of, settings.journal_key, settings.data_dir),
+            folder=S3Folder(cloud.s3, names.results_bucket),
+            metrics=metrics,
+            tracing=tracing,
+            health=health,
+            labels=PodLabels(settings),
+            signals=signals,
+        )
+        health.expect("redis", lambda: "Redis cannot be reached." if bus.trouble_since else None)
+        metrics.follow("redis_trouble", lambda: float(bus.trouble_since is not None))
+        living = asyncio.create_task(_live(world))
+        killed = asyncio.create_task(signals.second.wait())
+        try:
+            await asyncio.wait({living, killed}, return_when=asyncio.FIRST_COMPLETED)
+            if not living.done():
+                log(_logger, logging.WARNING, "ending at once")
+                return 1
+            living.result()
+            return 0
+        finally:
+            for task in (living, killed):
+                task.cancel()
+            await asyncio.gather(living, killed, return_exceptions=True)
+
+
+async def _redis_url(settings: Settings, names: Names, cloud: Cloud) -> str:
+    elasticache = None if settings.redis_url or names.local else cloud.elasticache
+    return await resolve_redis_url(settings, elasticache, environment=names.environment)
+
+
+async def _live(world: _World) -> None:
+    """Serve the pod's experiment; until it has one, help out."""
+    next_look = time.monotonic() + _POLL_S
+    log(_logger, logging.INFO, "gateway started", environment=world.names.environment)
+    while not world.signals.first.is_set():
+        experiment_id = world.labels.experiment_id
+        if experiment_id:
+            await asyncio.to_thread(point_engine, world.settings.data_dir, "")
+            with context(experiment=experiment_id):
+                await _Session(world, experiment_id).serve()
+            return
+        if world.settings.rescue and time.monotonic() >= next_look:
+            next_look = time.monotonic() + _RESCUE_POLL_S
+            await _rescue(world)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(world.signals.first.wait(), _POLL_S)
+
+
+async def _rescue(world: _World) -> None:
+    try:
+        waiting = await orphaned_experiments(world.folder)
+    except Exception as error:  # noqa: BLE001 - the store will be back
+        log(_logger, logging.WARNING, "journal could not be read", reason=type(error).__name__)
+        return
+    for experiment_id in waiting:
+        if world.labels.experiment_id or world.signals.first.is_set():
+            return
+        log(_logger, logging.WARNING, "finishing requests of a pod that is no more", experiment=experiment_id)
+        await asyncio.to_thread(point_engine, world.settings.data_dir, experiment_id)
+        try:
+            with context(experiment=experiment_id):
+                await _Session(world, experiment_id, helps=True).rescue()
+        finally:
+            await asyncio.to_thread(_forget, world.settings.data_dir, experiment_id, world.labels.experiment_id)
+
+
+def _forget(data_dir: Path, experiment_id: str, own: str) -> None:
+    """Leave nothing of an experiment that is not this pod's: the next may be as large."""
+    point_engine(data_dir, "")
+    if experiment_id != own:
+        shutil.rmtree(data_dir / experiment_id, ignore_errors=True)
+
+
+class _NoQueue:
+    """A queue that brings nothing."""
+
+    async def deliveries(self) -> AsyncIterator[Delivery]:
+        await asyncio.Event().wait()
+        yield Delivery(b"", 1, _nothing, _nothing)
+
+
+class _Session:
+    """The time in which the gateway works for one experiment."""
+
+    def __init__(self, world: _World, experiment_id: str, *, helps: bool = False) -> None:
+        self._world = world
+        self._helps = helps
+        self._experiment_id = experiment_id
+        settings, names = world.settings, world.names
+        self._engine = HttpEngine(
+            settings.engine_url,
+            world.find_task,
+            experiment_id=experiment_id,
+            traceparent=world.tracing.current_traceparent,
+        )
+        self._files = ExperimentSync(
+            S3Files(world.s3, names.object_bucket, experiment_id),
+            settings.engine_url,
+            settings.data_dir,
+            experiment_id,
+        )
+        self._journal = ObjectJournal(
+            world.folder, experiment_id, settings.hostname or socket.gethostname(), world.sealer
+        )
+        reader = S3CellSets(world.s3, names.cell_sets_bucket)
+        api_url = settings.api_url or names.api_url(world.labels.sandbox_id)
+        self._cell_sets = PlatformCellSets(reader.read, api_url)
+        self._results = S3Results(world.s3, names.results_bucket, direct=world.direct)
+
+    async def serve(self) -> None:
+        """Work on the queue of the experiment until there is nothing to do for long, or the first signal."""
+        world = self._world
+        holder: list[WorkLoop] = []
+        queue = SqsQueue(
+            world.sqs,
+            world.names.queue(world.labels.work_queue_hash),
+            visibility_s=world.settings.visibility_s,
+            room=lambda: holder[0].room() if holder else 0,
+        )
+        world.health.expect("queue", lambda: "The queue cannot be reached." if queue.trouble_since else None)
+        world.metrics.follow("queue_trouble", lambda: float(queue.trouble_since is not None))
+        world.metrics.follow("visibility_extension_denied", lambda: float(queue.degraded))
+        async with queue, self._open(queue) as loop:
+            holder.append(loop)
+            await self._work(loop, self._until_idle(loop))
+
+    async def rescue(self) -> None:
+        """Answer what was left in the journal, until that is done, the pod gets a label, or the first signal."""
+        async with self._open(_NoQueue()) as loop:
+            await self._work(loop, self._until_rescued(loop))
+
+    @contextlib.asynccontextmanager
+    async def _open(self, queue: Queue) -> AsyncIterator[WorkLoop]:
+        world = self._world
+        settings = world.settings
+        async with self._engine, self._files, self._cell_sets, self._journal:
+            loop = WorkLoop(
+                queue,
+                Ports(self._engine, self._results, world.bus, self._cell_sets, self._files),
+                self._experiment_id,
+                world.find_task,
+                journal=self._journal,
+                limits=Limits(
+                    short_in_flight=settings.short_in_flight,
+                    long_in_flight=settings.long_in_flight,
+                    journal_after_s=settings.journal_after_s,
+                    max_attempts=settings.max_attempts,
+                ),
+                patience=Patience(store_s=settings.store_patience_s),
+                metrics=world.metrics,
+                tracing=world.tracing,
+            )
+            world.health.expect(
+                "backlog",
+                lambda: None if loop.room() else "As many requests are held as are taken at a time.",
+                tolerance_min=1,
+            )
+            world.health.tell("experiment", lambda: self._experiment_id)
+            world.metrics.follow("in_flight", lambda: loop.held["short"], lane="short")
+            world.metrics.follow("in_flight", lambda: loop.held["long"], lane="long")
+            world.metrics.follow("experiment_generation", lambda: self._files.generation)
+            world.metrics.follow("journal_entries", lambda: self._journal.entries)
+            yield loop
+
+    async def _work(self, loop: WorkLoop, over: Coroutine[Any, Any, None]) -> None:
+        """Run the loop until what it waits for is over, then let it finish within the grace period."""
+        world = self._world
+        running = asyncio.create_task(loop.run())
+        ending = asyncio.create_task(over)
+        told = asyncio.create_task(world.signals.first.wait())
+        try:
+            await asyncio.wait({running, ending, told}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                running.result()
+            if not self._helps:
+                world.health.mark_stopping()
+            log(_logger, logging.INFO, "stopping", in_flight=loop.busy)
+            # A pod that helps out and gets an experiment of its own leaves at once: the engine does so too.
+            leaves = self._helps and bool(world.labels.experiment_id)
+            loop.stop(0.0 if leaves else max(0.0, world.settings.grace_s - _HAND_BACK_S))
+            handed_back = await running
+            log(_logger, logging.INFO, "stopped", handed_back=handed_back)
+        finally:
+            for task in (running, ending, told):
+                task.cancel()
+            await asyncio.gather(running, ending, told, return_exceptions=True)
+
+    async def _until_idle(self, loop: WorkLoop) -> None:
+        """Read the experiment, then wait until there has been no work for as long as that may last."""
+        await self._first_sync()
+        self._world.health.mark_started()
+        ready = time.monotonic()
+        allowed = idle_timeout_s(self._world.settings)
+        while allowed is None or min(loop.idle_s, time.monotonic() - ready) <= allowed:  # noqa: ASYNC110 - time passes
+            await asyncio.sleep(_POLL_S)
+        log(_logger, logging.INFO, "no work for long", seconds=allowed)
+        if self._world.settings.shutdown_file:
+            await asyncio.to_thread(Path(self._world.settings.shutdown_file).touch)
+
+    async def _until_rescued(self, loop: WorkLoop) -> None:
+        await self._first_sync()
+        quiet = 0
+        while quiet < 3 and not self._world.labels.experiment_id:
+            await asyncio.sleep(_POLL_S)
+            quiet = 0 if loop.busy or self._journal.entries else quiet + 1
+
+    async def _first_sync(self) -> None:
+        """Have the experiment read before anybody asks; what goes wrong is told to whoever asks."""
+
+        async def on_stage(status: Status) -> None:
+            log(_logger, logging.INFO, "reading the experiment", stage=str(status))
+
+        try:
+            await self._files.sync(on_stage)
+        except WorkerError as error:
+            log(_logger, logging.WARNING, "experiment could not be read", code=error.code, reason=error.message)
+
+
+async def _nothing() -> None:
+    pass
