@@ -2,11 +2,12 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup lock bench test-lowest
+.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest
 
 BIN := .venv/bin
 DATA_DIR ?= data
 PORT ?= 4000
+MINUTES ?= 10
 
 INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*.c src/cellworker/native/*.h)
 
@@ -50,6 +51,9 @@ kill: .venv/.ready-run ## stop the worker that runs on $PORT
 
 bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
 	@exec $(BIN)/python -m benchmarks $(NAME)
+
+soak: .venv/.ready-dev ## requests of all kinds for MINUTES (10) while processes are killed
+	SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -q tests/soak
 
 test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
 	$(BIN)/python scripts/test_lowest.py $(ARGS)
