@@ -3,7 +3,7 @@
 import argparse
 import importlib
 
-BENCHMARKS = {"markers": "benchmarks.markers", "open": "benchmarks.opening"}
+BENCHMARKS = {"gateway": "benchmarks.gateway", "markers": "benchmarks.markers", "open": "benchmarks.opening"}
 
 
 def main() -> None:

@@ -21,7 +21,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-__all__ = ["Bar", "Case", "Command", "Usage", "memory_mb", "python", "report", "run_cases", "say", "timed"]
+__all__ = [
+    "RESULTS",
+    "Bar",
+    "Case",
+    "Command",
+    "Usage",
+    "cpu_of_tree",
+    "descendants",
+    "machine",
+    "memory_mb",
+    "python",
+    "report",
+    "run_cases",
+    "say",
+    "timed",
+]
 
 RESULTS = Path(__file__).with_name("results")
 SAMPLE_S = 0.02
@@ -129,7 +144,7 @@ def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, 
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     meta = {
         "started": started,
-        "machine": _machine() | {"load_before": load, "load_after": os.getloadavg()},
+        "machine": machine() | {"load_before": load, "load_after": os.getloadavg()},
         "about": dict(about),
         "details": details,
         "bars": [
@@ -232,6 +247,14 @@ def memory_mb(pid: int) -> float:
     return total * 1024 / 1e6
 
 
+def cpu_of_tree(pid: int) -> float:
+    """CPU seconds of a process, its living descendants, and the ended ones that were waited for."""
+    ticks = 0
+    for one in (pid, *descendants(pid)):
+        ticks += sum(int(field) for field in Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def descendants(pid: int) -> list[int]:
     """Process ids of all living descendants."""
     found = []
@@ -273,7 +296,8 @@ def report(rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]]) -> None:
         sys.stdout.flush()
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What was measured on."""
     model = platform.processor()
     memory = 0
     try:

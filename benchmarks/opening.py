@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.generate import FULL, QUICK, experiment
-from benchmarks.harness import Bar, Case, Command, descendants, python, run_cases, say, timed
+from benchmarks.harness import Bar, Case, Command, cpu_of_tree, descendants, python, run_cases, say, timed
 
 __all__ = ["ensure_columns", "open_once", "run"]
 
@@ -258,7 +258,7 @@ def engine_at_rest(folder: str, store_dir: str, names: str) -> None:
                 urllib.request.urlopen(urllib.request.Request(url, body, {"Content-Type": "application/json"})).read()
         time.sleep(2)
         memory = _pss_beside(engine.pid, Path(store_dir))
-        cpu = _cpu_of_tree(engine.pid)
+        cpu = cpu_of_tree(engine.pid)
     finally:
         engine.send_signal(signal.SIGTERM)
         engine.wait(30)
@@ -283,13 +283,6 @@ def _wait_for_health(port: int, engine: subprocess.Popen) -> None:
             time.sleep(0.005)
     message = f"the engine ended with status {engine.returncode}"
     raise RuntimeError(message)
-
-
-def _cpu_of_tree(pid: int) -> float:
-    ticks = 0
-    for one in (pid, *descendants(pid)):
-        ticks += sum(int(field) for field in Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _pss_beside(pid: int, store_dir: Path) -> dict[str, float]:
