@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import orjson
 
 from cellworker.engine.encoding import encode
+from cellworker.engine.marker_table import marker_table
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
@@ -133,7 +134,8 @@ class OpenExperiment:
         checked = decode_body(task.name, text)
         request = task.prepare(PrepareInput(checked, pagination, self.cell_sets))
         scratch = Path(self._scratch.name) if task.file_result else Path()
-        context = Context(self._progress, scratch, self._settings.threads, self._settings.like_original)
+        settings = self._settings
+        context = Context(self._progress, scratch, settings.threads, settings.like_original, marker_table(settings))
         value = task.compute(self.experiment, request, context)
         return value if isinstance(value, Path) else task.finish(encode(value))
 

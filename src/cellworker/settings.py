@@ -80,6 +80,11 @@ class Settings:
     like_original: bool = _setting(
         default=False, help_text="reproduce the original's sampling and slips, for comparisons"
     )
+    sctype_table: str = _setting(
+        "",
+        "table of marker genes for ScType: a path or an address, with `#sha256=` and its checksum at the end unless it "
+        "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`",
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     cluster_env: str = _setting("", "production, staging, development or test; empty is decided by `K8S_ENV`")
     k8s_env: str = _setting(

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -36,7 +37,13 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(stores: Path, tmp_path: Path) -> Settings:
-    return Settings(port=0, data_dir=tmp_path / "data", store_dir=stores, short_workers=1, long_workers=1, threads=1)
+    table = tmp_path / "markers.json"
+    table.write_text('{"Immune system": {"positive": {"T": ["CD3D", "CD3E"], "B": ["MS4A1", "CD79A"], "M": ["LYZ"]}}}')
+    pinned = f"{table}#sha256={hashlib.sha256(table.read_bytes()).hexdigest()}"
+    return Settings(
+        port=0, data_dir=tmp_path / "data", store_dir=stores, sctype_table=pinned,
+        short_workers=1, long_workers=1, threads=1,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -278,7 +285,7 @@ async def test_no_token_is_logged_emitted_or_stored(process: Process) -> None:
         {"name": "GeneExpression", "genes": ["no such gene"], "authJWT": TOKEN},
         {"name": "GetExpressionCellSets", "genesConfig": [no_gene], "authJWT": TOKEN},
         {"name": "GetNormalizedExpression", "subsetBy": {"louvain": ["nowhere"]}},
-        {"name": "CellCycleScoring"},
+        {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"},
     ]
     async with aiohttp.ClientSession() as session:
         socket_url = f"{process.url}/socket.io/?EIO=3&transport=websocket"

@@ -91,7 +91,7 @@ async def test_a_failed_request_is_told_and_computed_anew_when_asked_again(worke
 
 async def test_a_task_that_is_not_there_yet_says_so(worker: Any) -> None:
     with pytest.raises(WorkerError) as told:
-        await submit_async(worker.url, {"name": "CellCycleScoring"})
+        await submit_async(worker.url, {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"})
     assert told.value.code is ErrorCode.TASK_NOT_AVAILABLE
 
 

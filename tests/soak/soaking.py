@@ -218,7 +218,7 @@ class Soak:
         if kind == "unknown":
             return {"name": f"NoSuchTask{self._random.randrange(9)}"}, "INVALID_INPUT", {}
         if kind == "not yet":
-            return {"name": "CellCycleScoring"}, "TASK_NOT_AVAILABLE", {}
+            return {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"}, "TASK_NOT_AVAILABLE", {}
         if kind == "malformed":
             return {"name": "ListGenes", "offset": "no number", "limit": -3}, "INVALID_INPUT", {}
         if kind == "wrong":

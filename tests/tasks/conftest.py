@@ -36,12 +36,10 @@ def pbmcsmall(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def answer(tmp_path):
     """Ask the engine's half of a task: its path and a request, decoded JSON (or a file's path) back."""
 
-    def ask(experiment, path, request, *, threads=2, like_original=False):
+    def ask(experiment, path, request, *, threads=2, **more):
         task = catalog.BY_PATH[path]
         checked = convert(json.dumps(request).encode(), task.request, "request")
-        value = task.compute(
-            experiment, checked, Context(scratch=tmp_path, threads=threads, like_original=like_original)
-        )
+        value = task.compute(experiment, checked, Context(scratch=tmp_path, threads=threads, **more))
         return value if isinstance(value, Path) else orjson.loads(encode(value))
 
     return ask

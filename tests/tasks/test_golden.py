@@ -21,7 +21,16 @@ PATHS = {
     "GetEmbedding": "getEmbedding",
 }
 # judged beside the other tests of those tasks
-ELSEWHERE = ("DifferentialExpression", "DotPlot", "GetBackgroundExpressedGenes", "MarkerHeatmap")
+ELSEWHERE = (
+    "CellCycleScoring",
+    "ClusterCells",
+    "DifferentialExpression",
+    "DotPlot",
+    "GetBackgroundExpressedGenes",
+    "MarkerHeatmap",
+    "SNN",
+    "pure",
+)
 NEEDS_ANOTHER_OBJECT = {"GetDoubletScore-missing-column", "GetDoubletScore-with-NA"}
 # Stored values are float32: half a unit in their last place.
 PRECISION = 6.1e-8

@@ -1,10 +1,10 @@
 """Colours for new cell sets."""
 
 import colorsys
-from collections.abc import Collection, Sequence
-from itertools import count
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, count, islice
 
-__all__ = ["next_colour"]
+__all__ = ["first_colours", "next_colour"]
 
 _GOLDEN_RATIO = 0.618033988749895
 
@@ -27,9 +27,17 @@ def next_colour(pool: Sequence[str], used: Collection[str]) -> str:
     for colour in pool:
         if colour.casefold() not in taken:
             return colour
+    return next(colour for colour in _hues() if colour not in taken)
+
+
+def first_colours(pool: Sequence[str], n: int) -> list[str]:
+    """Return the first `n` colours of the pool, each once; when it has run out, hues at steps of the golden ratio."""
+    once = {colour.casefold(): colour for colour in reversed(pool)}
+    known = dict.fromkeys(once[colour.casefold()] for colour in pool)
+    return list(islice(chain(known, _hues()), n))
+
+
+def _hues() -> Iterator[str]:
     for i in count():
         red, green, blue = colorsys.hls_to_rgb(i * _GOLDEN_RATIO % 1.0, 0.55, 0.6)
-        colour = f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
-        if colour not in taken:
-            return colour
-    raise AssertionError("unreachable")
+        yield f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"

@@ -51,6 +51,8 @@ class WorkerInit(msgspec.Struct):
     like_original: bool
     nice: int
     fault_file: str
+    marker_table: tuple[str, str] = ("", "")
+    """Arguments of `cellworker.engine.marker_table.read_table`."""
 
 
 class Request(msgspec.Struct):

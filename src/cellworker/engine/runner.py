@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from cellworker.engine.frames import Kind, Problem, Request, WorkerInit
+from cellworker.engine.marker_table import table_places
 from cellworker.engine.nursery import Nursery, StartMethod
 from cellworker.engine.pool import SHUTTING_DOWN, Lane
 from cellworker.engine.process import OnProgress, ProcessLost, WorkerProcess
@@ -237,6 +238,7 @@ class TaskRunner:
             like_original=settings.like_original,
             nice=_LONG_LANE_NICE if lane == "long" else 0,
             fault_file=str(self._scratch.path / f"fault-{next(self._numbers)}"),
+            marker_table=table_places(settings),
         )
 
     def _keep_result(self, folder: Path, file: Path) -> Path:

@@ -167,8 +167,14 @@ class _Worker:
             scratch=Path(request.scratch),
             threads=self._init.threads,
             like_original=self._init.like_original,
+            marker_table=self._marker_table,
         )
         return task.compute(self._experiment, checked, context)
+
+    def _marker_table(self) -> bytes:
+        from cellworker.engine.marker_table import read_table  # noqa: PLC0415 one task in 21 needs it
+
+        return read_table(*self._init.marker_table)
 
     def _progress(self, stage: str, fraction: float | None = None) -> None:
         with self._lock:

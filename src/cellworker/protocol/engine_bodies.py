@@ -8,12 +8,15 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
-from cellworker.protocol.bodies import CellId, Count, Direction, GeneThreshold, Pagination
+from cellworker.protocol.bodies import CellId, ClusterConfig, Count, Direction, GeneThreshold, Pagination
 
 __all__ = [
+    "AnnotatedClass",
     "AnyRequest",
     "BackgroundGenesRequest",
     "BatchDifferentialExpressionRequest",
+    "CellCycleRequest",
+    "ClusterCellsRequest",
     "ComparedCells",
     "DifferentialExpressionRequest",
     "DotPlotRequest",
@@ -26,6 +29,7 @@ __all__ = [
     "NormalizedExpressionRequest",
     "RequestedClass",
     "RequestedSet",
+    "ScTypeRequest",
 ]
 
 
@@ -98,6 +102,13 @@ class BackgroundGenesRequest(ComparedCells):
     """``getBackgroundExpressedGenes``."""
 
 
+class ClusterCellsRequest(Struct):
+    """``getClusters``."""
+
+    type: Literal["louvain", "leiden"]
+    config: ClusterConfig = field(default_factory=ClusterConfig)
+
+
 class RequestedSet(Struct):
     """A cell set: its name and cells."""
 
@@ -127,6 +138,24 @@ class DotPlotRequest(Struct):
     custom_genes_list: list[str] | str | None = field(name="customGenesList", default=None)
     filter_by: RequestedSet | None = field(name="filterBy", default=None)
     apply_filter: bool = field(name="applyFilter", default=False)
+
+
+class CellCycleRequest(Struct):
+    """``CellCycleScoring``: no fields."""
+
+
+class AnnotatedClass(RequestedClass):
+    """A class of cell sets with its name."""
+
+    name: str = ""
+
+
+class ScTypeRequest(Struct):
+    """``ScTypeAnnotate``. `cell_sets`: the classes by key; only the clusters need their cells."""
+
+    species: str
+    tissue: str
+    cell_sets: dict[str, AnnotatedClass] = field(name="cellSets")
 
 
 class AnyRequest(Struct):

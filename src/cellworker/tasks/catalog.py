@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import BODIES
 from cellworker.tasks.background_genes import BACKGROUND_GENES
+from cellworker.tasks.cell_cycle import CELL_CYCLE
 from cellworker.tasks.cell_metadata import DOUBLET_SCORE, MITOCHONDRIAL_CONTENT, N_GENES, N_UMIS
+from cellworker.tasks.cluster_cells import CLUSTER_CELLS
 from cellworker.tasks.differential_expression import BATCH_DIFFERENTIAL_EXPRESSION, DIFFERENTIAL_EXPRESSION
 from cellworker.tasks.embedding import EMBEDDING
 from cellworker.tasks.expression_cell_sets import EXPRESSION_CELL_SETS
@@ -14,6 +16,7 @@ from cellworker.tasks.list_genes import LIST_GENES
 from cellworker.tasks.markers import DOT_PLOT, MARKER_HEATMAP
 from cellworker.tasks.normalized_expression import NORMALIZED_EXPRESSION
 from cellworker.tasks.not_yet import NOT_YET
+from cellworker.tasks.sctype import SCTYPE
 from cellworker.tasks.task import Task
 
 __all__ = ["BY_PATH", "TASKS", "find"]
@@ -33,8 +36,11 @@ _ALL = {
         DIFFERENTIAL_EXPRESSION,
         BATCH_DIFFERENTIAL_EXPRESSION,
         BACKGROUND_GENES,
+        CLUSTER_CELLS,
         DOT_PLOT,
         MARKER_HEATMAP,
+        SCTYPE,
+        CELL_CYCLE,
         *NOT_YET,
     )
 }

@@ -31,11 +31,8 @@ def _task(
 
 
 NOT_YET = [
-    _task("ClusterCells", "getClusters", cacheable=False, needs_cell_sets=False),
     _task("GetTrajectoryAnalysisStartingNodes", "runTrajectoryAnalysisStartingNodesTask"),
     _task("GetTrajectoryAnalysisPseudoTime", "runTrajectoryAnalysisPseudoTimeTask"),
-    _task("ScTypeAnnotate", "ScTypeAnnotate", cacheable=False),
     _task("CASSIAAnnotate", "CASSIAAnnotate", cacheable=False),
-    _task("CellCycleScoring", "CellCycleScoring", cacheable=False, needs_cell_sets=False),
     _task("DownloadAnnotSeuratObject", "DownloadAnnotSeuratObject", file_result=True),
 ]

@@ -7,10 +7,15 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 
 __all__ = ["Compute", "Context", "PrepareInput", "Progress", "Task"]
+
+
+def _no_marker_table() -> bytes:
+    raise WorkerError(ErrorCode.INVALID_INPUT, "This task needs a table of marker genes, and none was given.")
 
 
 class Progress(Protocol):
@@ -35,12 +40,16 @@ class Context:
         How many threads kernels may use.
     like_original
         Reproduce the original's sampling and slips (decisions.md).
+    marker_table
+        Returns the content of the table of marker genes (the setting ``sctype_table``), or raises a `WorkerError` that
+        says where to get it.
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
     scratch: Path = Path()
     threads: int = 1
     like_original: bool = False
+    marker_table: Callable[[], bytes] = _no_marker_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,198 @@
+"""ScTypeAnnotate (contract 5.18): a cell type for every cluster, by ScType's marker genes."""
+
+import uuid
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.marker_scores import (
+    cluster_sums,
+    marker_weights,
+    one_row_per_symbol,
+    scaled_cluster_sums,
+    top_types,
+)
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment, Genes
+from cellworker.formats.marker_table import CellType, read_marker_table
+from cellworker.protocol.bodies import AnnotationBody
+from cellworker.protocol.engine_bodies import AnnotatedClass, RequestedClass, RequestedSet, ScTypeRequest
+from cellworker.tasks.annotated_class import REPLACED, class_tables, labelled_sets, replace_class
+from cellworker.tasks.expression_cell_sets import time_uuid
+from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["SCTYPE"]
+
+_CLUSTERS = "louvain"
+_SPECIES = ("human", "mouse")
+_UNKNOWN = "Unknown"
+_STAGE = "Scoring cell types"
+_ROWS_AT_A_TIME = 4096
+
+
+def prepare(given: PrepareInput) -> ScTypeRequest:
+    """Send the clusters with their cells, and the names of the other classes, one of which may be replaced."""
+    body: AnnotationBody = given.body
+    classes = {}
+    for item in reversed(given.cell_sets.classes):  # of classes with the same key the first is the one that counts
+        chosen = item.children if item.key == _CLUSTERS else []
+        sets = [RequestedSet(child.name, child.cell_ids.tolist()) for child in chosen]
+        classes[item.key] = AnnotatedClass(children=sets, name=item.name)
+    return ScTypeRequest(body.species, body.tissue, dict(reversed(classes.items())))
+
+
+def compute(experiment: Experiment, request: ScTypeRequest, context: Context) -> dict[str, Any]:
+    """Return the class of cell types, in the order of their first cells; cells outside every cluster are left out.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` for an unknown species or tissue, without clusters, without a table of markers, or when none
+        of the tissue's markers is there; ``R_WORKER_NO_GENE_SYMBOLS`` when the genes have ids only.
+    """
+    if request.species not in _SPECIES:
+        message = f"species: {request.species!r} is not known; known are {' and '.join(_SPECIES)}."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    _check_symbols(experiment.genes)
+    clusters = _clusters(experiment, request.cell_sets.get(_CLUSTERS))
+    context.progress("Reading the table of marker genes")
+    table = read_marker_table(context.marker_table())
+    if request.tissue not in table:
+        message = f"tissue: {request.tissue!r} is not known; known are {', '.join(table)}."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    codes, names = _types(experiment, clusters, table[request.tissue], request.tissue, context)
+    name = f"ScType-{request.tissue}-{request.species}"
+    # Whoever annotates again gets the class anew, under its key; of a key by chance there would be two when two
+    # requests cross.
+    earlier = [key for key, item in request.cell_sets.items() if item.name == name]
+    key = earlier[0] if earlier else str(uuid.uuid5(uuid.NAMESPACE_OID, name))
+    children = labelled_sets(experiment, codes, names, lambda label: time_uuid())  # noqa: ARG005
+    result = {"key": key, "name": name, "rootNode": True, "type": "cellSets", "children": children}
+    return result | {REPLACED: earlier[1:]} if earlier[1:] else result
+
+
+def _check_symbols(genes: Genes) -> None:
+    """Refuse genes of which half or more have nothing but an Ensembl id, in both columns of names."""
+    columns = (genes.ids, genes.original_names)
+    if all(2 * sum(name.startswith("ENS") for name in column) >= len(column) for column in columns):
+        raise WorkerError(ErrorCode.R_WORKER_NO_GENE_SYMBOLS, "Features file doesn't contain gene symbols.")
+
+
+def _clusters(experiment: Experiment, wanted: RequestedClass | None) -> NDArray[np.int64]:
+    """Return each cell's cluster, -1 for none, int64 ``(n_cells,)``; clusters of the same name are one."""
+    codes = np.full(experiment.n_cells, -1, np.int64)
+    numbers: dict[str, int] = {}
+    for child in wanted.children if wanted else []:
+        ids = [child.cell_ids] if isinstance(child.cell_ids, int) else child.cell_ids or []
+        rows = experiment.positions(np.array(ids, np.int64))
+        codes[rows[rows >= 0]] = numbers.setdefault(child.name, len(numbers))
+    if not (codes >= 0).any():
+        message = "Cell types are told by cluster, and there are no clusters: cluster the cells first (ClusterCells)."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    return codes
+
+
+def _types(
+    experiment: Experiment, clusters: NDArray[np.int64], cell_types: list[CellType], tissue: str, context: Context
+) -> tuple[NDArray[np.int64], list[str]]:
+    """Return each cell's type, -1 for none, and the types' names, the last of which is "Unknown"."""
+    original = context.like_original
+    all_symbols = experiment.genes.original_names
+    if experiment.scaled is not None:
+        genes = experiment.scaled.genes.astype(np.int64)
+    else:
+        markers = {gene for item in cell_types for gene in (*item.positive, *item.negative)}
+        genes = np.array([i for i, symbol in enumerate(all_symbols) if symbol.upper() in markers], np.int64)
+    symbols = [all_symbols[gene] for gene in genes.tolist()]
+    if not original:  # the original turns symbols into capitals only after it chose among equal ones
+        symbols = [symbol.upper() for symbol in symbols]
+    kept = one_row_per_symbol(symbols, _means(experiment, genes, symbols, original=original), original=original)
+    weights = marker_weights(
+        [symbols[row].upper() for row in kept.tolist()],
+        [item.positive for item in cell_types],
+        [item.negative for item in cell_types],
+    )
+    if not len(weights.types):
+        message = f"tissue: none of the marker genes of {tissue!r} is among the scaled genes; choose another tissue."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    sums, sizes = _sums(experiment, genes, kept[weights.rows], clusters, context)
+    best = top_types(weights.scores(sums), sizes)
+    names = list(dict.fromkeys(item.name for item in cell_types if item.name != _UNKNOWN))
+    # Types of the same name are one label; the table's "Unknown", if there is one, is ours.
+    number = {name: i for i, name in enumerate([*names, _UNKNOWN])}
+    of_cluster = [number[_UNKNOWN if k < 0 else cell_types[int(weights.types[k])].name] for k in best.tolist()]
+    labels = np.array([*of_cluster, -1], np.int64)  # the last is what -1 leads to
+    return labels[clusters], [*names, _UNKNOWN]
+
+
+def _means(
+    experiment: Experiment, genes: NDArray[np.int64], symbols: list[str], *, original: bool
+) -> NDArray[np.float64]:
+    """Return what rows of the same symbol are chosen by, float64 ``(k,)``.
+
+    That is the mean of the normalised values, which is 0 here for symbols that occur once: it is not asked for. The
+    scaled values, whose mean the original takes, have the mean 0 but for rounding.
+    """
+    if original and experiment.scaled is not None:
+        total, values = np.zeros(len(genes)), experiment.scaled.values
+        for start in range(0, len(values), _ROWS_AT_A_TIME):
+            total += np.nansum(values[start : start + _ROWS_AT_A_TIME], axis=0, dtype=np.float64)
+        return total / max(1, len(values))
+    times = Counter(symbols)
+    means = np.zeros(len(genes))
+    for i, (gene, symbol) in enumerate(zip(genes.tolist(), symbols, strict=True)):
+        if original or times[symbol] > 1:
+            means[i] = experiment.data.gene(gene)[1].sum(dtype=np.float64) / experiment.n_cells
+    return means
+
+
+def _sums(
+    experiment: Experiment,
+    genes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    clusters: NDArray[np.int64],
+    context: Context,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sum the scaled expression of the markers over each cluster, and count the cells that have any.
+
+    Where the experiment holds no scaled values, the markers are scaled here, all of them. The original would scale the
+    2,000 most variable genes and lose the markers that are not among them.
+    """
+    n_clusters = int(clusters.max()) + 1
+
+    def tell(fraction: float) -> None:
+        context.progress(_STAGE, fraction)
+
+    if experiment.scaled is not None:
+        return cluster_sums(experiment.scaled.values, rows, clusters, n_clusters, tell)
+    data = experiment.data
+    sums = scaled_cluster_sums((data.indptr, data.cells, data.values), genes[rows], clusters, n_clusters, tell)
+    return sums, np.bincount(clusters[clusters >= 0], minlength=n_clusters)
+
+
+def patch(data: bytes) -> list[dict[str, Any]]:
+    """Return the operations that put the class last, in place of earlier ones of its name."""
+    return replace_class(data, "$append")
+
+
+def to_tables(result: dict[str, Any]) -> Tables:
+    """One table: the cells with their types."""
+    return class_tables(result, "cell_type")
+
+
+SCTYPE = Task(
+    name="ScTypeAnnotate",
+    path="ScTypeAnnotate",
+    body=AnnotationBody,
+    request=ScTypeRequest,
+    prepare=prepare,
+    compute=compute,
+    lane="long",
+    cacheable=False,
+    needs_cell_sets=True,
+    patch=patch,
+    to_tables=to_tables,
+)

@@ -1,0 +1,134 @@
+"""Louvain and Leiden clusters, and labels carried over from a sketch."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from cellworker.analysis.leiden import leiden, modularity
+from cellworker.analysis.louvain import by_falling_size, join_singletons, louvain
+from cellworker.analysis.neighbours import Neighbours, nearest_neighbours
+from cellworker.analysis.projection import carry_over
+from cellworker.analysis.snn import Links, links_of, shared_neighbours
+
+EMPTY = Links(np.zeros(4, np.int64), np.empty(0, np.int32), np.empty(0))
+
+
+def linked(n, *pairs):
+    """A graph of links (a, b, weight)."""
+    matrix = np.zeros((n, n))
+    for a, b, weight in pairs:
+        matrix[a, b] = matrix[b, a] = weight
+    rows, cells = np.nonzero(matrix)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return links_of(indptr, cells, matrix[rows, cells])
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(5)
+    which = rng.permutation(np.repeat(np.arange(4), [400, 300, 200, 100]))
+    points = rng.normal(size=(4, 8))[which] * 8 + rng.normal(size=(1000, 8))
+    return which, shared_neighbours(nearest_neighbours(points, 20, "euclidean").cells)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("resolution", ["0.5", "2"])
+def test_louvain_labels_are_the_originals(shared, resolution):
+    text = gzip.decompress((shared / "golden" / "algorithms" / "snn_louvain.json.gz").read_bytes())
+    original = json.loads(text)
+    links = shared_neighbours(np.array(original["idx_angular"], np.int32))
+    assert louvain(links, float(resolution)).tolist() == original["louvain"][resolution]
+
+
+@pytest.mark.parametrize("method", [louvain, leiden])
+def test_clear_groups_are_found_and_numbered_by_falling_size(blobs, method):
+    which, links = blobs
+    assert np.array_equal(method(links, 0.5), which)
+
+
+@pytest.mark.parametrize("method", [louvain, leiden])
+def test_a_higher_resolution_gives_more_clusters_and_none_gives_one(blobs, method):
+    _, links = blobs
+    numbers = [method(links, resolution).max() + 1 for resolution in (0.5, 2, 8)]
+    assert numbers == sorted(set(numbers))
+    whole = linked(3, (0, 1, 1), (1, 2, 1))
+    assert method(whole, 0).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("method", [louvain, leiden])
+def test_clustering_is_repeatable_reports_and_can_be_stopped(blobs, method):
+    _, links = blobs
+    told = []
+    first = method(links, 1.0, on_progress=told.append)
+    assert np.array_equal(first, method(links, 1.0))
+    assert told == sorted(told)
+    assert told[-1] < 1
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        method(links, 1.0, on_progress=stop)
+
+
+@pytest.mark.parametrize("method", [louvain, leiden])
+def test_cells_without_links_stay_alone(method):
+    assert method(EMPTY, 1.0).tolist() == [0, 1, 2]
+    assert method(linked(4, (1, 3, 3)), 1.0).tolist() == [1, 0, 2, 0]
+
+
+def test_leiden_is_at_least_as_good_as_the_truth_and_louvain(blobs):
+    which, links = blobs
+    for resolution in (0.5, 2.0):
+        best = modularity(links, leiden(links, resolution), resolution)
+        assert best >= modularity(links, which, resolution) - 1e-12
+        assert best >= modularity(links, louvain(links, resolution), resolution) - 1e-12
+
+
+def test_modularity_counts_each_loop_twice():
+    # two cells, a link of 1/2 and loops of 1: strengths 2.5, all weight 5
+    links = linked(2, (0, 1, 0.5))
+    assert modularity(links, np.array([0, 0]), 1.0) == pytest.approx(0)
+    assert modularity(links, np.array([0, 1]), 1.0) == pytest.approx(4 / 5 - 1 / 2)
+
+
+def test_labels_of_equal_size_keep_their_order():
+    assert by_falling_size(np.array([5, 3, 3, 9, 9, 5, 9])).tolist() == [2, 1, 1, 0, 0, 2, 0]
+
+
+def test_a_single_cell_joins_the_cluster_that_it_is_linked_to_most_on_average():
+    links = linked(6, (5, 0, 0.5), (5, 1, 0.1), (5, 4, 0.4), (5, 3, 0.4))
+    labels = np.array([0, 0, 0, 1, 1, 2], np.int32)
+    assert join_singletons(labels, links).tolist() == [0, 0, 0, 1, 1, 1]
+    assert labels.tolist() == [0, 0, 0, 1, 1, 2]
+
+
+def test_a_single_cell_without_links_is_drawn_as_r_draws():
+    # set.seed(1); sample(c("1", "0", "2"), 1) is "1", the cluster that comes first among the cells
+    labels = np.array([1, 0, 0, 0, 1, 1, 2, 2, 3], np.int32)
+    assert join_singletons(labels, linked(9, (0, 4, 1)))[8] == 1
+
+
+def test_where_every_cluster_is_one_cell_nothing_joins():
+    labels = np.arange(3, dtype=np.int32)
+    assert join_singletons(labels, EMPTY) is labels
+
+
+def neighbours(cells, distances):
+    return Neighbours(np.array(cells, np.int32), np.array(distances, np.float32))
+
+
+def test_near_neighbours_outweigh_many_far_ones():
+    found = neighbours([[0, 1, 2, 3], [3, 2, 1, 0]], [[0.1, 9, 9, 10], [1, 9.5, 9.6, 10]])
+    assert carry_over(found, ["a", "b", "b", "c"]).tolist() == ["a", "c"]
+
+
+def test_labels_that_weigh_the_same_are_told_apart_by_text():
+    found = neighbours([[0, 1], [1, 0], [0, 1]], [[0, 0], [2, 2], [1, 2]])
+    assert carry_over(found, ["2", "10"]).tolist() == ["10", "10", "2"]
+
+
+def test_one_label_becomes_all():
+    assert carry_over(neighbours([[0], [0]], [[0], [1]]), ["0"]).tolist() == ["all", "all"]
