@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import time
 import traceback
 import uuid
@@ -19,10 +18,12 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.ending import end
 from cellworker.gateway.metrics import NoMetrics
 from cellworker.gateway.ports import CellSetsSource, EnginePort, ExperimentFiles, Notifications, Results
 from cellworker.gateway.progress import Ticker
 from cellworker.gateway.tracing import NoTracing, Tracing
+from cellworker.gateway.waiting import Waiting
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.bodies import convert
@@ -182,8 +183,7 @@ class Answering:
             begun.set()
             return await self._work(request, syncing, message_id, attempt, received)
         finally:
-            syncing.cancel()
-            await asyncio.gather(syncing, return_exceptions=True)
+            await end(syncing)
 
     async def stored(self, request: WorkRequest) -> bool:
         """Whether the result lies in the store already.
@@ -233,13 +233,10 @@ class Answering:
             return Outcome(WorkerError(ErrorCode.PYTHON_WORKER_ERROR, GENERIC_MESSAGE))
         return await self._store(request, content, inline(content))
 
-    async def publish(self, request: WorkRequest, outcome: Outcome) -> bool:
+    async def publish(self, request: WorkRequest, outcome: Outcome) -> None:
         """Announce how a request ended: to everyone who looks at the experiment where asked, then to whoever waits.
 
-        Returns
-        -------
-        bool
-            False when the events could not be sent before the request's time-out: nobody waits for them any more.
+        What cannot be sent before the request's time-out is logged: nobody waits for it any more.
         """
         allowed = (request.timeout - self._now()).total_seconds()
         allowed = min(max(allowed, self._patience.notify_least_s), self._patience.notify_most_s)
@@ -249,8 +246,6 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - whatever the bus raises
             reason = request.scrub(f"{type(error).__name__}: {error}")
             log(_logger, logging.ERROR, "answer could not be announced", etag=request.etag, reason=reason)
-            return False
-        return True
 
     async def _publish(self, request: WorkRequest, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -353,19 +348,15 @@ class Answering:
 
 async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: Patience) -> _T:
     """Do a step until it succeeds, with growing pauses; after `allowed_s` seconds its error is the caller's."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + allowed_s
-    pause = patience.first_pause_s
+    waiting = Waiting(allowed_s, patience.last_pause_s, patience.first_pause_s)
     while True:
         try:
             return await step()
         except WorkerError:
             raise
         except Exception:
-            pause = min(pause * (1 + random.random()), patience.last_pause_s)  # noqa: S311 - spreads the load, no secret
-            if loop.time() + pause > until:
+            if not await waiting.pause():
                 raise
-            await asyncio.sleep(pause)
 
 
 def _named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict[str, Any]:

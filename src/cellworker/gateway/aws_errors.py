@@ -3,10 +3,13 @@
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-__all__ = ["DENIED", "TROUBLE", "error_code", "passing", "reason"]
+__all__ = ["DENIED", "MISSING", "TROUBLE", "error_code", "passing", "reason"]
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 """Codes of a right that the pod's role lacks; wrong or old credentials have others."""
+
+MISSING = frozenset({"NoSuchKey", "404"})
+"""Codes of an object that is not there."""
 
 TROUBLE = (BotoCoreError, ClientError, aiohttp.ClientError, OSError)
 """What calls raise; the time-outs of asyncio are an `OSError` as well."""

@@ -25,6 +25,7 @@ import orjson
 from aiohttp import web
 
 from cellworker import __version__
+from cellworker.gateway.ending import end
 from cellworker.logs import log, redact
 
 __all__ = ["Check", "Health", "health_app", "serve_health"]
@@ -180,9 +181,7 @@ class Health:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         heartbeat, self._heartbeat = self._heartbeat, None
-        if heartbeat is not None:
-            heartbeat.cancel()
-            await asyncio.gather(heartbeat, return_exceptions=True)
+        await end(heartbeat)
 
     def _state(self) -> str:
         if not self.live:

@@ -13,6 +13,7 @@ import orjson
 from yarl import URL
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.ending import end
 from cellworker.gateway.engine_session import engine_session
 from cellworker.gateway.waiting import Waiting
 from cellworker.logs import log
@@ -169,9 +170,7 @@ class HttpEngine:
         finally:
             if timer is not None:
                 timer.cancel()
-            for following in follower:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            await end(*follower)
 
     async def _follow(self, request_id: str, on_progress: OnProgress) -> None:
         """Pass on what the engine tells of a request, until it knows no more of it."""

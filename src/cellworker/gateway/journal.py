@@ -24,6 +24,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from cellworker.gateway.ending import end
 from cellworker.gateway.ports import Delivery
 from cellworker.gateway.sealing import Sealer
 from cellworker.logs import log
@@ -145,10 +146,7 @@ class ObjectJournal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._renewer is not None:
-            self._renewer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewer
+        await end(self._renewer)
         if self._left is not None:
             # What is still open is free from now on: nobody need wait until this pod seems dead.
             with contextlib.suppress(Exception):

@@ -16,6 +16,7 @@ from typing import Literal
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.answering import Answering, NotStoredError, Outcome, Patience, Ports, retry
+from cellworker.gateway.ending import end
 from cellworker.gateway.metrics import DONE, NoMetrics
 from cellworker.gateway.ports import Delivery, Journal, Queue
 from cellworker.gateway.recent import Recent
@@ -178,16 +179,16 @@ class WorkLoop:
         stopped = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({receiving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            await _ended(scanning, None if stopped.done() else receiving)
+            await end(scanning, None if stopped.done() else receiving)
             if receiving.done() and not receiving.cancelled():
                 receiving.result()
             else:
-                await _ended(receiving)
+                await end(receiving)
             if self._handling:
                 await asyncio.wait(self._handling, timeout=self._grace_s)
             return len(self._handling)
         finally:
-            await _ended(scanning, stopped, receiving, *self._handling)
+            await end(scanning, stopped, receiving, *self._handling)
 
     async def _receive(self) -> None:
         deliveries = self._queue.deliveries()
@@ -261,7 +262,7 @@ class WorkLoop:
                         holder = await self._write_down(self._journal, delivery, request)
             answered = await answering
         except asyncio.CancelledError:
-            await _ended(answering)
+            await end(answering)
             await _quietly(holder.release)
             raise
         finally:
@@ -382,14 +383,6 @@ async def _quietly(step: Callable[[], Awaitable[None]]) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_RELEASE_S):
             await step()
-
-
-async def _ended(*tasks: "asyncio.Task[object] | asyncio.Task[None] | asyncio.Task[bool] | None") -> None:
-    """Cancel tasks and wait until they are over, whatever they say."""
-    wanted = [task for task in tasks if task is not None]
-    for task in wanted:
-        task.cancel()
-    await asyncio.gather(*wanted, return_exceptions=True)
 
 
 async def _closed(deliveries: AsyncIterator[Delivery]) -> None:

@@ -1,11 +1,11 @@
 """Ticks that tell a waiting client that its computation is alive, and how far it is."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from cellworker.gateway.ending import end
 from cellworker.protocol.events import progress_heartbeat
 
 __all__ = ["Ticker"]
@@ -56,10 +56,7 @@ class Ticker:
     ) -> None:
         if self._starter is not None:
             self._starter.cancel()
-        if self._runner is not None:
-            self._runner.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._runner
+        await end(self._runner)
 
     def _start(self) -> None:
         self._runner = asyncio.create_task(self._run())

@@ -22,6 +22,7 @@ from redis.asyncio.connection import Connection, SSLConnection
 from redis.exceptions import NoPermissionError, ResponseError
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.ending import end
 from cellworker.logs import log
 from cellworker.protocol.emitter import CHANNEL, packet
 from cellworker.settings import Settings
@@ -136,8 +137,7 @@ class RedisBus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._sender:
-            self._sender.cancel()
-            await asyncio.gather(self._sender, return_exceptions=True)
+            await end(self._sender)
             self._sender = None
             await self._disconnect(wait=True)
         for event in self._waiting:

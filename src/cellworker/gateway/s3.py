@@ -1,7 +1,7 @@
 """The platform's buckets: results by ETag, cell sets and files by experiment (contract, section 1.3)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.aws_errors import error_code
-from cellworker.gateway.s3_calls import StoreUnavailableError, repeated
+from cellworker.gateway.aws_errors import MISSING, error_code
+from cellworker.gateway.s3_calls import StoreUnavailableError, pages, repeated
 from cellworker.gateway.s3_direct import DirectS3
 from cellworker.gateway.s3_download import download_object
 from cellworker.gateway.s3_multipart import attempt_s, upload_in_parts
@@ -22,7 +22,6 @@ LARGEST_IN_ONE_PIECE = 64 << 20
 
 _SIGNED_URL_S = 900
 _NOT_MODIFIED = "304"
-_MISSING = frozenset({"NoSuchKey", "404"})
 _NOT_STORED = "the result could not be stored"
 _NO_CELL_SETS = "This experiment has no cell sets yet. Please run the data processing first."
 
@@ -166,7 +165,7 @@ class S3CellSets:
         except ClientError as error:
             if known is not None and error_code(error) == _NOT_MODIFIED:
                 return known[2]
-            if error_code(error) in _MISSING:
+            if error_code(error) in MISSING:
                 raise WorkerError(ErrorCode.CELL_SETS_INVALID, _NO_CELL_SETS) from None
             raise
         async with answer["Body"] as body:
@@ -224,17 +223,15 @@ class S3Files:
             When the store does not say.
         """
         found: list[S3Object] = []
-        page: dict[str, str] = {}
-        while True:
-            answer = await repeated(self._page(page), "files could not be listed", self._patience_s)
+        async for answer in pages(
+            lambda page: repeated(lambda: self._page(page), "files could not be listed", self._patience_s)
+        ):
             found += [
                 S3Object(item["Key"], item["Size"], item["ETag"].strip('"'))
                 for item in answer.get("Contents", ())
                 if item["Size"]
             ]
-            if not answer.get("IsTruncated"):
-                return found
-            page = {"ContinuationToken": answer["NextContinuationToken"]}
+        return found
 
     async def download(self, item: S3Object, path: Path, on_bytes: Callable[[int], object] = lambda _: None) -> None:
         """Write an object's content to a path, where it appears as a whole.
@@ -266,5 +263,5 @@ class S3Files:
             on_bytes=on_bytes,
         )
 
-    def _page(self, page: dict[str, str]) -> Callable[[], Awaitable[Any]]:
-        return lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, **page)
+    async def _page(self, page: dict[str, str]) -> Any:  # noqa: ANN401 - see above
+        return await self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, **page)

@@ -1,12 +1,12 @@
 """Calls of S3 that are repeated while that may help."""
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 from cellworker.gateway.aws_errors import TROUBLE, passing, reason
 from cellworker.gateway.waiting import Waiting
 
-__all__ = ["StoreUnavailableError", "repeated"]
+__all__ = ["StoreUnavailableError", "pages", "repeated"]
 
 _T = TypeVar("_T")
 
@@ -50,3 +50,14 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, patience_s: flo
         except TROUBLE as error:
             if not passing(error) or not await waiting.pause():
                 raise StoreUnavailableError(what, reason(error)) from error
+
+
+async def pages(listing: Callable[[dict[str, str]], Awaitable[Any]]) -> AsyncIterator[Any]:
+    """Yield the answers of ListObjectsV2 until the listing is whole; `listing` is given what asks for the next page."""
+    page: dict[str, str] = {}
+    while True:
+        answer = await listing(page)
+        yield answer
+        if not answer.get("IsTruncated"):
+            return
+        page = {"ContinuationToken": answer["NextContinuationToken"]}

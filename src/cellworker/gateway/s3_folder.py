@@ -8,13 +8,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cellworker.gateway.aws_errors import DENIED, error_code
+from cellworker.gateway.aws_errors import DENIED, MISSING, error_code
 from cellworker.gateway.journal import StoredObject
+from cellworker.gateway.s3_calls import pages
 from cellworker.logs import log
 
 __all__ = ["S3Folder"]
-
-_MISSING = frozenset({"NoSuchKey", "404"})
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class S3Folder:
         try:
             answer = await self._client.get_object(Bucket=self._bucket, Key=key)
         except ClientError as error:
-            if error_code(error) in _MISSING:
+            if error_code(error) in MISSING:
                 return b""
             raise
         async with answer["Body"] as body:
@@ -54,17 +53,15 @@ class S3Folder:
     async def listing(self, prefix: str) -> list[StoredObject]:
         """List all objects whose key begins so; ages are by the store's clock."""
         found: list[StoredObject] = []
-        token: dict[str, str] = {}
-        while True:
-            answer = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **token)
+        async for answer in pages(
+            lambda page: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **page)
+        ):
             now = _date(answer)
             found += [
                 StoredObject(item["Key"], item["Size"], max(0.0, (now - item["LastModified"]).total_seconds()))
                 for item in answer.get("Contents", ())
             ]
-            if not answer.get("IsTruncated"):
-                return found
-            token = {"ContinuationToken": answer["NextContinuationToken"]}
+        return found
 
     async def remove(self, key: str) -> None:
         """Remove an object; where that is not allowed, which the platform's role does not, leave it empty."""

@@ -9,6 +9,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cellworker.gateway.aws_errors import TROUBLE, error_code, reason
+from cellworker.gateway.ending import end
 from cellworker.gateway.s3_calls import repeated
 from cellworker.logs import log
 
@@ -107,9 +108,7 @@ async def _send_parts(client: Any, where: dict[str, Any], path: Path, patience_s
     try:
         await asyncio.gather(*workers)
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await end(*workers)
     return [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from cellworker.errors import WorkerError
 from cellworker.gateway.answering import Patience, Ports
 from cellworker.gateway.aws import Cloud
+from cellworker.gateway.ending import end
 from cellworker.gateway.health import Health, serve_health
 from cellworker.gateway.http_engine import HttpEngine
 from cellworker.gateway.journal import ObjectJournal, orphaned_experiments
@@ -139,9 +140,7 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
             living.result()
             return 0
         finally:
-            for task in (living, killed):
-                task.cancel()
-            await asyncio.gather(living, killed, return_exceptions=True)
+            await end(living, killed)
 
 
 async def _redis_url(settings: Settings, names: Names, cloud: Cloud) -> str:
@@ -302,9 +301,7 @@ class _Session:
             handed_back = await running
             log(_logger, logging.INFO, "stopped", handed_back=handed_back)
         finally:
-            for task in (running, ending, told):
-                task.cancel()
-            await asyncio.gather(running, ending, told, return_exceptions=True)
+            await end(running, ending, told)
 
     async def _until_idle(self, loop: WorkLoop) -> None:
         """Read the experiment, then wait until there has been no work for as long as that may last."""

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cellworker.gateway.aws_errors import error_code, reason
+from cellworker.gateway.ending import end
 from cellworker.gateway.ports import Delivery
 from cellworker.gateway.sqs_batches import Deletes, Handle, Visibility
 from cellworker.gateway.waiting import Waiting
@@ -126,9 +127,7 @@ class SqsQueue:
             try:
                 await asyncio.wait({receiving, closing}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                receiving.cancel()
-                closing.cancel()
-                await asyncio.gather(receiving, closing, return_exceptions=True)
+                await end(receiving, closing)
         if self._closed.is_set():
             await self.hand_back()
             return None

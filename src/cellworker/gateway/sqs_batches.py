@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from cellworker.gateway.aws_errors import DENIED, error_code, reason
+from cellworker.gateway.ending import end
 from cellworker.gateway.waiting import Waiting
 from cellworker.logs import log
 
@@ -98,9 +99,7 @@ class _Batches:
                     await asyncio.wait(self._calls)
                 await asyncio.sleep(0)
         finally:
-            for call in self._calls:
-                call.cancel()
-            await asyncio.gather(*self._calls, return_exceptions=True)
+            await end(*self._calls)
 
     def _flush(self) -> None:
         self._scheduled = False
@@ -227,9 +226,7 @@ class Visibility:
     async def close(self) -> None:
         """Wait until all is shown that was to be, and keep nothing hidden any more."""
         await self._batches.close()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end(self._keeper)
 
     async def _keep(self) -> None:
         """Extend what is due, as long as anything is held."""

@@ -15,6 +15,7 @@ import orjson
 from yarl import URL
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.ending import end
 from cellworker.gateway.engine_session import engine_session
 from cellworker.gateway.experiment_folder import ExperimentFolder, RemoteFiles, RemoteObject
 from cellworker.gateway.labels import point_engine
@@ -135,8 +136,7 @@ class ExperimentSync:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+            await end(self._worker)
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -196,8 +196,7 @@ class ExperimentSync:
                 await self._await_engine(run, serving)
                 return
         finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            await end(serving)
         run.tell(Status.DOWNLOADING)
         await self._fetch(objects)
         run.tell(Status.LOADING)

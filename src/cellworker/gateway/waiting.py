@@ -17,17 +17,20 @@ class Waiting:
         How long to go on in all, in seconds.
     last_pause_s
         The longest pause.
+    first_pause_s
+        The first one.
     """
 
-    def __init__(self, patience_s: float, last_pause_s: float = 2.0) -> None:
+    def __init__(self, patience_s: float, last_pause_s: float = 2.0, first_pause_s: float = _FIRST_PAUSE_S) -> None:
         self._patience_s = patience_s
         self._last_pause_s = last_pause_s
+        self._first_pause_s = first_pause_s
         self.restart()
 
     def restart(self) -> None:
         """Begin anew, since something went well in between."""
         self._end = asyncio.get_running_loop().time() + self._patience_s
-        self._pause_s = _FIRST_PAUSE_S
+        self._pause_s = self._first_pause_s
 
     async def pause(self, at_least_s: float = 0.0) -> bool:
         """Pause; False, at once, when patience is over. No two pauses are alike, so that not all come back together."""
