@@ -131,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
+    probe = add("probe", "probe", "tell by the exit status whether an engine answers on a port of this machine")
+    probe.add_argument("--port", type=_port, help="its port (PORT, 4000)")
+    probe.add_argument("--ready", action="store_true", help="whether it serves an experiment, not only lives")
+
     add("gateway", "gateway", "take requests from the platform's queue, have the engine answer them")
     add("worker", "worker", "the gateway and its engine together: a whole worker in one container")
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ async def serve(
     settings: Settings,
     *,
     port: int | None = None,
+    listener: socket.socket | None = None,
     on_listening: Callable[[int], object] | None = None,
     on_ready: Callable[[], object] | None = None,
     grace_s: float = _GRACE_S,
@@ -53,6 +55,8 @@ async def serve(
         All settings; `host` is the address.
     port
         The port instead of the settings' one; 0 takes a free one.
+    listener
+        A socket that listens already, instead of host and port; it is closed at the end.
     on_listening
         Called with the port.
     on_ready
@@ -83,7 +87,7 @@ async def serve(
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=grace_s)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, settings.host, settings.port if port is None else port)
+            site = _site(runner, listener, settings.host, settings.port if port is None else port)
             await site.start()
             listening = runner.addresses[0][1]
             log(_logger, logging.INFO, "listening", host=settings.host, port=listening)
@@ -105,6 +109,10 @@ def _served(
     if isinstance(path, Path):
         return ServedExperiment(path, settings, **options)
     return AssignedExperiment(path, lambda folder: ServedExperiment(folder, settings, **options))
+
+
+def _site(runner: web.AppRunner, listener: socket.socket | None, host: str, port: int) -> web.BaseSite:
+    return web.SockSite(runner, listener) if listener else web.TCPSite(runner, host, port)
 
 
 async def _until_signal(
