@@ -1,0 +1,69 @@
+"""Put what the image holds into an empty folder: the locked packages and cellworker, compiled, without a checkout.
+
+The Dockerfile calls it; the tests call it too, since no container engine runs where they do.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from bootstrap import ROOT, SetupError, call, find_uv, index_settings
+
+__all__ = ["fill", "main", "size_mb"]
+
+EXTRAS = ("platform", "tracing")
+"""What a worker behind the platform needs; `cassia` is added by those who want it."""
+
+
+def fill(target: Path, extras: list[str]) -> None:
+    """Make an environment in `target` that runs wherever the same Python is.
+
+    Raises
+    ------
+    SetupError
+        If the folder is not empty, or a step fails.
+    """
+    if target.exists() and any(target.iterdir()):
+        message = f"{target} is not empty"
+        raise SetupError(message)
+    uv = find_uv()
+    env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **index_settings()}
+    call(uv, "venv", "--python", sys.executable, target)
+    wanted = [part for extra in extras for part in ("--extra", extra)]
+    requirements = target / "requirements.txt"
+    requirements.write_text(call(uv, "export", "--frozen", "--no-emit-project", "--no-dev", *wanted))
+    python = target / "bin" / "python"
+    install = [uv, "pip", "install", "--python", python]
+    call(*install, "--require-hashes", "--compile-bytecode", "-r", requirements, env=env)
+    call(*install, "--no-deps", "--refresh-package", "cellworker", "--compile-bytecode", ROOT, env=env)
+    for tests in [path for path in target.glob("lib/python*/site-packages/*/**/tests") if path.is_dir()]:
+        shutil.rmtree(tests)
+
+
+def size_mb(folder: Path) -> float:
+    """Return the size of all files under a folder in megabytes (1e6 bytes), links not followed."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()) / 1e6
+
+
+def main(arguments: list[str]) -> int:
+    """Fill a folder and print what takes the room in it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--extra", action="append", default=[], help="another extra of pyproject.toml, such as cassia")
+    options = parser.parse_args(arguments)
+    try:
+        fill(options.target, [*EXTRAS, *options.extra])
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    packages = [path for path in options.target.glob("lib/python*/site-packages/*") if path.is_dir()]
+    sizes = sorted(((size_mb(path), path.name) for path in packages), reverse=True)
+    for size, name in sizes[:12]:
+        print(f"{size:8.1f} MB  {name}")
+    print(f"{size_mb(options.target):8.1f} MB  in all")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,266 @@
+"""The Helm chart, rendered by helm and read as Kubernetes would."""
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cellworker.cli import _parser
+from cellworker.settings import Settings
+
+from .conftest import Tool
+
+VALUES = Path(__file__).parent / "values"
+SETS = sorted(path.stem for path in VALUES.glob("*.yaml"))
+KUBERNETES = ("1.28", "1.31", "1.33")
+OTHERS = {"ServiceMonitor", "ScaledObject", "TriggerAuthentication"}
+"""Kinds that Kubernetes itself does not know; they are the Prometheus operator's and KEDA's."""
+
+Objects = list[dict[str, Any]]
+Render = Callable[..., Objects]
+
+
+@pytest.fixture(scope="session")
+def render(helm: Tool) -> Render:
+    def make(name: str, *options: str, namespace: str = "worker-default", release: str = "worker") -> Objects:
+        done = helm("template", release, "chart-infra", "-n", namespace, "-f", VALUES / f"{name}.yaml", *options)
+        assert done.returncode == 0, done.stderr
+        return [part for part in yaml.safe_load_all(done.stdout) if part]
+
+    return make
+
+
+def only(objects: Objects, kind: str) -> dict[str, Any]:
+    (found,) = [part for part in objects if part["kind"] == kind]
+    return found
+
+
+def named(objects: Objects, kind: str, name: str) -> dict[str, Any]:
+    (found,) = [part for part in objects if part["kind"] == kind and part["metadata"]["name"] == name]
+    return found
+
+
+def pod(objects: Objects) -> dict[str, Any]:
+    return only(objects, "Deployment")["spec"]["template"]["spec"]
+
+
+def container(objects: Objects, name: str) -> dict[str, Any]:
+    (found,) = [part for part in pod(objects)["containers"] if part["name"] == name]
+    return found
+
+
+def environment(objects: Objects, name: str) -> dict[str, Any]:
+    return {item["name"]: item.get("value", item.get("valueFrom")) for item in container(objects, name)["env"]}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_helm_finds_nothing_wrong(name: str, helm: Tool) -> None:
+    done = helm("lint", "--strict", "chart-infra", "-f", VALUES / f"{name}.yaml")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("name", SETS)
+def test_kubernetes_knows_every_field(name: str, version: str, render: Render) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for part in render(name):
+        if part["kind"] not in OTHERS:
+            kubernetes_validate.validate(part, version, strict=True)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_an_upgrade_from_the_original_chart_keeps_the_selector(name: str, render: Render) -> None:
+    deployment = only(render(name), "Deployment")
+    sandbox = yaml.safe_load((VALUES / f"{name}.yaml").read_text())["sandboxId"]
+    assert deployment["metadata"]["name"] == "worker"
+    assert deployment["spec"]["selector"] == {
+        "matchLabels": {"sandboxId": sandbox},
+        "matchExpressions": [{"key": "experimentId", "operator": "DoesNotExist"}],
+    }
+    assert deployment["spec"]["template"]["metadata"]["labels"] == {"type": "worker", "sandboxId": sandbox}
+
+
+def test_the_original_charts_values_are_understood(render: Render) -> None:
+    objects = render("original", namespace="worker-pr-12")
+    image = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/worker:pr-12-0123abc-python"
+    assert [part["image"] for part in pod(objects)["containers"]] == [image, image]
+    assert [part["name"] for part in pod(objects)["containers"]] == ["worker-r", "worker"]
+    assert container(objects, "worker-r")["resources"]["requests"]["memory"] == "4Gi"
+    assert only(objects, "Deployment")["spec"]["replicas"] == 0
+    assert environment(objects, "worker")["AWS_ACCOUNT_ID"] == "111122223333"
+    assert environment(objects, "worker")["K8S_ENV"] == "staging"
+    account = named(objects, "ServiceAccount", "deployment-runner")
+    role = "arn:aws:iam::111122223333:role/worker-role-staging"
+    assert account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"] == role
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_variable_is_a_setting_and_every_command_exists(name: str, render: Render) -> None:
+    objects = render(name)
+    settings = {item.name.upper() for item in fields(Settings)}
+    (actions,) = (a for a in _parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
+    for part in ("worker", "worker-r"):
+        assert set(environment(objects, part)) <= settings
+        assert container(objects, part)["args"][0] in actions.choices
+    for probe in ("startupProbe", "livenessProbe"):
+        program, command = container(objects, "worker-r")[probe]["exec"]["command"]
+        assert (program, command in actions.choices) == ("cellworker", True)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_engine_has_no_secret_and_no_address_to_go_to(name: str, render: Render) -> None:
+    given = environment(render(name), "worker-r")
+    assert all(isinstance(value, str) for value in given.values())
+    assert not [key for key in given if key.startswith("AWS_") or key in ("JOURNAL_KEY", "REDIS_URL")]
+    assert given["HOST"] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_containers_may_do_nothing_beyond_computing(name: str, render: Render) -> None:
+    objects = render(name)
+    assert pod(objects)["securityContext"]["runAsNonRoot"] is True
+    assert pod(objects)["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for part in ("worker", "worker-r"):
+        assert container(objects, part)["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        mounts = {mount["mountPath"]: mount for mount in container(objects, part)["volumeMounts"]}
+        assert {"/data", "/tmp", "/etc/podinfo"} <= set(mounts)
+        assert mounts["/etc/podinfo"]["readOnly"] is True
+        assert {mount["name"] for mount in mounts.values()} <= {volume["name"] for volume in pod(objects)["volumes"]}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_both_containers_are_asked_whether_they_live_and_have_time_to_end(name: str, render: Render) -> None:
+    objects = render(name)
+    for part in ("worker", "worker-r"):
+        for probe in ("startupProbe", "livenessProbe"):
+            assert container(objects, part)[probe]["timeoutSeconds"] >= 10
+    assert container(objects, "worker")["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    assert (
+        str(container(objects, "worker")["ports"][0]["containerPort"]) == environment(objects, "worker")["HEALTH_PORT"]
+    )
+    assert pod(objects)["terminationGracePeriodSeconds"] > int(environment(objects, "worker")["GRACE_S"])
+
+
+def test_too_long_a_grace_is_refused(helm: Tool) -> None:
+    done = helm("template", "w", "chart-infra", "-f", VALUES / "production.yaml", "--set", "graceSeconds=60")
+    assert done.returncode
+    assert "graceSeconds: must be less than terminationGracePeriodSeconds" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ("sandboxId=not/a/label", "sandboxId"),
+        ("gateway.env.log_level=DEBUG", "log_level"),
+        ("replicaCount=many", "replicaCount"),
+        ("gateway.environment.A=1", "environment"),
+        ("networkPolicy.egressPorts[0]=0", "egressPorts"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(wrong: str, word: str, helm: Tool) -> None:
+    done = helm("template", "w", "chart-infra", "-f", VALUES / "production.yaml", "--set", wrong)
+    assert done.returncode
+    assert word in done.stderr
+
+
+def test_an_image_that_was_not_named_is_asked_for(helm: Tool) -> None:
+    done = helm("template", "w", "chart-infra")
+    assert "image.repository: name the worker's image" in done.stderr
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_nobody_reaches_the_pod_but_for_health_and_nothing_leaves_it_unnamed(name: str, render: Render) -> None:
+    policy = only(render(name), "NetworkPolicy")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    # Without the Deployment's expression, so that pods with an experiment are meant too.
+    assert set(policy["podSelector"]) == {"matchLabels"}
+    assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": 8080, "protocol": "TCP"}]]
+    assert all(rule["from"] for rule in policy["ingress"])
+    assert all(rule.get("ports") for rule in policy["egress"])
+
+
+def test_the_api_may_label_pods_and_nothing_else(render: Render) -> None:
+    objects = render("original", namespace="worker-pr-12")
+    role = named(objects, "Role", "can-create-jobs")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "patch"]}]
+    binding = named(objects, "RoleBinding", "api-can-assign-workers")
+    assert binding["metadata"]["namespace"] == "worker-pr-12"
+    subject = {"kind": "ServiceAccount", "name": "deployment-runner", "namespace": "api-pr-12"}
+    assert binding["subjects"] == [subject]
+
+
+@pytest.mark.parametrize(
+    ("options", "there"),
+    [
+        (["kubernetes.env=staging"], True),
+        (["kubernetes.env=production"], False),
+        (["kubernetes.env=production", "myAccount.accountId=160782110667"], True),
+        (["kubernetes.env=staging", "scaleToZero.enabled=false"], False),
+        (["kubernetes.env=production", "scaleToZero.enabled=true"], True),
+    ],
+)
+def test_idle_workers_are_scaled_down_where_the_original_does_it(
+    options: list[str], there: bool, render: Render
+) -> None:
+    objects = render("production", *[part for option in options for part in ("--set", option)])
+    jobs = [part for part in objects if part["kind"] == "CronJob"]
+    assert bool(jobs) is there
+    for job in jobs:
+        assert (job["metadata"]["name"], job["spec"]["schedule"]) == ("worker-scale-down-job", "30 * * * *")
+        spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        assert spec["containers"][0]["args"][-2:] == ["deployment", "worker"]
+
+
+def test_the_datadog_agent_comes_when_it_is_asked_for(render: Render) -> None:
+    assert [part["name"] for part in pod(render("original"))["containers"]] == ["worker-r", "worker"]
+    objects = render("production")
+    assert environment(objects, "datadog-agent")["DD_CONTAINER_INCLUDE_METRICS"] == "name:^worker$ name:^worker-r$"
+    assert environment(objects, "datadog-agent")["DD_CLUSTER_NAME"] == "biomage-production"
+    assert only(objects, "ClusterRoleBinding")["roleRef"]["name"] == "datadog-sidecar-rbac"
+    # The key is in a secret, not in the pod.
+    assert "not-a-real-key" not in json.dumps(only(objects, "Deployment"))
+
+
+def test_a_journal_key_is_made_unless_one_is_given(render: Render) -> None:
+    made = named(render("production"), "Secret", "worker-journal")
+    assert len(base64.b64decode(made["data"]["journalKey"])) >= 32
+    assert made["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    given = render("everything")
+    assert [part for part in given if part["kind"] == "Secret"] == []
+    assert environment(given, "worker")["JOURNAL_KEY"] == {"secretKeyRef": {"name": "my-secret", "key": "journalKey"}}
+
+
+def test_waiting_pods_alone_are_protected_from_disruption(render: Render) -> None:
+    budget = only(render("production"), "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"]["matchExpressions"] == [{"key": "experimentId", "operator": "DoesNotExist"}]
+
+
+def test_prometheus_finds_the_health_port(render: Render) -> None:
+    objects = render("everything")
+    service = only(objects, "Service")
+    monitor = only(objects, "ServiceMonitor")
+    labels = service["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert {end["port"] for end in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+    template = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= template.items()
+
+
+def test_keda_scales_in_place_of_a_fixed_number(render: Render) -> None:
+    objects = render("everything")
+    assert "replicas" not in only(objects, "Deployment")["spec"]
+    scaled = only(objects, "ScaledObject")["spec"]
+    assert scaled["scaleTargetRef"]["name"] == only(objects, "Deployment")["metadata"]["name"]
+    assert scaled["triggers"][0]["metadata"]["queueURL"].endswith("queue.fifo")
+    assert [part for part in render("production") if part["kind"] in OTHERS] == []
