@@ -34,7 +34,7 @@ def fill(target: Path, extras: list[str]) -> None:
     requirements = target / "requirements.txt"
     requirements.write_text(call(uv, "export", "--frozen", "--no-emit-project", "--no-dev", *wanted))
     python = target / "bin" / "python"
-    install = [uv, "pip", "install", "--python", python]
+    install: list[str | Path] = [uv, "pip", "install", "--python", python]
     call(*install, "--require-hashes", "--compile-bytecode", "-r", requirements, env=env)
     call(*install, "--no-deps", "--refresh-package", "cellworker", "--compile-bytecode", ROOT, env=env)
     for tests in [path for path in target.glob("lib/python*/site-packages/*/**/tests") if path.is_dir()]:
