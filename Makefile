@@ -2,12 +2,13 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest
+.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks
 
 BIN := .venv/bin
 DATA_DIR ?= data
 PORT ?= 4000
 MINUTES ?= 10
+LATEST_TAG ?= latest
 
 INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*.c src/cellworker/native/*.h)
 
@@ -48,6 +49,24 @@ logs: ## follow the log of the worker that runs on $PORT
 
 kill: .venv/.ready-run ## stop the worker that runs on $PORT
 	@exec $(BIN)/cellworker stop
+
+build: ## build the image `worker:latest`
+	docker build --tag worker:latest .
+
+stack: build ## start a worker with stand-ins for the cloud in containers, and put the sample there
+	docker compose up --detach --wait worker
+
+download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) as `worker:downloaded`
+	@test -n "$(ECR_REPOSITORY)" || { echo "ECR_REPOSITORY=registry/name make download-image LATEST_TAG=..."; exit 1; }
+	aws ecr get-login-password | docker login --username AWS --password-stdin "$(firstword $(subst /, ,$(ECR_REPOSITORY)))"
+	docker pull "$(ECR_REPOSITORY):$(LATEST_TAG)"
+	docker tag "$(ECR_REPOSITORY):$(LATEST_TAG)" worker:downloaded
+
+run-downloaded: ## the same stack with the image that `make download-image` fetched
+	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker
+
+hooks: ## have git run `make check` before each commit of this checkout
+	git config core.hooksPath scripts/hooks
 
 bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
 	@exec $(BIN)/python -m benchmarks $(NAME)

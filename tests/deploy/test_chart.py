@@ -217,7 +217,10 @@ def test_idle_workers_are_scaled_down_where_the_original_does_it(
     assert bool(jobs) is there
     for job in jobs:
         assert (job["metadata"]["name"], job["spec"]["schedule"]) == ("worker-scale-down-job", "30 * * * *")
-        spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        template = job["spec"]["jobTemplate"]["spec"]["template"]
+        # or the API would take the job's pod for a worker that waits
+        assert "run" in template["metadata"]["labels"]
+        spec = template["spec"]
         assert spec["containers"][0]["args"][-2:] == ["deployment", "worker"]
 
 
