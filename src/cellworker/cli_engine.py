@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cellworker.engine.confinement import give_up_connections
-from cellworker.engine.marker_table import is_fetched
 from cellworker.engine.serve import serve
 from cellworker.formats.locating import locate
 from cellworker.gateway.labels import PodLabels, assigned_folder
@@ -32,7 +31,7 @@ def command(options: argparse.Namespace) -> int:
         print("Ready.", flush=True)
 
     listener = socket.create_server((settings.host, settings.port), backlog=128)
-    if not is_fetched(settings):
+    if not settings.egress:
         give_up_connections()
     try:
         return asyncio.run(serve(path, settings, listener=listener, on_listening=on_listening, on_ready=on_ready))

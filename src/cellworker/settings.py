@@ -85,6 +85,11 @@ class Settings:
         "table of marker genes for ScType: a path or an address, with `#sha256=` and its checksum at the end unless it "
         "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`",
     )
+    egress: bool = _setting(
+        default=True,
+        help_text="whether the engine may open network connections, which a table of marker genes at an address and a "
+        "language model need; false has Linux refuse them",
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     cluster_env: str = _setting("", "production, staging, development or test; empty is decided by `K8S_ENV`")
     k8s_env: str = _setting(

@@ -118,6 +118,16 @@ def test_the_engine_has_no_secret_and_no_address_to_go_to(name: str, render: Ren
     assert all(isinstance(value, str) for value in given.values())
     assert not [key for key in given if key.startswith("AWS_") or key in ("JOURNAL_KEY", "REDIS_URL")]
     assert given["HOST"] == "127.0.0.1"
+    assert given["EGRESS"] == "false"
+    annotations = only(render(name), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["eks.amazonaws.com/skip-containers"] == "worker-r"
+
+
+def test_cassia_gives_the_engine_its_way_out(render: Render) -> None:
+    objects = render("production", "--set", "cassia.enabled=true")
+    assert environment(objects, "worker-r")["EGRESS"] == "true"
+    annotations = only(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"] or {}
+    assert "eks.amazonaws.com/skip-containers" not in annotations
 
 
 @pytest.mark.parametrize("name", SETS)

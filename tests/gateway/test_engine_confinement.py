@@ -22,9 +22,9 @@ def filters(pid: int | str) -> int:
     return found[0]
 
 
-@pytest.mark.parametrize(("table", "more"), [("", 1), ("https://tables.example/ScType.xlsx", 0)])
-async def test_the_engine_gives_them_up_unless_it_has_to_fetch_a_table(table: str, more: int, tmp_path: Path) -> None:
-    engine = EngineProcess(tmp_path, SCTYPE_TABLE=table)
+@pytest.mark.parametrize(("egress", "more"), [("false", 1), ("true", 0)])
+async def test_the_engine_gives_them_up_where_it_is_told_to(egress: str, more: int, tmp_path: Path) -> None:
+    engine = EngineProcess(tmp_path, EGRESS=egress)
     await engine.start(str(FIXTURE))
     try:
         await engine.ready()
@@ -37,3 +37,27 @@ async def test_the_engine_gives_them_up_unless_it_has_to_fetch_a_table(table: st
             assert (answer.status, (await answer.json())["error"]) == (200, None)
     finally:
         await engine.kill()
+
+
+async def test_a_table_at_an_address_is_then_refused_in_words(tmp_path: Path) -> None:
+    engine = EngineProcess(tmp_path, EGRESS="false", SCTYPE_TABLE="https://192.0.2.1/ScType.xlsx")
+    await engine.start(str(FIXTURE))
+    clusters = {"key": "louvain-0", "name": "Cluster 0", "rootNode": False, "type": "cellSets", "cellIds": [41, 81, 29]}
+    louvain = {
+        "key": "louvain",
+        "name": "louvain clusters",
+        "rootNode": True,
+        "type": "cellSets",
+        "children": [clusters],
+    }
+    request = {"species": "human", "tissue": "Liver", "cellSets": {"louvain": louvain}}
+    try:
+        await engine.ready()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{engine.url}/v0/ScTypeAnnotate", json=request) as answer,
+        ):
+            said = (await answer.json())["error"]
+    finally:
+        await engine.kill()
+    assert "EGRESS is false" in said["user_message"], said

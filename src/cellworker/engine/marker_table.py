@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 
-__all__ = ["PUBLISHED_SHA256", "is_fetched", "marker_table", "read_table", "table_places"]
+__all__ = ["PUBLISHED_SHA256", "marker_table", "read_table", "table_places"]
 
 PUBLISHED_SHA256 = "f9adcf25f056184107150f0413241c0ccd311cf98309bc4d412071ae38ccabad"
 """Of ScTypeDB_full.xlsx at the commit of sc-type that the original uses."""
@@ -31,11 +31,6 @@ _TIMEOUT_S = 30.0
 def marker_table(settings: Settings) -> Callable[[], bytes]:
     """Return a function that reads the table of the settings; see `read_table`."""
     return partial(read_table, *table_places(settings))
-
-
-def is_fetched(settings: Settings) -> bool:
-    """Return whether the table comes from an address, so that the engine must be able to open a connection."""
-    return bool(_ADDRESS.match(settings.sctype_table))
 
 
 def table_places(settings: Settings) -> tuple[str, str]:
@@ -105,6 +100,8 @@ def _fetch(address: str) -> bytes:
         if isinstance(error, HTTPError):
             error.close()
         reason = getattr(error, "reason", None) or type(error).__name__
+        if isinstance(reason, PermissionError):
+            reason = "EGRESS is false: this worker opens no connections"
         why = f"it could not be fetched from {host} ({reason})"
         raise _no_table(why) from None
     if len(content) > _MAX_BYTES:
