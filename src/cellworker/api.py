@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from cellworker.engine.cassia import annotator
 from cellworker.engine.encoding import encode
 from cellworker.engine.marker_table import marker_table
 from cellworker.errors import ErrorCode, WorkerError
@@ -135,7 +136,10 @@ class OpenExperiment:
         request = task.prepare(PrepareInput(checked, pagination, self.cell_sets))
         scratch = Path(self._scratch.name) if task.file_result else Path()
         settings = self._settings
-        context = Context(self._progress, scratch, settings.threads, settings.like_original, marker_table(settings))
+        context = Context(
+            self._progress, scratch, settings.threads, settings.like_original, marker_table(settings),
+            annotator(settings),
+        )  # fmt: skip
         value = task.compute(self.experiment, request, context)
         return value if isinstance(value, Path) else task.finish(encode(value))
 

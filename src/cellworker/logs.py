@@ -27,6 +27,7 @@ _SECRET_TEXT = re.compile(
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"  # AWS key ids
     r"|X-Amz-(?:Signature|Credential|Security-Token)=[^&\s\"]+"
     r"|sk-[\w-]{16,}"
+    r"|\bbedrock-api-key-[\w+/=-]+|\bABSK[\w+/=-]{16,}"  # of Amazon Bedrock
     r"|(?<=://)[^/\s@]+(?=@)"  # user and password of an address, such as that of Redis
     r"|\bSignature=[^&\s,\"]+",  # of headers and of addresses that are signed
     re.IGNORECASE,

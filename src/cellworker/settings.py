@@ -90,6 +90,16 @@ class Settings:
         help_text="whether the engine may open network connections, which a table of marker genes at an address and a "
         "language model need; false has Linux refuse them",
     )
+    cassia_url: str = _setting(
+        "",
+        "address of the language model that CASSIA asks, any that speaks OpenAI's protocol, such as `https://host/v1`; "
+        "empty is Amazon Bedrock's",
+    )
+    cassia_model: str = _setting("qwen.qwen3-next-80b-a3b", "the model's name there")
+    cassia_key: str = _setting(
+        "", "its key; empty is none, and for Amazon Bedrock a token from the worker's IAM credentials", secret=True
+    )
+    cassia_timeout_s: float = _setting(1800.0, "time that one annotation may wait for the language model, in seconds")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     cluster_env: str = _setting("", "production, staging, development or test; empty is decided by `K8S_ENV`")
     k8s_env: str = _setting(
@@ -97,6 +107,7 @@ class Settings:
     )
     aws_account_id: str = _setting("", "account whose buckets are used; required in production and staging")
     aws_default_region: str = _setting("", "region of queue, buckets and Redis; required in production and staging")
+    aws_region: str = _setting("", "region of Amazon Bedrock; empty is `AWS_DEFAULT_REGION`, else us-east-1")
     aws_endpoint_url: str = _setting(
         "", "address of a stand-in for AWS, such as localstack; in development http://host.docker.internal:4566"
     )

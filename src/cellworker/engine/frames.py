@@ -6,6 +6,8 @@ from struct import Struct
 
 import msgspec
 
+from cellworker.engine.language_model import LanguageModel
+
 __all__ = ["HEADER", "LARGEST", "Kind", "Problem", "Progress", "Request", "WorkerInit", "pack", "receive", "send"]
 
 HEADER = Struct("<cQ")
@@ -53,6 +55,7 @@ class WorkerInit(msgspec.Struct):
     fault_file: str
     marker_table: tuple[str, str] = ("", "")
     """Arguments of `cellworker.engine.marker_table.read_table`."""
+    language_model: LanguageModel = LanguageModel()
 
 
 class Request(msgspec.Struct):

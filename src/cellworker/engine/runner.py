@@ -14,6 +14,7 @@ from typing import Self
 import msgspec
 
 from cellworker.engine.frames import Kind, Problem, Request, WorkerInit
+from cellworker.engine.language_model import language_model
 from cellworker.engine.marker_table import table_places
 from cellworker.engine.nursery import Nursery, StartMethod
 from cellworker.engine.pool import SHUTTING_DOWN, Lane
@@ -239,6 +240,7 @@ class TaskRunner:
             nice=_LONG_LANE_NICE if lane == "long" else 0,
             fault_file=str(self._scratch.path / f"fault-{next(self._numbers)}"),
             marker_table=table_places(settings),
+            language_model=language_model(settings),
         )
 
     def _keep_result(self, folder: Path, file: Path) -> Path:

@@ -29,6 +29,8 @@ from cellworker.engine.frames import Kind, Problem, Progress, Request, WorkerIni
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import convert
+from cellworker.tasks import progress
+from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 __all__ = ["GENERIC_SENTENCE", "load_object", "main", "serve"]
@@ -168,6 +170,7 @@ class _Worker:
             threads=self._init.threads,
             like_original=self._init.like_original,
             marker_table=self._marker_table,
+            annotate=self._annotate,
         )
         return task.compute(self._experiment, checked, context)
 
@@ -175,6 +178,11 @@ class _Worker:
         from cellworker.engine.marker_table import read_table  # noqa: PLC0415 one task in 21 needs it
 
         return read_table(*self._init.marker_table)
+
+    def _annotate(self, question: ClusterQuestion, tell: progress.Progress, scratch: Path) -> list[dict[int, str]]:
+        from cellworker.engine.cassia import annotate  # noqa: PLC0415 one task in 21 needs it
+
+        return annotate(self._init.language_model, question, tell, scratch)
 
     def _progress(self, stage: str, fraction: float | None = None) -> None:
         with self._lock:

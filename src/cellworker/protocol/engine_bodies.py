@@ -15,6 +15,7 @@ __all__ = [
     "AnyRequest",
     "BackgroundGenesRequest",
     "BatchDifferentialExpressionRequest",
+    "CassiaRequest",
     "CellCycleRequest",
     "ClusterCellsRequest",
     "ComparedCells",
@@ -156,6 +157,12 @@ class ScTypeRequest(Struct):
     species: str
     tissue: str
     cell_sets: dict[str, AnnotatedClass] = field(name="cellSets")
+
+
+class CassiaRequest(ScTypeRequest):
+    """``CASSIAAnnotate``."""
+
+    additional_info: str | None = field(name="additionalInfo", default=None)
 
 
 class AnyRequest(Struct):

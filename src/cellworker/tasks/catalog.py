@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import BODIES
 from cellworker.tasks.background_genes import BACKGROUND_GENES
+from cellworker.tasks.cassia import CASSIA
 from cellworker.tasks.cell_cycle import CELL_CYCLE
 from cellworker.tasks.cell_metadata import DOUBLET_SCORE, MITOCHONDRIAL_CONTENT, N_GENES, N_UMIS
 from cellworker.tasks.cluster_cells import CLUSTER_CELLS
@@ -40,6 +41,7 @@ _ALL = {
         DOT_PLOT,
         MARKER_HEATMAP,
         SCTYPE,
+        CASSIA,
         CELL_CYCLE,
         *NOT_YET,
     )

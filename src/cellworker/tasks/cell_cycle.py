@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from cellworker.analysis.module_scores import G2M_GENES, PHASES, S_GENES, ModuleError, module_scores, phases
@@ -89,7 +90,7 @@ def _means(experiment: Experiment, context: Context) -> NDArray[np.float64]:
 
 def patch(data: bytes) -> list[dict[str, Any]]:
     """Return the operations that put the class first, in place of an earlier one."""
-    return replace_class(data, "$prepend")
+    return replace_class(orjson.loads(data), "$prepend")
 
 
 def to_tables(result: dict[str, Any]) -> Tables:

@@ -33,6 +33,5 @@ def _task(
 NOT_YET = [
     _task("GetTrajectoryAnalysisStartingNodes", "runTrajectoryAnalysisStartingNodesTask"),
     _task("GetTrajectoryAnalysisPseudoTime", "runTrajectoryAnalysisPseudoTimeTask"),
-    _task("CASSIAAnnotate", "CASSIAAnnotate", cacheable=False),
     _task("DownloadAnnotSeuratObject", "DownloadAnnotSeuratObject", file_result=True),
 ]

@@ -1,10 +1,10 @@
 """ScTypeAnnotate (contract 5.18): a cell type for every cluster, by ScType's marker genes."""
 
-import uuid
 from collections import Counter
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from cellworker.analysis.marker_scores import (
@@ -18,15 +18,21 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Genes
 from cellworker.formats.marker_table import CellType, read_marker_table
 from cellworker.protocol.bodies import AnnotationBody
-from cellworker.protocol.engine_bodies import AnnotatedClass, RequestedClass, RequestedSet, ScTypeRequest
-from cellworker.tasks.annotated_class import REPLACED, class_tables, labelled_sets, replace_class
+from cellworker.protocol.engine_bodies import ScTypeRequest
+from cellworker.tasks.annotated_class import (
+    class_tables,
+    cluster_codes,
+    labelled_sets,
+    new_class,
+    replace_class,
+    requested_classes,
+)
 from cellworker.tasks.expression_cell_sets import time_uuid
 from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["SCTYPE"]
 
-_CLUSTERS = "louvain"
 _SPECIES = ("human", "mouse")
 _UNKNOWN = "Unknown"
 _STAGE = "Scoring cell types"
@@ -36,12 +42,7 @@ _ROWS_AT_A_TIME = 4096
 def prepare(given: PrepareInput) -> ScTypeRequest:
     """Send the clusters with their cells, and the names of the other classes, one of which may be replaced."""
     body: AnnotationBody = given.body
-    classes = {}
-    for item in reversed(given.cell_sets.classes):  # of classes with the same key the first is the one that counts
-        chosen = item.children if item.key == _CLUSTERS else []
-        sets = [RequestedSet(child.name, child.cell_ids.tolist()) for child in chosen]
-        classes[item.key] = AnnotatedClass(children=sets, name=item.name)
-    return ScTypeRequest(body.species, body.tissue, dict(reversed(classes.items())))
+    return ScTypeRequest(body.species, body.tissue, requested_classes(given.cell_sets))
 
 
 def compute(experiment: Experiment, request: ScTypeRequest, context: Context) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
         message = f"species: {request.species!r} is not known; known are {' and '.join(_SPECIES)}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
     _check_symbols(experiment.genes)
-    clusters = _clusters(experiment, request.cell_sets.get(_CLUSTERS))
+    clusters = cluster_codes(experiment, request.cell_sets)
     context.progress("Reading the table of marker genes")
     table = read_marker_table(context.marker_table())
     if request.tissue not in table:
@@ -65,13 +66,8 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
     codes, names = _types(experiment, clusters, table[request.tissue], request.tissue, context)
     name = f"ScType-{request.tissue}-{request.species}"
-    # Whoever annotates again gets the class anew, under its key; of a key by chance there would be two when two
-    # requests cross.
-    earlier = [key for key, item in request.cell_sets.items() if item.name == name]
-    key = earlier[0] if earlier else str(uuid.uuid5(uuid.NAMESPACE_OID, name))
     children = labelled_sets(experiment, codes, names, lambda label: time_uuid())  # noqa: ARG005
-    result = {"key": key, "name": name, "rootNode": True, "type": "cellSets", "children": children}
-    return result | {REPLACED: earlier[1:]} if earlier[1:] else result
+    return new_class(name, children, request.cell_sets)
 
 
 def _check_symbols(genes: Genes) -> None:
@@ -79,20 +75,6 @@ def _check_symbols(genes: Genes) -> None:
     columns = (genes.ids, genes.original_names)
     if all(2 * sum(name.startswith("ENS") for name in column) >= len(column) for column in columns):
         raise WorkerError(ErrorCode.R_WORKER_NO_GENE_SYMBOLS, "Features file doesn't contain gene symbols.")
-
-
-def _clusters(experiment: Experiment, wanted: RequestedClass | None) -> NDArray[np.int64]:
-    """Return each cell's cluster, -1 for none, int64 ``(n_cells,)``; clusters of the same name are one."""
-    codes = np.full(experiment.n_cells, -1, np.int64)
-    numbers: dict[str, int] = {}
-    for child in wanted.children if wanted else []:
-        ids = [child.cell_ids] if isinstance(child.cell_ids, int) else child.cell_ids or []
-        rows = experiment.positions(np.array(ids, np.int64))
-        codes[rows[rows >= 0]] = numbers.setdefault(child.name, len(numbers))
-    if not (codes >= 0).any():
-        message = "Cell types are told by cluster, and there are no clusters: cluster the cells first (ClusterCells)."
-        raise WorkerError(ErrorCode.INVALID_INPUT, message)
-    return codes
 
 
 def _types(
@@ -175,7 +157,7 @@ def _sums(
 
 def patch(data: bytes) -> list[dict[str, Any]]:
     """Return the operations that put the class last, in place of earlier ones of its name."""
-    return replace_class(data, "$append")
+    return replace_class(orjson.loads(data), "$append")
 
 
 def to_tables(result: dict[str, Any]) -> Tables:

@@ -3,27 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import msgspec
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
+from cellworker.tasks.annotator import Annotator, no_annotator
+from cellworker.tasks.progress import Progress
 
 __all__ = ["Compute", "Context", "PrepareInput", "Progress", "Task"]
 
 
 def _no_marker_table() -> bytes:
     raise WorkerError(ErrorCode.INVALID_INPUT, "This task needs a table of marker genes, and none was given.")
-
-
-class Progress(Protocol):
-    """Told how far a computation is. Calling it may raise when the request was cancelled."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report a stage in words for the user and, where known, the fraction done (0 to 1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +37,8 @@ class Context:
     marker_table
         Returns the content of the table of marker genes (the setting ``sctype_table``), or raises a `WorkerError` that
         says where to get it.
+    annotate
+        Asks a language model for the cell types of clusters (the settings ``cassia_*``).
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
@@ -50,6 +46,7 @@ class Context:
     threads: int = 1
     like_original: bool = False
     marker_table: Callable[[], bytes] = _no_marker_table
+    annotate: Annotator = no_annotator
 
 
 @dataclass(frozen=True, slots=True)
