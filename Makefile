@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks
+.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -76,6 +76,9 @@ soak: .venv/.ready-dev ## requests of all kinds for MINUTES (10) while processes
 
 test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
 	$(BIN)/python scripts/test_lowest.py $(ARGS)
+
+test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package itself (350 MB)
+	$(BIN)/python scripts/test_cassia.py $(ARGS)
 
 lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
 	PATH="$(CURDIR)/.venv/tools/bin:$(CURDIR)/.venv/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)

@@ -24,6 +24,12 @@ from cellworker.local.submit import submit_async
 from cellworker.settings import Settings
 from cellworker.tasks.not_yet import NOT_YET
 
+TESTS = Path(__file__).parent.parent
+if str(TESTS) not in sys.path:
+    sys.path.insert(0, str(TESTS))
+
+from model_endpoint import listening  # noqa: E402
+
 WAIT_S = 60
 OPAQUE = "sesame-of-a-user-0123456789"
 TOKEN = f"Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.{OPAQUE}"
@@ -36,13 +42,21 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(stores: Path, tmp_path: Path) -> Settings:
+def language_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the address of a language model on this machine."""
+    monkeypatch.syspath_prepend(str(TESTS / "stand_ins"))
+    with listening() as endpoint:
+        yield endpoint.url
+
+
+@pytest.fixture
+def settings(stores: Path, tmp_path: Path, language_model: str) -> Settings:
     table = tmp_path / "markers.json"
     table.write_text('{"Immune system": {"positive": {"T": ["CD3D", "CD3E"], "B": ["MS4A1", "CD79A"], "M": ["LYZ"]}}}')
     pinned = f"{table}#sha256={hashlib.sha256(table.read_bytes()).hexdigest()}"
     return Settings(
         port=0, data_dir=tmp_path / "data", store_dir=stores, sctype_table=pinned,
-        short_workers=1, long_workers=1, threads=1,
+        short_workers=1, long_workers=1, threads=1, cassia_url=language_model, cassia_model="some-model",
     )  # fmt: skip
 
 

@@ -89,10 +89,10 @@ async def test_a_failed_request_is_told_and_computed_anew_when_asked_again(worke
     assert (await submit_async(worker.url, {"name": "GeneExpression", "genes": ["A"]})).value == worker.engine.value
 
 
-async def test_a_task_that_is_not_there_yet_says_so(worker: Any) -> None:
-    with pytest.raises(WorkerError) as told:
-        await submit_async(worker.url, {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"})
-    assert told.value.code is ErrorCode.TASK_NOT_AVAILABLE
+async def test_a_task_that_refuses_its_body_says_so(worker: Any) -> None:
+    with pytest.raises(WorkerError, match="expected words") as told:
+        await submit_async(worker.url, {"name": "CASSIAAnnotate", "species": "Human", "tissue": " "})
+    assert told.value.code is ErrorCode.INVALID_INPUT
 
 
 async def test_new_cell_sets_are_in_the_file_when_the_event_comes(worker: Any) -> None:

@@ -199,7 +199,7 @@ class Soak:
     def _draw(self) -> tuple[dict[str, Any] | None, str, dict[str, Any]]:
         """Draw a request: its body, what it should end as, and what is peculiar about its envelope."""
         kind = self._random.choices(
-            ["short", "long", "patch", "expired", "unknown", "not yet", "malformed", "wrong", "no request"],
+            ["short", "long", "patch", "expired", "unknown", "blank", "malformed", "wrong", "no request"],
             [60, 8, 6, 5, 4, 3, 4, 6, 2],
         )[0]
         if kind == "short":
@@ -217,8 +217,8 @@ class Soak:
             return self._short()[0], "REQUEST_EXPIRED", {"timeout_s": -5}
         if kind == "unknown":
             return {"name": f"NoSuchTask{self._random.randrange(9)}"}, "INVALID_INPUT", {}
-        if kind == "not yet":
-            return {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"}, "TASK_NOT_AVAILABLE", {}
+        if kind == "blank":
+            return {"name": "CASSIAAnnotate", "species": "Human", "tissue": " "}, "INVALID_INPUT", {}
         if kind == "malformed":
             return {"name": "ListGenes", "offset": "no number", "limit": -3}, "INVALID_INPUT", {}
         if kind == "wrong":
