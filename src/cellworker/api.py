@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from cellworker.engine.cassia import annotator
+from cellworker.engine.contexts import make_context
 from cellworker.engine.encoding import encode
-from cellworker.engine.marker_table import marker_table
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
@@ -19,7 +18,7 @@ from cellworker.formats.opening import open_experiment as open_files
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
-from cellworker.tasks.task import Context, PrepareInput, Progress, Task
+from cellworker.tasks.task import PrepareInput, Progress, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -135,12 +134,7 @@ class OpenExperiment:
         checked = decode_body(task.name, text)
         request = task.prepare(PrepareInput(checked, pagination, self.cell_sets))
         scratch = Path(self._scratch.name) if task.file_result else Path()
-        settings = self._settings
-        context = Context(
-            self._progress, scratch, settings.threads, settings.like_original, marker_table(settings),
-            annotator(settings),
-        )  # fmt: skip
-        value = task.compute(self.experiment, request, context)
+        value = task.compute(self.experiment, request, make_context(self._settings, self._progress, scratch))
         return value if isinstance(value, Path) else task.finish(encode(value))
 
     @cached_property

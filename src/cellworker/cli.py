@@ -147,6 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
     _add_request(submit)
 
+    replay = add("replay", "replay", "run a request that DEBUG_STEP saved once more, in this process")
+    replay.add_argument("file", metavar="FILE", help="what was saved, under DATA_DIR/debug")
+    replay.add_argument("--experiment", metavar="PATH", help="a file or folder instead of the one in FILE")
+    _add_output(replay)
+
     check = add("check", "check", "list all problems of an experiment, and what is in it")
     check.add_argument("path", metavar="PATH", help="a file or folder")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -168,6 +173,10 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     command.add_argument("task", metavar="TASK", help="its name, as in 'cellworker tasks'")
     command.add_argument("--body", metavar="JSON|@FILE", help=_BODY_HELP)
     command.add_argument("--pagination", metavar="JSON|@FILE", help="order, offset, limit and filters of a table")
+    _add_output(command)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--out", metavar="FILE", help="save to FILE.json, .csv or .parquet; .gz may follow the first two"
     )

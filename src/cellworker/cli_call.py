@@ -8,15 +8,14 @@ import orjson
 
 from cellworker.cli_output import Destination, request_body, request_pagination, write_file, write_result
 from cellworker.cli_progress import Bar
-from cellworker.engine.cassia import annotator
+from cellworker.engine.contexts import make_context
 from cellworker.engine.encoding import encode
-from cellworker.engine.marker_table import marker_table
 from cellworker.formats.opening import open_experiment
 from cellworker.protocol.bodies import convert
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
-from cellworker.tasks.task import Context, PrepareInput
+from cellworker.tasks.task import PrepareInput
 
 __all__ = ["command"]
 
@@ -34,11 +33,7 @@ def command(options: argparse.Namespace) -> int:
         with Bar(quiet=options.quiet) as bar:
             opened = open_experiment(path, settings, bar)
             request = task.prepare(PrepareInput(body, pagination, opened.cell_sets))
-            context = Context(
-                bar, Path(scratch), settings.threads, settings.like_original, marker_table(settings),
-                annotator(settings),
-            )  # fmt: skip
-            value = task.compute(opened.experiment, request, context)
+            value = task.compute(opened.experiment, request, make_context(settings, bar, Path(scratch)))
             content = None if task.file_result else task.finish(encode(value))
         if content is None:
             write_file(destination, value)

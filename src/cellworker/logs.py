@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["configure", "context", "log", "redact"]
+__all__ = ["blank", "configure", "context", "log", "redact"]
 
 _SECRET_NAMES = re.compile(r"auth|token|secret|password|cookie|credential|api_?key|signed_?url", re.IGNORECASE)
 _SECRET_TEXT = re.compile(
@@ -130,14 +130,15 @@ def _facts(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _blanked(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _BLANK if _SECRET_NAMES.search(name) else _clean(value) for name, value in facts.items()}
+    return {name: _BLANK if _SECRET_NAMES.search(name) else blank(value) for name, value in facts.items()}
 
 
-def _clean(value: Any) -> Any:  # noqa: ANN401
+def blank(value: Any) -> Any:  # noqa: ANN401
+    """Return JSON-able data with everything blanked that looks like a credential, by its name or its text."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {str(name): _BLANK if _SECRET_NAMES.search(str(name)) else _clean(item) for name, item in value.items()}
+        return {str(name): _BLANK if _SECRET_NAMES.search(str(name)) else blank(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
+        return [blank(item) for item in value]
     return value if isinstance(value, int | float | None) else redact(str(value))

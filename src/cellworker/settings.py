@@ -85,6 +85,9 @@ class Settings:
         "table of marker genes for ScType: a path or an address, with `#sha256=` and its checksum at the end unless it "
         "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`",
     )
+    debug_step: str = _setting(
+        "", "name or engine path of a task, or `all`: its requests are saved under `DATA_DIR/debug`, without secrets"
+    )
     egress: bool = _setting(
         default=True,
         help_text="whether the engine may open network connections, which a table of marker genes at an address and a "

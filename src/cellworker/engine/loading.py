@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cellworker.engine.pool import SHUTTING_DOWN
 from cellworker.engine.process import ProcessLost
 from cellworker.engine.runner import TaskRunner
+from cellworker.engine.saved_requests import RequestSaver
 from cellworker.engine.worker import GENERIC_SENTENCE, load_object
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
@@ -230,7 +231,10 @@ class ServedExperiment:
 
     async def _serve(self, opened: "Opened") -> None:
         if self._runner is None:
-            runner = TaskRunner(opened.store, self._settings, tasks=self._tasks, opener=self._store_opener)
+            saver = RequestSaver(self._settings, self.path)
+            runner = TaskRunner(
+                opened.store, self._settings, tasks=self._tasks, opener=self._store_opener, on_request=saver.save
+            )
             self._runner = await runner.__aenter__()
         elif self._runner.store != opened.store:
             await self._runner.reload(opened.store)

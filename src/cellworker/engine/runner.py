@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -79,6 +79,8 @@ class TaskRunner:
         How processes are made; the default is the fastest that is safe on this system.
     waiting_limit
         Requests that may wait in each lane.
+    on_request
+        Called with each request before it is computed.
 
     Raises
     ------
@@ -95,6 +97,7 @@ class TaskRunner:
         opener: str = "cellworker.experiment.store:open_store",
         method: StartMethod | None = None,
         waiting_limit: int = _WAITING_LIMIT,
+        on_request: Callable[[Task, bytes], object] | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -104,6 +107,7 @@ class TaskRunner:
         self._nursery = Nursery(preload, method)
         self._scratch: Scratch | None = None
         self._closing = False
+        self._on_request = on_request
         self._numbers = count(1)
         sizes = {"short": settings.short_workers, "long": settings.long_workers}
         self._lanes = {
@@ -184,6 +188,8 @@ class TaskRunner:
         task = self._tasks[task] if isinstance(task, str) else task
         if self._scratch is None:
             raise RuntimeError("the runner was not entered")
+        if self._on_request:
+            self._on_request(task, request)
         lane = self._lanes[task.lane]
         worker = await lane.acquire()
         folder = self._scratch.path / f"request-{next(self._numbers)}"

@@ -1,0 +1,32 @@
+"""What a task may use, made from the settings, for those who compute in their own process."""
+
+from pathlib import Path
+
+from cellworker.engine.cassia import annotator
+from cellworker.engine.marker_table import marker_table
+from cellworker.settings import Settings
+from cellworker.tasks.task import Context, Progress
+
+__all__ = ["make_context"]
+
+
+def make_context(settings: Settings, progress: Progress, scratch: Path) -> Context:
+    """Return a task's context.
+
+    Parameters
+    ----------
+    settings
+        Threads, the switch `like_original`, where marker tables and language models are.
+    progress
+        Told how far the task is.
+    scratch
+        A folder for files that are results.
+    """
+    return Context(
+        progress=progress,
+        scratch=scratch,
+        threads=settings.threads,
+        like_original=settings.like_original,
+        marker_table=marker_table(settings),
+        annotate=annotator(settings),
+    )

@@ -1,0 +1,106 @@
+"""Requests saved for a developer (the setting `debug_step`), and read again by ``cellworker replay``."""
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cellworker import __version__
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.logs import blank, log
+from cellworker.settings import Settings
+from cellworker.tasks.task import Task
+
+__all__ = ["RequestSaver", "SavedRequest", "read_saved"]
+
+_ALL = "all"
+_MAX_BYTES = 1 << 30
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRequest:
+    """A request as the engine got it, and the experiment that it was asked of."""
+
+    task: str
+    request: dict[str, Any]
+    experiment: Path
+    like_original: bool
+
+
+class RequestSaver:
+    """Saves requests under ``DATA_DIR/debug``, one JSON file each.
+
+    Parameters
+    ----------
+    settings
+        `debug_step` is the name or the engine path of a task, or ``all``; empty saves nothing.
+    experiment
+        Where the experiment is.
+    """
+
+    def __init__(self, settings: Settings, experiment: Path) -> None:
+        self._wanted = settings.debug_step.casefold()
+        self._folder = settings.data_dir / "debug"
+        self._like_original = settings.like_original
+        self._experiment = experiment
+        self._numbers = count(1)
+
+    def save(self, task: Task, request: bytes) -> Path | None:
+        """Save a request with everything that looks like a secret blanked, if it is wanted.
+
+        Returns
+        -------
+        pathlib.Path or None
+            The file; None where none was wanted, or none could be written: the request goes on either way.
+        """
+        if self._wanted not in (_ALL, task.name.casefold(), task.path.casefold()) or not self._wanted:
+            return None
+        now = datetime.now(UTC)
+        name = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}-{next(self._numbers)}-{task.name}.json"
+        saved = {
+            "cellworker": __version__,
+            "saved": now.isoformat(timespec="milliseconds"),
+            "task": task.name,
+            "experiment": str(self._experiment.absolute()),
+            "likeOriginal": self._like_original,
+        }
+        path = self._folder / name
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(orjson.dumps({**saved, "request": blank(orjson.loads(request))}))
+        except (OSError, orjson.JSONDecodeError) as error:
+            log(_logger, logging.WARNING, "request not saved", path=str(path), reason=str(error))
+            return None
+        log(_logger, logging.INFO, "request saved", path=str(path), replay=f"cellworker replay {path}")
+        return path
+
+
+def read_saved(path: Path) -> SavedRequest:
+    """Read a saved request.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` when the file is none.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"{path} is too large to be a saved request.")
+        saved = orjson.loads(path.read_bytes())
+        task, request = saved["task"], saved["request"]
+        experiment, like_original = Path(saved["experiment"]), saved["likeOriginal"] is True
+    except OSError as error:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{path} cannot be read: {error.strerror}.") from None
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        message = f"{path} is not a request that DEBUG_STEP saved: a JSON object with task, request and experiment."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
+    if not isinstance(task, str) or not isinstance(request, dict):
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{path}: expected a task's name and its request.")
+    return SavedRequest(task, request, experiment, like_original)
