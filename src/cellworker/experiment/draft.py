@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction
+from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction, TissueImage
 
 __all__ = ["ExperimentDraft", "SparseDraft"]
 
@@ -48,6 +48,7 @@ class ExperimentDraft:
     metadata: dict[str, Column] = field(default_factory=dict)
     reductions: dict[str, Reduction] = field(default_factory=dict)
     graphs: dict[str, SparseDraft] = field(default_factory=dict)
+    images: dict[str, TissueImage] = field(default_factory=dict)
     dispersions: Dispersions | None = None
     identities: Categorical | None = None
     """Seurat's active identities (``Idents``)."""

@@ -18,6 +18,7 @@ __all__ = [
     "Graph",
     "Reduction",
     "ScaledData",
+    "TissueImage",
 ]
 
 
@@ -133,6 +134,26 @@ class Reduction:
 
 
 @dataclass(frozen=True, slots=True)
+class TissueImage:
+    """Where cells lie on an image of a tissue.
+
+    Attributes
+    ----------
+    cells
+        int32 ``(n_points,)``: row of each point's cell; a cell whose outline is known has a point for each vertex.
+    points
+        float64 ``(n_points, 2)``: x (to the right) and y (downwards) in pixels of the full image, or in the technology's
+        own unit.
+    scale
+        Times this they are what clients draw: pixels of the image that came with the object.
+    """
+
+    cells: NDArray[np.int32]
+    points: NDArray[np.float64]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A cell-cell graph, compressed rows: int64 ``(n_cells + 1,)``, int32 ``(nnz,)``, float32 ``(nnz,)``."""
 
@@ -206,6 +227,8 @@ class Experiment:
     metadata: Mapping[str, Column]
     reductions: Mapping[str, Reduction]
     graphs: Mapping[str, Graph]
+    images: Mapping[str, TissueImage]
+    """In the object's order, empty where it has none."""
     dispersions: "Dispersions | None"
     misc: "Misc"
     origin: "Origin"

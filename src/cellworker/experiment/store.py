@@ -31,6 +31,7 @@ from cellworker.experiment.model import (
     Origin,
     Reduction,
     ScaledData,
+    TissueImage,
 )
 from cellworker.experiment.store_index import StoreIndex, read_index
 
@@ -182,6 +183,11 @@ class StoredExperiment(Experiment):
         return _Lazy({name: self._graph_reader(place) for name, place in self._contents["graphs"]})
 
     @cached_property
+    def images(self) -> Mapping[str, TissueImage]:  # type: ignore[override]
+        """Where cells lie on images of tissues, by the images' exact names."""
+        return _Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
+
+    @cached_property
     def dispersions(self) -> Dispersions | None:  # type: ignore[override]
         """The gene-variability table."""
         if "dispersions" not in self._index.arrays:
@@ -242,6 +248,9 @@ class StoredExperiment(Experiment):
 
     def _reduction_reader(self, place: str, key: str) -> Callable[[], Reduction]:
         return lambda: Reduction(self._array(place), key)
+
+    def _image_reader(self, place: str, scale: float) -> Callable[[], TissueImage]:
+        return lambda: TissueImage(self._array(f"{place}/cells"), self._array(f"{place}/points"), scale)
 
     def _graph_reader(self, place: str) -> Callable[[], Graph]:
         return lambda: Graph(*self._sparse(place))

@@ -20,7 +20,7 @@ from cellworker.errors import ErrorCode, WorkerError
 
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a store written before cannot be served any more; such a store is then made again from its source."""
 
 _MAGIC = b"cellworker store"

@@ -137,6 +137,15 @@ def _lay_out(
         place = f"reduction{number}"
         layout.put(place, layout.free_name("obsm", f"X_{name}"), np.ascontiguousarray(reduction.values, np.float64))
         reductions.append((name, place, reduction.key))
+    images = []
+    for number, (name, image) in enumerate(draft.images.items()):
+        place, where = f"image{number}", f"uns/images/{number}"
+        if not number:
+            layout.group("uns/images")
+        layout.plain(where, {"name": name, "scale": image.scale})
+        layout.put(f"{place}/cells", f"{where}/cells", np.ascontiguousarray(image.cells, np.int32))
+        layout.put(f"{place}/points", f"{where}/points", np.ascontiguousarray(image.points, np.float64))
+        images.append((name, place, image.scale))
     if draft.scaled_values is not None and draft.scaled_genes is not None:
         layout.array("scaled", layout.free_name("obsm", "scaled"), draft.scaled_values.shape, np.float32)
         layout.put("scaled_genes", "uns/cellworker/scaled_genes", np.ascontiguousarray(draft.scaled_genes, np.int32))
@@ -156,6 +165,7 @@ def _lay_out(
     contents: dict[str, Any] = {
         "metadata": [(name, place) for name, place, _ in metadata],
         "reductions": reductions,
+        "images": images,
         "graphs": [(name, f"graph{number}") for number, name in enumerate(graphs)],
         "misc": asdict(draft.misc),
         "origin": asdict(draft.origin),
@@ -206,6 +216,10 @@ def _check_shapes(draft: ExperimentDraft) -> None:
             problems.append(f"the metadata column {name}: codes outside its {len(column.categories)} labels")
     for name, reduction in draft.reductions.items():
         expect(f"the reduction {name}", len(reduction.values), n_cells)
+    for name, image in draft.images.items():
+        expect(f"the image {name}", len(image.cells), len(image.points))
+        if len(image.cells) and not 0 <= image.cells.min() <= image.cells.max() < n_cells:
+            problems.append(f"the image {name}: cells that are not in the experiment")
     if draft.scaled_values is not None and draft.scaled_genes is not None:
         positions = draft.scaled_genes
         expect("the scaled data's cells", len(draft.scaled_values), n_cells)

@@ -30,6 +30,7 @@ from cellworker.formats.seurat_cells import (
     unique_names,
 )  # fmt: skip
 from cellworker.formats.seurat_genes import read_dispersions, read_genes
+from cellworker.formats.seurat_images import read_images
 from cellworker.formats.seurat_parts import read_graphs, read_misc, read_reductions, read_scaled
 from cellworker.formats.seurat_scratch import Scratch
 from cellworker.formats.seurat_v2 import from_version_2
@@ -111,6 +112,7 @@ def read_seurat(root: RValue, findings: Findings, scratch: Scratch) -> Experimen
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
+        images=read_images(slot(seurat, "images"), cells, misc.technology, findings),
         dispersions=dispersions,
         identities=read_identities(slot(seurat, "active.ident"), cells),
         misc=misc,
