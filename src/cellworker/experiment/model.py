@@ -142,8 +142,8 @@ class TissueImage:
     cells
         int32 ``(n_points,)``: row of each point's cell; a cell whose outline is known has a point for each vertex.
     points
-        float64 ``(n_points, 2)``: x (to the right) and y (downwards) in pixels of the full image, or in the technology's
-        own unit.
+        float64 ``(n_points, 2)``: x (to the right) and y (downwards), in pixels of the full image or in the
+        technology's own unit.
     scale
         Times this they are what clients draw: pixels of the image that came with the object.
     """

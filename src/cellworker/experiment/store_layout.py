@@ -6,7 +6,7 @@
 ``layers/sorted``     the values of ``X`` as compressed columns, each gene's values ascending
 ``obs``, ``var``      cells (index: barcodes; ``cells_id``, metadata) and genes (index: ids; names)
 ``obsm``, ``obsp``    ``X_<reduction>``, ``scaled``; graphs
-``uns``               dispersions, images, misc, origin; ``cellworker``: exact names, where those of the file had to differ
+``uns``               dispersions, images, misc, origin; ``cellworker``: exact names that the file could not take
 ====================  ==========================================================================================
 
 The format is described in AnnData's documentation, "On-disk format". Only the skeleton is made here: HDF5 reserves the

@@ -1,4 +1,4 @@
-"""Where cells lie on the images of a Seurat object: the coordinates that GetTissueCoordinates gives (algorithms.md, 7.4).
+"""Where cells lie on the images of a Seurat object: what GetTissueCoordinates gives (algorithms.md, section 7.4).
 
 ======================  ============================================================================================
 FOV, Xenium, VisiumV2   the default boundary, which is the first: centroids, or the vertices of every cell's outline
@@ -37,9 +37,7 @@ Points = tuple[Sequence[str | None], NDArray[np.float64]]
 """The name of each point's cell, and x and y ``(n_points, 2)``."""
 
 
-def read_images(
-    value: RValue | None, cells: list[str], technology: str, findings: Findings
-) -> dict[str, TissueImage]:
+def read_images(value: RValue | None, cells: list[str], technology: str, findings: Findings) -> dict[str, TissueImage]:
     """Read the coordinates of every image, points matched to the cells by name; points of other cells are left out."""
     out: dict[str, TissueImage] = {}
     row_of = {name: row for row, name in reversed(list(enumerate(cells)))} if value is not None else {}

@@ -17,6 +17,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import ClusterCellsBody
 from cellworker.protocol.engine_bodies import ClusterCellsRequest
+from cellworker.tasks.reductions import coordinates_of, find_sketch
 from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Progress, Task
 
@@ -26,7 +27,7 @@ _KEY = "louvain"  # whatever the method: clients look for it
 _K = 20
 _DIMS = 10
 _K_PROJECTED = 50
-_SKETCH = ".sketch"
+_PURPOSE = "cells are clustered on"
 
 
 def prepare(given: PrepareInput) -> ClusterCellsRequest:
@@ -72,15 +73,13 @@ def _labels(
 ) -> tuple[NDArray[Any], list[int] | list[str]]:
     """Return each cell's label, and the labels in the order of the sets."""
     active = experiment.misc.active_reduction
-    full = active.removesuffix(_SKETCH)
-    if full != active and full in experiment.reductions and active in experiment.reductions:
-        chosen = np.flatnonzero(_placed(experiment.reductions[active].values))
-        if 0 < len(chosen) < experiment.n_cells:
-            return _sketched_labels(experiment, request, context, full, chosen)
+    sketch = find_sketch(experiment)
+    if sketch is not None:
+        return _sketched_labels(experiment, request, context, *sketch)
 
     links = _own_graph(experiment)
     if links is None:
-        links = _graph(_coordinates(experiment, active)[:, :_DIMS], request, context)
+        links = _graph(coordinates_of(experiment, active, _PURPOSE)[:, :_DIMS], request, context)
     clusters, joined = _cluster(links, request, context.progress)
     found = np.unique(clusters).tolist()
     # The original sorts as text once it has joined single cells to other clusters.
@@ -91,7 +90,7 @@ def _sketched_labels(
     experiment: Experiment, request: ClusterCellsRequest, context: Context, full: str, sketch: NDArray[np.int64]
 ) -> tuple[NDArray[Any], list[str]]:
     """Cluster the cells of a sketch, and carry their labels over to all cells by the reduction `full`."""
-    everywhere = _coordinates(experiment, full)
+    everywhere = coordinates_of(experiment, full, _PURPOSE)
     coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :_DIMS]
     clusters, _ = _cluster(_graph(coordinates, request, context), request, context.progress)
     nearest = nearest_neighbours(
@@ -104,28 +103,6 @@ def _sketched_labels(
     )
     carried = carry_over(nearest, [str(label) for label in clusters.tolist()])
     return carried, sorted(set(carried.tolist()))
-
-
-def _coordinates(experiment: Experiment, name: str) -> NDArray[np.float64]:
-    if name not in experiment.reductions:
-        there = ", ".join(experiment.reductions) or "none"
-        raise WorkerError(
-            ErrorCode.REDUCTION_NOT_FOUND,
-            f"The experiment's active reduction {name!r}, which cells are clustered on, is missing: it has {there}.",
-        )
-    values = experiment.reductions[name].values
-    missing = experiment.n_cells - int(np.count_nonzero(_placed(values)))
-    if missing:
-        raise WorkerError(
-            ErrorCode.REDUCTION_NOT_FOUND,
-            f"The reduction {name!r}, which cells are clustered on, has no coordinates for {missing} of "
-            f"{experiment.n_cells} cells.",
-        )
-    return values
-
-
-def _placed(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return np.asarray(np.isfinite(values).all(axis=1))
 
 
 def _own_graph(experiment: Experiment) -> Links | None:
