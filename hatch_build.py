@@ -25,7 +25,7 @@ except ImportError:  # run as a script, outside a build
 NATIVE = Path("src/cellworker/native")
 # -ffp-contract=off: no fused multiply-add, so that sums are the same to the last bit on every machine.
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
-FLAGS += ["-Wall", "-Wextra"]
+FLAGS += ["-Wall", "-Wextra", "-Wno-psabi"]  # vectors are passed to inlined functions only
 
 
 def _works(compiler: list[str]) -> bool:
