@@ -4,7 +4,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -18,9 +18,11 @@ __all__ = ["neighbours_for", "tsne"]
 OnProgress = Callable[[float], None]
 
 _EXAGGERATION, _EXAGGERATED = 12.0, 250
+_STOPS = (0, 50, _EXAGGERATED, 500)
+"""Iterations before which points are numbered anew, so that those that are close lie close in memory."""
 _LEAST_AUTOMATIC_RATE = 200.0
 _HIGHEST_RATE = 1e12  # every move is as long as moves may be, long before
-_START_SPREAD, _START_NOISE = 1e-4, 0.01
+_SPREAD, _NOISE = 1e-4, 0.01
 _AFFINITIES, _LINKS = 0.03, 0.06  # about those parts of the time are over then
 _BLOCK = 1 << 20  # neighbours
 _PAUSE = 0.15  # seconds between two looks at the caller
@@ -121,11 +123,9 @@ def tsne(
     with _layout(start, members) as layout:
         _link(layout, np.ascontiguousarray(cells, np.int32), weights, report)
         del weights
-        _descend(layout, n_iterations, min(rate, _HIGHEST_RATE), members, report)
-        out = np.empty((n, 2), np.float32)
-        kernel("cw_tsne_layout", None, ctypes.c_void_p, ctypes.c_void_p)(
-            layout, address(out, np.float32, writable=True)
-        )
+        # Where neighbourhoods are a large part of all cells, exaggeration only draws them together.
+        exaggeration = min(_EXAGGERATION, max(1.0, n / (3 * perplexity)))
+        out = _descend(layout, start, n_iterations, min(rate, _HIGHEST_RATE), exaggeration, members, report)
     return _centred(out).astype(np.float32)
 
 
@@ -182,38 +182,67 @@ def _link(layout: int, cells: NDArray[np.int32], weights: NDArray[np.float32], r
                 raise MemoryError("no memory for the graph of neighbours")
 
 
-def _descend(layout: int, n_iterations: int, rate: float, members: int, report: OnProgress) -> None:
+def _descend(
+    layout: int,
+    start: NDArray[np.float32],
+    n_iterations: int,
+    rate: float,
+    exaggeration: float,
+    members: int,
+    report: OnProgress,
+) -> NDArray[np.float32]:
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float
     descend = kernel("cw_tsne_descend", whole, pointer, whole, real, real, real)
-    team_open, team_close = kernel("cw_tsne_open", None, pointer), kernel("cw_tsne_close", None, pointer)
-    team_help = kernel("cw_tsne_help", None, pointer, whole)
+    sort = kernel("cw_tsne_sort", whole, pointer)
     done, at_once = 0, 1
     with ThreadPoolExecutor(members) as pool:
         while done < n_iterations:
             report(_LINKS + (1 - _LINKS) * done / n_iterations)
+            if 0 < done <= _EXAGGERATED and done in _STOPS and np.ptp(_places(layout, start), axis=0).min() < _SPREAD:
+                # The graph has no parts that exaggeration could part: it has drawn all cells to one place.
+                exaggeration = 1.0
+                kernel("cw_tsne_place", None, pointer, pointer)(layout, address(start, np.float32))
+            if done in _STOPS and sort(layout):
+                raise MemoryError("no memory for the layout")
             early = done < _EXAGGERATED
-            steps = min(at_once, (min(_EXAGGERATED, n_iterations) if early else n_iterations) - done)
+            stop = min(stop for stop in (*_STOPS, n_iterations) if stop > done)
+            steps = min(at_once, stop - done)
             began = time.monotonic()
-            helpers = []
-            team_open(layout)
-            try:
-                helpers += [pool.submit(team_help, layout, member) for member in range(1, members)]
-                failed = descend(layout, steps, rate, 0.5 if early else 0.8, _EXAGGERATION if early else 1.0)
-            finally:
-                team_close(layout)
-            for helper in helpers:
-                helper.result()
+            with _helpers(layout, members, pool):
+                failed = descend(layout, steps, rate, 0.5 if early else 0.8, exaggeration if early else 1.0)
             if failed:
                 raise MemoryError("no memory for the layout")
             done += steps
             at_once = max(1, min(2 * steps, int(steps * _PAUSE / max(1e-6, time.monotonic() - began))))
+    return _places(layout, start)
+
+
+@contextmanager
+def _helpers(layout: int, members: int, pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Let other threads help with what is done in here."""
+    kernel("cw_tsne_open", None, ctypes.c_void_p)(layout)
+    help_ = kernel("cw_tsne_help", None, ctypes.c_void_p, ctypes.c_int32)
+    helpers = []
+    try:
+        for member in range(1, members):
+            helpers.append(pool.submit(help_, layout, member))
+        yield
+    finally:
+        kernel("cw_tsne_close", None, ctypes.c_void_p)(layout)
+        wait(helpers)
+
+
+def _places(layout: int, like: NDArray[np.float32]) -> NDArray[np.float32]:
+    out = np.empty_like(like)
+    kernel("cw_tsne_layout", None, ctypes.c_void_p, ctypes.c_void_p)(layout, address(out, np.float32, writable=True))
+    return out
 
 
 def _start(n: int, points: NDArray[np.floating] | None, seed: int) -> NDArray[np.float32]:
     """Where cells start: close to one another, so that attraction may order them."""
     noise = _normal(2 * n, seed).reshape(n, 2)
     if points is None:
-        return (_START_SPREAD * noise).astype(np.float32)
+        return (_SPREAD * noise).astype(np.float32)
     first = np.zeros((n, 2))
     first[:, : points.shape[1]] = points[:, :2]
     if not np.isfinite(first).all():
@@ -224,7 +253,7 @@ def _start(n: int, points: NDArray[np.floating] | None, seed: int) -> NDArray[np
     spread = math.sqrt(max(math.fsum(column * column) for column in first.T) / max(1, n))
     if spread > 0:
         first /= spread
-    return (_START_SPREAD * (first + _START_NOISE * noise)).astype(np.float32)
+    return (_SPREAD * (first + _NOISE * noise)).astype(np.float32)
 
 
 def _centred(values: NDArray[np.floating]) -> NDArray[np.float64]:

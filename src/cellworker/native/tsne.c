@@ -9,6 +9,7 @@
 
 #include "crew.h"
 #include "fourier.h"
+#include "radix.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -34,11 +35,17 @@ static const double STEP = 0.375;          /* of the grid, in units of the layou
 static const double LONGEST_MOVE = 5;      /* of a point in one iteration */
 static const float LEAST_GAIN = 0.01f;
 
-enum { COUNT, PLACE, SPREAD_EVEN, SPREAD_ODD, ALONG, ACROSS, BACK, GATHER, MOVE, PAIRS, KERNEL_ALONG, KERNEL_ACROSS };
+enum { COUNT, PLACE, SPREAD_EVEN, SPREAD_ODD, ALONG, ACROSS, BACK, GATHER, MOVE, PAIRS, KERNEL_ALONG, KERNEL_ACROSS, RELABEL, REWEIGH };
 
 typedef struct {
     float x, y;
 } Point;
+
+/* The compilers' own vectors, which become whatever the processor has. */
+typedef float Eight __attribute__((vector_size(32)));
+typedef double Four __attribute__((vector_size(32)));
+typedef int32_t EightWhole __attribute__((vector_size(32)));
+typedef double Pair __attribute__((may_alias)); /* a point, moved as one */
 
 typedef struct {
     double low_x, low_y, high_x, high_y, total;
@@ -54,6 +61,10 @@ typedef struct {
     int64_t *room;
     int32_t *from;
     float *back;
+    /* the order of the points: which of the caller's each is, and what a new order is made with */
+    int32_t *original, *now, *before;
+    int64_t *new_first;
+    void *moved;
     /* the layout */
     Point *place, *next, *speed, *gain, *push;
     Summary *summaries;
@@ -449,8 +460,8 @@ INLINE void pairs(Tsne *s, int32_t piece) {
 
 /* ---- an iteration ---- */
 
-INLINE float sum_of(const float *v) {
-    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+INLINE float sum_of(const Eight *v) {
+    return (((*v)[0] + (*v)[4]) + ((*v)[2] + (*v)[6])) + (((*v)[1] + (*v)[5]) + ((*v)[3] + (*v)[7]));
 }
 
 INLINE float new_gain(float gain, float slope, float speed) {
@@ -467,28 +478,38 @@ INLINE void reach(Summary *all, Point p) {
     if ((double)p.y > all->high_y) all->high_y = (double)p.y;
 }
 
+/* The coordinates of eight points, x and y apart. */
+INLINE void fetch(const Point *place, const int32_t *to, Eight *x, Eight *y) {
+    const Pair *p = (const Pair *)place;
+    const Four a = {p[to[0]], p[to[1]], p[to[4]], p[to[5]]}, b = {p[to[2]], p[to[3]], p[to[6]], p[to[7]]};
+#if defined(__clang__)
+    *x = __builtin_shufflevector((Eight)a, (Eight)b, 0, 2, 8, 10, 4, 6, 12, 14);
+    *y = __builtin_shufflevector((Eight)a, (Eight)b, 1, 3, 9, 11, 5, 7, 13, 15);
+#else
+    *x = __builtin_shuffle((Eight)a, (Eight)b, (EightWhole){0, 2, 8, 10, 4, 6, 12, 14});
+    *y = __builtin_shuffle((Eight)a, (Eight)b, (EightWhole){1, 3, 9, 11, 5, 7, 13, 15});
+#endif
+}
+
 /* Pulls along the links, and moves: van der Maaten's rule with momentum and gains. */
 INLINE void move(Tsne *s, int32_t piece) {
     Summary here = nowhere();
     const float share = (float)(1 / s->total);
     for (int64_t i = begin_of(s, piece); i < end_of(s, piece); i++) {
         const Point mine = s->place[i];
-        float to_x[EDGES] = {0}, to_y[EDGES] = {0};
+        Eight to_x = {0}, to_y = {0};
         for (int64_t e = s->first[i]; e < s->first[i + 1]; e += EDGES) {
-            float x[EDGES], y[EDGES];
-            for (int w = 0; w < EDGES; w++) {
-                x[w] = s->place[s->to[e + w]].x;
-                y[w] = s->place[s->to[e + w]].y;
-            }
-            for (int w = 0; w < EDGES; w++) {
-                const float dx = mine.x - x[w], dy = mine.y - y[w];
-                const float pull = s->weight[e + w] / (1 + (dx * dx + dy * dy));
-                to_x[w] += pull * dx;
-                to_y[w] += pull * dy;
-            }
+            Eight x, y, weight;
+            fetch(s->place, s->to + e, &x, &y);
+            memcpy(&weight, s->weight + e, sizeof weight);
+            x = mine.x - x;
+            y = mine.y - y;
+            const Eight pull = weight / (1 + (x * x + y * y));
+            to_x += pull * x;
+            to_y += pull * y;
         }
-        const float slope_x = s->exaggeration * sum_of(to_x) - s->push[i].x * share;
-        const float slope_y = s->exaggeration * sum_of(to_y) - s->push[i].y * share;
+        const float slope_x = s->exaggeration * sum_of(&to_x) - s->push[i].x * share;
+        const float slope_y = s->exaggeration * sum_of(&to_y) - s->push[i].y * share;
         Point speed = s->speed[i], gain = s->gain[i];
         gain.x = new_gain(gain.x, slope_x, speed.x);
         gain.y = new_gain(gain.y, slope_y, speed.y);
@@ -510,6 +531,19 @@ INLINE void move(Tsne *s, int32_t piece) {
     s->summaries[piece] = here;
 }
 
+/* The graph in the new order: the ends of its links, and then their weights. */
+INLINE void relabel(Tsne *s, int32_t piece, int weights) {
+    for (int64_t i = begin_of(s, piece); i < end_of(s, piece); i++) {
+        const int64_t from = s->first[s->before[i]], count = s->new_first[i + 1] - s->new_first[i];
+        if (weights) {
+            memcpy((float *)s->moved + s->new_first[i], s->weight + from, (size_t)count * sizeof *s->weight);
+        } else {
+            int32_t *to = (int32_t *)s->moved + s->new_first[i];
+            for (int64_t e = 0; e < count; e++) to[e] = s->now[s->to[from + e]];
+        }
+    }
+}
+
 INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
     switch (what) {
         case COUNT: count(s, piece); break;
@@ -522,6 +556,8 @@ INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
         case GATHER: gather(s, piece); break;
         case MOVE: move(s, piece); break;
         case PAIRS: pairs(s, piece); break;
+        case RELABEL: relabel(s, piece, 0); break;
+        case REWEIGH: relabel(s, piece, 1); break;
         case KERNEL_ALONG: kernel_along(s, piece, member); break;
         default: kernel_across(s, piece, member);
     }
@@ -649,8 +685,9 @@ static int repel(Tsne *s, int exact) {
 
 EXPORT void cw_tsne_free(Tsne *s) {
     if (!s) return;
-    void *held[] = {s->first, s->to, s->weight, s->room, s->from, s->back, s->place, s->next, s->speed, s->gain, s->push,
-                    s->summaries, s->sorted, s->order, s->counts, s->starts, s->grid, s->spectrum, s->kernel, s->scratch};
+    void *held[] = {s->first, s->to, s->weight, s->room, s->from, s->back, s->original, s->now, s->before, s->new_first,
+                    s->place, s->next, s->speed, s->gain, s->push, s->summaries, s->sorted, s->order, s->counts,
+                    s->starts, s->grid, s->spectrum, s->kernel, s->scratch};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) free(held[i]);
     fourier_free(&s->along);
     fourier_free(&s->across);
@@ -662,6 +699,21 @@ static void look_around(Tsne *s) {
         s->summaries[p] = nowhere();
         for (int64_t i = begin_of(s, p); i < end_of(s, p); i++) reach(&s->summaries[p], s->place[i]);
     }
+}
+
+/* Puts the points where the caller says, at rest. */
+EXPORT void cw_tsne_place(Tsne *s, const float *points) {
+    for (int32_t i = 0; i < s->n; i++) {
+        s->place[i] = (Point){points[2 * (int64_t)s->original[i]], points[2 * (int64_t)s->original[i] + 1]};
+        s->speed[i] = (Point){0, 0};
+        s->gain[i] = (Point){1, 1};
+    }
+    look_around(s);
+}
+
+/* Where the points are, in the caller's order. */
+EXPORT void cw_tsne_layout(const Tsne *s, float *points) {
+    for (int32_t i = 0; i < s->n; i++) memcpy(points + 2 * (int64_t)s->original[i], s->place + i, sizeof *s->place);
 }
 
 /* A layout of n points (x, y after one another) without a graph, or NULL; `members` threads may work at it. */
@@ -676,22 +728,23 @@ EXPORT Tsne *cw_tsne_new(const float *points, int32_t n, int32_t members) {
     s->crew.over = 1;
     const size_t size = (size_t)n;
     s->first = calloc(size + 1, sizeof *s->first);
-    s->place = malloc(size * sizeof *s->place);
-    s->next = malloc(size * sizeof *s->next);
-    s->speed = calloc(size, sizeof *s->speed);
-    s->gain = malloc(size * sizeof *s->gain);
-    s->push = malloc(size * sizeof *s->push);
-    s->sorted = malloc(size * sizeof *s->sorted);
-    s->order = malloc(size * sizeof *s->order);
+    s->new_first = malloc((size + 1) * sizeof *s->new_first);
+    int32_t **wholes[] = {&s->original, &s->now, &s->before, &s->order};
+    Point **places[] = {&s->place, &s->next, &s->speed, &s->gain, &s->push, &s->sorted};
     s->summaries = malloc((size_t)s->pieces * sizeof *s->summaries);
-    if (!s->first || !s->place || !s->next || !s->speed || !s->gain || !s->push || !s->sorted || !s->order ||
-        !s->summaries) {
+    int failed = !s->first || !s->new_first || !s->summaries;
+    for (size_t i = 0; i < sizeof wholes / sizeof *wholes; i++) {
+        failed |= !(*wholes[i] = malloc(size * sizeof **wholes[i]));
+    }
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        failed |= !(*places[i] = malloc(size * sizeof **places[i]));
+    }
+    if (failed) {
         cw_tsne_free(s);
         return NULL;
     }
-    memcpy(s->place, points, size * sizeof *s->place);
-    for (int32_t i = 0; i < n; i++) s->gain[i] = (Point){1, 1};
-    look_around(s);
+    for (int32_t i = 0; i < n; i++) s->original[i] = i;
+    cw_tsne_place(s, points);
     return s;
 }
 
@@ -834,15 +887,74 @@ EXPORT int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float mo
     return 0;
 }
 
-EXPORT void cw_tsne_layout(const Tsne *s, float *points) {
-    memcpy(points, s->place, (size_t)s->n * sizeof *s->place);
+/* Spreads the lower 16 bits, a gap after each. */
+static uint32_t spaced(uint32_t x) {
+    x = (x | x << 8) & 0x00FF00FF;
+    x = (x | x << 4) & 0x0F0F0F0F;
+    x = (x | x << 2) & 0x33333333;
+    return (x | x << 1) & 0x55555555;
+}
+
+static void permute(Point **points, Point **spare, const int32_t *before, int32_t n) {
+    for (int32_t i = 0; i < n; i++) (*spare)[i] = (*points)[before[i]];
+    Point *kept = *points;
+    *points = *spare;
+    *spare = kept;
+}
+
+/* Numbers the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory ran out. */
+EXPORT int32_t cw_tsne_sort(Tsne *s) {
+    const int32_t n = s->n;
+    const Summary box = gathered(s);
+    const double width = box.high_x - box.low_x, height = box.high_y - box.low_y;
+    const double span = width > height ? width : height, scale = span > 0 ? 65535 / span : 0;
+    uint64_t *keys = malloc(2 * (size_t)n * sizeof *keys);
+    uint32_t *high = malloc((size_t)n * sizeof *high);
+    s->moved = malloc((size_t)(s->first[n] + 1) * sizeof *s->to);
+    int32_t failed = keys && high && s->moved ? 0 : -1;
+    if (!failed) {
+        for (int32_t i = 0; i < n; i++) {
+            const uint32_t x = (uint32_t)(((double)s->place[i].x - box.low_x) * scale);
+            const uint32_t y = (uint32_t)(((double)s->place[i].y - box.low_y) * scale);
+            keys[i] = (uint64_t)(spaced(x) | spaced(y) << 1) << 32 | (uint64_t)i;
+        }
+        radix_split(keys, n, keys + n, (uint32_t *)s->before, high);
+        s->new_first[0] = 0;
+        for (int32_t i = 0; i < n; i++) {
+            const int32_t old = s->before[i];
+            s->now[old] = i;
+            s->order[i] = s->original[old];
+            s->new_first[i + 1] = s->new_first[i] + (s->first[old + 1] - s->first[old]);
+        }
+        memcpy(s->original, s->order, (size_t)n * sizeof *s->original);
+        permute(&s->place, &s->sorted, s->before, n);
+        permute(&s->speed, &s->sorted, s->before, n);
+        permute(&s->gain, &s->sorted, s->before, n);
+        all(s, RELABEL, s->pieces);
+        int32_t *to = s->moved;
+        s->moved = s->to;
+        s->to = to;
+        all(s, REWEIGH, s->pieces); /* weights are of the same size */
+        float *weight = s->moved;
+        s->moved = s->weight;
+        s->weight = weight;
+        int64_t *kept = s->first;
+        s->first = s->new_first;
+        s->new_first = kept;
+        look_around(s);
+    }
+    free(keys);
+    free(high);
+    free(s->moved);
+    s->moved = NULL;
+    return failed;
 }
 
 /* The sum over all other points of (mine - other) / (1 + d^2)^2 for every point, and that of 1 / (1 + d^2) over all pairs;
  * by the grid, or pair by pair. Returns -1 when memory ran out. */
 EXPORT int32_t cw_tsne_repulsion(Tsne *s, int32_t exact, float *pushes, double *total) {
     if (repel(s, exact)) return -1;
-    memcpy(pushes, s->push, (size_t)s->n * sizeof *s->push);
+    for (int32_t i = 0; i < s->n; i++) memcpy(pushes + 2 * (int64_t)s->original[i], s->push + i, sizeof *s->push);
     *total = s->total;
     look_around(s);
     return 0;
