@@ -112,8 +112,10 @@ def tsne(
     start = _start(n, points, seed)
     if n < 2:
         return np.zeros((n, 2), np.float32)
-    neighbours_for(perplexity, n)
-    if cells.size and (cells.max() >= n or not np.isfinite(distances[cells >= 0]).all()):
+    if k < neighbours_for(perplexity, n):
+        message = f"a perplexity of {perplexity:g} needs {neighbours_for(perplexity, n)} neighbours, not {k}"
+        raise ValueError(message)
+    if cells.max() >= n or not np.isfinite(distances[cells >= 0]).all():
         raise ValueError("neighbours must be cells at finite distances")
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     members = 1 if n < _FEW else max(1, threads)
@@ -202,14 +204,12 @@ def _descend(
                 # The graph has no parts that exaggeration could part: it has drawn all cells to one place.
                 exaggeration = 1.0
                 kernel("cw_tsne_place", None, pointer, pointer)(layout, address(start, np.float32))
-            if done in _STOPS and sort(layout):
-                raise MemoryError("no memory for the layout")
             early = done < _EXAGGERATED
             stop = min(stop for stop in (*_STOPS, n_iterations) if stop > done)
             steps = min(at_once, stop - done)
             began = time.monotonic()
             with _helpers(layout, members, pool):
-                failed = descend(layout, steps, rate, 0.5 if early else 0.8, exaggeration if early else 1.0)
+                failed = (done in _STOPS and sort(layout)) or descend(layout, steps, rate, 0.5 if early else 0.8, exaggeration if early else 1.0)
             if failed:
                 raise MemoryError("no memory for the layout")
             done += steps
@@ -264,10 +264,12 @@ def _centred(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _normal(n: int, seed: int) -> NDArray[np.float64]:
     """About normal numbers: twelve uniform ones each, by Steele, Lea and Flood's SplitMix."""
-    x = np.arange(1, 12 * n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    x += np.uint64(seed % (1 << 64))
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    uniform = ((x ^ (x >> np.uint64(31))) >> np.uint64(40)).astype(np.int64).reshape(12, n)
-    # Whole numbers until the last step: their sum has no order.
-    return uniform.sum(axis=0) / float(1 << 24) - 6
+    total = np.zeros(n, np.int64)
+    for draw in range(12):
+        x = np.arange(draw * n + 1, (draw + 1) * n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        x += np.uint64(seed % (1 << 64))
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        # Whole numbers until the last step: their sum has no order.
+        total += ((x ^ (x >> np.uint64(31))) >> np.uint64(40)).astype(np.int64)
+    return total / float(1 << 24) - 6

@@ -15,7 +15,7 @@
 
 /* A library for any processor of a kind holds the hot code twice where wider vectors may be there; both do the same steps on
  * every number. */
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(CW_NARROW)
 #define WIDE __attribute__((target("avx2")))
 #define has_wide() __builtin_cpu_supports("avx2")
 #endif
@@ -26,7 +26,7 @@ enum {
     NODES = 4,          /* of a cubic spline */
     MARGIN = 8,         /* nodes over which the inverse of the spline's filter fades */
     FEWEST_STEPS = 48,  /* of the grid across the points, when they lie close */
-    MOST_STEPS = 1024,  /* when they lie far apart */
+    MOST_STEPS = 2048,  /* when they lie far apart */
     FINEST = -16,       /* halvings of the step */
     EXACT = 768         /* points up to which all pairs are looked at */
 };
@@ -653,10 +653,11 @@ static Summary gathered(const Tsne *s) {
 
 /* The pushes on all points and the sum of the kernel over all pairs. */
 static int repel(Tsne *s, int exact) {
+    const Summary box = gathered(s);
     if (exact) {
         all(s, PAIRS, s->pieces);
     } else {
-        if (lay_grid(s, gathered(s))) return -1;
+        if (lay_grid(s, box)) return -1;
         all(s, COUNT, s->pieces);
         int32_t at = 0;
         for (int32_t b = 0; b < s->blocks; b++) {
@@ -679,7 +680,10 @@ static int repel(Tsne *s, int exact) {
     }
     s->total = 0;
     for (int32_t p = 0; p < s->pieces; p++) s->total += s->summaries[p].total;
-    if (!(s->total > DBL_MIN)) s->total = DBL_MIN; /* points too far from one another to feel it */
+    /* No pair is farther apart than the corners of the layout: holds where the grid is too coarse for lone points. */
+    const double width = box.high_x - box.low_x, height = box.high_y - box.low_y;
+    const double least = (double)s->n * (double)(s->n - 1) / (1 + width * width + height * height);
+    if (!(s->total > least)) s->total = least;
     return 0;
 }
 
