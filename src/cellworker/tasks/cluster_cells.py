@@ -7,7 +7,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.colours import first_colours
 from cellworker.analysis.leiden import leiden
 from cellworker.analysis.louvain import join_singletons, louvain
 from cellworker.analysis.neighbours import Metric, nearest_neighbours
@@ -20,6 +19,7 @@ from cellworker.protocol.engine_bodies import ClusterCellsRequest
 from cellworker.tasks.reductions import coordinates_of, find_sketch
 from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Progress, Task
+from cellworker.tasks.tissue_colours import cluster_colours
 
 __all__ = ["CLUSTER_CELLS"]
 
@@ -52,6 +52,9 @@ def compute(experiment: Experiment, request: ClusterCellsRequest, context: Conte
     by_label = experiment.cell_ids[np.argsort(codes, kind="stable")]
     ends = np.cumsum(np.bincount(codes, minlength=len(found))).tolist()
     cells_of = {name: by_label[a:b] for name, a, b in zip(found.tolist(), [0, *ends], ends, strict=False)}
+    number = {name: k for k, name in enumerate(names)}
+    in_order = np.array([number[name] for name in found.tolist()], np.int64)
+    colours = cluster_colours(experiment, in_order[codes.ravel()], len(names), context)
     children = [
         {
             "key": f"{request.type}-{name}",
@@ -61,7 +64,7 @@ def compute(experiment: Experiment, request: ClusterCellsRequest, context: Conte
             "color": color,
             "cellIds": cells_of[name],
         }
-        for name, color in zip(names, first_colours(experiment.misc.color_pool, len(names)), strict=True)
+        for name, color in zip(names, colours, strict=True)
     ]
     return {
         "key": _KEY, "name": f"{request.type} clusters", "rootNode": True, "type": "cellSets", "children": children,
