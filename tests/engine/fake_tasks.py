@@ -12,6 +12,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
+from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 
@@ -161,6 +162,12 @@ def progress(experiment: TextExperiment, request: Hold, context: Context) -> Any
     return "done"
 
 
+def annotate(experiment: TextExperiment, request: Nothing, context: Context) -> Any:
+    markers: dict[str, Any] = {"p_val_adj": [0.0], "avg_log2FC": [2.0], "cluster": [1], "gene": ["GENE1"]}
+    question = ClusterQuestion("Human", "Blood", None, 1, markers)
+    return [grouping[1] for grouping in context.annotate(question, context.progress, context.scratch)]
+
+
 def process_id(experiment: TextExperiment, request: Nothing, context: Context) -> Any:
     return {"pid": os.getpid(), "modules": sorted(sys.modules)}
 
@@ -201,6 +208,7 @@ _ALL = [
     _task("floats", Number, floats),
     _task("writeFile", Text, write_file, file_result=True),
     _task("progress", Hold, progress),
+    _task("annotate", Nothing, annotate, lane="long"),
     _task("processId", Nothing, process_id),
 ]
 BY_PATH = {task.path: task for task in _ALL}
