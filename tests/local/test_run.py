@@ -331,3 +331,25 @@ async def test_no_token_is_logged_emitted_or_stored(process: Process) -> None:
     assert any("request answered" in content.decode(errors="ignore") for _, content in everything)
     assert [name for name, content in everything if OPAQUE.encode() in content] == []
     assert json.loads(heard[-1])["errors"]
+
+
+async def test_the_key_of_the_language_model_is_told_to_nobody_else(tmp_path: Path, stores: Path, sample: Path) -> None:
+    modules = os.pathsep.join([str(TESTS / "stand_ins"), os.environ.get("PYTHONPATH", "")])
+    with listening() as endpoint:
+        endpoint.status = 418  # and cites the key
+        process = Process(
+            tmp_path / "run", stores, PYTHONPATH=modules, CASSIA_URL=endpoint.url, CASSIA_MODEL="m", CASSIA_KEY=OPAQUE
+        )
+        try:
+            await process.up()
+            with pytest.raises(WorkerError, match="HTTP 418") as told:
+                await submit_async(process.url, {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"})
+            assert told.value.code is ErrorCode.R_WORKER_CASSIA_ERROR
+            assert OPAQUE not in told.value.message
+            assert process.end(signal.SIGTERM) == 0
+            assert "request answered" in process.output()
+            assert OPAQUE not in process.output()
+        finally:
+            process.close()
+    assert set(endpoint.keys) == {f"Bearer {OPAQUE}"}
+    assert [path for path, content in everything_under(tmp_path) if OPAQUE.encode() in content] == []
