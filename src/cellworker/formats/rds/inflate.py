@@ -84,6 +84,8 @@ class Codec:
         Bytes that a decoder may keep back at most.
     make
         Returns a decompressor for one member; None where `inflate` knows another way.
+    chunks
+        Yields what `inflate` does, for a container of its own kind.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Codec:
     ratio: int
     held: int
     make: Callable[[], _Decompressor] | None
+    chunks: "Callable[[Source], Iterator[tuple[bytes, int]]] | None" = None
 
 
 _PLAIN = Codec("plain", b"", 1, 0, None)
@@ -117,7 +120,7 @@ class Source:
         self.taken = 0
 
     def read(self, size: int = _READ_BYTES) -> bytes:
-        """Return up to `size` further bytes, none at the end."""
+        """Return up to `size` further bytes, none at the end (fewer only there)."""
         content = os.pread(self._file, size, self.taken)
         self.taken += len(content)
         return content
@@ -133,6 +136,8 @@ def inflate(source: Source, codec: Codec) -> Iterator[tuple[bytes, int]]:
     OSError
         If the file cannot be read.
     """
+    if codec.chunks is not None:
+        return codec.chunks(source)
     if codec.make is not None:
         return _members(source, codec, codec.make)
     return _zstd(source) if codec is _ZSTD else _plain(source)

@@ -17,15 +17,26 @@ from cellworker.formats.rds.altrep import materialise
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.rds.model import RS4, Attributes, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
 from cellworker.formats.rds.refusals import damaged, not_rds
-from cellworker.formats.rds.scan import HAS_ATTRIBUTES, HAS_TAG, NUMBERS, strings_of
+from cellworker.formats.rds.scan import HAS_ATTRIBUTES, HAS_TAG, NUMBERS, Scanner, strings_of
 from cellworker.formats.rds.skip import PAIRS, Skipper
 from cellworker.formats.rds.spool import Spool
 from cellworker.formats.rds.stream import ByteStream
 from cellworker.formats.rds.text import native_codec
 
-__all__ = ["Limits", "RdsFile", "read_rds"]
+__all__ = [
+    "Limits",
+    "ObjectReader",
+    "RdsFile",
+    "Steps",
+    "garbage_kept",
+    "object_header",
+    "read_rds",
+    "run_steps",
+    "s4_of",
+]
 
-_Steps = Generator[Any, Any, RValue]
+Steps = Generator[Any, Any, RValue]
+"""Reads one value: yields its parts (or the steps that read them), is sent them back, and returns the value."""
 
 _DEFAULT_LIMITS = Limits()
 _SKIPPED = {
@@ -94,16 +105,16 @@ def read_rds(
     """
     stream = ByteStream(path, limits, on_bytes)
     try:
-        version, native = _header(stream)
-        with _garbage_kept():
-            root = _Reader(stream, Spool(spool), limits, native).read()
+        version, native = object_header(stream)
+        with garbage_kept():
+            root = ObjectReader(stream, Spool(spool), limits, native).read()
         return RdsFile(root, version, stream.finish())
     finally:
         stream.close()
 
 
 @contextmanager
-def _garbage_kept() -> Iterator[None]:
+def garbage_kept() -> Iterator[None]:
     """Keep the collector from walking the growing tree, which has no cycles, over and over: a third of the time."""
     if not gc.isenabled():
         yield
@@ -115,7 +126,8 @@ def _garbage_kept() -> Iterator[None]:
         gc.enable()
 
 
-def _header(stream: ByteStream) -> tuple[int, str]:
+def object_header(stream: ByteStream) -> tuple[int, str]:
+    """Take what opens a serialised object; return its version and the Python codec of its unmarked strings."""
     stream.fill(2)
     magic = stream.take(2)
     if magic != b"X\n":
@@ -136,32 +148,19 @@ def _header(stream: ByteStream) -> tuple[int, str]:
     return version, native_codec(stream.take(size, "the header").decode("ascii", "replace"))
 
 
-class _Reader(Skipper):
+class ObjectReader(Skipper):
     """Reads one item with everything in it."""
 
     def read(self) -> RValue:
-        """Read the file's object."""
-        stack: list[_Steps] = []
-        value: Any = self._item()
-        while True:
-            if isinstance(value, GeneratorType):
-                if len(stack) >= self.limits.max_depth:
-                    raise self.too_deep()
-                stack.append(value)
-                value = None
-            elif not stack:
-                return value  # type: ignore[no-any-return]
-            try:
-                value = stack[-1].send(value)
-            except StopIteration as finished:
-                stack.pop()
-                value = finished.value
+        """Read the next object, the stream's only one as a rule."""
+        self.references.clear()
+        return run_steps(self._item(), self)
 
-    def _item(self, *, as_floats: bool = False) -> RValue | _Steps:
+    def _item(self, *, as_floats: bool = False) -> RValue | Steps:
         """Return the next item if it has no parts, or else the generator that reads it."""
         return self._opened(self.flags(), as_floats=as_floats)
 
-    def _opened(self, flags: int, *, as_floats: bool) -> RValue | _Steps:  # noqa: PLR0911 - one branch per type
+    def _opened(self, flags: int, *, as_floats: bool) -> RValue | Steps:  # noqa: PLR0911 - one branch per type
         kind = flags & 0xFF
         if kind in NUMBERS:
             vector = self.numbers(kind, as_floats=as_floats)
@@ -186,28 +185,21 @@ class _Reader(Skipper):
         self.skip_opened(flags)
         return Skipped(_SKIPPED.get(kind, "builtin"))
 
-    def _with_attributes(self, value: RVector | RStrings) -> _Steps:
+    def _with_attributes(self, value: RVector | RStrings) -> Steps:
         value.attributes = yield self._attributes()
         return value
 
-    def _list(self, flags: int) -> _Steps:
+    def _list(self, flags: int) -> Steps:
         items: list[RValue] = []
         for _ in range(self.length(4, "a list")):
             item = self._item()
             items.append((yield item) if isinstance(item, GeneratorType) else item)  # type: ignore[arg-type]
         return RList(items, (yield self._attributes()) if flags & HAS_ATTRIBUTES else {})
 
-    def _s4(self, flags: int) -> _Steps:
-        slots: Attributes = (yield self._attributes(slots=True)) if flags & HAS_ATTRIBUTES else {}
-        declared = slots.pop("class", None)
-        if not isinstance(declared, RStrings) or not len(declared):
-            return RS4("", "", slots)
-        package = declared.attributes.get("package")
-        return RS4(
-            declared[0] or "", (package[0] or "") if isinstance(package, RStrings) and len(package) else "", slots
-        )
+    def _s4(self, flags: int) -> Steps:
+        return s4_of((yield self._attributes(slots=True)) if flags & HAS_ATTRIBUTES else {})
 
-    def _altrep(self, *, as_floats: bool) -> _Steps:
+    def _altrep(self, *, as_floats: bool) -> Steps:
         name = self.altrep_class()
         flags = self.flags()
         state: RValue
@@ -225,7 +217,7 @@ class _Reader(Skipper):
             value.attributes = attributes
         return value
 
-    def _pairlist(self, flags: int) -> _Steps:
+    def _pairlist(self, flags: int) -> Steps:
         cells, attributes = yield from self._cells(flags, _never)
         if any(tag for tag, _ in cells):
             attributes["names"] = strings_of([tag for tag, _ in cells])
@@ -266,9 +258,37 @@ class _Reader(Skipper):
             cells.append(("", (yield last) if isinstance(last, GeneratorType) else last))  # type: ignore[arg-type]
         return cells, attributes
 
-    def _part(self) -> _Steps:
+    def _part(self) -> Steps:
         item = self._item()
         return (yield item) if isinstance(item, GeneratorType) else item  # type: ignore[return-value]
+
+
+def run_steps(value: RValue | Steps, scanner: Scanner) -> RValue:
+    """Carry out the steps that read a value, with a stack of its own as deep as the scanner's limits allow."""
+    stack: list[Steps] = []
+    current: Any = value
+    while True:
+        if isinstance(current, GeneratorType):
+            if len(stack) >= scanner.limits.max_depth:
+                raise scanner.too_deep()
+            stack.append(current)
+            current = None
+        elif not stack:
+            return current  # type: ignore[no-any-return]
+        try:
+            current = stack[-1].send(current)
+        except StopIteration as finished:
+            stack.pop()
+            current = finished.value
+
+
+def s4_of(slots: Attributes) -> RS4:
+    """Return the S4 object of these slots, of which ``class`` is taken out."""
+    declared = slots.pop("class", None)
+    if not isinstance(declared, RStrings) or not len(declared):
+        return RS4("", "", slots)
+    package = declared.attributes.get("package")
+    return RS4(declared[0] or "", (package[0] or "") if isinstance(package, RStrings) and len(package) else "", slots)
 
 
 def _never(_position: int, _tag: str) -> bool:

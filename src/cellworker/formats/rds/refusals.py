@@ -4,6 +4,8 @@ from cellworker.errors import ErrorCode, WorkerError
 
 __all__ = ["damaged", "not_rds", "refused", "truncated"]
 
+_AGAIN = "Copy it here again, or save the object again in R with saveRDS() or qs::qsave()."
+
 
 def refused(sentence: str) -> WorkerError:
     """Return the error for a file that is not read, for a reason told in a sentence of its own."""
@@ -12,17 +14,14 @@ def refused(sentence: str) -> WorkerError:
 
 def damaged(at: int, what: str) -> WorkerError:
     """Return the error for bytes that no R writes; `at` counts decompressed bytes."""
-    return refused(
-        f"The .rds file is damaged or incomplete: {what} (at byte {at:,} of its decompressed content). "
-        "Copy it here again, or save the object again in R with saveRDS()."
-    )
+    return refused(f"The file is damaged or incomplete: {what} (at byte {at:,} of its decompressed content). {_AGAIN}")
 
 
 def truncated(at: int) -> WorkerError:
     """Return the error for a file that ends in the middle of the object."""
     return refused(
-        f"The .rds file is truncated: it ends after {at:,} decompressed bytes, in the middle of the object. "
-        "It was not copied or not saved to its end: copy it here again, or save the object again in R with saveRDS()."
+        f"The file is truncated: it ends after {at:,} decompressed bytes, in the middle of the object. "
+        f"It was not copied or not saved to its end. {_AGAIN}"
     )
 
 

@@ -64,7 +64,7 @@ class Scanner:
         self.spool = spool
         self.limits = limits
         self.references: list[RSymbol | RNull | Skipped] = []
-        self._native = native
+        self.native = native
         self._int32 = stream.int32
         self._items_left = self._items = min(
             limits.max_items, max(_ITEMS_OF_ANY_FILE, limits.max_items_per_byte * stream.size)
@@ -75,9 +75,15 @@ class Scanner:
         """Take the flag word that opens every item."""
         self._items_left -= 1
         if self._items_left < 0:
+            self.items(0)
+        return self._int32()
+
+    def items(self, count: int) -> None:
+        """Count values that were met, or are claimed to follow."""
+        self._items_left -= count
+        if self._items_left < 0:
             sentence = f"The object has more than {self._items:,} parts, as no experiment in a file of this size has."
             raise refused(sentence)
-        return self._int32()
 
     def length(self, item_bytes: int, what: str) -> int:
         """Take a vector's length, one or three words, and check it against the bytes that can follow."""
@@ -154,7 +160,7 @@ class Scanner:
             return None
         if content.isascii():
             return content.decode("ascii")
-        return decode(content, flags >> 12, self._native)
+        return decode(content, flags >> 12, self.native)
 
     def skip_attributes(self) -> None:
         """Pass over one item; `skip.py` puts it in, since it needs this module."""
@@ -201,7 +207,7 @@ class Scanner:
         missing = np.empty(batch, np.uint8)
         state = np.empty(2, np.int64)
         done = _strings(
-            address(source, np.uint8), available, batch, is_utf8(self._native), address(text, np.uint8, writable=True),
+            address(source, np.uint8), available, batch, is_utf8(self.native), address(text, np.uint8, writable=True),
             address(offsets[1:], np.int64, writable=True), address(missing, np.uint8, writable=True),
             address(state, np.int64, writable=True),
         )  # fmt: skip

@@ -11,12 +11,13 @@ from pathlib import Path
 from struct import Struct
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.rds.inflate import CHUNK_BYTES, Source, codec_of, inflate
+from cellworker.formats.rds.inflate import CHUNK_BYTES, Codec, Source, codec_of, inflate
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.rds.refusals import damaged, refused, truncated
 
 __all__ = ["ByteStream"]
 
+_HEAD_BYTES = 32
 _CHUNKS_AHEAD = 6
 _RATIO_CHECKED_FROM = 1 << 30
 _INT = Struct(">i").unpack_from
@@ -69,6 +70,9 @@ class ByteStream:
         Ceilings; see `Limits`.
     on_bytes
         Called in the parsing thread with compressed bytes done and in all.
+    choose
+        Returns the way of compression for the file's first bytes (32, or all there are) and its size; by default
+        told by `codec_of`.
 
     Raises
     ------
@@ -76,14 +80,23 @@ class ByteStream:
         ``EXPERIMENT_NOT_FOUND`` or ``EXPERIMENT_UNREADABLE``, here and in every method that reads.
     """
 
-    def __init__(self, path: Path, limits: Limits, on_bytes: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: Limits,
+        on_bytes: Callable[[int, int], None] | None = None,
+        choose: Callable[[bytes, int], Codec] | None = None,
+    ) -> None:
         self._file, self._total = _open(path)
         try:
-            head = os.pread(self._file, 16, 0)
+            head = os.pread(self._file, _HEAD_BYTES, 0)
+            self._codec = codec_of(head) if choose is None else choose(head, self._total)
         except OSError as problem:
             os.close(self._file)
             raise _unreadable_disk(problem) from None
-        self._codec = codec_of(head)
+        except BaseException:
+            os.close(self._file)
+            raise
         self._source = Source(self._file)
         self._hash = _Hash(self._file)
         self._limits = limits
@@ -279,8 +292,8 @@ def _open(path: Path) -> tuple[int, int]:
         return file, found.st_size
     os.close(file)
     if not stat.S_ISREG(found.st_mode):
-        raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, f"{path.name!r} is a folder or a device, not an .rds file.")
+        raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, f"{path.name!r} is a folder or a device, not a file.")
     raise WorkerError(
         ErrorCode.EXPERIMENT_UNREADABLE,
-        f"The file {path.name!r} is empty: copy it here again, or save the object again in R with saveRDS().",
+        f"The file {path.name!r} is empty: copy it here again, or save the object again in R.",
     )
