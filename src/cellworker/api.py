@@ -34,7 +34,7 @@ def open_experiment(
     Parameters
     ----------
     path
-        An experiment file, or a folder that holds one (``r.rds``) and its ``cell_sets.json``.
+        An experiment file, or a folder that holds one (``r.qs`` or ``r.rds``) and its ``cell_sets.json``.
     settings
         None reads the environment.
     progress

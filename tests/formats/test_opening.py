@@ -272,8 +272,9 @@ def make(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_r_rds_goes_before_other_files(tmp_path):
-    assert locate(make(tmp_path, "a.rds", "r.rds", "r.qs")).source == tmp_path / "r.rds"
+def test_the_platforms_names_go_before_other_files_and_qs_before_rds(tmp_path):
+    assert locate(make(tmp_path, "a.rds", "a.qs", "r.rds")).source == tmp_path / "r.rds"
+    assert locate(make(tmp_path, "r.qs")).source == tmp_path / "r.qs"
 
 
 def test_a_single_file_of_another_name_is_taken(tmp_path):
@@ -290,10 +291,10 @@ def test_cell_sets_named_like_the_file_go_before_those_of_the_folder(tmp_path):
     ("names", "path", "code", "words"),
     [
         ([], "missing", ErrorCode.EXPERIMENT_NOT_FOUND, "there is no file or folder"),
-        (["notes.txt"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "holds no r.rds: save the Seurat object there"),
-        (["a.rds", "b.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, r"2 .rds files \(a.rds, b.rds\).*name the one"),
-        (["v4/r.rds", "v5/r.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "there is one in v4, v5: open that"),
-        (["r.qs"], ".", ErrorCode.EXPERIMENT_UNSUPPORTED, "r.qs: the qs format is not read by this version; .*saveRDS"),
+        (["notes.txt"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "holds no r.rds or r.qs: save the Seurat object there"),
+        (["a.rds", "b.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, r"2 objects \(a.rds, b.rds\).*name the one"),
+        (["v4/r.rds", "v5/r.qs"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "there is one in v4, v5: open that"),
+        (["r.qs2"], ".", ErrorCode.EXPERIMENT_UNSUPPORTED, "the qs2 format is not read by this version; .*saveRDS"),
         (["a.h5ad"], "a.h5ad", ErrorCode.EXPERIMENT_UNSUPPORTED, "AnnData"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 from cellworker.experiment.store import write_store
 from cellworker.formats.findings import Findings
 from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.reading import read_object
 from cellworker.formats.seurat import read_seurat
 from cellworker.formats.seurat_scratch import Scratch
 from cellworker.formats.shelf import Shelf
@@ -47,14 +47,14 @@ def load(
     Raises
     ------
     WorkerError
-        When the file is no sound `.rds`, or the store cannot be written.
+        When the file is no sound `.rds` or `.qs`, or the store cannot be written.
     """
     folder = Path(spool)
 
     def on_bytes(done: int, total: int) -> None:
         progress("reading the file", _READING * done / total if total else None)
 
-    file = read_rds(Path(source), folder, Limits(max_inflated_bytes=max_bytes), on_bytes)
+    file = read_object(Path(source), folder, Limits(max_inflated_bytes=max_bytes), on_bytes)
     progress("making the experiment", _READING)
     findings = Findings()
     draft = read_seurat(file.root, findings, Scratch(folder))

@@ -8,8 +8,11 @@ from cellworker.errors import ErrorCode, WorkerError
 __all__ = ["Located", "locate"]
 
 CELL_SETS = "cell_sets.json"
+_OBJECTS = ("r.qs", "r.rds")
+"""The platform's names, the preferred one first (contract 6.3)."""
+_KINDS = frozenset({".qs", ".rds"})
 _LATER = {
-    ".qs": "the qs format", ".qs2": "the qs2 format", ".h5ad": "AnnData's .h5ad", ".h5seurat": "the h5Seurat format",
+    ".qs2": "the qs2 format", ".h5ad": "AnnData's .h5ad", ".h5seurat": "the h5Seurat format",
     ".rdata": "R's .RData", ".rda": "R's .RData", ".h5": "HDF5",
 }  # fmt: skip
 
@@ -28,8 +31,8 @@ def locate(path: Path) -> Located:
     Parameters
     ----------
     path
-        A folder that holds ``r.rds`` (or exactly one other ``.rds`` file), or such a file itself. Cell sets are taken
-        from ``<name>.cell_sets.json`` beside the file, else from ``cell_sets.json`` in its folder.
+        A folder that holds ``r.qs``, else ``r.rds``, else exactly one other ``.qs`` or ``.rds`` file; or such a file.
+        Cell sets are taken from ``<name>.cell_sets.json`` beside the file, else from ``cell_sets.json`` in its folder.
 
     Raises
     ------
@@ -39,9 +42,8 @@ def locate(path: Path) -> Located:
     try:
         source = _in_folder(path) if path.is_dir() else path
         if not source.is_file():
-            raise _not_found(
-                message=f"there is no file or folder {path}: give the path of an .rds file or of a folder with r.rds"
-            )
+            advice = "give the path of an .rds or .qs file or of a folder with r.rds or r.qs"
+            raise _not_found(message=f"there is no file or folder {path}: {advice}")
         later = _LATER.get(source.suffix.lower())
         if later is not None:
             advice = "save the Seurat object with saveRDS(object, 'r.rds') and open that"
@@ -55,25 +57,25 @@ def locate(path: Path) -> Located:
 
 def _in_folder(folder: Path) -> Path:
     files = sorted(item for item in folder.iterdir() if not item.name.startswith("."))
-    objects = [item for item in files if item.suffix.lower() == ".rds"]
-    main = [item for item in objects if item.name == "r.rds"] or (objects if len(objects) == 1 else [])
+    objects = [item for item in files if item.suffix.lower() in _KINDS]
+    main = [folder / name for name in _OBJECTS if folder / name in objects] or (objects if len(objects) == 1 else [])
     if main:
         return main[0]
     if objects:
         names = ", ".join(item.name for item in objects[:5]) + (", ..." if len(objects) > 5 else "")
         raise _not_found(
-            message=f"{folder} holds {len(objects)} .rds files ({names}) and none is named r.rds: name the one to open"
+            message=f"{folder} holds {len(objects)} objects ({names}) and none is r.rds or r.qs: name the one to open"
         )
     later = [item for item in files if item.suffix.lower() in _LATER]
     if later:
         return later[0]
-    inner = [item.name for item in files if item.is_dir() and (item / "r.rds").is_file()]
+    inner = [item.name for item in files if item.is_dir() and any((item / name).is_file() for name in _OBJECTS)]
     hint = (
         f"; there is one in {', '.join(inner[:5])}: open that"
         if inner
         else ": save the Seurat object there with saveRDS()"
     )
-    raise _not_found(message=f"{folder} holds no r.rds{hint}")
+    raise _not_found(message=f"{folder} holds no r.rds or r.qs{hint}")
 
 
 def _not_found(message: str) -> WorkerError:

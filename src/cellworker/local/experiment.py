@@ -71,8 +71,8 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     if _is_name(str(wanted)) and folder.exists():
         return Place(folder, str(wanted))
     places = " or ".join(str(place) for place in (here, folder) if place is not None)
-    message = f"There is no experiment at {places}. Give the path of an .rds file or of a folder that holds r.rds."
-    raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, message)
+    advice = "Give the path of an .rds or .qs file, or of a folder that holds r.rds or r.qs."
+    raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no experiment at {places}. {advice}")
 
 
 def _is_name(text: str) -> bool:
@@ -81,7 +81,8 @@ def _is_name(text: str) -> bool:
 
 def _id_of(path: Path) -> str:
     resolved = path.resolve()
-    name = resolved.name if resolved.is_dir() else resolved.parent.name if resolved.name == "r.rds" else resolved.stem
+    served = resolved.is_file() and resolved.name in {"r.qs", "r.rds"}
+    name = resolved.name if resolved.is_dir() else resolved.parent.name if served else resolved.stem
     return _NOT_IN_URLS.sub("-", name).strip("-.") or "experiment"
 
 

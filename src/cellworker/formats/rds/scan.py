@@ -14,14 +14,14 @@ from cellworker.formats.rds.stream import ByteStream
 from cellworker.formats.rds.text import decode, is_utf8
 from cellworker.native import address, kernel
 
-__all__ = ["HAS_ATTRIBUTES", "HAS_TAG", "NA_STRING", "NUMBERS", "Scanner", "strings_of"]
+__all__ = ["EMPTY_SLOT", "HAS_ATTRIBUTES", "HAS_TAG", "NA_STRING", "NUMBERS", "Scanner", "joined", "strings_of"]
 
 HAS_ATTRIBUTES: Final = 0x200
 HAS_TAG: Final = 0x400
 NA_STRING: Final = -1
 
 _CHAR = 9
-_EMPTY_SLOT = "\x01NULL\x01"
+EMPTY_SLOT = "\x01NULL\x01"
 _FEW_STRINGS = 6
 _ITEMS_OF_ANY_FILE = 1_000_000
 _STRING_BATCH = 1 << 20
@@ -119,7 +119,7 @@ class Scanner:
     def symbol(self) -> RSymbol | RNull:
         """Take a symbol's name and enter it into the table."""
         name = self.string()
-        symbol = RNull() if name == _EMPTY_SLOT else RSymbol(name if name is not None else "NA")
+        symbol = RNull() if name == EMPTY_SLOT else RSymbol(name if name is not None else "NA")
         self.references.append(symbol)
         return symbol
 
@@ -194,7 +194,7 @@ class Scanner:
                 here = min(run, left)
                 pieces.append(strings_of([self.string() for _ in range(here)]))
                 left -= here
-        return _joined(pieces)
+        return joined(pieces)
 
     def _plain_strings(self, count: int) -> tuple[RStrings, bool]:
         """Take up to `count` strings from the bytes at hand; say whether one follows that has to be read on its own."""
@@ -266,7 +266,8 @@ def strings_of(strings: list[str | None]) -> RStrings:
     return RStrings(b"".join(contents), offsets, missing)
 
 
-def _joined(pieces: list[RStrings]) -> RStrings:
+def joined(pieces: list[RStrings]) -> RStrings:
+    """Return all strings of several vectors in one."""
     offsets = [np.zeros(1, np.int64)]
     end = 0
     for piece in pieces:

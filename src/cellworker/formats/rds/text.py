@@ -2,7 +2,7 @@
 
 import codecs
 
-__all__ = ["decode", "is_utf8", "native_codec"]
+__all__ = ["BYTES", "LATIN1", "UTF8", "decode", "is_utf8", "native_codec"]
 
 BYTES, LATIN1, UTF8 = 2, 4, 8
 _KNOWN = frozenset(

@@ -1,0 +1,1 @@
+"""Files of R's package qs, read without R."""

@@ -1,0 +1,49 @@
+"""Reading an object that R saved, in whichever form: `.rds` or `.qs`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellworker.formats.qs.header import MAGIC
+from cellworker.formats.qs.reader import read_qs
+from cellworker.formats.rds.limits import Limits
+from cellworker.formats.rds.model import RValue
+from cellworker.formats.rds.reader import read_rds
+
+__all__ = ["SavedObject", "read_object"]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedObject:
+    """An object, and the SHA-256 of the file that it was saved in, in hex."""
+
+    root: RValue
+    sha256: str
+
+
+def read_object(path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int, int], None]) -> SavedObject:
+    """Read a file: as `.qs` where it is named so or begins so, else as `.rds`.
+
+    Parameters
+    ----------
+    path, spool, limits, on_bytes
+        As for `read_rds` and `read_qs`.
+
+    Raises
+    ------
+    WorkerError
+        As there.
+    """
+    if path.suffix.lower() == ".qs" or _begins_as_qs(path):
+        found = read_qs(path, spool, limits, on_bytes)
+        return SavedObject(found.root, found.sha256)
+    file = read_rds(path, spool, limits, on_bytes)
+    return SavedObject(file.root, file.sha256)
+
+
+def _begins_as_qs(path: Path) -> bool:
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False  # the reader says why
