@@ -114,11 +114,15 @@ class _Reader(Leaves):
         if kind is not Kind.ATTRIBUTES:
             return self._bare(kind, length, as_floats=as_floats)
         attributes = length
-        self.stream.expect(attributes, "a list of attributes")
+        self._claim(attributes, "a list of attributes")
         kind, length = self.header()
         if kind in _WITHOUT_ATTRIBUTES:
             raise damaged(self.stream.offset, f"a value that has none ({kind.name.lower()}) comes with attributes")
         return self._with_attributes(self._bare(kind, length, as_floats=as_floats), attributes, kind)
+
+    def _claim(self, parts: int, what: str) -> None:
+        self.stream.expect(parts, what)
+        self._objects.room_for(parts)
 
     def _bare(self, kind: Kind, length: int, *, as_floats: bool) -> RValue | Steps:  # noqa: PLR0911 - one per kind
         if kind in _NUMBERS:
@@ -150,7 +154,7 @@ class _Reader(Leaves):
         raise damaged(self.stream.offset, f"a {kind.name.lower().replace('_', ' ')} stands where none can")
 
     def _list(self, length: int) -> Steps:
-        self.stream.expect(length, "a list")
+        self._claim(length, "a list")
         items: list[RValue] = []
         for _ in range(length):
             item = self._next()
@@ -158,7 +162,7 @@ class _Reader(Leaves):
         return RList(items)
 
     def _pairlist(self, length: int, *, flagged: bool) -> Steps:
-        self.stream.expect(length, "a pairlist")
+        self._claim(length, "a pairlist")
         tags: list[str] = []
         items: list[RValue] = []
         for _ in range(length):

@@ -79,9 +79,13 @@ class Scanner:
         return self._int32()
 
     def items(self, count: int) -> None:
-        """Count values that were met, or are claimed to follow."""
+        """Count values that were met, or that take room whatever they are."""
         self._items_left -= count
-        if self._items_left < 0:
+        self.room_for(0)
+
+    def room_for(self, count: int) -> None:
+        """Refuse a claim of more values than the file may have."""
+        if count > self._items_left:
             sentence = f"The object has more than {self._items:,} parts, as no experiment in a file of this size has."
             raise refused(sentence)
 
