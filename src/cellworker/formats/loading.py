@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellworker.experiment.store import write_store
+from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.reading import read_object
@@ -42,7 +43,8 @@ def load(
 
     Returns
     -------
-    ``store`` (the file's name; absent when there are errors) and ``problems``, every one found.
+    ``store`` (the file's name; absent when there are errors), ``problems``, every one found, and ``companions``, the
+    files beside the source that were read too, as `Companion.to_json` gives them.
 
     Raises
     ------
@@ -54,18 +56,22 @@ def load(
     def on_bytes(done: int, total: int) -> None:
         progress("reading the file", _READING * done / total if total else None)
 
-    file = read_object(Path(source), folder, Limits(max_inflated_bytes=max_bytes), on_bytes)
+    limits = Limits(max_inflated_bytes=max_bytes)
+    file = read_object(Path(source), folder, limits, on_bytes)
     progress("making the experiment", _READING)
     findings = Findings()
-    draft = read_seurat(file.root, findings, Scratch(folder))
+    outside = Outside(Path(source).parent, folder, limits)
+    draft = read_seurat(file.root, findings, Scratch(folder), outside)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
         return {"problems": problems}
     draft.extra["problems"] = problems
-    store = Shelf(Path(store_dir), 0).store_of(file.sha256)
+    key = outside.key(file.sha256)
+    store = Shelf(Path(store_dir), 0).store_of(key)
 
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
 
-    write_store(draft, store, key=file.sha256, threads=threads, progress=on_write)
-    return {"store": store.name, "problems": problems}
+    write_store(draft, store, key=key, threads=threads, progress=on_write)
+    companions = {name: companion.to_json() for name, companion in outside.companions.items()}
+    return {"store": store.name, "problems": problems, "companions": companions}

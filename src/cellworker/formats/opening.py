@@ -8,6 +8,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.store import StoredExperiment, open_store
+from cellworker.formats.companions import companions_of
 from cellworker.formats.derive import derive_cell_sets
 from cellworker.formats.findings import Findings, Problem
 from cellworker.formats.locating import Located, locate
@@ -112,11 +113,11 @@ def _open_source(
         if found is not None:
             shelf.remember(source, seen, found[0])
             return found
-        store = _cold(shelf, source, spool, settings, on_progress)
-        if Fingerprint.of(source) != seen:
+        store, companions = _cold(shelf, source, spool, settings, on_progress)
+        if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
             message = f"{source.name} changed while it was being read: open it again when it is complete"
             raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
-        shelf.remember(source, seen, store)
+        shelf.remember(source, seen, store, companions)
         experiment = open_store(store)
     shelf.prune(store)
     return store, experiment
@@ -134,7 +135,9 @@ def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | N
     return store, experiment
 
 
-def _cold(shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None) -> Path:
+def _cold(
+    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None
+) -> tuple[Path, dict[str, list[int]]]:
     from cellworker.formats.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
     answer: dict[str, Any] = run_sandboxed(
@@ -154,7 +157,7 @@ def _cold(shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progre
         findings = Findings()
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
-    return shelf.folder / str(answer["store"])
+    return shelf.folder / str(answer["store"]), answer["companions"]
 
 
 def _parse(path: Path) -> CellSets:

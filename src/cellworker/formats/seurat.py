@@ -18,6 +18,7 @@ from pathlib import Path
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Column, Genes, Origin
+from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings, PartBrokenError
 from cellworker.formats.normalise import cell_totals, is_whole, log_normalise
 from cellworker.formats.rds.model import RS4, RValue
@@ -61,8 +62,13 @@ def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraf
     return draft
 
 
-def read_seurat(root: RValue, findings: Findings, scratch: Scratch) -> ExperimentDraft | None:
-    """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served."""
+def read_seurat(
+    root: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None
+) -> ExperimentDraft | None:
+    """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
+
+    Disk-backed layers are looked for in `outside`; without it they are refused.
+    """
     try:
         seurat = _as_seurat(root, findings)
     except PartBrokenError:
@@ -71,7 +77,7 @@ def read_seurat(root: RValue, findings: Findings, scratch: Scratch) -> Experimen
     name, assay_value = "", None
     with findings.part():
         name, assay_value = choose_assay(seurat, findings)
-        assay = read_assay(name, assay_value, findings, scratch)
+        assay = read_assay(name, assay_value, findings, scratch, outside)
     table = frame(slot(seurat, "meta.data"))
     cells = assay.cells if assay else list(table.rows or []) if table else []
     if table and assay and table.n_rows > len(cells):

@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.bpcells.layer import is_bpcells, read_disk_backed
+from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings
 from cellworker.formats.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.seurat_matrix import Layer, assemble, read_layer, same_matrix
 from cellworker.formats.seurat_scratch import Scratch
 from cellworker.formats.seurat_values import class_names, describe, dim, dimnames, named, same_strings, slot
 
-__all__ = ["Assay", "LayerMap", "choose_assay", "layer_map", "layers_named", "read_assay", "refuse_disk_backed"]
+__all__ = ["Assay", "LayerMap", "choose_assay", "layer_map", "layers_named", "read_assay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,13 @@ def choose_assay(root: RS4, findings: Findings) -> tuple[str, RValue]:
     return name, assay
 
 
-def read_assay(name: str, value: RValue, findings: Findings, scratch: Scratch) -> Assay:
+def read_assay(name: str, value: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None) -> Assay:
     """Read an assay's names, counts and data, each matrix in the assay's own order of genes and cells.
+
+    Parameters
+    ----------
+    outside
+        Where disk-backed layers lie; without it they are refused.
 
     Raises
     ------
@@ -87,9 +94,9 @@ def read_assay(name: str, value: RValue, findings: Findings, scratch: Scratch) -
             field=f"assay {name}", found=describe(value), expected="an Assay or Assay5", advice=advice
         )
     if "layers" in value.slots:
-        return _read_layered(name, value, findings, scratch)
+        return _read_layered(name, value, findings, scratch, outside)
     if "data" in value.slots or "counts" in value.slots:
-        return _read_slots(name, value, findings, scratch)
+        return _read_slots(name, value, findings, scratch, outside)
     raise findings.broken(
         field=f"assay {name}", found=describe(value), expected="an Assay or Assay5",
         advice="convert it with as(object[['RNA']], 'Assay5') and save the object again",
@@ -97,31 +104,28 @@ def read_assay(name: str, value: RValue, findings: Findings, scratch: Scratch) -
     )  # fmt: skip
 
 
-def refuse_disk_backed(value: RValue | None, field: str, findings: Findings) -> None:
-    """Refuse a matrix whose numbers lie outside the object, in a BPCells folder or another file."""
-    if not isinstance(value, RS4):
-        return
-    if value.package == "BPCells" or {"matrix_list", "matrix"} & value.slots.keys():
-        found, advice = (
-            "a disk-backed BPCells matrix",
-            "support comes with a later version; until then convert the layer",
-        )
-    elif value.package in {"DelayedArray", "HDF5Array"} or "seed" in value.slots:
-        found, advice = f"a disk-backed matrix of class {value.class_name}", "convert the layer"
-    else:
-        return
-    raise findings.broken(
-        field, found=found, expected="a matrix inside the object", code=ErrorCode.EXPERIMENT_UNSUPPORTED,
-        advice=f"{advice} with as(x, 'dgCMatrix') and save the object again",
-    )  # fmt: skip
+def _any_layer(
+    value: RValue | None, field: str, findings: Findings, scratch: Scratch, outside: Outside | None
+) -> Layer | None:
+    """Read a matrix inside the object, or one of BPCells beside it; any other disk-backed one is refused."""
+    if outside is not None and isinstance(value, RS4) and is_bpcells(value):
+        return Layer(read_disk_backed(value, outside, field, findings, scratch), *dimnames(value))
+    if isinstance(value, RS4):
+        disk_backed = value.package in {"BPCells", "DelayedArray", "HDF5Array"}
+        if disk_backed or {"matrix_list", "matrix", "seed"} & value.slots.keys():
+            raise findings.broken(
+                field, found=f"a disk-backed matrix of class {value.class_name}",
+                expected="a matrix inside the object, or one of BPCells", code=ErrorCode.EXPERIMENT_UNSUPPORTED,
+                advice="convert the layer with as(x, 'dgCMatrix') and save the object again",
+            )  # fmt: skip
+    return read_layer(value, field, findings, scratch)
 
 
-def _read_slots(name: str, value: RS4, findings: Findings, scratch: Scratch) -> Assay:
+def _read_slots(name: str, value: RS4, findings: Findings, scratch: Scratch, outside: Outside | None) -> Assay:
     layers: dict[str, Layer] = {}
     for kind in ("counts", "data"):
         field = f"assay {name} {kind}"
-        refuse_disk_backed(value.slots.get(kind), field, findings)
-        layer = read_layer(value.slots.get(kind), field, findings, scratch)
+        layer = _any_layer(value.slots.get(kind), field, findings, scratch, outside)
         if layer is not None:
             layers[kind] = layer
     main = layers.get("data") or layers.get("counts")
@@ -171,7 +175,7 @@ def _aligned(layer: Layer, assay: Assay, field: str, findings: Findings, scratch
     return assemble([(layer.matrix, rows, columns)], (len(assay.cells), len(assay.genes)), field, findings, scratch)
 
 
-def _read_layered(name: str, value: RS4, findings: Findings, scratch: Scratch) -> Assay:
+def _read_layered(name: str, value: RS4, findings: Findings, scratch: Scratch, outside: Outside | None) -> Assay:
     features = layer_map(value.slots.get("features"), f"assay {name} features", findings)
     cells = layer_map(value.slots.get("cells"), f"assay {name} cells", findings)
     layers = dict(named(slot(value, "layers")))
@@ -180,8 +184,7 @@ def _read_layered(name: str, value: RS4, findings: Findings, scratch: Scratch) -
         parts: list[tuple[str, Layer, NDArray[np.int64], NDArray[np.int64]]] = []
         for layer_name in layers_named(kind, layers):
             field = f"assay {name} layer {layer_name}"
-            refuse_disk_backed(layers[layer_name], field, findings)
-            layer = read_layer(layers[layer_name], field, findings, scratch)
+            layer = _any_layer(layers[layer_name], field, findings, scratch, outside)
             if layer is None:
                 continue
             genes, rows = features.positions(layer_name), cells.positions(layer_name)

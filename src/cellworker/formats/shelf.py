@@ -16,6 +16,7 @@ from typing import Any
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store_index import VERSION
+from cellworker.formats.companions import companions_of
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf"]
 
@@ -91,9 +92,15 @@ class Shelf:
         return store.with_name(store.name.removesuffix(".h5ad") + ".cell_sets.json")
 
     def known(self, source: Path) -> Path | None:
-        """Return the store made from a source that has not changed since, without reading the source."""
+        """Return the store made from a source that has not changed since, without reading the source.
+
+        The matrices that were read beside it must not have changed either.
+        """
         entry = self._entries().get(str(source.resolve()))
-        if not isinstance(entry, dict) or entry != self._entry(Fingerprint.of(source), str(entry.get("key"))):
+        if not isinstance(entry, dict):
+            return None
+        beside = companions_of(source.resolve().parent, entry.get("companions"))
+        if entry != self._entry(Fingerprint.of(source), str(entry.get("key")), beside):
             return None
         store = self.store_of(str(entry["key"]))
         return store if store.exists() else None
@@ -113,8 +120,10 @@ class Shelf:
         store = stores.get(key)
         return store if store is not None and store.exists() else None
 
-    def remember(self, source: Path, seen: Fingerprint, store: Path) -> None:
-        """Note that a store was made from a source as it was when `seen`."""
+    def remember(
+        self, source: Path, seen: Fingerprint, store: Path, companions: dict[str, list[int]] | None = None
+    ) -> None:
+        """Note that a store was made from a source as it was when `seen`, and from files beside it."""
         key = store.name.removesuffix(_SUFFIX)
         with self._locked("index"):
             entries = {
@@ -122,7 +131,7 @@ class Shelf:
                 for path, entry in self._entries().items()
                 if isinstance(entry, dict) and self.store_of(str(entry.get("key"))).exists()
             }
-            entries[str(source.resolve())] = self._entry(seen, key)
+            entries[str(source.resolve())] = self._entry(seen, key, companions or {})
             self.write(self._index, json.dumps(entries, indent=1).encode())
 
     def write(self, path: Path, content: bytes) -> None:
@@ -194,8 +203,9 @@ class Shelf:
         return entries if isinstance(entries, dict) else {}
 
     @staticmethod
-    def _entry(seen: Fingerprint, key: str) -> dict[str, Any]:
-        return {"size": seen.size, "mtime_ns": seen.mtime_ns, "inode": seen.inode, "key": key}
+    def _entry(seen: Fingerprint, key: str, companions: dict[str, list[int]]) -> dict[str, Any]:
+        entry: dict[str, Any] = {"size": seen.size, "mtime_ns": seen.mtime_ns, "inode": seen.inode, "key": key}
+        return entry | {"companions": companions} if companions else entry
 
     @contextmanager
     def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:

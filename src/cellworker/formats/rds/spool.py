@@ -44,10 +44,11 @@ def convert(content: bytes | memoryview, layout: Layout) -> NDArray[Any]:
 
 
 class Spool:
-    """Files in one folder; deleting the folder is its owner's business."""
+    """Files in one folder, whose names begin with `prefix`; deleting the folder is its owner's business."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "vector") -> None:
         self._folder = folder
+        self._prefix = prefix
         self._count = 0
         self._scratch = np.empty(2 * CHUNK_BYTES, np.uint8)
 
@@ -76,7 +77,7 @@ class Spool:
 
     def _next_path(self) -> Path:
         self._count += 1
-        return self._folder / f"vector-{self._count:06d}.bin"
+        return self._folder / f"{self._prefix}-{self._count:06d}.bin"
 
     def _swapped(self, piece: memoryview, layout: Layout) -> NDArray[Any]:
         source = np.frombuffer(piece, np.uint8)

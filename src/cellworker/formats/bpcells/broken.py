@@ -1,0 +1,25 @@
+"""How a matrix of BPCells is refused: said here in parts, told by `layer` with the layer's name."""
+
+from cellworker.errors import ErrorCode
+
+__all__ = ["MatrixError", "damaged"]
+
+_AGAIN = "copy the matrix folder here again, or write it again with write_matrix_dir()"
+
+
+class MatrixError(Exception):
+    """What was found, what was expected, and what to do; see `Problem`."""
+
+    def __init__(
+        self, *, found: str, expected: str, advice: str, code: ErrorCode = ErrorCode.EXPERIMENT_UNREADABLE
+    ) -> None:
+        super().__init__(found)
+        self.found = found
+        self.expected = expected
+        self.advice = advice
+        self.code = code
+
+
+def damaged(found: str, expected: str) -> MatrixError:
+    """Return the error for files that contradict themselves."""
+    return MatrixError(found=found, expected=expected, advice=_AGAIN)
