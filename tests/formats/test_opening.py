@@ -307,6 +307,7 @@ def test_what_cannot_be_found_is_explained(tmp_path, names, path, code, words):
 # --- every object of the reference material ---
 
 SERVED = {
+    "bpcells/AML_BPCells.rds": (250, 462, 10),
     "experiments/multisample/v4/r.rds": (3477, 9015, 13),
     "experiments/pbmc3k/v4/r.rds": (2638, 16634, 11),
     "experiments/pbmc3k/v5/r.rds": (2638, 16634, 11),
@@ -330,13 +331,6 @@ SERVED = {
 }
 """Cells, genes, and children of the class louvain."""
 
-REFUSED = {
-    "bpcells/AML_BPCells.rds": (
-        ErrorCode.EXPERIMENT_UNSUPPORTED,
-        "assay RNA layer counts: found a disk-backed BPCells",
-    ),
-}
-
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", SERVED)
@@ -347,22 +341,13 @@ def test_a_shared_object_is_served(shared, stores, name):
     assert (found.n_cells, len(found.genes)) == (n_cells, n_genes)
     assert len(opened.cell_sets.find_class("louvain").children) == n_clusters
     assert np.isfinite(found.data.values).all()
-    assert opened.derived_cell_sets == name.startswith("objects/")
-    assert found.origin.kind == ("own" if name.startswith("objects/") else "platform")
+    assert opened.derived_cell_sets != name.startswith("experiments/")
+    assert found.origin.kind == ("platform" if name.startswith("experiments/") else "own")
     again = open_store(opened.store)
     assert again.cell_ids.tolist() == found.cell_ids.tolist()
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_shared_object_is_refused_in_words(shared, stores, name):
-    code, words = REFUSED[name]
-    with pytest.raises(WorkerError, match=words) as caught:
-        open_experiment(shared / "data" / name, stores)
-    assert caught.value.code == code
-
-
-@pytest.mark.shared
-def test_every_shared_object_is_in_one_of_the_tables(shared):
+def test_every_shared_object_is_in_the_table(shared):
     found = {str(path.relative_to(shared / "data")) for path in (shared / "data").rglob("*.rds")}
-    assert found == SERVED.keys() | REFUSED.keys()
+    assert found == SERVED.keys()

@@ -179,12 +179,13 @@ class Outside:
                 raise damaged(
                     found=f"{shown}/{name} that cannot be opened ({problem.strerror})", expected="an ordinary file"
                 ) from None
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(descriptor)
+                raise damaged(found=f"{shown}/{name} that is no ordinary file", expected="an ordinary file")
             with os.fdopen(descriptor, "rb") as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise damaged(found=f"{shown}/{name} that is no ordinary file", expected="an ordinary file")
-                self.companions[f"{shown}/{name}"] = Companion.from_status(status)
                 content = np.memmap(file, np.uint8, "r") if status.st_size else _EMPTY
+            self.companions[f"{shown}/{name}"] = Companion.from_status(status)
             self._hash.update(f"{shown}/{name} {status.st_size}\n".encode())
             for start in range(0, len(content), _CHUNK):
                 self._hash.update(content[start : start + _CHUNK].data)
