@@ -2,13 +2,14 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia
+.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz
 
 BIN := .venv/bin
 DATA_DIR ?= data
 PORT ?= 4000
 MINUTES ?= 10
 LATEST_TAG ?= latest
+SECONDS ?= 30
 
 INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*.c src/cellworker/native/*.h)
 
@@ -73,6 +74,9 @@ bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
 
 soak: .venv/.ready-dev ## requests of all kinds for MINUTES (10) while processes are killed
 	SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -q tests/soak
+
+fuzz: .venv/.ready-dev ## bend files at random for SECONDS (30) per format, and read them
+	$(BIN)/python scripts/fuzz.py --seconds $(SECONDS) $(ARGS)
 
 test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
 	$(BIN)/python scripts/test_lowest.py $(ARGS)

@@ -43,7 +43,9 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
         matrix = build(value, outside)
         if int(matrix.lengths.sum()) > _MOST_VALUES:
             raise damaged(found=f"{int(matrix.lengths.sum()):,} values", expected="an experiment")
-        return _by_minor(matrix, scratch) if is_turned(value) else _by_major(matrix, scratch)
+        # Numbers beyond float32 become infinite, as they would anywhere.
+        with np.errstate(all="ignore"):
+            return _by_minor(matrix, scratch) if is_turned(value) else _by_major(matrix, scratch)
     except MatrixError as problem:
         raise findings.broken(
             field, found=problem.found, expected=problem.expected, advice=problem.advice, code=problem.code
@@ -76,8 +78,7 @@ def _ordered(found: Slice) -> Slice:
 
 
 def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return values.astype(np.float32)
+    return values.astype(np.float32)
 
 
 def _by_major(matrix: Matrix, scratch: Scratch) -> SparseDraft:

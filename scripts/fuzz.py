@@ -1,0 +1,342 @@
+"""Bends small valid files at random and reads them as an experiment is read: ``make fuzz SECONDS=30``.
+
+Each reader is tried in a sandboxed child process for so many seconds. A finding is anything but an experiment or a
+sentence: a crash, a hang, memory gone, an exception that nobody foresaw, a file opened that was not given, a program
+started, a connection made. The file that did it is kept, and the exit status is 1.
+
+Options: ``--seconds N``, ``--seed N``, ``--reader NAME`` (all by default), ``--keep FOLDER``.
+"""
+
+import argparse
+import gzip
+import importlib.util
+import io
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+
+from cellworker.errors import WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Genes
+from cellworker.formats.loading import load
+from cellworker.formats.locating import locate
+from cellworker.formats.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
+from cellworker.formats.rds.build import factor, integers, strings
+from cellworker.formats.rds.model import RList
+from cellworker.formats.rds.writer import write_rds
+from cellworker.formats.sandbox import run_sandboxed
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH = 400
+"""Cases of one child."""
+HANGS_S = 30.0
+"""Seconds without an end after which a child is killed."""
+SLOW_S = 5.0
+"""Processor seconds that reading so small a file may take."""
+MEMORY_BYTES = 1 << 30
+STARTS = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect", "pickle.")
+CHANGES = ("os.link", "os.symlink", "os.chmod", "os.chown", "shutil.")
+
+Files = dict[str, bytes]
+Make = Callable[[random.Random], Files]
+
+
+# ---- bending ----
+
+
+def bent(content: bytes, rng: random.Random) -> bytes:
+    """Change a few bytes, or cut, repeat, move or insert some."""
+    out = bytearray(content)
+    for _ in range(rng.choice([1, 1, 2, 5, 20])):
+        if not out:
+            break
+        at = rng.randrange(len(out))
+        size = rng.choice([1, 2, 4, 8, 16, 64])
+        kind = rng.randrange(8)
+        if kind == 0:
+            out[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            out[at : at + size] = rng.randbytes(size)
+        elif kind == 2:
+            width = rng.choice([1, 2, 4, 8])
+            number = rng.choice([0, 1, 2**7, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1]) % 2 ** (8 * width)
+            out[at : at + width] = number.to_bytes(width, rng.choice(["little", "big"]))
+        elif kind == 3:
+            del out[at : at + size]
+        elif kind == 4:
+            out[at:at] = out[at : at + size]
+        elif kind == 5:
+            other = rng.randrange(len(out))
+            out[at : at + size] = out[other : other + size]
+        elif kind == 6:
+            out[at:at] = rng.randbytes(size)
+        else:
+            del out[rng.randrange(len(out)) :]
+    return bytes(out)
+
+
+# ---- what is read ----
+
+
+def _tests(name: str) -> Any:  # noqa: ANN401 - the tests' writers
+    path = ROOT / "tests" / "formats" / name / "conftest.py"
+    spec = importlib.util.spec_from_file_location(f"fuzz_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _tree() -> Any:  # noqa: ANN401 - a parsed object
+    counts = np.random.default_rng(1).poisson(0.8, (12, 9))
+    rows, columns = np.nonzero(counts)
+    indptr = np.searchsorted(rows, np.arange(13)).astype(np.int32)
+    part = SparsePart(indptr, columns.astype(np.int32), counts[rows, columns].astype(np.float64))
+    names = [f"GENE{i}" for i in range(9)]
+    return seurat_object(
+        ObjectParts(
+            [f"cell{i}" for i in range(12)], Genes([f"ENSG{i}" for i in range(9)], names, names), part, part,
+            {"cells_id": integers(range(12)), "samples": factor(np.arange(12) % 2, ["a", "b"])},
+            {"pca": ReductionPart(np.ones((12, 3)), "PC_")}, {"variance": np.ones(9)},
+        )
+    )  # fmt: skip
+
+
+def _rds(tree: Any) -> bytes:  # noqa: ANN401 - a parsed object
+    out = io.BytesIO()
+    write_rds(tree, out, compression="none")
+    return out.getvalue()
+
+
+def rds() -> Make:
+    """Files of saveRDS, plain and compressed."""
+    content = _rds(_tree())
+
+    def make(rng: random.Random) -> Files:
+        kind = rng.randrange(4)
+        if kind == 0:
+            return {"r.rds": bent(gzip.compress(content, 1), rng)}
+        return {"r.rds": gzip.compress(bent(content, rng), 1) if kind == 1 else bent(content, rng)}
+
+    return make
+
+
+def qs() -> Make:
+    """Files of the package qs, of every way of compression, most of them without a check value."""
+    writer = _tests("qs").Q
+    tree = _tree()
+
+    def make(rng: random.Random) -> Files:
+        w = writer(rng.choice([0, 15]))
+        item, way = w.value(tree), rng.choice(["zstd", "lz4", "zstd_stream", "uncompressed"])
+        if rng.randrange(4) == 0:
+            return {"r.qs": bent(w.file(item, way, hashed=False), rng)}
+        return {"r.qs": w.file(bent(item, rng), way, hashed=False, block=rng.choice([300, 1 << 19]))}
+
+    return make
+
+
+def bpcells() -> Make:
+    """Objects whose layers lie in a folder or an archive beside them."""
+    bp = _tests("bpcells").Bp
+    tree = _tree()
+    counts = np.random.default_rng(1).poisson(0.8, (9, 12)).astype(np.uint32)
+    slots = tree.slots["assays"].items[0].slots
+    inner = bp.node("RenameDims", counts.shape, matrix=bp.directory(counts.shape))
+    slots["counts"], slots["data"] = inner, bp.log_normalised(inner, counts)
+    for layer in (slots["counts"], slots["data"]):
+        layer.slots["dimnames"] = _names()
+    content = _rds(tree)
+
+    def make(rng: random.Random) -> Files:
+        kind = rng.choice(["uint", "float", "double"])
+        files = bp.files(counts, kind=kind, is_packed=rng.random() < 0.7, version=rng.choice([1, 2]))
+        place = rng.randrange(3)
+        if place == 0:
+            return {"r.rds": bent(content, rng)} | {f"matrix_dir/{name}": one for name, one in files.items()}
+        if place == 1:
+            name = rng.choice(sorted(files))
+            files[name] = bent(files[name], rng)
+            return {"r.rds": content} | {f"matrix_dir/{name}": one for name, one in files.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            path = bp.archive(Path(folder, "a"), {f"matrix_dir/{name}": one for name, one in files.items()})
+            archive = zstandard.ZstdDecompressor().decompress(path.read_bytes(), max_output_size=1 << 24)
+        packed = (
+            bent(zstandard.compress(archive), rng) if rng.random() < 0.2 else zstandard.compress(bent(archive, rng))
+        )
+        return {"r.rds": content, "matrix_dir.tar.zst": packed}
+
+    return make
+
+
+def _names() -> Any:  # noqa: ANN401 - a parsed object
+    return RList([strings([f"ENSG{i}" for i in range(9)]), strings([f"cell{i}" for i in range(12)])])
+
+
+def cell_sets() -> Make:
+    """Cell sets beside a sound object."""
+    children = [{"key": "louvain-0", "name": "Cluster 0", "color": "#77aadd", "cellIds": [5, 0, 3]}]
+    classes = [
+        {"key": "louvain", "name": "louvain clusters", "rootNode": True, "type": "cellSets", "children": children},
+        {"key": "scratchpad", "name": "Custom cell sets", "rootNode": True, "type": "cellSets", "children": []},
+        {"key": "sample", "name": "Samples", "rootNode": True, "type": "metadataCategorical", "children": children},
+    ]
+    content = json.dumps({"cellSets": classes}).encode()
+
+    def make(rng: random.Random) -> Files:
+        return {"cell_sets.json": bent(content, rng)}
+
+    return make
+
+
+READERS: dict[str, Callable[[], Make]] = {"rds": rds, "qs": qs, "bpcells": bpcells, "cell_sets": cell_sets}
+
+
+# ---- the child ----
+
+
+def read_all(
+    reader: str, seed: int, seconds: float, folder: str, progress: Callable[[str, float | None], None]
+) -> dict[str, Any]:
+    """Read bent files in this process; returns the next case, how many were read and refused, and the findings."""
+    until = time.monotonic() + seconds
+    make = READERS[reader]()
+    base = Path(folder)
+    _write(base / "given", {"r.rds": _rds(_tree())})
+    for name in ("stores", "spool"):
+        (base / name).mkdir()
+    _open(base)  # libraries look around when they are used for the first time
+    watch = _Watch(base)
+    done = {"read": 0, "refused": 0}
+    findings: list[list[Any]] = []
+    number = seed
+    while number < seed + BATCH and time.monotonic() < until:
+        progress(str(number), None)
+        files = make(random.Random(number))
+        shutil.rmtree(base, ignore_errors=True)
+        _write(base / "given", files)
+        for name in ("stores", "spool"):
+            (base / name).mkdir()
+        started, problem = time.process_time(), ""
+        watch.on = True
+        try:
+            _open(base)
+            done["read"] += 1
+        except WorkerError:
+            done["refused"] += 1
+        except MemoryError:
+            problem = "the memory ran out"
+        except BaseException:  # noqa: BLE001 - whatever it is, it is a finding
+            problem = traceback.format_exc(limit=-6)
+        watch.on = False
+        took = time.process_time() - started
+        problem = problem or "\n".join(watch.taken()) or (f"took {took:.1f} s" if took > SLOW_S else "")
+        if problem:
+            findings.append([number, problem])
+        number += 1
+    return {**done, "next": number, "findings": findings}
+
+
+def _open(base: Path) -> None:
+    given = base / "given"
+    if (given / "cell_sets.json").exists():
+        CellSets.parse((given / "cell_sets.json").read_bytes())
+        return
+    load(
+        str(locate(given).source), str(base / "stores"), str(base / "spool"), max_bytes=1 << 30, threads=1,
+        progress=lambda _what, _part: None,
+    )  # fmt: skip
+
+
+def _write(folder: Path, files: Files) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+class _Watch:
+    """Notes what this process opens, starts and changes outside of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        own = [folder, ROOT, Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path))]
+        self._own = tuple(f"{path.resolve()}{os.sep}" for path in own) + tuple(f"{path}{os.sep}" for path in own)
+        self._seen: list[str] = []
+        self.on = False
+        sys.addaudithook(self._hear)
+
+    def taken(self) -> list[str]:
+        """Return what was noted, and forget it."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.on:
+            return
+        if event.startswith(STARTS) or event.startswith(CHANGES[:4]):
+            self._seen.append(f"{event} {arguments!r:.200}")
+        elif event == "open" and isinstance(arguments[0], (str, bytes)):
+            path = os.fsdecode(arguments[0])
+            # Files of a matrix folder are opened by their bare names, relative to the folder.
+            if os.sep in path and not path.startswith(self._own) and path != os.devnull:
+                self._seen.append(f"opened {path}")
+
+
+# ---- the parent ----
+
+
+def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
+    """Run children until the time is over; each has a folder of its own, which is removed after it."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        last = [seed]
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            order = {"reader": reader, "seed": seed, "seconds": left, "folder": f"{folder}/work"}
+            try:
+                found = run_sandboxed(
+                    "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, timeout_s=left + HANGS_S,
+                    on_progress=lambda what, _part, last=last: last.append(int(what)),  # type: ignore[misc]
+                )  # fmt: skip
+            except WorkerError as problem:
+                found = {"read": 0, "refused": 0, "next": last[-1] + 1, "findings": [[last[-1], problem.message]]}
+        yield found
+        seed = found["next"]
+
+
+def main() -> int:
+    """Fuzz, and say what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reader", choices=READERS)
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
+    options = parser.parse_args()
+    status = 0
+    for reader in [options.reader] if options.reader else READERS:
+        read = refused = 0
+        for found in batches(reader, options.seconds, options.seed):
+            read, refused = read + found["read"], refused + found["refused"]
+            for number, problem in found["findings"]:
+                status = 1
+                folder = options.keep / f"{reader}-{number}"
+                _write(folder, READERS[reader]()(random.Random(number)))
+                print(f"{reader}, case {number}, kept in {folder}:\n{problem}\n")
+        print(f"{reader}: {read:,} bent files read, {refused:,} refused in words")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
