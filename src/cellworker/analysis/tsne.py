@@ -20,7 +20,7 @@ OnProgress = Callable[[float], None]
 _EXAGGERATION, _EXAGGERATED = 12.0, 250
 _STOPS = (0, 50, _EXAGGERATED, 500)
 """Iterations before which points are numbered anew, so that those that are close lie close in memory."""
-_LEAST_AUTOMATIC_RATE = 200.0
+_LEAST_RATE = 200.0
 _HIGHEST_RATE = 1e12  # every move is as long as moves may be, long before
 _SPREAD, _NOISE = 1e-4, 0.01
 _AFFINITIES, _LINKS = 0.03, 0.06  # about those parts of the time are over then
@@ -73,8 +73,9 @@ def tsne(
     perplexity
         About how many neighbours count, from above 0 to (n - 1) / 3.
     learning_rate
-        Length of the steps, 0 or more; 0 and None choose ``max(200, n / 12)``, which suits any number of cells
-        (Belkina et al., Nature Communications 10:5415, 2019). 200 is too little for many tens of thousands.
+        Length of the steps, 0 or more; 0 and None choose what suits any number of cells: n over the exaggeration
+        (Belkina et al., Nature Communications 10:5415, 2019), that is n / 12 and later n, but at least 200. 200 is too
+        little for many tens of thousands.
     points
         ``(n, n_dims >= 1)``, finite: the first two columns, which should be principal components, are where the cells
         start. By default they start anywhere.
@@ -103,12 +104,11 @@ def tsne(
     n, k = cells.shape
     if distances.shape != cells.shape or (points is not None and (points.ndim != 2 or len(points) != n)):
         raise ValueError("neighbours, distances and points are not of the same number of cells")
-    rate = _LEAST_AUTOMATIC_RATE if learning_rate is None else learning_rate
+    rate = 0.0 if learning_rate is None else learning_rate
     if not (math.isfinite(rate) and rate >= 0) or n_iterations < 0:
         message = f"the learning rate ({rate}) and the number of iterations ({n_iterations}) are numbers from 0"
         raise ValueError(message)
-    if not learning_rate:
-        rate = max(_LEAST_AUTOMATIC_RATE, n / _EXAGGERATION)
+    rates = (rate, rate) if learning_rate else (max(_LEAST_RATE, n / _EXAGGERATION), max(_LEAST_RATE, n))
     start = _start(n, points, seed)
     if n < 2:
         return np.zeros((n, 2), np.float32)
@@ -127,9 +127,9 @@ def tsne(
         del weights
         # Where neighbourhoods are a large part of all cells, exaggeration only draws them together.
         exaggeration = min(_EXAGGERATION, max(1.0, n / (3 * perplexity)))
-        rate = min(rate, _HIGHEST_RATE)
+        early, late = (min(rate, _HIGHEST_RATE) for rate in rates)
         out = _descend(
-            layout, start, n_iterations, rate=rate, exaggeration=exaggeration, members=members, report=report
+            layout, start, n_iterations, rates=(early, late), exaggeration=exaggeration, members=members, report=report
         )
     return _centred(out).astype(np.float32)
 
@@ -192,7 +192,7 @@ def _descend(
     start: NDArray[np.float32],
     n_iterations: int,
     *,
-    rate: float,
+    rates: tuple[float, float],
     exaggeration: float,
     members: int,
     report: OnProgress,
@@ -209,13 +209,12 @@ def _descend(
                 exaggeration = 1.0
                 kernel("cw_tsne_place", None, pointer, pointer)(layout, address(start, np.float32))
             early = done < _EXAGGERATED
+            phase = (rates[0], 0.5, exaggeration) if early else (rates[1], 0.8, 1.0)
             stop = min(stop for stop in (*_STOPS, n_iterations) if stop > done)
             steps = min(at_once, stop - done)
             began = time.monotonic()
             with _helpers(layout, members, pool):
-                failed = (done in _STOPS and sort(layout)) or descend(
-                    layout, steps, rate, 0.5 if early else 0.8, exaggeration if early else 1.0
-                )
+                failed = (done in _STOPS and sort(layout)) or descend(layout, steps, *phase)
             if failed:
                 raise MemoryError("no memory for the layout")
             done += steps
