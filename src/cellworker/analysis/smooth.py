@@ -15,7 +15,7 @@ __all__ = ["VECTORS", "smooth_functions"]
 VECTORS = 8  # in a block, as in smooth.c
 _ROWS = 8192
 _DEGREE = 12
-_ROUNDS = 10
+_ROUNDS = 4
 _SETTLED = 0.01
 
 

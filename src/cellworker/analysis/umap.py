@@ -80,7 +80,7 @@ def umap(
         ``(n, n_dims)``: where the neighbours come from, if the layout is to begin there (the first seven dimensions
         count; principal components are in their order). By default it begins at noise.
     n_epochs
-        By default 500, or 200 for more than 10,000 points.
+        By default 500, or 200 for more than 10,000 points and for each of several layouts.
     seed
         From 0 to 2^64 - 1.
     threads
@@ -108,11 +108,14 @@ def umap(
     if n == 1:
         return np.zeros((1, 2), np.float32)
     tries = max(1, min(_MOST_TRIES, _TRIED_ROWS // n))
-    epochs = n_epochs if n_epochs is not None else 500 if n <= _FEW else 200
+    epochs = n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
     report(0.0)
     with ThreadPoolExecutor(max(1, threads)) as run:
         graph = fuzzy_graph(neighbours, run, metric=metric, report=lambda part: report(0.04 * part))
         begin = beginning(graph, begins, seed, run, lambda part: report(0.04 + 0.11 * part))
+        # What is near in memory is near in the layout, and read at about the same time.
+        order = _along_a_curve(begin)
+        graph, begin = graph.rearranged(order, run), begin[order]
         best, most = begin, -1.0
         for i in range(tries):
 
@@ -122,9 +125,11 @@ def umap(
             # Other beginnings and other draws, but for the first.
             start = begin if i == 0 else begin + np.float32(5 * (i % 3)) * noise((n, 2), seed + i)
             layout = _moved(_Task(graph, start, None, (seed + i) % 2**64, a, b, epochs, _RATE), run, threads, told)
-            kept = _kept(neighbours.cells, layout) if tries > 1 else 0.0
+            out = np.empty_like(layout)
+            out[order] = layout
+            kept = _kept(neighbours.cells, out) if tries > 1 else 0.0
             if kept > most:
-                best, most = layout, kept
+                best, most = out, kept
     for d in range(2):
         # the exact sum, whatever the order
         best[:, d] -= np.float32(math.fsum(best[:, d].tolist()) / n)
@@ -252,6 +257,18 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
                 list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, step), blocks))  # noqa: B023
         old, new, pool, next_pool = new, old, *((next_pool, pool) if self_moving else (pool, next_pool))
     return old
+
+
+def _along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
+    least = layout.min(axis=0)
+    width = max(float((layout.max(axis=0) - least).max()), 1e-30)
+    cells = ((layout - least) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
+    code = np.zeros(len(layout), np.int64)
+    for bit in range(10):
+        for d in range(2):
+            code |= ((cells[:, d] >> bit) & 1) << (2 * bit + d)
+    return np.argsort(code, kind="stable")
 
 
 def _power(base: float, exponent: int) -> float:

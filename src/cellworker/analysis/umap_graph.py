@@ -44,6 +44,26 @@ class Graph:
     def __len__(self) -> int:
         return len(self.strength)
 
+    def rearranged(self, order: NDArray[np.integer], run: Executor) -> "Graph":
+        """Return the same graph with its points in another order."""
+        order = np.ascontiguousarray(order, np.int32)
+        place = np.empty(len(order), np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        first = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(np.diff(self.first)[order], out=first[1:])
+        to, weight = np.empty_like(self.to), np.empty_like(self.weight)
+        fill = kernel("cw_umap_rearrange", None, *[_P] * 5, _L, _L, *[_P] * 3)
+        given = (
+            address(self.first, np.int64), address(self.to, np.int32), address(self.weight, np.float32),
+            address(order, np.int32), address(place, np.int32),
+        )  # fmt: skip
+        made = (
+            address(first, np.int64), address(to, np.int32, writable=True), address(weight, np.float32, writable=True),
+        )  # fmt: skip
+        for _, group in _groups(len(order)):
+            list(run.map(lambda block: fill(*given, *block, *made), group))
+        return Graph(first, to, weight, self.strength[order])
+
 
 def curve(min_dist: float, spread: float) -> tuple[float, float]:
     """Return a and b of ``1 / (1 + a x^(2 b))`` fitted to the curve that `min_dist` and `spread` ask for.

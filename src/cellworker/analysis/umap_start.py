@@ -48,7 +48,7 @@ def beginning(
     order = np.argsort(part, kind="stable")
     sizes = np.bincount(part, minlength=n_parts)
     ends = np.cumsum(sizes).tolist()
-    ordered = graph if n_parts == 1 else _rearranged(graph, order)
+    ordered = graph if n_parts == 1 else graph.rearranged(order, run)
     centres = _centres(part, sizes, points)
     out = np.empty((n, 2), np.float32)
     for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
@@ -65,15 +65,6 @@ def beginning(
             shape = (found - least) / width - np.float32(0.5) + np.float32(_JITTER) * jitter[rows, :2]
         out[rows] = np.float32(side) * shape + centres[i]
     return out
-
-
-def _rearranged(graph: Graph, order: NDArray[np.int64]) -> Graph:
-    place = np.empty(len(order), np.int32)
-    place[order] = np.arange(len(order), dtype=np.int32)
-    counts = np.diff(graph.first)[order]
-    first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    links = np.arange(first[-1]) + np.repeat(graph.first[order] - first[:-1], counts)
-    return Graph(first, place[graph.to[links]], graph.weight[links], graph.strength[order])
 
 
 def _centres(

@@ -229,3 +229,17 @@ EXPORT void cw_umap_curve(double min_dist, double spread, double reach, double *
     *a = p;
     *b = q;
 }
+
+/* Rows `order[start]` to `order[stop - 1]` of a graph, as its rows start to stop with new numbers: `place` is where a point goes.
+ * `new_first` is known. */
+EXPORT void cw_umap_rearrange(const int64_t *first, const int32_t *to, const float *weight, const int32_t *order,
+                              const int32_t *place, int64_t start, int64_t stop, const int64_t *new_first,
+                              int32_t *new_to, float *new_weight) {
+    for (int64_t i = start; i < stop; i++) {
+        int64_t at = new_first[i];
+        for (int64_t e = first[order[i]]; e < first[order[i] + 1]; e++) {
+            new_to[at] = place[to[e]];
+            new_weight[at++] = weight[e];
+        }
+    }
+}
