@@ -23,6 +23,7 @@ from cellworker.engine.scratch import Scratch
 from cellworker.engine.worker import load_object
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
+from cellworker.protocol.bodies import convert
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
 
@@ -190,17 +191,18 @@ class TaskRunner:
             raise RuntimeError("the runner was not entered")
         if self._on_request:
             self._on_request(task, request)
-        lane = self._lanes[task.lane]
+        lane_name = task.lane_of(lambda: convert(request, task.request, "request"))
+        lane = self._lanes[lane_name]
         worker = await lane.acquire()
         folder = self._scratch.path / f"request-{next(self._numbers)}"
         answered, patient = False, True
         try:
-            async with asyncio.timeout(self._limits_s[task.lane] or None):
+            async with asyncio.timeout(self._limits_s[lane_name] or None):
                 kind, payload = await worker.call(Request(task.path, str(folder)), request, on_progress)
             answered = True
         except TimeoutError:
             patient = False
-            raise self._deadline_error(task) from None
+            raise self._deadline_error(lane_name) from None
         except ProcessLost as lost:
             patient = False
             raise await self._crash_error(task, worker, lost) from None
@@ -267,10 +269,10 @@ class TaskRunner:
         kind = MalformedBodyError if problem.malformed else WorkerError
         return kind(ErrorCode(problem.code), problem.message)
 
-    def _deadline_error(self, task: Task) -> WorkerError:
-        setting = f"{task.lane}_timeout_s".upper()
+    def _deadline_error(self, lane: str) -> WorkerError:
+        setting = f"{lane}_timeout_s".upper()
         message = (
-            f"The request was stopped after the {self._limits_s[task.lane]:g} seconds that it may compute. "
+            f"The request was stopped after the {self._limits_s[lane]:g} seconds that it may compute. "
             f"Ask for fewer cells or genes, or raise the setting {setting}."
         )
         return WorkerError(ErrorCode.DEADLINE_EXCEEDED, message)

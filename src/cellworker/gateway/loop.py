@@ -12,7 +12,6 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.answering import Answering, NotStoredError, Outcome, Patience, Ports, retry
@@ -22,8 +21,9 @@ from cellworker.gateway.ports import Delivery, Journal, Queue
 from cellworker.gateway.recent import Recent
 from cellworker.gateway.tracing import NoTracing, Tracing
 from cellworker.logs import context, log
+from cellworker.protocol.bodies import convert
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
-from cellworker.tasks.task import Task
+from cellworker.tasks.task import Lane, Task
 
 __all__ = ["Limits", "WorkLoop"]
 
@@ -34,8 +34,6 @@ _RELEASE_S = 3.0
 """Handing back may take so long at the end, and no longer."""
 
 _logger = logging.getLogger(__name__)
-
-Lane = Literal["short", "long"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +294,10 @@ class WorkLoop:
 
     def _lane(self, request: WorkRequest) -> Lane:
         try:
-            return self._find_task(request.task).lane
+            task = self._find_task(request.task)
         except WorkerError:
             return "short"
+        return task.lane_of(lambda: convert(request.body, task.body, "body"))
 
     async def _answer(self, request: WorkRequest, delivery: Delivery) -> bool:
         """Answer one request; whether it can be let go."""

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from cellworker.analysis.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Reduction
 from cellworker.protocol.bodies import EmbeddingBody
 from cellworker.protocol.engine_bodies import EmbeddingRequest
+from cellworker.tasks.layouts import check_config, lay_out_tsne, lay_out_umap
 from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
@@ -21,52 +23,72 @@ _COMPUTED = ("umap", "tsne", "images")
 def prepare(given: PrepareInput) -> EmbeddingRequest:
     """Check the configuration of a computed embedding, and hand the body on."""
     body: EmbeddingBody = given.body
-    config = body.config or {}
-    if not body.use_saved and body.type not in ("pca", *_COMPUTED):
+    request = EmbeddingRequest(type=body.type, use_saved=body.use_saved, config=body.config or {})
+    _check(request)
+    return request
+
+
+def compute(experiment: Experiment, request: EmbeddingRequest, context: Context) -> orjson.Fragment:
+    """Return each cell's place by cell id, ``null`` for cells that have none: computed, stored, or on images.
+
+    A cell that lies on several images, or whose outline is known, has all its points in a row: ``[x1, y1, x2, y2]``.
+    """
+    config = _check(request)
+    if request.type == "images":
+        return _on_images(experiment)
+    if request.use_saved or request.type == "pca":
+        places = find_reduction(experiment, request.type).values[:, :2].astype(np.float32)
+    else:
+        places = (lay_out_umap if request.type == "umap" else lay_out_tsne)(experiment, config, context)
+    return _points(experiment, places)
+
+
+def _check(request: EmbeddingRequest) -> dict[str, Any]:
+    config = request.config if isinstance(request.config, dict) else {}  # R has [] for an empty object
+    if request.use_saved or request.type in ("pca", "images"):
+        return config
+    if request.type not in _COMPUTED:
         raise WorkerError(
             ErrorCode.INVALID_INPUT,
-            f"body.type: {body.type!r} cannot be computed; expected umap, tsne, pca or images, "
+            f"body.type: {request.type!r} cannot be computed; expected umap, tsne, pca or images, "
             "or a stored reduction with useSaved.",
         )
-    if not body.use_saved:
-        _check_config(body.type, config)
-    return EmbeddingRequest(type=body.type, use_saved=body.use_saved, config=config)
+    check_config(request.type, config)
+    return config
 
 
-def _check_config(kind: str, config: dict[str, Any]) -> None:
-    def number(name: str, *, positive: bool) -> None:
-        value = config.get(name)
-        if value is None:
-            return
-        good = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-        if not good or value < 0 or (positive and value == 0):
-            wanted = "a number above 0" if positive else "a number from 0"
-            raise WorkerError(ErrorCode.INVALID_INPUT, f"body.config.{name}: expected {wanted}, found {value!r}.")
-
-    if kind == "umap":
-        number("minimumDistance", positive=False)
-        metric = config.get("distanceMetric", "euclidean")
-        if metric not in ("euclidean", "cosine"):
-            raise WorkerError(
-                ErrorCode.INVALID_INPUT, f"body.config.distanceMetric: expected euclidean or cosine, found {metric!r}."
-            )
-    if kind == "tsne":
-        number("perplexity", positive=True)
-        number("learningRate", positive=False)
-
-
-def compute(experiment: Experiment, request: EmbeddingRequest, context: Context) -> orjson.Fragment:  # noqa: ARG001
-    """Return the first two dimensions of a stored reduction by cell id, ``null`` for cells that are not there."""
-    if request.type == "images" or (request.type in _COMPUTED and not request.use_saved):
-        raise WorkerError(
-            ErrorCode.TASK_NOT_AVAILABLE,
-            f"GetEmbedding with type {request.type!r} cannot be computed yet by this version; "
-            "a stored embedding can be asked for with useSaved.",
-        )
-    values = find_reduction(experiment, request.type).values[:, :2].astype(np.float32)
+def _points(experiment: Experiment, places: NDArray[np.float32]) -> orjson.Fragment:
     spread = np.full((2, experiment.max_cell_id + 1), np.nan, np.float32)
-    spread[:, experiment.cell_ids] = values.T
+    spread[:, experiment.cell_ids] = places.T
     return orjson.Fragment(points_json(spread[0], spread[1]))
+
+
+def _on_images(experiment: Experiment) -> orjson.Fragment:
+    images = list(experiment.images.values())
+    if not images:
+        raise WorkerError(
+            ErrorCode.REDUCTION_NOT_FOUND,
+            "The experiment holds no images of tissues: only a spatial experiment, whose object has image coordinates, "
+            "can be shown with type 'images'. Expected umap, tsne, pca, or a stored reduction with useSaved.",
+        )
+    cells = np.concatenate([image.cells for image in images])
+    points = np.concatenate([image.points * image.scale for image in images]).astype(np.float32)
+    counts = np.bincount(cells, minlength=experiment.n_cells)
+    if counts.max() == 1:
+        places = np.full((experiment.n_cells, 2), np.nan, np.float32)
+        places[cells] = points
+        return _points(experiment, places)
+    order = np.argsort(cells, kind="stable")
+    by_cell: list[NDArray[np.float32] | None] = [None] * (experiment.max_cell_id + 1)
+    for row, own in enumerate(np.split(points[order], np.cumsum(counts)[:-1])):
+        if len(own):
+            by_cell[experiment.cell_ids[row]] = own.ravel()
+    return orjson.Fragment(orjson.dumps(by_cell, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def is_quick(request: EmbeddingBody | EmbeddingRequest) -> bool:
+    """Tell whether an embedding lies ready and need not be computed."""
+    return request.use_saved or request.type not in ("umap", "tsne")
 
 
 def find_reduction(experiment: Experiment, name: str) -> Reduction:
@@ -91,13 +113,13 @@ def find_reduction(experiment: Experiment, name: str) -> Reduction:
 
 
 def to_tables(result: list[list[float] | None]) -> Tables:
-    """One table: a row for each cell that has a place."""
-    cells = [(cell, point) for cell, point in enumerate(result) if point]
+    """One table: a row for each cell that has a place, or for each of its places."""
+    points = [(cell, own[i], own[i + 1]) for cell, own in enumerate(result) if own for i in range(0, len(own), 2)]
     return {
         "cells": {
-            "cell_id": [cell for cell, _ in cells],
-            "x": [point[0] for _, point in cells],
-            "y": [point[1] for _, point in cells],
+            "cell_id": [cell for cell, _, _ in points],
+            "x": [x for _, x, _ in points],
+            "y": [y for _, _, y in points],
         }
     }
 
@@ -109,6 +131,7 @@ EMBEDDING = Task(
     request=EmbeddingRequest,
     prepare=prepare,
     compute=compute,
-    lane="short",
+    lane="long",
+    quick=is_quick,
     to_tables=to_tables,
 )

@@ -13,7 +13,7 @@ from cellworker.experiment.model import Experiment
 from cellworker.tasks.annotator import Annotator, no_annotator
 from cellworker.tasks.progress import Progress
 
-__all__ = ["Compute", "Context", "PrepareInput", "Progress", "Task"]
+__all__ = ["Compute", "Context", "Lane", "PrepareInput", "Progress", "Task"]
 
 
 def _no_marker_table() -> bytes:
@@ -58,6 +58,8 @@ class PrepareInput:
     cell_sets: CellSets
 
 
+Lane = Literal["short", "long"]
+
 Compute = Callable[[Experiment, Any, Context], Any]
 
 
@@ -84,6 +86,8 @@ class Task:
         The engine's value, as JSON text of ``data``, to the wire result's JSON text. Identity by default.
     lane
         "long" for what may take more than a second or two.
+    quick
+        For a task of the long lane: whether a body, or an engine request, is answered at once all the same.
     cacheable
         Stored and sent inline (contract 4.4).
     needs_cell_sets
@@ -107,7 +111,7 @@ class Task:
     prepare: Callable[[PrepareInput], msgspec.Struct]
     compute: Compute
     finish: Callable[[bytes], bytes] = lambda data: data
-    lane: Literal["short", "long"] = "short"
+    lane: Lane = "short"
     cacheable: bool = True
     needs_cell_sets: bool = False
     bare: bool = False
@@ -115,6 +119,16 @@ class Task:
     patch: Callable[[bytes], list[dict[str, Any]]] | None = None
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
     cell_sets_only_if: Callable[[Any], bool] | None = None
+    quick: Callable[[Any], bool] | None = None
+
+    def lane_of(self, read: Callable[[], Any]) -> Lane:
+        """Return the lane of one request; `read` decodes it where that matters, and what is refused is so at once."""
+        if self.quick is None:
+            return self.lane
+        try:
+            return "short" if self.quick(read()) else self.lane
+        except WorkerError:
+            return "short"
 
     def reads_cell_sets(self, body: Any) -> bool:  # noqa: ANN401
         """Return whether `prepare` looks at the cell sets for this body."""
