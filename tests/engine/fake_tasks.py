@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -178,6 +179,7 @@ def _task(
     compute: Any,
     *,
     lane: Literal["short", "long"] = "short",
+    quick: Callable[[Any], bool] | None = None,
     bare: bool = False,
     file_result: bool = False,
 ) -> Task:
@@ -189,6 +191,7 @@ def _task(
         prepare=lambda _: Nothing(),
         compute=compute,
         lane=lane,
+        quick=quick,
         bare=bare,
         file_result=file_result,
     )
@@ -200,6 +203,7 @@ _ALL = [
     _task("bareError", Text, worker_error, bare=True),
     _task("hold", Hold, hold),
     _task("holdLong", Hold, hold, lane="long"),
+    _task("holdWithoutSteps", Hold, hold, lane="long", quick=lambda request: not request.go),
     _task("crash", Text, crash),
     _task("allocate", Number, allocate),
     _task("hoard", Number, hoard),

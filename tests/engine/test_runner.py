@@ -172,6 +172,17 @@ async def test_a_long_request_holds_up_no_short_one(runner, pipes, gate):
     await long
 
 
+async def test_a_task_of_the_long_lane_may_have_quick_requests(runner, pipes, gate):
+    pipe = pipes("alive")
+    long = asyncio.create_task(ask(runner, "holdWithoutSteps", alive=pipe.path, go=gate.path))
+    await pipe.begun()
+    assert runner.loads["long"].running == runner.loads["long"].size
+    assert await ask(runner, "holdWithoutSteps") == {"store": "first"}
+    assert (await refusal(runner, "holdWithoutSteps", go=5)).code is ErrorCode.INVALID_INPUT
+    await gate.open()
+    await long
+
+
 async def until_waiting(runner: TaskRunner, count: int) -> None:
     async with asyncio.timeout(HANG_S):
         while runner.loads["short"].waiting != count:

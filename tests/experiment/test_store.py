@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Dispersions, Genes, Misc, Origin, Reduction
+from cellworker.experiment.model import Categorical, Dispersions, Genes, Misc, Origin, Reduction, TissueImage
 from cellworker.experiment.store import open_store, write_store
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -155,6 +155,10 @@ def rich():
             "integrated/cca": Reduction(np.full((40, 2), np.nan), ""),
         },
         graphs={"RNA_snn": sparse(neighbours)},
+        images={
+            "slice/1": TissueImage(np.array([3, 3, 0], np.int32), random.normal(size=(3, 2)), 0.25),
+            "empty": TissueImage(np.zeros(0, np.int32), np.zeros((0, 2))),
+        },
         dispersions=Dispersions(["x", "y"], ["ENSG1", "ENSG0"], np.array([1.5, np.nan])),
         identities=Categorical(np.zeros(40, np.int32), ["0"]),
         misc=Misc(color_pool=["#ff0000", "#00ff00"], technology="10x", microns_per_pixel=0.5),
@@ -186,6 +190,11 @@ def test_every_part_comes_back_as_it_was(tmp_path, rich):
     graph = experiment.graphs["RNA_snn"]
     assert np.array_equal(graph.cells, rich.graphs["RNA_snn"].columns)
     assert np.array_equal(graph.weights, rich.graphs["RNA_snn"].values)
+    assert list(experiment.images) == ["slice/1", "empty"]
+    for name, image in rich.images.items():
+        assert np.array_equal(experiment.images[name].cells, image.cells)
+        assert np.array_equal(experiment.images[name].points, image.points)
+        assert experiment.images[name].scale == image.scale
     assert np.array_equal(experiment.scaled.genes, rich.scaled_genes)
     assert np.array_equal(experiment.scaled.values, rich.scaled_values)
     assert experiment.dispersions.names == ["x", "y"]
