@@ -66,7 +66,7 @@ def smooth_functions(
     blocks = [(begin, min(begin + _ROWS, n)) for begin in range(0, n, _ROWS)]
 
     def step(scale: float, centre: float, back: float, x: NDArray[np.float32], before: NDArray[np.float32]) -> None:
-        """before = scale * (P - centre) x - back * before"""
+        """Before = scale * (P - centre) x - back * before"""
         at, into = address(x, np.float32), address(before, np.float32, writable=True)
         list(run.map(lambda b: apply(*graph, rows.start, *b, scale, centre, back, at, into, into), blocks))
 

@@ -147,9 +147,7 @@ def fuzzy_rows(
     return weights
 
 
-def fuzzy_graph(
-    neighbours: Neighbours, run: Executor, *, metric: Metric, report: Callable[[float], None]
-) -> Graph:
+def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report: Callable[[float], None]) -> Graph:
     """Return the union of the neighbourhoods of all points: symmetric, columns ascending in each row.
 
     Of two memberships a and b, one in each direction, a link gets ``a + b - a b``; links below 1/500 are left out.
