@@ -125,7 +125,7 @@ def test_threads_processors_and_repetition_change_nothing(monkeypatch):
 
 def test_bytes_are_those_of_every_other_machine():
     """Neighbours on a ring of whole numbers: nothing but our own code decides the bytes."""
-    n, k = 300, 9
+    n = 300
     offsets = np.array([0, 1, -1, 2, -2, 3, -3, 4, -4])
     cells = ((np.arange(n)[:, None] + offsets) % n).astype(np.int32)
     found = Neighbours(cells, np.tile(np.abs(offsets).astype(np.float32), (n, 1)))

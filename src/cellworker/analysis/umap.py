@@ -74,8 +74,8 @@ def umap(
     spread
         Scale of the layout, above 0.
     metric
-        How the neighbours were found. Of "cosine", whose distances are given as lengths of chords d, ``d^2 / 2`` counts,
-        one less the cosine.
+        How the neighbours were found. Of "cosine", whose distances are given as lengths d of chords, ``d^2 / 2``
+        counts, one less the cosine.
     points
         ``(n, n_dims)``: where the neighbours come from, if the layout is to begin there (the first seven dimensions
         count; principal components are in their order). By default it begins at noise.

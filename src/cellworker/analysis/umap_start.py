@@ -56,9 +56,12 @@ def beginning(
         if end - begin < _SMALL:
             shape = jitter[rows, :2] * np.float32(0.5)
         else:
+
+            def told(part_done: float, begin: int = begin, size: int = end - begin) -> None:
+                report((begin + part_done * size) / n)
+
             found = smooth_functions(
-                ordered.first, ordered.to, ordered.weight, ordered.strength, range(begin, end), start[rows], run,
-                lambda fraction, begin=begin, size=end - begin: report((begin + fraction * size) / n),
+                ordered.first, ordered.to, ordered.weight, ordered.strength, range(begin, end), start[rows], run, told
             )  # fmt: skip
             least, most = found.min(axis=0), found.max(axis=0)
             width = np.where(most > least, most - least, 1)
