@@ -154,6 +154,10 @@ class ObjectReader(Skipper):
     def read(self) -> RValue:
         """Read the next object, the stream's only one as a rule."""
         self.references.clear()
+        return self.read_item()
+
+    def read_item(self) -> RValue:
+        """Read the next item of an object, with what it shares with those before it."""
         return run_steps(self._item(), self)
 
     def _item(self, *, as_floats: bool = False) -> RValue | Steps:

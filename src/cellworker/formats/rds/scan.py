@@ -129,7 +129,10 @@ class Scanner:
 
     def reference(self, flags: int) -> RSymbol | RNull | Skipped:
         """Return what a reference points to."""
-        index = flags >> 8 or self.stream.int32()
+        return self.referred(flags >> 8 or self.stream.int32())
+
+    def referred(self, index: int) -> RSymbol | RNull | Skipped:
+        """Return an entry of the table, counted from 1."""
         if not 0 < index <= len(self.references):
             raise damaged(
                 self.stream.offset, f"a reference points to number {index:,} of {len(self.references):,} names"

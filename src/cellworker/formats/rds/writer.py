@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.rds.model import RS4, Attributes, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
 
-__all__ = ["Compression", "write_rds"]
+__all__ = ["Compression", "ItemWriter", "References", "Sink", "write_rds"]
 
 Compression = Literal["gzip", "bzip2", "xz", "none"]
 
@@ -23,6 +23,7 @@ _CHUNK = 1 << 18
 """Elements converted at a time: 2 MB of doubles."""
 _NULL_SLOT = "\x01NULL\x01"
 _MAX_SHORT_LENGTH = 2**31 - 1
+_MAX_PACKED_REFERENCE = _MAX_SHORT_LENGTH >> 8
 
 _NULL, _REFERENCE = 254, 255
 _SYMBOL, _PAIRLIST, _CHARSXP, _STRINGS, _LIST, _S4 = 1, 2, 9, 16, 19, 25
@@ -79,13 +80,36 @@ def write_rds(
     The format is described in "R Internals", section 1.8, and in algorithms.md 12.2.
     """
     with _destination(target) as file, _compressed(file, compression, level) as sink:
-        writer = _Writer(sink)
+        writer = ItemWriter(sink, References())
         writer.header(version)
         writer.item(root)
 
 
-class _Sink(Protocol):
-    def write(self, data: Any, /) -> Any: ...  # noqa: ANN401
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: Any, /) -> Any:  # noqa: ANN401
+        """Take bytes; memory views among them are of content that does not change."""
+        ...
+
+
+class References:
+    """What has been written so far that later items refer to by number, counted from 1."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._symbols: dict[str, int] = {}
+
+    def enter(self, symbol: str | None = None) -> int:
+        """Enter a symbol by its name, or something else; return its number."""
+        self._count += 1
+        if symbol is not None:
+            self._symbols.setdefault(symbol, self._count)
+        return self._count
+
+    def number_of(self, symbol: str) -> int | None:
+        """Return the number of a symbol that was entered."""
+        return self._symbols.get(symbol)
 
 
 @contextmanager
@@ -98,7 +122,7 @@ def _destination(target: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _compressed(file: BinaryIO, compression: Compression, level: int | None) -> Iterator[_Sink]:
+def _compressed(file: BinaryIO, compression: Compression, level: int | None) -> Iterator[Sink]:
     if compression == "none":
         yield file
     elif compression == "gzip":
@@ -138,12 +162,23 @@ def _deflater(level: int) -> Any:  # noqa: ANN401
     return zlib.compressobj(level, wbits=31)
 
 
-class _Writer:
-    def __init__(self, sink: _Sink) -> None:
+class ItemWriter:
+    """Writes values as serialised items.
+
+    Parameters
+    ----------
+    sink
+        Where they go.
+    references
+        What the sink got before, by others too.
+    """
+
+    def __init__(self, sink: Sink, references: References) -> None:
         self._sink = sink
-        self._symbols: dict[str, int] = {}
+        self._references = references
 
     def header(self, version: int) -> None:
+        """Write what precedes the object of a file."""
         # The middle number is the R that wrote the file, the last the oldest R that can read it.
         if version == 2:
             self._sink.write(b"X\n" + struct.pack(">iii", 2, 0x00040202, 0x00020300))
@@ -151,6 +186,7 @@ class _Writer:
             self._sink.write(b"X\n" + struct.pack(">iiii", 3, 0x00040202, 0x00030500, 5) + b"UTF-8")
 
     def item(self, value: RValue) -> None:
+        """Write a value with all that it holds."""
         if isinstance(value, RVector):
             self._vector(value)
         elif isinstance(value, RStrings):
@@ -165,11 +201,25 @@ class _Writer:
         elif isinstance(value, RS4):
             self._s4(value)
         elif isinstance(value, RSymbol):
-            self._symbol(value.name)
+            self.symbol(value.name)
         elif isinstance(value, RNull):
             self._int(_NULL)
         else:
             _refuse(value)
+
+    def reference(self, number: int) -> None:
+        """Refer to something that was written before."""
+        if number <= _MAX_PACKED_REFERENCE:
+            self._int(number << 8 | _REFERENCE)
+        else:
+            self._int(_REFERENCE, number)
+
+    def length(self, length: int) -> None:
+        """Write a vector's length: one word, or three."""
+        if length > _MAX_SHORT_LENGTH:
+            self._sink.write(struct.pack(">iII", -1, length >> 32, length & 0xFFFFFFFF))
+        else:
+            self._int(length)
 
     def _int(self, *values: int) -> None:
         self._sink.write(struct.pack(f">{len(values)}i", *values))
@@ -182,10 +232,8 @@ class _Writer:
             # An S4 class that extends a basic type (LogMap, for one) is known by the package of its class.
             if isinstance(class_attribute, RStrings) and "package" in class_attribute.attributes:
                 flags |= _S4_BIT
-        if length > _MAX_SHORT_LENGTH:
-            self._sink.write(struct.pack(">iiII", flags, -1, length >> 32, length & 0xFFFFFFFF))
-        else:
-            self._int(flags, length)
+        self._int(flags)
+        self.length(length)
 
     def _vector(self, value: RVector) -> None:
         kind, dtype = _VECTORS[value.kind]
@@ -207,28 +255,30 @@ class _Writer:
     def _s4(self, value: RS4) -> None:
         self._int(_S4 | _OBJECT | _HAS_ATTRIBUTES | _S4_BIT)
         for name, slot in value.slots.items():
-            self._tagged(name, RSymbol(_NULL_SLOT) if isinstance(slot, RNull) else slot)
+            self.tagged(name, RSymbol(_NULL_SLOT) if isinstance(slot, RNull) else slot)
         package: Attributes = {"package": _one_string(value.package)} if value.package else {}
-        self._tagged("class", _one_string(value.class_name, package))
+        self.tagged("class", _one_string(value.class_name, package))
         self._int(_NULL)
 
     def _attributes(self, attributes: Attributes) -> None:
         if attributes:
             for name, value in attributes.items():
-                self._tagged(name, value)
+                self.tagged(name, value)
             self._int(_NULL)
 
-    def _tagged(self, name: str, value: RValue) -> None:
+    def tagged(self, name: str, value: RValue) -> None:
+        """Write one cell of a pairlist: an attribute with its name."""
         self._int(_PAIRLIST | _HAS_TAG)
-        self._symbol(name)
+        self.symbol(name)
         self.item(value)
 
-    def _symbol(self, name: str) -> None:
-        known = self._symbols.get(name)
+    def symbol(self, name: str) -> None:
+        """Write a symbol, in full the first time."""
+        known = self._references.number_of(name)
         if known is not None:
-            self._int(known << 8 | _REFERENCE)
+            self.reference(known)
             return
-        self._symbols[name] = len(self._symbols) + 1
+        self._references.enter(name)
         self._int(_SYMBOL)
         content = name.encode()
         self._int(_CHARSXP | (_ASCII if content.isascii() else _UTF8), len(content))
