@@ -192,12 +192,12 @@ class ItemWriter:
         elif isinstance(value, RStrings):
             self._start(_STRINGS, value.attributes, len(value))
             self._strings(value)
-            self._attributes(value.attributes)
+            self.attributes(value.attributes)
         elif isinstance(value, RList):
             self._start(_LIST, value.attributes, len(value))
             for element in value.items:
                 self.item(element)
-            self._attributes(value.attributes)
+            self.attributes(value.attributes)
         elif isinstance(value, RS4):
             self._s4(value)
         elif isinstance(value, RSymbol):
@@ -214,12 +214,20 @@ class ItemWriter:
         else:
             self._int(_REFERENCE, number)
 
-    def length(self, length: int) -> None:
-        """Write a vector's length: one word, or three."""
+    def word(self, value: int) -> None:
+        """Write one word: the flags that open an item, or close a pairlist."""
+        self._int(value)
+
+    def written(self, content: bytes) -> None:
+        """Write an item that is serialised already."""
+        self._sink.write(content)
+
+    def opening(self, flags: int, length: int) -> None:
+        """Write what opens a vector: one word for the length, or three."""
         if length > _MAX_SHORT_LENGTH:
-            self._sink.write(struct.pack(">iII", -1, length >> 32, length & 0xFFFFFFFF))
+            self._sink.write(struct.pack(">iiII", flags, -1, length >> 32, length & 0xFFFFFFFF))
         else:
-            self._int(length)
+            self._int(flags, length)
 
     def _int(self, *values: int) -> None:
         self._sink.write(struct.pack(f">{len(values)}i", *values))
@@ -232,8 +240,7 @@ class ItemWriter:
             # An S4 class that extends a basic type (LogMap, for one) is known by the package of its class.
             if isinstance(class_attribute, RStrings) and "package" in class_attribute.attributes:
                 flags |= _S4_BIT
-        self._int(flags)
-        self.length(length)
+        self.opening(flags, length)
 
     def _vector(self, value: RVector) -> None:
         kind, dtype = _VECTORS[value.kind]
@@ -243,7 +250,7 @@ class ItemWriter:
                 message = "R's integers have 32 bits: these values do not fit"
                 raise OverflowError(message)
             self._sink.write(piece.astype(dtype).tobytes())
-        self._attributes(value.attributes)
+        self.attributes(value.attributes)
 
     def _strings(self, value: RStrings) -> None:
         text = np.frombuffer(value.text, np.uint8)
@@ -260,7 +267,8 @@ class ItemWriter:
         self.tagged("class", _one_string(value.class_name, package))
         self._int(_NULL)
 
-    def _attributes(self, attributes: Attributes) -> None:
+    def attributes(self, attributes: Attributes) -> None:
+        """Write the pairlist of attributes, none where there are none."""
         if attributes:
             for name, value in attributes.items():
                 self.tagged(name, value)
