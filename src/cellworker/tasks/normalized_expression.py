@@ -13,7 +13,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import NormalizedExpressionBody
 from cellworker.protocol.engine_bodies import NormalizedExpressionRequest
-from cellworker.tasks.gzip_blocks import Content, write_gzip
+from cellworker.formats.gzip_blocks import Content, write_gzip
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["NORMALIZED_EXPRESSION"]

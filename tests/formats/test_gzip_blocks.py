@@ -2,6 +2,8 @@
 
 import errno
 import gzip
+import random
+import sys
 import threading
 import zlib
 
@@ -10,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.tasks import gzip_blocks
-from cellworker.tasks.gzip_blocks import combine_crc32, write_gzip
+from cellworker.formats import gzip_blocks
+from cellworker.formats.gzip_blocks import GzipWriter, combine_crc32, write_gzip
 
 
 @given(st.binary(), st.binary())
@@ -106,3 +108,29 @@ def test_few_blocks_are_under_way_at_a_time(tmp_path):
     write_gzip(tmp_path / "file.gz", [block] * 200, threads=2, on_block=on_block)
     assert made == 200
     assert most <= 5
+
+
+@pytest.mark.parametrize("library", ["zlib_ng", "zlib"])
+def test_content_written_in_pieces_is_one_member_no_larger_than_rs(tmp_path, monkeypatch, library):
+    if library == "zlib":
+        monkeypatch.setitem(sys.modules, "zlib_ng", None)
+    draw = random.Random(1)
+    content = b"".join(draw.choice((b"\0\0\0\1", b"\0\0\0\2", b"?\xf0\0\0")) * draw.randint(1, 4) for _ in range(600_000))
+    path = tmp_path / "file.gz"
+    with GzipWriter(path, threads=2, effort="small") as file:
+        at = 0
+        while at < len(content):
+            size = draw.choice((1, 100, 70_000, 3_000_000))
+            file.write(memoryview(content)[at : at + size])
+            at += size
+    reader = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    assert reader.decompress(path.read_bytes()) == content
+    assert (reader.eof, reader.unused_data) == (True, b"")
+    assert path.stat().st_size <= 1.02 * len(zlib.compress(content, 6))
+
+
+def test_a_writer_that_is_left_by_an_error_leaves_no_file(tmp_path):
+    with pytest.raises(KeyError), GzipWriter(tmp_path / "file.gz") as file:
+        file.write(b"x" * 10)
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
