@@ -87,7 +87,7 @@ class GzipWriter:
         try:
             if error is None:
                 self._finish()
-        except BaseException as problem:
+        except BaseException as problem:  # noqa: BLE001 - raised again
             error = problem
             raise _told(problem) from None
         finally:

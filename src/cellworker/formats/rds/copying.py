@@ -1,13 +1,15 @@
 """Copying an `.rds` file's object item by item, some of it replaced, all else byte for byte.
 
-What later items refer to by number (symbols, environments, packages, pointers) is numbered in the order met. Whatever is
-put in or left out shifts the numbers behind it, so the copy keeps a table of old numbers and new ones: until something
-changes they agree and the bytes go through untouched; from then on the references, four bytes each, are written anew.
+What later items refer to by number (symbols, environments, packages, pointers) is numbered in the order met. Whatever
+is put in or left out shifts the numbers behind it, so the copy keeps a table of old numbers and new ones: until
+something changes they agree and the bytes go through untouched; from then on the references, four bytes each, are
+written anew.
 Vectors go through in pieces of the reader's buffer, whatever their length. Nothing is evaluated.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -83,9 +85,7 @@ def copy_rds(
 class _CopiedStream(ByteStream):
     """Passes on the bytes that were taken from it, in the order taken."""
 
-    def __init__(
-        self, path: Path, limits: Limits, on_bytes: Callable[[int, int], None] | None, onward: Bytes
-    ) -> None:
+    def __init__(self, path: Path, limits: Limits, on_bytes: Callable[[int, int], None] | None, onward: Bytes) -> None:
         self._onward: Bytes | None = onward
         self._passed = 0
         super().__init__(path, limits, on_bytes)
@@ -185,7 +185,12 @@ class Copier(Skipper):
             self._attributes({})
 
     def named_list(
-        self, names: list[str], *, replaced: Mapping[str, RValue], removed: Set[str], added: Mapping[str, RValue]
+        self,
+        names: list[str],
+        *,
+        replaced: Mapping[str, RValue],
+        removed: AbstractSet[str],
+        added: Mapping[str, RValue],
     ) -> None:
         """Copy a list with other elements.
 
