@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -232,6 +233,8 @@ class Experiment:
     dispersions: "Dispersions | None"
     misc: "Misc"
     origin: "Origin"
+    store: Path | None = None
+    """The mapped file that all of it lies in; None for one made in memory."""
 
     @property
     def n_cells(self) -> int:

@@ -98,17 +98,18 @@ def open_store(path: Path) -> "StoredExperiment":
         pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     finally:
         os.close(descriptor)
-    return StoredExperiment(pages, index)
+    return StoredExperiment(pages, index, path)
 
 
 class StoredExperiment(Experiment):
     """An experiment whose arrays are read-only views of a mapped file."""
 
-    def __init__(self, pages: mmap.mmap, index: StoreIndex) -> None:
+    def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path) -> None:
         self._pages = pages
         self._index = index
         self._contents = index.contents
         self.key = str(index.contents["key"])
+        self.store = path
 
     @property
     def n_cells(self) -> int:

@@ -26,7 +26,7 @@ __all__ = ["Content", "Effort", "GzipWriter", "combine_crc32", "write_gzip"]
 
 Content = bytes | memoryview
 Effort = Literal["fast", "small"]
-"""What is spared: time, or bytes (a file as large as zlib's level 6 makes it, which is R's)."""
+"""What is spared: time, or bytes (a file as large as R makes it, with zlib's level 6)."""
 
 _Compressed = tuple[bytes, int, int]
 """Deflated content, the CRC-32 of the content, its length."""
@@ -35,8 +35,10 @@ _Compressed = tuple[bytes, int, int]
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"
 _LAST_BLOCK = b"\x03\x00"
 _RAW = -15
-_LEVELS = {"fast": 1, "small": 6}
-_WRITTEN_TOGETHER = 1 << 20
+_FAST_LEVEL = 1
+_ZLIB_LEVEL = 6
+_ZLIB_NG_LEVEL = 7
+_WRITTEN_TOGETHER = 4 << 20
 _POLYNOMIAL = 0xEDB88320
 
 
@@ -159,19 +161,19 @@ def _told(error: BaseException) -> BaseException:
 
 def _compress(block: Callable[[], Content], effort: Effort) -> _Compressed:
     content = block()
-    library = deflate if effort == "fast" else _small_deflate()
-    compressor = library.compressobj(_LEVELS[effort], deflate.DEFLATED, _RAW)
+    library, level = (deflate, _FAST_LEVEL) if effort == "fast" else _small_deflate()
+    compressor = library.compressobj(level, deflate.DEFLATED, _RAW)
     return compressor.compress(content) + compressor.flush(deflate.Z_FULL_FLUSH), deflate.crc32(content), len(content)
 
 
-def _small_deflate() -> Any:  # noqa: ANN401 - modules of one interface
+def _small_deflate() -> tuple[Any, int]:
     try:
         from zlib_ng import zlib_ng  # noqa: PLC0415 - few results are compressed this way
-    except ImportError:  # platforms without a wheel: the same size in four times the time
+    except ImportError:  # platforms without a wheel: the same size in three times the time
         import zlib  # noqa: PLC0415
 
-        return zlib
-    return zlib_ng
+        return zlib, _ZLIB_LEVEL
+    return zlib_ng, _ZLIB_NG_LEVEL
 
 
 def combine_crc32(first: int, second: int, second_length: int) -> int:

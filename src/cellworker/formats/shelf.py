@@ -120,6 +120,22 @@ class Shelf:
         store = stores.get(key)
         return store if store is not None and store.exists() else None
 
+    def sources_of(self, store: Path) -> list[Path]:
+        """Return the files that a store was made from and that are still of the same size, the surest first.
+
+        A file that was only touched since has the same content, one that was replaced by another of its size has not:
+        whoever reads it looks at its hash.
+        """
+        found: list[tuple[bool, Path]] = []
+        for name, entry in self._entries().items():
+            if isinstance(entry, dict) and self.store_of(str(entry.get("key"))).name == store.name:
+                with suppress(WorkerError):
+                    seen = Fingerprint.of(Path(name))
+                    if seen.size == entry.get("size"):
+                        beside = companions_of(Path(name).parent, entry.get("companions"))
+                        found.append((entry != self._entry(seen, str(entry["key"]), beside), Path(name)))
+        return [path for _, path in sorted(found)]
+
     def remember(
         self, source: Path, seen: Fingerprint, store: Path, companions: dict[str, list[int]] | None = None
     ) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from cellworker.analysis.csv_text import CsvRows
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
+from cellworker.formats.gzip_blocks import Content, write_gzip
 from cellworker.protocol.bodies import NormalizedExpressionBody
 from cellworker.protocol.engine_bodies import NormalizedExpressionRequest
-from cellworker.formats.gzip_blocks import Content, write_gzip
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["NORMALIZED_EXPRESSION"]
