@@ -27,7 +27,7 @@ _ABOUT = {
     "ScTypeAnnotate": "cell types from marker tables",
     "CASSIAAnnotate": "cell types from a language model",
     "CellCycleScoring": "the phase of the cell cycle of every cell",
-    "DownloadAnnotSeuratObject": "the annotated object as an .rds file",
+    "DownloadAnnotSeuratObject": "the Seurat object with its cell sets and embedding, as an .rds file",
 }
 
 

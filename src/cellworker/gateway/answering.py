@@ -27,7 +27,7 @@ from cellworker.gateway.waiting import Waiting
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.bodies import convert
-from cellworker.protocol.encoding import compress, inline
+from cellworker.protocol.encoding import compress, decompress, inline
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
 from cellworker.tasks.task import PrepareInput, Task
@@ -269,10 +269,12 @@ class Answering:
         body = convert(request.body, task.body, "body")
         with self._trace.step("prepare"):
             content = await self._ports.cell_sets.read(self._experiment_id) if task.reads_cell_sets(body) else None
-            if content is None:  # microseconds, less than handing it to a thread
-                engine_request = self._prepare(request, task, body, None)
+            etag = task.earlier_result(body)
+            earlier = None if etag is None else await self._earlier(request, etag)
+            if content is None and earlier is None:  # microseconds, less than handing it to a thread
+                engine_request = self._prepare(request, task, body, None, None)
             else:
-                engine_request = await asyncio.to_thread(self._prepare, request, task, body, content)
+                engine_request = await asyncio.to_thread(self._prepare, request, task, body, content, earlier)
 
         def post(payload: dict[str, Any]) -> None:
             self._post_heartbeat(request, payload)
@@ -282,9 +284,19 @@ class Answering:
             async with ticker:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
-    def _prepare(self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None) -> bytes:
+    async def _earlier(self, request: WorkRequest, etag: str) -> bytes | None:
+        """Fetch the result of another request, compressed as it lies in the store; None when there is none."""
+        try:
+            return await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises
+            raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
+
+    def _prepare(
+        self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None, earlier: bytes | None
+    ) -> bytes:
         cell_sets = CellSets.empty() if content is None else self._parse(content)
-        return msgspec.json.encode(task.prepare(PrepareInput(body, request.pagination, cell_sets)))
+        result = None if earlier is None else decompress(earlier)
+        return msgspec.json.encode(task.prepare(PrepareInput(body, request.pagination, cell_sets, result)))
 
     def _parse(self, content: bytes) -> CellSets:
         """Read cell sets; the last ones are kept, since they change seldom and may be large."""

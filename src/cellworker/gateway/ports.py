@@ -90,6 +90,10 @@ class Results(Protocol):
         """Whether a result is stored."""
         ...
 
+    async def get(self, etag: str) -> bytes | None:
+        """Return a stored result as it lies there; None when there is none."""
+        ...
+
     async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file is moved or uploaded as it is.
 

@@ -69,6 +69,16 @@ class S3Results:
         what = "the store does not say whether the result is there"
         return await repeated(lambda: self._exists(etag), what, self._patience_s)
 
+    async def get(self, etag: str) -> bytes | None:
+        """Return a stored result as it lies there; None when there is none.
+
+        Raises
+        ------
+        StoreUnavailableError
+            When it cannot be fetched.
+        """
+        return await repeated(lambda: self._get(etag), "an earlier result could not be fetched", self._patience_s)
+
     async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file stays where it is.
 
@@ -99,6 +109,17 @@ class S3Results:
         # A key comes before all those that it is the beginning of.
         answer = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=etag, MaxKeys=1)
         return any(item["Key"] == etag for item in answer.get("Contents", ()))
+
+    async def _get(self, etag: str) -> bytes | None:
+        try:
+            answer = await self._client.get_object(Bucket=self._bucket, Key=etag)
+        except ClientError as error:
+            if error_code(error) in MISSING:
+                return None
+            raise
+        async with answer["Body"] as body:
+            content: bytes = await body.read()
+        return content
 
     async def _put(self, etag: str, content: bytes | Path, tagging: str) -> None:
         if isinstance(content, Path):

@@ -36,6 +36,11 @@ class DiskResults:
         """Whether a result is stored."""
         return self.find(etag) is not None
 
+    async def get(self, etag: str) -> bytes | None:
+        """Return a stored result as it lies there; None when there is none."""
+        path = self.find(etag)
+        return None if path is None else await asyncio.to_thread(path.read_bytes)
+
     async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result; a file is moved. The tags are there before the result is, so no result is ever without."""
         await asyncio.to_thread(self._put, etag, content, dict(tags))

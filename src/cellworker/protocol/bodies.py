@@ -219,11 +219,12 @@ class CellCycleBody(Struct):
 
 
 class DownloadBody(Struct):
-    """DownloadAnnotSeuratObject."""
+    """DownloadAnnotSeuratObject. `format` is ours: what kind of file."""
 
     embedding_method: Text = field(name="embeddingMethod")
     is_obj2s: bool = field(name="isObj2s", default=False)
     embedding_etag: str | None = field(name="embeddingETag", default=None)
+    format: str = "rds"
 
 
 class Filter(Struct):

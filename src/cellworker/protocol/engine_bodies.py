@@ -6,12 +6,13 @@ one, so a bare value is taken where a list is wanted. Unknown fields are tolerat
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from cellworker.protocol.bodies import CellId, ClusterConfig, Count, Direction, GeneThreshold, Pagination
 
 __all__ = [
     "AnnotatedClass",
+    "AnnotatedObjectRequest",
     "AnyRequest",
     "BackgroundGenesRequest",
     "BatchDifferentialExpressionRequest",
@@ -31,6 +32,7 @@ __all__ = [
     "RequestedClass",
     "RequestedSet",
     "ScTypeRequest",
+    "TypedClass",
 ]
 
 
@@ -163,6 +165,26 @@ class CassiaRequest(ScTypeRequest):
     """``CASSIAAnnotate``."""
 
     additional_info: str | None = field(name="additionalInfo", default=None)
+
+
+class TypedClass(AnnotatedClass):
+    """A class of cell sets with its name and type."""
+
+    type: str | None = None
+
+
+class AnnotatedObjectRequest(Struct):
+    """``DownloadAnnotSeuratObject``.
+
+    `cell_sets`: all classes by key. `embedding`: the JSON text of a GetEmbedding result, null for none; R's engine is
+    sent pairs of "NA" where a cell has none.
+    """
+
+    cell_sets: dict[str, TypedClass] = field(name="cellSets")
+    embedding_method: str = field(name="embeddingMethod")
+    is_obj2s: bool = field(name="isObj2s", default=False)
+    embedding: Raw = Raw(b"null")
+    format: str = "rds"
 
 
 class AnyRequest(Struct):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import BODIES
+from cellworker.tasks.annotated_object import ANNOTATED_OBJECT
 from cellworker.tasks.background_genes import BACKGROUND_GENES
 from cellworker.tasks.cassia import CASSIA
 from cellworker.tasks.cell_cycle import CELL_CYCLE
@@ -43,6 +44,7 @@ _ALL = {
         SCTYPE,
         CASSIA,
         CELL_CYCLE,
+        ANNOTATED_OBJECT,
         *NOT_YET,
     )
 }

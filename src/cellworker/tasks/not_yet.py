@@ -10,9 +10,7 @@ from cellworker.tasks.task import Task
 __all__ = ["NOT_YET"]
 
 
-def _task(
-    name: str, path: str, *, cacheable: bool = True, needs_cell_sets: bool = True, file_result: bool = False
-) -> Task:
+def _task(name: str, path: str, *, cacheable: bool = True, needs_cell_sets: bool = True) -> Task:
     def refuse(*_: Any) -> NoReturn:  # noqa: ANN401
         raise WorkerError(ErrorCode.TASK_NOT_AVAILABLE, f"{name} is not available yet in this version of cellworker.")
 
@@ -26,12 +24,10 @@ def _task(
         lane="long",
         cacheable=cacheable,
         needs_cell_sets=needs_cell_sets,
-        file_result=file_result,
     )
 
 
 NOT_YET = [
     _task("GetTrajectoryAnalysisStartingNodes", "runTrajectoryAnalysisStartingNodesTask"),
     _task("GetTrajectoryAnalysisPseudoTime", "runTrajectoryAnalysisPseudoTimeTask"),
-    _task("DownloadAnnotSeuratObject", "DownloadAnnotSeuratObject", file_result=True),
 ]

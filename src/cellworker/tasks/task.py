@@ -20,6 +20,10 @@ def _no_marker_table() -> bytes:
     raise WorkerError(ErrorCode.INVALID_INPUT, "This task needs a table of marker genes, and none was given.")
 
 
+def _no_earlier_result(body: Any) -> None:  # noqa: ANN401, ARG001
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What `compute` may use beside the experiment and the request.
@@ -51,11 +55,24 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class PrepareInput:
-    """What `prepare` sees: the validated body, the request's pagination, and the cell sets (empty where not needed)."""
+    """What `prepare` sees.
+
+    Attributes
+    ----------
+    body
+        The validated body.
+    pagination
+        The request's.
+    cell_sets
+        Empty where not needed.
+    earlier
+        The result, JSON text, of the request that `Task.earlier_result` names; None where there is none.
+    """
 
     body: Any
     pagination: Mapping[str, Any] | None
     cell_sets: CellSets
+    earlier: bytes | None = None
 
 
 Lane = Literal["short", "long"]
@@ -94,6 +111,8 @@ class Task:
         Whether `prepare` looks at the cell sets.
     cell_sets_only_if
         Where only some bodies need the cell sets: tells which.
+    earlier_result
+        The ETag of a stored result of another request that `prepare` looks at, by the body; None for none.
     bare
         The engine answers with the value alone, without ``{data, error}`` (GeneExpression).
     file_result
@@ -120,6 +139,7 @@ class Task:
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
+    earlier_result: Callable[[Any], str | None] = _no_earlier_result
 
     def lane_of(self, read: Callable[[], Any]) -> Lane:
         """Return the lane of one request; `read` decodes it where that matters, and what is refused is so at once."""

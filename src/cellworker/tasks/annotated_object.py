@@ -1,0 +1,195 @@
+"""DownloadAnnotSeuratObject (contract 5.21): the object with its cell sets and embedding, as a file to download."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Categorical, Experiment
+from cellworker.formats.seurat_annotation import Annotation, Embedding
+from cellworker.protocol.bodies import DownloadBody
+from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
+from cellworker.tasks.task import Context, PrepareInput, Task
+
+__all__ = ["ANNOTATED_OBJECT"]
+
+_CLUSTERS, _CUSTOM, _SAMPLES = "louvain", "scratchpad", "sample"
+_CLUSTER_COLUMN, _SAMPLE_COLUMN = "seurat_clusters", "samples"
+_IDS = "cells_id"
+_METHODS = ("umap", "tsne")
+_STAGE = "Writing the annotated object"
+
+_points = msgspec.json.Decoder(list[list[float | str | None] | None] | None)
+
+
+def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
+    """Send all cell sets, and the stored embedding unless the object brought its own.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the field when the kind of file or of embedding is unknown, or when there is no such
+        embedding.
+    """
+    body: DownloadBody = given.body
+    _check(body.format, body.embedding_method, attach=not body.is_obj2s, where="body.")
+    embedding = b"null"
+    if not body.is_obj2s:
+        if given.earlier is None:
+            raise WorkerError(
+                ErrorCode.INVALID_INPUT,
+                f"body.embeddingETag: there is no stored embedding under {body.embedding_etag!r}: request GetEmbedding "
+                "first and give its ETag, or set isObj2s to keep the embeddings that the object has.",
+            )
+        embedding = given.earlier
+    classes = {
+        item.key: TypedClass(
+            children=[RequestedSet(child.name, child.cell_ids.tolist()) for child in item.children],
+            name=item.name,
+            type=item.type,
+        )
+        for item in reversed(given.cell_sets.classes)  # of classes with the same key the first is the one that counts
+    }
+    return AnnotatedObjectRequest(
+        cell_sets=dict(reversed(classes.items())),
+        embedding_method=body.embedding_method,
+        is_obj2s=body.is_obj2s,
+        embedding=Raw(embedding),
+        format=body.format,
+    )
+
+
+def compute(experiment: Experiment, request: AnnotatedObjectRequest, context: Context) -> Path:
+    """Write the file and return its path.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` as in `prepare`; those of `write_annotated`.
+    """
+    _check(request.format, request.embedding_method, attach=not request.is_obj2s, where="")
+    columns = _columns(experiment, request.cell_sets)
+    annotation = Annotation(
+        columns,
+        identities=_CLUSTER_COLUMN if _CLUSTER_COLUMN in columns else None,
+        embedding=None if request.is_obj2s else _embedding(experiment, request),
+    )
+    target = context.scratch / f"AnnotatedObject-{uuid.uuid4().hex}.{request.format}"
+    _WRITERS[request.format](experiment, annotation, target, context)
+    return target
+
+
+def _check(kind: str, method: str, *, attach: bool, where: str) -> None:
+    if kind not in _WRITERS:
+        allowed = " or ".join(_WRITERS)
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{where}format: expected {allowed}, found {kind!r}.")
+    if attach and method not in _METHODS:
+        allowed = " or ".join(_METHODS)
+        message = (
+            f"{where}embeddingMethod: expected {allowed}, found {method!r}; set isObj2s to keep the embeddings that "
+            "the object has."
+        )
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+
+
+def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
+    from cellworker.formats.seurat_annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
+    from cellworker.formats.source import source_of  # noqa: PLC0415
+
+    def progress(fraction: float) -> None:
+        context.progress(_STAGE, fraction)
+
+    write_annotated(source_of(experiment), target, experiment, annotation, threads=context.threads, progress=progress)
+
+
+_WRITERS: Mapping[str, Callable[[Experiment, Annotation, Path, Context], None]] = {"rds": _write_rds}
+"""The kinds of file, by the request's `format`."""
+
+
+def _columns(experiment: Experiment, classes: Mapping[str, TypedClass]) -> dict[str, Categorical | NDArray[np.bool_]]:
+    """Return the columns of cell metadata, in the original's order; none takes the name of an earlier one."""
+    columns: dict[str, Categorical | NDArray[np.bool_]] = {}
+    for key, name in ((_SAMPLES, _SAMPLE_COLUMN), (_CLUSTERS, _CLUSTER_COLUMN)):
+        if key in classes:
+            columns[name] = _labels(experiment, classes[key])
+    for child in classes[_CUSTOM].children if _CUSTOM in classes else []:
+        # Names of custom sets may repeat: a cell counts when it is in any of them.
+        column = columns.setdefault(f"custom_cellset-{child.name}", np.zeros(experiment.n_cells, np.bool_))
+        assert isinstance(column, np.ndarray)
+        column[_rows(experiment, child)] = True
+    for key, item in classes.items():
+        if key not in (_SAMPLES, _CLUSTERS, _CUSTOM) and item.type == "cellSets":
+            columns[_unused(item.name, {*columns, _IDS})] = _labels(experiment, item)
+    return columns
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    number, unique = 0, name
+    while unique in taken:
+        number += 1
+        unique = f"{name}.{number}"
+    return unique
+
+
+def _labels(experiment: Experiment, item: RequestedClass) -> Categorical:
+    """Return the name of each cell's set; where sets overlap, of the first."""
+    codes = np.full(experiment.n_cells, -1, np.int32)
+    numbers: dict[str, int] = {}
+    for child in item.children:
+        rows = _rows(experiment, child)
+        codes[rows[codes[rows] < 0]] = numbers.setdefault(child.name, len(numbers))
+    return Categorical(codes, list(numbers))
+
+
+def _rows(experiment: Experiment, child: RequestedSet) -> NDArray[np.int32]:
+    ids = [child.cell_ids] if isinstance(child.cell_ids, int) else child.cell_ids or []
+    rows = experiment.positions(np.array(ids, np.int64))
+    return rows[rows >= 0]
+
+
+def _embedding(experiment: Experiment, request: AnnotatedObjectRequest) -> Embedding:
+    """Return the embedding, which comes by cell id, by cell."""
+    try:
+        points = _points.decode(request.embedding)
+    except msgspec.DecodeError as error:
+        raise _bad_embedding(str(error)) from None
+    by_id = np.full((experiment.max_cell_id + 1, 2), np.nan)
+    for cell, point in enumerate((points or [])[: len(by_id)]):
+        if point and not any(value is None or value == "NA" for value in point):
+            by_id[cell] = _pair(cell, point)
+    values = by_id[experiment.cell_ids]
+    if experiment.n_cells and np.isnan(values).all():
+        raise _bad_embedding("none of the cells has a place in it")
+    return Embedding(request.embedding_method, values)
+
+
+def _pair(cell: int, point: list[Any]) -> list[float]:
+    if len(point) == 2 and all(isinstance(value, int | float) for value in point):
+        return point
+    what = f"the place of cell {cell} is {point!r}"
+    raise _bad_embedding(what)
+
+
+def _bad_embedding(what: str) -> WorkerError:
+    message = f"embedding: expected two numbers for each cell, null for those without: {what}."
+    return WorkerError(ErrorCode.INVALID_INPUT, message)
+
+
+ANNOTATED_OBJECT = Task(
+    name="DownloadAnnotSeuratObject",
+    path="DownloadAnnotSeuratObject",
+    body=DownloadBody,
+    request=AnnotatedObjectRequest,
+    prepare=prepare,
+    compute=compute,
+    lane="long",
+    needs_cell_sets=True,
+    file_result=True,
+    earlier_result=lambda body: None if body.is_obj2s else body.embedding_etag,
+)
