@@ -115,7 +115,8 @@ def test_content_written_in_pieces_is_one_member_no_larger_than_rs(tmp_path, mon
     if library == "zlib":
         monkeypatch.setitem(sys.modules, "zlib_ng", None)
     draw = random.Random(1)
-    content = b"".join(draw.choice((b"\0\0\0\1", b"\0\0\0\2", b"?\xf0\0\0")) * draw.randint(1, 4) for _ in range(600_000))
+    words = (b"\0\0\0\1", b"\0\0\0\2", b"?\xf0\0\0")
+    content = b"".join(draw.choice(words) * draw.randint(1, 4) for _ in range(600_000))
     path = tmp_path / "file.gz"
     with GzipWriter(path, threads=2, effort="small") as file:
         at = 0
@@ -130,7 +131,11 @@ def test_content_written_in_pieces_is_one_member_no_larger_than_rs(tmp_path, mon
 
 
 def test_a_writer_that_is_left_by_an_error_leaves_no_file(tmp_path):
-    with pytest.raises(KeyError), GzipWriter(tmp_path / "file.gz") as file:
-        file.write(b"x" * 10)
-        raise KeyError
+    def fail():
+        with GzipWriter(tmp_path / "file.gz") as file:
+            file.write(b"x" * 10)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,8 @@ class Asked(msgspec.Struct):
 def prepare(given: PrepareInput) -> Asked:
     if given.body.genes == ["prepare-bug"]:
         raise ZeroDivisionError(TOKEN)
-    return Asked(given.body.genes, [item.key for item in given.cell_sets.classes])
+    earlier = [] if given.earlier is None else [given.earlier.decode()]
+    return Asked(given.body.genes + earlier, [item.key for item in given.cell_sets.classes])
 
 
 def compute(*_: object) -> object:
@@ -66,6 +67,7 @@ TASKS = {
             patch=lambda data: [{"$append": {"key": "new", "made": json.loads(data)}}],
         ),
         task("Slow", lane="long"),
+        task("BuildsOnAnother", earlier_result=lambda body: body.genes[0]),
         task("Inserts", cacheable=False, patch=lambda data: inserting({"key": str(uuid4()), "made": json.loads(data)})),
     )
 }
@@ -133,6 +135,7 @@ class World:
     began: asyncio.Event = field(default_factory=asyncio.Event)
     engine_error: BaseException | None = None
     put_errors: list[Exception] = field(default_factory=list)
+    get_errors: list[Exception] = field(default_factory=list)
     emit_errors: dict[str, list[Exception]] = field(default_factory=dict)
     patch_error: Exception | None = None
     slow_uploads: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -159,6 +162,12 @@ class World:
 
     async def exists(self, etag: str) -> bool:
         return etag in self.stored
+
+    async def get(self, etag: str) -> bytes | None:
+        if self.get_errors:
+            raise self.get_errors.pop(0)
+        found = self.stored.get(etag)
+        return None if found is None else found[0]
 
     async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
         if self.put_errors:

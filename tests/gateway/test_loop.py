@@ -14,7 +14,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.answering import Patience
 from cellworker.gateway.loop import Limits
 from cellworker.gateway.recent import Recent
-from cellworker.protocol.encoding import decompress
+from cellworker.protocol.encoding import compress, decompress
 from cellworker.protocol.events import Status
 
 GENERIC = "An unexpected error occurred while performing the work."
@@ -77,6 +77,23 @@ async def test_the_engine_is_asked_with_fresh_cell_sets_of_the_served_experiment
         "MarkerHeatmap": {"genes": ["A"], "classes": ["served"]},
         "ListGenes": {"genes": ["A"], "classes": []},
     }
+
+
+async def test_a_task_that_builds_on_another_s_result_gets_it(world: Any) -> None:
+    world.stored["e0"] = (compress(b"[1,null]"), {})
+    world.get_errors = [OSError("the store is away")]
+    world.send("e1", body={"name": "BuildsOnAnother", "genes": ["e0"]})
+    world.send("e2", body={"name": "BuildsOnAnother", "genes": ["not stored"]})
+    await world.work(patience=IMPATIENT)
+    assert sorted(asked["genes"] for _, asked in world.computed) == [["e0", "[1,null]"], ["not stored"]]
+
+
+async def test_a_store_that_does_not_give_an_earlier_result_is_asked_again_later(world: Any) -> None:
+    world.get_errors = [OSError("away")] * 9999
+    world.send("e1", body={"name": "BuildsOnAnother", "genes": ["e0"]})
+    await world.work_until_done(patience=IMPATIENT)
+    assert world.computed == []
+    assert [code for code, _ in map(error_of, world.answers())] == ["RESULT_NOT_STORED"] * 4
 
 
 async def test_a_task_has_the_last_word_on_its_result(world: Any) -> None:

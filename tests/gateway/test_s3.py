@@ -128,6 +128,15 @@ async def test_a_result_is_stored_with_its_tags_in_one_call(client: Any, admin: 
     assert "ContentEncoding" not in head
 
 
+async def test_a_stored_result_comes_back_and_one_that_is_not_there_is_none(
+    client: Any, admin: Any, s3: StandIn
+) -> None:
+    results = S3Results(client, RESULTS)
+    await admin.put_object(Bucket=RESULTS, Key=ETAG, Body=b"answer")
+    assert await results.get(ETAG) == b"answer"
+    assert await results.get(ETAG[:-1]) is None
+
+
 async def test_a_result_exists_by_its_whole_name_and_of_any_size(client: Any, admin: Any) -> None:
     results = S3Results(client, RESULTS)
     await admin.put_object(Bucket=RESULTS, Key=f"{ETAG}-more", Body=b"x")

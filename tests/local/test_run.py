@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.rds.reader import read_rds
 from cellworker.local.experiment import find_experiment
 from cellworker.local.run import LocalRun, run_local, start_local
 from cellworker.local.submit import submit_async
@@ -88,11 +90,24 @@ async def test_the_sample_answers_every_task_of_this_version(run: LocalRun, tmp_
         got = await submit_async(run.url, body, folder=tmp_path)
         answered.append(name)
         if got.file:
-            assert gzip.decompress(got.file.read_bytes()).startswith(b", ,")
+            start = b"X\n" if name == "DownloadAnnotSeuratObject" else b", ,"
+            assert gzip.decompress(got.file.read_bytes()).startswith(start)
     assert {"ListGenes", "GeneExpression", "GetEmbedding", "GetNormalizedExpression", "GetExpressionCellSets"} <= {
         *answered
     }
     assert len(answered) + len(not_yet) == 21
+
+
+async def test_the_annotated_object_holds_the_embedding_that_was_computed_before(run: LocalRun, tmp_path: Path) -> None:
+    embedding = await submit_async(run.url, {"name": "GetEmbedding", "type": "pca"})
+    body = {"name": "DownloadAnnotSeuratObject", "embeddingMethod": "tsne"}
+    got = await submit_async(run.url, {**body, "embeddingETag": embedding.etag}, folder=tmp_path)
+    assert got.file
+    reductions = read_rds(got.file, tmp_path).root.slots["reductions"]  # type: ignore[union-attr]
+    pca, tsne = (reductions.get(name).slots["cell.embeddings"].values for name in ("pca", "tsne"))  # type: ignore[union-attr]
+    np.testing.assert_allclose(tsne, pca[: len(tsne)], rtol=1e-6)
+    with pytest.raises(WorkerError, match="embeddingETag"):
+        await submit_async(run.url, {**body, "embeddingETag": "f" * 32})
 
 
 async def test_a_new_cell_set_of_the_sample_is_kept_in_the_data_folder(
