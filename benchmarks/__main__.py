@@ -3,7 +3,12 @@
 import argparse
 import importlib
 
-BENCHMARKS = {"gateway": "benchmarks.gateway", "markers": "benchmarks.markers", "open": "benchmarks.opening"}
+BENCHMARKS = {
+    "files": "benchmarks.files",
+    "gateway": "benchmarks.gateway",
+    "markers": "benchmarks.markers",
+    "open": "benchmarks.opening",
+}
 
 
 def main() -> None:
