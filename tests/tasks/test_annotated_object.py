@@ -235,6 +235,15 @@ def test_a_source_that_was_touched_is_the_same_and_one_of_other_content_is_refus
     assert list(tmp_path.glob("*.rds")) == []
 
 
+def test_a_copy_of_the_source_stands_in_for_it(opened_copy, answer, tmp_path):
+    source, experiment = opened_copy
+    again = tmp_path / "again.rds"
+    shutil.copyfile(source, again)
+    open_experiment(again, Settings(store_dir=tmp_path / "store"))
+    source.unlink()
+    assert answer(experiment, TASK, request_for(experiment)).stat().st_size > 1000
+
+
 def test_an_experiment_made_in_memory_has_no_file(pbmcsmall, answer):
     from builders import small_experiment
 

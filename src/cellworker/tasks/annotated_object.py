@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +23,7 @@ _CLUSTER_COLUMN, _SAMPLE_COLUMN = "seurat_clusters", "samples"
 _IDS = "cells_id"
 _METHODS = ("umap", "tsne")
 _STAGE = "Writing the annotated object"
+_NOWHERE = [np.nan, np.nan]
 
 _points = msgspec.json.Decoder(list[list[float | str | None] | None] | None)
 
@@ -159,21 +159,19 @@ def _embedding(experiment: Experiment, request: AnnotatedObjectRequest) -> Embed
         points = _points.decode(request.embedding)
     except msgspec.DecodeError as error:
         raise _bad_embedding(str(error)) from None
+    listed = points or []
+    pairs = [point if point and None not in point and "NA" not in point else _NOWHERE for point in listed]
+    try:
+        places = np.array(pairs, np.float64).reshape(len(pairs), 2)
+    except ValueError as error:
+        raise _bad_embedding(str(error)) from None
     by_id = np.full((experiment.max_cell_id + 1, 2), np.nan)
-    for cell, point in enumerate((points or [])[: len(by_id)]):
-        if point and not any(value is None or value == "NA" for value in point):
-            by_id[cell] = _pair(cell, point)
+    known = min(len(by_id), len(places))
+    by_id[:known] = places[:known]
     values = by_id[experiment.cell_ids]
     if experiment.n_cells and np.isnan(values).all():
         raise _bad_embedding("none of the cells has a place in it")
     return Embedding(request.embedding_method, values)
-
-
-def _pair(cell: int, point: list[Any]) -> list[float]:
-    if len(point) == 2 and all(isinstance(value, int | float) for value in point):
-        return point
-    what = f"the place of cell {cell} is {point!r}"
-    raise _bad_embedding(what)
 
 
 def _bad_embedding(what: str) -> WorkerError:
