@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.rds.model import RStrings, RSymbol, RValue, RVector
-from cellworker.formats.rds.reader import Reader, read_header
+from cellworker.formats.rds.reader import ObjectReader, object_header
 from cellworker.formats.rds.refusals import damaged
 from cellworker.formats.rds.scan import HAS_ATTRIBUTES, HAS_TAG
 from cellworker.formats.rds.spool import Spool
@@ -71,7 +71,7 @@ def survey_seurat(
     limits = limits or Limits()
     stream = ByteStream(source, limits, on_bytes)
     try:
-        _, native = read_header(stream)
+        _, native = object_header(stream)
         with TemporaryDirectory(prefix="cellworker-") as folder:
             look = _Look(stream, Spool(Path(folder)), limits, native)
             look.root()
@@ -80,7 +80,7 @@ def survey_seurat(
         stream.close()
 
 
-class _Look(Reader):
+class _Look(ObjectReader):
     def root(self) -> None:
         self._class = self._package = ""
         self._frame: dict[str, RValue] | None = None
@@ -95,9 +95,9 @@ class _Look(Reader):
             elif slot == "reductions":
                 self._reductions = _texts(self._list_attributes().get("names"))
             elif slot == "active.assay":
-                self._assay = next(iter(_texts(self.read())), "")
+                self._assay = next(iter(_texts(self.read_item())), "")
             elif slot == "class":
-                self._class, self._package = _class_of(self.read())
+                self._class, self._package = _class_of(self.read_item())
             else:
                 self.skip(1)
 
@@ -133,7 +133,7 @@ class _Look(Reader):
         while (flags := self.flags()) & 0xFF == _PAIRLIST:
             if flags & HAS_ATTRIBUTES:
                 self.skip(1)
-            tag = self.read() if flags & HAS_TAG else None
+            tag = self.read_item() if flags & HAS_TAG else None
             yield tag.name if isinstance(tag, RSymbol) else ""
         if flags & 0xFF != _END:
             raise damaged(self.stream.offset - 4, f"attributes end with the type {flags & 0xFF}")
@@ -149,7 +149,7 @@ class _Look(Reader):
                 self.skip(1)
             else:
                 element(position)
-        return {tag: self.read() for tag in self._tags()} if flags & HAS_ATTRIBUTES else {}
+        return {tag: self.read_item() for tag in self._tags()} if flags & HAS_ATTRIBUTES else {}
 
     def _all_assays(self) -> None:
         layers: list[list[tuple[str, str]]] = []
@@ -171,7 +171,7 @@ class _Look(Reader):
         package = ""
         for slot in self._slots():
             if slot == "class":
-                package = _class_of(self.read())[1]
+                package = _class_of(self.read_item())[1]
             else:
                 self.skip(1)
         return package

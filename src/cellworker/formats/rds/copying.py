@@ -18,7 +18,7 @@ from typing import Final
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.rds.model import RNull, RStrings, RSymbol, RValue, Skipped
-from cellworker.formats.rds.reader import read_header
+from cellworker.formats.rds.reader import object_header
 from cellworker.formats.rds.refusals import damaged
 from cellworker.formats.rds.scan import HAS_ATTRIBUTES, HAS_TAG, strings_of
 from cellworker.formats.rds.skip import Skipper
@@ -74,7 +74,7 @@ def copy_rds(
     limits = limits or Limits()
     stream = _CopiedStream(source, limits, on_bytes, sink.write)
     try:
-        _, native = read_header(stream)
+        _, native = object_header(stream)
         edit(Copier(stream, limits, native, sink))
         stream.flush()
         return stream.finish()
