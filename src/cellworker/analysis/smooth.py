@@ -25,14 +25,15 @@ def smooth_functions(
     weight: NDArray[np.float32],
     strength: NDArray[np.float32],
     rows: range,
+    *,
     start: NDArray[np.float32],
     run: Executor,
     report: Callable[[float], None],
 ) -> NDArray[np.float32]:
     """Return the two functions on a connected part of a graph that differ least along its links.
 
-    Approximations of the first eigenvectors, but for the constant one, of the random walk's Laplacian (Belkin and Niyogi,
-    2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). Rough ones: they serve as
+    Approximations of the first eigenvectors, but for the constant one, of the random walk's Laplacian (Belkin and
+    Niyogi, 2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). Rough ones: they serve as
     a beginning.
 
     Parameters
@@ -66,7 +67,7 @@ def smooth_functions(
     blocks = [(begin, min(begin + _ROWS, n)) for begin in range(0, n, _ROWS)]
 
     def step(scale: float, centre: float, back: float, x: NDArray[np.float32], before: NDArray[np.float32]) -> None:
-        """Before = scale * (P - centre) x - back * before"""
+        """Set ``before = scale * (P - centre) x - back * before``."""
         at, into = address(x, np.float32), address(before, np.float32, writable=True)
         list(run.map(lambda b: apply(*graph, rows.start, *b, scale, centre, back, at, into, into), blocks))
 

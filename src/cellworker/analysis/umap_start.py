@@ -61,7 +61,8 @@ def beginning(
                 report((begin + part_done * size) / n)
 
             found = smooth_functions(
-                ordered.first, ordered.to, ordered.weight, ordered.strength, range(begin, end), start[rows], run, told
+                ordered.first, ordered.to, ordered.weight, ordered.strength, range(begin, end), start=start[rows],
+                run=run, report=told,
             )  # fmt: skip
             least, most = found.min(axis=0), found.max(axis=0)
             width = np.where(most > least, most - least, 1)
