@@ -7,7 +7,7 @@ from typing import TypedDict
 __all__ = ["TaskRow", "command", "task_rows"]
 
 _ABOUT = {
-    "GetEmbedding": "coordinates of the cells: UMAP, t-SNE, the principal components, a saved embedding, images of tissues",
+    "GetEmbedding": "coordinates of the cells: UMAP, t-SNE, principal components, saved ones, images of tissues",
     "ListGenes": "the genes with their dispersions: sorted, filtered, in pages",
     "DifferentialExpression": "genes that differ between two groups of cells",
     "BatchDifferentialExpression": "the same for many pairs of groups at once",

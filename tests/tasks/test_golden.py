@@ -26,6 +26,7 @@ ELSEWHERE = (
     "ClusterCells",
     "DifferentialExpression",
     "DotPlot",
+    "DownloadAnnotSeuratObject",
     "GetBackgroundExpressedGenes",
     "MarkerHeatmap",
     "SNN",
