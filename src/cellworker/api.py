@@ -34,7 +34,8 @@ def open_experiment(
     Parameters
     ----------
     path
-        An experiment file, or a folder that holds one (``r.qs`` or ``r.rds``) and its ``cell_sets.json``.
+        An experiment file (``.rds``, ``.qs``, ``.h5ad``, ``.zarr``), or a folder that holds one and its
+        ``cell_sets.json``.
     settings
         None reads the environment.
     progress

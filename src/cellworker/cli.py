@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         nargs="?",
         metavar="PATH",
-        help="a folder with r.qs or r.rds and cell_sets.json, or a file; without it that of the pod under DATA_DIR",
+        help="a folder with r.qs or r.rds and cell_sets.json, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
     )
     engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 

@@ -171,5 +171,5 @@ def write_rows(
 
 
 def _unreadable(title: str, what: str) -> WorkerError:
-    message = f"{title} cannot be used: {what}; the file is damaged or was not written by Seurat, export it again"
+    message = f"{title} cannot be used: {what}; the file is damaged, or no tool of the field wrote it; export it again"
     return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)

@@ -91,7 +91,11 @@ def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress |
             advice="cell sets are derived from the identities, the samples and the categorical metadata",
         )  # fmt: skip
         cell_sets = derive_cell_sets(
-            experiment.cell_ids, experiment.metadata, experiment.identities, experiment.misc.color_pool
+            experiment.cell_ids,
+            experiment.metadata,
+            experiment.identities,
+            experiment.misc.color_pool,
+            experiment.extra.get("colors"),
         )
     else:
         cell_sets = read_cell_sets(located.cell_sets, findings)
@@ -149,23 +153,24 @@ def _looks_raw(data: RowSummary) -> bool:
 
 
 def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
+    table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
     for column, (task, alike) in _NEEDED.items():
         found = experiment.metadata.get(column)
         if found is None:
             others = [name for name in experiment.metadata if re.search(alike, name, re.IGNORECASE)]
             hint = f"; if {others[0]} holds it, copy that column to {column}" if others else ""
             findings.warning(
-                f"meta.data {column}", found="no such column", expected="one number per cell",
+                f"{table} {column}", found="no such column", expected="one number per cell",
                 advice=f"{task} will be refused{hint}",
             )  # fmt: skip
         elif isinstance(found, Categorical):
             findings.warning(
-                f"meta.data {column}", found="text", expected="one number per cell", advice=f"{task} will be refused"
+                f"{table} {column}", found="text", expected="one number per cell", advice=f"{task} will be refused"
             )
     samples = experiment.metadata.get("samples")
     if isinstance(samples, Categorical) and np.any(samples.codes < 0):
         findings.warning(
-            "meta.data samples", found=f"{int((samples.codes < 0).sum())} cells without a sample",
+            f"{table} samples", found=f"{int((samples.codes < 0).sum())} cells without a sample",
             expected="a sample for every cell", advice="these cells are left out of comparisons between samples",
         )  # fmt: skip
 

@@ -28,6 +28,7 @@ def derive_cell_sets(
     metadata: Mapping[str, Column],
     identities: Categorical | None,
     color_pool: list[str] | None = None,
+    colors: Mapping[str, list[str]] | None = None,
 ) -> CellSets:
     """Make the classes that the platform's clients expect (contract 6.1), in its order.
 
@@ -39,14 +40,17 @@ def derive_cell_sets(
     * further clusterings, told by their names (``*_res.*``, cluster, leiden, cell type, annotation), then every other
       column of 2 to 50 labels as cell-level metadata.
 
-    Keys depend on names alone, so that the same object gives the same file. Colours are taken in order from the pool.
+    Keys depend on names alone, so that the same object gives the same file. Colours are those that the object has for a
+    column's labels (`colors`, by column), else taken in order from the pool.
     """
     labels = {name: found for name, column in metadata.items() if (found := _as_labels(name, column)) is not None}
     samples = labels.get("samples")
-    maker = _Maker(cell_ids, cycle(color_pool or palette()))
+    maker = _Maker(cell_ids, cycle(color_pool or palette()), colors or {})
     source, clusters = _clustering(labels, identities, samples, len(cell_ids))
     classes = [
-        maker.build("louvain", f"Clusters ({source})", "cellSets", clusters, _numbered("louvain", clusters)),
+        maker.build(
+            "louvain", f"Clusters ({source})", "cellSets", clusters, _numbered("louvain", clusters), source=source
+        ),
         CellClass("scratchpad", "Custom cell sets", "cellSets", []),
     ]
     if samples is not None:
@@ -73,14 +77,23 @@ def derive_cell_sets(
 
 
 class _Maker:
-    def __init__(self, cell_ids: NDArray[np.int32], colors: Iterator[str]) -> None:
+    def __init__(self, cell_ids: NDArray[np.int32], pool: Iterator[str], colors: Mapping[str, list[str]]) -> None:
         self._cell_ids = cell_ids
+        self._pool = pool
         self._colors = colors
         self._taken = set(_RESERVED)
 
     def build(
-        self, key: str, name: str, kind: str, column: Categorical, keys: Callable[[str], tuple[str, str]]
+        self,
+        key: str,
+        name: str,
+        kind: str,
+        column: Categorical,
+        keys: Callable[[str], tuple[str, str]],
+        *,
+        source: str | None = None,
     ) -> CellClass:
+        own = self._colors.get(source or name, [])
         key = key if key in _RESERVED else self._free(key)
         order = np.argsort(column.codes, kind="stable")
         bounds = np.searchsorted(column.codes[order], np.arange(len(column.categories) + 1))
@@ -88,7 +101,8 @@ class _Maker:
         for level in _ordered(column):
             members = self._cell_ids[order[bounds[level] : bounds[level + 1]]]
             child_key, child_name = keys(column.categories[level])
-            children.append(CellSet(self._free(child_key), child_name, next(self._colors), np.sort(members), kind))
+            color = own[level] if level < len(own) else next(self._pool)
+            children.append(CellSet(self._free(child_key), child_name, color, np.sort(members), kind))
         return CellClass(key, name, kind, children)
 
     def _free(self, key: str) -> str:
@@ -136,6 +150,8 @@ def _clustering(
         "identities": identities,
         "seurat_clusters": labels.get("seurat_clusters"),
     }
+    # What scanpy calls its clusterings comes before other columns that look like one.
+    candidates |= {name: labels.get(name) for name in ("leiden", "louvain")}
     candidates |= {name: column for name, column in labels.items() if _CLUSTERING.search(name)}
     for name, column in candidates.items():
         if column is not None and telling(column):

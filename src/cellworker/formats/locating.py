@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.kinds import is_zarr
 
 __all__ = ["Located", "locate"]
 
@@ -12,7 +13,7 @@ _OBJECTS = ("r.qs", "r.rds")
 """The platform's names, the preferred one first (contract 6.3)."""
 _KINDS = frozenset({".qs", ".rds"})
 _LATER = {
-    ".qs2": "the qs2 format", ".h5ad": "AnnData's .h5ad", ".h5seurat": "the h5Seurat format",
+    ".qs2": "the qs2 format", ".h5seurat": "the h5Seurat format",
     ".rdata": "R's .RData", ".rda": "R's .RData", ".h5": "HDF5",
 }  # fmt: skip
 
@@ -31,8 +32,9 @@ def locate(path: Path) -> Located:
     Parameters
     ----------
     path
-        A folder that holds ``r.qs``, else ``r.rds``, else exactly one other ``.qs`` or ``.rds`` file; or such a file.
-        Cell sets are taken from ``<name>.cell_sets.json`` beside the file, else from ``cell_sets.json`` in its folder.
+        A folder that holds ``r.qs``, else ``r.rds``, else exactly one other ``.qs`` or ``.rds`` file, else exactly one
+        ``.h5ad`` file or ``.zarr`` store; or such a file or store. Cell sets are taken from ``<name>.cell_sets.json``
+        beside the file, else from ``cell_sets.json`` in its folder.
 
     Raises
     ------
@@ -40,9 +42,9 @@ def locate(path: Path) -> Located:
         ``EXPERIMENT_NOT_FOUND`` or ``EXPERIMENT_UNSUPPORTED``, saying what was looked for and what is there.
     """
     try:
-        source = _in_folder(path) if path.is_dir() else path
-        if not source.is_file():
-            advice = "give the path of an .rds or .qs file or of a folder with r.rds or r.qs"
+        source = _in_folder(path) if path.is_dir() and not is_zarr(path) else path
+        if not source.is_file() and not is_zarr(source):
+            advice = "give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs"
             raise _not_found(message=f"there is no file or folder {path}: {advice}")
         later = _LATER.get(source.suffix.lower())
         if later is not None:
@@ -66,6 +68,12 @@ def _in_folder(folder: Path) -> Path:
         raise _not_found(
             message=f"{folder} holds {len(objects)} objects ({names}) and none is r.rds or r.qs: name the one to open"
         )
+    annotated = [item for item in files if item.suffix.lower() == ".h5ad" or is_zarr(item)]
+    if len(annotated) == 1:
+        return annotated[0]
+    if annotated:
+        names = ", ".join(item.name for item in annotated[:5]) + (", ..." if len(annotated) > 5 else "")
+        raise _not_found(message=f"{folder} holds {len(annotated)} AnnData files ({names}): name the one to open")
     later = [item for item in files if item.suffix.lower() in _LATER]
     if later:
         return later[0]
@@ -73,7 +81,7 @@ def _in_folder(folder: Path) -> Path:
     hint = (
         f"; there is one in {', '.join(inner[:5])}: open that"
         if inner
-        else ": save the Seurat object there with saveRDS()"
+        else ": save the Seurat object there with saveRDS(), or an AnnData object with write_h5ad()"
     )
     raise _not_found(message=f"{folder} holds no r.rds or r.qs{hint}")
 

@@ -177,7 +177,11 @@ def _derived(shelf: Shelf, experiment: StoredExperiment, path: Path) -> CellSets
             # Cut short by a full disk or a killed process: made again below.
             path.unlink(missing_ok=True)
     cell_sets = derive_cell_sets(
-        experiment.cell_ids, experiment.metadata, experiment.identities, experiment.misc.color_pool
+        experiment.cell_ids,
+        experiment.metadata,
+        experiment.identities,
+        experiment.misc.color_pool,
+        experiment.extra.get("colors"),
     )
     shelf.write(path, cell_sets.encode())
     return cell_sets

@@ -147,17 +147,19 @@ def categorical(labels: Sequence[str | None]) -> Categorical:
     return Categorical(np.array(codes, np.int32), list(places))
 
 
-def read_cell_ids(metadata: dict[str, Column], n_cells: int, findings: Findings) -> NDArray[np.int32]:
+def read_cell_ids(
+    metadata: dict[str, Column], n_cells: int, findings: Findings, table: str = "meta.data"
+) -> NDArray[np.int32]:
     """Return the platform's cell ids, or 0 .. n - 1 for an object that has none."""
     column = metadata.get("cells_id")
     counted = np.arange(n_cells, dtype=np.int32)
     if column is None:
         findings.fallback(
-            "meta.data cells_id", found="no such column", advice="cells are numbered 0, 1, 2, ... in their order"
+            f"{table} cells_id", found="no such column", advice="cells are numbered 0, 1, 2, ... in their order"
         )
         return counted
     field, advice = (
-        "meta.data cells_id",
+        f"{table} cells_id",
         "write the platform's 0-based cell ids into this column and save the object again",
     )
     limit = min(_MAX_ID, 50 * n_cells + 1_000_000)

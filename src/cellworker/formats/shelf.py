@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +33,7 @@ Waiting = Callable[[str, float | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells, without reading it, that a file is the one that was read."""
+    """What tells, without reading it, that a file is the one that was read; of a folder, all of its files together."""
 
     size: int
     mtime_ns: int
@@ -49,10 +50,23 @@ class Fingerprint:
         """
         try:
             status = source.stat()
+            if stat.S_ISDIR(status.st_mode):
+                return cls._of_folder(source)
         except OSError as error:
             message = f"{source.name} cannot be looked at: {error.strerror or error}"
             raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, message) from None
         return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> "Fingerprint":
+        files = []
+        for place, _, names in os.walk(folder):
+            for name in names:
+                status = os.lstat(os.path.join(place, name))  # noqa: PTH118 - a Zarr store may have many thousand files
+                files.append((place, name, status.st_size, status.st_mtime_ns, status.st_ino))
+        mark = hashlib.sha256(json.dumps(sorted(files)).encode()).digest()
+        newest = max((file[3] for file in files), default=0)
+        return cls(sum(file[2] for file in files), newest, int.from_bytes(mark[:8], "big"))
 
 
 class Shelf:

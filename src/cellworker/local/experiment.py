@@ -71,7 +71,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     if _is_name(str(wanted)) and folder.exists():
         return Place(folder, str(wanted))
     places = " or ".join(str(place) for place in (here, folder) if place is not None)
-    advice = "Give the path of an .rds or .qs file, or of a folder that holds r.rds or r.qs."
+    advice = "Give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs."
     raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no experiment at {places}. {advice}")
 
 

@@ -1,0 +1,330 @@
+"""AnnData's on-disk elements, in every encoding from 0.7 to 0.12: columns, tables, sparse and dense matrices.
+
+The encodings are described in AnnData's documentation, "On-disk format". Index arrays of sparse matrices are checked
+here, since what follows relies on them.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.draft import SparseDraft
+from cellworker.experiment.model import Categorical, Column
+from cellworker.formats.anndata.growing import Growing
+from cellworker.formats.anndata.tree import Array, Group, Node, damaged
+from cellworker.formats.seurat_cells import categorical
+from cellworker.formats.seurat_matrix import blocks
+from cellworker.formats.seurat_scratch import Scratch
+
+__all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]
+
+_BLOCK = 1 << 22
+_SAMPLE = 1 << 19
+_MAX_INT32 = 2**31 - 1
+
+
+def is_group(node: Node | None) -> TypeGuard[Group]:
+    """Tell a group from an array."""
+    return node is not None and not hasattr(node, "shape")
+
+
+def is_array(node: Node | None) -> TypeGuard[Array]:
+    """Tell an array from a group."""
+    return node is not None and hasattr(node, "shape")
+
+
+def members(node: Node | None) -> Iterator[tuple[str, Node]]:
+    """Walk over what is in a group; nothing where there is no group."""
+    if is_group(node):
+        for name in node.names():
+            child = node.get(name)
+            if child is not None:
+                yield name, child
+
+
+def text_of(node: Node | None) -> list[str] | None:
+    """Return an array's strings, or its numbers as text; None for anything else."""
+    if not is_array(node):
+        return None
+    if node.dtype is None:
+        return node.texts()
+    return _as_text(node.read()) if node.dtype.kind in "biuf" else None
+
+
+def _as_text(values: NDArray[Any]) -> list[str]:
+    return [str(value) for value in np.atleast_1d(values).tolist()]
+
+
+# --- columns and tables ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A data frame on disk: its index, and its columns by name, unread."""
+
+    group: Group
+    index: list[str]
+    columns: list[str]
+
+    def get(self, name: str) -> Column | None:
+        """Read a column; None when it is not there, is no plain column, or has another length."""
+        return column(self.group, name, len(self.index)) if name in self.columns else None
+
+    def texts(self, name: str) -> list[str] | None:
+        """Read a column as strings, "" where it is missing."""
+        found = self.get(name)
+        if found is None:
+            return None
+        if isinstance(found, Categorical):
+            labels = [*found.categories, ""]
+            return [labels[code] for code in found.codes.tolist()]
+        return _as_text(found)
+
+
+def table_of(node: Node | None) -> Table | None:
+    """Read a data frame's index and the names of its columns; None when it is none."""
+    if not is_group(node):
+        return None
+    at = node.attrs.get("_index", "_index")
+    names = node.names()
+    if at not in names and "index" in names:
+        at = "index"
+    index = text_of(node.get(at)) if isinstance(at, str) else None
+    if index is None:
+        held = column(node, at, None) if isinstance(at, str) and at in names else None
+        if not isinstance(held, Categorical):
+            return None
+        index = [held.categories[code] if code >= 0 else "" for code in held.codes.tolist()]
+    order = node.attrs.get("column-order", None)
+    listed = [str(name) for name in order] if isinstance(order, list) else []
+    known = set(names)
+    columns = [name for name in dict.fromkeys(listed) if name in known]
+    columns += [name for name in names if name not in columns and name not in {at, "__categories"}]
+    return Table(node, index, columns)
+
+
+def column(parent: Group, name: str, length: int | None) -> Column | None:
+    """Read one column of a data frame; None when it is no plain column of `length` values."""
+    node = parent.get(name)
+    found = _from_group(node) if is_group(node) else _from_array(parent, name, node) if is_array(node) else None
+    size = len(found.codes) if isinstance(found, Categorical) else len(found) if found is not None else -1
+    return found if length is None or size == length else None
+
+
+def _from_group(node: Group) -> Column | None:
+    codes, labels = node.get("codes"), node.get("categories")
+    if is_array(codes):
+        texts = text_of(labels)
+        if texts is None and is_group(labels):
+            # anndata writes categories that may be missing as an array of text with a mask.
+            texts = text_of(labels.get("values"))
+        return _labels(codes, texts)
+    values, mask = node.get("values"), node.get("mask")
+    if not is_array(values) or not is_array(mask) or values.shape != mask.shape or len(values.shape) != 1:
+        return None
+    missing = mask.read().astype(np.bool_)
+    if values.dtype is None:
+        texts = values.texts()
+        return categorical([None if gone else text for text, gone in zip(texts, missing.tolist(), strict=True)])
+    numbers = values.read()
+    if numbers.dtype == np.bool_:
+        if not missing.any():
+            return numbers
+        return Categorical(np.where(missing, -1, numbers).astype(np.int32), ["FALSE", "TRUE"])
+    return np.where(missing, np.nan, numbers.astype(np.float64)) if missing.any() else _numbers(numbers)
+
+
+def _from_array(parent: Group, name: str, node: Array) -> Column | None:
+    if len(node.shape) != 1:
+        return None
+    if node.attrs.get("categories", None) is not None:
+        # Before 0.8 a categorical was its codes, with a reference to labels kept beside the columns.
+        return _labels(node, text_of(parent.get(f"__categories/{name}")))
+    if node.dtype is None:
+        return categorical(node.texts())
+    return _numbers(node.read()) if node.dtype.kind in "biuf" else None
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[Any] | None:
+    if values.dtype == np.bool_:
+        return values
+    if values.dtype.kind == "f":
+        return values.astype(np.float64)
+    return values.astype(np.float64) if values.dtype == np.uint64 else values.astype(np.int64)
+
+
+def _labels(codes: Array, categories: list[str] | None) -> Categorical | None:
+    if categories is None or codes.dtype is None or codes.dtype.kind not in "iu" or len(codes.shape) != 1:
+        return None
+    places = codes.read().astype(np.int64)
+    if len(places) and (places.min() < -1 or places.max() >= len(categories)):
+        raise damaged(codes.path, f"a code outside the {len(categories)} categories")
+    return Categorical(places.astype(np.int32), categories)
+
+
+# --- matrices -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A matrix of cells and genes on disk, dense or sparse, unread.
+
+    Attributes
+    ----------
+    form
+        "csr", "csc" or "dense".
+    """
+
+    path: str
+    form: Literal["csr", "csc", "dense"]
+    shape: tuple[int, int]
+    node: Node
+
+    def sample(self) -> NDArray[np.float32]:
+        """Return some of its values, without zeros: from its beginning and from its middle."""
+        if self.form == "dense":
+            assert is_array(self.node)
+            rows = max(1, _SAMPLE // max(1, self.shape[1]))
+            middle = self.shape[0] // 2
+            parts = [self.node.read(at, min(at + rows, self.shape[0])).ravel() for at in (0, middle)]
+        else:
+            assert is_group(self.node)
+            values = _member(self.node, "data")
+            middle = values.shape[0] // 2
+            parts = [values.read(at, min(at + _SAMPLE, values.shape[0])) for at in (0, middle)]
+        found = _single(np.concatenate(parts))
+        return found[found != 0]
+
+    def read(self, scratch: Scratch, progress: Callable[[float], None]) -> SparseDraft:
+        """Read it cell after cell; large arrays go to spool files.
+
+        Raises
+        ------
+        WorkerError
+            ``EXPERIMENT_UNREADABLE`` when its parts contradict each other.
+        """
+        if self.form == "dense":
+            assert is_array(self.node)
+            return _from_dense(self.node, self.shape, scratch, progress)
+        assert is_group(self.node)
+        matrix = _compressed(self.node, self.form, self.shape, scratch, progress)
+        return matrix if self.form == "csr" else _turned(matrix, scratch)
+
+    def dense(self, scratch: Scratch) -> NDArray[np.float32]:
+        """Read every value of a dense matrix, float32."""
+        assert is_array(self.node)
+        out: NDArray[np.float32] = scratch.empty(self.shape, np.float32)
+        for start, end in blocks(self.shape[0], self.node.rows_at_once()):
+            out[start:end] = _single(self.node.read(start, end))
+        return out
+
+
+def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for each form
+    """Look at a matrix without reading it; None when it is none that is known."""
+    if is_array(node):
+        if len(node.shape) != 2 or node.dtype is None or node.dtype.kind not in "biuf":
+            return None
+        return Matrix(node.path, "dense", (node.shape[0], node.shape[1]), node)
+    if not is_group(node):
+        return None
+    kind = str(node.attrs.get("encoding-type", "") or node.attrs.get("h5sparse_format", ""))
+    shape = node.attrs.get("shape", None) or node.attrs.get("h5sparse_shape", None)
+    if not isinstance(shape, list) or len(shape) != 2:
+        return None
+    size = int(shape[0]), int(shape[1])
+    if min(size) < 0 or max(size) > _MAX_INT32:
+        return None
+    if kind in {"csr_matrix", "csr"}:
+        return Matrix(node.path, "csr", size, node)
+    return Matrix(node.path, "csc", size, node) if kind in {"csc_matrix", "csc"} else None
+
+
+def _member(group: Group, name: str) -> Array:
+    node = group.get(name)
+    if not is_array(node) or len(node.shape) != 1 or node.dtype is None or node.dtype.kind not in "biuf":
+        raise damaged(path=f"{group.path}/{name}", what="expected a list of numbers")
+    return node
+
+
+def _compressed(
+    group: Group, form: str, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
+) -> SparseDraft:
+    n_major, n_minor = shape if form == "csr" else shape[::-1]
+    pointers = _member(group, "indptr").read().astype(np.int64)
+    data, indices = _member(group, "data"), _member(group, "indices")
+    nnz = indices.shape[0]
+    sound = len(pointers) == n_major + 1 and pointers[0] == 0 and pointers[-1] == nnz
+    if not sound or np.any(pointers[1:] < pointers[:-1]) or data.shape[0] != nnz:
+        raise damaged(group.path, "its row bounds (indptr) do not divide its values")
+    minor = scratch.empty((nnz,), np.int32)
+    for start, block in indices.blocks():
+        if len(block) and (block.min() < 0 or block.max() >= n_minor):
+            raise damaged(path=f"{group.path}/indices", what=f"an index outside 0 to {n_minor - 1}")
+        minor[start : start + len(block)] = block
+        progress(0.5 * (start + len(block)) / nnz)
+    values = scratch.empty((nnz,), np.float32)
+    for start, block in data.blocks():
+        values[start : start + len(block)] = _single(block)
+        progress(0.5 + 0.5 * (start + len(block)) / nnz)
+    return SparseDraft(pointers, minor, values, n_minor)
+
+
+def _single(values: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, as anywhere
+        single: NDArray[np.float32] = np.asarray(values, np.float32)
+        return single
+
+
+def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
+    """Turn compressed columns into compressed rows, block after block, so that memory stays bounded."""
+    from scipy.sparse import csc_array  # noqa: PLC0415 - only files that come gene after gene need it
+
+    n_rows = matrix.n_columns
+    lengths = np.zeros(n_rows, np.int64)
+    for start, end in blocks(len(matrix.columns)):
+        lengths += np.bincount(matrix.columns[start:end], minlength=n_rows)
+    indptr = np.zeros(n_rows + 1, np.int64)
+    np.cumsum(lengths, out=indptr[1:])
+    columns = scratch.empty((len(matrix.columns),), np.int32)
+    values = scratch.empty((len(matrix.columns),), np.float32)
+    filled = indptr[:-1].copy()
+    for first, last in _strips(matrix.indptr):
+        low, high = int(matrix.indptr[first]), int(matrix.indptr[last])
+        part = (np.asarray(matrix.values[low:high]), np.asarray(matrix.columns[low:high]))
+        strip = csc_array((*part, matrix.indptr[first : last + 1] - low), shape=(n_rows, last - first)).tocsr()
+        counts = np.diff(strip.indptr).astype(np.int64)
+        where = np.arange(high - low) + np.repeat(filled - strip.indptr[:-1], counts)
+        columns[where], values[where] = strip.indices + first, strip.data
+        filled += counts
+    return SparseDraft(indptr, columns, values, len(matrix.indptr) - 1)
+
+
+def _strips(indptr: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    first, n = 0, len(indptr) - 1
+    while first < n:
+        last = int(np.searchsorted(indptr, indptr[first] + _BLOCK, side="right")) - 1
+        last = min(n, max(first + 1, last))
+        yield first, last
+        first = last
+
+
+def _from_dense(
+    node: Array, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
+) -> SparseDraft:
+    n_cells, n_genes = shape
+    if n_genes > _MAX_INT32:
+        raise damaged(node.path, "more columns than a matrix of genes can have")
+    indptr = np.zeros(n_cells + 1, np.int64)
+    genes, kept = Growing(np.int32, scratch), Growing(np.float32, scratch)
+    for start, end in blocks(n_cells, node.rows_at_once()):
+        block = _single(node.read(start, end))
+        rows, columns = np.nonzero(block)
+        indptr[start + 1 : end + 1] = np.bincount(rows, minlength=end - start)
+        genes.append(columns)
+        kept.append(block[rows, columns])
+        progress(end / n_cells)
+    np.cumsum(indptr, out=indptr)
+    return SparseDraft(indptr, genes.finish(), kept.finish(), n_genes)

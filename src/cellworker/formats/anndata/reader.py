@@ -1,0 +1,318 @@
+"""From an AnnData file to an experiment, with the conventions of scverse; every problem is recorded, none stops early.
+
+What is read: the matrices that `cellworker.formats.anndata.choosing` picks; ``obs`` (columns of any encoding), ``var``
+(and ``raw.var``), ``obsm`` as reductions (``X_umap`` is served as umap), square ``obsp`` as graphs, the colours in
+``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. What of the file an
+experiment does not hold is listed in ``extra["left_out"]``.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode
+from cellworker.experiment.draft import ExperimentDraft, SparseDraft
+from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction
+from cellworker.formats.anndata.cells import IDENTITIES, add_samples, colors_of, read_obs
+from cellworker.formats.anndata.choosing import Choice, Source, choose
+from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
+from cellworker.formats.anndata.genes import dispersions_of, genes_of
+from cellworker.formats.anndata.tree import Array, Group, Node
+from cellworker.formats.findings import Findings
+from cellworker.formats.normalise import cell_totals, log_normalise
+from cellworker.formats.palette import palette
+from cellworker.formats.seurat_cells import read_cell_ids, unique_names
+from cellworker.formats.seurat_genes import gene_variances
+from cellworker.formats.seurat_matrix import assemble, blocks
+from cellworker.formats.seurat_parts import default_reduction
+from cellworker.formats.seurat_scratch import Scratch
+
+__all__ = ["read_anndata"]
+
+Progress = Callable[[str, float], None]
+
+_KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
+_WIDEST = 10_000
+"""Dimensions of a reduction; a wider array is something else."""
+
+
+def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Progress) -> ExperimentDraft | None:
+    """Read an opened file; None when it cannot be served, and `findings` then says why.
+
+    Parameters
+    ----------
+    root
+        The file, already inspected.
+    scratch
+        Room for large arrays.
+    progress
+        Told the stage and the fraction of the reading.
+    """
+    if not _is_anndata(root, findings):
+        return None
+    obs, var, raw_var = table_of(root.get("obs")), table_of(root.get("var")), table_of(root.get("raw/var"))
+    for name, table in (("obs", obs), ("var", var)):
+        if table is None:
+            findings.error(
+                name, found="no table with an index", expected="a data frame as anndata 0.7 and later write it",
+                advice="write the file again: anndata.read_h5ad(path).write_h5ad(path)",
+            )  # fmt: skip
+    if obs is None:
+        return None
+    n_cells = len(obs.index)
+    choice = choose(root, var, raw_var, n_cells, findings)
+    metadata = read_obs(obs, findings)
+    cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
+    identities = metadata.pop(IDENTITIES, None)
+    add_samples(metadata, n_cells, findings)
+    reductions = _reductions(root, n_cells)
+    misc = _misc(root, reductions, findings)
+    served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
+    if choice is None or served is None or findings.errors:
+        return None
+    genes = genes_of(served, rest, findings)
+    read = _Reading(served, rest, findings, scratch, progress)
+    data: SparseDraft | None = None
+    counts: SparseDraft | None = None
+    with findings.part():
+        counts, data = read.matrices(choice)
+    if data is None or findings.errors:
+        return None
+    if counts is not None:
+        _add_totals(metadata, counts, genes, findings)
+    dispersions = dispersions_of(genes, served, rest, findings)
+    if dispersions is None:
+        advice = "the variance of the normalised values orders the gene list"
+        findings.fallback("var", found="no column of highly_variable_genes", advice=advice)
+        dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
+    scaled = read.scaled(choice)
+    graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
+    return ExperimentDraft(
+        cell_ids=cell_ids,
+        barcodes=unique_names(obs.index, "obs", "names", findings),
+        genes=genes,
+        data=data,
+        counts=counts,
+        scaled_genes=scaled[0] if scaled else None,
+        scaled_values=scaled[1] if scaled else None,
+        metadata=metadata,
+        reductions=reductions,
+        graphs=graphs,
+        dispersions=dispersions,
+        identities=identities if isinstance(identities, Categorical) else None,
+        misc=misc,
+        origin=Origin(kind="own", writer=_writer(root), assay_class="AnnData", fallbacks=findings.fallbacks),
+        extra={"colors": colors_of(root, metadata), "left_out": _left_out(root, choice, reductions, graphs)},
+    )
+
+
+def _is_anndata(root: Group, findings: Findings) -> bool:
+    kind, names = str(root.attrs.get("encoding-type", "")), root.names()
+    if kind in {"", "anndata"} and "obs" in names and "var" in names:
+        return True
+    found, advice = "an HDF5 or Zarr file of another kind", "write it with anndata: adata.write_h5ad(path)"
+    if kind.casefold() == "mudata" or "mod" in names:
+        found, advice = "a MuData file", "write its gene expression: mdata['rna'].write_h5ad(path)"
+    elif "matrix" in names:
+        found, advice = "a matrix of 10x", "write scanpy.read_10x_h5(path) with its write_h5ad(), after normalisation"
+    elif "assays" in names or "cell.names" in names:
+        found, advice = "an h5Seurat file", "save the Seurat object with saveRDS() and open that"
+    findings.error(
+        "the file", found=found, expected="an AnnData file", advice=advice, code=ErrorCode.EXPERIMENT_UNSUPPORTED
+    )
+    return False
+
+
+class _Reading:
+    """Reads matrices into the order of the served genes."""
+
+    def __init__(
+        self, served: Table, rest: Table | None, findings: Findings, scratch: Scratch, progress: Progress
+    ) -> None:
+        self._served, self._rest = served, rest
+        self._findings, self._scratch, self._progress = findings, scratch, progress
+
+    def matrices(self, choice: Choice) -> tuple[SparseDraft | None, SparseDraft]:
+        sources = [source for source in (choice.counts, choice.data) if source is not None]
+        read = {}
+        for number, source in enumerate(sources):
+            part = 1 / len(sources)
+            found = self._read(source, number * part, part)
+            read[source.field] = found if source.frame == choice.frame else self._placed(source, found)
+        counts = read[choice.counts.field] if choice.counts is not None else None
+        if counts is None:
+            self._findings.warning(
+                "counts", found="none", expected="raw counts in X, raw.X or layers['counts']",
+                advice="comparisons between samples and other requests that need counts will be refused",
+            )  # fmt: skip
+        if choice.data is None:
+            assert counts is not None
+            assert choice.counts is not None
+            self._findings.fallback(
+                choice.counts.field, found="raw counts and no log-normalised values",
+                advice="they are normalised to 10,000 per cell and log1p is taken",
+            )  # fmt: skip
+            return counts, log_normalise(counts, choice.counts.field, self._findings, self._scratch)
+        data = read[choice.data.field]
+        if choice.linear:
+            self._findings.fallback(
+                choice.data.field, found="normalised values that are not logarithms", advice="log1p is taken of them"
+            )
+            values = self._scratch.empty(data.values.shape, np.float32)
+            for start, end in blocks(len(values)):
+                values[start:end] = np.log1p(data.values[start:end])
+            data = SparseDraft(data.indptr, data.columns, values, data.n_columns)
+        return counts, data
+
+    def _read(self, source: Source, begin: float, part: float) -> SparseDraft:
+        def tell(fraction: float) -> None:
+            self._progress(f"reading {source.field}", begin + part * fraction)
+
+        return source.matrix.read(self._scratch, tell)
+
+    def _places(self) -> NDArray[np.int64]:
+        """Return the place among the served genes of each of the other genes, -1 where it has none."""
+        assert self._rest is not None
+        rows = {gene: row for row, gene in enumerate(self._served.index)}
+        return np.array([rows.get(gene, -1) for gene in self._rest.index], np.int64)
+
+    def _placed(self, source: Source, matrix: SparseDraft) -> SparseDraft:
+        n_cells = len(matrix.indptr) - 1
+        parts = [(matrix, np.arange(n_cells), self._places())]
+        shape = (n_cells, len(self._served.index))
+        return assemble(parts, shape, source.field, self._findings, self._scratch)
+
+    def scaled(self, choice: Choice) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+        source = choice.scaled
+        if source is None or source.matrix.form != "dense":
+            return None
+        values = source.matrix.dense(self._scratch)
+        if source.frame == choice.frame:
+            return np.arange(values.shape[1], dtype=np.int32), values
+        places = self._places()
+        known = places >= 0
+        return (places[known].astype(np.int32), values[:, known]) if known.any() else None
+
+
+def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
+    own = root.get("uns/cellworker/reduction_keys")
+    out: dict[str, Reduction] = {}
+    for name, node in members(root.get("obsm")):
+        if not _is_reduction(node, n_cells):
+            continue
+        short = name.removeprefix("X_") or name
+        key = text_of(own.get(name)) if is_group(own) else None
+        out[short] = Reduction(node.read().astype(np.float64), key[0] if key else _KEYS.get(short, f"{short}_"))
+    return out
+
+
+def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:
+    sound = is_array(node) and node.dtype is not None and node.dtype.kind in "biuf" and len(node.shape) == 2
+    return bool(sound and is_array(node) and node.shape[0] == n_cells and 1 <= node.shape[1] <= _WIDEST)
+
+
+def _graphs(root: Group, n_cells: int) -> Iterator[tuple[str, Matrix]]:
+    for name, node in members(root.get("obsp")):
+        matrix = matrix_of(node)
+        if matrix is not None and matrix.form != "dense" and matrix.shape == (n_cells, n_cells):
+            yield name, matrix
+
+
+def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> Misc:
+    own = root.get("uns/cellworker/misc")
+    used = text_of(root.get("uns/neighbors/params/use_rep"))
+    candidates = [name.removeprefix("X_") for name in (_one(own, "active_reduction"), used[0] if used else "") if name]
+    active = next((name for name in [*candidates, "pca"] if name in reductions), "pca")
+    if active not in reductions:
+        there = f" (there are: {', '.join(reductions)})" if reductions else ""
+        findings.warning(
+            "obsm", found=f"no X_pca{there}", expected="principal components in obsm['X_pca']",
+            advice="new embeddings, clusterings and trajectories will be refused; run sc.pp.pca() and write again",
+        )  # fmt: skip
+    elif active != "pca":
+        findings.fallback(
+            "obsm", found=f"neighbours were found on {active}", advice=f"{active} is used where pca would"
+        )
+    colors = text_of(own.get("color_pool")) if is_group(own) else None
+    microns = _one(own, "microns_per_pixel")
+    pcs = _one(own, "num_pcs")
+    return Misc(
+        color_pool=colors or palette(),
+        num_pcs=int(pcs) if pcs.isdigit() and 1 <= int(pcs) <= 10_000 else 30,
+        active_reduction=active,
+        default_reduction=default_reduction(reductions),
+        technology=_one(own, "technology"),
+        microns_per_pixel=_number(microns),
+        experiment_id=_one(own, "experiment_id"),
+        ingestion_date=_one(own, "ingestion_date"),
+    )
+
+
+def _one(group: Node | None, name: str) -> str:
+    texts = text_of(group.get(name)) if is_group(group) else None
+    return texts[0] if texts else ""
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _writer(root: Group) -> str:
+    own = _one(root.get("uns/cellworker"), "version")
+    version = str(root.attrs.get("encoding-version", ""))
+    return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"
+
+
+def _add_totals(metadata: dict[str, Column], counts: SparseDraft, genes: Genes, findings: Findings) -> None:
+    lacking = [name for name in ("nCount_RNA", "nFeature_RNA", "percent.mt") if name not in metadata]
+    mitochondrial = np.array([name.upper().startswith("MT-") for name in genes.names], np.bool_)
+    if not mitochondrial.any() and "percent.mt" in lacking:
+        lacking.remove("percent.mt")
+    if not lacking:
+        return
+    sums, detected = cell_totals(counts)
+    if "nCount_RNA" in lacking:
+        metadata["nCount_RNA"] = sums
+    if "nFeature_RNA" in lacking:
+        metadata["nFeature_RNA"] = detected
+    if "percent.mt" in lacking:
+        part = _sums_of(counts, mitochondrial)
+        metadata["percent.mt"] = np.divide(100 * part, sums, out=np.zeros(len(sums)), where=sums > 0)
+    findings.fallback(f"obs {', '.join(lacking)}", found="no such column", advice="computed from the counts")
+
+
+def _sums_of(counts: SparseDraft, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return each cell's sum over some genes."""
+    n_cells = len(counts.indptr) - 1
+    out = np.zeros(n_cells)
+    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(counts.values)))):
+        bounds = counts.indptr[start : end + 1]
+        where = slice(int(bounds[0]), int(bounds[-1]))
+        rows = np.repeat(np.arange(end - start), np.diff(bounds))
+        out[start:end] = np.bincount(rows, counts.values[where] * chosen[counts.columns[where]], end - start)
+    return out
+
+
+def _left_out(
+    root: Group, choice: Choice, reductions: dict[str, Reduction], graphs: dict[str, SparseDraft]
+) -> list[str]:
+    """Name what the file holds and an experiment does not."""
+    used = {source.matrix.path for source in (choice.counts, choice.data, choice.scaled) if source is not None}
+    out = [path for path in ("X", "raw/X") if root.get(path) is not None and path not in used]
+    known = {
+        "layers": {path.removeprefix("layers/") for path in used} | {"sorted"},
+        "obsm": {name for short in reductions for name in (short, f"X_{short}")},
+        "obsp": set(graphs),
+        "varm": set[str](),
+        "varp": set[str](),
+        "uns": {"cellworker", "misc", "origin", "gene_dispersion"},
+    }
+    for place, names in known.items():
+        found = [name for name, _ in members(root.get(place))]
+        out += [f"{place}/{name}" for name in found if name not in names and not name.endswith("_colors")]
+    return out

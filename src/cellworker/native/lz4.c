@@ -1,0 +1,54 @@
+/* The LZ4 block format, undone: literals and copies of what came before, every read and write checked. */
+
+#include <stdint.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* Length in the token, continued in bytes of 255. Returns -1 where the input ends. */
+static int64_t length_of(const uint8_t *in, int64_t n, int64_t *at, int64_t start)
+{
+    int64_t length = start;
+    if (start == 15) {
+        uint8_t more;
+        do {
+            if (*at >= n)
+                return -1;
+            more = in[(*at)++];
+            length += more;
+        } while (more == 255);
+    }
+    return length;
+}
+
+/* Decompress one block of n bytes into at most room bytes. Returns how many there are, -1 if the block is damaged. */
+EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t room)
+{
+    int64_t at = 0, done = 0;
+    while (at < n) {
+        uint8_t token = in[at++];
+        int64_t literals = length_of(in, n, &at, token >> 4);
+        if (literals < 0 || literals > n - at || literals > room - done)
+            return -1;
+        memcpy(out + done, in + at, (size_t)literals);
+        at += literals;
+        done += literals;
+        if (at == n) /* a block ends with literals */
+            return done;
+        if (n - at < 2)
+            return -1;
+        int64_t offset = in[at] | (int64_t)in[at + 1] << 8;
+        at += 2;
+        int64_t length = length_of(in, n, &at, token & 15);
+        if (length < 0 || offset == 0 || offset > done || (length += 4) > room - done)
+            return -1;
+        if (offset >= length) {
+            memcpy(out + done, out + done - offset, (size_t)length);
+            done += length;
+        } else {
+            for (int64_t i = 0; i < length; i++, done++) /* the copy runs into itself and repeats */
+                out[done] = out[done - offset];
+        }
+    }
+    return done;
+}
