@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         nargs="?",
         metavar="PATH",
-        help="a folder with r.qs or r.rds and cell_sets.json, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
+        help="a folder with r.qs or r.rds, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
     )
     engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
@@ -155,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
     check = add("check", "check", "list all problems of an experiment, and what is in it")
     check.add_argument("path", metavar="PATH", help="a file or folder")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    convert = add("convert", "convert", "convert an experiment: .rds, .h5ad and .zarr, in every direction")
+    convert.add_argument("source", metavar="A", help="a file or folder")
+    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
+    convert.add_argument("--force", action="store_true", help="replace B if it exists")
+    convert.add_argument("--quiet", action="store_true", help="no progress bar")
 
     tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
     tasks.add_argument("--json", action="store_true", help="print the list as JSON")

@@ -230,6 +230,8 @@ class Experiment:
     graphs: Mapping[str, Graph]
     images: Mapping[str, TissueImage]
     """In the object's order, empty where it has none."""
+    identities: Categorical | None = None
+    """Seurat's active identities."""
     dispersions: "Dispersions | None"
     misc: "Misc"
     origin: "Origin"

@@ -169,7 +169,7 @@ class StoredExperiment(Experiment):
         return _Lazy({name: self._column_reader(place) for name, place in self._contents["metadata"]})
 
     @cached_property
-    def identities(self) -> Categorical | None:
+    def identities(self) -> Categorical | None:  # type: ignore[override]
         """Seurat's active identities."""
         return self._categorical("identities") if "identities/codes" in self._index.arrays else None
 

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Experiment
 from cellworker.experiment.store import StoredExperiment, open_store
 from cellworker.formats.companions import companions_of
 from cellworker.formats.derive import derive_cell_sets
@@ -46,7 +45,7 @@ class Opened:
         Whether they were made from the experiment's own metadata, for want of a file.
     """
 
-    experiment: Experiment
+    experiment: StoredExperiment
     cell_sets: CellSets
     store: Path
     source: Path

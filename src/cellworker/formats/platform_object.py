@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.experiment.model import Genes
+from cellworker.experiment.model import Categorical, Genes
 from cellworker.formats.rds.build import (
     data_frame,
     dgc_matrix,
@@ -57,6 +57,10 @@ class ObjectParts:
         Names of the scaled genes, and ``(n_genes, n_cells)``.
     metadata
         Columns of ``meta.data``; ``cells_id`` and ``samples`` among them.
+    counts
+        None leaves the slot empty.
+    identities
+        The active identities; without them all cells are one.
     gene_dispersion
         Columns of ``misc$gene_dispersion`` before SYMBOL and ENSEMBL.
     misc
@@ -65,7 +69,7 @@ class ObjectParts:
 
     barcodes: Sequence[str]
     genes: Genes
-    counts: SparsePart
+    counts: SparsePart | None
     data: SparsePart
     metadata: Mapping[str, RValue]
     reductions: Mapping[str, ReductionPart]
@@ -73,6 +77,8 @@ class ObjectParts:
     variable_features: Sequence[str] = ()
     scaled_genes: Sequence[str] = ()
     scaled_values: NDArray[np.floating[Any]] | None = None
+    identities: Categorical | None = None
+    graphs: Mapping[str, RS4] = field(default_factory=dict)
     misc: Mapping[str, RValue] = field(default_factory=dict)
 
 
@@ -100,8 +106,8 @@ def seurat_object(parts: ObjectParts) -> RS4:
         "assays": named_list({"RNA": _assay(parts)}),
         "meta.data": data_frame(parts.metadata, cells),
         "active.assay": strings("RNA"),
-        "active.ident": factor(np.zeros(len(cells), np.int32), ["cells"], names=cells),
-        "graphs": RList([]),
+        "active.ident": _identities(parts),
+        "graphs": named_list(parts.graphs),
         "neighbors": RList([]),
         "reductions": named_list({name: _reduction(part, cells) for name, part in parts.reductions.items()}),
         "images": RList([]),
@@ -114,13 +120,20 @@ def seurat_object(parts: ObjectParts) -> RS4:
     return RS4("Seurat", "SeuratObject", slots)
 
 
+def _identities(parts: ObjectParts) -> RVector:
+    cells = parts.barcodes
+    if parts.identities is None:
+        return factor(np.zeros(len(cells), np.int32), ["cells"], names=cells)
+    return factor(parts.identities.codes, parts.identities.categories, names=cells)
+
+
 def _assay(parts: ObjectParts) -> RS4:
     ids = parts.genes.ids
     scaled: RVector = matrix(np.zeros((0, 0)))
     if parts.scaled_values is not None:
         scaled = matrix(parts.scaled_values, parts.scaled_genes, parts.barcodes)
     slots: Attributes = {
-        "counts": _sparse(parts.counts, parts),
+        "counts": matrix(np.zeros((0, 0))) if parts.counts is None else _sparse(parts.counts, parts),
         "data": _sparse(parts.data, parts),
         "scale.data": scaled,
         "key": strings("rna_"),

@@ -39,6 +39,11 @@ from cellworker.formats.seurat_values import class_names, describe, frame, named
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
+_MISC = {
+    "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
+    "microns_per_pixel", "experimentId", "ingestionDate",
+}  # fmt: skip
+
 
 def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
     """Turn a parsed object into an experiment, checked as far as that is cheap.
@@ -129,7 +134,17 @@ def read_seurat(
             assay_class=(class_names(assay_value) or [""])[0],
             fallbacks=findings.fallbacks,
         ),
+        extra={"left_out": _left_out(seurat, assays, name, graphs)},
     )
+
+
+def _left_out(seurat: RS4, assays: dict[str, RValue], served: str, graphs: dict[str, SparseDraft]) -> list[str]:
+    """Name what the object holds and an experiment does not."""
+    out = [f"assay {name}" for name in assays if name != served]
+    known = {"images": set[str](), "neighbors": set[str](), "commands": set[str](), "tools": set[str](), "misc": _MISC}
+    for place, names in (known | {"graphs": set(graphs)}).items():
+        out += [f"{place} {item}" for item, _ in named(slot(seurat, place)) if item not in names]
+    return out
 
 
 def _as_seurat(root: RValue, findings: Findings) -> RS4:

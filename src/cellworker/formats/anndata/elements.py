@@ -196,7 +196,8 @@ class Matrix:
             middle = values.shape[0] // 2
             parts = [values.read(at, min(at + _SAMPLE, values.shape[0])) for at in (0, middle)]
         found = _single(np.concatenate(parts))
-        return found[found != 0]
+        kept: NDArray[np.float32] = found[found != 0]
+        return kept
 
     def read(self, scratch: Scratch, progress: Callable[[float], None]) -> SparseDraft:
         """Read it cell after cell; large arrays go to spool files.

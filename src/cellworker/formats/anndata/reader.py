@@ -20,6 +20,7 @@ from cellworker.formats.anndata.choosing import Choice, Source, choose
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.tree import Array, Group, Node
+from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.findings import Findings
 from cellworker.formats.normalise import cell_totals, log_normalise
 from cellworker.formats.palette import palette
@@ -87,7 +88,7 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         advice = "the variance of the normalised values orders the gene list"
         findings.fallback("var", found="no column of highly_variable_genes", advice=advice)
         dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
-    scaled = read.scaled(choice)
+    scaled = _own_scaled(root, n_cells, len(genes)) or read.scaled(choice)
     graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
     return ExperimentDraft(
         cell_ids=cell_ids,
@@ -196,11 +197,24 @@ class _Reading:
         return (places[known].astype(np.int32), values[:, known]) if known.any() else None
 
 
+def _own_scaled(root: Group, n_cells: int, n_genes: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+    """Return the scaled values of a file that cellworker wrote."""
+    values, positions = root.get(f"obsm/{SCALED}"), root.get(SCALED_GENES)
+    if not is_array(values) or not is_array(positions) or len(values.shape) != 2 or len(positions.shape) != 1:
+        return None
+    genes = positions.read()
+    if values.shape != (n_cells, len(genes)) or genes.dtype.kind not in "iu":
+        return None
+    if len(genes) and not 0 <= genes.min() <= genes.max() < n_genes:
+        return None
+    return genes.astype(np.int32), values.read().astype(np.float32)
+
+
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
     for name, node in members(root.get("obsm")):
-        if not _is_reduction(node, n_cells):
+        if not _is_reduction(node, n_cells) or (name == SCALED and root.get(SCALED_GENES) is not None):
             continue
         short = name.removeprefix("X_") or name
         key = text_of(own.get(name)) if is_group(own) else None
@@ -306,7 +320,7 @@ def _left_out(
     out = [path for path in ("X", "raw/X") if root.get(path) is not None and path not in used]
     known = {
         "layers": {path.removeprefix("layers/") for path in used} | {"sorted"},
-        "obsm": {name for short in reductions for name in (short, f"X_{short}")},
+        "obsm": {SCALED} | {name for short in reductions for name in (short, f"X_{short}")},
         "obsp": set(graphs),
         "varm": set[str](),
         "varp": set[str](),

@@ -1,0 +1,110 @@
+"""Cell sets as columns of cell metadata, under the names that the annotated object of the platform has (contract 5.21).
+
+====================  ================================================================================================
+``samples``           the sample's name of every cell; where ``samples`` held ids, they go to ``sample_ids``
+``seurat_clusters``   the clusters' names, in the order of the class
+``custom_cellset-X``  true for the cells of the custom set X
+*class name*          the set's name, for every further class: metadata tracks, cell-level metadata, annotations
+====================  ================================================================================================
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.cell_sets import CellClass, CellSets
+from cellworker.experiment.model import Categorical, Column, Experiment
+
+__all__ = ["Annotated", "annotated_columns"]
+
+
+@dataclass(slots=True)
+class Annotated:
+    """Columns for every cell, in matrix order.
+
+    Attributes
+    ----------
+    columns
+        The experiment's metadata with what the cell sets add to it.
+    colors
+        Colours of the labels of a column, one for each category.
+    clusters
+        The name of the column that holds the clusters; empty where there are none.
+    added, renamed, lost
+        What was done, in words.
+    """
+
+    columns: dict[str, Column]
+    colors: dict[str, list[str]] = field(default_factory=dict)
+    clusters: str = ""
+    added: list[str] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+
+def annotated_columns(experiment: Experiment, cell_sets: CellSets | None) -> Annotated:
+    """Join the cell sets to the metadata by cell id; cells in no set of a class have no label there.
+
+    Parameters
+    ----------
+    cell_sets
+        None for an experiment whose sets were derived from its metadata, which then says everything already.
+    """
+    out = Annotated(dict(experiment.metadata))
+    for item in cell_sets.classes if cell_sets is not None else []:
+        if item.key == "scratchpad":
+            _add_custom(experiment, item, out)
+            continue
+        labels = _labels(experiment, item, out)
+        name = {"louvain": "seurat_clusters", "sample": "samples"}.get(item.key, item.name or item.key)
+        before = out.columns.get(name)
+        if item.key == "sample" and isinstance(before, Categorical) and before.categories != labels.categories:
+            out.columns["sample_ids"] = before
+            out.renamed.append("samples: names instead of ids, which are in sample_ids")
+        out.columns[name] = labels
+        if all(child.color for child in item.children):
+            out.colors[name] = [child.color or "" for child in item.children]
+        if item.key == "louvain":
+            out.clusters = name
+        out.added.append(f"{name} ({len(item.children)} sets)")
+    return out
+
+
+def _labels(experiment: Experiment, item: CellClass, out: Annotated) -> Categorical:
+    codes = np.full(experiment.n_cells, -1, np.int32)
+    names: list[str] = []
+    repeated = 0
+    for number, child in enumerate(item.children):
+        cells = experiment.positions(child.cell_ids)
+        cells = cells[cells >= 0]
+        repeated += int((codes[cells] >= 0).sum())
+        codes[cells] = number
+        names.append(_free(child.name, names))
+    if repeated:
+        out.lost.append(f"cell sets {item.name}: {repeated} cells are in several and have the last one's name only")
+    return Categorical(codes, names)
+
+
+def _add_custom(experiment: Experiment, item: CellClass, out: Annotated) -> None:
+    for child in item.children:
+        cells = experiment.positions(child.cell_ids)
+        inside = np.zeros(experiment.n_cells, np.bool_)
+        inside[cells[cells >= 0]] = True
+        name, number = f"custom_cellset-{child.name}", 2
+        # A file that was annotated before has the column already.
+        while name in out.columns and not _same(out.columns[name], inside):
+            name, number = f"custom_cellset-{child.name} ({number})", number + 1
+        out.columns[name] = inside
+        out.added.append(name)
+
+
+def _same(column: Column, inside: NDArray[np.bool_]) -> bool:
+    return isinstance(column, np.ndarray) and column.dtype == np.bool_ and np.array_equal(column, inside)
+
+
+def _free(name: str, taken: list[str]) -> str:
+    free, number = name, 2
+    while free in taken:
+        free, number = f"{name} ({number})", number + 1
+    return free
