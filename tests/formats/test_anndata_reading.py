@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
+from tests.formats.anndata_files import CONTAINERS, dense, read, write
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical
 from cellworker.formats.check import check_experiment
 from cellworker.formats.opening import open_experiment
 from cellworker.settings import Settings
-from tests.formats.anndata_files import CONTAINERS, dense, read, write
 
 COUNTS = np.array([[3, 0, 0, 1], [0, 4, 0, 0], [1, 0, 7, 2], [0, 0, 0, 5], [2, 2, 0, 0], [0, 1, 1, 1]], np.float32)
 LOG = np.log1p(COUNTS / COUNTS.sum(axis=1, keepdims=True) * 1e4).astype(np.float32)
@@ -93,7 +93,8 @@ def test_every_kind_of_column(tmp_path, container):
             "labels": pd.Categorical(["b", "a", None, "b", "a", "c"], categories=["c", "b", "a"]),
             "years": pd.Categorical([2020, 2021, 2020, 2021, 2020, 2021]),
             "text": ["x", "y", "x", "y", "x", "z"],
-            "gaps": pd.array([1, None, 3, 4, 5, 6], dtype="Int32"), "maybe": pd.array([True, None, False] * 2, dtype="boolean"),
+            "gaps": pd.array([1, None, 3, 4, 5, 6], dtype="Int32"),
+            "maybe": pd.array([True, None, False] * 2, dtype="boolean"),
         },
         index=[f"cell{i}" for i in range(6)],
     )  # fmt: skip
@@ -229,7 +230,8 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "advice"), [(("mod", "obs"), "mdata"), (("matrix",), "read_10x_h5"), (("assays", "cell.names"), "saveRDS")]
+    ("names", "advice"),
+    [(("mod", "obs"), "mdata"), (("matrix",), "read_10x_h5"), (("assays", "cell.names"), "saveRDS")],
 )
 def test_other_hdf5_files_are_named_with_what_to_do(tmp_path, names, advice):
     path = tmp_path / "a.h5ad"

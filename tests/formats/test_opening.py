@@ -296,7 +296,12 @@ def test_cell_sets_named_like_the_file_go_before_those_of_the_folder(tmp_path):
         (["v4/r.rds", "v5/r.qs"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "there is one in v4, v5: open that"),
         (["r.qs2"], ".", ErrorCode.EXPERIMENT_UNSUPPORTED, "the qs2 format is not read by this version; .*saveRDS"),
         (["a.h5seurat"], "a.h5seurat", ErrorCode.EXPERIMENT_UNSUPPORTED, "h5Seurat"),
-        (["a.h5ad", "b.h5ad"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, r"2 AnnData files \(a.h5ad, b.h5ad\): name the one"),
+        (
+            ["a.h5ad", "b.h5ad"],
+            ".",
+            ErrorCode.EXPERIMENT_NOT_FOUND,
+            r"2 AnnData files \(a.h5ad, b.h5ad\): name the one",
+        ),
     ],
 )
 def test_what_cannot_be_found_is_explained(tmp_path, names, path, code, words):

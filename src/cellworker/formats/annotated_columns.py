@@ -79,10 +79,10 @@ def _labels(experiment: Experiment, item: CellClass, out: Annotated) -> Categori
         cells = experiment.positions(child.cell_ids)
         cells = cells[cells >= 0]
         repeated += int((codes[cells] >= 0).sum())
-        codes[cells] = number
+        codes[cells[codes[cells] < 0]] = number
         names.append(_free(child.name, names))
     if repeated:
-        out.lost.append(f"cell sets {item.name}: {repeated} cells are in several and have the last one's name only")
+        out.lost.append(f"cell sets {item.name}: {repeated} cells are in several and have the first one's name only")
     return Categorical(codes, names)
 
 

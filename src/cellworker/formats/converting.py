@@ -8,18 +8,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Experiment, Reduction
+from cellworker.experiment.model import Categorical, Experiment, Reduction
 from cellworker.experiment.store import StoredExperiment
 from cellworker.formats.annotated_columns import Annotated, annotated_columns
 from cellworker.formats.locating import CELL_SETS
 from cellworker.formats.opening import OpenProgress, open_experiment
 from cellworker.settings import Settings
 
-__all__ = ["Conversion", "convert", "write_annotated_h5ad"]
+__all__ = ["Conversion", "convert", "write_annotated_copy"]
 
 KINDS = (".rds", ".h5ad", ".zarr")
+KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
+"""How Seurat begins the names of a reduction's dimensions."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -83,42 +88,47 @@ def convert(
     return out
 
 
-def write_annotated_h5ad(
+def write_annotated_copy(
     experiment: Experiment,
-    cell_sets: CellSets,
-    path: Path,
+    columns: Mapping[str, Categorical | NDArray[np.bool_]],
+    target: Path,
     *,
-    embedding: tuple[str, Reduction] | None = None,
+    identities: str | None = None,
+    embedding: tuple[str, NDArray[np.float64]] | None = None,
     threads: int = 1,
     on_progress: OpenProgress | None = None,
-) -> Annotated:
-    """Write the annotated experiment (contract 5.21) as ``.h5ad``, whole or not at all.
+) -> None:
+    """Write an experiment with further columns of cell metadata, in the format that the target's name ends in.
+
+    For ``.rds`` this makes a fresh object; one that was read from an ``.rds`` file is better edited, which keeps what
+    an experiment does not hold.
 
     Parameters
     ----------
-    cell_sets
-        Every class becomes a column of ``obs``, see `cellworker.formats.annotated_columns`.
+    columns
+        One label or truth value for every cell, in matrix order; they replace columns of the same names.
+    target
+        Ends in ``.h5ad``, ``.zarr`` or ``.rds``. Appears when it is complete, or not at all; replaced if it exists.
+    identities
+        The column whose labels become Seurat's active identities.
     embedding
-        A name (umap, tsne) and coordinates that are added to ``obsm``, in place of a reduction of that name.
+        A name (umap, tsne) and coordinates, float64 ``(n_cells, n_dims)``, in place of a reduction of that name.
+    threads
+        How many compress.
     on_progress
         Told the stage and the fraction done; raising stops it and leaves nothing behind.
-
-    Returns
-    -------
-    The columns, and what was renamed and could not be represented.
 
     Raises
     ------
     WorkerError
-        ``DISK_FULL``.
+        ``DISK_FULL``; ``EXPERIMENT_UNSUPPORTED`` when R cannot hold that many values.
     """
-    annotated = annotated_columns(experiment, cell_sets)
+    annotated = Annotated({**experiment.metadata, **columns}, clusters=identities or "")
     reductions = dict(experiment.reductions)
     if embedding is not None:
-        reductions[embedding[0]] = embedding[1]
+        reductions[embedding[0]] = Reduction(embedding[1], KEYS.get(embedding[0], ""))
     content = _Content(experiment, annotated, reductions)
-    annotated.renamed += _write(content, path, ".h5ad", threads, on_progress or _silent)
-    return annotated
+    _write(content, target, target.suffix.lower(), threads, on_progress or _silent)
 
 
 def _silent(stage: str, fraction: float | None = None) -> None:
