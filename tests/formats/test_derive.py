@@ -136,3 +136,22 @@ def test_the_built_in_colours_all_differ():
     colors = palette(380)
     assert len(set(colors)) == 380
     assert all(len(color) == 7 and int(color[1:], 16) >= 0 for color in colors)
+
+
+def test_custom_sets_of_an_annotated_object_are_custom_sets_again():
+    metadata = {
+        "samples": Categorical(np.zeros(4, np.int32), ["s"]),
+        "custom_cellset-my cells": np.array([True, False, True, False]),
+    }
+    found = derive_cell_sets(np.array([7, 5, 3, 1], np.int32), metadata, None)
+    (custom,) = found.find_class("scratchpad").children
+    assert (custom.name, custom.cell_ids.tolist()) == ("my cells", [3, 7])
+    assert "custom_cellset-my cells" not in found.keys
+
+
+def test_colours_of_the_object_come_before_those_of_the_pool():
+    labels = Categorical(np.array([0, 1, 2, 0], np.int32), ["a", "b", "c"])
+    found = derive_cell_sets(
+        np.arange(4, dtype=np.int32), {"leiden": labels}, None, ["#000001"], {"leiden": ["#aa0000", "#00aa00"]}
+    )
+    assert [child.color for child in found.find_class("louvain").children] == ["#aa0000", "#00aa00", "#000001"]

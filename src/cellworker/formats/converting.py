@@ -16,6 +16,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment, Reduction
 from cellworker.experiment.store import StoredExperiment
 from cellworker.formats.annotated_columns import Annotated, annotated_columns
+from cellworker.formats.kinds import is_zarr
 from cellworker.formats.locating import CELL_SETS
 from cellworker.formats.opening import OpenProgress, open_experiment
 from cellworker.settings import Settings
@@ -145,6 +146,8 @@ def _check_target(source: Path, target: Path, kind: str, written: tuple[Path, ..
         problem = "that is the experiment itself: give another name"
     elif kind != ".zarr" and target.is_dir():
         problem = "that is a folder: name a file"
+    elif target.is_dir() and not is_zarr(target):
+        problem = "that is a folder, but no Zarr store: name another"
     else:
         there = next((path for path in written if path.exists()), None)
         if there is not None and not force:
@@ -242,7 +245,7 @@ def _replace(temporary: Path, target: Path) -> None:
         old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
         target.rename(old)
         temporary.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
     elif temporary.is_dir() and target.exists():
         target.unlink()
         temporary.rename(target)
@@ -260,7 +263,7 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

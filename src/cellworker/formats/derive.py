@@ -20,6 +20,7 @@ _CLUSTERING = re.compile(
     r"(_res\.|^res\.|cluster|leiden|louvain|annotation|cell[._ ]?type|cell[._ ]?label|letter\.idents)", re.IGNORECASE
 )
 _RESERVED = ("louvain", "scratchpad", "sample")
+_CUSTOM = "custom_cellset-"
 _PLATFORM_COLUMNS = frozenset({"cells_id", "samples"})
 
 
@@ -34,7 +35,7 @@ def derive_cell_sets(
 
     * ``louvain``: the active identities where they tell more than the samples do, else ``seurat_clusters``, else
       another column that looks like a clustering, else the identities as they are.
-    * ``scratchpad``: empty.
+    * ``scratchpad``: the sets that an annotated object keeps in columns ``custom_cellset-<name>``; empty without them.
     * ``sample``: the column ``samples``, which readers always provide.
     * metadata tracks: columns of 2 to 50 labels that are constant within every sample.
     * further clusterings, told by their names (``*_res.*``, cluster, leiden, cell type, annotation), then every other
@@ -51,7 +52,7 @@ def derive_cell_sets(
         maker.build(
             "louvain", f"Clusters ({source})", "cellSets", clusters, _numbered("louvain", clusters), source=source
         ),
-        CellClass("scratchpad", "Custom cell sets", "cellSets", []),
+        maker.custom(metadata),
     ]
     if samples is not None:
         classes.append(maker.build("sample", "Samples", "metadataCategorical", samples, _sample_keys))
@@ -59,7 +60,11 @@ def derive_cell_sets(
     repeated_labels = {clusters.categories[i] for i in _used(clusters)}
     tracks, clusterings, others = [], [], []
     for name, column in labels.items():
-        if name in _PLATFORM_COLUMNS or name == source or not 2 <= len(_used(column)) <= MAX_LEVELS:
+        if (
+            name in {*_PLATFORM_COLUMNS, source}
+            or name.startswith(_CUSTOM)
+            or (not 2 <= len(_used(column)) <= MAX_LEVELS)
+        ):
             continue
         if samples is not None and _same_partition(column, samples):
             continue
@@ -104,6 +109,14 @@ class _Maker:
             color = own[level] if level < len(own) else next(self._pool)
             children.append(CellSet(self._free(child_key), child_name, color, np.sort(members), kind))
         return CellClass(key, name, kind, children)
+
+    def custom(self, metadata: Mapping[str, Column]) -> CellClass:
+        children = []
+        for name, column in metadata.items():
+            if name.startswith(_CUSTOM) and isinstance(column, np.ndarray) and column.dtype == np.bool_:
+                title, key = name.removeprefix(_CUSTOM), self._free(_stable("scratchpad", name))
+                children.append(CellSet(key, title, next(self._pool), np.sort(self._cell_ids[column]), "cellSets"))
+        return CellClass("scratchpad", "Custom cell sets", "cellSets", children)
 
     def _free(self, key: str) -> str:
         while key in self._taken:

@@ -262,7 +262,8 @@ def _compressed(
         raise damaged(group.path, "its row bounds (indptr) do not divide its values")
     minor = scratch.empty((nnz,), np.int32)
     for start, block in indices.blocks():
-        if len(block) and (block.min() < 0 or block.max() >= n_minor):
+        # As an unsigned number a negative index is a large one, so that one look finds both.
+        if len(block) and block.view(f"u{block.itemsize}").max() >= n_minor:
             raise damaged(path=f"{group.path}/indices", what=f"an index outside 0 to {n_minor - 1}")
         minor[start : start + len(block)] = block
         progress(0.5 * (start + len(block)) / nnz)

@@ -88,7 +88,7 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         advice = "the variance of the normalised values orders the gene list"
         findings.fallback("var", found="no column of highly_variable_genes", advice=advice)
         dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
-    scaled = _own_scaled(root, n_cells, len(genes)) or read.scaled(choice)
+    scaled = _own_scaled(root, n_cells, len(genes), scratch) or read.scaled(choice)
     graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
     return ExperimentDraft(
         cell_ids=cell_ids,
@@ -197,17 +197,19 @@ class _Reading:
         return (places[known].astype(np.int32), values[:, known]) if known.any() else None
 
 
-def _own_scaled(root: Group, n_cells: int, n_genes: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+def _own_scaled(
+    root: Group, n_cells: int, n_genes: int, scratch: Scratch
+) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
     """Return the scaled values of a file that cellworker wrote."""
-    values, positions = root.get(f"obsm/{SCALED}"), root.get(SCALED_GENES)
-    if not is_array(values) or not is_array(positions) or len(values.shape) != 2 or len(positions.shape) != 1:
+    values, positions = matrix_of(root.get(f"obsm/{SCALED}")), root.get(SCALED_GENES)
+    if values is None or values.form != "dense" or not is_array(positions) or len(positions.shape) != 1:
         return None
     genes = positions.read()
     if values.shape != (n_cells, len(genes)) or genes.dtype.kind not in "iu":
         return None
     if len(genes) and not 0 <= genes.min() <= genes.max() < n_genes:
         return None
-    return genes.astype(np.int32), values.read().astype(np.float32)
+    return genes.astype(np.int32), values.dense(scratch)
 
 
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
