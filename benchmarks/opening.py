@@ -40,6 +40,7 @@ def run(*, quick: bool, only: str = "") -> None:
         about["bare_interpreter_wall_s"] = _bare_interpreter()
         cases = [
             *_cold(folder, work, quick=quick),
+            *_cold_anndata(folder, work, store),
             *_restart(folder, work, columns),
             *_genes(folder, work, columns, cell_ids, about["genes"]),
             *_engine(folder, work, _names(store)[:10]),
@@ -133,6 +134,52 @@ def _cold(folder: Path, work: Path, *, quick: bool) -> list[Case]:
         Case("cold open, store written, beside inflating the file", ours, inflate, repeats, bars),
         Case("cold open, store written, beside other readers", ours, readers, repeats if quick else 1),
     ]
+
+
+def convert_to(source: str, target: str, store_dir: str) -> None:
+    from cellworker.formats.converting import convert
+
+    convert(Path(source), Path(target), _settings(Path(store_dir)), force=True)
+
+
+def _cold_anndata(folder: Path, work: Path, store: Path) -> list[Case]:
+    """Files as anndata writes them, read into a store, beside anndata reading them into memory."""
+    if not _installed("anndata"):
+        return []
+    ours = folder / "cellworker.h5ad"
+    if not ours.exists():
+        _call(python(f"{HERE}:convert_to", folder, folder / "part.h5ad", store.parent))
+        (folder / "part.cell_sets.json").unlink(missing_ok=True)
+        (folder / "part.h5ad").rename(ours)
+    cases = []
+    for name in ("plain.h5ad", "gzip.h5ad", "blosc.zarr"):
+        path, cold = folder / f"anndata-{name}", work / f"cold-{name}"
+        if not path.exists():
+            part = path.with_name(f"part-{name}")
+            shutil.rmtree(part, ignore_errors=True)
+            _call(python(f"{PEERS}:write_anndata", ours, part))
+            part.rename(path)
+
+        def clear(cold: Path = cold) -> None:
+            shutil.rmtree(cold, ignore_errors=True)
+
+        opened = Command(python(f"{HERE}:cold_open", path, cold), prepare=clear)
+        only = Command(python(f"{HERE}:read_only", path))
+        peers = {"anndata, the same into memory": Command(python(f"{PEERS}:read_anndata", path))}
+        cases.append(Case(f"{name} read into memory", only, peers))
+        cases.append(Case(f"{name} opened, store written", opened, peers))
+    return cases
+
+
+def read_only(path: str) -> None:
+    """Read without a store and without a child process, libraries imported."""
+    from cellworker.formats.anndata.opening import open_anndata
+    from cellworker.formats.anndata.reader import read_anndata
+    from cellworker.formats.findings import Findings
+    from cellworker.formats.seurat_scratch import Scratch
+
+    with timed(), open_anndata(Path(path), 1 << 40, 2) as root:
+        read_anndata(root, Findings(), Scratch(), lambda _stage, _part: None)
 
 
 def _installed(module: str) -> bool:

@@ -56,6 +56,25 @@ def read_rdata(path: str) -> None:
         rdata.parser.parse_data(file.read())
 
 
+def write_anndata(source: str, target: str) -> None:
+    """Write with anndata's defaults, or with its gzip where the name says so."""
+    import anndata
+
+    found = anndata.read_h5ad(source)
+    if target.endswith(".zarr"):
+        found.write_zarr(target)
+    else:
+        found.write_h5ad(target, compression="gzip" if "gzip" in target else None)
+
+
+def read_anndata(path: str) -> None:
+    import anndata
+
+    with timed():
+        found = anndata.read_zarr(path) if path.endswith(".zarr") else anndata.read_h5ad(path)
+    assert found.n_obs
+
+
 def anndata_first_gene(path: str, gene: str) -> None:
     """One gene of a file on disk whose matrix is stored gene after gene."""
     with timed():

@@ -5,6 +5,7 @@ here, since what follows relies on them.
 """
 
 from collections.abc import Callable, Iterator
+from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -18,6 +19,7 @@ from cellworker.formats.anndata.tree import Array, Group, Node, damaged
 from cellworker.formats.seurat_cells import categorical
 from cellworker.formats.seurat_matrix import blocks
 from cellworker.formats.seurat_scratch import Scratch
+from cellworker.native import address, kernel
 
 __all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]
 
@@ -281,36 +283,22 @@ def _single(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
-    """Turn compressed columns into compressed rows, block after block, so that memory stays bounded."""
-    from scipy.sparse import csc_array  # noqa: PLC0415 - only files that come gene after gene need it
-
-    n_rows = matrix.n_columns
+    """Turn compressed columns, whose indices were checked, into compressed rows, each row ascending."""
+    n_rows, nnz = matrix.n_columns, len(matrix.columns)
     lengths = np.zeros(n_rows, np.int64)
-    for start, end in blocks(len(matrix.columns)):
+    for start, end in blocks(nnz):
         lengths += np.bincount(matrix.columns[start:end], minlength=n_rows)
     indptr = np.zeros(n_rows + 1, np.int64)
     np.cumsum(lengths, out=indptr[1:])
-    columns = scratch.empty((len(matrix.columns),), np.int32)
-    values = scratch.empty((len(matrix.columns),), np.float32)
+    columns, values = scratch.empty((nnz,), np.int32), scratch.empty((nnz,), np.float32)
     filled = indptr[:-1].copy()
-    for first, last in _strips(matrix.indptr):
-        low, high = int(matrix.indptr[first]), int(matrix.indptr[last])
-        part = (np.asarray(matrix.values[low:high]), np.asarray(matrix.columns[low:high]))
-        strip = csc_array((*part, matrix.indptr[first : last + 1] - low), shape=(n_rows, last - first)).tocsr()
-        counts = np.diff(strip.indptr).astype(np.int64)
-        where = np.arange(high - low) + np.repeat(filled - strip.indptr[:-1], counts)
-        columns[where], values[where] = strip.indices + first, strip.data
-        filled += counts
+    turn = kernel("cw_turn_columns", None, c_void_p, c_int64, c_int64, *[c_void_p] * 5)
+    turn(
+        address(matrix.indptr, np.int64), 0, len(matrix.indptr) - 1,
+        address(matrix.columns, np.int32), address(matrix.values, np.float32), address(filled, np.int64, writable=True),
+        address(columns, np.int32, writable=True), address(values, np.float32, writable=True),
+    )  # fmt: skip
     return SparseDraft(indptr, columns, values, len(matrix.indptr) - 1)
-
-
-def _strips(indptr: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    first, n = 0, len(indptr) - 1
-    while first < n:
-        last = int(np.searchsorted(indptr, indptr[first] + _BLOCK, side="right")) - 1
-        last = min(n, max(first + 1, last))
-        yield first, last
-        first = last
 
 
 def _from_dense(
