@@ -235,7 +235,7 @@ def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for ea
         return None
     kind = str(node.attrs.get("encoding-type", "") or node.attrs.get("h5sparse_format", ""))
     shape = node.attrs.get("shape", None) or node.attrs.get("h5sparse_shape", None)
-    if not isinstance(shape, list) or len(shape) != 2:
+    if not isinstance(shape, list) or len(shape) != 2 or not all(type(length) is int for length in shape):
         return None
     size = int(shape[0]), int(shape[1])
     if min(size) < 0 or max(size) > _MAX_INT32:

@@ -220,6 +220,7 @@ class Hdf5Array:
             and not self._dataset.fletcher32
             and self._dataset.scaleoffset is None
             and self._dataset.dtype.itemsize * self._dataset.chunks[0] <= 8 * _BLOCK
+            and self.shape[0] // self._dataset.chunks[0] <= _MAX_OBJECTS
         )
 
     def _inflated(self) -> Iterator[tuple[int, NDArray[Any]]]:

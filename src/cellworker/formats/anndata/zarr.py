@@ -154,6 +154,8 @@ class ZarrArray:
         self._folder, self._store, self._layout = folder, store, layout
         if prod(layout.chunks) * (stored.itemsize if stored is not None else 8) > _MAX_PIECE:
             raise refused(what=f"{path} has pieces of more than 4 GiB", advice="write it with smaller chunks")
+        if prod(-(-n // chunk) for n, chunk in zip(layout.shape, layout.chunks, strict=True)) > _MAX_FILES:
+            raise refused(what=f"{path} has more than {_MAX_FILES:,} pieces", advice="write it with larger chunks")
 
     def claim(self) -> None:
         """Count it against the store's budget."""

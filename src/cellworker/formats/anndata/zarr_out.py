@@ -2,8 +2,9 @@
 
 import json
 import struct
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,6 +29,7 @@ class ZarrSink:
         folder.mkdir()
         self._folder = folder
         self._pool = ThreadPoolExecutor(threads, "compress")
+        self._ahead = 2 * threads
         self._about: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -56,15 +58,17 @@ class ZarrSink:
         fill: float = False if dtype == np.bool_ else 0
         self._array(path, shape, (step, *(max(1, n) for n in shape[1:])), dtype.str, fill=fill, attrs=attrs)
 
-        def write(start: int) -> None:
+        waiting: deque[Future[None]] = deque()
+        for start in range(0, shape[0], step):
             block = np.zeros((step, *shape[1:]), dtype)
             stop = min(start + step, shape[0])
             block[: stop - start] = rows(start, stop)
             name = ".".join([str(start // step), *("0" for _ in shape[1:])])
-            (self._folder / path / name).write_bytes(_packed(block))
-
-        for _ in self._pool.map(write, range(0, shape[0] if width else 0, step)):
-            pass
+            waiting.append(self._pool.submit(_store, self._folder / path / name, block))
+            if len(waiting) > self._ahead:
+                waiting.popleft().result()
+        for future in waiting:
+            future.result()
 
     def texts(self, path: str, texts: Sequence[str], attrs: Mapping[str, Any]) -> None:
         """Write a list of strings."""
@@ -109,5 +113,5 @@ class ZarrSink:
         (self._folder / path / name).write_text(json.dumps(content, indent=1), "utf-8")
 
 
-def _packed(block: NDArray[Any]) -> bytes:
-    return zstandard.ZstdCompressor(_LEVEL).compress(np.ascontiguousarray(block).data)
+def _store(path: Path, block: NDArray[Any]) -> None:
+    path.write_bytes(zstandard.ZstdCompressor(_LEVEL).compress(block.tobytes()))
