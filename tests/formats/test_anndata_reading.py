@@ -15,7 +15,7 @@ from tests.formats.anndata_files import CONTAINERS, dense, read, write
 from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical
 from cellworker.formats.check import check_experiment
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.opening import locate, open_experiment
 from cellworker.settings import Settings
 
 COUNTS = np.array([[3, 0, 0, 1], [0, 4, 0, 0], [1, 0, 7, 2], [0, 0, 0, 5], [2, 2, 0, 0], [0, 1, 1, 1]], np.float32)
@@ -268,3 +268,15 @@ def test_a_zarr_store_that_changes_is_read_again(tmp_path):
     second = open_experiment(path, settings)
     assert second.store != first.store
     assert "leiden" in second.experiment.metadata
+
+
+def test_a_folder_with_one_anndata_file_is_found_and_an_rds_goes_first(tmp_path):
+    for container in ("h5ad", "zarr-2"):
+        folder = tmp_path / container
+        folder.mkdir()
+        path = write(adata(), folder, container)
+        (folder / "a.cell_sets.json").write_text('{"cellSets": []}')
+        assert locate(folder).source == path
+        assert locate(path).cell_sets == folder / "a.cell_sets.json"
+        (folder / "r.rds").touch()
+        assert locate(folder).source == folder / "r.rds"

@@ -223,6 +223,8 @@ class Experiment:
     scaled: ScaledData | None
     genes: Genes
     barcodes: list[str]
+    identities: Categorical | None = None
+    """Seurat's active identities."""
     cell_ids: NDArray[np.int32]
     """The platform's ids, int32 ``(n_cells,)``, unique, not contiguous, in matrix order."""
     metadata: Mapping[str, Column]
@@ -230,8 +232,6 @@ class Experiment:
     graphs: Mapping[str, Graph]
     images: Mapping[str, TissueImage]
     """In the object's order, empty where it has none."""
-    identities: Categorical | None = None
-    """Seurat's active identities."""
     dispersions: "Dispersions | None"
     misc: "Misc"
     origin: "Origin"
