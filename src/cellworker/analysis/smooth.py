@@ -33,8 +33,8 @@ def smooth_functions(
     """Return the two functions on a connected part of a graph that differ least along its links.
 
     Approximations of the first eigenvectors, but for the constant one, of the random walk's Laplacian (Belkin and
-    Niyogi, 2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). Rough ones: they
-    serve as a beginning.
+    Niyogi, 2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). Rough ones:
+    they serve as a beginning.
 
     Parameters
     ----------

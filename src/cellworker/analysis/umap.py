@@ -61,9 +61,9 @@ def umap(
     """Lay points out so that those that are near each other stay so.
 
     Memberships and their union as in the paper (and in uwot's umap2); the layout moves all points at once, by the
-    gradients of the epoch before (uwot's batch mode, with Adam). Attraction is summed over all links rather than drawn.
-    Of up to 1,000 points several layouts are made, and the one that keeps most neighbours is returned: with so few,
-    chance decides too much in one.
+    gradients of the epoch before (uwot's batch mode, with Adam). Attraction is summed over all links rather than
+    drawn. Of up to 1,000 points several layouts are made, and the one that keeps most neighbours is returned: with
+    so few, chance decides too much in one.
 
     Parameters
     ----------

@@ -120,8 +120,8 @@ def fuzzy_rows(
     """Return the memberships of the neighbours of each point, float32 ``(n, k)``, 0 for the point itself and for none.
 
     The nearest neighbour gets 1; beyond it memberships fall exponentially with the distance, at such a rate that
-    they add up to the logarithm of the number of neighbours to base 2. For `queries`, which are not among the points,
-    even the nearest neighbour's membership falls with its distance, as in the original's transform.
+    they add up to the logarithm of the number of neighbours to base 2. For `queries`, which are not among the
+    points, even the nearest neighbour's membership falls with its distance, as in the original's transform.
 
     Raises
     ------
