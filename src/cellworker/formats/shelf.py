@@ -146,8 +146,8 @@ class Shelf:
                 with suppress(WorkerError):
                     seen = Fingerprint.of(Path(name))
                     if seen.size == entry.get("size"):
-                        beside = companions_of(Path(name).parent, entry.get("companions"))
-                        found.append((entry != self._entry(seen, str(entry["key"]), beside), Path(name)))
+                        touched = (seen.mtime_ns, seen.inode) != (entry.get("mtime_ns"), entry.get("inode"))
+                        found.append((touched, Path(name)))
         return [path for _, path in sorted(found)]
 
     def remember(
