@@ -107,7 +107,8 @@ def fast_neighbours(
         if own:  # neighbours in space one after the other, so that what they look at stays in the cache
             order = index.blocks.rows[index.blocks.rows >= 0]
         elif index.centres is not None:
-            order = np.argsort(search.nearest(index.centres, asked), kind="stable").astype(np.int32)
+            nearest = search.nearest(index.centres, asked, lambda _: report(_BUILDING))
+            order = np.argsort(nearest, kind="stable").astype(np.int32)
         others = k - own
         cells, distances = search(
             index, asked, order, others, own=own, on_progress=lambda f: report(_BUILDING + (1 - _BUILDING) * f)
@@ -166,9 +167,10 @@ class _Searcher:
             list(self._pool.map(some, starts[first : first + at_once]))
         return cells, distances
 
-    def nearest(self, points: Floats, queries: Floats) -> NDArray[np.int32]:
+    def nearest(self, points: Floats, queries: Floats, on_progress: OnProgress) -> NDArray[np.int32]:
+        """Return the nearest point of each query, int32 ``(n_queries,)``."""
         order = np.arange(len(queries), dtype=np.int32)
-        return self(_tree(points), queries, order, 1, own=False, on_progress=lambda fraction: None)[0][:, 0]  # noqa: ARG005
+        return self(_tree(points), queries, order, 1, own=False, on_progress=on_progress)[0][:, 0]
 
 
 def _checked(points: NDArray[np.floating]) -> Floats:
@@ -238,14 +240,16 @@ def _lists(points: Floats, search: _Searcher, on_progress: OnProgress) -> _Index
     sample = points[np.arange(n_lists * _SAMPLE, dtype=np.int64) * n // (n_lists * _SAMPLE)]
     centres = sample[::_SAMPLE].copy()
     for round_ in range(_ROUNDS):
-        on_progress(round_ / _ROUNDS / 2)
-        label = search.nearest(centres, sample)
+
+        def told(done: float, before: int = round_) -> None:
+            on_progress((before + done) / _ROUNDS / 2)
+
+        label = search.nearest(centres, sample, told)
         count = np.bincount(label, minlength=n_lists)
         for d in range(dims):
             sums = np.bincount(label, sample[:, d], n_lists)
             centres[:, d] = np.where(count > 0, sums / np.maximum(count, 1), centres[:, d])
-    on_progress(0.5)
-    label = search.nearest(centres, points)
+    label = search.nearest(centres, points, lambda done: on_progress(0.5 + done / 2))
     count = np.bincount(label, minlength=n_lists)
     centres, label, count = centres[count > 0], (np.cumsum(count > 0) - 1)[label], count[count > 0]
     starts = np.zeros(len(count) + 1, np.int64)

@@ -85,7 +85,7 @@ def lay_out_umap(experiment: Experiment, config: Mapping[str, Any], context: Con
         min(_NEIGHBOURS, len(points)),
         metric,
         threads=context.threads,
-        on_progress=lambda done: context.progress(_FINDING, share * 0.2 * done),
+        on_progress=lambda done: context.progress(_FINDING, share * 0.3 * done),
     )
     layout = umap(
         found,
@@ -93,7 +93,7 @@ def lay_out_umap(experiment: Experiment, config: Mapping[str, Any], context: Con
         metric=metric,
         points=points,
         threads=context.threads,
-        on_progress=lambda done: context.progress(_LAYING_OUT, share * (0.2 + 0.8 * done)),
+        on_progress=lambda done: context.progress(_LAYING_OUT, share * (0.3 + 0.7 * done)),
     )
     if sketch is None:
         return layout
