@@ -1,4 +1,5 @@
-/* The LZ4 block format, undone: literals and copies of what came before, every read and write checked. */
+/* What Blosc does to bytes, undone: the LZ4 block format (literals and copies of what came before, every read and write
+   checked), and the shuffle of bytes. */
 
 #include <stdint.h>
 #include <string.h>
@@ -46,9 +47,30 @@ EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t 
             memcpy(out + done, out + done - offset, (size_t)length);
             done += length;
         } else {
-            for (int64_t i = 0; i < length; i++, done++) /* the copy runs into itself and repeats */
+            const int64_t end = done + length; /* the copy runs into itself and repeats */
+            for (; offset >= 8 && done + 8 <= end; done += 8)
+                memcpy(out + done, out + done - offset, 8);
+            for (; done < end; done++)
                 out[done] = out[done - offset];
         }
     }
     return done;
+}
+
+/* Put the bytes of `count` elements of `width` bytes together again: all first bytes come first, then all second ones. */
+EXPORT void cw_unshuffle(const uint8_t *in, int64_t count, int64_t width, uint8_t *out)
+{
+    if (width == 4) {
+        const uint8_t *a = in, *b = in + count, *c = in + 2 * count, *d = in + 3 * count;
+        for (int64_t i = 0; i < count; i++, out += 4) {
+            out[0] = a[i];
+            out[1] = b[i];
+            out[2] = c[i];
+            out[3] = d[i];
+        }
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t j = 0; j < width; j++)
+            *out++ = in[j * count + i];
 }

@@ -165,8 +165,10 @@ def _unshuffled(raw: NDArray[np.uint8], flags: int, width: int) -> NDArray[np.ui
         bits = np.packbits(np.ascontiguousarray(planes.T), axis=1, bitorder="little")
         return np.concatenate([bits.reshape(-1), raw[count * width :]])
     if flags & _SHUFFLED and width > 1:
-        bytes_ = raw[: count * width].reshape(width, count).T.reshape(-1)
-        return np.concatenate([bytes_, raw[count * width :]])
+        out = raw.copy()  # the bytes beyond the last whole element stay where they are
+        unshuffle = kernel("cw_unshuffle", None, c_void_p, c_int64, c_int64, c_void_p)
+        unshuffle(address(raw, np.uint8), count, width, address(out, np.uint8, writable=True))
+        return out
     return raw
 
 
