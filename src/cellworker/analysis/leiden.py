@@ -10,7 +10,7 @@ from cellworker.analysis.louvain import by_falling_size
 from cellworker.analysis.snn import Links
 from cellworker.native import address, kernel
 
-__all__ = ["leiden", "modularity"]
+__all__ = ["leiden", "modularity", "potts_leiden"]
 
 _RANDOMNESS = 0.01
 _MOST_ITERATIONS = 20
@@ -55,10 +55,6 @@ def leiden(
     n = len(links)
     if not n:
         return np.empty(0, np.int32)
-    pointer, whole, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_double
-    iterate = kernel(
-        "cw_leiden_iteration", whole, pointer, pointer, pointer, pointer, whole, real, real, pointer, pointer, pointer
-    )
     strength = _strength(links)
     state = np.array([seed], np.uint64)
     best, highest = np.zeros(n, np.int32), -np.inf
@@ -69,19 +65,59 @@ def leiden(
         for _ in range(_MOST_ITERATIONS):
             if on_progress:
                 on_progress(start / starts)
-            if iterate(
-                address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64),
-                address(strength, np.float64), n, resolution / strength.sum(), _RANDOMNESS,
-                address(state, np.uint64, writable=True), address(labels, np.int32, writable=True),
-                address(quality, np.float64, writable=True),
-            ) < 0:  # fmt: skip
-                raise MemoryError("no memory for the clustering")
+            _iterate(links, strength, resolution / strength.sum(), state, labels, quality)
             gain, reached = float(quality[0]) - reached, float(quality[0])
             if gain <= 1e-9 * strength.sum():
                 break
         if reached > highest:
             best, highest = labels, reached
     return by_falling_size(best)
+
+
+def potts_leiden(
+    links: Links,
+    resolution: float,
+    *,
+    iterations: int = 2,
+    seed: int = 42,
+    on_progress: Callable[[float], None] | None = None,
+) -> NDArray[np.int32]:
+    """Find communities in which each cell is linked to the others with at least `resolution`, on average.
+
+    The quality is the constant Potts model (Traag and others 2011, doi:10.1103/PhysRevE.84.016114): the weight inside a
+    community less `resolution` times the number of its pairs.
+
+    Parameters
+    ----------
+    links
+        The graph.
+    resolution
+        Smallest density, from 0; larger means more clusters.
+    iterations
+        How often the method is repeated.
+    seed
+        Of the generator.
+    on_progress
+        Told the fraction done; may raise to stop.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32 ``(n_cells,)``: clusters numbered from 0 by falling size.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room.
+    """
+    n = len(links)
+    labels, quality = np.arange(n, dtype=np.int32), np.empty(1)
+    state, sizes = np.array([seed], np.uint64), np.ones(n)
+    for i in range(iterations if n else 0):
+        if on_progress:
+            on_progress(i / iterations)
+        _iterate(links, sizes, resolution, state, labels, quality)
+    return by_falling_size(labels)
 
 
 def modularity(links: Links, labels: NDArray[np.integer], resolution: float) -> float:
@@ -92,6 +128,27 @@ def modularity(links: Links, labels: NDArray[np.integer], resolution: float) -> 
     total = np.bincount(labels, strength)
     whole = strength.sum()
     return float((inside - resolution * (total**2).sum() / whole) / whole)
+
+
+def _iterate(
+    links: Links,
+    strength: NDArray[np.float64],
+    resolution: float,
+    state: NDArray[np.uint64],
+    labels: NDArray[np.int32],
+    quality: NDArray[np.float64],
+) -> None:
+    """Improve `labels` once, and put their quality into `quality`."""
+    pointer, whole, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_double
+    iterate = kernel(
+        "cw_leiden_iteration", whole, pointer, pointer, pointer, pointer, whole, real, real, pointer, pointer, pointer
+    )
+    if iterate(
+        address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64),
+        address(strength, np.float64), len(links), resolution, _RANDOMNESS, address(state, np.uint64, writable=True),
+        address(labels, np.int32, writable=True), address(quality, np.float64, writable=True),
+    ) < 0:  # fmt: skip
+        raise MemoryError("no memory for the clustering")
 
 
 def _strength(links: Links) -> NDArray[np.float64]:

@@ -43,13 +43,14 @@ def nearest_neighbours(
     *,
     queries: NDArray[np.floating] | None = None,
     n_trees: int = 50,
+    candidates: int | None = None,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> Neighbours:
     """Find the `k` nearest points of each query.
 
     The same neighbours as Annoy's (algorithms.md, section 6.2), built with one job and its default seed: single
-    precision, points added in order, ``k * n_trees`` candidates looked at.
+    precision, points added in order.
 
     Parameters
     ----------
@@ -63,6 +64,8 @@ def nearest_neighbours(
         ``(n_queries, n_dims)``, finite; by default the points.
     n_trees
         Size of the forest.
+    candidates
+        How many points are looked at for each query, about; by default ``k * n_trees``.
     threads
         Threads for the queries; the result does not depend on it.
     on_progress
@@ -105,7 +108,7 @@ def nearest_neighbours(
             rows = slice(start, start + _BLOCK)
             some, cells, distances = asked[rows], found.cells[rows], found.distances[rows]
             if query(
-                forest, address(some, np.float32), len(some), k, k * n_trees,
+                forest, address(some, np.float32), len(some), k, candidates or k * n_trees,
                 address(cells, np.int32, writable=True), address(distances, np.float32, writable=True),
             ):  # fmt: skip
                 raise MemoryError("no memory for the neighbour search")
