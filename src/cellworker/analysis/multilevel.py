@@ -23,6 +23,7 @@ def multilevel(
     shuffle: Shuffle,
     *,
     resolution: float = 1.0,
+    thorough: bool = False,
     on_progress: Callable[[float], None] | None = None,
 ) -> tuple[NDArray[np.int32], float]:
     """Find communities of large modularity (doi:10.1088/1742-5468/2008/10/P10008), visiting nodes in random order.
@@ -35,6 +36,9 @@ def multilevel(
         Asked once a level for the order of the nodes.
     resolution
         Weight of the expected links, from 0.
+    thorough
+        Look at every node in every pass, as igraph does; otherwise only at those next to one that has moved, which is
+        several times faster.
     on_progress
         Told a fraction that grows towards 1; may raise to stop. Called several times a second.
 
@@ -62,7 +66,7 @@ def multilevel(
     quality = -float(np.square(strength).sum()) * resolution / whole
     depth = 0
     while True:
-        labels, gain = _moved(level, strength, resolution / whole, shuffle(len(level)), report, depth)
+        labels, gain = _moved(level, strength, resolution / whole, shuffle(len(level)), report, depth, thorough=thorough)
         found, first, places = np.unique(labels, return_index=True, return_inverse=True)
         rank = np.empty(len(found), np.int32)
         rank[np.argsort(first)] = np.arange(len(found), dtype=np.int32)
@@ -82,16 +86,19 @@ def _moved(
     order: NDArray[np.int32],
     report: Callable[[float], None],
     depth: int,
+    *,
+    thorough: bool,
 ) -> tuple[NDArray[np.int32], float]:
     """Move single nodes until none gains; return the labels and the weight gained."""
     pointer, whole = ctypes.c_void_p, ctypes.c_int32
     move = kernel(
         "cw_louvain_move",
-        whole, *[pointer] * 4, ctypes.c_double, pointer, whole, *[pointer] * 5,
+        whole, *[pointer] * 4, ctypes.c_double, pointer, whole, *[pointer] * 6,
     )  # fmt: skip
     n = len(links)
     labels, total = np.arange(n, dtype=np.int32), strength.copy()
     link, met, gain = np.zeros(n), np.empty(n, np.int32), np.zeros(1)
+    stale = None if thorough else np.ones(n, np.uint8)
     step = max(1, n * _LINKS_AT_A_TIME // max(1, len(links.cells)))
     passes = 0
     while True:
@@ -104,6 +111,7 @@ def _moved(
                 address(strength, np.float64), resolution, address(some, np.int32), len(some),
                 address(labels, np.int32, writable=True), address(total, np.float64, writable=True),
                 address(link, np.float64, writable=True), address(met, np.int32, writable=True),
+                None if stale is None else address(stale, np.uint8, writable=True),
                 address(gain, np.float64, writable=True),
             )  # fmt: skip
         passes += 1

@@ -168,9 +168,9 @@ def _shares(
     report: OnProgress,
 ) -> float:
     """Add the points' shares to `weight`, and the points times those to `sums`; return their part of the objective."""
-    share = kernel("cw_nodes_share", None, _pointer, _pointer, _whole, _real, *[_pointer] * 5)
+    share = kernel("cw_nodes_share", None, _pointer, _pointer, _whole, _real, *[_pointer] * 4)
     figures = np.array([1.0, 0, 0])
-    spare, spare_share = np.empty(len(nodes), np.int32), np.empty(len(nodes))
+    spare = np.empty(len(nodes) + 1, np.int32)
     step = max(1000, min(_POINTS_AT_A_TIME, 20 * _PAIRS_AT_A_TIME // max(1, 100 * len(nodes))))
     with _grid(nodes, box) as grid:
         for start in range(0, len(points), step):
@@ -179,7 +179,7 @@ def _shares(
             share(
                 grid, address(some, np.float64), len(some), sigma, address(weight, np.float64, writable=True),
                 address(sums, np.float64, writable=True), address(figures, np.float64, writable=True),
-                address(spare, np.int32, writable=True), address(spare_share, np.float64, writable=True),
+                address(spare, np.int32, writable=True),
             )  # fmt: skip
     mantissa, exponent, least = figures.tolist()
     return least - sigma * (math.log(mantissa) + exponent * _LN2)

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.graph_projection import Places, project
+from cellworker.analysis.igraph_random import igraph_shuffle
 from cellworker.analysis.leiden import potts_leiden
-from cellworker.analysis.multilevel import Shuffle, multilevel
+from cellworker.analysis.multilevel import multilevel
 from cellworker.analysis.neighbour_links import neighbour_links
 from cellworker.analysis.neighbours import Metric, Neighbours
 from cellworker.analysis.partitions import partitions
 from cellworker.analysis.plane_kmeans import plane_kmeans
+from cellworker.analysis.plane_order import plane_order
 from cellworker.analysis.principal_graph import nearest_nodes, principal_tree
 from cellworker.analysis.principal_loops import RootedTree, loop_links, pruned
 from cellworker.analysis.snn import Links
@@ -26,6 +28,7 @@ Method = Literal["louvain", "leiden"]
 _K = 25
 _FEWEST = 2
 _RESOLUTION = 1e-4  # of Leiden clusters
+_SEED = 42
 _STARTS = 2  # of Louvain clusters
 _NODES_PER_CLUSTER = 15
 
@@ -79,7 +82,7 @@ def learn_trajectory(
     metric: Metric,
     search: Search,
     *,
-    shuffle: Shuffle | None = None,
+    like_original: bool = False,
     progress: Progress = lambda stage, fraction=None: None,  # noqa: ARG005
 ) -> Trajectory:
     """Learn the graph.
@@ -97,8 +100,8 @@ def learn_trajectory(
         How their neighbours are found.
     search
         Finds the neighbours.
-    shuffle
-        Gives the order in which Louvain's method visits cells; by default one that is always the same.
+    like_original
+        Visit the cells in the original's random order when clustering by Louvain's method.
     progress
         Told the stages.
 
@@ -107,21 +110,25 @@ def learn_trajectory(
     MemoryError
         If there is no room.
     """
-    shuffle = shuffle or _shuffle()
     n = len(points)
     near: Neighbours | None = None
     clusters = np.zeros(n, np.int32)
     partition = np.zeros(n, np.int32)
     if n > _FEWEST:
+        order = np.arange(n) if like_original else plane_order(points)
         found = _others(
-            search(points, min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, "Finding neighbours", 0, 1))
+            search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, "Finding neighbours", 0, 1))
         )
         progress("Linking neighbours")
         links = neighbour_links(found.cells)
-        clusters = _clusters(links, method, shuffle, progress)
+        if metric == "euclidean":
+            near = _reordered(found, order)
+        del found
+        ordered = _clusters(links, method, progress, like_original=like_original)
         progress("Finding partitions")
-        partition = partitions(links, clusters)
-        near = found if metric == "euclidean" else None
+        partition[order] = partitions(links, ordered)
+        clusters[order] = ordered
+        del links
 
     nodes, ends, node, start, done = [], [], np.empty(n, np.int32), 0, 0
     for number in range(int(partition.max()) + 1):
@@ -146,11 +153,6 @@ def learn_trajectory(
     return Trajectory(joined, both, places, partition, anchors)
 
 
-def _shuffle() -> Shuffle:
-    words = np.random.MT19937(42)
-    return lambda n: np.argsort(words.random_raw(n), kind="stable").astype(np.int32)
-
-
 def _part_of(progress: Progress, stage: str, begun: float, share: float) -> Callable[[float], None]:
     return lambda fraction: progress(stage, begun + share * fraction)
 
@@ -165,12 +167,27 @@ def _others(found: Neighbours) -> Neighbours:
     return Neighbours(found.cells[~own].reshape(shape), found.distances[~own].reshape(shape))
 
 
-def _clusters(links: Links, method: Method, shuffle: Shuffle, progress: Progress) -> NDArray[np.int32]:
+def _reordered(found: Neighbours, order: NDArray[np.int64]) -> Neighbours:
+    """Give the neighbours of points that had been put into an order for the points themselves."""
+    out = Neighbours(np.empty_like(found.cells), np.empty_like(found.distances))
+    out.cells[order] = order.astype(np.int32)[found.cells]
+    out.distances[order] = found.distances
+    return out
+
+
+def _clusters(links: Links, method: Method, progress: Progress, *, like_original: bool) -> NDArray[np.int32]:
     stage = "Clustering cells"
     if method == "leiden":
         return potts_leiden(links, _RESOLUTION, on_progress=_part_of(progress, stage, 0, 1))
+    words = np.random.MT19937(_SEED)
+    shuffle = igraph_shuffle(1) if like_original else lambda n: np.argsort(words.random_raw(n)).astype(np.int32)
     runs = [
-        multilevel(links, shuffle, on_progress=_part_of(progress, stage, start / _STARTS, 1 / _STARTS))
+        multilevel(
+            links,
+            shuffle,
+            thorough=like_original,
+            on_progress=_part_of(progress, stage, start / _STARTS, 1 / _STARTS),
+        )
         for start in range(_STARTS)
     ]
     return max(runs, key=lambda run: run[1])[0]

@@ -67,7 +67,7 @@ EXPORT int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, in
     return 0;
 }
 
-/* Weight between clusters, both directions, from sorted or unsorted links: adds to `pairs` (a hash would do) by row blocks. */
+/* The network with each of the clusters 0 to count - 1 as one node, to be taken; NULL when memory ran out. */
 EXPORT Network *cw_network_merge(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                                  int32_t n, const int32_t *cluster, int32_t count) {
     const Network net = {n, first, to, weight, strength, 0};
@@ -93,14 +93,19 @@ EXPORT void cw_network_take(Network *net, int64_t *first, int32_t *to, double *w
 }
 
 /* Moves nodes, in the order given, to the cluster among their neighbours' where they gain most, the first number of equals.
- * `resolution` is divided by the sum of the strengths. `total` is the clusters' strength, `link` zeros, `met` scratch. Adds the
- * gain in weight to `gain`; returns how many moved. */
+ * `resolution` is divided by the sum of the strengths. `total` is the clusters' strength, `link` zeros, `met` scratch. Where
+ * `stale` is given, only nodes marked there are looked at; they are unmarked, and those whose neighbours moved marked. Adds
+ * the gain in weight to `gain`; returns how many moved. */
 EXPORT int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                                double resolution, const int32_t *order, int32_t count, int32_t *cluster, double *total,
-                               double *link, int32_t *met, double *gain) {
+                               double *link, int32_t *met, uint8_t *stale, double *gain) {
     int32_t moved = 0;
     for (int32_t k = 0; k < count; k++) {
         const int32_t node = order[k], home = cluster[node];
+        if (stale) {
+            if (!stale[node]) continue;
+            stale[node] = 0;
+        }
         int32_t n_met = 0;
         for (int64_t e = first[node]; e < first[node + 1]; e++) {
             const int32_t c = cluster[to[e]];
@@ -125,6 +130,9 @@ EXPORT int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const do
             cluster[node] = best;
             *gain += most - stay;
             moved++;
+            for (int64_t e = first[node]; stale && e < first[node + 1]; e++) {
+                if (cluster[to[e]] != best) stale[to[e]] = 1;
+            }
         }
     }
     return moved;

@@ -82,7 +82,7 @@ static int merge(const Network *net, const int32_t *cluster, int32_t count, Netw
 }
 
 /* Names the clusters that have nodes 0, 1, ... in the order of their numbers; returns how many there are. */
-static int32_t renumber(int32_t *cluster, int32_t n, const int32_t *sizes, int32_t *names) {
+static inline int32_t renumber(int32_t *cluster, int32_t n, const int32_t *sizes, int32_t *names) {
     int32_t count = 0;
     for (int32_t c = 0; c < n; c++) names[c] = sizes[c] ? count++ : -1;
     for (int32_t i = 0; i < n; i++) cluster[i] = names[cluster[i]];
@@ -91,7 +91,7 @@ static int32_t renumber(int32_t *cluster, int32_t n, const int32_t *sizes, int32
 
 /* Weight inside the clusters, both directions, less what is expected, `resolution` times the squared strengths. `total` is
  * scratch for n numbers. */
-static double excess(const Network *net, double resolution, const int32_t *cluster, double *total) {
+static inline double excess(const Network *net, double resolution, const int32_t *cluster, double *total) {
     double quality = 0;
     for (int32_t i = 0; i < net->n; i++) {
         for (int64_t e = net->first[i]; e < net->first[i + 1]; e++) {

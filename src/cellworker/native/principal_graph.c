@@ -7,48 +7,86 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* Nodes sorted by bucket, a row of buckets after the other, so that those of neighbouring buckets lie side by side. */
 typedef struct {
-    const double *at;
     int32_t n;
+    int32_t *first, *id;
+    double *x, *y, *distance, *share;
     Plane plane;
 } Nodes;
 
 EXPORT void cw_nodes_free(Nodes *nodes) {
     if (!nodes) return;
     plane_free(&nodes->plane);
+    free(nodes->first);
+    free(nodes->id);
+    free(nodes->x);
+    free(nodes->y);
+    free(nodes->distance);
+    free(nodes->share);
     free(nodes);
 }
 
-/* `at` are pairs that stay the caller's; `box` (left, bottom, right, top) holds them and all that is asked about. */
+/* `at` are pairs; `box` (left, bottom, right, top) holds them and all that is asked about. NULL when memory ran out. */
 EXPORT Nodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
-    Nodes *nodes = malloc(sizeof *nodes);
+    Nodes *nodes = calloc(1, sizeof *nodes);
     if (!nodes) return NULL;
-    nodes->at = at;
-    nodes->n = n;
     if (plane_make(&nodes->plane, box, at, n)) {
         free(nodes);
         return NULL;
     }
+    const Plane *p = &nodes->plane;
+    const int32_t n_buckets = p->width * p->height;
+    const size_t size = (size_t)n + 1;
+    nodes->n = n;
+    nodes->first = malloc(((size_t)n_buckets + 1) * sizeof *nodes->first);
+    nodes->id = malloc(size * sizeof *nodes->id);
+    nodes->x = malloc(size * sizeof *nodes->x);
+    nodes->y = malloc(size * sizeof *nodes->y);
+    nodes->distance = malloc(size * sizeof *nodes->distance);
+    nodes->share = malloc(size * sizeof *nodes->share);
+    if (!nodes->first || !nodes->id || !nodes->x || !nodes->y || !nodes->distance || !nodes->share) {
+        cw_nodes_free(nodes);
+        return NULL;
+    }
+    int32_t held = 0;
+    for (int32_t b = 0; b < n_buckets; b++) {
+        nodes->first[b] = held;
+        for (int32_t i = p->head[b]; i >= 0; i = p->next[i]) {
+            nodes->id[held] = i;
+            nodes->x[held] = at[2 * i];
+            nodes->y[held++] = at[2 * i + 1];
+        }
+    }
+    nodes->first[n_buckets] = held;
     return nodes;
 }
 
-static inline double squared(const Nodes *nodes, int32_t i, double x, double y) {
-    const double a = x - nodes->at[2 * i], b = y - nodes->at[2 * i + 1];
-    return a * a + b * b;
-}
-
 static inline int32_t nearest(const Nodes *nodes, double x, double y, double *distance) {
+    const Plane *p = &nodes->plane;
     double least = INFINITY;
     int32_t best = 0;
-    Rings r = plane_rings(&nodes->plane, x, y);
-    for (; r.ring <= r.last && plane_bound(&nodes->plane, &r) <= least; r.ring++) {
-        PLANE_RING(&nodes->plane, r, i, {
-            const double d = squared(nodes, i, x, y);
-            if (d < least || (d == least && i < best)) {
-                least = d;
-                best = i;
+    Rings r = plane_rings(p, x, y);
+    for (; r.ring <= r.last && plane_bound(p, &r) <= least; r.ring++) {
+        const int32_t low = r.row - r.ring, high = r.row + r.ring, left = r.column - r.ring, right = r.column + r.ring;
+        for (int32_t row = low < 0 ? 0 : low; row <= high && row < p->height; row++) {
+            const int whole = row == low || row == high;
+            /* A whole row of the ring, or its two ends. */
+            for (int side = 0; side < (whole || !r.ring ? 1 : 2); side++) {
+                int32_t from = whole || !side ? left : right, to = whole || side ? right : left;
+                if (from < 0) from = 0;
+                if (to >= p->width) to = p->width - 1;
+                if (from > to || (!whole && side ? right >= p->width : !whole && left < 0)) continue;
+                const int32_t *bucket = nodes->first + (int64_t)row * p->width;
+                for (int32_t k = bucket[from]; k < bucket[to + 1]; k++) {
+                    const double a = x - nodes->x[k], b = y - nodes->y[k], d = a * a + b * b;
+                    if (d < least || (d == least && nodes->id[k] < best)) {
+                        least = d;
+                        best = nodes->id[k];
+                    }
+                }
             }
-        });
+        }
     }
     *distance = least;
     return best;
@@ -60,9 +98,10 @@ EXPORT void cw_nodes_nearest(const Nodes *nodes, const double *x, int32_t count,
     for (int32_t i = 0; i < count; i++) best[i] = nearest(nodes, x[2 * i], x[2 * i + 1], &distance);
 }
 
-/* e to the power of a number from -700 to 0, to about one unit in the last place, the same on every machine. */
+/* e to the power of a number from -700 to 0, to about one unit in the last place, the same on every machine. Adding 1.5 * 2^52
+ * rounds to a whole number, which is then found in the lowest bits. */
 static inline double power(double x) {
-    const double n = floor(x * 1.4426950408889634 + 0.5);
+    const double shifted = x * 1.4426950408889634 + 0x1.8p52, n = shifted - 0x1.8p52;
     const double r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
     double p = 1.0 / 6227020800.0;
     p = p * r + 1.0 / 479001600.0;
@@ -78,21 +117,25 @@ static inline double power(double x) {
     p = p * r + 0.5;
     p = p * r + 1.0;
     p = p * r + 1.0;
-    const uint64_t bits = (uint64_t)(1023 + (int64_t)n) << 52;
+    uint64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 52) + (1023ULL << 52);
     double scale;
     memcpy(&scale, &bits, sizeof scale);
     return p * scale;
 }
 
-enum { NEGLIGIBLE = 45 }; /* e^-45 of a share is below half a unit in its last place, for any number of nodes */
+enum { NEGLIGIBLE = 40 }; /* e^-40 of a share is below half a unit in its last place */
 
 /* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times their
  * shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - least d^2) / sigma), as mantissa
  * and exponent of two, and the sum of the least d^2. `spare` has room for the nodes. */
 EXPORT void cw_nodes_share(const Nodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
-                           double *figures, int32_t *spare, double *spare_share) {
+                           double *figures, int32_t *spare) {
     const Plane *p = &nodes->plane;
     double mantissa = figures[0], exponent = figures[1];
+    double *distance = nodes->distance, *share = nodes->share;
+    const double scale = 1 / sigma;
     for (int32_t k = 0; k < count; k++) {
         const double a = x[2 * k], b = x[2 * k + 1];
         double least;
@@ -101,24 +144,24 @@ EXPORT void cw_nodes_share(const Nodes *nodes, const double *x, int32_t count, d
         const int32_t low = plane_row(p, b - reach), high = plane_row(p, b + reach);
         const int32_t left = plane_column(p, a - reach), right = plane_column(p, a + reach);
         int32_t held = 0;
-        double sum = 0;
         for (int32_t row = low; row <= high; row++) {
-            for (int32_t column = left; column <= right; column++) {
-                for (int32_t i = p->head[row * p->width + column]; i >= 0; i = p->next[i]) {
-                    const double d = squared(nodes, i, a, b);
-                    if (d > most) continue;
-                    const double share = power((least - d) / sigma);
-                    spare[held] = i;
-                    spare_share[held++] = share;
-                    sum += share;
-                }
+            const int32_t *bucket = nodes->first + (int64_t)row * p->width;
+            for (int32_t i = bucket[left]; i < bucket[right + 1]; i++) {
+                const double s = a - nodes->x[i], t = b - nodes->y[i], d = s * s + t * t;
+                spare[held] = nodes->id[i];
+                distance[held] = d;
+                held += d <= most;
             }
         }
+        for (int32_t m = 0; m < held; m++) share[m] = power((least - distance[m]) * scale);
+        double sum = 0;
+        for (int32_t m = 0; m < held; m++) sum += share[m];
+        const double part = 1 / sum;
         for (int32_t m = 0; m < held; m++) {
-            const double share = spare_share[m] / sum;
-            weight[spare[m]] += share;
-            sums[2 * spare[m]] += share * a;
-            sums[2 * spare[m] + 1] += share * b;
+            const double mine = share[m] * part;
+            weight[spare[m]] += mine;
+            sums[2 * spare[m]] += mine * a;
+            sums[2 * spare[m] + 1] += mine * b;
         }
         mantissa *= sum;
         if (mantissa > 0x1p500) {
