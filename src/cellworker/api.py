@@ -18,6 +18,7 @@ from cellworker.formats.opening import open_experiment as open_files
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
+from cellworker.tasks.earlier import ask_for_earlier
 from cellworker.tasks.task import PrepareInput, Progress, Task
 
 if TYPE_CHECKING:
@@ -133,9 +134,12 @@ class OpenExperiment:
             reason = error.__cause__ or error
             raise WorkerError(ErrorCode.INVALID_INPUT, f"body: {reason}.") from None
         checked = decode_body(task.name, text)
-        request = task.prepare(PrepareInput(checked, pagination, self.cell_sets))
-        scratch = Path(self._scratch.name) if task.file_result else Path()
-        value = task.compute(self.experiment, request, make_context(self._settings, self._progress, scratch))
+        scratch = Path(self._scratch.name) if task.file_result or task.lane == "long" else Path()
+        kept = scratch / "kept" if task.lane == "long" else None
+        context = make_context(self._settings, self._progress, scratch, kept)
+        earlier = ask_for_earlier(task, checked, self.experiment, context)
+        request = task.prepare(PrepareInput(checked, pagination, self.cell_sets, earlier))
+        value = task.compute(self.experiment, request, context)
         return value if isinstance(value, Path) else task.finish(encode(value))
 
     @cached_property

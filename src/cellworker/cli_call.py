@@ -15,6 +15,7 @@ from cellworker.protocol.bodies import convert
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
+from cellworker.tasks.earlier import ask_for_earlier
 from cellworker.tasks.task import PrepareInput
 
 __all__ = ["command"]
@@ -32,8 +33,10 @@ def command(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:
             opened = open_experiment(path, settings, bar)
-            request = task.prepare(PrepareInput(body, pagination, opened.cell_sets))
-            value = task.compute(opened.experiment, request, make_context(settings, bar, Path(scratch)))
+            context = make_context(settings, bar, Path(scratch))
+            earlier = ask_for_earlier(task, body, opened.experiment, context)
+            request = task.prepare(PrepareInput(body, pagination, opened.cell_sets, earlier))
+            value = task.compute(opened.experiment, request, context)
             content = None if task.file_result else task.finish(encode(value))
         if content is None:
             write_file(destination, value)

@@ -20,7 +20,7 @@ from cellworker.gateway.answering import Ports
 from cellworker.gateway.loop import WorkLoop
 from cellworker.gateway.ports import Delivery
 from cellworker.protocol.encoding import decompress
-from cellworker.tasks.task import PrepareInput, Task
+from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TOKEN = "Bearer hidden-token-of-a-user"
@@ -67,7 +67,7 @@ TASKS = {
             patch=lambda data: [{"$append": {"key": "new", "made": json.loads(data)}}],
         ),
         task("Slow", lane="long"),
-        task("BuildsOnAnother", earlier_result=lambda body: body.genes[0]),
+        task("BuildsOnAnother", earlier=lambda body: EarlierResult(body.genes[0], "body.genes", ({"name": "Other"},))),
         task("Inserts", cacheable=False, patch=lambda data: inserting({"key": str(uuid4()), "made": json.loads(data)})),
     )
 }

@@ -83,9 +83,22 @@ async def test_a_task_that_builds_on_another_s_result_gets_it(world: Any) -> Non
     world.stored["e0"] = (compress(b"[1,null]"), {})
     world.get_errors = [OSError("the store is away")]
     world.send("e1", body={"name": "BuildsOnAnother", "genes": ["e0"]})
-    world.send("e2", body={"name": "BuildsOnAnother", "genes": ["not stored"]})
     await world.work(patience=IMPATIENT)
-    assert sorted(asked["genes"] for _, asked in world.computed) == [["e0", "[1,null]"], ["not stored"]]
+    assert [asked["genes"] for _, asked in world.computed] == [["e0", "[1,null]"]]
+
+
+@pytest.mark.parametrize(
+    ("etag", "words"),
+    [
+        ("e0", "body.genes: there is no stored result 'e0'. Request it with Other first."),
+        ("", "body.genes: is required and was not given."),
+    ],
+)
+async def test_an_earlier_result_that_is_not_there_is_asked_for_in_words(etag: str, words: str, world: Any) -> None:
+    world.send("e1", body={"name": "BuildsOnAnother", "genes": [etag]})
+    await world.work()
+    assert error_of(world.answer()) == ("INVALID_INPUT", words)
+    assert world.computed == []
 
 
 async def test_a_store_that_does_not_give_an_earlier_result_is_asked_again_later(world: Any) -> None:

@@ -265,7 +265,8 @@ def prepared(body, earlier=None):
     )
     checked = decode_body(TASK, json.dumps({"name": TASK, **body}).encode())
     task = catalog.find(TASK)
-    return task.earlier_result(checked), lambda: task.prepare(PrepareInput(checked, None, sets, earlier))
+    earlier_result = task.earlier(checked)
+    return earlier_result and earlier_result.etag, lambda: task.prepare(PrepareInput(checked, None, sets, earlier))
 
 
 def test_the_request_carries_all_classes_and_the_stored_embedding():

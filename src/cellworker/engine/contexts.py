@@ -10,7 +10,7 @@ from cellworker.tasks.task import Context, Progress
 __all__ = ["make_context"]
 
 
-def make_context(settings: Settings, progress: Progress, scratch: Path) -> Context:
+def make_context(settings: Settings, progress: Progress, scratch: Path, kept: Path | None = None) -> Context:
     """Return a task's context.
 
     Parameters
@@ -21,6 +21,8 @@ def make_context(settings: Settings, progress: Progress, scratch: Path) -> Conte
         Told how far the task is.
     scratch
         A folder for files that are results.
+    kept
+        A folder for what later requests may use again.
     """
     return Context(
         progress=progress,
@@ -29,4 +31,5 @@ def make_context(settings: Settings, progress: Progress, scratch: Path) -> Conte
         like_original=settings.like_original,
         marker_table=marker_table(settings),
         annotate=annotator(settings),
+        kept=kept,
     )

@@ -56,6 +56,8 @@ class WorkerInit(msgspec.Struct):
     marker_table: tuple[str, str] = ("", "")
     """Arguments of `cellworker.engine.marker_table.read_table`."""
     language_model: LanguageModel = LanguageModel()
+    kept: str = ""
+    """A folder for what later requests may use again."""
 
 
 class Request(msgspec.Struct):

@@ -249,6 +249,7 @@ class TaskRunner:
             fault_file=str(self._scratch.path / f"fault-{next(self._numbers)}"),
             marker_table=table_places(settings),
             language_model=language_model(settings),
+            kept=str(self._scratch.path / "kept"),
         )
 
     def _keep_result(self, folder: Path, file: Path) -> Path:

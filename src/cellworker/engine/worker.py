@@ -171,6 +171,7 @@ class _Worker:
             like_original=self._init.like_original,
             marker_table=self._marker_table,
             annotate=self._annotate,
+            kept=Path(self._init.kept) if self._init.kept else None,
         )
         return task.compute(self._experiment, checked, context)
 

@@ -269,8 +269,7 @@ class Answering:
         body = convert(request.body, task.body, "body")
         with self._trace.step("prepare"):
             content = await self._ports.cell_sets.read(self._experiment_id) if task.reads_cell_sets(body) else None
-            etag = task.earlier_result(body)
-            earlier = None if etag is None else await self._earlier(request, etag)
+            earlier = await self._earlier(request, task, body)
             if content is None and earlier is None:  # microseconds, less than handing it to a thread
                 engine_request = self._prepare(request, task, body, None, None)
             else:
@@ -284,12 +283,23 @@ class Answering:
             async with ticker:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
-    async def _earlier(self, request: WorkRequest, etag: str) -> bytes | None:
-        """Fetch the result of another request, compressed as it lies in the store; None when there is none."""
+    async def _earlier(self, request: WorkRequest, task: Task, body: msgspec.Struct) -> bytes | None:
+        """Fetch the earlier result that a task builds on, compressed as it lies in the store."""
+        wanted = task.earlier(body) if task.earlier else None
+        if wanted is None:
+            return None
+        if not wanted.etag:
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"{wanted.field}: is required and was not given.")
+        etag = wanted.etag
         try:
-            return await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
+            content = await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
         except Exception as error:  # noqa: BLE001 - whatever a store raises
             raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
+        if content is None:
+            name = wanted.bodies[0]["name"]
+            message = f"{wanted.field}: there is no stored result {etag!r}. Request it with {name} first."
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+        return content
 
     def _prepare(
         self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None, earlier: bytes | None

@@ -21,6 +21,7 @@ __all__ = [
     "CellId",
     "ClusterCellsBody",
     "ClusterConfig",
+    "Clustering",
     "DifferentialExpressionBody",
     "DotPlotBody",
     "DownloadBody",
@@ -155,10 +156,10 @@ class MarkerHeatmapBody(Struct):
 
 
 class StoredEmbedding(Struct):
-    """Where the embedding of a trajectory lies."""
+    """Where the embedding of a trajectory lies. A local call without a store of results needs no ETag."""
 
     method: Text
-    etag: Text = field(name="ETag")
+    etag: str = field(name="ETag", default="")
     method_settings: dict[str, Any] = field(name="methodSettings", default_factory=dict)
 
 

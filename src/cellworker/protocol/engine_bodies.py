@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
-from cellworker.protocol.bodies import CellId, ClusterConfig, Count, Direction, GeneThreshold, Pagination
+from cellworker.protocol.bodies import CellId, ClusterConfig, Clustering, Count, Direction, GeneThreshold, Pagination
 
 __all__ = [
     "AnnotatedClass",
@@ -29,9 +29,12 @@ __all__ = [
     "MarkerHeatmapRequest",
     "MetadataRequest",
     "NormalizedExpressionRequest",
+    "PseudoTimeRequest",
     "RequestedClass",
     "RequestedSet",
     "ScTypeRequest",
+    "StartingNodesRequest",
+    "TrajectoryEmbedding",
     "TypedClass",
 ]
 
@@ -185,6 +188,31 @@ class AnnotatedObjectRequest(Struct):
     is_obj2s: bool = field(name="isObj2s", default=False)
     embedding: Raw = Raw(b"null")
     format: str = "rds"
+
+
+class TrajectoryEmbedding(Struct):
+    """How the embedding of a trajectory was made."""
+
+    method: str = "umap"
+    method_settings: dict[str, Any] = field(name="methodSettings", default_factory=dict)
+
+
+class StartingNodesRequest(Struct):
+    """``runTrajectoryAnalysisStartingNodesTask``.
+
+    `embedding` is the result of GetEmbedding, by cell id; a cell without a place is null, [], or ["NA", "NA"].
+    """
+
+    embedding: Raw
+    cell_ids: list[CellId] | CellId
+    embedding_settings: TrajectoryEmbedding = field(default_factory=TrajectoryEmbedding)
+    clustering_settings: Clustering = field(default_factory=Clustering)
+
+
+class PseudoTimeRequest(StartingNodesRequest):
+    """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions in the answer to the starting nodes."""
+
+    root_nodes: list[Count] | Count = field(default_factory=list)
 
 
 class AnyRequest(Struct):

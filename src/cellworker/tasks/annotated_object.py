@@ -14,7 +14,7 @@ from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.seurat_annotation import Annotation, Embedding
 from cellworker.protocol.bodies import DownloadBody
 from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
-from cellworker.tasks.task import Context, PrepareInput, Task
+from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
 
 __all__ = ["ANNOTATED_OBJECT"]
 
@@ -63,6 +63,13 @@ def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
         embedding=Raw(embedding),
         format=body.format,
     )
+
+
+def _earlier(body: DownloadBody) -> EarlierResult | None:
+    if body.is_obj2s:
+        return None
+    kinds = [{"name": "GetEmbedding", "type": body.embedding_method, "useSaved": saved} for saved in (True, False)]
+    return EarlierResult(body.embedding_etag or "", "body.embeddingETag", tuple(kinds))
 
 
 def compute(experiment: Experiment, request: AnnotatedObjectRequest, context: Context) -> Path:
@@ -189,5 +196,5 @@ ANNOTATED_OBJECT = Task(
     lane="long",
     needs_cell_sets=True,
     file_result=True,
-    earlier_result=lambda body: None if body.is_obj2s else body.embedding_etag,
+    earlier=_earlier,
 )

@@ -20,6 +20,7 @@ from cellworker.tasks.normalized_expression import NORMALIZED_EXPRESSION
 from cellworker.tasks.not_yet import NOT_YET
 from cellworker.tasks.sctype import SCTYPE
 from cellworker.tasks.task import Task
+from cellworker.tasks.trajectory import PSEUDO_TIME, STARTING_NODES
 
 __all__ = ["BY_PATH", "TASKS", "find"]
 
@@ -45,6 +46,8 @@ _ALL = {
         CASSIA,
         CELL_CYCLE,
         ANNOTATED_OBJECT,
+        STARTING_NODES,
+        PSEUDO_TIME,
         *NOT_YET,
     )
 }

@@ -28,6 +28,4 @@ def _task(name: str, path: str, *, cacheable: bool = True, needs_cell_sets: bool
 
 
 NOT_YET = [
-    _task("GetTrajectoryAnalysisStartingNodes", "runTrajectoryAnalysisStartingNodesTask"),
-    _task("GetTrajectoryAnalysisPseudoTime", "runTrajectoryAnalysisPseudoTimeTask"),
 ]

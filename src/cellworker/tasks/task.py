@@ -13,15 +13,11 @@ from cellworker.experiment.model import Experiment
 from cellworker.tasks.annotator import Annotator, no_annotator
 from cellworker.tasks.progress import Progress
 
-__all__ = ["Compute", "Context", "Lane", "PrepareInput", "Progress", "Task"]
+__all__ = ["Compute", "Context", "EarlierResult", "Lane", "PrepareInput", "Progress", "Task"]
 
 
 def _no_marker_table() -> bytes:
     raise WorkerError(ErrorCode.INVALID_INPUT, "This task needs a table of marker genes, and none was given.")
-
-
-def _no_earlier_result(body: Any) -> None:  # noqa: ANN401, ARG001
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +39,9 @@ class Context:
         says where to get it.
     annotate
         Asks a language model for the cell types of clusters (the settings ``cassia_*``).
+    kept
+        A folder for what another request of this engine may use again (`cellworker.tasks.kept`); None where there is
+        none.
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
@@ -51,6 +50,26 @@ class Context:
     like_original: bool = False
     marker_table: Callable[[], bytes] = _no_marker_table
     annotate: Annotator = no_annotator
+    kept: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierResult:
+    """A result of another task that a request builds on.
+
+    Attributes
+    ----------
+    etag
+        Its name in the store of results; empty where the request does not say.
+    field
+        The request's field that names it, for messages.
+    bodies
+        What asks for it, with the task's name, where there is no store of results: the first that is answered counts.
+    """
+
+    etag: str
+    field: str
+    bodies: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +85,7 @@ class PrepareInput:
     cell_sets
         Empty where not needed.
     earlier
-        The result, JSON text, of the request that `Task.earlier_result` names; None where there is none.
+        JSON text of the earlier result that the task builds on; None where it builds on none.
     """
 
     body: Any
@@ -111,8 +130,8 @@ class Task:
         Whether `prepare` looks at the cell sets.
     cell_sets_only_if
         Where only some bodies need the cell sets: tells which.
-    earlier_result
-        The ETag of a stored result of another request that `prepare` looks at, by the body; None for none.
+    earlier
+        Body to the earlier result that `prepare` needs, if any.
     bare
         The engine answers with the value alone, without ``{data, error}`` (GeneExpression).
     file_result
@@ -139,7 +158,7 @@ class Task:
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
-    earlier_result: Callable[[Any], str | None] = _no_earlier_result
+    earlier: Callable[[Any], EarlierResult | None] | None = None
 
     def lane_of(self, read: Callable[[], Any]) -> Lane:
         """Return the lane of one request; `read` decodes it where that matters, and what is refused is so at once."""

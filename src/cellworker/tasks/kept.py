@@ -1,0 +1,82 @@
+"""Arrays that were expensive to compute, kept in files for later requests of the same engine."""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["kept"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_MOST_FILES = 16
+_MOST_BYTES = 512 << 20
+_ENDING = ".npz"
+
+
+def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
+    """Return what is kept under a key; make and keep it first where there is nothing.
+
+    What was used longest ago goes when there are more than 16 files or 512 MB. A file that is damaged is made again; one
+    that cannot be written is done without.
+
+    Parameters
+    ----------
+    folder
+        Where the files are; None keeps nothing.
+    key
+        Names all that the arrays depend on; a plain file name.
+    make
+        Makes the arrays.
+    """
+    if folder is None:
+        return make()
+    path = folder / f"{key}{_ENDING}"
+    known = _read(path)
+    if known is not None:
+        return known
+    arrays = make()
+    with suppress(OSError):
+        _write(path, arrays)
+        _tidy(folder)
+    return arrays
+
+
+def _read(path: Path) -> Arrays | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        os.utime(path)
+    except Exception:  # noqa: BLE001 whatever a damaged file makes of the reader
+        return None
+    return arrays
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with staging.open("wb") as file:
+            np.savez(file, **arrays)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _tidy(folder: Path) -> None:
+    files = []
+    for path in folder.glob(f"*{_ENDING}"):
+        with suppress(FileNotFoundError):  # another process tidies too
+            about = path.stat()
+            files.append((about.st_mtime_ns, about.st_size, path))
+    files.sort(reverse=True)
+    size = 0
+    for number, (_, bytes_, path) in enumerate(files):
+        size += bytes_
+        if number and (number >= _MOST_FILES or size > _MOST_BYTES):
+            path.unlink(missing_ok=True)
