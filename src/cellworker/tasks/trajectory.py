@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker import __version__
+from cellworker.analysis.fast_neighbours import fast_neighbours
 from cellworker.analysis.graph_projection import Places
 from cellworker.analysis.neighbours import Metric, Neighbours, nearest_neighbours
 from cellworker.analysis.pseudotime import chained_pseudotime, pseudotime
