@@ -2,6 +2,9 @@
 
 import ctypes
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ from cellworker.native import address, kernel
 __all__ = ["leiden", "modularity", "potts_leiden"]
 
 _RANDOMNESS = 0.01
+_REPORT_S = 0.1
 _MOST_ITERATIONS = 20
 _LINKS_AT_WILL = 20_000_000
 """So many links are looked at for the sake of further starts."""
@@ -57,15 +61,15 @@ def leiden(
         return np.empty(0, np.int32)
     strength = _strength(links)
     state = np.array([seed], np.uint64)
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
     best, highest = np.zeros(n, np.int32), -np.inf
     starts = int(np.clip(_LINKS_AT_WILL // (10 * max(1, len(links.cells))), _FEWEST_STARTS, _MOST_STARTS))
     quality = np.empty(1)
     for start in range(starts):
         labels, reached = np.arange(n, dtype=np.int32), -np.inf
         for _ in range(_MOST_ITERATIONS):
-            if on_progress:
-                on_progress(start / starts)
-            _iterate(links, strength, resolution / strength.sum(), state, labels, quality)
+            search = _Search(state, labels, quality)
+            _iterate(links, strength, resolution / strength.sum(), search, partial(report, start / starts))
             gain, reached = float(quality[0]) - reached, float(quality[0])
             if gain <= 1e-9 * strength.sum():
                 break
@@ -111,13 +115,12 @@ def potts_leiden(
         If there is no room.
     """
     n = len(links)
-    labels, quality = np.arange(n, dtype=np.int32), np.empty(1)
-    state, sizes = np.array([seed], np.uint64), np.ones(n)
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    search = _Search(np.array([seed], np.uint64), np.arange(n, dtype=np.int32), np.empty(1))
+    sizes = np.ones(n)
     for i in range(iterations if n else 0):
-        if on_progress:
-            on_progress(i / iterations)
-        _iterate(links, sizes, resolution, state, labels, quality)
-    return by_falling_size(labels)
+        _iterate(links, sizes, resolution, search, partial(report, i / iterations))
+    return by_falling_size(search.labels)
 
 
 def modularity(links: Links, labels: NDArray[np.integer], resolution: float) -> float:
@@ -130,25 +133,41 @@ def modularity(links: Links, labels: NDArray[np.integer], resolution: float) -> 
     return float((inside - resolution * (total**2).sum() / whole) / whole)
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Where a search for communities stands: the generator's state, the labels, and their quality."""
+
+    state: NDArray[np.uint64]
+    labels: NDArray[np.int32]
+    quality: NDArray[np.float64]
+
+
 def _iterate(
-    links: Links,
-    strength: NDArray[np.float64],
-    resolution: float,
-    state: NDArray[np.uint64],
-    labels: NDArray[np.int32],
-    quality: NDArray[np.float64],
+    links: Links, strength: NDArray[np.float64], resolution: float, search: _Search, report: Callable[[], None]
 ) -> None:
-    """Improve `labels` once, and put their quality into `quality`."""
+    """Improve the labels once. What `report` raises, several times a second, stops it."""
     pointer, whole, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_double
     iterate = kernel(
-        "cw_leiden_iteration", whole, pointer, pointer, pointer, pointer, whole, real, real, pointer, pointer, pointer
-    )
-    if iterate(
-        address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64),
-        address(strength, np.float64), len(links), resolution, _RANDOMNESS, address(state, np.uint64, writable=True),
-        address(labels, np.int32, writable=True), address(quality, np.float64, writable=True),
-    ) < 0:  # fmt: skip
-        raise MemoryError("no memory for the clustering")
+        "cw_leiden_iteration", whole, *[pointer] * 4, whole, real, real, *[pointer] * 4,
+    )  # fmt: skip
+    stop = np.zeros(1, np.int32)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            iterate,
+            address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64),
+            address(strength, np.float64), len(links), resolution, _RANDOMNESS,
+            address(search.state, np.uint64, writable=True), address(search.labels, np.int32, writable=True),
+            address(search.quality, np.float64, writable=True), address(stop, np.int32),
+        )  # fmt: skip
+        try:
+            report()
+            while not wait([running], _REPORT_S).done:
+                report()
+        except BaseException:
+            stop[0] = 1
+            raise
+        if running.result() < 0:
+            raise MemoryError("no memory for the clustering")
 
 
 def _strength(links: Links) -> NDArray[np.float64]:

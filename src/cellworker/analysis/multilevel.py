@@ -61,12 +61,15 @@ def multilevel(
     if not whole:
         return clusters, 0.0
     rows = np.repeat(np.arange(n, dtype=np.int32), np.diff(links.indptr))
-    level, strength = links, np.bincount(rows, links.weights, minlength=n)
+    level: Links = links
+    strength: NDArray[np.float64] = np.bincount(rows, links.weights, minlength=n).astype(np.float64)
     del rows
     quality = -float(np.square(strength).sum()) * resolution / whole
     depth = 0
     while True:
-        labels, gain = _moved(level, strength, resolution / whole, shuffle(len(level)), report, depth, thorough=thorough)
+        labels, gain = _moved(
+            level, strength, resolution / whole, shuffle(len(level)), report, depth=depth, thorough=thorough
+        )
         found, first, places = np.unique(labels, return_index=True, return_inverse=True)
         rank = np.empty(len(found), np.int32)
         rank[np.argsort(first)] = np.arange(len(found), dtype=np.int32)
@@ -85,8 +88,8 @@ def _moved(
     resolution: float,
     order: NDArray[np.int32],
     report: Callable[[float], None],
-    depth: int,
     *,
+    depth: int,
     thorough: bool,
 ) -> tuple[NDArray[np.int32], float]:
     """Move single nodes until none gains; return the labels and the weight gained."""

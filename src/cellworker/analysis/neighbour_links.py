@@ -1,6 +1,7 @@
 """The graph that links every cell to its nearest neighbours, and that graph with clusters as its nodes."""
 
 import ctypes
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ __all__ = ["Network", "merged", "neighbour_links"]
 _pointer, _whole, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 
 
+@dataclass(frozen=True, slots=True)
 class Network(Links):
     """Links between clusters, with each cluster's strength.
 
@@ -22,17 +24,7 @@ class Network(Links):
         float64 ``(n_clusters,)``: the sum over the cluster's members.
     """
 
-    __slots__ = ("strength",)
-
-    def __init__(
-        self,
-        indptr: NDArray[np.int64],
-        cells: NDArray[np.int32],
-        weights: NDArray[np.float64],
-        strength: NDArray[np.float64],
-    ) -> None:
-        super().__init__(indptr, cells, weights)
-        object.__setattr__(self, "strength", strength)
+    strength: NDArray[np.float64]
 
 
 def neighbour_links(neighbours: NDArray[np.int32]) -> Links:

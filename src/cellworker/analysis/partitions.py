@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from cellworker.analysis.neighbour_links import merged
 from cellworker.analysis.snn import Links
 
-__all__ = ["ClusterLinks", "components", "partitions", "link_tests"]
+__all__ = ["ClusterLinks", "components", "link_tests", "partitions"]
 
 _LEVEL = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterLinks:
@@ -34,6 +35,7 @@ class ClusterLinks:
     adjusted: NDArray[np.float64]
     surplus: NDArray[np.float64]
     isolated: NDArray[np.bool_]
+
 
 def link_tests(links: Links, clusters: NDArray[np.int32]) -> ClusterLinks:
     """Test for each pair of clusters whether more links lead from one to the other than expected from their degrees.
@@ -70,6 +72,7 @@ def link_tests(links: Links, clusters: NDArray[np.int32]) -> ClusterLinks:
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factor), 1)
     return ClusterLinks(a, b, adjusted, surplus, isolated)
 
+
 def partitions(links: Links, clusters: NDArray[np.int32]) -> NDArray[np.int32]:
     """Put each cluster into a partition with those to which it is linked significantly.
 
@@ -89,6 +92,7 @@ def partitions(links: Links, clusters: NDArray[np.int32]) -> NDArray[np.int32]:
     tested = link_tests(links, clusters)
     kept = (tested.adjusted <= _LEVEL) & (tested.surplus != 0)
     return components(n, tested.a[kept], tested.b[kept])[clusters]
+
 
 def components(n: int, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
     """Return the connected component of each of `n` nodes, numbered from 0 in the order of their first nodes."""

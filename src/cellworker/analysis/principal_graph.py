@@ -89,8 +89,7 @@ def principal_tree(
             report((done + fraction) / rounds)
 
         order, parent, length = _tree(nodes, step)
-        weight, sums = np.zeros(n), np.zeros((n, 2))
-        misfit = _shares(points, nodes, box, sigma, weight, sums, step)
+        weight, sums, misfit = _shares(points, nodes, box, sigma, step)
         objectives.append(2 * length + gamma * misfit)
         if len(objectives) > 1 and abs(objectives[-2] - objectives[-1]) / abs(objectives[-2]) < tolerance:
             break
@@ -163,11 +162,10 @@ def _shares(
     nodes: NDArray[np.float64],
     box: NDArray[np.float64],
     sigma: float,
-    weight: NDArray[np.float64],
-    sums: NDArray[np.float64],
     report: OnProgress,
-) -> float:
-    """Add the points' shares to `weight`, and the points times those to `sums`; return their part of the objective."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Return the points' shares in each node, the sums of the points times those, and their part of the objective."""
+    weight, sums = np.zeros(len(nodes)), np.zeros((len(nodes), 2))
     share = kernel("cw_nodes_share", None, _pointer, _pointer, _whole, _real, *[_pointer] * 4)
     figures = np.array([1.0, 0, 0])
     spare = np.empty(len(nodes) + 1, np.int32)
@@ -182,4 +180,4 @@ def _shares(
                 address(spare, np.int32, writable=True),
             )  # fmt: skip
     mantissa, exponent, least = figures.tolist()
-    return least - sigma * (math.log(mantissa) + exponent * _LN2)
+    return weight, sums, float(least - sigma * (math.log(mantissa) + exponent * _LN2))

@@ -137,9 +137,7 @@ def loop_links(
     return np.array(found, np.int32).reshape(-1, 2)
 
 
-def pruned(
-    tree: RootedTree, loops: NDArray[np.int32], least: int = 10
-) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+def pruned(tree: RootedTree, loops: NDArray[np.int32], least: int = 10) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Cut branches whose longest path has fewer than `least` nodes, unless they are part of a loop.
 
     Of a node's branches the first two that the walk comes to are looked at, as in monocle3.

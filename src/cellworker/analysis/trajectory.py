@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
@@ -117,12 +118,12 @@ def learn_trajectory(
     if n > _FEWEST:
         order = np.arange(n) if like_original else plane_order(points)
         found = _others(
-            search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, "Finding neighbours", 0, 1))
+            search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, "Finding neighbours"))
         )
         progress("Linking neighbours")
         links = neighbour_links(found.cells)
         if metric == "euclidean":
-            near = _reordered(found, order)
+            near = found if like_original else _reordered(found, order)
         del found
         ordered = _clusters(links, method, progress, like_original=like_original)
         progress("Finding partitions")
@@ -140,7 +141,7 @@ def learn_trajectory(
             len(np.unique(clusters[rows])),
             near if len(rows) == n else None,
             search,
-            lambda stage, begun=begun, share=share: _part_of(progress, stage, begun, share),
+            partial(_part_of, progress, begun=begun, share=share),
         )
         node[rows] = start + nearest_nodes(mine, graph[0], _part_of(progress, "Placing cells", begun, share))
         nodes.append(graph[0])
@@ -148,12 +149,12 @@ def learn_trajectory(
         start, done = start + len(graph[0]), done + len(rows)
     joined = np.concatenate(nodes)
     both = np.concatenate(ends).astype(np.int32)
-    places = project(points, node, joined, both, _part_of(progress, "Placing cells", 0, 1))
-    anchors = nearest_nodes(joined, points, _part_of(progress, "Placing nodes", 0, 1))
+    places = project(points, node, joined, both, _part_of(progress, "Placing cells"))
+    anchors = nearest_nodes(joined, points, _part_of(progress, "Placing nodes"))
     return Trajectory(joined, both, places, partition, anchors)
 
 
-def _part_of(progress: Progress, stage: str, begun: float, share: float) -> Callable[[float], None]:
+def _part_of(progress: Progress, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
     return lambda fraction: progress(stage, begun + share * fraction)
 
 
@@ -178,7 +179,7 @@ def _reordered(found: Neighbours, order: NDArray[np.int64]) -> Neighbours:
 def _clusters(links: Links, method: Method, progress: Progress, *, like_original: bool) -> NDArray[np.int32]:
     stage = "Clustering cells"
     if method == "leiden":
-        return potts_leiden(links, _RESOLUTION, on_progress=_part_of(progress, stage, 0, 1))
+        return potts_leiden(links, _RESOLUTION, on_progress=_part_of(progress, stage))
     words = np.random.MT19937(_SEED)
     shuffle = igraph_shuffle(1) if like_original else lambda n: np.argsort(words.random_raw(n)).astype(np.int32)
     runs = [
@@ -206,8 +207,7 @@ def _principal_graph(
     rows = (1 + np.arange(n_nodes) * ((n - 1) / max(1, n_nodes - 1))).astype(np.int64) - 1
     rows[1:][-1:] = n - 1
     groups = plane_kmeans(points, points[rows], on_progress=stage("Choosing centres"))
-    _, groups = np.unique(groups, return_inverse=True)
-    groups = groups.astype(np.int32)
+    groups = np.unique(groups, return_inverse=True)[1].astype(np.int32)
     if near is None and n > 1:
         near = _others(search(points, min(_K, n - 1) + 1, "euclidean", on_progress=stage("Finding neighbours")))
     tree = principal_tree(points, points[_densest(groups, near)], on_progress=stage("Growing the tree"))

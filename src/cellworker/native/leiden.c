@@ -47,7 +47,8 @@ static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t
 }
 
 /* Moves nodes from a queue, which those enter again whose surroundings have changed; returns the number of clusters. */
-static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster, const Room *room) {
+static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster, const Room *room,
+                          const volatile int32_t *stop) {
     const int32_t n = net->n;
     if (n < 1) return 0;
     double *total = room->total, *link = room->link;
@@ -64,7 +65,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
     shuffle(state, queue, n);
     memset(room->waits, 1, (size_t)n);
     int32_t head = 0, waiting = n; /* at most n wait, so that a ring of n holds them */
-    while (waiting) {
+    while (waiting && !*stop) {
         const int32_t node = queue[head], home = cluster[node];
         head = head + 1 < n ? head + 1 : 0;
         waiting--;
@@ -108,7 +109,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
 /* Splits each cluster into parts: single nodes join, in random order and each at most once, parts of their own cluster to
  * which they and which to the rest are well linked, mostly the best one. Writes `refined`; returns the number of parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
-                      const Room *room) {
+                      const Room *room, const volatile int32_t *stop) {
     const int32_t n = net->n;
     if (n < 1) return 0;
     double *total = room->total, *link = room->link, *outward = room->outward, *all = room->chance + n;
@@ -125,7 +126,7 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
         }
     }
     shuffle(state, room->order, n);
-    for (int32_t k = 0; k < n; k++) {
+    for (int32_t k = 0; k < n && !*stop; k++) {
         const int32_t node = room->order[k], home = part[node];
         const double strength = net->strength[node], whole = all[cluster[node]];
         if (sizes[home] != 1 || outward[home] < strength * (whole - strength) * resolution) continue;
@@ -201,10 +202,10 @@ static void free_room(Room *room) {
 
 /* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight inside,
  * less what is expected. The network is compressed rows, symmetric, without loops, weights above 0; `resolution` is divided by
- * the sum of the strengths. Returns -1 when memory ran out. */
+ * the sum of the strengths. Returns -1 when memory ran out, or `stop` became other than 0. */
 EXPORT int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                                    int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
-                                   double *quality) {
+                                   double *quality, const volatile int32_t *stop) {
     const Network whole = {n, first, to, weight, strength, 0};
     Network net = whole;
     Room room;
@@ -214,15 +215,15 @@ EXPORT int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, cons
         memcpy(mine, cluster, (size_t)n * sizeof *mine);
         for (int32_t i = 0; i < n; i++) node_of[i] = i;
         for (;;) {
-            n_clusters = move_nodes(&net, resolution, state, mine, &room);
-            if (n_clusters == net.n) break;
-            int32_t n_parts = refine(&net, resolution, randomness, state, mine, &room);
+            n_clusters = move_nodes(&net, resolution, state, mine, &room, stop);
+            if (n_clusters == net.n && !*stop) break;
+            int32_t n_parts = refine(&net, resolution, randomness, state, mine, &room, stop);
             if (n_parts == net.n) { /* nothing joined: the clusters themselves become nodes */
                 memcpy(room.refined, mine, (size_t)net.n * sizeof *mine);
                 n_parts = n_clusters;
             }
             Network merged;
-            if (merge(&net, room.refined, n_parts, &merged)) {
+            if (*stop || merge(&net, room.refined, n_parts, &merged)) {
                 n_clusters = -1;
                 break;
             }

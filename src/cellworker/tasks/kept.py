@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,8 @@ _ENDING = ".npz"
 def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
     """Return what is kept under a key; make and keep it first where there is nothing.
 
-    What was used longest ago goes when there are more than 16 files or 512 MB. A file that is damaged is made again; one
-    that cannot be written is done without.
+    What was used longest ago goes when there are more than 16 files or 512 MB. A file that is damaged is made again;
+    one that cannot be written is done without.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def _write(path: Path, arrays: Arrays) -> None:
     staging = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with staging.open("wb") as file:
-            np.savez(file, **arrays)
+            cast("Any", np.savez)(file, **arrays)
         staging.replace(path)
     finally:
         staging.unlink(missing_ok=True)

@@ -140,9 +140,7 @@ def _selected(experiment: Experiment, request: StartingNodesRequest) -> NDArray[
     return cells
 
 
-def _places(
-    request: StartingNodesRequest, cells: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _places(request: StartingNodesRequest, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the places of those cells that have one, float64 ``(n, 2)``, and which these are."""
     try:
         table: _Cells = msgspec.json.decode(request.embedding, type=_Cells)
@@ -154,7 +152,7 @@ def _places(
     if count > 2:
         raise WorkerError(
             ErrorCode.INVALID_INPUT,
-            f"embedding: some cells have {count} coordinates. A trajectory needs an embedding in the plane, such as UMAP.",
+            f"embedding: some cells have {count} coordinates. A trajectory needs an embedding in the plane, as UMAP.",
         )
     # Words stand for numbers that are missing.
     pairs = [row if len(row) == 2 and str not in map(type, row) else (np.nan, np.nan) for row in rows]
@@ -163,7 +161,7 @@ def _places(
     if not placed.any():
         raise WorkerError(
             ErrorCode.INVALID_INPUT,
-            "embedding: none of the selected cells has coordinates. Compute the embedding again, or select other cells.",
+            "embedding: none of the selected cells has coordinates. Compute it again, or select other cells.",
         )
     points = points[placed]
     if np.abs(points).max() > _LARGEST:
