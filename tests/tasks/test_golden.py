@@ -30,6 +30,8 @@ ELSEWHERE = (
     "GetBackgroundExpressedGenes",
     "MarkerHeatmap",
     "SNN",
+    "TrajectoryPseudoTime",
+    "TrajectoryStartingNodes",
     "pure",
 )
 NEEDS_ANOTHER_OBJECT = {"GetDoubletScore-missing-column", "GetDoubletScore-with-NA"}

@@ -30,7 +30,7 @@ from cellworker.protocol.bodies import convert
 from cellworker.protocol.encoding import compress, decompress, inline
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
-from cellworker.tasks.task import PrepareInput, Task
+from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
 __all__ = ["GENERIC_MESSAGE", "Answering", "NotStoredError", "Outcome", "Patience", "Ports", "retry"]
 
@@ -269,7 +269,8 @@ class Answering:
         body = convert(request.body, task.body, "body")
         with self._trace.step("prepare"):
             content = await self._ports.cell_sets.read(self._experiment_id) if task.reads_cell_sets(body) else None
-            earlier = await self._earlier(request, task, body)
+            wanted = task.earlier(body) if task.earlier else None
+            earlier = None if wanted is None else await self._earlier(request, wanted)
             if content is None and earlier is None:  # microseconds, less than handing it to a thread
                 engine_request = self._prepare(request, task, body, None, None)
             else:
@@ -283,14 +284,11 @@ class Answering:
             async with ticker:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
-    async def _earlier(self, request: WorkRequest, task: Task, body: msgspec.Struct) -> bytes | None:
-        """Fetch the earlier result that a task builds on, compressed as it lies in the store."""
-        wanted = task.earlier(body) if task.earlier else None
-        if wanted is None:
-            return None
-        if not wanted.etag:
-            raise WorkerError(ErrorCode.INVALID_INPUT, f"{wanted.field}: is required and was not given.")
+    async def _earlier(self, request: WorkRequest, wanted: EarlierResult) -> bytes:
+        """Fetch the earlier result that a task builds on; one that the request does not name is computed."""
         etag = wanted.etag
+        if not etag:
+            return await self._asked_again(wanted)
         try:
             content = await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
         except Exception as error:  # noqa: BLE001 - whatever a store raises
@@ -299,14 +297,26 @@ class Answering:
             name = wanted.bodies[0]["name"]
             message = f"{wanted.field}: there is no stored result {etag!r}. Request it with {name} first."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
-        return content
+        return await asyncio.to_thread(decompress, content)
+
+    async def _asked_again(self, wanted: EarlierResult) -> bytes:
+        for number, question in enumerate(wanted.bodies, 1):
+            task = self._find_task(question["name"])
+            given = PrepareInput(convert(question, task.body, "body"), None, CellSets.empty())
+            try:
+                return task.finish(
+                    await self._ports.engine.compute(task.name, msgspec.json.encode(task.prepare(given)))
+                )
+            except WorkerError as error:
+                if error.code is not ErrorCode.REDUCTION_NOT_FOUND or number == len(wanted.bodies):
+                    raise
+        raise AssertionError("an earlier result without a question")
 
     def _prepare(
         self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None, earlier: bytes | None
     ) -> bytes:
         cell_sets = CellSets.empty() if content is None else self._parse(content)
-        result = None if earlier is None else decompress(earlier)
-        return msgspec.json.encode(task.prepare(PrepareInput(body, request.pagination, cell_sets, result)))
+        return msgspec.json.encode(task.prepare(PrepareInput(body, request.pagination, cell_sets, earlier)))
 
     def _parse(self, content: bytes) -> CellSets:
         """Read cell sets; the last ones are kept, since they change seldom and may be large."""

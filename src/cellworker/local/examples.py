@@ -23,7 +23,7 @@ def example_bodies(experiment: Experiment, cell_sets: CellSets) -> dict[str, dic
     comparison = {"cellSet": first, "compareWith": "rest", "basis": "all", "comparisonType": "within"}
     umap = {"minimumDistance": 0.3, "distanceMetric": "cosine"}
     trajectory = {
-        "embedding": {"method": "umap", "methodSettings": umap, "ETag": "the ETag of a GetEmbedding result"},
+        "embedding": {"method": saved, "methodSettings": umap},
         "clustering": {"method": "louvain", "resolution": 0.8},
         "cellSets": [root],
     }

@@ -156,7 +156,7 @@ class MarkerHeatmapBody(Struct):
 
 
 class StoredEmbedding(Struct):
-    """Where the embedding of a trajectory lies. A local call without a store of results needs no ETag."""
+    """Where the embedding of a trajectory lies. The platform names it; without a name it is computed."""
 
     method: Text
     etag: str = field(name="ETag", default="")

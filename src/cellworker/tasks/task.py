@@ -64,7 +64,8 @@ class EarlierResult:
     field
         The request's field that names it, for messages.
     bodies
-        What asks for it, with the task's name, where there is no store of results: the first that is answered counts.
+        What asks for it, with the task's name, where the request does not say or there is no store of results: the
+        first that is answered counts.
     """
 
     etag: str
