@@ -115,6 +115,16 @@ def stored(s3: StandIn, bucket: str = RESULTS) -> dict[str, Any]:
 # Results
 
 
+async def test_a_stored_result_is_read_and_one_that_is_not_there_is_none(client: Any, s3: StandIn) -> None:
+    results = S3Results(client, RESULTS)
+    assert await results.get(ETAG) is None
+    await results.put(ETAG, b"answer", TAGS)
+    assert await results.get(ETAG) == b"answer"
+    s3.restrict(deny=["s3:GetObject"])
+    with pytest.raises(StoreUnavailableError, match="a stored result could not be read"):
+        await S3Results(client, RESULTS, patience_s=0.01).get(ETAG)
+
+
 async def test_a_result_is_stored_with_its_tags_in_one_call(client: Any, admin: Any, s3: StandIn) -> None:
     results = S3Results(client, RESULTS)
     assert not await results.exists(ETAG)

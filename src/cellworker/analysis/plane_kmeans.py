@@ -64,6 +64,8 @@ def plane_kmeans(
     if not state:
         raise MemoryError("no memory for the k-means clusters")
     try:
+        if on_progress:
+            on_progress(0)
         passes = 0.0
         while not run(state, _POINTS_AT_A_TIME, rounds):
             passes += _POINTS_AT_A_TIME / n

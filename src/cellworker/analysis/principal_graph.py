@@ -91,7 +91,7 @@ def principal_tree(
         order, parent, length = _tree(nodes, step)
         weight, sums, misfit = _shares(points, nodes, box, sigma, step)
         objectives.append(2 * length + gamma * misfit)
-        if len(objectives) > 1 and abs(objectives[-2] - objectives[-1]) / abs(objectives[-2]) < tolerance:
+        if len(objectives) > 1 and abs(objectives[-2] - objectives[-1]) <= tolerance * abs(objectives[-2]):
             break
         weight, nodes = weight * gamma, sums * gamma
         solve(

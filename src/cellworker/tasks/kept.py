@@ -49,7 +49,7 @@ def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
 
 def _read(path: Path) -> Arrays | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         os.utime(path)
     except Exception:  # noqa: BLE001 whatever a damaged file makes of the reader
