@@ -8,6 +8,7 @@ BENCHMARKS = {
     "gateway": "benchmarks.gateway",
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
+    "trajectories": "benchmarks.trajectories",
 }
 
 

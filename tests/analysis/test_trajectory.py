@@ -17,9 +17,8 @@ def search(points, k, metric, *, on_progress):
 def branching(n, seed):
     """Cells on a stem with two branches, of which one forks again: places, and the true way from the stem's foot."""
     rng = np.random.default_rng(seed)
-    segments = np.array(
-        [[[0, 0], [6, 0]], [[6, 0], [10, 4]], [[6, 0], [10, -4]], [[10, 4], [15, 4]], [[10, 4], [10, 9]]]
-    )
+    fork, tip = [6, 0], [10, 4]
+    segments = np.array([[[0, 0], fork], [fork, tip], [fork, [10, -4]], [tip, [15, 4]], [tip, [10, 9]]])
     before = np.array([0, 6, 6, 6 + np.sqrt(32), 6 + np.sqrt(32)])
     which, part = rng.integers(len(segments), size=n), rng.uniform(size=n)
     start, end = segments[which, 0], segments[which, 1]

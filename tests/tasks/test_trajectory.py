@@ -22,8 +22,6 @@ from cellworker.tasks.task import Context, PrepareInput
 NODES, TIME = "runTrajectoryAnalysisStartingNodesTask", "runTrajectoryAnalysisPseudoTimeTask"
 SMALL = goldens.names(goldens.PBMCSMALL, "TrajectoryStartingNodes")
 SMALL_TIMES = [name for name in goldens.names(goldens.PBMCSMALL, "TrajectoryPseudoTime") if "no-roots" not in name]
-IGRAPH = {"worm": "2.0"}
-"""Which release of igraph, and so which random order, the original used; ours is that of 2.0."""
 
 
 def places(response):
