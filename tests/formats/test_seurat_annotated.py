@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Categorical, CellMajor, Origin, ScaledData
+from cellworker.experiment.model import Categorical
+from cellworker.formats.opening import open_experiment
 from cellworker.formats.rds import build
 from cellworker.formats.rds.model import RS4, RList, RNull, RVector
 from cellworker.formats.rds.reader import read_rds
@@ -18,6 +19,7 @@ from cellworker.formats.seurat_annotated import write_annotated
 from cellworker.formats.seurat_annotated_value import annotate_value, write_value
 from cellworker.formats.seurat_annotation import Annotation, Embedding
 from cellworker.formats.seurat_survey import survey_seurat
+from cellworker.settings import Settings
 
 TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:
@@ -124,37 +126,43 @@ def test_without_clusters_or_embedding_those_stay(annotated):
     assert root.slots["meta.data"].names == ["seurat_clusters", "n", "samples"]
 
 
-def test_layers_in_bpcells_folders_are_written_into_the_object(annotated):
-    layers = {"counts": on_disk("uint32_t"), "scale.data": on_disk("double"), "data": on_disk("float")}
-    other = RS4("Assay", "SeuratObject", {"counts": sparse([0, 1], [0], [7.0]), "key": build.strings("x_")})
-    rna = RS4("Assay5", "SeuratObject", {"layers": build.named_list(layers), "key": build.strings("rna_")})
-    cells, genes = np.nonzero(DENSE)
-    indptr = np.array([0, 1, 3, 4, 6])
-    counts = CellMajor(indptr, genes.astype(np.int32), DENSE[cells, genes].astype(np.uint16), 3)
-    scaled = ScaledData(np.array([2, 0], np.int32), np.arange(8, dtype=np.float32).reshape(4, 2))
-    root = annotated(seurat(build.named_list({"OTHER": other, "RNA": rna})), counts=counts, scaled=scaled)
-    written = root.slots["assays"].get("RNA").slots["layers"]
-    assert written.names == list(layers)
-    for name in ("counts", "data"):
-        matrix = written.get(name)
-        assert (matrix.class_name, matrix.package) == ("dgCMatrix", "Matrix")
-        assert matrix.slots["Dim"].values.tolist() == [3, 4]
-        dense = np.zeros((4, 3))
-        dense[np.repeat(np.arange(4), np.diff(matrix.slots["p"].values)), matrix.slots["i"].values] = matrix.slots[
-            "x"
-        ].values
-        np.testing.assert_array_equal(dense, DENSE)
-    dense = written.get("scale.data")
-    assert dense.attributes["dim"].values.tolist() == [2, 4]
-    np.testing.assert_array_equal(dense.values.reshape(4, 2), scaled.values[:, ::-1])
-    assert root.slots["assays"].get("OTHER").slots["counts"].slots["x"].values.tolist() == [7.0]
+def written_again(source: Path, tmp_path: Path):
+    """Open a file, annotate it, and read what comes out."""
+    experiment = open_experiment(source, Settings(store_dir=tmp_path / "store")).experiment
+    annotation = Annotation({"custom_cellset-all": np.ones(experiment.n_cells, np.bool_)})
+    write_annotated(source, tmp_path / "out.rds", experiment, annotation)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    (tmp_path / "spool").mkdir()
+    return experiment, read_rds(tmp_path / "out.rds", tmp_path / "spool").root
 
 
-def test_a_folder_that_is_not_served_is_told(annotated):
+@pytest.mark.shared
+def test_layers_in_bpcells_folders_are_written_into_the_object(shared, tmp_path):
+    experiment, root = written_again(shared / "data/bpcells/AML_BPCells.rds", tmp_path)
+    for assay in ("RNA", "AB"):
+        layers = root.slots["assays"].get(assay).slots["layers"]
+        assert {"counts", "data"} <= {*layers.names}
+        for name, layer in layers.pairs():
+            assert name == "scale.data" or (layer.class_name, layer.package) == ("dgCMatrix", "Matrix")
+    data = root.slots["assays"].get("RNA").slots["layers"].get("data").slots
+    np.testing.assert_array_equal(data["p"].values, experiment.data_by_cell.indptr)
+    np.testing.assert_array_equal(data["i"].values, experiment.data_by_cell.genes)
+    np.testing.assert_array_equal(data["x"].values, experiment.data_by_cell.values)
+    assert root.slots["meta.data"].names[-1] == "custom_cellset-all"
+
+
+def test_a_folder_that_is_not_there_is_told(annotated):
     sketch = RS4("Assay5", "SeuratObject", {"layers": build.named_list({"counts": on_disk("uint32_t")})})
-    with pytest.raises(WorkerError, match="layer counts of the assay sketch lies in a BPCells folder") as caught:
-        annotated(seurat(build.named_list({"sketch": sketch})), origin=Origin("platform", assay="RNA"))
-    assert caught.value.code is ErrorCode.EXPERIMENT_UNSUPPORTED
+    with pytest.raises(WorkerError, match="assay sketch counts"):
+        annotated(seurat(build.named_list({"sketch": sketch})))
+
+
+@pytest.mark.shared
+def test_a_qs_file_is_written_as_rds_without_its_code(shared, tmp_path):
+    experiment, root = written_again(shared / "data/qs/pbmc3k_seurat.qs", tmp_path)
+    assert (root.class_name, root.slots["meta.data"].names[-1]) == ("Seurat", "custom_cellset-all")
+    values = root.slots["assays"].get("RNA").slots["data"].slots["x"]
+    assert values.values.astype(np.float32).tolist() == experiment.data_by_cell.values.tolist()
 
 
 @pytest.mark.parametrize(

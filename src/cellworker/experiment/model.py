@@ -239,6 +239,11 @@ class Experiment:
     """The mapped file that all of it lies in; None for one made in memory."""
 
     @property
+    def source_sha256(self) -> str:
+        """SHA-256 of the file that it was read from, in hex; `key` may stand for files beside it, too."""
+        return self.key
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
         return len(self.cell_ids)

@@ -112,6 +112,11 @@ class StoredExperiment(Experiment):
         self.store = path
 
     @property
+    def source_sha256(self) -> str:
+        """SHA-256 of the file that it was read from, in hex."""
+        return str(self.extra.get("sha256", self.key))
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
         return int(self._contents["n_cells"])

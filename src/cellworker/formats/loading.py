@@ -86,6 +86,8 @@ def _seurat(
     progress("making the experiment", _READING)
     outside = Outside(source.parent, folder, limits)
     draft = read_seurat(file.root, findings, Scratch(folder), outside)
+    if draft is not None:
+        draft.extra["sha256"] = file.sha256
     companions = {name: companion.to_json() for name, companion in outside.companions.items()}
     return draft, outside.key(file.sha256), companions
 

@@ -10,7 +10,7 @@ from cellworker.formats.rds.limits import Limits
 from cellworker.formats.rds.model import RValue
 from cellworker.formats.rds.reader import read_rds
 
-__all__ = ["SavedObject", "read_object"]
+__all__ = ["SavedObject", "begins_as_qs", "read_object"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,15 @@ def read_object(path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int
     WorkerError
         As there.
     """
-    if path.suffix.lower() == ".qs" or _begins_as_qs(path):
+    if path.suffix.lower() == ".qs" or begins_as_qs(path):
         found = read_qs(path, spool, limits, on_bytes)
         return SavedObject(found.root, found.sha256)
     file = read_rds(path, spool, limits, on_bytes)
     return SavedObject(file.root, file.sha256)
 
 
-def _begins_as_qs(path: Path) -> bool:
+def begins_as_qs(path: Path) -> bool:
+    """Say whether a file holds the qs format."""
     try:
         with path.open("rb", buffering=0) as file:
             return file.read(len(MAGIC)) == MAGIC

@@ -2,24 +2,29 @@
 
 The source is copied as it is serialised, and only what changes is written anew: closures, environments, commands and
 everything else that we do not understand comes back identical, and no vector is ever held in memory. Layers that lie
-outside the object, in a BPCells folder, are written into it from the open experiment.
+outside the object, in a BPCells folder, are written into it. A `.qs` file has another form: it is read, and written
+anew.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from tempfile import TemporaryDirectory
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import CellMajor, Experiment
+from cellworker.experiment.model import Experiment
+from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.gzip_blocks import GzipWriter
-from cellworker.formats.rds import build
+from cellworker.formats.qs.reader import read_qs
 from cellworker.formats.rds.copying import Copier, Editor, copy_rds
 from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.model import RS4, RValue, RVector
+from cellworker.formats.rds.model import RS4
+from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.reading import begins_as_qs
+from cellworker.formats.seurat_annotated_value import annotate_value, without_code, write_value
 from cellworker.formats.seurat_annotation import Annotation, Values, values_for
+from cellworker.formats.seurat_layers import PACKAGE, disk_backed_layers, in_memory, with_layers
 from cellworker.formats.seurat_survey import AssaySurvey, SeuratSurvey, survey_seurat
 
 __all__ = ["write_annotated"]
@@ -28,8 +33,6 @@ _LOOKING = 0.15
 """The part of the whole time that the first look takes, for the progress bar."""
 _OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
 """The limit that the user set was looked at when the experiment was opened."""
-_ON_DISK = "BPCells"
-"""The R package whose matrices lie in folders."""
 
 
 def write_annotated(
@@ -68,15 +71,26 @@ def write_annotated(
     def reporter(start: float, share: float) -> Callable[[int, int], None]:
         return lambda done, total: progress(start + share * done / total)
 
-    survey = survey_seurat(source, _OPENED_BEFORE, reporter(0.0, _LOOKING))
-    _check_same(source, experiment, survey.sha256)
-    values = values_for(
-        annotation, experiment.barcodes, survey.rows, survey.n_rows, assay=survey.assay, package=survey.package
-    )
-    edit = partial(_edit, survey=survey, values=values, assays=_assay_editors(survey.assays, experiment))
-    with _whole(target) as part, GzipWriter(part, threads=threads, effort="small") as file:
-        sha256 = copy_rds(source, file, edit, limits=_OPENED_BEFORE, on_bytes=reporter(_LOOKING, 1 - _LOOKING))
-        _check_same(source, experiment, sha256)
+    with TemporaryDirectory(dir=target.parent, prefix=".spool-") as name:
+        spool = Path(name)
+        if begins_as_qs(source):
+            found = read_qs(source, spool, _OPENED_BEFORE, reporter(0.0, 0.5), exact=True)
+            _check_same(source, experiment, found.sha256)
+            assert isinstance(found.root, RS4)  # it was opened as an experiment
+            root = with_layers(annotate_value(found.root, annotation, experiment.barcodes), source, spool)
+            # Of functions and environments, which Seurat keeps with its record of calls, nothing was read.
+            write_value(without_code(root), target, threads=threads)
+            progress(1.0)
+            return
+        survey = survey_seurat(source, _OPENED_BEFORE, reporter(0.0, _LOOKING))
+        _check_same(source, experiment, survey.sha256)
+        values = values_for(
+            annotation, experiment.barcodes, survey.rows, survey.n_rows, assay=survey.assay, package=survey.package
+        )
+        edit = partial(_edit, survey=survey, values=values, assays=_assay_editors(survey.assays, source, spool))
+        with _whole(target) as part, GzipWriter(part, threads=threads, effort="small") as file:
+            sha256 = copy_rds(source, file, edit, limits=_OPENED_BEFORE, on_bytes=reporter(_LOOKING, 1 - _LOOKING))
+            _check_same(source, experiment, sha256)
 
 
 @contextmanager
@@ -88,7 +102,7 @@ def _whole(target: Path) -> Iterator[Path]:
 
 
 def _check_same(source: Path, experiment: Experiment, sha256: str) -> None:
-    if sha256 != experiment.key:
+    if sha256 != experiment.source_sha256:
         raise WorkerError(
             ErrorCode.EXPERIMENT_OUT_OF_DATE,
             f"{source.name} changed since the experiment was opened: wait until the new one is loaded and ask again.",
@@ -120,14 +134,23 @@ def _edit(copier: Copier, *, survey: SeuratSurvey, values: Values, assays: dict[
 # ---- layers that lie in BPCells folders ----
 
 
-def _assay_editors(assays: list[AssaySurvey], experiment: Experiment) -> dict[int, Editor]:
+def _assay_editors(assays: list[AssaySurvey], source: Path, spool: Path) -> dict[int, Editor]:
     """Return editors for the assays, by position, that have layers on disk."""
     out: dict[int, Editor] = {}
+    on_disk = {name for assay in assays for name, package in assay.layers if package == PACKAGE}
+    if not on_disk:
+        return out
+    # The object is small, since its matrices lie elsewhere.
+    root = read_rds(source, spool, _OPENED_BEFORE).root
+    outside = Outside(source.parent, spool, _OPENED_BEFORE)
+    values = disk_backed_layers(root)
     for position, assay in enumerate(assays):
         layers: dict[int, Editor] = {
-            i: partial(_write_layer, assay=assay.name, layer=layer, experiment=experiment)
+            i: partial(
+                _write_layer, value=values[assay.name, layer], what=(assay.name, layer), outside=outside, spool=spool
+            )
             for i, (layer, package) in enumerate(assay.layers)
-            if package == _ON_DISK
+            if package == PACKAGE
         }
         if layers:
             slots: dict[str, Editor] = {"layers": partial(Copier.elements, editors=layers)}
@@ -135,32 +158,5 @@ def _assay_editors(assays: list[AssaySurvey], experiment: Experiment) -> dict[in
     return out
 
 
-def _write_layer(copier: Copier, *, assay: str, layer: str, experiment: Experiment) -> None:
-    copier.leave_out()
-    copier.put(_layer(assay, layer, experiment))
-
-
-def _layer(assay: str, layer: str, experiment: Experiment) -> RValue:
-    """Return a layer as a matrix in memory, genes x cells, from the store's mapped arrays."""
-    if assay == experiment.origin.assay:
-        if layer == "counts" and experiment.counts is not None:
-            return _sparse(experiment.counts)
-        if layer == "data":
-            return _sparse(experiment.data_by_cell)
-        if layer == "scale.data" and experiment.scaled is not None:
-            order = np.argsort(experiment.scaled.genes, kind="stable")
-            return RVector(
-                experiment.scaled.values[:, order].T,
-                "double",
-                {"dim": build.integers([len(order), experiment.n_cells])},
-            )
-    raise WorkerError(
-        ErrorCode.EXPERIMENT_UNSUPPORTED,
-        f"The layer {layer} of the assay {assay} lies in a BPCells folder and is not served, so it cannot be written "
-        "into the annotated object. In R, make it an in-memory matrix (as(layer, 'dgCMatrix')) and save the object "
-        "again.",
-    )
-
-
-def _sparse(matrix: CellMajor) -> RS4:
-    return build.dgc_matrix(matrix.indptr, matrix.genes, matrix.values, matrix.n_genes)
+def _write_layer(copier: Copier, *, value: RS4, what: tuple[str, str], outside: Outside, spool: Path) -> None:
+    copier.replace(in_memory(value, what, outside, spool))

@@ -56,7 +56,12 @@ class QsFile:
 
 
 def read_qs(
-    path: Path, spool: Path, limits: Limits = _DEFAULT_LIMITS, on_bytes: Callable[[int, int], None] | None = None
+    path: Path,
+    spool: Path,
+    limits: Limits = _DEFAULT_LIMITS,
+    on_bytes: Callable[[int, int], None] | None = None,
+    *,
+    exact: bool = False,
 ) -> QsFile:
     """Read one file, of any preset.
 
@@ -70,6 +75,8 @@ def read_qs(
         Ceilings beyond which a file is refused.
     on_bytes
         Called with compressed bytes done and in all.
+    exact
+        Keep the values of sparse matrices as doubles, not as float32.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def read_qs(
     stream = ByteStream(path, limits, on_bytes, choose)
     try:
         with garbage_kept():
-            root = _Reader(stream, headers[0], Spool(spool), limits).read()
+            root = _Reader(stream, headers[0], Spool(spool), limits, exact=exact).read()
         return QsFile(root, headers[0], stream.finish())
     finally:
         stream.close()
@@ -95,10 +102,11 @@ def read_qs(
 class _Reader(Leaves):
     """Reads one object with everything in it."""
 
-    def __init__(self, stream: ByteStream, header: Header, spool: Spool, limits: Limits) -> None:
+    def __init__(self, stream: ByteStream, header: Header, spool: Spool, limits: Limits, *, exact: bool) -> None:
         super().__init__(stream, header, spool, limits)
         # For objects in R's own form; all objects of the file count against its limits.
-        self._objects = ObjectReader(stream, spool, limits, "utf-8")
+        self._objects = ObjectReader(stream, spool, limits, "utf-8", exact=exact)
+        self._exact = exact
         self._environments: set[int] = set()
 
     def read(self) -> RValue:
@@ -187,7 +195,7 @@ class _Reader(Leaves):
         for _ in range(count):
             name = self.string()
             # Doubles of the slot ``x`` are the values of a sparse matrix.
-            item = self._next(as_floats=kind is Kind.S4 and name == "x")
+            item = self._next(as_floats=kind is Kind.S4 and name == "x" and not self._exact)
             found = (yield item) if isinstance(item, GeneratorType) else item
             attributes.setdefault(name or "NA", found)  # type: ignore[arg-type]
         if kind is Kind.S4:

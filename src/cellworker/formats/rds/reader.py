@@ -149,7 +149,19 @@ def object_header(stream: ByteStream) -> tuple[int, str]:
 
 
 class ObjectReader(Skipper):
-    """Reads one item with everything in it."""
+    """Reads one item with everything in it.
+
+    Parameters
+    ----------
+    stream, spool, limits, native
+        As for `Scanner`.
+    exact
+        Keep the values of sparse matrices as doubles, not as float32.
+    """
+
+    def __init__(self, stream: ByteStream, spool: Spool, limits: Limits, native: str, *, exact: bool = False) -> None:
+        super().__init__(stream, spool, limits, native)
+        self._exact = exact
 
     def read(self) -> RValue:
         """Read the next object, the stream's only one as a rule."""
@@ -234,7 +246,7 @@ class ObjectReader(Skipper):
             return {}
         if flags & 0xFF != 2:
             raise damaged(self.stream.offset - 4, f"attributes of the type {flags & 0xFF} were found")
-        cells, _ = yield from self._cells(flags, _is_sparse_values if slots else _never)
+        cells, _ = yield from self._cells(flags, _is_sparse_values if slots and not self._exact else _never)
         attributes: Attributes = {}
         for tag, value in cells:
             attributes.setdefault(tag, value)
