@@ -30,10 +30,8 @@ def tasks_table() -> str:
     """Return one row for each task of the platform."""
     from cellworker.cli_tasks import task_rows  # noqa: PLC0415
 
-    rows = ["| task | answers today | what it gives |", "|---|---|---|"]
-    rows += [
-        f"| `{row['task']}` | {'yes' if row['available'] else 'not yet'} | {row['about']} |" for row in task_rows()
-    ]
+    rows = ["| task | what it gives |", "|---|---|"]
+    rows += [f"| `{row['task']}` | {row['about']} |" for row in task_rows()]
     return "\n".join(rows)
 
 

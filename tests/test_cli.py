@@ -19,9 +19,7 @@ import pytest
 
 import cellworker
 from cellworker.cli import main
-from cellworker.sample import sample_path
 from cellworker.settings import Settings
-from cellworker.tasks.not_yet import NOT_YET
 
 SAVED = '{"type": "umap", "useSaved": true}'
 GENES = '{"genes": ["LYZ", "IL7R"]}'
@@ -197,17 +195,6 @@ def test_a_refused_request_has_status_1_and_one_sentence(arguments, expected: st
     assert (status, out) == (1, "")
     assert err.startswith(expected)
     assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("task", [task.name for task in NOT_YET])
-def test_a_task_of_a_later_version_is_refused_and_never_invented(task: str, capsys) -> None:
-    from cellworker.local.examples import example_bodies
-
-    opened = cellworker.open_experiment(sample_path())
-    body = json.dumps(example_bodies(opened.experiment, opened.cell_sets)[task])
-    status, out, err = run("call", task, "--body", body, capsys=capsys)
-    assert (status, out) == (1, "")
-    assert err.startswith(f"TASK_NOT_AVAILABLE: {task} ")
 
 
 @pytest.mark.parametrize("command", [["call", "GetNUmis", "--experiment"], ["engine"], ["run"], ["check"]])

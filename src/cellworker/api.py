@@ -1,11 +1,13 @@
 """cellworker in a notebook: open an experiment, ask it what the platform asks, get data frames."""
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import finalize
 
 import orjson
 
@@ -134,7 +136,7 @@ class OpenExperiment:
             reason = error.__cause__ or error
             raise WorkerError(ErrorCode.INVALID_INPUT, f"body: {reason}.") from None
         checked = decode_body(task.name, text)
-        scratch = Path(self._scratch.name) if task.file_result or task.lane == "long" else Path()
+        scratch = self._scratch if task.file_result or task.lane == "long" else Path()
         kept = scratch / "kept" if task.lane == "long" else None
         context = make_context(self._settings, self._progress, scratch, kept)
         earlier = ask_for_earlier(task, checked, self.experiment, context)
@@ -143,13 +145,15 @@ class OpenExperiment:
         return value if isinstance(value, Path) else task.finish(encode(value))
 
     @cached_property
-    def _scratch(self) -> "tempfile.TemporaryDirectory[str]":
-        return tempfile.TemporaryDirectory(prefix="cellworker-", ignore_cleanup_errors=True)
+    def _scratch(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="cellworker-")
+        self._remove_scratch = finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     def close(self) -> None:
         """Remove the files of results. Happens by itself when the object goes away."""
         if "_scratch" in self.__dict__:
-            self._scratch.cleanup()
+            self._remove_scratch()
             del self.__dict__["_scratch"]
 
     def __enter__(self) -> Self:

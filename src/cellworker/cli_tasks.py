@@ -27,7 +27,7 @@ _ABOUT = {
     "ScTypeAnnotate": "cell types from marker tables",
     "CASSIAAnnotate": "cell types from a language model",
     "CellCycleScoring": "the phase of the cell cycle of every cell",
-    "DownloadAnnotSeuratObject": "the Seurat object with its cell sets and embedding, as an .rds file",
+    "DownloadAnnotSeuratObject": "the object with its cell sets and embedding, as an .rds or .h5ad file",
 }
 
 
@@ -35,16 +35,12 @@ class TaskRow(TypedDict):
     """What is told about one task."""
 
     task: str
-    available: bool
     about: str
 
 
 def task_rows() -> list[TaskRow]:
     """Return every task of the platform, in the contract's order."""
-    from cellworker.tasks.not_yet import NOT_YET  # noqa: PLC0415
-
-    later = {task.name for task in NOT_YET}
-    return [{"task": name, "available": name not in later, "about": about} for name, about in _ABOUT.items()]
+    return [{"task": name, "about": about} for name, about in _ABOUT.items()]
 
 
 def command(options: argparse.Namespace) -> int:
@@ -54,5 +50,5 @@ def command(options: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     for row in rows:
-        print(f"{row['task']:<36} {'yes' if row['available'] else 'not yet':<8} {row['about']}")
+        print(f"{row['task']:<36} {row['about']}")
     return 0

@@ -34,8 +34,6 @@ class ErrorCode(StrEnum):
     """The experiment does not hold the saved embedding that was asked for."""
     DESIGN_NOT_TESTABLE = "DESIGN_NOT_TESTABLE"
     """The groups do not have the samples that a comparison between samples needs."""
-    TASK_NOT_AVAILABLE = "TASK_NOT_AVAILABLE"
-    """The task is known but this version cannot do it yet."""
     REQUEST_EXPIRED = "REQUEST_EXPIRED"
     """The request's time-out had passed before work began."""
     REQUEST_CANCELLED = "REQUEST_CANCELLED"

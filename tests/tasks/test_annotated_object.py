@@ -92,6 +92,43 @@ def test_the_object_is_the_original_s(case, pbmcsmall, saved):
             assert bool(reductions.get(new).slots["global"].values[0]) is wanted["reductions"][new]["global"]
 
 
+GIVEN = next(case for case in CASES if case not in FAILED and "umap" in case)
+
+
+def test_the_same_as_an_anndata_file(pbmcsmall, answer):
+    anndata = pytest.importorskip("anndata")
+    golden = goldens.read(GOLDEN, GIVEN)
+    path = answer(pbmcsmall.experiment, TASK, {**golden["request"], "format": "h5ad"})
+    assert path.suffix == ".h5ad"
+    made = anndata.read_h5ad(path)
+    assert made.shape == (pbmcsmall.experiment.n_cells, len(pbmcsmall.experiment.genes))
+    assert made.obs_names.tolist() == golden["saved_object"]["rownames"]
+    labels = golden["saved_object"]["meta_data"]["seurat_clusters"]
+    assert made.obs["seurat_clusters"].astype(object).fillna("NA").tolist() == labels
+    head = golden["saved_object"]["reductions"]["umap"]["head"]
+    np.testing.assert_allclose(made.obsm["X_umap"][: len(head)], head, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["rds", "h5ad"])
+def test_an_anndata_experiment_is_annotated_too(form, pbmcsmall, answer, tmp_path):
+    pytest.importorskip("anndata")
+    golden = goldens.read(GOLDEN, GIVEN)
+    source = answer(pbmcsmall.experiment, TASK, {**golden["request"], "format": "h5ad"})
+    opened = open_experiment(source, Settings(store_dir=tmp_path / "stores"))
+    path = answer(opened.experiment, TASK, {**golden["request"], "format": form})
+    again = open_experiment(path, Settings(store_dir=tmp_path / "stores")).experiment
+    assert again.barcodes == pbmcsmall.experiment.barcodes
+    column = again.metadata["seurat_clusters"]
+    labels = ["NA" if code < 0 else column.categories[code] for code in column.codes.tolist()]
+    assert labels == golden["saved_object"]["meta_data"]["seurat_clusters"]
+
+
+def test_another_kind_of_file_is_refused_with_those_that_there_are(pbmcsmall, answer):
+    golden = goldens.read(GOLDEN, GIVEN)
+    with pytest.raises(WorkerError, match="expected rds or h5ad, found 'loom'"):
+        answer(pbmcsmall.experiment, TASK, {**golden["request"], "format": "loom"})
+
+
 @pytest.mark.parametrize("case", FAILED)
 def test_what_the_original_could_not_write_is_written(case, pbmcsmall, saved):
     request = goldens.read(GOLDEN, case)["request"]

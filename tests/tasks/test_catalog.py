@@ -3,11 +3,8 @@
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.cell_sets import CellSets
 from cellworker.protocol.bodies import BODIES
 from cellworker.tasks.catalog import BY_PATH, TASKS, find
-from cellworker.tasks.not_yet import NOT_YET
-from cellworker.tasks.task import Context, PrepareInput
 
 # contract 7.1
 PATHS = {
@@ -61,14 +58,3 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
         find("Nope")
     assert caught.value.code is ErrorCode.INVALID_INPUT
     assert find("ListGenes") is TASKS["ListGenes"]
-
-
-@pytest.mark.parametrize("task", NOT_YET, ids=lambda task: task.name)
-def test_tasks_of_later_versions_say_so_instead_of_inventing(task):
-    for half in (
-        lambda: task.prepare(PrepareInput(None, None, CellSets.empty())),
-        lambda: task.compute(None, task.request(), Context()),
-    ):
-        with pytest.raises(WorkerError, match=f"{task.name} is not available yet") as caught:
-            half()
-        assert caught.value.code is ErrorCode.TASK_NOT_AVAILABLE

@@ -18,6 +18,7 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.earlier import earlier_result
 from cellworker.gateway.ending import end
 from cellworker.gateway.metrics import NoMetrics
 from cellworker.gateway.ports import CellSetsSource, EnginePort, ExperimentFiles, Notifications, Results
@@ -27,7 +28,7 @@ from cellworker.gateway.waiting import Waiting
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.bodies import convert
-from cellworker.protocol.encoding import compress, decompress, inline
+from cellworker.protocol.encoding import compress, inline
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
@@ -285,32 +286,13 @@ class Answering:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
     async def _earlier(self, request: WorkRequest, wanted: EarlierResult) -> bytes:
-        """Fetch the earlier result that a task builds on; one that the request does not name is computed."""
-        etag = wanted.etag
-        if not etag:
-            return await self._asked_again(wanted)
-        try:
-            content = await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
-        except Exception as error:  # noqa: BLE001 - whatever a store raises
-            raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
-        if content is None:
-            name = wanted.bodies[0]["name"]
-            message = f"{wanted.field}: there is no stored result {etag!r}. Request it with {name} first."
-            raise WorkerError(ErrorCode.INVALID_INPUT, message)
-        return await asyncio.to_thread(decompress, content)
-
-    async def _asked_again(self, wanted: EarlierResult) -> bytes:
-        for number, question in enumerate(wanted.bodies, 1):
-            task = self._find_task(question["name"])
-            given = PrepareInput(convert(question, task.body, "body"), None, CellSets.empty())
+        async def get(etag: str) -> bytes | None:
             try:
-                return task.finish(
-                    await self._ports.engine.compute(task.name, msgspec.json.encode(task.prepare(given)))
-                )
-            except WorkerError as error:
-                if error.code is not ErrorCode.REDUCTION_NOT_FOUND or number == len(wanted.bodies):
-                    raise
-        raise AssertionError("an earlier result without a question")
+                return await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
+            except Exception as error:  # noqa: BLE001 - whatever a store raises
+                raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
+
+        return await earlier_result(wanted, get, self._ports.engine, self._find_task)
 
     def _prepare(
         self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None, earlier: bytes | None

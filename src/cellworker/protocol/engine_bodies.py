@@ -13,7 +13,6 @@ from cellworker.protocol.bodies import CellId, ClusterConfig, Clustering, Count,
 __all__ = [
     "AnnotatedClass",
     "AnnotatedObjectRequest",
-    "AnyRequest",
     "BackgroundGenesRequest",
     "BatchDifferentialExpressionRequest",
     "CassiaRequest",
@@ -213,7 +212,3 @@ class PseudoTimeRequest(StartingNodesRequest):
     """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions in the answer to the starting nodes."""
 
     root_nodes: list[Count] | Count = field(default_factory=list)
-
-
-class AnyRequest(Struct):
-    """A request of a task that this version cannot do yet."""

@@ -106,6 +106,9 @@ def _check(kind: str, method: str, *, attach: bool, where: str) -> None:
 
 
 def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
+    if experiment.origin.assay_class == "AnnData":  # there is no R object to add to
+        _write_copy(experiment, annotation, target, context)
+        return
     from cellworker.formats.seurat_annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
     from cellworker.formats.source import source_of  # noqa: PLC0415
 
@@ -115,7 +118,28 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
     write_annotated(source_of(experiment), target, experiment, annotation, threads=context.threads, progress=progress)
 
 
-_WRITERS: Mapping[str, Callable[[Experiment, Annotation, Path, Context], None]] = {"rds": _write_rds}
+def _write_copy(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
+    from cellworker.formats.converting import write_annotated_copy  # noqa: PLC0415
+
+    def progress(stage: str, fraction: float | None = None) -> None:  # noqa: ARG001 - one stage in the user's words
+        context.progress(_STAGE, fraction)
+
+    embedding = annotation.embedding
+    write_annotated_copy(
+        experiment,
+        annotation.columns,
+        target,
+        identities=annotation.identities,
+        embedding=None if embedding is None else (embedding.name, embedding.values),
+        threads=context.threads,
+        on_progress=progress,
+    )
+
+
+_WRITERS: Mapping[str, Callable[[Experiment, Annotation, Path, Context], None]] = {
+    "rds": _write_rds,
+    "h5ad": _write_copy,
+}
 """The kinds of file, by the request's `format`."""
 
 

@@ -17,7 +17,6 @@ from cellworker.tasks.gene_expression import GENE_EXPRESSION
 from cellworker.tasks.list_genes import LIST_GENES
 from cellworker.tasks.markers import DOT_PLOT, MARKER_HEATMAP
 from cellworker.tasks.normalized_expression import NORMALIZED_EXPRESSION
-from cellworker.tasks.not_yet import NOT_YET
 from cellworker.tasks.sctype import SCTYPE
 from cellworker.tasks.task import Task
 from cellworker.tasks.trajectory import PSEUDO_TIME, STARTING_NODES
@@ -48,7 +47,6 @@ _ALL = {
         ANNOTATED_OBJECT,
         STARTING_NODES,
         PSEUDO_TIME,
-        *NOT_YET,
     )
 }
 
