@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz
+.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -68,6 +68,9 @@ run-downloaded: ## the same stack with the image that `make download-image` fetc
 
 hooks: ## have git run `make check` before each commit of this checkout
 	git config core.hooksPath scripts/hooks
+
+docs: .venv/.ready-dev ## build the documentation's site into site/
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 
 bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
 	@exec $(BIN)/python -m benchmarks $(NAME)
