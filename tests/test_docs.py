@@ -1,10 +1,15 @@
 """The documentation: nothing undocumented, no page that does not build, no example that does not run."""
 
+import itertools
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from cellworker.protocol.events import Status
 from cellworker.tasks import catalog
 
 SITE_S = 120
+COMMAND_S = 120
 
 
 def read(root: Path, page: str) -> str:
@@ -73,6 +79,12 @@ def test_the_site_asks_nothing_of_other_hosts(root: Path, tmp_path: Path) -> Non
     assert "font: false" in (root / "mkdocs.yml").read_text()
 
 
+def like(expected: str, output: str) -> bool:
+    """Whether the output is what a page says, where ``...`` stands for anything."""
+    pattern = ".*".join(re.escape(part) for part in expected.strip().split("..."))
+    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
+
+
 def examples(root: Path) -> list[tuple[str, str, str]]:
     """Page, command and expected output of every ``console`` block of the tutorial and the how-to guides."""
     found = []
@@ -84,36 +96,64 @@ def examples(root: Path) -> list[tuple[str, str, str]]:
     return found
 
 
+@contextmanager
+def started(command: str, expected: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A command that goes on in the background, from when it has printed as many lines as the page shows."""
+    with subprocess.Popen(
+        shlex.split(command), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        end = threading.Timer(COMMAND_S, process.kill)  # what hangs ends the reading too
+        end.start()
+        try:
+            output = "".join(itertools.islice(process.stdout, len(expected.strip().splitlines())))
+            assert like(expected, output), f"{command}\n{output}"
+            yield
+        finally:
+            end.cancel()
+            process.terminate()
+
+
 def test_the_examples_of_the_documentation_print_what_they_say(root: Path, tmp_path: Path) -> None:
     """In order, in one folder, as a reader types them; ``...`` stands for anything."""
     told = examples(root)
     assert any(page == "tutorial" for page, _, _ in told)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "120"}
-    (tmp_path / "docs").symlink_to(root / "docs")
-    (tmp_path / "tests").symlink_to(root / "tests")
-    for page, command, expected in told:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        output = (done.stdout + done.stderr).strip()
-        pattern = ".*".join(re.escape(part) for part in expected.strip().split("..."))
-        assert re.fullmatch(pattern, output, re.DOTALL), f"{page}: {command}\n{output}"
+    environment["PORT"] = str(port)
+    for name in ("docs", "src", "tests"):
+        (tmp_path / name).symlink_to(root / name)
+    with ExitStack() as background:
+        for page, command, text in told:
+            expected = text.replace("127.0.0.1:4000", f"127.0.0.1:{port}").replace("port 4000", f"port {port}")
+            if command.endswith(" &"):
+                background.enter_context(started(command.removesuffix(" &"), expected, tmp_path, environment))
+                continue
+            done = subprocess.run(
+                ["bash", "-c", command],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_S,
+                check=False,
+            )
+            output = done.stdout + done.stderr
+            assert like(expected, output), f"{page}: {command}\n{output}"
 
 
-def test_the_python_of_the_tutorial_runs(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["tutorial.md", "how-to/add-a-task.md"])
+def test_the_python_of_a_page_runs_and_prints_what_the_page_says(page: str, root: Path, tmp_path: Path) -> None:
+    """Its ``python`` blocks are one program; a ``text`` block right after one is what it prints."""
     pytest.importorskip("pandas")
-    blocks = re.findall(r"^```python\n(.*?)^```", read(root, "tutorial.md"), re.DOTALL | re.MULTILINE)
-    assert blocks
-    program = tmp_path / "tutorial.py"
-    program.write_text("\n".join(blocks))
+    blocks = re.findall(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", read(root, page), re.DOTALL | re.MULTILINE)
+    expected = "".join(output for _, output in blocks)
+    assert expected
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(code for code, _ in blocks))
     done = subprocess.run(
-        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=COMMAND_S, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert shlex.split(done.stdout)
+    assert like(expected, done.stdout), done.stdout
