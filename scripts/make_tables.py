@@ -120,6 +120,7 @@ def _docstrings(path: Path) -> dict[str, str]:
     found, name = {}, ""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef):
+            name = ""  # the text that comes first is the class's own
             for part in node.body:
                 if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
                     name = part.targets[0].id

@@ -10,12 +10,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from cellworker.cli import main
 from cellworker.errors import ErrorCode
 from cellworker.protocol.events import Status
+from cellworker.settings import Settings
 from cellworker.tasks import catalog
 
 SITE_S = 120
@@ -64,19 +67,59 @@ def test_every_task_says_how_its_numbers_are_made(name: str, root: Path) -> None
     assert f"## {name}\n" in read(root, "reference/tasks.md")
 
 
-def test_the_site_builds_without_a_warning(root: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built so that a warning is an error."""
     pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("documentation") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     environment = {**os.environ, "DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "true"}
     done = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, timeout=SITE_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "site" / "index.html").is_file()
+    return folder
 
 
-def test_the_site_asks_nothing_of_other_hosts(root: Path, tmp_path: Path) -> None:
-    assert "font: false" in (root / "mkdocs.yml").read_text()
+def test_the_site_builds_without_a_warning_and_has_every_page(site: Path, root: Path) -> None:
+    pages = {path.relative_to(root / "docs").with_suffix("") for path in (root / "docs").rglob("*.md")}
+    built = {path.parent.relative_to(site) for path in site.rglob("index.html")}
+    assert {path for path in pages if path.name != "index"} <= built
+    assert (site / "index.html").is_file()
+
+
+def test_the_site_asks_nothing_of_other_hosts(site: Path) -> None:
+    page = (site / "tutorial" / "index.html").read_text(encoding="utf-8")
+    fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\" >]+)", page)
+    fetched += re.findall(r"<link(?![^>]*rel=\"?canonical)[^>]* href=\"?([^\" >]+)", page)
+    assert fetched
+    assert not [address for address in fetched if "//" in address]
+
+
+def prose(root: Path) -> Iterator[tuple[str, str]]:
+    """Each page, and its text without blocks of code."""
+    for path in sorted((root / "docs").rglob("*.md")):
+        yield (
+            path.relative_to(root).as_posix(),
+            re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE),
+        )
+
+
+def test_commands_are_documented_and_no_page_names_another(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    known = set(re.findall(r"^    ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE))
+    assert "call" in known
+    assert known <= set(re.findall(r"`cellworker ([a-z]+)", (root / "README.md").read_text(encoding="utf-8")))
+    for page, text in prose(root):
+        named = set(re.findall(r"`cellworker ([a-z]+)", text))
+        assert named <= known, f"{page}: {named - known}"
+
+
+def test_no_page_sets_what_is_no_setting(root: Path) -> None:
+    known = {item.name.upper() for item in fields(Settings)}
+    for page, text in prose(root):
+        named = set(re.findall(r"`([A-Z][A-Z_]{3,})=[^`]*`", text))
+        assert named <= known, f"{page}: {named - known}"
 
 
 def like(expected: str, output: str) -> bool:
