@@ -173,6 +173,13 @@ def process_id(experiment: TextExperiment, request: Nothing, context: Context) -
     return {"pid": os.getpid(), "modules": sorted(sys.modules)}
 
 
+def keep(experiment: TextExperiment, request: Text, context: Context) -> Any:
+    from cellworker.tasks.kept import kept
+
+    known = kept(context.kept, request.value, lambda: {"maker": np.array(os.getpid())})
+    return {"maker": int(known["maker"]), "pid": os.getpid(), "folder": str(context.kept)}
+
+
 def _task(
     path: str,
     request: type[msgspec.Struct],
@@ -214,5 +221,6 @@ _ALL = [
     _task("progress", Hold, progress),
     _task("annotate", Nothing, annotate, lane="long"),
     _task("processId", Nothing, process_id),
+    _task("keep", Text, keep),
 ]
 BY_PATH = {task.path: task for task in _ALL}

@@ -49,6 +49,17 @@ async def test_where_forking_is_unsafe_processes_are_started_afresh(make_runner)
     assert (await ask(runner, "echo", value=6))["value"] == 6
 
 
+async def test_what_one_process_kept_another_finds_and_nothing_is_left(make_runner, left_behind):
+    runner = await make_runner()
+    first = await ask(runner, "keep", value="k")
+    assert (await refusal(runner, "crash", value="exit")).code is ErrorCode.TASK_CRASHED
+    again = await ask(runner, "keep", value="k")
+    assert first["maker"] == first["pid"] == again["maker"] != again["pid"]
+    assert [path.name for path in Path(first["folder"]).iterdir()] == ["k.npz"]
+    await runner.close()
+    assert left_behind() == []
+
+
 async def test_a_body_that_breaks_the_rules_is_refused_by_the_name_of_its_field(runner):
     error = await refusal(runner, "echo", value="five")
     assert error.code is ErrorCode.INVALID_INPUT
