@@ -124,14 +124,12 @@ def palantir(n: str) -> None:
 def scfates(n: str) -> None:
     warnings.simplefilter("ignore")
     import anndata
-    import scanpy as sc
     import scFates as peer  # noqa: N813
 
     points = cells(int(n))
     data = anndata.AnnData(np.zeros((len(points), 1), np.float32))
     data.obsm["X_umap"] = points
     with timed():
-        sc.pp.neighbors(data, n_neighbors=25, use_rep="X_umap")
         peer.tl.tree(data, method="ppt", Nodes=300, use_rep="X_umap", ndims_rep=2, ppt_sigma=0.1, ppt_lambda=1, seed=1)
         peer.tl.root(data, int(data.uns["graph"]["tips"][0]))
         peer.tl.pseudotime(data, n_jobs=1, n_map=1, seed=1)
