@@ -56,8 +56,8 @@ async def test_the_embedding_is_read_from_the_store_by_its_etag(world: Any) -> N
 @pytest.mark.parametrize(
     ("stored", "words"),
     [
-        (None, "body.embedding.ETag: no result 'e0' is stored. Ask for it with GetEmbedding first."),
-        (b"nonsense", "The stored result is neither zstd nor gzip."),
+        (None, "body.embedding.ETag: there is no stored result 'e0'. Request it with GetEmbedding first."),
+        (b"nonsense", "body.embedding.ETag: The stored result is neither zstd nor gzip."),
     ],
 )
 async def test_an_embedding_that_is_missing_or_damaged_is_told(world: Any, stored: bytes | None, words: str) -> None:

@@ -35,7 +35,8 @@ async def earlier_result(
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming the field where nothing is stored under the name; what computing it raises.
+        ``INVALID_INPUT`` naming the field where nothing is stored under the name, or what is stored is damaged; what
+        computing it raises.
     """
     if not wanted.etag:
         return await _computed(wanted, engine, find_task)
@@ -44,16 +45,22 @@ async def earlier_result(
         name = wanted.bodies[0]["name"]
         message = f"{wanted.field}: there is no stored result {wanted.etag!r}. Request it with {name} first."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
-    return await asyncio.to_thread(decompress, content)
+    try:
+        return await asyncio.to_thread(decompress, content)
+    except WorkerError as error:
+        raise WorkerError(error.code, f"{wanted.field}: {error.message}") from None
 
 
 async def _computed(wanted: EarlierResult, engine: EnginePort, find_task: Callable[[str], Task]) -> bytes:
-    for number, question in enumerate(wanted.bodies, 1):
+    refusal: WorkerError | None = None
+    for question in wanted.bodies:
         task = find_task(question["name"])
         given = PrepareInput(convert(question, task.body, "body"), None, CellSets.empty())
         try:
             return task.finish(await engine.compute(task.name, msgspec.json.encode(task.prepare(given))))
         except WorkerError as error:
-            if error.code is not ErrorCode.REDUCTION_NOT_FOUND or number == len(wanted.bodies):
+            if error.code is not ErrorCode.REDUCTION_NOT_FOUND:
                 raise
-    raise AssertionError("an earlier result without a question")
+            refusal = error
+    assert refusal is not None, "an earlier result without a question"
+    raise refusal

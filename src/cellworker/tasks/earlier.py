@@ -25,14 +25,17 @@ def ask_for_earlier(task: Task, body: msgspec.Struct, experiment: Experiment, co
     earlier = task.earlier(body) if task.earlier else None
     if earlier is None:
         return None
-    for number, question in enumerate(earlier.bodies, 1):
+    refusal: WorkerError | None = None
+    for question in earlier.bodies:
         asked = find(question["name"])
         request = asked.prepare(PrepareInput(decode_body(asked.name, question), None, CellSets.empty()))
         try:
             value = asked.compute(experiment, request, context)
         except WorkerError as error:
-            if error.code is not ErrorCode.REDUCTION_NOT_FOUND or number == len(earlier.bodies):
+            if error.code is not ErrorCode.REDUCTION_NOT_FOUND:
                 raise
+            refusal = error
             continue
         return asked.finish(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-    return None
+    assert refusal is not None, "an earlier result without a question"
+    raise refusal
