@@ -31,7 +31,7 @@ run: .venv/.ready-run ## serve data/$EXPERIMENT_ID, or the bundled sample, on $P
 	@exec $(BIN)/cellworker run
 
 test: check ## check, then run all tests (ARGS="-k genes" picks some)
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
 
 check: .venv/.ready-dev ## lint, formatting, types, import floors
 	$(BIN)/ruff check --quiet .
