@@ -186,3 +186,16 @@ def test_no_bar_is_drawn_for_what_is_quick_or_quiet_or_no_terminal(monkeypatch: 
     with Bar(patience_s=0) as bar:
         bar("Reading", 0.5)
     assert pipe.getvalue() == ""
+
+
+def test_an_object_is_delivered_as_it_is_under_its_own_name(tmp_path: Path) -> None:
+    packed = gzip.compress(b"X\nobject")
+    for name, content in {"a.rds": packed, "a.h5ad": b"\x89HDF\r\n"}.items():
+        (tmp_path / "result").write_bytes(content)
+        write_file(Destination(f"{tmp_path}/{name}", None, file_result=True), tmp_path / "result")
+        assert (tmp_path / name).read_bytes() == content
+
+
+def test_a_name_without_a_known_ending_is_for_files_only(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="end the name in"):
+        Destination(f"{tmp_path}/a.rds", None)

@@ -94,9 +94,11 @@ class Destination:
         ``--out``; None for standard output.
     chosen
         ``--format``; None to go by the file's name.
+    file_result
+        Whether the result is a file, which may have any name.
     """
 
-    def __init__(self, out: str | None, chosen: Format | None) -> None:
+    def __init__(self, out: str | None, chosen: Format | None, *, file_result: bool = False) -> None:
         self.path = Path(out) if out is not None else None
         self.gzipped = self.path is not None and self.path.suffix == ".gz"
         if self.path is None:
@@ -107,7 +109,7 @@ class Destination:
         name = Path(self.path.stem if self.gzipped else self.path.name)
         by_name = _FORMATS.get(name.suffix)
         self.format = chosen or by_name or "json"
-        if chosen is None and by_name is None and not self.gzipped:
+        if chosen is None and by_name is None and not self.gzipped and not file_result:
             raise WorkerError(
                 _INVALID, f"--out {self.path}: end the name in .json, .csv or .parquet (.gz after it), or give --format"
             )
@@ -194,13 +196,11 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:
-    """Deliver a result that is a gzip file already: as it is to ``.gz``, unpacked to anything else."""
-    if destination.gzipped:
-        assert destination.path is not None
-        with result.open("rb") as source, _replacing(destination.path) as target:
-            shutil.copyfileobj(source, target, _STEP)
-        return [destination.path]
-    with gzip.open(result) as source:
+    """Deliver a result that is a file already: unpacked, unless it goes to a name that stands for what is packed."""
+    with result.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    as_it_is = not packed or destination.gzipped or (destination.path is not None and destination.path.suffix == ".rds")
+    with result.open("rb") if as_it_is else gzip.open(result) as source:
         if destination.path is None:
             shutil.copyfileobj(source, sys.stdout.buffer, _STEP)
             return []

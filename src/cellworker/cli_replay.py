@@ -26,7 +26,7 @@ def command(options: argparse.Namespace) -> int:
     settings = replace(Settings.from_environment(), like_original=saved.like_original)
     task = catalog.find(saved.task)
     request = convert(saved.request, task.request, "request")
-    destination = Destination(options.out, options.format)
+    destination = Destination(options.out, options.format, file_result=task.file_result)
     path = saved.experiment if options.experiment is None else Path(options.experiment)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:

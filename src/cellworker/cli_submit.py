@@ -25,7 +25,7 @@ def command(options: argparse.Namespace) -> int:
     props: dict[str, Any] = {"broadcast": False, "cacheUniquenessKey": None}
     if (pagination := request_pagination(options.pagination)) is not None:
         props["pagination"] = pagination
-    destination = Destination(options.out, options.format)
+    destination = Destination(options.out, options.format, file_result=task.file_result)
     url = options.url or f"http://127.0.0.1:{settings.port}"
     if urlsplit(url).scheme not in ("http", "https"):
         raise WorkerError(ErrorCode.INVALID_INPUT, f"--url {url}: expected http://HOST:PORT")
