@@ -357,3 +357,13 @@ def test_a_shared_object_is_served(shared, stores, name):
 def test_every_shared_object_is_in_the_table(shared):
     found = {str(path.relative_to(shared / "data")) for path in (shared / "data").rglob("*.rds")}
     assert found == SERVED.keys()
+
+
+def test_a_small_h5ad_file_is_not_waited_for_as_long_as_a_large_object(tmp_path):
+    from cellworker.formats.opening import _patience_s
+
+    (tmp_path / "a.h5ad").write_bytes(b"\0" * 1_000_000)
+    (tmp_path / "r.rds").write_bytes(b"\0")
+    assert _patience_s(tmp_path / "a.h5ad", 1800.0) == 180.0
+    assert _patience_s(tmp_path / "a.h5ad", 10.0) == 10.0
+    assert _patience_s(tmp_path / "r.rds", 1800.0) == 1800.0

@@ -16,6 +16,7 @@ from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source"]
 
+_LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
 
 
@@ -134,6 +135,13 @@ def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | N
     return store, experiment
 
 
+def _patience_s(source: Path, most_s: float) -> float:
+    """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
+    if source.suffix.lower() != ".h5ad":
+        return most_s
+    return min(most_s, _LEAST_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
+
+
 def _cold(
     shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None
 ) -> tuple[Path, dict[str, list[int]]]:
@@ -149,7 +157,7 @@ def _cold(
             "threads": settings.threads,
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
-        timeout_s=settings.load_timeout_s,
+        timeout_s=_patience_s(source, settings.load_timeout_s),
         on_progress=on_progress,
     )
     if "store" not in answer:
