@@ -6,6 +6,7 @@ import importlib
 BENCHMARKS = {
     "files": "benchmarks.files",
     "gateway": "benchmarks.gateway",
+    "maps": "benchmarks.maps",
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
     "trajectories": "benchmarks.trajectories",

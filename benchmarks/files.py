@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.generate import QUICK, Size, experiment
-from benchmarks.harness import Bar, Case, Command, python, run_cases, timed
+from benchmarks.harness import Bar, Case, Command, pick, python, run_cases, timed
 
 __all__ = ["run"]
 
@@ -42,7 +42,7 @@ def run(*, quick: bool, only: str = "") -> None:
         _open(folder, work / "store")
         with gzip.open(folder / "r.rds") as file:
             about["bytes_before_compression"] = sum(map(len, iter(lambda: file.read(1 << 20), b"")))
-        cases = [case for case in _annotated(folder, work) if only in case.name]
+        cases = pick(_annotated(folder, work), only)
         run_cases("files-quick" if quick else "files", cases, about, write=not only)
 
 

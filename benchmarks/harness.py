@@ -6,6 +6,7 @@ may drop at any time, are not held against anyone. It is read from /proc every 2
 largest resident set of a single process.
 """
 
+import atexit
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "descendants",
     "machine",
     "memory_mb",
+    "pick",
     "python",
     "report",
     "run_cases",
@@ -60,6 +62,10 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], object] = lambda: None
     """Called before each run, outside the measure."""
+    limit_s: float = 600
+    """After so many seconds a run is cut off."""
+    once: bool = False
+    """Not repeated, where a run takes long before its clock starts."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,24 @@ def python(function: str, *arguments: object) -> list[str]:
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
+def pick(cases: Sequence[Case], only: str) -> list[Case]:
+    """Return the cases whose name holds a text; of "ours" all, once and without peers."""
+    if only == "ours":
+        return [replace(case, peers={}, repeats=1) for case in cases]
+    return [case for case in cases if only in case.name]
+
+
 @contextmanager
 def timed(repeats: int = 1):
     """In a case's own process: count only what happens inside, divided by `repeats`.
 
-    What the block puts into the dict that it is given goes to the ``.meta.json``.
+    What is put into the dict that the block is given, until the process ends, is shown and goes to the ``.meta.json``.
     """
     details: dict[str, object] = {}
     cpu, wall = _own_cpu(), time.perf_counter()
     yield details
     wall, cpu = time.perf_counter() - wall, _own_cpu() - cpu
-    say({"cpu_s": cpu / repeats, "wall_s": wall / repeats}, details)
+    atexit.register(say, {"cpu_s": cpu / repeats, "wall_s": wall / repeats}, details)
 
 
 def say(usage: Mapping[str, float], details: Mapping[str, object] | None = None) -> None:
@@ -130,13 +143,14 @@ def _own_cpu() -> float:
 
 def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, write: bool = True) -> None:
     """Measure all cases, print the table, write ``results/<name>.json`` and ``<name>.meta.json``."""
-    details: dict[str, object] = {}
+    details: dict[str, Mapping[str, object]] = {}
+    left_out: dict[str, str] = {}
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
     load = os.getloadavg()
     rows = []
     for case in cases:
-        rows.append((case, *_measure(case, details)))
-        report([rows[-1]])
+        rows.append((case, *_measure(case, details, left_out)))
+        report([rows[-1]], details)
     if not write:
         return
     RESULTS.mkdir(exist_ok=True)
@@ -147,6 +161,7 @@ def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, 
         "machine": machine() | {"load_before": load, "load_after": os.getloadavg()},
         "about": dict(about),
         "details": details,
+        "left_out": left_out,
         "bars": [
             {"case": case.name, **verdict}
             for case, ours, peers in rows
@@ -157,12 +172,14 @@ def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, 
     (RESULTS / f"{name}.meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def _measure(case: Case, details: dict[str, object]) -> tuple[Usage, dict[str, Usage]]:
+def _measure(
+    case: Case, details: dict[str, Mapping[str, object]], left_out: dict[str, str]
+) -> tuple[Usage, dict[str, Usage]]:
     found: dict[str, list[Usage]] = {key: [] for key in ("", *case.peers)}
     failed: set[str] = set()
-    for _ in range(case.repeats):
+    for turn in range(case.repeats):
         for key, command in {"": case.ours, **case.peers}.items():
-            if key in failed:
+            if key in failed or (turn and command.once):
                 continue
             try:
                 usage, said = _run(command)
@@ -170,6 +187,7 @@ def _measure(case: Case, details: dict[str, object]) -> tuple[Usage, dict[str, U
                 if not key:
                     raise
                 print(f"  {case.name}: {key} failed and is left out: {error}", file=sys.stderr)
+                left_out[f"{case.name}: {key}"] = str(error)
                 failed.add(key)
                 continue
             found[key].append(usage)
@@ -183,7 +201,7 @@ def _median(usages: list[Usage]) -> Usage:
     return Usage(*(statistics.median(getattr(u, name) for u in usages) for name in ("cpu_s", "wall_s", "peak_mb")))
 
 
-def _run(command: Command, limit_s: float = 600) -> tuple[Usage, dict[str, object]]:
+def _run(command: Command) -> tuple[Usage, dict[str, object]]:
     command.prepare()
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
@@ -191,7 +209,13 @@ def _run(command: Command, limit_s: float = 600) -> tuple[Usage, dict[str, objec
             list(command.arguments), stdout=output, stderr=errors, env={**os.environ, **command.environment}
         )
         sampler = _Sampler(process.pid)
-        watchdog = threading.Timer(limit_s, process.kill)
+        late = threading.Event()
+
+        def cut_off() -> None:
+            late.set()
+            process.kill()
+
+        watchdog = threading.Timer(command.limit_s, cut_off)
         watchdog.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -203,6 +227,9 @@ def _run(command: Command, limit_s: float = 600) -> tuple[Usage, dict[str, objec
         output.seek(0)
         errors.seek(0)
         text = output.read().decode(errors="replace")
+        if process.returncode != 0 and late.is_set():
+            message = f"cut off after {command.limit_s:g} s"
+            raise RuntimeError(message)
         if process.returncode != 0:
             message = f"exit status {process.returncode}: {errors.read().decode(errors='replace')[-600:]}"
             raise RuntimeError(message)
@@ -282,18 +309,26 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def report(rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]]) -> None:
-    """Print measured cases."""
+def report(
+    rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]], details: Mapping[str, Mapping[str, object]]
+) -> None:
+    """Print measured cases, and beside each figure the numbers that its process told."""
     for case, ours, peers in rows:
         print(f"\n{case.name}  (median of {case.repeats})")
         print(f"  {'':<28}{'CPU s':>10}{'wall s':>10}{'peak MB':>10}{'CPU ratio':>11}")
         for key, usage in {"cellworker": ours, **peers}.items():
             ratio = f"{usage.cpu_s / max(ours.cpu_s, 1e-9):.2f}"
-            print(f"  {key:<28}{usage.cpu_s:>10.4g}{usage.wall_s:>10.4g}{usage.peak_mb:>10.4g}{ratio:>11}")
+            told = _told(details.get(f"{case.name}: {key}", {}))
+            print(f"  {key:<28}{usage.cpu_s:>10.4g}{usage.wall_s:>10.4g}{usage.peak_mb:>10.4g}{ratio:>11}{told}")
         for verdict in filter(None, (bar.verdict(ours, peers) for bar in case.bars)):
             word = "met" if verdict["met"] else "MISSED"
             print(f"  {word}: {verdict['bar']} (found {verdict['found']:.4g}, limit {verdict['limit']:.4g})")
         sys.stdout.flush()
+
+
+def _told(details: Mapping[str, object]) -> str:
+    numbers = [f"{name} {value:.6g}" for name, value in details.items() if isinstance(value, int | float)]
+    return "   " + ", ".join(numbers) if numbers else ""
 
 
 def machine() -> dict[str, object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.generate import FULL, QUICK, experiment
-from benchmarks.harness import Bar, Case, Command, python, run_cases, timed
+from benchmarks.harness import Bar, Case, Command, pick, python, run_cases, timed
 from benchmarks.opening import ensure_columns, open_once
 
 __all__ = ["run"]
@@ -35,7 +35,7 @@ def run(*, quick: bool, only: str = "") -> None:
             store = open_once(folder, Path(name) / size.name)
             columns = ensure_columns(folder, store)
             cases += _cases(facts, store, columns, clusters, with_scanpy=with_scanpy)
-        chosen = [case for case in cases if only in case.name]
+        chosen = pick(cases, only)
         run_cases("markers-quick" if quick else "markers", chosen, about, write=not only)
 
 

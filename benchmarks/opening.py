@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.generate import FULL, QUICK, experiment
-from benchmarks.harness import Bar, Case, Command, cpu_of_tree, descendants, python, run_cases, say, timed
+from benchmarks.harness import Bar, Case, Command, cpu_of_tree, descendants, pick, python, run_cases, say, timed
 
 __all__ = ["ensure_columns", "open_once", "run"]
 
@@ -46,7 +46,7 @@ def run(*, quick: bool, only: str = "") -> None:
             *_engine(folder, work, _names(store)[:10]),
             *_matrix(folder, work, columns, about["cells"], quick=quick),
         ]
-        chosen = [case for case in cases if only in case.name]
+        chosen = pick(cases, only)
         run_cases("open-quick" if quick else "open", chosen, about, write=not only)
 
 
