@@ -49,9 +49,10 @@ def neighbours_scranpy(folder: str, method: str) -> None:
     import knncolle
 
     points = points_of(folder)
+    rows = points.astype(np.float64)
     parameters = getattr(knncolle, f"{method}Parameters")()
     with timed() as details:
-        index = knncolle.build_index(parameters, _columns(points))
+        index = knncolle.build_index(parameters, rows)
         found = knncolle.find_knn(index, K - 1, num_threads=THREADS)
     details |= recall(points, found.index)
 
@@ -119,7 +120,6 @@ def opentsne(folder: str) -> None:
         perplexity=PERPLEXITY,
         early_exaggeration_iter=early,
         n_iter=ITERATIONS - early,
-        negative_gradient_method="fft",
         n_jobs=THREADS,
         random_state=1,
     )
