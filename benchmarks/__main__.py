@@ -17,7 +17,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=sorted(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="a smaller experiment; results go to <name>-quick.json")
-    parser.add_argument("--only", default="", help="run the cases whose name holds this text, and write nothing")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="run the cases whose name holds this text (of `ours` all, without the peers), and write nothing",
+    )
     options = parser.parse_args()
     importlib.import_module(BENCHMARKS[options.name]).run(quick=options.quick, only=options.only)
 

@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 
-from benchmarks.harness import Bar, Case, Command, python, run_cases, timed
+from benchmarks.harness import Bar, Case, Command, pick, python, run_cases, timed
 
 __all__ = ["cells", "run"]
 
@@ -38,7 +38,7 @@ def run(*, quick: bool, only: str = "") -> None:
         whole = Command(python(f"{HERE}:whole", n))
         cases.append(Case(f"all of it, by louvain; {n // 1000}k cells", whole, peers, repeats=1 if peers else repeats))
         cases.append(Case(f"other roots on the same graph; {n // 1000}k cells", Command(python(f"{HERE}:roots", n))))
-    chosen = [case for case in cases if only in case.name]
+    chosen = pick(cases, only)
     run_cases(
         "trajectories-quick" if quick else "trajectories",
         chosen,

@@ -35,6 +35,55 @@ def test_results_have_the_agreed_form(tmp_path, monkeypatch, capsys):
     assert "busy" in capsys.readouterr().out
 
 
+def test_a_run_that_takes_too_long_is_cut_off_and_kept_in_the_results(tmp_path, monkeypatch, capsys):
+    from benchmarks import harness
+
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    fine = [sys.executable, "-c", "pass"]
+    endless = harness.Command([sys.executable, "-c", "while True: pass"], limit_s=0.2)
+    harness.run_cases("try", [harness.Case("slow peer", harness.Command(fine), {"endless": endless}, 1)], {})
+    assert json.loads((tmp_path / "try.meta.json").read_text())["left_out"] == {
+        "slow peer: endless": "cut off after 0.2 s"
+    }
+    assert "cut off" in capsys.readouterr().err
+
+
+def test_only_ours_leaves_out_the_peers_alone():
+    from benchmarks import harness
+
+    command = harness.Command([sys.executable])
+    cases = [harness.Case("neighbours", command, {"peer": command}), harness.Case("clusters", command)]
+    assert [(case.name, dict(case.peers)) for case in harness.pick(cases, "ours")] == [
+        ("neighbours", {}),
+        ("clusters", {}),
+    ]
+    assert harness.pick(cases, "clus") == cases[1:]
+
+
+def test_the_readme_names_every_benchmark_with_its_command():
+    from benchmarks.__main__ import BENCHMARKS
+
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert [name for name in BENCHMARKS if f"make bench NAME={name} " not in text or f"| `{name}` |" not in text] == []
+
+
+def test_quality_of_maps_tells_the_truth_from_chance(tmp_path):
+    from benchmarks import maps
+
+    points, groups = maps.cells(600)
+    again, _ = maps.cells(600)
+    np.testing.assert_array_equal(points, again)
+    assert points.std(axis=0).argmax() == 0
+    assert maps.map_quality(points, points) == {"trustworthiness": 1, "preserved": 1}
+    noise = np.random.default_rng(0).normal(size=(600, 2))
+    found = maps.map_quality(points, noise)
+    assert found["trustworthiness"] == pytest.approx(0.5, abs=0.05)
+    assert found["preserved"] == pytest.approx(30 / 599, abs=0.03)
+    np.save(tmp_path / "groups.npy", groups)
+    assert maps.agreement(tmp_path, (groups + 3) % 30)["rand_index"] == 1
+    assert abs(maps.agreement(tmp_path, np.random.default_rng(0).permutation(groups))["rand_index"]) < 0.05
+
+
 def test_cpu_time_and_memory_of_child_processes_count():
     from benchmarks import harness
 
