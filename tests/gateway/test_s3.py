@@ -121,7 +121,7 @@ async def test_a_stored_result_is_read_and_one_that_is_not_there_is_none(client:
     await results.put(ETAG, b"answer", TAGS)
     assert await results.get(ETAG) == b"answer"
     s3.restrict(deny=["s3:GetObject"])
-    with pytest.raises(StoreUnavailableError, match="a stored result could not be read"):
+    with pytest.raises(StoreUnavailableError, match="an earlier result could not be fetched"):
         await S3Results(client, RESULTS, patience_s=0.01).get(ETAG)
 
 
