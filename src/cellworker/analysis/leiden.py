@@ -20,7 +20,7 @@ _REPORT_S = 0.1
 _MOST_ITERATIONS = 20
 _LINKS_AT_WILL = 20_000_000
 """So many links are looked at for the sake of further starts."""
-_MOST_STARTS, _FEWEST_STARTS = 50, 2
+_MOST_STARTS, _FEWEST_STARTS = 50, 1
 
 
 def leiden(
