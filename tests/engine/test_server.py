@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from cellworker.engine.following import ProgressBoard
 from cellworker.engine.loading import ServedExperiment
 from cellworker.engine.server import make_app
 from cellworker.engine.worker import load_object
@@ -214,7 +215,15 @@ async def test_too_many_requests_are_told_to_come_back(start, monkeypatch, pipes
     assert (await held)[0] == 200
 
 
-async def test_progress_can_be_followed_by_the_requests_id(engine, gate):
+async def test_progress_can_be_followed_by_the_requests_id(engine, gate, monkeypatch):
+    asked, latest_of = asyncio.Event(), ProgressBoard.latest
+
+    def latest_told(board, request_id, after, patience_s):
+        if after == 1:
+            asked.set()
+        return latest_of(board, request_id, after, patience_s)
+
+    monkeypatch.setattr(ProgressBoard, "latest", latest_told)
     assert (await engine.get("/v0/progress/r-1"))[0] == 404
     request = asyncio.create_task(engine.post("progress", headers={"X-Request-Id": "r-1"}, go=gate.path))
     async with asyncio.timeout(HANG_S):
@@ -224,6 +233,8 @@ async def test_progress_can_be_followed_by_the_requests_id(engine, gate):
     async with engine.session.post(f"{engine.url}/v0/echo", data="{}", headers={"X-Request-Id": "r-1"}) as answer:
         assert answer.status == 400
     waiting = asyncio.create_task(engine.get("/v0/progress/r-1?after=1"))
+    async with asyncio.timeout(HANG_S):
+        await asked.wait()  # or the request is over before it is asked about
     await gate.open()
     assert (await waiting)[1]["finished"]
     assert (await request)[1]["data"] == "done"

@@ -282,6 +282,7 @@ async def test_the_bus_starts_without_redis_and_finds_it_later(server: Redis, he
             assert bus.trouble_since is not None
             gate.is_open = True
             await result
+            await heard.until(lambda: heard.messages)
             assert heard.payloads == ["early"]
 
 
