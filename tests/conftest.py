@@ -59,3 +59,8 @@ def sample() -> Path:
     from cellworker.sample import sample_path
 
     return sample_path()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that one of two processes does not end up waiting for it alone."""
+    items.sort(key=lambda item: item.path.parent.name != "soak")
