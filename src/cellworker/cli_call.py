@@ -4,12 +4,9 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import orjson
-
-from cellworker.cli_output import Destination, request_body, request_pagination, write_file, write_result
+from cellworker.cli_output import Destination, request_body, request_pagination, write_value
 from cellworker.cli_progress import Bar
 from cellworker.engine.contexts import make_context
-from cellworker.engine.encoding import encode
 from cellworker.formats.opening import open_experiment
 from cellworker.protocol.bodies import convert
 from cellworker.sample import sample_path
@@ -37,9 +34,5 @@ def command(options: argparse.Namespace) -> int:
             earlier = ask_for_earlier(task, body, opened.experiment, context)
             request = task.prepare(PrepareInput(body, pagination, opened.cell_sets, earlier))
             value = task.compute(opened.experiment, request, context)
-            content = None if task.file_result else task.finish(encode(value))
-        if content is None:
-            write_file(destination, value)
-        else:
-            write_result(destination, orjson.loads(content), task.to_tables)
+        write_value(destination, task, value)
     return 0

@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import orjson
+
+from cellworker.engine.encoding import encode
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import Pagination, convert
 from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.task import Task
 
 __all__ = [
     "Destination",
@@ -24,6 +28,7 @@ __all__ = [
     "request_pagination",
     "write_file",
     "write_result",
+    "write_value",
 ]
 
 Format = Literal["json", "csv", "parquet"]
@@ -193,6 +198,14 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
             file = stack.enter_context(_replacing(path))
             file.write(gzip.compress(content, 6, mtime=0) if gzipped else content)
     return [path for path in contents if path is not None]
+
+
+def write_value(destination: Destination, task: Task, value: Any) -> None:  # noqa: ANN401 - the engine's value
+    """Deliver what a task computed in this process, as its clients get it."""
+    if task.file_result:
+        write_file(destination, value)
+    else:
+        write_result(destination, orjson.loads(task.finish(encode(value))), task.to_tables)
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:

@@ -5,12 +5,9 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
-
-from cellworker.cli_output import Destination, write_file, write_result
+from cellworker.cli_output import Destination, write_value
 from cellworker.cli_progress import Bar
 from cellworker.engine.contexts import make_context
-from cellworker.engine.encoding import encode
 from cellworker.engine.saved_requests import read_saved
 from cellworker.formats.opening import open_experiment
 from cellworker.protocol.bodies import convert
@@ -32,9 +29,5 @@ def command(options: argparse.Namespace) -> int:
         with Bar(quiet=options.quiet) as bar:
             opened = open_experiment(path, settings, bar)
             value = task.compute(opened.experiment, request, make_context(settings, bar, Path(scratch)))
-            content = None if task.file_result else task.finish(encode(value))
-        if content is None:
-            write_file(destination, value)
-        else:
-            write_result(destination, orjson.loads(content), task.to_tables)
+        write_value(destination, task, value)
     return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.neighbours import Metric, Neighbours
+from cellworker.analysis.neighbours import Metric, Neighbours, single_precision
 from cellworker.native import address, kernel
 
 __all__ = ["fast_neighbours"]
@@ -85,8 +85,8 @@ def fast_neighbours(
         If the search does not fit in memory.
     """
     own = queries is None
-    mine = _checked(points)
-    asked = mine if queries is None else _checked(queries)
+    mine = single_precision(points)
+    asked = mine if queries is None else single_precision(queries)
     n, dims = mine.shape
     if asked.shape[1] != dims or dims < 1:
         message = f"points have {dims} dimensions and queries {asked.shape[1]}"
@@ -171,16 +171,6 @@ class _Searcher:
         """Return the nearest point of each query, int32 ``(n_queries,)``."""
         order = np.arange(len(queries), dtype=np.int32)
         return self(_tree(points), queries, order, 1, own=False, on_progress=on_progress)[0][:, 0]
-
-
-def _checked(points: NDArray[np.floating]) -> Floats:
-    if points.ndim != 2:
-        raise ValueError("points must be a matrix")
-    with np.errstate(over="ignore"):
-        out = np.ascontiguousarray(points, np.float32)
-    if not np.isfinite(out).all():
-        raise ValueError("coordinates must be finite numbers")
-    return out
 
 
 def _unit(points: Floats, queries: Floats) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.snn import Links
+from cellworker.analysis.snn import Links, neighbour_lists
 from cellworker.native import address, kernel
 
 __all__ = ["Network", "merged", "neighbour_links"]
@@ -42,10 +42,8 @@ def neighbour_links(neighbours: NDArray[np.int32]) -> Links:
     MemoryError
         If there is no room.
     """
-    lists = np.ascontiguousarray(neighbours, np.int32)
+    lists = neighbour_lists(neighbours)
     n, k = lists.shape
-    if lists.size and lists.max() >= n:
-        raise IndexError("a neighbour is not among the cells")
     room = kernel("cw_links_room", None, _pointer, _whole, _whole, _pointer)
     fill = kernel("cw_links_fill", _whole, _pointer, _whole, _whole, _pointer, _pointer, _pointer)
     first = np.empty(n + 1, np.int64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["Metric", "Neighbours", "nearest_neighbours"]
+__all__ = ["Metric", "Neighbours", "nearest_neighbours", "single_precision"]
 
 Metric = Literal["cosine", "euclidean"]
 OnProgress = Callable[[float], None]
@@ -78,8 +78,8 @@ def nearest_neighbours(
     MemoryError
         If the trees do not fit in memory.
     """
-    mine = _single(points)
-    asked = mine if queries is None else _single(queries)
+    mine = single_precision(points)
+    asked = mine if queries is None else single_precision(queries)
     n, dims = mine.shape
     if asked.shape[1] != dims or dims < 1:
         message = f"points have {dims} dimensions and queries {asked.shape[1]}"
@@ -127,7 +127,14 @@ def nearest_neighbours(
     return found
 
 
-def _single(points: NDArray[np.floating]) -> NDArray[np.float32]:
+def single_precision(points: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return points ``(n_points, n_dims)`` as a C-contiguous float32 matrix, the same one where they are that already.
+
+    Raises
+    ------
+    ValueError
+        If they are no matrix, or a coordinate is not a finite number in single precision.
+    """
     if points.ndim != 2:
         raise ValueError("points must be a matrix")
     with np.errstate(over="ignore"):

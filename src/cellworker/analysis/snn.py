@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["Links", "links_of", "shared_neighbours"]
+__all__ = ["Links", "links_of", "neighbour_lists", "shared_neighbours"]
 
 _BLOCK = 8192  # cells
 _PRUNE = 1 / 15
@@ -39,6 +39,20 @@ class Links:
         return len(self.indptr) - 1
 
 
+def neighbour_lists(neighbours: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return lists of neighbours ``(n_cells, k)`` as a C-contiguous int32 matrix.
+
+    Raises
+    ------
+    IndexError
+        If a neighbour's number is not that of a cell.
+    """
+    lists = np.ascontiguousarray(neighbours, np.int32)
+    if lists.size and lists.max() >= len(lists):
+        raise IndexError("a neighbour is not among the cells")
+    return lists
+
+
 def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, threads: int = 1) -> Links:
     """Link the cells that share neighbours.
 
@@ -61,10 +75,8 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
     MemoryError
         If there is no room.
     """
-    lists = np.ascontiguousarray(neighbours, np.int32)
+    lists = neighbour_lists(neighbours)
     n, k = lists.shape
-    if lists.size and lists.max() >= n:
-        raise IndexError("a neighbour is not among the cells")
     share = np.arange(k + 1) / (2 * k - np.arange(k + 1))
     least = int(np.searchsorted(share, prune))
     listed = lists.ravel()

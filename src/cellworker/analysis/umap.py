@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.neighbours import Metric, Neighbours
+from cellworker.analysis.neighbours import Metric, Neighbours, single_precision
 from cellworker.analysis.umap_graph import Graph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
 from cellworker.analysis.umap_start import beginning, noise
 from cellworker.native import address, kernel
@@ -103,7 +103,7 @@ def umap(
     a, b = curve(min_dist, spread)
     check_neighbours(neighbours, len(neighbours.cells))
     n = len(neighbours.cells)
-    begins = None if points is None else _single(points, n)
+    begins = None if points is None else _places(points, n)
     _check_counts(n_epochs, seed)
     if n == 1:
         return np.zeros((1, 2), np.float32)
@@ -176,7 +176,7 @@ def umap_transform(
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     a, b = curve(min_dist, spread)
-    old = _single(layout, len(layout))
+    old = _places(layout, len(layout))
     if old.shape[1] != 2:
         raise ValueError("a layout has two dimensions")
     cells, distances = check_neighbours(neighbours, len(old))
@@ -293,15 +293,11 @@ def _kept(cells: NDArray[np.int32], layout: NDArray[np.float32]) -> float:
     return total
 
 
-def _single(points: NDArray[np.floating], n: int) -> NDArray[np.float32]:
+def _places(points: NDArray[np.floating], n: int) -> NDArray[np.float32]:
     if points.ndim != 2 or len(points) != n or not points.shape[1]:
         message = f"expected a place for each of {n} points, not {points.shape}"
         raise ValueError(message)
-    with np.errstate(over="ignore"):
-        out = np.ascontiguousarray(points, np.float32)
-    if not np.isfinite(out).all():
-        raise ValueError("coordinates must be finite numbers")
-    return out
+    return single_precision(points)
 
 
 def _check_counts(n_epochs: int | None, seed: int) -> None:
