@@ -28,23 +28,23 @@ def sets(cell_sets: CellSets, key: str) -> dict[str, list[int]]:
 def test_the_first_classes_are_clusters_custom_sets_and_samples():
     found = derive(labels("012012"))
     assert [(item.key, item.type) for item in found.classes] == [
-        ("louvain", "cellSets"), ("scratchpad", "cellSets"), ("sample", "metadataCategorical")
+        ("identities", "cellSets"), ("scratchpad", "cellSets"), ("sample", "metadataCategorical")
     ]  # fmt: skip
-    assert sets(found, "louvain") == {"Cluster 0": [7, 9], "Cluster 1": [0, 4], "Cluster 2": [2, 3]}
-    assert [child.key for child in found.find_class("louvain").children] == ["louvain-0", "louvain-1", "louvain-2"]
+    assert sets(found, "identities") == {"Cluster 0": [7, 9], "Cluster 1": [0, 4], "Cluster 2": [2, 3]}
+    assert [child.key for child in found.clusters.children] == ["identities-0", "identities-1", "identities-2"]
     assert sets(found, "scratchpad") == {}
     assert sets(found, "sample") == {"a": [0, 3, 7], "b": [2, 4, 9]}
 
 
 def test_clusters_with_names_keep_them():
     found = derive(labels("TTBBNN", "NTB"))
-    assert list(sets(found, "louvain")) == ["N", "T", "B"]
-    assert found.find_class("louvain").name == "Clusters (identities)"
+    assert list(sets(found, "identities")) == ["N", "T", "B"]
+    assert found.clusters.name == "identities"
 
 
 def test_numbered_clusters_are_in_the_order_of_their_numbers():
     identities = Categorical(np.array([0, 1, 2, 0, 1, 2], np.int32), ["10", "2", "1"])
-    assert list(sets(derive(identities), "louvain")) == ["Cluster 1", "Cluster 2", "Cluster 10"]
+    assert list(sets(derive(identities), "identities")) == ["Cluster 1", "Cluster 2", "Cluster 10"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_numbered_clusters_are_in_the_order_of_their_numbers():
     ],
 )
 def test_clusters_come_from_what_tells_the_cells_apart(identities, metadata, source):
-    assert derive(identities, **metadata).find_class("louvain").name == f"Clusters ({source})"
+    assert derive(identities, **metadata).clusters.key == source
 
 
 def test_a_column_that_is_constant_in_every_sample_is_a_metadata_track():
@@ -78,13 +78,14 @@ def test_other_clusterings_and_labels_follow_as_classes_of_their_own():
     assert {child.name: child.cell_ids.tolist() for child in phase.children} == {"G": [3, 7], "S": [0, 9], "M": [2, 4]}
 
 
-def test_columns_that_say_nothing_new_are_no_classes():
+def test_numbers_and_columns_of_one_label_are_no_classes():
     found = derive(
         labels("012012"),
         **{"orig.ident": labels("xxxyyy"), "seurat_clusters": labels("012012"), "one": labels("eeeeee"),
            "nCount_RNA": np.array([1, 2, 3, 4, 5, 6]), "percent.mt": np.linspace(0, 1, 6), "cells_id": IDS},
     )  # fmt: skip
-    assert [item.name for item in found.classes] == ["Clusters (identities)", "Custom cell sets", "Samples"]
+    # The clusters are the column that says the same; whoever names the other grouping of the samples finds it.
+    assert [item.key for item in found.classes] == ["seurat_clusters", "scratchpad", "sample", "orig.ident"]
 
 
 def test_a_column_of_more_than_fifty_labels_is_no_class():
@@ -92,11 +93,11 @@ def test_a_column_of_more_than_fifty_labels_is_no_class():
     many = Categorical(np.arange(cells, dtype=np.int32), [str(i) for i in range(cells)])
     few = Categorical(np.arange(cells, dtype=np.int32) % 50, [str(i) for i in range(50)])
     found = derive_cell_sets(np.arange(cells, dtype=np.int32), {"barcode": many, "plate": few}, None)
-    assert [item.name for item in found.classes] == ["Clusters (all cells)", "Custom cell sets", "plate"]
+    assert [item.name for item in found.classes] == ["all cells", "Custom cell sets", "plate"]
 
 
 def test_cells_without_a_label_are_in_no_set():
-    assert sets(derive(labels("01.01."), phase=labels("......", "G")), "louvain") == {
+    assert sets(derive(labels("01.01."), phase=labels("......", "G")), "identities") == {
         "Cluster 0": [7, 9],
         "Cluster 1": [0, 4],
     }
@@ -154,4 +155,4 @@ def test_colours_of_the_object_come_before_those_of_the_pool():
     found = derive_cell_sets(
         np.arange(4, dtype=np.int32), {"leiden": labels}, None, ["#000001"], {"leiden": ["#aa0000", "#00aa00"]}
     )
-    assert [child.color for child in found.find_class("louvain").children] == ["#aa0000", "#00aa00", "#000001"]
+    assert [child.color for child in found.find_class("leiden").children] == ["#aa0000", "#00aa00", "#000001"]

@@ -34,6 +34,8 @@ COMPUTED: Final = " (computed)"
 """Behind the platform's name, where the file has another column of that name."""
 MAX_CHECKED_CELLS: Final = 1000
 """How many cells, spread over the file, a column is held against."""
+MIN_RANKED_CELLS: Final = 20
+"""Of fewer cells a share that ranks them otherwise says nothing."""
 _TOTALS = ("totalcounts", "ncounts", "ncount", "numi", "numis", "totalumis", "totalumi", "umicount", "umis", "sum")
 _GENES = (
     "ngenesbycounts", "ngenes", "nfeature", "nfeatures", "ngene", "genecount", "ngenesdetected", "totalfeatures",
@@ -245,7 +247,7 @@ def _judge_share(name: str, known: Floats, some: Floats, measured: Measured) -> 
         for factor in (1.0, 100.0):
             if np.mean(np.abs(factor * values - wanted) <= 0.05 * wanted + 1e-3) >= 0.9:
                 return _Judged(f"equals the share of mitochondrial genes{_unit(factor)}", exact=True, factor=factor)
-        if not _follows(values, wanted, 0.3):
+        if len(values) >= MIN_RANKED_CELLS and not _follows(values, wanted, 0.3):
             return "does not agree with the share of mitochondrial genes"
         # A share of more genes than the file kept: the unit in which it lies closer to the share that is known.
         scale = np.median(values[wanted > 0] / wanted[wanted > 0])
@@ -353,7 +355,7 @@ def _sums(
         values = change(np.asarray(matrix.values[where], np.float64))
         cells = np.repeat(np.arange(len(some)), lengths)
         place = slice(begin, begin + len(some))
-        for line, weights in enumerate((values, values != 0, values * chosen[matrix.columns[where]])):
+        for line, weights in enumerate((values, values != 0, np.where(chosen[matrix.columns[where]], values, 0))):
             out[line, place] = np.bincount(cells, weights, len(some))
     return out[0], out[1], out[2]
 

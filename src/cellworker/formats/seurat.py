@@ -113,14 +113,14 @@ def read_seurat(
     with findings.part():
         data = _normalised(name, assay, findings, scratch)
         dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, data, findings)
-    matrices = Matrices(assay.counts, data, mitochondrial_genes(genes))
-    chosen |= add_measures(
-        metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
-    )  # fmt: skip
     assays = dict(named(slot(seurat, "assays")))
     scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
     if data is None or findings.errors:
         return None
+    matrices = Matrices(assay.counts, data, mitochondrial_genes(genes))
+    chosen |= add_measures(
+        metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
+    )  # fmt: skip
     return ExperimentDraft(
         cell_ids=cell_ids,
         barcodes=unique_names(cells, "cells", "barcodes", findings),
