@@ -171,7 +171,9 @@ def test_the_report_for_people_names_contents_memory_and_problems(check, trees):
     assert text.splitlines()[0].endswith("experiment: can be served (2 warnings)")
     assert "  cells             6\n" in text
     assert "memory to serve" in text
-    assert "warning: meta.data percent.mt\n  found     no such column\n  expected  one number from 0 up per cell\n" in text
+    assert (
+        "warning: meta.data percent.mt\n  found     no such column\n  expected  one number from 0 up per cell\n" in text
+    )
 
 
 def test_the_report_for_programs_is_json(check, trees):

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Categorical
 from cellworker.formats.derive import derive_cell_sets
 from cellworker.formats.palette import palette
@@ -156,3 +160,68 @@ def test_colours_of_the_object_come_before_those_of_the_pool():
         np.arange(4, dtype=np.int32), {"leiden": labels}, None, ["#000001"], {"leiden": ["#aa0000", "#00aa00"]}
     )
     assert [child.color for child in found.find_class("leiden").children] == ["#aa0000", "#00aa00", "#000001"]
+
+
+OWN = st.sampled_from(
+    ["louvain", "leiden", "sample", "samples", "scratchpad", "all", "Rest", "background", "leiden-0", "seurat_clusters",
+     "cell_type", "donor", "a", "a-b", "identities", "all cells", "louvain (column)", "sample (column)"]
+)  # fmt: skip
+COLUMNS = st.lists(st.integers(0, 2), min_size=6, max_size=6).map(
+    lambda codes: labels("".join("abc"[c] for c in codes))
+)
+PLATFORM_WORDS = {"sample", "scratchpad", "all", "Rest", "background"}
+
+
+@given(columns=st.dictionaries(OWN, COLUMNS, min_size=1), chosen=st.sampled_from(["samples", "donor", "sample"]))
+def test_every_grouping_of_a_file_answers_to_its_own_name(columns, chosen):
+    columns = {chosen: labels("aabbcc"), **columns}
+    found = derive_cell_sets(IDS, columns, None, samples=chosen)
+    assert found.repeated_keys == []
+    assert found.encode() == derive_cell_sets(IDS, columns, None, samples=chosen).encode()
+    for name, column in columns.items():
+        used = np.unique(column.codes)
+        if len(used) < 2:
+            continue
+        key = f"{name} (column)" if name in PLATFORM_WORDS and name != chosen else name
+        answering = found.find_class(key)
+        if f"{name} (column)" in columns and key != name:
+            continue  # the file has a column of that name, too, which comes first or second
+        assert answering is not None, name
+        if not name.endswith("(column)"):
+            assert {tuple(child.cell_ids) for child in answering.children} == {
+                tuple(np.sort(IDS[column.codes == code])) for code in used
+            }
+            child = f"{key}-{column.categories[used[0]]}"
+            assert child in columns or found.find_set(child) in answering.children
+
+
+def test_louvain_is_another_name_of_the_clusters_in_use_on_the_wire_only():
+    found = derive(leiden=labels("012012"))
+    assert found.clusters.key == "leiden"
+    assert found.find_class("louvain") is None
+    with pytest.raises(WorkerError, match="its classes are leiden, scratchpad, sample"):
+        found.cells_of("louvain-0")
+    wire = found.for_wire()
+    assert wire.find_class("louvain") is wire.find_class("leiden")
+    assert wire.cells_of("louvain-1").tolist() == found.cells_of("leiden-1").tolist() == [0, 4]
+    assert CellSets.parse(found.encode()).clusters.key == "leiden"
+
+
+def test_a_column_louvain_that_is_not_in_use_answers_to_its_name_on_the_wire_too():
+    found = derive(leiden=labels("012012"), louvain=labels("xyxyxy")).for_wire()
+    assert found.clusters.key == "leiden"
+    assert sets(found, "louvain") == {"x": [3, 4, 7], "y": [0, 2, 9]}
+    # Engine requests know the clusters in use as louvain, which cell types are told for.
+    classes = found.by_platform_key()
+    assert classes["louvain"] is found.clusters
+    assert classes["louvain (column)"] is found.find_class("louvain")
+
+
+def test_the_class_of_samples_is_named_after_its_column_and_answers_to_it():
+    found = derive_cell_sets(IDS, {"donor": labels("ppqqrr"), "samples": labels("ppqqrr")}, None, samples="donor")
+    samples = found.find_class("donor")
+    assert (samples.key, samples.name, samples.column) == ("sample", "Samples (donor)", "donor")
+    assert [item.key for item in found.classes] == ["all cells", "scratchpad", "sample"]
+    assert found.cells_of("donor-q").tolist() == found.cells_of("sample-q").tolist() == [3, 9]
+    rest = resolve_comparison(found, cell_set="donor-q", compare_with="rest", basis=None).background
+    assert rest.tolist() == [0, 2, 4, 7]

@@ -133,7 +133,9 @@ COLUMNS = st.one_of(
     hnp.arrays(np.float64, N_CELLS, elements=st.floats(-100, 1e6) | st.just(np.nan)),
     hnp.arrays(np.int64, N_CELLS, elements=st.integers(-5, 10_000)),
     hnp.arrays(np.bool_, N_CELLS),
-    st.sampled_from([TOTAL, DETECTED, SHARE, SHARE / 100, MADE_FROM_SCALED, np.zeros(N_CELLS), np.full(N_CELLS, np.nan)]),
+    st.sampled_from(
+        [TOTAL, DETECTED, SHARE, SHARE / 100, MADE_FROM_SCALED, np.zeros(N_CELLS), np.full(N_CELLS, np.nan)]
+    ),
     st.just(Categorical(np.zeros(N_CELLS, np.int32), ["a"])),
 )
 

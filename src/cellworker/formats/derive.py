@@ -83,8 +83,8 @@ def derive_cell_sets(
     """
     labels = {name: found for name, column in metadata.items() if (found := _as_labels(name, column)) is not None}
     sample = labels_of(metadata.get(samples))
-    source, clusters = _clustering(labels, identities, sample, len(cell_ids))
-    plans = [_Plan(source, "cellSets", clusters, numbered=True, column=source if source in labels else "")]
+    source, unnamed, clusters = _clustering(labels, identities, sample, len(cell_ids))
+    in_use = _Plan(source or unnamed, "cellSets", clusters, numbered=True, column=source)
     tracks, clusterings, others = [], [], []
     for name, column in labels.items():
         if name in {"cells_id", source} or name.startswith(_CUSTOM) or _is_stand_in(name, column, samples, sample):
@@ -98,15 +98,18 @@ def derive_cell_sets(
             clusterings.append(_Plan(name, "cellSets", column))
         else:
             others.append(_Plan(name, "CLM", column))
-    plans += [*tracks, *clusterings, *others]
+    plans = [*tracks, *clusterings, *others]
     maker = _Maker(cell_ids, cycle(color_pool or palette()), colors or {})
+    # The file's own names come before those that are made here.
+    first = [maker.free(_allowed(source))] if source else []
     keys = [maker.free(_allowed(plan.name)) for plan in plans]
-    classes = [maker.build(keys[0], plans[0]), maker.custom(metadata)]
+    (used,) = first or [maker.free(unnamed)]
+    classes = [maker.build(used, in_use), maker.custom(metadata)]
     if sample is not None:
         name = "Samples" if samples == "samples" else f"Samples ({samples})"
         classes.append(maker.build("sample", _Plan(name, "metadataCategorical", sample, column=samples)))
-    classes += [maker.build(key, plan) for key, plan in zip(keys[1:], plans[1:], strict=True)]
-    return CellSets(classes, {"clusters": keys[0]})
+    classes += [maker.build(key, plan) for key, plan in zip(keys, plans, strict=True)]
+    return CellSets(classes, {"clusters": used})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +205,14 @@ def _as_labels(name: str, column: Column) -> Categorical | None:
 
 def _clustering(
     labels: Mapping[str, Categorical], identities: Categorical | None, samples: Categorical | None, n_cells: int
-) -> tuple[str, Categorical]:
+) -> tuple[str, str, Categorical]:
+    """Return the column of the clusters in use, empty where they are in none, a name for that case, and the labels."""
+
     def telling(column: Categorical | None) -> bool:
         return column is not None and len(_used(column)) > 1 and not (samples and _same_partition(column, samples))
 
     candidates: dict[str, Categorical | None] = {
-        _IDENTITIES: identities,
+        "": identities,
         "seurat_clusters": labels.get("seurat_clusters"),
     }
     # What scanpy calls its clusterings comes before other columns that look like one.
@@ -215,24 +220,18 @@ def _clustering(
     candidates |= {name: column for name, column in labels.items() if _CLUSTERING.search(name)}
     for name, column in candidates.items():
         if column is not None and telling(column):
-            return (_column_of(column, candidates, labels) if name == _IDENTITIES else name), column
+            return (_column_of(column, candidates, labels) if column is identities else name), _IDENTITIES, column
     if identities is not None:
-        return _column_of(identities, candidates, labels), identities
-    return _ALL_CELLS, Categorical(np.zeros(n_cells, np.int32), ["All cells"])
+        return _column_of(identities, candidates, labels), _IDENTITIES, identities
+    return "", _ALL_CELLS, Categorical(np.zeros(n_cells, np.int32), ["All cells"])
 
 
 def _column_of(
     identities: Categorical, candidates: Mapping[str, Categorical | None], labels: Mapping[str, Categorical]
 ) -> str:
-    """Return the column that says the same as the identities, clusterings first; a name of our own without one."""
-    for name in dict.fromkeys([*candidates, *labels]):
-        column = labels.get(name)
-        if column is not None and _same_labels(column, identities):
-            return name
-    name = _IDENTITIES
-    while name in labels:
-        name = f"{name} (active)"
-    return name
+    """Return the column that says the same as the identities, clusterings first; empty without one."""
+    names = (name for name in dict.fromkeys([*candidates, *labels]) if name in labels)
+    return next((name for name in names if _same_labels(labels[name], identities)), "")
 
 
 def _same_labels(a: Categorical, b: Categorical) -> bool:
