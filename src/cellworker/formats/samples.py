@@ -101,12 +101,22 @@ def choose_sample(
             steady.append((name, labels))
     if not (found := steady or mixed or single):
         return SampleChoice(None, None, NO_COLUMN, rejected)
-    name, labels = found[0]
+    name, labels = _original(found)
     rejected.pop(name, None)
     rejected |= {other: f"{name} comes first" for other, _ in steady if other != name}
     tells = "one value within each library of barcodes" if libraries is not None else "the barcodes tell no libraries"
     why = tells if steady else "the only kind there is: no such column is constant within a library of barcodes"
     return SampleChoice(name, labels, why if steady or mixed else "one sample", rejected)
+
+
+def _original(found: list[tuple[str, Categorical]]) -> tuple[str, Categorical]:
+    """Return the first; instead of the copy that our own files have under ``samples``, the column that it copies."""
+    name, labels = found[0]
+    if name == "samples":
+        for other, same in found[1:]:
+            if same.categories == labels.categories and np.array_equal(same.codes, labels.codes):
+                return other, same
+    return name, labels
 
 
 def _candidates(columns: Mapping[str, Column]) -> list[str]:
