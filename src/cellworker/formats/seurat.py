@@ -21,7 +21,8 @@ from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings, PartBrokenError
-from cellworker.formats.measures import Matrices, add_measures, mitochondrial_genes
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.normalise import is_whole, log_normalise
 from cellworker.formats.rds.model import RS4, RValue
 from cellworker.formats.samples import add_samples

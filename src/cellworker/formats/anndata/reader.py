@@ -23,7 +23,8 @@ from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.tree import Array, Group, Node
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.findings import Findings
-from cellworker.formats.measures import Matrices, add_measures, mitochondrial_genes
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.normalise import log_normalise
 from cellworker.formats.palette import palette
 from cellworker.formats.samples import add_samples
