@@ -9,8 +9,8 @@ from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Categorical
-from cellworker.formats.derive import derive_cell_sets
-from cellworker.formats.palette import palette
+from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.palette import palette
 
 IDS = np.array([7, 0, 3, 9, 4, 2], np.int32)
 

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Genes
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 from cellworker.formats.measures import ROLES, add_measures
 from cellworker.formats.measuring import Matrices, mitochondrial_genes
 

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from cellworker.api import open_experiment
+from cellworker.api.experiment import open_experiment
 from cellworker.errors import WorkerError
-from cellworker.formats.check import check_experiment, render
-from cellworker.formats.converting import convert
+from cellworker.formats.check.checking import check_experiment, render
+from cellworker.formats.convert.converting import convert
 from cellworker.settings import Settings
 
 N_CELLS, N_GENES = 60, 30

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 from cellworker.formats.samples import add_samples, choose_sample
 
 N = 60

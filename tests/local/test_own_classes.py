@@ -5,9 +5,9 @@ import orjson
 
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical
-from cellworker.formats.derive import derive_cell_sets
+from cellworker.formats.common.derive import derive_cell_sets
 from cellworker.local.own_classes import patched
-from cellworker.tasks.annotated_class import replace_class
+from cellworker.tasks.common.annotated_class import replace_class
 
 IDS = np.arange(6, dtype=np.int32)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Column, labels_of
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 from cellworker.formats.measures import plain_name
 
 __all__ = ["SampleChoice", "add_samples", "choose_sample"]

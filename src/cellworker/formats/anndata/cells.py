@@ -5,7 +5,7 @@ import re
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.elements import Table, is_group, text_of
 from cellworker.formats.anndata.tree import Group
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 
 __all__ = ["IDENTITIES", "colors_of", "read_obs"]
 
