@@ -127,7 +127,7 @@ class Leftovers:
     def _orphans(self) -> Iterator[int]:
         """Return processes that a test started and whose parents are gone."""
         with suppress(OSError):
-            pids = {int(name) for name in os.listdir(_PROC) if name.isdecimal()}
+            pids = {int(name) for name in os.listdir(_PROC) if name.isdecimal()}  # noqa: PTH208 - names, many, for every test
             self._foreign &= pids
             for pid in pids - self._foreign - {os.getpid()}:
                 try:
@@ -147,12 +147,12 @@ def _fixtures_that_open(item: pytest.Item) -> Sequence[str]:
 def _descriptors() -> Things:
     folder = _PROC / "self" / "fd" if _PROC.is_dir() else Path("/dev/fd")
     found = {}
-    for name in os.listdir(folder):
+    for name in os.listdir(folder):  # noqa: PTH208
         with suppress(OSError, ValueError):
             status = os.fstat(int(name))
             if stat.S_ISDIR(status.st_mode) and status.st_dev == folder.stat().st_dev:
                 continue  # that of the listing itself
-            target = os.readlink(folder / name) if _PROC.is_dir() else stat.filemode(status.st_mode)
+            target = str((folder / name).readlink()) if _PROC.is_dir() else stat.filemode(status.st_mode)
             found[f"descriptor {name} {status.st_dev} {status.st_ino}"] = f"an open descriptor: {target}"
     return found
 
