@@ -55,6 +55,13 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pyte
 
 
 @pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test keeps as a user would is seen by no other test."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "user" / "data"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user" / "home"))
+
+
+@pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """A command that sets up logging in this process does so for its own test only."""
     logger = logging.getLogger()

@@ -54,6 +54,7 @@ class Leftovers:
         self._alive: dict[Any, str] = {}
         self._pending: dict[str, _Guilty] = {}
         self._foreign: set[int] = set()
+        self._failed = False
         # Every process that a test starts inherits it, and is known by it when its parent is gone.
         self._mark = f"{os.getpid()}-{time.time_ns()}"
         os.environ[_MARK] = self._mark
@@ -64,19 +65,27 @@ class Leftovers:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Iterator[None]:
-        self._before = self._there()
+        self._before, self._failed = self._there(), False
         return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[Any]:
+        report = yield
+        self._failed |= report.failed
+        return report
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
         if fixturedef.scope == "function":
             return (yield)
         before = self._there()
-        self._alive[fixturedef] = fixturedef.argname
         try:
             return (yield)
         finally:
-            self._owned |= self._there().keys() - before.keys()
+            opened = self._there().keys() - before.keys()
+            self._owned |= opened
+            if opened:  # one that opens nothing cannot be what a test's leftovers belong to
+                self._alive[fixturedef] = fixturedef.argname
 
     def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
         self._alive.pop(fixturedef, None)
@@ -86,7 +95,7 @@ class Leftovers:
         result = yield
         if not self._fresh():
             return result
-        fixtures = frozenset(self._alive.values()) & frozenset(_fixtures_that_open(item))
+        fixtures = frozenset(self._alive.values()) & frozenset(getattr(item, "fixturenames", ()))
         deadline = time.monotonic() + GRACE_S
         while (fresh := self._fresh()) and not fixtures and time.monotonic() < deadline:
             gc.collect()  # what merely waits to be collected, as a transport in a cycle, is not left behind
@@ -109,7 +118,9 @@ class Leftovers:
 
     def _fresh(self) -> Things:
         known = self._before.keys() | self._owned | self._pending.keys()
-        return {identity: name for identity, name in self._there().items() if identity not in known}
+        found = {identity: name for identity, name in self._there().items() if identity not in known}
+        # The traceback of a test that failed keeps its variables alive, and what these have open.
+        return {key: name for key, name in found.items() if not (self._failed and key.startswith("descriptor"))}
 
     def _there(self) -> Things:
         return {**self._processes(), **_descriptors(), **_files(self._places)}
@@ -138,10 +149,6 @@ class Leftovers:
                     yield pid
                 elif environment:  # one that has not yet replaced itself says nothing of itself
                     self._foreign.add(pid)
-
-
-def _fixtures_that_open(item: pytest.Item) -> Sequence[str]:
-    return getattr(item, "fixturenames", ())
 
 
 def _descriptors() -> Things:

@@ -12,11 +12,18 @@ CONFTEST = """
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, {tests!r})
 import leftovers
 import reference_material
 
 leftovers.GRACE_S = 0.3
+
+
+@pytest.fixture(scope="session", autouse=True)
+def of_all():
+    yield
 
 
 def pytest_addoption(parser):
