@@ -8,6 +8,7 @@ fixture; what a test makes it open must be gone when the fixture has ended.
 import gc
 import os
 import stat
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ _POLL_S = 0.02
 _PROC = Path("/proc")
 _CACHES = frozenset({".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__", ".coverage"})
 _MARK = "CELLWORKER_TEST_RUN"
+_LIBRARY_LOOPS = frozenset({"zarr_IO_loop", "zarr_io"})
+"""Threads of event loops that libraries start once for the whole process, in whichever test comes first."""
 
 Things = dict[str, str]
 """What is there: its identity, and how a person calls it."""
@@ -55,6 +58,7 @@ class Leftovers:
         self._pending: dict[str, _Guilty] = {}
         self._foreign: set[int] = set()
         self._failed = False
+        self._libraries: set[str] = set()
         # Every process that a test starts inherits it, and is known by it when its parent is gone.
         self._mark = f"{os.getpid()}-{time.time_ns()}"
         os.environ[_MARK] = self._mark
@@ -93,6 +97,7 @@ class Leftovers:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
         result = yield
+        self._give_to_libraries()
         if not self._fresh():
             return result
         fixtures = frozenset(self._alive.values()) & frozenset(getattr(item, "fixturenames", ()))
@@ -104,6 +109,13 @@ class Leftovers:
             self._pending[identity] = _Guilty(item.nodeid, name, fixtures)
         self._judge()
         return result
+
+    def _give_to_libraries(self) -> None:
+        started = {thread.name for thread in threading.enumerate()} & _LIBRARY_LOOPS - self._libraries
+        if started:
+            self._libraries |= started
+            loop = ("eventpoll", "kqueue", "socket")
+            self._owned |= {key for key, name in self._fresh().items() if any(word in name for word in loop)}
 
     def _judge(self) -> None:
         """Fail for what was left by tests whose wider fixtures have all ended."""

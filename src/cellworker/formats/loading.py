@@ -9,9 +9,10 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings
-from cellworker.formats.kinds import content_hash, is_anndata
+from cellworker.formats.kinds import content_hash
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.reading import read_object
+from cellworker.formats.recognising import READ, Kind, kind_of, not_read
 from cellworker.formats.seurat import read_seurat
 from cellworker.formats.seurat_scratch import Scratch
 from cellworker.formats.shelf import Shelf
@@ -54,11 +55,14 @@ def load(
     Raises
     ------
     WorkerError
-        When the file is no sound `.rds`, `.qs`, `.h5ad` or `.zarr`, or the store cannot be written.
+        When the file is of a kind that is not read, when it is damaged, or when the store cannot be written.
     """
     folder, findings = Path(spool), Findings()
     companions: dict[str, list[int]] = {}
-    if is_anndata(Path(source)):
+    kind = kind_of(Path(source))
+    if kind not in READ:
+        raise not_read(kind, Path(source))
+    if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), folder, findings, max_bytes=max_bytes, threads=threads, progress=progress)
     else:
         draft, key, companions = _seurat(Path(source), folder, findings, max_bytes, progress)

@@ -10,6 +10,7 @@ from cellworker.experiment.store import StoredExperiment, open_store
 from cellworker.formats.companions import companions_of
 from cellworker.formats.derive import derive_cell_sets
 from cellworker.formats.findings import Findings, Problem
+from cellworker.formats.kinds import is_hdf5
 from cellworker.formats.locating import Located, locate
 from cellworker.formats.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.shelf import Fingerprint, Shelf
@@ -171,7 +172,7 @@ def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | N
 
 def _patience_s(source: Path, most_s: float) -> float:
     """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
-    if source.suffix.lower() != ".h5ad":
+    if not is_hdf5(source):
         return most_s
     return min(most_s, _LEAST_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
 

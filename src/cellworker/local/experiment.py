@@ -111,6 +111,10 @@ class LocalExperiment:
         assert self._served is not None
         return self._served
 
+    def close(self) -> None:
+        """Let go of the experiment's files."""
+        self._cell_sets = self._for = self._served = None
+
     def health(self) -> dict[str, Any]:
         """Say how it goes."""
         facts = self._experiment.describe()

@@ -89,6 +89,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
         stack.callback(listening.close)
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
         source = LocalExperiment(served, place)
+        stack.callback(source.close)
         ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
         loop = asyncio.create_task(WorkLoop(queue, ports, place.experiment_id, find).run())
         stack.push_async_callback(_end, loop)
