@@ -18,6 +18,7 @@ from cellworker.formats.check_cell_sets import check_cell_sets, read_cell_sets
 from cellworker.formats.derive import derive_cell_sets
 from cellworker.formats.findings import Findings, Problem, RefusedError
 from cellworker.formats.opening import OpenProgress, locate, open_source, own_work_of
+from cellworker.plain_text import one_line
 from cellworker.settings import Settings
 
 __all__ = ["Report", "check_experiment", "render"]
@@ -265,7 +266,7 @@ def render(report: Report) -> str:
             lines.append(f"  expected  {problem.expected}")
         if problem.advice:
             lines.append(f"  {'instead ' if problem.severity == 'note' else 'do      '}  {problem.advice}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(one_line(line) for line in lines) + "\n"
 
 
 def _plain(value: object) -> str:
