@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.cli import main
+from cellworker.cli.main import main
 from cellworker.logs import configure, log
 from cellworker.plain_text import one_line, shown
 
@@ -101,7 +101,16 @@ def test_no_command_prints_what_steers(hostile: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_a_table_at_a_terminal_is_shown_and_a_file_is_exact(hostile: Path, tmp_path: Path, form: str) -> None:
     body = json.dumps({"orderBy": "gene_names", "orderDirection": "ASC", "offset": 0, "limit": 50})
-    command = [sys.executable, "-m", "cellworker.cli", "call", "ListGenes", "--quiet", "--experiment", str(hostile)]
+    command = [
+        sys.executable,
+        "-m",
+        "cellworker.cli.main",
+        "call",
+        "ListGenes",
+        "--quiet",
+        "--experiment",
+        str(hostile),
+    ]
     command += ["--body", body, "--format", form]
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal:

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.api import open_experiment as open_in_notebook
-from cellworker.cli import main
+from cellworker.api.experiment import open_experiment as open_in_notebook
+from cellworker.cli.main import main
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
-from cellworker.formats.check import check_experiment
-from cellworker.formats.converting import convert
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.own_work import OwnWorkFile, own_part
+from cellworker.formats.check.checking import check_experiment
+from cellworker.formats.convert.converting import convert
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.opening.own_work import OwnWorkFile, own_part
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.experiment import find_experiment
 from cellworker.settings import Settings

@@ -26,9 +26,9 @@ from tests.formats.anndata_files import write
 from tests.formats.test_anndata_reading import adata
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.check import check_experiment
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.recognising import Kind, kind_of, not_read
+from cellworker.formats.check.checking import check_experiment
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.opening.recognising import Kind, kind_of, not_read
 from cellworker.settings import Settings
 
 

@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.formats.own_work import OwnWorkFile
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
+from cellworker.formats.opening.own_work import OwnWorkFile
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue

@@ -11,7 +11,7 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.formats.whole_files import write_whole
+from cellworker.formats.common.whole_files import write_whole
 from cellworker.local import files
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.queue import MemoryQueue

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.own_work import OwnWorkFile, may_write
-from cellworker.formats.whole_files import write_whole
-from cellworker.gateway.cell_set_patches import applied, examine
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.formats.opening.own_work import OwnWorkFile, may_write
+from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.local.merge import merge_cell_sets
 
 __all__ = ["FileCellSets"]

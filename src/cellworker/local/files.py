@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from cellworker.formats.whole_files import no_space
+from cellworker.formats.common.whole_files import no_space
 
 __all__ = ["place_file"]
 
