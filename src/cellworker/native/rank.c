@@ -40,7 +40,7 @@ typedef struct {
 
 /* One row per set, `stride` apart, one column per gene. */
 typedef struct {
-    double *p, *auc, *fold, *inside, *outside;
+    double *score, *auc, *fold, *inside, *outside;
     int64_t stride;
 } Tests;
 
@@ -295,14 +295,12 @@ static void test_sets(const Plan *plan, const Share *share, int64_t seen, int64_
         tests->inside[at] = 100.0 * (double)detected / size;
         tests->outside[at] = 100.0 * (double)(seen - detected) / rest;
         if (size == 0.0 || rest == 0.0) {
-            tests->p[at] = tests->auc[at] = tests->fold[at] = NAN;
+            tests->score[at] = tests->auc[at] = tests->fold[at] = NAN;
             continue;
         }
         const double u = (double)rank2 / 2.0 - size * (size + 1.0) / 2.0, distance = fabs(u - size * rest / 2.0);
         const double corrected = distance == 0.0 ? 0.0 : fabs(distance - 0.5);
-        /* 2 * Phi(-x) = erfc(x / sqrt 2) */
-        const double score = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
-        tests->p[at] = erfc(score * 0.70710678118654752440);
+        tests->score[at] = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
         tests->auc[at] = u / (size * rest);
         tests->fold[at] = sum / size - (all - sum) / rest;
     }
