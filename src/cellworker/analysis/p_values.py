@@ -58,8 +58,8 @@ class PValues:
     log
         Their natural logarithms, exact to 1e-12 however small the p-values are; 0 for a p-value of 1.
     key
-        Ascends as the p-values do: what sorts and compares them. Equal only where the statistics are equal or, like the
-        original, where the original's p-values are.
+        Ascends as the p-values do: what sorts and compares them. Equal only where the statistics are equal (or, of
+        Student's t, all but 0) or, like the original, where the original's p-values are.
     original
         Whether what the original calls equal is equal.
     """

@@ -105,6 +105,6 @@ def components(n: int, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArra
         return i
 
     for one, other in zip(a.tolist(), b.tolist(), strict=True):
-        p, q = find(one), find(other)
-        root[max(p, q)] = min(p, q)
+        low, high = sorted((find(one), find(other)))
+        root[high] = low
     return np.unique([find(i) for i in range(n)], return_inverse=True)[1].astype(np.int32)

@@ -204,9 +204,9 @@ def _between(
         order = ordered_rows(np.abs(result.log_fold_change), descending=True)
         columns |= names
     else:
-        p_values = p_column(result.p_values)
-        order = ordered_rows(p_values)
-        columns = {"p_val": p_values, **columns, "p_val_adj": adjusted_column(result.p_values), **names}
+        ranked = p_column(result.p_values)
+        order = ordered_rows(ranked)
+        columns = {"p_val": ranked, **columns, "p_val_adj": adjusted_column(result.p_values), **names}
         if context.own_tables:
             columns |= log_columns(result.p_values)
     return {name: take(column, order) for name, column in columns.items()}

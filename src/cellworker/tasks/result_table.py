@@ -26,10 +26,21 @@ _TEXTS = ("gene_names", "Gene")
 
 Columns = dict[str, TableColumn]
 
+_P_COLUMNS = ("p_val", "p_val_adj", "log10_p", "log10_p_adj")
+
 
 def whole(columns: Columns) -> dict[str, Any]:
     """Return the engine's value for a table that nobody pages."""
+    _check(columns)
     return {"gene_results": plain(columns), "full_count": _n_rows(columns)}
+
+
+def _check(columns: Mapping[str, TableColumn]) -> None:
+    """Hold that no column of p-values is ordered by its doubles."""
+    for name in _P_COLUMNS:
+        if name in columns and not isinstance(columns[name], Ranked):
+            message = f"the column {name} has no order: make it of PValues"
+            raise TypeError(message)
 
 
 def _n_rows(columns: Mapping[str, TableColumn]) -> int:
@@ -87,6 +98,7 @@ def page_of(columns: Columns, pagination: Pagination, *, genes_only: bool) -> di
     WorkerError
         ``INVALID_INPUT`` for a filter that cannot be understood, naming it.
     """
+    _check(columns)
     keep = np.ones(_n_rows(columns), bool)
     for number, item in enumerate(pagination.filters):
         keep &= _filtered(columns, item, f"pagination.filters[{number}]")
