@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cellworker.analysis.p_values import benjamini_hochberg
-from cellworker.analysis.pseudobulk import filter_by_expression, tmm_factors, two_group_test
+from cellworker.analysis.statistics.pseudobulk import filter_by_expression, tmm_factors, two_group_test
 
 GENES = "ABCDEFGHIJKL"
 COUNTS = np.array(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from cellworker.analysis.p_values import PValues
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import Pagination, convert
-from cellworker.tasks.result_table import adjusted_column, log_columns, p_column, page_of, plain, whole
-from cellworker.tasks.tables import Ranked
+from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, plain, whole
+from cellworker.tasks.common.tables import Ranked
 
 GAP = np.nan
 
