@@ -1,4 +1,4 @@
-"""No module sorts, ranks or compares p-values but `analysis/p_values.py`: the doubles of the smallest are all 0."""
+"""No module sorts or compares p-values but `analysis/statistics/p_values.py`: the doubles of the smallest are all 0."""
 
 import ast
 import re
@@ -92,4 +92,4 @@ def test_nothing_outside_their_own_module_orders_or_compares_p_values():
         for line in mistakes(path.read_text(encoding="utf-8"))
     }
     assert not found, f"order by PValues.key, not by p-values: {', '.join(sorted(found))}"
-    assert mistakes((PACKAGE / "analysis" / "p_values.py").read_text(encoding="utf-8"))
+    assert mistakes((PACKAGE / "analysis" / "statistics" / "p_values.py").read_text(encoding="utf-8"))

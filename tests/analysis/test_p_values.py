@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cellworker.analysis.p_values import PValues, benjamini_hochberg, score_keys
+from cellworker.analysis.statistics.p_values import PValues, benjamini_hochberg, score_keys
 
 TAILS = Path(__file__).parent.parent / "fixtures" / "tails"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.analysis.p_values import benjamini_hochberg
+from cellworker.analysis.statistics.p_values import benjamini_hochberg
 from cellworker.analysis.statistics.pseudobulk import filter_by_expression, tmm_factors, two_group_test
 
 GENES = "ABCDEFGHIJKL"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.analysis.p_values import PValues
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import Pagination, convert
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, plain, whole

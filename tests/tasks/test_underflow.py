@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from builders import cell_major, cell_sets, small_experiment
-from cellworker.analysis.p_values import PValues
 from cellworker.analysis.statistics.markers import find_markers
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.api.experiment import OpenExperiment, open_experiment
 from cellworker.cli.main import main
 from cellworker.experiment.model import Categorical

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.p_values import PValues
 from cellworker.analysis.statistics.dots import expm1_means
 from cellworker.analysis.statistics.groups import Groups, Sorted
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.analysis.statistics.rank_tests import GroupTests, OnProgress, set_tests
 
 __all__ = ["MarkerTable", "marker_table"]

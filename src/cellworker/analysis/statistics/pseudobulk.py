@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.p_values import PValues
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.p_values import PValues, score_keys
 from cellworker.analysis.statistics.groups import Groups, Sorted, check_offsets
+from cellworker.analysis.statistics.p_values import PValues, score_keys
 from cellworker.native import address, kernel
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.p_values import PValues
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import Filter, Pagination
 from cellworker.tasks.common.tables import Ranked, TableColumn, number_filter, select_page, take, text_filter
