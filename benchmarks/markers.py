@@ -123,7 +123,7 @@ def two_sets(store: str, clusters: str) -> None:
     pair = pair_labels(n)[0]
 
     def work() -> None:
-        pair_tests(data, [pair], n, threads=THREADS)[0].p_values.adjusted()
+        pair_tests(data, [pair], n, threads=THREADS)[0].p_values.adjusted_values()
 
     _clock(work)
 

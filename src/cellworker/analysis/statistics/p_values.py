@@ -127,14 +127,18 @@ class PValues:
         """Decimal logarithms."""
         return np.asarray(self.log / np.log(10) + 0.0)  # no -0
 
+    def adjusted_values(self) -> tuple[Floats, Floats]:
+        """Return the adjusted p-values as doubles with their keys: `adjusted` without logarithms, which cost a sort."""
+        adjusted = benjamini_hochberg(self.values)
+        return adjusted, adjusted if self.original else self.key
+
     def adjusted(self) -> Self:
         """Adjust for the false discovery rate, along the last axis (see `benjamini_hochberg`).
 
         What orders the p-values orders the adjusted ones, too: these never fall where those rise, and where adjusted
         ones are equal, as many are, the statistics still differ. The original leaves equal ones in their places.
         """
-        adjusted = benjamini_hochberg(self.values)
-        key = adjusted if self.original else self.key
+        adjusted, key = self.adjusted_values()
         return type(self)(adjusted, _adjusted_logs(self.log), key, self.original)
 
     def times(self, number: int) -> Self:

@@ -64,8 +64,8 @@ def adjusted_column(p_values: PValues) -> Ranked:
 
     It never falls along the rows that it orders.
     """
-    adjusted = p_values.adjusted()
-    return Ranked(np.maximum(adjusted.values, SMALLEST), adjusted.key)
+    adjusted, key = p_values.adjusted_values()
+    return Ranked(np.maximum(adjusted, SMALLEST), key)
 
 
 def log_columns(p_values: PValues) -> Columns:
