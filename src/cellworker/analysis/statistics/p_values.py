@@ -9,7 +9,6 @@ Formulas: tails of the normal distribution by Abramowitz and Stegun 7.1.23, of S
 Benjamini and Hochberg (1995).
 """
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -80,7 +79,7 @@ class PValues:
         """
         score = np.ascontiguousarray(score, np.float64)
         values, log = np.empty_like(score), np.empty_like(score)
-        run = kernel("cw_normal_tails", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+        run = kernel("cw_normal_tails")
         run(
             address(score, np.float64), score.size, address(values, np.float64, writable=True),
             address(log, np.float64, writable=True),
@@ -108,7 +107,7 @@ class PValues:
         df = np.ascontiguousarray(np.broadcast_to(df, t.shape), np.float64)
         values = np.asarray(2 * special.stdtr(df, -t))
         log = np.empty_like(t)
-        run = kernel("cw_student_log_tails", None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+        run = kernel("cw_student_log_tails")
         run(
             address(t, np.float64), address(df, np.float64), t.size, address(log, np.float64, writable=True)
         )  # fmt: skip

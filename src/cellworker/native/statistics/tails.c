@@ -1,8 +1,7 @@
 /* Tails of the normal and of Student's distribution as natural logarithms, to far beyond what a double holds. */
-#include <math.h>
-#include <stdint.h>
+#include "cellworker.h"
 
-#define EXPORT __attribute__((visibility("default")))
+#include <math.h>
 
 static const double ROOT_HALF = 0.70710678118654752440, LOG_ROOT_PI = 0.57236494292470008707;
 
@@ -18,7 +17,7 @@ static double log_normal(double z, double p) {
 }
 
 /* Two-sided p-values of normal scores z >= 0, and their logarithms; NaN gives NaN. */
-EXPORT void cw_normal_tails(const double *z, int64_t n, double *p, double *log_p) {
+void cw_normal_tails(const double *z, int64_t n, double *p, double *log_p) {
     for (int64_t i = 0; i < n; i++) {
         p[i] = erfc(z[i] * ROOT_HALF); /* 2 Phi(-z) */
         log_p[i] = isinf(z[i]) ? -INFINITY : log_normal(z[i], p[i]);
@@ -75,6 +74,6 @@ static double log_student(double t, double df) {
 }
 
 /* Logarithms of the two-sided p-values of t >= 0 with `df` > 0 degrees of freedom each. */
-EXPORT void cw_student_log_tails(const double *t, const double *df, int64_t n, double *log_p) {
+void cw_student_log_tails(const double *t, const double *df, int64_t n, double *log_p) {
     for (int64_t i = 0; i < n; i++) log_p[i] = log_student(t[i], df[i]);
 }
