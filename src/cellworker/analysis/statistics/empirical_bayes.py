@@ -22,8 +22,8 @@ class _Prior:
     df: Floats | float
 
 
-def moderate(contrast: Floats, variance: Floats, df: float) -> Floats:
-    """Return two-sided p-values of moderated t-statistics.
+def moderate(contrast: Floats, variance: Floats, df: float) -> tuple[Floats, Floats]:
+    """Return moderated t-statistics and the degrees of freedom of each.
 
     Parameters
     ----------
@@ -40,8 +40,7 @@ def moderate(contrast: Floats, variance: Floats, df: float) -> Floats:
     posterior = np.full(variance.shape, prior.scale)
     posterior[finite] = (df * variance[finite] + d0[finite] * prior.scale) / (df + d0[finite])
     total = np.minimum(df + d0, df * len(variance))
-    t = contrast / np.sqrt(posterior)
-    return np.asarray(2 * stats.t.sf(np.abs(t), total))
+    return contrast / np.sqrt(posterior), np.asarray(total)
 
 
 def _trigamma_inverse(x: float) -> float:

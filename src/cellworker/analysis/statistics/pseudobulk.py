@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]
@@ -28,16 +29,21 @@ class PseudobulkResult:
         log2 of base over background, ``(n_genes,)``.
     average
         Mean log2 counts per million over all samples.
-    p
-        Two-sided p-value; None when there are only two samples, where nothing can be tested.
+    p_values
+        Two-sided p-values; None when there are only two samples, where nothing can be tested.
     kept
         bool ``(n_genes,)``: genes with enough counts.
     """
 
     log_fold_change: Floats
     average: Floats
-    p: Floats | None
+    p_values: PValues | None
     kept: NDArray[np.bool_]
+
+    @property
+    def p(self) -> Floats | None:
+        """The two-sided p-values as doubles."""
+        return None if self.p_values is None else self.p_values.values
 
 
 def filter_by_expression(counts: Floats, in_base: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -191,7 +197,7 @@ def _sample_weights(e: Floats, weights: Floats, group: NDArray[np.int32]) -> Flo
     return out
 
 
-def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResult:
+def two_group_test(counts: Floats, in_base: NDArray[np.bool_], *, original: bool = False) -> PseudobulkResult:
     """Compare base with background samples.
 
     Parameters
@@ -200,6 +206,8 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
         float64 ``(n_genes, n_samples)``: raw counts summed per sample.
     in_base
         bool ``(n_samples,)``: True for base. Each group has at least one sample.
+    original
+        Round the smallest p-values as R does.
 
     Raises
     ------
@@ -230,13 +238,14 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
         raise ValueError("the samples do not differ within their groups")
     fit = _fit(e, weights, group)
     fold = fit.means[:, 1] - fit.means[:, 0]
-    p = None
+    p_values = None
     if n > 2:
         from cellworker.analysis.statistics.empirical_bayes import moderate  # noqa: PLC0415 - scipy.stats is slow to import
 
         spread = np.sqrt((fit.unscaled**2).sum(axis=1))
-        p = _spread(moderate(fold / spread, fit.sigma**2, float(n - 2)), kept)
-    return PseudobulkResult(_spread(fold, kept), _spread(e.mean(axis=1), kept), p, kept)
+        t, df = moderate(fold / spread, fit.sigma**2, float(n - 2))
+        p_values = PValues.of_t(_spread(t, kept), _spread(df, kept), original=original)
+    return PseudobulkResult(_spread(fold, kept), _spread(e.mean(axis=1), kept), p_values, kept)
 
 
 def _spread(values: Floats, kept: NDArray[np.bool_]) -> Floats:

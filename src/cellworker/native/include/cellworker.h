@@ -48,6 +48,10 @@ EXPORT int32_t cw_group_sums_f32(const int64_t *indptr, const int32_t *genes, co
 /* sort.c */
 EXPORT void cw_sort_genes(const int64_t *bounds, int64_t n_genes, uint64_t *entries, uint64_t *scratch, int32_t *cells, uint32_t *values);
 
+/* tails.c */
+EXPORT void cw_normal_tails(const double *z, int64_t n, double *p, double *log_p);
+EXPORT void cw_student_log_tails(const double *t, const double *df, int64_t n, double *log_p);
+
 /* transpose.c */
 EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column, int64_t *cursor);
 EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values, int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t room, uint64_t *out);
