@@ -7,11 +7,13 @@ Phipson et al. (2016), in the vectorised form of algorithms.md, section 3. Two P
 """
 
 import ctypes
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.library_functions import library_function
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]
@@ -89,14 +91,16 @@ def tmm_factors(counts: Floats, library: Floats) -> Floats:
     else:
         reference = int(np.argmin(np.abs(quartile - quartile.mean())))
     factors = np.array([_tmm(counts[:, j], counts[:, reference], library[j], library[reference]) for j in range(n)])
-    return np.asarray(factors / np.exp(np.mean(np.log(factors))))
+    return np.asarray(factors / math.exp(_mean(library_function("log", factors))))
 
 
 def _tmm(observed: Floats, reference: Floats, n_observed: float, n_reference: float) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         # Equal ratios must come out equal to the last bit, as they do in R: their ranks are averaged.
-        ratio = np.log2((observed / n_observed) / (reference / n_reference))
-        level = (np.log2(observed / n_observed) + np.log2(reference / n_reference)) / 2
+        ratio = library_function("log2", (observed / n_observed) / (reference / n_reference))
+        level = (
+            library_function("log2", observed / n_observed) + library_function("log2", reference / n_reference)
+        ) / 2
         variance = (n_observed - observed) / n_observed / observed + (n_reference - reference) / n_reference / reference
     keep = np.isfinite(ratio) & np.isfinite(level) & (level > -1e10)
     ratio, level, variance = ratio[keep], level[keep], variance[keep]
@@ -112,8 +116,8 @@ def _tmm(observed: Floats, reference: Floats, n_observed: float, n_reference: fl
         & (by_level <= n + 1 - low_level)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = np.sum(ratio[use] / variance[use]) / np.sum(1 / variance[use])
-    return float(2.0**mean) if np.isfinite(mean) else 1.0
+        mean = _total(ratio[use] / variance[use]) / _total(1 / variance[use])
+    return math.pow(2.0, mean) if np.isfinite(mean) else 1.0
 
 
 def _average_ranks(x: Floats) -> Floats:
@@ -121,6 +125,23 @@ def _average_ranks(x: Floats) -> Floats:
     del values
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse])
+
+
+def _total(x: Floats) -> float:
+    """Sum one after the other in extended precision, where the machine has it, as R does."""
+    return float(np.cumsum(x.astype(np.longdouble))[-1]) if len(x) else 0.0
+
+
+def _mean(x: Floats) -> float:
+    """Mean as R takes it: in extended precision, and once more around the first."""
+    wide = x.astype(np.longdouble)
+    mean = np.cumsum(wide)[-1] / len(x)
+    return float(mean + np.cumsum(wide - mean)[-1] / len(x))
+
+
+def _means(e: Floats) -> Floats:
+    """Means of rows, in extended precision."""
+    return (np.cumsum(e.astype(np.longdouble), axis=1)[:, -1] / e.shape[1]).astype(np.float64)
 
 
 def _lowess(x: Floats, y: Floats) -> Floats:
@@ -148,36 +169,49 @@ def _lowess(x: Floats, y: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class _Fit:
     means: Floats  # (n_genes, 2): background, base
-    sigma: Floats  # (n_genes,)
+    sigma: Floats  # (n_genes,), NaN without residual degrees of freedom
     unscaled: Floats  # (n_genes, 2)
 
 
 def _fit(e: Floats, weights: Floats, group: NDArray[np.int32]) -> _Fit:
-    masks = [group == k for k in (0, 1)]
-    totals = np.stack([weights[:, mask].sum(axis=1) for mask in masks], axis=1)
-    means = np.stack([(weights[:, m] * e[:, m]).sum(axis=1) for m in masks], axis=1) / totals
-    residual = e - means[:, group]
-    degrees = e.shape[1] - 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sigma = np.sqrt((weights * residual**2).sum(axis=1) / degrees)
-        return _Fit(means, sigma, 1 / np.sqrt(totals))
+    n = e.shape[1]
+    unscaled = 1 / np.sqrt(np.stack([weights[:, group == k].sum(axis=1) for k in (0, 1)], axis=1))
+    if n == 2:
+        return _Fit(e[:, np.argsort(group)], np.full(len(e), np.nan), unscaled)
+    e, weights = np.ascontiguousarray(e), np.ascontiguousarray(weights)
+    means, sigma = np.empty((len(e), 2)), np.empty(len(e))
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    run = kernel("cw_group_fit", ctypes.c_int32, pointer, pointer, number, number, pointer, pointer, pointer)
+    if run(
+        address(e, np.float64), address(weights, np.float64), len(e), n, address(group, np.int32),
+        address(means, np.float64, writable=True), address(sigma, np.float64, writable=True),
+    ):  # fmt: skip
+        raise MemoryError
+    return _Fit(means, sigma, unscaled)
 
 
 def _voom_weights(e: Floats, counts: Floats, library: Floats, weights: Floats, group: NDArray[np.int32]) -> Floats:
-    fit = _fit(e, weights, group)
     if e.shape[1] <= 2 or len(e) < 2:
         return np.ones_like(e)
-    offset = np.log2(library + 1)
-    x = e.mean(axis=1) + offset.mean() - np.log2(1e6)
+    fit = _fit(e, weights, group)
+    x = _means(e) + _mean(library_function("log2", library + 1)) - math.log2(1e6)
     y = np.sqrt(fit.sigma)
     used = counts.sum(axis=1) > 0
     order = np.argsort(x[used], kind="stable")
     xs = x[used][order]
     trend = _lowess(xs, y[used][order])
     at, first, repeats = np.unique(xs, return_index=True, return_counts=True)
-    level = np.add.reduceat(trend, first) / repeats
-    fitted_counts = fit.means[:, group] + offset - np.log2(1e6)
-    return np.asarray(np.interp(fitted_counts, at, level) ** -4.0)
+    level = trend[first]
+    for i in np.flatnonzero(repeats > 1).tolist():
+        level[i] = _mean(trend[first[i] : first[i] + repeats[i]])
+    out, sizes = np.empty_like(e), np.ascontiguousarray(library + 1)
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    run = kernel("cw_voom_weights", None, pointer, number, number, *[pointer] * 4, number, pointer)
+    run(
+        address(fit.means, np.float64), len(e), e.shape[1], address(group, np.int32), address(sizes, np.float64),
+        address(at, np.float64), address(level, np.float64), len(at), address(out, np.float64, writable=True),
+    )  # fmt: skip
+    return out
 
 
 def _sample_weights(e: Floats, weights: Floats, group: NDArray[np.int32]) -> Floats:
@@ -226,7 +260,7 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
     used = counts[kept]
     effective = library * tmm_factors(used, library)
     group = in_base.astype(np.int32)
-    e = np.log2((used + 0.5) / (effective + 1) * 1e6)
+    e = library_function("log2", (used + 0.5) / (effective + 1) * 1e6)
     n = counts.shape[1]
     with np.errstate(divide="ignore", invalid="ignore"):  # samples that are copies of each other, refused below
         weights = _voom_weights(e, used, effective, np.ones_like(e), group)

@@ -1,0 +1,39 @@
+"""The C library's logarithms and exponential over whole arrays.
+
+NumPy brings its own on some processors, which differ in the last bit. Where ties or orders hang on that bit, both R and
+we take the C library's.
+"""
+
+import ctypes
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.native import address, kernel
+
+__all__ = ["library_function"]
+
+_WHICH = {"log2": 0, "log": 1, "exp": 2}
+_run = kernel("cw_libm", None, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
+
+
+def library_function(name: Literal["log2", "log", "exp"], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Apply a function to every element.
+
+    Parameters
+    ----------
+    name
+        Which.
+    x
+        float64, any shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, the shape of `x`; -inf for the logarithm of 0, NaN for one below 0.
+    """
+    x = np.ascontiguousarray(x, np.float64)
+    out = np.empty_like(x)
+    _run(_WHICH[name], address(x, np.float64), x.size, address(out, np.float64, writable=True))
+    return out
