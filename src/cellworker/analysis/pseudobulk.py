@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.library_functions import library_function
+from cellworker.analysis.r_sums import mean, row_means, total
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]
@@ -91,7 +92,7 @@ def tmm_factors(counts: Floats, library: Floats) -> Floats:
     else:
         reference = int(np.argmin(np.abs(quartile - quartile.mean())))
     factors = np.array([_tmm(counts[:, j], counts[:, reference], library[j], library[reference]) for j in range(n)])
-    return np.asarray(factors / math.exp(_mean(library_function("log", factors))))
+    return np.asarray(factors / math.exp(mean(library_function("log", factors))))
 
 
 def _tmm(observed: Floats, reference: Floats, n_observed: float, n_reference: float) -> float:
@@ -116,8 +117,8 @@ def _tmm(observed: Floats, reference: Floats, n_observed: float, n_reference: fl
         & (by_level <= n + 1 - low_level)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = _total(ratio[use] / variance[use]) / _total(1 / variance[use])
-    return math.pow(2.0, mean) if np.isfinite(mean) else 1.0
+        log_factor = total(ratio[use] / variance[use]) / total(1 / variance[use])
+    return math.pow(2.0, log_factor) if np.isfinite(log_factor) else 1.0
 
 
 def _average_ranks(x: Floats) -> Floats:
@@ -125,23 +126,6 @@ def _average_ranks(x: Floats) -> Floats:
     del values
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse])
-
-
-def _total(x: Floats) -> float:
-    """Sum one after the other in extended precision, where the machine has it, as R does."""
-    return float(np.cumsum(x.astype(np.longdouble))[-1]) if len(x) else 0.0
-
-
-def _mean(x: Floats) -> float:
-    """Mean as R takes it: in extended precision, and once more around the first."""
-    wide = x.astype(np.longdouble)
-    mean = np.cumsum(wide)[-1] / len(x)
-    return float(mean + np.cumsum(wide - mean)[-1] / len(x))
-
-
-def _means(e: Floats) -> Floats:
-    """Means of rows, in extended precision."""
-    return (np.cumsum(e.astype(np.longdouble), axis=1)[:, -1] / e.shape[1]).astype(np.float64)
 
 
 def _lowess(x: Floats, y: Floats) -> Floats:
@@ -194,7 +178,7 @@ def _voom_weights(e: Floats, counts: Floats, library: Floats, weights: Floats, g
     if e.shape[1] <= 2 or len(e) < 2:
         return np.ones_like(e)
     fit = _fit(e, weights, group)
-    x = _means(e) + _mean(library_function("log2", library + 1)) - math.log2(1e6)
+    x = row_means(e) + mean(library_function("log2", library + 1)) - math.log2(1e6)
     y = np.sqrt(fit.sigma)
     used = counts.sum(axis=1) > 0
     order = np.argsort(x[used], kind="stable")
@@ -203,7 +187,7 @@ def _voom_weights(e: Floats, counts: Floats, library: Floats, weights: Floats, g
     at, first, repeats = np.unique(xs, return_index=True, return_counts=True)
     level = trend[first]
     for i in np.flatnonzero(repeats > 1).tolist():
-        level[i] = _mean(trend[first[i] : first[i] + repeats[i]])
+        level[i] = mean(trend[first[i] : first[i] + repeats[i]])
     out, sizes = np.empty_like(e), np.ascontiguousarray(library + 1)
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     run = kernel("cw_voom_weights", None, pointer, number, number, *[pointer] * 4, number, pointer)
