@@ -1,4 +1,4 @@
-"""The C library's logarithms and exponential over whole arrays.
+"""The C library's logarithms and exponentials over whole arrays.
 
 NumPy brings its own on some processors, which differ in the last bit. Where ties or orders hang on that bit, both R and
 we take the C library's.
@@ -14,17 +14,17 @@ from cellworker.native import address, kernel
 
 __all__ = ["library_function"]
 
-_WHICH = {"log2": 0, "log": 1, "exp": 2}
+_WHICH = {"log2": 0, "log": 1, "exp": 2, "log10": 3, "exp10": 4}
 _run = kernel("cw_libm", None, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
 
-def library_function(name: Literal["log2", "log", "exp"], x: NDArray[np.float64]) -> NDArray[np.float64]:
+def library_function(name: Literal["log2", "log", "exp", "log10", "exp10"], x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Apply a function to every element.
 
     Parameters
     ----------
     name
-        Which.
+        Which; ``exp10`` is ten to the power of.
     x
         float64, any shape.
 

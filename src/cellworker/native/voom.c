@@ -10,13 +10,6 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { LOG2, LOG, EXP };
-
-/* The C library's functions: NumPy's own differ in the last bit on some machines. */
-EXPORT void cw_libm(int32_t which, const double *x, int64_t n, double *out) {
-    for (int64_t i = 0; i < n; i++) out[i] = which == LOG2 ? log2(x[i]) : which == LOG ? log(x[i]) : exp(x[i]);
-}
-
 static double dot(const double *a, const double *b, int64_t from, int64_t n) {
     double sum = 0.0;
     for (int64_t i = from; i < n; i++) sum += a[i] * b[i];
