@@ -4,7 +4,7 @@ Cleveland and Devlin (1988) fit a weighted quadratic around every point. The pro
 R calls, do so at few places only and interpolate between them (Cleveland and Grosse, 1991), which gives other numbers.
 Here are these numbers: what is fitted where, and how values in between are made, follows their descriptions and R's
 answers. The published Python binding of the same programs (scikit-misc) has no wheels for musl, keeps its state in
-globals, and stops where most points are equal.
+globals, and has NaN where most points are equal.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def local_quadratic(x: NDArray[np.floating], y: NDArray[np.floating], *, span: f
     -------
     numpy.ndarray
         float64 ``(n,)``, in the order of `x`. Where so many points share one `x` that a local fit has nothing to lean
-        on (R stops there), it uses more neighbours, up to all of them; points with one `x` alone get the mean of `y`.
+        on (R answers NaN there), it uses more neighbours, up to all of them; points with one `x` alone get the mean of `y`.
 
     Raises
     ------

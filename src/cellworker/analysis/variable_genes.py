@@ -39,10 +39,10 @@ class GeneVariability:
     variance
         Of the counts (n - 1).
     expected
-        Variance that genes of this mean have; 0 for constant genes.
+        Variance that genes of this mean have; 0 for genes that are constant, or whose mean is not a number above 0.
     standardized
         Variance of the counts less the mean over the root of `expected`, what exceeds the root of the number of cells
-        being cut; 0 for constant genes.
+        being cut; 0 where `expected` is.
     """
 
     mean: Floats
@@ -53,7 +53,7 @@ class GeneVariability:
     def ranking(self) -> NDArray[np.int64]:
         """Return the genes that occur, int64, the most variable first; equal ones in their order."""
         order = np.argsort(-self.standardized, kind="stable")
-        return order[self.mean[order] != 0]
+        return order[self.mean[order] > 0]
 
     def top(self, n: int = 2000) -> NDArray[np.int64]:
         """Return the `n` most variable genes, int64, the most variable first, or as many as occur."""
@@ -88,7 +88,7 @@ def gene_variability(
     Raises
     ------
     ValueError
-        If there are fewer than two cells, `genes` and `values` differ in length, or a count is not a number or below 0.
+        If there are fewer than two cells, or `genes` and `values` differ in length.
     IndexError
         If a gene does not exist.
     """
@@ -100,13 +100,9 @@ def gene_variability(
     totals, stored = passes.totals()
     mean = totals / n_cells
     empty = n_cells - stored
-    if not np.isfinite(totals).all():
-        raise ValueError("the counts hold what is not a number")
     variance = (passes.squares(mean, np.ones(n_genes), np.inf) + mean**2 * empty) / (n_cells - 1)
+    varies = np.isfinite(variance) & (variance > 0) & (mean > 0)
     expected = np.zeros(n_genes)
-    varies = variance > 0
-    if (totals[varies] <= 0).any():
-        raise ValueError("the counts hold values below 0")
     fitted = local_quadratic(
         library_function("log10", mean[varies]), library_function("log10", variance[varies]), span=_SPAN
     )
