@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from cellworker.analysis.local_regression import local_quadratic
 
-FITS = json.loads(
-    gzip.decompress((Path(__file__).parent.parent / "fixtures" / "loess" / "loess.json.gz").read_bytes())
-)
+FITS = json.loads(gzip.decompress((Path(__file__).parent.parent / "fixtures" / "loess" / "loess.json.gz").read_bytes()))
 
 
 @pytest.mark.parametrize("name", [name for name, fit in FITS.items() if "fitted" in fit])

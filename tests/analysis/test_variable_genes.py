@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import cell_major, gene_major
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import cell_major, gene_major
 from cellworker.analysis.marker_scores import scaled_cluster_sums
 from cellworker.analysis.variable_genes import gene_variability
 from cellworker.formats.opening import open_experiment
@@ -74,7 +74,9 @@ def test_scaled_values_are_seurats():
 
 
 COUNTS = st.integers(2, 12).flatmap(
-    lambda cells: st.lists(st.lists(st.sampled_from([0, 0, 0, 1, 1, 2, 50]), min_size=cells, max_size=cells), min_size=1)
+    lambda cells: st.lists(
+        st.lists(st.sampled_from([0, 0, 0, 1, 1, 2, 50]), min_size=cells, max_size=cells), min_size=1
+    )
 )
 
 
