@@ -132,8 +132,8 @@ def _robust_prior(x: Floats, d1: float) -> _Prior:
     return _Prior(math.exp(corrected), _outlier_df(z, corrected, d1, d2))
 
 
-# Ranks and orders are those of the logarithms of the variances, from which limma makes all that follows: taking it joins
-# variances that differ in the last bit. Tail probabilities would be in the same order, but for their own rounding.
+# Ranks and orders are those of the logarithms of the variances, from which limma makes all that follows: taking the
+# logarithm joins variances that differ in the last bit. Tail probabilities have the same order but for their rounding.
 
 
 def _infinite_df(z: Floats, corrected: float, d1: float) -> Floats:
@@ -180,7 +180,7 @@ def _root(f: Callable[[float], float], a: float, b: float) -> float:
             break
         step = half
         if abs(before) >= least and abs(f_a) > abs(f_b):
-            p, q = _interpolated(a, b, c, f_a, f_b, f_c)
+            p, q = _interpolated((a, b, c), (f_a, f_b, f_c))
             if p < min(1.5 * half * q - abs(least * q) / 2, abs(before * q / 2)):
                 step = p / q
         if abs(step) < least:
@@ -193,8 +193,9 @@ def _root(f: Callable[[float], float], a: float, b: float) -> float:
     return float(b)
 
 
-def _interpolated(a: float, b: float, c: float, f_a: float, f_b: float, f_c: float) -> tuple[float, float]:
-    """Return the step from `b` to where the line, or the inverse parabola, through the points is 0, as p / q, p >= 0."""
+def _interpolated(x: tuple[float, float, float], f: tuple[float, float, float]) -> tuple[float, float]:
+    """Return the step from the second point to the root of the line or inverse parabola, as p / q with p >= 0."""
+    (a, b, c), (f_a, f_b, f_c) = x, f
     if a == c:
         ratio = f_b / f_a
         p, q = (c - b) * ratio, 1 - ratio

@@ -14,13 +14,13 @@ from cellworker.native import address, kernel
 
 __all__ = ["library_function"]
 
-_WHICH = {"log2": 0, "log": 1, "exp": 2, "log10": 3, "exp10": 4}
+Name = Literal["log2", "log", "exp", "log10", "exp10"]
+
+_WHICH: dict[Name, int] = {"log2": 0, "log": 1, "exp": 2, "log10": 3, "exp10": 4}
 _run = kernel("cw_libm", None, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
 
-def library_function(
-    name: Literal["log2", "log", "exp", "log10", "exp10"], x: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def library_function(name: Name, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Apply a function to every element.
 
     Parameters

@@ -1,13 +1,14 @@
 """Local regression of one variable on another: R's ``loess`` with its default, interpolated surface.
 
-Cleveland and Devlin (1988) fit a weighted quadratic around every point. The programs of Cleveland, Grosse and Shyu, which
-R calls, do so at few places only and interpolate between them (Cleveland and Grosse, 1991), which gives other numbers.
-Here are these numbers: what is fitted where, and how values in between are made, follows their descriptions and R's
-answers. The published Python binding of the same programs (scikit-misc) has no wheels for musl, keeps its state in
-globals, and has NaN where most points are equal.
+Cleveland and Devlin (1988) fit a weighted quadratic around every point. The programs of Cleveland, Grosse and Shyu,
+which R calls, do so at few places only and interpolate between them (Cleveland and Grosse, 1991), which gives other
+numbers. Here are these numbers: what is fitted where, and how values in between are made, follows their descriptions
+and R's answers. The published Python binding of the same programs (scikit-misc) has no wheels for musl, keeps its state
+in globals, and has NaN where most points are equal.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ _MARGIN = 0.005  # how far the outer places lie beyond the points, as a part of 
 _TINY = 100 * np.finfo(np.float64).eps  # singular values below this part of the largest are 0
 
 
-def local_quadratic(x: NDArray[np.floating], y: NDArray[np.floating], *, span: float) -> Floats:
+def local_quadratic(x: NDArray[Any], y: NDArray[Any], *, span: float) -> Floats:
     """Return the fitted values of ``loess(y ~ x, span, degree = 2)``.
 
     Parameters
@@ -34,7 +35,8 @@ def local_quadratic(x: NDArray[np.floating], y: NDArray[np.floating], *, span: f
     -------
     numpy.ndarray
         float64 ``(n,)``, in the order of `x`. Where so many points share one `x` that a local fit has nothing to lean
-        on (R answers NaN there), it uses more neighbours, up to all of them; points with one `x` alone get the mean of `y`.
+        on (R answers NaN there), it uses more neighbours, up to all of them; points with one `x` alone get the mean of
+        `y`.
 
     Raises
     ------
@@ -51,7 +53,8 @@ def local_quadratic(x: NDArray[np.floating], y: NDArray[np.floating], *, span: f
     if not len(x):
         return np.empty(0)
     order = np.argsort(x, kind="stable")
-    xs, ys = x[order], y[order]
+    xs: Floats = x[order]
+    ys: Floats = y[order]
     if xs[0] == xs[-1]:
         return np.full(len(x), ys.mean())
     size = max(1, min(len(x), int(len(x) * span + 1e-5)))

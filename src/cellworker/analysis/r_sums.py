@@ -22,4 +22,4 @@ def mean(x: Floats) -> float:
 
 def row_means(x: Floats) -> Floats:
     """Means of the rows of a matrix with at least one column, float64 ``(n_rows,)``."""
-    return (np.cumsum(x.astype(np.longdouble), axis=1)[:, -1] / x.shape[1]).astype(np.float64)
+    return np.asarray(np.cumsum(x.astype(np.longdouble), axis=1)[:, -1] / x.shape[1], np.float64)

@@ -1,7 +1,7 @@
 """The most variable genes, as Seurat's ``FindVariableFeatures`` chooses them (method vst; Stuart et al. 2019).
 
-A gene varies more than others where its variance exceeds the one that is expected at its mean; what is expected is a local
-regression of the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
+A gene varies more than others where its variance exceeds the one that is expected at its mean; what is expected is a
+local regression of the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
 """
 
 import ctypes

@@ -145,7 +145,7 @@ def _means(
         return total / max(1, len(values))
     if original:
         everyone = np.zeros(experiment.n_cells, np.int64)
-        return scaled_cluster_sums(_by_gene(experiment), genes, everyone, 1)[0] / experiment.n_cells
+        return np.asarray(scaled_cluster_sums(_by_gene(experiment), genes, everyone, 1)[0] / experiment.n_cells)
     times = Counter(symbols)
     means = np.zeros(len(genes))
     for i, (gene, symbol) in enumerate(zip(genes.tolist(), symbols, strict=True)):
