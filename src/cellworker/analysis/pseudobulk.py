@@ -246,7 +246,9 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
     group = in_base.astype(np.int32)
     e = library_function("log2", (used + 0.5) / (effective + 1) * 1e6)
     n = counts.shape[1]
-    with np.errstate(divide="ignore", invalid="ignore"):  # samples that are copies of each other, refused below
+    if n > 2 and np.median(_varies(e, group)) == 0:  # rounding would leave a little where there is nothing
+        raise ValueError("the samples do not differ within their groups")
+    with np.errstate(divide="ignore", invalid="ignore"):
         weights = _voom_weights(e, used, effective, np.ones_like(e), group)
         first = _sample_weights(e, weights, group)
         weights = _voom_weights(e, used, effective, np.broadcast_to(first, e.shape), group)
@@ -262,6 +264,15 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_]) -> PseudobulkResu
         spread = np.sqrt((fit.unscaled**2).sum(axis=1))
         p = _spread(moderate(fold / spread, fit.sigma**2, float(n - 2)), kept)
     return PseudobulkResult(_spread(fold, kept), _spread(e.mean(axis=1), kept), p, kept)
+
+
+def _varies(e: Floats, group: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Tell which genes differ between samples of the same group."""
+    out = np.zeros(len(e), bool)
+    for k in (0, 1):
+        mine = e[:, group == k]
+        out |= (mine != mine[:, :1]).any(axis=1)
+    return out
 
 
 def _spread(values: Floats, kept: NDArray[np.bool_]) -> Floats:
