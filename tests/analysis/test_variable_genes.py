@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import cell_major, gene_major
-from cellworker.analysis.marker_scores import scaled_cluster_sums
+from cellworker.analysis.annotation.marker_scores import scaled_cluster_sums
 from cellworker.analysis.variable_genes import gene_variability
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
