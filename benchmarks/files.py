@@ -77,9 +77,9 @@ def _annotated(folder: Path, work: Path) -> list[Case]:
 def annotate(folder: str, store_dir: str, target: str, threads: str) -> None:
     """Write the object with clusters, three custom sets and an embedding: the source is read in the time, too."""
     from cellworker.experiment.model import Categorical
+    from cellworker.formats.opening.source import source_of
     from cellworker.formats.seurat.write.annotated import write_annotated
     from cellworker.formats.seurat.write.annotation import Annotation, Embedding
-    from cellworker.formats.opening.source import source_of
 
     experiment = _open(Path(folder), Path(store_dir)).experiment
     n = experiment.n_cells

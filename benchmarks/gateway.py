@@ -30,8 +30,8 @@ import aiohttp
 
 from benchmarks.harness import RESULTS, cpu_of_tree, machine, memory_mb
 from cellworker.gateway.aws.clients import Cloud
-from cellworker.gateway.platform.redis_bus import RedisBus
 from cellworker.gateway.aws.s3 import S3Files, S3Results
+from cellworker.gateway.platform.redis_bus import RedisBus
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 

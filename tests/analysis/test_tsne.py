@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import goldens
-from cellworker.analysis.maps import tsne as module
 from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
+from cellworker.analysis.maps import tsne as module
 from cellworker.analysis.maps.tsne import neighbours_for, tsne
 from cellworker.formats.opening.open import open_experiment
 from cellworker.native import address, kernel

@@ -11,8 +11,8 @@ import pytest
 
 from cellworker.engine.annotators import cassia
 from cellworker.engine.annotators.cassia import annotate, annotator
-from cellworker.engine.workers.frames import WorkerInit
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
+from cellworker.engine.workers.frames import WorkerInit
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import redact
 from cellworker.settings import Settings

@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from cellworker.engine.request_progress import ProgressBoard
 from cellworker.engine.loading import ServedExperiment
+from cellworker.engine.request_progress import ProgressBoard
 from cellworker.engine.server import make_app
 from cellworker.engine.workers.worker import load_object
 from cellworker.settings import Settings

@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellworker.formats.r.rds.build import data_frame, dgc_matrix, doubles, factor, integers, named_list, package_version
+from cellworker.formats.r.rds.build import (
+    data_frame,
+    dgc_matrix,
+    doubles,
+    factor,
+    integers,
+    named_list,
+    package_version,
+)
 from cellworker.formats.r.rds.build import strings as r_strings
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
 

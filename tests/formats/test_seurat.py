@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.build import data_frame, doubles, integers, logicals, named_list, strings
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RVector, Skipped
 from cellworker.formats.seurat.read.reader import draft_from_seurat, read_seurat
-from cellworker.formats.common.scratch import Scratch
 
 
 def dense(matrix):

@@ -15,9 +15,9 @@ import aiobotocore.session
 import pytest
 
 from cellworker.gateway.aws.clients import Cloud
-from cellworker.gateway.core.ports import Delivery
 from cellworker.gateway.aws.sqs import SqsQueue
 from cellworker.gateway.aws.sqs_batches import QueueUnavailableError
+from cellworker.gateway.core.ports import Delivery
 from cellworker.logs import configure
 from cellworker.settings import Settings
 

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _guarded(options: argparse.Namespace) -> int:
     try:
         command: Callable[[argparse.Namespace], int] = importlib.import_module(
-            f"cellworker.cli_{options.module}"
+            f"cellworker.cli.commands.{options.module}"
         ).command
         return command(options)
     except WorkerError as error:

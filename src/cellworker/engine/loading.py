@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from cellworker.engine.saved_requests import RequestSaver
 from cellworker.engine.workers.pool import SHUTTING_DOWN
 from cellworker.engine.workers.process import ProcessLost
 from cellworker.engine.workers.runner import TaskRunner
-from cellworker.engine.saved_requests import RequestSaver
 from cellworker.engine.workers.worker import GENERIC_SENTENCE, load_object
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log

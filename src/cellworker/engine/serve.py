@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from cellworker.engine.placement import AssignedExperiment
 from cellworker.engine.loading import ServedExperiment
+from cellworker.engine.placement import AssignedExperiment
 from cellworker.engine.server import make_app
 from cellworker.engine.workers.worker import load_object
 from cellworker.logs import log

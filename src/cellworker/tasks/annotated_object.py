@@ -109,8 +109,8 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
     if experiment.origin.assay_class == "AnnData":  # there is no R object to add to
         _write_copy(experiment, annotation, target, context)
         return
-    from cellworker.formats.seurat.write.annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
     from cellworker.formats.opening.source import source_of  # noqa: PLC0415
+    from cellworker.formats.seurat.write.annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
 
     def progress(fraction: float) -> None:
         context.progress(_STAGE, fraction)

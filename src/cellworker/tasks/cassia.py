@@ -11,12 +11,18 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import AnnotationBody
 from cellworker.protocol.engine_bodies import CassiaRequest
-from cellworker.tasks.common.annotated_class import cluster_codes, labelled_sets, new_class, replace_class, requested_classes
+from cellworker.tasks.common.annotated_class import (
+    cluster_codes,
+    labelled_sets,
+    new_class,
+    replace_class,
+    requested_classes,
+)
 from cellworker.tasks.common.annotator import ClusterQuestion
 from cellworker.tasks.common.compared_cells import check_values
-from cellworker.tasks.expression_cell_sets import time_uuid
 from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.expression_cell_sets import time_uuid
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CASSIA"]

@@ -18,8 +18,8 @@ from cellworker.protocol.bodies import ClusterCellsBody
 from cellworker.protocol.engine_bodies import ClusterCellsRequest
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch
 from cellworker.tasks.common.table_frames import Tables
-from cellworker.tasks.task import Context, PrepareInput, Progress, Task
 from cellworker.tasks.common.tissue_colours import cluster_colours
+from cellworker.tasks.task import Context, PrepareInput, Progress, Task
 
 __all__ = ["CLUSTER_CELLS"]
 

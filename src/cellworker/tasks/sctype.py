@@ -7,7 +7,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.annotation.marker_scores import (
     cluster_sums,
     marker_weights,
@@ -15,6 +14,7 @@ from cellworker.analysis.annotation.marker_scores import (
     scaled_cluster_sums,
     top_types,
 )
+from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.variable_genes import gene_variability
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Genes
@@ -29,8 +29,8 @@ from cellworker.tasks.common.annotated_class import (
     replace_class,
     requested_classes,
 )
-from cellworker.tasks.expression_cell_sets import time_uuid
 from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.expression_cell_sets import time_uuid
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["SCTYPE"]

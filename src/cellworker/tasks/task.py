@@ -40,8 +40,8 @@ class Context:
     annotate
         Asks a language model for the cell types of clusters (the settings ``cassia_*``).
     kept
-        A folder for what another request of this engine may use again (`cellworker.tasks.common.result_cache`); None where there is
-        none.
+        A folder for what another request of this engine may use again (`tasks.common.result_cache`); None where there
+        is none.
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005

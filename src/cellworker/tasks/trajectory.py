@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cellworker import __version__
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
-from cellworker.analysis.trajectories.graph_projection import Places
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, nearest_neighbours
+from cellworker.analysis.trajectories.graph_projection import Places
 from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
 from cellworker.analysis.trajectories.trajectory import Method, Trajectory, learn_trajectory
 from cellworker.errors import ErrorCode, WorkerError

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellworker.formats.opening.open import open_experiment
-from cellworker.formats.r.qs import blocks
-from cellworker.formats.r.qs import scan
+from cellworker.formats.r.qs import blocks, scan
 from cellworker.formats.r.qs.header import Algorithm
 from cellworker.formats.r.qs.reader import read_qs
 from cellworker.formats.r.rds.build import doubles, integers, named_list, strings

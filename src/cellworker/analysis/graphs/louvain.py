@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.r_random import RRandom
 from cellworker.analysis.graphs.snn import Links
+from cellworker.analysis.statistics.r_random import RRandom
 from cellworker.native import address, kernel
 
 __all__ = ["by_falling_size", "join_singletons", "louvain"]

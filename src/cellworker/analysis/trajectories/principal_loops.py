@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.partitions import link_tests
-from cellworker.analysis.trajectories.principal_graph import shortest_tree
 from cellworker.analysis.graphs.snn import Links
+from cellworker.analysis.trajectories.principal_graph import shortest_tree
 
 __all__ = ["RootedTree", "loop_links", "pruned"]
 

@@ -9,18 +9,18 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.trajectories.graph_projection import Places, project
-from cellworker.analysis.trajectories.igraph_random import igraph_shuffle
 from cellworker.analysis.graphs.leiden import potts_leiden
 from cellworker.analysis.graphs.multilevel import multilevel
 from cellworker.analysis.graphs.neighbour_links import neighbour_links
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.graphs.partitions import partitions
+from cellworker.analysis.graphs.snn import Links
+from cellworker.analysis.trajectories.graph_projection import Places, project
+from cellworker.analysis.trajectories.igraph_random import igraph_shuffle
 from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
 from cellworker.analysis.trajectories.plane_order import plane_order
 from cellworker.analysis.trajectories.principal_graph import nearest_nodes, principal_tree
 from cellworker.analysis.trajectories.principal_loops import RootedTree, loop_links, pruned
-from cellworker.analysis.graphs.snn import Links
 
 __all__ = ["Method", "Search", "Trajectory", "learn_trajectory"]
 

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cellworker.engine.workers.confinement import give_up_connections
 from cellworker.engine.serve import serve
+from cellworker.engine.workers.confinement import give_up_connections
 from cellworker.formats.common.locating import locate
 from cellworker.gateway.platform.labels import PodLabels, assigned_folder
 from cellworker.logs import configure

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from cellworker.engine.workers.frames import WorkerInit
-from cellworker.engine.workers.zygote_client import Nursery
 from cellworker.engine.workers.process import ProcessLost, WorkerProcess
+from cellworker.engine.workers.zygote_client import Nursery
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 

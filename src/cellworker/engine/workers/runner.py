@@ -13,14 +13,14 @@ from typing import Self
 
 import msgspec
 
-from cellworker.engine.workers.frames import Kind, Problem, Request, WorkerInit
 from cellworker.engine.annotators.language_model import language_model
 from cellworker.engine.annotators.marker_table import table_places
-from cellworker.engine.workers.zygote_client import Nursery, StartMethod
+from cellworker.engine.workers.frames import Kind, Problem, Request, WorkerInit
 from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
 from cellworker.engine.workers.process import OnProgress, ProcessLost, WorkerProcess
 from cellworker.engine.workers.scratch import Scratch
 from cellworker.engine.workers.worker import load_object
+from cellworker.engine.workers.zygote_client import Nursery, StartMethod
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.protocol.bodies import convert

@@ -79,7 +79,7 @@ def serve(connection: socket.socket) -> None:
 
 
 def main() -> None:
-    """Run as ``python -m cellworker.engine.workers.worker FD SYS_PATH_JSON``, where a process cannot be forked safely."""
+    """Run as ``python -m cellworker.engine.workers.worker FD SYS_PATH_JSON``, where forking is not safe."""
     sys.path[:] = msgspec.json.decode(sys.argv[2], type=list[str])
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         connection.setblocking(True)  # noqa: FBT003

@@ -24,11 +24,11 @@ from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.normalise import cell_totals, log_normalise
 from cellworker.formats.common.palette import palette
+from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.seurat.read.cells import read_cell_ids, unique_names
 from cellworker.formats.seurat.read.genes import gene_variances
 from cellworker.formats.seurat.read.matrix import assemble, blocks
 from cellworker.formats.seurat.read.parts import default_reduction
-from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["read_anndata"]
 

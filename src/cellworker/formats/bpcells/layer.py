@@ -12,8 +12,8 @@ from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.bpcells.stored import Slice
 from cellworker.formats.bpcells.tree import build, is_bpcells, is_turned
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.model import RS4
 
 __all__ = ["is_bpcells", "read_disk_backed"]
 

@@ -139,6 +139,6 @@ def approved_symbols(text: str) -> tuple[str, ...]:
 
 @cache
 def _corrections() -> dict[str, tuple[str, ...]]:
-    lines = files("cellworker.formats").joinpath("marker_symbols.txt").read_text(encoding="utf-8").splitlines()
+    lines = files("cellworker.formats.common").joinpath("marker_symbols.txt").read_text(encoding="utf-8").splitlines()
     pairs = (line.split("=") for line in lines if line and not line.startswith("#"))
     return {old: tuple(new.split(",")) if new else () for old, new in pairs}

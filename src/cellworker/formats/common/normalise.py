@@ -4,8 +4,8 @@ import numpy as np
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.seurat.read.matrix import blocks
 
 __all__ = ["cell_totals", "is_whole", "log_normalise"]
 

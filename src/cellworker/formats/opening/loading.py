@@ -10,11 +10,11 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash, is_anndata
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.opening.shelf import Shelf
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
-from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.opening.shelf import Shelf
 
 __all__ = ["load"]
 

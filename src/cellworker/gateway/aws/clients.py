@@ -9,8 +9,8 @@ from aiobotocore.config import AioConfig
 from botocore.credentials import ReadOnlyCredentials
 
 from cellworker import __version__
-from cellworker.gateway.platform.names import Names
 from cellworker.gateway.aws.s3_direct import DirectS3
+from cellworker.gateway.platform.names import Names
 from cellworker.settings import Settings
 
 __all__ = ["Cloud", "ElastiCache"]

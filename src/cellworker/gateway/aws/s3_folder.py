@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cellworker.gateway.aws.errors import DENIED, MISSING, error_code
-from cellworker.gateway.core.journal import StoredObject
 from cellworker.gateway.aws.s3_calls import pages
+from cellworker.gateway.core.journal import StoredObject
 from cellworker.logs import log
 
 __all__ = ["S3Folder"]

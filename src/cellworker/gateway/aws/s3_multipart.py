@@ -9,8 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from cellworker.gateway.aws.errors import TROUBLE, error_code, reason
-from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.aws.s3_calls import repeated
+from cellworker.gateway.core.cancel_tasks import end
 from cellworker.logs import log
 
 __all__ = ["attempt_s", "upload_in_parts"]

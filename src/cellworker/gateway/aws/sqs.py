@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from cellworker.gateway.aws.errors import error_code, reason
+from cellworker.gateway.aws.sqs_batches import Deletes, Handle, Visibility
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.ports import Delivery
-from cellworker.gateway.aws.sqs_batches import Deletes, Handle, Visibility
 from cellworker.gateway.core.retry import Waiting
 from cellworker.logs import log
 

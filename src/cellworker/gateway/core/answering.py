@@ -18,13 +18,13 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.gateway.core.earlier_results import earlier_result
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.observe.metrics import NoMetrics
+from cellworker.gateway.core.earlier_results import earlier_result
 from cellworker.gateway.core.ports import CellSetsSource, EnginePort, ExperimentFiles, Notifications, Results
 from cellworker.gateway.core.progress import Ticker
-from cellworker.gateway.observe.tracing import NoTracing, Tracing
 from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.observe.metrics import NoMetrics
+from cellworker.gateway.observe.tracing import NoTracing, Tracing
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.bodies import convert

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome, Patience, Ports, retry
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.observe.metrics import DONE, NoMetrics
-from cellworker.gateway.core.ports import Delivery, Journal, Queue
 from cellworker.gateway.core.lru import Recent
+from cellworker.gateway.core.ports import Delivery, Journal, Queue
+from cellworker.gateway.observe.metrics import DONE, NoMetrics
 from cellworker.gateway.observe.tracing import NoTracing, Tracing
 from cellworker.logs import context, log
 from cellworker.protocol.bodies import convert

@@ -14,8 +14,8 @@ import orjson
 from yarl import URL
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.platform.cell_set_patches import Repeatable, applied, examine
 from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.platform.cell_set_patches import Repeatable, applied, examine
 from cellworker.logs import log, redact
 
 __all__ = ["PlatformCellSets"]

@@ -9,8 +9,8 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Dispersions, Genes
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
-from cellworker.formats.seurat.read.matrix import blocks, check_bounds
 from cellworker.formats.r.values import NA_INTEGER, Frame, frame, slot, string_list
+from cellworker.formats.seurat.read.matrix import blocks, check_bounds
 
 __all__ = ["gene_variances", "read_dispersions", "read_genes"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, describe, dim, dimnames, is_absent, slot
 
 __all__ = ["Layer", "assemble", "blocks", "check_bounds", "dense_values", "read_layer", "same_matrix", "transpose"]

@@ -10,11 +10,8 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Misc, Reduction
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.palette import palette
-from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
-from cellworker.formats.seurat.read.assay import layer_map
-from cellworker.formats.seurat.read.cells import match_rows
-from cellworker.formats.seurat.read.matrix import assemble, blocks, dense_values, read_layer, transpose
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
 from cellworker.formats.r.values import (
     describe,
     dim,
@@ -26,6 +23,9 @@ from cellworker.formats.r.values import (
     string_list,
     text,
 )  # fmt: skip
+from cellworker.formats.seurat.read.assay import layer_map
+from cellworker.formats.seurat.read.cells import match_rows
+from cellworker.formats.seurat.read.matrix import assemble, blocks, dense_values, read_layer, transpose
 
 __all__ = ["read_graphs", "read_misc", "read_reductions", "read_scaled"]
 

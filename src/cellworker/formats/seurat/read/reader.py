@@ -21,7 +21,9 @@ from cellworker.experiment.model import Column, Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.normalise import cell_totals, is_whole, log_normalise
+from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4, RValue
+from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, data_is_raw, read_assay
 from cellworker.formats.seurat.read.cells import (
     read_cell_ids,
@@ -33,9 +35,7 @@ from cellworker.formats.seurat.read.cells import (
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
 from cellworker.formats.seurat.read.images import read_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
-from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.seurat.read.v2 import from_version_2
-from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 

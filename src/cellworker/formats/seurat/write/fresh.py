@@ -13,10 +13,10 @@ import numpy as np
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, CellMajor, Column, Experiment, Genes, Reduction
 from cellworker.formats.common.annotated_columns import Annotated
-from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 from cellworker.formats.r.rds.build import dgc_matrix, doubles, factor, integers, logicals, strings
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
 __all__ = ["write_seurat"]
 

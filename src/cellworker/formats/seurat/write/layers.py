@@ -6,10 +6,10 @@ from typing import Final
 from cellworker.formats.bpcells.layer import read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4, RList, RValue
-from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.values import named, slot
 
 __all__ = ["PACKAGE", "disk_backed_layers", "in_memory", "with_layers"]
