@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.analysis.local_regression import local_quadratic
+from cellworker.analysis.statistics.local_regression import local_quadratic
 
 FITS = json.loads(gzip.decompress((Path(__file__).parent.parent / "fixtures" / "loess" / "loess.json.gz").read_bytes()))
 

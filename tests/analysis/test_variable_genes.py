@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders import cell_major, gene_major
 from cellworker.analysis.annotation.marker_scores import scaled_cluster_sums
-from cellworker.analysis.variable_genes import gene_variability
+from cellworker.analysis.statistics.variable_genes import gene_variability
 from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 

@@ -15,7 +15,7 @@ from cellworker.analysis.annotation.marker_scores import (
     top_types,
 )
 from cellworker.analysis.statistics.groups import Sorted
-from cellworker.analysis.variable_genes import gene_variability
+from cellworker.analysis.statistics.variable_genes import gene_variability
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Genes
 from cellworker.formats.common.marker_table import CellType, read_marker_table

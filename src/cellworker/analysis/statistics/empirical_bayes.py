@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from cellworker.analysis.library_functions import library_function
-from cellworker.analysis.r_sums import mean
+from cellworker.analysis.statistics.library_functions import library_function
+from cellworker.analysis.statistics.r_sums import mean
 
 __all__ = ["moderate"]
 

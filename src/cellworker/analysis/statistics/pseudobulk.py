@@ -6,15 +6,14 @@ Phipson et al. (2016), in the vectorised form of algorithms.md, section 3. Two P
 (edgepython, pylimma); they agree with ours to 1e-8 and take 30 times longer.
 """
 
-import ctypes
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.library_functions import library_function
-from cellworker.analysis.r_sums import mean, row_means, total
+from cellworker.analysis.statistics.library_functions import library_function
+from cellworker.analysis.statistics.r_sums import mean, row_means, total
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]
@@ -132,10 +131,7 @@ def _lowess(x: Floats, y: Floats) -> Floats:
     """R's ``lowess`` with span 0.5, three robust rounds and delta of 1 % of the range; `x` ascending."""
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     fitted = np.empty_like(y)
-    run = kernel(
-        "cw_lowess", ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int32,
-        ctypes.c_double, ctypes.c_void_p,
-    )  # fmt: skip
+    run = kernel("cw_lowess")  # fmt: skip
     delta = 0.01 * float(x[-1] - x[0]) if len(x) else 0.0
     if run(
         address(x, np.float64),
@@ -164,8 +160,7 @@ def _fit(e: Floats, weights: Floats, group: NDArray[np.int32]) -> _Fit:
         return _Fit(e[:, np.argsort(group)], np.full(len(e), np.nan), unscaled)
     e, weights = np.ascontiguousarray(e), np.ascontiguousarray(weights)
     means, sigma = np.empty((len(e), 2)), np.empty(len(e))
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    run = kernel("cw_group_fit", ctypes.c_int32, pointer, pointer, number, number, pointer, pointer, pointer)
+    run = kernel("cw_group_fit")
     if run(
         address(e, np.float64), address(weights, np.float64), len(e), n, address(group, np.int32),
         address(means, np.float64, writable=True), address(sigma, np.float64, writable=True),
@@ -189,8 +184,7 @@ def _voom_weights(e: Floats, counts: Floats, library: Floats, weights: Floats, g
     for i in np.flatnonzero(repeats > 1).tolist():
         level[i] = mean(trend[first[i] : first[i] + repeats[i]])
     out, sizes = np.empty_like(e), np.ascontiguousarray(library + 1)
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    run = kernel("cw_voom_weights", None, pointer, number, number, *[pointer] * 4, number, pointer)
+    run = kernel("cw_voom_weights")
     run(
         address(fit.means, np.float64), len(e), e.shape[1], address(group, np.int32), address(sizes, np.float64),
         address(at, np.float64), address(level, np.float64), len(at), address(out, np.float64, writable=True),
@@ -204,10 +198,7 @@ def _sample_weights(e: Floats, weights: Floats, group: NDArray[np.int32]) -> Flo
         return np.ones(n)
     e, weights, group = np.ascontiguousarray(e), np.ascontiguousarray(weights), np.ascontiguousarray(group, np.int32)
     out = np.ones(n)
-    run = kernel(
-        "cw_sample_weights", ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32,
-        ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p,
-    )  # fmt: skip
+    run = kernel("cw_sample_weights")  # fmt: skip
     if run(
         address(e, np.float64), address(weights, np.float64), len(e), n, address(group, np.int32), 10.0,
         address(out, np.float64, writable=True),

@@ -21,7 +21,7 @@ from cellworker.formats.common.companions import companions_of
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf"]
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised whenever readers make something else of the same file; stores made before are then made again."""
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"

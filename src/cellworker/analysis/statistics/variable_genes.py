@@ -4,7 +4,6 @@ A gene varies more than others where its variance exceeds the one that is expect
 local regression of the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
 """
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.library_functions import library_function
-from cellworker.analysis.local_regression import local_quadratic
+from cellworker.analysis.statistics.library_functions import library_function
+from cellworker.analysis.statistics.local_regression import local_quadratic
 from cellworker.native import address, kernel
 
 __all__ = ["GeneVariability", "gene_variability"]
@@ -23,7 +22,6 @@ Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
 
 _SPAN = 0.3
-_I32, _I64, _P = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
 _AT_A_TIME = 1 << 20  # values
 _WORTH = 1 << 18  # values
 
@@ -139,12 +137,12 @@ class _Passes:
 
     def totals(self) -> tuple[Floats, Floats]:
         """Sum of each gene's stored values, and their number."""
-        run = kernel("cw_gene_totals", _I32, _P, _P, _I64, _I64, _I32, _I32, _P, _P)
+        run = kernel("cw_gene_totals")
         sums, stored = self._over(run, 2)
         return sums, stored
 
     def squares(self, mean: Floats, scale: Floats, limit: float) -> Floats:
         """Sum of the squares of each gene's stored values less `mean`, over `scale`, at most `limit`."""
-        run = kernel("cw_gene_squares", _I32, _P, _P, _I64, _I64, _I32, _I32, _P, _P, ctypes.c_double, _P)
+        run = kernel("cw_gene_squares")
         (sums,) = self._over(run, 1, address(mean, np.float64), address(scale, np.float64), limit)
         return sums

@@ -4,7 +4,6 @@ NumPy brings its own on some processors, which differ in the last bit. Where tie
 we take the C library's.
 """
 
-import ctypes
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,6 @@ __all__ = ["library_function"]
 Name = Literal["log2", "log", "exp", "log10", "exp10"]
 
 _WHICH: dict[Name, int] = {"log2": 0, "log": 1, "exp": 2, "log10": 3, "exp10": 4}
-_run = kernel("cw_libm", None, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 
 
 def library_function(name: Name, x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -37,5 +35,5 @@ def library_function(name: Name, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     x = np.ascontiguousarray(x, np.float64)
     out = np.empty_like(x)
-    _run(_WHICH[name], address(x, np.float64), x.size, address(out, np.float64, writable=True))
+    kernel("cw_libm")(_WHICH[name], address(x, np.float64), x.size, address(out, np.float64, writable=True))
     return out

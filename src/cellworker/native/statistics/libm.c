@@ -1,6 +1,7 @@
 /* The C library's functions over arrays: NumPy's own differ in the last bit on some machines. */
+#include "cellworker.h"
+
 #include <math.h>
-#include <stdint.h>
 
 enum { LOG2, LOG, EXP, LOG10 };
 
@@ -14,6 +15,6 @@ static double apply(int32_t which, double x) {
     }
 }
 
-__attribute__((visibility("default"))) void cw_libm(int32_t which, const double *x, int64_t n, double *out) {
+EXPORT void cw_libm(int32_t which, const double *x, int64_t n, double *out) {
     for (int64_t i = 0; i < n; i++) out[i] = apply(which, x[i]);
 }

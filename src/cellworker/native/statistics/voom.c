@@ -4,11 +4,10 @@
  * limma takes for the larger one; this decides on their prior degrees of freedom. The operations here are those of LINPACK's QR
  * (Dongarra et al. 1979), in its order, so that rounding falls the same way.
  */
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
+#include "cellworker.h"
 
-#define EXPORT __attribute__((visibility("default")))
+#include <math.h>
+#include <stdlib.h>
 
 static double dot(const double *a, const double *b, int64_t from, int64_t n) {
     double sum = 0.0;

@@ -1,9 +1,7 @@
 /* Sums per gene over the stored values of a cell-major matrix, for the choice of variable genes. Each looks at the genes from `low` to
  * before `high` and takes their values one after the other: genes with the same counts get the same sums, and threads share genes, not
  * cells. Returns -1 for a gene that does not exist. */
-#include <stdint.h>
-
-#define EXPORT __attribute__((visibility("default")))
+#include "cellworker.h"
 
 EXPORT int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low, int32_t high, double *sums, double *stored) {
     for (int64_t i = 0; i < n; i++) {
