@@ -200,9 +200,11 @@ def test_equal_adjusted_p_values_are_ordered_by_the_statistic_and_like_the_origi
 def test_adjusted_p_values_that_are_shown_never_fall_even_where_doubles_lose_their_digits(direction):
     scores = np.linspace(37, 39, 400)  # p-values below the smallest normal double, and 0, which is shown as that
     got = paged(table=underflowing(scores=scores), orderBy="p_val_adj", orderDirection=direction)["gene_results"]
-    steps = np.diff(got["p_val_adj"]) * (1 if direction == "ASC" else -1)
-    assert (steps >= 0).all()
-    assert min(got["p_val_adj"]) == 2.2250738585072014e-308
+    shown = np.array(got["p_val_adj"])
+    assert (shown > 0).all()
+    doubles = np.where(shown == 2.2250738585072014e-308, 0, shown)  # which stands for 0 (contract 5.3)
+    assert (doubles == 0).any()
+    assert (np.diff(doubles) * (1 if direction == "ASC" else -1) >= 0).all()
     assert (np.diff(got["log10_p"]) * (1 if direction == "ASC" else -1) > 0).all()
     assert min(got["log10_p"]) < -330
 

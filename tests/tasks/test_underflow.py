@@ -185,6 +185,11 @@ TWO_SCORES = scores(TWO, TWO_SETS["c0"], TWO_SETS["c1"])
 BODY = {"cellSet": "c0", "compareWith": "c1"}
 
 
+def zeros_again(shown):
+    """The doubles behind a column in which the smallest normal double stands for 0 (contract 5.3)."""
+    return [0.0 if p == 2.2250738585072014e-308 else p for p in shown]
+
+
 @settings(max_examples=25)
 @given(
     column=st.sampled_from(["p_val", "p_val_adj"]), direction=st.sampled_from(["ASC", "DESC"]),
@@ -203,7 +208,8 @@ def test_pages_of_a_rank_test_are_in_the_order_of_the_statistic(column, directio
         got += data["gene_names"]
         shown += data[column]
     assert got == [f"GENE{gene + 1}" for gene in order]
-    assert shown == sorted(shown, reverse=direction == "DESC")
+    doubles = zeros_again(shown)
+    assert doubles == sorted(doubles, reverse=direction == "DESC")
 
 
 def test_the_wire_has_its_columns_and_our_tables_the_logarithms_too():
@@ -215,7 +221,8 @@ def test_the_wire_has_its_columns_and_our_tables_the_logarithms_too():
         assert frame[name].tolist() == wire[name]
     np.testing.assert_allclose(frame["log10_p"], log10_tail(TWO_SCORES), rtol=1e-9)
     assert wire["p_val"] == [0.0 if z > 38.7 else p for z, p in zip(TWO_SCORES, wire["p_val"], strict=True)]
-    assert min(wire["p_val_adj"]) == 2.2250738585072014e-308
+    assert 2.2250738585072014e-308 in wire["p_val_adj"]
+    assert 0 not in wire["p_val_adj"]
     order = np.argsort(frame["log10_p"].to_numpy(), kind="stable")
     adjusted = frame["log10_p"].to_numpy()[order] + np.log10(80 / np.arange(1, 81))
     want = np.minimum(0, np.minimum.accumulate(adjusted[::-1])[::-1])

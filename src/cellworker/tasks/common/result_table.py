@@ -19,7 +19,7 @@ from cellworker.tasks.common.tables import Ranked, TableColumn, number_filter, s
 __all__ = ["SMALLEST", "adjusted_column", "log_columns", "p_column", "page_of", "plain", "whole", "with_logs"]
 
 SMALLEST = 2.2250738585072014e-308
-"""The smallest normal double: stands for an adjusted p-value of zero, and of less than itself."""
+"""The smallest normal double: stands for an adjusted p-value of zero."""
 
 _NUMERIC = ("p_val", "logFC", "pct_1", "pct_2", "p_val_adj", "auc", "AveExpr")
 _TEXTS = ("gene_names", "Gene")
@@ -60,12 +60,9 @@ def p_column(p_values: PValues) -> Ranked:
 
 
 def adjusted_column(p_values: PValues) -> Ranked:
-    """Return the column of p-values adjusted for the false discovery rate, at least `SMALLEST`.
-
-    It never falls along the rows that it orders.
-    """
+    """Return the column of p-values adjusted for the false discovery rate; `SMALLEST` stands for 0 (contract 5.3)."""
     adjusted, key = p_values.adjusted_values()
-    return Ranked(np.maximum(adjusted, SMALLEST), key)
+    return Ranked(np.where(adjusted == 0, SMALLEST, adjusted), key)
 
 
 def log_columns(p_values: PValues) -> Columns:
