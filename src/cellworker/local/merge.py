@@ -11,7 +11,7 @@ merged into the item at the same place:
 * anything else is merged: objects by their fields, lists by position, all else is replaced.
 
 Each item of a patch, whatever it does, uses up one position of the list; this tells plain data its place. Before a
-class of cell-level metadata (types ``CLM`` and ``CLMPerSample``) is appended, all classes of these two types are dropped.
+class of cell-level metadata (type ``CLM`` or ``CLMPerSample``) is appended, all classes of these two types are dropped.
 Numbers are JavaScript's: an id that is written ``1.0`` is 1.
 
 Two rules are stricter than the API's: an operation that is none of these is refused instead of being stored or run, and
