@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from cellworker.cli_progress import Bar
+from cellworker.cli_settings_of import settings_of
 from cellworker.formats.converting import convert
-from cellworker.settings import Settings
 
 __all__ = ["command"]
 
@@ -16,7 +16,7 @@ def command(options: argparse.Namespace) -> int:
         found = convert(
             Path(options.source),
             Path(options.target),
-            Settings.from_environment(),
+            settings_of(options),
             force=options.force,
             on_progress=bar,
         )

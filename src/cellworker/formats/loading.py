@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from cellworker.experiment.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings
 from cellworker.formats.kinds import content_hash, is_anndata
+from cellworker.formats.matrix_choice import MatrixChoice
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.reading import read_object
 from cellworker.formats.seurat import read_seurat
 from cellworker.formats.seurat_scratch import Scratch
-from cellworker.formats.shelf import Shelf
+from cellworker.formats.shelf import Shelf, keyed
+from cellworker.formats.unusable_genes import leave_out_unusable
 
 __all__ = ["load"]
 
@@ -31,6 +34,7 @@ def load(
     *,
     max_bytes: int,
     threads: int,
+    choice: dict[str, Any] | None = None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -43,6 +47,8 @@ def load(
         Largest size after decompression.
     threads
         For the kernels that write the store.
+    choice
+        `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
     progress
         Told the stage and the fraction of all work done.
 
@@ -58,49 +64,64 @@ def load(
     """
     folder, findings = Path(spool), Findings()
     companions: dict[str, list[int]] = {}
+    wanted = MatrixChoice(**(choice or {}))
+    how = _How(folder, findings, max_bytes, threads, wanted, progress)
     if is_anndata(Path(source)):
-        draft, key = _anndata(Path(source), folder, findings, max_bytes=max_bytes, threads=threads, progress=progress)
+        draft, key = _anndata(Path(source), how)
     else:
-        draft, key, companions = _seurat(Path(source), folder, findings, max_bytes, progress)
+        draft, key, companions = _seurat(Path(source), how)
+    if draft is not None:
+        draft = leave_out_unusable(draft, findings, Scratch(folder), drop=wanted.drop_genes)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
         return {"problems": problems}
     draft.extra["problems"] = problems
-    store = Shelf(Path(store_dir), 0).store_of(key)
+    draft.extra.setdefault("sha256", key)
+    store = Shelf(Path(store_dir), 0).store_of(keyed(key, wanted))
 
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
 
-    write_store(draft, store, key=key, threads=threads, progress=on_write)
+    write_store(draft, store, key=keyed(key, wanted), threads=threads, progress=on_write)
     return {"store": store.name, "problems": problems, "companions": companions}
 
 
-def _seurat(
-    source: Path, folder: Path, findings: Findings, max_bytes: int, progress: Progress
-) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+@dataclass(frozen=True, slots=True)
+class _How:
+    folder: Path
+    findings: Findings
+    max_bytes: int
+    threads: int
+    wanted: MatrixChoice
+    progress: Progress
+
+
+def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+    folder, progress = how.folder, how.progress
+
     def on_bytes(done: int, total: int) -> None:
         progress("reading the file", _READING * done / total if total else None)
 
-    limits = Limits(max_inflated_bytes=max_bytes)
+    limits = Limits(max_inflated_bytes=how.max_bytes)
     file = read_object(source, folder, limits, on_bytes)
     progress("making the experiment", _READING)
     outside = Outside(source.parent, folder, limits)
-    draft = read_seurat(file.root, findings, Scratch(folder), outside)
+    draft = read_seurat(file.root, how.findings, Scratch(folder), outside, how.wanted)
     if draft is not None:
         draft.extra["sha256"] = file.sha256
     companions = {name: companion.to_json() for name, companion in outside.companions.items()}
     return draft, outside.key(file.sha256), companions
 
 
-def _anndata(
-    source: Path, folder: Path, findings: Findings, *, max_bytes: int, threads: int, progress: Progress
-) -> tuple[ExperimentDraft | None, str]:
+def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
     from cellworker.formats.anndata.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
 
-    with ThreadPoolExecutor(1, "hash") as background, open_anndata(source, max_bytes, threads) as root:
+    with ThreadPoolExecutor(1, "hash") as background, open_anndata(source, how.max_bytes, how.threads) as root:
         key = background.submit(content_hash, source)
-        draft = read_anndata(
-            root, findings, Scratch(folder), lambda stage, fraction: progress(stage, _READING * fraction)
-        )
+
+        def tell(stage: str, fraction: float) -> None:
+            how.progress(stage, _READING * fraction)
+
+        draft = read_anndata(root, how.findings, Scratch(how.folder), tell, how.wanted)
         return draft, key.result()

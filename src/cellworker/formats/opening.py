@@ -11,6 +11,7 @@ from cellworker.formats.companions import companions_of
 from cellworker.formats.derive import derive_cell_sets
 from cellworker.formats.findings import Findings, Problem
 from cellworker.formats.locating import Located, locate
+from cellworker.formats.matrix_choice import MatrixChoice
 from cellworker.formats.shelf import Fingerprint, Shelf
 from cellworker.settings import Settings
 
@@ -78,7 +79,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
         ``DISK_FULL``.
     """
     located = locate(path)
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
     if located.cell_sets is not None:
         return Opened(
@@ -89,11 +90,18 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
     return Opened(experiment, cell_sets, store, located.source, beside, derived_cell_sets=True)
 
 
+def matrix_choice(settings: Settings) -> MatrixChoice:
+    """Return what the settings say about the matrices of files."""
+    return MatrixChoice(
+        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+    )
+
+
 def open_source(
     source: Path, settings: Settings, on_progress: OpenProgress | None = None
 ) -> tuple[Path, StoredExperiment]:
     """Open one experiment file without its cell sets; returns its store and what is in it."""
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     return _open_source(shelf, source, settings, on_progress)
 
 
@@ -155,6 +163,7 @@ def _cold(
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "threads": settings.threads,
+            "choice": matrix_choice(settings).to_json(),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=_patience_s(source, settings.load_timeout_s),

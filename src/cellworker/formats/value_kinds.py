@@ -1,8 +1,8 @@
 """What the values of a matrix are: counts, logarithms, normalised values without a logarithm, or scaled values.
 
 File formats do not say it, so values decide, together with what the file tells about them. `gather` looks at every
-value once and keeps a few facts (`Evidence`); `decide` is a pure function of these facts. Every reader uses both, so that
-the same numbers mean the same in AnnData, Zarr and Seurat files.
+value once and keeps a few facts (`Evidence`); `decide` is a pure function of these facts. Every reader uses both, so
+that the same numbers mean the same in AnnData, Zarr and Seurat files.
 
 The strongest evidence is what stays the same from cell to cell: normalisation gives all cells one sum (before the
 logarithm: one sum of ``expm1``), which counts never have. Next are whole numbers, and whole multiples of a cell's
@@ -32,16 +32,16 @@ _MIN_SCALED_SHARE = 0.01
 _STEADY_SHARE = 0.95
 _MOST, _ALL = 0.9, 0.99
 _AMPLIFIED = 1.6
-"""expm1 of counts makes unequal cells far more unequal, expm1 of logarithms hardly (quartiles of the cells' sums: 1.7 to
-30 times for corrected counts of any depth, at most 1.55 for logarithms of all or of some genes; `tests/formats`)."""
+"""expm1 of counts makes unequal cells far more unequal, expm1 of logarithms hardly (quartiles of the cells' sums:
+1.7 to 30 times for corrected counts of any depth, at most 1.55 for logarithms of all or of some genes)."""
 _BLOCK = 1 << 20
 _ROUND_TOTALS = (1.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 _FACTS = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "nonzero", "nan", "infinite", "negative", "whole", "decimal_values", "whole_expm1", "whole_squares", "above",
-            "multiples", "expm1_multiples",
+            "nonzero", "nan", "infinite", "negative", "whole", "decimal_values", "whole_expm1", "whole_squares",
+            "above", "multiples", "expm1_multiples",
         )
     ]
     + [("smallest", np.float64), ("largest", np.float64)]
@@ -217,7 +217,8 @@ def gather(
     total = np.zeros(1, _FACTS)[0]
     total["smallest"], total["largest"] = np.inf, -np.inf
     for start, end in _rows(matrix.indptr):
-        found = _block(matrix, start, end, (math.log(base), closely), sums[start:end], units[start:end], levels[start:end])
+        per_cell = (sums[start:end], units[start:end], levels[start:end])
+        found = _block(matrix, (start, end), (math.log(base), closely), per_cell)
         for name in _FACTS.names or ():
             merge = {"smallest": min, "largest": max}.get(name)
             total[name] = merge(total[name], found[name]) if merge else total[name] + found[name]
@@ -237,7 +238,7 @@ def gather_with_base(matrix: SparseDraft, *, declared_base: float | None = None,
     """Look at every value once, and where the cells' sums tell nothing again, closely.
 
     Matrices of whole numbers, and those that were normalised to one total with or without a logarithm, need one look.
-    Others get a closer one, which undoes the natural logarithm, or the one to base 2 or 10 where that makes cells agree.
+    Others get a closer one, which undoes the natural logarithm, or that to base 2 or 10 where that makes cells agree.
     """
     first = gather(matrix, declared_base=declared_base, complete=complete)
     clear = first.sums.is_steady or first.level_sums.is_steady or first.whole == first.finite
@@ -272,9 +273,9 @@ def _rows(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def _block(
-    matrix: SparseDraft, start: int, end: int, how: tuple[float, bool],
-    sums: NDArray[np.float64], units: NDArray[np.float64], levels: NDArray[np.float64],
-) -> np.void:  # fmt: skip
+    matrix: SparseDraft, rows: tuple[int, int], how: tuple[float, bool], per_cell: tuple[NDArray[np.float64], ...]
+) -> np.void:
+    start, end = rows
     first, last = int(matrix.indptr[start]), int(matrix.indptr[end])
     bounds = matrix.indptr[start : end + 1] - first
     with np.errstate(over="ignore"):
@@ -283,7 +284,7 @@ def _block(
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     kernel("cw_row_values", None, pointer, number, number, pointer, ctypes.c_double, ctypes.c_int32, *[pointer] * 4)(
         address(bounds, np.int64), 0, end - start, address(values, np.float32), *how,
-        *(address(array, np.float64, writable=True) for array in (sums, units, levels)),
+        *(address(array, np.float64, writable=True) for array in per_cell),
         out.ctypes.data,
     )  # fmt: skip
     found: np.void = out[0]
@@ -306,7 +307,13 @@ def decide(evidence: Evidence, hint: Hint = "") -> Decision:
             why = f"{_percent(evidence.whole_share)} of the values are whole numbers, though {below}"
             return Decision("counts", why, corrected=evidence.whole < evidence.finite)
         return Decision("scaled", below)
-    decision = _of_whole(evidence) or _of_agreement(evidence) or _of_hints(evidence, hint) or _of_size(evidence)
+    decision = (
+        _of_whole(evidence)
+        or _of_agreement(evidence)
+        or _of_traces(evidence)
+        or _of_hints(evidence, hint)
+        or _of_size(evidence)
+    )
     if not evidence.negative:
         return decision
     why = f"{decision.why}; {below}, too few for scaled values"
@@ -327,7 +334,9 @@ def _of_agreement(evidence: Evidence) -> Decision | None:
     if sums.is_steady and is_log:  # one value in every cell, for example: the rounder total tells
         is_log = levels.is_round or not sums.is_round
     if is_log:
-        why = f"the sums of {_inverse(evidence.base)} are {levels.median:,.6g} in {_percent(levels.steady)} of the cells"
+        why = (
+            f"the sums of {_inverse(evidence.base)} are {levels.median:,.6g} in {_percent(levels.steady)} of the cells"
+        )
         return Decision("log", why, evidence.base)
     if sums.is_steady:
         why = f"{_percent(sums.steady)} of the cells add up to {sums.median:,.6g}, with decimals"
@@ -335,13 +344,20 @@ def _of_agreement(evidence: Evidence) -> Decision | None:
     return None
 
 
-def _of_hints(evidence: Evidence, hint: Hint) -> Decision | None:
-    """Decide by what the file tells and by transformations that leave traces."""
-    share = evidence.whole_share
+def _of_traces(evidence: Evidence) -> Decision | None:
+    """Decide by what transformations of whole numbers leave behind."""
     if evidence.whole_squares > _ALL:
         return Decision("roots", f"the squares of {_percent(evidence.whole_squares)} of the values are whole numbers")
     if evidence.whole_levels > _ALL and evidence.largest <= _MAX_LOG:
-        return Decision("log", f"{_inverse(evidence.base)} of the values are whole numbers: logarithms of counts", evidence.base)
+        return Decision(
+            "log", f"{_inverse(evidence.base)} of the values are whole numbers: logarithms of counts", evidence.base
+        )
+    return None
+
+
+def _of_hints(evidence: Evidence, hint: Hint) -> Decision | None:
+    """Decide by what the file tells."""
+    share = evidence.whole_share
     if hint == "counts":
         return Decision("counts", "its name says so, and the sums of the cells differ", corrected=True)
     if share >= 0.5:
@@ -370,7 +386,9 @@ def _of_size(evidence: Evidence) -> Decision:
     if levels.quartiles > _AMPLIFIED * sums.quartiles:
         why = f"{differ}; the sums of expm1 differ {levels.quartiles / max(sums.quartiles, 1e-9):.3g} times as much"
         return Decision("counts", why, corrected=True)
-    return Decision("log", f"decimals up to {largest:.4g}, the sums of expm1 differ no more than those of the values", evidence.base)
+    return Decision(
+        "log", f"decimals up to {largest:.4g}, the sums of expm1 differ no more than those of the values", evidence.base
+    )
 
 
 def _inverse(base: float) -> str:
