@@ -16,6 +16,7 @@ __all__ = ["as_logarithms", "cell_totals", "log_normalise", "tell_about_counts"]
 SCALE = 1e4
 _MAX_EXACT = 2.0**53
 _MAX_NEGATIVE_SHARE = 0.01
+_SAME_TOTAL = 1e-3
 
 
 def cell_totals(matrix: SparseDraft) -> tuple[np.ndarray, np.ndarray]:
@@ -87,12 +88,13 @@ def as_logarithms(
 ) -> SparseDraft:
     """Return the natural logarithms that requests expect, from normalised values of another kind.
 
-    * linear values with one total for all cells: as counts, that is ``log1p(10000 * value / total of the cell)``
-      (scanpy's ``normalize_total(target_sum=1e4)`` and ``log1p``); without one, ``log1p``;
+    * linear values with one total for all cells, other than 10,000: as counts, that is ``log1p(10000 * value / total of the cell)``
+      (scanpy's ``normalize_total(target_sum=1e4)`` and ``log1p``); other linear values: ``log1p``;
     * logarithms to another base: times the natural logarithm of the base;
     * counts: `log_normalise`; all else: as it is.
     """
-    if decision.kind == "counts" or (decision.kind == "linear" and decision.total is not None):
+    total = decision.total
+    if decision.kind == "counts" or (total is not None and abs(total - SCALE) > _SAME_TOTAL * SCALE):
         findings.fallback(
             field, found=f"{decision.title} ({decision.why})", advice="log1p is taken of 10,000 times a cell's shares"
         )

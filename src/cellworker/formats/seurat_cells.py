@@ -153,13 +153,12 @@ def read_cell_ids(
 ) -> NDArray[np.int32]:
     """Return the platform's cell ids, or 0 .. n - 1 for an object that has none.
 
-    A user's own column ``cells_id`` may hold anything: what cannot be the platform's ids stays in `metadata`, as
-    ``cells_id (column)``.
+    Text in a user's own column ``cells_id`` is something else: it stays in `metadata`, as ``cells_id (column)``.
 
     Parameters
     ----------
     platform
-        Whether the platform made the object: unusable ids are then an error.
+        Whether the platform made the object: text is then an error, as numbers that cannot be ids always are.
     """
     column = metadata.get(_IDS)
     counted = np.arange(n_cells, dtype=np.int32)
@@ -172,8 +171,9 @@ def read_cell_ids(
     if problem is None:
         assert not isinstance(column, Categorical)
         return column.astype(np.int32)
+    is_text = isinstance(column, Categorical) or column.dtype == np.bool_
     expected = f"whole numbers from 0 to {limit}, each once"
-    if platform:
+    if platform or not is_text:
         advice = "write the platform's 0-based cell ids into this column and save the object again"
         findings.error(field, found=problem, expected=expected, advice=advice)
     else:

@@ -117,7 +117,9 @@ class _Work:
         if decision.kind == "counts":
             findings.fallback(
                 self.fields["data"],
-                found=f"the {decision.title} again" if self.again else "no normalised values",
+                found=f"the {'' if decision.corrected else 'raw '}{decision.title} again"
+                if self.again
+                else "no normalised values",
                 advice="the counts are log-normalised as Seurat's NormalizeData() does by default",
             )
             return log_normalise(counts, field, findings, scratch)

@@ -34,6 +34,9 @@ _MOST, _ALL = 0.9, 0.99
 _AMPLIFIED = 1.6
 """expm1 of counts makes unequal cells far more unequal, expm1 of logarithms hardly (quartiles of the cells' sums:
 1.7 to 30 times for corrected counts of any depth, at most 1.55 for logarithms of all or of some genes)."""
+_MIN_VALUES_PER_CELL = 5
+"""Fewer make the cells' sums as unequal as single values are, with a logarithm or without. Corrected counts also have
+values below 1 in most cells, since a correction makes ones smaller."""
 _BLOCK = 1 << 20
 _ROUND_TOTALS = (1.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 _FACTS = np.dtype(
@@ -383,12 +386,11 @@ def _of_size(evidence: Evidence) -> Decision:
         return Decision("counts", f"{differ}, all of them multiples of {evidence.units.median:.4g}", corrected=True)
     if largest > _MAX_LOG:
         return Decision("counts", f"{differ}; too large for logarithms", corrected=True)
-    if levels.quartiles > _AMPLIFIED * sums.quartiles:
+    telling = evidence.finite >= _MIN_VALUES_PER_CELL * sums.n_cells and evidence.units.median <= 1
+    if telling and levels.quartiles > _AMPLIFIED * sums.quartiles:
         why = f"{differ}; the sums of expm1 differ {levels.quartiles / max(sums.quartiles, 1e-9):.3g} times as much"
         return Decision("counts", why, corrected=True)
-    return Decision(
-        "log", f"decimals up to {largest:.4g}, the sums of expm1 differ no more than those of the values", evidence.base
-    )
+    return Decision("log", f"decimals up to {largest:.4g}, and nothing that speaks for counts", evidence.base)
 
 
 def _inverse(base: float) -> str:
