@@ -58,7 +58,7 @@ def test_text_in_a_users_own_column_of_that_name_is_no_cell_id(trees):
 
 def test_text_where_the_platform_keeps_its_cell_ids_is_refused(trees):
     root = trees.platform(**{"meta.data": trees.metadata(cells_id=strings(list("abcdef")))})
-    with pytest.raises(WorkerError, match="meta.data cells_id: found text"):
+    with pytest.raises(WorkerError, match=r"meta\.data cells_id: found text"):
         draft_from_seurat(root)
 
 

@@ -88,8 +88,9 @@ def as_logarithms(
 ) -> SparseDraft:
     """Return the natural logarithms that requests expect, from normalised values of another kind.
 
-    * linear values with one total for all cells, other than 10,000: as counts, that is ``log1p(10000 * value / total of the cell)``
-      (scanpy's ``normalize_total(target_sum=1e4)`` and ``log1p``); other linear values: ``log1p``;
+    * linear values with one total for all cells, other than 10,000: as counts, that is
+      ``log1p(10000 * value / total of the cell)`` (scanpy's ``normalize_total(target_sum=1e4)`` and ``log1p``);
+    * other linear values: ``log1p``;
     * logarithms to another base: times the natural logarithm of the base;
     * counts: `log_normalise`; all else: as it is.
     """
@@ -118,13 +119,8 @@ def _changed(matrix: SparseDraft, scratch: Scratch, change: Callable[[np.ndarray
     return SparseDraft(matrix.indptr, matrix.columns, values, matrix.n_columns)
 
 
-def tell_about_counts(field: str, decision: Decision, counts: SparseDraft, findings: Findings) -> None:
-    """Tell of counts that are no plain whole numbers."""
-    if decision.kind == "counts" and decision.corrected:
-        findings.fallback(
-            field, found=f"counts with decimals ({decision.why})",
-            advice="they are taken for corrected counts; comparisons of samples use them as they are",
-        )  # fmt: skip
+def tell_about_counts(field: str, counts: SparseDraft, findings: Findings) -> None:
+    """Tell of counts that had to be rounded."""
     if counts.values.dtype == np.float64 and len(counts.values) and np.nanmax(np.abs(counts.values)) > _MAX_EXACT:
         findings.warning(
             field, found="counts above 2^53, held as decimal numbers", expected="whole numbers that a double holds",

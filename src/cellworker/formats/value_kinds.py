@@ -29,6 +29,8 @@ _MAX_LOG = 25.0
 """Larger than any logarithm of normalised counts: exp(25) is 72 thousand million."""
 _MIN_SCALED_SHARE = 0.01
 """Values below 0: centring gives a large share, arithmetic a stray one."""
+_CENTRED_SHARE = 0.3
+"""Values below 0 of which there are more come from centring, whole or not."""
 _STEADY_SHARE = 0.95
 _MOST, _ALL = 0.9, 0.99
 _AMPLIFIED = 1.6
@@ -306,7 +308,7 @@ def decide(evidence: Evidence, hint: Hint = "") -> Decision:
         return Decision("counts", "it holds nothing but zeros")
     below = f"{evidence.negative:,} of {evidence.finite:,} values are below 0"
     if evidence.negative_share > _MIN_SCALED_SHARE:
-        if evidence.whole_share >= 0.5:
+        if evidence.whole_share >= 0.5 and evidence.negative_share < _CENTRED_SHARE:
             why = f"{_percent(evidence.whole_share)} of the values are whole numbers, though {below}"
             return Decision("counts", why, corrected=evidence.whole < evidence.finite)
         return Decision("scaled", below)

@@ -14,6 +14,7 @@ from cellworker.analysis.projection import carry_over
 from cellworker.analysis.snn import Links, links_of, shared_neighbours
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import own_graph
 from cellworker.protocol.bodies import ClusterCellsBody
 from cellworker.protocol.engine_bodies import ClusterCellsRequest
 from cellworker.tasks.reductions import coordinates_of, find_sketch
@@ -109,8 +110,8 @@ def _sketched_labels(
 
 
 def _own_graph(experiment: Experiment) -> Links | None:
-    name = f"{experiment.origin.assay}_snn"
-    if name not in experiment.graphs:
+    name = own_graph(experiment)
+    if name is None:
         return None
     graph = experiment.graphs[name]
     try:

@@ -200,7 +200,7 @@ class _Reading:
                 advice="comparisons between samples and other requests that need counts will be refused",
             )  # fmt: skip
         elif choice.counts is not None:
-            tell_about_counts(choice.counts.field, choice.counts.decision, counts, self._findings)
+            tell_about_counts(choice.counts.field, counts, self._findings)
         if choice.data is None:
             assert counts is not None
             assert choice.counts is not None
