@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellworker.experiment.draft import ExperimentDraft
+import numpy as np
+
+from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.findings import Findings
@@ -15,6 +17,7 @@ from cellworker.formats.matrix_choice import MatrixChoice
 from cellworker.formats.rds.limits import Limits
 from cellworker.formats.reading import read_object
 from cellworker.formats.seurat import read_seurat
+from cellworker.formats.seurat_matrix import blocks
 from cellworker.formats.seurat_scratch import Scratch
 from cellworker.formats.shelf import Shelf, keyed
 from cellworker.formats.unusable_genes import leave_out_unusable
@@ -23,6 +26,7 @@ __all__ = ["load"]
 
 Progress = Callable[[str, float | None], None]
 
+_EXACT_IN_FLOAT32 = 2.0**24
 _READING = 0.6
 """The part of the whole time that reading the file takes, for the progress bar."""
 
@@ -103,14 +107,35 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
         progress("reading the file", _READING * done / total if total else None)
 
     limits = Limits(max_inflated_bytes=how.max_bytes)
-    file = read_object(source, folder, limits, on_bytes)
-    progress("making the experiment", _READING)
     outside = Outside(source.parent, folder, limits)
-    draft = read_seurat(file.root, how.findings, Scratch(folder), outside, how.wanted)
+
+    def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
+        file = read_object(source, spool, limits, on_bytes, exact=exact)
+        progress("making the experiment", _READING)
+        return read_seurat(file.root, findings, Scratch(spool), outside, how.wanted), file.sha256
+
+    found = Findings()
+    draft, sha256 = made(folder, found, exact=False)
+    if draft is not None and draft.counts is not None and _is_rounded(draft.counts):
+        again = folder / "exact"
+        again.mkdir()
+        found = Findings()
+        draft, sha256 = made(again, found, exact=True)
+    how.findings.problems += found.problems
     if draft is not None:
-        draft.extra["sha256"] = file.sha256
+        draft.extra["sha256"] = sha256
     companions = {name: companion.to_json() for name, companion in outside.companions.items()}
-    return draft, outside.key(file.sha256), companions
+    return draft, outside.key(sha256), companions
+
+
+def _is_rounded(counts: SparseDraft) -> bool:
+    """Tell whether counts are so large that the float32 in which they were read may have rounded them."""
+    if counts.values.dtype != np.float32:
+        return False
+    return any(
+        bool(np.any(np.isfinite(block) & (block >= _EXACT_IN_FLOAT32)))
+        for block in (counts.values[start:end] for start, end in blocks(len(counts.values)))
+    )
 
 
 def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:

@@ -68,7 +68,7 @@ def read_expression(
         )  # fmt: skip
     elif of_counts is not None:
         tell_about_counts(fields["counts"], kept, findings)
-    work = _Work(fields, of_counts, of_data, again=again, as_it_is=platform or bool(wanted.data))
+    work = _Work(fields, of_counts, of_data, again=again and not wanted.data, as_it_is=platform or bool(wanted.data))
     served = work.served(assay, findings, scratch)
     from_data = data is not None and not again
     matrices = [
