@@ -21,7 +21,8 @@ from cellworker.tasks.task import PrepareInput
 _ABOUT_THE_REQUEST = frozenset(
     {
         ErrorCode.INVALID_INPUT, ErrorCode.R_WORKER_EMPTY_CELL_SET, ErrorCode.R_WORKER_GENE_NOT_FOUND,
-        ErrorCode.DESIGN_NOT_TESTABLE, ErrorCode.R_WORKER_CASSIA_ERROR, ErrorCode.R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES,
+        ErrorCode.DESIGN_NOT_TESTABLE, ErrorCode.R_WORKER_CASSIA_ERROR,
+        ErrorCode.R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES,
     }
 )  # fmt: skip
 """What a request is refused with that fits no experiment of this size, or asks for what is not set up here."""
@@ -104,7 +105,8 @@ def made_files(tmp_path):
         }
         out = anndata.AnnData(
             x.copy(), obs=pd.DataFrame(columns | obs, index=[f"c{i}" for i in range(80)]),
-            var=pd.DataFrame(index=[f"g{i}" for i in range(60)]), layers={"counts": counts} if layers is None else layers,
+            var=pd.DataFrame(index=[f"g{i}" for i in range(60)]),
+            layers={"counts": counts} if layers is None else layers,
         )  # fmt: skip
         out.obsm["X_pca"] = rng.normal(size=(80, 10)).astype(np.float32)
         out.obsm["X_umap"] = rng.normal(size=(80, 2)).astype(np.float32)

@@ -16,6 +16,8 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
 
 __all__ = [
+    "CLUSTERS",
+    "MAPS",
     "Concern",
     "Need",
     "TaskConcern",
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 _SHOWN = 5
+MAPS, CLUSTERS = "embeddings are computed from", "cells are clustered on"
+"""What a reduction is for, to end the sentence \"the reduction 'pca', which ...\"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +222,10 @@ def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] 
     return None
 
 
-def placed(experiment: Experiment, *, name: str | None = None, purpose: str = "is computed from") -> Concern | None:
+def placed(experiment: Experiment, *, name: str | None = None, purpose: str = MAPS) -> Concern | None:
     """Tell whether new maps and clusters find coordinates of every cell in the reduction `name`, else the active one.
 
-    `purpose` ends the sentence "the reduction 'pca', which ...".
+    `purpose` is `MAPS` or `CLUSTERS`.
     """
     name = name or full_reduction(experiment)
     there = ", ".join(experiment.reductions) or "none"
@@ -255,13 +259,13 @@ def own_graph(experiment: Experiment) -> str | None:
 
 def clusterable(experiment: Experiment) -> Concern | None:
     """Clusters come from the object's own graph, else from coordinates."""
-    return None if own_graph(experiment) else placed(experiment, purpose="clusters are computed from")
+    return None if own_graph(experiment) else placed(experiment, purpose=CLUSTERS)
 
 
 def mapped(experiment: Experiment) -> Concern | None:
     """Trajectories start from a map of the cells, a saved one or a new one."""
     saved = experiment.misc.default_reduction
-    return None if saved in experiment.reductions else placed(experiment, purpose="embeddings are computed from")
+    return None if saved in experiment.reductions else placed(experiment, purpose=MAPS)
 
 
 def symbols(experiment: Experiment) -> Concern | None:
@@ -305,7 +309,7 @@ class TaskConcern:
 
 _BETWEEN, _WITHIN = "between samples", "within samples"
 _NEEDS: dict[str, tuple[tuple[str, Need], ...]] = {
-    "GetEmbedding": (("new maps", partial(placed, purpose="embeddings are computed from")),),
+    "GetEmbedding": (("new maps", partial(placed, purpose=MAPS)),),
     "DifferentialExpression": ((_WITHIN, rankable), (_BETWEEN, comparable_samples), (_BETWEEN, sampled)),
     "BatchDifferentialExpression": ((_WITHIN, rankable), (_BETWEEN, comparable_samples), (_BETWEEN, sampled)),
     "GetBackgroundExpressedGenes": (("", counted),),

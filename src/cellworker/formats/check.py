@@ -147,17 +147,14 @@ def _check_tasks(experiment: StoredExperiment, told: list[TaskConcern], findings
 
 def _check_matrices(experiment: StoredExperiment, findings: Findings) -> None:
     assay = f"assay {experiment.origin.assay}"
-    data, counts = experiment.data_summary, experiment.counts_summary
-    for name, summary in (("data", data), ("counts", counts)):
-        if summary is None:
-            continue
-        strange = {"missing": summary.nan, "infinite": summary.infinite, "negative": summary.negative}
-        found = ", ".join(f"{number} {what}" for what, number in strange.items() if number)
-        if found:
-            findings.warning(
-                f"{assay} {name}", found=f"{found} values", expected="finite values from 0 up",
-                advice="statistics of the genes concerned will mislead; compute the layer again",
-            )  # fmt: skip
+    data = experiment.data_summary
+    strange = {"missing": data.nan, "infinite": data.infinite, "negative": data.negative}
+    found = ", ".join(f"{number} {what}" for what, number in strange.items() if number)
+    if found:
+        findings.warning(
+            f"{assay} data", found=f"{found} values", expected="finite values from 0 up",
+            advice="statistics of the genes concerned will mislead; compute the layer again",
+        )  # fmt: skip
     if _looks_raw(data):
         findings.warning(
             f"{assay} data", found=f"whole numbers up to {data.largest:.0f}", expected="log-normalised values",

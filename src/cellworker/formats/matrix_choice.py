@@ -1,5 +1,6 @@
 """What whoever opens a file says about its matrices, and what is told about each of them."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,13 +40,30 @@ class MatrixChoice:
 
 
 def used_for(
-    field: str, decision: Decision, *, counts: bool, data: bool, scaled: bool = False, sampled: bool = False
+    field: str,
+    decision: Decision,
+    *,
+    counts: bool,
+    data: bool,
+    scaled: bool = False,
+    sampled: bool = False,
+    as_it_is: bool = False,
 ) -> dict[str, str]:
-    """Say what a matrix holds, why, and what it is used for."""
+    """Say what a matrix holds, why, and what it is used for.
+
+    Parameters
+    ----------
+    counts, data, scaled
+        Whether it serves as such.
+    sampled
+        Whether only some of its values were looked at.
+    as_it_is
+        Whether it is served as data without a change, whatever it holds.
+    """
     uses = [
         what
         for used, what in (
-            (data, "expression and tests" + ("" if decision.kind == "log" else _made(decision))),
+            (data, "expression and tests" + (_made(decision, as_it_is=as_it_is))),
             (counts, "comparisons of samples"),
             (scaled, "scaled values"),
         )
@@ -55,7 +73,13 @@ def used_for(
     return {"matrix": field, "holds": decision.title, "why": why, "used for": ", ".join(uses) or "nothing"}
 
 
-def _made(decision: Decision) -> str:
+def _made(decision: Decision, *, as_it_is: bool) -> str:
+    if decision.kind == "log" and (as_it_is or decision.base == math.e):
+        return ""
+    if as_it_is:
+        return " (as they are)"
+    if decision.kind == "log":
+        return " (as natural logarithms)"
     if decision.kind == "counts" or decision.total is not None:
         return " (normalised to 10,000 per cell, log1p)"
     return " (log1p)" if decision.kind == "linear" else " (as they are)"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.findings import Findings
 
@@ -24,7 +25,7 @@ def take_named_samples(metadata: dict[str, Column], wanted: str, findings: Findi
         what = "no labels" if wanted in metadata else "no such column"
         findings.error(
             "--sample", found=f"{wanted!r}: {what} in {table}", expected=f"one of {', '.join(usable) or '(none)'}",
-            advice="name a column of labels",
+            advice="name a column of labels", code=ErrorCode.INVALID_INPUT,
         )  # fmt: skip
         return
     if SAMPLES in metadata:

@@ -97,14 +97,14 @@ def _named_assay(assays: dict[str, RValue], wanted: MatrixChoice, findings: Find
             field = f"--{option}"
             raise findings.broken(
                 field, found=f"{name!r}, which the object does not hold",
-                expected=f"one of {', '.join(sorted(there))}", advice="name one of these",
+                expected=f"one of {', '.join(sorted(there))}", advice="name one of these", code=ErrorCode.INVALID_INPUT,
             )  # fmt: skip
         if name in there:
             found.add(name.rpartition("/")[0])
     if len(found) > 1:
         raise findings.broken(
             "--counts and --data", found=f"matrices of {' and '.join(sorted(found))}", expected="matrices of one assay",
-            advice="name two of the same assay",
+            advice="name two of the same assay", code=ErrorCode.INVALID_INPUT,
         )  # fmt: skip
     return next(iter(found), "")
 

@@ -73,7 +73,11 @@ def read_expression(
     from_data = data is not None and not again
     matrices = [
         used_for(
-            f"{name}/{kind}", decision, counts=kind == "counts" and kept is not None, data=(kind == "data") == from_data
+            f"{name}/{kind}",
+            decision,
+            counts=kind == "counts" and kept is not None,
+            data=(kind == "data") == from_data,
+            as_it_is=work.as_it_is if from_data else served is counts,
         )
         for kind, decision in (("counts", of_counts), ("data", of_data))
         if decision is not None

@@ -63,6 +63,7 @@ def _without(draft: ExperimentDraft, bad: NDArray[np.bool_], findings: Findings,
         genes=Genes(*([names[i] for i in kept] for names in (genes.ids, genes.names, genes.original_names))),
         data=filtered(draft.data, "data"),
         counts=filtered(draft.counts, "counts") if draft.counts is not None else None,
+        origin=replace(draft.origin, fallbacks=findings.fallbacks),
     )
     if draft.scaled_genes is not None and draft.scaled_values is not None:
         known = places[draft.scaled_genes] >= 0

@@ -310,7 +310,7 @@ def decide(evidence: Evidence, hint: Hint = "") -> Decision:
     if evidence.negative_share > _MIN_SCALED_SHARE:
         if evidence.whole_share >= 0.5 and evidence.negative_share < _CENTRED_SHARE:
             why = f"{_percent(evidence.whole_share)} of the values are whole numbers, though {below}"
-            return Decision("counts", why, corrected=evidence.whole < evidence.finite)
+            return Decision("counts", why)
         return Decision("scaled", below)
     decision = (
         _of_whole(evidence)

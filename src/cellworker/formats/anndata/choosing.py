@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from cellworker.errors import WorkerError
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
 from cellworker.formats.anndata.tree import Group
@@ -94,16 +94,20 @@ class Choice:
 
     def report(self, sources: Mapping[str, Source]) -> list[dict[str, str]]:
         """Say of every matrix what it holds, why, and what it is used for."""
+        # Without log-normalised values these are made from the counts.
+        served = self.data or self.counts
         return [
             used_for(
-                field, source.decision, counts=self.counts is not None and field == self.counts.field,
-                data=(field == self.data.field) if self.data is not None else (
-                    self.counts is not None and field == self.counts.field
-                ),
-                scaled=self.scaled is not None and field == self.scaled.field, sampled=not source.evidence.complete,
+                field,
+                source.decision,
+                counts=self.counts is not None and field == self.counts.field,
+                data=served is not None and field == served.field,
+                scaled=self.scaled is not None and field == self.scaled.field,
+                sampled=not source.evidence.complete and field not in {each.field for each in self.served},
+                as_it_is=self.as_it_is,
             )
             for field, source in sources.items()
-        ]  # fmt: skip
+        ]
 
 
 def judged(source: Source, matrix: SparseDraft, *, complete: bool = True) -> Source:
@@ -165,7 +169,7 @@ def _named(sources: Mapping[str, Source], name: str, option: str, findings: Find
     if found is None:
         findings.error(
             f"--{option}", found=f"{name!r}, which the file does not hold", expected=f"one of {', '.join(sources)}",
-            advice="name one of these",
+            advice="name one of these", code=ErrorCode.INVALID_INPUT,
         )  # fmt: skip
     return found
 
