@@ -8,7 +8,8 @@ from cellworker.formats.matrix_choice import MatrixChoice, used_for
 from cellworker.formats.normalise import as_logarithms, log_normalise, tell_about_counts
 from cellworker.formats.seurat_assay import Assay, data_is_raw
 from cellworker.formats.seurat_scratch import Scratch
-from cellworker.formats.value_kinds import Decision, Hint, decide, gather_with_base
+from cellworker.formats.value_evidence import gather_with_base
+from cellworker.formats.value_kinds import Decision, Hint, decide
 
 __all__ = ["Expression", "read_expression"]
 

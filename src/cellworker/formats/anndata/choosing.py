@@ -27,7 +27,8 @@ from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_grou
 from cellworker.formats.anndata.tree import Group
 from cellworker.formats.findings import Findings
 from cellworker.formats.matrix_choice import MatrixChoice, used_for
-from cellworker.formats.value_kinds import Decision, Evidence, Hint, Kind, decide, gather_with_base
+from cellworker.formats.value_evidence import Evidence, gather_with_base
+from cellworker.formats.value_kinds import Decision, Hint, Kind, decide
 
 __all__ = ["Choice", "Source", "choose", "judged", "sources_of"]
 
