@@ -10,11 +10,11 @@ from tests.formats.test_value_kinds import corrected, counts, shares
 
 from cellworker import open_experiment
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.check import check_experiment, render
-from cellworker.formats.converting import convert
-from cellworker.formats.rds.build import named_list
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.seurat import draft_from_seurat
+from cellworker.formats.check.checking import check_experiment, render
+from cellworker.formats.convert.converting import convert
+from cellworker.formats.r.rds.build import named_list
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.read.reader import draft_from_seurat
 from cellworker.settings import Settings
 
 COUNTS = counts(n_cells=60, n_genes=40) + np.eye(60, 40)

@@ -9,13 +9,13 @@ import pytest
 from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError
-from cellworker.formats.check import check_experiment
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.check.checking import check_experiment
+from cellworker.formats.opening.open import open_experiment
 from cellworker.local.examples import example_bodies
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
-from cellworker.tasks.earlier import ask_for_earlier
+from cellworker.tasks.earlier_results import ask_for_earlier
 from cellworker.tasks.task import PrepareInput
 
 _ABOUT_THE_REQUEST = frozenset(

@@ -53,7 +53,7 @@ class Concern:
     sentence
         What the refused request says.
     field, found, expected, advice
-        For `check`; see `cellworker.formats.findings.Problem`. `advice` says what to do.
+        For `check`; see `cellworker.formats.common.findings.Problem`. `advice` says what to do.
     """
 
     effect: Literal["refused", "misleading"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["ExactValues", "exact_dtype", "single"]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 
 __all__ = ["SAMPLES", "take_named_samples"]
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from cellworker.experiment.draft import SparseDraft
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.matrix_choice import MatrixChoice, used_for
-from cellworker.formats.normalise import as_logarithms, log_normalise, tell_about_counts
-from cellworker.formats.seurat_assay import Assay, data_is_raw
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.seurat.read.assay import Assay, data_is_raw
 from cellworker.formats.value_evidence import gather_with_base
 from cellworker.formats.value_kinds import Decision, Hint, decide
 

@@ -25,7 +25,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
 from cellworker.formats.anndata.tree import Group
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 from cellworker.formats.matrix_choice import MatrixChoice, used_for
 from cellworker.formats.value_evidence import Evidence, gather_with_base
 from cellworker.formats.value_kinds import Decision, Hint, Kind, decide
