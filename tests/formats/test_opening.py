@@ -238,7 +238,7 @@ def test_cell_sets_are_derived_where_there_is_no_file_and_kept(tmp_path, stores,
     write_rds(trees.seurat(), tmp_path / "mine.rds")
     opened = open_experiment(tmp_path / "mine.rds", stores)
     assert opened.derived_cell_sets
-    assert [item.key for item in opened.cell_sets.classes] == ["louvain", "scratchpad", "sample"]
+    assert [item.key for item in opened.cell_sets.classes] == ["identities", "scratchpad", "sample"]
     assert opened.cell_sets_path.parent == stores.store_dir.resolve()
     changed = CellSets(opened.cell_sets.classes[:2])
     opened.cell_sets_path.write_bytes(changed.encode())
@@ -345,7 +345,7 @@ def test_a_shared_object_is_served(shared, stores, name):
     n_cells, n_genes, n_clusters = SERVED[name]
     found = opened.experiment
     assert (found.n_cells, len(found.genes)) == (n_cells, n_genes)
-    assert len(opened.cell_sets.find_class("louvain").children) == n_clusters
+    assert len(opened.cell_sets.clusters.children) == n_clusters
     assert np.isfinite(found.data.values).all()
     assert opened.derived_cell_sets != name.startswith("experiments/")
     assert found.origin.kind == ("platform" if name.startswith("experiments/") else "own")

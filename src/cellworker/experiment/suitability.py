@@ -168,7 +168,7 @@ def comparable_samples(experiment: Experiment) -> Concern | None:
 
 def sampled(experiment: Experiment) -> Concern | None:
     """Comparisons of samples need to know each cell's sample."""
-    if sample_column(experiment) is not None:
+    if experiment.samples is not None:
         return None
     return Concern(
         "refused",
@@ -181,27 +181,18 @@ def sampled(experiment: Experiment) -> Concern | None:
     )
 
 
-def sample_column(experiment: Experiment) -> Categorical | None:
-    """Return the column that tells samples apart."""
-    for name in ("samples", "orig.ident"):
-        column = experiment.metadata.get(name)
-        if isinstance(column, Categorical):
-            return column
-    return None
-
-
 def measured(experiment: Experiment, *, column: str) -> Concern | None:
     """Tell whether a column of numbers is there."""
     if measured_column(experiment, column) is not None:
         return None
-    there = isinstance(experiment.metadata.get(column), Categorical)
+    reason = experiment.origin.reasons.get(column, "")
     return Concern(
         "refused",
         ErrorCode.R_WORKER_COLUMN_NOT_FOUND,
-        f"{column} is not computed for this experiment.",
+        f"{column} is not computed for this experiment" + (f": {reason}." if ": " in reason else "."),
         f"{_table(experiment)} {column}",
-        "text" if there else "no such column",
-        "one number per cell",
+        reason or "no such column",
+        "one number from 0 up per cell",
         "",
     )
 
@@ -209,11 +200,15 @@ def measured(experiment: Experiment, *, column: str) -> Concern | None:
 def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] | None:
     """Return a numeric column.
 
-    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``): in an object whose main
-    assay has another name than RNA, those of that assay stand in.
+    The reader chose the column that holds it (`cellworker.formats.measures`). For an experiment without that choice:
+    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so in an object whose
+    main assay has another name than RNA, those of that assay stand in.
     """
     names = [column]
-    if column.endswith("_RNA"):
+    chosen = experiment.origin.columns.get(column)
+    if chosen is not None:
+        names = [chosen]
+    elif column.endswith("_RNA"):
         names.append(f"{column.removesuffix('_RNA')}_{experiment.origin.assay}")
     for name in names:
         found = experiment.metadata.get(name)

@@ -11,7 +11,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.local.files import write_whole
-from cellworker.local.merge import merge_cell_sets
+from cellworker.local.own_classes import patched
 
 __all__ = ["FileCellSets"]
 
@@ -82,7 +82,7 @@ class FileCellSets:
             raise WorkerError(
                 ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
             )
-        write_whole(self._target(), orjson.dumps(merge_cell_sets(document, operations)))
+        write_whole(self._target(), orjson.dumps(patched(document, operations)))
 
     def _target(self) -> Path:
         beside = not self._keep_original and not self._own_copy.exists() and _may_write(self._path)

@@ -49,15 +49,15 @@ def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
             )
         embedding = given.earlier
     classes = {
-        item.key: TypedClass(
+        key: TypedClass(
             children=[RequestedSet(child.name, child.cell_ids.tolist()) for child in item.children],
             name=item.name,
             type=item.type,
         )
-        for item in reversed(given.cell_sets.classes)  # of classes with the same key the first is the one that counts
+        for key, item in given.cell_sets.by_platform_key().items()
     }
     return AnnotatedObjectRequest(
-        cell_sets=dict(reversed(classes.items())),
+        cell_sets=classes,
         embedding_method=body.embedding_method,
         is_obj2s=body.is_obj2s,
         embedding=Raw(embedding),

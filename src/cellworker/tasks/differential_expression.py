@@ -17,7 +17,7 @@ from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
-from cellworker.experiment.suitability import comparable_samples, require, sample_column, sampled
+from cellworker.experiment.suitability import comparable_samples, require, sampled
 from cellworker.protocol.bodies import BatchDifferentialExpressionBody, DifferentialExpressionBody, Pagination, convert
 from cellworker.protocol.engine_bodies import (
     BatchDifferentialExpressionRequest,
@@ -166,12 +166,12 @@ def _between(
 ) -> Columns:
     require(comparable_samples(experiment))
     require(sampled(experiment))
-    counts, samples = experiment.counts, sample_column(experiment)
+    counts, samples = experiment.counts, experiment.samples
     assert counts is not None
     assert samples is not None
     rows = np.union1d(base, background)
     in_base = np.isin(rows, base)
-    sample = samples.codes[rows]
+    column, sample = samples[0], samples[1].codes[rows]
     rows, in_base, sample = rows[sample >= 0], in_base[sample >= 0], sample[sample >= 0]
     kept = np.flatnonzero(np.bincount(sample) >= _MIN_CELLS_PER_SAMPLE) if len(sample) else np.empty(0, np.int64)
     inside = np.isin(sample, kept)
@@ -181,7 +181,7 @@ def _between(
     first = np.sort(first)
     group = in_base[first]
     if not len(group) or group.all() or not group.any():
-        raise _not_testable(_why_one_sided(group, in_base, sample), "per sample")
+        raise _not_testable(column, _why_one_sided(group, in_base, sample), "per sample")
     number = np.empty(int(present.max()) + 1, np.int64)
     number[present] = np.arange(len(present))
     sums = group_sums(
@@ -197,7 +197,7 @@ def _between(
     try:
         result = two_group_test(sums.T.copy(), group)
     except ValueError as error:
-        raise _not_testable(str(error), "or samples") from None
+        raise _not_testable(column, str(error), "or samples") from None
     columns: Columns
     if result.p is None:
         order = ordered_rows(np.abs(result.log_fold_change), descending=True)
@@ -221,11 +221,11 @@ def _why_one_sided(group: NDArray[np.bool_], in_base: NDArray[np.bool_], sample:
     return f"{side} {has} a sample with at least {_MIN_CELLS_PER_SAMPLE} of its cells"
 
 
-def _not_testable(reason: str, more: str) -> WorkerError:
+def _not_testable(column: str, reason: str, more: str) -> WorkerError:
     return WorkerError(
         ErrorCode.DESIGN_NOT_TESTABLE,
-        f"Samples cannot be compared: {reason}. Choose sets with more cells {more}, or compare the cells themselves "
-        "(comparison within samples).",
+        f"Samples (column {column}) cannot be compared: {reason}. Choose sets with more cells {more}, or compare the "
+        "cells themselves (comparison within samples).",
     )
 
 

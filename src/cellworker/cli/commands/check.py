@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from cellworker.cli.progress import Bar
-from cellworker.cli_settings_of import settings_of
+from cellworker.cli.settings_of import settings_of
 from cellworker.formats.check.checking import check_experiment, render
 
 __all__ = ["command"]

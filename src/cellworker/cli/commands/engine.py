@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cellworker.cli_settings_of import settings_of
+from cellworker.cli.settings_of import settings_of
 from cellworker.engine.serve import serve
 from cellworker.engine.workers.confinement import give_up_connections
 from cellworker.formats.common.locating import locate

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellworker.cli.output import Destination, write_value
 from cellworker.cli.progress import Bar
-from cellworker.cli_settings_of import settings_of
+from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.engine.saved_requests import read_saved
 from cellworker.formats.opening.open import open_experiment

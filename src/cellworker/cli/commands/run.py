@@ -9,7 +9,7 @@ import os
 import socket
 
 from cellworker.cli.running import run_note
-from cellworker.cli_settings_of import settings_of
+from cellworker.cli.settings_of import settings_of
 from cellworker.local.run import run_local
 from cellworker.logs import configure
 

@@ -1,7 +1,7 @@
 """Which matrix of an AnnData file holds the counts, which the log-normalised values, and whose genes are served.
 
-AnnData gives its matrices no fixed meaning. What their values are is decided by `cellworker.formats.value_kinds`; which
-of them is served, by the names that scverse's tutorials use, or by whoever opens the file (`Wanted`):
+AnnData gives its matrices no fixed meaning. `cellworker.formats.common.value_kinds` decides what their values are; the
+names that scverse's tutorials use, or whoever opens the file (`MatrixChoice`), decide which of them is served:
 
 * counts: ``layers["counts"]`` and its like, else ``X``, else ``raw.X``, where they hold counts;
 * log-normalised values: ``X`` where it holds such, else a layer named so, else ``raw.X``;
@@ -26,9 +26,9 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
 from cellworker.formats.anndata.tree import Group
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.matrix_choice import MatrixChoice, used_for
-from cellworker.formats.value_evidence import Evidence, gather_with_base
-from cellworker.formats.value_kinds import Decision, Hint, Kind, decide
+from cellworker.formats.common.matrix_choice import MatrixChoice, used_for
+from cellworker.formats.common.value_evidence import Evidence, gather_with_base
+from cellworker.formats.common.value_kinds import Decision, Hint, Kind, decide
 
 __all__ = ["Choice", "Source", "choose", "judged", "sources_of"]
 

@@ -5,7 +5,6 @@ here, since what follows relies on them.
 """
 
 from collections.abc import Callable, Iterator
-from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -16,8 +15,8 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.growing import Growing
 from cellworker.formats.anndata.tree import Array, Group, Node, damaged
+from cellworker.formats.common.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.seurat.read.cells import categorical
 from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.native import address, kernel
@@ -320,7 +319,7 @@ def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
         order = np.argsort(matrix.columns, kind="stable")
         columns[:] = np.repeat(np.arange(len(matrix.indptr) - 1, dtype=np.int32), np.diff(matrix.indptr))[order]
         return SparseDraft(indptr, columns, np.asarray(matrix.values)[order], len(matrix.indptr) - 1)
-    turn = kernel("cw_turn_columns", None, c_void_p, c_int64, c_int64, *[c_void_p] * 5)
+    turn = kernel("cw_turn_columns")
     turn(
         address(matrix.indptr, np.int64), 0, len(matrix.indptr) - 1,
         address(matrix.columns, np.int32), address(matrix.values, np.float32), address(filled, np.int64, writable=True),

@@ -10,9 +10,9 @@ from cellworker.formats.bpcells.operations import Matrix
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.bpcells.stored import Slice
 from cellworker.formats.bpcells.tree import build, is_bpcells, is_turned
+from cellworker.formats.common.exact_values import ExactValues
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.exact_values import ExactValues
 from cellworker.formats.r.rds.model import RS4
 
 __all__ = ["is_bpcells", "read_disk_backed"]

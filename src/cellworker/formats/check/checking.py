@@ -12,11 +12,10 @@ import numpy as np
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Categorical
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.experiment.suitability import Concern, TaskConcern, concerns
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
-from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
 from cellworker.formats.opening.open import OpenProgress, locate, open_source
 from cellworker.settings import Settings
@@ -99,13 +98,7 @@ def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress |
             "cell_sets.json", found="no such file beside the experiment",
             advice="cell sets are derived from the identities, the samples and the categorical metadata",
         )  # fmt: skip
-        cell_sets = derive_cell_sets(
-            experiment.cell_ids,
-            experiment.metadata,
-            experiment.identities,
-            experiment.misc.color_pool,
-            experiment.extra.get("colors"),
-        )
+        cell_sets = derived_from(experiment)
     else:
         cell_sets = read_cell_sets(located.cell_sets, findings)
         if cell_sets is not None:
@@ -140,7 +133,12 @@ def _check_tasks(experiment: StoredExperiment, told: list[TaskConcern], findings
             refused = ""
         column = concern.field.partition(" ")[2]
         others = [n for n in experiment.metadata if column in _ALIKE and re.search(_ALIKE[column], n, re.IGNORECASE)]
-        hint = f"if {others[0]} holds it, copy that column to {column}" if others and others[0] != column else ""
+        reason_tells = ": " in concern.found  # the reader has said which column it did not take, and why
+        hint = (
+            ""
+            if reason_tells or column in others or not others
+            else f"if {others[0]} holds it, copy that column to {column}"
+        )
         advice = "; ".join(part for part in (refused, concern.advice, hint) if part)
         findings.warning(concern.field, found=concern.found, expected=concern.expected, advice=advice)
 
@@ -177,10 +175,10 @@ def _looks_raw(data: RowSummary) -> bool:
 
 def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
     table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
-    samples = experiment.metadata.get("samples")
-    if isinstance(samples, Categorical) and np.any(samples.codes < 0):
+    named, samples = experiment.samples or ("samples", None)
+    if samples is not None and np.any(samples.codes < 0):
         findings.warning(
-            f"{table} samples", found=f"{int((samples.codes < 0).sum())} cells without a sample",
+            f"{table} {named}", found=f"{int((samples.codes < 0).sum())} cells without a sample",
             expected="a sample for every cell", advice="these cells are left out of comparisons between samples",
         )  # fmt: skip
 
@@ -197,7 +195,7 @@ def _check_genes(experiment: StoredExperiment, findings: Findings) -> None:
 
 def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: Path) -> dict[str, Any]:
     origin, counts, scaled = experiment.origin, experiment.counts_summary, experiment.scaled
-    samples = experiment.metadata.get("samples")
+    named, samples = experiment.samples or ("none", None)
     return {
         "file": source.name,
         "written by": origin.writer,
@@ -212,9 +210,34 @@ def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: 
         "reductions": {name: experiment.reductions[name].values.shape[1] for name in experiment.reductions},
         "graphs": list(experiment.graphs),
         "metadata columns": list(experiment.metadata),
-        "samples": len(np.unique(samples.codes[samples.codes >= 0])) if isinstance(samples, Categorical) else 0,
-        "cell sets": {item.name: len(item.children) for item in cell_sets.classes} if cell_sets is not None else {},
+        "samples": len(np.unique(samples.codes[samples.codes >= 0])) if samples is not None else 0,
+        "sample column": _with_reason(named, origin.reasons.get("samples", "")),
+        "numbers per cell": [
+            f"{role} ({origin.reasons[role]})" for role, name in origin.columns.items() if role != "samples" and name
+        ],
+        "cell sets": _keys(cell_sets),
+        "clusters in use": _clusters(cell_sets),
     }
+
+
+def _with_reason(name: str, reason: str) -> str:
+    return f"{name} ({reason})" if reason else name
+
+
+def _keys(cell_sets: CellSets | None) -> dict[str, int]:
+    """Return how many sets each class has, by its key; a name that says something else stands behind the key."""
+    out: dict[str, int] = {}
+    for item in cell_sets.classes if cell_sets is not None else []:
+        out.setdefault(item.key if item.name == item.key else f"{item.key} = {item.name}", len(item.children))
+    return out
+
+
+def _clusters(cell_sets: CellSets | None) -> str:
+    found = cell_sets.clusters if cell_sets is not None else None
+    if cell_sets is None or found is None:
+        return "none"
+    alias = cell_sets.derived and not any(item.key == "louvain" for item in cell_sets.classes)
+    return f"{found.key} (requests of the platform call it louvain)" if alias else found.key
 
 
 def _memory(experiment: StoredExperiment, settings: Settings) -> dict[str, float]:

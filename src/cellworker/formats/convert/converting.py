@@ -167,9 +167,8 @@ def _mark_derived(experiment: StoredExperiment, cell_sets: CellSets, annotated: 
     """Keep the colours of labels, and say which column the clusters come from."""
     colors: Mapping[str, list[str]] = experiment.extra.get("colors", {})
     annotated.colors |= {name: found for name, found in colors.items() if name in annotated.columns}
-    clusters = cell_sets.find_class("louvain")
-    name = clusters.name.removeprefix("Clusters (").removesuffix(")") if clusters is not None else ""
-    annotated.clusters = name if name in annotated.columns else ""
+    clusters = cell_sets.clusters
+    annotated.clusters = clusters.column if clusters is not None and clusters.column in annotated.columns else ""
 
 
 def _described(experiment: StoredExperiment, annotated: Annotated, kind: str) -> Conversion:

@@ -13,14 +13,14 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash, is_anndata
+from cellworker.formats.common.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.matrix_choice import MatrixChoice
+from cellworker.formats.common.unusable_genes import leave_out_unusable
 from cellworker.formats.opening.shelf import Shelf, keyed
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.formats.seurat.read.reader import read_seurat
-from cellworker.formats.unusable_genes import leave_out_unusable
 
 __all__ = ["load"]
 

@@ -8,10 +8,10 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment, open_store
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.locating import Located, locate
-from cellworker.formats.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrix_choice import MatrixChoice
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.settings import Settings
 
@@ -192,12 +192,6 @@ def _derived(shelf: Shelf, experiment: StoredExperiment, path: Path) -> CellSets
         except WorkerError:
             # Cut short by a full disk or a killed process: made again below.
             path.unlink(missing_ok=True)
-    cell_sets = derive_cell_sets(
-        experiment.cell_ids,
-        experiment.metadata,
-        experiment.identities,
-        experiment.misc.color_pool,
-        experiment.extra.get("colors"),
-    )
+    cell_sets = derived_from(experiment)
     shelf.write(path, cell_sets.encode())
     return cell_sets

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.common.exact_values import ExactValues
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.exact_values import ExactValues
 from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, describe, dim, dimnames, is_absent, slot
 

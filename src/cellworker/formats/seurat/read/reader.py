@@ -4,10 +4,11 @@ What is read, and what stands in for what is missing (each stand-in is told in `
 
 * the assay RNA, else the active assay;
 * ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does
-  (`cellworker.formats.value_kinds` tells what each holds);
+  (`cellworker.formats.common.value_kinds` tells what each holds);
 * ``meta.data$cells_id``, else 0 .. n - 1;
 * gene symbols from ``misc$gene_annotations``, else the assay's feature names;
-* samples from ``samples``, else ``orig.ident``, else a column named like a sample, else one sample;
+* samples from the column that `cellworker.formats.samples` chooses, else one sample;
+* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `cellworker.formats.measures` chooses them;
 * ``misc$gene_dispersion``, else the assay's variable features, else the variance of the normalised values;
 * ``misc$color_pool``, else a built-in pool.
 
@@ -18,28 +19,28 @@ from pathlib import Path
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Column, Genes, Origin
+from cellworker.experiment.model import Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
-from cellworker.formats.common.normalise import cell_totals
+from cellworker.formats.common.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.matrix_choice import MatrixChoice
-from cellworker.formats.named_samples import take_named_samples
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
+from cellworker.formats.samples import add_samples
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
 from cellworker.formats.seurat.read.cells import (
     read_cell_ids,
     read_identities,
     read_metadata,
-    read_samples,
     unique_names,
 )  # fmt: skip
+from cellworker.formats.seurat.read.expression import Expression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
 from cellworker.formats.seurat.read.images import read_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
 from cellworker.formats.seurat.read.v2 import from_version_2
-from cellworker.formats.seurat_expression import Expression, read_expression
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
@@ -103,9 +104,17 @@ def read_seurat(
     platform = "cells_id" in metadata and "gene_annotations" in misc_items
     cell_ids = read_cell_ids(metadata, len(cells), findings, platform=platform)
     project = text(slot(seurat, "project.name"))
-    take_named_samples(metadata, wanted.sample, findings, "meta.data")
-    if "samples" not in metadata:
-        metadata["samples"] = read_samples(metadata, len(cells), project, findings)
+    chosen = {
+        "samples": add_samples(
+            metadata,
+            cells,
+            findings,
+            table="meta.data",
+            wanted=wanted.sample or None,
+            platform=platform,
+            project=project,
+        )
+    }
     gene_ids = unique_names(assay.genes, "genes", "feature names", findings) if assay else []
     genes = read_genes(gene_ids, misc_items.get("gene_annotations"), findings) if assay else Genes([], [], [])
     reductions = read_reductions(slot(seurat, "reductions"), cells, findings)
@@ -118,11 +127,15 @@ def read_seurat(
     with findings.part():
         expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)
         dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings)
-    _add_totals(metadata, expression.counts if expression else None, findings)
     assays = dict(named(slot(seurat, "assays")))
     scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
     if expression is None or findings.errors:
         return None
+    if expression is not None:
+        matrices = Matrices(expression.counts, expression.data, mitochondrial_genes(genes))
+        chosen |= add_measures(
+            metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
+        )
     return ExperimentDraft(
         cell_ids=cell_ids,
         barcodes=unique_names(cells, "cells", "barcodes", findings),
@@ -144,6 +157,8 @@ def read_seurat(
             assay=name,
             assay_class=(class_names(assay_value) or [""])[0],
             fallbacks=findings.fallbacks,
+            columns={role: column for role, (column, _) in chosen.items()},
+            reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
         extra={"left_out": _left_out(seurat, assays, name, graphs), "matrices": expression.matrices},
     )
@@ -173,13 +188,3 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
         advice=advice,
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )
-
-
-def _add_totals(metadata: dict[str, Column], counts: SparseDraft | None, findings: Findings) -> None:
-    lacking = [column for column in ("nCount_RNA", "nFeature_RNA") if column not in metadata]
-    if counts is None or not lacking:
-        return
-    totals = dict(zip(("nCount_RNA", "nFeature_RNA"), cell_totals(counts), strict=True))
-    for column in lacking:
-        metadata[column] = totals[column]
-    findings.fallback(f"meta.data {' and '.join(lacking)}", found="no such column", advice="computed from the counts")

@@ -1,6 +1,5 @@
-"""Facts about all values of a matrix, gathered block by block, by which `cellworker.formats.value_kinds` decides."""
+"""Facts about all values of a matrix, gathered block by block; `cellworker.formats.common.value_kinds` decides by them."""
 
-import ctypes
 import math
 from dataclasses import dataclass
 
@@ -231,8 +230,7 @@ def _block(
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(matrix.values[first:last], np.float32)
     out = np.zeros(1, _FACTS)
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    kernel("cw_row_values", None, pointer, number, number, pointer, ctypes.c_double, ctypes.c_int32, *[pointer] * 4)(
+    kernel("cw_row_values")(
         address(bounds, np.int64), 0, end - start, address(values, np.float32), *how,
         *(address(array, np.float64, writable=True) for array in per_cell),
         out.ctypes.data,

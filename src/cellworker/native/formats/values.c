@@ -1,17 +1,16 @@
 /* What the values of sparse rows look like: the facts by which counts, logarithms and scaled values are told apart. */
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
+#include "cellworker.h"
 
-#define EXPORT __attribute__((visibility("default")))
+#include <math.h>
+#include <string.h>
 
 enum { SOME = 256, TRUSTED = 1000 };
 
-typedef struct {
+struct ValueFacts {
     int64_t nonzero, nan, infinite, negative, whole;
     int64_t decimal_values, whole_expm1, whole_squares, above, multiples, expm1_multiples;
     double smallest, largest;
-} ValueFacts;
+};
 
 /* exp to 1e-13, arithmetic only, so that the compiler does several at a time. */
 static inline __attribute__((always_inline)) double quick_exp(double x) {
@@ -198,7 +197,7 @@ __attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int
 /* Look at rows [start, stop). Writes, from the first entry on, each row's sum, its smallest value above 0 (0 without one)
    and the sum of exp(scale * value) - 1, which is NaN for a row of which less than a tenth are decimals. What takes longer
    is counted where `closely` is not 0. */
-EXPORT void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely,
+void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely,
                           double *sums, double *units, double *level_sums, ValueFacts *out) {
     Look *run = look_anywhere;
 #if defined(__x86_64__) && defined(__GNUC__)

@@ -1,8 +1,8 @@
 """What the values of a matrix are: counts, logarithms, normalised values without a logarithm, or scaled values.
 
-File formats do not say it, so values decide, together with what the file tells about them. `gather` (`cellworker.formats.value_evidence`)
-looks at every value once and keeps a few facts (`Evidence`); `decide` is a pure function of these facts. Every reader uses both, so
-that the same numbers mean the same in AnnData, Zarr and Seurat files.
+File formats do not say it, so values decide, together with what the file tells about them. `gather` looks at every
+value once and keeps a few facts (`cellworker.formats.common.value_evidence`); `decide` is a pure function of these
+facts. Every reader uses both, so that the same numbers mean the same in AnnData, Zarr and Seurat files.
 
 The strongest evidence is what stays the same from cell to cell: normalisation gives all cells one sum (before the
 logarithm: one sum of ``expm1``), which counts never have. Next are whole numbers, and whole multiples of a cell's
@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from cellworker.formats.value_evidence import MAX_LOG, MIN_SCALED_SHARE, Evidence
+from cellworker.formats.common.value_evidence import MAX_LOG, MIN_SCALED_SHARE, Evidence
 
 __all__ = ["Decision", "Hint", "Kind", "decide"]
 
