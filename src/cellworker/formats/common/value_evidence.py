@@ -1,4 +1,4 @@
-"""Facts about all values of a matrix, gathered block by block; `cellworker.formats.common.value_kinds` decides by them."""
+"""Facts about all values of a matrix, by which `cellworker.formats.common.value_kinds` decides."""
 
 import math
 from dataclasses import dataclass
