@@ -147,7 +147,7 @@ def test_named_matrices_and_samples_are_taken(path, stores):
     [
         ({"counts": "umi"}, ["--counts", "X", "layers/spliced", "layers/counts"]),
         ({"data": "logs"}, ["--data", "X", "layers/smooth"]),
-        ({"sample": "patient"}, ["--sample", "cond", "donor"]),
+        ({"sample": "patient"}, ["sample", "cond", "donor"]),
     ],
 )
 def test_a_wrong_name_lists_the_valid_ones(path, stores, options, names):
