@@ -224,7 +224,7 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path):
     assert report.status == 1
     errors = {problem.field: problem for problem in report.problems if problem.severity == "error"}
     assert set(errors) == {"X", "obs cells_id"}
-    assert "X (scaled)" in errors["X"].found
+    assert "X (scaled values)" in errors["X"].found
     assert "layers['counts']" in errors["X"].advice
     assert any(problem.field == "obsm" for problem in report.problems)
 

@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from cellworker.cli.progress import Bar
+from cellworker.cli.settings_of import settings_of
 from cellworker.formats.convert.converting import convert
 from cellworker.plain_text import say
-from cellworker.settings import Settings
 
 __all__ = ["command"]
 
@@ -17,7 +17,7 @@ def command(options: argparse.Namespace) -> int:
         found = convert(
             Path(options.source),
             Path(options.target),
-            Settings.from_environment(),
+            settings_of(options),
             force=options.force,
             on_progress=bar,
         )

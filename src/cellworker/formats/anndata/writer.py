@@ -67,9 +67,10 @@ def write_anndata(
     counts = experiment.counts
     if counts is not None:
         # Small integers would overflow in the hands of whoever adds them up.
-        exact = counts.values.dtype.itemsize < 4 or counts.values.dtype.kind == "f"
+        small = counts.values.dtype.itemsize < 4 or counts.values.dtype == np.float32
+        wide = np.int64 if counts.values.dtype == np.int64 else np.float64
         parts = (counts.indptr, counts.genes, counts.values)
-        writer.sparse("layers/counts", (n_cells, n_genes), parts, np.float32 if exact else np.float64)
+        writer.sparse("layers/counts", (n_cells, n_genes), parts, np.float32 if small else wide)
     columns: dict[str, Column | Sequence[str]] = {"cells_id": np.asarray(experiment.cell_ids)}
     columns |= {name: column for name, column in annotated.columns.items() if name != "cells_id"}
     if experiment.identities is not None:

@@ -196,6 +196,10 @@ def _described(experiment: StoredExperiment, annotated: Annotated, kind: str) ->
         if names:
             kept.append(f"{what}: {', '.join(names)}")
     lost = [f"{name} of the source" for name in experiment.extra.get("left_out", [])]
+    if kind == ".rds" and counts is not None and counts.values.dtype == np.int64:
+        rounded = int(np.count_nonzero(counts.values.astype(np.float64).astype(np.int64) != counts.values))
+        if rounded:
+            lost.append(f"raw counts: {rounded:,} above 2^53 are rounded, since R's numbers are doubles")
     if kind == ".rds" and annotated.colors:
         lost.append(f"colours of {', '.join(annotated.colors)}: Seurat has no place for them")
     return Conversion(kept, list(annotated.renamed), [*annotated.lost, *lost])

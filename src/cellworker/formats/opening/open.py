@@ -12,6 +12,7 @@ from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
+from cellworker.formats.common.matrix_choice import MatrixChoice
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.settings import Settings
@@ -86,7 +87,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
         ``DISK_FULL``.
     """
     located = locate(path)
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
     beside, derived = located.cell_sets, located.cell_sets is None
     if beside is None:
@@ -124,11 +125,18 @@ def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, sett
     )
 
 
+def matrix_choice(settings: Settings) -> MatrixChoice:
+    """Return what the settings say about the matrices of files."""
+    return MatrixChoice(
+        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+    )
+
+
 def open_source(
     source: Path, settings: Settings, on_progress: OpenProgress | None = None
 ) -> tuple[Path, StoredExperiment]:
     """Open one experiment file without its cell sets; returns its store and what is in it."""
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     return _open_source(shelf, source, settings, on_progress)
 
 
@@ -190,6 +198,7 @@ def _cold(
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "threads": settings.threads,
+            "choice": matrix_choice(settings).to_json(),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=_patience_s(source, settings.load_timeout_s),

@@ -21,12 +21,14 @@ class SavedObject:
     sha256: str
 
 
-def read_object(path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int, int], None]) -> SavedObject:
+def read_object(
+    path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int, int], None], *, exact: bool = False
+) -> SavedObject:
     """Read a file: as `.qs` where it is named so or begins so, else as `.rds`.
 
     Parameters
     ----------
-    path, spool, limits, on_bytes
+    path, spool, limits, on_bytes, exact
         As for `read_rds` and `read_qs`.
 
     Raises
@@ -35,9 +37,9 @@ def read_object(path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int
         As there.
     """
     if path.suffix.lower() == ".qs" or begins_as_qs(path):
-        found = read_qs(path, spool, limits, on_bytes)
+        found = read_qs(path, spool, limits, on_bytes, exact=exact)
         return SavedObject(found.root, found.sha256)
-    file = read_rds(path, spool, limits, on_bytes)
+    file = read_rds(path, spool, limits, on_bytes, exact=exact)
     return SavedObject(file.root, file.sha256)
 
 
