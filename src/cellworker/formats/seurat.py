@@ -31,7 +31,7 @@ from cellworker.formats.seurat_cells import (
     unique_names,
 )  # fmt: skip
 from cellworker.formats.seurat_genes import read_dispersions, read_genes
-from cellworker.formats.seurat_images import read_images
+from cellworker.formats.seurat_images import read_images, read_own_images
 from cellworker.formats.seurat_parts import read_graphs, read_misc, read_reductions, read_scaled
 from cellworker.formats.seurat_scratch import Scratch
 from cellworker.formats.seurat_v2 import from_version_2
@@ -41,7 +41,7 @@ __all__ = ["draft_from_seurat", "read_seurat"]
 
 _MISC = {
     "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
-    "microns_per_pixel", "experimentId", "ingestionDate",
+    "microns_per_pixel", "experimentId", "ingestionDate", "cellworker_images",
 }  # fmt: skip
 
 
@@ -123,7 +123,8 @@ def read_seurat(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
-        images=read_images(slot(seurat, "images"), cells, misc.technology, findings),
+        images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
+        or read_own_images(misc_items.get("cellworker_images"), len(cells)),
         dispersions=dispersions,
         identities=read_identities(slot(seurat, "active.ident"), cells),
         misc=misc,

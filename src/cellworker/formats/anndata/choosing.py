@@ -10,13 +10,14 @@ AnnData gives its matrices no fixed meaning, so values decide together with the 
 log-normalised values of more genes and no counts would be lost by that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.formats.anndata.elements import Matrix, Table, is_group, matrix_of
+from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.tree import Group
 from cellworker.formats.findings import Findings
 
@@ -68,6 +69,10 @@ def choose(  # noqa: PLR0911 - one for each situation
 ) -> Choice | None:
     """Choose matrices; every one of the wrong shape is recorded. None when nothing can be served."""
     sources = _sources(root, var, raw_var, n_cells, findings)
+    if "X" in sources and is_marked(root, "data", "X"):  # our own file, unchanged: it says what its matrices are
+        own = sources.get("layers/counts") if is_marked(root, "counts", "layers/counts") else None
+        data, counts = replace(sources["X"], kind="log"), replace(own, kind="counts") if own is not None else None
+        return Choice("var", counts, data, None)
     x, raw = sources.get("X"), sources.get("raw.X")
     layers = {name.removeprefix("layers/").casefold(): s for name, s in sources.items() if name.startswith("layers/")}
     counts = _first(layers, _COUNTS, ("counts", "linear")) or (x if x is not None and x.kind == "counts" else None)

@@ -14,13 +14,22 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction
+from cellworker.experiment.model import (
+    Categorical,
+    Column,
+    Dispersions,
+    Genes,
+    Misc,
+    Origin,
+    Reduction,
+    TissueImage,
+)
 from cellworker.formats.anndata.cells import IDENTITIES, add_samples, colors_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, Source, choose
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.tree import Array, Group, Node
-from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
+from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
 from cellworker.formats.findings import Findings
 from cellworker.formats.normalise import cell_totals, log_normalise
 from cellworker.formats.palette import palette
@@ -101,11 +110,16 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
+        images=_own_images(root, n_cells),
         dispersions=dispersions,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
         origin=Origin(kind="own", writer=_writer(root), assay_class="AnnData", fallbacks=findings.fallbacks),
-        extra={"colors": colors_of(root, metadata), "left_out": _left_out(root, choice, reductions, graphs)},
+        extra={
+            "colors": colors_of(root, metadata),
+            "left_out": _left_out(root, choice, reductions, graphs),
+            "used": _used(choice),
+        },
     )
 
 
@@ -212,6 +226,20 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
+def _own_images(root: Group, n_cells: int) -> dict[str, TissueImage]:
+    """Return where the cells lie on images, of a file that cellworker wrote."""
+    out: dict[str, TissueImage] = {}
+    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
+        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
+        name = _one(image, "name")
+        if not name or not is_array(cells) or not is_array(points) or not is_array(scale):
+            continue
+        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
+        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
+            out[name] = TissueImage(rows.astype(np.int32), places.astype(np.float64), float(factor[0]))
+    return out
+
+
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
@@ -312,6 +340,13 @@ def _sums_of(counts: SparseDraft, chosen: NDArray[np.bool_]) -> NDArray[np.float
         rows = np.repeat(np.arange(end - start), np.diff(bounds))
         out[start:end] = np.bincount(rows, counts.values[where] * chosen[counts.columns[where]], end - start)
     return out
+
+
+def _used(choice: Choice) -> dict[str, str]:
+    """Return the paths of the matrices that the experiment's were read from, unchanged."""
+    found = {"counts": choice.counts, "data": None if choice.linear else choice.data, "scaled": choice.scaled}
+    used = {what: source for what, source in found.items() if source is not None and source.frame == choice.frame}
+    return {"frame": choice.frame, **{what: source.matrix.path for what, source in used.items()}}
 
 
 def _left_out(
