@@ -251,6 +251,8 @@ a <- GetAssayData(made, slot = "counts"); b <- GetAssayData(first, slot = "count
 stopifnot(identical(a@x, b@x), identical(a@i, b@i), identical(a@p, b@p), identical(dimnames(a), dimnames(b)))
 stopifnot(max(abs(GetAssayData(made, slot = "data") - GetAssayData(first, slot = "data"))) < 1e-6)
 stopifnot(identical(as.vector(Embeddings(made, "umap")), as.vector(Embeddings(first, "umap"))))
+stopifnot(identical(as.character(Idents(made)), as.character(Idents(first))))
+Idents(made) <- "seurat_clusters"
 stopifnot(nlevels(Idents(made)) == 3, is.logical(made[["custom_cellset-Custom A"]][, 1]))
 pdf(NULL); print(quiet(DimPlot(made, reduction = "umap")))
 markers <- quiet(FindMarkers(made, ident.1 = levels(Idents(made))[1], verbose = FALSE)); stopifnot(nrow(markers) > 10)
