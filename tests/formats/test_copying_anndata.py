@@ -62,7 +62,8 @@ def rich(counts=COUNTS):
         "ordered_colors": np.array(["#ff0000", "#00ff00", "#0000ff"]),
         "pca": {"variance": np.array([2.0, 1.0]), "params": {"n": 2}},
         "complex": np.array([1 + 2j, 3j]), "half": np.ones(3, np.float16), "word": "x", "number": 3, "truth": True,
-        "none": None, "empty": {}, "cube": np.arange(24).reshape(2, 3, 4), "grid": np.array([["a", "b"], ["c", "d"]], object),
+        "none": None, "empty": {}, "cube": np.arange(24).reshape(2, 3, 4),
+        "grid": np.array([["a", "b"], ["c", "d"]], object),
         "nothing": np.zeros((0, 3)), "large": np.arange(5000, dtype=np.int64), "frame": pd.DataFrame({"q": [1.5, 2.5]}),
         "matrix": sparse.csr_matrix(np.eye(3, dtype=np.int8)),
     }  # fmt: skip

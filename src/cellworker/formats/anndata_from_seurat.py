@@ -82,7 +82,7 @@ class SeuratRest:
         """Settle the matrices of an object of Seurat 2; all else of it goes to ``uns``."""
         for name, to in (("raw.data", "layers/counts"), ("data", "X")):
             if self._experiment.counts is not None or name == "data":
-                self._settle((name,), to, _ROUNDED)
+                self._settle((name,), to, _rounding(self._root.slots.get(name)))
 
     # ---- the assay that is served ----
 
@@ -99,14 +99,14 @@ class SeuratRest:
             [layer for layer in found if layer == kind or (layers and layer.startswith(f"{kind}."))]
             for kind in ("data", "counts")
         )
-        note = "joined with the other layers of its kind; " if max(len(data), len(counts)) > 1 else ""
+        note = "joined with the other layers of its kind" if max(len(data), len(counts)) > 1 else ""
         if self._experiment.counts is not None:
             for layer in counts:
-                self._settle((*inside, layer), "layers/counts", note + _ROUNDED)
+                self._settle((*inside, layer), "layers/counts", _notes(note, _rounding(found[layer])))
         raw_again = len(data) == len(counts) == 1 and _same_values(found[data[0]], found[counts[0]])
         for layer in data:
             to = "layers/counts (the same values); X holds what Seurat's NormalizeData makes of them"
-            self._settle((*inside, layer), to if raw_again else "X", note + _ROUNDED)
+            self._settle((*inside, layer), to if raw_again else "X", _notes(note, _rounding(found[layer])))
         self._scaled(found.get("scale.data"), (*inside, "scale.data"))
         self._names(assay, found, [*data, *counts])
         self._features(assay, where)
@@ -129,7 +129,7 @@ class SeuratRest:
         others = [name for name in ("integrated", "sketch", "SCT") if name in assays and name != path[1]]
         if scaled is None or shape is None or others or shape != (len(scaled.genes), self._experiment.n_cells):
             return  # another assay's values may be served: these are kept as they are
-        self._settle(path, "obsm/scaled", _ROUNDED)
+        self._settle(path, "obsm/scaled", _rounding(value))
 
     def _features(self, assay: RValue, where: Path) -> None:
         slot_name = "meta.features" if slot(assay, "meta.features") is not None else "meta.data"
@@ -275,7 +275,7 @@ class SeuratRest:
 
 
 _SPREAD = frozenset({"assays", "meta.data", "reductions", "graphs", "misc", "images", "tools", "commands", "neighbors"})
-_ROUNDED = "double rounded to float32"
+_BLOCK = 1 << 22
 
 
 def _is_plain(value: RValue) -> bool:
@@ -283,6 +283,23 @@ def _is_plain(value: RValue) -> bool:
     classes = set(class_names(value))
     return isinstance(value, RVector | RStrings) and classes <= {"factor", "ordered", "integer64"} \
         and not attributes_beyond(value) and "dim" not in value.attributes  # fmt: skip
+
+
+def _notes(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def _rounding(matrix: RValue | None) -> str:
+    """Say so where a matrix's doubles are not held exactly by float32, in which experiments keep their values."""
+    values = slot(matrix, "x") if isinstance(matrix, RS4) else matrix
+    if not isinstance(values, RVector) or values.kind != "double":
+        return "" if isinstance(values, RVector) else "values as float32"
+    with np.errstate(over="ignore"):
+        for start in range(0, len(values), _BLOCK):
+            block = values.values[start : start + _BLOCK]
+            if not np.array_equal(block.astype(np.float32), block, equal_nan=True):
+                return "doubles rounded to float32"
+    return ""
 
 
 def _is_complex(value: RVector, length: int) -> bool:

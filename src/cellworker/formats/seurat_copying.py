@@ -103,7 +103,7 @@ def _copy_whole(
 
 def _note_replaced(ledger: Ledger, experiment: StoredExperiment, annotation: Annotation) -> None:
     for name in annotation.columns:
-        if name in experiment.metadata:
+        if name in experiment.metadata and not (name == "samples" and "sample_ids" in annotation.columns):
             ledger.note_loss(f"meta.data/{name}: replaced by the column that the cell sets have under this name")
     if annotation.identities is not None:
         ledger.note_loss(f"active.ident: replaced by {annotation.identities}")

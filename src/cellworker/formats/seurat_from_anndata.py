@@ -127,9 +127,7 @@ class _Collector:
             path = tuple(at.split("/"))
             if node is None or not self.ledger.is_open(path) or (what == "scaled" and not is_array(node)):
                 continue
-            kind = _values_of(node)
-            note = f"{kind.name} rounded to float32" if kind is not None and kind.itemsize > 4 else ""
-            self.ledger.rename(path, f"{name} of the assay RNA", note)
+            self.ledger.rename(path, f"{name} of the assay RNA", _rounding(node))
         for name, node in members(self._root.get("layers")):
             self._hold(("layers", name), node, turned=True)
         self._hold(("X",), turned=True)
@@ -286,9 +284,18 @@ def _is_column(value: RValue, length: int) -> bool:
     return False
 
 
-def _values_of(node: Node) -> np.dtype[np.generic] | None:
+def _rounding(node: Node) -> str:
+    """Say so where a matrix's values are not held exactly by float32, in which experiments keep them."""
     data = node.get("data") if is_group(node) else node
-    return data.dtype if is_array(data) else None
+    if not is_array(data) or data.dtype is None or (data.dtype.kind == "f" and data.dtype.itemsize <= 4):
+        return ""
+    step = data.rows_at_once()
+    with np.errstate(over="ignore"):
+        for start in range(0, data.shape[0], step):
+            block = data.read(start, min(start + step, data.shape[0]))
+            if not np.array_equal(block.astype(np.float32), block, equal_nan=block.dtype.kind == "f"):
+                return f"{data.dtype.name} rounded to float32"
+    return ""
 
 
 def _by_column(graph: RS4, n_cells: int) -> RS4:

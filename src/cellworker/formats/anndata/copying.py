@@ -252,7 +252,9 @@ class _Plan:
         wanted = {leaves.free("obs", name): column for name, column in additions.columns.items()}
         changed = {name: column for name, column in wanted.items() if not same_column(table.get(name), column)}
         for name in changed:
-            if ledger.has(("obs", name)):
+            if name == "samples" and "sample_ids" in wanted and ledger.has(("obs", name)):
+                ledger.rename(("obs", name), "obs/sample_ids")
+            elif ledger.has(("obs", name)):
                 ledger.lose(("obs", name), "replaced by the column that the cell sets have under this name")
         places = dict(zip(additions.columns, wanted, strict=True))
         colors = {f"{places.get(name, name)}_colors": found for name, found in additions.colors.items()}

@@ -39,7 +39,7 @@ from cellworker.formats.rds.writer import write_rds
 __all__ = ["FromR", "has_na_level", "plain_column"]
 
 NA_INTEGER: Final = -(2**31)
-_MANY: Final = 5_000
+_MANY: Final = 20_000
 """Elements beyond which a subtree is written as R's own bytes: HDF5 and Zarr want few and large arrays."""
 
 
@@ -68,8 +68,10 @@ class FromR:
             self._ledger.rename(path, place, note)
 
     def _is_large(self, value: RValue, path: Path) -> bool:
-        is_list = children_of(value) is not None
-        return is_list and self._ledger.count(path) > _MANY and self._ledger.is_whole(path)
+        """Tell the smallest subtrees that hold too many elements."""
+        if self._ledger.count(path) <= _MANY or not self._ledger.is_whole(path):
+            return False
+        return all(self._ledger.count((*path, name)) <= _MANY for name, _ in children_of(value) or [])
 
     def _as_bytes(self, place: str, value: RValue, path: Path) -> None:
         if any(isinstance(item, Skipped) for item in _walk(value)):
