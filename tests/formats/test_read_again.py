@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.formats.anndata_files import CONTAINERS, write
 
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.converting import convert, write_annotated_copy
@@ -160,7 +162,7 @@ def same_values(one: Any, other: Any) -> bool:
     )
 
 
-def assert_same(one: Experiment, other: Experiment, *, without: frozenset[str] = frozenset()) -> None:
+def assert_same(one: Experiment, other: Experiment, *, without: frozenset[str] = frozenset({"cells_id"})) -> None:
     assert one.barcodes == other.barcodes
     assert one.genes.names == other.genes.names
     assert one.cell_ids.tolist() == other.cell_ids.tolist()
@@ -247,5 +249,57 @@ def test_any_download_is_read_again(made, between, kind):
         np.testing.assert_array_equal(again.data_by_cell.values, opened.data_by_cell.values)
         assert (again.counts is None) == (opened.counts is None)
         assert list(again.images) == list(opened.images)
+    finally:
+        shutil.rmtree(folder)
+
+
+def annotated(made: Made) -> Any:
+    """Return the same as an AnnData object of scanpy's making."""
+    import anndata
+    import pandas as pd
+    from scipy.sparse import csc_matrix, csr_matrix
+
+    n = len(made.cells)
+    obs: dict[str, Any] = {}
+    for name, (what, rng) in made.columns.items():
+        codes = rng.integers(-1, 2, n)
+        texts = np.array(["a", "b", None], object)[codes]
+        columns = {
+            "labels": pd.Categorical(texts), "ordered": pd.Categorical(texts, ["b", "a", "unused"], ordered=True),
+            "empty": pd.Categorical([None] * n, ["a"]), "whole": rng.integers(-(2**40), 2**40, n),
+            "gaps": pd.array([None if code < 0 else int(code) for code in codes], dtype="Int64"),
+            "real": np.where(codes < 0, np.nan, rng.normal(size=n)), "truth": codes > 0,
+            "maybe": pd.array([None if code < 0 else bool(code) for code in codes], dtype="boolean"),
+            "text": [f"t{code}\N{SNOWMAN}" for code in codes], "day": codes.astype(np.float32),
+            "na_level": codes.astype(np.uint8),
+        }  # fmt: skip
+        obs[name.replace("/", "_")] = columns[what]
+    genes = [name.replace("/", "|") for name in made.genes]
+    frame = pd.DataFrame(obs, index=made.cells)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of repeated names
+        values = csr_matrix(np.abs(made.data).astype(np.float32))
+        out = anndata.AnnData(values, obs=frame, var=pd.DataFrame(index=genes))
+    if made.counts is not None:
+        out.layers["counts"] = csc_matrix(made.counts.astype(np.float32))
+    out.obsm["X_pca"] = made.embedding
+    if made.spatial:
+        out.obsm["spatial"] = made.embedding + 1
+    if made.graph:
+        out.obsp["connectivities"] = csr_matrix(np.eye(n) + np.eye(n, k=1))
+    return out
+
+
+@pytest.mark.usefixtures("in_process")
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(made=objects(), container=st.sampled_from(CONTAINERS), kind=st.sampled_from(KINDS))
+def test_any_file_of_scanpy_is_the_same_in_every_format(made, container, kind):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        stores = Settings(store_dir=folder / "stores", threads=1)
+        source = write(annotated(made), folder, container, "in")
+        opened = open_experiment(source, stores).experiment
+        convert(source, folder / f"out.{kind}", stores)
+        assert_same(opened, open_experiment(folder / f"out.{kind}", stores).experiment)
     finally:
         shutil.rmtree(folder)

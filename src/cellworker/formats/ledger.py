@@ -152,7 +152,9 @@ class Ledger:
 
 
 def _shown(path: Path) -> str:
-    return "/".join(path) or "the root"
+    text = "/".join(path) or "the root"
+    # Names come from the file: nothing in one may move the cursor of a terminal.
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _grouped(paths: list[tuple[Path, str]]) -> list[str]:

@@ -103,8 +103,10 @@ def write_seurat(
         more["cellworker_images"] = _images(experiment)
     clusters = columns.get(annotated.clusters)
     identities = annotated.identities if annotated.identities is not None else experiment.identities
-    if identities is None and isinstance(clusters, Categorical):
-        identities = clusters
+    if identities is None:
+        # A Seurat object always has identities: ours are told from a user's when it is read again.
+        more["cellworker_identities"] = strings(annotated.clusters if isinstance(clusters, Categorical) else "")
+        identities = clusters if isinstance(clusters, Categorical) else None
     parts = ObjectParts(
         barcodes=experiment.barcodes,
         genes=genes,

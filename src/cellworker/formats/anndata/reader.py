@@ -2,8 +2,8 @@
 
 What is read: the matrices that `cellworker.formats.anndata.choosing` picks; ``obs`` (columns of any encoding), ``var``
 (and ``raw.var``), ``obsm`` as reductions (``X_umap`` is served as umap), square ``obsp`` as graphs, the colours in
-``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. What of the file an
-experiment does not hold is listed in ``extra["left_out"]``.
+``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. Which of the file's
+matrices the experiment's are is in ``extra["used"]``; what it does not hold, conversions take from the file.
 """
 
 from collections.abc import Callable, Iterator
@@ -117,7 +117,6 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         origin=Origin(kind="own", writer=_writer(root), assay_class="AnnData", fallbacks=findings.fallbacks),
         extra={
             "colors": colors_of(root, metadata),
-            "left_out": _left_out(root, choice, reductions, graphs),
             "used": _used(choice),
         },
     )
@@ -347,23 +346,3 @@ def _used(choice: Choice) -> dict[str, str]:
     found = {"counts": choice.counts, "data": None if choice.linear else choice.data, "scaled": choice.scaled}
     used = {what: source for what, source in found.items() if source is not None and source.frame == choice.frame}
     return {"frame": choice.frame, **{what: source.matrix.path for what, source in used.items()}}
-
-
-def _left_out(
-    root: Group, choice: Choice, reductions: dict[str, Reduction], graphs: dict[str, SparseDraft]
-) -> list[str]:
-    """Name what the file holds and an experiment does not."""
-    used = {source.matrix.path for source in (choice.counts, choice.data, choice.scaled) if source is not None}
-    out = [path for path in ("X", "raw/X") if root.get(path) is not None and path not in used]
-    known = {
-        "layers": {path.removeprefix("layers/") for path in used} | {"sorted"},
-        "obsm": {SCALED} | {name for short in reductions for name in (short, f"X_{short}")},
-        "obsp": set(graphs),
-        "varm": set[str](),
-        "varp": set[str](),
-        "uns": {"cellworker", "misc", "origin", "gene_dispersion"},
-    }
-    for place, names in known.items():
-        found = [name for name, _ in members(root.get(place))]
-        out += [f"{place}/{name}" for name in found if name not in names and not name.endswith("_colors")]
-    return out
