@@ -145,9 +145,10 @@ def _matrices(writer: "Writer", experiment: Experiment) -> dict[str, str]:
 
 
 def _obs(experiment: Experiment, annotated: Annotated, beside: Beside) -> dict[str, ColumnOut]:
-    columns: dict[str, ColumnOut] = {"cells_id": np.asarray(experiment.cell_ids)}
-    columns |= {name: column for name, column in annotated.columns.items() if name != "cells_id"}
-    columns |= beside.obs
+    ids = np.asarray(experiment.cell_ids)
+    columns: dict[str, ColumnOut] = {} if "cells_id" in annotated.columns else {"cells_id": ids}
+    columns |= {**annotated.columns, **beside.obs}
+    columns["cells_id"] = ids  # where the source has it
     if experiment.identities is not None:
         columns.setdefault("seurat_identity", experiment.identities)
     return columns
