@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cellworker.cli import _parser
+from cellworker.cli.main import _parser
 from cellworker.settings import Settings
 
 from .conftest import Tool

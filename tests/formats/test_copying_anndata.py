@@ -15,8 +15,8 @@ from tests.formats.trees import tree
 
 from cellworker.errors import WorkerError
 from cellworker.experiment.model import Categorical
-from cellworker.formats.converting import convert, write_annotated_copy
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.convert.converting import convert, write_annotated_copy
+from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 
 

@@ -15,14 +15,14 @@ from tests.formats.conftest import CELLS, COUNTS, GENES
 from tests.formats.test_converting import has_seurat
 from tests.formats.test_copying_anndata import rich
 
-from cellworker.formats.converting import convert
-from cellworker.formats.ledger import Element, Ledger, renamed_names
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.rds import build
-from cellworker.formats.rds.model import RS4, RList, RNull, RVector
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.reading import read_exactly
-from cellworker.formats.seurat_values import slot
+from cellworker.formats.common.ledger import Element, Ledger, renamed_names
+from cellworker.formats.convert.converting import convert
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.rds import build
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.r.reading import read_exactly
+from cellworker.formats.r.values import slot
 from cellworker.settings import Settings
 
 CELL_PARTS = {"codes", "categories", "indptr", "indices", "data", "values", "mask"}

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from tests.formats.anndata_files import CONTAINERS, write
 
 from cellworker.experiment.model import Categorical, Experiment
-from cellworker.formats.converting import convert, write_annotated_copy
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.rds import build
-from cellworker.formats.rds.model import RS4, RList, RVector
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.seurat_annotated import write_annotated
-from cellworker.formats.seurat_annotation import Annotation, Embedding
+from cellworker.formats.convert.converting import convert, write_annotated_copy
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.rds import build
+from cellworker.formats.r.rds.model import RS4, RList, RVector
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.annotated import write_annotated
+from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.settings import Settings
 
 NA = -(2**31)
@@ -37,7 +37,7 @@ def in_process(monkeypatch):
         module, _, name = function.partition(":")
         return getattr(importlib.import_module(module), name)(**kwargs, progress=lambda _stage, _part=None: None)
 
-    monkeypatch.setattr("cellworker.formats.sandbox.run_sandboxed", run)
+    monkeypatch.setattr("cellworker.formats.opening.sandbox.run_sandboxed", run)
 
 
 NAMES = st.text(

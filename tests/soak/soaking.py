@@ -119,8 +119,8 @@ class Soak:
         """Send and kill for the time given, then wait until nothing is owed any more."""
         async with self._api():
             self.pod = self.world.pod(VISIBILITY_S=5, MAX_ATTEMPTS=50)
-            self.pod.engine.command = [sys.executable, "-m", "cellworker.cli", "engine"]
-            self.pod.gateway.command = [sys.executable, "-m", "cellworker.cli", "gateway"]
+            self.pod.engine.command = [sys.executable, "-m", "cellworker.cli.main", "engine"]
+            self.pod.gateway.command = [sys.executable, "-m", "cellworker.cli.main", "gateway"]
             self.pod.start()
             await self.pod.ready()
             self._started = time.monotonic()

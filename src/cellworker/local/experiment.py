@@ -7,7 +7,7 @@ from typing import Any
 
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.opening import Opened
+from cellworker.formats.opening.open import Opened
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
 from cellworker.local.server import Served, summarize

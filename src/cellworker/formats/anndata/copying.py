@@ -25,9 +25,9 @@ from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.anndata.opening import open_anndata
 from cellworker.formats.anndata.sink import EditableSink, Rows, Sink, edit_store, new_store
 from cellworker.formats.anndata.tree import Array, Group
-from cellworker.formats.annotated_columns import same_column
-from cellworker.formats.kinds import content_hash, is_zarr
-from cellworker.formats.ledger import Ledger
+from cellworker.formats.common.annotated_columns import same_column
+from cellworker.formats.common.kinds import content_hash, is_zarr
+from cellworker.formats.common.ledger import Ledger
 
 __all__ = ["Additions", "copy_anndata"]
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, ColumnOut, Labels, Nullable, write_column
 from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.anndata.sink import Sink
-from cellworker.formats.ledger import Ledger, Path
-from cellworker.formats.rds.elements import (
+from cellworker.formats.common.ledger import Ledger, Path
+from cellworker.formats.r.rds.elements import (
     CODE,
     MAX_DEPTH,
     attribute_name,
@@ -33,8 +33,8 @@ from cellworker.formats.rds.elements import (
     elements_of,
     is_sparse,
 )
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
-from cellworker.formats.rds.writer import write_rds
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
+from cellworker.formats.r.rds.writer import write_rds
 
 __all__ = ["FromR", "has_na_level", "plain_column"]
 
@@ -283,6 +283,6 @@ def _walk(root: RValue) -> list[RValue]:
 
 def without_code(value: RValue) -> RValue:
     """Return a value with NULL in place of what is code."""
-    from cellworker.formats.seurat_annotated_value import without_code as remove  # noqa: PLC0415 - it imports writers
+    from cellworker.formats.seurat.write.annotated_value import without_code as remove  # noqa: PLC0415 - it imports writers
 
     return remove(value)

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from cellworker.formats.anndata.elements import is_array, is_group
 from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, encoding_of
 from cellworker.formats.anndata.tree import Array, Group, Node
-from cellworker.formats.ledger import Ledger, Path
-from cellworker.formats.rds import build
-from cellworker.formats.rds.model import RS4, Attributes, RList, RNull, RStrings, RValue, RVector
+from cellworker.formats.common.ledger import Ledger, Path
+from cellworker.formats.r.rds import build
+from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RValue, RVector
 
 __all__ = ["ToR", "numbers"]
 

@@ -23,7 +23,7 @@ from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, TEXTS, Col
 from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.anndata.marks import mark_of
 from cellworker.formats.anndata.sink import Sink
-from cellworker.formats.annotated_columns import Annotated
+from cellworker.formats.common.annotated_columns import Annotated
 
 __all__ = ["IMAGES", "SCALED", "SCALED_GENES", "Beside", "Writer", "write_anndata"]
 

@@ -1,0 +1,41 @@
+"""`cellworker convert`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from cellworker.cli.progress import Bar
+from cellworker.formats.convert.converting import convert
+from cellworker.settings import Settings
+
+__all__ = ["command"]
+
+_MAX_LINES = 1000
+"""Lines of each list that go to the terminal: an object may rename 30,000 genes."""
+
+
+def command(options: argparse.Namespace) -> int:
+    """Convert an experiment file and print what was kept, renamed and could not be represented."""
+    with Bar(quiet=options.quiet) as bar:
+        found = convert(
+            Path(options.source),
+            Path(options.target),
+            Settings.from_environment(),
+            force=options.force,
+            on_progress=bar,
+        )
+    print(f"{options.target}: written")
+    for title, lines in (
+        ("kept", found.kept),
+        ("renamed", found.renamed),
+        ("could not be represented", found.lost),
+    ):
+        print(f"\n{title}")
+        for line in lines[:_MAX_LINES] or ["nothing"]:
+            print(f"  {line}")
+        if len(lines) > _MAX_LINES:
+            print(f"  and {len(lines) - _MAX_LINES:,} more; --report FILE.json lists them all")
+    if options.report:
+        content = {"kept": found.kept, "renamed": found.renamed, "could_not_be_represented": found.lost}
+        Path(options.report).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return 0

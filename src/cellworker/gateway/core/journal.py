@@ -1,0 +1,319 @@
+"""Accepted requests, kept in the object store until they are answered.
+
+A FIFO queue gives out nothing more while a message of its group is in flight, so a long request cannot stay in the
+queue while it is worked on. It is written here first and removed from the queue after: at every moment at least one of
+the two holds it.
+
+Layout, in the results bucket: ``.journal/<experiment>/<owner>/<slot>`` is one request, and the ``alive`` beside it is
+renewed as long as the owner, a pod, has requests open; an empty one is a good-bye. The platform's role may write
+objects but not remove them, so a closed request is an empty object, and its slot is used again: a pod leaves as many
+objects as it ever had requests open at a time. ``.dead/<experiment>/<etag>`` tells of requests that were given up.
+"""
+
+import asyncio
+import base64
+import contextlib
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.ports import Delivery
+from cellworker.gateway.core.sealing import Sealer
+from cellworker.logs import log
+from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
+
+__all__ = ["ObjectFolder", "ObjectJournal", "StoredObject", "orphaned_experiments"]
+
+ROOT = ".journal/"
+_DEAD = ".dead/"
+_ALIVE = "alive"
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of a listing: `size` in bytes, `age_s` seconds since it was written, by the store's own clock."""
+
+    key: str
+    size: int
+    age_s: float
+
+
+class ObjectFolder(Protocol):
+    """What the journal needs of an object store."""
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Write an object, whole or not at all."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """Read an object; empty when there is none."""
+        ...
+
+    async def listing(self, prefix: str) -> list[StoredObject]:
+        """List all objects whose key begins so."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """Remove an object, or leave it empty where removing is not allowed."""
+        ...
+
+
+class _Entry(msgspec.Struct, omit_defaults=True):
+    """What an object of the journal holds: the whole message, sealed, and the message without its secrets."""
+
+    etag: str
+    message_id: str
+    attempt: int
+    accepted: str
+    shown: msgspec.Raw
+    sealed: bytes
+    trace: str | None = None
+
+
+@dataclass(slots=True)
+class _Open:
+    key: str
+    slot: int
+    handled: bool = True
+    closing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ObjectJournal:
+    """The journal of one experiment, as one pod keeps it; an async context manager that tells others that it lives.
+
+    Parameters
+    ----------
+    folder
+        The object store.
+    experiment_id
+        Whose requests.
+    owner
+        Names this pod: the same after its container was started again, different for every other pod.
+    sealer
+        Seals the messages, which hold users' tokens.
+    renew_s
+        Seconds between two signs of life.
+    stale_s
+        Requests of an owner who gave no sign for that long are taken over.
+    now
+        The clock, in UTC.
+    """
+
+    def __init__(
+        self,
+        folder: ObjectFolder,
+        experiment_id: str,
+        owner: str,
+        sealer: Sealer,
+        *,
+        renew_s: float = 20.0,
+        stale_s: float = 90.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._folder = folder
+        self._experiment_id = _plain(experiment_id)
+        self._home = f"{ROOT}{self._experiment_id}/"
+        self._owner = _plain(owner)
+        self._sealer = sealer
+        self._renew_s = renew_s
+        self._stale_s = stale_s
+        self._now = now
+        self._open: dict[int, _Open] = {}
+        self._left: set[int] | None = None
+        self._beginning = asyncio.Lock()
+        self._renewer: asyncio.Task[None] | None = None
+
+    @property
+    def entries(self) -> int:
+        """Number of requests that are open."""
+        return len(self._open)
+
+    async def __aenter__(self) -> Self:
+        self._renewer = asyncio.create_task(self._renew())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await end(self._renewer)
+        if self._left is not None:
+            # What is still open is free from now on: nobody need wait until this pod seems dead.
+            with contextlib.suppress(Exception):
+                await self._folder.put(self._alive_key, b"")
+
+    async def write(self, delivery: Delivery) -> Delivery:
+        """Store a message; see the port."""
+        request = _request(delivery.body)
+        entry = _Entry(
+            etag=request.etag,
+            message_id=delivery.message_id,
+            attempt=delivery.attempt,
+            accepted=self._now().isoformat(timespec="milliseconds"),
+            shown=msgspec.Raw(msgspec.json.encode(request.redacted())),
+            sealed=base64.b64encode(self._sealer.seal(delivery.body, request.etag)),
+            trace=delivery.trace,
+        )
+        opened = await self._put(entry)
+        return self._delivery(opened, entry, delivery.body)
+
+    async def orphans(self) -> list[Delivery]:
+        """Take over what this pod's earlier process, or a pod that is no more, accepted and did not answer.
+
+        Each is written down as begun once more before it is returned, so that a request that ends every process that
+        works on it is known by its number of attempts.
+        """
+        await self._begin()
+        listed = await self._folder.listing(self._home)
+        mine = f"{self._home}{self._owner}/"
+        lost = [item.key for item in listed if item.key.startswith(mine) and self._forsaken(item)]
+        lost += [item.key for item in _orphans(listed, self._stale_s) if not item.key.startswith(mine)]
+        taken: list[Delivery] = []
+        for key in lost:
+            try:
+                delivery = await self._take(key, mine)
+            except Exception as error:  # noqa: BLE001 - what was taken must be answered; the rest is there the next time
+                log(_logger, logging.WARNING, "journal could not be read", key=key, reason=type(error).__name__)
+                break
+            if delivery is not None:
+                taken.append(delivery)
+        return taken
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        """Leave a record of a request that is given up: the message without its secrets, and why."""
+        request = _request(delivery.body)
+        record = {
+            "etag": request.etag,
+            "attempts": delivery.attempt,
+            "time": self._now().isoformat(timespec="milliseconds"),
+            "reason": request.scrub(reason),
+            "request": request.redacted(),
+        }
+        await self._folder.put(f"{_DEAD}{self._experiment_id}/{_plain(request.etag)}", msgspec.json.encode(record))
+
+    @property
+    def _alive_key(self) -> str:
+        return f"{self._home}{self._owner}/{_ALIVE}"
+
+    def _forsaken(self, item: StoredObject) -> bool:
+        """Whether an entry of this pod is of an earlier process, or was released."""
+        name = item.key.rpartition("/")[2]
+        if not name.isdecimal() or item.size == 0:
+            return False
+        opened = self._open.get(int(name))
+        return opened is None or not opened.handled
+
+    async def _take(self, key: str, mine: str) -> Delivery | None:
+        content = await self._folder.get(key)
+        try:
+            entry = msgspec.json.decode(content, type=_Entry)
+            sealed = base64.b64decode(entry.sealed)
+        except (msgspec.DecodeError, ValueError):
+            if content:
+                log(_logger, logging.ERROR, "journal entry unreadable", key=key)
+                await self._folder.remove(key)
+            return None
+        entry.attempt += 1
+        own = key.startswith(mine)
+        opened = await self._put(entry, int(key.rpartition("/")[2]) if own else None)
+        if not own:
+            await self._folder.remove(key)
+        # Sealed by a pod with another key: everything but the user's token is known.
+        body = self._sealer.open(sealed, entry.etag) or bytes(entry.shown)
+        log(_logger, logging.WARNING, "request taken over", etag=entry.etag, attempt=entry.attempt, own=own)
+        return self._delivery(opened, entry, body)
+
+    async def _begin(self) -> None:
+        """Look which slots an earlier process left in use, and sign before the first request is open.
+
+        Without the look a new entry could overwrite an old one, and without the sign another pod could take it.
+        """
+        async with self._beginning:
+            if self._left is None:
+                mine = f"{self._home}{self._owner}/"
+                names = {item.key.removeprefix(mine): item.size for item in await self._folder.listing(mine)}
+                await self._folder.put(self._alive_key, b"1")
+                self._left = {int(name) for name, size in names.items() if name.isdecimal() and size}
+
+    async def _put(self, entry: _Entry, slot: int | None = None) -> _Open:
+        await self._begin()
+        assert self._left is not None
+        if slot is None:
+            slot = next(number for number in count() if number not in self._open and number not in self._left)
+        opened = self._open.setdefault(slot, _Open(f"{self._home}{self._owner}/{slot}", slot))
+        opened.handled = True
+        try:
+            await self._folder.put(opened.key, msgspec.json.encode(entry))
+        except BaseException:
+            # It may have been written all the same, and an older version of it may be there: then it is an orphan.
+            opened.handled = False
+            del self._open[slot]
+            self._left.add(slot)
+            raise
+        self._left.discard(slot)
+        return opened
+
+    def _delivery(self, opened: _Open, entry: _Entry, body: bytes) -> Delivery:
+        async def done() -> None:
+            async with opened.closing:
+                if self._open.get(opened.slot) is opened:
+                    await self._folder.remove(opened.key)
+                    del self._open[opened.slot]
+
+        async def release() -> None:
+            opened.handled = False
+
+        return Delivery(body, entry.attempt, done, release, entry.message_id, entry.trace)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._renew_s)
+            if not self._open:
+                continue
+            try:
+                await self._folder.put(self._alive_key, b"1")
+            except Exception as error:  # noqa: BLE001 - the worst that follows is that a request is answered twice
+                log(_logger, logging.WARNING, "journal could not be renewed", reason=type(error).__name__)
+
+
+async def orphaned_experiments(folder: ObjectFolder, stale_s: float = 90.0) -> list[str]:
+    """Name the experiments with requests that no living pod answers, the longest waiting first."""
+    orphans = _orphans(await folder.listing(ROOT), stale_s)
+    return list(dict.fromkeys(item.key.removeprefix(ROOT).partition("/")[0] for item in orphans))
+
+
+def _orphans(listed: list[StoredObject], stale_s: float) -> list[StoredObject]:
+    """Return the entries whose owner said good-bye after writing them, or is silent for too long; the oldest first."""
+    signs = {item.key.removesuffix(_ALIVE): item for item in listed if item.key.endswith(f"/{_ALIVE}")}
+
+    def orphaned(item: StoredObject) -> bool:
+        home, _, name = item.key.rpartition("/")
+        if not name.isdecimal() or item.size == 0:
+            return False
+        sign = signs.get(home + "/")
+        if sign is not None and sign.size == 0 and sign.age_s <= item.age_s:
+            return True
+        return item.age_s > stale_s and (sign is None or sign.age_s > stale_s)
+
+    return sorted(filter(orphaned, listed), key=lambda item: -item.age_s)
+
+
+def _plain(name: str) -> str:
+    return _UNSAFE.sub("_", name) or "_"
+
+
+def _request(body: bytes) -> WorkRequest:
+    try:
+        return WorkRequest.parse(body)
+    except InvalidEnvelopeError as error:
+        return error.request
