@@ -17,6 +17,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.plain_text import one_line
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
@@ -180,7 +181,7 @@ class OpenExperiment:
 
     def __repr__(self) -> str:
         sets = sum(1 for _ in self.cell_sets.sets())
-        name = self.source.name if self.source else "in memory"
+        name = one_line(self.source.name) if self.source else "in memory"
         return (
             f"<Experiment {name}: {self.experiment.n_cells:,} cells x {len(self.experiment.genes):,} genes, "
             f"{sets} cell sets in {len(self.cell_sets.classes)} classes>"

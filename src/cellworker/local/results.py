@@ -7,7 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from cellworker.local.files import place_file, write_whole
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.local.files import place_file
 
 __all__ = ["DiskResults"]
 

@@ -16,7 +16,7 @@ from cellworker.analysis.statistics.rank_tests import GroupTests, benjamini_hoch
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
-from cellworker.experiment.model import Categorical, Experiment
+from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import BatchDifferentialExpressionBody, DifferentialExpressionBody, Pagination, convert
 from cellworker.protocol.engine_bodies import (
     BatchDifferentialExpressionRequest,
@@ -171,7 +171,8 @@ def _between(
         )
     rows = np.union1d(base, background)
     in_base = np.isin(rows, base)
-    sample = _samples(experiment)[rows]
+    column, labels = _samples(experiment)
+    sample = labels[rows]
     rows, in_base, sample = rows[sample >= 0], in_base[sample >= 0], sample[sample >= 0]
     kept = np.flatnonzero(np.bincount(sample) >= _MIN_CELLS_PER_SAMPLE) if len(sample) else np.empty(0, np.int64)
     inside = np.isin(sample, kept)
@@ -181,7 +182,7 @@ def _between(
     first = np.sort(first)
     group = in_base[first]
     if not len(group) or group.all() or not group.any():
-        raise _not_testable(_why_one_sided(group, in_base, sample), "per sample")
+        raise _not_testable(column, _why_one_sided(group, in_base, sample), "per sample")
     number = np.empty(int(present.max()) + 1, np.int64)
     number[present] = np.arange(len(present))
     sums = group_sums(
@@ -197,7 +198,7 @@ def _between(
     try:
         result = two_group_test(sums.T.copy(), group)
     except ValueError as error:
-        raise _not_testable(str(error), "or samples") from None
+        raise _not_testable(column, str(error), "or samples") from None
     columns: Columns
     if result.p is None:
         order = ordered_rows(np.abs(result.log_fold_change), descending=True)
@@ -221,19 +222,18 @@ def _why_one_sided(group: NDArray[np.bool_], in_base: NDArray[np.bool_], sample:
     return f"{side} {has} a sample with at least {_MIN_CELLS_PER_SAMPLE} of its cells"
 
 
-def _not_testable(reason: str, more: str) -> WorkerError:
+def _not_testable(column: str, reason: str, more: str) -> WorkerError:
     return WorkerError(
         ErrorCode.DESIGN_NOT_TESTABLE,
-        f"Samples cannot be compared: {reason}. Choose sets with more cells {more}, or compare the cells themselves "
-        "(comparison within samples).",
+        f"Samples (column {column}) cannot be compared: {reason}. Choose sets with more cells {more}, or compare the "
+        "cells themselves (comparison within samples).",
     )
 
 
-def _samples(experiment: Experiment) -> np.ndarray[Any, np.dtype[np.int32]]:
-    for name in ("samples", "orig.ident"):
-        column = experiment.metadata.get(name)
-        if isinstance(column, Categorical):
-            return column.codes
+def _samples(experiment: Experiment) -> tuple[str, NDArray[np.int32]]:
+    found = experiment.samples
+    if found is not None:
+        return found[0], found[1].codes
     raise WorkerError(
         ErrorCode.R_WORKER_COLUMN_NOT_FOUND,
         "samples is not computed for this experiment: without samples only cells can be compared.",

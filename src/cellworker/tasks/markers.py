@@ -86,6 +86,8 @@ def prepare_dots(given: PrepareInput) -> DotPlotRequest:
     if filtered:
         parent = _class_of(given.cell_sets, body.filter_by.group, "filterBy.group")
         child = next((item for item in parent.children if item.key == body.filter_by.key), None)
+        if child is None and given.cell_sets.class_of(body.filter_by.key) is parent:
+            child = given.cell_sets.find_set(body.filter_by.key)
         if child is None:
             message = f"filterBy.key: the class {parent.key!r} has no set {body.filter_by.key!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)

@@ -6,7 +6,6 @@ Phipson et al. (2016), in the vectorised form of algorithms.md, section 3. Two P
 (edgepython, pylimma); they agree with ours to 1e-8 and take 30 times longer.
 """
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,10 +126,7 @@ def _lowess(x: Floats, y: Floats) -> Floats:
     """R's ``lowess`` with span 0.5, three robust rounds and delta of 1 % of the range; `x` ascending."""
     x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
     fitted = np.empty_like(y)
-    run = kernel(
-        "cw_lowess", ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_double, ctypes.c_int32,
-        ctypes.c_double, ctypes.c_void_p,
-    )  # fmt: skip
+    run = kernel("cw_lowess")  # fmt: skip
     delta = 0.01 * float(x[-1] - x[0]) if len(x) else 0.0
     if run(
         address(x, np.float64),
@@ -186,10 +182,7 @@ def _sample_weights(e: Floats, weights: Floats, group: NDArray[np.int32]) -> Flo
         return np.ones(n)
     e, weights, group = np.ascontiguousarray(e), np.ascontiguousarray(weights), np.ascontiguousarray(group, np.int32)
     out = np.ones(n)
-    run = kernel(
-        "cw_sample_weights", ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32,
-        ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p,
-    )  # fmt: skip
+    run = kernel("cw_sample_weights")  # fmt: skip
     if run(
         address(e, np.float64), address(weights, np.float64), len(e), n, address(group, np.int32), 10.0,
         address(out, np.float64, writable=True),

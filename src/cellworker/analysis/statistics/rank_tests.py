@@ -6,7 +6,6 @@ approximation, tie correction and continuity correction as in R's ``wilcox.test`
 (algorithms.md, section 1).
 """
 
-import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,6 @@ __all__ = [
     "set_tests",
 ]
 
-_P, _I64, _I32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 _CHUNK = 1 << 21  # stored values per unit of work
 _ROOM = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
@@ -116,8 +114,8 @@ def _scan(
     wide = most_classes > np.iinfo(np.int8).max
     arrays = [plan.arrays(np.int16 if wide else np.int8) for plan in plans]
     orders = np.array([_order(plan, held) for plan, held in zip(plans, arrays, strict=True)], np.int64)
-    run = kernel("cw_rank_scan", _I32, *[_P] * 3, *[_I64] * 2, _P, *[_I64] * 2, _I32, _P, *[_I64] * 2, _P, *[_I32] * 2)
-    room = kernel("cw_rank_scratch", _I64, *[_I64] * 2)(longest, most_classes)
+    run = kernel("cw_rank_scan")
+    room = kernel("cw_rank_scratch")(longest, most_classes)
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
     own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
     everything = _empty_tests(n_sets, n_genes) if consume is None else None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cellworker.cli.progress import Bar
 from cellworker.formats.convert.converting import convert
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 
 __all__ = ["command"]
@@ -24,17 +25,17 @@ def command(options: argparse.Namespace) -> int:
             force=options.force,
             on_progress=bar,
         )
-    print(f"{options.target}: written")
+    say(f"{options.target}: written")
     for title, lines in (
         ("kept", found.kept),
         ("renamed", found.renamed),
         ("could not be represented", found.lost),
     ):
-        print(f"\n{title}")
+        say("", title)
         for line in lines[:_MAX_LINES] or ["nothing"]:
-            print(f"  {line}")
+            say(f"  {line}")
         if len(lines) > _MAX_LINES:
-            print(f"  and {len(lines) - _MAX_LINES:,} more; --report FILE.json lists them all")
+            say(f"  and {len(lines) - _MAX_LINES:,} more; --report FILE.json lists them all")
     if options.report:
         content = {"kept": found.kept, "renamed": found.renamed, "could_not_be_represented": found.lost}
         Path(options.report).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -22,7 +22,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Column, Reduction
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.annotated_columns import Annotated, annotated_columns
-from cellworker.formats.common.kinds import content_hash, is_anndata
+from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
 from cellworker.formats.convert.placing import check_target, holds, placed, replace_file
@@ -76,18 +76,23 @@ def convert(
     check_target(source, target, kind, (target,), force=force)
     opened = open_experiment(source, settings, on_progress)
     experiment = opened.experiment
-    cell_sets = None if opened.derived_cell_sets else opened.cell_sets
+    # Sets that were derived from columns are in these columns already; a person's own are not.
+    own = opened.own_work.own if opened.own_work is not None else None
+    cell_sets = opened.cell_sets if own is not None or not opened.derived_cell_sets else None
     # The same sets are there already where an experiment was converted to several formats.
     written = () if cell_sets is None or holds(beside, cell_sets) else (beside,)
     check_target(opened.source, target, kind, written, force=force)
-    annotated = annotated_columns(experiment, cell_sets)
-    if opened.derived_cell_sets:
+    annotated = annotated_columns(experiment, own if opened.derived_cell_sets else cell_sets)
+    if opened.derived_cell_sets and not annotated.clusters:
         _mark_derived(opened.cell_sets, annotated)
     job = _Job(opened.source, experiment, annotated, kind, settings.threads, report)
     out = _described(experiment, annotated, job.write(target))
     if cell_sets is not None:
         replace_file(beside, cell_sets.encode())
         out.kept.append(f"cell sets as they are, in {beside.name}")
+    if opened.own_work is not None:
+        out.kept.append(f"among them {opened.own_work.n_sets} of your own, from {opened.own_work.path.name}")
+        out.lost += opened.own_work.notes
     return out
 
 
@@ -145,9 +150,8 @@ def _silent(stage: str, fraction: float | None = None) -> None:
 
 def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
     """Say which column the clusters come from."""
-    clusters = cell_sets.find_class("louvain")
-    name = clusters.name.removeprefix("Clusters (").removesuffix(")") if clusters is not None else ""
-    annotated.clusters = name if name in annotated.columns else ""
+    clusters = cell_sets.clusters
+    annotated.clusters = clusters.column if clusters is not None and clusters.column in annotated.columns else ""
 
 
 def _described(experiment: StoredExperiment, annotated: Annotated, found: Conversion) -> Conversion:
@@ -192,7 +196,7 @@ class _Job:
     def write(self, target: Path) -> Conversion:
         """Write it, whole or not at all."""
         with placed(target) as path:
-            to_rds, from_anndata = self.kind == ".rds", is_anndata(self.source)
+            to_rds, from_anndata = self.kind == ".rds", self.experiment.origin.assay_class == "AnnData"
             if from_anndata and to_rds:
                 return self._anndata_to_rds(path)
             if from_anndata:

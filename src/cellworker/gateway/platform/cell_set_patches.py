@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Repeatable", "applied", "examine"]
+__all__ = ["Repeatable", "applied", "examine", "matched_key"]
 
 _KEY_QUERY = re.compile(r"""\s*\$\[\?\(\s*@\.key\s*={2,3}\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\)\]\s*""")
 
@@ -38,7 +38,7 @@ def examine(operations: list[dict[str, Any]]) -> Repeatable:
             if not (isinstance(value, dict) and value.get("key") in removed):
                 return Repeatable(always=False)
         elif name == "$match" and isinstance(value, dict):
-            key, change = _matched_key(value.get("query")), value.get("value")
+            key, change = matched_key(value.get("query")), value.get("value")
             if key is None or not isinstance(change, dict):
                 return Repeatable(always=False)
             if change == {"$remove": True}:
@@ -63,7 +63,8 @@ def applied(content: bytes, inserted: tuple[tuple[str, str], ...]) -> bool:
     return bool(inserted) and there.issuperset(inserted)
 
 
-def _matched_key(query: object) -> str | None:
+def matched_key(query: object) -> str | None:
+    """Return the key that a query such as ``$[?(@.key == "louvain")]`` looks for; None for any other query."""
     found = _KEY_QUERY.fullmatch(query) if isinstance(query, str) else None
     if found is None:
         return None
