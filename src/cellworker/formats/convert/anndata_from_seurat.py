@@ -13,6 +13,7 @@ all else                               ``uns["seurat"]``, under the same names; 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,6 @@ class SeuratRest:
 
     Attributes
     ----------
-    beside
-        What goes to AnnData's own places.
     ledger
         Of the object; settled completely once ``beside.rest`` has written.
     """
@@ -62,7 +61,7 @@ class SeuratRest:
         self, root: RS4, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: str = ""
     ) -> None:
         self.ledger = Ledger(elements_of(root))
-        self.beside = Beside(rest=self._rest)
+        self._beside = Beside()
         self._root, self._experiment = root, experiment
         self._replaced, self._embedding = replaced, embedding
         self._notes: dict[Path, str] = {}
@@ -73,6 +72,12 @@ class SeuratRest:
             self._graphs()
         else:
             self._version_2()
+
+    @property
+    def beside(self) -> Beside:
+        """What goes to AnnData's own places, and what writes the rest."""
+        # Made anew: kept, it would hold this object, and with it a mapped store, in a cycle.
+        return replace(self._beside, rest=self._rest)
 
     def _settle(self, path: Path, to: str, note: str = "") -> None:
         if self.ledger.is_open(path):
@@ -143,7 +148,7 @@ class SeuratRest:
             column = plain_column(item)
             if not name or not _is_plain(item) or column is None or _length(column) != len(genes):
                 continue
-            if name in _RESERVED or name in self.beside.var:
+            if name in _RESERVED or name in self._beside.var:
                 if (
                     name in {"gene_ids", "gene_symbols"}
                     and isinstance(column, list)
@@ -151,11 +156,11 @@ class SeuratRest:
                 ):
                     self.ledger.move(path, "var")
                 continue
-            self.beside.var[name] = column
+            self._beside.var[name] = column
             self.ledger.move(path, "var")
         variable = set(string_list(slot(assay, "var.features")))
-        if variable and "highly_variable" not in self.beside.var:
-            self.beside.var["highly_variable"] = np.array([gene in variable for gene in genes.ids], np.bool_)
+        if variable and "highly_variable" not in self._beside.var:
+            self._beside.var["highly_variable"] = np.array([gene in variable for gene in genes.ids], np.bool_)
 
     # ---- cells ----
 
@@ -172,18 +177,18 @@ class SeuratRest:
                 continue
             if name == "cells_id" and self._is_ids(item, rows):
                 self.ledger.move(path, "obs")
-            elif name in experiment.metadata and name not in self.beside.obs:
+            elif name in experiment.metadata and name not in self._beside.obs:
                 self._column(name, item, rows, path)
             elif (
                 isinstance(item, RVector)
                 and item.kind == "complex"
                 and len(item) == len(rows)
-                and name not in self.beside.obs
+                and name not in self._beside.obs
             ):
-                self.beside.obs[name] = item.values[rows]
+                self._beside.obs[name] = item.values[rows]
                 self.ledger.move(path, "obs")
             elif (columns := _columns_of(item, rows)) is not None:
-                self.beside.tables[name] = columns
+                self._beside.tables[name] = columns
                 if not attributes_beyond(item):
                     self._settle(path, f"obsm/{name}", "as a data frame")
         idents = slot(self._root, "active.ident")
@@ -196,7 +201,7 @@ class SeuratRest:
     def _column(self, name: str, value: RValue, rows: NDArray[np.int64], path: Path) -> None:
         """Put a column of the experiment into ``obs``, with what it says beyond that; the rest goes to ``uns`` too."""
         held = self._experiment.metadata[name]
-        self.beside.obs[name] = _beyond(held, value, rows)
+        self._beside.obs[name] = _beyond(held, value, rows)
         if _is_plain(value) and not has_na_level(value):
             self.ledger.move(path, "obs")
         elif has_na_level(value):
@@ -227,7 +232,7 @@ class SeuratRest:
                 continue
             values = np.full((len(genes), shape[1]), np.nan)
             values[places] = loadings.values.reshape(shape[1], shape[0]).T
-            self.beside.varm[_LOADINGS.get(name, f"{name}_loadings")] = values
+            self._beside.varm[_LOADINGS.get(name, f"{name}_loadings")] = values
 
     def _graphs(self) -> None:
         barcodes, n_cells = self._experiment.barcodes, self._experiment.n_cells
@@ -245,7 +250,7 @@ class SeuratRest:
 
             indptr, cells, weights = (part.values for part in parts if isinstance(part, RVector))
             turned = csc_array((weights, cells, indptr), shape=(n_cells, n_cells)).tocsr()
-            self.beside.obsp[name] = (turned.indptr, turned.indices, turned.data)
+            self._beside.obsp[name] = (turned.indptr, turned.indices, turned.data)
             exact: Path = ("graphs", name)
             self.ledger.rename_one(exact, f"obsp/{name}")
 
