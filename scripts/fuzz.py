@@ -217,7 +217,7 @@ def _annotated(name: str) -> Files:
         )  # fmt: skip
         target = base / "made" / name
         target.parent.mkdir()
-        write_annotated_copy(open_store(base / "stores" / made["store"]), {}, target)
+        write_annotated_copy(base / "r.rds", open_store(base / "stores" / made["store"]), {}, target)
         files = [path for path in target.parent.rglob("*") if path.is_file()]
         return {str(path.relative_to(target.parent)): path.read_bytes() for path in files}
 

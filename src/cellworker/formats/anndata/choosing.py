@@ -15,7 +15,7 @@ their values decides anew.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -124,6 +124,7 @@ def choose(
     findings: Findings,
     *,
     ours: bool = False,
+    marked: Container[str] = (),
 ) -> Choice | None:
     """Choose matrices. None when nothing can be served.
 
@@ -134,8 +135,14 @@ def choose(
     wanted
         What whoever opens the file has chosen; the rest is decided here.
     ours
-        Whether cellworker wrote the file: ``X`` is then what was served, whatever its values.
+        Whether cellworker wrote the file: ``X`` is then what was served, where the values do not tell.
+    marked
+        ``data`` where ``X``, ``counts`` where ``layers/counts`` is unchanged since cellworker wrote it (`is_marked`):
+        they are then what they were, whatever their values.
     """
+    if "data" in marked and "X" in sources and not wanted.counts and not wanted.data:
+        own_counts = sources.get("layers/counts") if "counts" in marked else None
+        return Choice("var", own_counts, sources["X"], None, as_it_is=True)
     counts, data = _named(sources, wanted.counts, "counts", findings), _named(sources, wanted.data, "data", findings)
     if findings.errors:
         return None

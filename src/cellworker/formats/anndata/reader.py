@@ -2,10 +2,11 @@
 
 What is read: the matrices that `cellworker.formats.anndata.choosing` picks; ``obs`` (columns of any encoding), ``var``
 (and ``raw.var``), ``obsm`` as reductions (``X_umap`` is served as umap), square ``obsp`` as graphs, the colours in
-``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. What of the file an
-experiment does not hold is listed in ``extra["left_out"]``.
+``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. Which of the file's
+matrices the experiment's are is in ``extra["used"]``; what it does not hold, conversions take from the file.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
+from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction, TissueImage
 from cellworker.formats.active_reduction import choose_active
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
+from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.tree import Array, Group, Node
-from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
+from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrix_choice import MatrixChoice
 from cellworker.formats.common.normalise import as_logarithms, log_normalise, tell_about_counts
@@ -86,9 +88,13 @@ def read_anndata(
     sources = sources_of(root, (var, raw_var), n_cells, findings, wanted)
     reading = _Reading(findings, scratch, progress)
     ours = root.get("uns/cellworker") is not None
+    marked = [what for what, path in (("data", "X"), ("counts", "layers/counts")) if is_marked(root, what, path)]
     choice = None
     if not findings.errors:
-        choice = reading.settle(sources, lambda found, notes: choose(found, (var, raw_var), wanted, notes, ours=ours))
+        choice = reading.settle(
+            sources,
+            lambda found, notes: choose(found, (var, raw_var), wanted, notes, ours=ours, marked=marked),
+        )
     metadata = read_obs(obs, findings)
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
@@ -126,6 +132,7 @@ def read_anndata(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
+        images=_own_images(root, n_cells),
         dispersions=dispersions,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
@@ -137,11 +144,7 @@ def read_anndata(
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
-        extra={
-            "colors": colors_of(root, metadata),
-            "left_out": _left_out(root, choice, reductions, graphs),
-            "matrices": choice.report(sources),
-        },
+        extra={"colors": colors_of(root, metadata), "used": _used(choice), "matrices": choice.report(sources)},
     )
 
 
@@ -263,6 +266,20 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
+def _own_images(root: Group, n_cells: int) -> dict[str, TissueImage]:
+    """Return where the cells lie on images, of a file that cellworker wrote."""
+    out: dict[str, TissueImage] = {}
+    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
+        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
+        name = _one(image, "name")
+        if not name or not is_array(cells) or not is_array(points) or not is_array(scale):
+            continue
+        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
+        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
+            out[name] = TissueImage(rows.astype(np.int32), places.astype(np.float64), float(factor[0]))
+    return out
+
+
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
@@ -339,21 +356,11 @@ def _writer(root: Group) -> str:
     return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"
 
 
-def _left_out(
-    root: Group, choice: Choice, reductions: dict[str, Reduction], graphs: dict[str, SparseDraft]
-) -> list[str]:
-    """Name what the file holds and an experiment does not."""
-    used = {source.matrix.path for source in (choice.counts, choice.data, choice.scaled) if source is not None}
-    out = [path for path in ("X", "raw/X") if root.get(path) is not None and path not in used]
-    known = {
-        "layers": {path.removeprefix("layers/") for path in used} | {"sorted"},
-        "obsm": {SCALED} | {name for short in reductions for name in (short, f"X_{short}")},
-        "obsp": set(graphs),
-        "varm": set[str](),
-        "varp": set[str](),
-        "uns": {"cellworker", "misc", "origin", "gene_dispersion"},
-    }
-    for place, names in known.items():
-        found = [name for name, _ in members(root.get(place))]
-        out += [f"{place}/{name}" for name in found if name not in names and not name.endswith("_colors")]
-    return out
+def _used(choice: Choice) -> dict[str, str]:
+    """Return the paths of the matrices that the experiment's were read from, unchanged."""
+    data = choice.data
+    if data is not None and not choice.as_it_is and (data.decision.kind, data.decision.base) != ("log", math.e):
+        data = None  # what is served was made of it
+    found = {"counts": choice.counts, "data": data, "scaled": choice.scaled}
+    used = {what: source for what, source in found.items() if source is not None and source.frame == choice.frame}
+    return {"frame": choice.frame, **{what: source.matrix.path for what, source in used.items()}}

@@ -64,6 +64,7 @@ def _without(draft: ExperimentDraft, bad: NDArray[np.bool_], findings: Findings,
         data=filtered(draft.data, "data"),
         counts=filtered(draft.counts, "counts") if draft.counts is not None else None,
         origin=replace(draft.origin, fallbacks=findings.fallbacks),
+        extra={**draft.extra, "used": {}},  # no matrix of the file is served as it is
     )
     if draft.scaled_genes is not None and draft.scaled_values is not None:
         known = places[draft.scaled_genes] >= 0

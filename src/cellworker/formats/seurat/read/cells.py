@@ -22,6 +22,8 @@ __all__ = [
 
 _IDS = "cells_id"
 _MAX_ID = 2**31 - 2
+_LAST_DAY = 700_000
+"""Days around 1970 that dates may lie in: the years 54 to 3886."""
 
 
 def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:
@@ -95,7 +97,7 @@ def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> 
     return columns
 
 
-def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:
+def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:  # noqa: PLR0911 - one a type
     if isinstance(value, RStrings):
         if len(value) != n_rows:
             return None
@@ -112,7 +114,29 @@ def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | Non
         missing = missing | (values == NA_INTEGER)
         truth = values != 0
         return Categorical(np.where(missing, -1, truth).astype(np.int32), ["FALSE", "TRUE"]) if missing.any() else truth
-    return _numbers(values, missing, is_integer64="integer64" in class_names(value))
+    classes = class_names(value)
+    if "Date" in classes or "POSIXct" in classes:
+        return _times(values, missing, is_date="Date" in classes)
+    return _numbers(values, missing, is_integer64="integer64" in classes)
+
+
+def _times(values: NDArray[Any], missing: NDArray[np.bool_], *, is_date: bool) -> Categorical:
+    """Return dates, or times in UTC, as text that sorts as they do; categories in their order."""
+    numbers = np.where(missing | (values == NA_INTEGER), np.nan, values.astype(np.float64))
+    # Of years that have no four digits, and of what is no finite number, R has no text either.
+    known = np.isfinite(numbers) & (np.abs(numbers) < (_LAST_DAY if is_date else _LAST_DAY * 86_400))
+    moments, codes = np.unique(numbers[known], return_inverse=True)
+    if is_date:
+        texts = np.datetime_as_string(np.floor(moments).astype("M8[D]")).tolist()
+    else:
+        unit = "us" if np.any(moments != np.floor(moments)) else "s"
+        stamps = np.round(moments * (1e6 if unit == "us" else 1)).astype(np.int64).astype(f"M8[{unit}]")
+        texts = [f"{text}Z" for text in np.datetime_as_string(stamps).tolist()]
+    places: dict[str, int] = {}
+    order = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)
+    out = np.full(len(numbers), -1, np.int32)
+    out[known] = order[codes] if len(order) else 0
+    return Categorical(out, list(places))
 
 
 def _numbers(values: NDArray[Any], missing: NDArray[np.bool_], *, is_integer64: bool) -> NDArray[Any]:

@@ -15,11 +15,14 @@ What is read, and what stands in for what is missing (each stand-in is told in `
 Code in the object (closures, environments, commands) has been skipped by the reader and is never looked at.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from cellworker.errors import ErrorCode
-from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Genes, Origin
+from cellworker.experiment.draft import ExperimentDraft
+from cellworker.experiment.model import Categorical, Column, Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.matrix_choice import MatrixChoice
@@ -38,17 +41,13 @@ from cellworker.formats.seurat.read.cells import (
 )  # fmt: skip
 from cellworker.formats.seurat.read.expression import Expression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
-from cellworker.formats.seurat.read.images import read_images
+from cellworker.formats.seurat.read.images import read_images, read_own_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
 from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
 _BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
-_MISC = {
-    "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
-    "microns_per_pixel", "experimentId", "ingestionDate",
-}  # fmt: skip
 
 
 def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
@@ -148,9 +147,10 @@ def read_seurat(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
-        images=read_images(slot(seurat, "images"), cells, misc.technology, findings),
+        images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
+        or read_own_images(misc_items.get("cellworker_images"), len(cells)),
         dispersions=dispersions,
-        identities=read_identities(slot(seurat, "active.ident"), cells),
+        identities=_identities(read_identities(slot(seurat, "active.ident"), cells), misc_items, metadata),
         misc=misc,
         origin=Origin(
             kind="platform" if platform else "own",
@@ -161,17 +161,20 @@ def read_seurat(
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
-        extra={"left_out": _left_out(seurat, assays, name, graphs), "matrices": expression.matrices},
+        extra={"matrices": expression.matrices},
     )
 
 
-def _left_out(seurat: RS4, assays: dict[str, RValue], served: str, graphs: dict[str, SparseDraft]) -> list[str]:
-    """Name what the object holds and an experiment does not."""
-    out = [f"assay {name}" for name in assays if name != served]
-    known = {"images": set[str](), "neighbors": set[str](), "commands": set[str](), "tools": set[str](), "misc": _MISC}
-    for place, names in (known | {"graphs": set(graphs)}).items():
-        out += [f"{place} {item}" for item, _ in named(slot(seurat, place)) if item not in names]
-    return out
+def _identities(
+    found: Categorical | None, misc: Mapping[str, RValue], metadata: Mapping[str, Column]
+) -> Categorical | None:
+    """Return the identities, unless cellworker made them for want of any and nobody changed them since."""
+    if found is None or "cellworker_identities" not in misc:
+        return found
+    column = metadata.get(text(misc["cellworker_identities"]))
+    made = column if isinstance(column, Categorical) else Categorical(np.zeros(len(found.codes), np.int32), ["cells"])
+    same = made.categories == found.categories and np.array_equal(made.codes, found.codes)
+    return None if same else found
 
 
 def _as_seurat(root: RValue, findings: Findings) -> RS4:
