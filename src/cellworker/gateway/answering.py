@@ -25,6 +25,7 @@ from cellworker.gateway.ports import CellSetsSource, EnginePort, ExperimentFiles
 from cellworker.gateway.progress import Ticker
 from cellworker.gateway.tracing import NoTracing, Tracing
 from cellworker.gateway.waiting import Waiting
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.bodies import convert
@@ -125,7 +126,7 @@ class Answering:
     def __init__(
         self,
         ports: Ports,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         find_task: Callable[[str], Task],
         *,
         tick_s: float = 1.0,
@@ -286,7 +287,7 @@ class Answering:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
     async def _earlier(self, request: WorkRequest, wanted: EarlierResult) -> bytes:
-        async def get(etag: str) -> bytes | None:
+        async def get(etag: ETag) -> bytes | None:
             try:
                 return await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
             except Exception as error:  # noqa: BLE001 - whatever a store raises

@@ -20,6 +20,7 @@ from cellworker.gateway.metrics import DONE, NoMetrics
 from cellworker.gateway.ports import Delivery, Journal, Queue
 from cellworker.gateway.recent import Recent
 from cellworker.gateway.tracing import NoTracing, Tracing
+from cellworker.identifiers import ExperimentId
 from cellworker.logs import context, log
 from cellworker.protocol.bodies import convert
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
@@ -90,7 +91,7 @@ class WorkLoop:
         self,
         queue: Queue,
         ports: Ports,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         find_task: Callable[[str], Task],
         *,
         journal: Journal | None = None,

@@ -16,6 +16,7 @@ from yarl import URL
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.cell_set_patches import Repeatable, applied, examine
 from cellworker.gateway.waiting import Waiting
+from cellworker.identifiers import ExperimentId
 from cellworker.logs import log, redact
 
 __all__ = ["PlatformCellSets"]
@@ -58,7 +59,7 @@ class PlatformCellSets:
 
     def __init__(
         self,
-        reader: Callable[[str], Awaitable[bytes]],
+        reader: Callable[[ExperimentId], Awaitable[bytes]],
         api_url: str,
         *,
         patience_s: float = 60.0,
@@ -87,12 +88,17 @@ class PlatformCellSets:
             await self._session.close()
             self._session = None
 
-    async def read(self, experiment_id: str) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes:
         """Return the current cell_sets.json."""
         return await self._reader(experiment_id)
 
     async def patch(
-        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+        self,
+        experiment_id: ExperimentId,
+        operations: list[dict[str, Any]],
+        authorization: str | None,
+        *,
+        again: bool = False,
     ) -> None:
         """Apply operations of contract 5.22, once.
 
@@ -116,7 +122,7 @@ class PlatformCellSets:
                     return
             await self._patch(experiment_id, content, token, known)
 
-    async def _patch(self, experiment_id: str, content: bytes, token: str, known: Repeatable) -> None:
+    async def _patch(self, experiment_id: ExperimentId, content: bytes, token: str, known: Repeatable) -> None:
         waiting: Waiting | None = None
         maybe_applied = False
         while True:
@@ -137,7 +143,7 @@ class PlatformCellSets:
                 why = f"the platform could not be reached ({reason}). Please try again in a few minutes"
                 raise _unchanged(why)
 
-    async def _send(self, experiment_id: str, content: bytes, token: str) -> tuple[_Sent, str]:
+    async def _send(self, experiment_id: ExperimentId, content: bytes, token: str) -> tuple[_Sent, str]:
         """Send a patch once; returns how far it came, and what went wrong."""
         assert self._session is not None, "the cell sets were not entered"
         address = URL(f"{self._url}/v2/experiments/{quote(experiment_id, safe='')}/cellSets", encoded=True)
@@ -160,7 +166,7 @@ class PlatformCellSets:
         except (aiohttp.ClientError, ConnectionError):
             return "unsure", "the connection broke"
 
-    async def _becomes_applied(self, experiment_id: str, known: Repeatable) -> bool:
+    async def _becomes_applied(self, experiment_id: ExperimentId, known: Repeatable) -> bool:
         """Look until what was sent shows, or the API must have come to an end with it."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._settle_s
@@ -172,7 +178,7 @@ class PlatformCellSets:
                 return False
             await asyncio.sleep(min(_LOOK_AGAIN_S, max(0.0, end - loop.time())))
 
-    async def _was_applied(self, experiment_id: str, known: Repeatable) -> bool:
+    async def _was_applied(self, experiment_id: ExperimentId, known: Repeatable) -> bool:
         try:
             return applied(await self._reader(experiment_id), known.inserted)
         except Exception as error:  # noqa: BLE001 - whatever the store's client raises

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.protocol.events import Status
 
 __all__ = [
@@ -86,22 +87,22 @@ class Journal(Protocol):
 class Results(Protocol):
     """Where results are kept, by ETag."""
 
-    async def exists(self, etag: str) -> bool:
+    async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored."""
         ...
 
-    async def get(self, etag: str) -> bytes | None:
+    async def get(self, etag: ETag) -> bytes | None:
         """Return a stored result as it lies there; None when there is none."""
         ...
 
-    async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
+    async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file is moved or uploaded as it is.
 
         Trouble that may pass is waited for, a little.
         """
         ...
 
-    async def url(self, etag: str) -> str:
+    async def url(self, etag: ETag) -> str:
         """Where a client can fetch the result."""
         ...
 
@@ -135,12 +136,17 @@ class Notifications(Protocol):
 class CellSetsSource(Protocol):
     """Where cell sets are read and changed."""
 
-    async def read(self, experiment_id: str) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes:
         """Return the current cell_sets.json."""
         ...
 
     async def patch(
-        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+        self,
+        experiment_id: ExperimentId,
+        operations: list[dict[str, Any]],
+        authorization: str | None,
+        *,
+        again: bool = False,
     ) -> None:
         """Apply operations of contract 5.22.
 

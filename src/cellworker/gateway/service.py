@@ -7,7 +7,6 @@ finishes requests that a pod which is no more had accepted. It leaves that at on
 import asyncio
 import contextlib
 import logging
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -19,6 +18,7 @@ from cellworker.errors import WorkerError
 from cellworker.gateway.answering import Patience, Ports
 from cellworker.gateway.aws import Cloud
 from cellworker.gateway.ending import end
+from cellworker.gateway.experiment_folder import forget_experiment
 from cellworker.gateway.health import Health, serve_health
 from cellworker.gateway.http_engine import HttpEngine
 from cellworker.gateway.journal import ObjectJournal, orphaned_experiments
@@ -37,6 +37,7 @@ from cellworker.gateway.signals import Signals
 from cellworker.gateway.sqs import SqsQueue
 from cellworker.gateway.syncing import ExperimentSync
 from cellworker.gateway.tracing import Tracing, make_tracing
+from cellworker.identifiers import ExperimentId, PodName
 from cellworker.logs import context, log
 from cellworker.protocol.events import Status
 from cellworker.settings import Settings
@@ -155,7 +156,7 @@ async def _live(world: _World) -> None:
     while not world.signals.first.is_set():
         experiment_id = world.labels.experiment_id
         if experiment_id:
-            await asyncio.to_thread(point_engine, world.settings.data_dir, "")
+            await asyncio.to_thread(point_engine, world.settings.data_dir, None)
             with context(experiment=experiment_id):
                 await _Session(world, experiment_id).serve()
             return
@@ -184,11 +185,11 @@ async def _rescue(world: _World) -> None:
             await asyncio.to_thread(_forget, world.settings.data_dir, experiment_id, world.labels.experiment_id)
 
 
-def _forget(data_dir: Path, experiment_id: str, own: str) -> None:
+def _forget(data_dir: Path, experiment_id: ExperimentId, own: ExperimentId | None) -> None:
     """Leave nothing of an experiment that is not this pod's: the next may be as large."""
-    point_engine(data_dir, "")
+    point_engine(data_dir, None)
     if experiment_id != own:
-        shutil.rmtree(data_dir / experiment_id, ignore_errors=True)
+        forget_experiment(data_dir, experiment_id)
 
 
 class _NoQueue:
@@ -202,7 +203,7 @@ class _NoQueue:
 class _Session:
     """The time in which the gateway works for one experiment."""
 
-    def __init__(self, world: _World, experiment_id: str, *, helps: bool = False) -> None:
+    def __init__(self, world: _World, experiment_id: ExperimentId, *, helps: bool = False) -> None:
         self._world = world
         self._helps = helps
         self._experiment_id = experiment_id
@@ -220,7 +221,7 @@ class _Session:
             experiment_id,
         )
         self._journal = ObjectJournal(
-            world.folder, experiment_id, settings.hostname or socket.gethostname(), world.sealer
+            world.folder, experiment_id, PodName.of(settings.hostname or socket.gethostname()), world.sealer
         )
         reader = S3CellSets(world.s3, names.cell_sets_bucket)
         api_url = settings.api_url or names.api_url(world.labels.sandbox_id)

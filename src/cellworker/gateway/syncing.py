@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from cellworker.gateway.engine_session import engine_session
 from cellworker.gateway.experiment_folder import ExperimentFolder, RemoteFiles, RemoteObject
 from cellworker.gateway.labels import point_engine
 from cellworker.gateway.waiting import Waiting
+from cellworker.identifiers import ExperimentId
 from cellworker.logs import log
 from cellworker.protocol.events import Status
 
@@ -31,7 +31,6 @@ _QUIET_S = 1.0
 """An engine that has answered by then was not loading anything that is worth telling."""
 _REMIND_S = 10.0
 _AT_A_TIME = 3
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
 _NOT_FETCHED = (
     "The experiment's data could not be fetched from the platform's store. Please try again in a few minutes."
 )
@@ -105,18 +104,16 @@ class ExperimentSync:
         files: RemoteFiles,
         engine_url: str,
         data_dir: Path,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         *,
         patience_s: float = 120.0,
     ) -> None:
-        if not _NAME.fullmatch(experiment_id):
-            raise WorkerError(ErrorCode.INVALID_INPUT, "experimentId: expected letters, digits, '.', '_' or '-'.")
         self._files = files
         self._reload_url = URL(engine_url.rstrip("/")) / "reload"
         self._data_dir = data_dir
         self._experiment_id = experiment_id
         self._patience_s = patience_s
-        self._folder = ExperimentFolder(data_dir / experiment_id, f"{experiment_id}/")
+        self._folder = ExperimentFolder(data_dir, experiment_id)
         self._session: aiohttp.ClientSession | None = None
         self._next: _Run | None = None
         self._worker: asyncio.Task[None] | None = None

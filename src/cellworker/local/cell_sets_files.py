@@ -10,6 +10,7 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.cell_set_patches import applied, examine
+from cellworker.identifiers import ExperimentId
 from cellworker.local.files import write_whole
 from cellworker.local.merge import merge_cell_sets
 
@@ -40,13 +41,13 @@ class FileCellSets:
         self._keep_original = keep_original
         self._lock = asyncio.Lock()
 
-    async def read(self, experiment_id: str) -> bytes:  # noqa: ARG002 - there is one experiment
+    async def read(self, experiment_id: ExperimentId) -> bytes:  # noqa: ARG002 - there is one experiment
         """Return the current cell_sets.json."""
         return await asyncio.to_thread(self.current)
 
     async def patch(
         self,
-        experiment_id: str,  # noqa: ARG002
+        experiment_id: ExperimentId,  # noqa: ARG002
         operations: list[dict[str, Any]],
         authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
         *,

@@ -16,6 +16,7 @@ from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.ports import CellSetsSource
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.etag import etag_of
 from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
@@ -97,7 +98,7 @@ class LocalServer:
 
     def __init__(
         self,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         *,
         source: Source,
         results: DiskResults,
@@ -196,10 +197,10 @@ class LocalServer:
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         etag = request.match_info["etag"]
-        path = self._results.find(etag)
+        path = self._results.find(ETag(etag)) if ETag.fits(etag) else None
         if path is None:
             raise web.HTTPNotFound(reason="There is no such result.")
-        name = _FILE_NAMES.get(self._results.tags(etag).get("requestType", ""))
+        name = _FILE_NAMES.get(self._results.tags(ETag(etag)).get("requestType", ""))
         if name is None and request.query.get("decode") in ("1", "true"):
             content = await asyncio.to_thread(lambda: decompress(path.read_bytes()))
             return web.Response(body=content, content_type="application/json", charset="utf-8")
