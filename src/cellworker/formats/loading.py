@@ -14,7 +14,8 @@ from cellworker.formats.rds.limits import Limits
 from cellworker.formats.reading import read_object
 from cellworker.formats.seurat import read_seurat
 from cellworker.formats.seurat_scratch import Scratch
-from cellworker.formats.shelf import Shelf
+from cellworker.formats.shelf import store_file
+from cellworker.identifiers import StoreName
 
 __all__ = ["load"]
 
@@ -26,7 +27,6 @@ _READING = 0.6
 
 def load(
     source: str,
-    store_dir: str,
     spool: str,
     *,
     max_bytes: int,
@@ -37,8 +37,9 @@ def load(
 
     Parameters
     ----------
-    source, store_dir, spool
-        The file, the folder of stores, and a folder for spool files that the caller removes.
+    source, spool
+        The file, and a folder for spool files that the caller removes; the store is written there too, so that nothing
+        of it is left wherever this process is killed.
     max_bytes
         Largest size after decompression.
     threads
@@ -48,7 +49,7 @@ def load(
 
     Returns
     -------
-    ``store`` (the file's name; absent when there are errors), ``problems``, every one found, and ``companions``, the
+    ``store`` (its key; absent when there are errors), ``problems``, every one found, and ``companions``, the
     files beside the source that were read too, as `Companion.to_json` gives them.
 
     Raises
@@ -66,13 +67,13 @@ def load(
     if draft is None or findings.errors:
         return {"problems": problems}
     draft.extra["problems"] = problems
-    store = Shelf(Path(store_dir), 0).store_of(key)
+    store = folder / store_file(StoreName(key))
 
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
 
     write_store(draft, store, key=key, threads=threads, progress=on_write)
-    return {"store": store.name, "problems": problems, "companions": companions}
+    return {"store": key, "problems": problems, "companions": companions}
 
 
 def _seurat(

@@ -12,6 +12,7 @@ from cellworker.formats.derive import derive_cell_sets
 from cellworker.formats.findings import Findings, Problem
 from cellworker.formats.locating import Located, locate
 from cellworker.formats.shelf import Fingerprint, Shelf
+from cellworker.identifiers import StoreName
 from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source"]
@@ -100,6 +101,7 @@ def open_source(
 def _open_source(
     shelf: Shelf, source: Path, settings: Settings, on_progress: OpenProgress | None
 ) -> tuple[Path, StoredExperiment]:
+    shelf.sweep()
     found = _warm(shelf, shelf.known(source))
     if found is not None:
         return found
@@ -151,7 +153,6 @@ def _cold(
         "cellworker.formats.loading:load",
         {
             "source": str(source.resolve()),
-            "store_dir": str(shelf.folder),
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "threads": settings.threads,
@@ -164,7 +165,7 @@ def _cold(
         findings = Findings()
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
-    return shelf.folder / str(answer["store"]), answer["companions"]
+    return shelf.adopt(spool, StoreName(str(answer["store"]))), answer["companions"]
 
 
 def _parse(path: Path) -> CellSets:

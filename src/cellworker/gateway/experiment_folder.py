@@ -83,7 +83,7 @@ class ExperimentFolder:
     """
 
     def __init__(self, data_dir: Path, experiment_id: ExperimentId) -> None:
-        self.path = data_dir / experiment_id
+        self.path = data_dir / ExperimentId(experiment_id)
         self._prefix = f"{experiment_id}/"
         self._manifest: dict[str, list[Any]] | None = None
 
@@ -219,7 +219,7 @@ class ExperimentFolder:
 
 def forget_experiment(data_dir: Path, experiment_id: ExperimentId) -> None:
     """Remove the folder of an experiment, where it is one that was fetched: whatever else has that name stays."""
-    folder = data_dir / experiment_id
+    folder = data_dir / ExperimentId(experiment_id)
     if any((folder / mark).exists() for mark in (_MANIFEST, _UPDATING, _INCOMING)):
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -151,7 +151,7 @@ class ObjectJournal:
         """Store a message; see the port."""
         request = _request(delivery.body)
         entry = _Entry(
-            etag=request.etag,
+            etag=str(request.etag),  # msgspec writes no subclasses of str
             message_id=delivery.message_id,
             attempt=delivery.attempt,
             accepted=self._now().isoformat(timespec="milliseconds"),
@@ -187,7 +187,7 @@ class ObjectJournal:
         """Leave a record of a request that is given up: the message without its secrets, and why."""
         request = _request(delivery.body)
         record = {
-            "etag": request.etag,
+            "etag": str(request.etag),
             "attempts": delivery.attempt,
             "time": self._now().isoformat(timespec="milliseconds"),
             "reason": request.scrub(reason),

@@ -74,5 +74,5 @@ class DiskResults:
             write_whole(path, content)
 
     def _path(self, etag: ETag) -> Path | None:
-        """No ETag leads to the tags of another: clients choose the ETag."""
-        return None if etag.endswith(_TAGS) else self.folder / etag
+        """Only ETags lead to files, none to the tags of another: clients choose them."""
+        return self.folder / ETag(etag) if ETag.fits(etag) and not etag.endswith(_TAGS) else None
