@@ -32,13 +32,13 @@ from cellworker.experiment.model import Genes
 from cellworker.experiment.store import open_store
 from cellworker.formats.converting import write_annotated_copy
 from cellworker.formats.loading import load
-from cellworker.formats.shelf import store_file
 from cellworker.formats.locating import locate
 from cellworker.formats.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 from cellworker.formats.rds.build import factor, integers, strings
 from cellworker.formats.rds.model import RList
 from cellworker.formats.rds.writer import write_rds
 from cellworker.formats.sandbox import run_sandboxed
+from cellworker.formats.shelf import store_file
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400

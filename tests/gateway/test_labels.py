@@ -70,7 +70,9 @@ def test_a_change_of_the_file_is_seen_at_the_next_look_and_its_removal_too(file:
         ({"development_default": False}, None),
     ],
 )
-def test_only_development_has_an_experiment_by_default(file: Path, settings: dict[str, Any], wanted: str | None) -> None:
+def test_only_development_has_an_experiment_by_default(
+    file: Path, settings: dict[str, Any], wanted: str | None
+) -> None:
     assert labels(file, **settings).experiment_id == wanted
 
 

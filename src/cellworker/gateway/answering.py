@@ -6,7 +6,6 @@ import logging
 import os
 import time
 import traceback
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,10 +17,19 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.cell_set_patches import named_after
 from cellworker.gateway.earlier import earlier_result
 from cellworker.gateway.ending import end
 from cellworker.gateway.metrics import NoMetrics
-from cellworker.gateway.ports import CellSetsSource, EnginePort, ExperimentFiles, Notifications, Results
+from cellworker.gateway.ports import (
+    CellSetsSource,
+    Claim,
+    EnginePort,
+    ExperimentFiles,
+    NotHeldError,
+    Notifications,
+    Results,
+)
 from cellworker.gateway.progress import Ticker
 from cellworker.gateway.tracing import NoTracing, Tracing
 from cellworker.gateway.waiting import Waiting
@@ -145,7 +153,7 @@ class Answering:
         self._now = now
         self._parsed: tuple[bytes, CellSets] = (b"", CellSets.empty())
 
-    async def work(self, request: WorkRequest, message_id: str = "", attempt: int = 1) -> Outcome:
+    async def work(self, request: WorkRequest, message_id: str = "", claim: Claim | None = None) -> Outcome:
         """Compute a request and store its result, with heartbeats on the way; what is stored is not computed again.
 
         Parameters
@@ -154,8 +162,8 @@ class Answering:
             What to do.
         message_id
             Names the message, so that what it adds to the cell sets is added once, however often it is worked on.
-        attempt
-            Counts from 1; a later one looks at what an earlier one may have done.
+        claim
+            The right to change cell sets for it.
 
         Returns
         -------
@@ -167,6 +175,8 @@ class Answering:
         ------
         NotStoredError
             When the results store fails: the request may be tried again.
+        NotHeldError
+            When another process has taken the request over.
         """
         received = time.perf_counter()
         begun = asyncio.Event()
@@ -183,7 +193,7 @@ class Answering:
                 return Outcome(cacheable=True)
             self._heartbeat(request, Status.STARTED)
             begun.set()
-            return await self._work(request, syncing, message_id, attempt, received)
+            return await self._work(request, syncing, message_id, claim, received)
         finally:
             await end(syncing)
 
@@ -201,7 +211,7 @@ class Answering:
             raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
 
     async def _work(
-        self, request: WorkRequest, syncing: "asyncio.Task[None]", message_id: str, attempt: int, received: float
+        self, request: WorkRequest, syncing: "asyncio.Task[None]", message_id: str, claim: Claim | None, received: float
     ) -> Outcome:
         try:
             task = self._find_task(request.task)
@@ -211,7 +221,7 @@ class Answering:
             if task.file_result:
                 return await self._store_file(request, Path(orjson.loads(value)))
             if not task.cacheable:
-                await self._patch(request, task, value, message_id, again=attempt > 1)
+                await self._patch(request, task, value, message_id, claim)
                 return Outcome()
             self._heartbeat(request, Status.COMPRESSING)
             with self._trace.step("encode"):
@@ -220,7 +230,7 @@ class Answering:
                 )
         except WorkerError as error:
             return Outcome(error)
-        except NotStoredError:
+        except (NotStoredError, NotHeldError):
             raise
         except Exception:  # noqa: BLE001 - a bug in one task must not end the worker
             trace = request.scrub(traceback.format_exc())
@@ -309,13 +319,15 @@ class Answering:
             self._parsed = (content, parsed)
         return parsed
 
-    async def _patch(self, request: WorkRequest, task: Task, value: bytes, message_id: str, *, again: bool) -> None:
+    async def _patch(
+        self, request: WorkRequest, task: Task, value: bytes, message_id: str, claim: Claim | None
+    ) -> None:
         if task.patch is None:
             return
         operations = await asyncio.to_thread(task.patch, value)
         if message_id:
-            operations = [_named_after(message_id, number, item) for number, item in enumerate(operations)]
-        await self._ports.cell_sets.patch(self._experiment_id, operations, request.authorization, again=again)
+            operations = [named_after(message_id, number, item) for number, item in enumerate(operations)]
+        await self._ports.cell_sets.patch(self._experiment_id, operations, request.authorization, claim=claim)
 
     async def _store_file(self, request: WorkRequest, path: Path) -> Outcome:
         try:
@@ -372,16 +384,6 @@ async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: P
         except Exception:
             if not await waiting.pause():
                 raise
-
-
-def _named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict[str, Any]:
-    """Give a set that is inserted into a class a key that is the same each time its message is worked on."""
-    match operation:
-        case {"$match": {"query": query, "value": {"children": [{"$insert": {"index": index, "value": made}}]}}}:
-            key = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{message_id}/{number}"))
-            insert = {"$insert": {"index": index, "value": {**made, "key": key}}}
-            return {"$match": {"query": query, "value": {"children": [insert]}}}
-    return operation
 
 
 def _remove(path: Path) -> None:

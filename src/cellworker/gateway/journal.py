@@ -75,6 +75,8 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     shown: msgspec.Raw
     sealed: bytes
     trace: str | None = None
+    sent: str | None = None
+    """When its change of cell sets was sent, by the clock of its owner."""
 
 
 @dataclass(slots=True)
@@ -183,6 +185,14 @@ class ObjectJournal:
                 taken.append(delivery)
         return taken
 
+    async def sent_at(self, message_id: str) -> datetime | None:
+        """Return when whoever holds this message sent its change of cell sets; see the port."""
+        for key, item in _entries(await self._folder.listing(home_of(self._experiment_id))).items():
+            entry = _decoded(await self._folder.get(key.text)) if item.size else None
+            if entry is not None and entry.message_id == message_id:
+                return _time(entry.sent) or self._now()
+        return None
+
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Leave a record of a request that is given up: the message without its secrets, and why."""
         request = _request(delivery.body)
@@ -202,10 +212,8 @@ class ObjectJournal:
 
     async def _take(self, key: EntryKey) -> Delivery | None:
         content = await self._folder.get(key.text)
-        try:
-            entry = msgspec.json.decode(content, type=_Entry)
-            sealed = base64.b64decode(entry.sealed)
-        except (msgspec.DecodeError, ValueError):
+        entry = _decoded(content)
+        if entry is None:
             if content:
                 log(_logger, logging.ERROR, "journal entry unreadable", key=key.text)
                 await self._folder.remove(key.text)
@@ -216,7 +224,7 @@ class ObjectJournal:
         if not own:
             await self._folder.remove(key.text)
         # Sealed by a pod with another key: everything but the user's token is known.
-        body = self._sealer.open(sealed, entry.etag) or bytes(entry.shown)
+        body = self._sealer.open(base64.b64decode(entry.sealed), entry.etag) or bytes(entry.shown)
         log(_logger, logging.WARNING, "request taken over", etag=entry.etag, attempt=entry.attempt, own=own)
         return self._delivery(opened, entry, body)
 
@@ -259,7 +267,28 @@ class ObjectJournal:
         async def release() -> None:
             opened.handled = False
 
-        return Delivery(body, entry.attempt, done, release, entry.message_id, entry.trace)
+        async def claim() -> bool:
+            async with opened.closing:
+                return await self._claim(opened, entry)
+
+        sent_at = _time(entry.sent)
+        return Delivery(body, entry.attempt, done, release, entry.message_id, entry.trace, sent_at, claim)
+
+    async def _claim(self, opened: _Open, entry: _Entry) -> bool:
+        """Note that a change of cell sets is sent now; False where somebody took the entry over meanwhile."""
+        if self._open.get(opened.key.slot) is not opened:
+            return False
+        found = _decoded(await self._folder.get(opened.key.text))
+        if found is None or (found.message_id, found.etag, found.attempt) != (
+            entry.message_id,
+            entry.etag,
+            entry.attempt,
+        ):
+            del self._open[opened.key.slot]
+            return False
+        entry.sent = self._now().isoformat(timespec="milliseconds")
+        await self._folder.put(opened.key.text, msgspec.json.encode(entry))
+        return True
 
     async def _renew(self) -> None:
         while True:
@@ -299,6 +328,24 @@ def _orphans(listed: list[StoredObject], stale_s: float) -> list[EntryKey]:
 
     entries = [(key, item) for key, item in found if isinstance(key, EntryKey) and orphaned(key, item)]
     return [key for key, item in sorted(entries, key=lambda entry: -entry[1].age_s)]
+
+
+def _decoded(content: bytes) -> _Entry | None:
+    try:
+        entry = msgspec.json.decode(content, type=_Entry)
+        base64.b64decode(entry.sealed)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return entry
+
+
+def _time(text: str | None) -> datetime | None:
+    """Read a time of an entry; None where there is none, or none that can be read."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _request(body: bytes) -> WorkRequest:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,14 +11,41 @@ from cellworker.protocol.events import Status
 
 __all__ = [
     "CellSetsSource",
+    "Claim",
     "Delivery",
     "EnginePort",
     "ExperimentFiles",
     "Journal",
+    "NotHeldError",
     "Notifications",
     "Queue",
     "Results",
 ]
+
+
+class NotHeldError(Exception):
+    """Another process has taken the request over, and answers it."""
+
+
+async def _granted() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to change cell sets for one request; it is lost when another process takes the request over.
+
+    Attributes
+    ----------
+    earlier
+        Returns when an earlier attempt sent the same change, or may have; None when none has.
+    take
+        Called right before a change is sent: notes it where the next attempt looks, and returns whether the request is
+        still ours.
+    """
+
+    earlier: Callable[[], Awaitable[datetime | None]]
+    take: Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +69,10 @@ class Delivery:
         The same for every delivery of one message, and different for two messages of the same text.
     trace
         The ``AWSTraceHeader`` of the message.
+    sent_at
+        When an earlier attempt sent its change of cell sets, as far as the journal knows.
+    claim
+        Returns whether the message is still ours; an entry of the journal notes that a change of cell sets is sent now.
     """
 
     body: bytes
@@ -49,6 +81,8 @@ class Delivery:
     release: Callable[[], Awaitable[None]]
     message_id: str = ""
     trace: str | None = None
+    sent_at: datetime | None = None
+    claim: Callable[[], Awaitable[bool]] = _granted
 
 
 class Queue(Protocol):
@@ -77,6 +111,13 @@ class Journal(Protocol):
 
     async def orphans(self) -> list[Delivery]:
         """Take over what this pod's earlier process, or a pod that is no more, accepted and did not answer."""
+        ...
+
+    async def sent_at(self, message_id: str) -> datetime | None:
+        """Return when whoever holds this message in the journal sent its change of cell sets.
+
+        None when nobody holds it there; now, when it is held and the change may be sent at any moment.
+        """
         ...
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
@@ -146,7 +187,7 @@ class CellSetsSource(Protocol):
         operations: list[dict[str, Any]],
         authorization: str | None,
         *,
-        again: bool = False,
+        claim: Claim | None = None,
     ) -> None:
         """Apply operations of contract 5.22.
 
@@ -158,13 +199,16 @@ class CellSetsSource(Protocol):
             The patch.
         authorization
             The request's own, passed on verbatim.
-        again
-            An earlier attempt may have applied them already: what would then apply twice is looked at first.
+        claim
+            The right to do so, where a request asks for it: what is inserted is then looked for first, since an earlier
+            attempt or another process may have inserted it.
 
         Raises
         ------
         WorkerError
             CELL_SETS_UPDATE_FAILED with the platform's words when refused.
+        NotHeldError
+            When the claim was lost; nothing was sent then.
         """
         ...
 

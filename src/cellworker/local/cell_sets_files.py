@@ -10,6 +10,7 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.cell_set_patches import applied, examine
+from cellworker.gateway.ports import Claim
 from cellworker.identifiers import ExperimentId
 from cellworker.local.files import write_whole
 from cellworker.local.merge import merge_cell_sets
@@ -51,9 +52,9 @@ class FileCellSets:
         operations: list[dict[str, Any]],
         authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
         *,
-        again: bool = False,
+        claim: Claim | None = None,
     ) -> None:
-        """Apply operations of contract 5.22, whole or not at all; where `again`, not what was applied already.
+        """Apply operations of contract 5.22, whole or not at all; with a claim, not what was applied already.
 
         Raises
         ------
@@ -61,7 +62,7 @@ class FileCellSets:
             ``CELL_SETS_UPDATE_FAILED`` naming what was refused.
         """
         async with self._lock:
-            await asyncio.to_thread(self._patch, operations, again=again)
+            await asyncio.to_thread(self._patch, operations, look=claim is not None)
 
     def current(self) -> bytes:
         """Return the current cell_sets.json."""
@@ -74,9 +75,9 @@ class FileCellSets:
             raise WorkerError(ErrorCode.CELL_SETS_INVALID, "The experiment has no cell_sets.json beside it.")
         return self._initial.encode()
 
-    def _patch(self, operations: list[dict[str, Any]], *, again: bool) -> None:
+    def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
         content = self.current()
-        if again and applied(content, examine(operations).inserted):
+        if look and applied(content, examine(operations).inserted):
             return
         document = orjson.loads(content)
         if not isinstance(document, dict):

@@ -8,6 +8,7 @@ from typing import Any
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening import Opened
+from cellworker.gateway.ports import Claim
 from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
@@ -132,10 +133,10 @@ class LocalExperiment:
         operations: list[dict[str, Any]],
         authorization: str | None,
         *,
-        again: bool = False,
+        claim: Claim | None = None,
     ) -> None:
-        """Apply operations of contract 5.22; where `again`, not what was applied already."""
-        await (await self._current()).patch(experiment_id, operations, authorization, again=again)
+        """Apply operations of contract 5.22; with a claim, not what was applied already."""
+        await (await self._current()).patch(experiment_id, operations, authorization, claim=claim)
 
     async def _current(self) -> FileCellSets:
         """Follow the experiment to its newest content."""
