@@ -55,17 +55,17 @@ async def test_a_whole_worker_in_one_container_survives_its_engine_and_takes_it_
     pod.gateway = worker
     worker.start()
     await world.answer(await world.send(LIST_GENES))
-    (engine,) = _children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "engine")
     os.kill(engine, signal.SIGKILL)
     await world.answer(await world.send(LIST_GENES))
     assert worker.said("engine ended", status=-9)
-    (engine,) = _children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "engine")
     worker.signal(signal.SIGTERM)
     assert await worker.ended() == 0
     await until(lambda: not Path(f"/proc/{engine}").exists(), "the engine ends with its gateway")
 
 
-def _children(pid: int, command: str) -> list[int]:
+def children(pid: int, command: str) -> list[int]:
     """Direct children with this word in their command line."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):

@@ -172,7 +172,7 @@ class ServedExperiment:
         """
         out: dict[str, Any] = {
             "status": self._state,
-            "ready": self._runner is not None,
+            "ready": self._runner is not None and self._runner.able,
             "path": str(self.path),
             "generation": self._generation,
             "progress": self._progress,

@@ -133,6 +133,11 @@ class TaskRunner:
         return {name: LaneLoad(lane.running, lane.waiting, lane.size) for name, lane in self._lanes.items()}
 
     @property
+    def able(self) -> bool:
+        """Whether requests of every lane would be computed: each has a process that lives."""
+        return all(lane.able for lane in self._lanes.values())
+
+    @property
     def idle(self) -> bool:
         """Whether no request is under way or waits, and every file result was fetched."""
         unfetched = self._scratch is not None and any(self._scratch.results.glob("*"))

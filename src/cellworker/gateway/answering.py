@@ -291,7 +291,7 @@ class Answering:
         def post(payload: dict[str, Any]) -> None:
             self._post_heartbeat(request, payload)
 
-        ticker = Ticker(post, request.task, every=self._tick_s, at_least_every=5 * self._tick_s)
+        ticker = Ticker(post, request.task, every=self._tick_s)
         with self._trace.step("engine"):
             async with ticker:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)

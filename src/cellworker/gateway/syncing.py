@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from yarl import URL
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.ending import end
 from cellworker.gateway.engine_session import engine_session
+from cellworker.gateway.engine_watch import EngineWatch
 from cellworker.gateway.experiment_folder import ExperimentFolder, RemoteFiles, RemoteObject
 from cellworker.gateway.labels import point_engine
 from cellworker.gateway.waiting import Waiting
@@ -29,7 +31,6 @@ OnStage = Callable[[Status], Awaitable[None]]
 
 _QUIET_S = 1.0
 """An engine that has answered by then was not loading anything that is worth telling."""
-_REMIND_S = 10.0
 _AT_A_TIME = 3
 _NOT_FETCHED = (
     "The experiment's data could not be fetched from the platform's store. Please try again in a few minutes."
@@ -90,6 +91,8 @@ class ExperimentSync:
         Where the engine looks for experiments.
     experiment_id
         Which one.
+    watch
+        Tells when the engine hangs.
     patience_s
         How long to go on trying where the store or the engine does not answer, in seconds.
 
@@ -106,12 +109,14 @@ class ExperimentSync:
         data_dir: Path,
         experiment_id: ExperimentId,
         *,
+        watch: EngineWatch | None = None,
         patience_s: float = 120.0,
     ) -> None:
         self._files = files
         self._reload_url = URL(engine_url.rstrip("/")) / "reload"
         self._data_dir = data_dir
         self._experiment_id = experiment_id
+        self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
         self._patience_s = patience_s
         self._folder = ExperimentFolder(data_dir, experiment_id)
         self._session: aiohttp.ClientSession | None = None
@@ -144,7 +149,7 @@ class ExperimentSync:
         Parameters
         ----------
         on_stage
-            Told DOWNLOADING and LOADING where they take place, and again from time to time while they last.
+            Told DOWNLOADING and LOADING where they take place, once each.
 
         Raises
         ------
@@ -161,7 +166,7 @@ class ExperimentSync:
             stage, changed = run.stage, run.changed
             if stage is not None:
                 await on_stage(stage)
-            await asyncio.wait({run.done, changed}, timeout=_REMIND_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({run.done, changed}, return_when=asyncio.FIRST_COMPLETED)
         run.done.result()
 
     async def _work(self) -> None:
@@ -269,7 +274,7 @@ class ExperimentSync:
 
     async def _ask_to_reload(self) -> None:
         assert self._session is not None, "the sync was not entered"
-        async with self._session.post(self._reload_url) as response:
+        async with self._guard(), self._session.post(self._reload_url) as response:
             content = await response.read()
         answer = _object(content)
         if response.status == 200:
