@@ -150,7 +150,8 @@ async def test_row_31_an_engine_that_hangs_is_noticed_and_its_requests_are_answe
     assert status == 503
     assert reasons["reasons"]["engine"] == "The engine hangs."
     assert (await pod.health("/health/live"))[0] == 200, "to restart the gateway would not help"
-    assert world.statuses()[heartbeats:] in ([], ["STARTED_TASK"]), "no heartbeat says what nobody knows"
+    beats = world.statuses()[heartbeats:]
+    assert len(beats) == len(set(beats)), "no heartbeat says again what was said"
     assert await probe(pod) == 1
     pod.clear("hold", "MarkerHeatmap")
     pod.engine.kill()
