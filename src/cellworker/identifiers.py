@@ -18,6 +18,7 @@ from cellworker.errors import ErrorCode, WorkerError
 __all__ = [
     "ETag",
     "ExperimentId",
+    "FileName",
     "Identifier",
     "ObjectName",
     "PodName",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _MAX_SHOWN = 100
-_MAX_REMEMBERED = 1024
+_MAX_TOLD = 1000
 
 _logger = logging.getLogger(__name__)
 
@@ -148,6 +149,21 @@ class ObjectName(Identifier):
         )
 
 
+class FileName(Identifier):
+    """The name of a file or a folder, not hidden, without a way to another place."""
+
+    __slots__ = ()
+
+    KIND = "file"
+    EXPECTED = "a name without '/', the first character no '.'"
+    _FORM = re.compile(r"[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Whether a text is such a name."""
+        return len(text) <= 255 and super().fits(text) and len(text.encode()) <= 255
+
+
 class StoreName(Identifier):
     """The hash of what a store was made from, the first part of its file's name."""
 
@@ -181,11 +197,9 @@ def parse(kind: type[_T], text: str, where: str) -> _T | None:
 
 
 def refuse(kind: str, text: str, where: str) -> None:
-    """Log, once for each, that a name from outside is passed over."""
+    """Log, once for each, that a name from outside is passed over; a thousand are told, so that none fills the log."""
     shown = ascii(text[:_MAX_SHOWN])[1:-1]
-    if (kind, shown, where) in _told:
+    if (kind, shown, where) in _told or len(_told) >= _MAX_TOLD:
         return
-    if len(_told) >= _MAX_REMEMBERED:
-        _told.clear()
     _told.add((kind, shown, where))
     _logger.warning("name passed over", extra={"facts": {"kind": kind, "name": shown, "where": where}})

@@ -18,7 +18,7 @@ from typing import Any
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store_index import VERSION
 from cellworker.formats.companions import companions_of
-from cellworker.identifiers import StoreName
+from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "store_file"]
 
@@ -220,7 +220,7 @@ class Shelf:
         """
         name = "build-" + hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:24]
         with self._locked(name, waiting):
-            spool = self.folder / f"{name}.spool"
+            spool = self.folder / FileName(f"{name}.spool")
             shutil.rmtree(spool, ignore_errors=True)
             try:
                 spool.mkdir(mode=0o700)
@@ -276,7 +276,7 @@ class Shelf:
     @contextmanager
     def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
         try:
-            descriptor = os.open(self._locks / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._locks / FileName(f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
         try:
@@ -295,9 +295,9 @@ class Shelf:
             os.close(descriptor)
 
 
-def store_file(key: StoreName) -> str:
+def store_file(key: StoreName) -> FileName:
     """Return what the file of a store is called."""
-    return f"{key}{_SUFFIX}"
+    return FileName(f"{key}{_SUFFIX}")
 
 
 def _bytes_of(folder: Path) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.identifiers import ExperimentId, ObjectName, parse, refuse
+from cellworker.identifiers import ExperimentId, FileName, ObjectName, parse, refuse
 
 __all__ = ["ExperimentFolder", "RemoteFiles", "RemoteObject", "forget_experiment"]
 
@@ -20,6 +20,7 @@ _INCOMING = ".incoming"
 _MANIFEST = ".sync.json"
 _UPDATING = ".updating"
 _PART = ".part"
+_NEXT_MANIFEST = _MANIFEST + _PART
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SERVED = ("r.qs", "r.rds", "matrix_dir.tar.zst")
 """What the engine looks at: one that is not in the store must not lie here (contract 6.3)."""
@@ -174,7 +175,7 @@ class ExperimentFolder:
         return self._manifest
 
     def _write(self, known: dict[str, list[Any]]) -> None:
-        temporary = self.path / f"{_MANIFEST}{_PART}"
+        temporary = self.path / _NEXT_MANIFEST
         temporary.write_bytes(orjson.dumps({"files": known}, option=orjson.OPT_INDENT_2))
         temporary.replace(self.path / _MANIFEST)
         self._manifest = dict(known)
@@ -214,13 +215,13 @@ class ExperimentFolder:
     def _staged(self, item: RemoteObject) -> Path:
         """Return where an object lies until it is put in place; named by its version, so that a retry can go on."""
         version = hashlib.sha256(f"{item.key}\n{item.etag}".encode()).hexdigest()[:32]
-        return self.path / _INCOMING / version
+        return self.path / _INCOMING / FileName(version)
 
 
 def forget_experiment(data_dir: Path, experiment_id: ExperimentId) -> None:
     """Remove the folder of an experiment, where it is one that was fetched: whatever else has that name stays."""
     folder = data_dir / ExperimentId(experiment_id)
-    if any((folder / mark).exists() for mark in (_MANIFEST, _UPDATING, _INCOMING)):
+    if any(mark.exists() for mark in (folder / _MANIFEST, folder / _UPDATING, folder / _INCOMING)):
         shutil.rmtree(folder, ignore_errors=True)
 
 

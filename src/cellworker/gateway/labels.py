@@ -134,7 +134,7 @@ def point_engine(data_dir: Path, experiment_id: ExperimentId | None) -> None:
         (data_dir / _SERVE).unlink(missing_ok=True)
         return
     data_dir.mkdir(parents=True, exist_ok=True)
-    temporary = data_dir / f"{_SERVE}.{secrets.token_hex(4)}"
+    temporary = (data_dir / _SERVE).with_suffix(f".{secrets.token_hex(4)}")
     temporary.write_text(experiment_id, "utf-8")
     temporary.replace(data_dir / _SERVE)
 

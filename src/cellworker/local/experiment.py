@@ -9,7 +9,7 @@ from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening import Opened
 from cellworker.gateway.ports import Claim
-from cellworker.identifiers import ExperimentId
+from cellworker.identifiers import ExperimentId, FileName
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
 from cellworker.local.server import Served, summarize
@@ -147,7 +147,7 @@ class LocalExperiment:
             return self._cell_sets
         async with self._lock:
             key = opened.experiment.key
-            own = self._data_dir / ".cell_sets" / f"{self._place.experiment_id}-{key[:16]}.json"
+            own = self._data_dir / ".cell_sets" / FileName(f"{self._place.experiment_id}-{key[:16]}.json")
             keep = self._place.keep_original or opened.derived_cell_sets
             cell_sets = FileCellSets(opened.cell_sets_path, own, opened.cell_sets, keep_original=keep)
             self._served = await asyncio.to_thread(_describe, opened)
