@@ -90,6 +90,7 @@ class MemoryJournal:
     written: int = 0
     error: Exception | None = None
     sent: dict[str, datetime] = field(default_factory=dict)
+    held: bool = True
 
     def leave(self, message: bytes, attempt: int) -> None:
         self.left.append((message, attempt))
@@ -121,7 +122,10 @@ class MemoryJournal:
         async def release() -> None:
             self.released.append(etag)
 
-        return Delivery(message, attempt, done, release, f"id of {etag}")
+        async def claim() -> bool:
+            return self.held
+
+        return Delivery(message, attempt, done, release, f"id of {etag}", claim=claim)
 
 
 @dataclass
