@@ -1,6 +1,7 @@
 """Rows 27 to 31 of the fault matrix: hostile names, killed readers, and processes that are paused, slow or hang."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -143,14 +144,14 @@ async def test_row_31_an_engine_that_hangs_is_noticed_and_its_requests_are_answe
         "progress is told",
     )
     pod.engine.signal(signal.SIGSTOP)
-    heartbeats = len(world.statuses())
+    events = len(world.events)
     unanswered = await world.send(LIST_GENES)
     await until(lambda: pod.gateway.said("engine hangs"), "it is noticed")
     status, reasons = await pod.health("/health/ready")
     assert status == 503
     assert reasons["reasons"]["engine"] == "The engine hangs."
     assert (await pod.health("/health/live"))[0] == 200, "to restart the gateway would not help"
-    beats = world.statuses()[heartbeats:]
+    beats = [json.dumps(payload) for name, payload in world.events[events:] if name.startswith("Heartbeat-")]
     assert len(beats) == len(set(beats)), "no heartbeat says again what was said"
     assert await probe(pod) == 1
     pod.clear("hold", "MarkerHeatmap")
