@@ -107,3 +107,5 @@ async def test_what_serves_nothing_yet_answers_and_is_not_ready(engine: Engine) 
     async with watch(engine) as watched:
         await becomes(lambda: watched.answers)
         assert not watched.serves
+        watched.note_serving()
+        assert watched.serves, "whoever had its word knows it before the next question"

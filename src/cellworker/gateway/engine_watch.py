@@ -79,6 +79,7 @@ class EngineWatch:
         self._session: aiohttp.ClientSession | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._guards: set[asyncio.Timeout] = set()
+        self._noted = 0
         self.answers = False
         self.serves = False
         self.hung = asyncio.Event()
@@ -150,6 +151,7 @@ class EngineWatch:
     async def _ask(self) -> bool | None:
         """Ask once; whether it answered, None where nobody listens and that is no silence."""
         assert self._session is not None
+        noted = self._noted
         try:
             async with asyncio.timeout(self._patience_s), self._session.get(self._url) as response:
                 answer = orjson.loads(await response.read())
@@ -160,8 +162,14 @@ class EngineWatch:
             self.answers = self.serves = False
             return False
         self.answers = True
-        self.serves = isinstance(answer, dict) and answer.get("ready") is True
+        if self._noted == noted:
+            self.serves = isinstance(answer, dict) and answer.get("ready") is True
         return True
+
+    def note_serving(self) -> None:
+        """Take note of an answer that somebody else got just now, which says that an experiment is served."""
+        self._noted += 1
+        self.answers = self.serves = True
 
     def _note_answer(self) -> None:
         if self.hung.is_set():

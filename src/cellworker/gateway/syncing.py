@@ -116,6 +116,7 @@ class ExperimentSync:
         self._reload_url = URL(engine_url.rstrip("/")) / "reload"
         self._data_dir = data_dir
         self._experiment_id = experiment_id
+        self._watch = watch
         self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
         self._patience_s = patience_s
         self._folder = ExperimentFolder(data_dir, experiment_id)
@@ -286,6 +287,8 @@ class ExperimentSync:
                 log(_logger, logging.WARNING, "engine was restarted", experiment=self._experiment_id)
             self._instance = instance
             self.generation = int(answer.get("generation") or 0)
+            if self._watch is not None:
+                self._watch.note_serving()
             return
         try:
             error = WorkerError(ErrorCode(str(answer.get("error_code"))), str(answer.get("user_message")))
