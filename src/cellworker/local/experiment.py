@@ -72,7 +72,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None
     if folder is not None and folder.exists():
         return Place(folder, ExperimentId(str(wanted)))
-    places = " or ".join(str(place) for place in (here, folder) if place is not None)
+    places = " or ".join(str(place) for place in (here, f"{settings.data_dir}/{wanted}") if place is not None)
     advice = "Give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs."
     raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no experiment at {places}. {advice}")
 
