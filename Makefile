@@ -11,7 +11,7 @@ MINUTES ?= 10
 LATEST_TAG ?= latest
 SECONDS ?= 30
 
-INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*.c src/cellworker/native/*.h)
+INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*/*.c src/cellworker/native/*/*.h)
 
 # The first Python of a supported version; the names of pyenv and macOS exist without being usable, so each is tried.
 BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \

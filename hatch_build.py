@@ -57,10 +57,10 @@ def build(root: Path) -> Path:
         raise RuntimeError(message)
     folder = root / NATIVE
     target = folder / "_kernels.so"
-    sources = sorted(str(path) for path in folder.glob("*.c"))
+    sources = sorted(str(path) for path in folder.rglob("*.c"))
     staging = target.with_suffix(f".{os.getpid()}.tmp")
     # Baseline instructions of the platform: a library built on one machine runs, with the same results, on every other.
-    subprocess.run([*compiler, *FLAGS, *sources, "-o", str(staging), "-lm"], check=True)
+    subprocess.run([*compiler, *FLAGS, f"-I{folder / 'include'}", *sources, "-o", str(staging), "-lm"], check=True)
     staging.replace(target)  # atomic: a running process keeps the library that it has mapped
     return target
 

@@ -29,16 +29,16 @@ import zstandard
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes
-from cellworker.experiment.store import open_store
-from cellworker.formats.converting import write_annotated_copy
-from cellworker.formats.loading import load
-from cellworker.formats.locating import locate
-from cellworker.formats.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
-from cellworker.formats.rds.build import factor, integers, strings
-from cellworker.formats.rds.model import RList
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.sandbox import run_sandboxed
-from cellworker.formats.shelf import store_file
+from cellworker.experiment.store.store import open_store
+from cellworker.formats.common.locating import locate
+from cellworker.formats.convert.converting import write_annotated_copy
+from cellworker.formats.opening.loading import load
+from cellworker.formats.opening.sandbox import run_sandboxed
+from cellworker.formats.opening.shelf import store_file
+from cellworker.formats.r.rds.build import factor, integers, strings
+from cellworker.formats.r.rds.model import RList
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from cellworker.cli_bug import save_traceback
-from cellworker.cli_output import Destination, read_json, request_body, write_file, write_result
-from cellworker.cli_progress import Bar
+from cellworker.cli.bug import save_traceback
+from cellworker.cli.output import Destination, read_json, request_body, write_file, write_result
+from cellworker.cli.progress import Bar
 from cellworker.errors import WorkerError
 
 TABLE = {"gene": ["LYZ", "IL7R", None], "score": [1.5, 2.0, 0.1]}

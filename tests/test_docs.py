@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cellworker.cli import main
+from cellworker.cli.main import main
 from cellworker.errors import ErrorCode
 from cellworker.protocol.events import Status
 from cellworker.settings import Settings
@@ -44,7 +44,7 @@ def test_no_page_is_about_a_code_that_there_is_not(root: Path) -> None:
 
 def test_every_metric_is_documented(root: Path) -> None:
     pytest.importorskip("prometheus_client")
-    from cellworker.gateway.metrics import Metrics
+    from cellworker.gateway.observe.metrics import Metrics
 
     text = Metrics(catalog.TASKS).text().decode()
     served = set(re.findall(r"^# TYPE (cellworker_\w+) ", text, re.MULTILINE))

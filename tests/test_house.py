@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cellworker
-from cellworker.cli import main
+from cellworker.cli.main import main
 
 TEXT_SUFFIXES = {
     ".py",
@@ -46,7 +46,7 @@ def make_targets(root: Path) -> set[str]:
 
 
 def commands() -> set[str]:
-    from cellworker.cli import _parser
+    from cellworker.cli.main import _parser
 
     (actions,) = (a for a in _parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
     return set(actions.choices)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
-from cellworker.analysis.cluster_markers import marker_table
+from cellworker.analysis.annotation.cluster_markers import marker_table
 
 
 def gene_major(dense):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker import native
-from cellworker.analysis.number_text import floats_json, ints_json, points_json
+from cellworker.analysis.text.number_text import floats_json, ints_json, points_json
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 

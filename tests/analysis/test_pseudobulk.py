@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.analysis.pseudobulk import filter_by_expression, tmm_factors, two_group_test
-from cellworker.analysis.rank_tests import benjamini_hochberg
+from cellworker.analysis.statistics.pseudobulk import filter_by_expression, tmm_factors, two_group_test
+from cellworker.analysis.statistics.rank_tests import benjamini_hochberg
 
 GENES = "ABCDEFGHIJKL"
 COUNTS = np.array(

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from cellworker.analysis import rank_tests as module
-from cellworker.analysis.dots import expm1_means, scale_dots
-from cellworker.analysis.groups import Groups
-from cellworker.analysis.markers import top_markers
-from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests, rank_tests
+from cellworker.analysis.statistics import rank_tests as module
+from cellworker.analysis.statistics.dots import expm1_means, scale_dots
+from cellworker.analysis.statistics.groups import Groups
+from cellworker.analysis.statistics.markers import top_markers
+from cellworker.analysis.statistics.rank_tests import GroupTests, benjamini_hochberg, pair_tests, rank_tests
 
 FIELDS = ("p", "auc", "log_fold_change", "fraction_in", "fraction_out")
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import goldens
-from cellworker.analysis import tsne as module
-from cellworker.analysis.neighbours import Neighbours, nearest_neighbours
-from cellworker.analysis.tsne import neighbours_for, tsne
-from cellworker.formats.opening import open_experiment
+from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
+from cellworker.analysis.maps import tsne as module
+from cellworker.analysis.maps.tsne import neighbours_for, tsne
+from cellworker.formats.opening.open import open_experiment
 from cellworker.native import address, kernel
 from cellworker.settings import Settings
 from quality import coordinates, preservation, trustworthiness

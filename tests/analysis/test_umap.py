@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import goldens
-from cellworker.analysis import umap as module
-from cellworker.analysis.neighbours import Neighbours
-from cellworker.analysis.umap import umap, umap_transform
-from cellworker.analysis.umap_graph import curve, fuzzy_graph
-from cellworker.formats.opening import open_experiment
+from cellworker.analysis.graphs.neighbours import Neighbours
+from cellworker.analysis.maps import umap as module
+from cellworker.analysis.maps.umap import umap, umap_transform
+from cellworker.analysis.maps.umap_graph import curve, fuzzy_graph
+from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 from quality import coordinates, preservation, trustworthiness
 

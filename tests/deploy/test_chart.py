@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cellworker.cli import _parser
-from cellworker.cli_probe import _PATIENCE_S
+from cellworker.cli.commands.probe import _PATIENCE_S
+from cellworker.cli.main import _parser
 from cellworker.settings import Settings
 
 from .conftest import Tool

@@ -51,7 +51,9 @@ async def test_it_never_ends_by_itself_where_it_is_told_so_and_work_puts_the_end
 async def test_a_whole_worker_in_one_container_survives_its_engine_and_takes_it_along(world: Any) -> None:
     pod = world.pod()
     environment = {**pod.engine.environment, **pod.gateway.environment, "PORT": pod.engine_url.rpartition(":")[2]}
-    worker = Process([pod.gateway.command[0], "-m", "cellworker.cli", "worker"], environment, pod.folder / "worker.log")
+    worker = Process(
+        [pod.gateway.command[0], "-m", "cellworker.cli.main", "worker"], environment, pod.folder / "worker.log"
+    )
     pod.gateway = worker
     worker.start()
     await world.answer(await world.send(LIST_GENES))

@@ -54,7 +54,7 @@ async def test_row_27_hostile_names_in_the_bucket_are_logged_once_and_touch_noth
 def reader(store_dir: Path, path: Path, log: Path) -> Process:
     """An engine that reads a file."""
     environment = {"PATH": os.environ["PATH"], "STORE_DIR": str(store_dir), "PORT": "0", "HOME": str(store_dir)}
-    return Process([sys.executable, "-m", "cellworker.cli", "engine", str(path)], environment, log)
+    return Process([sys.executable, "-m", "cellworker.cli.main", "engine", str(path)], environment, log)
 
 
 async def test_row_28_of_readers_that_are_killed_in_the_midst_of_a_store_nothing_is_left(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ async def test_row_30_what_the_api_is_still_at_work_on_is_not_sent_again(world: 
 async def probe(pod: Pod) -> int:
     """Ask as the kubelet does whether the engine lives."""
     port = pod.engine_url.rpartition(":")[2]
-    command = [sys.executable, "-m", "cellworker.cli", "probe", "--port", port]
+    command = [sys.executable, "-m", "cellworker.cli.main", "probe", "--port", port]
     asking = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
     return await asking.wait()
 
@@ -170,7 +170,7 @@ async def is_ready(pod: Pod) -> bool:
 async def test_row_31_a_whole_worker_starts_its_engine_again_when_it_hangs(world: World) -> None:
     pod = world.pod(ENGINE_SILENT_S=HANGS_S)
     environment = {**pod.engine.environment, **pod.gateway.environment, "PORT": pod.engine_url.rpartition(":")[2]}
-    worker = Process([sys.executable, "-m", "cellworker.cli", "worker"], environment, pod.folder / "worker.log")
+    worker = Process([sys.executable, "-m", "cellworker.cli.main", "worker"], environment, pod.folder / "worker.log")
     pod.gateway = worker
     worker.start()
     await world.answer(await world.send(LIST_GENES))

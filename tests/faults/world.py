@@ -265,7 +265,7 @@ class Pod:
             folder / "engine.log",
         )
         self.gateway = Process(
-            [python, "-m", "cellworker.cli", "gateway"],
+            [python, "-m", "cellworker.cli.main", "gateway"],
             {
                 **common,
                 "ENGINE_URL": self.engine_url,

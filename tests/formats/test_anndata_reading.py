@@ -14,8 +14,8 @@ from tests.formats.anndata_files import CONTAINERS, dense, read, write
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical
-from cellworker.formats.check import check_experiment
-from cellworker.formats.opening import locate, open_experiment
+from cellworker.formats.check.checking import check_experiment
+from cellworker.formats.opening.open import locate, open_experiment
 from cellworker.settings import Settings
 
 COUNTS = np.array([[3, 0, 0, 1], [0, 4, 0, 0], [1, 0, 7, 2], [0, 0, 0, 5], [2, 2, 0, 0], [0, 1, 1, 1]], np.float32)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.formats.check import check_experiment, render
-from cellworker.formats.rds.build import doubles, integers, named_list, strings
-from cellworker.formats.rds.model import RList
-from cellworker.formats.rds.writer import write_rds
+from cellworker.formats.check.checking import check_experiment, render
+from cellworker.formats.r.rds.build import doubles, integers, named_list, strings
+from cellworker.formats.r.rds.model import RList
+from cellworker.formats.r.rds.writer import write_rds
 from cellworker.settings import Settings
 
 

@@ -13,14 +13,14 @@ from scipy import sparse
 from tests.formats.anndata_files import load, write
 from tests.formats.test_anndata_reading import COUNTS, LOG, adata
 
-from cellworker.api import OpenExperiment
-from cellworker.cli import main
+from cellworker.api.experiment import OpenExperiment
+from cellworker.cli.main import main
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical
-from cellworker.formats.annotated_columns import annotated_columns
-from cellworker.formats.converting import convert, write_annotated_copy
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.common.annotated_columns import annotated_columns
+from cellworker.formats.convert.converting import convert, write_annotated_copy
+from cellworker.formats.opening.open import open_experiment
 from cellworker.local.examples import example_bodies
 from cellworker.settings import Settings
 
@@ -278,7 +278,7 @@ def test_reading_and_writing_need_no_anndata(tmp_path):
     path = write(adata(LOG, layers={"counts": COUNTS}), tmp_path, "h5ad")
     code = (
         "import sys\nfor name in ('anndata', 'zarr', 'numcodecs', 'pandas'): sys.modules[name] = None\n"
-        "from cellworker.cli import main\n"
+        "from cellworker.cli.main import main\n"
         f"status = main(['convert', {str(path)!r}, {str(tmp_path / 'b.zarr')!r}, '--quiet'])\n"
         f"sys.exit(status or main(['check', {str(tmp_path / 'b.zarr')!r}]))"
     )

@@ -5,8 +5,8 @@ import pytest
 
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical
-from cellworker.formats.derive import derive_cell_sets
-from cellworker.formats.palette import palette
+from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.palette import palette
 
 IDS = np.array([7, 0, 3, 9, 4, 2], np.int32)
 

@@ -12,12 +12,12 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.store import open_store
-from cellworker.formats import sandbox
-from cellworker.formats.opening import locate, open_experiment
-from cellworker.formats.rds.build import doubles, integers, named_list
-from cellworker.formats.rds.model import RS4
-from cellworker.formats.rds.writer import write_rds
+from cellworker.experiment.store.store import open_store
+from cellworker.formats.opening import sandbox
+from cellworker.formats.opening.open import locate, open_experiment
+from cellworker.formats.r.rds.build import doubles, integers, named_list
+from cellworker.formats.r.rds.model import RS4
+from cellworker.formats.r.rds.writer import write_rds
 from cellworker.settings import Settings
 
 
@@ -139,7 +139,7 @@ def test_a_damaged_index_is_no_obstacle(experiment, stores, index):
 OPEN = """
 import sys
 from pathlib import Path
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 opened = open_experiment(Path(sys.argv[1]), Settings(store_dir=Path(sys.argv[2]), threads=1))
 print(opened.store.name, opened.store.stat().st_ino, opened.experiment.n_cells)
@@ -360,7 +360,7 @@ def test_every_shared_object_is_in_the_table(shared):
 
 
 def test_a_small_h5ad_file_is_not_waited_for_as_long_as_a_large_object(tmp_path):
-    from cellworker.formats.opening import _patience_s
+    from cellworker.formats.opening.open import _patience_s
 
     (tmp_path / "a.h5ad").write_bytes(b"\0" * 1_000_000)
     (tmp_path / "r.rds").write_bytes(b"\0")

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.findings import Findings
-from cellworker.formats.rds.build import data_frame, doubles, integers, logicals, named_list, strings
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RVector, Skipped
-from cellworker.formats.seurat import draft_from_seurat, read_seurat
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.build import data_frame, doubles, integers, logicals, named_list, strings
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RVector, Skipped
+from cellworker.formats.seurat.read.reader import draft_from_seurat, read_seurat
 
 
 def dense(matrix):
@@ -303,7 +303,7 @@ def test_every_problem_of_an_object_is_found_at_once(trees):
 
 
 def test_large_arrays_made_on_the_way_lie_in_the_spool_folder(trees, tmp_path, monkeypatch):
-    monkeypatch.setattr("cellworker.formats.seurat_scratch._IN_MEMORY", 8)
+    monkeypatch.setattr("cellworker.formats.common.scratch._IN_MEMORY", 8)
     assay = trees.assay(data=RNull())
     draft = draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})), tmp_path)
     assert isinstance(draft.data.values, np.memmap)

@@ -5,9 +5,9 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
-from cellworker.formats.rds.build import data_frame, doubles, factor, integers, logicals, named_list, strings
-from cellworker.formats.rds.model import RS4, RList, RVector, Skipped
-from cellworker.formats.seurat import draft_from_seurat
+from cellworker.formats.r.rds.build import data_frame, doubles, factor, integers, logicals, named_list, strings
+from cellworker.formats.r.rds.model import RS4, RList, RVector, Skipped
+from cellworker.formats.seurat.read.reader import draft_from_seurat
 
 NA = -(2**31)
 

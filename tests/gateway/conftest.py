@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
-from cellworker.gateway.ports import Claim, Delivery, NotHeldError
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
+from cellworker.gateway.core.ports import Claim, Delivery, NotHeldError
 from cellworker.protocol.encoding import decompress
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 

@@ -38,7 +38,7 @@ class EngineProcess:
 
     async def start(self, *arguments: str) -> None:
         """Start it and wait until it listens."""
-        command = [sys.executable, "-m", "cellworker.cli", "engine", *arguments, "--port", str(self.port)]
+        command = [sys.executable, "-m", "cellworker.cli.main", "engine", *arguments, "--port", str(self.port)]
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*command, env=self._environment, stdout=pipe)
         assert "listens" in await self.line()

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cellworker.gateway.journal import ObjectJournal, StoredObject, orphaned_experiments
-from cellworker.gateway.ports import Delivery
-from cellworker.gateway.sealing import Sealer
+from cellworker.gateway.core.journal import ObjectJournal, StoredObject, orphaned_experiments
+from cellworker.gateway.core.ports import Delivery
+from cellworker.gateway.core.sealing import Sealer
 
 TOKEN = "Bearer hidden-token-of-a-user"
 KEY = Sealer(b"k" * 32)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cellworker.gateway.labels import PodLabels, assigned_folder, parse_labels, point_engine
+from cellworker.gateway.platform.labels import PodLabels, assigned_folder, parse_labels, point_engine
 from cellworker.identifiers import ExperimentId
 from cellworker.settings import Settings
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.answering import Patience
-from cellworker.gateway.loop import Limits
-from cellworker.gateway.recent import Recent
+from cellworker.gateway.core.answering import Patience
+from cellworker.gateway.core.loop import Limits
+from cellworker.gateway.core.lru import Recent
 from cellworker.protocol.encoding import compress, decompress
 from cellworker.protocol.events import Status
 

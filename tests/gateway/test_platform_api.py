@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.cell_set_patches import applied, examine
-from cellworker.gateway.platform_api import PlatformCellSets
-from cellworker.gateway.ports import Claim, NotHeldError
+from cellworker.gateway.core.ports import Claim, NotHeldError
+from cellworker.gateway.platform.api import PlatformCellSets
+from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.local.merge import merge_cell_sets
 
 TOKEN = "Bearer eyJhbGciOi.hidden-token-of-a-user.sig"
@@ -291,7 +291,7 @@ async def test_whoever_was_paused_between_looking_and_sending_looks_again(
         taken.append(0.0)
         if len(taken) == 1:  # a pause, in which another process inserts the set
             api.document = merge_cell_sets(api.document, INSERT)
-            monkeypatch.setattr("cellworker.gateway.platform_api._JUST_NOW_S", 0.0)
+            monkeypatch.setattr("cellworker.gateway.platform.api._JUST_NOW_S", 0.0)
         return True
 
     await cell_sets.patch("x1", INSERT, TOKEN, claim=Claim(claimed().earlier, take))

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from cellworker.gateway.progress import Ticker
+from cellworker.gateway.core.progress import Ticker
 
 
 async def test_a_heartbeat_goes_out_with_news_and_only_then() -> None:

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue

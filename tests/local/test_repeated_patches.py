@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cellworker.gateway.ports import Claim
+from cellworker.gateway.core.ports import Claim
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.sync import NoSync
 

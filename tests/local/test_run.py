@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.r.rds.reader import read_rds
 from cellworker.local.experiment import find_experiment
 from cellworker.local.run import LocalRun, run_local, start_local
 from cellworker.local.submit import submit_async
@@ -223,7 +223,7 @@ class Process:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cellworker.cli", "run", "--port", str(self.port)],
+            [sys.executable, "-m", "cellworker.cli.main", "run", "--port", str(self.port)],
             stdout=self.log,
             stderr=subprocess.STDOUT,
             cwd=folder,

@@ -130,8 +130,8 @@ class Soak:
         """Send and kill for the time given, then wait until nothing is owed any more."""
         async with self._api():
             self.pod = self.world.pod(VISIBILITY_S=5, MAX_ATTEMPTS=50, ENGINE_SILENT_S=SILENT_S)
-            self.pod.engine.command = [sys.executable, "-m", "cellworker.cli", "engine"]
-            self.pod.gateway.command = [sys.executable, "-m", "cellworker.cli", "gateway"]
+            self.pod.engine.command = [sys.executable, "-m", "cellworker.cli.main", "engine"]
+            self.pod.gateway.command = [sys.executable, "-m", "cellworker.cli.main", "gateway"]
             self.pod.start()
             await self.pod.ready()
             self._started = time.monotonic()
@@ -381,7 +381,7 @@ class Soak:
         for store in self.world.platform.stores.glob("*.h5ad"):
             store.unlink()
         end = time.monotonic() + READS_WITHIN_S
-        while not (readers := children(self.pod.engine.pid, "cellworker.formats.sandbox_child")):
+        while not (readers := children(self.pod.engine.pid, "cellworker.formats.opening.sandbox_child")):
             if time.monotonic() > end:
                 self._note("nobody reads")  # the engine has not been asked for anything meanwhile
                 return

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import Pagination, convert
-from cellworker.tasks.result_table import page_of, whole
+from cellworker.tasks.common.result_table import page_of, whole
 
 GAP = np.nan
 TABLE = {

@@ -8,12 +8,12 @@ import pytest
 
 import goldens
 from builders import small_experiment
-from cellworker.analysis.marker_scores import marker_weights, one_row_per_symbol
+from cellworker.analysis.annotation.marker_scores import marker_weights, one_row_per_symbol
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes, ScaledData
-from cellworker.formats.marker_table import read_marker_table
-from cellworker.gateway.cell_set_patches import examine
+from cellworker.formats.common.marker_table import read_marker_table
+from cellworker.gateway.platform.cell_set_patches import examine
 from cellworker.local.merge import merge_cell_sets
 from cellworker.tasks.catalog import TASKS
 from cellworker.tasks.task import Context

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cellworker.engine.cassia import annotator
-from cellworker.engine.marker_table import marker_table
+from cellworker.engine.annotators.cassia import annotator
+from cellworker.engine.annotators.marker_table import marker_table
 from cellworker.settings import Settings
 from cellworker.tasks.task import Context, Progress
 

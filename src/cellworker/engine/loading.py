@@ -8,17 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from cellworker.engine.pool import SHUTTING_DOWN
-from cellworker.engine.process import ProcessLost
-from cellworker.engine.runner import TaskRunner
 from cellworker.engine.saved_requests import RequestSaver
-from cellworker.engine.worker import GENERIC_SENTENCE, load_object
+from cellworker.engine.workers.pool import SHUTTING_DOWN
+from cellworker.engine.workers.process import ProcessLost
+from cellworker.engine.workers.runner import TaskRunner
+from cellworker.engine.workers.worker import GENERIC_SENTENCE, load_object
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.settings import Settings
 
 if TYPE_CHECKING:
-    from cellworker.formats.opening import Opened
+    from cellworker.formats.opening.open import Opened
 
 __all__ = ["ServedExperiment"]
 
@@ -63,9 +63,9 @@ class ServedExperiment:
         path: Path,
         settings: Settings,
         *,
-        opener: str = "cellworker.formats.opening:open_experiment",
+        opener: str = "cellworker.formats.opening.open:open_experiment",
         tasks: str = "cellworker.tasks.catalog:BY_PATH",
-        store_opener: str = "cellworker.experiment.store:open_store",
+        store_opener: str = "cellworker.experiment.store.store:open_store",
     ) -> None:
         self.path = path
         self._settings = settings

@@ -42,9 +42,9 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from cellworker.engine.following import ProgressBoard
-from cellworker.engine.runner import Answer, MalformedBodyError, TaskRunner
-from cellworker.engine.worker import GENERIC_SENTENCE
+from cellworker.engine.request_progress import ProgressBoard
+from cellworker.engine.workers.runner import Answer, MalformedBodyError, TaskRunner
+from cellworker.engine.workers.worker import GENERIC_SENTENCE
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.task import Task

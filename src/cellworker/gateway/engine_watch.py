@@ -14,8 +14,8 @@ from typing import Self
 import aiohttp
 import orjson
 
-from cellworker.gateway.ending import end
-from cellworker.gateway.engine_session import engine_session
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.engine_client.session import engine_session
 from cellworker.logs import log
 
 __all__ = ["EngineAwayError", "EngineHungError", "EngineWatch"]

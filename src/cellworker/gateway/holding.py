@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from cellworker.gateway.answering import NotStoredError, Patience, retry
-from cellworker.gateway.ports import Claim, Delivery, Journal
+from cellworker.gateway.core.answering import NotStoredError, Patience, retry
+from cellworker.gateway.core.ports import Claim, Delivery, Journal
 from cellworker.logs import log
 from cellworker.protocol.envelope import WorkRequest
 

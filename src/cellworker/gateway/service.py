@@ -15,29 +15,29 @@ from pathlib import Path
 from typing import Any
 
 from cellworker.errors import WorkerError
-from cellworker.gateway.answering import Patience, Ports
-from cellworker.gateway.aws import Cloud
-from cellworker.gateway.ending import end
+from cellworker.gateway.aws.clients import Cloud
+from cellworker.gateway.aws.s3 import S3CellSets, S3Files, S3Results
+from cellworker.gateway.aws.s3_direct import DirectS3
+from cellworker.gateway.aws.s3_folder import S3Folder
+from cellworker.gateway.aws.sqs import SqsQueue
+from cellworker.gateway.core.answering import Patience, Ports
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
+from cellworker.gateway.core.loop import Limits, WorkLoop
+from cellworker.gateway.core.ports import Delivery, Queue
+from cellworker.gateway.core.sealing import Sealer
+from cellworker.gateway.engine_client.experiment_folder import forget_experiment
+from cellworker.gateway.engine_client.http_engine import HttpEngine
+from cellworker.gateway.engine_client.syncing import ExperimentSync
 from cellworker.gateway.engine_watch import EngineWatch
-from cellworker.gateway.experiment_folder import forget_experiment
-from cellworker.gateway.health import Health, serve_health
-from cellworker.gateway.http_engine import HttpEngine
-from cellworker.gateway.journal import ObjectJournal, orphaned_experiments
-from cellworker.gateway.labels import PodLabels, point_engine
-from cellworker.gateway.loop import Limits, WorkLoop
-from cellworker.gateway.metrics import Metrics, NoMetrics
-from cellworker.gateway.names import Names, idle_timeout_s
-from cellworker.gateway.platform_api import PlatformCellSets
-from cellworker.gateway.ports import Delivery, Queue
-from cellworker.gateway.redis_bus import RedisBus, resolve_redis_url
-from cellworker.gateway.s3 import S3CellSets, S3Files, S3Results
-from cellworker.gateway.s3_direct import DirectS3
-from cellworker.gateway.s3_folder import S3Folder
-from cellworker.gateway.sealing import Sealer
+from cellworker.gateway.observe.health import Health, serve_health
+from cellworker.gateway.observe.metrics import Metrics, NoMetrics
+from cellworker.gateway.observe.tracing import Tracing, make_tracing
+from cellworker.gateway.platform.api import PlatformCellSets
+from cellworker.gateway.platform.labels import PodLabels, point_engine
+from cellworker.gateway.platform.names import Names, idle_timeout_s
+from cellworker.gateway.platform.redis_bus import RedisBus, resolve_redis_url
 from cellworker.gateway.signals import Signals
-from cellworker.gateway.sqs import SqsQueue
-from cellworker.gateway.syncing import ExperimentSync
-from cellworker.gateway.tracing import Tracing, make_tracing
 from cellworker.identifiers import ExperimentId, PodName
 from cellworker.logs import context, log
 from cellworker.protocol.events import Status

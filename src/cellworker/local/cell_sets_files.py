@@ -9,8 +9,8 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.gateway.cell_set_patches import applied, examine
-from cellworker.gateway.ports import Claim
+from cellworker.gateway.core.ports import Claim
+from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.identifiers import ExperimentId
 from cellworker.local.files import write_whole
 from cellworker.local.merge import merge_cell_sets

@@ -7,8 +7,8 @@ from typing import Any
 
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.opening import Opened
-from cellworker.gateway.ports import Claim
+from cellworker.formats.opening.open import Opened
+from cellworker.gateway.core.ports import Claim
 from cellworker.identifiers import ExperimentId, FileName
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications

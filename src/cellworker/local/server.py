@@ -15,7 +15,7 @@ from aiohttp import web
 from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.gateway.ports import CellSetsSource
+from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.etag import etag_of
 from cellworker.local.guard import add_cors, guard

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
-from cellworker.formats.seurat_annotation import Annotation, Embedding
+from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.bodies import DownloadBody
 from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
@@ -109,8 +109,8 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
     if experiment.origin.assay_class == "AnnData":  # there is no R object to add to
         _write_copy(experiment, annotation, target, context)
         return
-    from cellworker.formats.seurat_annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
-    from cellworker.formats.source import source_of  # noqa: PLC0415
+    from cellworker.formats.opening.source import source_of  # noqa: PLC0415
+    from cellworker.formats.seurat.write.annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
 
     def progress(fraction: float) -> None:
         context.progress(_STAGE, fraction)
@@ -119,7 +119,7 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
 
 
 def _write_copy(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
-    from cellworker.formats.converting import write_annotated_copy  # noqa: PLC0415
+    from cellworker.formats.convert.converting import write_annotated_copy  # noqa: PLC0415
 
     def progress(stage: str, fraction: float | None = None) -> None:  # noqa: ARG001 - one stage in the user's words
         context.progress(_STAGE, fraction)

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from cellworker.analysis.sums import group_sums
+from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import BackgroundGenesBody
 from cellworker.protocol.engine_bodies import BackgroundGenesRequest
-from cellworker.tasks.compared_cells import compared_rows
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.compared_cells import compared_rows
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["BACKGROUND_GENES"]

@@ -6,17 +6,23 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.cluster_markers import MarkerTable, marker_table
+from cellworker.analysis.annotation.cluster_markers import MarkerTable, marker_table
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import AnnotationBody
 from cellworker.protocol.engine_bodies import CassiaRequest
-from cellworker.tasks.annotated_class import cluster_codes, labelled_sets, new_class, replace_class, requested_classes
-from cellworker.tasks.annotator import ClusterQuestion
-from cellworker.tasks.compared_cells import check_values
+from cellworker.tasks.common.annotated_class import (
+    cluster_codes,
+    labelled_sets,
+    new_class,
+    replace_class,
+    requested_classes,
+)
+from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.common.compared_cells import check_values
+from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.expression_cell_sets import time_uuid
-from cellworker.tasks.sampling import like_the_original
-from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CASSIA"]

@@ -4,12 +4,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.number_text import floats_json
+from cellworker.analysis.text.number_text import floats_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.protocol.bodies import MetadataBody
 from cellworker.protocol.engine_bodies import MetadataRequest
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["DOUBLET_SCORE", "MITOCHONDRIAL_CONTENT", "N_GENES", "N_UMIS"]

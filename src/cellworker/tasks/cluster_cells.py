@@ -7,19 +7,19 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.leiden import leiden
-from cellworker.analysis.louvain import join_singletons, louvain
-from cellworker.analysis.neighbours import Metric, nearest_neighbours
-from cellworker.analysis.projection import carry_over
-from cellworker.analysis.snn import Links, links_of, shared_neighbours
+from cellworker.analysis.graphs.leiden import leiden
+from cellworker.analysis.graphs.louvain import join_singletons, louvain
+from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
+from cellworker.analysis.graphs.projection import carry_over
+from cellworker.analysis.graphs.snn import Links, links_of, shared_neighbours
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import ClusterCellsBody
 from cellworker.protocol.engine_bodies import ClusterCellsRequest
-from cellworker.tasks.reductions import coordinates_of, find_sketch
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.reductions import coordinates_of, find_sketch
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tissue_colours import cluster_colours
 from cellworker.tasks.task import Context, PrepareInput, Progress, Task
-from cellworker.tasks.tissue_colours import cluster_colours
 
 __all__ = ["CLUSTER_CELLS"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.pseudobulk import two_group_test
-from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests
-from cellworker.analysis.sums import group_sums
+from cellworker.analysis.statistics.pseudobulk import two_group_test
+from cellworker.analysis.statistics.rank_tests import GroupTests, benjamini_hochberg, pair_tests
+from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Categorical, Experiment
@@ -23,11 +23,11 @@ from cellworker.protocol.engine_bodies import (
     ComparedCells,
     DifferentialExpressionRequest,
 )
-from cellworker.tasks.compared_cells import check_values, compared_rows
-from cellworker.tasks.result_table import SMALLEST, page_of, whole
-from cellworker.tasks.sampling import like_the_original
-from cellworker.tasks.table_frames import Tables
-from cellworker.tasks.tables import TableColumn, ordered_rows
+from cellworker.tasks.common.compared_cells import check_values, compared_rows
+from cellworker.tasks.common.result_table import SMALLEST, page_of, whole
+from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tables import TableColumn, ordered_rows
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["BATCH_DIFFERENTIAL_EXPRESSION", "DIFFERENTIAL_EXPRESSION"]

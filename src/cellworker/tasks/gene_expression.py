@@ -8,14 +8,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.expression import Columns, gather_picked, gather_rows, gene_statistics
-from cellworker.analysis.number_text import floats_json, ints_json
+from cellworker.analysis.statistics.expression import Columns, gather_picked, gather_rows, gene_statistics
+from cellworker.analysis.text.number_text import floats_json, ints_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import DownsampleSettings, GeneExpressionBody
 from cellworker.protocol.engine_bodies import GeneExpressionRequest
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["GENE_EXPRESSION"]

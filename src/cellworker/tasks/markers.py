@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.dots import expm1_means, scale_dots
-from cellworker.analysis.groups import Groups
-from cellworker.analysis.markers import find_markers
+from cellworker.analysis.statistics.dots import expm1_means, scale_dots
+from cellworker.analysis.statistics.groups import Groups
+from cellworker.analysis.statistics.markers import find_markers
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import DotPlotBody, MarkerHeatmapBody
 from cellworker.protocol.engine_bodies import DotPlotRequest, MarkerHeatmapRequest, RequestedClass, RequestedSet
-from cellworker.tasks.compared_cells import check_values, listed_rows
-from cellworker.tasks.sampling import like_the_original
-from cellworker.tasks.table_frames import Tables
-from cellworker.tasks.tables import collation_key
+from cellworker.tasks.common.compared_cells import check_values, listed_rows
+from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tables import collation_key
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["DOT_PLOT", "MARKER_HEATMAP", "set_rows"]

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.marker_scores import (
+from cellworker.analysis.annotation.marker_scores import (
     cluster_sums,
     marker_weights,
     one_row_per_symbol,
@@ -16,10 +16,10 @@ from cellworker.analysis.marker_scores import (
 )
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Genes
-from cellworker.formats.marker_table import CellType, read_marker_table
+from cellworker.formats.common.marker_table import CellType, read_marker_table
 from cellworker.protocol.bodies import AnnotationBody
 from cellworker.protocol.engine_bodies import ScTypeRequest
-from cellworker.tasks.annotated_class import (
+from cellworker.tasks.common.annotated_class import (
     class_tables,
     cluster_codes,
     labelled_sets,
@@ -27,8 +27,8 @@ from cellworker.tasks.annotated_class import (
     replace_class,
     requested_classes,
 )
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.expression_cell_sets import time_uuid
-from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["SCTYPE"]

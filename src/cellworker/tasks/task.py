@@ -10,8 +10,8 @@ import msgspec
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.tasks.annotator import Annotator, no_annotator
-from cellworker.tasks.progress import Progress
+from cellworker.tasks.common.annotator import Annotator, no_annotator
+from cellworker.tasks.common.progress import Progress
 
 __all__ = ["Compute", "Context", "EarlierResult", "Lane", "PrepareInput", "Progress", "Task"]
 
@@ -40,8 +40,8 @@ class Context:
     annotate
         Asks a language model for the cell types of clusters (the settings ``cassia_*``).
     kept
-        A folder for what another request of this engine may use again (`cellworker.tasks.kept`); None where there is
-        none.
+        A folder for what another request of this engine may use again (`tasks.common.result_cache`); None where there
+        is none.
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005

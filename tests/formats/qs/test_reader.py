@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.qs import blocks, scan
-from cellworker.formats.qs.header import Algorithm
-from cellworker.formats.qs.reader import read_qs
-from cellworker.formats.rds.build import doubles, integers, named_list, strings
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.qs import blocks, scan
+from cellworker.formats.r.qs.header import Algorithm
+from cellworker.formats.r.qs.reader import read_qs
+from cellworker.formats.r.rds.build import doubles, integers, named_list, strings
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
+from cellworker.formats.r.rds.reader import read_rds
 from cellworker.settings import Settings
 
 SHARED = Path(__file__).parents[4] / "shared"

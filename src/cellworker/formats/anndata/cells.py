@@ -7,7 +7,7 @@ import numpy as np
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.elements import Table, is_group, text_of
 from cellworker.formats.anndata.tree import Group
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 
 __all__ = ["IDENTITIES", "add_samples", "colors_of", "read_obs"]
 

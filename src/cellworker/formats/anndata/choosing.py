@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cellworker.formats.anndata.elements import Matrix, Table, is_group, matrix_of
 from cellworker.formats.anndata.tree import Group
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
 
 __all__ = ["Choice", "Source", "choose"]
 

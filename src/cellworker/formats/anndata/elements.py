@@ -16,9 +16,9 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.growing import Growing
 from cellworker.formats.anndata.tree import Array, Group, Node, damaged
-from cellworker.formats.seurat_cells import categorical
-from cellworker.formats.seurat_matrix import blocks
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.seurat.read.cells import categorical
+from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.native import address, kernel
 
 __all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]

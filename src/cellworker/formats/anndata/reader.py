@@ -21,14 +21,14 @@ from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_grou
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.tree import Array, Group, Node
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
-from cellworker.formats.findings import Findings
-from cellworker.formats.normalise import cell_totals, log_normalise
-from cellworker.formats.palette import palette
-from cellworker.formats.seurat_cells import read_cell_ids, unique_names
-from cellworker.formats.seurat_genes import gene_variances
-from cellworker.formats.seurat_matrix import assemble, blocks
-from cellworker.formats.seurat_parts import default_reduction
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.normalise import cell_totals, log_normalise
+from cellworker.formats.common.palette import palette
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.seurat.read.cells import read_cell_ids, unique_names
+from cellworker.formats.seurat.read.genes import gene_variances
+from cellworker.formats.seurat.read.matrix import assemble, blocks
+from cellworker.formats.seurat.read.parts import default_reduction
 
 __all__ = ["read_anndata"]
 

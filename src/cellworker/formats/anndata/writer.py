@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cellworker import __version__
 from cellworker.experiment.model import Categorical, Column, Experiment, Reduction
 from cellworker.formats.anndata.sink import Sink
-from cellworker.formats.annotated_columns import Annotated
+from cellworker.formats.common.annotated_columns import Annotated
 
 __all__ = ["SCALED", "SCALED_GENES", "write_anndata"]
 

@@ -11,9 +11,9 @@ from cellworker.formats.bpcells.operations import Matrix
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.bpcells.stored import Slice
 from cellworker.formats.bpcells.tree import build, is_bpcells, is_turned
-from cellworker.formats.findings import Findings
-from cellworker.formats.rds.model import RS4
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.model import RS4
 
 __all__ = ["is_bpcells", "read_disk_backed"]
 

@@ -1,0 +1,103 @@
+"""Choosing marker genes from one-against-the-rest tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.statistics.groups import Sorted
+from cellworker.analysis.statistics.rank_tests import GroupTests, OnProgress, set_tests
+
+__all__ = ["find_markers", "top_markers"]
+
+_MIN_AUC = 0.3
+_MIN_INSIDE, _MAX_OUTSIDE = 20.0, 70.0  # percent of cells
+
+
+def top_markers(tests: GroupTests, n: int) -> list[NDArray[np.int64]]:
+    """Return up to `n` marker genes of each set (algorithms.md, section 2.2).
+
+    A gene qualifies where it is higher inside (log fold change above 0, AUC at least 0.3), found in at least 20 % of
+    the cells inside and at most 70 % outside. It belongs to the set with its smallest p-value, the first of equals.
+
+    Parameters
+    ----------
+    tests
+        One set against the rest, arrays ``(n_sets, n_genes)``.
+    n
+        Most genes per set.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Per set, gene positions by falling log fold change.
+    """
+    return _best(*_owners(tests), len(tests.p), n)
+
+
+def find_markers(
+    data: Sorted,
+    sets: Sequence[NDArray[np.integer[Any]]],
+    n_cells: int,
+    n: int,
+    *,
+    original_ties: bool = False,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> list[NDArray[np.int64]]:
+    """Test each set against all other listed cells and return what `top_markers` makes of it.
+
+    Needs room for three numbers per gene, however many sets there are.
+
+    Parameters
+    ----------
+    data, original_ties, threads, on_progress
+        As for `rank_tests`.
+    sets
+        Row numbers of each set; sets may overlap.
+    n_cells
+        Number of cells in the data.
+    n
+        Most genes per set.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        Per set, gene positions by falling log fold change.
+    """
+    n_genes = len(data[0]) - 1
+    owner, p, fold = np.full(n_genes, -1, np.int64), np.empty(n_genes), np.empty(n_genes)
+
+    def keep(genes: slice, tests: GroupTests) -> None:
+        owner[genes], p[genes], fold[genes] = _owners(tests)
+
+    set_tests(data, sets, n_cells, keep, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    return _best(owner, p, fold, len(sets), n)
+
+
+def _owners(tests: GroupTests) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the set that each gene marks, -1 for none, with its p-value and log fold change there."""
+    with np.errstate(invalid="ignore"):
+        qualifies = (
+            (tests.log_fold_change > 0)
+            & (tests.auc >= _MIN_AUC)
+            & (tests.fraction_in >= _MIN_INSIDE)
+            & (tests.fraction_out <= _MAX_OUTSIDE)
+        )
+    p = np.where(qualifies, tests.p, np.inf)
+    owner = np.argmin(p, axis=0).astype(np.int64)
+    at = (owner, np.arange(p.shape[1]))
+    return np.where(qualifies[at], owner, -1), p[at], tests.log_fold_change[at]
+
+
+def _best(
+    owner: NDArray[np.int64], p: NDArray[np.float64], fold: NDArray[np.float64], n_sets: int, n: int
+) -> list[NDArray[np.int64]]:
+    out = []
+    for k in range(n_sets):
+        genes = np.flatnonzero(owner == k)
+        # equal fold changes keep the order of their p-values
+        order = np.lexsort((p[genes], -fold[genes]))
+        out.append(genes[order][:n].astype(np.int64))
+    return out

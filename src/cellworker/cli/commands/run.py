@@ -1,0 +1,34 @@
+"""`cellworker run`."""
+
+import argparse
+import asyncio
+import dataclasses
+import functools
+import logging
+import os
+import socket
+
+from cellworker.cli.running import run_note
+from cellworker.local.run import run_local
+from cellworker.logs import configure
+from cellworker.settings import Settings
+
+__all__ = ["command"]
+
+
+def command(options: argparse.Namespace) -> int:
+    """Serve an experiment on this machine until Ctrl-C, SIGTERM or `cellworker stop`."""
+    settings = Settings.from_environment(port=options.port)
+    if settings.port == 0:
+        settings = dataclasses.replace(settings, port=_free_port(settings.host))
+    configure(settings.log_level, style="text")
+    if "LOG_LEVEL" not in os.environ:
+        # The terminal is for what a person wants to know; the log file has it all.
+        logging.getLogger().handlers[0].setLevel(logging.WARNING)
+    with run_note(settings.data_dir, settings.port):
+        return asyncio.run(run_local(options.experiment, settings, say=functools.partial(print, flush=True)))
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])

@@ -1,0 +1,253 @@
+"""What is in an experiment, everything that is wrong with it, and what serving it will take."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellworker.analysis.statistics.sorting import RowSummary
+from cellworker.errors import WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Categorical
+from cellworker.experiment.store.store import StoredExperiment
+from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
+from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.findings import Findings, Problem, RefusedError
+from cellworker.formats.opening.open import OpenProgress, locate, open_source
+from cellworker.settings import Settings
+
+__all__ = ["Report", "check_experiment", "render"]
+
+_PROCESS_MB = 40.0
+"""What a Python process with the engine and its tasks takes beside mapped pages (measured: 34 to 45 MB on Linux)."""
+_BYTES_PER_NAME = 120
+_NEEDED = {
+    "percent.mt": ("GetMitochondrialContent", r"mito|percent[._]?mt|pct[._]counts[._]mt"),
+    "doublet_scores": ("GetDoubletScore", r"doublet.*score|scrublet|scdblfinder\.score"),
+    "nCount_RNA": ("GetNUmis", r"^n_?(count|umi)|total_counts"),
+    "nFeature_RNA": ("GetNGenes", r"^n_?(feature|gene)"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The outcome of a check.
+
+    Attributes
+    ----------
+    path
+        As it was given.
+    status
+        The exit status: 0 it can be served, 1 it cannot, 2 it cannot be read at all.
+    problems
+        Everything found, errors first.
+    contents
+        What is in it, by name; empty when it cannot be served.
+    memory
+        In megabytes: ``mapped`` (shared by all processes, paged in when touched), ``private`` (of all processes of
+        `cellworker run` together while idle), ``loading`` (limit of the process that reads the file).
+    """
+
+    path: str
+    status: int
+    problems: list[Problem] = field(default_factory=list)
+    contents: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the report as a JSON document."""
+        problems = [problem.to_json() for problem in self.problems]
+        document = {"path": self.path, "status": self.status, "problems": problems}
+        return json.dumps(document | {"contents": dict(self.contents), "memoryMb": dict(self.memory)}, indent=2)
+
+
+def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Report:
+    """Look at everything in an experiment, and at its cell sets.
+
+    Never raises for what a file holds: a file that cannot be read is a report of status 2. The store that is made on
+    the way is kept, so that opening the experiment afterwards is quick.
+    """
+    try:
+        located = locate(path)
+        _, experiment = open_source(located.source, settings, on_progress)
+    except RefusedError as error:
+        return Report(str(path), 1, _ordered(error.problems))
+    except WorkerError as error:
+        # These errors are whole sentences that say what to do.
+        return Report(str(path), 2, [Problem(str(path), error.message, "", "", "error", error.code)])
+    findings = Findings()
+    findings.problems = [Problem.from_json(problem) for problem in experiment.extra.get("problems", [])]
+    _check_matrices(experiment, findings)
+    _check_metadata(experiment, findings)
+    _check_genes(experiment, findings)
+    cell_sets: CellSets | None
+    if located.cell_sets is None:
+        findings.fallback(
+            "cell_sets.json", found="no such file beside the experiment",
+            advice="cell sets are derived from the identities, the samples and the categorical metadata",
+        )  # fmt: skip
+        cell_sets = derive_cell_sets(
+            experiment.cell_ids,
+            experiment.metadata,
+            experiment.identities,
+            experiment.misc.color_pool,
+            experiment.extra.get("colors"),
+        )
+    else:
+        cell_sets = read_cell_sets(located.cell_sets, findings)
+        if cell_sets is not None:
+            check_cell_sets(cell_sets, experiment, findings)
+    return Report(
+        str(path),
+        1 if findings.errors else 0,
+        _ordered(findings.problems),
+        _contents(experiment, cell_sets, located.source),
+        _memory(experiment, settings),
+    )
+
+
+def _ordered(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.severity))
+
+
+def _check_matrices(experiment: StoredExperiment, findings: Findings) -> None:
+    assay = f"assay {experiment.origin.assay}"
+    data, counts = experiment.data_summary, experiment.counts_summary
+    for name, summary in (("data", data), ("counts", counts)):
+        if summary is None:
+            continue
+        strange = {"missing": summary.nan, "infinite": summary.infinite, "negative": summary.negative}
+        found = ", ".join(f"{number} {what}" for what, number in strange.items() if number)
+        if found:
+            findings.warning(
+                f"{assay} {name}", found=f"{found} values", expected="finite values from 0 up",
+                advice="statistics of the genes concerned will mislead; compute the layer again",
+            )  # fmt: skip
+    if counts is not None and counts.fractional:
+        findings.warning(
+            f"{assay} counts", found=f"{counts.fractional} values that are no whole numbers", expected="raw counts",
+            advice="comparisons between samples assume raw counts; store them in this layer",
+        )  # fmt: skip
+    if _looks_raw(data):
+        findings.warning(
+            f"{assay} data", found=f"whole numbers up to {data.largest:.0f}", expected="log-normalised values",
+            advice="run NormalizeData() and save the object again if these are raw counts",
+        )  # fmt: skip
+    active = experiment.misc.active_reduction
+    if active in experiment.reductions:
+        n_dims = experiment.reductions[active].values.shape[1]
+        wanted = experiment.misc.num_pcs
+        if n_dims < wanted:
+            findings.fallback(
+                f"reductions {active}", found=f"{n_dims} dimensions of {wanted} asked for (misc numPCs)",
+                advice=f"all {n_dims} are used",
+            )  # fmt: skip
+
+
+def _looks_raw(data: RowSummary) -> bool:
+    return data.kept > 0 and data.fractional == 0 and data.largest > 30
+
+
+def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
+    table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
+    for column, (task, alike) in _NEEDED.items():
+        found = experiment.metadata.get(column)
+        if found is None:
+            others = [name for name in experiment.metadata if re.search(alike, name, re.IGNORECASE)]
+            hint = f"; if {others[0]} holds it, copy that column to {column}" if others else ""
+            findings.warning(
+                f"{table} {column}", found="no such column", expected="one number per cell",
+                advice=f"{task} will be refused{hint}",
+            )  # fmt: skip
+        elif isinstance(found, Categorical):
+            findings.warning(
+                f"{table} {column}", found="text", expected="one number per cell", advice=f"{task} will be refused"
+            )
+    samples = experiment.metadata.get("samples")
+    if isinstance(samples, Categorical) and np.any(samples.codes < 0):
+        findings.warning(
+            f"{table} samples", found=f"{int((samples.codes < 0).sum())} cells without a sample",
+            expected="a sample for every cell", advice="these cells are left out of comparisons between samples",
+        )  # fmt: skip
+
+
+def _check_genes(experiment: StoredExperiment, findings: Findings) -> None:
+    genes = experiment.genes
+    repeated = len(genes) - len(set(genes.names))
+    if repeated:
+        findings.warning(
+            "genes", found=f"{repeated} repeated display names", expected="each name once",
+            advice="a request by name takes the first gene of that name",
+        )  # fmt: skip
+    ensembl = sum(name.upper().startswith("ENS") for name in genes.original_names)
+    unnamed = sum(gene.upper().startswith("ENS") for gene in genes.ids)
+    if len(genes) and min(ensembl, unnamed) >= len(genes) / 2:
+        findings.warning(
+            "genes", found=f"{ensembl} of {len(genes)} symbols that are Ensembl ids", expected="gene symbols",
+            advice="cell-type annotation will be refused; name the features by symbol",
+        )  # fmt: skip
+
+
+def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: Path) -> dict[str, Any]:
+    origin, counts, scaled = experiment.origin, experiment.counts_summary, experiment.scaled
+    samples = experiment.metadata.get("samples")
+    return {
+        "file": source.name,
+        "written by": origin.writer,
+        "kind": "the platform's" if origin.kind == "platform" else "a user's own",
+        "assay": f"{origin.assay} ({origin.assay_class})",
+        "cells": experiment.n_cells,
+        "genes": experiment.n_genes,
+        "stored values": experiment.data_summary.kept,
+        "raw counts": "yes" if counts is not None else "no",
+        "scaled genes": len(scaled.genes) if scaled is not None else 0,
+        "reductions": {name: experiment.reductions[name].values.shape[1] for name in experiment.reductions},
+        "graphs": list(experiment.graphs),
+        "metadata columns": list(experiment.metadata),
+        "samples": len(np.unique(samples.codes[samples.codes >= 0])) if isinstance(samples, Categorical) else 0,
+        "cell sets": {item.name: len(item.children) for item in cell_sets.classes} if cell_sets is not None else {},
+    }
+
+
+def _memory(experiment: StoredExperiment, settings: Settings) -> dict[str, float]:
+    processes = 1 + settings.short_workers + settings.long_workers
+    names = (3 * experiment.n_genes + experiment.n_cells) * _BYTES_PER_NAME
+    ids = 4 * (experiment.max_cell_id + 1)
+    private = processes * (_PROCESS_MB + (names + ids) / 1e6)
+    return {
+        "mapped": round(experiment.n_bytes / 1e6, 3),
+        "private": round(private, 1),
+        "loading": round(settings.load_memory_gb * 1024, 1),
+    }
+
+
+def render(report: Report) -> str:
+    """Write a report for people."""
+    verdict = ("can be served", "cannot be served", "cannot be read")[report.status]
+    counts = {kind: sum(p.severity == kind for p in report.problems) for kind in ("error", "warning", "note")}
+    tally = ", ".join(f"{number} {kind}{'s' * (number != 1)}" for kind, number in counts.items() if number)
+    lines = [f"{report.path}: {verdict}" + (f" ({tally})" if tally else "")]
+    for name, value in report.contents.items():
+        lines.append(f"  {name:<17} {_plain(value)}")
+    if report.memory:
+        mapped, private = report.memory["mapped"], report.memory["private"]
+        lines.append(f"  {'memory to serve':<17} {mapped:,.1f} MB mapped and shared, about {private:,.0f} MB beside")
+    for problem in report.problems:
+        lines += ["", f"{problem.severity}: {problem.field}", f"  found     {problem.found}"]
+        if problem.expected:
+            lines.append(f"  expected  {problem.expected}")
+        if problem.advice:
+            lines.append(f"  {'instead ' if problem.severity == 'note' else 'do      '}  {problem.advice}")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} ({number})" for key, number in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)

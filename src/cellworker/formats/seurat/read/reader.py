@@ -1,0 +1,200 @@
+"""From a parsed Seurat object to an experiment.
+
+What is read, and what stands in for what is missing (each stand-in is told in `Origin.fallbacks`):
+
+* the assay RNA, else the active assay;
+* ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does;
+* ``meta.data$cells_id``, else 0 .. n - 1;
+* gene symbols from ``misc$gene_annotations``, else the assay's feature names;
+* samples from ``samples``, else ``orig.ident``, else a column named like a sample, else one sample;
+* ``misc$gene_dispersion``, else the assay's variable features, else the variance of the normalised values;
+* ``misc$color_pool``, else a built-in pool.
+
+Code in the object (closures, environments, commands) has been skipped by the reader and is never looked at.
+"""
+
+from pathlib import Path
+
+from cellworker.errors import ErrorCode
+from cellworker.experiment.draft import ExperimentDraft, SparseDraft
+from cellworker.experiment.model import Column, Genes, Origin
+from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.normalise import cell_totals, is_whole, log_normalise
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.model import RS4, RValue
+from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
+from cellworker.formats.seurat.read.assay import Assay, choose_assay, data_is_raw, read_assay
+from cellworker.formats.seurat.read.cells import (
+    read_cell_ids,
+    read_identities,
+    read_metadata,
+    read_samples,
+    unique_names,
+)  # fmt: skip
+from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
+from cellworker.formats.seurat.read.images import read_images
+from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
+from cellworker.formats.seurat.read.v2 import from_version_2
+
+__all__ = ["draft_from_seurat", "read_seurat"]
+
+_MISC = {
+    "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
+    "microns_per_pixel", "experimentId", "ingestionDate",
+}  # fmt: skip
+
+
+def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
+    """Turn a parsed object into an experiment, checked as far as that is cheap.
+
+    Parameters
+    ----------
+    root
+        What `read_rds` found at the top of the file.
+    spool
+        Folder for large arrays made on the way; its owner removes it. Without one they stay in memory.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNSUPPORTED`` or ``EXPERIMENT_UNREADABLE``: the first problem, and how many more there are.
+    """
+    findings = Findings()
+    draft = read_seurat(root, findings, Scratch(spool))
+    findings.raise_errors()
+    assert draft is not None
+    return draft
+
+
+def read_seurat(
+    root: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None
+) -> ExperimentDraft | None:
+    """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
+
+    Disk-backed layers are looked for in `outside`; without it they are refused.
+    """
+    try:
+        seurat = _as_seurat(root, findings)
+    except PartBrokenError:
+        return None
+    assay: Assay | None = None
+    name, assay_value = "", None
+    with findings.part():
+        name, assay_value = choose_assay(seurat, findings)
+        assay = read_assay(name, assay_value, findings, scratch, outside)
+    table = frame(slot(seurat, "meta.data"))
+    cells = assay.cells if assay else list(table.rows or []) if table else []
+    if table and assay and table.n_rows > len(cells):
+        found = f"{table.n_rows} cells in the object, {len(cells)} in the assay {name}"
+        findings.fallback("cells", found=found, advice="the assay's cells are served")
+    metadata = read_metadata(table, cells, findings)
+    cell_ids = read_cell_ids(metadata, len(cells), findings)
+    project = text(slot(seurat, "project.name"))
+    if "samples" not in metadata:
+        metadata["samples"] = read_samples(metadata, len(cells), project, findings)
+    misc_items = dict(named(slot(seurat, "misc")))
+    gene_ids = unique_names(assay.genes, "genes", "feature names", findings) if assay else []
+    genes = read_genes(gene_ids, misc_items.get("gene_annotations"), findings) if assay else Genes([], [], [])
+    reductions = read_reductions(slot(seurat, "reductions"), cells, findings)
+    misc = read_misc(slot(seurat, "misc"), reductions, findings)
+    graphs = read_graphs(slot(seurat, "graphs"), cells, findings, scratch)
+    if assay is None:
+        return None
+    data: SparseDraft | None = None
+    dispersions = None
+    with findings.part():
+        data = _normalised(name, assay, findings, scratch)
+        dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, data, findings)
+    _add_totals(metadata, assay, findings)
+    assays = dict(named(slot(seurat, "assays")))
+    scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
+    if data is None or findings.errors:
+        return None
+    platform = "cells_id" in metadata and "gene_annotations" in misc_items
+    return ExperimentDraft(
+        cell_ids=cell_ids,
+        barcodes=unique_names(cells, "cells", "barcodes", findings),
+        genes=genes,
+        data=data,
+        counts=assay.counts,
+        scaled_genes=scaled[0] if scaled else None,
+        scaled_values=scaled[1] if scaled else None,
+        metadata=metadata,
+        reductions=reductions,
+        graphs=graphs,
+        images=read_images(slot(seurat, "images"), cells, misc.technology, findings),
+        dispersions=dispersions,
+        identities=read_identities(slot(seurat, "active.ident"), cells),
+        misc=misc,
+        origin=Origin(
+            kind="platform" if platform else "own",
+            writer=f"Seurat {version(slot(seurat, 'version'))}".strip(),
+            assay=name,
+            assay_class=(class_names(assay_value) or [""])[0],
+            fallbacks=findings.fallbacks,
+        ),
+        extra={"left_out": _left_out(seurat, assays, name, graphs)},
+    )
+
+
+def _left_out(seurat: RS4, assays: dict[str, RValue], served: str, graphs: dict[str, SparseDraft]) -> list[str]:
+    """Name what the object holds and an experiment does not."""
+    out = [f"assay {name}" for name in assays if name != served]
+    known = {"images": set[str](), "neighbors": set[str](), "commands": set[str](), "tools": set[str](), "misc": _MISC}
+    for place, names in (known | {"graphs": set(graphs)}).items():
+        out += [f"{place} {item}" for item, _ in named(slot(seurat, place)) if item not in names]
+    return out
+
+
+def _as_seurat(root: RValue, findings: Findings) -> RS4:
+    if isinstance(root, RS4) and root.class_name == "Seurat":
+        return root
+    if isinstance(root, RS4) and root.class_name == "seurat":
+        return from_version_2(root, findings)
+    advice = "save the Seurat object itself with saveRDS()"
+    if isinstance(root, RS4) and root.class_name in {"SingleCellExperiment", "SummarizedExperiment"}:
+        advice = "convert it with Seurat::as.Seurat() and save the result with saveRDS()"
+    raise findings.broken(
+        "the file",
+        found=describe(root),
+        expected="a Seurat object",
+        advice=advice,
+        code=ErrorCode.EXPERIMENT_UNSUPPORTED,
+    )
+
+
+def _normalised(name: str, assay: Assay, findings: Findings, scratch: Scratch) -> SparseDraft:
+    counts, data = assay.counts, assay.data
+    if counts is None:
+        assert data is not None
+        findings.warning(
+            f"assay {name} counts", found="none", expected="raw counts",
+            advice="comparisons between samples and other requests that need counts will be refused",
+        )  # fmt: skip
+        return data
+    if data is not None and not data_is_raw(counts, data):
+        return data
+    what = "no normalised values" if data is None else "the raw counts again"
+    if data is not None and not is_whole(counts):
+        findings.warning(
+            f"assay {name} counts", found="the same values as in data, not whole numbers", expected="raw counts",
+            advice="data is served as it is; comparisons between samples may mislead",
+        )  # fmt: skip
+        return data
+    findings.fallback(
+        f"assay {name} data",
+        found=what,
+        advice="the counts are log-normalised as Seurat's NormalizeData() does by default",
+    )
+    return log_normalise(counts, f"assay {name} counts", findings, scratch)
+
+
+def _add_totals(metadata: dict[str, Column], assay: Assay, findings: Findings) -> None:
+    lacking = [column for column in ("nCount_RNA", "nFeature_RNA") if column not in metadata]
+    if assay.counts is None or not lacking:
+        return
+    totals = dict(zip(("nCount_RNA", "nFeature_RNA"), cell_totals(assay.counts), strict=True))
+    for column in lacking:
+        metadata[column] = totals[column]
+    findings.fallback(f"meta.data {' and '.join(lacking)}", found="no such column", advice="computed from the counts")
