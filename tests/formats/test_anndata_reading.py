@@ -201,7 +201,7 @@ def test_what_scanpy_leaves_is_found(tmp_path):
     assert "connectivities" in draft.graphs
     assert "varm/PCs" in draft.extra["left_out"]
     opened = open_experiment(path, Settings(store_dir=tmp_path / "stores", threads=1))
-    clusters = opened.cell_sets.find_class("louvain")
+    clusters = opened.cell_sets.find_class("leiden")
     assert [(child.name, child.color) for child in clusters.children] == [
         ("Cluster 0", "#ff0000"), ("Cluster 1", "#00ff00")
     ]  # fmt: skip

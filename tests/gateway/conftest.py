@@ -60,7 +60,7 @@ TASKS = {
         task("ListGenes"),
         task("MarkerHeatmap", needs_cell_sets=True),
         task("GeneExpression", finish=lambda data: b'{"finished":' + data + b"}"),
-        task("GetNormalizedExpression", file_result=True),
+        task("GetNormalizedExpression", file_name=lambda file: file.name),
         task(
             "ClusterCells",
             cacheable=False,

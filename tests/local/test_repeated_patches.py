@@ -34,10 +34,11 @@ CLAIM = Claim(_none, _held)
 
 
 @pytest.fixture
-def cell_sets(tmp_path: Path) -> FileCellSets:
+def cell_sets(tmp_path: Path, own_work: Any) -> FileCellSets:
     path = tmp_path / "cell_sets.json"
-    path.write_text(json.dumps({"cellSets": [{"key": "scratchpad", "name": "Custom", "children": []}]}))
-    return FileCellSets(path, tmp_path / "own.json")
+    document = {"cellSets": [{"key": "scratchpad", "name": "Custom", "children": []}]}
+    path.write_text(json.dumps(document))
+    return FileCellSets(path, own_work(tmp_path, document))
 
 
 def keys(content: bytes) -> list[str]:

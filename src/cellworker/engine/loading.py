@@ -122,6 +122,8 @@ class ServedExperiment:
         if self._loader:
             # It ends, and removes what it wrote, when it next reports progress.
             await asyncio.to_thread(self._loader.join, _PATIENCE_S)
+        # aiohttp caches handlers for the whole process, and with them what they lead to: the store's pages are let go.
+        self._opened = None
 
     async def ready(self) -> TaskRunner:
         """Wait for the first load.

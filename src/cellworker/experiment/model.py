@@ -20,6 +20,7 @@ __all__ = [
     "Reduction",
     "ScaledData",
     "TissueImage",
+    "labels_of",
 ]
 
 
@@ -41,6 +42,21 @@ class Categorical:
 
 Column = NDArray[Any] | Categorical
 """A column of cell metadata: float64 (NaN missing), int64, bool, or labels."""
+
+
+def labels_of(column: Column | None) -> Categorical | None:
+    """Return a column as labels; None where it holds anything but text, truth values or whole numbers."""
+    if column is None or isinstance(column, Categorical):
+        return column
+    if column.dtype == np.bool_:
+        return Categorical(column.astype(np.int32), ["FALSE", "TRUE"])
+    known = np.isfinite(column)
+    if not known.any() or np.any(np.isinf(column)) or np.any(column[known] != np.floor(column[known])):
+        return None
+    values, codes = np.unique(column[known], return_inverse=True)
+    out = np.full(len(column), -1, np.int32)
+    out[known] = codes
+    return Categorical(out, [str(int(value)) for value in values.tolist()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +264,16 @@ class Experiment:
         """Number of cells."""
         return len(self.cell_ids)
 
+    @property
+    def samples(self) -> tuple[str, Categorical] | None:
+        """The column that tells the samples apart: its name and each cell's sample."""
+        chosen = self.origin.columns.get("samples")
+        for name in [chosen] if chosen is not None else ["samples", "orig.ident"]:
+            labels = labels_of(self.metadata.get(name))
+            if labels is not None:
+                return name, labels
+        return None
+
     @cached_property
     def max_cell_id(self) -> int:
         """Largest cell id; by-cell vectors have one entry more than this."""
@@ -311,3 +337,8 @@ class Origin:
     assay_class: str = ""
     fallbacks: list[str] = field(default_factory=list)
     """One sentence for each thing that was missing and what stands in for it."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """By the platform's name of a column (``samples``, ``nCount_RNA``, ...): the column of the metadata that holds it,
+    empty where none does."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why each of them was chosen, or why none was."""

@@ -93,14 +93,11 @@ class LocalExperiment:
         Opens it and follows its file.
     place
         Where it lies.
-    data_dir
-        Where cell sets go that may not be changed in place.
     """
 
-    def __init__(self, experiment: ServedExperiment, place: Place, data_dir: Path) -> None:
+    def __init__(self, experiment: ServedExperiment, place: Place) -> None:
         self._experiment = experiment
         self._place = place
-        self._data_dir = data_dir
         self._for: Opened | None = None
         self._served: Served | None = None
         self._cell_sets: FileCellSets | None = None
@@ -111,6 +108,10 @@ class LocalExperiment:
         await self._current()
         assert self._served is not None
         return self._served
+
+    def close(self) -> None:
+        """Let go of the experiment's files."""
+        self._cell_sets = self._for = self._served = None
 
     def health(self) -> dict[str, Any]:
         """Say how it goes."""
@@ -146,10 +147,13 @@ class LocalExperiment:
         if opened is self._for and self._cell_sets is not None:
             return self._cell_sets
         async with self._lock:
+<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
             key = opened.experiment.key
             own = self._data_dir / ".cell_sets" / FileName(f"{self._place.experiment_id}-{key[:16]}.json")
+=======
+>>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
             keep = self._place.keep_original or opened.derived_cell_sets
-            cell_sets = FileCellSets(opened.cell_sets_path, own, opened.cell_sets, keep_original=keep)
+            cell_sets = FileCellSets(opened.cell_sets_path, opened.own_work_file, keep_original=keep)
             self._served = await asyncio.to_thread(_describe, opened)
             self._cell_sets, self._for = cell_sets, opened
         return cell_sets
@@ -167,5 +171,11 @@ def _describe(opened: Opened) -> Served:
         "assay": origin.assay,
         "fallbacks": origin.fallbacks,
         "derivedCellSets": opened.derived_cell_sets,
+        "ownWork": _own_work(opened),
     }
     return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets))
+
+
+def _own_work(opened: Opened) -> dict[str, Any] | None:
+    work = opened.own_work
+    return None if work is None else {"sets": work.n_sets, "path": str(work.path), "notes": work.notes}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
+from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.bodies import DownloadBody
 from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
@@ -49,15 +50,15 @@ def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
             )
         embedding = given.earlier
     classes = {
-        item.key: TypedClass(
+        key: TypedClass(
             children=[RequestedSet(child.name, child.cell_ids.tolist()) for child in item.children],
             name=item.name,
             type=item.type,
         )
-        for item in reversed(given.cell_sets.classes)  # of classes with the same key the first is the one that counts
+        for key, item in given.cell_sets.by_platform_key().items()
     }
     return AnnotatedObjectRequest(
-        cell_sets=dict(reversed(classes.items())),
+        cell_sets=classes,
         embedding_method=body.embedding_method,
         is_obj2s=body.is_obj2s,
         embedding=Raw(embedding),
@@ -210,6 +211,10 @@ def _bad_embedding(what: str) -> WorkerError:
     return WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
+def _file_name(file: Path) -> str:
+    return f"processed_matrix.{'h5ad' if is_hdf5(file) else 'rds'}"
+
+
 ANNOTATED_OBJECT = Task(
     name="DownloadAnnotSeuratObject",
     path="DownloadAnnotSeuratObject",
@@ -219,6 +224,6 @@ ANNOTATED_OBJECT = Task(
     compute=compute,
     lane="long",
     needs_cell_sets=True,
-    file_result=True,
+    file_name=_file_name,
     earlier=_earlier,
 )

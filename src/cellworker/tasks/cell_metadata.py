@@ -38,17 +38,23 @@ def by_cell(experiment: Experiment, column: str, *, log10: bool) -> orjson.Fragm
 def find_column(experiment: Experiment, column: str) -> NDArray[np.float64]:
     """Return a numeric column.
 
-    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``): in an object whose main
-    assay has another name than RNA, those of that assay stand in.
+    The reader chose the column that holds it (`cellworker.formats.measures`). For an experiment without that choice:
+    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so in an object whose
+    main assay has another name than RNA, those of that assay stand in.
     """
     names = [column]
-    if column.endswith("_RNA"):
+    chosen = experiment.origin.columns.get(column)
+    if chosen is not None:
+        names = [chosen]
+    elif column.endswith("_RNA"):
         names.append(f"{column.removesuffix('_RNA')}_{experiment.origin.assay}")
     for name in names:
         found = experiment.metadata.get(name)
         if found is not None and not isinstance(found, Categorical):
             return found
-    raise WorkerError(ErrorCode.R_WORKER_COLUMN_NOT_FOUND, f"{column} is not computed for this experiment.")
+    reason = experiment.origin.reasons.get(column, "")
+    message = f"{column} is not computed for this experiment" + (f": {reason}." if ": " in reason else ".")
+    raise WorkerError(ErrorCode.R_WORKER_COLUMN_NOT_FOUND, message)
 
 
 def _task(name: str, path: str, column: str, *, log10: bool = False) -> Task:

@@ -56,7 +56,7 @@ def _top(experiment: Experiment, sets: list[NDArray[np.int32]], n: int, context:
         sets = like_the_original(sets, _ORIGINAL_CAP)
     data = experiment.data
     return find_markers(
-        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original_ties=context.like_original,
+        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original=context.like_original,
         threads=context.threads,
         on_progress=lambda fraction: context.progress("Comparing each cell set with the others", fraction),
     )  # fmt: skip
@@ -86,6 +86,8 @@ def prepare_dots(given: PrepareInput) -> DotPlotRequest:
     if filtered:
         parent = _class_of(given.cell_sets, body.filter_by.group, "filterBy.group")
         child = next((item for item in parent.children if item.key == body.filter_by.key), None)
+        if child is None and given.cell_sets.class_of(body.filter_by.key) is parent:
+            child = given.cell_sets.find_set(body.filter_by.key)
         if child is None:
             message = f"filterBy.key: the class {parent.key!r} has no set {body.filter_by.key!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)

@@ -1,6 +1,5 @@
 """Nearest neighbours for embeddings and trajectories: exact for few points or dimensions, else among k-means lists."""
 
-import ctypes
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -125,11 +124,7 @@ class _Searcher:
     def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
         self._pool = pool
         self._threads = threads
-        pointer, whole, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-        index = (pointer, pointer, whole, long, pointer, pointer, pointer, pointer, long, whole)
-        self._kernel = kernel(
-            "cw_fast_neighbours", whole, *index, pointer, pointer, long, whole, whole, pointer, pointer
-        )
+        self._kernel = kernel("cw_fast_neighbours")
 
     def __call__(
         self, index: _Index, queries: Floats, order: NDArray[np.int32], k: int, *, own: bool, on_progress: OnProgress

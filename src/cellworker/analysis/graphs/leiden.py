@@ -1,6 +1,5 @@
 """Leiden clusters of largest modularity, seeded and repeatable (algorithms.md, section 6.5)."""
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -146,10 +145,7 @@ def _iterate(
     links: Links, strength: NDArray[np.float64], resolution: float, search: _Search, report: Callable[[], None]
 ) -> None:
     """Improve the labels once. What `report` raises, several times a second, stops it."""
-    pointer, whole, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_double
-    iterate = kernel(
-        "cw_leiden_iteration", whole, *[pointer] * 4, whole, real, real, *[pointer] * 4,
-    )  # fmt: skip
+    iterate = kernel("cw_leiden_iteration")  # fmt: skip
     stop = np.zeros(1, np.int32)
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(

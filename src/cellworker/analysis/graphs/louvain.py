@@ -1,6 +1,5 @@
 """Louvain clusters as Seurat's ``FindClusters`` makes them (algorithms.md, section 6.4)."""
 
-import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -52,10 +51,7 @@ def louvain(
     n = len(links)
     if not len(links.cells):
         return np.arange(n, dtype=np.int32)
-    pointer, whole = ctypes.c_void_p, ctypes.c_int32
-    start = kernel(
-        "cw_louvain_start", whole, pointer, pointer, pointer, whole, ctypes.c_double, whole, pointer, pointer, pointer
-    )
+    start = kernel("cw_louvain_start")
     state = np.array([(seed ^ _SCRAMBLE) & ((1 << 48) - 1)], np.uint64)
     best, highest = np.arange(n, dtype=np.int32), -np.inf
     labels, quality = np.empty(n, np.int32), np.empty(1)

@@ -1,6 +1,5 @@
 """Louvain clusters of a plain graph: nodes move, clusters become nodes, and again (Blondel and others 2008)."""
 
-import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -93,11 +92,7 @@ def _moved(
     thorough: bool,
 ) -> tuple[NDArray[np.int32], float]:
     """Move single nodes until none gains; return the labels and the weight gained."""
-    pointer, whole = ctypes.c_void_p, ctypes.c_int32
-    move = kernel(
-        "cw_louvain_move",
-        whole, *[pointer] * 4, ctypes.c_double, pointer, whole, *[pointer] * 6,
-    )  # fmt: skip
+    move = kernel("cw_louvain_move")  # fmt: skip
     n = len(links)
     labels, total = np.arange(n, dtype=np.int32), strength.copy()
     link, met, gain = np.zeros(n), np.empty(n, np.int32), np.zeros(1)

@@ -1,6 +1,5 @@
 """The graph that links every cell to its nearest neighbours, and that graph with clusters as its nodes."""
 
-import ctypes
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +9,6 @@ from cellworker.analysis.graphs.snn import Links, neighbour_lists
 from cellworker.native import address, kernel
 
 __all__ = ["Network", "merged", "neighbour_links"]
-
-_pointer, _whole, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,8 @@ def neighbour_links(neighbours: NDArray[np.int32]) -> Links:
     """
     lists = neighbour_lists(neighbours)
     n, k = lists.shape
-    room = kernel("cw_links_room", None, _pointer, _whole, _whole, _pointer)
-    fill = kernel("cw_links_fill", _whole, _pointer, _whole, _whole, _pointer, _pointer, _pointer)
+    room = kernel("cw_links_room")
+    fill = kernel("cw_links_fill")
     first = np.empty(n + 1, np.int64)
     room(address(lists, np.int32), n, k, address(first, np.int64, writable=True))
     cells, weights = np.empty(first[-1], np.int32), np.empty(first[-1])
@@ -76,8 +73,8 @@ def merged(links: Links, clusters: NDArray[np.int32], strength: NDArray[np.float
     """
     strength = np.ones(len(links)) if strength is None else strength
     count = int(clusters.max(initial=-1)) + 1
-    merge = kernel("cw_network_merge", _pointer, _pointer, _pointer, _pointer, _pointer, _whole, _pointer, _whole)
-    count_links, take = kernel("cw_network_links", _long, _pointer), kernel("cw_network_take", None, *[_pointer] * 5)
+    merge = kernel("cw_network_merge")
+    count_links, take = kernel("cw_network_links"), kernel("cw_network_take")
     network = merge(
         address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64),
         address(strength, np.float64), len(links), address(clusters, np.int32), count,

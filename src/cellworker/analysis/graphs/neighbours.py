@@ -1,6 +1,5 @@
 """Nearest neighbours as Seurat finds them: a forest of random hyperplane trees, the method of Annoy."""
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,11 +87,10 @@ def nearest_neighbours(
         message = f"cannot find {k} of {n} points with {n_trees} trees"
         raise ValueError(message)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
-    pointer, whole, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    new = kernel("cw_forest_new", pointer, pointer, whole, whole, whole, whole)
-    grow = kernel("cw_forest_grow", whole, pointer)
-    query = kernel("cw_forest_query", whole, pointer, pointer, long, whole, long, pointer, pointer)
-    free = kernel("cw_forest_free", None, pointer)
+    new = kernel("cw_forest_new")
+    grow = kernel("cw_forest_grow")
+    query = kernel("cw_forest_query")
+    free = kernel("cw_forest_free")
     found = Neighbours(np.empty((len(asked), k), np.int32), np.empty((len(asked), k), np.float32))
 
     forest = new(address(mine, np.float32), n, dims, metric == "cosine", n_trees)

@@ -1,6 +1,5 @@
 """Seurat's graph of shared nearest neighbours, which its clusterings start from (algorithms.md, section 6.3)."""
 
-import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -84,23 +83,7 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
     holders = (order // max(k, 1)).astype(np.int32)
     starts = np.concatenate([[0], np.cumsum(np.bincount(listed[listed >= 0], minlength=n))]).astype(np.int64)
 
-    pointer, whole, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-    run = kernel(
-        "cw_shared",
-        whole,
-        pointer,
-        whole,
-        long,
-        pointer,
-        pointer,
-        long,
-        long,
-        whole,
-        pointer,
-        pointer,
-        pointer,
-        pointer,
-    )
+    run = kernel("cw_shared")
     fixed = (address(lists, np.int32), k, n, address(starts, np.int64), address(holders, np.int32))
 
     def each(*arrays: int | None) -> None:

@@ -1,6 +1,5 @@
 """The smoothest functions on a graph: where the layouts of UMAP begin."""
 
-import ctypes
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -55,11 +54,10 @@ def smooth_functions(
     -------
     float32 ``(len(rows), 2)``.
     """
-    pointer, long, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-    apply = kernel("cw_smooth_apply", None, *[pointer] * 4, *[long] * 3, *[real] * 3, *[pointer] * 3)
-    multiply = kernel("cw_smooth_products", None, pointer, pointer, long, long, pointer)
-    combine = kernel("cw_smooth_combine", None, pointer, pointer, long, long, pointer)
-    ritz = kernel("cw_smooth_ritz", None, *[pointer] * 4)
+    apply = kernel("cw_smooth_apply")
+    multiply = kernel("cw_smooth_products")
+    combine = kernel("cw_smooth_combine")
+    ritz = kernel("cw_smooth_ritz")
     n = len(rows)
     root = np.zeros(len(strength), np.float32)
     root[rows.start : rows.stop] = 1 / np.sqrt(strength[rows.start : rows.stop])

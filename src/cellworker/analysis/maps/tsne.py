@@ -1,6 +1,5 @@
 """t-SNE: a map of cells on which neighbours stay neighbours (van der Maaten and Hinton 2008)."""
 
-import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -138,8 +137,7 @@ def _affinities(
     cells: NDArray[np.int32], distances: NDArray[np.float32], perplexity: float, threads: int, report: OnProgress
 ) -> NDArray[np.float32]:
     """Weights ``(n, k)`` of the neighbours, of sum 1 for each cell."""
-    pointer, whole, long, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_double
-    affinities = kernel("cw_tsne_affinities", whole, pointer, pointer, long, long, whole, real, pointer)
+    affinities = kernel("cw_tsne_affinities")
     n, k = cells.shape
     out = np.empty((n, k), np.float32)
     rows = max(1, _BLOCK // (4 * k))
@@ -162,20 +160,19 @@ def _affinities(
 
 @contextmanager
 def _layout(start: NDArray[np.float32], members: int) -> Iterator[int]:
-    new = kernel("cw_tsne_new", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32)
+    new = kernel("cw_tsne_new")
     layout = new(address(start, np.float32), len(start), members)
     if not layout:
         raise MemoryError("no memory for the layout")
     try:
         yield layout
     finally:
-        kernel("cw_tsne_free", None, ctypes.c_void_p)(layout)
+        kernel("cw_tsne_free")(layout)
 
 
 def _link(layout: int, cells: NDArray[np.int32], weights: NDArray[np.float32], report: OnProgress) -> None:
     """Make the graph: what two cells mean to each other is the mean of what each means to the other."""
-    pointer, whole = ctypes.c_void_p, ctypes.c_int32
-    link = kernel("cw_tsne_link", whole, pointer, pointer, pointer, whole, whole, whole, whole)
+    link = kernel("cw_tsne_link")
     n, k = cells.shape
     rows = max(1, 4 * _BLOCK // k)
     for step in range(4):
@@ -197,9 +194,8 @@ def _descend(
     members: int,
     report: OnProgress,
 ) -> NDArray[np.float32]:
-    pointer, whole, real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float
-    descend = kernel("cw_tsne_descend", whole, pointer, whole, real, real, real)
-    sort = kernel("cw_tsne_sort", whole, pointer)
+    descend = kernel("cw_tsne_descend")
+    sort = kernel("cw_tsne_sort")
     done, at_once = 0, 1
     with ThreadPoolExecutor(members) as pool:
         while done < n_iterations:
@@ -207,7 +203,7 @@ def _descend(
             if 0 < done <= _EXAGGERATED and done in _STOPS and np.ptp(_places(layout, start), axis=0).min() < _SPREAD:
                 # The graph has no parts that exaggeration could part: it has drawn all cells to one place.
                 exaggeration = 1.0
-                kernel("cw_tsne_place", None, pointer, pointer)(layout, address(start, np.float32))
+                kernel("cw_tsne_place")(layout, address(start, np.float32))
             early = done < _EXAGGERATED
             phase = (rates[0], 0.5, exaggeration) if early else (rates[1], 0.8, 1.0)
             stop = min(stop for stop in (*_STOPS, n_iterations) if stop > done)
@@ -225,20 +221,20 @@ def _descend(
 @contextmanager
 def _helpers(layout: int, members: int, pool: ThreadPoolExecutor) -> Iterator[None]:
     """Let other threads help with what is done in here."""
-    kernel("cw_tsne_open", None, ctypes.c_void_p)(layout)
-    help_ = kernel("cw_tsne_help", None, ctypes.c_void_p, ctypes.c_int32)
+    kernel("cw_tsne_open")(layout)
+    help_ = kernel("cw_tsne_help")
     helpers: list[Future[None]] = []
     try:
         helpers += [pool.submit(help_, layout, member) for member in range(1, members)]
         yield
     finally:
-        kernel("cw_tsne_close", None, ctypes.c_void_p)(layout)
+        kernel("cw_tsne_close")(layout)
         wait(helpers)
 
 
 def _places(layout: int, like: NDArray[np.float32]) -> NDArray[np.float32]:
     out = np.empty_like(like)
-    kernel("cw_tsne_layout", None, ctypes.c_void_p, ctypes.c_void_p)(layout, address(out, np.float32, writable=True))
+    kernel("cw_tsne_layout")(layout, address(out, np.float32, writable=True))
     return out
 
 

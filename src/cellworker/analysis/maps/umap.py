@@ -29,7 +29,7 @@ _FEW = 10_000  # points, up to which epochs are cheap
 _TRIED_ROWS = 2000
 _MOST_TRIES = 24
 
-_P, _W, _L, _F, _U = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_uint64
+_P, _W, _F, _U = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
 
 
 class _Layout(ctypes.Structure):
@@ -222,13 +222,13 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
     anchors = old if task.anchors is None else task.anchors
     n_pool = len(anchors)
     place = np.empty(n_pool, np.int32)
-    kernel("cw_umap_shuffle", None, _P, _L, _U)(address(place, np.int32, writable=True), n_pool, task.seed)
+    kernel("cw_umap_shuffle")(address(place, np.int32, writable=True), n_pool, task.seed)
     pool = np.empty((2, n_pool + _WINDOW), np.float32)
     pool[:, place] = anchors.T
     pool[:, n_pool:] = np.resize(pool[:, :n_pool].T, (_WINDOW, 2)).T
     next_pool = np.empty_like(pool)
     moments = np.zeros((n, 4), np.float32)
-    move = kernel("cw_umap_move", None, _P, _L, _L, _W, _Step)
+    move = kernel("cw_umap_move")
     whole = ctypes.sizeof(ctypes.c_float) * (n_pool + _WINDOW)
 
     def here(array: NDArray[np.float32]) -> int:
@@ -246,15 +246,16 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
         )  # fmt: skip
         rate = task.rate * (1 - epoch / task.epochs)
         rate *= math.sqrt(1 - _power(beta2, epoch + 1)) / (1 - _power(beta1, epoch + 1))
-        step, at = _Step(rate, beta1, beta2, _EPS), ctypes.addressof(layout)
+        step = _Step(rate, beta1, beta2, _EPS)
+        at, how = ctypes.addressof(layout), ctypes.addressof(step)
         for first in range(0, n, _GROUP):
             report((epoch + first / n) / task.epochs)
             last = min(first + _GROUP, n)
             if threads < 2 or last - first <= _ROWS:
-                move(at, first, last, epoch, step)
+                move(at, first, last, epoch, how)
             else:
                 blocks = range(first, last, _ROWS)
-                list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, step), blocks))  # noqa: B023
+                list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, how), blocks))  # noqa: B023
         old, new, pool, next_pool = new, old, *((next_pool, pool) if self_moving else (pool, next_pool))
     return old
 

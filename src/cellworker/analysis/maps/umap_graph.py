@@ -17,7 +17,7 @@ _ROWS = 8192
 _LEAST = 1 / 500
 _MOST_SPREADS = 10
 
-_P, _W, _L, _F, _D = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float, ctypes.c_double
+_D = ctypes.c_double
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Graph:
         first = np.zeros(len(order) + 1, np.int64)
         np.cumsum(np.diff(self.first)[order], out=first[1:])
         to, weight = np.empty_like(self.to), np.empty_like(self.weight)
-        fill = kernel("cw_umap_rearrange", None, *[_P] * 5, _L, _L, *[_P] * 3)
+        fill = kernel("cw_umap_rearrange")
         given = (
             address(self.first, np.int64), address(self.to, np.int32), address(self.weight, np.float32),
             address(order, np.int32), address(place, np.int32),
@@ -81,7 +81,7 @@ def curve(min_dist: float, spread: float) -> tuple[float, float]:
         raise ValueError(message)
     a, b = _D(), _D()
     reach = 3 * spread + max(0.0, min_dist - spread)
-    kernel("cw_umap_curve", None, _D, _D, _D, _P, _P)(
+    kernel("cw_umap_curve")(
         min_dist, spread, reach, ctypes.addressof(a), ctypes.addressof(b)
     )  # fmt: skip
     return a.value, b.value
@@ -129,7 +129,7 @@ def fuzzy_rows(
         If there is no room.
     """
     n, k = cells.shape
-    fill = kernel("cw_umap_memberships", _W, _P, _P, _W, _L, _L, _W, _W, _W, _W, _P)
+    fill = kernel("cw_umap_memberships")
     weights = np.empty((n, k), np.float32)
     given = (address(cells, np.int32), address(distances, np.float32), k)
     keep = k if queries else k - 1
@@ -170,7 +170,7 @@ def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report
     np.cumsum(np.bincount(cells[weights > 0], minlength=n), out=listed[1:])
     n_listed = int(listed[-1])
     at, who, how = listed.copy(), np.empty(n_listed, np.int32), np.empty(n_listed, np.float32)
-    turn = kernel("cw_umap_listed", None, _P, _P, _L, _L, _W, _P, _P, _P)
+    turn = kernel("cw_umap_listed")
     for done, group in _groups(n):
         report(0.5 + 0.2 * done)
         turn(
@@ -180,7 +180,7 @@ def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report
 
     first, strength = np.zeros(n + 1, np.int64), np.empty(n, np.float32)
     to, weight = np.empty(2 * n_listed, np.int32), np.empty(2 * n_listed, np.float32)
-    unite = kernel("cw_umap_union", _L, _P, _P, _W, _L, _L, _P, _P, _P, _F, _L, _P, _P, _P, _P)
+    unite = kernel("cw_umap_union")
     end = 0
     for done, group in _groups(n):
         report(0.7 + 0.3 * done)
@@ -198,7 +198,7 @@ def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report
 def parts_of(graph: Graph) -> tuple[int, NDArray[np.int32]]:
     """Return the number of connected parts, and each point's, int32 ``(n,)``, numbered by their first points."""
     part, stack = np.empty(len(graph), np.int32), np.empty(len(graph), np.int32)
-    find = kernel("cw_umap_parts", _W, _L, _P, _P, _P, _P)
+    find = kernel("cw_umap_parts")
     count = find(
         len(graph), address(graph.first, np.int64), address(graph.to, np.int32),
         address(part, np.int32, writable=True), address(stack, np.int32, writable=True),

@@ -1,6 +1,5 @@
 """Where UMAP's layouts begin: each connected part of the graph by its smoothest functions, apart from the others."""
 
-import ctypes
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -23,7 +22,7 @@ _TURN = (-0.7373688780783197, 0.6754902942615238)  # cosine and sine of the gold
 def noise(shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
     """Return float32 numbers from -1 to 1, the same on every machine."""
     out = np.empty(shape, np.float32)
-    fill = kernel("cw_umap_noise", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64)
+    fill = kernel("cw_umap_noise")
     fill(address(out, np.float32, writable=True), out.size, seed)
     return out
 

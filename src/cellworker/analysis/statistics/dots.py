@@ -1,6 +1,5 @@
 """The numbers of a dot plot: average expression and share of cells of some genes in each group."""
 
-import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -12,7 +11,6 @@ from cellworker.native import address, kernel
 
 __all__ = ["expm1_means", "scale_dots"]
 
-_POINTER = ctypes.c_void_p
 _WORTH_A_THREAD = 1 << 18  # values that take longer than handing them to a thread
 
 
@@ -44,10 +42,7 @@ def expm1_means(
         raise IndexError("gene position out of range")
     n_classes, n_cells = len(groups.class_sizes), len(groups.code)
     sums, positive = np.zeros((len(genes), n_classes)), np.zeros((len(genes), n_classes), np.int64)
-    run = kernel(
-        "cw_expm1_sums", ctypes.c_int32, *[_POINTER] * 4, ctypes.c_int64, _POINTER, ctypes.c_int64, ctypes.c_int32,
-        _POINTER, _POINTER,
-    )  # fmt: skip
+    run = kernel("cw_expm1_sums")  # fmt: skip
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
 
     def part(genes_of: slice) -> int:

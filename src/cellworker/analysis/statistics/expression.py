@@ -4,7 +4,6 @@ The matrix is three arrays: `indptr` int64 ``(n_genes + 1,)``, `cells` int32 ``(
 ascending within a gene, NaN last, no stored zeros.
 """
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,10 +14,9 @@ from cellworker.native import address, kernel
 
 __all__ = ["Columns", "GeneStatistics", "gather_picked", "gather_rows", "gene_statistics"]
 
-_I32, _I64, _P = ctypes.c_int32, ctypes.c_int64, ctypes.c_void_p
-_statistics = kernel("cw_gene_statistics", None, _P, _P, _P, _I64, _I64, _P)
-_rows = kernel("cw_gather_rows", _I32, _P, _P, _P, _P, _I64, _P, _I64, _I64, _P, _P, _P, _P, _P)
-_picked = kernel("cw_gather_picked", _I32, _P, _P, _P, _P, _I64, _P, _I64, _I64, _P, _P, _P, _P, _P)
+_statistics = kernel("cw_gene_statistics")
+_rows = kernel("cw_gather_rows")
+_picked = kernel("cw_gather_picked")
 
 
 @dataclass(frozen=True, slots=True)

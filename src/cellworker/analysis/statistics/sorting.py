@@ -4,7 +4,6 @@ The kernels release the interpreter lock, so plain threads run them side by side
 the work was cut or on how many threads did it.
 """
 
-import ctypes
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ __all__ = ["Compressed", "GeneSorter", "RowConverter", "RowSplitter", "RowSummar
 Compressed = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 """A compressed matrix: int64 ``(n_rows + 1,)`` bounds, int32 ``(nnz,)`` columns, float32 ``(nnz,)`` values."""
 
-_P, _I64, _I32 = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
 
 _SUMMARY = np.dtype(
     [
@@ -115,7 +113,7 @@ def scan_rows(
     if len(kept) != stop - start or (per_column is not None and len(per_column) != n_columns):
         raise ValueError("kept and per_column do not fit the rows and columns")
     out = np.zeros(1, _SUMMARY)
-    kernel("cw_scan_rows", None, _P, _I64, _I64, _P, _P, _I64, _I32, _P, _P, _P)(
+    kernel("cw_scan_rows")(
         address(indptr, np.int64),
         start,
         stop,
@@ -189,7 +187,7 @@ class RowConverter:
             self._values = np.empty(size + 1, np.float32)
         if self._scratch.shape[1] < longest:
             self._scratch = np.empty((2, longest), np.uint64)
-        row = kernel("cw_convert_rows", _I64, _P, _I64, _I64, _P, _P, _P, _P, _P, _P, _P)(
+        row = kernel("cw_convert_rows")(
             address(indptr, np.int64),
             start,
             stop,
@@ -246,7 +244,7 @@ class RowSplitter:
             self._values = np.empty(size, np.float32)
         lengths = np.empty((n_parts, stop - start), np.int32)
         bounds = np.empty(n_parts + 1, np.int64)
-        kernel("cw_split_rows", None, _P, _I64, _I64, _P, _P, _P, _I64, _P, _P, _P, _P)(
+        kernel("cw_split_rows")(
             address(indptr, np.int64),
             start,
             stop,
@@ -292,7 +290,7 @@ class GeneSorter:
         if not 0 <= gene < len(self._bounds):
             raise ValueError(gene)
         self._gene = gene
-        kernel("cw_seek_column", None, _P, _I64, _P, _I32, _P)(
+        kernel("cw_seek_column")(
             address(indptr, np.int64),
             len(self._cursor),
             address(genes, np.int32),
@@ -319,7 +317,7 @@ class GeneSorter:
         if len(self._scratch) < longest:
             self._scratch = np.empty(longest, np.uint64)
         slots = bounds[:-1].copy()
-        lost = kernel("cw_gather_genes", _I64, _P, _I64, _P, _P, _I32, _I32, _P, _P, _I64, _P)(
+        lost = kernel("cw_gather_genes")(
             address(indptr, np.int64),
             len(self._cursor),
             address(genes, np.int32),
@@ -333,7 +331,7 @@ class GeneSorter:
         )
         if lost or not np.array_equal(slots, bounds[1:]):
             raise ValueError("the entries per gene are not what they were when they were counted")
-        kernel("cw_sort_genes", None, _P, _I64, _P, _P, _P, _P)(
+        kernel("cw_sort_genes")(
             address(bounds, np.int64),
             last - first,
             address(self._entries, np.uint64, writable=True),

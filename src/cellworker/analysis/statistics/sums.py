@@ -1,6 +1,5 @@
 """Raw counts summed over groups of cells, from the cell-major side: only the chosen cells are read."""
 
-import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
@@ -66,19 +65,7 @@ def group_sums(
             raise IndexError("row or group out of range")
         if indptr[rows].min() < 0 or indptr[rows + 1].max() > len(genes):
             raise IndexError("the offsets of the cells do not fit the stored values")
-    pointer = ctypes.c_void_p
-    run = kernel(
-        _KERNELS[values.dtype.name],
-        ctypes.c_int32,
-        pointer,
-        pointer,
-        pointer,
-        pointer,
-        ctypes.c_int64,
-        pointer,
-        ctypes.c_int64,
-        pointer,
-    )
+    run = kernel(_KERNELS[values.dtype.name])
     arrays = (address(indptr, np.int64), address(genes, np.int32), address(values, values.dtype))
 
     parts = _PARTS if len(rows) >= _WORTH else 1

@@ -1,7 +1,5 @@
 """Rows of a sparse matrix as CSV text."""
 
-import ctypes
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,8 +7,7 @@ from cellworker.native import address, kernel
 
 __all__ = ["CsvRows"]
 
-_I64, _P = ctypes.c_int64, ctypes.c_void_p
-_rows = kernel("cw_csv_rows", _I64, _P, _P, _P, _I64, _I64, _P, _I64, _I64, _P, _P, _P, _P, _P)
+_rows = kernel("cw_csv_rows")
 # What the kernel asks for in text.c: bytes a column, a stored value, a row.
 _COLUMN_BYTES, _VALUE_BYTES, _ROW_BYTES = 2, 25, 32
 

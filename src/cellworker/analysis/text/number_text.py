@@ -1,6 +1,5 @@
 """Numbers as JSON text, straight from arrays and by several threads: the kernels run without the interpreter lock."""
 
-import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,10 +10,9 @@ from cellworker.native import address, kernel
 
 __all__ = ["floats_json", "ints_json", "points_json"]
 
-_I64, _P = ctypes.c_int64, ctypes.c_void_p
-_floats = kernel("cw_floats_json", _I64, _P, _I64, _P)
-_points = kernel("cw_points_json", _I64, _P, _P, _I64, _P)
-_ints = kernel("cw_ints_json", _I64, _P, _I64, _P)
+_floats = kernel("cw_floats_json")
+_points = kernel("cw_points_json")
+_ints = kernel("cw_ints_json")
 # What the kernels ask for in text.c: bytes of one value with its comma, and once more.
 _FLOAT_BYTES, _POINT_BYTES, _INT_BYTES, _SLACK = 25, 52, 12, 32
 _WORTH_A_THREAD, _LARGEST_PIECE = 30_000, 1 << 20

@@ -1,6 +1,5 @@
 """Where cells lie on a graph in the plane."""
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,8 +54,7 @@ def project(
     on_progress
         Told the fraction done; may raise to stop.
     """
-    pointer, whole = ctypes.c_void_p, ctypes.c_int32
-    run = kernel("cw_nodes_project", None, *[pointer] * 5, whole, *[pointer] * 2)
+    run = kernel("cw_nodes_project")
     ends = np.concatenate([links, links[:, ::-1]]).astype(np.int32)
     ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]
     first = np.concatenate([[0], np.cumsum(np.bincount(ends[:, 0], minlength=len(nodes)))]).astype(np.int64)

@@ -1,6 +1,5 @@
 """K-means clusters of points in the plane, as R's ``kmeans`` finds them."""
 
-import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -52,10 +51,9 @@ def plane_kmeans(
     own = np.zeros(n, np.int32)
     if k <= 1:
         return own
-    pointer, whole = ctypes.c_void_p, ctypes.c_int32
-    new = kernel("cw_kmeans_new", pointer, pointer, whole, pointer, pointer, whole, pointer)
-    run = kernel("cw_kmeans_run", whole, pointer, whole, whole)
-    free = kernel("cw_kmeans_free", None, pointer)
+    new = kernel("cw_kmeans_new")
+    run = kernel("cw_kmeans_run")
+    free = kernel("cw_kmeans_free")
     box = bounding_box(points)
     state = new(
         address(points, np.float64), n, address(box, np.float64), address(centres, np.float64), k,

@@ -1,6 +1,5 @@
 """The tree along which cells develop: reversed graph embedding in the plane (Mao and others 2015)."""
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ __all__ = ["PrincipalTree", "nearest_nodes", "principal_tree", "shortest_tree"]
 _POINTS_AT_A_TIME = 100_000
 _PAIRS_AT_A_TIME = 100_000_000
 _LN2 = 0.6931471805599453
-_pointer, _whole, _real = ctypes.c_void_p, ctypes.c_int32, ctypes.c_double
 
 OnProgress = Callable[[float], None]
 
@@ -80,7 +78,7 @@ def principal_tree(
     box = bounding_box(points)
     nodes = np.ascontiguousarray(start, np.float64).copy()
     n = len(nodes)
-    solve = kernel("cw_tree_solve", None, _pointer, _pointer, _whole, _pointer, _pointer)
+    solve = kernel("cw_tree_solve")
     objectives: list[float] = []
     order, parent = np.zeros(1, np.int32), np.full(1, -1, np.int32)
     for round_ in range(rounds):
@@ -116,7 +114,7 @@ def nearest_nodes(
     The first of equals. Both finite, m from 1.
     """
     box = bounding_box(np.concatenate([points, nodes]))
-    nearest = kernel("cw_nodes_nearest", None, _pointer, _pointer, _whole, _pointer)
+    nearest = kernel("cw_nodes_nearest")
     out = np.empty(len(points), np.int32)
     with _grid(nodes, box) as grid:
         for start in range(0, len(points), _POINTS_AT_A_TIME):
@@ -129,8 +127,8 @@ def nearest_nodes(
 
 @contextmanager
 def _grid(nodes: NDArray[np.float64], box: NDArray[np.float64]) -> Iterator[int]:
-    new = kernel("cw_nodes_new", _pointer, _pointer, _whole, _pointer)
-    free = kernel("cw_nodes_free", None, _pointer)
+    new = kernel("cw_nodes_new")
+    free = kernel("cw_nodes_free")
     grid = new(address(nodes, np.float64), len(nodes), address(box, np.float64))
     if not grid:
         raise MemoryError("no memory for the nodes of the graph")
@@ -142,7 +140,7 @@ def _grid(nodes: NDArray[np.float64], box: NDArray[np.float64]) -> Iterator[int]
 
 def _tree(nodes: NDArray[np.float64], report: OnProgress) -> tuple[NDArray[np.int32], NDArray[np.int32], float]:
     """Return the nodes in an order with parents before children, the parents, and the sum of the squared lengths."""
-    grow = kernel("cw_tree_grow", _whole, _pointer, *[_whole] * 3, *[_pointer] * 3)
+    grow = kernel("cw_tree_grow")
     n = len(nodes)
     order, parent = np.arange(n, dtype=np.int32), np.full(n, -1, np.int32)
     reach = np.full(n, np.inf)
@@ -166,7 +164,7 @@ def _shares(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Return the points' shares in each node, the sums of the points times those, and their part of the objective."""
     weight, sums = np.zeros(len(nodes)), np.zeros((len(nodes), 2))
-    share = kernel("cw_nodes_share", None, _pointer, _pointer, _whole, _real, *[_pointer] * 4)
+    share = kernel("cw_nodes_share")
     figures = np.array([1.0, 0, 0])
     spare = np.empty(len(nodes) + 1, np.int32)
     step = max(1000, min(_POINTS_AT_A_TIME, 20 * _PAIRS_AT_A_TIME // max(1, 100 * len(nodes))))

@@ -162,11 +162,14 @@ class Layout:
         self.array(f"{name}/indptr", f"{where}/indptr", (shape[form == "csc"] + 1,), np.int64, encoding="")
 
     def plain(self, where: str, values: Mapping[str, Any]) -> None:
-        """Add a mapping of strings, numbers and lists of strings; None is left out."""
+        """Add a mapping of strings, numbers, lists of strings and such mappings; None is left out."""
         self._plain_group(where)
         for name, value in values.items():
             place = f"{where}/{name}"
             if value is None:
+                continue
+            if isinstance(value, Mapping):
+                self.plain(place, value)
                 continue
             if isinstance(value, str):
                 made, kind = self._file.create_dataset(place, data=_clean(value), dtype=_TEXT), "string"

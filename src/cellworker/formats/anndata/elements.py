@@ -5,7 +5,6 @@ here, since what follows relies on them.
 """
 
 from collections.abc import Callable, Iterator
-from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -292,7 +291,7 @@ def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
     np.cumsum(lengths, out=indptr[1:])
     columns, values = scratch.empty((nnz,), np.int32), scratch.empty((nnz,), np.float32)
     filled = indptr[:-1].copy()
-    turn = kernel("cw_turn_columns", None, c_void_p, c_int64, c_int64, *[c_void_p] * 5)
+    turn = kernel("cw_turn_columns")
     turn(
         address(matrix.indptr, np.int64), 0, len(matrix.indptr) - 1,
         address(matrix.columns, np.int32), address(matrix.values, np.float32), address(filled, np.int64, writable=True),

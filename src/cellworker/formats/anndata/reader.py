@@ -14,17 +14,21 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction
-from cellworker.formats.anndata.cells import IDENTITIES, add_samples, colors_of, read_obs
+from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
+from cellworker.formats.active_reduction import choose_active
+from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, Source, choose
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.tree import Array, Group, Node
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.normalise import cell_totals, log_normalise
+from cellworker.formats.common.normalise import log_normalise
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.samples import add_samples
 from cellworker.formats.seurat.read.cells import read_cell_ids, unique_names
 from cellworker.formats.seurat.read.genes import gene_variances
 from cellworker.formats.seurat.read.matrix import assemble, blocks
@@ -39,7 +43,9 @@ _WIDEST = 10_000
 """Dimensions of a reduction; a wider array is something else."""
 
 
-def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Progress) -> ExperimentDraft | None:
+def read_anndata(
+    root: Group, findings: Findings, scratch: Scratch, progress: Progress, *, sample: str | None = None
+) -> ExperimentDraft | None:
     """Read an opened file; None when it cannot be served, and `findings` then says why.
 
     Parameters
@@ -50,6 +56,8 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         Room for large arrays.
     progress
         Told the stage and the fraction of the reading.
+    sample
+        The column of samples, where the user names it.
     """
     if not _is_anndata(root, findings):
         return None
@@ -67,7 +75,7 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
     metadata = read_obs(obs, findings)
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
-    add_samples(metadata, n_cells, findings)
+    sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=sample)
     reductions = _reductions(root, n_cells)
     misc = _misc(root, reductions, findings)
     served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
@@ -81,8 +89,8 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         counts, data = read.matrices(choice)
     if data is None or findings.errors:
         return None
-    if counts is not None:
-        _add_totals(metadata, counts, genes, findings)
+    matrices = Matrices(counts, data, mitochondrial_genes(genes))
+    chosen = {"samples": sample_column, **add_measures(metadata, matrices, n_cells, findings, table="obs")}
     dispersions = dispersions_of(genes, served, rest, findings)
     if dispersions is None:
         advice = "the variance of the normalised values orders the gene list"
@@ -104,7 +112,14 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         dispersions=dispersions,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
-        origin=Origin(kind="own", writer=_writer(root), assay_class="AnnData", fallbacks=findings.fallbacks),
+        origin=Origin(
+            kind="own",
+            writer=_writer(root),
+            assay_class="AnnData",
+            fallbacks=findings.fallbacks,
+            columns={role: column for role, (column, _) in chosen.items()},
+            reasons={role: reason for role, (_, reason) in chosen.items()},
+        ),
         extra={"colors": colors_of(root, metadata), "left_out": _left_out(root, choice, reductions, graphs)},
     )
 
@@ -215,12 +230,15 @@ def _own_scaled(
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
+    names = {name for name, _ in members(root.get("obsm"))}
     for name, node in members(root.get("obsm")):
         if not _is_reduction(node, n_cells) or (name == SCALED and root.get(SCALED_GENES) is not None):
             continue
         short = name.removeprefix("X_") or name
+        # X_umap and umap are two reductions.
+        free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[short] = Reduction(node.read().astype(np.float64), key[0] if key else _KEYS.get(short, f"{short}_"))
+        out[free] = Reduction(node.read().astype(np.float64), key[0] if key else _KEYS.get(short, f"{short}_"))
     return out
 
 
@@ -239,8 +257,10 @@ def _graphs(root: Group, n_cells: int) -> Iterator[tuple[str, Matrix]]:
 def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> Misc:
     own = root.get("uns/cellworker/misc")
     used = text_of(root.get("uns/neighbors/params/use_rep"))
-    candidates = [name.removeprefix("X_") for name in (_one(own, "active_reduction"), used[0] if used else "") if name]
-    active = next((name for name in [*candidates, "pca"] if name in reductions), "pca")
+    chosen = choose_active(
+        reductions, [name.removeprefix("X_") for name in (_one(own, "active_reduction"), used[0] if used else "")]
+    )
+    active = chosen.name
     if active not in reductions:
         there = f" (there are: {', '.join(reductions)})" if reductions else ""
         findings.warning(
@@ -248,9 +268,8 @@ def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> 
             advice="new embeddings, clusterings and trajectories will be refused; run sc.pp.pca() and write again",
         )  # fmt: skip
     elif active != "pca":
-        findings.fallback(
-            "obsm", found=f"neighbours were found on {active}", advice=f"{active} is used where pca would"
-        )
+        found = chosen.found or f"neighbours were found on {active}"
+        findings.fallback("obsm", found=found, advice=f"{active} is the active reduction, used where pca would be")
     colors = text_of(own.get("color_pool")) if is_group(own) else None
     microns = _one(own, "microns_per_pixel")
     pcs = _one(own, "num_pcs")
@@ -282,36 +301,6 @@ def _writer(root: Group) -> str:
     own = _one(root.get("uns/cellworker"), "version")
     version = str(root.attrs.get("encoding-version", ""))
     return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"
-
-
-def _add_totals(metadata: dict[str, Column], counts: SparseDraft, genes: Genes, findings: Findings) -> None:
-    lacking = [name for name in ("nCount_RNA", "nFeature_RNA", "percent.mt") if name not in metadata]
-    mitochondrial = np.array([name.upper().startswith("MT-") for name in genes.names], np.bool_)
-    if not mitochondrial.any() and "percent.mt" in lacking:
-        lacking.remove("percent.mt")
-    if not lacking:
-        return
-    sums, detected = cell_totals(counts)
-    if "nCount_RNA" in lacking:
-        metadata["nCount_RNA"] = sums
-    if "nFeature_RNA" in lacking:
-        metadata["nFeature_RNA"] = detected
-    if "percent.mt" in lacking:
-        part = _sums_of(counts, mitochondrial)
-        metadata["percent.mt"] = np.divide(100 * part, sums, out=np.zeros(len(sums)), where=sums > 0)
-    findings.fallback(f"obs {', '.join(lacking)}", found="no such column", advice="computed from the counts")
-
-
-def _sums_of(counts: SparseDraft, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each cell's sum over some genes."""
-    n_cells = len(counts.indptr) - 1
-    out = np.zeros(n_cells)
-    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(counts.values)))):
-        bounds = counts.indptr[start : end + 1]
-        where = slice(int(bounds[0]), int(bounds[-1]))
-        rows = np.repeat(np.arange(end - start), np.diff(bounds))
-        out[start:end] = np.bincount(rows, counts.values[where] * chosen[counts.columns[where]], end - start)
-    return out
 
 
 def _left_out(

@@ -37,7 +37,7 @@ def read_cell_sets(path: Path, findings: Findings) -> CellSets | None:
 def check_cell_sets(cell_sets: CellSets, experiment: Experiment, findings: Findings) -> None:
     """Hold the sets against the experiment's cells and samples, recording what does not fit."""
     for key, advice in _EXPECTED_CLASSES.items():
-        if cell_sets.find_class(key) is None:
+        if cell_sets.for_wire().find_class(key) is None:
             findings.warning(_FILE, found=f"no class {key}", expected=f"a class {key}", advice=advice)
     repeated = sorted(set(cell_sets.repeated_keys))
     if repeated:
@@ -52,7 +52,7 @@ def check_cell_sets(cell_sets: CellSets, experiment: Experiment, findings: Findi
             advice="the file belongs to another experiment: replace or remove it", code=ErrorCode.CELL_SETS_INVALID,
         )  # fmt: skip
         return
-    clusters = cell_sets.find_class("louvain")
+    clusters = cell_sets.clusters
     if clusters is not None and clusters.children:
         ids = clusters.cell_ids()
         strangers = int((experiment.positions(ids) < 0).sum())

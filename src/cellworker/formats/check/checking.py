@@ -12,12 +12,12 @@ import numpy as np
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Categorical
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
-from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
-from cellworker.formats.opening.open import OpenProgress, locate, open_source
+from cellworker.formats.opening.open import OpenProgress, locate, open_source, own_work_of
+from cellworker.plain_text import one_line
 from cellworker.settings import Settings
 
 __all__ = ["Report", "check_experiment", "render"]
@@ -90,24 +90,41 @@ def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress |
             "cell_sets.json", found="no such file beside the experiment",
             advice="cell sets are derived from the identities, the samples and the categorical metadata",
         )  # fmt: skip
-        cell_sets = derive_cell_sets(
-            experiment.cell_ids,
-            experiment.metadata,
-            experiment.identities,
-            experiment.misc.color_pool,
-            experiment.extra.get("colors"),
-        )
+        cell_sets = derived_from(experiment)
     else:
         cell_sets = read_cell_sets(located.cell_sets, findings)
         if cell_sets is not None:
             check_cell_sets(cell_sets, experiment, findings)
+    cell_sets, own = _with_own_work(cell_sets, located.source, experiment, settings, findings)
     return Report(
         str(path),
         1 if findings.errors else 0,
         _ordered(findings.problems),
-        _contents(experiment, cell_sets, located.source),
+        _contents(experiment, cell_sets, located.source) | own,
         _memory(experiment, settings),
     )
+
+
+def _with_own_work(
+    cell_sets: CellSets | None, source: Path, experiment: StoredExperiment, settings: Settings, findings: Findings
+) -> tuple[CellSets | None, dict[str, Any]]:
+    """Add a person's own cell sets of local runs; returns them, and the line that counts them."""
+    try:
+        work = own_work_of(source, experiment, cell_sets or CellSets.empty(), settings).read()
+    except WorkerError as error:
+        findings.error(
+            "own cell sets",
+            found=error.message,
+            expected="a document of cellworker",
+            advice="see there",
+            code=error.code,
+        )
+        return cell_sets, {}
+    if work is None:
+        return cell_sets, {}
+    for sentence in work.notes:
+        findings.warning("own cell sets", found=sentence, expected="", advice=f"the older ones are kept in {work.path}")
+    return work.cell_sets, {"own cell sets": f"{work.n_sets}, in {work.path}"}
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:
@@ -154,23 +171,21 @@ def _looks_raw(data: RowSummary) -> bool:
 
 def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
     table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
+    origin = experiment.origin
     for column, (task, alike) in _NEEDED.items():
-        found = experiment.metadata.get(column)
-        if found is None:
-            others = [name for name in experiment.metadata if re.search(alike, name, re.IGNORECASE)]
-            hint = f"; if {others[0]} holds it, copy that column to {column}" if others else ""
-            findings.warning(
-                f"{table} {column}", found="no such column", expected="one number per cell",
-                advice=f"{task} will be refused{hint}",
-            )  # fmt: skip
-        elif isinstance(found, Categorical):
-            findings.warning(
-                f"{table} {column}", found="text", expected="one number per cell", advice=f"{task} will be refused"
-            )
-    samples = experiment.metadata.get("samples")
-    if isinstance(samples, Categorical) and np.any(samples.codes < 0):
+        if origin.columns.get(column):
+            continue
+        found = origin.reasons.get(column, "no such column")
+        others = [name for name in experiment.metadata if re.search(alike, name, re.IGNORECASE)]
+        hint = f"; if {others[0]} holds it, copy that column to {column}" if others and column not in others else ""
         findings.warning(
-            f"{table} samples", found=f"{int((samples.codes < 0).sum())} cells without a sample",
+            f"{table} {column}", found=found, expected="one number from 0 up per cell",
+            advice=f"{task} will be refused{hint if ': ' not in found else ''}",
+        )  # fmt: skip
+    named, samples = experiment.samples or ("samples", None)
+    if samples is not None and np.any(samples.codes < 0):
+        findings.warning(
+            f"{table} {named}", found=f"{int((samples.codes < 0).sum())} cells without a sample",
             expected="a sample for every cell", advice="these cells are left out of comparisons between samples",
         )  # fmt: skip
 
@@ -194,7 +209,7 @@ def _check_genes(experiment: StoredExperiment, findings: Findings) -> None:
 
 def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: Path) -> dict[str, Any]:
     origin, counts, scaled = experiment.origin, experiment.counts_summary, experiment.scaled
-    samples = experiment.metadata.get("samples")
+    named, samples = experiment.samples or ("none", None)
     return {
         "file": source.name,
         "written by": origin.writer,
@@ -208,9 +223,34 @@ def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: 
         "reductions": {name: experiment.reductions[name].values.shape[1] for name in experiment.reductions},
         "graphs": list(experiment.graphs),
         "metadata columns": list(experiment.metadata),
-        "samples": len(np.unique(samples.codes[samples.codes >= 0])) if isinstance(samples, Categorical) else 0,
-        "cell sets": {item.name: len(item.children) for item in cell_sets.classes} if cell_sets is not None else {},
+        "samples": len(np.unique(samples.codes[samples.codes >= 0])) if samples is not None else 0,
+        "sample column": _with_reason(named, origin.reasons.get("samples", "")),
+        "numbers per cell": [
+            f"{role} ({origin.reasons[role]})" for role, name in origin.columns.items() if role != "samples" and name
+        ],
+        "cell sets": _keys(cell_sets),
+        "clusters in use": _clusters(cell_sets),
     }
+
+
+def _with_reason(name: str, reason: str) -> str:
+    return f"{name} ({reason})" if reason else name
+
+
+def _keys(cell_sets: CellSets | None) -> dict[str, int]:
+    """Return how many sets each class has, by its key; a name that says something else stands behind the key."""
+    out: dict[str, int] = {}
+    for item in cell_sets.classes if cell_sets is not None else []:
+        out.setdefault(item.key if item.name == item.key else f"{item.key} = {item.name}", len(item.children))
+    return out
+
+
+def _clusters(cell_sets: CellSets | None) -> str:
+    found = cell_sets.clusters if cell_sets is not None else None
+    if cell_sets is None or found is None:
+        return "none"
+    alias = cell_sets.derived and not any(item.key == "louvain" for item in cell_sets.classes)
+    return f"{found.key} (requests of the platform call it louvain)" if alias else found.key
 
 
 def _memory(experiment: StoredExperiment, settings: Settings) -> dict[str, float]:
@@ -242,7 +282,7 @@ def render(report: Report) -> str:
             lines.append(f"  expected  {problem.expected}")
         if problem.advice:
             lines.append(f"  {'instead ' if problem.severity == 'note' else 'do      '}  {problem.advice}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(one_line(line) for line in lines) + "\n"
 
 
 def _plain(value: object) -> str:

@@ -52,12 +52,18 @@ def annotated_columns(experiment: Experiment, cell_sets: CellSets | None) -> Ann
         None for an experiment whose sets were derived from its metadata, which then says everything already.
     """
     out = Annotated(dict(experiment.metadata))
-    for item in cell_sets.classes if cell_sets is not None else []:
+    if cell_sets is None:
+        return out
+    for item in cell_sets.classes:
         if item.key == "scratchpad":
             _add_custom(experiment, item, out)
             continue
+        in_use = item is cell_sets.clusters
+        if item.column in experiment.metadata:  # it says what the file says
+            out.clusters = item.column if in_use else out.clusters
+            continue
         labels = _labels(experiment, item, out)
-        name = {"louvain": "seurat_clusters", "sample": "samples"}.get(item.key, item.name or item.key)
+        name = "seurat_clusters" if in_use else "samples" if item.key == "sample" else item.name or item.key
         before = out.columns.get(name)
         if item.key == "sample" and isinstance(before, Categorical) and before.categories != labels.categories:
             out.columns["sample_ids"] = before
@@ -65,7 +71,7 @@ def annotated_columns(experiment: Experiment, cell_sets: CellSets | None) -> Ann
         out.columns[name] = labels
         if all(child.color for child in item.children):
             out.colors[name] = [child.color or "" for child in item.children]
-        if item.key == "louvain":
+        if in_use:
             out.clusters = name
         out.added.append(f"{name} ({len(item.children)} sets)")
     return out

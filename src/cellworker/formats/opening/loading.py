@@ -9,9 +9,14 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.kinds import content_hash, is_anndata
+from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.scratch import Scratch
+<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
 from cellworker.formats.opening.shelf import store_file
+=======
+from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
+from cellworker.formats.opening.shelf import Shelf
+>>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
@@ -55,11 +60,14 @@ def load(
     Raises
     ------
     WorkerError
-        When the file is no sound `.rds`, `.qs`, `.h5ad` or `.zarr`, or the store cannot be written.
+        When the file is of a kind that is not read, when it is damaged, or when the store cannot be written.
     """
     folder, findings = Path(spool), Findings()
     companions: dict[str, list[int]] = {}
-    if is_anndata(Path(source)):
+    kind = kind_of(Path(source))
+    if kind not in READ:
+        raise not_read(kind, Path(source))
+    if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), folder, findings, max_bytes=max_bytes, threads=threads, progress=progress)
     else:
         draft, key, companions = _seurat(Path(source), folder, findings, max_bytes, progress)

@@ -8,14 +8,16 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment, open_store
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
+from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
+from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.identifiers import StoreName
 from cellworker.settings import Settings
 
-__all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source"]
+__all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
 _LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
@@ -45,6 +47,10 @@ class Opened:
         The file that the cell sets came from; beside the store when they were derived.
     derived_cell_sets
         Whether they were made from the experiment's own metadata, for want of a file.
+    own_work_file
+        Where a person's own cell sets of local runs are kept.
+    own_work
+        What is kept there, and part of `cell_sets`; None where there is nothing.
     """
 
     experiment: StoredExperiment
@@ -53,6 +59,8 @@ class Opened:
     source: Path
     cell_sets_path: Path
     derived_cell_sets: bool
+    own_work_file: OwnWorkFile
+    own_work: OwnWork | None = None
 
 
 def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Opened:
@@ -81,13 +89,40 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
     located = locate(path)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
-    if located.cell_sets is not None:
-        return Opened(
-            experiment, _parse(located.cell_sets), store, located.source, located.cell_sets, derived_cell_sets=False
-        )
-    beside = shelf.cell_sets_of(store)
-    cell_sets = _derived(shelf, experiment, beside)
-    return Opened(experiment, cell_sets, store, located.source, beside, derived_cell_sets=True)
+    beside, derived = located.cell_sets, located.cell_sets is None
+    if beside is None:
+        beside = shelf.cell_sets_of(store)
+        cell_sets = _derived(shelf, experiment, beside)
+    else:
+        cell_sets = _parse(beside)
+    own_work_file = own_work_of(located.source, experiment, cell_sets, settings)
+    own_work = own_work_file.read()
+    return Opened(
+        experiment,
+        own_work.cell_sets if own_work is not None else cell_sets,
+        store,
+        located.source,
+        beside,
+        derived_cell_sets=derived,
+        own_work_file=own_work_file,
+        own_work=own_work,
+    )
+
+
+def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, settings: Settings) -> OwnWorkFile:
+    """Return where a person's own work on an experiment is kept; `base` are the cell sets that it has without it."""
+    from cellworker.sample import sample_path  # noqa: PLC0415 - imports what a worker in the cloud does not need
+
+    earlier = sorted((settings.data_dir / ".cell_sets").glob(f"*-{experiment.key[:16]}.json"))
+    return OwnWorkFile(
+        source,
+        experiment.key,
+        base,
+        experiment.cell_ids,
+        experiment.barcodes,
+        keep_out=source.resolve().is_relative_to(sample_path().resolve()),
+        earlier=earlier[0] if earlier else None,
+    )
 
 
 def open_source(
@@ -139,7 +174,7 @@ def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | N
 
 def _patience_s(source: Path, most_s: float) -> float:
     """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
-    if source.suffix.lower() != ".h5ad":
+    if not is_hdf5(source):
         return most_s
     return min(most_s, _LEAST_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
 
@@ -184,12 +219,6 @@ def _derived(shelf: Shelf, experiment: StoredExperiment, path: Path) -> CellSets
         except WorkerError:
             # Cut short by a full disk or a killed process: made again below.
             path.unlink(missing_ok=True)
-    cell_sets = derive_cell_sets(
-        experiment.cell_ids,
-        experiment.metadata,
-        experiment.identities,
-        experiment.misc.color_pool,
-        experiment.extra.get("colors"),
-    )
+    cell_sets = derived_from(experiment)
     shelf.write(path, cell_sets.encode())
     return cell_sets

@@ -22,7 +22,7 @@ from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "store_file"]
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised whenever readers make something else of the same file; stores made before are then made again."""
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
@@ -275,7 +275,10 @@ class Shelf:
 
     @contextmanager
     def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
+        path = self._locks / f"{name}.lock"
+        descriptor = self._lock(path, waiting, wait=wait)
         try:
+<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
             descriptor = os.open(self._locks / FileName(f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -290,10 +293,15 @@ class Shelf:
                     if waiting is not None:
                         waiting("waiting for another process that reads the same file", None)
                     time.sleep(_WAIT)
+=======
+>>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
             yield
         finally:
+            # Whoever waits for this very file sees that it is gone, and makes a new one.
+            path.unlink(missing_ok=True)
             os.close(descriptor)
 
+<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
 
 def store_file(key: StoreName) -> FileName:
     """Return what the file of a store is called."""
@@ -316,3 +324,39 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+=======
+    def _lock(self, path: Path, waiting: Waiting | None, *, wait: bool) -> int:
+        while True:
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(descriptor, path):
+                    return descriptor
+            except BlockingIOError:
+                if not wait:
+                    os.close(descriptor)
+                    raise
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            self._wait(path, waiting)
+
+    @staticmethod
+    def _wait(path: Path, waiting: Waiting | None) -> None:
+        if path.exists():
+            if waiting is not None:
+                waiting("waiting for another process that reads the same file", None)
+            time.sleep(_WAIT)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has its name: another process may have removed it and made one anew."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+>>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399

@@ -315,7 +315,7 @@ class Answering:
         """Read cell sets; the last ones are kept, since they change seldom and may be large."""
         known, parsed = self._parsed
         if content != known:
-            parsed = CellSets.parse(content)
+            parsed = CellSets.parse(content).for_wire()
             self._parsed = (content, parsed)
         return parsed
 

@@ -1,8 +1,8 @@
 /* Unpacking vectors of BPCells: blocks of 128 values of as few bits as each block needs, four bit streams side by side. Whatever the file
    says is checked: no read leaves `words`, `idx` or `starts`, no write leaves `out`. */
-#include <stdint.h>
+#include "cellworker.h"
 
-#define EXPORT __attribute__((visibility("default")))
+
 
 enum { BLOCK = 128, LANES = 4 };
 
@@ -28,7 +28,7 @@ static void unpack_block(const uint32_t *words, int bits, uint32_t *out) {
    no such) that is not beyond the block's number.
    starts: the value before each block's first, for differences in zig-zag form; NULL for values that were stored less one.
    Returns 0, or the number of a broken block less one, negative. The caller has checked that ranges lie within n_blocks * 128. */
-EXPORT int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const uint32_t *idx, int64_t n_blocks, const uint64_t *offsets,
+int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const uint32_t *idx, int64_t n_blocks, const uint64_t *offsets,
                                  int64_t n_offsets, const uint32_t *starts, const int64_t *from, const int64_t *to, int64_t n_ranges,
                                  uint32_t *out) {
     uint32_t block[BLOCK];

@@ -1,66 +1,24 @@
-/* Reading files of R's package qs: blocks compressed by LZ4, their XXH32 check value, vectors whose bytes were sorted by significance
+/* Reading files of R's package qs: the XXH32 check value of blocks, vectors whose bytes were sorted by significance
    ("shuffled"), and strings that come one after another. Every read is checked against the end of the source, every write against
    the room. */
-#include <stdint.h>
+#include "cellworker.h"
+
 #include <string.h>
 
 #include "strings.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
-/* ---- LZ4 block format ----
-   Sequences of a token (high four bits: number of literals, low four: match length less 4; 15 goes on in further bytes, 255 each),
-   literals, and a little-endian 16-bit distance back. The last sequence has literals only. */
-
-static inline int more(const uint8_t *source, int64_t size, int64_t *at, int64_t *length) {
-    uint8_t byte;
-    do {
-        if (*at >= size) return 0;
-        byte = source[(*at)++];
-        *length += byte;
-    } while (byte == 255);
-    return 1;
-}
-
-/* Returns the number of bytes written to `out`, or -1 where the block is broken or needs more than `room`. */
-EXPORT int64_t cw_qs_lz4(const uint8_t *source, int64_t size, uint8_t *out, int64_t room) {
-    int64_t at = 0, written = 0;
-    while (at < size) {
-        uint8_t token = source[at++];
-        int64_t literals = token >> 4, match = token & 15;
-        if (literals == 15 && !more(source, size, &at, &literals)) return -1;
-        if (literals > size - at || literals > room - written) return -1;
-        memcpy(out + written, source + at, (size_t)literals);
-        at += literals;
-        written += literals;
-        if (at == size) return match ? -1 : written;
-        if (size - at < 2) return -1;
-        int64_t distance = source[at] | source[at + 1] << 8;
-        at += 2;
-        if (match == 15 && !more(source, size, &at, &match)) return -1;
-        match += 4;
-        if (!distance || distance > written || match > room - written) return -1;
-        uint8_t *to = out + written;
-        const uint8_t *from = to - distance;
-        if (distance >= match) memcpy(to, from, (size_t)match);
-        else
-            for (int64_t i = 0; i < match; i++) to[i] = from[i]; /* a match may overlap itself: it repeats */
-        written += match;
-    }
-    return -1;
-}
 
 /* ---- XXH32 ---- */
 
 enum { STRIPE = 16 };
 static const uint32_t P1 = 0x9E3779B1u, P2 = 0x85EBCA77u, P3 = 0xC2B2AE3Du, P4 = 0x27D4EB2Fu, P5 = 0x165667B1u;
 
-typedef struct {
+struct QsHash {
     uint64_t total;
     uint32_t lane[4];
     uint32_t seed, held;
     uint8_t rest[STRIPE];
-} hash_state;
+};
 
 static inline uint32_t rotate(uint32_t x, int by) { return x << by | x >> (32 - by); }
 
@@ -72,9 +30,9 @@ static inline void stripe(uint32_t *lane, const uint8_t *source) {
     for (int i = 0; i < 4; i++) lane[i] = rotate(lane[i] + little32(source + 4 * i) * P2, 13) * P1;
 }
 
-EXPORT int64_t cw_qs_hash_size(void) { return (int64_t)sizeof(hash_state); }
+int64_t cw_qs_hash_size(void) { return (int64_t)sizeof(QsHash); }
 
-EXPORT void cw_qs_hash_start(hash_state *state, uint32_t seed) {
+void cw_qs_hash_start(QsHash *state, uint32_t seed) {
     memset(state, 0, sizeof *state);
     state->seed = seed;
     state->lane[0] = seed + P1 + P2;
@@ -83,7 +41,7 @@ EXPORT void cw_qs_hash_start(hash_state *state, uint32_t seed) {
     state->lane[3] = seed - P1;
 }
 
-EXPORT void cw_qs_hash_add(hash_state *state, const uint8_t *source, int64_t size) {
+void cw_qs_hash_add(QsHash *state, const uint8_t *source, int64_t size) {
     state->total += (uint64_t)size;
     if (state->held) {
         int64_t lacking = STRIPE - (int64_t)state->held, here = size < lacking ? size : lacking;
@@ -103,7 +61,7 @@ EXPORT void cw_qs_hash_add(hash_state *state, const uint8_t *source, int64_t siz
     state->held = (uint32_t)size;
 }
 
-EXPORT uint32_t cw_qs_hash_value(const hash_state *state) {
+uint32_t cw_qs_hash_value(const QsHash *state) {
     const uint32_t *lane = state->lane;
     uint32_t hash = state->seed + P5;
     if (state->total >= STRIPE) hash = rotate(lane[0], 1) + rotate(lane[1], 7) + rotate(lane[2], 12) + rotate(lane[3], 18);
@@ -120,7 +78,7 @@ EXPORT uint32_t cw_qs_hash_value(const hash_state *state) {
    `planes` holds the first byte of each of `n` elements, then the second of each, and so on. Elements `start` to `start + count` are put
    together again. */
 
-EXPORT void cw_qs_unshuffle32(const uint8_t *planes, int64_t n, int64_t start, int64_t count, uint32_t *out) {
+void cw_qs_unshuffle32(const uint8_t *planes, int64_t n, int64_t start, int64_t count, uint32_t *out) {
     const uint8_t *p = planes + start;
     for (int64_t i = 0; i < count; i++)
         out[i] = (uint32_t)p[i] | (uint32_t)p[i + n] << 8 | (uint32_t)p[i + 2 * n] << 16 | (uint32_t)p[i + 3 * n] << 24;
@@ -132,11 +90,11 @@ static inline uint64_t gather64(const uint8_t *p, int64_t n) {
     return word;
 }
 
-EXPORT void cw_qs_unshuffle64(const uint8_t *planes, int64_t n, int64_t start, int64_t count, uint64_t *out) {
+void cw_qs_unshuffle64(const uint8_t *planes, int64_t n, int64_t start, int64_t count, uint64_t *out) {
     for (int64_t i = 0; i < count; i++) out[i] = gather64(planes + start + i, n);
 }
 
-EXPORT void cw_qs_unshuffle_to_floats(const uint8_t *planes, int64_t n, int64_t start, int64_t count, float *out) {
+void cw_qs_unshuffle_to_floats(const uint8_t *planes, int64_t n, int64_t start, int64_t count, float *out) {
     for (int64_t i = 0; i < count; i++) {
         uint64_t word = gather64(planes + start + i, n);
         double value;
@@ -154,7 +112,7 @@ enum { ENCODING = 0xC0, LATIN1 = 0x80, SHORT = 0x20, LENGTH = 0x1F, LENGTH8 = 1,
 /* As cw_rds_strings: reads up to `count` strings, their text to `text` (room for `size` bytes), the end of each to `ends`, and whether
    it is NA to `missing`. Returns how many; `state` gets the bytes taken and the bytes of text. Stops at the source's end and before any
    string that is not plain. */
-EXPORT int64_t cw_qs_strings(const uint8_t *source, int64_t size, int64_t count, uint8_t *text, int64_t *ends, uint8_t *missing,
+int64_t cw_qs_strings(const uint8_t *source, int64_t size, int64_t count, uint8_t *text, int64_t *ends, uint8_t *missing,
                              int64_t *state) {
     int64_t done = 0, taken = 0, written = 0;
     while (done < count && taken < size) {

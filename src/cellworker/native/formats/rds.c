@@ -1,11 +1,11 @@
 /* Reading R's serialisation: vectors are big-endian and lie at any alignment; strings come one after another with a flag word and a
    length each. Every read is checked against the end of the source. */
-#include <stdint.h>
+#include "cellworker.h"
+
 #include <string.h>
 
 #include "strings.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
 static inline uint32_t load32(const uint8_t *source) {
     uint32_t word;
@@ -19,15 +19,15 @@ static inline uint64_t load64(const uint8_t *source) {
     return __builtin_bswap64(word);
 }
 
-EXPORT void cw_rds_swap32(const uint8_t *source, int64_t count, uint32_t *out) {
+void cw_rds_swap32(const uint8_t *source, int64_t count, uint32_t *out) {
     for (int64_t i = 0; i < count; i++) out[i] = load32(source + 4 * i);
 }
 
-EXPORT void cw_rds_swap64(const uint8_t *source, int64_t count, uint64_t *out) {
+void cw_rds_swap64(const uint8_t *source, int64_t count, uint64_t *out) {
     for (int64_t i = 0; i < count; i++) out[i] = load64(source + 8 * i);
 }
 
-EXPORT void cw_rds_doubles_to_floats(const uint8_t *source, int64_t count, float *out) {
+void cw_rds_doubles_to_floats(const uint8_t *source, int64_t count, float *out) {
     for (int64_t i = 0; i < count; i++) {
         uint64_t word = load64(source + 8 * i);
         double value;
@@ -42,7 +42,7 @@ enum { HAS_ATTRIBUTES = 0x200, LATIN1 = 4 << 12, UTF8 = 8 << 12 };
    `ends` and whether it is NA to `missing` (room for `count`). Returns how many were read; `state` gets the bytes taken and the bytes of
    text. It stops early at the source's end, and before any string that is not plain: another type, attributes, a wrong
    length, a NUL, or an encoding that has to be converted. `native_utf8` says that text without a mark is UTF-8. */
-EXPORT int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, uint8_t *text, int64_t *ends,
+int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, uint8_t *text, int64_t *ends,
                               uint8_t *missing, int64_t *state) {
     int64_t done = 0, taken = 0, written = 0;
     while (done < count && size - taken >= 8) {
@@ -69,7 +69,7 @@ EXPORT int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count
 }
 
 /* Passes over up to `count` strings without keeping them; otherwise as above. */
-EXPORT int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int64_t *state) {
+int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int64_t *state) {
     int64_t done = 0, taken = 0;
     while (done < count && size - taken >= 8) {
         uint32_t flags = load32(source + taken);

@@ -2,12 +2,13 @@
  * k-means partition. A distance is the sum of the squared differences in the order of the dimensions, so the result is the
  * same to the last bit on every processor; points lie in blocks of WIDE, and one instruction works on several points of a
  * block, never on several terms of one sum. */
+#include "cellworker.h"
+#include "dispatch.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 #define INSIDE static inline __attribute__((always_inline))
 
 enum {
@@ -206,24 +207,23 @@ INSIDE int32_t run(const Search *s) {
     return failed;
 }
 
-#if defined(__x86_64__)
+#ifdef CW_AVX2
 /* Wider registers only: the same operations in the same order. */
-__attribute__((target("avx2"))) static int32_t run_avx2(const Search *s) { return run(s); }
+CW_AVX2 static int32_t run_avx2(const Search *s) { return run(s); }
 #endif
 
 static int32_t run_plain(const Search *s) { return run(s); }
 
 /* Fills the rows of the queries asked for; -1 when memory ran out. Needs k points besides the query itself. */
-EXPORT int32_t cw_fast_neighbours(const float *coordinates, const int32_t *rows, int32_t n_dims, int64_t n_blocks,
+int32_t cw_fast_neighbours(const float *coordinates, const int32_t *rows, int32_t n_dims, int64_t n_blocks,
                                   const float *boxes, const int64_t *starts, const float *centres,
                                   const int32_t *centre_rows, int64_t n_lists, int32_t n_probes, const float *queries,
                                   const int32_t *asked, int64_t n_asked, int32_t k, int32_t own, int32_t *found_rows,
                                   float *found_distances) {
     const Search s = {{coordinates, rows, n_dims}, {centres, centre_rows, n_dims}, boxes, starts, n_blocks, n_lists,
                       queries, asked, n_asked, k, n_probes, own, found_rows, found_distances};
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2")) return run_avx2(&s);
+#ifdef CW_AVX2
+    if (cw_has_avx2()) return run_avx2(&s);
 #endif
     return run_plain(&s);
 }

@@ -2,14 +2,15 @@
  * points go, one by one, to the cluster where they add least to the sum of squares, first of all clusters, then of each
  * point's two best. Centres lie in a grid, so that only the near ones are looked at: no farther than the best so far in terms
  * of n / (n + 1) times the squared distance. */
+#include "cellworker.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "plane.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
-typedef struct {
+struct Kmeans {
     const double *x;
     int32_t n, k;
     double *centre, *less, *more, *apart; /* n / (n - 1), n / (n + 1) of each cluster; the loss if a point leaves its own */
@@ -19,7 +20,7 @@ typedef struct {
     Plane plane;
     int64_t quiet, step; /* points since the last move; points looked at in this quick stage */
     int32_t at, stage, rounds;
-} Kmeans;
+};
 
 enum { FIRST, OPTIMAL, QUICK, DONE };
 
@@ -28,7 +29,7 @@ static inline double squared(const Kmeans *m, int32_t i, int32_t c) {
     return a * a + b * b;
 }
 
-EXPORT void cw_kmeans_free(Kmeans *m) {
+void cw_kmeans_free(Kmeans *m) {
     if (!m) return;
     free(m->centre);
     free(m->less);
@@ -51,7 +52,7 @@ static void weigh(Kmeans *m, int32_t c) {
 
 /* `x` are pairs of finite numbers, which stay the caller's, as does `own`, where the clusters will be; `centres` are distinct
  * at best. NULL when memory ran out. */
-EXPORT Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const double *centres, int32_t k, int32_t *own) {
+Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const double *centres, int32_t k, int32_t *own) {
     Kmeans *m = calloc(1, sizeof *m);
     if (!m) return NULL;
     const size_t size = (size_t)k;
@@ -202,7 +203,7 @@ static int quick(Kmeans *m, int32_t end) {
 }
 
 /* Looks at the next `count` points. Returns 1 when done: nothing moved through an optimal stage, or `most` rounds are over. */
-EXPORT int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t most) {
+int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t most) {
     while (count > 0 && m->stage != DONE) {
         const int32_t end = m->n - m->at > count ? m->at + count : m->n;
         const int32_t stage = m->stage;

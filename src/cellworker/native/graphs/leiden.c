@@ -1,11 +1,12 @@
 /* Communities by the Leiden method (Traag, Waltman and van Eck 2019): nodes are moved, each cluster is refined into parts that
  * hang together, the parts become nodes, and so on. Quality is modularity in Seurat's and igraph's reading: a strength may
  * count loops that are not among the links (algorithms.md, section 6.5). */
+#include "cellworker.h"
+
 #include <math.h>
 
 #include "network.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
 /* Scratch of one run, each for as many numbers as the network has nodes. */
 typedef struct {
@@ -203,7 +204,7 @@ static void free_room(Room *room) {
 /* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight inside,
  * less what is expected. The network is compressed rows, symmetric, without loops, weights above 0; `resolution` is divided by
  * the sum of the strengths. Returns -1 when memory ran out, or `stop` became other than 0. */
-EXPORT int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                                    int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
                                    double *quality, const volatile int32_t *stop) {
     const Network whole = {n, first, to, weight, strength, 0};

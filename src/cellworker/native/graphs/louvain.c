@@ -1,8 +1,9 @@
 /* Communities by the Louvain method as in Waltman and van Eck's modularity optimiser, which Seurat uses: the same order of
  * visits from the same generator and sums in the same order, so that the labels are the same (algorithms.md, section 6.4). */
+#include "cellworker.h"
+
 #include "network.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
 /* Java's linear congruential generator, 48 bits. */
 static int32_t next31(uint64_t *state) {
@@ -113,7 +114,7 @@ static int improve(const Network *net, double resolution, uint64_t *random, int3
 /* One start from single nodes: at most `passes` passes of the method while they still change something. The network is
  * compressed rows, ascending, symmetric, without loops, weights above 0. `state` is the generator's and goes on from start to
  * start. Writes the clusters (0 to the result - 1) and their quality; -1 when memory ran out. */
-EXPORT int32_t cw_louvain_start(const int64_t *first, const int32_t *to, const double *weight, int32_t n, double resolution,
+int32_t cw_louvain_start(const int64_t *first, const int32_t *to, const double *weight, int32_t n, double resolution,
                                 int32_t passes, uint64_t *state, int32_t *cluster, double *quality) {
     double *strength = calloc((size_t)n, sizeof *strength), *total = malloc((size_t)n * sizeof *total);
     int32_t n_clusters = -1;

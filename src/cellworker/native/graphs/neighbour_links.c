@@ -1,12 +1,13 @@
 /* The graph of nearest neighbours, and one level of the Louvain method on it (Blondel and others 2008,
  * doi:10.1088/1742-5468/2008/10/P10008) in pieces of bounded time. */
+#include "cellworker.h"
+
 #include "network.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
 /* Links per cell if all were different: `first` (n + 1) becomes where each cell's room starts. Neighbours: n lists of k,
  * negative for none, no cell in its own list, none twice. */
-EXPORT void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first) {
+void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first) {
     memset(first, 0, ((size_t)n + 1) * sizeof *first);
     for (int32_t i = 0; i < n; i++) {
         for (int32_t j = 0; j < k; j++) {
@@ -21,7 +22,7 @@ EXPORT void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64
 
 /* Writes the links of each cell, ascending, weight 1, or 2 where two cells are neighbours of each other; `first` becomes that
  * of the links there are. -1 when memory ran out. */
-EXPORT int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first, int32_t *to, double *weight) {
+int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first, int32_t *to, double *weight) {
     int64_t *end = malloc(((size_t)n + 1) * sizeof *end);
     int32_t *mine = malloc(((size_t)k + 1) * sizeof *mine);
     if (!end || !mine) {
@@ -68,7 +69,7 @@ EXPORT int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, in
 }
 
 /* The network with each of the clusters 0 to count - 1 as one node, to be taken; NULL when memory ran out. */
-EXPORT Network *cw_network_merge(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+Network *cw_network_merge(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                                  int32_t n, const int32_t *cluster, int32_t count) {
     const Network net = {n, first, to, weight, strength, 0};
     Network *merged = malloc(sizeof *merged);
@@ -79,10 +80,10 @@ EXPORT Network *cw_network_merge(const int64_t *first, const int32_t *to, const 
     return merged;
 }
 
-EXPORT int64_t cw_network_links(const Network *net) { return net->first[net->n]; }
+int64_t cw_network_links(const Network *net) { return net->first[net->n]; }
 
 /* Copies the arrays out, and frees the network. */
-EXPORT void cw_network_take(Network *net, int64_t *first, int32_t *to, double *weight, double *strength) {
+void cw_network_take(Network *net, int64_t *first, int32_t *to, double *weight, double *strength) {
     const size_t n_links = (size_t)net->first[net->n], size = (size_t)net->n;
     memcpy(first, net->first, (size + 1) * sizeof *first);
     memcpy(to, net->to, n_links * sizeof *to);
@@ -96,7 +97,7 @@ EXPORT void cw_network_take(Network *net, int64_t *first, int32_t *to, double *w
  * `resolution` is divided by the sum of the strengths. `total` is the clusters' strength, `link` zeros, `met` scratch. Where
  * `stale` is given, only nodes marked there are looked at; they are unmarked, and those whose neighbours moved marked. Adds
  * the gain in weight to `gain`; returns how many moved. */
-EXPORT int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                                double resolution, const int32_t *order, int32_t count, int32_t *cluster, double *total,
                                double *link, int32_t *met, uint8_t *stale, double *gain) {
     int32_t moved = 0;

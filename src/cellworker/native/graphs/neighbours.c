@@ -2,12 +2,12 @@
  * Seurat uses, step by step in single precision, so that the neighbours are the same to the last one (algorithms.md,
  * section 6.2). One generator runs through all trees, so they are built one after the other; queries do not depend on one
  * another. Sums are taken in the order of the dimensions: no processor may reorder them. */
+#include "cellworker.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 enum {
     STEPS = 200,  /* points that the two centres of a split see */
@@ -22,7 +22,7 @@ typedef union {
 
 /* A node is HEAD words and a body: the items of a leaf, or two children and the normal of a plane. Items are the nodes
  * 0 to n_items - 1 and are not stored. */
-typedef struct {
+struct Forest {
     const float *points; /* n_items x n_dims */
     float *norms;        /* squared lengths */
     int32_t n_items, n_dims, capacity, cosine;
@@ -34,7 +34,7 @@ typedef struct {
     int32_t *order, *spare; /* the items of the tree that is being built */
     uint8_t *side;
     float *centre; /* two centres and a normal */
-} Forest;
+};
 
 /* Marsaglia's KISS, 64 bits. */
 static uint64_t draw(Forest *f) {
@@ -208,7 +208,7 @@ static int64_t grow(Forest *f, int32_t *items, int64_t count, int is_root) {
     return id;
 }
 
-EXPORT void cw_forest_free(Forest *f) {
+void cw_forest_free(Forest *f) {
     if (!f) return;
     free(f->norms);
     free(f->nodes);
@@ -221,7 +221,7 @@ EXPORT void cw_forest_free(Forest *f) {
 }
 
 /* A forest without trees, or NULL. The points stay the caller's and must outlive it. */
-EXPORT Forest *cw_forest_new(const float *points, int32_t n_items, int32_t n_dims, int32_t cosine, int32_t n_trees) {
+Forest *cw_forest_new(const float *points, int32_t n_items, int32_t n_dims, int32_t cosine, int32_t n_trees) {
     Forest *f = calloc(1, sizeof *f);
     if (!f) return NULL;
     const size_t n = (size_t)n_items;
@@ -249,7 +249,7 @@ EXPORT Forest *cw_forest_new(const float *points, int32_t n_items, int32_t n_dim
 }
 
 /* Adds one tree, of at most the number announced; -1 when memory ran out. */
-EXPORT int32_t cw_forest_grow(Forest *f) {
+int32_t cw_forest_grow(Forest *f) {
     for (int32_t i = 0; i < f->n_items; i++) f->order[i] = i;
     const int64_t root = grow(f, f->order, f->n_items, 1);
     if (root < 0) return -1;
@@ -314,7 +314,7 @@ static inline void offer(Ranked *best, int32_t *held, int32_t k, Ranked new) {
 
 /* The k nearest items of each query, nearest first (ties by number), -1 where fewer were met; distances are what the
  * original reports: chord lengths of unit vectors for cosine. Returns -1 when memory ran out. */
-EXPORT int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries, int32_t k, int64_t search,
+int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries, int32_t k, int64_t search,
                                int32_t *items, float *distances) {
     const int32_t n = f->n_dims;
     uint32_t *seen = calloc((size_t)f->n_items, sizeof *seen);

@@ -1,8 +1,8 @@
 /* How many neighbours two cells share, for every pair that shares enough. */
-#include <stdint.h>
+#include "cellworker.h"
+
 #include <stdlib.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 static int ascending(const void *a, const void *b) {
     const int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
@@ -13,7 +13,7 @@ static int ascending(const void *a, const void *b) {
  * among theirs are at `holders[starts[m]]` to `holders[starts[m + 1]]`. Called first without `cells`: writes the number of
  * links of each cell. Then with `cells` and `offsets`: writes each cell's links, ascending, without the one to itself, and
  * how many neighbours are shared. Returns -1 when memory ran out. */
-EXPORT int32_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
+int32_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
                          int64_t from, int64_t to, int32_t least, int64_t *counts, const int64_t *offsets, int32_t *cells,
                          int32_t *shared) {
     int32_t *common = calloc((size_t)n, sizeof *common), *met = malloc((size_t)n * sizeof *met);

@@ -2,19 +2,19 @@
 #ifndef CW_NETWORK_H
 #define CW_NETWORK_H
 
-#include <stdint.h>
+#include "cellworker.h"
 #include <stdlib.h>
 #include <string.h>
 
 /* Both directions of every link are there, loops are not; what was inside a merged node is summed up in `inside`. */
-typedef struct {
+struct Network {
     int32_t n;
     const int64_t *first;
     const int32_t *to;
     const double *weight;
     const double *strength;
     double inside;
-} Network;
+};
 
 static void release(Network *net) {
     free((void *)net->first);

@@ -1,17 +1,17 @@
 /* Smooth functions on a graph: products of its normalised adjacency with blocks of eight vectors, and their sums, in orders
  * that do not depend on threads or processors. */
+#include "cellworker.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 enum { BLOCK = 8 };
 
 /* One term of Chebyshev's recurrence for the rows start to stop of a block of vectors:
  * out = scale * (P - centre) x - back * before, with P = D^-1/2 A D^-1/2 and `root` = 1 / sqrt of the diagonal of D. The rows
  * and columns of the graph are counted from `base`. `before` may be `out`. */
-EXPORT void cw_smooth_apply(const int64_t *first, const int32_t *to, const float *weight, const float *root, int64_t base,
+void cw_smooth_apply(const int64_t *first, const int32_t *to, const float *weight, const float *root, int64_t base,
                             int64_t start, int64_t stop, float scale, float centre, float back, const float *x,
                             const float *before, float *out) {
     for (int64_t i = start; i < stop; i++) {
@@ -30,7 +30,7 @@ EXPORT void cw_smooth_apply(const int64_t *first, const int32_t *to, const float
 }
 
 /* Adds the products of the vectors of two blocks over rows start to stop to `sums` (8 x 8). */
-EXPORT void cw_smooth_products(const float *x, const float *y, int64_t start, int64_t stop, double *sums) {
+void cw_smooth_products(const float *x, const float *y, int64_t start, int64_t stop, double *sums) {
     double total[BLOCK][BLOCK] = {{0}};
     for (int64_t i = start; i < stop; i++) {
         for (int u = 0; u < BLOCK; u++) {
@@ -44,7 +44,7 @@ EXPORT void cw_smooth_products(const float *x, const float *y, int64_t start, in
 }
 
 /* out = x times a matrix (8 x 8). `out` may be `x`. */
-EXPORT void cw_smooth_combine(const float *x, const double *matrix, int64_t start, int64_t stop, float *out) {
+void cw_smooth_combine(const float *x, const double *matrix, int64_t start, int64_t stop, float *out) {
     for (int64_t i = start; i < stop; i++) {
         double sum[BLOCK] = {0};
         for (int u = 0; u < BLOCK; u++) {
@@ -86,7 +86,7 @@ static void rotate(double m[BLOCK][BLOCK], double vectors[BLOCK][BLOCK]) {
 
 /* Rayleigh and Ritz: from the products of a block with itself and with its image, the matrix (8 x 8) that turns the block into
  * orthonormal approximate eigenvectors, and their values, largest first. Directions that the block lacks become zeros. */
-EXPORT void cw_smooth_ritz(const double *products, const double *images, double *matrix, double *values) {
+void cw_smooth_ritz(const double *products, const double *images, double *matrix, double *values) {
     double gram[BLOCK][BLOCK], u[BLOCK][BLOCK], half[BLOCK][BLOCK], small[BLOCK][BLOCK], w[BLOCK][BLOCK];
     double scale[BLOCK];
     for (int i = 0; i < BLOCK; i++) scale[i] = products[i * BLOCK + i] > 0 ? 1 / sqrt(products[i * BLOCK + i]) : 0;

@@ -4,21 +4,17 @@
  * is half the slope of the spline through it (Essmann et al. 1995). One transform there and one back, of real numbers.
  *
  * Every sum has an order that depends on the points alone: threads take pieces whose cut is fixed. */
+#include "cellworker.h"
+
 #include <float.h>
 #include <math.h>
 
 #include "crew.h"
+#include "dispatch.h"
 #include "fourier.h"
+#include "numbers.h"
 #include "radix.h"
 
-#define EXPORT __attribute__((visibility("default")))
-
-/* A library for any processor of a kind holds the hot code twice where wider vectors may be there; both do the same steps on
- * every number. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(CW_NARROW)
-#define WIDE __attribute__((target("avx2")))
-#define has_wide() __builtin_cpu_supports("avx2")
-#endif
 
 enum {
     EDGES = 8,          /* links that are looked at together; rows of the graph are filled up to a multiple */
@@ -51,7 +47,7 @@ typedef struct {
     double low_x, low_y, high_x, high_y, total;
 } Summary;
 
-typedef struct {
+struct Tsne {
     Crew crew;
     int32_t n, k, members, piece, pieces;
     /* the graph: rows filled up with links of no weight; `room` of what is being built */
@@ -81,7 +77,7 @@ typedef struct {
     /* one iteration */
     double total;
     float rate, momentum, exaggeration;
-} Tsne;
+};
 
 /* ---- affinities ---- */
 
@@ -100,20 +96,6 @@ INLINE double exponential(double x) {
     double power;
     memcpy(&power, &bits, sizeof power);
     return e * power;
-}
-
-/* ln x for normal x > 0. */
-static double logarithm(double x) {
-    int exponent;
-    double m = frexp(x, &exponent);
-    if (m < 0.70710678118654752440) {
-        m *= 2;
-        exponent--;
-    }
-    const double z = (m - 1) / (m + 1), square = z * z;
-    double sum = 0;
-    for (int k = 25; k >= 1; k -= 2) sum = sum * square + 1.0 / (double)k;
-    return 2 * z * sum + (double)exponent * 0.69314718055994530942;
 }
 
 /* Newton's steps on the logarithm of the precision, held between bounds. */
@@ -565,9 +547,9 @@ INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
 
 static void work_narrow(void *s, int32_t what, int32_t piece, int32_t member) { work(s, what, piece, member); }
 
-#ifdef WIDE
-static WIDE void work_wide(void *s, int32_t what, int32_t piece, int32_t member) { work(s, what, piece, member); }
-static Piecework *worker(void) { return has_wide() ? work_wide : work_narrow; }
+#ifdef CW_AVX2
+static CW_AVX2 void work_wide(void *s, int32_t what, int32_t piece, int32_t member) { work(s, what, piece, member); }
+static Piecework *worker(void) { return cw_has_avx2() ? work_wide : work_narrow; }
 #else
 static Piecework *worker(void) { return work_narrow; }
 #endif
@@ -687,7 +669,7 @@ static int repel(Tsne *s, int exact) {
     return 0;
 }
 
-EXPORT void cw_tsne_free(Tsne *s) {
+void cw_tsne_free(Tsne *s) {
     if (!s) return;
     void *held[] = {s->first, s->to, s->weight, s->room, s->from, s->back, s->original, s->now, s->before, s->new_first,
                     s->place, s->next, s->speed, s->gain, s->push, s->summaries, s->sorted, s->order, s->counts,
@@ -706,7 +688,7 @@ static void look_around(Tsne *s) {
 }
 
 /* Puts the points where the caller says, at rest. */
-EXPORT void cw_tsne_place(Tsne *s, const float *points) {
+void cw_tsne_place(Tsne *s, const float *points) {
     for (int32_t i = 0; i < s->n; i++) {
         s->place[i] = (Point){points[2 * (int64_t)s->original[i]], points[2 * (int64_t)s->original[i] + 1]};
         s->speed[i] = (Point){0, 0};
@@ -716,12 +698,12 @@ EXPORT void cw_tsne_place(Tsne *s, const float *points) {
 }
 
 /* Where the points are, in the caller's order. */
-EXPORT void cw_tsne_layout(const Tsne *s, float *points) {
+void cw_tsne_layout(const Tsne *s, float *points) {
     for (int32_t i = 0; i < s->n; i++) memcpy(points + 2 * (int64_t)s->original[i], s->place + i, sizeof *s->place);
 }
 
 /* A layout of n points (x, y after one another) without a graph, or NULL; `members` threads may work at it. */
-EXPORT Tsne *cw_tsne_new(const float *points, int32_t n, int32_t members) {
+Tsne *cw_tsne_new(const float *points, int32_t n, int32_t members) {
     Tsne *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->n = n;
@@ -760,20 +742,20 @@ static void affinities_narrow(const int32_t *cells, const float *distances, int6
     affinities(cells, distances, start, count, k, perplexity, scratch, out);
 }
 
-#ifdef WIDE
-static WIDE void affinities_wide(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
+#ifdef CW_AVX2
+static CW_AVX2 void affinities_wide(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                                  double perplexity, double *scratch, float *out) {
     affinities(cells, distances, start, count, k, perplexity, scratch, out);
 }
 #endif
 
 /* `cells`, `distances` and `out` begin at the row `start`. Returns -1 when memory ran out. */
-EXPORT int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
+int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                                   double perplexity, float *out) {
     double *scratch = malloc(2 * ((size_t)k + LANES) * sizeof *scratch);
     if (!scratch) return -1;
-#ifdef WIDE
-    if (has_wide()) {
+#ifdef CW_AVX2
+    if (cw_has_avx2()) {
         affinities_wide(cells, distances, start, count, k, perplexity, scratch, out);
     } else
 #endif
@@ -784,7 +766,7 @@ EXPORT int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, 
 
 /* The graph of both directions is made in steps over some rows, each over all rows before the next: 0 counts the links that
  * point to each cell, 1 collects them, 2 counts the links of each row, 3 writes them. Returns -1 when memory ran out. */
-EXPORT int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_t k, int32_t step, int32_t start,
+int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_t k, int32_t step, int32_t start,
                             int32_t stop) {
     const int32_t n = s->n;
     if (step == 0 && start == 0) {
@@ -869,15 +851,15 @@ EXPORT int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights,
 
 /* ---- the descent ---- */
 
-EXPORT void cw_tsne_open(Tsne *s) { atomic_store(&s->crew.over, 0); }
+void cw_tsne_open(Tsne *s) { atomic_store(&s->crew.over, 0); }
 
-EXPORT void cw_tsne_close(Tsne *s) { atomic_store(&s->crew.over, 1); }
+void cw_tsne_close(Tsne *s) { atomic_store(&s->crew.over, 1); }
 
 /* A helper's part, on a thread of its own, with a number from 1: returns after cw_tsne_close. */
-EXPORT void cw_tsne_help(Tsne *s, int32_t member) { help(&s->crew, worker(), s, member); }
+void cw_tsne_help(Tsne *s, int32_t member) { help(&s->crew, worker(), s, member); }
 
 /* Some iterations; -1 when memory ran out. */
-EXPORT int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float momentum, float exaggeration) {
+int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float momentum, float exaggeration) {
     s->rate = rate;
     s->momentum = momentum;
     s->exaggeration = exaggeration;
@@ -907,7 +889,7 @@ static void permute(Point **points, Point **spare, const int32_t *before, int32_
 }
 
 /* Numbers the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory ran out. */
-EXPORT int32_t cw_tsne_sort(Tsne *s) {
+int32_t cw_tsne_sort(Tsne *s) {
     const int32_t n = s->n;
     const Summary box = gathered(s);
     const double width = box.high_x - box.low_x, height = box.high_y - box.low_y;
@@ -956,7 +938,7 @@ EXPORT int32_t cw_tsne_sort(Tsne *s) {
 
 /* The sum over all other points of (mine - other) / (1 + d^2)^2 for every point, and that of 1 / (1 + d^2) over all pairs;
  * by the grid, or pair by pair. Returns -1 when memory ran out. */
-EXPORT int32_t cw_tsne_repulsion(Tsne *s, int32_t exact, float *pushes, double *total) {
+int32_t cw_tsne_repulsion(Tsne *s, int32_t exact, float *pushes, double *total) {
     if (repel(s, exact)) return -1;
     for (int32_t i = 0; i < s->n; i++) memcpy(pushes + 2 * (int64_t)s->original[i], s->push + i, sizeof *s->push);
     *total = s->total;

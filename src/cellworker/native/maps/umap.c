@@ -4,11 +4,12 @@
  * number of threads, with the same result to the last bit. Attraction is summed over all links of a point, weighted, in
  * place of a draw of links. Repulsion comes from a window of a shuffled copy of the layout: a uniform sample that lies
  * in memory as it is needed. Sums are taken in eight lanes on every processor; powers are polynomials. */
+#include "cellworker.h"
+#include "dispatch.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 8, PAIRS = 64 };
@@ -66,7 +67,7 @@ static inline uint64_t mixed(uint64_t x) { /* the finalizer of SplitMix64 */
 
 static inline int32_t below(uint64_t random, int64_t n) { return (int32_t)(((random >> 32) * (uint64_t)n) >> 32); }
 
-typedef struct {
+struct UmapLayout {
     /* links of the points that move, compressed rows */
     const int64_t *first;
     const int32_t *to;
@@ -84,13 +85,13 @@ typedef struct {
     uint64_t seed;
     int32_t n_pool, window;
     float a, b, negatives;
-} Layout;
+};
 
-typedef struct {
+struct UmapStep {
     float rate, beta1, beta2, eps;
-} Step;
+};
 
-INLINE void move(const Layout *l, int64_t i, int32_t epoch, Step step) {
+INLINE void move(const UmapLayout *l, int64_t i, int32_t epoch, UmapStep step) {
     const Reals a = all(l->a), b = all(l->b), clamp = all(1.1920929e-7f);
     const Reals x = all(l->old[2 * i]), y = all(l->old[2 * i + 1]);
     Reals gx = all(0), gy = all(0);
@@ -142,36 +143,31 @@ INLINE void move(const Layout *l, int64_t i, int32_t epoch, Step step) {
     }
 }
 
-INLINE void moves(const Layout *l, int64_t start, int64_t stop, int32_t epoch, Step step) {
+INLINE void moves(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoch, UmapStep step) {
     for (int64_t i = start; i < stop; i++) move(l, i, epoch, step);
 }
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef CW_AVX2
 /* The same operations on the same numbers, eight at a time: multiplications and additions are not fused here either. */
-__attribute__((target("avx2"))) static void moves_avx2(const Layout *l, int64_t start, int64_t stop, int32_t epoch,
-                                                       Step step) {
+CW_AVX2 static void moves_avx2(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoch,
+                                                       UmapStep step) {
     moves(l, start, stop, epoch, step);
 }
 #endif
 
-/* The same with the instructions that every processor has. */
-EXPORT void cw_umap_move_plain(const Layout *l, int64_t start, int64_t stop, int32_t epoch, Step step) {
-    moves(l, start, stop, epoch, step);
-}
-
 /* Moves the points start to stop by one epoch. */
-EXPORT void cw_umap_move(const Layout *l, int64_t start, int64_t stop, int32_t epoch, Step step) {
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (__builtin_cpu_supports("avx2")) {
-        moves_avx2(l, start, stop, epoch, step);
+void cw_umap_move(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoch, const UmapStep *step) {
+#ifdef CW_AVX2
+    if (cw_has_avx2()) {
+        moves_avx2(l, start, stop, epoch, *step);
         return;
     }
 #endif
-    cw_umap_move_plain(l, start, stop, epoch, step);
+    moves(l, start, stop, epoch, *step);
 }
 
 /* Fisher and Yates: `order` becomes a permutation of 0 to n - 1. */
-EXPORT void cw_umap_shuffle(int32_t *order, int64_t n, uint64_t seed) {
+void cw_umap_shuffle(int32_t *order, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) order[i] = (int32_t)i;
     for (int64_t i = n - 1; i > 0; i--) {
         const int32_t j = below(mixed(seed ^ mixed((uint64_t)i)), i + 1), held = order[i];
@@ -181,7 +177,7 @@ EXPORT void cw_umap_shuffle(int32_t *order, int64_t n, uint64_t seed) {
 }
 
 /* Numbers from -1 to 1, below 1, evenly. */
-EXPORT void cw_umap_noise(float *out, int64_t n, uint64_t seed) {
+void cw_umap_noise(float *out, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) {
         out[i] = (float)(mixed(mixed(seed) + (uint64_t)i) >> 40) / 8388608.0f - 1.0f;
     }

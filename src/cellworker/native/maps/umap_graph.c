@@ -1,12 +1,14 @@
 /* UMAP's graph (McInnes, Healy and Melville, 2018): fuzzy memberships in neighbourhoods, their union, its connected parts; and
  * the curve that memberships in the layout follow. Exponentials and logarithms are sums of our own: the same on every
  * machine. */
+#include "cellworker.h"
+
+#include "numbers.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 /* e to the power of -x, for x >= 0, to ten digits. */
 static inline double falling(double x) {
@@ -29,25 +31,11 @@ static inline double falling(double x) {
     return out * scale;
 }
 
-/* Logarithm of x > 0. */
-static double logarithm(double x) {
-    int e;
-    double m = frexp(x, &e);
-    if (m < 0.7071067811865476) {
-        m *= 2;
-        e--;
-    }
-    const double s = (m - 1) / (m + 1), s2 = s * s;
-    double out = 0;
-    for (int k = 21; k > 0; k -= 2) out = out * s2 + 1.0 / k;
-    return 2 * s * out + e * 0.6931471805599453;
-}
-
 /* Memberships of the neighbours of some points: 1 for the nearest, falling with the distance beyond it so that they add up to
  * the logarithm (base 2) of their number with the point itself. Neighbours numbered `own` + row or below 0 are none; `keep`
  * says how many are looked at. Distances are squared and halved where `halved`; `connected`: the nearest counts in full.
  * Returns -1 when memory ran out. */
-EXPORT int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_t k, int64_t start, int64_t stop,
+int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_t k, int64_t start, int64_t stop,
                                 int32_t own, int32_t keep, int32_t halved, int32_t connected, float *weights) {
     double *d = malloc((size_t)k * sizeof *d);
     if (!d) return -1;
@@ -99,7 +87,7 @@ EXPORT int32_t cw_umap_memberships(const int32_t *cells, const float *distances,
 }
 
 /* Turns lists round: who lists each of n points, ascending. `first` (n + 1) holds how many do, summed up. */
-EXPORT void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, int64_t stop, int32_t k, int64_t *at,
+void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, int64_t stop, int32_t k, int64_t *at,
                            int32_t *who, float *how) {
     for (int64_t i = start; i < stop; i++) {
         for (int32_t j = 0; j < k; j++) {
@@ -115,7 +103,7 @@ EXPORT void cw_umap_listed(const int32_t *cells, const float *weights, int64_t s
 /* Both directions of memberships as one: a + b - a b. Rows start to stop of the symmetric graph are written from `end` on
  * (at most as many links as both lists have), columns ascending, links below `least` left out; `first[row + 1]` and
  * `strength` are set. Returns the new end, or -1 when memory ran out. */
-EXPORT int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int64_t start, int64_t stop,
+int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int64_t start, int64_t stop,
                              const int64_t *who_first, const int32_t *who, const float *how, float least_weight,
                              int64_t end, int64_t *first, int32_t *to, float *weight, float *strength) {
     int32_t *mine = malloc((size_t)k * sizeof *mine);
@@ -157,7 +145,7 @@ EXPORT int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t
 
 /* Numbers the connected parts of a symmetric graph by their first points; returns how many there are. `stack` has room
  * for n. */
-EXPORT int32_t cw_umap_parts(int64_t n, const int64_t *first, const int32_t *to, int32_t *part, int32_t *stack) {
+int32_t cw_umap_parts(int64_t n, const int64_t *first, const int32_t *to, int32_t *part, int32_t *stack) {
     int32_t count = 0;
     for (int64_t i = 0; i < n; i++) part[i] = -1;
     for (int64_t i = 0; i < n; i++) {
@@ -180,7 +168,7 @@ EXPORT int32_t cw_umap_parts(int64_t n, const int64_t *first, const int32_t *to,
 
 /* Fits 1 / (1 + a x^(2 b)) to the curve that is 1 up to `min_dist` and falls exponentially beyond, at 300 points up to
  * `reach`: least squares, by Levenberg's and Marquardt's way. */
-EXPORT void cw_umap_curve(double min_dist, double spread, double reach, double *a, double *b) {
+void cw_umap_curve(double min_dist, double spread, double reach, double *a, double *b) {
     enum { POINTS = 300 };
     double best = INFINITY, damping = 1e-3, p = 1, q = 1; /* p: a; q: b */
     double tried[2] = {1, 1};
@@ -232,7 +220,7 @@ EXPORT void cw_umap_curve(double min_dist, double spread, double reach, double *
 
 /* Rows `order[start]` to `order[stop - 1]` of a graph, as its rows start to stop with new numbers: `place` is where a point goes.
  * `new_first` is known. */
-EXPORT void cw_umap_rearrange(const int64_t *first, const int32_t *to, const float *weight, const int32_t *order,
+void cw_umap_rearrange(const int64_t *first, const int32_t *to, const float *weight, const int32_t *order,
                               const int32_t *place, int64_t start, int64_t stop, const int64_t *new_first,
                               int32_t *new_to, float *new_weight) {
     for (int64_t i = start; i < stop; i++) {

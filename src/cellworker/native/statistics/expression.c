@@ -2,10 +2,10 @@
  *
  * A matrix is indptr (n_genes + 1), cells and values (each gene's stored values ascending, NaN last); cells that are not stored are zero.
  */
-#include <math.h>
-#include <stdint.h>
+#include "cellworker.h"
 
-#define EXPORT __attribute__((visibility("default")))
+#include <math.h>
+
 
 /* The r-th smallest of n values, zeros that are not stored included. */
 static double order_statistic(const float *values, int64_t stored, int64_t negative, int64_t n, int64_t r) {
@@ -16,7 +16,7 @@ static double order_statistic(const float *values, int64_t stored, int64_t negat
 
 /* out: per gene mean, standard deviation (n - 1), minimum, and the 0.95 quantile (linear between order statistics), which is raised in
  * steps of 0.01 while it is zero. All over n cells. */
-EXPORT void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_t *genes, int64_t n_genes, int64_t n, double *out) {
+void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_t *genes, int64_t n_genes, int64_t n, double *out) {
     for (int64_t g = 0; g < n_genes; g++, out += 4) {
         const float *v = values + indptr[genes[g]];
         int64_t stored = indptr[genes[g] + 1] - indptr[genes[g]], negative = 0;
@@ -46,7 +46,7 @@ EXPORT void cw_gene_statistics(const int64_t *indptr, const float *values, const
 
 /* Values of genes by ascending row, where row_of[cell] (0 .. n_rows - 1) is a different row for every cell.
  * dense (n_rows floats) and marks (n_rows bits in whole words, zero) are scratch. Returns -1 for a cell that does not exist. */
-EXPORT int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
+int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
                               const int32_t *row_of, int64_t n_cells, int64_t n_rows, float *dense, uint64_t *marks, int64_t *ptr,
                               int32_t *rows, float *out) {
     int64_t at = 0;
@@ -76,7 +76,7 @@ EXPORT int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const
 
 /* Values of genes for picked cells (-1: none), in their order; a cell may be picked more than once.
  * dense (n_cells floats) and marks (n_cells bits, zero) are scratch. Returns -1 for a cell that does not exist. */
-EXPORT int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
+int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
                                 const int32_t *picked, int64_t n_picked, int64_t n_cells, float *dense, uint64_t *marks, int64_t *ptr,
                                 int32_t *rows, float *out) {
     int64_t at = 0;

@@ -1,10 +1,10 @@
 /* The two sequential loops of the pseudobulk chain: LOWESS and the gene-by-gene sample weights. */
+#include "cellworker.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 static int compare(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -39,7 +39,7 @@ static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_
         double mean = 0.0, spread = 0.0;
         for (j = left; j <= last; j++) mean += w[j] * x[j];
         const double b = x0 - mean;
-        for (j = left; j <= last; j++) spread += w[j] * (x[j] - mean) * (x[j] - mean);
+        for (j = left; j <= last; j++) spread += w[j] * ((x[j] - mean) * (x[j] - mean));
         if (sqrt(spread) > 0.001 * range) {
             const double slope = b / spread;
             for (j = left; j <= last; j++) w[j] *= 1.0 + slope * (x[j] - mean);
@@ -52,7 +52,7 @@ static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_
 }
 
 /* x ascending. Returns 0, or -1 without memory. */
-EXPORT int32_t cw_lowess(const double *x, const double *y, int64_t n, double span, int32_t robust, double delta, double *fitted) {
+int32_t cw_lowess(const double *x, const double *y, int64_t n, double span, int32_t robust, double delta, double *fitted) {
     if (n < 2) {
         if (n == 1) fitted[0] = y[0];
         return 0;
@@ -143,7 +143,7 @@ static int solve(double *a, double *b, int32_t m) {
 /* One pass of the gene-by-gene update (Ritchie et al. 2006) for a design of two groups.
  * e, w: genes x n; group: 0 or 1 per sample; out: n weights. Z2 is the sum-to-zero basis: identity over n - 1, last row -1.
  * Returns 0; -1 without memory. */
-EXPORT int32_t cw_sample_weights(const double *e, const double *w, int64_t n_genes, int32_t n, const int32_t *group, double prior_n,
+int32_t cw_sample_weights(const double *e, const double *w, int64_t n_genes, int32_t n, const int32_t *group, double prior_n,
                                  double *out) {
     const int32_t m = n - 1;
     double *memory = calloc((size_t)(2 * m * m + 3 * m + 5 * n), sizeof(double));

@@ -6,17 +6,16 @@
  * A gene is done in steps, each a plain loop over arrays that stay in the cache: the values of cells that take part are
  * pushed together, runs of equal values found, and what a run shares among its entries added up per class. Where it pays,
  * a step is there twice: for any processor, and for those with 512-bit registers that can push lanes together. */
+#include "cellworker.h"
+#include "dispatch.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 #define INLINE static inline __attribute__((always_inline))
 
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <cpuid.h>
+#ifdef CW_AVX512
 #include <immintrin.h>
-#define LANES __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,avx512vpopcntdq,bmi,bmi2,popcnt")))
 #endif
 
 enum {
@@ -29,20 +28,20 @@ enum {
 };
 
 /* Sets of cells that share one ranking; the other side fills it in as eight int64. */
-typedef struct {
+struct RankPlan {
     const void *code; /* class of each cell, negative for those that take no part */
     int64_t n_classes, n_labelled;
     const int64_t *class_sizes;
     int64_t n_sets;
     const int64_t *bounds, *classes; /* the classes of set s are at bounds[s] to bounds[s + 1] */
     const int64_t *rows;             /* where the results of each set go */
-} Plan;
+};
 
 /* One row per set, `stride` apart, one column per gene. */
-typedef struct {
-    double *p, *auc, *fold, *inside, *outside;
+struct RankTests {
+    double *score, *auc, *fold, *inside, *outside;
     int64_t stride;
-} Tests;
+};
 
 typedef struct {
     int64_t rank2, detected;
@@ -138,8 +137,8 @@ INLINE void add_two(const uint32_t *value, const uint32_t *twice, const void *la
     }
 }
 
-#ifdef LANES
-LANES static int64_t keep_labelled_lanes(const int8_t *found, const uint32_t *values, int64_t n, uint32_t *value,
+#ifdef CW_AVX512
+CW_AVX512 static int64_t keep_labelled_lanes(const int8_t *found, const uint32_t *values, int64_t n, uint32_t *value,
                                          int8_t *label) {
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i += 64) {
@@ -157,7 +156,7 @@ LANES static int64_t keep_labelled_lanes(const int8_t *found, const uint32_t *va
     return kept;
 }
 
-LANES static int64_t find_runs_lanes(const uint32_t *value, int64_t n, uint32_t *run, uint16_t *start) {
+CW_AVX512 static int64_t find_runs_lanes(const uint32_t *value, int64_t n, uint32_t *run, uint16_t *start) {
     int64_t runs = 0;
     __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), last = _mm512_setzero_si512();
     for (int64_t i = 0; i < n; i += WIDTH) {
@@ -174,7 +173,7 @@ LANES static int64_t find_runs_lanes(const uint32_t *value, int64_t n, uint32_t 
 }
 
 /* What the runs of 16 entries hold: `run` is the run of the first, or the one before if the first begins a run. */
-LANES static inline __m512i spread(const uint32_t *run, uint16_t begin) {
+CW_AVX512 static inline __m512i spread(const uint32_t *run, uint16_t begin) {
     const __m512i upto = _mm512_setr_epi32(0x1, 0x3, 0x7, 0xF, 0x1F, 0x3F, 0x7F, 0xFF, 0x1FF, 0x3FF, 0x7FF, 0xFFF, 0x1FFF,
                                            0x3FFF, 0x7FFF, 0xFFFF);
     const int32_t head = begin & 1;
@@ -182,7 +181,7 @@ LANES static inline __m512i spread(const uint32_t *run, uint16_t begin) {
     return _mm512_permutexvar_epi32(_mm512_sub_epi32(nth, _mm512_set1_epi32(head)), _mm512_loadu_si512(run + head));
 }
 
-LANES static void spread_runs_lanes(int64_t n, const uint32_t *run, const uint16_t *start, uint32_t *twice) {
+CW_AVX512 static void spread_runs_lanes(int64_t n, const uint32_t *run, const uint16_t *start, uint32_t *twice) {
     run--;
     for (int64_t i = 0; i < n; i += WIDTH, start++) {
         _mm512_storeu_si512(twice + i, spread(run, *start));
@@ -190,7 +189,7 @@ LANES static void spread_runs_lanes(int64_t n, const uint32_t *run, const uint16
     }
 }
 
-LANES static void add_two_lanes(const uint32_t *value, const uint32_t *run, const uint16_t *start, const int8_t *label,
+CW_AVX512 static void add_two_lanes(const uint32_t *value, const uint32_t *run, const uint16_t *start, const int8_t *label,
                                 int64_t n, Share *second, double sums[2][WIDTH]) {
     __m512i ranks = _mm512_setzero_si512();
     __m512d sum[2][2] = {{_mm512_setzero_pd(), _mm512_setzero_pd()}, {_mm512_setzero_pd(), _mm512_setzero_pd()}};
@@ -274,8 +273,8 @@ INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n,
 
 /* Each set against all other cells that take part: the normal approximation with the corrections for ties and continuity.
  * The implicit zeros of a class share twice the rank `zero_rank`; `spread` is n^3 - n less the same of every block of ties. */
-static void test_sets(const Plan *plan, const Share *share, int64_t seen, int64_t zero_rank, double spread, int64_t gene,
-                      const Tests *tests) {
+static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, int64_t zero_rank, double spread, int64_t gene,
+                      const RankTests *tests) {
     const double total = (double)plan->n_labelled;
     const double pairs = 12.0 * (total * total - total);
     double all = 0.0;
@@ -295,22 +294,20 @@ static void test_sets(const Plan *plan, const Share *share, int64_t seen, int64_
         tests->inside[at] = 100.0 * (double)detected / size;
         tests->outside[at] = 100.0 * (double)(seen - detected) / rest;
         if (size == 0.0 || rest == 0.0) {
-            tests->p[at] = tests->auc[at] = tests->fold[at] = NAN;
+            tests->score[at] = tests->auc[at] = tests->fold[at] = NAN;
             continue;
         }
         const double u = (double)rank2 / 2.0 - size * (size + 1.0) / 2.0, distance = fabs(u - size * rest / 2.0);
         const double corrected = distance == 0.0 ? 0.0 : fabs(distance - 0.5);
-        /* 2 * Phi(-x) = erfc(x / sqrt 2) */
-        const double score = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
-        tests->p[at] = erfc(score * 0.70710678118654752440);
+        tests->score[at] = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
         tests->auc[at] = u / (size * rest);
         tests->fold[at] = sum / size - (all - sum) / rest;
     }
 }
 
 /* Implicit zeros sit between the negative and the positive values. */
-INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const Plan *plan, int64_t gene, int64_t n_cells,
-                      int32_t skip_top_block, const Tests *tests, Room room, const int wide, const int fast) {
+INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene, int64_t n_cells,
+                      int32_t skip_top_block, const RankTests *tests, Room room, const int wide, const int fast) {
     (void)fast;
     const int64_t n_classes = plan->n_classes;
     const size_t size = wide ? sizeof(int16_t) : sizeof(int8_t);
@@ -364,7 +361,7 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
     for (int64_t c = 0; c < n_classes; c++) share[c] = (Share){0, 0, 0.0};
     if (n_classes == 2) {
         double sums[2][WIDTH] = {{0.0}};
-#ifdef LANES
+#ifdef CW_AVX512
         if (fast && !wide) add_two_lanes(value, run, room.start, room.label, seen, share + 1, sums);
         else
 #endif
@@ -407,14 +404,14 @@ INLINE int64_t lay_out(char *at, int64_t longest, int64_t n_classes, Room *room)
 }
 
 /* Bytes of scratch that a scan of genes with at most `longest` entries needs. */
-EXPORT int64_t cw_rank_scratch(int64_t longest, int64_t n_classes) {
+int64_t cw_rank_scratch(int64_t longest, int64_t n_classes) {
     Room room;
     return lay_out(0, longest, n_classes, &room) + 64;
 }
 
 #define SCAN_ARGUMENTS                                                                                                         \
-    const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, const Plan *plans,         \
-        int64_t n_plans, int64_t n_cells, int32_t skip_top_block, const Tests *tests
+    const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, const RankPlan *plans,         \
+        int64_t n_plans, int64_t n_cells, int32_t skip_top_block, const RankTests *tests
 
 INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fast) {
     const uint32_t most = (uint32_t)n_cells - 1;
@@ -422,7 +419,7 @@ INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fa
         for (last = first + 1; last < to && indptr[last + 1] - indptr[first] <= BLOCK;) last++;
         const int64_t begin = indptr[first];
         if (any_outside(cells + begin, values + begin, indptr[last] - begin, most) >> 31) return 1;
-        for (const Plan *plan = plans; plan < plans + n_plans; plan++) {
+        for (const RankPlan *plan = plans; plan < plans + n_plans; plan++) {
             for (int64_t g = first; g < last; g++) {
                 rank_gene(cells + indptr[g], values + indptr[g], indptr[g + 1] - indptr[g], plan, g - from, n_cells,
                           skip_top_block, tests, room, wide, fast);
@@ -438,38 +435,21 @@ INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fa
     }
 SCAN(scan_narrow, 0, 0)
 SCAN(scan_wide, 1, 0)
-#ifdef LANES
-LANES SCAN(scan_narrow_lanes, 0, 1)
-LANES SCAN(scan_wide_lanes, 1, 1)
-
-static int ask_for_lanes(void) {
-    uint32_t a, b, c, d, state, upper;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* the system keeps registers by XSAVE */
-    __asm__("xgetbv" : "=a"(state), "=d"(upper) : "c"(0));
-    if ((state & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0; /* all of the 512-bit ones */
-    const uint32_t basic = 1u << 3 | 1u << 8 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* BMI, BMI2, F, DQ, BW, VL */
-    const uint32_t further = 1u << 6 | 1u << 14;                                         /* VBMI2, VPOPCNTDQ */
-    return (b & basic) == basic && (c & further) == further;
-}
-
-static int has_lanes(void) {
-    static _Atomic int known = -1; /* a virtual machine takes its time to answer */
-    if (known < 0) known = ask_for_lanes();
-    return known;
-}
+#ifdef CW_AVX512
+CW_AVX512 SCAN(scan_narrow_lanes, 0, 1)
+CW_AVX512 SCAN(scan_wide_lanes, 1, 1)
 #else
-static int has_lanes(void) { return 0; }
 #define scan_narrow_lanes scan_narrow
 #define scan_wide_lanes scan_wide
 #endif
 
 /* Test genes [from, to) under every plan. Labels are int8, or int16 if `wide`: one byte stays in the nearest cache, but
  * more than 127 classes need two. `plain` does without 512-bit registers. Returns 1 at a cell beyond n_cells. */
-EXPORT int32_t cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t most_classes, void *scratch, int32_t wide, int32_t plain) {
+int32_t cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t most_classes, void *scratch, int32_t wide, int32_t plain) {
     Room room;
     lay_out((char *)scratch + (64 - (uintptr_t)scratch % 64) % 64, longest, most_classes, &room);
     int32_t (*scan)(SCAN_ARGUMENTS, Room) = wide ? scan_wide : scan_narrow;
-    if (!plain && has_lanes()) scan = wide ? scan_wide_lanes : scan_narrow_lanes;
+    if (!plain && cw_has_avx512()) scan = wide ? scan_wide_lanes : scan_narrow_lanes;
     return scan(indptr, cells, values, from, to, plans, n_plans, n_cells, skip_top_block, tests, room);
 }
 
@@ -507,19 +487,19 @@ INLINE void exps_less_one(const float *values, int64_t n, double *out) {
 }
 
 static void exps(const float *values, int64_t n, double *out) { exps_less_one(values, n, out); }
-#ifdef LANES
-LANES static void exps_lanes(const float *values, int64_t n, double *out) { exps_less_one(values, n, out); }
+#ifdef CW_AVX512
+CW_AVX512 static void exps_lanes(const float *values, int64_t n, double *out) { exps_less_one(values, n, out); }
 #else
 #define exps_lanes exps
 #endif
 
 /* Sums of expm1(value) per class and gene, for means on the scale of counts. Returns 1 at a cell beyond n_cells. */
-EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
+int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
                              int64_t n_genes, const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums,
                              int64_t *positive) {
     enum { SOME = 256 };
     double level[SOME];
-    const int lanes = has_lanes();
+    const int lanes = cw_has_avx512();
     for (int64_t i = 0; i < n_genes; i++) {
         double *s = sums + i * n_classes;
         int64_t *p = positive + i * n_classes;
@@ -552,7 +532,7 @@ EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const 
 
 /* Raw counts summed per class and gene, over the cells of the classes only. Returns 1 at a gene beyond n_genes. */
 #define GROUP_SUMS(NAME, TYPE)                                                                                                 \
-    EXPORT int32_t NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows,  \
+    int32_t NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows,  \
                         const int32_t *code, int64_t n_genes, double *sums) {                                                  \
         for (int64_t i = 0; i < n_rows; i++) {                                                                                 \
             double *s = sums + (int64_t)code[i] * n_genes;                                                                     \

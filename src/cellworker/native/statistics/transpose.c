@@ -1,8 +1,8 @@
 /* Cell-major to gene-major, one block of neighbouring genes at a time, so that the writes stay within a cache. */
-#include <stdint.h>
+#include "cellworker.h"
+
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 enum { AHEAD = 12 };
 
@@ -15,7 +15,7 @@ static inline uint32_t order_key(float value) {
 }
 
 /* For each row, the first entry whose column is at least `column`. */
-EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column, int64_t *cursor) {
+void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column, int64_t *cursor) {
     for (int64_t row = 0; row < n_rows; row++) {
         int64_t low = indptr[row], high = indptr[row + 1];
         while (low < high) {
@@ -30,7 +30,7 @@ EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t 
 /* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
    (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is moved
    past them. Returns the number of entries that found no room (`room` is the size of `out`): 0 unless the data changed. */
-EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
+int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
                                int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t room, uint64_t *out) {
     int64_t lost = 0;
     for (int64_t cell = 0; cell < n_cells; cell++) {
@@ -58,7 +58,7 @@ EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int
 
 /* Take rows [start, stop) apart at the columns `edges` (n_parts + 1, from 0 to the width): part after part, each row's
    slice of it. `lengths` (n_parts x rows) and `bounds` (n_parts + 1) tell where the slices are in the output. */
-EXPORT void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
+void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
                           const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds, int32_t *out_columns,
                           float *out_values) {
     const int64_t n_rows = stop - start;

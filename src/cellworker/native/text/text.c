@@ -5,14 +5,14 @@
  * of its rounding interval, all times 4, are scaled by 10^-k with one 64 x 32 bit product each, rounded to odd, and then one
  * comparison with a multiple of 10 and one with its neighbours decide the digits.
  */
+#include "cellworker.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
-#define EXPORT __attribute__((visibility("default")))
 
 /* POWERS[e + 31] = ceil(10^e * 2^(63 - floor(log2(10^e)))) for e = -31 .. 45; tests/analysis/test_number_text.py recomputes it. */
-EXPORT const uint64_t cw_powers_of_ten[77] = {
+const uint64_t cw_powers_of_ten[77] = {
     0x81ceb32c4b43fcf5u, 0xa2425ff75e14fc32u, 0xcad2f7f5359a3b3fu, 0xfd87b5f28300ca0eu, 0x9e74d1b791e07e49u, 0xc612062576589ddbu,
     0xf79687aed3eec552u, 0x9abe14cd44753b53u, 0xc16d9a0095928a28u, 0xf1c90080baf72cb2u, 0x971da05074da7befu, 0xbce5086492111aebu,
     0xec1e4a7db69561a6u, 0x9392ee8e921d5d08u, 0xb877aa3236a4b44au, 0xe69594bec44de15cu, 0x901d7cf73ab0acdau, 0xb424dc35095cd810u,
@@ -200,7 +200,7 @@ static inline char *put_float(char *out, float value, int point) {
 }
 
 /* n floats with commas between them; what JSON cannot say is null. `out` holds 25 bytes a value and 32 more; returns the length. */
-EXPORT int64_t cw_floats_json(const float *values, int64_t n, char *out) {
+int64_t cw_floats_json(const float *values, int64_t n, char *out) {
     char *at = out;
     for (int64_t i = 0; i < n; i++) {
         if (isfinite(values[i])) {
@@ -215,7 +215,7 @@ EXPORT int64_t cw_floats_json(const float *values, int64_t n, char *out) {
 }
 
 /* n points as [x,y] with commas between them; a point without both coordinates is null. `out` holds 52 bytes a point and 32 more. */
-EXPORT int64_t cw_points_json(const float *x, const float *y, int64_t n, char *out) {
+int64_t cw_points_json(const float *x, const float *y, int64_t n, char *out) {
     char *at = out;
     for (int64_t i = 0; i < n; i++) {
         if (isfinite(x[i]) && isfinite(y[i])) {
@@ -234,7 +234,7 @@ EXPORT int64_t cw_points_json(const float *x, const float *y, int64_t n, char *o
 }
 
 /* n integers with commas between them. `out` holds 12 bytes a value and 32 more. */
-EXPORT int64_t cw_ints_json(const int32_t *values, int64_t n, char *out) {
+int64_t cw_ints_json(const int32_t *values, int64_t n, char *out) {
     char *at = out;
     for (int64_t i = 0; i < n; i++) {
         uint32_t v = (uint32_t)values[i];
@@ -262,7 +262,7 @@ static inline char *put_zeros(char *out, int64_t n) {
  * out; n_columns columns; ids: text of the gene ids end to end, id_ends its ends (n_genes + 1 of them).
  * dense (n_columns floats) and marks (one bit a column, in whole words, zero) are scratch. `out` must hold
  * 2 bytes a column, 25 a stored value, the id and 32 more, for each row. Returns the length, or -1 for a cell that does not exist. */
-EXPORT int64_t cw_csv_rows(const int64_t *indptr, const int32_t *cells, const float *values, int64_t first, int64_t last,
+int64_t cw_csv_rows(const int64_t *indptr, const int32_t *cells, const float *values, int64_t first, int64_t last,
                            const int32_t *column_of, int64_t n_cells, int64_t n_columns, const char *ids, const int64_t *id_ends,
                            float *dense, uint64_t *marks, char *out) {
     char *at = out;

@@ -1,21 +1,22 @@
 /* A tree among points of the plane: soft assignment of the points to its nodes, the shortest tree that links the nodes, and
  * where the nodes lie best (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
+#include "cellworker.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "plane.h"
 
-#define EXPORT __attribute__((visibility("default")))
 
 /* Nodes sorted by bucket, a row of buckets after the other, so that those of neighbouring buckets lie side by side. */
-typedef struct {
+struct GraphNodes {
     int32_t n;
     int32_t *first, *id;
     double *x, *y, *distance, *share;
     Plane plane;
-} Nodes;
+};
 
-EXPORT void cw_nodes_free(Nodes *nodes) {
+void cw_nodes_free(GraphNodes *nodes) {
     if (!nodes) return;
     plane_free(&nodes->plane);
     free(nodes->first);
@@ -28,8 +29,8 @@ EXPORT void cw_nodes_free(Nodes *nodes) {
 }
 
 /* `at` are pairs; `box` (left, bottom, right, top) holds them and all that is asked about. NULL when memory ran out. */
-EXPORT Nodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
-    Nodes *nodes = calloc(1, sizeof *nodes);
+GraphNodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
+    GraphNodes *nodes = calloc(1, sizeof *nodes);
     if (!nodes) return NULL;
     if (plane_make(&nodes->plane, box, at, n)) {
         free(nodes);
@@ -62,7 +63,7 @@ EXPORT Nodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
     return nodes;
 }
 
-static inline int32_t nearest(const Nodes *nodes, double x, double y, double *distance) {
+static inline int32_t nearest(const GraphNodes *nodes, double x, double y, double *distance) {
     const Plane *p = &nodes->plane;
     double least = INFINITY;
     int32_t best = 0;
@@ -93,7 +94,7 @@ static inline int32_t nearest(const Nodes *nodes, double x, double y, double *di
 }
 
 /* The nearest node of each point, the first of equals. */
-EXPORT void cw_nodes_nearest(const Nodes *nodes, const double *x, int32_t count, int32_t *best) {
+void cw_nodes_nearest(const GraphNodes *nodes, const double *x, int32_t count, int32_t *best) {
     double distance;
     for (int32_t i = 0; i < count; i++) best[i] = nearest(nodes, x[2 * i], x[2 * i + 1], &distance);
 }
@@ -130,7 +131,7 @@ enum { NEGLIGIBLE = 40 }; /* e^-40 of a share is below half a unit in its last p
 /* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times their
  * shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - least d^2) / sigma), as mantissa
  * and exponent of two, and the sum of the least d^2. `spare` has room for the nodes. */
-EXPORT void cw_nodes_share(const Nodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
+void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
                            double *figures, int32_t *spare) {
     const Plane *p = &nodes->plane;
     double mantissa = figures[0], exponent = figures[1];
@@ -177,7 +178,7 @@ EXPORT void cw_nodes_share(const Nodes *nodes, const double *x, int32_t count, d
 
 /* Adds `count` nodes to the shortest tree (Prim's method). At the start `order` is 0, 1, ..., `reach` infinite but for node 0,
  * `parent` -1. The first `held` places of `order` are the tree, parents before children; returns the new `held`. */
-EXPORT int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, int32_t *order, int32_t *parent,
+int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, int32_t *order, int32_t *parent,
                             double *reach) {
     for (; count > 0 && held < n; count--) {
         int32_t next = held;
@@ -203,7 +204,7 @@ EXPORT int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t c
 
 /* Solves (2 L + diag(pull)) c = sums for the nodes' places, pairs, L the Laplacian of a tree: from the leaves to the root and
  * back. `sums` becomes the places; `pull`, not negative and not all zero, is used up. */
-EXPORT void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, double *pull, double *sums) {
+void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, double *pull, double *sums) {
     for (int32_t k = n - 1; k > 0; k--) {
         const int32_t i = order[k], up = parent[i];
         const double share = 2 / (2 + pull[i]);
@@ -221,7 +222,7 @@ EXPORT void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n
 }
 
 /* Where each point lies best on the links of its node: the other end (-1 where there is none) and the part of the way to it. */
-EXPORT void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to, const double *x, const int32_t *node,
+void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to, const double *x, const int32_t *node,
                              int32_t count, int32_t *other, double *part) {
     for (int32_t k = 0; k < count; k++) {
         const int32_t v = node[k];

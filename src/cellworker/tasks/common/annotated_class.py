@@ -25,11 +25,11 @@ _REPLACED = "replaces"
 def requested_classes(cell_sets: CellSets) -> dict[str, AnnotatedClass]:
     """Return the classes by key: the clusters with their cells, the others, which may be replaced, with names."""
     classes = {}
-    for item in reversed(cell_sets.classes):  # of classes with the same key the first is the one that counts
-        chosen = item.children if item.key == _CLUSTERS else []
+    for key, item in cell_sets.by_platform_key().items():
+        chosen = item.children if key == _CLUSTERS else []
         sets = [RequestedSet(child.name, child.cell_ids.tolist()) for child in chosen]
-        classes[item.key] = AnnotatedClass(children=sets, name=item.name)
-    return dict(reversed(classes.items()))
+        classes[key] = AnnotatedClass(children=sets, name=item.name)
+    return classes
 
 
 def cluster_codes(experiment: Experiment, classes: Mapping[str, RequestedClass]) -> NDArray[np.int64]:

@@ -1,7 +1,6 @@
 """The decompressed content of a `.qs` file, piece by piece, and its check value."""
 
 from collections.abc import Callable, Iterator
-from ctypes import c_int64, c_uint32, c_void_p
 
 import numpy as np
 import zstandard
@@ -24,11 +23,11 @@ _WINDOW = 1 << 27
 _RATIO = {Algorithm.ZSTD: 32_768, Algorithm.ZSTD_STREAM: 32_768, Algorithm.UNCOMPRESSED: 1}
 _RATIO_LZ4 = 255
 
-_lz4 = kernel("cw_qs_lz4", c_int64, c_void_p, c_int64, c_void_p, c_int64)
-_hash_size = kernel("cw_qs_hash_size", c_int64)
-_hash_start = kernel("cw_qs_hash_start", None, c_void_p, c_uint32)
-_hash_add = kernel("cw_qs_hash_add", None, c_void_p, c_void_p, c_int64)
-_hash_value = kernel("cw_qs_hash_value", c_uint32, c_void_p)
+_lz4 = kernel("cw_lz4_block")
+_hash_size = kernel("cw_qs_hash_size")
+_hash_start = kernel("cw_qs_hash_start")
+_hash_add = kernel("cw_qs_hash_add")
+_hash_value = kernel("cw_qs_hash_value")
 
 
 class CheckValue:

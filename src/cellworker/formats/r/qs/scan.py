@@ -1,7 +1,6 @@
 """The leaves of the format: headers of objects, strings, and vectors of numbers."""
 
 from collections.abc import Iterator
-from ctypes import c_int64, c_void_p
 from enum import IntEnum, auto
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -97,11 +96,8 @@ _LONGEST_RUN = 1024
 _MISSING, _SHORT = 15, 0x20
 _LEVELS = {0x00: 0, 0x40: UTF8, 0x80: LATIN1, 0xC0: BYTES}
 
-_strings = kernel("cw_qs_strings", c_int64, c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_void_p)
-_unshuffle = {
-    name: kernel(f"cw_qs_unshuffle{name}", None, c_void_p, c_int64, c_int64, c_int64, c_void_p)
-    for name in ("32", "64", "_to_floats")
-}
+_strings = kernel("cw_qs_strings")
+_unshuffle = {name: kernel(f"cw_qs_unshuffle{name}") for name in ("32", "64", "_to_floats")}
 
 
 class Leaves:

@@ -1,6 +1,5 @@
 """The leaves of R's serialisation format: lengths, symbols, references, strings and vectors of numbers."""
 
-from ctypes import c_int32, c_int64, c_void_p
 from itertools import accumulate
 from typing import Final
 
@@ -38,10 +37,8 @@ NUMBERS: Final = {
 }
 _FLOATS = Layout.of(">f8", "=f4")
 
-_strings = kernel(
-    "cw_rds_strings", c_int64, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_void_p, c_void_p, c_void_p
-)
-_skip_strings = kernel("cw_rds_skip_strings", c_int64, c_void_p, c_int64, c_int64, c_void_p)
+_strings = kernel("cw_rds_strings")
+_skip_strings = kernel("cw_rds_skip_strings")
 
 
 class Scanner:

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Iterable
-from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from cellworker.native import address, kernel
 
 __all__ = ["Layout", "Spool", "convert"]
 
-_swap32 = kernel("cw_rds_swap32", None, c_void_p, c_int64, c_void_p)
-_swap64 = kernel("cw_rds_swap64", None, c_void_p, c_int64, c_void_p)
-_doubles_to_floats = kernel("cw_rds_doubles_to_floats", None, c_void_p, c_int64, c_void_p)
+_swap32 = kernel("cw_rds_swap32")
+_swap64 = kernel("cw_rds_swap64")
+_doubles_to_floats = kernel("cw_rds_doubles_to_floats")
 
 
 @dataclass(frozen=True, slots=True)

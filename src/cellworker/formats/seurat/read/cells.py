@@ -1,6 +1,5 @@
 """The cells of a Seurat object: ids, barcodes, metadata columns, samples and identities."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,12 +17,10 @@ __all__ = [
     "read_cell_ids",
     "read_identities",
     "read_metadata",
-    "read_samples",
     "unique_names",
 ]
 
 _MAX_ID = 2**31 - 2
-_SAMPLE_COLUMN = re.compile(r"^(sample|sample[._ ]?(id|name)?|donor([._ ]?id)?|library([._ ]?id)?)$", re.IGNORECASE)
 
 
 def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:
@@ -181,35 +178,6 @@ def read_cell_ids(
     else:
         return column.astype(np.int32)
     return counted
-
-
-def read_samples(metadata: dict[str, Column], n_cells: int, project: str, findings: Findings) -> Categorical:
-    """Return each cell's sample.
-
-    The column ``samples``; else ``orig.ident`` where it tells samples apart; else a column that is named like one
-    (sample, sample_id, donor, library) and does; else ``orig.ident``; else one sample named like the project.
-    """
-    named_samples = metadata.get("samples")
-    if isinstance(named_samples, Categorical):
-        return named_samples
-    idents = metadata.get("orig.ident")
-    columns = {"orig.ident": idents} if isinstance(idents, Categorical) else {}
-    columns |= {
-        name: column
-        for name, column in metadata.items()
-        if isinstance(column, Categorical)
-        and _SAMPLE_COLUMN.match(name)
-        and len(column.categories) <= max(2, n_cells // 5)
-    }
-    telling = next((name for name, column in columns.items() if len(np.unique(column.codes)) > 1), None)
-    source = telling or ("orig.ident" if "orig.ident" in columns else None)
-    if source is None:
-        findings.fallback(
-            "meta.data samples", found="no column samples or orig.ident", advice="all cells count as one sample"
-        )
-        return Categorical(np.zeros(n_cells, np.int32), [project or "sample"])
-    findings.fallback("meta.data samples", found="no such column", advice=f"samples come from the column {source}")
-    return columns[source]
 
 
 def read_identities(value: RValue | None, cells: list[str]) -> Categorical | None:

@@ -1,13 +1,14 @@
 """What surrounds the matrices of a Seurat object: reductions, graphs, scaled values, and the ``misc`` list."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Misc, Reduction
+from cellworker.formats.active_reduction import choose_active
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
@@ -193,7 +194,7 @@ def _plain(names: RStrings | None) -> list[str] | None:
     return None if names is None else [name or "" for name in names.tolist()]
 
 
-def read_misc(value: RValue | None, reductions: Iterable[str], findings: Findings) -> Misc:
+def read_misc(value: RValue | None, reductions: Mapping[str, Reduction], findings: Findings) -> Misc:
     """Read the ``misc`` list (contract 6.2), with the original's defaults."""
     items = dict(named(value)) if isinstance(value, RList) else {}
     pool = [color for color in string_list(items.get("color_pool")) if color and _COLOR.match(color)]
@@ -206,8 +207,11 @@ def read_misc(value: RValue | None, reductions: Iterable[str], findings: Finding
         pcs = None
     microns = number(items.get("microns_per_pixel"))
     names = list(reductions)
-    active = text(items.get("active.reduction")) or "pca"
-    if active not in names:
+    chosen = choose_active(reductions, [text(items.get("active.reduction"))], strict=True)
+    active = chosen.name
+    if chosen.found:
+        findings.fallback("reductions", found=chosen.found, advice=f"{active} is the active reduction")
+    if active not in reductions:
         findings.warning(
             "reductions", found=f"no reduction {active}" + (f" (there are: {', '.join(names)})" if names else ""),
             expected=f"the active reduction {active}",

@@ -6,7 +6,8 @@ What is read, and what stands in for what is missing (each stand-in is told in `
 * ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does;
 * ``meta.data$cells_id``, else 0 .. n - 1;
 * gene symbols from ``misc$gene_annotations``, else the assay's feature names;
-* samples from ``samples``, else ``orig.ident``, else a column named like a sample, else one sample;
+* samples from the column that `cellworker.formats.samples` chooses, else one sample;
+* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `cellworker.formats.measures` chooses them;
 * ``misc$gene_dispersion``, else the assay's variable features, else the variance of the normalised values;
 * ``misc$color_pool``, else a built-in pool.
 
@@ -17,19 +18,21 @@ from pathlib import Path
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Column, Genes, Origin
+from cellworker.experiment.model import Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
-from cellworker.formats.common.normalise import cell_totals, is_whole, log_normalise
+from cellworker.formats.common.normalise import is_whole, log_normalise
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
+from cellworker.formats.samples import add_samples
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, data_is_raw, read_assay
 from cellworker.formats.seurat.read.cells import (
     read_cell_ids,
     read_identities,
     read_metadata,
-    read_samples,
     unique_names,
 )  # fmt: skip
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
@@ -39,6 +42,7 @@ from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
+_BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
 _MISC = {
     "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
     "microns_per_pixel", "experimentId", "ingestionDate",
@@ -68,11 +72,12 @@ def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraf
 
 
 def read_seurat(
-    root: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None
+    root: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None, *, sample: str | None = None
 ) -> ExperimentDraft | None:
     """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
 
-    Disk-backed layers are looked for in `outside`; without it they are refused.
+    Disk-backed layers are looked for in `outside`; without it they are refused. `sample` is the column of samples where
+    the user names it.
     """
     try:
         seurat = _as_seurat(root, findings)
@@ -91,9 +96,13 @@ def read_seurat(
     metadata = read_metadata(table, cells, findings)
     cell_ids = read_cell_ids(metadata, len(cells), findings)
     project = text(slot(seurat, "project.name"))
-    if "samples" not in metadata:
-        metadata["samples"] = read_samples(metadata, len(cells), project, findings)
     misc_items = dict(named(slot(seurat, "misc")))
+    platform = "cells_id" in metadata and "gene_annotations" in misc_items
+    chosen = {
+        "samples": add_samples(
+            metadata, cells, findings, table="meta.data", wanted=sample, platform=platform, project=project
+        )
+    }
     gene_ids = unique_names(assay.genes, "genes", "feature names", findings) if assay else []
     genes = read_genes(gene_ids, misc_items.get("gene_annotations"), findings) if assay else Genes([], [], [])
     reductions = read_reductions(slot(seurat, "reductions"), cells, findings)
@@ -106,12 +115,14 @@ def read_seurat(
     with findings.part():
         data = _normalised(name, assay, findings, scratch)
         dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, data, findings)
-    _add_totals(metadata, assay, findings)
     assays = dict(named(slot(seurat, "assays")))
     scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
     if data is None or findings.errors:
         return None
-    platform = "cells_id" in metadata and "gene_annotations" in misc_items
+    matrices = Matrices(assay.counts, data, mitochondrial_genes(genes))
+    chosen |= add_measures(
+        metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
+    )  # fmt: skip
     return ExperimentDraft(
         cell_ids=cell_ids,
         barcodes=unique_names(cells, "cells", "barcodes", findings),
@@ -133,6 +144,8 @@ def read_seurat(
             assay=name,
             assay_class=(class_names(assay_value) or [""])[0],
             fallbacks=findings.fallbacks,
+            columns={role: column for role, (column, _) in chosen.items()},
+            reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
         extra={"left_out": _left_out(seurat, assays, name, graphs)},
     )
@@ -153,8 +166,11 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
     if isinstance(root, RS4) and root.class_name == "seurat":
         return from_version_2(root, findings)
     advice = "save the Seurat object itself with saveRDS()"
-    if isinstance(root, RS4) and root.class_name in {"SingleCellExperiment", "SummarizedExperiment"}:
-        advice = "convert it with Seurat::as.Seurat() and save the result with saveRDS()"
+    if isinstance(root, RS4) and root.class_name in _BIOCONDUCTOR:
+        # Seurat's as.Seurat() fails without a column of cells, and asks for "logcounts" where `data` is not NULL.
+        object_ = "x" if root.class_name == "SingleCellExperiment" else "as(x, 'SingleCellExperiment')"
+        write = f"saveRDS(Seurat::as.Seurat({object_}, data = NULL), 'r.rds')"
+        advice = f"in R, with the object as x: x$barcode <- colnames(x); {write}"
     raise findings.broken(
         "the file",
         found=describe(root),
@@ -188,13 +204,3 @@ def _normalised(name: str, assay: Assay, findings: Findings, scratch: Scratch) -
         advice="the counts are log-normalised as Seurat's NormalizeData() does by default",
     )
     return log_normalise(counts, f"assay {name} counts", findings, scratch)
-
-
-def _add_totals(metadata: dict[str, Column], assay: Assay, findings: Findings) -> None:
-    lacking = [column for column in ("nCount_RNA", "nFeature_RNA") if column not in metadata]
-    if assay.counts is None or not lacking:
-        return
-    totals = dict(zip(("nCount_RNA", "nFeature_RNA"), cell_totals(assay.counts), strict=True))
-    for column in lacking:
-        metadata[column] = totals[column]
-    findings.fallback(f"meta.data {' and '.join(lacking)}", found="no such column", advice="computed from the counts")
