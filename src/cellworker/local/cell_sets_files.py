@@ -8,19 +8,12 @@ from typing import Any
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-from cellworker.experiment.cell_sets import CellSets
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.formats.opening.own_work import OwnWorkFile, may_write
 from cellworker.gateway.core.ports import Claim
 from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.identifiers import ExperimentId
-from cellworker.local.files import write_whole
-from cellworker.local.merge import merge_cell_sets
-=======
-from cellworker.formats.common.whole_files import write_whole
-from cellworker.formats.opening.own_work import OwnWorkFile, may_write
-from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.local.own_classes import patched
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
 
 __all__ = ["FileCellSets"]
 
@@ -76,22 +69,10 @@ class FileCellSets:
                 return self._path.read_bytes()
         return self._own.base.encode()
 
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
     def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
-        content = self.current()
-        if look and applied(content, examine(operations).inserted):
-            return
-        document = orjson.loads(content)
-        if not isinstance(document, dict):
-            raise WorkerError(
-                ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
-            )
-        write_whole(self._target(), orjson.dumps(merge_cell_sets(document, operations)))
-=======
-    def _patch(self, operations: list[dict[str, Any]], *, again: bool) -> None:
         with self._own.alone():
             content = self.current()
-            if again and applied(content, examine(operations).inserted):
+            if look and applied(content, examine(operations).inserted):
                 return
             document = orjson.loads(content)
             if not isinstance(document, dict):
@@ -103,7 +84,6 @@ class FileCellSets:
                 write_whole(self._path, changed)
             else:
                 self._own.write(changed)
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
 
     def _in_place(self) -> bool:
         return not self._keep_original and self._path.exists() and self._own.read() is None and may_write(self._path)

@@ -9,7 +9,7 @@ from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening.open import Opened
 from cellworker.gateway.core.ports import Claim
-from cellworker.identifiers import ExperimentId, FileName
+from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
 from cellworker.local.server import Served, summarize
@@ -147,11 +147,6 @@ class LocalExperiment:
         if opened is self._for and self._cell_sets is not None:
             return self._cell_sets
         async with self._lock:
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-            key = opened.experiment.key
-            own = self._data_dir / ".cell_sets" / FileName(f"{self._place.experiment_id}-{key[:16]}.json")
-=======
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
             keep = self._place.keep_original or opened.derived_cell_sets
             cell_sets = FileCellSets(opened.cell_sets_path, opened.own_work_file, keep_original=keep)
             self._served = await asyncio.to_thread(_describe, opened)

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import orjson
 
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-from cellworker.identifiers import ETag
-from cellworker.local.files import place_file, write_whole
-=======
 from cellworker.formats.common.whole_files import write_whole
+from cellworker.identifiers import ETag
 from cellworker.local.files import place_file
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
 
 __all__ = ["DiskResults"]
 

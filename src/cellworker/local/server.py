@@ -197,11 +197,7 @@ class LocalServer:
         path = self._results.find(ETag(etag)) if ETag.fits(etag) else None
         if path is None:
             raise web.HTTPNotFound(reason="There is no such result.")
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-        name = _FILE_NAMES.get(self._results.tags(ETag(etag)).get("requestType", ""))
-=======
-        name = await asyncio.to_thread(self._file_name, etag, path)
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
+        name = await asyncio.to_thread(self._file_name, ETag(etag), path)
         if name is None and request.query.get("decode") in ("1", "true"):
             content = await asyncio.to_thread(lambda: decompress(path.read_bytes()))
             return web.Response(body=content, content_type="application/json", charset="utf-8")
@@ -210,7 +206,7 @@ class LocalServer:
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return web.FileResponse(path, headers=headers)
 
-    def _file_name(self, etag: str, path: Path) -> str | None:
+    def _file_name(self, etag: ETag, path: Path) -> str | None:
         """Return the name to save a result under, None for one that is no file."""
         try:
             task = self._find_task(self._results.tags(etag).get("requestType", ""))

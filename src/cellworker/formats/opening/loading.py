@@ -11,12 +11,8 @@ from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.scratch import Scratch
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-from cellworker.formats.opening.shelf import store_file
-=======
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
-from cellworker.formats.opening.shelf import Shelf
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
+from cellworker.formats.opening.shelf import store_file
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat

@@ -275,56 +275,15 @@ class Shelf:
 
     @contextmanager
     def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
-        path = self._locks / f"{name}.lock"
+        path = self._locks / FileName(f"{name}.lock")
         descriptor = self._lock(path, waiting, wait=wait)
         try:
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-            descriptor = os.open(self._locks / FileName(f"{name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not wait:
-                        raise
-                    if waiting is not None:
-                        waiting("waiting for another process that reads the same file", None)
-                    time.sleep(_WAIT)
-=======
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
             yield
         finally:
             # Whoever waits for this very file sees that it is gone, and makes a new one.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-
-def store_file(key: StoreName) -> FileName:
-    """Return what the file of a store is called."""
-    return FileName(f"{key}{_SUFFIX}")
-
-
-def _bytes_of(folder: Path) -> int:
-    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
-    return total
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-=======
     def _lock(self, path: Path, waiting: Waiting | None, *, wait: bool) -> int:
         while True:
             try:
@@ -359,4 +318,26 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
+
+
+def store_file(key: StoreName) -> FileName:
+    """Return what the file of a store is called."""
+    return FileName(f"{key}{_SUFFIX}")
+
+
+def _bytes_of(folder: Path) -> int:
+    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
+    return total
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,11 +7,7 @@ from typing import Any
 
 import orjson
 
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
-__all__ = ["Repeatable", "applied", "examine", "named_after"]
-=======
-__all__ = ["Repeatable", "applied", "examine", "matched_key"]
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
+__all__ = ["Repeatable", "applied", "examine", "matched_key", "named_after"]
 
 _KEY_QUERY = re.compile(r"""\s*\$\[\?\(\s*@\.key\s*={2,3}\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\)\]\s*""")
 
@@ -68,7 +64,6 @@ def applied(content: bytes, inserted: tuple[tuple[str, str], ...]) -> bool:
     return bool(inserted) and there.issuperset(inserted)
 
 
-<<<<<<< 18e8535d6077678f3f0f982daa29b6c75946dc60
 def named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict[str, Any]:
     """Give a set that is inserted into a class a key that is the same each time its message is worked on."""
     match operation:
@@ -79,11 +74,8 @@ def named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict
     return operation
 
 
-def _matched_key(query: object) -> str | None:
-=======
 def matched_key(query: object) -> str | None:
     """Return the key that a query such as ``$[?(@.key == "louvain")]`` looks for; None for any other query."""
->>>>>>> f334c79a55cf5e14e896b2d4342435ad77bb1399
     found = _KEY_QUERY.fullmatch(query) if isinstance(query, str) else None
     if found is None:
         return None
