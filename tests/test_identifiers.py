@@ -19,9 +19,9 @@ from cellworker.errors import WorkerError
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.gateway.aws.s3 import S3Object
 from cellworker.gateway.core.journal import ObjectJournal, StoredObject, orphaned_experiments
+from cellworker.gateway.core.journal_keys import EntryKey, parse_key
 from cellworker.gateway.core.sealing import Sealer
 from cellworker.gateway.engine_client.experiment_folder import ExperimentFolder, forget_experiment
-from cellworker.gateway.journal_keys import EntryKey, parse_key
 from cellworker.gateway.platform.labels import PodLabels, assigned_folder
 from cellworker.gateway.platform.names import Names
 from cellworker.identifiers import (

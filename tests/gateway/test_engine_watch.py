@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from aiohttp import web
 
-from cellworker.gateway.engine_watch import EngineAwayError, EngineHungError, EngineWatch
+from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineHungError, EngineWatch
 
 
 class Engine:

@@ -26,10 +26,10 @@ from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
 from cellworker.gateway.core.loop import Limits, WorkLoop
 from cellworker.gateway.core.ports import Delivery, Queue
 from cellworker.gateway.core.sealing import Sealer
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.gateway.engine_client.experiment_folder import forget_experiment
 from cellworker.gateway.engine_client.http_engine import HttpEngine
 from cellworker.gateway.engine_client.syncing import ExperimentSync
-from cellworker.gateway.engine_watch import EngineWatch
 from cellworker.gateway.observe.health import Health, serve_health
 from cellworker.gateway.observe.metrics import Metrics, NoMetrics
 from cellworker.gateway.observe.tracing import Tracing, make_tracing

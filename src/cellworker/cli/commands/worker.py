@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from cellworker.cli.commands.gateway import gateway, run
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.engine_watch import EngineWatch
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.logs import configure, log
 from cellworker.settings import Settings
 

@@ -24,9 +24,9 @@ from typing import Protocol, Self
 import msgspec
 
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.journal_keys import ROOT, AliveKey, EntryKey, buried_key, home_of, parse_key
 from cellworker.gateway.core.ports import Delivery
 from cellworker.gateway.core.sealing import Sealer
-from cellworker.gateway.journal_keys import ROOT, AliveKey, EntryKey, buried_key, home_of, parse_key
 from cellworker.identifiers import ExperimentId, PodName
 from cellworker.logs import log
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest

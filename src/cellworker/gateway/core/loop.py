@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome, Patience, Ports, retry
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.holding import Holding, quietly
 from cellworker.gateway.core.lru import Recent
 from cellworker.gateway.core.ports import Delivery, Journal, NotHeldError, Queue
-from cellworker.gateway.holding import Holding, quietly
 from cellworker.gateway.observe.metrics import DONE, NoMetrics
 from cellworker.gateway.observe.tracing import NoTracing, Tracing
 from cellworker.identifiers import ExperimentId

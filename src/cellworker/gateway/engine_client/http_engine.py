@@ -16,8 +16,8 @@ from yarl import URL
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineWatch
 from cellworker.gateway.engine_client.session import engine_session
-from cellworker.gateway.engine_watch import EngineAwayError, EngineWatch
 from cellworker.logs import log
 from cellworker.tasks.task import Task
 

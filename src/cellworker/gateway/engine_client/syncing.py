@@ -17,9 +17,9 @@ from yarl import URL
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.gateway.engine_client.experiment_folder import ExperimentFolder, RemoteFiles, RemoteObject
 from cellworker.gateway.engine_client.session import engine_session
-from cellworker.gateway.engine_watch import EngineWatch
 from cellworker.gateway.platform.labels import point_engine
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import log
