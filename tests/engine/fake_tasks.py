@@ -200,7 +200,7 @@ def _task(
         lane=lane,
         quick=quick,
         bare=bare,
-        file_result=file_result,
+        file_name=(lambda file: file.name) if file_result else None,
     )
 
 
