@@ -187,7 +187,8 @@ BODY = {"cellSet": "c0", "compareWith": "c1"}
 
 @pytest.fixture(scope="module")
 def ask():
-    """The experiment of these cells; what it keeps in a folder goes with it."""
+    """The experiment of these cells; the folder that its first answer makes goes with it."""
+    _ASK.call("DifferentialExpression", **BODY)
     yield _ASK
     _ASK.close()
 
