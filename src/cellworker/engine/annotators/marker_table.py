@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName
 from cellworker.logs import log
 from cellworker.settings import Settings
 
@@ -109,7 +110,7 @@ def _published(path: Path, cache: str) -> bytes:
 
 
 def _from_address(address: str, wanted: str, cache: str, missing: str = "") -> bytes:
-    kept = Path(cache) / f"{wanted}.table"
+    kept = Path(cache) / FileName(f"{wanted}.table")
     try:
         content = kept.read_bytes()
         if hashlib.sha256(content).hexdigest() == wanted:

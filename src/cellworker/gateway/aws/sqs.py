@@ -215,6 +215,9 @@ class SqsQueue:
             finally:
                 self._let_go(handle)
 
+        async def claim() -> bool:
+            return self._visibility.hides(handle)
+
         attributes = message.get("Attributes", {})
         return Delivery(
             body=message["Body"].encode("utf-8", "surrogatepass"),
@@ -223,6 +226,7 @@ class SqsQueue:
             release=release,
             message_id=handle.message_id,
             trace=attributes.get("AWSTraceHeader"),
+            claim=claim,
         )
 
     def _let_go(self, handle: Handle) -> None:
