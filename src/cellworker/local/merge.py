@@ -23,7 +23,7 @@ Source of the rules: the documentation of json-merger 3.0.0, and its answers (``
 from typing import Any, Final, NamedTuple
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.platform.cell_set_patches import matched_key
+from cellworker.gateway.core.cell_set_patches import matched_key
 
 __all__ = ["merge_cell_sets", "validate_cell_sets"]
 
