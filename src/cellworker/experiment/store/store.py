@@ -4,9 +4,13 @@ Any tool of the field opens the file; see `cellworker.experiment.store.layout` f
 share the pages, and data larger than memory is paged in as it is touched.
 """
 
+import fcntl
 import mmap
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +37,7 @@ from cellworker.experiment.model import (
     ScaledData,
     TissueImage,
 )
+from cellworker.experiment.store.checksums import first_damage
 from cellworker.experiment.store.index import StoreIndex, read_index
 
 __all__ = ["StoredExperiment", "WriteProgress", "open_store", "write_store"]
@@ -83,6 +88,9 @@ def write_store(
 def open_store(path: Path) -> "StoredExperiment":
     """Map a store. Takes about a millisecond whatever its size: each part is made when it is first touched.
 
+    As long as what is returned lives, in whichever process, the file has a shared lock (``flock``): nobody who asks
+    first removes it to make room.
+
     Raises
     ------
     WorkerError
@@ -94,22 +102,60 @@ def open_store(path: Path) -> "StoredExperiment":
     except FileNotFoundError:
         raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name}") from None
     try:
+        _share(descriptor)
+        if not os.fstat(descriptor).st_nlink:
+            raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name} any more")
         index = read_index(descriptor, path)
         pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    finally:
+    except BaseException:
         os.close(descriptor)
-    return StoredExperiment(pages, index, path)
+        raise
+    return StoredExperiment(pages, index, path, descriptor)
+
+
+def _share(descriptor: int) -> None:
+    """Take the lock that keeps a store; whoever has it for himself removes the file and lets go at once."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 class StoredExperiment(Experiment):
     """An experiment whose arrays are read-only views of a mapped file."""
 
-    def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path) -> None:
+    def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path, descriptor: int) -> None:
         self._pages = pages
         self._index = index
         self._contents = index.contents
+        self._descriptor = descriptor
+        # The map keeps a descriptor of its own for the same opening, and with it the lock, as long as arrays live.
+        weakref.finalize(self, os.close, descriptor)
         self.key = str(index.contents["key"])
         self.store = path
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is mapped still lies under its name and has its length."""
+        try:
+            there, mapped = os.stat(self.store), os.fstat(self._descriptor)  # noqa: PTH116
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (mapped.st_dev, mapped.st_ino) and mapped.st_size == self.n_bytes
+
+    def damage(self, stop: threading.Event | None = None) -> str | None:
+        """Read the whole file once and compare it with its checksums.
+
+        Parameters
+        ----------
+        stop
+            Ends the comparison when set.
+
+        Returns
+        -------
+        What is wrong, in words; None when nothing is, or when it was stopped.
+        """
+        if os.fstat(self._descriptor).st_size != self.n_bytes:
+            return f"it has {os.fstat(self._descriptor).st_size:,} bytes where {self.n_bytes:,} were written"
+        return first_damage(self._descriptor, self._index.data_bytes, self._index.checksums, stop)
 
     @property
     def source_sha256(self) -> str:

@@ -15,7 +15,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile
-from cellworker.experiment.store.index import VERSION, StoreIndex, append_index
+from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import Layout
 from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import write_sorted
@@ -88,7 +88,7 @@ def _write(draft: ExperimentDraft, path: Path, key: str, threads: int, progress:
             flushed = background.submit(os.fsync, descriptor)
             write_sorted(file, path.parent, places, data.per_column, threads=threads, meter=meter)
             flushed.result()
-        append_index(descriptor, StoreIndex(places, contents))
+        append_index(descriptor, places, contents, threads)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
