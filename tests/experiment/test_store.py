@@ -528,10 +528,10 @@ def test_every_flipped_byte_is_found(tmp_path, rich):
 def test_a_store_cut_short_is_found_and_not_touched(tmp_path, rich):
     path = tmp_path / "a.h5ad"
     stored = written(path, rich)
-    assert stored.is_in_place
+    assert stored.is_whole
     os.truncate(path, 4096)
-    assert not stored.is_in_place
-    assert "bytes where" in stored.damage()
+    assert not stored.is_whole
+    assert "cut short" in stored.damage()
 
 
 def test_a_store_that_was_replaced_is_not_in_place_but_whole(tmp_path, rich):

@@ -17,6 +17,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.formats.opening.store_guard import guard
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
@@ -57,6 +58,7 @@ def open_experiment(
     """
     settings = settings or Settings.from_environment()
     opened = open_files(Path(path), settings, progress)
+    guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
 
 

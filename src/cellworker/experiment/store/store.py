@@ -40,7 +40,7 @@ from cellworker.experiment.model import (
 from cellworker.experiment.store.checksums import first_damage
 from cellworker.experiment.store.index import StoreIndex, read_index
 
-__all__ = ["StoredExperiment", "WriteProgress", "open_store", "write_store"]
+__all__ = ["StoredExperiment", "WriteProgress", "file_id", "open_store", "write_store"]
 
 T = TypeVar("T")
 
@@ -102,9 +102,7 @@ def open_store(path: Path) -> "StoredExperiment":
     except FileNotFoundError:
         raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name}") from None
     try:
-        _share(descriptor)
-        if not os.fstat(descriptor).st_nlink:
-            raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name} any more")
+        _share(descriptor, path)
         index = read_index(descriptor, path)
         pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     except BaseException:
@@ -113,10 +111,17 @@ def open_store(path: Path) -> "StoredExperiment":
     return StoredExperiment(pages, index, path, descriptor)
 
 
-def _share(descriptor: int) -> None:
+def file_id(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from any other: its device and inode."""
+    return status.st_dev, status.st_ino
+
+
+def _share(descriptor: int, path: Path) -> None:
     """Take the lock that keeps a store; whoever has it for himself removes the file and lets go at once."""
     with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if not os.fstat(descriptor).st_nlink:
+        raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name} any more")
 
 
 class StoredExperiment(Experiment):
@@ -133,13 +138,22 @@ class StoredExperiment(Experiment):
         self.store = path
 
     @property
+    def file_id(self) -> tuple[int, int]:
+        """Tells the file that is mapped from any other, whatever their names."""
+        return file_id(os.fstat(self._descriptor))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file has its length still: touching what was cut off would end the process."""
+        return os.fstat(self._descriptor).st_size == self.n_bytes
+
+    @property
     def is_in_place(self) -> bool:
-        """Whether the file that is mapped still lies under its name and has its length."""
+        """Whether the file that is mapped lies under its name."""
         try:
-            there, mapped = os.stat(self.store), os.fstat(self._descriptor)  # noqa: PTH116
+            return file_id(self.store.stat()) == self.file_id
         except OSError:
             return False
-        return (there.st_dev, there.st_ino) == (mapped.st_dev, mapped.st_ino) and mapped.st_size == self.n_bytes
 
     def damage(self, stop: threading.Event | None = None) -> str | None:
         """Read the whole file once and compare it with its checksums.
@@ -153,8 +167,8 @@ class StoredExperiment(Experiment):
         -------
         What is wrong, in words; None when nothing is, or when it was stopped.
         """
-        if os.fstat(self._descriptor).st_size != self.n_bytes:
-            return f"it has {os.fstat(self._descriptor).st_size:,} bytes where {self.n_bytes:,} were written"
+        if not self.is_whole:
+            return f"it was cut short: it has not the {self.n_bytes:,} bytes that were written"
         return first_damage(self._descriptor, self._index.data_bytes, self._index.checksums, stop)
 
     @property

@@ -1,5 +1,6 @@
 """Opening an experiment: from its store in milliseconds, from its file when there is none yet."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +13,16 @@ from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.locating import Located, locate
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
+from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
+from cellworker.logs import log
 from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source"]
 
 _LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
+
+_logger = logging.getLogger(__name__)
 
 
 class OpenProgress(Protocol):
@@ -128,8 +133,14 @@ def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | N
         return None
     try:
         experiment = open_store(store)
-    except WorkerError:
+    except WorkerError as error:
         # Damaged, of another version, or just removed: made again from the source.
+        if error.code is not ErrorCode.EXPERIMENT_NOT_FOUND:
+            log(_logger, logging.WARNING, "store damaged, to be made again", store=store.name, reason=error.message)
+        return None
+    reason = experiment.damage() if experiment.n_bytes <= READ_AT_ONCE_BYTES else None
+    if reason is not None:
+        discard(experiment, reason)
         return None
     shelf.used(store)
     return store, experiment

@@ -17,6 +17,7 @@ from typing import Any
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
+from cellworker.experiment.store.store import StoredExperiment, file_id
 from cellworker.formats.common.companions import companions_of
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf"]
@@ -209,7 +210,10 @@ class Shelf:
                 shutil.rmtree(spool, ignore_errors=True)
 
     def prune(self, keep: Path) -> None:
-        """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit."""
+        """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit.
+
+        A store that any process has open stays.
+        """
         for spool in self.folder.glob("build-*.spool"):
             with suppress(BlockingIOError), self._locked(spool.stem, wait=False):
                 shutil.rmtree(spool, ignore_errors=True)
@@ -221,9 +225,17 @@ class Shelf:
         total = 0
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
-            if store != keep and (total > self._max_bytes or not current):
-                store.unlink(missing_ok=True)
+            if store != keep and (total > self._max_bytes or not current) and _remove_unused(store):
                 self.cell_sets_of(store).unlink(missing_ok=True)
+
+    @classmethod
+    def discard(cls, experiment: StoredExperiment) -> None:
+        """Remove an open store that is damaged, unless another lies in its place already."""
+        store = experiment.store
+        with suppress(OSError):
+            if experiment.file_id == file_id(store.stat()):
+                cls.cell_sets_of(store).unlink(missing_ok=True)
+                store.unlink(missing_ok=True)
 
     def _entries(self) -> dict[str, Any]:
         try:
@@ -257,3 +269,25 @@ class Shelf:
             yield
         finally:
             os.close(descriptor)
+
+
+def _remove_unused(store: Path) -> bool:
+    """Remove a store unless somebody has it open; whether it is gone.
+
+    Whoever opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
+    """
+    try:
+        # Locks on network file systems ask for a descriptor that may write.
+        descriptor = os.open(store, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        store.unlink(missing_ok=True)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
