@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
+.PHONY: help run test test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -32,6 +32,9 @@ run: .venv/.ready-run ## serve data/$EXPERIMENT_ID, or the bundled sample, on $P
 
 test: check ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
+
+test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
+	$(BIN)/python -m pytest -q -m shared --shared=.hidden
 
 check: .venv/.ready-dev ## lint, formatting, types, import floors
 	$(BIN)/ruff check --quiet .

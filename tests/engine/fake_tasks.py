@@ -228,7 +228,7 @@ _ALL = [
     _task("workerError", Text, worker_error),
     _task("big", Number, big),
     _task("floats", Number, floats),
-    _task("writeFile", Text, write_file, file_result=True),
+    _task("writeFile", Text, write_file, file_name=lambda file: file.name),
     _task("progress", Hold, progress),
     _task("annotate", Nothing, annotate, lane="long"),
     _task("processId", Nothing, process_id),

@@ -105,8 +105,8 @@ async def test_the_annotated_object_holds_the_embedding_that_was_computed_before
         await submit_async(run.url, {**body, "embeddingETag": "f" * 32})
 
 
-async def test_a_new_cell_set_of_the_sample_is_kept_in_the_data_folder(
-    run: LocalRun, settings: Settings, sample: Path
+async def test_a_new_cell_set_of_the_sample_is_kept_in_the_users_data_folder(
+    run: LocalRun, tmp_path: Path, sample: Path
 ) -> None:
     before = (sample / "cell_sets.json").read_bytes()
     body = (await run.ready()).examples["GetExpressionCellSets"]
@@ -116,7 +116,10 @@ async def test_a_new_cell_set_of_the_sample_is_kept_in_the_data_folder(
     (scratchpad,) = (item for item in classes if item["key"] == "scratchpad")
     assert scratchpad["children"][-1]["name"] == f"{body['genesConfig'][0]['geneName']}>0.5"
     assert (sample / "cell_sets.json").read_bytes() == before
-    assert [item.name[:7] for item in (settings.data_dir / ".cell_sets").iterdir()] == ["sample-"]
+    (kept,) = (tmp_path / "user" / "home" / "cellworker").iterdir()
+    assert kept.name.startswith("r.rds-")
+    assert json.loads(kept.read_bytes())["own"][0]["key"] == "scratchpad"
+    assert not sample.joinpath("r.rds.cellworker.json").exists()
 
 
 async def test_a_second_run_answers_from_what_the_first_stored(settings: Settings, sample: Path) -> None:

@@ -18,6 +18,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
 from cellworker.formats.opening.store_guard import guard
+from cellworker.plain_text import one_line
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
@@ -114,11 +115,14 @@ class OpenExperiment:
         WorkerError
             ``INVALID_INPUT`` naming the field, or the task's own error.
         """
-        value = self.call(task, pagination=pagination, **body)
-        to_tables = catalog.find(task).to_tables
-        if to_tables is None or isinstance(value, Path):
+        found = catalog.find(task)
+        answer = self._answer(found, pagination, body, own_tables=True)
+        if isinstance(answer, Path):
+            return answer
+        value = orjson.loads(answer)
+        if found.to_tables is None:
             return value
-        frames = {name: _frame(columns) for name, columns in to_tables(value).items()}
+        frames = {name: _frame(columns) for name, columns in found.to_tables(value).items()}
         return next(iter(frames.values())) if len(frames) == 1 else frames
 
     def call(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
@@ -131,7 +135,9 @@ class OpenExperiment:
         answer = self._answer(catalog.find(task), pagination, body)
         return answer.read_bytes() if isinstance(answer, Path) else answer
 
-    def _answer(self, task: Task, pagination: Mapping[str, Any] | None, body: Mapping[str, Any]) -> bytes | Path:
+    def _answer(
+        self, task: Task, pagination: Mapping[str, Any] | None, body: Mapping[str, Any], *, own_tables: bool = False
+    ) -> bytes | Path:
         try:
             text = encode({"name": task.name, **body})
         except TypeError as error:
@@ -140,7 +146,7 @@ class OpenExperiment:
         checked = decode_body(task.name, text)
         scratch = self._scratch if task.file_result or task.lane == "long" else Path()
         kept = scratch / "kept" if task.lane == "long" else None
-        context = make_context(self._settings, self._progress, scratch, kept)
+        context = make_context(self._settings, self._progress, scratch, kept, own_tables=own_tables)
         earlier = ask_for_earlier(task, checked, self.experiment, context)
         request = task.prepare(PrepareInput(checked, pagination, self.cell_sets, earlier))
         value = task.compute(self.experiment, request, context)
@@ -182,7 +188,7 @@ class OpenExperiment:
 
     def __repr__(self) -> str:
         sets = sum(1 for _ in self.cell_sets.sets())
-        name = self.source.name if self.source else "in memory"
+        name = one_line(self.source.name) if self.source else "in memory"
         return (
             f"<Experiment {name}: {self.experiment.n_cells:,} cells x {len(self.experiment.genes):,} genes, "
             f"{sets} cell sets in {len(self.cell_sets.classes)} classes>"

@@ -9,10 +9,13 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.plain_text import say, shown
 
 __all__ = ["main"]
 
@@ -31,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     try:
         return _guarded(options)
+    except Exception:  # --debug wants its traceback
+        sys.excepthook = _tell_traceback
+        raise
     finally:
         _flush()
 
@@ -66,8 +72,12 @@ def _guarded(options: argparse.Namespace) -> int:
         return BUG
 
 
+def _tell_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(shown("".join(traceback.format_exception(kind, error, trace))))
+
+
 def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+    say(sentence, file=sys.stderr)
 
 
 def _flush() -> None:

@@ -17,6 +17,7 @@ import orjson
 
 from cellworker.engine.encoding import encode
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.plain_text import is_terminal, shown
 from cellworker.protocol.bodies import Pagination, convert
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Task
@@ -34,6 +35,7 @@ __all__ = [
 Format = Literal["json", "csv", "parquet"]
 
 _FORMATS: dict[str, Format] = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_OBJECTS = frozenset({".rds", ".h5ad"})
 _INVALID = ErrorCode.INVALID_INPUT
 _STEP = 1 << 20
 
@@ -123,6 +125,19 @@ class Destination:
         if self.path.is_dir():
             raise WorkerError(_INVALID, f"--out {self.path}: is a folder, name a file in it")
 
+    def check_ending(self, name: str) -> None:
+        """Refuse to save one kind of object under a name that stands for another.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the option.
+        """
+        wanted = Path(name).suffix
+        if self.path is not None and {wanted, self.path.suffix} <= _OBJECTS and wanted != self.path.suffix:
+            advice = f'end its name in {wanted}, or ask for another kind with "format" in --body'
+            raise WorkerError(_INVALID, f"--out {self.path}: the result is an {wanted} file: {advice}")
+
     def named(self, table: str) -> Path:
         """Return the file of one of several tables: ``markers.csv`` becomes ``markers-<table>.csv``."""
         assert self.path is not None
@@ -193,7 +208,7 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
     with contextlib.ExitStack() as stack:
         for path, content in contents.items():
             if path is None:
-                sys.stdout.buffer.write(content)
+                _to_stdout(content)
                 continue
             file = stack.enter_context(_replacing(path))
             file.write(gzip.compress(content, 6, mtime=0) if gzipped else content)
@@ -202,7 +217,8 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
 
 def write_value(destination: Destination, task: Task, value: Any) -> None:  # noqa: ANN401 - the engine's value
     """Deliver what a task computed in this process, as its clients get it."""
-    if task.file_result:
+    if task.file_name is not None:
+        destination.check_ending(task.file_name(value))
         write_file(destination, value)
     else:
         write_result(destination, orjson.loads(task.finish(encode(value))), task.to_tables)
@@ -215,11 +231,22 @@ def write_file(destination: Destination, result: Path) -> list[Path]:
     as_it_is = not packed or destination.gzipped or (destination.path is not None and destination.path.suffix == ".rds")
     with result.open("rb") if as_it_is else gzip.open(result) as source:
         if destination.path is None:
-            shutil.copyfileobj(source, sys.stdout.buffer, _STEP)
+            if is_terminal(sys.stdout):
+                for line in source:
+                    _to_stdout(line)
+            else:
+                shutil.copyfileobj(source, sys.stdout.buffer, _STEP)
             return []
         with _replacing(destination.path) as target:
             shutil.copyfileobj(source, target, _STEP)
     return [destination.path]
+
+
+def _to_stdout(content: bytes) -> None:
+    """Write to standard output: exact where a program reads it, and where a person looks, so that nothing steers."""
+    if is_terminal(sys.stdout):
+        content = shown(content.decode("utf-8", "backslashreplace")).encode()
+    sys.stdout.buffer.write(content)
 
 
 @contextlib.contextmanager

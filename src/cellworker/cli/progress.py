@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from cellworker.plain_text import one_line
+
 __all__ = ["Bar"]
 
 _PATIENCE_S = 1.0
@@ -35,7 +37,7 @@ class Bar:
 
             form = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}<{remaining}"
             self._bar = tqdm(total=1.0, bar_format=form, leave=False, file=sys.stderr)
-        self._bar.set_description_str(stage, refresh=False)
+        self._bar.set_description_str(one_line(stage), refresh=False)
         if fraction is not None:
             self._bar.n = min(1.0, max(0.0, fraction))
         self._bar.refresh()

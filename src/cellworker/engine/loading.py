@@ -80,6 +80,7 @@ class ServedExperiment:
         self._attempted = asyncio.Event()
         self._first_served = asyncio.Event()
         self._tried: _Signature | None = None
+        self._served: _Signature | None = None
         self._look = asyncio.Event()
         self._settled = asyncio.Event()
         self._stop = threading.Event()
@@ -126,6 +127,8 @@ class ServedExperiment:
         if self._loader:
             # It ends, and removes what it wrote, when it next reports progress.
             await asyncio.to_thread(self._loader.join, _PATIENCE_S)
+        # aiohttp caches handlers for the whole process, and with them what they lead to: the store's pages are let go.
+        self._opened = None
 
     async def ready(self) -> TaskRunner:
         """Wait for the first load, and while a damaged store is made again.
@@ -159,7 +162,7 @@ class ServedExperiment:
         """
         while not self._stop.is_set():
             if self._is_settled():
-                if self._error:
+                if self._error and not self._serves_what_lies_there():
                     raise self._error
                 return self._generation
             self._look.set()
@@ -178,7 +181,7 @@ class ServedExperiment:
         """
         out: dict[str, Any] = {
             "status": self._state,
-            "ready": self.runner is not None,
+            "ready": self.runner is not None and self.runner.able,
             "path": str(self.path),
             "generation": self._generation,
             "progress": self._progress,
@@ -201,6 +204,8 @@ class ServedExperiment:
             signature, self._tried = _signature(self.path), None
             loaded = await self._load()
             self._tried = signature
+            if loaded:
+                self._served = signature
             self._settle()
             if loaded:
                 retry_s = _FIRST_RETRY_S
@@ -330,6 +335,10 @@ class ServedExperiment:
     def _is_settled(self) -> bool:
         """Whether the last attempt is over and was about what lies there now."""
         return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
+
+    def _serves_what_lies_there(self) -> bool:
+        """Whether an attempt that failed was only to make the store again: what is served has the same content."""
+        return self._runner is not None and self._served == self._tried
 
     def _settle(self) -> None:
         """Wake those who wait for the end of an attempt."""

@@ -88,7 +88,8 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listening.close)
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
-        source = LocalExperiment(served, place, settings.data_dir)
+        source = LocalExperiment(served, place)
+        stack.callback(source.close)
         ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
         loop = asyncio.create_task(WorkLoop(queue, ports, place.experiment_id, find).run())
         stack.push_async_callback(_end, loop)
@@ -163,6 +164,11 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
     classes = ", ".join(f"{item['name']} ({item['sets']})" for item in facts["cellSets"]) or "none"
     say(f"{facts['cells']:,} cells x {facts['genes']:,} genes; reductions: {', '.join(facts['reductions']) or 'none'}")
     say(f"cell sets: {classes}")
+    if facts["ownWork"] is not None:
+        number, path = facts["ownWork"]["sets"], facts["ownWork"]["path"]
+        say(f"among them {number} cell set{'s' * (number != 1)} of your own, kept in {path}")
+        for sentence in facts["ownWork"]["notes"]:
+            say(f"note: {sentence}")
     for sentence in facts["fallbacks"]:
         say(f"note: {sentence}")
     body = (

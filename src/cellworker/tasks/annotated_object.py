@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
+from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.bodies import DownloadBody
 from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
@@ -210,6 +211,10 @@ def _bad_embedding(what: str) -> WorkerError:
     return WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
+def _file_name(file: Path) -> str:
+    return f"processed_matrix.{'h5ad' if is_hdf5(file) else 'rds'}"
+
+
 ANNOTATED_OBJECT = Task(
     name="DownloadAnnotSeuratObject",
     path="DownloadAnnotSeuratObject",
@@ -219,6 +224,6 @@ ANNOTATED_OBJECT = Task(
     compute=compute,
     lane="long",
     needs_cell_sets=True,
-    file_result=True,
+    file_name=_file_name,
     earlier=_earlier,
 )

@@ -93,5 +93,5 @@ NORMALIZED_EXPRESSION = Task(
     compute=compute,
     lane="long",
     needs_cell_sets=True,
-    file_result=True,
+    file_name=lambda _: "NormalizedExpression.csv.gz",
 )

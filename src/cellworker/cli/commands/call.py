@@ -30,7 +30,7 @@ def command(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:
             opened = open_experiment(path, settings, bar)
-            context = make_context(settings, bar, Path(scratch))
+            context = make_context(settings, bar, Path(scratch), own_tables=destination.format != "json")
             earlier = ask_for_earlier(task, body, opened.experiment, context)
             request = task.prepare(PrepareInput(body, pagination, opened.cell_sets, earlier))
             value = task.compute(opened.experiment, request, context)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cellworker.cli.progress import Bar
 from cellworker.formats.convert.converting import convert
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 
 __all__ = ["command"]
@@ -20,13 +21,13 @@ def command(options: argparse.Namespace) -> int:
             force=options.force,
             on_progress=bar,
         )
-    print(f"{options.target}: written")
+    say(f"{options.target}: written")
     for title, lines in (
         ("kept", found.kept),
         ("renamed", found.renamed),
         ("could not be represented", found.lost),
     ):
-        print(f"\n{title}")
+        say("", title)
         for line in lines or ["nothing"]:
-            print(f"  {line}")
+            say(f"  {line}")
     return 0

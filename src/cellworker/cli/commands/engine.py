@@ -12,6 +12,7 @@ from cellworker.engine.workers.confinement import give_up_connections
 from cellworker.formats.common.locating import locate
 from cellworker.gateway.platform.labels import PodLabels, assigned_folder
 from cellworker.logs import configure
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 
 __all__ = ["command"]
@@ -25,10 +26,10 @@ def command(options: argparse.Namespace) -> int:
     what = f"opening {path}" if isinstance(path, Path) else f"waiting for an experiment in {settings.data_dir}"
 
     def on_listening(port: int) -> None:
-        print(f"The engine listens on http://{settings.host}:{port}, {what} ...", flush=True)
+        say(f"The engine listens on http://{settings.host}:{port}, {what} ...", flush=True)
 
     def on_ready() -> None:
-        print("Ready.", flush=True)
+        say("Ready.", flush=True)
 
     listener = socket.create_server((settings.host, settings.port), backlog=128)
     if not settings.egress:
@@ -36,7 +37,7 @@ def command(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(serve(path, settings, listener=listener, on_listening=on_listening, on_ready=on_ready))
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        say("", file=sys.stderr)
         return 130
 
 

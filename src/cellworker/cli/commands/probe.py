@@ -4,6 +4,7 @@ import argparse
 import sys
 from http.client import HTTPConnection, HTTPException
 
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 
 __all__ = ["command"]
@@ -24,11 +25,11 @@ def command(options: argparse.Namespace) -> int:
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        print(f"no engine answers on port {port}: {reason}", file=sys.stderr)
+        say(f"no engine answers on port {port}: {reason}", file=sys.stderr)
         return _BAD
     finally:
         connection.close()
     if status != 200:
-        print(f"the engine on port {port} answers, and is not ready", file=sys.stderr)
+        say(f"the engine on port {port} answers, and is not ready", file=sys.stderr)
         return _BAD
     return _GOOD

@@ -11,6 +11,7 @@ import socket
 from cellworker.cli.running import run_note
 from cellworker.local.run import run_local
 from cellworker.logs import configure
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 
 __all__ = ["command"]
@@ -26,7 +27,7 @@ def command(options: argparse.Namespace) -> int:
         # The terminal is for what a person wants to know; the log file has it all.
         logging.getLogger().handlers[0].setLevel(logging.WARNING)
     with run_note(settings.data_dir, settings.port):
-        return asyncio.run(run_local(options.experiment, settings, say=functools.partial(print, flush=True)))
+        return asyncio.run(run_local(options.experiment, settings, say=functools.partial(say, flush=True)))
 
 
 def _free_port(host: str) -> int:

@@ -7,6 +7,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from cellworker import __version__
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 
 __all__ = ["command"]
@@ -15,7 +16,7 @@ __all__ = ["command"]
 def command(options: argparse.Namespace) -> int:
     """Print all settings with their origin, as text or JSON; or the version alone."""
     if getattr(options, "version", False):
-        print(f"cellworker {__version__}")
+        say(f"cellworker {__version__}")
         return 0
     settings = Settings.from_environment()
     rows = [
@@ -28,11 +29,11 @@ def command(options: argparse.Namespace) -> int:
         for item in fields(settings)
     ]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        say(*json.dumps(rows, indent=2).split("\n"))
         return 0
     width = max(len(str(row["value"])) for row in rows)
     for row in rows:
-        print(f"{row['name']:<16} {row['value']!s:<{width}}  {row['origin']:<11}  {row['help']}")
+        say(f"{row['name']:<16} {row['value']!s:<{width}}  {row['origin']:<11}  {row['help']}")
     return 0
 
 

@@ -11,6 +11,7 @@ from cellworker.cli.output import Destination, request_body, request_pagination,
 from cellworker.cli.progress import Bar
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.local.submit import submit
+from cellworker.plain_text import say
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 
@@ -45,9 +46,10 @@ def command(options: argparse.Namespace) -> int:
                 on_heartbeat=on_heartbeat,
             )
         if answer.file is not None:
+            destination.check_ending(answer.file.name)
             write_file(destination, answer.file)
         elif answer.content is None:
-            print("Done: the experiment's cell sets were changed. There is no other result.", file=sys.stderr)
+            say("Done: the experiment's cell sets were changed. There is no other result.", file=sys.stderr)
         else:
             write_result(destination, answer.value, task.to_tables)
     return 0

@@ -4,6 +4,8 @@ import argparse
 import json
 from typing import TypedDict
 
+from cellworker.plain_text import say
+
 __all__ = ["TaskRow", "command", "task_rows"]
 
 _ABOUT = {
@@ -47,8 +49,8 @@ def command(options: argparse.Namespace) -> int:
     """Print the tasks, as text or JSON."""
     rows = task_rows()
     if options.json:
-        print(json.dumps(rows, indent=2))
+        say(*json.dumps(rows, indent=2).split("\n"))
         return 0
     for row in rows:
-        print(f"{row['task']:<36} {row['about']}")
+        say(f"{row['task']:<36} {row['about']}")
     return 0

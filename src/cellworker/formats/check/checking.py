@@ -16,7 +16,8 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
 from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
-from cellworker.formats.opening.open import OpenProgress, locate, open_source
+from cellworker.formats.opening.open import OpenProgress, locate, open_source, own_work_of
+from cellworker.plain_text import one_line
 from cellworker.settings import Settings
 
 __all__ = ["Report", "check_experiment", "render"]
@@ -94,13 +95,36 @@ def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress |
         cell_sets = read_cell_sets(located.cell_sets, findings)
         if cell_sets is not None:
             check_cell_sets(cell_sets, experiment, findings)
+    cell_sets, own = _with_own_work(cell_sets, located.source, experiment, settings, findings)
     return Report(
         str(path),
         1 if findings.errors else 0,
         _ordered(findings.problems),
-        _contents(experiment, cell_sets, located.source),
+        _contents(experiment, cell_sets, located.source) | own,
         _memory(experiment, settings),
     )
+
+
+def _with_own_work(
+    cell_sets: CellSets | None, source: Path, experiment: StoredExperiment, settings: Settings, findings: Findings
+) -> tuple[CellSets | None, dict[str, Any]]:
+    """Add a person's own cell sets of local runs; returns them, and the line that counts them."""
+    try:
+        work = own_work_of(source, experiment, cell_sets or CellSets.empty(), settings).read()
+    except WorkerError as error:
+        findings.error(
+            "own cell sets",
+            found=error.message,
+            expected="a document of cellworker",
+            advice="see there",
+            code=error.code,
+        )
+        return cell_sets, {}
+    if work is None:
+        return cell_sets, {}
+    for sentence in work.notes:
+        findings.warning("own cell sets", found=sentence, expected="", advice=f"the older ones are kept in {work.path}")
+    return work.cell_sets, {"own cell sets": f"{work.n_sets}, in {work.path}"}
 
 
 def _ordered(problems: list[Problem]) -> list[Problem]:
@@ -258,7 +282,7 @@ def render(report: Report) -> str:
             lines.append(f"  expected  {problem.expected}")
         if problem.advice:
             lines.append(f"  {'instead ' if problem.severity == 'note' else 'do      '}  {problem.advice}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(one_line(line) for line in lines) + "\n"
 
 
 def _plain(value: object) -> str:

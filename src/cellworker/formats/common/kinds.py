@@ -2,31 +2,34 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
-__all__ = ["content_hash", "is_anndata", "is_hdf5", "is_zarr"]
+__all__ = ["ROOTS", "content_hash", "is_hdf5", "is_zarr"]
 
+_DOUBLINGS = 16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_ROOTS = ("zarr.json", ".zgroup")
+ROOTS = ("zarr.json", ".zgroup")
+"""Files that describe the root of a Zarr store."""
 
 
 def is_hdf5(path: Path) -> bool:
-    """Tell an HDF5 file by its first bytes."""
+    """Tell an HDF5 file by its signature.
+
+    It lies at the beginning, or after a block of the writer's own, at 512 bytes or twice, four times, ... as far
+    (HDF5 file format specification 3.0, II.A). MuData puts its own name there.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(len(_HDF5)) == _HDF5
+            places = (0, *(512 << power for power in range(_DOUBLINGS)))
+            return any(os.pread(file.fileno(), len(_HDF5), place) == _HDF5 for place in places)
     except OSError:
         return False
 
 
 def is_zarr(path: Path) -> bool:
     """Tell a folder that is a Zarr store by the file that describes its root."""
-    return path.is_dir() and any((path / name).is_file() for name in _ROOTS)
-
-
-def is_anndata(path: Path) -> bool:
-    """Tell what AnnData may be in from what it cannot be in."""
-    return is_zarr(path) or is_hdf5(path)
+    return path.is_dir() and any((path / name).is_file() for name in ROOTS)
 
 
 def content_hash(path: Path) -> str:

@@ -12,10 +12,11 @@ CELL_SETS = "cell_sets.json"
 _OBJECTS = ("r.qs", "r.rds")
 """The platform's names, the preferred one first (contract 6.3)."""
 _KINDS = frozenset({".qs", ".rds"})
-_LATER = {
-    ".qs2": "the qs2 format", ".h5seurat": "the h5Seurat format",
-    ".rdata": "R's .RData", ".rda": "R's .RData", ".h5": "HDF5",
-}  # fmt: skip
+_LATER = frozenset({
+    ".qs2", ".qd", ".qdata", ".h5seurat", ".rdata", ".rda", ".h5", ".hdf5", ".h5mu", ".loom", ".zip", ".gz", ".tar",
+})  # fmt: skip
+"""Endings of what is looked at where a folder holds nothing else: its content tells whether it is read."""
+_MATRIX = {"matrix.mtx", "matrix.mtx.gz"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,6 @@ def locate(path: Path) -> Located:
         if not source.is_file() and not is_zarr(source):
             advice = "give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs"
             raise _not_found(message=f"there is no file or folder {path}: {advice}")
-        later = _LATER.get(source.suffix.lower())
-        if later is not None:
-            advice = "save the Seurat object with saveRDS(object, 'r.rds') and open that"
-            message = f"{source.name}: {later} is not read by this version; {advice}"
-            raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
         beside = (source.with_name(f"{source.stem}.{CELL_SETS}"), source.with_name(CELL_SETS))
         return Located(source, next((found for found in beside if found.is_file()), None))
     except OSError as error:
@@ -74,6 +70,10 @@ def _in_folder(folder: Path) -> Path:
     if annotated:
         names = ", ".join(item.name for item in annotated[:5]) + (", ..." if len(annotated) > 5 else "")
         raise _not_found(message=f"{folder} holds {len(annotated)} AnnData files ({names}): name the one to open")
+    if any(item.name in _MATRIX for item in files):
+        advice = f"in Python: import scanpy; scanpy.read_10x_mtx({folder.name!r}).write_h5ad({f'{folder.name}.h5ad'!r})"
+        message = f"{folder} holds a matrix in text (Matrix Market), which is not read; {advice}."
+        raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
     later = [item for item in files if item.suffix.lower() in _LATER]
     if later:
         return later[0]

@@ -72,12 +72,14 @@ def convert(
     _check_target(source, target, kind, (target,), force=force)
     opened = open_experiment(source, settings, on_progress)
     experiment = opened.experiment
-    cell_sets = None if opened.derived_cell_sets else opened.cell_sets
+    # Sets that were derived from columns are in these columns already; a person's own are not.
+    own = opened.own_work.own if opened.own_work is not None else None
+    cell_sets = opened.cell_sets if own is not None or not opened.derived_cell_sets else None
     # The same sets are there already where an experiment was converted to several formats.
     written = () if cell_sets is None or _holds(beside, cell_sets) else (beside,)
     _check_target(opened.source, target, kind, written, force=force)
-    annotated = annotated_columns(experiment, cell_sets)
-    if opened.derived_cell_sets:
+    annotated = annotated_columns(experiment, own if opened.derived_cell_sets else cell_sets)
+    if opened.derived_cell_sets and not annotated.clusters:
         _mark_derived(experiment, opened.cell_sets, annotated)
     out = _described(experiment, annotated, kind)
     out.renamed += _write(
@@ -86,6 +88,9 @@ def convert(
     if cell_sets is not None:
         _replace_file(beside, cell_sets.encode())
         out.kept.append(f"cell sets as they are, in {beside.name}")
+    if opened.own_work is not None:
+        out.kept.append(f"among them {opened.own_work.n_sets} of your own, from {opened.own_work.path.name}")
+        out.lost += opened.own_work.notes
     return out
 
 

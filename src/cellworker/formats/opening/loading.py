@@ -9,12 +9,14 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.kinds import content_hash, is_anndata
+from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.opening.shelf import Shelf
+from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
+from cellworker.formats.opening.shelf import store_file
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
+from cellworker.identifiers import StoreName
 
 __all__ = ["load"]
 
@@ -26,7 +28,6 @@ _READING = 0.6
 
 def load(
     source: str,
-    store_dir: str,
     spool: str,
     *,
     max_bytes: int,
@@ -37,8 +38,9 @@ def load(
 
     Parameters
     ----------
-    source, store_dir, spool
-        The file, the folder of stores, and a folder for spool files that the caller removes.
+    source, spool
+        The file, and a folder for spool files that the caller removes; the store is written there too, so that nothing
+        of it is left wherever this process is killed.
     max_bytes
         Largest size after decompression.
     threads
@@ -48,17 +50,20 @@ def load(
 
     Returns
     -------
-    ``store`` (the file's name; absent when there are errors), ``problems``, every one found, and ``companions``, the
+    ``store`` (its key; absent when there are errors), ``problems``, every one found, and ``companions``, the
     files beside the source that were read too, as `Companion.to_json` gives them.
 
     Raises
     ------
     WorkerError
-        When the file is no sound `.rds`, `.qs`, `.h5ad` or `.zarr`, or the store cannot be written.
+        When the file is of a kind that is not read, when it is damaged, or when the store cannot be written.
     """
     folder, findings = Path(spool), Findings()
     companions: dict[str, list[int]] = {}
-    if is_anndata(Path(source)):
+    kind = kind_of(Path(source))
+    if kind not in READ:
+        raise not_read(kind, Path(source))
+    if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), folder, findings, max_bytes=max_bytes, threads=threads, progress=progress)
     else:
         draft, key, companions = _seurat(Path(source), folder, findings, max_bytes, progress)
@@ -66,13 +71,13 @@ def load(
     if draft is None or findings.errors:
         return {"problems": problems}
     draft.extra["problems"] = problems
-    store = Shelf(Path(store_dir), 0).store_of(key)
+    store = folder / store_file(StoreName(key))
 
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
 
     write_store(draft, store, key=key, threads=threads, progress=on_write)
-    return {"store": store.name, "problems": problems, "companions": companions}
+    return {"store": key, "problems": problems, "companions": companions}
 
 
 def _seurat(

@@ -11,13 +11,16 @@ from cellworker.experiment.store.store import StoredExperiment, open_store
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
+from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
-from cellworker.formats.opening.shelf import Fingerprint, Shelf
+from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
+from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
 from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
+from cellworker.identifiers import StoreName
 from cellworker.logs import log
 from cellworker.settings import Settings
 
-__all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source"]
+__all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
 _LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
@@ -49,6 +52,10 @@ class Opened:
         The file that the cell sets came from; beside the store when they were derived.
     derived_cell_sets
         Whether they were made from the experiment's own metadata, for want of a file.
+    own_work_file
+        Where a person's own cell sets of local runs are kept.
+    own_work
+        What is kept there, and part of `cell_sets`; None where there is nothing.
     """
 
     experiment: StoredExperiment
@@ -57,6 +64,8 @@ class Opened:
     source: Path
     cell_sets_path: Path
     derived_cell_sets: bool
+    own_work_file: OwnWorkFile
+    own_work: OwnWork | None = None
 
 
 def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Opened:
@@ -85,13 +94,40 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
     located = locate(path)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
-    if located.cell_sets is not None:
-        return Opened(
-            experiment, _parse(located.cell_sets), store, located.source, located.cell_sets, derived_cell_sets=False
-        )
-    beside = shelf.cell_sets_of(store)
-    cell_sets = _derived(shelf, experiment, beside)
-    return Opened(experiment, cell_sets, store, located.source, beside, derived_cell_sets=True)
+    beside, derived = located.cell_sets, located.cell_sets is None
+    if beside is None:
+        beside = shelf.cell_sets_of(store)
+        cell_sets = _derived(shelf, experiment, beside)
+    else:
+        cell_sets = _parse(beside)
+    own_work_file = own_work_of(located.source, experiment, cell_sets, settings)
+    own_work = own_work_file.read()
+    return Opened(
+        experiment,
+        own_work.cell_sets if own_work is not None else cell_sets,
+        store,
+        located.source,
+        beside,
+        derived_cell_sets=derived,
+        own_work_file=own_work_file,
+        own_work=own_work,
+    )
+
+
+def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, settings: Settings) -> OwnWorkFile:
+    """Return where a person's own work on an experiment is kept; `base` are the cell sets that it has without it."""
+    from cellworker.sample import sample_path  # noqa: PLC0415 - imports what a worker in the cloud does not need
+
+    earlier = sorted((settings.data_dir / ".cell_sets").glob(f"*-{experiment.key[:16]}.json"))
+    return OwnWorkFile(
+        source,
+        experiment.key,
+        base,
+        experiment.cell_ids,
+        experiment.barcodes,
+        keep_out=source.resolve().is_relative_to(sample_path().resolve()),
+        earlier=earlier[0] if earlier else None,
+    )
 
 
 def open_source(
@@ -105,37 +141,38 @@ def open_source(
 def _open_source(
     shelf: Shelf, source: Path, settings: Settings, on_progress: OpenProgress | None
 ) -> tuple[Path, StoredExperiment]:
+    shelf.sweep()
     found = _warm(shelf, shelf.known(source))
     if found is not None:
         return found
     with shelf.building(source, on_progress) as spool:
         # Another process may have read it while this one waited.
-        found = _warm(shelf, shelf.known(source))
+        found = _warm(shelf, shelf.known(source), alone=True)
         if found is not None:
             return found
         seen = Fingerprint.of(source)
-        found = _warm(shelf, shelf.same_content(source))
+        found = _warm(shelf, shelf.same_content(source), alone=True)
         if found is not None:
             shelf.remember(source, seen, found[0])
             return found
-        store, companions = _cold(shelf, source, spool, settings, on_progress)
+        experiment, companions = _cold(shelf, source, spool, settings, on_progress)
         if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
             message = f"{source.name} changed while it was being read: open it again when it is complete"
             raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
-        shelf.remember(source, seen, store, companions)
-        experiment = open_store(store)
-    shelf.prune(store)
-    return store, experiment
+        shelf.remember(source, seen, experiment.store, companions)
+    shelf.prune(experiment.store)
+    return experiment.store, experiment
 
 
-def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | None:
+def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Path, StoredExperiment] | None:
+    """Map a store that is there and sound; `alone` says that nobody else can be making it again."""
     if store is None:
         return None
     try:
         experiment = open_store(store)
     except WorkerError as error:
-        # Damaged, of another version, or just removed: made again from the source.
-        if error.code is not ErrorCode.EXPERIMENT_NOT_FOUND:
+        if alone and error.code is not ErrorCode.EXPERIMENT_NOT_FOUND:
+            store.unlink(missing_ok=True)
             log(_logger, logging.WARNING, "store damaged, to be made again", store=store.name, reason=error.message)
         return None
     reason = experiment.damage() if experiment.n_bytes <= READ_AT_ONCE_BYTES else None
@@ -148,21 +185,20 @@ def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | N
 
 def _patience_s(source: Path, most_s: float) -> float:
     """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
-    if source.suffix.lower() != ".h5ad":
+    if not is_hdf5(source):
         return most_s
     return min(most_s, _LEAST_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
 
 
 def _cold(
     shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None
-) -> tuple[Path, dict[str, list[int]]]:
+) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
     answer: dict[str, Any] = run_sandboxed(
         "cellworker.formats.opening.loading:load",
         {
             "source": str(source.resolve()),
-            "store_dir": str(shelf.folder),
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "threads": settings.threads,
@@ -175,7 +211,11 @@ def _cold(
         findings = Findings()
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
-    return shelf.folder / str(answer["store"]), answer["companions"]
+    key = StoreName(str(answer["store"]))
+    # Opened first, so that it is in use from the moment when others can see it, and remove it to make room.
+    experiment = open_store(spool / store_file(key))
+    experiment.store = shelf.adopt(spool, key)
+    return experiment, answer["companions"]
 
 
 def _parse(path: Path) -> CellSets:

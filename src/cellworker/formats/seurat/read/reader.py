@@ -42,6 +42,7 @@ from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
+_BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
 _MISC = {
     "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
     "microns_per_pixel", "experimentId", "ingestionDate",
@@ -165,8 +166,11 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
     if isinstance(root, RS4) and root.class_name == "seurat":
         return from_version_2(root, findings)
     advice = "save the Seurat object itself with saveRDS()"
-    if isinstance(root, RS4) and root.class_name in {"SingleCellExperiment", "SummarizedExperiment"}:
-        advice = "convert it with Seurat::as.Seurat() and save the result with saveRDS()"
+    if isinstance(root, RS4) and root.class_name in _BIOCONDUCTOR:
+        # Seurat's as.Seurat() fails without a column of cells, and asks for "logcounts" where `data` is not NULL.
+        object_ = "x" if root.class_name == "SingleCellExperiment" else "as(x, 'SingleCellExperiment')"
+        write = f"saveRDS(Seurat::as.Seurat({object_}, data = NULL), 'r.rds')"
+        advice = f"in R, with the object as x: x$barcode <- colnames(x); {write}"
     raise findings.broken(
         "the file",
         found=describe(root),
