@@ -115,7 +115,10 @@ def test_names_as_the_platform_gives_them_are_names(kind: type[Identifier], good
     assert [kind(text) for text in good] == good
 
 
-def test_a_bad_name_is_logged_once_and_as_text(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bad_name_is_logged_once_and_as_text(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cellworker.identifiers._told", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert parse(ExperimentId, "../\x1b[2J\u202eevil", "a place of this test") is None
