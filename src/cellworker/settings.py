@@ -68,6 +68,10 @@ class Settings:
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
     load_max_gb: float = _setting(512.0, "largest experiment file, after decompression, in gigabytes")
+    load_max_ratio: float = _setting(
+        250.0,
+        "bytes that reading an experiment file may write to the disk for each byte of the file, beside 64 MB for any",
+    )
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
     long_timeout_s: float = _setting(3600.0, "time that a request of the long lane may compute, in seconds")

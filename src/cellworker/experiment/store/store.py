@@ -54,7 +54,13 @@ class WriteProgress(Protocol):
 
 
 def write_store(
-    draft: ExperimentDraft, path: Path, *, key: str, threads: int = 2, progress: WriteProgress | None = None
+    draft: ExperimentDraft,
+    path: Path,
+    *,
+    key: str,
+    threads: int = 2,
+    progress: WriteProgress | None = None,
+    claim: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
@@ -74,6 +80,8 @@ def write_store(
         How many threads convert, transpose and sort.
     progress
         Told how far it is.
+    claim
+        Told how many bytes will be written, before they are; what it raises ends the writing.
 
     Raises
     ------
@@ -82,7 +90,7 @@ def write_store(
     """
     from cellworker.experiment.store.write import write  # noqa: PLC0415 - h5py takes longer to import than a store to open
 
-    write(draft, path, key=key, threads=threads, progress=progress)
+    write(draft, path, key=key, threads=threads, progress=progress, claim=claim)
 
 
 def open_store(path: Path) -> "StoredExperiment":
@@ -126,6 +134,8 @@ def _share(descriptor: int, path: Path) -> None:
 
 class StoredExperiment(Experiment):
     """An experiment whose arrays are read-only views of a mapped file."""
+
+    store: Path
 
     def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path, descriptor: int) -> None:
         self._pages = pages

@@ -201,6 +201,7 @@ def _cold(
             "source": str(source.resolve()),
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
+            "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),

@@ -107,7 +107,7 @@ def read_rds(
     try:
         version, native = object_header(stream)
         with garbage_kept():
-            root = ObjectReader(stream, Spool(spool), limits, native).read()
+            root = ObjectReader(stream, Spool(spool, limit=limits.writing), limits, native).read()
         return RdsFile(root, version, stream.finish())
     finally:
         stream.close()
