@@ -218,7 +218,8 @@ def _annotated(name: str) -> Files:
         )  # fmt: skip
         target = base / "made" / name
         target.parent.mkdir()
-        write_annotated_copy(open_store(base / "spool" / store_file(made["store"])), {}, target)
+        source = open_store(base / "spool" / store_file(made["store"]))
+        write_annotated_copy(base / "r.rds", source, {}, target)
         files = [path for path in target.parent.rglob("*") if path.is_file()]
         return {str(path.relative_to(target.parent)): path.read_bytes() for path in files}
 

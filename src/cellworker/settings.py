@@ -72,6 +72,15 @@ class Settings:
         250.0,
         "bytes that reading an experiment file may write to the disk for each byte of the file, beside 64 MB for any",
     )
+    counts_matrix: str = _setting(
+        "",
+        "matrix of a file that holds raw counts, such as `layers/raw` or `RNA/counts`, or `none`; empty: values decide",
+    )
+    data_matrix: str = _setting(
+        "", "matrix of a file that holds the log-normalised values, served as it is; empty: values decide"
+    )
+    sample_column: str = _setting("", "column of cell metadata that tells samples apart; empty: its name decides")
+    drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
     long_timeout_s: float = _setting(3600.0, "time that a request of the long lane may compute, in seconds")

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment, open_store
+from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
 from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
@@ -92,7 +93,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
         ``DISK_FULL``.
     """
     located = locate(path)
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
     beside, derived = located.cell_sets, located.cell_sets is None
     if beside is None:
@@ -130,11 +131,18 @@ def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, sett
     )
 
 
+def matrix_choice(settings: Settings) -> MatrixChoice:
+    """Return what the settings say about the matrices of files."""
+    return MatrixChoice(
+        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+    )
+
+
 def open_source(
     source: Path, settings: Settings, on_progress: OpenProgress | None = None
 ) -> tuple[Path, StoredExperiment]:
     """Open one experiment file without its cell sets; returns its store and what is in it."""
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     return _open_source(shelf, source, settings, on_progress)
 
 
@@ -203,6 +211,7 @@ def _cold(
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
+            "choice": matrix_choice(settings).to_json(),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=_patience_s(source, settings.load_timeout_s),

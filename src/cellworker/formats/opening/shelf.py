@@ -19,20 +19,30 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
 from cellworker.experiment.store.store import StoredExperiment, file_id
 from cellworker.formats.common.companions import companions_of
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.identifiers import FileName, StoreName
 
-__all__ = ["READER_VERSION", "Fingerprint", "Shelf", "store_file"]
+__all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
 
 READER_VERSION = 2
 """Raised whenever readers make something else of the same file; stores made before are then made again."""
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
 _WAIT = 0.1
+_BEHIND_PATH = "\0"
+"""Divides a source's path from the choice of its matrices; no path holds it."""
 _ABANDONED_S = 3600.0
 """A temporary file that nobody has written to for so long is nobody's."""
 
 Waiting = Callable[[str, float | None], None]
 """Told, again and again, that another process is awaited; raising ends the wait."""
+
+
+def keyed(content: str, choice: MatrixChoice) -> str:
+    """Return the key of the store that is made from a source with this content hash and a choice of its matrices."""
+    if not choice:
+        return content
+    return hashlib.sha256(json.dumps([content, choice.to_json()], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,8 @@ class Shelf:
         Made when it is missing.
     max_bytes
         Stores that were not opened for longest are removed beyond it.
+    choice
+        What whoever opens sources says about their matrices: each choice has stores of its own.
 
     Raises
     ------
@@ -89,7 +101,8 @@ class Shelf:
         ``INVALID_INPUT`` naming STORE_DIR when the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, choice: MatrixChoice | None = None) -> None:
+        self._choice = choice or MatrixChoice()
         try:
             self._locks = folder.resolve() / ".locks"
             self._locks.mkdir(parents=True, exist_ok=True)
@@ -130,7 +143,7 @@ class Shelf:
 
         The matrices that were read beside it must not have changed either.
         """
-        entry = self._entries().get(str(source.resolve()))
+        entry = self._entries().get(self._name(source))
         if entry is None:
             return None
         beside = companions_of(source.resolve().parent, entry.get("companions"))
@@ -149,7 +162,7 @@ class Shelf:
             return None
         try:
             with source.open("rb") as file:
-                key = hashlib.file_digest(file, "sha256").hexdigest()
+                key = keyed(hashlib.file_digest(file, "sha256").hexdigest(), self._choice)
         except OSError:
             return None
         store = stores.get(key)
@@ -164,11 +177,12 @@ class Shelf:
         found: list[tuple[bool, Path]] = []
         for name, entry in self._entries().items():
             if store_file(StoreName(entry["key"])) == store.name:
+                path = Path(name.partition(_BEHIND_PATH)[0])
                 with suppress(WorkerError):
-                    seen = Fingerprint.of(Path(name))
+                    seen = Fingerprint.of(path)
                     if seen.size == entry.get("size"):
                         touched = (seen.mtime_ns, seen.inode) != (entry.get("mtime_ns"), entry.get("inode"))
-                        found.append((touched, Path(name)))
+                        found.append((touched, path))
         return [path for _, path in sorted(found)]
 
     def remember(
@@ -182,8 +196,12 @@ class Shelf:
                 for path, entry in self._entries().items()
                 if self.store_of(StoreName(entry["key"])).exists()
             }
-            entries[str(source.resolve())] = self._entry(seen, key, companions or {})
+            entries[self._name(source)] = self._entry(seen, key, companions or {})
             self.write(self._index, json.dumps(entries, indent=1).encode())
+
+    def _name(self, source: Path) -> str:
+        choice = json.dumps(self._choice.to_json(), sort_keys=True) if self._choice else ""
+        return str(source.resolve()) + (_BEHIND_PATH + choice if choice else "")
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a small file of the folder, whole or not at all.
