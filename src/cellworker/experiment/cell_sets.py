@@ -106,6 +106,17 @@ class CellSets:
             document = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise WorkerError(ErrorCode.CELL_SETS_INVALID, f"The cell sets are not JSON: {error}.") from None
+        return cls.parse_document(document)
+
+    @classmethod
+    def parse_document(cls, document: Any) -> "CellSets":  # noqa: ANN401 - JSON
+        """Read what a cell_sets.json holds; lists of ids may be int32 arrays of ids already.
+
+        Raises
+        ------
+        WorkerError
+            As `parse`.
+        """
         reader = _Reader()
         parsed = reader.document(document)
         if reader.problems:
@@ -312,6 +323,9 @@ class _Reader:
         return found
 
     def cell_ids(self, value: Any, path: str) -> NDArray[np.int32]:  # noqa: ANN401
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+            return value
         if type(value) is int:
             value = [value]
         if not isinstance(value, list):
