@@ -9,6 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_id_arrays import union
 
 __all__ = ["CellClass", "CellSet", "CellSets"]
 
@@ -63,7 +64,7 @@ class CellClass:
 
     def cell_ids(self) -> NDArray[np.int32]:
         """Return the union of the sets: int32, ascending, without repetitions."""
-        return _union([child.cell_ids for child in self.children])
+        return union([child.cell_ids for child in self.children])
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class CellSets:
         """
         found = self.find_set(key)
         if found is not None:
-            return _union([found.cell_ids])
+            return union([found.cell_ids])
         parent = self.find_class(key)
         if parent is not None:
             return parent.cell_ids()
@@ -242,11 +243,7 @@ class CellSets:
 
     def all_cell_ids(self) -> NDArray[np.int32]:
         """Return every cell id anywhere in the file: int32, ascending, without repetitions."""
-        return _union([child.cell_ids for _, child in self.sets()])
-
-
-def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+        return union([child.cell_ids for _, child in self.sets()])
 
 
 def _set_to_json(item: CellSet) -> dict[str, Any]:
