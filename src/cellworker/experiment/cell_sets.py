@@ -9,7 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.cell_id_arrays import union
+from cellworker.experiment.id_sets import union
 
 __all__ = ["CellClass", "CellSet", "CellSets"]
 
@@ -243,7 +243,11 @@ class CellSets:
 
     def all_cell_ids(self) -> NDArray[np.int32]:
         """Return every cell id anywhere in the file: int32, ascending, without repetitions."""
-        return union([child.cell_ids for _, child in self.sets()])
+        return _union([child.cell_ids for _, child in self.sets()])
+
+
+def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return union(parts)
 
 
 def _set_to_json(item: CellSet) -> dict[str, Any]:

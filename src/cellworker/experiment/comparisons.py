@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.cell_id_arrays import difference, intersection, union
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.id_sets import common, union, without
 
 __all__ = ["Comparison", "EmptySideError", "resolve_comparison"]
 
@@ -58,16 +58,16 @@ def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str,
     base = cell_sets.cells_of(cell_set, "cellSet")
     known = set(cell_sets.keys)
     if compare_with not in known and compare_with in (_BACKGROUND, _ALL):
-        background = difference(cell_sets.all_cell_ids(), base)
+        background = without(cell_sets.all_cell_ids(), base)
     else:
         other = _rest(cell_sets, cell_set) if compare_with not in known and compare_with == _REST else None
         if other is None:
             other = cell_sets.cells_of(compare_with, "compareWith")
-        background = difference(other, base)
-        base = difference(base, other)
+        background = without(other, base)
+        base = without(base, other)
     if basis and (basis in known or basis.lower() != _ALL):
         allowed = cell_sets.cells_of(basis, "basis")
-        base, background = intersection(base, allowed), intersection(background, allowed)
+        base, background = common(base, allowed), common(background, allowed)
     if not len(base) or not len(background):
         raise EmptySideError.of(first=not len(base))
     return Comparison(base, background)

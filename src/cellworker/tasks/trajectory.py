@@ -13,7 +13,7 @@ from cellworker.analysis.trajectories.graph_projection import Places
 from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
 from cellworker.analysis.trajectories.trajectory import Method, Trajectory, learn_trajectory
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.cell_id_arrays import union
+from cellworker.experiment.id_sets import union
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import PseudoTimeBody, StartingNodesBody
 from cellworker.protocol.engine_bodies import PseudoTimeRequest, StartingNodesRequest, TrajectoryEmbedding
