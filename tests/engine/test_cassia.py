@@ -12,7 +12,6 @@ import pytest
 from cellworker.engine.annotators import cassia
 from cellworker.engine.annotators.cassia import annotate, annotator
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
-from cellworker.engine.workers.frames import WorkerInit
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import redact
 from cellworker.settings import Settings
@@ -285,7 +284,5 @@ def test_an_address_that_is_none_is_refused_before_anything_is_asked(refused, ur
 def test_a_key_is_never_shown() -> None:
     model = language_model(Settings(cassia_url="https://models.example/v1", cassia_key=KEY))
     assert KEY not in repr(model)
-    init = WorkerInit("s", "o", "t", 1, 1.0, 1, like_original=False, nice=0, fault_file="f", language_model=model)
-    assert KEY not in repr(init)
     assert KEY not in repr(annotator(Settings(cassia_key=KEY)))
     assert "QUJD" not in redact("asked with bedrock-api-key-QUJD and ABSKQUJDQUJDQUJDQUJDQUJD")
