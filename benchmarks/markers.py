@@ -117,11 +117,15 @@ def _sets(n_cells: int, clusters: int) -> list[np.ndarray]:
 
 
 def two_sets(store: str, clusters: str) -> None:
-    from cellworker.analysis.statistics.rank_tests import benjamini_hochberg, pair_tests
+    from cellworker.analysis.statistics.rank_tests import pair_tests
 
     data, n, _ = _data(store)
     pair = pair_labels(n)[0]
-    _clock(lambda: benjamini_hochberg(pair_tests(data, [pair], n, threads=THREADS)[0].p))
+
+    def work() -> None:
+        pair_tests(data, [pair], n, threads=THREADS)[0].p_values.adjusted_values()
+
+    _clock(work)
 
 
 def markers(store: str, clusters: str) -> None:
@@ -144,7 +148,7 @@ def batch(store: str, clusters: str) -> None:
     data, n, _ = _data(store)
     sets = _sets(n, 20)
     chosen = [(members, np.setdiff1d(np.arange(n), members, assume_unique=True)) for members in sets]
-    _clock(lambda: pair_tests(data, chosen, n, threads=THREADS))
+    _clock(lambda: [tests.p_values for tests in pair_tests(data, chosen, n, threads=THREADS)])
 
 
 def pairs(store: str, clusters: str) -> None:
@@ -152,7 +156,7 @@ def pairs(store: str, clusters: str) -> None:
 
     data, n, _ = _data(store)
     chosen = pair_labels(n)
-    _clock(lambda: pair_tests(data, chosen, n, threads=THREADS))
+    _clock(lambda: [tests.p_values for tests in pair_tests(data, chosen, n, threads=THREADS)])
 
 
 def dots(store: str, clusters: str) -> None:

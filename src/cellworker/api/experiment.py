@@ -1,5 +1,6 @@
 """cellworker in a notebook: open an experiment, ask it what the platform asks, get data frames."""
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -31,7 +32,14 @@ __all__ = ["OpenExperiment", "open_experiment"]
 
 
 def open_experiment(
-    path: str | Path, settings: Settings | None = None, progress: Progress | None = None
+    path: str | Path,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    *,
+    counts: str | None = None,
+    data: str | None = None,
+    sample: str | None = None,
+    drop_genes: bool | None = None,
 ) -> "OpenExperiment":
     """Open an experiment.
 
@@ -44,6 +52,15 @@ def open_experiment(
         None reads the environment.
     progress
         Told how far the reading is, and later how far long requests are: called with a sentence and a fraction.
+    counts
+        The matrix of raw counts, where it is known better than the values tell: ``"X"``, ``"raw.X"`` or a layer's name
+        in AnnData, ``"RNA/counts"`` or the like in Seurat objects; ``"none"`` where there are no counts.
+    data
+        The matrix of log-normalised values, named in the same way; it is served as it is.
+    sample
+        The column of cell metadata that tells samples apart.
+    drop_genes
+        Leave out genes with values that are missing or infinite.
 
     Raises
     ------
@@ -57,6 +74,13 @@ def open_experiment(
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
     settings = settings or Settings.from_environment()
+    named: dict[str, Any] = {
+        "counts_matrix": counts,
+        "data_matrix": data,
+        "sample_column": sample,
+        "drop_genes": drop_genes,
+    }
+    settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
     opened = open_files(Path(path), settings, progress)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
 
@@ -113,11 +137,14 @@ class OpenExperiment:
         WorkerError
             ``INVALID_INPUT`` naming the field, or the task's own error.
         """
-        value = self.call(task, pagination=pagination, **body)
-        to_tables = catalog.find(task).to_tables
-        if to_tables is None or isinstance(value, Path):
+        found = catalog.find(task)
+        answer = self._answer(found, pagination, body, own_tables=True)
+        if isinstance(answer, Path):
+            return answer
+        value = orjson.loads(answer)
+        if found.to_tables is None:
             return value
-        frames = {name: _frame(columns) for name, columns in to_tables(value).items()}
+        frames = {name: _frame(columns) for name, columns in found.to_tables(value).items()}
         return next(iter(frames.values())) if len(frames) == 1 else frames
 
     def call(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
@@ -130,7 +157,9 @@ class OpenExperiment:
         answer = self._answer(catalog.find(task), pagination, body)
         return answer.read_bytes() if isinstance(answer, Path) else answer
 
-    def _answer(self, task: Task, pagination: Mapping[str, Any] | None, body: Mapping[str, Any]) -> bytes | Path:
+    def _answer(
+        self, task: Task, pagination: Mapping[str, Any] | None, body: Mapping[str, Any], *, own_tables: bool = False
+    ) -> bytes | Path:
         try:
             text = encode({"name": task.name, **body})
         except TypeError as error:
@@ -139,7 +168,7 @@ class OpenExperiment:
         checked = decode_body(task.name, text)
         scratch = self._scratch if task.file_result or task.lane == "long" else Path()
         kept = scratch / "kept" if task.lane == "long" else None
-        context = make_context(self._settings, self._progress, scratch, kept)
+        context = make_context(self._settings, self._progress, scratch, kept, own_tables=own_tables)
         earlier = ask_for_earlier(task, checked, self.experiment, context)
         request = task.prepare(PrepareInput(checked, pagination, self.cell_sets, earlier))
         value = task.compute(self.experiment, request, context)

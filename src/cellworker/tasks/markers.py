@@ -56,7 +56,7 @@ def _top(experiment: Experiment, sets: list[NDArray[np.int32]], n: int, context:
         sets = like_the_original(sets, _ORIGINAL_CAP)
     data = experiment.data
     return find_markers(
-        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original_ties=context.like_original,
+        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original=context.like_original,
         threads=context.threads,
         on_progress=lambda fraction: context.progress("Comparing each cell set with the others", fraction),
     )  # fmt: skip

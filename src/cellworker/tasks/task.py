@@ -42,6 +42,8 @@ class Context:
     kept
         A folder for what another request of this engine may use again (`tasks.common.result_cache`); None where there
         is none.
+    own_tables
+        The result becomes tables of our own (Python, command line), which may have columns that the wire has not.
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
@@ -51,6 +53,7 @@ class Context:
     marker_table: Callable[[], bytes] = _no_marker_table
     annotate: Annotator = no_annotator
     kept: Path | None = None
+    own_tables: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.dots import expm1_means
 from cellworker.analysis.statistics.groups import Groups, Sorted
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.analysis.statistics.rank_tests import GroupTests, OnProgress, set_tests
 
 __all__ = ["MarkerTable", "marker_table"]
 
 _MAX_P = 0.01
+_MIN_SCORE = 2.5  # below it no p-value is that small
 _MIN_PERCENT = 1.0
 _MIN_FOLD_CHANGE = 0.1
 
@@ -28,10 +30,10 @@ class MarkerTable:
         int64 ``(n,)``: position of the cluster.
     gene
         int64 ``(n,)``: position of the gene.
-    p
-        float64 ``(n,)``: two-sided p-value of the rank-sum test against all other clusters.
-    p_adjusted
-        float64 ``(n,)``: Bonferroni's, over all genes.
+    p_values
+        ``(n,)``: two-sided p-values of the rank-sum test against all other clusters.
+    n_genes
+        Number of genes tested.
     log2_fold_change
         float64 ``(n,)``.
     fraction_in, fraction_out
@@ -40,8 +42,8 @@ class MarkerTable:
 
     cluster: NDArray[np.int64]
     gene: NDArray[np.int64]
-    p: NDArray[np.float64]
-    p_adjusted: NDArray[np.float64]
+    p_values: PValues
+    n_genes: int
     log2_fold_change: NDArray[np.float64]
     fraction_in: NDArray[np.float64]
     fraction_out: NDArray[np.float64]
@@ -53,7 +55,7 @@ def marker_table(
     others: NDArray[np.int32],
     n_cells: int,
     *,
-    original_ties: bool = False,
+    original: bool = False,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> MarkerTable:
@@ -65,7 +67,7 @@ def marker_table(
 
     Parameters
     ----------
-    data, original_ties, threads, on_progress
+    data, original, threads, on_progress
         As for `cellworker.analysis.statistics.rank_tests.rank_tests`.
     clusters
         Rows of the cells of each cluster, each cell in one of them.
@@ -80,21 +82,22 @@ def marker_table(
     def keep(genes: slice, tests: GroupTests) -> None:
         with np.errstate(invalid="ignore"):
             seen = np.fmax(tests.fraction_in, tests.fraction_out) >= _MIN_PERCENT
-            cluster, gene = np.nonzero(seen & (tests.p < _MAX_P))
-        chosen = [values[cluster, gene] for values in (tests.p, tests.fraction_in, tests.fraction_out)]
+            cluster, gene = np.nonzero(seen & (tests.score > _MIN_SCORE))
+        chosen = [values[cluster, gene] for values in (tests.score, tests.fraction_in, tests.fraction_out)]
         found[genes.start] = [cluster, gene + genes.start, *chosen]  # positions are exact in a double, too
 
-    set_tests(data, clusters, n_cells, keep, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    set_tests(data, clusters, n_cells, keep, original=original, threads=threads, on_progress=on_progress)
     parts = [np.empty((5, 0)), *(np.stack(found[start]) for start in sorted(found))]
-    cluster, gene, p, inside, outside = np.concatenate(parts, axis=1)
+    cluster, gene, score, inside, outside = np.concatenate(parts, axis=1)
     cluster, gene = cluster.astype(np.int64), gene.astype(np.int64)
+    p_values = PValues.of_scores(score, original=original)
     genes, place = np.unique(gene, return_inverse=True)
     groups = Groups.from_sets([*clusters, others], n_cells)
     fold = _fold_changes(expm1_means(data, groups, genes, threads=threads)[0], groups.sizes, cluster, place)
-    rows = np.flatnonzero(fold >= _MIN_FOLD_CHANGE)
-    rows = rows[np.lexsort((gene[rows], -fold[rows], p[rows], cluster[rows]))]
+    rows = np.flatnonzero((fold >= _MIN_FOLD_CHANGE) & (p_values.values < _MAX_P))
+    rows = rows[np.lexsort((gene[rows], -fold[rows], p_values.key[rows], cluster[rows]))]
     return MarkerTable(
-        cluster[rows], gene[rows], p[rows], np.minimum(1.0, p[rows] * n_genes), fold[rows],
+        cluster[rows], gene[rows], p_values.take(rows), n_genes, fold[rows],
         inside[rows] / 100, outside[rows] / 100,
     )  # fmt: skip
 

@@ -65,7 +65,7 @@ def link_tests(links: Links, clusters: NDArray[np.int32]) -> ClusterLinks:
     with np.errstate(divide="ignore", invalid="ignore"):
         z = surplus / np.sqrt(theta * (1 - theta) / total)
     p = np.array([1 - 0.5 * math.erfc(-x / math.sqrt(2)) for x in z.tolist()])
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(-z, kind="stable")  # as the p-values, which are 0 for many
     certain = n * n - int(np.count_nonzero(~isolated)) ** 2  # of the pairs without links these come first
     factor = n * n - certain - np.arange(len(p))
     adjusted = np.empty(len(p))
@@ -105,6 +105,6 @@ def components(n: int, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArra
         return i
 
     for one, other in zip(a.tolist(), b.tolist(), strict=True):
-        p, q = find(one), find(other)
-        root[max(p, q)] = min(p, q)
+        low, high = sorted((find(one), find(other)))
+        root[high] = low
     return np.unique([find(i) for i in range(n)], return_inverse=True)[1].astype(np.int32)

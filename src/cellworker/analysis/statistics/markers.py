@@ -19,7 +19,8 @@ def top_markers(tests: GroupTests, n: int) -> list[NDArray[np.int64]]:
     """Return up to `n` marker genes of each set (algorithms.md, section 2.2).
 
     A gene qualifies where it is higher inside (log fold change above 0, AUC at least 0.3), found in at least 20 % of
-    the cells inside and at most 70 % outside. It belongs to the set with its smallest p-value, the first of equals.
+    the cells inside and at most 70 % outside. It belongs to the set with its smallest p-value, the first of equals; the
+    statistic behind p-values tells, so that the strongest markers, whose doubles are all 0, find theirs, too.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def top_markers(tests: GroupTests, n: int) -> list[NDArray[np.int64]]:
     list of numpy.ndarray
         Per set, gene positions by falling log fold change.
     """
-    return _best(*_owners(tests), len(tests.p), n)
+    return _best(*_owners(tests), len(tests.score), n)
 
 
 def find_markers(
@@ -42,7 +43,7 @@ def find_markers(
     n_cells: int,
     n: int,
     *,
-    original_ties: bool = False,
+    original: bool = False,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> list[NDArray[np.int64]]:
@@ -52,7 +53,7 @@ def find_markers(
 
     Parameters
     ----------
-    data, original_ties, threads, on_progress
+    data, original, threads, on_progress
         As for `rank_tests`.
     sets
         Row numbers of each set; sets may overlap.
@@ -67,17 +68,17 @@ def find_markers(
         Per set, gene positions by falling log fold change.
     """
     n_genes = len(data[0]) - 1
-    owner, p, fold = np.full(n_genes, -1, np.int64), np.empty(n_genes), np.empty(n_genes)
+    owner, key, fold = np.full(n_genes, -1, np.int64), np.empty(n_genes), np.empty(n_genes)
 
     def keep(genes: slice, tests: GroupTests) -> None:
-        owner[genes], p[genes], fold[genes] = _owners(tests)
+        owner[genes], key[genes], fold[genes] = _owners(tests)
 
-    set_tests(data, sets, n_cells, keep, original_ties=original_ties, threads=threads, on_progress=on_progress)
-    return _best(owner, p, fold, len(sets), n)
+    set_tests(data, sets, n_cells, keep, original=original, threads=threads, on_progress=on_progress)
+    return _best(owner, key, fold, len(sets), n)
 
 
 def _owners(tests: GroupTests) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the set that each gene marks, -1 for none, with its p-value and log fold change there."""
+    """Return the set that each gene marks, -1 for none, with what orders its p-value and log fold change there."""
     with np.errstate(invalid="ignore"):
         qualifies = (
             (tests.log_fold_change > 0)
@@ -85,19 +86,19 @@ def _owners(tests: GroupTests) -> tuple[NDArray[np.int64], NDArray[np.float64], 
             & (tests.fraction_in >= _MIN_INSIDE)
             & (tests.fraction_out <= _MAX_OUTSIDE)
         )
-    p = np.where(qualifies, tests.p, np.inf)
-    owner = np.argmin(p, axis=0).astype(np.int64)
-    at = (owner, np.arange(p.shape[1]))
-    return np.where(qualifies[at], owner, -1), p[at], tests.log_fold_change[at]
+    key = np.where(qualifies, tests.keys, np.inf)
+    owner = np.argmin(key, axis=0).astype(np.int64)
+    at = (owner, np.arange(key.shape[1]))
+    return np.where(qualifies[at], owner, -1), key[at], tests.log_fold_change[at]
 
 
 def _best(
-    owner: NDArray[np.int64], p: NDArray[np.float64], fold: NDArray[np.float64], n_sets: int, n: int
+    owner: NDArray[np.int64], key: NDArray[np.float64], fold: NDArray[np.float64], n_sets: int, n: int
 ) -> list[NDArray[np.int64]]:
     out = []
     for k in range(n_sets):
         genes = np.flatnonzero(owner == k)
         # equal fold changes keep the order of their p-values
-        order = np.lexsort((p[genes], -fold[genes]))
+        order = np.lexsort((key[genes], -fold[genes]))
         out.append(genes[order][:n].astype(np.int64))
     return out

@@ -9,7 +9,7 @@ approximation, tie correction and continuity correction as in R's ``wilcox.test`
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.groups import Groups, Sorted, check_offsets
+from cellworker.analysis.statistics.p_values import PValues, score_keys
 from cellworker.native import address, kernel
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "Groups",
     "OnProgress",
     "Sorted",
-    "benjamini_hochberg",
     "pair_tests",
     "rank_tests",
     "set_tests",
@@ -45,24 +45,43 @@ class GroupTests:
 
     Attributes
     ----------
-    p
-        Two-sided p-value.
+    score
+        Absolute value of the standard normal deviate that the p-value comes from.
     auc
         P(inside > outside) + half P(equal).
     log_fold_change
         Difference of the mean values (natural log where the data are).
     fraction_in, fraction_out
         Percentage (0 to 100) of cells with a stored value.
+    original
+        Whether p-values are cut where R's are 0.
     """
 
-    p: NDArray[np.float64]
+    score: NDArray[np.float64]
     auc: NDArray[np.float64]
     log_fold_change: NDArray[np.float64]
     fraction_in: NDArray[np.float64]
     fraction_out: NDArray[np.float64]
+    original: bool = field(kw_only=True)
+
+    @property
+    def keys(self) -> NDArray[np.float64]:
+        """What orders the p-values, within a set and between sets."""
+        return score_keys(self.score, original=self.original)
+
+    @property
+    def p_values(self) -> PValues:
+        """The two-sided p-values."""
+        return PValues.of_scores(self.score, original=self.original)
+
+    @property
+    def p(self) -> NDArray[np.float64]:
+        """The two-sided p-values as doubles: 0 for the smallest."""
+        return self.p_values.values
 
 
-_FIELDS = tuple(item.name for item in fields(GroupTests))
+_FIELDS = ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")
+"""The arrays, in the order of ``Tests`` in rank.c."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +116,7 @@ def _scan(
     plans: Sequence[_Plan],
     n_sets: int,
     *,
-    original_ties: bool,
+    original: bool,
     threads: int,
     on_progress: OnProgress | None,
     consume: Callable[[slice, GroupTests], None] | None = None,
@@ -118,17 +137,19 @@ def _scan(
     room = kernel("cw_rank_scratch")(longest, most_classes)
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
     own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
-    everything = _empty_tests(n_sets, n_genes) if consume is None else None
+    everything = _empty_tests(n_sets, n_genes, original) if consume is None else None
 
     def work(genes: tuple[int, int]) -> None:
         first, last = genes
         if not hasattr(own, "scratch"):
             own.scratch = np.empty(room, np.uint8)
-        tests, column = (_empty_tests(n_sets, last - first), 0) if everything is None else (everything, first)
+        tests, column = everything, first
+        if tests is None:
+            tests, column = _empty_tests(n_sets, last - first, original), 0
         out = [address(getattr(tests, name), np.float64, writable=True) + 8 * column for name in _FIELDS]
-        targets = np.array([*out, tests.p.shape[1]], np.int64)
+        targets = np.array([*out, tests.score.shape[1]], np.int64)
         outside = run(
-            *fixed, first, last, address(orders, np.int64), len(plans), n_cells, original_ties,
+            *fixed, first, last, address(orders, np.int64), len(plans), n_cells, original,
             address(targets, np.int64), longest, most_classes, address(own.scratch, np.uint8, writable=True), wide,
             _PLAIN,
         )  # fmt: skip
@@ -157,8 +178,8 @@ def _order(plan: _Plan, arrays: list[NDArray[Any]]) -> tuple[int, ...]:
     return code, len(groups.class_sizes), groups.total, sizes, len(plan.numbers), bounds, classes, rows
 
 
-def _empty_tests(n_sets: int, n_genes: int) -> GroupTests:
-    return GroupTests(*(np.empty((n_sets, n_genes)) for _ in _FIELDS))
+def _empty_tests(n_sets: int, n_genes: int, original: bool) -> GroupTests:  # noqa: FBT001
+    return GroupTests(*(np.empty((n_sets, n_genes)) for _ in _FIELDS), original=original)
 
 
 def _plan(sets: Sequence[NDArray[np.integer[Any]]], numbers: list[int], listed: NDArray[np.bool_]) -> list[_Plan]:
@@ -179,7 +200,7 @@ def rank_tests(
     data: Sorted,
     groups: Groups,
     *,
-    original_ties: bool = False,
+    original: bool = False,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> GroupTests:
@@ -191,8 +212,9 @@ def rank_tests(
         Gene-major values in ascending order, without NaN; absent entries are zeros.
     groups
         The sets. Cells in no set take no part.
-    original_ties
-        Leave the block of equal largest values out of the tie correction, as presto does.
+    original
+        Leave the block of equal largest values out of the tie correction, as presto does, and cut p-values where R's
+        are 0.
     threads
         Threads of the scan; the result does not depend on it.
     on_progress
@@ -210,7 +232,7 @@ def rank_tests(
     """
     n_sets = len(groups.members)
     plans = [_Plan(list(range(n_sets)), groups)]
-    tests = _scan(data, plans, n_sets, original_ties=original_ties, threads=threads, on_progress=on_progress)
+    tests = _scan(data, plans, n_sets, original=original, threads=threads, on_progress=on_progress)
     assert tests is not None
     return tests
 
@@ -221,7 +243,7 @@ def set_tests(
     n_cells: int,
     consume: Callable[[slice, GroupTests], None],
     *,
-    original_ties: bool = False,
+    original: bool = False,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> None:
@@ -231,7 +253,7 @@ def set_tests(
 
     Parameters
     ----------
-    data, original_ties, threads, on_progress
+    data, original, threads, on_progress
         As for `rank_tests`.
     sets
         Row numbers of each set.
@@ -244,7 +266,7 @@ def set_tests(
     listed = _listed(sets, n_cells)
     plans = _plan(sets, list(range(len(sets))), listed)
     _scan(
-        data, plans, len(sets), original_ties=original_ties, threads=threads, on_progress=on_progress, consume=consume
+        data, plans, len(sets), original=original, threads=threads, on_progress=on_progress, consume=consume
     )  # fmt: skip
 
 
@@ -253,7 +275,7 @@ def pair_tests(
     pairs: Sequence[tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]],
     n_cells: int,
     *,
-    original_ties: bool = False,
+    original: bool = False,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> list[GroupTests]:
@@ -263,7 +285,7 @@ def pair_tests(
 
     Parameters
     ----------
-    data, original_ties, threads, on_progress
+    data, original, threads, on_progress
         As for `rank_tests`.
     pairs
         Row numbers of the two disjoint sides.
@@ -280,9 +302,11 @@ def pair_tests(
         shared.setdefault(np.packbits(_listed(pair, n_cells)).tobytes(), []).append(number)
     bases = [base for base, _ in pairs]
     plans = [plan for numbers in shared.values() for plan in _plan(bases, numbers, _listed(pairs[numbers[0]], n_cells))]
-    tests = _scan(data, plans, len(pairs), original_ties=original_ties, threads=threads, on_progress=on_progress)
+    tests = _scan(data, plans, len(pairs), original=original, threads=threads, on_progress=on_progress)
     assert tests is not None
-    return [GroupTests(*(getattr(tests, name)[k : k + 1] for name in _FIELDS)) for k in range(len(pairs))]
+    return [
+        GroupTests(*(getattr(tests, name)[k : k + 1] for name in _FIELDS), original=original) for k in range(len(pairs))
+    ]
 
 
 def _listed(sets: Sequence[NDArray[np.integer[Any]]], n_cells: int) -> NDArray[np.bool_]:
@@ -290,19 +314,3 @@ def _listed(sets: Sequence[NDArray[np.integer[Any]]], n_cells: int) -> NDArray[n
     for members in sets:
         listed[members] = True
     return listed
-
-
-def benjamini_hochberg(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Adjust p-values for the false discovery rate (Benjamini and Hochberg 1995), along the last axis.
-
-    NaN stays NaN and does not count among the tests.
-    """
-    p = np.asarray(p, np.float64)
-    if p.ndim > 1:
-        return np.stack([benjamini_hochberg(row) for row in p]) if len(p) else p.copy()
-    out = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known])]  # equal ones get the same, in whatever order they come
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-    out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
-    return out

@@ -19,6 +19,7 @@ typedef struct RowSummary RowSummary;
 typedef struct Tsne Tsne;
 typedef struct UmapLayout UmapLayout;
 typedef struct UmapStep UmapStep;
+typedef struct ValueFacts ValueFacts;
 
 /* ---- the library itself ---- */
 
@@ -36,6 +37,17 @@ EXPORT int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, con
 EXPORT int32_t cw_lowess(const double *x, const double *y, int64_t n, double span, int32_t robust, double delta, double *fitted);
 EXPORT int32_t cw_sample_weights(const double *e, const double *w, int64_t n_genes, int32_t n, const int32_t *group, double prior_n, double *out);
 
+/* libm.c */
+EXPORT void cw_libm(int32_t which, const double *x, int64_t n, double *out);
+
+/* variability.c */
+EXPORT int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low, int32_t high, double *sums, double *stored);
+EXPORT int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low, int32_t high, const double *mean, const double *scale, double limit, double *squares);
+
+/* voom.c */
+EXPORT int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, int64_t n, const int32_t *group, double *means, double *sigma);
+EXPORT void cw_voom_weights(const double *means, int64_t n_genes, int64_t n, const int32_t *group, const double *library, const double *at, const double *level, int64_t n_at, double *weights);
+
 /* rank.c */
 EXPORT int64_t cw_rank_scratch(int64_t longest, int64_t n_classes);
 EXPORT int32_t cw_rank_scan(const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t skip_top_block, const RankTests *tests, int64_t longest, int64_t most_classes, void *scratch, int32_t wide, int32_t plain);
@@ -44,9 +56,15 @@ EXPORT int32_t cw_group_sums_u8(const int64_t *indptr, const int32_t *genes, con
 EXPORT int32_t cw_group_sums_u16(const int64_t *indptr, const int32_t *genes, const uint16_t *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
 EXPORT int32_t cw_group_sums_u32(const int64_t *indptr, const int32_t *genes, const uint32_t *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
 EXPORT int32_t cw_group_sums_f32(const int64_t *indptr, const int32_t *genes, const float *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
+EXPORT int32_t cw_group_sums_f64(const int64_t *indptr, const int32_t *genes, const double *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
+EXPORT int32_t cw_group_sums_i64(const int64_t *indptr, const int32_t *genes, const int64_t *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
 
 /* sort.c */
 EXPORT void cw_sort_genes(const int64_t *bounds, int64_t n_genes, uint64_t *entries, uint64_t *scratch, int32_t *cells, uint32_t *values);
+
+/* tails.c */
+EXPORT void cw_normal_tails(const double *z, int64_t n, double *p, double *log_p);
+EXPORT void cw_student_log_tails(const double *t, const double *df, int64_t n, double *log_p);
 
 /* transpose.c */
 EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column, int64_t *cursor);
@@ -149,6 +167,9 @@ EXPORT int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const u
 /* convert.c */
 EXPORT void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out);
 EXPORT int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values, const int64_t *bounds, int32_t *out_columns, float *out_values, uint64_t *a, uint64_t *b);
+
+/* values.c */
+EXPORT void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out);
 
 /* lz4.c */
 EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t room);

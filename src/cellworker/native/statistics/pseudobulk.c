@@ -39,7 +39,7 @@ static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_
         double mean = 0.0, spread = 0.0;
         for (j = left; j <= last; j++) mean += w[j] * x[j];
         const double b = x0 - mean;
-        for (j = left; j <= last; j++) spread += w[j] * (x[j] - mean) * (x[j] - mean);
+        for (j = left; j <= last; j++) spread += w[j] * ((x[j] - mean) * (x[j] - mean));
         if (sqrt(spread) > 0.001 * range) {
             const double slope = b / spread;
             for (j = left; j <= last; j++) w[j] *= 1.0 + slope * (x[j] - mean);

@@ -39,7 +39,7 @@ struct RankPlan {
 
 /* One row per set, `stride` apart, one column per gene. */
 struct RankTests {
-    double *p, *auc, *fold, *inside, *outside;
+    double *score, *auc, *fold, *inside, *outside;
     int64_t stride;
 };
 
@@ -294,14 +294,12 @@ static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, in
         tests->inside[at] = 100.0 * (double)detected / size;
         tests->outside[at] = 100.0 * (double)(seen - detected) / rest;
         if (size == 0.0 || rest == 0.0) {
-            tests->p[at] = tests->auc[at] = tests->fold[at] = NAN;
+            tests->score[at] = tests->auc[at] = tests->fold[at] = NAN;
             continue;
         }
         const double u = (double)rank2 / 2.0 - size * (size + 1.0) / 2.0, distance = fabs(u - size * rest / 2.0);
         const double corrected = distance == 0.0 ? 0.0 : fabs(distance - 0.5);
-        /* 2 * Phi(-x) = erfc(x / sqrt 2) */
-        const double score = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
-        tests->p[at] = erfc(score * 0.70710678118654752440);
+        tests->score[at] = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
         tests->auc[at] = u / (size * rest);
         tests->fold[at] = sum / size - (all - sum) / rest;
     }
@@ -549,3 +547,5 @@ GROUP_SUMS(cw_group_sums_u8, uint8_t)
 GROUP_SUMS(cw_group_sums_u16, uint16_t)
 GROUP_SUMS(cw_group_sums_u32, uint32_t)
 GROUP_SUMS(cw_group_sums_f32, float)
+GROUP_SUMS(cw_group_sums_f64, double)
+GROUP_SUMS(cw_group_sums_i64, int64_t)

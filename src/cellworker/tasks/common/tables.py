@@ -10,16 +10,27 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Page",
+    "Ranked",
     "TableColumn",
     "collation_key",
     "complete_rows",
     "number_filter",
     "ordered_rows",
     "select_page",
+    "take",
     "text_filter",
 ]
 
-TableColumn = NDArray[np.float64] | Sequence[str | None]
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Numbers that are shown as they are and ordered by others, as p-values are by their statistics; NaN missing."""
+
+    values: NDArray[np.float64]
+    key: NDArray[np.float64]
+
+
+TableColumn = NDArray[np.float64] | Ranked | Sequence[str | None]
 """Numbers (NaN missing) or texts (None missing)."""
 
 
@@ -63,7 +74,7 @@ def select_page(
         kept &= keep
     rows = np.flatnonzero(kept)
     if order_by is not None and order_by in columns:
-        rows = rows[ordered_rows(_take(columns[order_by], rows), descending=descending)]
+        rows = rows[ordered_rows(take(columns[order_by], rows), descending=descending)]
     end = len(rows) if limit is None else offset + limit
     return Page(rows[offset:end], len(rows))
 
@@ -72,7 +83,9 @@ def complete_rows(columns: Mapping[str, TableColumn], n_rows: int) -> NDArray[np
     """Return which rows have a value in every column, bool ``(n_rows,)``."""
     complete = np.ones(n_rows, bool)
     for column in columns.values():
-        if isinstance(column, np.ndarray):
+        if isinstance(column, Ranked):
+            complete &= ~np.isnan(column.values)
+        elif isinstance(column, np.ndarray):
             complete &= ~np.isnan(column)
         elif None in column:
             complete &= np.array([text is not None for text in column], bool)
@@ -81,6 +94,8 @@ def complete_rows(columns: Mapping[str, TableColumn], n_rows: int) -> NDArray[np
 
 def ordered_rows(column: TableColumn, *, descending: bool = False) -> NDArray[np.int64]:
     """Return the positions that order a column as R's ``order`` does: stable both ways, missing values last."""
+    if isinstance(column, Ranked):
+        column = column.key
     if isinstance(column, np.ndarray):
         missing = np.isnan(column)
         present = np.flatnonzero(~missing)
@@ -144,5 +159,8 @@ def collation_key(text: str) -> tuple[str, str, str]:
     return (base.casefold().translate(_RANKS), marks.rstrip(), base.swapcase())
 
 
-def _take(column: TableColumn, rows: NDArray[np.int64]) -> TableColumn:
+def take(column: TableColumn, rows: NDArray[np.int64]) -> TableColumn:
+    """Return some rows of a column, in their order."""
+    if isinstance(column, Ranked):
+        return Ranked(column.values[rows], column.key[rows])
     return column[rows] if isinstance(column, np.ndarray) else [column[i] for i in rows.tolist()]
