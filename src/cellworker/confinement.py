@@ -1,8 +1,8 @@
 """What a process gives up for good: connections, other processes, being looked at (Linux, without any privilege).
 
-All of it holds for the process that asks and for what it starts, and cannot be taken back. Three tools of the kernel
-are used: filters of system calls (seccomp, kernel 3.17), Landlock (kernel 5.13) and a mark that keeps others of the same
-user from looking into a process (prctl(2), PR_SET_DUMPABLE).
+Three tools of the kernel are used: filters of system calls (seccomp, kernel 3.17) and Landlock (kernel 5.13), which
+hold for all that the process starts and cannot be taken back, and a mark that keeps others of the same user from
+looking into it (prctl(2), PR_SET_DUMPABLE).
 
 A Kubernetes network policy holds for a whole pod, and name spaces are refused in many containers: neither can tell the
 process that reads untrusted files from the one that talks to the cloud. These can.
@@ -18,7 +18,7 @@ from typing import Final
 
 __all__ = ["confine_reader", "hide_process", "refuse_connections", "show_process"]
 
-_PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 4, 22, 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _SET_MODE_FILTER: Final = 1
 # For all threads; without SPEC_ALLOW older kernels switch off speculative loads, which slows everything down.
 _ALL_THREADS, _SPEC_ALLOW = 1, 4
@@ -29,31 +29,38 @@ _CLONE_THREAD: Final = 0x00010000
 # System call numbers and audit architectures: linux/audit.h and the kernel's tables for both machines. Numbers from 424
 # on are the same everywhere.
 _MACHINES: Final = {
-    "x86_64": {"audit": 0xC000003E, "seccomp": 317, "socket": 41, "clone": 56, "kill": 62, "tgkill": 234, "prlimit64": 302},
-    "aarch64": {"audit": 0xC00000B7, "seccomp": 277, "socket": 198, "clone": 220, "kill": 129, "tgkill": 131, "prlimit64": 261},
+    "x86_64": {
+        "audit": 0xC000003E, "seccomp": 317, "socket": 41, "clone": 56, "kill": 62, "tgkill": 234, "prlimit64":
+        302,
+    },
+    "aarch64": {
+        "audit": 0xC00000B7, "seccomp": 277, "socket": 198, "clone": 220, "kill": 129, "tgkill": 131,
+        "prlimit64": 261,
+    },
 }  # fmt: skip
 _READER_MAY_NOT: Final = {
     "x86_64": {
         "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "ptrace": 101, "process_vm_readv": 310,
-        "process_vm_writev": 311, "kcmp": 312, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323, "add_key": 248,
-        "request_key": 249, "keyctl": 250, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272,
-        "setns": 308, "tkill": 200, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "init_module": 175,
-        "finit_module": 313, "delete_module": 176, "kexec_load": 246, "kexec_file_load": 320, "open_by_handle_at": 304,
-        "name_to_handle_at": 303, "move_pages": 279, "migrate_pages": 256, "shmget": 29, "msgget": 68, "semget": 64,
-        "mq_open": 240,
+        "process_vm_writev": 311, "kcmp": 312, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323,
+        "add_key": 248, "request_key": 249, "keyctl": 250, "mount": 165, "umount2": 166, "pivot_root": 155,
+        "chroot": 161, "unshare": 272, "setns": 308, "tkill": 200, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo":
+        297, "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246,
+        "kexec_file_load": 320, "open_by_handle_at": 304, "name_to_handle_at": 303, "move_pages": 279,
+        "migrate_pages": 256, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
     },
     "aarch64": {
-        "execve": 221, "execveat": 281, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
-        "perf_event_open": 241, "bpf": 280, "userfaultfd": 282, "add_key": 217, "request_key": 218, "keyctl": 219,
-        "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268, "tkill": 130,
-        "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "init_module": 105, "finit_module": 273, "delete_module": 106,
-        "kexec_load": 104, "kexec_file_load": 294, "open_by_handle_at": 265, "name_to_handle_at": 264,
-        "move_pages": 239, "migrate_pages": 238, "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
+        "execve": 221, "execveat": 281, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
+        "kcmp": 272, "perf_event_open": 241, "bpf": 280, "userfaultfd": 282, "add_key": 217, "request_key": 218,
+        "keyctl": 219, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268,
+        "tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "init_module": 105, "finit_module": 273,
+        "delete_module": 106, "kexec_load": 104, "kexec_file_load": 294, "open_by_handle_at": 265,
+        "name_to_handle_at": 264, "move_pages": 239, "migrate_pages": 238, "shmget": 194, "msgget": 186,
+        "semget": 190, "mq_open": 180,
     },
 }  # fmt: skip
 _READER_MAY_NOT_ANYWHERE: Final = {
-    "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
-    "fspick": 433, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442,
+    "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount":
+    432, "fspick": 433, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442,
     "process_mrelease": 448,
 }  # fmt: skip
 _IO_URING: Final = (425, 426, 427)
@@ -173,10 +180,10 @@ def _install(machine: dict[str, int], steps: list[_Step]) -> str:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     number, flags = ctypes.c_long(machine["seccomp"]), ctypes.c_long(_ALL_THREADS | _SPEC_ALLOW)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
-        if libc.syscall(number, ctypes.c_long(_SET_MODE_FILTER), flags, header) == 0:
-            return ""
-    return os.strerror(ctypes.get_errno())
+    failed = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.syscall(
+        number, ctypes.c_long(_SET_MODE_FILTER), flags, header
+    )
+    return os.strerror(ctypes.get_errno()) if failed else ""
 
 
 def _program(audit: int, steps: list[_Step]) -> bytes:

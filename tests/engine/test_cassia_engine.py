@@ -49,6 +49,10 @@ def askers(tmp_path: Path) -> Callable[[], list[int]]:
     return askers
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 async def until(condition) -> None:
     async with asyncio.timeout(HANG_S):
         while not condition():
@@ -78,8 +82,8 @@ async def test_when_the_request_ends_so_does_the_process(
     if how == "cancelled":
         request.cancel()
     if how == "crashed":
-        for worker in Path(f"/proc/{runner._nursery.pid}/task/{runner._nursery.pid}/children").read_text().split():
-            os.kill(int(worker), signal.SIGKILL)
+        for worker in children_of(runner._nursery.pid):
+            os.kill(worker, signal.SIGKILL)
     with pytest.raises((WorkerError, asyncio.CancelledError)) as ended:
         await request
     if isinstance(ended.value, WorkerError):

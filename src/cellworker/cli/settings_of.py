@@ -14,4 +14,4 @@ _OPTIONS = ("port", "counts_matrix", "data_matrix", "sample_column", "drop_genes
 def settings_of(options: argparse.Namespace) -> Settings:
     """Read the settings; what was given as an option or handed over wins over its environment variable."""
     given: dict[str, Any] = {name: getattr(options, name, None) for name in _OPTIONS}
-    return Settings.from_environment(**given, **take_secrets())
+    return Settings.from_environment(**(given | take_secrets()))

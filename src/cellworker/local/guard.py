@@ -1,19 +1,19 @@
-"""Who may talk to a server on a person's machine: programs, and pages of the same machine; no page of the wide web."""
+"""The middleware of the local door: it lets in whom `admission` lets in, and answers errors in the API's form."""
 
 import logging
 from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.local.admission import Admission
+from cellworker.local.connections import Connections
 from cellworker.logs import log
 
 __all__ = ["add_cors", "guard"]
 
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_METHODS = "GET, HEAD, POST, PATCH, OPTIONS"
+_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 _GENERIC = "An unexpected error occurred while performing the work."
 
 _logger = logging.getLogger(__name__)
@@ -21,24 +21,28 @@ _logger = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guard(*, loopback_only: bool) -> Middleware:
-    """Return a middleware that refuses foreign pages, answers preflights, and turns errors into the API's form.
+def guard(admission: Admission, connections: Connections) -> Middleware:
+    """Return a middleware that refuses who is not admitted, answers preflights, and turns errors into the API's form.
 
     Parameters
     ----------
-    loopback_only
-        The server listens on loopback, so a Host header that names anything else is a page that made its own name
-        point here (DNS rebinding).
+    admission
+        Decides who is let in.
+    connections
+        Told of each request that has come.
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        connections.begun(request.transport)
         try:
-            _refuse_foreigners(request, loopback_only=loopback_only)
+            admission.check(request)
             return web.Response(status=204) if request.method == "OPTIONS" else await handler(request)
         except WorkerError as error:
             status = 404 if error.code is ErrorCode.EXPERIMENT_NOT_FOUND else 400
             return _problem(status, error.message, str(error.code))
+        except web.HTTPRedirection:
+            raise
         except web.HTTPException as error:
             return _problem(error.status, error.reason)
         except (ConnectionError, TimeoutError):
@@ -50,43 +54,28 @@ def guard(*, loopback_only: bool) -> Middleware:
     return middleware
 
 
-async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
-    """Let pages of this machine read the answer (a signal for ``on_response_prepare``).
+def add_cors(admission: Admission) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Return what lets pages of this machine read answers (a signal for ``on_response_prepare``).
 
     The origin is named: socket.io-client 2.x sends its requests with credentials, which a star does not cover.
     """
-    origin = request.headers.get("Origin")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    if origin is None or not _allowed(origin, request):
-        return
-    response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Access-Control-Allow-Credentials"] = "true"
-    response.headers["Vary"] = "Origin"
-    if request.method == "OPTIONS":
-        response.headers["Access-Control-Allow-Methods"] = _METHODS
-        wanted = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type")
-        response.headers["Access-Control-Allow-Headers"] = wanted
-        response.headers["Access-Control-Max-Age"] = "600"
 
+    async def add(request: web.Request, response: web.StreamResponse) -> None:
+        origin = request.headers.get("Origin")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")
+        if origin is None or not admission.allows(origin, request):
+            return
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers["Vary"] = "Origin"
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = _METHODS
+            wanted = request.headers.get("Access-Control-Request-Headers", "Authorization, Content-Type")
+            response.headers["Access-Control-Allow-Headers"] = wanted
+            response.headers["Access-Control-Max-Age"] = "600"
 
-def _refuse_foreigners(request: web.Request, *, loopback_only: bool) -> None:
-    if loopback_only and _host_name(request.host) not in _LOOPBACK:
-        raise web.HTTPForbidden(reason="This worker answers to the names of its own machine only.")
-    origin = request.headers.get("Origin")
-    if origin is not None and not _allowed(origin, request):
-        raise web.HTTPForbidden(reason="Pages of other machines may not use this worker.")
-
-
-def _allowed(origin: str, request: web.Request) -> bool:
-    parts = urlsplit(origin)
-    return parts.scheme in ("http", "https") and (parts.hostname in _LOOPBACK or parts.netloc == request.host)
-
-
-def _host_name(host: str) -> str | None:
-    try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
+    return add
 
 
 def _problem(status: int, message: str, code: str | None = None) -> web.Response:
