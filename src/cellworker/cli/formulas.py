@@ -13,7 +13,7 @@ __all__ = ["has_formulas", "without_formula", "without_formulas"]
 
 _FIRST: Final = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - some spreadsheets take the wide ones for the same
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?Inf"
-_WHOLE_NUMBER: Final = re.compile(_NUMBER)
+_WHOLE_NUMBER: Final = re.compile(_NUMBER, re.ASCII)
 _BEGINS: Final = "|".join(re.escape(first) for first in _FIRST if first != "\n").encode()
 _CELL: Final = re.compile(rb'((?:^|[,\n])"?)(?=' + _BEGINS + rb")(?!(?:" + _NUMBER.encode() + rb')"?(?:[,\r\n]|$))')
 _QUICK: Final = tuple(

@@ -141,7 +141,7 @@ def _http_logger() -> logging.Logger:
 def _is_ours(record: logging.LogRecord) -> bool:
     """Keep what is our mistake; what a client sent or left is a line at most."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
         log(_logger, logging.INFO, "a request that is no HTTP was refused", reason=type(error).__name__)
         return False
     return not isinstance(error, ConnectionError | TimeoutError)

@@ -53,7 +53,7 @@ class LocalRun:
         self, url: str, experiment_id: str, source: LocalExperiment, link: Callable[[str], str] | None = None
     ) -> None:
         self.url = url
-        self.link = link or (lambda path: f"{url}{path}")
+        self.link = link or (lambda path: f"{url}{path}".removesuffix("/"))
         self.experiment_id = experiment_id
         self._source = source
 
@@ -155,9 +155,11 @@ async def run_local(
     stop = stop or asyncio.Event()
     with _signals(stop):
         async with start_local(experiment, settings) as run:
-            say(f"cellworker listens on {run.link('/')}, opening experiment {run.experiment_id!r} ...")
+            say(f"cellworker listens on {run.url}, opening experiment {run.experiment_id!r} ...")
             for sentence in warnings_of(settings):
                 say(f"warning: {sentence}")
+            if run.link("/") != run.url:
+                say(f"its address with the token: {run.link('/')}")
             ready = asyncio.create_task(run.ready())
             stopped = asyncio.create_task(stop.wait())
             try:

@@ -186,7 +186,8 @@ class SocketServer:
             if session.sends_over(socket) or not upgrade:
                 session.close()
                 await session.ended()
-            await socket.close()
+            if socket.prepared:
+                await socket.close()
         return socket
 
 
