@@ -235,7 +235,10 @@ def _enter_landlock() -> None:
 
 
 def _readable() -> list[str]:
-    there = [f"/{name}" for name in os.listdir("/") if name != "proc"]  # noqa: PTH208 - names are enough
+    """Return what is read as before: all but other processes, and the tokens that Kubernetes puts into containers."""
+    there = [f"/{name}" for name in os.listdir("/") if name not in ("proc", "run")]  # noqa: PTH208 - names are enough
+    if os.path.isdir("/run"):  # noqa: PTH112
+        there += [f"/run/{name}" for name in os.listdir("/run") if name != "secrets"]  # noqa: PTH208
     return [*there, f"/proc/{os.getpid()}", *(f"/proc/{name}" for name in _ABOUT_THE_MACHINE)]
 
 

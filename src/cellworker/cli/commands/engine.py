@@ -19,6 +19,8 @@ from cellworker.settings import Settings
 
 __all__ = ["command"]
 
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
 
 def command(options: argparse.Namespace) -> int:
     """Serve the engine's HTTP surface until SIGTERM or Ctrl-C; the log goes to standard error as JSON lines."""
@@ -34,6 +36,8 @@ def command(options: argparse.Namespace) -> int:
     def on_ready() -> None:
         say("Ready.", flush=True)
 
+    if settings.host not in _LOOPBACK:
+        say(f"warning: HOST={settings.host} opens the engine, which asks for no password, to the network.", flush=True)
     listener = socket.create_server((settings.host, settings.port), backlog=128)
     if not settings.egress:
         give_up_connections()
