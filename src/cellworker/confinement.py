@@ -82,6 +82,8 @@ _Step = tuple[int, int, str, str]
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _LANDLOCK_VERSION, _LANDLOCK_BENEATH = 1, 1
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
+_REFER: Final = 1 << 13
+"""Renaming from one folder to another, which Landlock refuses unless it is asked not to (from its version 2 on)."""
 _MAKE_DEVICES_AND_SOCKETS: Final = 1 << 6 | 1 << 9 | 1 << 11
 _TCP: Final = 1 << 0 | 1 << 1
 _ABSTRACT_SOCKETS_AND_SIGNALS: Final = 1 << 0 | 1 << 1
@@ -220,7 +222,8 @@ def _enter_landlock() -> None:
     version = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION))
     if version < 1:
         return
-    files = _EXECUTE | _READ_FILE | _READ_DIR | _MAKE_DEVICES_AND_SOCKETS
+    folders = _READ_FILE | _READ_DIR | (_REFER if version >= 2 else 0)
+    files = folders | _EXECUTE | _MAKE_DEVICES_AND_SOCKETS
     handled = struct.pack("=QQQ", files, _TCP, _ABSTRACT_SOCKETS_AND_SIGNALS)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     rules = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), handled, ctypes.c_size_t(size), ctypes.c_uint(0))
@@ -228,7 +231,7 @@ def _enter_landlock() -> None:
         return
     try:
         for path in _readable():
-            _allow_reading(libc, rules, path)
+            _allow(libc, rules, path, folders)
         libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(rules), ctypes.c_uint(0))
     finally:
         os.close(rules)
@@ -242,13 +245,13 @@ def _readable() -> list[str]:
     return [*there, f"/proc/{os.getpid()}", *(f"/proc/{name}" for name in _ABOUT_THE_MACHINE)]
 
 
-def _allow_reading(libc: ctypes.CDLL, rules: int, path: str) -> None:
+def _allow(libc: ctypes.CDLL, rules: int, path: str, in_folders: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        allowed = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)  # noqa: PTH112 - beside os.open
+        allowed = in_folders if os.path.isdir(path) else _READ_FILE  # noqa: PTH112 - beside os.open
         rule = struct.pack("=Qi", allowed, place)
         libc.syscall(
             ctypes.c_long(_LANDLOCK_ADD), ctypes.c_int(rules), ctypes.c_int(_LANDLOCK_BENEATH), rule, ctypes.c_uint(0)

@@ -73,7 +73,11 @@ def looking(parent, path):
     numbers = {"x86_64": (101, 310, 311, 312, 272, 165, 29), "aarch64": (117, 270, 271, 272, 97, 40, 194)}
     ptrace, readv, writev, kcmp, unshare, mount, shmget = numbers[os.uname().machine]
     attempt("own file", lambda: open(path).read())
+    def moved():
+        os.mkdir(path + ".folder")
+        os.rename(path, path + ".folder/moved")
     attempt("own thread", lambda: threading.Thread(target=int).start())
+    attempt("own renaming", moved)
     attempt("own limits", lambda: resource.getrlimit(resource.RLIMIT_NOFILE) and None)
     attempt("own memory", lambda: open("/proc/self/statm").read() and None)
     for name in ("environ", "mem", "maps"):
@@ -269,7 +273,9 @@ def test_the_child_reaches_nothing_but_its_files(tmp_path, monkeypatch):
     kept.write_text("content")
     told = run("looking", parent=os.getpid(), path=str(kept))
     assert told.pop("own file") == "content"
-    assert told.pop("own thread") == told.pop("own limits") == told.pop("own memory") == "ok"
+    assert (
+        told.pop("own thread") == told.pop("own renaming") == told.pop("own limits") == told.pop("own memory") == "ok"
+    )
     assert set(told.values()) == {"refused"}, told
 
 

@@ -17,9 +17,9 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.opening.own_work import OwnWorkFile
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
-from cellworker.local.admission import Admission
 from cellworker.local.cell_sets_files import FileCellSets
-from cellworker.local.connections import Connections, GuardedRunner
+from cellworker.local.door.admission import Admission
+from cellworker.local.door.connections import Connections, GuardedRunner
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults

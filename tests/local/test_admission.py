@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.local import bodies
-from cellworker.local.admission import TOKEN_HEADER, Admission, split_token, warnings_of
+from cellworker.local.door import bodies
+from cellworker.local.door.admission import TOKEN_HEADER, Admission, split_token, warnings_of
 from cellworker.local.submit import submit_async
 from cellworker.settings import Settings
 

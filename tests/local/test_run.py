@@ -20,7 +20,7 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.r.rds.reader import read_rds
-from cellworker.local.admission import split_token
+from cellworker.local.door.admission import split_token
 from cellworker.local.experiment import find_experiment
 from cellworker.local.run import LocalRun, run_local, start_local
 from cellworker.local.submit import submit_async

@@ -7,8 +7,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.local.admission import Admission
-from cellworker.local.connections import Connections
+from cellworker.local.door.admission import Admission
+from cellworker.local.door.connections import Connections
 from cellworker.logs import log
 
 __all__ = ["add_cors", "guard"]

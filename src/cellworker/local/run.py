@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import shlex
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,8 +16,8 @@ from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
-from cellworker.local.admission import Admission, warnings_of
-from cellworker.local.connections import Connections, GuardedRunner
+from cellworker.local.door.admission import Admission, warnings_of
+from cellworker.local.door.connections import Connections, GuardedRunner
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications
@@ -189,7 +190,7 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
         '{"body": {"name": "ListGenes", "orderBy": "dispersions", "orderDirection": "DESC", "offset": 0, "limit": 5}}'
     )
     question = run.link(f"/v2/workRequest/{run.experiment_id}")
-    say(f"Open {run.link('/')} in a browser, or: curl '{question}' -d '{body}'")
+    say(f"Open {run.link('/')} in a browser, or: curl {shlex.quote(question)} -d '{body}'")
 
 
 async def _end(task: "asyncio.Task[object] | asyncio.Task[None]") -> None:

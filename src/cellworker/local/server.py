@@ -17,9 +17,9 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
-from cellworker.local.admission import Admission
-from cellworker.local.bodies import read_body
-from cellworker.local.connections import Connections
+from cellworker.local.door.admission import Admission
+from cellworker.local.door.bodies import read_body
+from cellworker.local.door.connections import Connections
 from cellworker.local.etag import etag_of
 from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications

@@ -19,7 +19,7 @@ from aiohttp import WSMsgType, web
 
 from cellworker.errors import WorkerError
 from cellworker.local import engineio
-from cellworker.local.bodies import read_body
+from cellworker.local.door.bodies import read_body
 from cellworker.local.engineio import Version
 
 __all__ = ["SocketServer"]

@@ -16,7 +16,7 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName, parse
 from cellworker.local import engineio
-from cellworker.local.admission import TOKEN_HEADER, split_token
+from cellworker.local.door.admission import TOKEN_HEADER, split_token
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.events import heartbeat_event, result_event
 

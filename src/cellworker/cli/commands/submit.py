@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from cellworker.cli.output import Destination, request_body, request_pagination, write_file, write_result
 from cellworker.cli.progress import Bar
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.local.admission import Admission
+from cellworker.local.door.admission import Admission
 from cellworker.local.submit import submit
 from cellworker.plain_text import say
 from cellworker.settings import Settings
