@@ -9,6 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.id_sets import union
 
 __all__ = ["CellClass", "CellSet", "CellSets"]
 
@@ -235,7 +236,7 @@ class CellSets:
 
 
 def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+    return union(parts)
 
 
 def _set_to_json(item: CellSet) -> dict[str, Any]:
