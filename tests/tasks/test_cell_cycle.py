@@ -121,7 +121,7 @@ def test_other_genes_leave_the_phase_undetermined(answer):
 def test_missing_values_are_refused(answer):
     experiment = lively()
     experiment.data.values[experiment.data.indptr[1] - 1] = np.nan
-    with pytest.raises(WorkerError, match="missing values"):
+    with pytest.raises(WorkerError, match="missing or infinite"):
         answer(experiment, "CellCycleScoring", {})
 
 

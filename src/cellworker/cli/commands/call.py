@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cellworker.cli.output import Destination, request_body, request_pagination, write_value
 from cellworker.cli.progress import Bar
+from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.formats.opening.open import open_experiment
 from cellworker.protocol.bodies import convert
 from cellworker.sample import sample_path
-from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.earlier_results import ask_for_earlier
 from cellworker.tasks.task import PrepareInput
@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 def command(options: argparse.Namespace) -> int:
     """Open an experiment, answer one request on it, and write the result."""
-    settings = Settings.from_environment()
+    settings = settings_of(options)
     task = catalog.find(options.task)
     # All that the command line can get wrong is told before an experiment is opened.
     body = convert({"name": task.name, **request_body(task.name, options.body)}, task.body, "body")

@@ -31,6 +31,7 @@ from cellworker.experiment.model import (
     Origin,
     Reduction,
     ScaledData,
+    StrangeCounts,
     TissueImage,
 )
 from cellworker.experiment.store.index import StoreIndex, read_index
@@ -227,6 +228,14 @@ class StoredExperiment(Experiment):
         """The same of the counts."""
         summary = self._contents["counts_summary"]
         return RowSummary(**summary) if summary else None
+
+    @cached_property
+    def strange_counts(self) -> StrangeCounts:
+        """How many of the raw counts are none, as it was found when the store was written."""
+        found = self.counts_summary
+        if found is None:
+            return StrangeCounts()
+        return StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
 
     def _array(self, name: str) -> NDArray[Any]:
         place = self._index.arrays[name]

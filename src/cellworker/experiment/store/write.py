@@ -185,6 +185,9 @@ def _lay_out(
 def _smallest_dtype(counts: ScannedRows) -> type[np.generic]:
     """Return the smallest type that holds every count exactly."""
     found = counts.summary
+    wide = counts.draft.values.dtype
+    if wide != np.float32 and (found.fractional or found.negative or found.nan or found.largest >= 2**32):
+        return wide.type
     if found.fractional or found.negative or found.infinite or found.nan or found.largest >= 2**32:
         return np.float32
     return next(kind for kind in (np.uint8, np.uint16, np.uint32) if found.largest <= np.iinfo(kind).max)

@@ -11,12 +11,11 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Categorical, Column, Experiment
 
-__all__ = ["Annotated", "annotated_columns"]
+__all__ = ["Annotated", "annotated_columns", "same_column"]
 
 
 @dataclass(slots=True)
@@ -31,6 +30,10 @@ class Annotated:
         Colours of the labels of a column, one for each category.
     clusters
         The name of the column that holds the clusters; empty where there are none.
+    identities
+        Labels that become Seurat's active identities; None leaves those of the experiment.
+    new
+        Names of columns that the cell sets add, or say otherwise than the experiment's metadata.
     added, renamed, lost
         What was done, in words.
     """
@@ -38,6 +41,8 @@ class Annotated:
     columns: dict[str, Column]
     colors: dict[str, list[str]] = field(default_factory=dict)
     clusters: str = ""
+    identities: Categorical | None = None
+    new: set[str] = field(default_factory=set)
     added: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -74,6 +79,8 @@ def annotated_columns(experiment: Experiment, cell_sets: CellSets | None) -> Ann
         if in_use:
             out.clusters = name
         out.added.append(f"{name} ({len(item.children)} sets)")
+    had = experiment.metadata
+    out.new = {name for name, column in out.columns.items() if name not in had or not same_column(column, had[name])}
     return out
 
 
@@ -99,14 +106,21 @@ def _add_custom(experiment: Experiment, item: CellClass, out: Annotated) -> None
         inside[cells[cells >= 0]] = True
         name, number = f"custom_cellset-{child.name}", 2
         # A file that was annotated before has the column already.
-        while name in out.columns and not _same(out.columns[name], inside):
+        while name in out.columns and not same_column(out.columns[name], inside):
             name, number = f"custom_cellset-{child.name} ({number})", number + 1
         out.columns[name] = inside
         out.added.append(name)
 
 
-def _same(column: Column, inside: NDArray[np.bool_]) -> bool:
-    return isinstance(column, np.ndarray) and column.dtype == np.bool_ and np.array_equal(column, inside)
+def same_column(one: Column | None, other: Column) -> bool:
+    """Tell whether two columns say the same."""
+    if one is other:
+        return True
+    if isinstance(one, Categorical) and isinstance(other, Categorical):
+        return one.categories == other.categories and np.array_equal(one.codes, other.codes)
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray) or one.dtype != other.dtype:
+        return False
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def _free(name: str, taken: list[str]) -> str:

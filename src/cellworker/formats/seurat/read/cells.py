@@ -20,7 +20,10 @@ __all__ = [
     "unique_names",
 ]
 
+_IDS = "cells_id"
 _MAX_ID = 2**31 - 2
+_LAST_DAY = 700_000
+"""Days around 1970 that dates may lie in: the years 54 to 3886."""
 
 
 def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:
@@ -94,7 +97,7 @@ def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> 
     return columns
 
 
-def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:
+def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:  # noqa: PLR0911 - one a type
     if isinstance(value, RStrings):
         if len(value) != n_rows:
             return None
@@ -111,7 +114,29 @@ def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | Non
         missing = missing | (values == NA_INTEGER)
         truth = values != 0
         return Categorical(np.where(missing, -1, truth).astype(np.int32), ["FALSE", "TRUE"]) if missing.any() else truth
-    return _numbers(values, missing, is_integer64="integer64" in class_names(value))
+    classes = class_names(value)
+    if "Date" in classes or "POSIXct" in classes:
+        return _times(values, missing, is_date="Date" in classes)
+    return _numbers(values, missing, is_integer64="integer64" in classes)
+
+
+def _times(values: NDArray[Any], missing: NDArray[np.bool_], *, is_date: bool) -> Categorical:
+    """Return dates, or times in UTC, as text that sorts as they do; categories in their order."""
+    numbers = np.where(missing | (values == NA_INTEGER), np.nan, values.astype(np.float64))
+    # Of years that have no four digits, and of what is no finite number, R has no text either.
+    known = np.isfinite(numbers) & (np.abs(numbers) < (_LAST_DAY if is_date else _LAST_DAY * 86_400))
+    moments, codes = np.unique(numbers[known], return_inverse=True)
+    if is_date:
+        texts = np.datetime_as_string(np.floor(moments).astype("M8[D]")).tolist()
+    else:
+        unit = "us" if np.any(moments != np.floor(moments)) else "s"
+        stamps = np.round(moments * (1e6 if unit == "us" else 1)).astype(np.int64).astype(f"M8[{unit}]")
+        texts = [f"{text}Z" for text in np.datetime_as_string(stamps).tolist()]
+    places: dict[str, int] = {}
+    order = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)
+    out = np.full(len(numbers), -1, np.int32)
+    out[known] = order[codes] if len(order) else 0
+    return Categorical(out, list(places))
 
 
 def _numbers(values: NDArray[Any], missing: NDArray[np.bool_], *, is_integer64: bool) -> NDArray[Any]:
@@ -145,39 +170,52 @@ def categorical(labels: Sequence[str | None]) -> Categorical:
 
 
 def read_cell_ids(
-    metadata: dict[str, Column], n_cells: int, findings: Findings, table: str = "meta.data"
+    metadata: dict[str, Column], n_cells: int, findings: Findings, table: str = "meta.data", *, platform: bool = False
 ) -> NDArray[np.int32]:
-    """Return the platform's cell ids, or 0 .. n - 1 for an object that has none."""
-    column = metadata.get("cells_id")
+    """Return the platform's cell ids, or 0 .. n - 1 for an object that has none.
+
+    Text in a user's own column ``cells_id`` is something else: it stays in `metadata`, as ``cells_id (column)``.
+
+    Parameters
+    ----------
+    platform
+        Whether the platform made the object: text is then an error, as numbers that cannot be ids always are.
+    """
+    column = metadata.get(_IDS)
     counted = np.arange(n_cells, dtype=np.int32)
+    field, instead = f"{table} {_IDS}", "cells are numbered 0, 1, 2, ... in their order"
     if column is None:
-        findings.fallback(
-            f"{table} cells_id", found="no such column", advice="cells are numbered 0, 1, 2, ... in their order"
-        )
+        findings.fallback(field, found="no such column", advice=instead)
         return counted
-    field, advice = (
-        f"{table} cells_id",
-        "write the platform's 0-based cell ids into this column and save the object again",
-    )
     limit = min(_MAX_ID, 50 * n_cells + 1_000_000)
+    problem = _problem_of_ids(column, n_cells, limit)
+    if problem is None:
+        assert not isinstance(column, Categorical)
+        return column.astype(np.int32)
+    is_text = isinstance(column, Categorical) or column.dtype == np.bool_
     expected = f"whole numbers from 0 to {limit}, each once"
+    if platform or not is_text:
+        advice = "write the platform's 0-based cell ids into this column and save the object again"
+        findings.error(field, found=problem, expected=expected, advice=advice)
+    else:
+        metadata[f"{_IDS} (column)"] = metadata.pop(_IDS)
+        found = f"{problem}, which are not the platform's ids"
+        findings.fallback(field, found=found, advice=f"{instead}; the column is kept as {_IDS} (column)")
+    return counted
+
+
+def _problem_of_ids(column: Column, n_cells: int, limit: int) -> str | None:
+    """Say why a column cannot hold the platform's cell ids; None where it can."""
     if isinstance(column, Categorical) or column.dtype == np.bool_:
-        findings.error(field, found="text", expected=expected, advice=advice)
-        return counted
+        return "text"
     bad = ~np.isfinite(column) | (column != np.floor(column))
     if bad.any():
-        findings.error(
-            field, found=f"{int(bad.sum())} values that are missing or not whole", expected=expected, advice=advice
-        )
-    elif n_cells and (column.min() < 0 or column.max() > limit):
+        return f"{int(bad.sum())} values that are missing or not whole"
+    if n_cells and (column.min() < 0 or column.max() > limit):
         outside = column.min() if column.min() < 0 else column.max()
-        findings.error(field, found=f"the id {outside:.0f}", expected=expected, advice=advice)
-    elif len(np.unique(column)) < n_cells:
-        found = f"{n_cells - len(np.unique(column))} repeated ids"
-        findings.error(field, found=found, expected=expected, advice=advice)
-    else:
-        return column.astype(np.int32)
-    return counted
+        return f"the id {outside:.0f}"
+    repeated = n_cells - len(np.unique(column))
+    return f"{repeated} repeated ids" if repeated else None
 
 
 def read_identities(value: RValue | None, cells: list[str]) -> Categorical | None:

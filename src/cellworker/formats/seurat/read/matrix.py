@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.common.exact_values import ExactValues
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
@@ -129,7 +130,7 @@ def _integers(value: RS4, name: str, length: int, field: str, findings: Findings
     return found.values
 
 
-def _values(value: RS4, length: int, field: str, findings: Findings, scratch: Scratch) -> NDArray[np.float32]:
+def _values(value: RS4, length: int, field: str, findings: Findings, scratch: Scratch) -> NDArray[Any]:
     if value.class_name.startswith("n"):
         ones = scratch.empty((length,), np.float32)
         ones[:] = 1
@@ -141,16 +142,20 @@ def _values(value: RS4, length: int, field: str, findings: Findings, scratch: Sc
     return _single(x.values, scratch)
 
 
-def _single(values: NDArray[Any], scratch: Scratch) -> NDArray[np.float32]:
+def _single(values: NDArray[Any], scratch: Scratch) -> NDArray[Any]:
     if values.dtype == np.float32:
         return values
-    out = scratch.empty(values.shape, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start, end in blocks(len(values)):
-            out[start:end] = values[start:end]
-            if values.dtype == np.int32:
-                out[start:end][values[start:end] == NA_INTEGER] = np.nan
-    return out
+    out = ExactValues(len(values), scratch)
+    for start, end in blocks(len(values)):
+        out.put(slice(start, end), _with_missing(values[start:end]))
+    return out.values
+
+
+def _with_missing(values: NDArray[Any]) -> NDArray[Any]:
+    """Return R's integers with NaN for NA; doubles as they are."""
+    if values.dtype != np.int32 or not np.any(values == NA_INTEGER):
+        return values
+    return np.where(values == NA_INTEGER, np.nan, values.astype(np.float64))
 
 
 def _from_dense(values: NDArray[Any], scratch: Scratch) -> SparseDraft:
@@ -161,14 +166,14 @@ def _from_dense(values: NDArray[Any], scratch: Scratch) -> SparseDraft:
         indptr[start + 1 : end + 1] = np.count_nonzero(values[start:end], axis=1)
     np.cumsum(indptr, out=indptr)
     genes = scratch.empty((int(indptr[-1]),), np.int32)
-    kept = scratch.empty((int(indptr[-1]),), np.float32)
+    kept = ExactValues(int(indptr[-1]), scratch)
     for start, end in blocks(n_cells, step):
         block = values[start:end]
         rows, columns = np.nonzero(block)
         where = slice(int(indptr[start]), int(indptr[end]))
         genes[where] = columns
-        kept[where] = _single(block[rows, columns], Scratch())
-    return SparseDraft(indptr, genes, kept, n_genes)
+        kept.put(where, _with_missing(block[rows, columns]))
+    return SparseDraft(indptr, genes, kept.values, n_genes)
 
 
 def _from_triplets(value: RS4, shape: tuple[int, int], field: str, findings: Findings, scratch: Scratch) -> SparseDraft:
@@ -186,7 +191,7 @@ def _from_triplets(value: RS4, shape: tuple[int, int], field: str, findings: Fin
     summed = np.add.reduceat(x, first) if length else x
     indptr = np.zeros(shape[1] + 1, np.int64)
     np.cumsum(np.bincount(cells[first], minlength=shape[1]), out=indptr[1:])
-    return SparseDraft(indptr, genes[first], summed.astype(np.float32), shape[0])
+    return SparseDraft(indptr, genes[first], _single(summed.astype(np.float64), scratch), shape[0])
 
 
 def check_bounds(indices: NDArray[np.int32], n: int, field: str, findings: Findings) -> None:
@@ -233,7 +238,10 @@ def assemble(
     indptr = np.zeros(n_cells + 1, np.int64)
     np.cumsum(lengths, out=indptr[1:])
     nnz = int(indptr[-1])
-    out = SparseDraft(indptr, scratch.empty((nnz,), np.int32), scratch.empty((nnz,), np.float32), n_genes)
+    dtype = np.result_type(np.float32, *(matrix.values.dtype for matrix, _, _ in parts))
+    if any(matrix.values.dtype == np.int64 for matrix, _, _ in parts):
+        dtype = np.dtype(np.int64)  # whole numbers that float64 would round
+    out = SparseDraft(indptr, scratch.empty((nnz,), np.int32), scratch.empty((nnz,), dtype), n_genes)
     for matrix, cells, genes in parts:
         _lay(matrix, cells, genes, out)
     return out
