@@ -45,6 +45,7 @@ check: .venv/.ready-dev ## lint, formatting, types, import floors
 fmt: .venv/.ready-dev ## format, and repair what the linter can
 	$(BIN)/ruff check --quiet --fix-only .
 	$(BIN)/python scripts/make_tables.py
+	$(BIN)/python scripts/make_chart.py
 	$(BIN)/ruff format .
 
 logs: ## follow the log of the worker that runs on $PORT

@@ -56,10 +56,7 @@ def _cases(folder: Path, work: Path, size: str) -> list[Case]:
     return [
         Case(f"{size}: read", Command(python(f"{OPENING}:cold_open", folder, cold), prepare=clear), repeats=2),
         Case(f"{size}: engine ready", Command(python(f"{OPENING}:engine_at_rest", folder, warm, "")), repeats=2),
-        *(
-            Case(f"{size}: {task}", Command(python(f"{HERE}:compute", folder, warm, task)), repeats=1)
-            for task in TASKS
-        ),
+        *(Case(f"{size}: {task}", Command(python(f"{HERE}:compute", folder, warm, task)), repeats=1) for task in TASKS),
     ]
 
 

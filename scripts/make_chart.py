@@ -62,9 +62,7 @@ def variables(part: str) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": named,
-        "patternProperties": {
-            pattern: {"description": words, "type": _VALUE} for pattern, words in OTHERS.items()
-        },
+        "patternProperties": {pattern: {"description": words, "type": _VALUE} for pattern, words in OTHERS.items()},
         "additionalProperties": False,
     }
 
