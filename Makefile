@@ -58,8 +58,10 @@ kill: .venv/.ready-run ## stop the worker that runs on $PORT
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .
 
-stack: build ## start a worker with stand-ins for the cloud in containers, and put the sample there
-	docker compose up --detach --wait worker
+stack: build ## a worker with stand-ins for the cloud in containers, serving data/$EXPERIMENT_ID or the sample
+	@mkdir -p "$(DATA_DIR)"
+	docker compose up --detach --wait worker || { docker compose logs --no-log-prefix seed; exit 1; }
+	@docker compose logs --no-log-prefix seed
 
 download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) as `worker:downloaded`
 	@test -n "$(ECR_REPOSITORY)" || { echo "ECR_REPOSITORY=registry/name make download-image LATEST_TAG=..."; exit 1; }
@@ -68,7 +70,10 @@ download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) a
 	docker tag "$(ECR_REPOSITORY):$(LATEST_TAG)" worker:downloaded
 
 run-downloaded: ## the same stack with the image that `make download-image` fetched
-	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker
+	@mkdir -p "$(DATA_DIR)"
+	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker \
+	  || { docker compose logs --no-log-prefix seed; exit 1; }
+	@docker compose logs --no-log-prefix seed
 
 hooks: ## have git run `make check` before each commit of this checkout
 	git config core.hooksPath scripts/hooks
