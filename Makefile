@@ -25,10 +25,11 @@ BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do
 	exit 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: .venv/.ready-run ## serve data/$EXPERIMENT_ID, or the bundled sample, on $PORT (4000)
-	@exec $(BIN)/cellworker run
+# Whoever changes the code has a developer's tools anyway.
+run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-run) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
+	@exec $(if $(RELOAD),$(BIN)/python scripts/reload.py,$(BIN)/cellworker run)
 
 test: check ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
