@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -33,6 +33,9 @@ run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-run) ## serve data/$EXPERIMENT
 
 test: check ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
+
+coverage: check ## the same with coverage measured: a table, coverage.xml, and a floor below which it fails
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
 
 test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
 	$(BIN)/python -m pytest -q -m shared --shared=.hidden
@@ -103,7 +106,7 @@ lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
 setup: .venv/.ready-dev ## make .venv with everything a developer needs
 
 clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .coverage coverage.xml .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f src/cellworker/native/_kernels.so src/cellworker/native/*.tmp
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
