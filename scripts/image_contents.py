@@ -37,7 +37,7 @@ def fill(target: Path, extras: list[str]) -> None:
     install: list[str | Path] = [uv, "pip", "install", "--python", python]
     call(*install, "--require-hashes", "--compile-bytecode", "-r", requirements, env=env)
     builders = locked_builders(uv, target)
-    own = ["--no-deps", "--refresh-package", "cellworker", "--build-constraints", builders]
+    own: list[str | Path] = ["--no-deps", "--refresh-package", "cellworker", "--build-constraints", builders]
     call(*install, *own, "--compile-bytecode", ROOT, env=env)
     for tests in [path for path in target.glob("lib/python*/site-packages/*/**/tests") if path.is_dir()]:
         shutil.rmtree(tests)
