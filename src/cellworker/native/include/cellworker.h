@@ -168,6 +168,9 @@ EXPORT int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const u
 EXPORT void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out);
 EXPORT int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values, const int64_t *bounds, int32_t *out_columns, float *out_values, uint64_t *a, uint64_t *b);
 
+/* crc32c.c */
+EXPORT uint32_t cw_crc32c(const uint8_t *in, int64_t n);
+
 /* values.c */
 EXPORT void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out);
 
