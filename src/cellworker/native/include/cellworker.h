@@ -173,6 +173,7 @@ EXPORT uint32_t cw_crc32c(const uint8_t *in, int64_t n);
 
 /* values.c */
 EXPORT void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out);
+EXPORT void cw_row_sums(const int64_t *bounds, int64_t n_rows, const double *values, const int32_t *columns, const uint8_t *chosen, double *sums, double *nonzero, double *chosen_sums);
 
 /* lz4.c */
 EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t room);
