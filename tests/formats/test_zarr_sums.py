@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.anndata.codecs import decompress, without_sum
-from cellworker.formats.anndata.opening import open_anndata
+from cellworker.formats.anndata.containers.codecs import decompress, without_sum
+from cellworker.formats.anndata.containers.opening import open_anndata
 from cellworker.native import address, kernel
 
 VALUES = np.random.default_rng(3).poisson(2, 24).astype(np.float32).reshape(6, 4)
