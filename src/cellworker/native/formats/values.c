@@ -44,11 +44,11 @@ static inline __attribute__((always_inline)) double quick_exp(double x) {
     return exp_in_range(x < -MAX_EXPONENT ? -MAX_EXPONENT : x > MAX_EXPONENT ? MAX_EXPONENT : x);
 }
 
-static inline __attribute__((always_inline)) double off_whole(double x) { /* distance to the nearest whole number, for |x| below 2^51 */
+static inline __attribute__((always_inline)) double off_whole(
+    double x) { /* distance to the nearest whole number, for |x| below 2^51 */
     const double shift = 6755399441055744.0;
     return fabs(x - ((x + shift) - shift));
 }
-
 
 static inline __attribute__((always_inline)) double added(const double *x, int64_t n) {
     double lanes[8] = {0.0};
@@ -95,14 +95,15 @@ static void look_closer(const float *values, int64_t n, double scale, double uni
             facts->whole_expm1 += (off_whole(level) < 2e-6 * level + 1e-6) & (level > 0.5) & (level < 1e4);
             facts->above += (ratio > 1.5) & (ratio < TRUSTED);
             facts->multiples += (ratio > 1.5) & (ratio < TRUSTED) & (off_whole(ratio) < 0.01);
-            facts->expm1_multiples += (ratio > 1.5) & (ratio < TRUSTED) & (level_ratio < TRUSTED) & (off_whole(level_ratio) < 0.01);
+            facts->expm1_multiples +=
+                (ratio > 1.5) & (ratio < TRUSTED) & (level_ratio < TRUSTED) & (off_whole(level_ratio) < 0.01);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void look(const int64_t *indptr, int64_t start, int64_t stop, const float *values,
-                                                       double scale, int32_t closely, double *sums, double *units,
-                                                       double *level_sums, ValueFacts *out) {
+static inline __attribute__((always_inline)) void look(const int64_t *indptr, int64_t start, int64_t stop,
+                                                       const float *values, double scale, int32_t closely, double *sums,
+                                                       double *units, double *level_sums, ValueFacts *out) {
     ValueFacts facts = {0};
     double value[SOME];
     int32_t smallest = INT32_MAX, largest = INT32_MIN;
@@ -116,7 +117,8 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
             const int64_t m = n - k < SOME ? n - k : SOME;
             int32_t here = 0, nan = 0, infinite = 0, negative = 0, exact = 0;
             int32_t low = INT32_MAX, high = INT32_MIN, next = INT32_MAX;
-            /* Floats as whole numbers of the same order: comparisons of these run in vectors, those of floats do not. */
+            /* Floats as whole numbers of the same order: comparisons of these run in vectors, those of floats do not.
+             */
             for (int64_t j = 0; j < m; j++) {
                 int32_t bits;
                 memcpy(&bits, v + k + j, sizeof bits);
@@ -125,7 +127,7 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
                 here += magnitude != 0;
                 nan += magnitude > 0x7F800000;
                 infinite += magnitude == 0x7F800000;
-                negative += order < -1; /* -1 is -0.0 */
+                negative += order < -1;                                          /* -1 is -0.0 */
                 const int32_t above = (((order - 1) >> 31) | order) & INT32_MAX; /* INT32_MAX for 0 and less */
                 low = order < low ? order : low;
                 high = order > high ? order : high;
@@ -133,7 +135,8 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
             }
             for (int64_t j = 0; j < m; j++) {
                 const float size = fabsf(v[k + j]);
-                exact += (size != 0.0f) & (size < INFINITY) & ((size >= 8388608.0f) | ((size + 8388608.0f) - 8388608.0f == size));
+                exact += (size != 0.0f) & (size < INFINITY) &
+                         ((size >= 8388608.0f) | ((size + 8388608.0f) - 8388608.0f == size));
             }
             finite_only(v + k, m, value);
             row_low = low < row_low ? low : row_low;
@@ -174,27 +177,28 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
     *out = facts;
 }
 
-typedef void Look(const int64_t *, int64_t, int64_t, const float *, double, int32_t, double *, double *, double *, ValueFacts *);
+typedef void Look(const int64_t *, int64_t, int64_t, const float *, double, int32_t, double *, double *, double *,
+                  ValueFacts *);
 
-static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely,
-                          double *sums, double *units, double *level_sums, ValueFacts *out) {
+static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                          int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 /* The same arithmetic, four doubles at a time. */
-__attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop, const float *values,
-                                                      double scale, int32_t closely, double *sums, double *units,
-                                                      double *level_sums, ValueFacts *out) {
+__attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop,
+                                                      const float *values, double scale, int32_t closely, double *sums,
+                                                      double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 #endif
 
-/* Look at rows [start, stop). Writes, from the first entry on, each row's sum, its smallest value above 0 (0 without one)
-   and the sum of exp(scale * value) - 1, which is NaN for a row of which less than a tenth are decimals. What takes longer
-   is counted where `closely` is not 0. */
-void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely,
-                          double *sums, double *units, double *level_sums, ValueFacts *out) {
+/* Look at rows [start, stop). Writes, from the first entry on, each row's sum, its smallest value above 0 (0 without
+   one) and the sum of exp(scale * value) - 1, which is NaN for a row of which less than a tenth are decimals. What
+   takes longer is counted where `closely` is not 0. */
+void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                   int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     Look *run = look_anywhere;
 #if defined(__x86_64__) && defined(__GNUC__)
     if (__builtin_cpu_supports("avx2")) run = look_avx2;
@@ -202,10 +206,10 @@ void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const flo
     run(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 
-/* The sum of each row, its number of values other than 0 and its sum over the columns that are chosen (not 0). Values are
-   added one after the other, as NumPy's bincount adds them. */
-void cw_row_sums(const int64_t *bounds, int64_t n_rows, const double *values, const int32_t *columns, const uint8_t *chosen,
-                 double *sums, double *nonzero, double *chosen_sums) {
+/* The sum of each row, its number of values other than 0 and its sum over the columns that are chosen (not 0). Values
+   are added one after the other, as NumPy's bincount adds them. */
+void cw_row_sums(const int64_t *bounds, int64_t n_rows, const double *values, const int32_t *columns,
+                 const uint8_t *chosen, double *sums, double *nonzero, double *chosen_sums) {
     for (int64_t row = 0; row < n_rows; row++) {
         double sum = 0.0, part = 0.0;
         int64_t count = 0;
