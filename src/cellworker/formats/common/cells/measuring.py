@@ -116,7 +116,8 @@ def _sums(
         columns = np.ascontiguousarray(matrix.columns[where], np.int32)
         bounds = np.concatenate([[0], np.cumsum(lengths)])
         sums_of_rows(
-            address(bounds, np.int64), len(some), address(values, np.float64), address(columns, np.int32), address(flags, np.bool_),
+            address(bounds, np.int64), len(some), address(values, np.float64), address(columns, np.int32),
+            address(flags, np.bool_),
             *(address(line[begin : begin + len(some)], np.float64, writable=True) for line in out),
         )  # fmt: skip
     return out[0], out[1], out[2]
