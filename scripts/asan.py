@@ -10,6 +10,7 @@ pytest. The status is 77 where the compiler has no sanitizers.
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -179,6 +180,9 @@ def main() -> int:
     if preloaded is None:
         print("the C compiler here has no sanitizers: install gcc", file=sys.stderr)
         return NOT_POSSIBLE
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = (FOLDER / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # until this process ends: a second run would replace the copy under this one
     copy_and_build()
     variables = environment(preloaded)
     prove(variables)

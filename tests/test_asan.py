@@ -15,10 +15,10 @@ def asan(root):
     return module
 
 
-def test_kernels_and_hostile_files_under_sanitizers(asan, root):
+def test_kernels_and_hostile_files_under_sanitizers(asan, root, tmp_path):
     if asan.libraries() is None:
         pytest.skip("make asan: the C compiler here has no sanitizers")
-    command = [sys.executable, "scripts/asan.py", "--short", "-x"]
+    command = [sys.executable, "scripts/asan.py", "--short", "-x", f"--basetemp={tmp_path / 'inner'}"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
