@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -11,7 +11,8 @@ MINUTES ?= 10
 LATEST_TAG ?= latest
 SECONDS ?= 30
 
-INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*/*.c src/cellworker/native/*/*.h)
+C_FILES := $(wildcard src/cellworker/native/*.c src/cellworker/native/*/*.c src/cellworker/native/*/*.h)
+INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(C_FILES)
 
 # The first Python of a supported version; the names of pyenv and macOS exist without being usable, so each is tried.
 BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
@@ -43,6 +44,7 @@ test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: a
 check: .venv/.ready-dev ## lint, formatting, types, import floors
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo > .venv/lint-imports.log 2>&1 || { cat .venv/lint-imports.log; exit 1; }
 
@@ -51,6 +53,7 @@ fmt: .venv/.ready-dev ## format, and repair what the linter can
 	$(BIN)/python scripts/make_tables.py
 	$(BIN)/python scripts/make_chart.py
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
 
 logs: ## follow the log of the worker that runs on $PORT
 	@test -f "$(DATA_DIR)/.run/$(PORT).log" || { echo "No worker has run on port $(PORT) yet."; exit 1; }
@@ -93,6 +96,9 @@ soak: .venv/.ready-dev ## requests of all kinds for MINUTES (10) while processes
 
 fuzz: .venv/.ready-dev ## bend files at random for SECONDS (30) per format, and read them
 	$(BIN)/python scripts/fuzz.py --seconds $(SECONDS) $(ARGS)
+
+asan: .venv/.ready-dev ## kernels and hostile files under address and undefined-behaviour sanitizers
+	$(BIN)/python scripts/asan.py --fuzz $(SECONDS) $(ARGS)
 
 test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
 	$(BIN)/python scripts/test_lowest.py $(ARGS)

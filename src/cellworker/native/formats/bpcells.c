@@ -1,8 +1,6 @@
-/* Unpacking vectors of BPCells: blocks of 128 values of as few bits as each block needs, four bit streams side by side. Whatever the file
-   says is checked: no read leaves `words`, `idx` or `starts`, no write leaves `out`. */
+/* Unpacking vectors of BPCells: blocks of 128 values of as few bits as each block needs, four bit streams side by side.
+   Whatever the file says is checked: no read leaves `words`, `idx` or `starts`, no write leaves `out`. */
 #include "cellworker.h"
-
-
 
 enum { BLOCK = 128, LANES = 4 };
 
@@ -24,13 +22,13 @@ static void unpack_block(const uint32_t *words, int bits, uint32_t *out) {
 
 /* Decodes the values `from[r]` to `to[r]` of each of `n_ranges`, one after another, to `out`.
    words, n_words: the packed data.
-   idx: where each block begins in them, `n_blocks + 1` of them, less 2^32 for each element but the first of `offsets` (ascending, its last is
-   no such) that is not beyond the block's number.
-   starts: the value before each block's first, for differences in zig-zag form; NULL for values that were stored less one.
-   Returns 0, or the number of a broken block less one, negative. The caller has checked that ranges lie within n_blocks * 128. */
-int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const uint32_t *idx, int64_t n_blocks, const uint64_t *offsets,
-                                 int64_t n_offsets, const uint32_t *starts, const int64_t *from, const int64_t *to, int64_t n_ranges,
-                                 uint32_t *out) {
+   idx: where each block begins in them, `n_blocks + 1` of them, less 2^32 for each element but the first of `offsets`
+   (ascending, its last is no such) that is not beyond the block's number. starts: the value before each block's first,
+   for differences in zig-zag form; NULL for values that were stored less one. Returns 0, or the number of a broken
+   block less one, negative. The caller has checked that ranges lie within n_blocks * 128. */
+int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const uint32_t *idx, int64_t n_blocks,
+                          const uint64_t *offsets, int64_t n_offsets, const uint32_t *starts, const int64_t *from,
+                          const int64_t *to, int64_t n_ranges, uint32_t *out) {
     uint32_t block[BLOCK];
     int64_t held = -1;
     for (int64_t r = 0; r < n_ranges; r++) {
@@ -43,7 +41,8 @@ int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const uint32_t
                     begin += (uint64_t)(offsets[k] <= (uint64_t)b) << 32;
                     end += (uint64_t)(offsets[k] <= (uint64_t)b + 1) << 32;
                 }
-                if (end < begin || end > (uint64_t)n_words || (end - begin) % LANES || (end - begin) / LANES > 32) return -b - 1;
+                if (end < begin || end > (uint64_t)n_words || (end - begin) % LANES || (end - begin) / LANES > 32)
+                    return -b - 1;
                 unpack_block(words + begin, (int)((end - begin) / LANES), block);
                 if (starts) {
                     uint32_t value = starts[b];

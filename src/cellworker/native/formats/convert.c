@@ -5,7 +5,6 @@
 
 #include "radix.h"
 
-
 enum { NO_PROBLEM = 0, BAD_INDPTR = 1, BAD_COLUMN = 2, TOO_LONG = 3, INFINITE = 0x7F800000 };
 
 struct RowSummary {
@@ -15,10 +14,11 @@ struct RowSummary {
 
 static inline int32_t ordered(int32_t raw) { return raw ^ ((raw >> 31) & 0x7FFFFFFF); }
 
-/* Judge rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `kept` (from its first entry on) and, where
-   `per_column` is given, adds the non-zeros of each column to it. Stops at the first row that breaks a rule. */
-void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
-                         const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out) {
+/* Judge rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `kept` (from
+   its first entry on) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the first row
+   that breaks a rule. */
+void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values,
+                  int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out) {
     RowSummary s = {0};
     s.largest = INT32_MIN;
     s.smallest = INT32_MAX;
@@ -98,12 +98,12 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
     *out = s;
 }
 
-/* Rewrite rows [start, stop) that cw_scan_rows found sound: zeros dropped, columns ascending. `bounds` (stop - start + 1)
-   are the rows' bounds in the output, from 0; the output arrays have room for one entry more. `a` and `b` hold the longest
-   row each. Returns -1, or the first row that names a column twice (or is not as it was when it was scanned). */
-int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
-                               const float *values, const int64_t *bounds, int32_t *out_columns, float *out_values,
-                               uint64_t *a, uint64_t *b) {
+/* Rewrite rows [start, stop) that cw_scan_rows found sound: zeros dropped, columns ascending. `bounds` (stop - start +
+   1) are the rows' bounds in the output, from 0; the output arrays have room for one entry more. `a` and `b` hold the
+   longest row each. Returns -1, or the first row that names a column twice (or is not as it was when it was scanned).
+ */
+int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
+                        const int64_t *bounds, int32_t *out_columns, float *out_values, uint64_t *a, uint64_t *b) {
     for (int64_t row = start; row < stop; row++) {
         const int64_t n = indptr[row + 1] - indptr[row];
         const int32_t *c = columns + indptr[row];

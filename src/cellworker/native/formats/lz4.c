@@ -1,10 +1,10 @@
-/* What Blosc, numcodecs and qs do to bytes, undone: the LZ4 block format and the shuffle of bytes. Every read and write is
- * checked.
+/* What Blosc, numcodecs and qs do to bytes, undone: the LZ4 block format and the shuffle of bytes. Every read and write
+ * is checked.
  *
- * A block is a row of sequences (LZ4's own description of its block format): a token, literals, and a copy of earlier bytes.
- * The token's high four bits are the number of literals, its low four the length of the copy less 4; 15 goes on in bytes that
- * are added up to the first one below 255. The distance of the copy has 16 bits, little-endian. The last sequence ends with
- * its literals, and the low bits of its token mean nothing. */
+ * A block is a row of sequences (LZ4's own description of its block format): a token, literals, and a copy of earlier
+ * bytes. The token's high four bits are the number of literals, its low four the length of the copy less 4; 15 goes on
+ * in bytes that are added up to the first one below 255. The distance of the copy has 16 bits, little-endian. The last
+ * sequence ends with its literals, and the low bits of its token mean nothing. */
 #include "cellworker.h"
 
 #include <string.h>
@@ -23,7 +23,8 @@ static int64_t length_of(const uint8_t *in, int64_t n, int64_t *at, int64_t star
     return length;
 }
 
-/* Decompress one block of n bytes into at most capacity bytes. Returns how many there are, -1 if the block is damaged. */
+/* Decompress one block of n bytes into at most capacity bytes. Returns how many there are, -1 if the block is damaged.
+ */
 int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t capacity) {
     int64_t at = 0, done = 0;
     while (at < n) {
@@ -51,7 +52,8 @@ int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t capacit
     return -1; /* nothing at all, or a block that ends with a copy */
 }
 
-/* Put the bytes of `count` elements of `width` bytes together again: all first bytes come first, then all second ones. */
+/* Put the bytes of `count` elements of `width` bytes together again: all first bytes come first, then all second ones.
+ */
 void cw_unshuffle(const uint8_t *in, int64_t count, int64_t width, uint8_t *out) {
     if (width == 4) {
         const uint8_t *a = in, *b = in + count, *c = in + 2 * count, *d = in + 3 * count;

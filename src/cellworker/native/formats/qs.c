@@ -1,12 +1,11 @@
 /* Reading files of R's package qs: the XXH32 check value of blocks, vectors whose bytes were sorted by significance
-   ("shuffled"), and strings that come one after another. Every read is checked against the end of the source, every write against
-   the room. */
+   ("shuffled"), and strings that come one after another. Every read is checked against the end of the source, every
+   write against the room. */
 #include "cellworker.h"
 
 #include <string.h>
 
 #include "strings.h"
-
 
 /* ---- XXH32 ---- */
 
@@ -64,7 +63,8 @@ void cw_qs_hash_add(QsHash *state, const uint8_t *source, int64_t size) {
 uint32_t cw_qs_hash_value(const QsHash *state) {
     const uint32_t *lane = state->lane;
     uint32_t hash = state->seed + P5;
-    if (state->total >= STRIPE) hash = rotate(lane[0], 1) + rotate(lane[1], 7) + rotate(lane[2], 12) + rotate(lane[3], 18);
+    if (state->total >= STRIPE)
+        hash = rotate(lane[0], 1) + rotate(lane[1], 7) + rotate(lane[2], 12) + rotate(lane[3], 18);
     hash += (uint32_t)state->total;
     uint32_t at = 0;
     for (; at + 4 <= state->held; at += 4) hash = rotate(hash + little32(state->rest + at) * P3, 17) * P4;
@@ -75,8 +75,8 @@ uint32_t cw_qs_hash_value(const QsHash *state) {
 }
 
 /* ---- vectors ----
-   `planes` holds the first byte of each of `n` elements, then the second of each, and so on. Elements `start` to `start + count` are put
-   together again. */
+   `planes` holds the first byte of each of `n` elements, then the second of each, and so on. Elements `start` to `start
+   + count` are put together again. */
 
 void cw_qs_unshuffle32(const uint8_t *planes, int64_t n, int64_t start, int64_t count, uint32_t *out) {
     const uint8_t *p = planes + start;
@@ -104,16 +104,25 @@ void cw_qs_unshuffle_to_floats(const uint8_t *planes, int64_t n, int64_t start, 
 }
 
 /* ---- strings ----
-   The first byte of a string holds its encoding (two bits) and either its length (five bits, marked by 0x20) or how many bytes the length
-   takes; 15 there is NA. */
+   The first byte of a string holds its encoding (two bits) and either its length (five bits, marked by 0x20) or how
+   many bytes the length takes; 15 there is NA. */
 
-enum { ENCODING = 0xC0, LATIN1 = 0x80, SHORT = 0x20, LENGTH = 0x1F, LENGTH8 = 1, LENGTH16 = 2, LENGTH32 = 3, MISSING = 15 };
+enum {
+    ENCODING = 0xC0,
+    LATIN1 = 0x80,
+    SHORT = 0x20,
+    LENGTH = 0x1F,
+    LENGTH8 = 1,
+    LENGTH16 = 2,
+    LENGTH32 = 3,
+    MISSING = 15
+};
 
-/* As cw_rds_strings: reads up to `count` strings, their text to `text` (room for `size` bytes), the end of each to `ends`, and whether
-   it is NA to `missing`. Returns how many; `state` gets the bytes taken and the bytes of text. Stops at the source's end and before any
-   string that is not plain. */
-int64_t cw_qs_strings(const uint8_t *source, int64_t size, int64_t count, uint8_t *text, int64_t *ends, uint8_t *missing,
-                             int64_t *state) {
+/* As cw_rds_strings: reads up to `count` strings, their text to `text` (room for `size` bytes), the end of each to
+   `ends`, and whether it is NA to `missing`. Returns how many; `state` gets the bytes taken and the bytes of text.
+   Stops at the source's end and before any string that is not plain. */
+int64_t cw_qs_strings(const uint8_t *source, int64_t size, int64_t count, uint8_t *text, int64_t *ends,
+                      uint8_t *missing, int64_t *state) {
     int64_t done = 0, taken = 0, written = 0;
     while (done < count && taken < size) {
         uint8_t head = source[taken], form = head & LENGTH;

@@ -1,11 +1,10 @@
-/* Reading R's serialisation: vectors are big-endian and lie at any alignment; strings come one after another with a flag word and a
-   length each. Every read is checked against the end of the source. */
+/* Reading R's serialisation: vectors are big-endian and lie at any alignment; strings come one after another with a
+   flag word and a length each. Every read is checked against the end of the source. */
 #include "cellworker.h"
 
 #include <string.h>
 
 #include "strings.h"
-
 
 static inline uint32_t load32(const uint8_t *source) {
     uint32_t word;
@@ -38,12 +37,13 @@ void cw_rds_doubles_to_floats(const uint8_t *source, int64_t count, float *out) 
 
 enum { HAS_ATTRIBUTES = 0x200, LATIN1 = 4 << 12, UTF8 = 8 << 12 };
 
-/* Reads up to `count` strings out of `source` (`size` bytes): their text goes to `text` (room for `size` bytes), the end of each in it to
-   `ends` and whether it is NA to `missing` (room for `count`). Returns how many were read; `state` gets the bytes taken and the bytes of
-   text. It stops early at the source's end, and before any string that is not plain: another type, attributes, a wrong
-   length, a NUL, or an encoding that has to be converted. `native_utf8` says that text without a mark is UTF-8. */
-int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, uint8_t *text, int64_t *ends,
-                              uint8_t *missing, int64_t *state) {
+/* Reads up to `count` strings out of `source` (`size` bytes): their text goes to `text` (room for `size` bytes), the
+   end of each in it to `ends` and whether it is NA to `missing` (room for `count`). Returns how many were read; `state`
+   gets the bytes taken and the bytes of text. It stops early at the source's end, and before any string that is not
+   plain: another type, attributes, a wrong length, a NUL, or an encoding that has to be converted. `native_utf8` says
+   that text without a mark is UTF-8. */
+int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, uint8_t *text,
+                       int64_t *ends, uint8_t *missing, int64_t *state) {
     int64_t done = 0, taken = 0, written = 0;
     while (done < count && size - taken >= 8) {
         uint32_t flags = load32(source + taken);

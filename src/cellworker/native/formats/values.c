@@ -12,10 +12,11 @@ struct ValueFacts {
     double smallest, largest;
 };
 
-/* exp to 1e-13, arithmetic only, so that the compiler does several at a time. */
-static inline __attribute__((always_inline)) double quick_exp(double x) {
+static const double MAX_EXPONENT = 700.0;
+
+/* exp to 1e-13 for |x| <= MAX_EXPONENT: arithmetic only, no branch, so that the compiler does several at a time. */
+static inline __attribute__((always_inline)) double exp_in_range(double x) {
     const double shift = 6755399441055744.0; /* 1.5 * 2^52 rounds to a whole number */
-    x = x < -700.0 ? -700.0 : x > 700.0 ? 700.0 : x;
     const double t = x * 1.4426950408889634 + shift;
     const double k = t - shift;
     const double r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
@@ -38,11 +39,16 @@ static inline __attribute__((always_inline)) double quick_exp(double x) {
     return p;
 }
 
-static inline __attribute__((always_inline)) double off_whole(double x) { /* distance to the nearest whole number, for |x| below 2^51 */
+/* The same for any x, which is brought into the range. */
+static inline __attribute__((always_inline)) double quick_exp(double x) {
+    return exp_in_range(x < -MAX_EXPONENT ? -MAX_EXPONENT : x > MAX_EXPONENT ? MAX_EXPONENT : x);
+}
+
+static inline __attribute__((always_inline)) double off_whole(
+    double x) { /* distance to the nearest whole number, for |x| below 2^51 */
     const double shift = 6755399441055744.0;
     return fabs(x - ((x + shift) - shift));
 }
-
 
 static inline __attribute__((always_inline)) double added(const double *x, int64_t n) {
     double lanes[8] = {0.0};
@@ -65,6 +71,14 @@ static inline __attribute__((always_inline)) void finite_only(const float *value
     }
 }
 
+/* The float whose place in the order of all floats this is. */
+static inline float of_order(int32_t order) {
+    const int32_t bits = order ^ ((order >> 31) & 0x7FFFFFFF);
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 /* What is whole after an inverse, or is a multiple of the smallest value of the row. */
 static void look_closer(const float *values, int64_t n, double scale, double unit, ValueFacts *facts) {
     double value[SOME];
@@ -81,72 +95,53 @@ static void look_closer(const float *values, int64_t n, double scale, double uni
             facts->whole_expm1 += (off_whole(level) < 2e-6 * level + 1e-6) & (level > 0.5) & (level < 1e4);
             facts->above += (ratio > 1.5) & (ratio < TRUSTED);
             facts->multiples += (ratio > 1.5) & (ratio < TRUSTED) & (off_whole(ratio) < 0.01);
-            facts->expm1_multiples += (ratio > 1.5) & (ratio < TRUSTED) & (level_ratio < TRUSTED) & (off_whole(level_ratio) < 0.01);
+            facts->expm1_multiples +=
+                (ratio > 1.5) & (ratio < TRUSTED) & (level_ratio < TRUSTED) & (off_whole(level_ratio) < 0.01);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void look(const int64_t *indptr, int64_t start, int64_t stop, const float *values,
-                                                       double scale, int32_t closely, double *sums, double *units,
-                                                       double *level_sums, ValueFacts *out) {
+static inline __attribute__((always_inline)) void look(const int64_t *indptr, int64_t start, int64_t stop,
+                                                       const float *values, double scale, int32_t closely, double *sums,
+                                                       double *units, double *level_sums, ValueFacts *out) {
     ValueFacts facts = {0};
     double value[SOME];
-    float smallest = INFINITY, largest = -INFINITY;
+    int32_t smallest = INT32_MAX, largest = INT32_MIN;
     for (int64_t row = start; row < stop; row++) {
         const float *v = values + indptr[row];
         const int64_t n = indptr[row + 1] - indptr[row], at = row - start;
         int64_t nonzero = 0, strange = 0, whole = 0;
-        float least = INFINITY, most = -INFINITY, unit = INFINITY;
+        int32_t row_low = INT32_MAX, row_high = INT32_MIN, row_next = INT32_MAX;
         sums[at] = 0.0;
         for (int64_t k = 0; k < n; k += SOME) {
             const int64_t m = n - k < SOME ? n - k : SOME;
             int32_t here = 0, nan = 0, infinite = 0, negative = 0, exact = 0;
+            int32_t low = INT32_MAX, high = INT32_MIN, next = INT32_MAX;
+            /* Floats as whole numbers of the same order: comparisons of these run in vectors, those of floats do not.
+             */
             for (int64_t j = 0; j < m; j++) {
                 int32_t bits;
                 memcpy(&bits, v + k + j, sizeof bits);
-                const int32_t magnitude = bits & 0x7FFFFFFF;
+                const int32_t magnitude = bits & 0x7FFFFFFF, known = magnitude < 0x7F800000;
+                const int32_t kept = bits & -known, order = kept ^ ((kept >> 31) & 0x7FFFFFFF);
                 here += magnitude != 0;
                 nan += magnitude > 0x7F800000;
                 infinite += magnitude == 0x7F800000;
+                negative += order < -1;                                          /* -1 is -0.0 */
+                const int32_t above = (((order - 1) >> 31) | order) & INT32_MAX; /* INT32_MAX for 0 and less */
+                low = order < low ? order : low;
+                high = order > high ? order : high;
+                next = above < next ? above : next;
             }
             for (int64_t j = 0; j < m; j++) {
-                const float x = v[k + j], size = fabsf(x);
-                const int32_t known = size < INFINITY;
-                negative += (x < 0.0f) & known;
-                exact += (size != 0.0f) & known & ((size >= 8388608.0f) | ((size + 8388608.0f) - 8388608.0f == size));
+                const float size = fabsf(v[k + j]);
+                exact += (size != 0.0f) & (size < INFINITY) &
+                         ((size >= 8388608.0f) | ((size + 8388608.0f) - 8388608.0f == size));
             }
-            if (nan + infinite) {
-                finite_only(v + k, m, value);
-                for (int64_t j = 0; j < m; j++) {
-                    const float x = (float)value[j], above = x > 0.0f ? x : INFINITY;
-                    least = x < least ? x : least;
-                    most = x > most ? x : most;
-                    unit = above < unit ? above : unit;
-                }
-            } else {
-                for (int64_t j = 0; j < m; j++) value[j] = (double)v[k + j];
-                float low[8], high[8], next[8];
-                for (int i = 0; i < 8; i++) low[i] = next[i] = INFINITY, high[i] = -INFINITY;
-                int64_t j = 0;
-                for (; j + 7 < m; j += 8)
-                    for (int i = 0; i < 8; i++) {
-                        const float x = v[k + j + i], above = x > 0.0f ? x : INFINITY;
-                        low[i] = x < low[i] ? x : low[i];
-                        high[i] = x > high[i] ? x : high[i];
-                        next[i] = above < next[i] ? above : next[i];
-                    }
-                for (; j < m; j++) {
-                    const float x = v[k + j], above = x > 0.0f ? x : INFINITY;
-                    low[0] = x < low[0] ? x : low[0];
-                    high[0] = x > high[0] ? x : high[0];
-                    next[0] = above < next[0] ? above : next[0];
-                }
-                for (int i = 0; i < 8; i++) {
-                    least = low[i] < least ? low[i] : least;
-                    most = high[i] > most ? high[i] : most;
-                    unit = next[i] < unit ? next[i] : unit;
-                }
-            }
+            finite_only(v + k, m, value);
+            row_low = low < row_low ? low : row_low;
+            row_high = high > row_high ? high : row_high;
+            row_next = next < row_next ? next : row_next;
             sums[at] += added(value, m);
             nonzero += here;
             whole += exact;
@@ -155,14 +150,18 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
             facts.infinite += infinite;
             facts.negative += negative;
         }
-        units[at] = unit < INFINITY ? (double)unit : 0.0;
+        units[at] = row_next < INT32_MAX ? (double)of_order(row_next) : 0.0;
         level_sums[at] = NAN;
         if ((nonzero - strange - whole) * 10 > nonzero) {
+            const double reach = scale * fmax(fabs((double)of_order(row_low)), fabs((double)of_order(row_high)));
             double total = 0.0;
             for (int64_t k = 0; k < n; k += SOME) {
                 const int64_t m = n - k < SOME ? n - k : SOME;
                 finite_only(v + k, m, value);
-                for (int64_t j = 0; j < m; j++) value[j] = quick_exp(scale * value[j]) - 1.0;
+                if (reach <= MAX_EXPONENT)
+                    for (int64_t j = 0; j < m; j++) value[j] = exp_in_range(scale * value[j]) - 1.0;
+                else
+                    for (int64_t j = 0; j < m; j++) value[j] = quick_exp(scale * value[j]) - 1.0;
                 total += added(value, m);
             }
             level_sums[at] = total;
@@ -170,38 +169,58 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
         }
         facts.nonzero += nonzero;
         facts.whole += whole;
-        smallest = least < smallest ? least : smallest;
-        largest = most > largest ? most : largest;
+        smallest = row_low < smallest ? row_low : smallest;
+        largest = row_high > largest ? row_high : largest;
     }
-    facts.smallest = (double)smallest;
-    facts.largest = (double)largest;
+    facts.smallest = smallest < INT32_MAX ? (double)of_order(smallest) : INFINITY;
+    facts.largest = largest > INT32_MIN ? (double)of_order(largest) : -INFINITY;
     *out = facts;
 }
 
-typedef void Look(const int64_t *, int64_t, int64_t, const float *, double, int32_t, double *, double *, double *, ValueFacts *);
+typedef void Look(const int64_t *, int64_t, int64_t, const float *, double, int32_t, double *, double *, double *,
+                  ValueFacts *);
 
-static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely,
-                          double *sums, double *units, double *level_sums, ValueFacts *out) {
+static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                          int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 /* The same arithmetic, four doubles at a time. */
-__attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop, const float *values,
-                                                      double scale, int32_t closely, double *sums, double *units,
-                                                      double *level_sums, ValueFacts *out) {
+__attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop,
+                                                      const float *values, double scale, int32_t closely, double *sums,
+                                                      double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 #endif
 
-/* Look at rows [start, stop). Writes, from the first entry on, each row's sum, its smallest value above 0 (0 without one)
-   and the sum of exp(scale * value) - 1, which is NaN for a row of which less than a tenth are decimals. What takes longer
-   is counted where `closely` is not 0. */
-void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely,
-                          double *sums, double *units, double *level_sums, ValueFacts *out) {
+/* Look at rows [start, stop). Writes, from the first entry on, each row's sum, its smallest value above 0 (0 without
+   one) and the sum of exp(scale * value) - 1, which is NaN for a row of which less than a tenth are decimals. What
+   takes longer is counted where `closely` is not 0. */
+void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                   int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     Look *run = look_anywhere;
 #if defined(__x86_64__) && defined(__GNUC__)
     if (__builtin_cpu_supports("avx2")) run = look_avx2;
 #endif
     run(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
+}
+
+/* The sum of each row, its number of values other than 0 and its sum over the columns that are chosen (not 0). Values
+   are added one after the other, as NumPy's bincount adds them. */
+void cw_row_sums(const int64_t *bounds, int64_t n_rows, const double *values, const int32_t *columns,
+                 const uint8_t *chosen, double *sums, double *nonzero, double *chosen_sums) {
+    for (int64_t row = 0; row < n_rows; row++) {
+        double sum = 0.0, part = 0.0;
+        int64_t count = 0;
+        for (int64_t j = bounds[row]; j < bounds[row + 1]; j++) {
+            const double value = values[j];
+            sum += value;
+            part += chosen[columns[j]] ? value : 0.0;
+            count += value != 0.0;
+        }
+        sums[row] = sum;
+        nonzero[row] = (double)count;
+        chosen_sums[row] = part;
+    }
 }

@@ -1,7 +1,7 @@
 /* Nearest neighbours for embeddings, in single precision: exact by a tree of boxes, or among the nearest lists of a
- * k-means partition. A distance is the sum of the squared differences in the order of the dimensions, so the result is the
- * same to the last bit on every processor; points lie in blocks of WIDE, and one instruction works on several points of a
- * block, never on several terms of one sum. */
+ * k-means partition. A distance is the sum of the squared differences in the order of the dimensions, so the result is
+ * the same to the last bit on every processor; points lie in blocks of WIDE, and one instruction works on several
+ * points of a block, never on several terms of one sum. */
 #include "cellworker.h"
 #include "dispatch.h"
 
@@ -147,9 +147,9 @@ INSIDE float between(const Blocks *b, int32_t i, int32_t j) {
     return sum;
 }
 
-/* Looks into the lists with the n_probes nearest centres, and into everything where that does not suffice. The points of
- * another list lie beyond the plane half way between its centre and the query's own; where already that plane is farther
- * than SLACK x the last neighbour so far, the list is left out, for few of its points lie so near the plane. */
+/* Looks into the lists with the n_probes nearest centres, and into everything where that does not suffice. The points
+ * of another list lie beyond the plane half way between its centre and the query's own; where already that plane is
+ * farther than SLACK x the last neighbour so far, the list is left out, for few of its points lie so near the plane. */
 INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *centres, int64_t n_lists,
                          int64_t n_blocks, const float *query, int32_t self, Found *probes, Found *found) {
     const int64_t centre_blocks = (n_lists + WIDE - 1) / WIDE;
@@ -159,7 +159,8 @@ INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *c
     for (int32_t i = 0; i < probes->held; i++) {
         const int32_t list = probes->rows[i];
         const float farther = probes->distances[i] - probes->distances[0];
-        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, probes->rows[0]) * found->limit) continue;
+        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, probes->rows[0]) * found->limit)
+            continue;
         scan(b, starts[list], starts[list + 1], query, self, found);
     }
     if (found->held < found->room) {
@@ -216,12 +217,23 @@ static int32_t run_plain(const Search *s) { return run(s); }
 
 /* Fills the rows of the queries asked for; -1 when memory ran out. Needs k points besides the query itself. */
 int32_t cw_fast_neighbours(const float *coordinates, const int32_t *rows, int32_t n_dims, int64_t n_blocks,
-                                  const float *boxes, const int64_t *starts, const float *centres,
-                                  const int32_t *centre_rows, int64_t n_lists, int32_t n_probes, const float *queries,
-                                  const int32_t *asked, int64_t n_asked, int32_t k, int32_t own, int32_t *found_rows,
-                                  float *found_distances) {
-    const Search s = {{coordinates, rows, n_dims}, {centres, centre_rows, n_dims}, boxes, starts, n_blocks, n_lists,
-                      queries, asked, n_asked, k, n_probes, own, found_rows, found_distances};
+                           const float *boxes, const int64_t *starts, const float *centres, const int32_t *centre_rows,
+                           int64_t n_lists, int32_t n_probes, const float *queries, const int32_t *asked,
+                           int64_t n_asked, int32_t k, int32_t own, int32_t *found_rows, float *found_distances) {
+    const Search s = {{coordinates, rows, n_dims},
+                      {centres, centre_rows, n_dims},
+                      boxes,
+                      starts,
+                      n_blocks,
+                      n_lists,
+                      queries,
+                      asked,
+                      n_asked,
+                      k,
+                      n_probes,
+                      own,
+                      found_rows,
+                      found_distances};
 #ifdef CW_AVX2
     if (cw_has_avx2()) return run_avx2(&s);
 #endif

@@ -1,7 +1,7 @@
-/* K-means in the plane by Hartigan and Wong's method (Applied Statistics 28, 1979, algorithm AS 136), as R's `kmeans` does it:
- * points go, one by one, to the cluster where they add least to the sum of squares, first of all clusters, then of each
- * point's two best. Centres lie in a grid, so that only the near ones are looked at: no farther than the best so far in terms
- * of n / (n + 1) times the squared distance. */
+/* K-means in the plane by Hartigan and Wong's method (Applied Statistics 28, 1979, algorithm AS 136), as R's `kmeans`
+ * does it: points go, one by one, to the cluster where they add least to the sum of squares, first of all clusters,
+ * then of each point's two best. Centres lie in a grid, so that only the near ones are looked at: no farther than the
+ * best so far in terms of n / (n + 1) times the squared distance. */
 #include "cellworker.h"
 
 #include <math.h>
@@ -9,11 +9,11 @@
 
 #include "plane.h"
 
-
 struct Kmeans {
     const double *x;
     int32_t n, k;
-    double *centre, *less, *more, *apart; /* n / (n - 1), n / (n + 1) of each cluster; the loss if a point leaves its own */
+    double *centre, *less, *more,
+        *apart; /* n / (n - 1), n / (n + 1) of each cluster; the loss if a point leaves its own */
     int32_t *size, *own, *second;
     int64_t *moved, *live;
     uint8_t *transfer;
@@ -50,8 +50,8 @@ static void weigh(Kmeans *m, int32_t c) {
     m->more[c] = n / (n + 1);
 }
 
-/* `x` are pairs of finite numbers, which stay the caller's, as does `own`, where the clusters will be; `centres` are distinct
- * at best. NULL when memory ran out. */
+/* `x` are pairs of finite numbers, which stay the caller's, as does `own`, where the clusters will be; `centres` are
+ * distinct at best. NULL when memory ran out. */
 Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const double *centres, int32_t k, int32_t *own) {
     Kmeans *m = calloc(1, sizeof *m);
     if (!m) return NULL;
@@ -69,8 +69,8 @@ Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const doubl
     m->moved = malloc(size * sizeof *m->moved);
     m->live = malloc(size * sizeof *m->live);
     m->transfer = malloc(size);
-    if (!m->centre || !m->less || !m->more || !m->apart || !m->size || !m->second || !m->moved || !m->live || !m->transfer ||
-        plane_make(&m->plane, box, centres, k)) {
+    if (!m->centre || !m->less || !m->more || !m->apart || !m->size || !m->second || !m->moved || !m->live ||
+        !m->transfer || plane_make(&m->plane, box, centres, k)) {
         memset(&m->plane, 0, sizeof m->plane);
         cw_kmeans_free(m);
         return NULL;
@@ -202,7 +202,8 @@ static int quick(Kmeans *m, int32_t end) {
     return 0;
 }
 
-/* Looks at the next `count` points. Returns 1 when done: nothing moved through an optimal stage, or `most` rounds are over. */
+/* Looks at the next `count` points. Returns 1 when done: nothing moved through an optimal stage, or `most` rounds are
+ * over. */
 int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t most) {
     while (count > 0 && m->stage != DONE) {
         const int32_t end = m->n - m->at > count ? m->at + count : m->n;

@@ -1,12 +1,11 @@
-/* Communities by the Leiden method (Traag, Waltman and van Eck 2019): nodes are moved, each cluster is refined into parts that
- * hang together, the parts become nodes, and so on. Quality is modularity in Seurat's and igraph's reading: a strength may
- * count loops that are not among the links (algorithms.md, section 6.5). */
+/* Communities by the Leiden method (Traag, Waltman and van Eck 2019): nodes are moved, each cluster is refined into
+ * parts that hang together, the parts become nodes, and so on. Quality is modularity in Seurat's and igraph's reading:
+ * a strength may count loops that are not among the links (algorithms.md, section 6.5). */
 #include "cellworker.h"
 
 #include <math.h>
 
 #include "network.h"
-
 
 /* Scratch of one run, each for as many numbers as the network has nodes. */
 typedef struct {
@@ -107,8 +106,9 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
     return renumber(cluster, n, sizes, met);
 }
 
-/* Splits each cluster into parts: single nodes join, in random order and each at most once, parts of their own cluster to
- * which they and which to the rest are well linked, mostly the best one. Writes `refined`; returns the number of parts. */
+/* Splits each cluster into parts: single nodes join, in random order and each at most once, parts of their own cluster
+ * to which they and which to the rest are well linked, mostly the best one. Writes `refined`; returns the number of
+ * parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
                       const Room *room, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -201,12 +201,13 @@ static void free_room(Room *room) {
     free(room->waits);
 }
 
-/* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight inside,
- * less what is expected. The network is compressed rows, symmetric, without loops, weights above 0; `resolution` is divided by
- * the sum of the strengths. Returns -1 when memory ran out, or `stop` became other than 0. */
+/* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight
+ * inside, less what is expected. The network is compressed rows, symmetric, without loops, weights above 0;
+ * `resolution` is divided by the sum of the strengths. Returns -1 when memory ran out, or `stop` became other than 0.
+ */
 int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
-                                   int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
-                                   double *quality, const volatile int32_t *stop) {
+                            int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
+                            double *quality, const volatile int32_t *stop) {
     const Network whole = {n, first, to, weight, strength, 0};
     Network net = whole;
     Room room;

@@ -1,9 +1,9 @@
-/* Communities by the Louvain method as in Waltman and van Eck's modularity optimiser, which Seurat uses: the same order of
- * visits from the same generator and sums in the same order, so that the labels are the same (algorithms.md, section 6.4). */
+/* Communities by the Louvain method as in Waltman and van Eck's modularity optimiser, which Seurat uses: the same order
+ * of visits from the same generator and sums in the same order, so that the labels are the same (algorithms.md,
+ * section 6.4). */
 #include "cellworker.h"
 
 #include "network.h"
-
 
 /* Java's linear congruential generator, 48 bits. */
 static int32_t next31(uint64_t *state) {
@@ -90,7 +90,8 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
     return moved;
 }
 
-/* Moves nodes, then merges each cluster into one node, finds communities of those, and carries them over. As `move_nodes`. */
+/* Moves nodes, then merges each cluster into one node, finds communities of those, and carries them over. As
+ * `move_nodes`. */
 static int improve(const Network *net, double resolution, uint64_t *random, int32_t *cluster, int32_t *n_clusters) {
     if (net->n == 1) return 0;
     const int moved = move_nodes(net, resolution, random, cluster, n_clusters);
@@ -112,10 +113,10 @@ static int improve(const Network *net, double resolution, uint64_t *random, int3
 }
 
 /* One start from single nodes: at most `passes` passes of the method while they still change something. The network is
- * compressed rows, ascending, symmetric, without loops, weights above 0. `state` is the generator's and goes on from start to
- * start. Writes the clusters (0 to the result - 1) and their quality; -1 when memory ran out. */
+ * compressed rows, ascending, symmetric, without loops, weights above 0. `state` is the generator's and goes on from
+ * start to start. Writes the clusters (0 to the result - 1) and their quality; -1 when memory ran out. */
 int32_t cw_louvain_start(const int64_t *first, const int32_t *to, const double *weight, int32_t n, double resolution,
-                                int32_t passes, uint64_t *state, int32_t *cluster, double *quality) {
+                         int32_t passes, uint64_t *state, int32_t *cluster, double *quality) {
     double *strength = calloc((size_t)n, sizeof *strength), *total = malloc((size_t)n * sizeof *total);
     int32_t n_clusters = -1;
     if (strength && total) {

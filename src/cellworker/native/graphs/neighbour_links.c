@@ -4,9 +4,8 @@
 
 #include "network.h"
 
-
-/* Links per cell if all were different: `first` (n + 1) becomes where each cell's room starts. Neighbours: n lists of k,
- * negative for none, no cell in its own list, none twice. */
+/* Links per cell if all were different: `first` (n + 1) becomes where each cell's room starts. Neighbours: n lists of
+ * k, negative for none, no cell in its own list, none twice. */
 void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first) {
     memset(first, 0, ((size_t)n + 1) * sizeof *first);
     for (int32_t i = 0; i < n; i++) {
@@ -20,8 +19,8 @@ void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64_t *fir
     for (int32_t i = 0; i < n; i++) first[i + 1] += first[i];
 }
 
-/* Writes the links of each cell, ascending, weight 1, or 2 where two cells are neighbours of each other; `first` becomes that
- * of the links there are. -1 when memory ran out. */
+/* Writes the links of each cell, ascending, weight 1, or 2 where two cells are neighbours of each other; `first`
+ * becomes that of the links there are. -1 when memory ran out. */
 int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first, int32_t *to, double *weight) {
     int64_t *end = malloc(((size_t)n + 1) * sizeof *end);
     int32_t *mine = malloc(((size_t)k + 1) * sizeof *mine);
@@ -70,7 +69,7 @@ int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *
 
 /* The network with each of the clusters 0 to count - 1 as one node, to be taken; NULL when memory ran out. */
 Network *cw_network_merge(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
-                                 int32_t n, const int32_t *cluster, int32_t count) {
+                          int32_t n, const int32_t *cluster, int32_t count) {
     const Network net = {n, first, to, weight, strength, 0};
     Network *merged = malloc(sizeof *merged);
     if (merged && merge(&net, cluster, count, merged)) {
@@ -93,13 +92,13 @@ void cw_network_take(Network *net, int64_t *first, int32_t *to, double *weight, 
     free(net);
 }
 
-/* Moves nodes, in the order given, to the cluster among their neighbours' where they gain most, the first number of equals.
- * `resolution` is divided by the sum of the strengths. `total` is the clusters' strength, `link` zeros, `met` scratch. Where
- * `stale` is given, only nodes marked there are looked at; they are unmarked, and those whose neighbours moved marked. Adds
- * the gain in weight to `gain`; returns how many moved. */
+/* Moves nodes, in the order given, to the cluster among their neighbours' where they gain most, the first number of
+ * equals. `resolution` is divided by the sum of the strengths. `total` is the clusters' strength, `link` zeros, `met`
+ * scratch. Where `stale` is given, only nodes marked there are looked at; they are unmarked, and those whose neighbours
+ * moved marked. Adds the gain in weight to `gain`; returns how many moved. */
 int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
-                               double resolution, const int32_t *order, int32_t count, int32_t *cluster, double *total,
-                               double *link, int32_t *met, uint8_t *stale, double *gain) {
+                        double resolution, const int32_t *order, int32_t count, int32_t *cluster, double *total,
+                        double *link, int32_t *met, uint8_t *stale, double *gain) {
     int32_t moved = 0;
     for (int32_t k = 0; k < count; k++) {
         const int32_t node = order[k], home = cluster[node];

@@ -1,13 +1,12 @@
 /* Approximate nearest neighbours by a forest of random hyperplane trees: the method of Annoy (Erik Bernhardsson), which
  * Seurat uses, step by step in single precision, so that the neighbours are the same to the last one (algorithms.md,
- * section 6.2). One generator runs through all trees, so they are built one after the other; queries do not depend on one
- * another. Sums are taken in the order of the dimensions: no processor may reorder them. */
+ * section 6.2). One generator runs through all trees, so they are built one after the other; queries do not depend on
+ * one another. Sums are taken in the order of the dimensions: no processor may reorder them. */
 #include "cellworker.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
 
 enum {
     STEPS = 200,  /* points that the two centres of a split see */
@@ -72,9 +71,7 @@ static inline float distance(const Forest *f, const float *a, float a2, const fl
 
 static const float *point(const Forest *f, int32_t item) { return f->points + (int64_t)item * f->n_dims; }
 
-static Word *node_at(const Forest *f, int64_t id) {
-    return f->nodes + (id - f->n_items) * (HEAD + f->capacity);
-}
+static Word *node_at(const Forest *f, int64_t id) { return f->nodes + (id - f->n_items) * (HEAD + f->capacity); }
 
 static void normalize(float *v, int32_t n) {
     const float length = sqrtf(dot(v, v, n));
@@ -142,8 +139,8 @@ static int64_t new_node(Forest *f) {
     return f->n_items + f->n_nodes++;
 }
 
-/* Makes the tree of some items and returns its root, or -1 when memory ran out. Nodes are numbered when they are complete:
- * queries break ties by number. */
+/* Makes the tree of some items and returns its root, or -1 when memory ran out. Nodes are numbered when they are
+ * complete: queries break ties by number. */
 static int64_t grow(Forest *f, int32_t *items, int64_t count, int is_root) {
     if (count == 1 && !is_root) return items[0];
     if (count <= f->capacity && (!is_root || f->n_items <= f->capacity)) {
@@ -315,7 +312,7 @@ static inline void offer(Ranked *best, int32_t *held, int32_t k, Ranked new) {
 /* The k nearest items of each query, nearest first (ties by number), -1 where fewer were met; distances are what the
  * original reports: chord lengths of unit vectors for cosine. Returns -1 when memory ran out. */
 int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries, int32_t k, int64_t search,
-                               int32_t *items, float *distances) {
+                        int32_t *items, float *distances) {
     const int32_t n = f->n_dims;
     uint32_t *seen = calloc((size_t)f->n_items, sizeof *seen);
     Ranked *best = malloc((size_t)k * sizeof *best);

@@ -1,6 +1,6 @@
-/* Threads that share the pieces of one task after the other. The leader puts up a task and works on it himself; helpers take
- * pieces while they are there, and none is needed. Which thread does a piece is left to chance: a piece must give the same
- * result whoever does it, in whatever order. */
+/* Threads that share the pieces of one task after the other. The leader puts up a task and works on it himself; helpers
+ * take pieces while they are there, and none is needed. Which thread does a piece is left to chance: a piece must give
+ * the same result whoever does it, in whatever order. */
 #ifndef CW_CREW_H
 #define CW_CREW_H
 
@@ -10,8 +10,8 @@
 
 enum { PATIENCE = 1000 }; /* looks for work before the processor is offered to others */
 
-/* The offer holds what must change in one step, so that no piece of an old task is taken for one of the new task: the number
- * of the task (24 bits), what is to be done (8), the number of pieces (16) and the next piece (16). */
+/* The offer holds what must change in one step, so that no piece of an old task is taken for one of the new task: the
+ * number of the task (24 bits), what is to be done (8), the number of pieces (16) and the next piece (16). */
 typedef struct {
     _Atomic uint64_t offer;
     _Atomic int32_t done;

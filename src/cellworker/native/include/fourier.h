@@ -1,6 +1,7 @@
-/* Fourier transforms of LANES sequences at once, whose length has no factors but 2, 3 and 5: Stockham's way, which needs no
- * sorting (van Loan 1992). An element of a batch is LANES real parts and as many imaginary parts. Every lane does the same
- * steps in the same order, so that results are the same to the last bit whatever the width of a processor's vectors. */
+/* Fourier transforms of LANES sequences at once, whose length has no factors but 2, 3 and 5: Stockham's way, which
+ * needs no sorting (van Loan 1992). An element of a batch is LANES real parts and as many imaginary parts. Every lane
+ * does the same steps in the same order, so that results are the same to the last bit whatever the width of a
+ * processor's vectors. */
 #ifndef CW_FOURIER_H
 #define CW_FOURIER_H
 

@@ -24,8 +24,8 @@ static void release(Network *net) {
     memset(net, 0, sizeof *net);
 }
 
-/* Makes each of the clusters 0 to count - 1 one node. Links of a node are in the order in which its members, ascending, meet
- * them, and sums are taken in that order. Returns -1 when memory ran out; whoever asked releases the result. */
+/* Makes each of the clusters 0 to count - 1 one node. Links of a node are in the order in which its members, ascending,
+ * meet them, and sums are taken in that order. Returns -1 when memory ran out; whoever asked releases the result. */
 static int merge(const Network *net, const int32_t *cluster, int32_t count, Network *merged) {
     const int32_t n = net->n;
     const size_t size = (size_t)count, n_links = (size_t)net->first[n];
@@ -89,8 +89,8 @@ static inline int32_t renumber(int32_t *cluster, int32_t n, const int32_t *sizes
     return count;
 }
 
-/* Weight inside the clusters, both directions, less what is expected, `resolution` times the squared strengths. `total` is
- * scratch for n numbers. */
+/* Weight inside the clusters, both directions, less what is expected, `resolution` times the squared strengths. `total`
+ * is scratch for n numbers. */
 static inline double excess(const Network *net, double resolution, const int32_t *cluster, double *total) {
     double quality = 0;
     for (int32_t i = 0; i < net->n; i++) {

@@ -47,11 +47,12 @@ static void plane_free(Plane *p) {
     free(p->bucket);
 }
 
-/* `box` is left, bottom, right, top of where points may come to lie; all of `x` (pairs) lie in it. -1 when memory ran out. */
+/* `box` is left, bottom, right, top of where points may come to lie; all of `x` (pairs) lie in it. -1 when memory ran
+ * out. */
 static int plane_make(Plane *p, const double *box, const double *x, int32_t n) {
     const double width = box[2] - box[0], height = box[3] - box[1];
     const double longer = width > height ? width : height, shorter = width > height ? height : width;
-    const int32_t wanted = n < 8 ? 16 : n > (1 << 24) ? 1 << 25 : 2 * n; /* buckets */
+    const int32_t wanted = n<8 ? 16 : n>(1 << 24) ? 1 << 25 : 2 * n; /* buckets */
     /* The shorter direction may be thinner than a bucket: then the buckets are a row. */
     double side = longer / wanted;
     if (shorter > side) {
@@ -107,18 +108,18 @@ static inline double plane_bound(const Plane *p, const Rings *r) {
 }
 
 /* Does BODY for each point `i` of the ring. */
-#define PLANE_RING(p, r, i, BODY)                                                                                        \
-    do {                                                                                                                 \
-        const int32_t low_ = (r).row - (r).ring < 0 ? 0 : (r).row - (r).ring;                                            \
-        const int32_t high_ = (r).row + (r).ring >= (p)->height ? (p)->height - 1 : (r).row + (r).ring;                  \
-        for (int32_t row_ = low_; row_ <= high_; row_++) {                                                               \
-            const int edge_ = row_ == (r).row - (r).ring || row_ == (r).row + (r).ring;                                  \
-            const int32_t step_ = edge_ || !(r).ring ? 1 : 2 * (r).ring;                                                 \
-            for (int32_t column_ = (r).column - (r).ring; column_ <= (r).column + (r).ring; column_ += step_) {          \
-                if (column_ < 0 || column_ >= (p)->width) continue;                                                      \
-                for (int32_t i = (p)->head[row_ * (p)->width + column_]; i >= 0; i = (p)->next[i]) BODY                  \
-            }                                                                                                            \
-        }                                                                                                                \
+#define PLANE_RING(p, r, i, BODY)                                                                               \
+    do {                                                                                                        \
+        const int32_t low_ = (r).row - (r).ring < 0 ? 0 : (r).row - (r).ring;                                   \
+        const int32_t high_ = (r).row + (r).ring >= (p)->height ? (p)->height - 1 : (r).row + (r).ring;         \
+        for (int32_t row_ = low_; row_ <= high_; row_++) {                                                      \
+            const int edge_ = row_ == (r).row - (r).ring || row_ == (r).row + (r).ring;                         \
+            const int32_t step_ = edge_ || !(r).ring ? 1 : 2 * (r).ring;                                        \
+            for (int32_t column_ = (r).column - (r).ring; column_ <= (r).column + (r).ring; column_ += step_) { \
+                if (column_ < 0 || column_ >= (p)->width) continue;                                             \
+                for (int32_t i = (p)->head[row_ * (p)->width + column_]; i >= 0; i = (p)->next[i]) BODY         \
+            }                                                                                                   \
+        }                                                                                                       \
     } while (0)
 
 #endif

@@ -7,7 +7,8 @@
 enum { RADIX_BITS = 11, RADIX_PASSES = 6 };
 
 /* Sort `n` < 2^32 entries ascending and take them apart: `high` gets the sort keys, `low` the payloads.
-   Stable, so payloads that come in ascending order stay ascending among equal keys. `a` and `b` are both overwritten. */
+   Stable, so payloads that come in ascending order stay ascending among equal keys. `a` and `b` are both overwritten.
+ */
 static void radix_split(uint64_t *a, int64_t n, uint64_t *b, uint32_t *low, uint32_t *high) {
     if (n <= 24) {
         for (int64_t i = 1; i < n; i++) {

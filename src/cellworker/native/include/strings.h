@@ -19,7 +19,10 @@ static inline int classify(const uint8_t *text, int64_t size) {
         uint8_t a = text[i];
         int64_t more;
         uint8_t low = 0x80, top = 0xBF;
-        if (a < 0x80) { i++; continue; }
+        if (a < 0x80) {
+            i++;
+            continue;
+        }
         if (a >= 0xC2 && a <= 0xDF) more = 1;
         else if (a >= 0xE0 && a <= 0xEF) {
             more = 2;

@@ -1,19 +1,18 @@
-/* Smooth functions on a graph: products of its normalised adjacency with blocks of eight vectors, and their sums, in orders
- * that do not depend on threads or processors. */
+/* Smooth functions on a graph: products of its normalised adjacency with blocks of eight vectors, and their sums, in
+ * orders that do not depend on threads or processors. */
 #include "cellworker.h"
 
 #include <math.h>
 #include <string.h>
 
-
 enum { BLOCK = 8 };
 
 /* One term of Chebyshev's recurrence for the rows start to stop of a block of vectors:
- * out = scale * (P - centre) x - back * before, with P = D^-1/2 A D^-1/2 and `root` = 1 / sqrt of the diagonal of D. The rows
- * and columns of the graph are counted from `base`. `before` may be `out`. */
+ * out = scale * (P - centre) x - back * before, with P = D^-1/2 A D^-1/2 and `root` = 1 / sqrt of the diagonal of D.
+ * The rows and columns of the graph are counted from `base`. `before` may be `out`. */
 void cw_smooth_apply(const int64_t *first, const int32_t *to, const float *weight, const float *root, int64_t base,
-                            int64_t start, int64_t stop, float scale, float centre, float back, const float *x,
-                            const float *before, float *out) {
+                     int64_t start, int64_t stop, float scale, float centre, float back, const float *x,
+                     const float *before, float *out) {
     for (int64_t i = start; i < stop; i++) {
         float sum[BLOCK] = {0};
         for (int64_t e = first[base + i]; e < first[base + i + 1]; e++) {
@@ -54,7 +53,8 @@ void cw_smooth_combine(const float *x, const double *matrix, int64_t start, int6
     }
 }
 
-/* Eigenvectors of a symmetric matrix, columns of `vectors`, by rotations (Jacobi); the diagonal of `m` becomes the values. */
+/* Eigenvectors of a symmetric matrix, columns of `vectors`, by rotations (Jacobi); the diagonal of `m` becomes the
+ * values. */
 static void rotate(double m[BLOCK][BLOCK], double vectors[BLOCK][BLOCK]) {
     for (int u = 0; u < BLOCK; u++) {
         for (int v = 0; v < BLOCK; v++) vectors[u][v] = u == v;
@@ -84,8 +84,9 @@ static void rotate(double m[BLOCK][BLOCK], double vectors[BLOCK][BLOCK]) {
     }
 }
 
-/* Rayleigh and Ritz: from the products of a block with itself and with its image, the matrix (8 x 8) that turns the block into
- * orthonormal approximate eigenvectors, and their values, largest first. Directions that the block lacks become zeros. */
+/* Rayleigh and Ritz: from the products of a block with itself and with its image, the matrix (8 x 8) that turns the
+ * block into orthonormal approximate eigenvectors, and their values, largest first. Directions that the block lacks
+ * become zeros. */
 void cw_smooth_ritz(const double *products, const double *images, double *matrix, double *values) {
     double gram[BLOCK][BLOCK], u[BLOCK][BLOCK], half[BLOCK][BLOCK], small[BLOCK][BLOCK], w[BLOCK][BLOCK];
     double scale[BLOCK];

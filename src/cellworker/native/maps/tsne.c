@@ -1,7 +1,8 @@
-/* t-SNE (van der Maaten and Hinton 2008; van der Maaten 2014): the attraction along the links of a sparse graph, and the
- * repulsion between all points by a grid, as in Linderman et al. 2019, here in the manner of particle meshes: points are spread
- * over the nodes of a grid with cubic B-splines, one convolution gives the potential of the kernel 1 / (1 + d^2), and the force
- * is half the slope of the spline through it (Essmann et al. 1995). One transform there and one back, of real numbers.
+/* t-SNE (van der Maaten and Hinton 2008; van der Maaten 2014): the attraction along the links of a sparse graph, and
+ * the repulsion between all points by a grid, as in Linderman et al. 2019, here in the manner of particle meshes:
+ * points are spread over the nodes of a grid with cubic B-splines, one convolution gives the potential of the kernel 1
+ * / (1 + d^2), and the force is half the slope of the spline through it (Essmann et al. 1995). One transform there and
+ * one back, of real numbers.
  *
  * Every sum has an order that depends on the points alone: threads take pieces whose cut is fixed. */
 #include "cellworker.h"
@@ -15,23 +16,37 @@
 #include "numbers.h"
 #include "radix.h"
 
-
 enum {
-    EDGES = 8,          /* links that are looked at together; rows of the graph are filled up to a multiple */
-    ROWS = ELEMENT,     /* rows of the grid that are transformed together */
-    NODES = 4,          /* of a cubic spline */
-    MARGIN = 8,         /* nodes over which the inverse of the spline's filter fades */
-    FEWEST_STEPS = 48,  /* of the grid across the points, when they lie close */
-    MOST_STEPS = 2048,  /* when they lie far apart */
-    FINEST = -16,       /* halvings of the step */
-    EXACT = 768         /* points up to which all pairs are looked at */
+    EDGES = 8,         /* links that are looked at together; rows of the graph are filled up to a multiple */
+    ROWS = ELEMENT,    /* rows of the grid that are transformed together */
+    NODES = 4,         /* of a cubic spline */
+    MARGIN = 8,        /* nodes over which the inverse of the spline's filter fades */
+    FEWEST_STEPS = 48, /* of the grid across the points, when they lie close */
+    MOST_STEPS = 2048, /* when they lie far apart */
+    FINEST = -16,      /* halvings of the step */
+    EXACT = 768        /* points up to which all pairs are looked at */
 };
 
-static const double STEP = 0.375;          /* of the grid, in units of the layout, where the points are spread out */
-static const double LONGEST_MOVE = 5;      /* of a point in one iteration */
+static const double STEP = 0.375;     /* of the grid, in units of the layout, where the points are spread out */
+static const double LONGEST_MOVE = 5; /* of a point in one iteration */
 static const float LEAST_GAIN = 0.01f;
 
-enum { COUNT, PLACE, SPREAD_EVEN, SPREAD_ODD, ALONG, ACROSS, BACK, GATHER, MOVE, PAIRS, KERNEL_ALONG, KERNEL_ACROSS, RELABEL, REWEIGH };
+enum {
+    COUNT,
+    PLACE,
+    SPREAD_EVEN,
+    SPREAD_ODD,
+    ALONG,
+    ACROSS,
+    BACK,
+    GATHER,
+    MOVE,
+    PAIRS,
+    KERNEL_ALONG,
+    KERNEL_ACROSS,
+    RELABEL,
+    REWEIGH
+};
 
 typedef struct {
     float x, y;
@@ -268,7 +283,8 @@ INLINE void along(Tsne *s, int32_t block, int32_t member) {
     }
 }
 
-/* Transforms some columns, multiplies by the kernel's transform and goes back. A transform of swapped parts goes back. */
+/* Transforms some columns, multiplies by the kernel's transform and goes back. A transform of swapped parts goes back.
+ */
 INLINE void across(Tsne *s, int32_t chunk, int32_t member) {
     const int32_t length = s->across.length;
     double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
@@ -316,8 +332,8 @@ INLINE void back(Tsne *s, int32_t block, int32_t member) {
     memcpy(s->grid + block * size, z, (size_t)size * sizeof *a);
 }
 
-/* The kernel at the nodes is even both ways, and so its transform is real: two rows in the place of a complex one part by
- * themselves. */
+/* The kernel at the nodes is even both ways, and so its transform is real: two rows in the place of a complex one part
+ * by themselves. */
 INLINE void kernel_along(Tsne *s, int32_t batch, int32_t member) {
     const int32_t length = s->along.length, height = s->across.length;
     double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
@@ -341,7 +357,8 @@ INLINE void kernel_along(Tsne *s, int32_t batch, int32_t member) {
     }
 }
 
-/* Divides by the splines' own filter, once for spreading and once for reading, so that the kernel is met at the nodes. */
+/* Divides by the splines' own filter, once for spreading and once for reading, so that the kernel is met at the nodes.
+ */
 INLINE void kernel_across(Tsne *s, int32_t chunk, int32_t member) {
     const int32_t length = s->along.length, height = s->across.length;
     double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
@@ -528,20 +545,47 @@ INLINE void relabel(Tsne *s, int32_t piece, int weights) {
 
 INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
     switch (what) {
-        case COUNT: count(s, piece); break;
-        case PLACE: put(s, piece); break;
-        case SPREAD_EVEN: spread(s, 2 * piece, 1); break;
-        case SPREAD_ODD: spread(s, 2 * piece + 1, 0); break;
-        case ALONG: along(s, piece, member); break;
-        case ACROSS: across(s, piece, member); break;
-        case BACK: back(s, piece, member); break;
-        case GATHER: gather(s, piece); break;
-        case MOVE: move(s, piece); break;
-        case PAIRS: pairs(s, piece); break;
-        case RELABEL: relabel(s, piece, 0); break;
-        case REWEIGH: relabel(s, piece, 1); break;
-        case KERNEL_ALONG: kernel_along(s, piece, member); break;
-        default: kernel_across(s, piece, member);
+    case COUNT:
+        count(s, piece);
+        break;
+    case PLACE:
+        put(s, piece);
+        break;
+    case SPREAD_EVEN:
+        spread(s, 2 * piece, 1);
+        break;
+    case SPREAD_ODD:
+        spread(s, 2 * piece + 1, 0);
+        break;
+    case ALONG:
+        along(s, piece, member);
+        break;
+    case ACROSS:
+        across(s, piece, member);
+        break;
+    case BACK:
+        back(s, piece, member);
+        break;
+    case GATHER:
+        gather(s, piece);
+        break;
+    case MOVE:
+        move(s, piece);
+        break;
+    case PAIRS:
+        pairs(s, piece);
+        break;
+    case RELABEL:
+        relabel(s, piece, 0);
+        break;
+    case REWEIGH:
+        relabel(s, piece, 1);
+        break;
+    case KERNEL_ALONG:
+        kernel_along(s, piece, member);
+        break;
+    default:
+        kernel_across(s, piece, member);
     }
 }
 
@@ -671,9 +715,9 @@ static int repel(Tsne *s, int exact) {
 
 void cw_tsne_free(Tsne *s) {
     if (!s) return;
-    void *held[] = {s->first, s->to, s->weight, s->room, s->from, s->back, s->original, s->now, s->before, s->new_first,
-                    s->place, s->next, s->speed, s->gain, s->push, s->summaries, s->sorted, s->order, s->counts,
-                    s->starts, s->grid, s->spectrum, s->kernel, s->scratch};
+    void *held[] = {s->first,  s->to,        s->weight, s->room,   s->from,  s->back,     s->original, s->now,
+                    s->before, s->new_first, s->place,  s->next,   s->speed, s->gain,     s->push,     s->summaries,
+                    s->sorted, s->order,     s->counts, s->starts, s->grid,  s->spectrum, s->kernel,   s->scratch};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) free(held[i]);
     fourier_free(&s->along);
     fourier_free(&s->across);
@@ -736,22 +780,23 @@ Tsne *cw_tsne_new(const float *points, int32_t n, int32_t members) {
 
 /* ---- the graph ---- */
 
-/* Weights of the neighbours (n x k; a cell may be its own, -1 is none) of some cells so that each has the perplexity. */
+/* Weights of the neighbours (n x k; a cell may be its own, -1 is none) of some cells so that each has the perplexity.
+ */
 static void affinities_narrow(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                               double perplexity, double *scratch, float *out) {
     affinities(cells, distances, start, count, k, perplexity, scratch, out);
 }
 
 #ifdef CW_AVX2
-static CW_AVX2 void affinities_wide(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
-                                 double perplexity, double *scratch, float *out) {
+static CW_AVX2 void affinities_wide(const int32_t *cells, const float *distances, int64_t start, int64_t count,
+                                    int32_t k, double perplexity, double *scratch, float *out) {
     affinities(cells, distances, start, count, k, perplexity, scratch, out);
 }
 #endif
 
 /* `cells`, `distances` and `out` begin at the row `start`. Returns -1 when memory ran out. */
 int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
-                                  double perplexity, float *out) {
+                           double perplexity, float *out) {
     double *scratch = malloc(2 * ((size_t)k + LANES) * sizeof *scratch);
     if (!scratch) return -1;
 #ifdef CW_AVX2
@@ -764,10 +809,11 @@ int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t
     return 0;
 }
 
-/* The graph of both directions is made in steps over some rows, each over all rows before the next: 0 counts the links that
- * point to each cell, 1 collects them, 2 counts the links of each row, 3 writes them. Returns -1 when memory ran out. */
+/* The graph of both directions is made in steps over some rows, each over all rows before the next: 0 counts the links
+ * that point to each cell, 1 collects them, 2 counts the links of each row, 3 writes them. Returns -1 when memory ran
+ * out. */
 int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_t k, int32_t step, int32_t start,
-                            int32_t stop) {
+                     int32_t stop) {
     const int32_t n = s->n;
     if (step == 0 && start == 0) {
         s->room = calloc((size_t)n + 2, sizeof *s->room);
@@ -888,7 +934,8 @@ static void permute(Point **points, Point **spare, const int32_t *before, int32_
     *spare = kept;
 }
 
-/* Numbers the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory ran out. */
+/* Numbers the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory ran out.
+ */
 int32_t cw_tsne_sort(Tsne *s) {
     const int32_t n = s->n;
     const Summary box = gathered(s);
@@ -936,8 +983,8 @@ int32_t cw_tsne_sort(Tsne *s) {
     return failed;
 }
 
-/* The sum over all other points of (mine - other) / (1 + d^2)^2 for every point, and that of 1 / (1 + d^2) over all pairs;
- * by the grid, or pair by pair. Returns -1 when memory ran out. */
+/* The sum over all other points of (mine - other) / (1 + d^2)^2 for every point, and that of 1 / (1 + d^2) over all
+ * pairs; by the grid, or pair by pair. Returns -1 when memory ran out. */
 int32_t cw_tsne_repulsion(Tsne *s, int32_t exact, float *pushes, double *total) {
     if (repel(s, exact)) return -1;
     for (int32_t i = 0; i < s->n; i++) memcpy(pushes + 2 * (int64_t)s->original[i], s->push + i, sizeof *s->push);

@@ -149,8 +149,7 @@ INLINE void moves(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoc
 
 #ifdef CW_AVX2
 /* The same operations on the same numbers, eight at a time: multiplications and additions are not fused here either. */
-CW_AVX2 static void moves_avx2(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoch,
-                                                       UmapStep step) {
+CW_AVX2 static void moves_avx2(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoch, UmapStep step) {
     moves(l, start, stop, epoch, step);
 }
 #endif

@@ -1,6 +1,6 @@
-/* UMAP's graph (McInnes, Healy and Melville, 2018): fuzzy memberships in neighbourhoods, their union, its connected parts; and
- * the curve that memberships in the layout follow. Exponentials and logarithms are sums of our own: the same on every
- * machine. */
+/* UMAP's graph (McInnes, Healy and Melville, 2018): fuzzy memberships in neighbourhoods, their union, its connected
+ * parts; and the curve that memberships in the layout follow. Exponentials and logarithms are sums of our own: the same
+ * on every machine. */
 #include "cellworker.h"
 
 #include "numbers.h"
@@ -8,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
 
 /* e to the power of -x, for x >= 0, to ten digits. */
 static inline double falling(double x) {
@@ -31,12 +30,12 @@ static inline double falling(double x) {
     return out * scale;
 }
 
-/* Memberships of the neighbours of some points: 1 for the nearest, falling with the distance beyond it so that they add up to
- * the logarithm (base 2) of their number with the point itself. Neighbours numbered `own` + row or below 0 are none; `keep`
- * says how many are looked at. Distances are squared and halved where `halved`; `connected`: the nearest counts in full.
- * Returns -1 when memory ran out. */
+/* Memberships of the neighbours of some points: 1 for the nearest, falling with the distance beyond it so that they add
+ * up to the logarithm (base 2) of their number with the point itself. Neighbours numbered `own` + row or below 0 are
+ * none; `keep` says how many are looked at. Distances are squared and halved where `halved`; `connected`: the nearest
+ * counts in full. Returns -1 when memory ran out. */
 int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_t k, int64_t start, int64_t stop,
-                                int32_t own, int32_t keep, int32_t halved, int32_t connected, float *weights) {
+                            int32_t own, int32_t keep, int32_t halved, int32_t connected, float *weights) {
     double *d = malloc((size_t)k * sizeof *d);
     if (!d) return -1;
     for (int64_t i = start; i < stop; i++) {
@@ -88,7 +87,7 @@ int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_
 
 /* Turns lists round: who lists each of n points, ascending. `first` (n + 1) holds how many do, summed up. */
 void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, int64_t stop, int32_t k, int64_t *at,
-                           int32_t *who, float *how) {
+                    int32_t *who, float *how) {
     for (int64_t i = start; i < stop; i++) {
         for (int32_t j = 0; j < k; j++) {
             const float w = weights[i * k + j];
@@ -100,12 +99,12 @@ void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, i
     }
 }
 
-/* Both directions of memberships as one: a + b - a b. Rows start to stop of the symmetric graph are written from `end` on
- * (at most as many links as both lists have), columns ascending, links below `least` left out; `first[row + 1]` and
+/* Both directions of memberships as one: a + b - a b. Rows start to stop of the symmetric graph are written from `end`
+ * on (at most as many links as both lists have), columns ascending, links below `least` left out; `first[row + 1]` and
  * `strength` are set. Returns the new end, or -1 when memory ran out. */
 int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int64_t start, int64_t stop,
-                             const int64_t *who_first, const int32_t *who, const float *how, float least_weight,
-                             int64_t end, int64_t *first, int32_t *to, float *weight, float *strength) {
+                      const int64_t *who_first, const int32_t *who, const float *how, float least_weight, int64_t end,
+                      int64_t *first, int32_t *to, float *weight, float *strength) {
     int32_t *mine = malloc((size_t)k * sizeof *mine);
     float *given = malloc((size_t)k * sizeof *given);
     if (!mine || !given) end = -1;
@@ -218,11 +217,11 @@ void cw_umap_curve(double min_dist, double spread, double reach, double *a, doub
     *b = q;
 }
 
-/* Rows `order[start]` to `order[stop - 1]` of a graph, as its rows start to stop with new numbers: `place` is where a point goes.
- * `new_first` is known. */
+/* Rows `order[start]` to `order[stop - 1]` of a graph, as its rows start to stop with new numbers: `place` is where a
+ * point goes. `new_first` is known. */
 void cw_umap_rearrange(const int64_t *first, const int32_t *to, const float *weight, const int32_t *order,
-                              const int32_t *place, int64_t start, int64_t stop, const int64_t *new_first,
-                              int32_t *new_to, float *new_weight) {
+                       const int32_t *place, int64_t start, int64_t stop, const int64_t *new_first, int32_t *new_to,
+                       float *new_weight) {
     for (int64_t i = start; i < stop; i++) {
         int64_t at = new_first[i];
         for (int64_t e = first[order[i]]; e < first[order[i] + 1]; e++) {

@@ -1,11 +1,11 @@
 /* Genes out of the gene-major matrix: statistics over all cells, and values in the order of rows that a client wants.
  *
- * A matrix is indptr (n_genes + 1), cells and values (each gene's stored values ascending, NaN last); cells that are not stored are zero.
+ * A matrix is indptr (n_genes + 1), cells and values (each gene's stored values ascending, NaN last); cells that are
+ * not stored are zero.
  */
 #include "cellworker.h"
 
 #include <math.h>
-
 
 /* The r-th smallest of n values, zeros that are not stored included. */
 static double order_statistic(const float *values, int64_t stored, int64_t negative, int64_t n, int64_t r) {
@@ -14,9 +14,10 @@ static double order_statistic(const float *values, int64_t stored, int64_t negat
     return r < negative + zeros ? 0.0 : values[r - zeros];
 }
 
-/* out: per gene mean, standard deviation (n - 1), minimum, and the 0.95 quantile (linear between order statistics), which is raised in
- * steps of 0.01 while it is zero. All over n cells. */
-void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_t *genes, int64_t n_genes, int64_t n, double *out) {
+/* out: per gene mean, standard deviation (n - 1), minimum, and the 0.95 quantile (linear between order statistics),
+ * which is raised in steps of 0.01 while it is zero. All over n cells. */
+void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_t *genes, int64_t n_genes, int64_t n,
+                        double *out) {
     for (int64_t g = 0; g < n_genes; g++, out += 4) {
         const float *v = values + indptr[genes[g]];
         int64_t stored = indptr[genes[g] + 1] - indptr[genes[g]], negative = 0;
@@ -38,17 +39,19 @@ void cw_gene_statistics(const int64_t *indptr, const float *values, const int64_
             double at = (double)(n - 1) * percent / 100.0;
             int64_t below = (int64_t)at;
             cap = order_statistic(v, stored, negative, n, below);
-            if (at > (double)below) cap += (at - (double)below) * (order_statistic(v, stored, negative, n, below + 1) - cap);
+            if (at > (double)below)
+                cap += (at - (double)below) * (order_statistic(v, stored, negative, n, below + 1) - cap);
         }
         out[3] = cap;
     }
 }
 
 /* Values of genes by ascending row, where row_of[cell] (0 .. n_rows - 1) is a different row for every cell.
- * dense (n_rows floats) and marks (n_rows bits in whole words, zero) are scratch. Returns -1 for a cell that does not exist. */
-int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
-                              const int32_t *row_of, int64_t n_cells, int64_t n_rows, float *dense, uint64_t *marks, int64_t *ptr,
-                              int32_t *rows, float *out) {
+ * dense (n_rows floats) and marks (n_rows bits in whole words, zero) are scratch. Returns -1 for a cell that does not
+ * exist. */
+int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
+                       int64_t n_genes, const int32_t *row_of, int64_t n_cells, int64_t n_rows, float *dense,
+                       uint64_t *marks, int64_t *ptr, int32_t *rows, float *out) {
     int64_t at = 0;
     ptr[0] = 0;
     for (int64_t g = 0; g < n_genes; g++) {
@@ -76,9 +79,9 @@ int32_t cw_gather_rows(const int64_t *indptr, const int32_t *cells, const float 
 
 /* Values of genes for picked cells (-1: none), in their order; a cell may be picked more than once.
  * dense (n_cells floats) and marks (n_cells bits, zero) are scratch. Returns -1 for a cell that does not exist. */
-int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes, int64_t n_genes,
-                                const int32_t *picked, int64_t n_picked, int64_t n_cells, float *dense, uint64_t *marks, int64_t *ptr,
-                                int32_t *rows, float *out) {
+int32_t cw_gather_picked(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
+                         int64_t n_genes, const int32_t *picked, int64_t n_picked, int64_t n_cells, float *dense,
+                         uint64_t *marks, int64_t *ptr, int32_t *rows, float *out) {
     int64_t at = 0;
     ptr[0] = 0;
     for (int64_t g = 0; g < n_genes; g++) {

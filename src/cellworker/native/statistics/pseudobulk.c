@@ -5,15 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 static int compare(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
 /* Local line at x0 over [left, right], tricube weights times rw; Cleveland (1979). Returns 0 when no weight is left. */
-static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_t left, int64_t right, const double *rw, double *w,
-                  double *fitted) {
+static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_t left, int64_t right, const double *rw,
+                  double *w, double *fitted) {
     const double range = x[n - 1] - x[0];
     const double h = fmax(x0 - x[left], x[right] - x0);
     const double near = 0.001 * h, far = 0.999 * h;
@@ -52,7 +51,8 @@ static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_
 }
 
 /* x ascending. Returns 0, or -1 without memory. */
-int32_t cw_lowess(const double *x, const double *y, int64_t n, double span, int32_t robust, double delta, double *fitted) {
+int32_t cw_lowess(const double *x, const double *y, int64_t n, double span, int32_t robust, double delta,
+                  double *fitted) {
     if (n < 2) {
         if (n == 1) fitted[0] = y[0];
         return 0;
@@ -117,7 +117,8 @@ int32_t cw_lowess(const double *x, const double *y, int64_t n, double span, int3
     return 0;
 }
 
-/* Solve A x = b for a symmetric positive definite A (m x m, overwritten), by Cholesky. Returns 0 when it is not definite. */
+/* Solve A x = b for a symmetric positive definite A (m x m, overwritten), by Cholesky. Returns 0 when it is not
+ * definite. */
 static int solve(double *a, double *b, int32_t m) {
     for (int32_t i = 0; i < m; i++) {
         for (int32_t j = 0; j <= i; j++) {
@@ -141,10 +142,10 @@ static int solve(double *a, double *b, int32_t m) {
 }
 
 /* One pass of the gene-by-gene update (Ritchie et al. 2006) for a design of two groups.
- * e, w: genes x n; group: 0 or 1 per sample; out: n weights. Z2 is the sum-to-zero basis: identity over n - 1, last row -1.
- * Returns 0; -1 without memory. */
-int32_t cw_sample_weights(const double *e, const double *w, int64_t n_genes, int32_t n, const int32_t *group, double prior_n,
-                                 double *out) {
+ * e, w: genes x n; group: 0 or 1 per sample; out: n weights. Z2 is the sum-to-zero basis: identity over n - 1, last row
+ * -1. Returns 0; -1 without memory. */
+int32_t cw_sample_weights(const double *e, const double *w, int64_t n_genes, int32_t n, const int32_t *group,
+                          double prior_n, double *out) {
     const int32_t m = n - 1;
     double *memory = calloc((size_t)(2 * m * m + 3 * m + 5 * n), sizeof(double));
     if (!memory) return -1;

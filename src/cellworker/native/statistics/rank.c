@@ -1,11 +1,11 @@
-/* Rank tests of every gene for every set of cells, from values that are already in order: one linear scan. Integers wherever
- * the result must be exact, and sums of floats in an order that is written down here, so that neither threads nor blocks nor
- * the processor's instructions can change a bit. One module because the steps of a gene are inlined into one function, once
- * for every kind of processor.
+/* Rank tests of every gene for every set of cells, from values that are already in order: one linear scan. Integers
+ * wherever the result must be exact, and sums of floats in an order that is written down here, so that neither threads
+ * nor blocks nor the processor's instructions can change a bit. One module because the steps of a gene are inlined into
+ * one function, once for every kind of processor.
  *
  * A gene is done in steps, each a plain loop over arrays that stay in the cache: the values of cells that take part are
- * pushed together, runs of equal values found, and what a run shares among its entries added up per class. Where it pays,
- * a step is there twice: for any processor, and for those with 512-bit registers that can push lanes together. */
+ * pushed together, runs of equal values found, and what a run shares among its entries added up per class. Where it
+ * pays, a step is there twice: for any processor, and for those with 512-bit registers that can push lanes together. */
 #include "cellworker.h"
 #include "dispatch.h"
 
@@ -139,7 +139,7 @@ INLINE void add_two(const uint32_t *value, const uint32_t *twice, const void *la
 
 #ifdef CW_AVX512
 CW_AVX512 static int64_t keep_labelled_lanes(const int8_t *found, const uint32_t *values, int64_t n, uint32_t *value,
-                                         int8_t *label) {
+                                             int8_t *label) {
     int64_t kept = 0;
     for (int64_t i = 0; i < n; i += 64) {
         const __mmask64 here = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
@@ -162,7 +162,8 @@ CW_AVX512 static int64_t find_runs_lanes(const uint32_t *value, int64_t n, uint3
     for (int64_t i = 0; i < n; i += WIDTH) {
         const __mmask16 here = n - i >= WIDTH ? 0xFFFF : (__mmask16)((1u << (n - i)) - 1);
         const __m512i some = _mm512_maskz_loadu_epi32(here, value + i);
-        const __mmask16 begin = _mm512_mask_cmpneq_epi32_mask(here, some, _mm512_alignr_epi32(some, last, 15)) | (i == 0);
+        const __mmask16 begin =
+            _mm512_mask_cmpneq_epi32_mask(here, some, _mm512_alignr_epi32(some, last, 15)) | (i == 0);
         _mm512_storeu_si512(run + runs, _mm512_maskz_compress_epi32(begin, at));
         *start++ = begin;
         runs += _mm_popcnt_u32(begin);
@@ -174,8 +175,8 @@ CW_AVX512 static int64_t find_runs_lanes(const uint32_t *value, int64_t n, uint3
 
 /* What the runs of 16 entries hold: `run` is the run of the first, or the one before if the first begins a run. */
 CW_AVX512 static inline __m512i spread(const uint32_t *run, uint16_t begin) {
-    const __m512i upto = _mm512_setr_epi32(0x1, 0x3, 0x7, 0xF, 0x1F, 0x3F, 0x7F, 0xFF, 0x1FF, 0x3FF, 0x7FF, 0xFFF, 0x1FFF,
-                                           0x3FFF, 0x7FFF, 0xFFFF);
+    const __m512i upto = _mm512_setr_epi32(0x1, 0x3, 0x7, 0xF, 0x1F, 0x3F, 0x7F, 0xFF, 0x1FF, 0x3FF, 0x7FF, 0xFFF,
+                                           0x1FFF, 0x3FFF, 0x7FFF, 0xFFFF);
     const int32_t head = begin & 1;
     const __m512i nth = _mm512_popcnt_epi32(_mm512_and_si512(_mm512_set1_epi32(begin), upto));
     return _mm512_permutexvar_epi32(_mm512_sub_epi32(nth, _mm512_set1_epi32(head)), _mm512_loadu_si512(run + head));
@@ -189,8 +190,8 @@ CW_AVX512 static void spread_runs_lanes(int64_t n, const uint32_t *run, const ui
     }
 }
 
-CW_AVX512 static void add_two_lanes(const uint32_t *value, const uint32_t *run, const uint16_t *start, const int8_t *label,
-                                int64_t n, Share *second, double sums[2][WIDTH]) {
+CW_AVX512 static void add_two_lanes(const uint32_t *value, const uint32_t *run, const uint16_t *start,
+                                    const int8_t *label, int64_t n, Share *second, double sums[2][WIDTH]) {
     __m512i ranks = _mm512_setzero_si512();
     __m512d sum[2][2] = {{_mm512_setzero_pd(), _mm512_setzero_pd()}, {_mm512_setzero_pd(), _mm512_setzero_pd()}};
     int64_t ones = 0;
@@ -223,8 +224,8 @@ CW_AVX512 static void add_two_lanes(const uint32_t *value, const uint32_t *run, 
 #define WITH_LANES(call, otherwise) (otherwise)
 #endif
 
-INLINE void add_many(const uint32_t *value, const uint32_t *twice, const void *label, int64_t n, int64_t n_classes, Room room,
-                     const int wide) {
+INLINE void add_many(const uint32_t *value, const uint32_t *twice, const void *label, int64_t n, int64_t n_classes,
+                     Room room, const int wide) {
     const int64_t copies = wide ? 1 : COPIES;
     Bin *bin = room.bin;
     memset(bin, 0, (size_t)(copies * n_classes) * sizeof *bin);
@@ -271,10 +272,11 @@ INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n,
     return outside;
 }
 
-/* Each set against all other cells that take part: the normal approximation with the corrections for ties and continuity.
- * The implicit zeros of a class share twice the rank `zero_rank`; `spread` is n^3 - n less the same of every block of ties. */
-static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, int64_t zero_rank, double spread, int64_t gene,
-                      const RankTests *tests) {
+/* Each set against all other cells that take part: the normal approximation with the corrections for ties and
+ * continuity. The implicit zeros of a class share twice the rank `zero_rank`; `spread` is n^3 - n less the same of
+ * every block of ties. */
+static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, int64_t zero_rank, double spread,
+                      int64_t gene, const RankTests *tests) {
     const double total = (double)plan->n_labelled;
     const double pairs = 12.0 * (total * total - total);
     double all = 0.0;
@@ -306,8 +308,9 @@ static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, in
 }
 
 /* Implicit zeros sit between the negative and the positive values. */
-INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene, int64_t n_cells,
-                      int32_t skip_top_block, const RankTests *tests, Room room, const int wide, const int fast) {
+INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene,
+                      int64_t n_cells, int32_t skip_top_block, const RankTests *tests, Room room, const int wide,
+                      const int fast) {
     (void)fast;
     const int64_t n_classes = plan->n_classes;
     const size_t size = wide ? sizeof(int16_t) : sizeof(int8_t);
@@ -325,7 +328,8 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
             seen += WITH_LANES(keep_labelled_lanes((int8_t *)found, values + k, part, room.value + seen, label),
                                keep_labelled(found, values + k, part, room.value + seen, label, 0));
     }
-    const int64_t runs = WITH_LANES(find_runs_lanes(value, seen, room.run, room.start), find_runs(value, seen, room.run));
+    const int64_t runs =
+        WITH_LANES(find_runs_lanes(value, seen, room.run, room.start), find_runs(value, seen, room.run));
     uint32_t *run = room.run;
     run[runs] = (uint32_t)seen;
     const int64_t top = runs ? run[runs] - run[runs - 1] : 0;
@@ -409,9 +413,9 @@ int64_t cw_rank_scratch(int64_t longest, int64_t n_classes) {
     return lay_out(0, longest, n_classes, &room) + 64;
 }
 
-#define SCAN_ARGUMENTS                                                                                                         \
-    const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, const RankPlan *plans,         \
-        int64_t n_plans, int64_t n_cells, int32_t skip_top_block, const RankTests *tests
+#define SCAN_ARGUMENTS                                                                             \
+    const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, \
+        const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t skip_top_block, const RankTests *tests
 
 INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fast) {
     const uint32_t most = (uint32_t)n_cells - 1;
@@ -429,23 +433,25 @@ INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fa
     return 0;
 }
 
-#define SCAN(NAME, WIDE, FAST)                                                                                                 \
-    static int32_t NAME(SCAN_ARGUMENTS, Room room) {                                                                          \
-        return rank_scan(indptr, cells, values, from, to, plans, n_plans, n_cells, skip_top_block, tests, room, WIDE, FAST);   \
+#define SCAN(NAME, WIDE, FAST)                                                                                        \
+    static int32_t NAME(SCAN_ARGUMENTS, Room room) {                                                                  \
+        return rank_scan(indptr, cells, values, from, to, plans, n_plans, n_cells, skip_top_block, tests, room, WIDE, \
+                         FAST);                                                                                       \
     }
 SCAN(scan_narrow, 0, 0)
 SCAN(scan_wide, 1, 0)
 #ifdef CW_AVX512
-CW_AVX512 SCAN(scan_narrow_lanes, 0, 1)
-CW_AVX512 SCAN(scan_wide_lanes, 1, 1)
+CW_AVX512 SCAN(scan_narrow_lanes, 0, 1) CW_AVX512 SCAN(scan_wide_lanes, 1, 1)
 #else
 #define scan_narrow_lanes scan_narrow
 #define scan_wide_lanes scan_wide
 #endif
 
-/* Test genes [from, to) under every plan. Labels are int8, or int16 if `wide`: one byte stays in the nearest cache, but
- * more than 127 classes need two. `plain` does without 512-bit registers. Returns 1 at a cell beyond n_cells. */
-int32_t cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t most_classes, void *scratch, int32_t wide, int32_t plain) {
+    /* Test genes [from, to) under every plan. Labels are int8, or int16 if `wide`: one byte stays in the nearest cache,
+     * but more than 127 classes need two. `plain` does without 512-bit registers. Returns 1 at a cell beyond n_cells.
+     */
+    int32_t
+    cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t most_classes, void *scratch, int32_t wide, int32_t plain) {
     Room room;
     lay_out((char *)scratch + (64 - (uintptr_t)scratch % 64) % 64, longest, most_classes, &room);
     int32_t (*scan)(SCAN_ARGUMENTS, Room) = wide ? scan_wide : scan_narrow;
@@ -455,8 +461,8 @@ int32_t cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t most_classes, void
 
 #define FORTY 0x42200000u /* 40.0f */
 
-/* expm1 of -40 to 40 to the last digit, in steps that compilers turn into vector instructions and that give the same bits
- * on every machine: 2^n (1 + q) - 1 where q = expm1(x - n log 2) by its series. */
+/* expm1 of -40 to 40 to the last digit, in steps that compilers turn into vector instructions and that give the same
+ * bits on every machine: 2^n (1 + q) - 1 where q = expm1(x - n log 2) by its series. */
 INLINE double exp_less_one(double x) {
     const double whole = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to a whole number */
     const double near = x * 1.44269504088896340736 + whole, n = near - whole;
@@ -495,8 +501,8 @@ CW_AVX512 static void exps_lanes(const float *values, int64_t n, double *out) { 
 
 /* Sums of expm1(value) per class and gene, for means on the scale of counts. Returns 1 at a cell beyond n_cells. */
 int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
-                             int64_t n_genes, const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums,
-                             int64_t *positive) {
+                      int64_t n_genes, const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums,
+                      int64_t *positive) {
     enum { SOME = 256 };
     double level[SOME];
     const int lanes = cw_has_avx512();
@@ -531,17 +537,17 @@ int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *
 }
 
 /* Raw counts summed per class and gene, over the cells of the classes only. Returns 1 at a gene beyond n_genes. */
-#define GROUP_SUMS(NAME, TYPE)                                                                                                 \
-    int32_t NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows,  \
-                        const int32_t *code, int64_t n_genes, double *sums) {                                                  \
-        for (int64_t i = 0; i < n_rows; i++) {                                                                                 \
-            double *s = sums + (int64_t)code[i] * n_genes;                                                                     \
-            for (int64_t k = indptr[rows[i]]; k < indptr[rows[i] + 1]; k++) {                                                  \
-                if ((uint32_t)genes[k] >= n_genes) return 1;                                                                   \
-                s[genes[k]] += (double)values[k];                                                                              \
-            }                                                                                                                  \
-        }                                                                                                                      \
-        return 0;                                                                                                              \
+#define GROUP_SUMS(NAME, TYPE)                                                                                         \
+    int32_t NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows, \
+                 const int32_t *code, int64_t n_genes, double *sums) {                                                 \
+        for (int64_t i = 0; i < n_rows; i++) {                                                                         \
+            double *s = sums + (int64_t)code[i] * n_genes;                                                             \
+            for (int64_t k = indptr[rows[i]]; k < indptr[rows[i] + 1]; k++) {                                          \
+                if ((uint32_t)genes[k] >= n_genes) return 1;                                                           \
+                s[genes[k]] += (double)values[k];                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+        return 0;                                                                                                      \
     }
 GROUP_SUMS(cw_group_sums_u8, uint8_t)
 GROUP_SUMS(cw_group_sums_u16, uint16_t)

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-
 enum { AHEAD = 12 };
 
 /* An unsigned key that orders as the float does, with every NaN above infinity. */
@@ -28,10 +27,11 @@ void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *column
 }
 
 /* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
-   (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is moved
-   past them. Returns the number of entries that found no room (`room` is the size of `out`): 0 unless the data changed. */
+   (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is
+   moved past them. Returns the number of entries that found no room (`room` is the size of `out`): 0 unless the data
+   changed. */
 int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
-                               int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t room, uint64_t *out) {
+                        int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t room, uint64_t *out) {
     int64_t lost = 0;
     for (int64_t cell = 0; cell < n_cells; cell++) {
         if (cell + AHEAD < n_cells) {
@@ -59,8 +59,8 @@ int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *g
 /* Take rows [start, stop) apart at the columns `edges` (n_parts + 1, from 0 to the width): part after part, each row's
    slice of it. `lengths` (n_parts x rows) and `bounds` (n_parts + 1) tell where the slices are in the output. */
 void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
-                          const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds, int32_t *out_columns,
-                          float *out_values) {
+                   const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds, int32_t *out_columns,
+                   float *out_values) {
     const int64_t n_rows = stop - start;
     for (int64_t part = 0; part <= n_parts; part++) bounds[part] = 0;
     for (int64_t row = 0; row < n_rows; row++) {

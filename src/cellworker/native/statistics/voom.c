@@ -1,8 +1,8 @@
 /* The arithmetic of limma's voom for two groups of samples, step by step.
  *
- * With one residual degree of freedom, genes with the same two counts have the same variance, and rounding alone decides which of them
- * limma takes for the larger one; this decides on their prior degrees of freedom. The operations here are those of LINPACK's QR
- * (Dongarra et al. 1979), in its order, so that rounding falls the same way.
+ * With one residual degree of freedom, genes with the same two counts have the same variance, and rounding alone
+ * decides which of them limma takes for the larger one; this decides on their prior degrees of freedom. The operations
+ * here are those of LINPACK's QR (Dongarra et al. 1979), in its order, so that rounding falls the same way.
  */
 #include "cellworker.h"
 
@@ -23,8 +23,8 @@ static void reflect(const double *v, int64_t at, int64_t n, double *y) {
 
 /* e, weights (or NULL) genes x samples; group 0 or 1 per sample, each there once at least; n_samples > 2.
  * means: genes x 2; sigma: per gene, n_samples - 2 residual degrees of freedom. Returns -1 without memory. */
-EXPORT int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, int64_t n, const int32_t *group, double *means,
-                            double *sigma) {
+int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, int64_t n, const int32_t *group,
+                     double *means, double *sigma) {
     double *x = malloc(3 * (size_t)n * sizeof(double));
     if (!x) return -1;
     double *column[2] = {x, x + n}, *y = x + 2 * n, diagonal[2];
@@ -73,9 +73,10 @@ static double interpolate(double v, const double *at, const double *level, int64
     return level[i] + (level[j] - level[i]) * ((v - at[i]) / (at[j] - at[i]));
 }
 
-/* Weights (genes x samples) by the trend (at, level) at each group's fitted count; library: per sample, effective size plus one. */
-EXPORT void cw_voom_weights(const double *means, int64_t n_genes, int64_t n, const int32_t *group, const double *library, const double *at,
-                            const double *level, int64_t n_at, double *weights) {
+/* Weights (genes x samples) by the trend (at, level) at each group's fitted count; library: per sample, effective size
+ * plus one. */
+void cw_voom_weights(const double *means, int64_t n_genes, int64_t n, const int32_t *group, const double *library,
+                     const double *at, const double *level, int64_t n_at, double *weights) {
     for (int64_t g = 0; g < n_genes; g++) {
         const double per_million[2] = {pow(2.0, means[2 * g]), pow(2.0, means[2 * g + 1])};
         for (int64_t j = 0; j < n; j++) {

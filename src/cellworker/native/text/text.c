@@ -1,31 +1,34 @@
 /* Numbers as text: what goes on the wire and into CSV files.
  *
- * A float becomes the shortest decimal that reads back as the same float, and of those the closest to it. The method is the
- * one of R. Giulietti, "The Schubfach way to render doubles" (2020/2022), for 24-bit significands: a float c * 2^q and the ends
- * of its rounding interval, all times 4, are scaled by 10^-k with one 64 x 32 bit product each, rounded to odd, and then one
- * comparison with a multiple of 10 and one with its neighbours decide the digits.
+ * A float becomes the shortest decimal that reads back as the same float, and of those the closest to it. The method is
+ * the one of R. Giulietti, "The Schubfach way to render doubles" (2020/2022), for 24-bit significands: a float c * 2^q
+ * and the ends of its rounding interval, all times 4, are scaled by 10^-k with one 64 x 32 bit product each, rounded to
+ * odd, and then one comparison with a multiple of 10 and one with its neighbours decide the digits.
  */
 #include "cellworker.h"
 
 #include <math.h>
 #include <string.h>
 
-
-/* POWERS[e + 31] = ceil(10^e * 2^(63 - floor(log2(10^e)))) for e = -31 .. 45; tests/analysis/test_number_text.py recomputes it. */
+/* POWERS[e + 31] = ceil(10^e * 2^(63 - floor(log2(10^e)))) for e = -31 .. 45; tests/analysis/test_number_text.py
+ * recomputes it. */
 const uint64_t cw_powers_of_ten[77] = {
-    0x81ceb32c4b43fcf5u, 0xa2425ff75e14fc32u, 0xcad2f7f5359a3b3fu, 0xfd87b5f28300ca0eu, 0x9e74d1b791e07e49u, 0xc612062576589ddbu,
-    0xf79687aed3eec552u, 0x9abe14cd44753b53u, 0xc16d9a0095928a28u, 0xf1c90080baf72cb2u, 0x971da05074da7befu, 0xbce5086492111aebu,
-    0xec1e4a7db69561a6u, 0x9392ee8e921d5d08u, 0xb877aa3236a4b44au, 0xe69594bec44de15cu, 0x901d7cf73ab0acdau, 0xb424dc35095cd810u,
-    0xe12e13424bb40e14u, 0x8cbccc096f5088ccu, 0xafebff0bcb24aaffu, 0xdbe6fecebdedd5bfu, 0x89705f4136b4a598u, 0xabcc77118461cefdu,
-    0xd6bf94d5e57a42bdu, 0x8637bd05af6c69b6u, 0xa7c5ac471b478424u, 0xd1b71758e219652cu, 0x83126e978d4fdf3cu, 0xa3d70a3d70a3d70bu,
-    0xcccccccccccccccdu, 0x8000000000000000u, 0xa000000000000000u, 0xc800000000000000u, 0xfa00000000000000u, 0x9c40000000000000u,
-    0xc350000000000000u, 0xf424000000000000u, 0x9896800000000000u, 0xbebc200000000000u, 0xee6b280000000000u, 0x9502f90000000000u,
-    0xba43b74000000000u, 0xe8d4a51000000000u, 0x9184e72a00000000u, 0xb5e620f480000000u, 0xe35fa931a0000000u, 0x8e1bc9bf04000000u,
-    0xb1a2bc2ec5000000u, 0xde0b6b3a76400000u, 0x8ac7230489e80000u, 0xad78ebc5ac620000u, 0xd8d726b7177a8000u, 0x878678326eac9000u,
-    0xa968163f0a57b400u, 0xd3c21bcecceda100u, 0x84595161401484a0u, 0xa56fa5b99019a5c8u, 0xcecb8f27f4200f3au, 0x813f3978f8940985u,
-    0xa18f07d736b90be6u, 0xc9f2c9cd04674edfu, 0xfc6f7c4045812297u, 0x9dc5ada82b70b59eu, 0xc5371912364ce306u, 0xf684df56c3e01bc7u,
-    0x9a130b963a6c115du, 0xc097ce7bc90715b4u, 0xf0bdc21abb48db21u, 0x96769950b50d88f5u, 0xbc143fa4e250eb32u, 0xeb194f8e1ae525feu,
-    0x92efd1b8d0cf37bfu, 0xb7abc627050305aeu, 0xe596b7b0c643c71au, 0x8f7e32ce7bea5c70u, 0xb35dbf821ae4f38cu};
+    0x81ceb32c4b43fcf5u, 0xa2425ff75e14fc32u, 0xcad2f7f5359a3b3fu, 0xfd87b5f28300ca0eu, 0x9e74d1b791e07e49u,
+    0xc612062576589ddbu, 0xf79687aed3eec552u, 0x9abe14cd44753b53u, 0xc16d9a0095928a28u, 0xf1c90080baf72cb2u,
+    0x971da05074da7befu, 0xbce5086492111aebu, 0xec1e4a7db69561a6u, 0x9392ee8e921d5d08u, 0xb877aa3236a4b44au,
+    0xe69594bec44de15cu, 0x901d7cf73ab0acdau, 0xb424dc35095cd810u, 0xe12e13424bb40e14u, 0x8cbccc096f5088ccu,
+    0xafebff0bcb24aaffu, 0xdbe6fecebdedd5bfu, 0x89705f4136b4a598u, 0xabcc77118461cefdu, 0xd6bf94d5e57a42bdu,
+    0x8637bd05af6c69b6u, 0xa7c5ac471b478424u, 0xd1b71758e219652cu, 0x83126e978d4fdf3cu, 0xa3d70a3d70a3d70bu,
+    0xcccccccccccccccdu, 0x8000000000000000u, 0xa000000000000000u, 0xc800000000000000u, 0xfa00000000000000u,
+    0x9c40000000000000u, 0xc350000000000000u, 0xf424000000000000u, 0x9896800000000000u, 0xbebc200000000000u,
+    0xee6b280000000000u, 0x9502f90000000000u, 0xba43b74000000000u, 0xe8d4a51000000000u, 0x9184e72a00000000u,
+    0xb5e620f480000000u, 0xe35fa931a0000000u, 0x8e1bc9bf04000000u, 0xb1a2bc2ec5000000u, 0xde0b6b3a76400000u,
+    0x8ac7230489e80000u, 0xad78ebc5ac620000u, 0xd8d726b7177a8000u, 0x878678326eac9000u, 0xa968163f0a57b400u,
+    0xd3c21bcecceda100u, 0x84595161401484a0u, 0xa56fa5b99019a5c8u, 0xcecb8f27f4200f3au, 0x813f3978f8940985u,
+    0xa18f07d736b90be6u, 0xc9f2c9cd04674edfu, 0xfc6f7c4045812297u, 0x9dc5ada82b70b59eu, 0xc5371912364ce306u,
+    0xf684df56c3e01bc7u, 0x9a130b963a6c115du, 0xc097ce7bc90715b4u, 0xf0bdc21abb48db21u, 0x96769950b50d88f5u,
+    0xbc143fa4e250eb32u, 0xeb194f8e1ae525feu, 0x92efd1b8d0cf37bfu, 0xb7abc627050305aeu, 0xe596b7b0c643c71au,
+    0x8f7e32ce7bea5c70u, 0xb35dbf821ae4f38cu};
 
 typedef struct {
     uint32_t digits; /* may end in zeros */
@@ -66,10 +69,10 @@ static decimal shortest_exact(uint32_t bits) {
 
 /* The same with one product, wherever that can decide.
  *
- * The float and half of its interval, both times 10^-k, as fixed point numbers with 36 bits after the point: whether a multiple of
- * ten, else which whole number, lies inside is a comparison. Both are wrong by less than 3 units of the last place, so what comes within
- * 8 units of a boundary (ties, and whole numbers among them) is left to the full method, as are powers of two and subnormals, whose
- * intervals are not symmetric. */
+ * The float and half of its interval, both times 10^-k, as fixed point numbers with 36 bits after the point: whether a
+ * multiple of ten, else which whole number, lies inside is a comparison. Both are wrong by less than 3 units of the
+ * last place, so what comes within 8 units of a boundary (ties, and whole numbers among them) is left to the full
+ * method, as are powers of two and subnormals, whose intervals are not symmetric. */
 static inline decimal shortest(uint32_t bits) {
     uint64_t one = (uint64_t)1 << 36, ten = 10 * one, margin = 8;
     uint32_t fraction = bits & 0x7fffff;
@@ -89,7 +92,8 @@ static inline decimal shortest(uint32_t bits) {
         return shortest_exact(bits);
     uint32_t up = below < half_width, shorter = (above < half_width) | up;
     uint32_t full = (uint32_t)((value + one / 2) >> 36);
-    decimal found = {full ^ ((full ^ (tens + up)) & (0u - shorter)), k + (int32_t)shorter}; /* a choice without a branch */
+    decimal found = {full ^ ((full ^ (tens + up)) & (0u - shorter)),
+                     k + (int32_t)shorter}; /* a choice without a branch */
     return found;
 }
 
@@ -100,7 +104,8 @@ static inline int digit_count(uint32_t v) {
     return guess + (guess > 9 || v >= POWERS[guess]) + (v == 0);
 }
 
-/* Eight digits, zeros in front included, as eight bytes 0 .. 9, the first digit in the lowest byte: divide and conquer in one word. */
+/* Eight digits, zeros in front included, as eight bytes 0 .. 9, the first digit in the lowest byte: divide and conquer
+ * in one word. */
 static inline uint64_t eight_digits(uint32_t v) {
     uint64_t x = v / 10000, t;
     x |= (uint64_t)(v - 10000 * (uint32_t)x) << 32;
@@ -166,7 +171,8 @@ static char *put_decimal(char *out, decimal d, int point) {
     return put_uint(out, (uint32_t)exponent);
 }
 
-/* At most 32 bytes, of which those beyond the end are scratch. Whole numbers end in ".0" if `point`, as JSON floats do. */
+/* At most 32 bytes, of which those beyond the end are scratch. Whole numbers end in ".0" if `point`, as JSON floats do.
+ */
 static inline char *put_float(char *out, float value, int point) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
@@ -185,8 +191,8 @@ static inline char *put_float(char *out, float value, int point) {
     n = 8 - (__builtin_clzll(text) >> 3); /* without zeros at the end */
     text += ASCII_ZEROS;
     if (whole > -5 && whole < n && whole < 8) {
-        /* Without branches on the layout, since the next value's is anyone's guess: the digits before the point, or one zero, and the point;
-         * zeros after it, which the digits behind the point then overwrite. */
+        /* Without branches on the layout, since the next value's is anyone's guess: the digits before the point, or one
+         * zero, and the point; zeros after it, which the digits behind the point then overwrite. */
         int small = whole < 1, before = small ? 1 : whole, zeros = small ? -whole : 0;
         uint64_t mask = ((uint64_t)1 << (8 * before)) - 1;
         uint64_t head = (small ? ASCII_ZEROS : text) & mask;
@@ -199,7 +205,8 @@ static inline char *put_float(char *out, float value, int point) {
     return put_decimal(out, d, point);
 }
 
-/* n floats with commas between them; what JSON cannot say is null. `out` holds 25 bytes a value and 32 more; returns the length. */
+/* n floats with commas between them; what JSON cannot say is null. `out` holds 25 bytes a value and 32 more; returns
+ * the length. */
 int64_t cw_floats_json(const float *values, int64_t n, char *out) {
     char *at = out;
     for (int64_t i = 0; i < n; i++) {
@@ -214,7 +221,8 @@ int64_t cw_floats_json(const float *values, int64_t n, char *out) {
     return n ? at - out - 1 : 0;
 }
 
-/* n points as [x,y] with commas between them; a point without both coordinates is null. `out` holds 52 bytes a point and 32 more. */
+/* n points as [x,y] with commas between them; a point without both coordinates is null. `out` holds 52 bytes a point
+ * and 32 more. */
 int64_t cw_points_json(const float *x, const float *y, int64_t n, char *out) {
     char *at = out;
     for (int64_t i = 0; i < n; i++) {
@@ -258,13 +266,14 @@ static inline char *put_zeros(char *out, int64_t n) {
 
 /* Rows `first` .. `last` - 1 of a table genes x cells: row number, gene id, one value a column, line feed.
  *
- * indptr, cells, values: the matrix gene after gene, cells in any order; column_of: column of each of n_cells cells, -1 for those left
- * out; n_columns columns; ids: text of the gene ids end to end, id_ends its ends (n_genes + 1 of them).
+ * indptr, cells, values: the matrix gene after gene, cells in any order; column_of: column of each of n_cells cells, -1
+ * for those left out; n_columns columns; ids: text of the gene ids end to end, id_ends its ends (n_genes + 1 of them).
  * dense (n_columns floats) and marks (one bit a column, in whole words, zero) are scratch. `out` must hold
- * 2 bytes a column, 25 a stored value, the id and 32 more, for each row. Returns the length, or -1 for a cell that does not exist. */
+ * 2 bytes a column, 25 a stored value, the id and 32 more, for each row. Returns the length, or -1 for a cell that does
+ * not exist. */
 int64_t cw_csv_rows(const int64_t *indptr, const int32_t *cells, const float *values, int64_t first, int64_t last,
-                           const int32_t *column_of, int64_t n_cells, int64_t n_columns, const char *ids, const int64_t *id_ends,
-                           float *dense, uint64_t *marks, char *out) {
+                    const int32_t *column_of, int64_t n_cells, int64_t n_columns, const char *ids,
+                    const int64_t *id_ends, float *dense, uint64_t *marks, char *out) {
     char *at = out;
     for (int64_t gene = first; gene < last; gene++) {
         for (int64_t i = indptr[gene]; i < indptr[gene + 1]; i++) {

@@ -1,12 +1,11 @@
-/* A tree among points of the plane: soft assignment of the points to its nodes, the shortest tree that links the nodes, and
- * where the nodes lie best (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
+/* A tree among points of the plane: soft assignment of the points to its nodes, the shortest tree that links the nodes,
+ * and where the nodes lie best (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
 #include "cellworker.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "plane.h"
-
 
 /* Nodes sorted by bucket, a row of buckets after the other, so that those of neighbouring buckets lie side by side. */
 struct GraphNodes {
@@ -99,8 +98,8 @@ void cw_nodes_nearest(const GraphNodes *nodes, const double *x, int32_t count, i
     for (int32_t i = 0; i < count; i++) best[i] = nearest(nodes, x[2 * i], x[2 * i + 1], &distance);
 }
 
-/* e to the power of a number from -700 to 0, to about one unit in the last place, the same on every machine. Adding 1.5 * 2^52
- * rounds to a whole number, which is then found in the lowest bits. */
+/* e to the power of a number from -700 to 0, to about one unit in the last place, the same on every machine. Adding 1.5
+ * * 2^52 rounds to a whole number, which is then found in the lowest bits. */
 static inline double power(double x) {
     const double shifted = x * 1.4426950408889634 + 0x1.8p52, n = shifted - 0x1.8p52;
     const double r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
@@ -128,11 +127,11 @@ static inline double power(double x) {
 
 enum { NEGLIGIBLE = 40 }; /* e^-40 of a share is below half a unit in its last place */
 
-/* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times their
- * shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - least d^2) / sigma), as mantissa
- * and exponent of two, and the sum of the least d^2. `spare` has room for the nodes. */
+/* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times
+ * their shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - least d^2) / sigma),
+ * as mantissa and exponent of two, and the sum of the least d^2. `spare` has room for the nodes. */
 void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
-                           double *figures, int32_t *spare) {
+                    double *figures, int32_t *spare) {
     const Plane *p = &nodes->plane;
     double mantissa = figures[0], exponent = figures[1];
     double *distance = nodes->distance, *share = nodes->share;
@@ -176,10 +175,11 @@ void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, dou
     figures[1] = exponent;
 }
 
-/* Adds `count` nodes to the shortest tree (Prim's method). At the start `order` is 0, 1, ..., `reach` infinite but for node 0,
- * `parent` -1. The first `held` places of `order` are the tree, parents before children; returns the new `held`. */
+/* Adds `count` nodes to the shortest tree (Prim's method). At the start `order` is 0, 1, ..., `reach` infinite but for
+ * node 0, `parent` -1. The first `held` places of `order` are the tree, parents before children; returns the new
+ * `held`. */
 int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, int32_t *order, int32_t *parent,
-                            double *reach) {
+                     double *reach) {
     for (; count > 0 && held < n; count--) {
         int32_t next = held;
         for (int32_t i = held + 1; i < n; i++) {
@@ -202,8 +202,8 @@ int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, i
     return held;
 }
 
-/* Solves (2 L + diag(pull)) c = sums for the nodes' places, pairs, L the Laplacian of a tree: from the leaves to the root and
- * back. `sums` becomes the places; `pull`, not negative and not all zero, is used up. */
+/* Solves (2 L + diag(pull)) c = sums for the nodes' places, pairs, L the Laplacian of a tree: from the leaves to the
+ * root and back. `sums` becomes the places; `pull`, not negative and not all zero, is used up. */
 void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, double *pull, double *sums) {
     for (int32_t k = n - 1; k > 0; k--) {
         const int32_t i = order[k], up = parent[i];
@@ -221,9 +221,10 @@ void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, doubl
     }
 }
 
-/* Where each point lies best on the links of its node: the other end (-1 where there is none) and the part of the way to it. */
+/* Where each point lies best on the links of its node: the other end (-1 where there is none) and the part of the way
+ * to it. */
 void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to, const double *x, const int32_t *node,
-                             int32_t count, int32_t *other, double *part) {
+                      int32_t count, int32_t *other, double *part) {
     for (int32_t k = 0; k < count; k++) {
         const int32_t v = node[k];
         const double a = x[2 * k] - at[2 * v], b = x[2 * k + 1] - at[2 * v + 1];

@@ -18,7 +18,7 @@ from cellworker.formats.anndata.containers.inflate import inflate
 from cellworker.formats.anndata.containers.tree import damaged, refused
 from cellworker.native import address, kernel
 
-__all__ = ["codec_name", "decompress", "known", "split_text"]
+__all__ = ["codec_name", "decompress", "known", "split_text", "without_sum"]
 
 _GZIP = 31
 _KNOWN = ("zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "crc32c")
@@ -28,7 +28,7 @@ _SHUFFLED, _COPIED, _BIT_SHUFFLED, _WHOLE = 0x1, 0x2, 0x4, 0x10
 
 def known(name: str) -> bool:
     """Tell whether a codec can be undone here."""
-    return name.removeprefix("numcodecs.") in _KNOWN
+    return name in _KNOWN
 
 
 def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
@@ -44,7 +44,6 @@ def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
     WorkerError
         ``EXPERIMENT_UNREADABLE`` when it is damaged or would give more.
     """
-    name = name.removeprefix("numcodecs.")
     if name == "zstd":
         return _zstd(content, size, path)
     if name in {"gzip", "zlib"}:
@@ -54,8 +53,24 @@ def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
     if name == "blosc":
         return _blosc(content, size, path)
     if name == "crc32c":
-        return content[:-4]  # a sum of what follows its own checks
+        return without_sum(content, path)
     return _bz2(content, size, path)
+
+
+def without_sum(content: bytes, path: str) -> bytes:
+    """Return what stands before a CRC-32C sum, if the sum is right.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when the sum is missing or wrong.
+    """
+    if len(content) < 4:
+        raise damaged(path, "a piece is cut short (CRC-32C)")
+    kept, (stored,) = content[:-4], struct.unpack("<I", content[-4:])
+    if kernel("cw_crc32c")(address(np.frombuffer(kept, np.uint8), np.uint8), len(kept)) != stored:
+        raise damaged(path, "the CRC-32C sum of a piece differs from its content")
+    return kept
 
 
 def _zstd(content: bytes, size: int, path: str) -> bytes:

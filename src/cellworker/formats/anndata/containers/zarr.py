@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.anndata.containers.codecs import decompress, split_text
+from cellworker.formats.anndata.containers.codecs import decompress, split_text, without_sum
 from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
 from cellworker.formats.anndata.containers.zarr_layout import Codecs, Layout, Shard, version_2, version_3
 
@@ -285,7 +285,7 @@ class ZarrArray:
         # Strings say their own lengths; 1 kB each and 64 MB together is far beyond any label.
         size = count * stored.itemsize if stored is not None else (64 << 20) + 1024 * count
         for name in reversed(codecs.packed):
-            content = decompress(name, content, size + 4 * ("crc32c" in codecs.packed), self.path)
+            content = decompress(name, content, size + 4 * codecs.packed.count("crc32c"), self.path)
         if stored is None:
             out = np.empty(count, object)
             out[:] = split_text(content, count, self.path)
@@ -303,10 +303,13 @@ class ZarrArray:
         if any(outer % inner for outer, inner in zip(whole, shard.chunks, strict=True)):
             raise damaged(self.path, "shards that do not divide into chunks")
         counts = [outer // inner for outer, inner in zip(whole, shard.chunks, strict=True)]
-        length = 16 * prod(counts) + 4 * ("crc32c" in shard.index.packed)
+        length = 16 * prod(counts) + 4 * len(shard.index.packed)
         if set(shard.index.packed) - {"crc32c"} or len(content) < length:
             raise damaged(self.path, "a shard without a plain index")
-        places = struct.unpack_from(f"<{2 * prod(counts)}Q", content, len(content) - length if shard.at_end else 0)
+        listed = content[len(content) - length :] if shard.at_end else content[:length]
+        for _ in shard.index.packed:
+            listed = without_sum(listed, self.path)
+        places = struct.unpack(f"<{2 * prod(counts)}Q", listed)
         out = self._filled(whole)
         for number, index in enumerate(itertools.product(*map(range, counts))):
             at, size = places[2 * number : 2 * number + 2]

@@ -84,7 +84,7 @@ def version_2(path: str, about: dict[str, Any]) -> Layout:
         is_text = True
     compressor = about.get("compressor")
     if isinstance(compressor, dict):
-        packed.append(_known(path, codec_name(compressor)))
+        packed.append(_known(path, codec_name(compressor), compressor))
     kind = about.get("dtype")
     stored: np.dtype[Any] | None = None
     if not is_text:
@@ -166,10 +166,16 @@ def _configuration(item: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _known(path: str, name: str) -> str:
+def _known(path: str, name: str, settings: Mapping[str, Any]) -> str:
+    """Return the codec's name without the package that it comes from."""
+    name = name.removeprefix("numcodecs.")
     if not known(name):
         raise refused(
             what=f"{path} is compressed with the codec {name!r}", advice="write it again with anndata's default"
+        )
+    if name == "crc32c" and settings.get("location", "end") != "end":
+        raise refused(
+            what=f"{path} keeps its CRC-32C sums at the start", advice="write it again with anndata's default"
         )
     return name
 
@@ -197,5 +203,5 @@ def _chain(path: str, value: Any, ndim: int) -> tuple[Codecs, bool, Literal["<",
                 raise damaged(path, "shards that do not fit the shape")
             shard = Shard(chunks, inner, index, more.get("index_location", "end") == "end")
         else:
-            packed.append(_known(path, name))
+            packed.append(_known(path, name, more))
     return Codecs(tuple(packed), order, shard), is_text, endian

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Genes
+from cellworker.native import address, kernel
 
 __all__ = ["Floats", "Matrices", "Measured", "mitochondrial_genes"]
 
@@ -46,7 +48,7 @@ def mitochondrial_genes(genes: Genes) -> NDArray[np.bool_]:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: the sums of all cells are kept for the next role
 class Matrices:
     """The matrices to measure: counts and log-normalised values, and which genes are mitochondrial, bool ``(g,)``."""
 
@@ -75,10 +77,15 @@ class Matrices:
         counted = self.counts is not None and role in ("nCount_RNA", "nFeature_RNA", "percent.mt")
         return counted and (role != "percent.mt" or bool(self.mitochondrial.any()))
 
+    @cached_property
+    def _of_all_cells(self) -> tuple[Floats, Floats, Floats]:
+        assert self.counts is not None
+        return _sums(self.counts, np.arange(len(self.counts.indptr) - 1), self.mitochondrial)
+
     def compute(self, role: str, n_cells: int) -> NDArray[np.float64] | NDArray[np.int64]:
         """Compute a role's number for every cell, from the counts."""
-        assert self.counts is not None
-        sums, genes, part = _sums(self.counts, np.arange(n_cells), self.mitochondrial)
+        sums, genes, part = self._of_all_cells
+        assert len(sums) == n_cells
         if role == "nFeature_RNA":
             return genes.astype(np.int64)
         share = self._share(part, sums)
@@ -93,6 +100,7 @@ def _sums(
 ) -> tuple[Floats, Floats, Floats]:
     """Return the sum, the number of values other than 0 and the sum over the chosen genes of each of some cells."""
     out = np.zeros((3, len(rows)))
+    sums_of_rows, flags = kernel("cw_row_sums"), np.ascontiguousarray(chosen, np.bool_)
     widest = max(1, len(matrix.values) // max(1, len(matrix.indptr) - 1))
     step = max(1, (1 << 22) // widest)
     for begin in range(0, len(rows), step):
@@ -104,9 +112,12 @@ def _sums(
         else:
             offsets = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
             where = offsets + np.arange(int(lengths.sum()))
-        values = change(np.asarray(matrix.values[where], np.float64))
-        cells = np.repeat(np.arange(len(some)), lengths)
-        place = slice(begin, begin + len(some))
-        for line, weights in enumerate((values, values != 0, np.where(chosen[matrix.columns[where]], values, 0))):
-            out[line, place] = np.bincount(cells, weights, len(some))
+        values = np.ascontiguousarray(change(np.asarray(matrix.values[where], np.float64)))
+        columns = np.ascontiguousarray(matrix.columns[where], np.int32)
+        bounds = np.concatenate([[0], np.cumsum(lengths)])
+        sums_of_rows(
+            address(bounds, np.int64), len(some), address(values, np.float64), address(columns, np.int32),
+            address(flags, np.bool_),
+            *(address(line[begin : begin + len(some)], np.float64, writable=True) for line in out),
+        )  # fmt: skip
     return out[0], out[1], out[2]
