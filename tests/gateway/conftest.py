@@ -51,7 +51,16 @@ def inserting(made: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def task(name: str, **more: Any) -> Task:
-    return Task(name=name, path=name, body=Body, request=Asked, prepare=prepare, compute=compute, **more)
+    return Task(
+        name=name,
+        path=name,
+        about="a task of these tests",
+        body=Body,
+        request=Asked,
+        prepare=prepare,
+        compute=compute,
+        **more,
+    )
 
 
 TASKS = {

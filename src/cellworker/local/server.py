@@ -22,9 +22,10 @@ from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.results import DiskResults
 from cellworker.local.socketio import SocketServer
-from cellworker.protocol.bodies import Pagination, convert
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
+from cellworker.protocol.pagination import Pagination
+from cellworker.protocol.validation import convert
 from cellworker.tasks.task import Task
 
 __all__ = ["LocalServer", "Served", "Source", "summarize"]
@@ -175,7 +176,7 @@ class LocalServer:
         if not isinstance(name, str) or not name:
             raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")
         task = self._find_task(name)
-        body = convert(submission.body, task.body, "body")
+        body = task.read_body(submission.body)
         pagination = (submission.request_props or {}).get("pagination")
         if isinstance(pagination, dict):
             convert(pagination, Pagination, "requestProps.pagination")

@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.protocol.bodies import convert
+from cellworker.protocol.validation import convert
 
 __all__ = ["InvalidEnvelopeError", "WorkRequest", "parse_timeout"]
 

@@ -24,14 +24,14 @@ from typing import Any
 
 import msgspec
 
-from cellworker.engine.encoding import encode
 from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, receive, send
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import convert
-from cellworker.tasks.common import progress
-from cellworker.tasks.common.annotator import ClusterQuestion
-from cellworker.tasks.task import Context, Task
+from cellworker.protocol.validation import NotJsonError
+from cellworker.tasks.context import ClusterQuestion, Context
+from cellworker.tasks.context import Progress as Tell
+from cellworker.tasks.steps import compute
+from cellworker.tasks.task import Task
 
 __all__ = ["GENERIC_SENTENCE", "load_object", "main", "serve"]
 
@@ -105,7 +105,6 @@ class _Worker:
         self._init = init
         self._tasks = tasks
         self._experiment = experiment
-        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
         self._first_private = _private_bytes()
         self._lock = threading.Lock()
         self._computing = False
@@ -142,10 +141,7 @@ class _Worker:
             os.mkdir(request.scratch)  # noqa: PTH102 the shorter way, on the path of every request
             _limit_memory(self._init.memory_bytes)
             value = self._compute(self._tasks[request.path], request, body)
-            # orjson reserves eight times a text's length and crashes when it does not get it; what fitted the budget is
-            # encoded without one.
-            _limit_memory(None)
-            return (Kind.FILE, str(value).encode()) if isinstance(value, Path) else (Kind.ANSWER, encode(value))
+            return (Kind.FILE, str(value).encode()) if isinstance(value, Path) else (Kind.ANSWER, value)
         except _Cancelled:
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(
@@ -155,15 +151,8 @@ class _Worker:
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(_problem(error, self._init))
 
-    def _compute(self, task: Task, request: Request, body: bytearray) -> Any:  # noqa: ANN401
-        decoder = self._decoders.get(task.path)
-        if decoder is None:
-            decoder = self._decoders[task.path] = msgspec.json.Decoder(task.request)
-        try:
-            checked = decoder.decode(body)
-        except msgspec.ValidationError:
-            # The second, slower look is for its sentence, which names the field.
-            checked = convert(bytes(body), task.request, "request")
+    def _compute(self, task: Task, request: Request, body: bytearray) -> bytes | Path:
+        checked = task.read_request(body)
         context = Context(
             progress=self._progress,
             scratch=Path(request.scratch),
@@ -173,14 +162,16 @@ class _Worker:
             annotate=self._annotate,
             kept=Path(self._init.kept) if self._init.kept else None,
         )
-        return task.compute(self._experiment, checked, context)
+        # orjson reserves eight times a text's length and crashes when it does not get it; what fitted the budget is
+        # encoded without one.
+        return compute(task, checked, self._experiment, context, before_encoding=lambda: _limit_memory(None))
 
     def _marker_table(self) -> bytes:
         from cellworker.engine.annotators.marker_table import read_table  # noqa: PLC0415 one task in 21 needs it
 
         return read_table(*self._init.marker_table)
 
-    def _annotate(self, question: ClusterQuestion, tell: progress.Progress, scratch: Path) -> list[dict[int, str]]:
+    def _annotate(self, question: ClusterQuestion, tell: Tell, scratch: Path) -> list[dict[int, str]]:
         from cellworker.engine.annotators.cassia import annotate  # noqa: PLC0415 one task in 21 needs it
 
         return annotate(self._init.language_model, question, tell, scratch)
@@ -210,10 +201,10 @@ class _Worker:
 
 
 def _problem(error: BaseException, init: WorkerInit) -> Problem:
+    if isinstance(error, NotJsonError):
+        return Problem(error.code, f"The request's body is not JSON: {error.reason}", malformed=True)
     if isinstance(error, WorkerError):
         return Problem(error.code, error.message)
-    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
-        return Problem(ErrorCode.INVALID_INPUT, f"The request's body is not JSON: {error}", malformed=True)
     if isinstance(error, MemoryError):
         return Problem(
             ErrorCode.OUT_OF_MEMORY,

@@ -27,10 +27,10 @@ from cellworker.gateway.observe.metrics import NoMetrics
 from cellworker.gateway.observe.tracing import NoTracing, Tracing
 from cellworker.logs import log
 from cellworker.protocol import events
-from cellworker.protocol.bodies import convert
 from cellworker.protocol.encoding import compress, inline
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
+from cellworker.protocol.validation import convert
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
 __all__ = ["GENERIC_MESSAGE", "Answering", "NotStoredError", "Outcome", "Patience", "Ports", "retry"]

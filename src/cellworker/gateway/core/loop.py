@@ -21,8 +21,8 @@ from cellworker.gateway.core.ports import Delivery, Journal, Queue
 from cellworker.gateway.observe.metrics import DONE, NoMetrics
 from cellworker.gateway.observe.tracing import NoTracing, Tracing
 from cellworker.logs import context, log
-from cellworker.protocol.bodies import convert
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
+from cellworker.protocol.validation import convert
 from cellworker.tasks.task import Lane, Task
 
 __all__ = ["Limits", "WorkLoop"]
