@@ -183,13 +183,26 @@ def test_a_cell_without_counts_is_normalised_to_zeros(trees):
     assert np.all(dense(draft.data)[2] == 0)
 
 
-@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
-def test_counts_that_cannot_be_normalised_are_refused(trees, bad):
+def test_counts_below_zero_that_cannot_be_normalised_are_refused(trees):
+    counts = trees.counts.copy()
+    counts[0, 0] = -1.0
+    assay = trees.assay(counts=trees.sparse(counts), data=trees.empty())
+    with pytest.raises(WorkerError, match="counts that are negative \\(1 of 12 values\\)"):
+        draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_count_that_is_no_number_spoils_its_gene_and_nothing_else(trees, bad):
     counts = trees.counts.copy()
     counts[0, 0] = bad
     assay = trees.assay(counts=trees.sparse(counts), data=trees.empty())
-    with pytest.raises(WorkerError, match="counts that are negative or not numbers"):
-        draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})))
+    draft = draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})))
+    counts[0, 0] = 0
+    expected = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    found = dense(draft.data)
+    assert not np.isfinite(found[0, 0])
+    found[0, 0] = 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_assay_rna_is_served_whichever_is_active(trees):

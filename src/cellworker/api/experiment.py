@@ -1,5 +1,6 @@
 """cellworker in a notebook: open an experiment, ask it what the platform asks, get data frames."""
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -30,7 +31,14 @@ __all__ = ["OpenExperiment", "open_experiment"]
 
 
 def open_experiment(
-    path: str | Path, settings: Settings | None = None, progress: Progress | None = None
+    path: str | Path,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    *,
+    counts: str | None = None,
+    data: str | None = None,
+    sample: str | None = None,
+    drop_genes: bool | None = None,
 ) -> "OpenExperiment":
     """Open an experiment.
 
@@ -43,6 +51,15 @@ def open_experiment(
         None reads the environment.
     progress
         Told how far the reading is, and later how far long requests are: called with a sentence and a fraction.
+    counts
+        The matrix of raw counts, where it is known better than the values tell: ``"X"``, ``"raw.X"`` or a layer's name
+        in AnnData, ``"RNA/counts"`` or the like in Seurat objects; ``"none"`` where there are no counts.
+    data
+        The matrix of log-normalised values, named in the same way; it is served as it is.
+    sample
+        The column of cell metadata that tells samples apart.
+    drop_genes
+        Leave out genes with values that are missing or infinite.
 
     Raises
     ------
@@ -56,6 +73,13 @@ def open_experiment(
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
     settings = settings or Settings.from_environment()
+    named: dict[str, Any] = {
+        "counts_matrix": counts,
+        "data_matrix": data,
+        "sample_column": sample,
+        "drop_genes": drop_genes,
+    }
+    settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
     opened = open_files(Path(path), settings, progress)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
 

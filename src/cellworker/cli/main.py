@@ -13,9 +13,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
+from cellworker.version import __version__
 
 __all__ = ["main"]
 
@@ -139,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="a folder with r.qs or r.rds, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
     )
+    _add_matrices(run)
+    _add_matrices(engine)
     engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
     probe = add("probe", "probe", "tell by the exit status whether an engine answers on a port of this machine")
@@ -150,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
     call = add("call", "call", "answer one request in this process")
     call.add_argument("--experiment", metavar="PATH", help="a file or folder; without it the bundled sample")
+    _add_matrices(call)
     _add_request(call)
 
     submit = add("submit", "submit", "send one request to a running worker and wait for the result")
@@ -160,21 +163,30 @@ def _parser() -> argparse.ArgumentParser:
     replay = add("replay", "replay", "run a request that DEBUG_STEP saved once more, in this process")
     replay.add_argument("file", metavar="FILE", help="what was saved, under DATA_DIR/debug")
     replay.add_argument("--experiment", metavar="PATH", help="a file or folder instead of the one in FILE")
+    _add_matrices(replay)
     _add_output(replay)
 
     check = add("check", "check", "list all problems of an experiment, and what is in it")
     check.add_argument("path", metavar="PATH", help="a file or folder")
+    _add_matrices(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
     convert = add("convert", "convert", "convert an experiment: .rds, .h5ad and .zarr, in every direction")
     convert.add_argument("source", metavar="A", help="a file or folder")
     convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
     convert.add_argument("--force", action="store_true", help="replace B if it exists")
+    convert.add_argument("--report", metavar="FILE", help="also write what is printed, in full, to a JSON file")
+    _add_matrices(convert)
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
 
     tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
     tasks.add_argument("--json", action="store_true", help="print the list as JSON")
 
+    _add_about_here(add)
+    return parser
+
+
+def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     settings = add("settings", "settings", "print every setting, its value and where the value comes from")
     settings.add_argument("--json", action="store_true", help="print the settings as JSON")
 
@@ -182,7 +194,26 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("--port", type=_port, help="its port (PORT, 4000)")
 
     add("version", "settings", "print the version").set_defaults(version=True)
-    return parser
+
+
+def _add_matrices(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what the file's matrices hold, where you know better than their values tell")
+    group.add_argument(
+        "--counts", dest="counts_matrix", metavar="MATRIX",
+        help="the raw counts: X, raw.X or a layer (AnnData), RNA/counts or the like (Seurat), none (COUNTS_MATRIX)",
+    )  # fmt: skip
+    group.add_argument(
+        "--data", dest="data_matrix", metavar="MATRIX",
+        help="the log-normalised values, named in the same way and served as they are (DATA_MATRIX)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sample", dest="sample_column", metavar="COLUMN",
+        help="the column of cell metadata that tells samples apart (SAMPLE_COLUMN)",
+    )  # fmt: skip
+    group.add_argument(
+        "--drop-genes", action="store_const", const=True,
+        help="leave out genes with values that are missing or infinite (DROP_GENES)",
+    )  # fmt: skip
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "Graph",
     "Reduction",
     "ScaledData",
+    "StrangeCounts",
     "TissueImage",
     "labels_of",
 ]
@@ -222,6 +223,15 @@ class Genes:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class StrangeCounts:
+    """How many counts are below 0, missing or infinite, or no whole numbers."""
+
+    negative: int = 0
+    missing: int = 0
+    fractional: int = 0
+
+
 class Experiment:
     """An open experiment. Large arrays are mapped from the store and shared between processes.
 
@@ -273,6 +283,16 @@ class Experiment:
             if labels is not None:
                 return name, labels
         return None
+
+    @cached_property
+    def strange_counts(self) -> StrangeCounts:
+        """How many of the raw counts are none."""
+        if self.counts is None or self.counts.values.dtype.kind == "u":
+            return StrangeCounts()
+        values = self.counts.values
+        known = np.isfinite(values)
+        whole = values == np.floor(values)
+        return StrangeCounts(int((values < 0).sum()), int((~known).sum()), int((known & ~whole).sum()))
 
     @cached_property
     def max_cell_id(self) -> int:

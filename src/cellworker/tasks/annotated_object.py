@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
+from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.validation import Text
@@ -151,12 +152,15 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
 
 def _write_copy(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
     from cellworker.formats.convert.converting import write_annotated_copy  # noqa: PLC0415
+    from cellworker.formats.opening.source import source_of  # noqa: PLC0415
 
     def progress(stage: str, fraction: float | None = None) -> None:  # noqa: ARG001 - one stage in the user's words
         context.progress(_STAGE, fraction)
 
     embedding = annotation.embedding
+    assert isinstance(experiment, StoredExperiment)  # one made in memory has no source, which is said above
     write_annotated_copy(
+        source_of(experiment),
         experiment,
         annotation.columns,
         target,

@@ -6,9 +6,9 @@ import numpy as np
 from msgspec import Struct, field
 
 from cellworker.analysis.statistics.sums import group_sums
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import counted, require
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.compared_cells import ComparedCells, compared_rows
 from cellworker.tasks.common.examples import comparison_example
@@ -44,12 +44,9 @@ def prepare(given: PrepareInput) -> BackgroundGenesRequest:
 
 def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Context) -> dict[str, Any]:
     """Symbols, as they came, of the genes with more than 15 counts over both sets, in matrix order."""
+    require(counted(experiment))
     counts = experiment.counts
-    if counts is None:
-        message = (
-            "Expressed genes are found by raw counts, and the experiment holds none: upload an object with counts."
-        )
-        raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
+    assert counts is not None
     rows = np.union1d(*compared_rows(experiment, request.base_cells, request.background_cells))
     total = group_sums(
         counts.indptr,

@@ -6,8 +6,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from cellworker.analysis.text.number_text import floats_json
-from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Categorical, Experiment
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import measured, measured_column, require
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
@@ -43,25 +43,17 @@ def by_cell(experiment: Experiment, column: str, *, log10: bool) -> orjson.Fragm
 
 
 def find_column(experiment: Experiment, column: str) -> NDArray[np.float64]:
-    """Return a numeric column.
+    """Return a numeric column, see `measured_column`.
 
-    The reader chose the column that holds it (`cellworker.formats.measures`). For an experiment without that choice:
-    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so in an object whose
-    main assay has another name than RNA, those of that assay stand in.
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_COLUMN_NOT_FOUND``.
     """
-    names = [column]
-    chosen = experiment.origin.columns.get(column)
-    if chosen is not None:
-        names = [chosen]
-    elif column.endswith("_RNA"):
-        names.append(f"{column.removesuffix('_RNA')}_{experiment.origin.assay}")
-    for name in names:
-        found = experiment.metadata.get(name)
-        if found is not None and not isinstance(found, Categorical):
-            return found
-    reason = experiment.origin.reasons.get(column, "")
-    message = f"{column} is not computed for this experiment" + (f": {reason}." if ": " in reason else ".")
-    raise WorkerError(ErrorCode.R_WORKER_COLUMN_NOT_FOUND, message)
+    require(measured(experiment, column=column))
+    found = measured_column(experiment, column)
+    assert found is not None
+    return found
 
 
 def _task(name: str, path: str, about: str, column: str, *, log10: bool = False) -> Task:

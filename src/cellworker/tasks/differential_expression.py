@@ -18,6 +18,7 @@ from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import comparable_samples, require, sampled
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import Text, convert
 from cellworker.tasks.common.compared_cells import ComparedCells, check_values, compared_rows
@@ -195,16 +196,14 @@ def _within_columns(experiment: Experiment, tests: GroupTests, context: Context)
 def _between(
     experiment: Experiment, base: NDArray[np.int32], background: NDArray[np.int32], context: Context
 ) -> Columns:
-    counts = experiment.counts
-    if counts is None:
-        raise WorkerError(
-            ErrorCode.EXPERIMENT_UNSUPPORTED,
-            "Samples are compared by their raw counts, and the experiment holds none: upload an object with counts.",
-        )
+    require(comparable_samples(experiment))
+    require(sampled(experiment))
+    counts, samples = experiment.counts, experiment.samples
+    assert counts is not None
+    assert samples is not None
     rows = np.union1d(base, background)
     in_base = np.isin(rows, base)
-    column, labels = _samples(experiment)
-    sample = labels[rows]
+    column, sample = samples[0], samples[1].codes[rows]
     rows, in_base, sample = rows[sample >= 0], in_base[sample >= 0], sample[sample >= 0]
     kept = np.flatnonzero(np.bincount(sample) >= _MIN_CELLS_PER_SAMPLE) if len(sample) else np.empty(0, np.int64)
     inside = np.isin(sample, kept)
@@ -258,16 +257,6 @@ def _not_testable(column: str, reason: str, more: str) -> WorkerError:
         ErrorCode.DESIGN_NOT_TESTABLE,
         f"Samples (column {column}) cannot be compared: {reason}. Choose sets with more cells {more}, or compare the "
         "cells themselves (comparison within samples).",
-    )
-
-
-def _samples(experiment: Experiment) -> tuple[str, NDArray[np.int32]]:
-    found = experiment.samples
-    if found is not None:
-        return found[0], found[1].codes
-    raise WorkerError(
-        ErrorCode.R_WORKER_COLUMN_NOT_FOUND,
-        "samples is not computed for this experiment: without samples only cells can be compared.",
     )
 
 

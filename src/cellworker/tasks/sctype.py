@@ -17,7 +17,8 @@ from cellworker.analysis.annotation.marker_scores import (
 from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.statistics.variable_genes import gene_variability
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Experiment, Genes
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import require, symbols
 from cellworker.formats.common.marker_table import CellType, read_marker_table
 from cellworker.tasks.common.annotated_class import (
     AnnotationBody,
@@ -64,7 +65,7 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
     if request.species not in _SPECIES:
         message = f"species: {request.species!r} is not known; known are {' and '.join(_SPECIES)}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
-    _check_symbols(experiment.genes)
+    require(symbols(experiment))
     clusters = cluster_codes(experiment, request.cell_sets)
     context.progress("Reading the table of marker genes")
     table = read_marker_table(context.marker_table())
@@ -75,13 +76,6 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
     name = f"ScType-{request.tissue}-{request.species}"
     children = labelled_sets(experiment, codes, names, lambda label: time_uuid())  # noqa: ARG005
     return new_class(name, children, request.cell_sets)
-
-
-def _check_symbols(genes: Genes) -> None:
-    """Refuse genes of which half or more have nothing but an Ensembl id, in both columns of names."""
-    columns = (genes.ids, genes.original_names)
-    if all(2 * sum(name.startswith("ENS") for name in column) >= len(column) for column in columns):
-        raise WorkerError(ErrorCode.R_WORKER_NO_GENE_SYMBOLS, "Features file doesn't contain gene symbols.")
 
 
 def _types(

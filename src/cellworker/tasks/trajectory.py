@@ -8,7 +8,6 @@ import numpy as np
 from msgspec import Raw, Struct, field
 from numpy.typing import NDArray
 
-from cellworker import __version__
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, nearest_neighbours
 from cellworker.analysis.trajectories.graph_projection import Places
@@ -21,6 +20,7 @@ from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.result_cache import kept
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, EarlierResult, ExampleParts, PrepareInput, Task
+from cellworker.version import __version__
 
 __all__ = ["PSEUDO_TIME", "STARTING_NODES"]
 

@@ -16,6 +16,8 @@ _KERNELS = {
     "uint16": "cw_group_sums_u16",
     "uint32": "cw_group_sums_u32",
     "float32": "cw_group_sums_f32",
+    "float64": "cw_group_sums_f64",
+    "int64": "cw_group_sums_i64",
 }
 _PARTS = 4  # fixed, whatever the number of threads: sums of fractional counts must not depend on it
 _WORTH = 1 << 12  # cells
@@ -37,7 +39,8 @@ def group_sums(
     Parameters
     ----------
     indptr, genes, values
-        Cell-major counts: int64 ``(n_cells + 1,)``, int32 and uint8/uint16/uint32/float32 ``(nnz,)``.
+        Cell-major counts: int64 ``(n_cells + 1,)``, int32 and uint8/uint16/uint32/int64/float32/float64
+        ``(nnz,)``.
     rows
         The cells to sum, row numbers ``(k,)``.
     group

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cellworker.cli.output import Destination, request_body, request_pagination, write_answer
 from cellworker.cli.progress import Bar
+from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.formats.opening.open import open_experiment
 from cellworker.sample import sample_path
-from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer
 
@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 def command(options: argparse.Namespace) -> int:
     """Open an experiment, answer one request on it, and write the result."""
-    settings = Settings.from_environment()
+    settings = settings_of(options)
     task = catalog.find(options.task)
     # All that the command line can get wrong is told before an experiment is opened.
     body = task.read_body({"name": task.name, **request_body(task.name, options.body)})

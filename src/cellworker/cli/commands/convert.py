@@ -1,14 +1,18 @@
 """`cellworker convert`."""
 
 import argparse
+import json
 from pathlib import Path
 
 from cellworker.cli.progress import Bar
+from cellworker.cli.settings_of import settings_of
 from cellworker.formats.convert.converting import convert
 from cellworker.plain_text import say
-from cellworker.settings import Settings
 
 __all__ = ["command"]
+
+_MAX_LINES = 1000
+"""Lines of each list that go to the terminal: an object may rename 30,000 genes."""
 
 
 def command(options: argparse.Namespace) -> int:
@@ -17,7 +21,7 @@ def command(options: argparse.Namespace) -> int:
         found = convert(
             Path(options.source),
             Path(options.target),
-            Settings.from_environment(),
+            settings_of(options),
             force=options.force,
             on_progress=bar,
         )
@@ -28,6 +32,11 @@ def command(options: argparse.Namespace) -> int:
         ("could not be represented", found.lost),
     ):
         say("", title)
-        for line in lines or ["nothing"]:
+        for line in lines[:_MAX_LINES] or ["nothing"]:
             say(f"  {line}")
+        if len(lines) > _MAX_LINES:
+            say(f"  and {len(lines) - _MAX_LINES:,} more; --report FILE.json lists them all")
+    if options.report:
+        content = {"kept": found.kept, "renamed": found.renamed, "could_not_be_represented": found.lost}
+        Path(options.report).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
     return 0

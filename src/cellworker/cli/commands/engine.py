@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cellworker.cli.settings_of import settings_of
 from cellworker.engine.serve import serve
 from cellworker.engine.workers.confinement import give_up_connections
 from cellworker.formats.common.locating import locate
@@ -20,7 +21,7 @@ __all__ = ["command"]
 
 def command(options: argparse.Namespace) -> int:
     """Serve the engine's HTTP surface until SIGTERM or Ctrl-C; the log goes to standard error as JSON lines."""
-    settings = Settings.from_environment(port=options.port)
+    settings = settings_of(options)
     path = _place(options.path, settings)
     configure(settings.log_level)
     what = f"opening {path}" if isinstance(path, Path) else f"waiting for an experiment in {settings.data_dir}"

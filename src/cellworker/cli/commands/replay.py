@@ -7,10 +7,10 @@ from pathlib import Path
 
 from cellworker.cli.output import Destination, write_answer
 from cellworker.cli.progress import Bar
+from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.engine.saved_requests import read_saved
 from cellworker.formats.opening.open import open_experiment
-from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer_request
 
@@ -20,7 +20,7 @@ __all__ = ["command"]
 def command(options: argparse.Namespace) -> int:
     """Run a request that `DEBUG_STEP` saved once more, in this process, and write the result."""
     saved = read_saved(Path(options.file))
-    settings = replace(Settings.from_environment(), like_original=saved.like_original)
+    settings = replace(settings_of(options), like_original=saved.like_original)
     task = catalog.find(saved.task)
     request = task.read_request(saved.request)
     destination = Destination(options.out, options.format, file_result=task.file_result)

@@ -9,17 +9,17 @@ import os
 import socket
 
 from cellworker.cli.running import run_note
+from cellworker.cli.settings_of import settings_of
 from cellworker.local.run import run_local
 from cellworker.logs import configure
 from cellworker.plain_text import say
-from cellworker.settings import Settings
 
 __all__ = ["command"]
 
 
 def command(options: argparse.Namespace) -> int:
     """Serve an experiment on this machine until Ctrl-C, SIGTERM or `cellworker stop`."""
-    settings = Settings.from_environment(port=options.port)
+    settings = settings_of(options)
     if settings.port == 0:
         settings = dataclasses.replace(settings, port=_free_port(settings.host))
     configure(settings.log_level, style="text")

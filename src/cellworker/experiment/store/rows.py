@@ -1,8 +1,10 @@
 """Sparse matrices on their way into a store: every entry checked once, then written in order, cell after cell."""
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +49,11 @@ class ScannedRows:
         """Cut the rows so that each piece has a manageable number of entries."""
         return cut(self.draft.indptr, _BLOCK)
 
-    def reader(self) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.float32]]]:
+    def reader(self) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[Any]]]:
         """Return a function that gives rows in order; one per thread, what it gives is valid until its next call."""
         draft = self.draft
+        if draft.values.dtype != np.float32:
+            return self._read_wide
         if self.summary.in_order:
             return lambda start, stop: (
                 draft.columns[draft.indptr[start] : draft.indptr[stop]],
@@ -64,6 +68,25 @@ class ScannedRows:
                 raise _unreadable(self.title, f"row {error} names the same column twice") from None
 
         return read
+
+    def _read_wide(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        """Put rows in order whose values float32 would round; there are few such matrices."""
+        indptr = self.draft.indptr
+        where = slice(int(indptr[start]), int(indptr[stop]))
+        columns, values = self.draft.columns[where], self.draft.values[where]
+        rows = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
+        kept = np.flatnonzero(_narrow(values) != 0)
+        kept = kept[np.lexsort((columns[kept], rows[kept]))]
+        rows, columns, values = rows[kept], columns[kept], values[kept]
+        twice = np.flatnonzero((np.diff(rows) == 0) & (np.diff(columns) == 0))
+        if len(twice):
+            raise _unreadable(self.title, f"row {rows[twice[0]]} names the same column twice")
+        return columns, values
+
+
+def _narrow(values: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(values, np.float32)
 
 
 def scan(
@@ -94,9 +117,12 @@ def scan(
         def work(block: tuple[int, int]) -> RowSummary:
             start, stop = block
             kept = bounds[start + 1 : stop + 1]
-            found = scan_rows(
-                (indptr, draft.columns, draft.values), start, stop, n_columns, kept=kept, per_column=columns
-            )
+            if draft.values.dtype == np.float32:
+                found = scan_rows(
+                    (indptr, draft.columns, draft.values), start, stop, n_columns, kept=kept, per_column=columns
+                )
+            else:
+                found = _scan_wide(draft, start, stop, kept=kept, per_column=columns)
             meter.add("checking", found.stored)
             return found
 
@@ -115,6 +141,17 @@ def scan(
     return ScannedRows(
         title, draft, summary, bounds, sum(totals, np.zeros(n_columns, np.int64)) if per_column else None
     )
+
+
+def _scan_wide(
+    draft: SparseDraft, start: int, stop: int, *, kept: NDArray[np.int64], per_column: NDArray[np.int64] | None
+) -> RowSummary:
+    """Judge rows whose values float32 would round, by what float32 makes of them."""
+    first, last = int(draft.indptr[start]), int(draft.indptr[stop])
+    bounds = draft.indptr[start : stop + 1] - first
+    block = (bounds, np.ascontiguousarray(draft.columns[first:last]), _narrow(draft.values[first:last]))
+    found = scan_rows(block, 0, stop - start, draft.n_columns, kept=kept, per_column=per_column)
+    return dataclasses.replace(found, problem_row=found.problem_row + start) if found.problem else found
 
 
 def same_pattern(one: ScannedRows, other: ScannedRows, threads: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +31,15 @@ from cellworker.experiment.model import (
     Origin,
     Reduction,
     ScaledData,
+    StrangeCounts,
     TissueImage,
 )
+from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.index import StoreIndex, read_index
 
-__all__ = ["StoredExperiment", "WriteProgress", "open_store", "write_store"]
+__all__ = ["StoredExperiment", "open_store", "write_store"]
 
 T = TypeVar("T")
-
-
-class WriteProgress(Protocol):
-    """Told how far the writing of a store is; raising stops it and leaves nothing behind."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report a stage in words and the fraction of all work done (0 to 1)."""
-        ...
 
 
 def write_store(
@@ -227,6 +221,14 @@ class StoredExperiment(Experiment):
         """The same of the counts."""
         summary = self._contents["counts_summary"]
         return RowSummary(**summary) if summary else None
+
+    @cached_property
+    def strange_counts(self) -> StrangeCounts:
+        """How many of the raw counts are none, as it was found when the store was written."""
+        found = self.counts_summary
+        if found is None:
+            return StrangeCounts()
+        return StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
 
     def _array(self, name: str) -> NDArray[Any]:
         place = self._index.arrays[name]

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
-from cellworker.experiment.store.blocks import Meter, StoreFile
+from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, StoreIndex, append_index
 from cellworker.experiment.store.layout import Layout
 from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import write_sorted
-from cellworker.experiment.store.store import WriteProgress
 
 __all__ = ["write"]
 
@@ -185,6 +184,9 @@ def _lay_out(
 def _smallest_dtype(counts: ScannedRows) -> type[np.generic]:
     """Return the smallest type that holds every count exactly."""
     found = counts.summary
+    wide = counts.draft.values.dtype
+    if wide != np.float32 and (found.fractional or found.negative or found.nan or found.largest >= 2**32):
+        return wide.type
     if found.fractional or found.negative or found.infinite or found.nan or found.largest >= 2**32:
         return np.float32
     return next(kind for kind in (np.uint8, np.uint16, np.uint32) if found.largest <= np.iinfo(kind).max)

@@ -2,10 +2,11 @@
 
 What is read: the matrices that `cellworker.formats.anndata.choosing` picks; ``obs`` (columns of any encoding), ``var``
 (and ``raw.var``), ``obsm`` as reductions (``X_umap`` is served as umap), square ``obsp`` as graphs, the colours in
-``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. What of the file an
-experiment does not hold is listed in ``extra["left_out"]``.
+``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. Which of the file's
+matrices the experiment's are is in ``extra["used"]``; what it does not hold, conversions take from the file.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
@@ -14,25 +15,27 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
-from cellworker.formats.active_reduction import choose_active
+from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction, TissueImage
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
-from cellworker.formats.anndata.choosing import Choice, Source, choose
+from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
+from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
-from cellworker.formats.anndata.tree import Array, Group, Node
-from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
+from cellworker.formats.anndata.marks import is_marked
+from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
+from cellworker.formats.common.active_reduction import choose_active, default_reduction
+from cellworker.formats.common.cells.cell_ids import read_cell_ids
+from cellworker.formats.common.cells.measures import add_measures
+from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.common.cells.names import unique_names
+from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.normalise import log_normalise
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.matrices.sparse import assemble
+from cellworker.formats.common.matrices.variances import gene_variances
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.measures import add_measures
-from cellworker.formats.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.samples import add_samples
-from cellworker.formats.seurat.read.cells import read_cell_ids, unique_names
-from cellworker.formats.seurat.read.genes import gene_variances
-from cellworker.formats.seurat.read.matrix import assemble, blocks
-from cellworker.formats.seurat.read.parts import default_reduction
 
 __all__ = ["read_anndata"]
 
@@ -44,7 +47,7 @@ _WIDEST = 10_000
 
 
 def read_anndata(
-    root: Group, findings: Findings, scratch: Scratch, progress: Progress, *, sample: str | None = None
+    root: Group, findings: Findings, scratch: Scratch, progress: Progress, wanted: MatrixChoice | None = None
 ) -> ExperimentDraft | None:
     """Read an opened file; None when it cannot be served, and `findings` then says why.
 
@@ -56,9 +59,10 @@ def read_anndata(
         Room for large arrays.
     progress
         Told the stage and the fraction of the reading.
-    sample
-        The column of samples, where the user names it.
+    wanted
+        What whoever opens the file says about its matrices and samples.
     """
+    wanted = wanted or MatrixChoice()
     if not _is_anndata(root, findings):
         return None
     obs, var, raw_var = table_of(root.get("obs")), table_of(root.get("var")), table_of(root.get("raw/var"))
@@ -71,22 +75,41 @@ def read_anndata(
     if obs is None:
         return None
     n_cells = len(obs.index)
-    choice = choose(root, var, raw_var, n_cells, findings)
+    if not n_cells:
+        findings.error(
+            "obs", found="no cells", expected="at least one cell",
+            advice="write the file again before its cells are filtered out",
+        )  # fmt: skip
+    if var is not None and not len(var.index):
+        findings.error(
+            "var", found="no genes", expected="at least one gene",
+            advice="write the file again before its genes are filtered out",
+        )  # fmt: skip
+    sources = sources_of(root, (var, raw_var), n_cells, findings, wanted)
+    reading = _Reading(findings, scratch, progress)
+    ours = root.get("uns/cellworker") is not None
+    marked = [what for what, path in (("data", "X"), ("counts", "layers/counts")) if is_marked(root, what, path)]
+    choice = None
+    if not findings.errors:
+        choice = reading.settle(
+            sources,
+            lambda found, notes: choose(found, (var, raw_var), wanted, notes, ours=ours, marked=marked),
+        )
     metadata = read_obs(obs, findings)
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
-    sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=sample)
+    sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=wanted.sample or None)
     reductions = _reductions(root, n_cells)
     misc = _misc(root, reductions, findings)
     served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
     if choice is None or served is None or findings.errors:
         return None
     genes = genes_of(served, rest, findings)
-    read = _Reading(served, rest, findings, scratch, progress)
+    reading.serve(served, rest)
     data: SparseDraft | None = None
     counts: SparseDraft | None = None
     with findings.part():
-        counts, data = read.matrices(choice)
+        counts, data = reading.matrices(choice)
     if data is None or findings.errors:
         return None
     matrices = Matrices(counts, data, mitochondrial_genes(genes))
@@ -96,7 +119,7 @@ def read_anndata(
         advice = "the variance of the normalised values orders the gene list"
         findings.fallback("var", found="no column of highly_variable_genes", advice=advice)
         dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
-    scaled = _own_scaled(root, n_cells, len(genes), scratch) or read.scaled(choice)
+    scaled = _own_scaled(root, n_cells, len(genes), scratch) or reading.scaled(choice)
     graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
     return ExperimentDraft(
         cell_ids=cell_ids,
@@ -109,6 +132,7 @@ def read_anndata(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
+        images=_own_images(root, n_cells),
         dispersions=dispersions,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
@@ -120,7 +144,7 @@ def read_anndata(
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
-        extra={"colors": colors_of(root, metadata), "left_out": _left_out(root, choice, reductions, graphs)},
+        extra={"colors": colors_of(root, metadata), "used": _used(choice), "matrices": choice.report(sources)},
     )
 
 
@@ -142,51 +166,66 @@ def _is_anndata(root: Group, findings: Findings) -> bool:
 
 
 class _Reading:
-    """Reads matrices into the order of the served genes."""
+    """Reads matrices, settles which are served, and brings them into the order of the served genes."""
 
-    def __init__(
-        self, served: Table, rest: Table | None, findings: Findings, scratch: Scratch, progress: Progress
-    ) -> None:
-        self._served, self._rest = served, rest
+    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress) -> None:
         self._findings, self._scratch, self._progress = findings, scratch, progress
+        self._read: dict[str, SparseDraft] = {}
+
+    def settle(
+        self, sources: dict[str, Source], choose_again: Callable[[dict[str, Source], Findings], Choice | None]
+    ) -> Choice | None:
+        """Read what is chosen, until all values of the matrices that are served agree with the choice."""
+        while True:
+            choice = choose_again(sources, Findings())
+            unread = [source for source in choice.served if source.field not in self._read] if choice else []
+            if not unread:
+                return choose_again(sources, self._findings)
+            for number, source in enumerate(unread):
+                matrix = self._whole(source, number / len(unread), 1 / len(unread))
+                self._read[source.field] = matrix
+                # A sample that was complete has said everything already.
+                sources[source.field] = source if source.evidence.complete else judged(source, matrix)
+
+    def _whole(self, source: Source, begin: float, part: float) -> SparseDraft:
+        def tell(fraction: float) -> None:
+            self._progress(f"reading {source.field}", begin + part * fraction)
+
+        return source.matrix.read(self._scratch, tell)
+
+    def serve(self, served: Table, rest: Table | None) -> None:
+        """Say whose genes are served."""
+        self._served, self._rest = served, rest
 
     def matrices(self, choice: Choice) -> tuple[SparseDraft | None, SparseDraft]:
-        sources = [source for source in (choice.counts, choice.data) if source is not None]
-        read = {}
-        for number, source in enumerate(sources):
-            part = 1 / len(sources)
-            found = self._read(source, number * part, part)
-            read[source.field] = found if source.frame == choice.frame else self._placed(source, found)
+        """Return counts and log-normalised values of the served genes."""
+        read = {
+            source.field: self._read[source.field]
+            if source.frame == choice.frame
+            else self._placed(source, self._read[source.field])
+            for source in choice.served
+        }
         counts = read[choice.counts.field] if choice.counts is not None else None
         if counts is None:
             self._findings.warning(
                 "counts", found="none", expected="raw counts in X, raw.X or layers['counts']",
                 advice="comparisons between samples and other requests that need counts will be refused",
             )  # fmt: skip
+        elif choice.counts is not None:
+            tell_about_counts(choice.counts.field, counts, self._findings)
         if choice.data is None:
             assert counts is not None
             assert choice.counts is not None
             self._findings.fallback(
-                choice.counts.field, found="raw counts and no log-normalised values",
+                choice.counts.field, found=f"{choice.counts.decision.title} and no log-normalised values",
                 advice="they are normalised to 10,000 per cell and log1p is taken",
             )  # fmt: skip
             return counts, log_normalise(counts, choice.counts.field, self._findings, self._scratch)
         data = read[choice.data.field]
-        if choice.linear:
-            self._findings.fallback(
-                choice.data.field, found="normalised values that are not logarithms", advice="log1p is taken of them"
-            )
-            values = self._scratch.empty(data.values.shape, np.float32)
-            for start, end in blocks(len(values)):
-                values[start:end] = np.log1p(data.values[start:end])
-            data = SparseDraft(data.indptr, data.columns, values, data.n_columns)
-        return counts, data
-
-    def _read(self, source: Source, begin: float, part: float) -> SparseDraft:
-        def tell(fraction: float) -> None:
-            self._progress(f"reading {source.field}", begin + part * fraction)
-
-        return source.matrix.read(self._scratch, tell)
+        if choice.as_it_is:
+            return counts, data
+        decision = choice.data.decision
+        return counts, as_logarithms(data, choice.data.field, decision, self._findings, self._scratch)
 
     def _places(self) -> NDArray[np.int64]:
         """Return the place among the served genes of each of the other genes, -1 where it has none."""
@@ -225,6 +264,20 @@ def _own_scaled(
     if len(genes) and not 0 <= genes.min() <= genes.max() < n_genes:
         return None
     return genes.astype(np.int32), values.dense(scratch)
+
+
+def _own_images(root: Group, n_cells: int) -> dict[str, TissueImage]:
+    """Return where the cells lie on images, of a file that cellworker wrote."""
+    out: dict[str, TissueImage] = {}
+    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
+        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
+        name = _one(image, "name")
+        if not name or not is_array(cells) or not is_array(points) or not is_array(scale):
+            continue
+        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
+        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
+            out[name] = TissueImage(rows.astype(np.int32), places.astype(np.float64), float(factor[0]))
+    return out
 
 
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
@@ -303,21 +356,11 @@ def _writer(root: Group) -> str:
     return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"
 
 
-def _left_out(
-    root: Group, choice: Choice, reductions: dict[str, Reduction], graphs: dict[str, SparseDraft]
-) -> list[str]:
-    """Name what the file holds and an experiment does not."""
-    used = {source.matrix.path for source in (choice.counts, choice.data, choice.scaled) if source is not None}
-    out = [path for path in ("X", "raw/X") if root.get(path) is not None and path not in used]
-    known = {
-        "layers": {path.removeprefix("layers/") for path in used} | {"sorted"},
-        "obsm": {SCALED} | {name for short in reductions for name in (short, f"X_{short}")},
-        "obsp": set(graphs),
-        "varm": set[str](),
-        "varp": set[str](),
-        "uns": {"cellworker", "misc", "origin", "gene_dispersion"},
-    }
-    for place, names in known.items():
-        found = [name for name, _ in members(root.get(place))]
-        out += [f"{place}/{name}" for name in found if name not in names and not name.endswith("_colors")]
-    return out
+def _used(choice: Choice) -> dict[str, str]:
+    """Return the paths of the matrices that the experiment's were read from, unchanged."""
+    data = choice.data
+    if data is not None and not choice.as_it_is and (data.decision.kind, data.decision.base) != ("log", math.e):
+        data = None  # what is served was made of it
+    found = {"counts": choice.counts, "data": data, "scaled": choice.scaled}
+    used = {what: source for what, source in found.items() if source is not None and source.frame == choice.frame}
+    return {"frame": choice.frame, **{what: source.matrix.path for what, source in used.items()}}

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from cellworker.analysis.statistics.sorting import RowSummary
-from cellworker.errors import WorkerError
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment
+from cellworker.experiment.suitability import Concern, TaskConcern, concerns
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
-from cellworker.formats.common.derive import derived_from
+from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
 from cellworker.formats.opening.open import OpenProgress, locate, open_source, own_work_of
 from cellworker.plain_text import one_line
@@ -25,12 +26,13 @@ __all__ = ["Report", "check_experiment", "render"]
 _PROCESS_MB = 40.0
 """What a Python process with the engine and its tasks takes beside mapped pages (measured: 34 to 45 MB on Linux)."""
 _BYTES_PER_NAME = 120
-_NEEDED = {
-    "percent.mt": ("GetMitochondrialContent", r"mito|percent[._]?mt|pct[._]counts[._]mt"),
-    "doublet_scores": ("GetDoubletScore", r"doublet.*score|scrublet|scdblfinder\.score"),
-    "nCount_RNA": ("GetNUmis", r"^n_?(count|umi)|total_counts"),
-    "nFeature_RNA": ("GetNGenes", r"^n_?(feature|gene)"),
+_ALIKE = {
+    "percent.mt": r"mito|percent[._]?mt|pct[._]counts[._]mt",
+    "doublet_scores": r"doublet.*score|scrublet|scdblfinder\.score",
+    "nCount_RNA": r"^n_?(count|umi)|total_counts",
+    "nFeature_RNA": r"^n_?(feature|gene)",
 }
+"""What columns that hold the same are often called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Report:
     memory
         In megabytes: ``mapped`` (shared by all processes, paged in when touched), ``private`` (of all processes of
         `cellworker run` together while idle), ``loading`` (limit of the process that reads the file).
+    tasks
+        What tasks will refuse or may mislead about: ``task``, ``requests``, ``effect``, ``why``.
     """
 
     path: str
@@ -57,12 +61,15 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
     contents: Mapping[str, Any] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
+    tasks: list[dict[str, str]] = field(default_factory=list)
 
     def to_json(self) -> str:
         """Return the report as a JSON document."""
         problems = [problem.to_json() for problem in self.problems]
         document = {"path": self.path, "status": self.status, "problems": problems}
-        return json.dumps(document | {"contents": dict(self.contents), "memoryMb": dict(self.memory)}, indent=2)
+        return json.dumps(
+            document | {"contents": dict(self.contents), "memoryMb": dict(self.memory), "tasks": self.tasks}, indent=2
+        )
 
 
 def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Report:
@@ -81,6 +88,8 @@ def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress |
         return Report(str(path), 2, [Problem(str(path), error.message, "", "", "error", error.code)])
     findings = Findings()
     findings.problems = [Problem.from_json(problem) for problem in experiment.extra.get("problems", [])]
+    told = concerns(experiment)
+    _check_tasks(experiment, told, findings)
     _check_matrices(experiment, findings)
     _check_metadata(experiment, findings)
     _check_genes(experiment, findings)
@@ -102,6 +111,7 @@ def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress |
         _ordered(findings.problems),
         _contents(experiment, cell_sets, located.source) | own,
         _memory(experiment, settings),
+        [item.to_json() for item in told],
     )
 
 
@@ -131,23 +141,41 @@ def _ordered(problems: list[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: ("error", "warning", "note").index(problem.severity))
 
 
+def _check_tasks(experiment: StoredExperiment, told: list[TaskConcern], findings: Findings) -> None:
+    """Tell what tasks will refuse, or may mislead about; each thing once, with the requests that it concerns."""
+    by_concern: dict[Concern, list[str]] = {}
+    for item in told:
+        by_concern.setdefault(item.concern, []).append(f"{item.task} ({item.when})" if item.when else item.task)
+    said_before = {problem.field for problem in findings.problems if problem.severity == "warning"}
+    for concern, tasks in by_concern.items():
+        if concern.found == "none" and any(field.endswith(concern.field) for field in said_before):
+            continue  # the reader has said so, with what the file holds instead
+        if concern.field == "reductions" and said_before & {"reductions", "obsm"}:
+            continue
+        refused = f"{', '.join(tasks)} will be refused" if concern.effect == "refused" else ""
+        if concern.code is ErrorCode.R_WORKER_NO_GENE_SYMBOLS:
+            refused = ""
+        column = concern.field.partition(" ")[2]
+        others = [n for n in experiment.metadata if column in _ALIKE and re.search(_ALIKE[column], n, re.IGNORECASE)]
+        reason_tells = ": " in concern.found  # the reader has said which column it did not take, and why
+        hint = (
+            ""
+            if reason_tells or column in others or not others
+            else f"if {others[0]} holds it, copy that column to {column}"
+        )
+        advice = "; ".join(part for part in (refused, concern.advice, hint) if part)
+        findings.warning(concern.field, found=concern.found, expected=concern.expected, advice=advice)
+
+
 def _check_matrices(experiment: StoredExperiment, findings: Findings) -> None:
     assay = f"assay {experiment.origin.assay}"
-    data, counts = experiment.data_summary, experiment.counts_summary
-    for name, summary in (("data", data), ("counts", counts)):
-        if summary is None:
-            continue
-        strange = {"missing": summary.nan, "infinite": summary.infinite, "negative": summary.negative}
-        found = ", ".join(f"{number} {what}" for what, number in strange.items() if number)
-        if found:
-            findings.warning(
-                f"{assay} {name}", found=f"{found} values", expected="finite values from 0 up",
-                advice="statistics of the genes concerned will mislead; compute the layer again",
-            )  # fmt: skip
-    if counts is not None and counts.fractional:
+    data = experiment.data_summary
+    strange = {"missing": data.nan, "infinite": data.infinite, "negative": data.negative}
+    found = ", ".join(f"{number} {what}" for what, number in strange.items() if number)
+    if found:
         findings.warning(
-            f"{assay} counts", found=f"{counts.fractional} values that are no whole numbers", expected="raw counts",
-            advice="comparisons between samples assume raw counts; store them in this layer",
+            f"{assay} data", found=f"{found} values", expected="finite values from 0 up",
+            advice="statistics of the genes concerned will mislead; compute the layer again",
         )  # fmt: skip
     if _looks_raw(data):
         findings.warning(
@@ -171,17 +199,6 @@ def _looks_raw(data: RowSummary) -> bool:
 
 def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
     table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
-    origin = experiment.origin
-    for column, (task, alike) in _NEEDED.items():
-        if origin.columns.get(column):
-            continue
-        found = origin.reasons.get(column, "no such column")
-        others = [name for name in experiment.metadata if re.search(alike, name, re.IGNORECASE)]
-        hint = f"; if {others[0]} holds it, copy that column to {column}" if others and column not in others else ""
-        findings.warning(
-            f"{table} {column}", found=found, expected="one number from 0 up per cell",
-            advice=f"{task} will be refused{hint if ': ' not in found else ''}",
-        )  # fmt: skip
     named, samples = experiment.samples or ("samples", None)
     if samples is not None and np.any(samples.codes < 0):
         findings.warning(
@@ -198,13 +215,6 @@ def _check_genes(experiment: StoredExperiment, findings: Findings) -> None:
             "genes", found=f"{repeated} repeated display names", expected="each name once",
             advice="a request by name takes the first gene of that name",
         )  # fmt: skip
-    ensembl = sum(name.upper().startswith("ENS") for name in genes.original_names)
-    unnamed = sum(gene.upper().startswith("ENS") for gene in genes.ids)
-    if len(genes) and min(ensembl, unnamed) >= len(genes) / 2:
-        findings.warning(
-            "genes", found=f"{ensembl} of {len(genes)} symbols that are Ensembl ids", expected="gene symbols",
-            advice="cell-type annotation will be refused; name the features by symbol",
-        )  # fmt: skip
 
 
 def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: Path) -> dict[str, Any]:
@@ -218,6 +228,7 @@ def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: 
         "cells": experiment.n_cells,
         "genes": experiment.n_genes,
         "stored values": experiment.data_summary.kept,
+        "matrices": experiment.extra.get("matrices", []),
         "raw counts": "yes" if counts is not None else "no",
         "scaled genes": len(scaled.genes) if scaled is not None else 0,
         "reductions": {name: experiment.reductions[name].values.shape[1] for name in experiment.reductions},
@@ -272,6 +283,9 @@ def render(report: Report) -> str:
     tally = ", ".join(f"{number} {kind}{'s' * (number != 1)}" for kind, number in counts.items() if number)
     lines = [f"{report.path}: {verdict}" + (f" ({tally})" if tally else "")]
     for name, value in report.contents.items():
+        if name == "matrices":
+            lines += _about_matrices(value)
+            continue
         lines.append(f"  {name:<17} {_plain(value)}")
     if report.memory:
         mapped, private = report.memory["mapped"], report.memory["private"]
@@ -283,6 +297,14 @@ def render(report: Report) -> str:
         if problem.advice:
             lines.append(f"  {'instead ' if problem.severity == 'note' else 'do      '}  {problem.advice}")
     return "\n".join(one_line(line) for line in lines) + "\n"
+
+
+def _about_matrices(matrices: list[dict[str, str]]) -> list[str]:
+    lines = []
+    for item in matrices:
+        lines.append(f"  {item['matrix']:<17} {item['holds']}: {item['why']}")
+        lines.append(f"  {'':<17} used for: {item['used for']}")
+    return lines
 
 
 def _plain(value: object) -> str:

@@ -7,13 +7,15 @@ from typing import Any, Protocol
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment, open_store
+from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
+from cellworker.identifiers import StoreName
 from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
@@ -86,7 +88,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
         ``DISK_FULL``.
     """
     located = locate(path)
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
     beside, derived = located.cell_sets, located.cell_sets is None
     if beside is None:
@@ -124,17 +126,25 @@ def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, sett
     )
 
 
+def matrix_choice(settings: Settings) -> MatrixChoice:
+    """Return what the settings say about the matrices of files."""
+    return MatrixChoice(
+        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+    )
+
+
 def open_source(
     source: Path, settings: Settings, on_progress: OpenProgress | None = None
 ) -> tuple[Path, StoredExperiment]:
     """Open one experiment file without its cell sets; returns its store and what is in it."""
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE))
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     return _open_source(shelf, source, settings, on_progress)
 
 
 def _open_source(
     shelf: Shelf, source: Path, settings: Settings, on_progress: OpenProgress | None
 ) -> tuple[Path, StoredExperiment]:
+    shelf.sweep()
     found = _warm(shelf, shelf.known(source))
     if found is not None:
         return found
@@ -186,10 +196,10 @@ def _cold(
         "cellworker.formats.opening.loading:load",
         {
             "source": str(source.resolve()),
-            "store_dir": str(shelf.folder),
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "threads": settings.threads,
+            "choice": matrix_choice(settings).to_json(),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=_patience_s(source, settings.load_timeout_s),
@@ -199,7 +209,7 @@ def _cold(
         findings = Findings()
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
-    return shelf.folder / str(answer["store"]), answer["companions"]
+    return shelf.adopt(spool, StoreName(str(answer["store"]))), answer["companions"]
 
 
 def _parse(path: Path) -> CellSets:

@@ -7,6 +7,7 @@ import msgspec
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.ports import EnginePort
+from cellworker.identifiers import ETag
 from cellworker.protocol.encoding import decompress
 from cellworker.tasks.steps import earlier_requests, passed_over
 from cellworker.tasks.task import EarlierResult, Task
@@ -16,7 +17,7 @@ __all__ = ["earlier_result"]
 
 async def earlier_result(
     wanted: EarlierResult,
-    get: Callable[[str], Awaitable[bytes | None]],
+    get: Callable[[ETag], Awaitable[bytes | None]],
     engine: EnginePort,
     find_task: Callable[[str], Task],
 ) -> bytes:
@@ -39,7 +40,8 @@ async def earlier_result(
     """
     if not wanted.etag:
         return await _computed(wanted, engine, find_task)
-    content = await get(wanted.etag)
+    # A name of another form is no result's, and the bucket holds more than results.
+    content = await get(ETag(wanted.etag)) if ETag.fits(wanted.etag) else None
     if content is None:
         name = wanted.bodies[0]["name"]
         message = f"{wanted.field}: there is no stored result {wanted.etag!r}. Request it with {name} first."

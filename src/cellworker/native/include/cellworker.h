@@ -19,6 +19,7 @@ typedef struct RowSummary RowSummary;
 typedef struct Tsne Tsne;
 typedef struct UmapLayout UmapLayout;
 typedef struct UmapStep UmapStep;
+typedef struct ValueFacts ValueFacts;
 
 /* ---- the library itself ---- */
 
@@ -55,6 +56,8 @@ EXPORT int32_t cw_group_sums_u8(const int64_t *indptr, const int32_t *genes, con
 EXPORT int32_t cw_group_sums_u16(const int64_t *indptr, const int32_t *genes, const uint16_t *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
 EXPORT int32_t cw_group_sums_u32(const int64_t *indptr, const int32_t *genes, const uint32_t *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
 EXPORT int32_t cw_group_sums_f32(const int64_t *indptr, const int32_t *genes, const float *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
+EXPORT int32_t cw_group_sums_f64(const int64_t *indptr, const int32_t *genes, const double *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
+EXPORT int32_t cw_group_sums_i64(const int64_t *indptr, const int32_t *genes, const int64_t *values, const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
 
 /* sort.c */
 EXPORT void cw_sort_genes(const int64_t *bounds, int64_t n_genes, uint64_t *entries, uint64_t *scratch, int32_t *cells, uint32_t *values);
@@ -164,6 +167,9 @@ EXPORT int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const u
 /* convert.c */
 EXPORT void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out);
 EXPORT int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values, const int64_t *bounds, int32_t *out_columns, float *out_values, uint64_t *a, uint64_t *b);
+
+/* values.c */
+EXPORT void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale, int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out);
 
 /* lz4.c */
 EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t room);

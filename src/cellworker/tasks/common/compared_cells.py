@@ -4,12 +4,12 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import rankable, require
 from cellworker.protocol.validation import CellId
 
-__all__ = ["check_values", "compared_rows", "listed_rows"]
+__all__ = ["ComparedCells", "check_values", "compared_rows", "listed_rows"]
 
 
 class ComparedCells(Struct):
@@ -46,17 +46,11 @@ def compared_rows(
 
 
 def check_values(experiment: Experiment) -> None:
-    """Refuse to rank missing values: the store keeps them last in each gene, where one look finds them.
+    """Refuse to rank values that are missing or infinite.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNSUPPORTED`` naming the first gene.
+        ``EXPERIMENT_UNSUPPORTED`` naming genes.
     """
-    indptr, values = experiment.data.indptr, experiment.data.values
-    filled = np.flatnonzero(np.diff(indptr))
-    missing = filled[np.isnan(values[indptr[filled + 1] - 1])]
-    if len(missing):
-        name = experiment.genes.names[int(missing[0])]
-        message = f"Cells cannot be ranked by missing values, and {len(missing)} genes have some, {name} among them."
-        raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
+    require(rankable(experiment))

@@ -13,12 +13,12 @@ from cellworker.analysis.maps.tsne import neighbours_for, tsne
 from cellworker.analysis.maps.umap import umap, umap_transform
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import MAPS
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch, full_reduction
 from cellworker.tasks.task import Context
 
 __all__ = ["check_config", "lay_out_tsne", "lay_out_umap"]
 
-_PURPOSE = "embeddings are computed from"
 _FINDING, _LAYING_OUT, _PLACING = "Finding neighbours", "Laying out the cells", "Placing all cells"
 _NEIGHBOURS = 30  # of uwot's umap2 as the original calls it
 _MIN_DIST, _METRIC = 0.3, "cosine"  # the platform's defaults
@@ -167,7 +167,7 @@ def lay_out_tsne(experiment: Experiment, config: Mapping[str, Any], context: Con
 
 
 def _points(experiment: Experiment, name: str) -> NDArray[np.float64]:
-    return _usable(experiment, name, coordinates_of(experiment, name, _PURPOSE))
+    return _usable(experiment, name, coordinates_of(experiment, name, MAPS))
 
 
 def _usable(experiment: Experiment, name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,7 +175,6 @@ def _usable(experiment: Experiment, name: str, values: NDArray[np.float64]) -> N
     if not points.shape[1] or np.abs(points).max() > _LARGEST_COORDINATE:
         raise WorkerError(
             ErrorCode.EXPERIMENT_UNREADABLE,
-            f"The reduction {name!r}, which {_PURPOSE}, has no dimensions, or coordinates above "
-            f"{_LARGEST_COORDINATE:g}.",
+            f"The reduction {name!r}, which {MAPS}, has no dimensions, or coordinates above {_LARGEST_COORDINATE:g}.",
         )
     return points

@@ -3,12 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import full_reduction, placed, require
 
 __all__ = ["coordinates_of", "find_sketch", "full_reduction"]
-
-_SKETCH = ".sketch"
 
 
 def coordinates_of(experiment: Experiment, name: str, purpose: str) -> NDArray[np.float64]:
@@ -24,27 +22,8 @@ def coordinates_of(experiment: Experiment, name: str, purpose: str) -> NDArray[n
     WorkerError
         ``REDUCTION_NOT_FOUND`` when it is missing or has no place for some cells.
     """
-    if name not in experiment.reductions:
-        there = ", ".join(experiment.reductions) or "none"
-        raise WorkerError(
-            ErrorCode.REDUCTION_NOT_FOUND,
-            f"The experiment's active reduction {name!r}, which {purpose}, is missing: it has {there}.",
-        )
-    values = experiment.reductions[name].values
-    missing = experiment.n_cells - int(np.count_nonzero(_placed(values)))
-    if missing:
-        raise WorkerError(
-            ErrorCode.REDUCTION_NOT_FOUND,
-            f"The reduction {name!r}, which {purpose}, has no coordinates for {missing} of {experiment.n_cells} cells.",
-        )
-    return values
-
-
-def full_reduction(experiment: Experiment) -> str:
-    """Return the name of the active reduction; of a sketch's, that of the reduction of all cells where there is one."""
-    active = experiment.misc.active_reduction
-    full = active.removesuffix(_SKETCH)
-    return full if full in experiment.reductions else active
+    require(placed(experiment, name=name, purpose=purpose))
+    return experiment.reductions[name].values
 
 
 def find_sketch(experiment: Experiment) -> tuple[str, NDArray[np.int64]] | None:

@@ -82,7 +82,12 @@ class RdsFile:
 
 
 def read_rds(
-    path: Path, spool: Path, limits: Limits = _DEFAULT_LIMITS, on_bytes: Callable[[int, int], None] | None = None
+    path: Path,
+    spool: Path,
+    limits: Limits = _DEFAULT_LIMITS,
+    on_bytes: Callable[[int, int], None] | None = None,
+    *,
+    exact: bool = False,
 ) -> RdsFile:
     """Read one file.
 
@@ -96,6 +101,8 @@ def read_rds(
         Ceilings beyond which a file is refused.
     on_bytes
         Called with compressed bytes done and in all.
+    exact
+        Keep the values of sparse matrices as doubles, not as float32.
 
     Raises
     ------
@@ -107,7 +114,7 @@ def read_rds(
     try:
         version, native = object_header(stream)
         with garbage_kept():
-            root = ObjectReader(stream, Spool(spool), limits, native).read()
+            root = ObjectReader(stream, Spool(spool), limits, native, exact=exact).read()
         return RdsFile(root, version, stream.finish())
     finally:
         stream.close()

@@ -1,6 +1,7 @@
 """One assay of a Seurat object: its genes and cells, its counts and normalised values, in the versions 3, 4 and 5."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +12,12 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bpcells.layer import is_bpcells, read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.sparse import assemble, same_matrix
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
-from cellworker.formats.r.values import class_names, describe, dim, dimnames, named, same_strings, slot
-from cellworker.formats.seurat.read.matrix import Layer, assemble, read_layer, same_matrix
+from cellworker.formats.r.values import class_names, describe, dim, dimnames, is_absent, named, same_strings, slot
+from cellworker.formats.seurat.read.matrix import Layer, read_layer
 
 __all__ = ["Assay", "LayerMap", "choose_assay", "layer_map", "layers_named", "read_assay"]
 
@@ -44,8 +47,8 @@ class LayerMap:
         return np.flatnonzero(self.present[:, self.layers.index(layer)])
 
 
-def choose_assay(root: RS4, findings: Findings) -> tuple[str, RValue]:
-    """Choose the assay that is served: RNA where there is one, else the active one.
+def choose_assay(root: RS4, findings: Findings, wanted: MatrixChoice | None = None) -> tuple[str, RValue]:
+    """Choose the assay that is served: the one that `wanted` names, else RNA where there is one, else the active one.
 
     Raises
     ------
@@ -55,7 +58,8 @@ def choose_assay(root: RS4, findings: Findings) -> tuple[str, RValue]:
     assays = dict(named(slot(root, "assays")))
     active_names = slot(root, "active.assay")
     active = (active_names[0] or "") if isinstance(active_names, RStrings) and len(active_names) else ""
-    name = "RNA" if "RNA" in assays else active if active in assays else next(iter(assays), "")
+    chosen = _named_assay(assays, wanted or MatrixChoice(), findings)
+    name = chosen or "RNA" if chosen or "RNA" in assays else active if active in assays else next(iter(assays), "")
     if not name:
         advice = "save the object again with an RNA assay"
         raise findings.broken("assays", found="no assay", expected="an RNA assay", advice=advice)
@@ -68,6 +72,8 @@ def choose_assay(root: RS4, findings: Findings) -> tuple[str, RValue]:
             advice="add gene activities as an assay named RNA (Signac's GeneActivity) and save the object again",
             code=ErrorCode.EXPERIMENT_UNSUPPORTED,
         )  # fmt: skip
+    if chosen:
+        return name, assay
     if active and active != name:
         findings.fallback("assays", found=f"the active assay is {active}", advice=f"the assay {name} is served")
     elif name != "RNA":
@@ -75,13 +81,64 @@ def choose_assay(root: RS4, findings: Findings) -> tuple[str, RValue]:
     return name, assay
 
 
-def read_assay(name: str, value: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None) -> Assay:
+def _named_assay(assays: dict[str, RValue], wanted: MatrixChoice, findings: Findings) -> str:
+    """Return the assay whose matrices were named, empty where none was.
+
+    Raises
+    ------
+    PartBrokenError
+        When there is no such matrix, or the two lie in different assays.
+    """
+    there = {f"{assay}/{layer}" for assay, value in assays.items() for layer in _matrices_of(value)}
+    found = set()
+    for option, name in (("counts", wanted.counts), ("data", wanted.data)):
+        if not name or (option == "counts" and name == "none"):
+            continue
+        if name not in there and not any(full.endswith(f"/{name}") for full in there):
+            field = f"--{option}"
+            raise findings.broken(
+                field, found=f"{name!r}, which the object does not hold",
+                expected=f"one of {', '.join(sorted(there))}", advice="name one of these", code=ErrorCode.INVALID_INPUT,
+            )  # fmt: skip
+        if name in there:
+            found.add(name.rpartition("/")[0])
+    if len(found) > 1:
+        raise findings.broken(
+            "--counts and --data", found=f"matrices of {' and '.join(sorted(found))}", expected="matrices of one assay",
+            advice="name two of the same assay", code=ErrorCode.INVALID_INPUT,
+        )  # fmt: skip
+    return next(iter(found), "")
+
+
+def _matrices_of(value: RValue) -> list[str]:
+    layers = [name for name, _ in named(slot(value, "layers"))]
+    return layers or [kind for kind in ("counts", "data", "scale.data") if not is_absent(slot(value, kind))]
+
+
+def _picked(kind: str, wanted: MatrixChoice | None, there: Collection[str]) -> str:
+    """Return the layer or slot that is read as counts, or as data: the one that was named, else `kind`."""
+    name = {"counts": wanted.counts, "data": wanted.data}[kind] if wanted is not None else ""
+    name = name if name in there else name.rpartition("/")[2]
+    return name if name in there else kind
+
+
+def read_assay(
+    name: str,
+    value: RValue,
+    findings: Findings,
+    scratch: Scratch,
+    outside: Outside | None = None,
+    *,
+    wanted: MatrixChoice | None = None,
+) -> Assay:
     """Read an assay's names, counts and data, each matrix in the assay's own order of genes and cells.
 
     Parameters
     ----------
     outside
         Where disk-backed layers lie; without it they are refused.
+    wanted
+        Which layers or slots are read as counts and as data, where that is said.
 
     Raises
     ------
@@ -94,9 +151,9 @@ def read_assay(name: str, value: RValue, findings: Findings, scratch: Scratch, o
             field=f"assay {name}", found=describe(value), expected="an Assay or Assay5", advice=advice
         )
     if "layers" in value.slots:
-        return _read_layered(name, value, findings, scratch, outside)
+        return _read_layered(name, value, findings, scratch, outside, wanted=wanted)
     if "data" in value.slots or "counts" in value.slots:
-        return _read_slots(name, value, findings, scratch, outside)
+        return _read_slots(name, value, findings, scratch, outside, wanted=wanted)
     raise findings.broken(
         field=f"assay {name}", found=describe(value), expected="an Assay or Assay5",
         advice="convert it with as(object[['RNA']], 'Assay5') and save the object again",
@@ -121,11 +178,14 @@ def _any_layer(
     return read_layer(value, field, findings, scratch)
 
 
-def _read_slots(name: str, value: RS4, findings: Findings, scratch: Scratch, outside: Outside | None) -> Assay:
+def _read_slots(
+    name: str, value: RS4, findings: Findings, scratch: Scratch, outside: Outside | None, *, wanted: MatrixChoice | None
+) -> Assay:
     layers: dict[str, Layer] = {}
     for kind in ("counts", "data"):
         field = f"assay {name} {kind}"
-        layer = _any_layer(value.slots.get(kind), field, findings, scratch, outside)
+        picked = _picked(kind, wanted, _matrices_of(value))
+        layer = _any_layer(value.slots.get(picked), field, findings, scratch, outside)
         if layer is not None:
             layers[kind] = layer
     main = layers.get("data") or layers.get("counts")
@@ -175,14 +235,16 @@ def _aligned(layer: Layer, assay: Assay, field: str, findings: Findings, scratch
     return assemble([(layer.matrix, rows, columns)], (len(assay.cells), len(assay.genes)), field, findings, scratch)
 
 
-def _read_layered(name: str, value: RS4, findings: Findings, scratch: Scratch, outside: Outside | None) -> Assay:
+def _read_layered(
+    name: str, value: RS4, findings: Findings, scratch: Scratch, outside: Outside | None, *, wanted: MatrixChoice | None
+) -> Assay:
     features = layer_map(value.slots.get("features"), f"assay {name} features", findings)
     cells = layer_map(value.slots.get("cells"), f"assay {name} cells", findings)
     layers = dict(named(slot(value, "layers")))
     matrices: dict[str, SparseDraft | None] = {}
     for kind in ("counts", "data"):
         parts: list[tuple[str, Layer, NDArray[np.int64], NDArray[np.int64]]] = []
-        for layer_name in layers_named(kind, layers):
+        for layer_name in layers_named(_picked(kind, wanted, layers), layers):
             field = f"assay {name} layer {layer_name}"
             layer = _any_layer(layers[layer_name], field, findings, scratch, outside)
             if layer is None:

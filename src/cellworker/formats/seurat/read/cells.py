@@ -1,61 +1,21 @@
 """The cells of a Seurat object: ids, barcodes, metadata columns, samples and identities."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical, Column
+from cellworker.formats.common.cells.labels import categorical
+from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.r.rds.model import RStrings, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, Frame, class_names, describe, slot
 
-__all__ = [
-    "categorical",
-    "match_rows",
-    "read_cell_ids",
-    "read_identities",
-    "read_metadata",
-    "unique_names",
-]
+__all__ = ["read_identities", "read_metadata"]
 
-_MAX_ID = 2**31 - 2
-
-
-def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:
-    """Return the names, each repetition with ``.1``, ``.2``, ... behind it as R's make.unique writes them."""
-    taken = set(names)
-    if len(taken) == len(names):
-        return names
-    seen: set[str] = set()
-    repeats: dict[str, int] = {}
-    out: list[str] = []
-    for name in names:
-        unique = name
-        while unique in seen or (unique != name and unique in taken):
-            repeats[name] = repeats.get(name, 0) + 1
-            unique = f"{name}.{repeats[name]}"
-        seen.add(unique)
-        out.append(unique)
-    findings.fallback(
-        field, found=f"{len(names) - len(taken)} repeated {what}", advice="they are told apart by .1, .2, ..."
-    )
-    return out
-
-
-def match_rows(rows: Sequence[str] | None, n_rows: int, cells: list[str]) -> NDArray[np.int64] | None:
-    """Return each cell's row in a table, -1 where it has none; None when the table's rows cannot be matched.
-
-    Rows without names count as being in the cells' order when there are as many.
-    """
-    n = len(cells)
-    if rows is None or list(rows) == cells:
-        return np.arange(n) if n_rows == n else None
-    if len(rows) != n_rows:
-        return None
-    places = {name: row for row, name in reversed(list(enumerate(rows)))}
-    return np.array([places.get(cell, -1) for cell in cells], np.int64)
+_LAST_DAY = 700_000
+"""Days around 1970 that dates may lie in: the years 54 to 3886."""
 
 
 def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> dict[str, Column]:
@@ -94,7 +54,7 @@ def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> 
     return columns
 
 
-def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:
+def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:  # noqa: PLR0911 - one a type
     if isinstance(value, RStrings):
         if len(value) != n_rows:
             return None
@@ -111,7 +71,29 @@ def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | Non
         missing = missing | (values == NA_INTEGER)
         truth = values != 0
         return Categorical(np.where(missing, -1, truth).astype(np.int32), ["FALSE", "TRUE"]) if missing.any() else truth
-    return _numbers(values, missing, is_integer64="integer64" in class_names(value))
+    classes = class_names(value)
+    if "Date" in classes or "POSIXct" in classes:
+        return _times(values, missing, is_date="Date" in classes)
+    return _numbers(values, missing, is_integer64="integer64" in classes)
+
+
+def _times(values: NDArray[Any], missing: NDArray[np.bool_], *, is_date: bool) -> Categorical:
+    """Return dates, or times in UTC, as text that sorts as they do; categories in their order."""
+    numbers = np.where(missing | (values == NA_INTEGER), np.nan, values.astype(np.float64))
+    # Of years that have no four digits, and of what is no finite number, R has no text either.
+    known = np.isfinite(numbers) & (np.abs(numbers) < (_LAST_DAY if is_date else _LAST_DAY * 86_400))
+    moments, codes = np.unique(numbers[known], return_inverse=True)
+    if is_date:
+        texts = np.datetime_as_string(np.floor(moments).astype("M8[D]")).tolist()
+    else:
+        unit = "us" if np.any(moments != np.floor(moments)) else "s"
+        stamps = np.round(moments * (1e6 if unit == "us" else 1)).astype(np.int64).astype(f"M8[{unit}]")
+        texts = [f"{text}Z" for text in np.datetime_as_string(stamps).tolist()]
+    places: dict[str, int] = {}
+    order = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)
+    out = np.full(len(numbers), -1, np.int32)
+    out[known] = order[codes] if len(order) else 0
+    return Categorical(out, list(places))
 
 
 def _numbers(values: NDArray[Any], missing: NDArray[np.bool_], *, is_integer64: bool) -> NDArray[Any]:
@@ -135,49 +117,6 @@ def _factor(codes: NDArray[np.int32], levels: list[str | None]) -> Categorical |
         [-1, *(-1 if level is None else places.setdefault(level, len(places)) for level in levels)], np.int32
     )
     return Categorical(new[np.where(codes == NA_INTEGER, 0, codes)], list(places))
-
-
-def categorical(labels: Sequence[str | None]) -> Categorical:
-    """Make a column of labels; categories in the order of first appearance."""
-    places: dict[str, int] = {}
-    codes = [-1 if label is None else places.setdefault(label, len(places)) for label in labels]
-    return Categorical(np.array(codes, np.int32), list(places))
-
-
-def read_cell_ids(
-    metadata: dict[str, Column], n_cells: int, findings: Findings, table: str = "meta.data"
-) -> NDArray[np.int32]:
-    """Return the platform's cell ids, or 0 .. n - 1 for an object that has none."""
-    column = metadata.get("cells_id")
-    counted = np.arange(n_cells, dtype=np.int32)
-    if column is None:
-        findings.fallback(
-            f"{table} cells_id", found="no such column", advice="cells are numbered 0, 1, 2, ... in their order"
-        )
-        return counted
-    field, advice = (
-        f"{table} cells_id",
-        "write the platform's 0-based cell ids into this column and save the object again",
-    )
-    limit = min(_MAX_ID, 50 * n_cells + 1_000_000)
-    expected = f"whole numbers from 0 to {limit}, each once"
-    if isinstance(column, Categorical) or column.dtype == np.bool_:
-        findings.error(field, found="text", expected=expected, advice=advice)
-        return counted
-    bad = ~np.isfinite(column) | (column != np.floor(column))
-    if bad.any():
-        findings.error(
-            field, found=f"{int(bad.sum())} values that are missing or not whole", expected=expected, advice=advice
-        )
-    elif n_cells and (column.min() < 0 or column.max() > limit):
-        outside = column.min() if column.min() < 0 else column.max()
-        findings.error(field, found=f"the id {outside:.0f}", expected=expected, advice=advice)
-    elif len(np.unique(column)) < n_cells:
-        found = f"{n_cells - len(np.unique(column))} repeated ids"
-        findings.error(field, found=found, expected=expected, advice=advice)
-    else:
-        return column.astype(np.int32)
-    return counted
 
 
 def read_identities(value: RValue | None, cells: list[str]) -> Categorical | None:

@@ -28,7 +28,7 @@ from cellworker.formats.r.values import (
     text,
 )  # fmt: skip
 
-__all__ = ["read_images"]
+__all__ = ["read_images", "read_own_images"]
 
 _LOW_RESOLUTION = 600  # pixels: an image with a side of at most so many is the small one of the two that come
 _UNSCALED = "xenium"
@@ -59,6 +59,20 @@ def read_images(value: RValue | None, cells: list[str], technology: str, finding
             continue
         scale = 1.0 if technology == _UNSCALED else _scale(image)
         out[name] = TissueImage(rows[kept], np.ascontiguousarray(points[kept]), scale)
+    return out
+
+
+def read_own_images(value: RValue | None, n_cells: int) -> dict[str, TissueImage]:
+    """Read what cellworker keeps in ``misc$cellworker_images`` of an object that it wrote from another format."""
+    out: dict[str, TissueImage] = {}
+    for name, image in named(value):
+        items = dict(named(image))
+        cells, points, scale = items.get("cells"), _pairs(items.get("points")), number(items.get("scale"))
+        if not isinstance(cells, RVector) or cells.kind != "integer" or points is None or len(points) != len(cells):
+            continue
+        if len(cells) and 1 <= cells.values.min() <= cells.values.max() <= n_cells:
+            rows = (cells.values - 1).astype(np.int32)
+            out[name] = TissueImage(rows, np.ascontiguousarray(points), scale or 1.0)
     return out
 
 

@@ -3,50 +3,48 @@
 What is read, and what stands in for what is missing (each stand-in is told in `Origin.fallbacks`):
 
 * the assay RNA, else the active assay;
-* ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does;
+* ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does
+  (`cellworker.formats.common.matrices.value_kinds` tells what each holds);
 * ``meta.data$cells_id``, else 0 .. n - 1;
 * gene symbols from ``misc$gene_annotations``, else the assay's feature names;
-* samples from the column that `cellworker.formats.samples` chooses, else one sample;
-* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `cellworker.formats.measures` chooses them;
+* samples from the column that `cellworker.formats.common.cells.samples` chooses, else one sample;
+* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `formats.common.cells.measures` chooses them;
 * ``misc$gene_dispersion``, else the assay's variable features, else the variance of the normalised values;
 * ``misc$color_pool``, else a built-in pool.
 
 Code in the object (closures, environments, commands) has been skipped by the reader and is never looked at.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from cellworker.errors import ErrorCode
-from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Genes, Origin
+from cellworker.experiment.draft import ExperimentDraft
+from cellworker.experiment.model import Categorical, Column, Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.common.cells.cell_ids import read_cell_ids  # fmt: skip
+from cellworker.formats.common.cells.measures import add_measures
+from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.common.cells.names import unique_names  # fmt: skip
+from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings, PartBrokenError
-from cellworker.formats.common.normalise import is_whole, log_normalise
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.measures import add_measures
-from cellworker.formats.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
-from cellworker.formats.samples import add_samples
-from cellworker.formats.seurat.read.assay import Assay, choose_assay, data_is_raw, read_assay
-from cellworker.formats.seurat.read.cells import (
-    read_cell_ids,
-    read_identities,
-    read_metadata,
-    unique_names,
-)  # fmt: skip
+from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
+from cellworker.formats.seurat.read.cells import read_identities, read_metadata  # fmt: skip
+from cellworker.formats.seurat.read.expression import Expression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
-from cellworker.formats.seurat.read.images import read_images
+from cellworker.formats.seurat.read.images import read_images, read_own_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
 from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
 _BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
-_MISC = {
-    "gene_annotations", "gene_dispersion", "color_pool", "numPCs", "active.reduction", "technology",
-    "microns_per_pixel", "experimentId", "ingestionDate",
-}  # fmt: skip
 
 
 def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
@@ -72,13 +70,18 @@ def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraf
 
 
 def read_seurat(
-    root: RValue, findings: Findings, scratch: Scratch, outside: Outside | None = None, *, sample: str | None = None
+    root: RValue,
+    findings: Findings,
+    scratch: Scratch,
+    outside: Outside | None = None,
+    wanted: MatrixChoice | None = None,
 ) -> ExperimentDraft | None:
     """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
 
-    Disk-backed layers are looked for in `outside`; without it they are refused. `sample` is the column of samples where
-    the user names it.
+    Disk-backed layers are looked for in `outside`; without it they are refused. `wanted` is what whoever opens the file
+    says about its matrices and samples.
     """
+    wanted = wanted or MatrixChoice()
     try:
         seurat = _as_seurat(root, findings)
     except PartBrokenError:
@@ -86,21 +89,27 @@ def read_seurat(
     assay: Assay | None = None
     name, assay_value = "", None
     with findings.part():
-        name, assay_value = choose_assay(seurat, findings)
-        assay = read_assay(name, assay_value, findings, scratch, outside)
+        name, assay_value = choose_assay(seurat, findings, wanted)
+        assay = read_assay(name, assay_value, findings, scratch, outside, wanted=wanted)
     table = frame(slot(seurat, "meta.data"))
     cells = assay.cells if assay else list(table.rows or []) if table else []
     if table and assay and table.n_rows > len(cells):
         found = f"{table.n_rows} cells in the object, {len(cells)} in the assay {name}"
         findings.fallback("cells", found=found, advice="the assay's cells are served")
     metadata = read_metadata(table, cells, findings)
-    cell_ids = read_cell_ids(metadata, len(cells), findings)
-    project = text(slot(seurat, "project.name"))
     misc_items = dict(named(slot(seurat, "misc")))
     platform = "cells_id" in metadata and "gene_annotations" in misc_items
+    cell_ids = read_cell_ids(metadata, len(cells), findings, platform=platform)
+    project = text(slot(seurat, "project.name"))
     chosen = {
         "samples": add_samples(
-            metadata, cells, findings, table="meta.data", wanted=sample, platform=platform, project=project
+            metadata,
+            cells,
+            findings,
+            table="meta.data",
+            wanted=wanted.sample or None,
+            platform=platform,
+            project=project,
         )
     }
     gene_ids = unique_names(assay.genes, "genes", "feature names", findings) if assay else []
@@ -110,33 +119,35 @@ def read_seurat(
     graphs = read_graphs(slot(seurat, "graphs"), cells, findings, scratch)
     if assay is None:
         return None
-    data: SparseDraft | None = None
+    expression: Expression | None = None
     dispersions = None
     with findings.part():
-        data = _normalised(name, assay, findings, scratch)
-        dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, data, findings)
+        expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)
+        dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings)
     assays = dict(named(slot(seurat, "assays")))
     scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
-    if data is None or findings.errors:
+    if expression is None or findings.errors:
         return None
-    matrices = Matrices(assay.counts, data, mitochondrial_genes(genes))
-    chosen |= add_measures(
-        metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
-    )  # fmt: skip
+    if expression is not None:
+        matrices = Matrices(expression.counts, expression.data, mitochondrial_genes(genes))
+        chosen |= add_measures(
+            metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
+        )
     return ExperimentDraft(
         cell_ids=cell_ids,
         barcodes=unique_names(cells, "cells", "barcodes", findings),
         genes=genes,
-        data=data,
-        counts=assay.counts,
+        data=expression.data,
+        counts=expression.counts,
         scaled_genes=scaled[0] if scaled else None,
         scaled_values=scaled[1] if scaled else None,
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
-        images=read_images(slot(seurat, "images"), cells, misc.technology, findings),
+        images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
+        or read_own_images(misc_items.get("cellworker_images"), len(cells)),
         dispersions=dispersions,
-        identities=read_identities(slot(seurat, "active.ident"), cells),
+        identities=_identities(read_identities(slot(seurat, "active.ident"), cells), misc_items, metadata),
         misc=misc,
         origin=Origin(
             kind="platform" if platform else "own",
@@ -147,17 +158,20 @@ def read_seurat(
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
-        extra={"left_out": _left_out(seurat, assays, name, graphs)},
+        extra={"matrices": expression.matrices},
     )
 
 
-def _left_out(seurat: RS4, assays: dict[str, RValue], served: str, graphs: dict[str, SparseDraft]) -> list[str]:
-    """Name what the object holds and an experiment does not."""
-    out = [f"assay {name}" for name in assays if name != served]
-    known = {"images": set[str](), "neighbors": set[str](), "commands": set[str](), "tools": set[str](), "misc": _MISC}
-    for place, names in (known | {"graphs": set(graphs)}).items():
-        out += [f"{place} {item}" for item, _ in named(slot(seurat, place)) if item not in names]
-    return out
+def _identities(
+    found: Categorical | None, misc: Mapping[str, RValue], metadata: Mapping[str, Column]
+) -> Categorical | None:
+    """Return the identities, unless cellworker made them for want of any and nobody changed them since."""
+    if found is None or "cellworker_identities" not in misc:
+        return found
+    column = metadata.get(text(misc["cellworker_identities"]))
+    made = column if isinstance(column, Categorical) else Categorical(np.zeros(len(found.codes), np.int32), ["cells"])
+    same = made.categories == found.categories and np.array_equal(made.codes, found.codes)
+    return None if same else found
 
 
 def _as_seurat(root: RValue, findings: Findings) -> RS4:
@@ -178,29 +192,3 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
         advice=advice,
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )
-
-
-def _normalised(name: str, assay: Assay, findings: Findings, scratch: Scratch) -> SparseDraft:
-    counts, data = assay.counts, assay.data
-    if counts is None:
-        assert data is not None
-        findings.warning(
-            f"assay {name} counts", found="none", expected="raw counts",
-            advice="comparisons between samples and other requests that need counts will be refused",
-        )  # fmt: skip
-        return data
-    if data is not None and not data_is_raw(counts, data):
-        return data
-    what = "no normalised values" if data is None else "the raw counts again"
-    if data is not None and not is_whole(counts):
-        findings.warning(
-            f"assay {name} counts", found="the same values as in data, not whole numbers", expected="raw counts",
-            advice="data is served as it is; comparisons between samples may mislead",
-        )  # fmt: skip
-        return data
-    findings.fallback(
-        f"assay {name} data",
-        found=what,
-        advice="the counts are log-normalised as Seurat's NormalizeData() does by default",
-    )
-    return log_normalise(counts, f"assay {name} counts", findings, scratch)

@@ -12,10 +12,20 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, CellMajor, Column, Experiment, Genes, Reduction
-from cellworker.formats.common.annotated_columns import Annotated
-from cellworker.formats.r.rds.build import dgc_matrix, doubles, factor, integers, logicals, strings
-from cellworker.formats.r.rds.model import RS4, RValue
+from cellworker.formats.common.cells.annotated_columns import Annotated
+from cellworker.formats.r.rds.build import (
+    dgc_matrix,
+    doubles,
+    factor,
+    integers,
+    logicals,
+    matrix,
+    named_list,
+    strings,
+)
+from cellworker.formats.r.rds.model import RS4, RList, RValue
 from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.from_anndata import SeuratExtras
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
 __all__ = ["write_seurat"]
@@ -27,7 +37,13 @@ _KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 
 
 def write_seurat(
-    experiment: Experiment, annotated: Annotated, path: Path, *, reductions: Mapping[str, Reduction]
+    experiment: Experiment,
+    annotated: Annotated,
+    path: Path,
+    *,
+    reductions: Mapping[str, Reduction],
+    extras: SeuratExtras | None = None,
+    held: RValue | None = None,
 ) -> list[str]:
     """Write the object. Matrices stream from the experiment's maps, so memory stays at some megabytes beside them.
 
@@ -39,6 +55,10 @@ def write_seurat(
         Where to write, in place.
     reductions
         The reductions, by name.
+    extras
+        What the source holds beside the experiment.
+    held
+        What goes to ``misc$anndata``.
 
     Returns
     -------
@@ -50,10 +70,10 @@ def write_seurat(
         ``EXPERIMENT_UNSUPPORTED`` when a matrix has more values than R's sparse matrices hold.
     """
     data, counts = experiment.data_by_cell, experiment.counts
-    for name, matrix in (("expression", data), ("counts", counts)):
-        if matrix is not None and len(matrix.values) > _MOST_ENTRIES:
+    for name, values in (("expression", data), ("counts", counts)):
+        if values is not None and len(values.values) > _MOST_ENTRIES:
             message = (
-                f"the {name} hold {len(matrix.values):,} values, and R's sparse matrices at most {_MOST_ENTRIES:,}: "
+                f"the {name} hold {len(values.values):,} values, and R's sparse matrices at most {_MOST_ENTRIES:,}: "
                 "convert to .h5ad or .zarr"
             )
             raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
@@ -61,7 +81,8 @@ def write_seurat(
     genes = _features(experiment, renamed)
     columns = {name: column for name, column in annotated.columns.items() if name != "cells_id"}
     metadata: dict[str, RValue] = {"cells_id": integers(experiment.cell_ids)}
-    metadata |= {name: _column(column) for name, column in columns.items()}
+    extras = extras or SeuratExtras()
+    metadata |= {name: _column(column) for name, column in columns.items()} | extras.metadata
     scaled = experiment.scaled
     dispersions = _dispersions(experiment)
     misc = experiment.misc
@@ -76,20 +97,31 @@ def write_seurat(
     more |= {name: strings(text) for name, text in texts.items() if text}
     if misc.microns_per_pixel is not None:
         more["microns_per_pixel"] = doubles([misc.microns_per_pixel])
+    if held is not None:
+        more["anndata"] = held
+    if experiment.images:
+        more["cellworker_images"] = _images(experiment)
     clusters = columns.get(annotated.clusters)
+    identities = annotated.identities if annotated.identities is not None else experiment.identities
+    if identities is None:
+        # A Seurat object always has identities: ours are told from a user's when it is read again.
+        more["cellworker_identities"] = strings(annotated.clusters if isinstance(clusters, Categorical) else "")
+        identities = clusters if isinstance(clusters, Categorical) else None
     parts = ObjectParts(
         barcodes=experiment.barcodes,
         genes=genes,
         counts=_matrix(counts) if counts is not None else None,
         data=_matrix(data),
         metadata=metadata,
-        reductions=_reductions(reductions, renamed),
+        reductions=_reductions(reductions, renamed, extras, genes),
         gene_dispersion={"variance.standardized": dispersions},
-        variable_features=[genes.ids[i] for i in np.argsort(-dispersions, kind="stable")[:_VARIABLE].tolist()],
+        features=extras.features,
+        gene_ids=experiment.genes.ids if experiment.genes.ids != genes.ids else (),
+        variable_features=[genes.ids[i] for i in _variable(extras, dispersions).tolist()],
         scaled_genes=[genes.ids[i] for i in scaled.genes.tolist()] if scaled is not None else (),
         scaled_values=scaled.values.T if scaled is not None else None,
-        identities=clusters if isinstance(clusters, Categorical) else experiment.identities,
-        graphs=_graphs(experiment),
+        identities=identities,
+        graphs=_graphs(experiment, extras.graphs),
         misc=more,
     )
     write_rds(seurat_object(parts), path, level=_LEVEL)
@@ -99,22 +131,28 @@ def write_seurat(
 def _features(experiment: Experiment, renamed: list[str]) -> Genes:
     """Return the genes under names that Seurat takes: without underscores, each once.
 
-    Files of scverse are told apart by gene names, Seurat objects and our own files by ids.
+    Files of scverse are told apart by gene names, Seurat objects and our own files by ids. A name that needs no change
+    is never given to another gene.
     """
     genes, origin = experiment.genes, experiment.origin
     by_name = origin.assay_class == "AnnData" and not origin.writer.startswith("cellworker")
     wanted = genes.names if by_name else genes.ids
     if by_name and genes.ids != genes.names:
-        renamed.append("features: gene names instead of ids, which are in misc$gene_dispersion$ENSEMBL")
-    changed = [name.replace("_", "-") for name in wanted]
-    if len(set(changed)) < len(changed):
-        seen: dict[str, int] = {}
-        for i, name in enumerate(changed):
-            seen[name] = seen.get(name, -1) + 1
-            changed[i] = f"{name}.{seen[name]}" if seen[name] else name
-    different = sum(a != b for a, b in zip(wanted, changed, strict=True))
-    if different:
-        renamed.append(f"features: {different} names with an underscore have a dash, as Seurat wants")
+        renamed.append("features: gene names instead of ids, which are in misc$gene_annotations$id")
+    taken = {name for name in wanted if "_" not in name}
+    changed = []
+    for name in wanted:
+        if "_" not in name:
+            changed.append(name)
+            continue
+        plain = name.replace("_", "-")
+        free, number = plain, 0
+        while free in taken:
+            number += 1
+            free = f"{plain}.{number}"
+        taken.add(free)
+        changed.append(free)
+        renamed.append(f"genes: {name!r} is {free!r}, since Seurat takes no underscore")
     return Genes(changed, genes.names, genes.original_names)
 
 
@@ -132,7 +170,30 @@ def _matrix(matrix: CellMajor) -> SparsePart:
     return SparsePart(matrix.indptr, matrix.genes, matrix.values)
 
 
-def _reductions(reductions: Mapping[str, Reduction], renamed: list[str]) -> dict[str, ReductionPart]:
+def _variable(extras: SeuratExtras, dispersions: np.ndarray) -> np.ndarray:
+    """Return the variable genes: those that the source names, the most variable ones first."""
+    order = np.argsort(-dispersions, kind="stable")
+    if extras.variable is None:
+        return order[:_VARIABLE]
+    return order[np.isin(order, extras.variable)]
+
+
+def _images(experiment: Experiment) -> RValue:
+    """Return where the cells lie on images, in the form in which cellworker reads them again."""
+    return named_list(
+        {
+            name: named_list(
+                {"cells": integers(image.cells + 1), "points": matrix(image.points, None, ["x", "y"]),
+                 "scale": doubles([image.scale])}
+            )
+            for name, image in experiment.images.items()
+        }
+    )  # fmt: skip
+
+
+def _reductions(
+    reductions: Mapping[str, Reduction], renamed: list[str], extras: SeuratExtras, genes: Genes
+) -> dict[str, ReductionPart]:
     out: dict[str, ReductionPart] = {}
     taken: set[str] = set()
     for name, reduction in reductions.items():
@@ -145,14 +206,24 @@ def _reductions(reductions: Mapping[str, Reduction], renamed: list[str]) -> dict
         taken.add(f"{letters}_")
         if reduction.key and f"{letters}_" != reduction.key:
             renamed.append(f"reductions: the key of {name} is {letters}_")
-        out[name] = ReductionPart(reduction.values, f"{letters}_")
+        loadings = extras.loadings.get(name)
+        out[name] = ReductionPart(
+            reduction.values, f"{letters}_", extras.stdev.get(name), loadings, genes.ids if loadings is not None else ()
+        )
     return out
 
 
-def _graphs(experiment: Experiment) -> dict[str, RS4]:
+def _graphs(experiment: Experiment, exact: Mapping[str, RS4]) -> dict[str, RS4]:
     """Return the graphs as R stores them; a row of ours is a column there, which is the same for symmetric ones."""
     out = {}
     for name, graph in experiment.graphs.items():
+        if name in exact:
+            about: dict[str, RValue] = {
+                "Dimnames": RList([strings(experiment.barcodes)] * 2),
+                "assay.used": strings("RNA"),
+            }
+            out[name] = RS4("Graph", "SeuratObject", {**exact[name].slots, **about})
+            continue
         indptr, cells, weights = graph.indptr, graph.cells, graph.weights
         if not name.endswith("snn"):
             from scipy.sparse import csr_array  # noqa: PLC0415 - only graphs that are not symmetric need it

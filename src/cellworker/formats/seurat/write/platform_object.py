@@ -61,8 +61,12 @@ class ObjectParts:
         None leaves the slot empty.
     identities
         The active identities; without them all cells are one.
+    features
+        Further columns of the assay's ``meta.features``.
     gene_dispersion
         Columns of ``misc$gene_dispersion`` before SYMBOL and ENSEMBL.
+    gene_ids
+        Ids of the genes where the assay knows them by another name.
     misc
         Further elements of ``misc``.
     """
@@ -74,6 +78,8 @@ class ObjectParts:
     metadata: Mapping[str, RValue]
     reductions: Mapping[str, ReductionPart]
     gene_dispersion: Mapping[str, NDArray[np.float64]]
+    features: Mapping[str, RValue] = field(default_factory=dict)
+    gene_ids: Sequence[str] = ()
     variable_features: Sequence[str] = ()
     scaled_genes: Sequence[str] = ()
     scaled_values: NDArray[np.floating[Any]] | None = None
@@ -91,10 +97,12 @@ def seurat_object(parts: ObjectParts) -> RS4:
     """
     genes = parts.genes
     cells = parts.barcodes
-    annotations = data_frame(
-        {"input": strings(genes.ids), "name": strings(genes.names), "original_name": strings(genes.original_names)},
-        genes.ids,
-    )
+    names: dict[str, RValue] = {
+        "input": strings(genes.ids), "name": strings(genes.names), "original_name": strings(genes.original_names)
+    }  # fmt: skip
+    if parts.gene_ids:
+        names["id"] = strings(parts.gene_ids)
+    annotations = data_frame(names, genes.ids)
     dispersion_columns: dict[str, RValue] = {name: doubles(values) for name, values in parts.gene_dispersion.items()}
     dispersion_columns |= {"SYMBOL": strings(genes.names), "ENSEMBL": strings(genes.ids)}
     misc: dict[str, RValue] = {
@@ -139,7 +147,9 @@ def _assay(parts: ObjectParts) -> RS4:
         "key": strings("rna_"),
         "assay.orig": RNull(),
         "var.features": strings(parts.variable_features),
-        "meta.features": data_frame({f"vst.{name}": doubles(v) for name, v in parts.gene_dispersion.items()}, ids),
+        "meta.features": data_frame(
+            {**{f"vst.{name}": doubles(v) for name, v in parts.gene_dispersion.items()}, **parts.features}, ids
+        ),
         "misc": RList([]),
     }
     return RS4("Assay", "SeuratObject", slots)

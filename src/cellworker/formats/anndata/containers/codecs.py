@@ -1,0 +1,193 @@
+"""The compression of Zarr's pieces: what anndata has written by default since 0.7, and what it can be told to write.
+
+Zstandard, gzip and zlib, bz2, LZ4, Blosc (with LZ4, Zstandard or zlib inside), and CRC-32C sums. Codecs that run code
+(pickle) or turn bytes into objects are not among them. Nothing grows beyond the size that its piece should have.
+
+The frame of Blosc is described in the README_CHUNK_FORMAT of c-blosc, LZ4's block in its lz4_Block_format.
+"""
+
+import bz2
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.formats.anndata.containers.inflate import inflate
+from cellworker.formats.anndata.containers.tree import damaged, refused
+from cellworker.native import address, kernel
+
+__all__ = ["codec_name", "decompress", "known", "split_text"]
+
+_GZIP = 31
+_KNOWN = ("zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "crc32c")
+_MAX_SPLITS, _LEAST_SPLIT = 16, 128
+_SHUFFLED, _COPIED, _BIT_SHUFFLED, _WHOLE = 0x1, 0x2, 0x4, 0x10
+
+
+def known(name: str) -> bool:
+    """Tell whether a codec can be undone here."""
+    return name.removeprefix("numcodecs.") in _KNOWN
+
+
+def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
+    """Undo one codec.
+
+    Parameters
+    ----------
+    size
+        The most bytes that may come out.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when it is damaged or would give more.
+    """
+    name = name.removeprefix("numcodecs.")
+    if name == "zstd":
+        return _zstd(content, size, path)
+    if name in {"gzip", "zlib"}:
+        return inflate(content, size, path, _GZIP if name == "gzip" else 15)
+    if name == "lz4":
+        return _sized_lz4(content, size, path)
+    if name == "blosc":
+        return _blosc(content, size, path)
+    if name == "crc32c":
+        return content[:-4]  # a sum of what follows its own checks
+    return _bz2(content, size, path)
+
+
+def _zstd(content: bytes, size: int, path: str) -> bytes:
+    import zstandard  # noqa: PLC0415 - only Zarr needs it here
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(content) as stream:
+            out: bytes = stream.read(size + 1)
+    except zstandard.ZstdError as error:
+        raise damaged(path, error) from None
+    return _within(out, size, path)
+
+
+def _bz2(content: bytes, size: int, path: str) -> bytes:
+    try:
+        return _within(bz2.BZ2Decompressor().decompress(content, size + 1), size, path)
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from None
+
+
+def _within(content: bytes, size: int, path: str) -> bytes:
+    if len(content) > size:
+        raise damaged(path, f"a piece holds more than its {size} bytes")
+    return content
+
+
+def _lz4(content: NDArray[np.uint8], out: NDArray[np.uint8], path: str) -> None:
+    block = kernel("cw_lz4_block")
+    done = block(address(content, np.uint8), len(content), address(out, np.uint8, writable=True), len(out))
+    if done != len(out):
+        raise damaged(path, "a piece cannot be decompressed (LZ4)")
+
+
+def _sized_lz4(content: bytes, size: int, path: str) -> bytes:
+    if len(content) < 4:
+        raise damaged(path, "a piece is cut short (LZ4)")
+    (length,) = struct.unpack_from("<I", content)
+    if length > size:
+        raise damaged(path, f"a piece holds more than its {size} bytes")
+    out = np.empty(length, np.uint8)
+    _lz4(np.frombuffer(content, np.uint8)[4:], out, path)
+    return out.tobytes()
+
+
+def _blosc(content: bytes, size: int, path: str) -> bytes:
+    if len(content) < 16:
+        raise damaged(path, "a piece is cut short (Blosc)")
+    flags, width = content[2], max(1, content[3])
+    length, block, whole = struct.unpack_from("<III", content, 4)
+    if length > size or whole > len(content):
+        raise damaged(path, f"a piece claims {length} bytes instead of {size} (Blosc)")
+    if flags & _COPIED:
+        return content[16 : 16 + length]
+    if length == 0:
+        return b""
+    n_blocks = -(-length // block) if block else 0
+    if not n_blocks or 16 + 4 * n_blocks > len(content):
+        raise damaged(path, "a piece is cut short (Blosc)")
+    source = np.frombuffer(content, np.uint8)
+    out = np.empty(length, np.uint8)
+    for number, start in enumerate(struct.unpack_from(f"<{n_blocks}i", content, 16)):
+        part = out[number * block : (number + 1) * block]
+        splits = width <= _MAX_SPLITS and block // width >= _LEAST_SPLIT and len(part) == block
+        raw = _blosc_block(
+            source, start, part, width if splits and not flags & _WHOLE else 1, form=flags >> 5, path=path
+        )
+        part[:] = _unshuffled(raw, flags, width)
+    return out.tobytes()
+
+
+def _blosc_block(
+    source: NDArray[np.uint8], at: int, part: NDArray[np.uint8], splits: int, *, form: int, path: str
+) -> NDArray[np.uint8]:
+    raw = np.empty(len(part), np.uint8)
+    step = len(part) // splits
+    for number in range(splits):
+        target = raw[number * step : (number + 1) * step]
+        if at < 16 or at + 4 > len(source):
+            raise damaged(path, "a piece is cut short (Blosc)")
+        length = int(source[at : at + 4].view("<i4")[0])
+        piece = source[at + 4 : at + 4 + max(0, length)]
+        if length < 0 or len(piece) != length:
+            raise damaged(path, "a piece is cut short (Blosc)")
+        at += 4 + length
+        if length == step:
+            target[:] = piece
+        elif form == 1:
+            _lz4(piece, target, path)
+        elif form in {3, 4}:
+            found = inflate(piece.tobytes(), step, path) if form == 3 else _zstd(piece.tobytes(), step, path)
+            if len(found) != step:
+                raise damaged(path, "a piece has another length than it should (Blosc)")
+            target[:] = np.frombuffer(found, np.uint8)
+        else:
+            name = {0: "BloscLZ", 2: "Snappy"}.get(form, "an unknown codec")
+            raise refused(
+                what=f"{path} is compressed with Blosc and {name}", advice="write it again with anndata's default"
+            )
+    return raw
+
+
+def _unshuffled(raw: NDArray[np.uint8], flags: int, width: int) -> NDArray[np.uint8]:
+    count = len(raw) // width
+    if flags & _BIT_SHUFFLED and count and count % 8 == 0:
+        planes = np.unpackbits(raw[: count * width].reshape(width * 8, count // 8), axis=1, bitorder="little")
+        bits = np.packbits(np.ascontiguousarray(planes.T), axis=1, bitorder="little")
+        return np.concatenate([bits.reshape(-1), raw[count * width :]])
+    if flags & _SHUFFLED and width > 1:
+        out = raw.copy()  # the bytes beyond the last whole element stay where they are
+        unshuffle = kernel("cw_unshuffle")
+        unshuffle(address(raw, np.uint8), count, width, address(out, np.uint8, writable=True))
+        return out
+    return raw
+
+
+def split_text(content: bytes, count: int, path: str) -> list[str]:
+    """Take apart strings of any length: their number, then each with its length before it (codec vlen-utf8)."""
+    if len(content) < 4 or struct.unpack_from("<I", content)[0] != count:
+        raise damaged(path, f"expected {count} strings in a piece")
+    out, at = [], 4
+    for _ in range(count):
+        if at + 4 > len(content):
+            raise damaged(path, "a piece is cut short")
+        length = int.from_bytes(content[at : at + 4], "little")
+        at += 4
+        if at + length > len(content):
+            raise damaged(path, "a piece is cut short")
+        out.append(content[at : at + length].decode("utf-8", "replace"))
+        at += length
+    return out
+
+
+def codec_name(codec: Mapping[str, Any]) -> str:
+    """Return the name of a codec of either version of Zarr."""
+    return str(codec.get("id") or codec.get("name") or "")

@@ -1,0 +1,332 @@
+"""Reading HDF5 files of strangers: everything is looked at before anything of it is opened for its values.
+
+HDF5 files can make a reader open other files (external links, external storage, virtual datasets) or load code
+(filters from plugins). AnnData writes none of that, so a file that has any is refused. Only what AnnData writes is let
+through: hard links, groups, datasets of numbers and text, stored whole or in chunks, with HDF5's own filters.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+# HDF5 looks for filter plugins in folders of the system; this word keeps it from looking.
+os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import WorkerError
+from cellworker.formats.anndata.containers.inflate import inflate
+from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
+
+__all__ = ["open_hdf5"]
+
+_BLOCK: Final = 1 << 22
+_MAX_OBJECTS: Final = 1_000_000
+_MAX_DEPTH: Final = 64
+_DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000
+_FILTERS: Final = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER: "fletcher32", _LZF: "lzf"}
+_FIELDS: Final = frozenset({h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.COMPOUND})
+_UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
+
+
+@contextmanager
+def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Group"]:
+    """Open a file after a walk over all of it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    max_bytes
+        How much its arrays may claim together.
+    threads
+        How many inflate compressed pieces.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE``: what is in it that AnnData does not write, and where.
+    """
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise damaged(path.name, f"HDF5 cannot open it ({error})") from None
+    with file, ThreadPoolExecutor(threads, "inflate") as pool:
+        with _readable(path.name):
+            _inspect(file.id, Budget(max_bytes))
+        yield Hdf5Group(file, "", _Pool(pool, threads))
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn what h5py raises for damaged content into a sentence for the file's owner."""
+    try:
+        yield
+    except WorkerError:
+        raise
+    except _UNREADABLE as error:
+        raise damaged(path, error) from None
+
+
+def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
+    seen: set[bytes] = set()
+    waiting = deque([("", root, 0)])
+    while waiting:
+        path, group, depth = waiting.popleft()
+        if depth > _MAX_DEPTH:
+            raise refused(what=f"{path} lies {depth} groups deep", advice=f"at most {_MAX_DEPTH} are read")
+        for raw in group:
+            where = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
+            # Looked at without following it: opening an external link would open another file.
+            kind = group.links.get_info(raw).type
+            if kind != h5py.h5l.TYPE_HARD:
+                names = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
+                raise refused(
+                    what=f"{where} is {names.get(kind, 'a link of a foreign kind')}",
+                    advice="write the file with anndata",
+                )
+            item = h5py.h5o.open(group, raw)
+            info = h5py.h5o.get_info(item)
+            mark = f"{info.fileno}:{info.addr}".encode()
+            if mark in seen:  # two names for one object, as of index arrays in our own stores
+                continue
+            seen.add(mark)
+            if len(seen) > _MAX_OBJECTS:
+                raise refused(what=f"it holds more than {_MAX_OBJECTS:,} objects", advice="AnnData holds fewer")
+            if isinstance(item, h5py.h5g.GroupID):
+                waiting.append((where, item, depth + 1))
+            elif isinstance(item, h5py.h5d.DatasetID):
+                _inspect_dataset(where, item, budget)
+            else:
+                raise refused(what=f"{where} is a data type of its own", advice="write the file with anndata")
+
+
+def _inspect_dataset(path: str, dataset: Any, budget: Budget) -> None:  # noqa: ANN401
+    layout = dataset.get_create_plist()
+    if layout.get_external_count():
+        raise refused(
+            what=f"the values of {path} lie in another file (external storage)", advice="write the file with anndata"
+        )
+    if layout.get_layout() == h5py.h5d.VIRTUAL:
+        raise refused(
+            what=f"{path} is put together from other datasets (virtual)", advice="write the file with anndata"
+        )
+    for number in range(layout.get_nfilters()):
+        code = layout.get_filter(number)[0]
+        if code not in _FILTERS:
+            known = ", ".join(_FILTERS.values())
+            advice = "write it again with anndata and compression='gzip'"
+            raise refused(what=f"{path} is compressed with a filter that is not HDF5's own (number {code})",
+                          advice=f"{known} are read; {advice}")  # fmt: skip
+    _inspect_type(path, dataset.get_type())
+    shape = dataset.shape
+    size = int(np.prod([float(length) for length in shape])) * dataset.get_type().get_size() if shape else 0
+    budget.claim(path, size, dataset.get_storage_size())
+
+
+def _inspect_type(path: str, kind: Any, depth: int = 0) -> None:  # noqa: ANN401
+    if kind.committed():
+        raise refused(what=f"{path} has a data type of its own", advice="write the file with anndata")
+    what = kind.get_class()
+    if what not in _FIELDS or depth > 4:
+        raise refused(
+            what=f"{path} holds values that are neither numbers nor text", advice="remove it and write the file again"
+        )
+    if what == h5py.h5t.COMPOUND:
+        for number in range(kind.get_nmembers()):
+            _inspect_type(path, kind.get_member_type(number), depth + 1)
+
+
+class _Pool:
+    def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
+        self.submit, self.ahead = pool.submit, 2 * threads
+
+
+class Hdf5Group:
+    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
+
+    def __init__(self, group: h5py.Group, path: str, pool: _Pool) -> None:
+        self.path = path
+        self._group, self._pool = group, pool
+        self.attrs: Mapping[str, Any] = _Attributes(group, path or "the root")
+
+    def names(self) -> list[str]:
+        """Return the names in it, sorted."""
+        with _readable(self.path):
+            return sorted(self._group)
+
+    def get(self, name: str) -> Node | None:
+        """Return a member by name or path."""
+        path = f"{self.path}/{name}".lstrip("/")
+        with _readable(path):
+            if name not in self._group:
+                return None
+            item = self._group[name]
+            return Hdf5Group(item, path, self._pool) if isinstance(item, h5py.Group) else Hdf5Array(
+                item, path, self._pool
+            )  # fmt: skip
+
+
+class Hdf5Array:
+    """A dataset; see `cellworker.formats.anndata.containers.tree.Array`."""
+
+    def __init__(self, dataset: h5py.Dataset, path: str, pool: _Pool) -> None:
+        self.path = path
+        self._dataset, self._pool = dataset, pool
+        self.attrs: Mapping[str, Any] = _Attributes(dataset, path)
+        self.shape: tuple[int, ...] = tuple(dataset.shape or ())
+        dtype = dataset.dtype
+        self._is_text = dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None
+        self._is_plain = dtype.kind in "biufc"
+        self.dtype: np.dtype[Any] | None = None if self._is_text else dtype.newbyteorder("=")
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return the numbers of some rows, or of all."""
+        if not self._is_plain:
+            raise damaged(self.path, "expected numbers")
+        with _readable(self.path):
+            if not self.shape:
+                return np.asarray(self._dataset[()], self.dtype)
+            return np.asarray(self._dataset[start:stop], self.dtype)
+
+    def rows_at_once(self) -> int:
+        """Return a whole number of chunks that comes to about four million values."""
+        width = max(1, int(np.prod(self.shape[1:])))
+        rows = max(1, _BLOCK // width)
+        high = self._dataset.chunks[0] if self._dataset.chunks else 1
+        return max(high, rows // high * high) if high * width <= 8 * _BLOCK else rows
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Walk over a one-dimensional array in order."""
+        if not self._is_plain or len(self.shape) != 1:
+            raise damaged(self.path, "expected a list of numbers")
+        if self._inflates():
+            yield from self._inflated()
+            return
+        length = self.shape[0]
+        for start in range(0, length, _BLOCK):
+            yield start, self.read(start, min(start + _BLOCK, length))
+
+    def _inflates(self) -> bool:
+        """Tell whether the chunks are plain gzip, which we undo faster than HDF5 does, in several threads."""
+        return (
+            self._dataset.compression == "gzip"
+            and not self._dataset.fletcher32
+            and self._dataset.scaleoffset is None
+            and self._dataset.dtype.itemsize * self._dataset.chunks[0] <= 8 * _BLOCK
+            and self.shape[0] // self._dataset.chunks[0] <= _MAX_OBJECTS
+        )
+
+    def _inflated(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        length, step = self.shape[0], self._dataset.chunks[0]
+        dtype, shuffled = self._dataset.dtype, bool(self._dataset.shuffle)
+        size = step * dtype.itemsize
+        waiting: deque[tuple[int, Future[bytes]]] = deque()
+
+        def finish() -> tuple[int, NDArray[Any]]:
+            start, future = waiting.popleft()
+            content = future.result()
+            if len(content) != size:
+                raise damaged(self.path, f"a piece holds {len(content)} bytes, not {size}")
+            if shuffled:
+                content = np.frombuffer(content, np.uint8).reshape(dtype.itemsize, step).T.tobytes()
+            return start, np.frombuffer(content, dtype)[: length - start].astype(dtype.newbyteorder("="), copy=False)
+
+        for start in range(0, length, step):
+            with _readable(self.path):
+                info = self._dataset.id.get_chunk_info_by_coord((start,))
+                stored = info.byte_offset is not None
+                skipped, content = self._dataset.id.read_direct_chunk((start,)) if stored else (0, b"")
+            if not stored or skipped:  # never written, or written as it is: HDF5 knows best
+                while waiting:
+                    yield finish()
+                yield start, self.read(start, min(start + step, length))
+                continue
+            waiting.append((start, self._pool.submit(inflate, content, size, self.path)))
+            if len(waiting) > self._pool.ahead:
+                yield finish()
+        while waiting:
+            yield finish()
+
+    def texts(self) -> list[str]:
+        """Return all strings."""
+        if not self._is_text:
+            raise damaged(self.path, "expected text")
+        with _readable(self.path):
+            values = self._dataset[()]
+        items = [values] if not self.shape else np.asarray(values).ravel().tolist()
+        return [_text(item) for item in items]
+
+    def records(self) -> NDArray[Any]:
+        """Return all records, fields of text as str."""
+        dtype = self._dataset.dtype
+        if not dtype.names:
+            raise damaged(self.path, "expected records")
+        with _readable(self.path):
+            values = np.asarray(self._dataset[()])
+        is_text = {name: h5py.check_string_dtype(dtype[name]) is not None for name in dtype.names}
+        for name in dtype.names:
+            if not is_text[name] and dtype[name].kind not in "biufc":
+                raise damaged(self.path, f"the field {name} holds neither numbers nor text")
+        out = np.empty(values.shape, [(name, object if is_text[name] else dtype[name]) for name in dtype.names])
+        for name in dtype.names:
+            column = values[name]
+            out[name] = (
+                np.reshape([_text(item) for item in column.ravel().tolist()], column.shape) if is_text[name] else column
+            )
+        return out
+
+    def is_null(self) -> bool:
+        """Tell whether it holds nothing."""
+        return self._dataset.shape is None
+
+
+class _Attributes(Mapping[str, Any]):
+    """The attributes of one object, each read when it is asked for."""
+
+    def __init__(self, item: h5py.HLObject, path: str) -> None:
+        self._item, self._path = item, path
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        with _readable(f"{self._path}, attribute {name}"):
+            if name not in self._item.attrs:
+                raise _AbsentError(name)
+            value = self._item.attrs[name]
+        if isinstance(value, np.ndarray):
+            value = [_plain(item) for item in value.ravel().tolist()]
+        return _plain(value)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
+        try:
+            return self[name]
+        except _AbsentError:
+            return default
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._item.attrs)
+
+    def __len__(self) -> int:
+        return len(self._item.attrs)
+
+
+class _AbsentError(LookupError):
+    """No attribute of that name."""
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,37 @@
+"""Opening an AnnData file of either kind for reading."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cellworker.formats.anndata.containers.hdf5 import open_hdf5
+from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.zarr import open_zarr
+from cellworker.formats.common.kinds import is_zarr
+
+__all__ = ["open_anndata"]
+
+
+@contextmanager
+def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[Group]:
+    """Open a file or folder after looking at everything in it.
+
+    Parameters
+    ----------
+    path
+        An ``.h5ad`` file or the folder of a Zarr store.
+    max_bytes
+        How much its arrays may claim to hold together.
+    threads
+        How many threads decompress.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when it is damaged or holds what AnnData does not write.
+    """
+    if is_zarr(path):
+        yield open_zarr(path, max_bytes, threads)
+    else:
+        with open_hdf5(path, max_bytes, threads) as root:
+            yield root

@@ -1,0 +1,121 @@
+"""A file of groups and arrays, whatever it is stored in: what the AnnData readers see of HDF5 and of Zarr."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["Array", "Budget", "Group", "Node", "damaged", "refused"]
+
+_GIB = 1 << 30
+_MAX_RATIO = 250
+"""As for `.rds`: no honest matrix is stored in a 250th of its size; looked at from 1 GiB on."""
+
+
+class Array(Protocol):
+    """An array of numbers or of text.
+
+    Attributes
+    ----------
+    path
+        Where it lies, as anndata names it: ``obs/leiden/codes``.
+    attrs
+        What is written on it, decoded: strings, numbers, lists of these.
+    dtype
+        Of its elements in native byte order; None for text.
+    """
+
+    path: str
+    attrs: Mapping[str, Any]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any] | None
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return the numbers of some rows (indices along the first axis), or of all; of a scalar, the scalar."""
+        ...
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Walk over a one-dimensional array of numbers in order: where a piece begins, and the piece."""
+        ...
+
+    def rows_at_once(self) -> int:
+        """Return how many rows are cheapest to read together."""
+        ...
+
+    def texts(self) -> list[str]:
+        """Return all strings of an array of text, row after row; of a scalar, a list of one."""
+        ...
+
+    def records(self) -> NDArray[Any]:
+        """Return all records of an array whose `dtype` has fields; fields of text hold str."""
+        ...
+
+    def is_null(self) -> bool:
+        """Tell whether it holds nothing, not even a shape (how anndata writes None)."""
+        ...
+
+
+class Group(Protocol):
+    """A mapping of names to groups and arrays."""
+
+    path: str
+    attrs: Mapping[str, Any]
+
+    def names(self) -> list[str]:
+        """Return the names in it, sorted."""
+        ...
+
+    def get(self, name: str) -> "Node | None":
+        """Return a member by its name or by a path of names; None where there is none."""
+        ...
+
+
+Node = Group | Array
+
+
+@dataclass(slots=True)
+class Budget:
+    """How much a file may claim to hold.
+
+    `max_bytes` is a ceiling for all arrays together; `claimed` is what was granted so far.
+    """
+
+    max_bytes: int
+    claimed: int = 0
+
+    def claim(self, path: str, size: int, stored: int) -> None:
+        """Count an array of `size` bytes that takes `stored` bytes in the file.
+
+        Raises
+        ------
+        WorkerError
+            ``EXPERIMENT_UNREADABLE`` when it claims far more than it stores, or all arrays together too much.
+        """
+        self.claimed += size
+        if size > _GIB and size > _MAX_RATIO * stored:
+            raise refused(
+                what=f"{path} claims to hold {size / _GIB:,.1f} GiB but stores only {stored:,} bytes",
+                advice="if that is meant, store it as a sparse matrix",
+            )
+        if self.claimed > self.max_bytes:
+            raise refused(
+                what=f"its arrays claim to hold more than {self.max_bytes / _GIB:,.0f} GiB",
+                advice="raise LOAD_MAX_GB if that is meant",
+            )
+
+
+def refused(what: str, advice: str) -> WorkerError:
+    """Return the error for a file that is not read, and why."""
+    return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, f"The AnnData file is not read: {what}; {advice}.")
+
+
+def damaged(path: str, what: object) -> WorkerError:
+    """Return the error for content that no writer of AnnData leaves."""
+    return WorkerError(
+        ErrorCode.EXPERIMENT_UNREADABLE,
+        f"The AnnData file is damaged or incomplete: {path}: {what}. Copy it here again, or write it again.",
+    )

@@ -1,0 +1,323 @@
+"""Reading Zarr stores of strangers (versions 2 and 3, in a folder), without the zarr package.
+
+A store is files of JSON and of compressed pieces. This reader opens regular files below the store's folder only (a
+symbolic link anywhere is refused), undoes the codecs of `containers.codecs` and no other, and trusts no
+size that it is told.
+"""
+
+import itertools
+import json
+import os
+import stat
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.formats.anndata.containers.codecs import decompress, split_text
+from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
+from cellworker.formats.anndata.containers.zarr_layout import Codecs, Layout, Shard, version_2, version_3
+
+__all__ = ["open_zarr"]
+
+_BLOCK: Final = 1 << 22
+_MAX_JSON: Final = 64 << 20
+_MAX_FILES: Final = 5_000_000
+_MAX_PIECE: Final = 4 << 30
+_MISSING: Final = 2**64 - 1
+
+
+def open_zarr(path: Path, max_bytes: int, threads: int = 1) -> "ZarrGroup":
+    """Open a store after a walk over all of its files.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE``: what is in it that AnnData does not write, and where.
+    """
+    sizes = _inspect(path)
+    root = _node(path, "", _Store(sizes, Budget(max_bytes), threads))
+    if not isinstance(root, ZarrGroup):
+        raise damaged(path.name, "its root is no group")
+    _claim(root)
+    return root
+
+
+@dataclass(slots=True)
+class _Store:
+    sizes: dict[str, int]
+    budget: Budget
+    threads: int
+
+
+def _inspect(folder: Path) -> dict[str, int]:
+    """Return the bytes in each folder, after looking at every entry."""
+    sizes: dict[str, int] = {}
+    seen = 0
+    for place, folders, files in os.walk(folder, onerror=_unreadable):
+        for name in (*folders, *files):
+            status = os.lstat(os.path.join(place, name))  # noqa: PTH118 - millions of files
+            if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
+                raise refused(
+                    what=f"{name} in it is a link or no ordinary file", advice="copy the store with its own files"
+                )
+            if stat.S_ISREG(status.st_mode):
+                sizes[place] = sizes.get(place, 0) + status.st_size
+            seen += 1
+        if seen > _MAX_FILES:
+            raise refused(what=f"it has more than {_MAX_FILES:,} files", advice="write it with larger chunks")
+    return sizes
+
+
+def _unreadable(error: OSError) -> None:
+    raise damaged(Path(error.filename or "").name, error.strerror)
+
+
+def _claim(group: "ZarrGroup") -> None:
+    for name in group.names():
+        node = group.get(name)
+        if isinstance(node, ZarrGroup):
+            _claim(node)
+        elif isinstance(node, ZarrArray):
+            node.claim()
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise damaged(path.name, "a description of more than 64 MB")
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path.name, error) from None
+    if not isinstance(value, dict):
+        raise damaged(path.name, "expected an object")
+    return value
+
+
+def _node(folder: Path, path: str, store: _Store) -> Node | None:
+    three = _json(folder / "zarr.json")
+    if three is not None:
+        attrs = three.get("attributes")
+        attributes = attrs if isinstance(attrs, dict) else {}
+        if three.get("node_type") == "group":
+            return ZarrGroup(folder, path, attributes, store)
+        return ZarrArray(folder, path, attributes, store, version_3(path or folder.name, three))
+    two = _json(folder / ".zarray")
+    if two is not None:
+        return ZarrArray(folder, path, _json(folder / ".zattrs") or {}, store, version_2(path or folder.name, two))
+    if _json(folder / ".zgroup") is not None:
+        return ZarrGroup(folder, path, _json(folder / ".zattrs") or {}, store)
+    return None
+
+
+class ZarrGroup:
+    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
+
+    def __init__(self, folder: Path, path: str, attrs: Mapping[str, Any], store: _Store) -> None:
+        self.path = path
+        self.attrs = attrs
+        self._folder, self._store = folder, store
+
+    def names(self) -> list[str]:
+        """Return the names in it, sorted."""
+        found = [item.name for item in self._folder.iterdir() if item.is_dir()]
+        described = ("zarr.json", ".zarray", ".zgroup")
+        return sorted(name for name in found if any((self._folder / name / file).is_file() for file in described))
+
+    def get(self, name: str) -> Node | None:
+        """Return a member by name or path."""
+        parts = name.split("/")
+        if any(part in {"", ".", ".."} or "\0" in part or "\\" in part for part in parts):
+            return None
+        return _node(self._folder.joinpath(*parts), f"{self.path}/{name}".lstrip("/"), self._store)
+
+
+class ZarrArray:
+    """An array; see `cellworker.formats.anndata.containers.tree.Array`."""
+
+    def __init__(self, folder: Path, path: str, attrs: Mapping[str, Any], store: _Store, layout: Layout) -> None:
+        self.path = path
+        self.attrs = attrs
+        self.shape = layout.shape
+        stored = layout.stored
+        self._is_text = stored is None or stored.kind in "US"
+        self.dtype: np.dtype[Any] | None = None if stored is None or stored.kind in "US" else stored.newbyteorder("=")
+        self._folder, self._store, self._layout = folder, store, layout
+        if prod(layout.chunks) * (stored.itemsize if stored is not None else 8) > _MAX_PIECE:
+            raise refused(what=f"{path} has pieces of more than 4 GiB", advice="write it with smaller chunks")
+        if prod(-(-n // chunk) for n, chunk in zip(layout.shape, layout.chunks, strict=True)) > _MAX_FILES:
+            raise refused(what=f"{path} has more than {_MAX_FILES:,} pieces", advice="write it with larger chunks")
+
+    def claim(self) -> None:
+        """Count it against the store's budget."""
+        inside = str(self._folder)
+        stored = sum(
+            size for place, size in self._store.sizes.items() if place == inside or place.startswith(inside + os.sep)
+        )
+        width = self._layout.stored.itemsize if self._layout.stored is not None else 1
+        self._store.budget.claim(self.path, prod(self.shape) * width if self.shape else 0, stored)
+
+    def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Return the numbers of some rows, or of all."""
+        if self.dtype is None or self.dtype.kind not in "biufcMm":
+            raise damaged(self.path, "expected numbers")
+        return self._rows(start, stop)
+
+    def records(self) -> NDArray[Any]:
+        """Return all records, fields of text as str."""
+        if self.dtype is None or not self.dtype.names:
+            raise damaged(self.path, "expected records")
+        values, dtype = self._rows(0, None), self.dtype
+        names = self.dtype.names
+        out = np.empty(values.shape, [(name, object if dtype[name].kind in "US" else dtype[name]) for name in names])
+        for name in names:
+            column = values[name]
+            out[name] = np.strings.decode(column, "utf-8", "replace") if column.dtype.kind == "S" else column
+        return out
+
+    def is_null(self) -> bool:
+        """Tell whether it stands for None."""
+        return bool(self.attrs.get("encoding-type") == "null")
+
+    def _rows(self, start: int, stop: int | None) -> NDArray[Any]:
+        assert self.dtype is not None
+        if not self.shape:
+            return np.asarray(self._piece(()).reshape(())[()], self.dtype)
+        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
+        start = min(start, stop)
+        out = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        high = self._layout.chunks[0]
+        others = [range(-(-n // chunk)) for n, chunk in zip(self.shape[1:], self._layout.chunks[1:], strict=True)]
+        for row in range(start // high, -(-stop // high)) if stop > start else ():
+            for index in itertools.product([row], *others):
+                self._lay(out, start, stop, index)
+        return out
+
+    def _lay(self, out: NDArray[Any], start: int, stop: int, index: tuple[int, ...]) -> None:
+        piece = self._piece(index)
+        source, target = [], []
+        for axis, (number, chunk) in enumerate(zip(index, self._layout.chunks, strict=True)):
+            low, high = (start, stop) if axis == 0 else (0, self.shape[axis])
+            first, last = max(low, number * chunk), min(high, (number + 1) * chunk)
+            source.append(slice(first - number * chunk, last - number * chunk))
+            target.append(slice(first - low, last - low))
+        out[tuple(target)] = piece[tuple(source)]
+
+    def rows_at_once(self) -> int:
+        """Return a whole number of chunks that comes to about four million values."""
+        width = max(1, prod(self.shape[1:]))
+        high = self._layout.chunks[0] if self._layout.chunks else 1
+        return max(high, max(1, _BLOCK // width) // high * high)
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Walk over a one-dimensional array in order; pieces are decompressed in threads."""
+        if self.dtype is None or self.dtype.kind not in "biuf" or len(self.shape) != 1:
+            raise damaged(self.path, "expected a list of numbers")
+        step, length, ahead = self._layout.chunks[0], self.shape[0], 2 * self._store.threads
+        waiting: deque[tuple[int, Future[NDArray[Any]]]] = deque()
+        with ThreadPoolExecutor(self._store.threads, "inflate") as pool:
+            for number in range(-(-length // step)):
+                waiting.append((number * step, pool.submit(self._piece, (number,))))
+                if len(waiting) > ahead:
+                    start, future = waiting.popleft()
+                    yield start, future.result()[: length - start]
+            for start, future in waiting:
+                yield start, future.result()[: length - start]
+
+    def texts(self) -> list[str]:
+        """Return all strings."""
+        if not self._is_text:
+            raise damaged(self.path, "expected text")
+        if not self.shape:
+            return [_text(item) for item in np.atleast_1d(self._piece(())).ravel()[:1].tolist()]
+        if len(self.shape) > 1:
+            return self._table_of_texts()
+        out: list[str] = []
+        step = self._layout.chunks[0]
+        for number in range(-(-self.shape[0] // step)):
+            piece = self._piece((number,))[: self.shape[0] - number * step].tolist()
+            out += [_text(item) for item in piece]
+        return out
+
+    def _table_of_texts(self) -> list[str]:
+        out = np.empty(self.shape, object)
+        grid = [range(-(-n // chunk)) for n, chunk in zip(self.shape, self._layout.chunks, strict=True)]
+        for index in itertools.product(*grid):
+            self._lay(out, 0, self.shape[0], index)
+        return [_text(item) for item in out.ravel().tolist()]
+
+    def _piece(self, index: tuple[int, ...]) -> NDArray[Any]:
+        """Return one chunk, native byte order, of the full chunk's shape."""
+        layout = self._layout
+        name = layout.separator.join([*layout.prefix, *map(str, index)]) or "0"
+        try:
+            content = (self._folder / name).read_bytes()
+        except FileNotFoundError:
+            return self._filled(layout.chunks)
+        except OSError as error:
+            raise damaged(self.path, error.strerror) from None
+        if layout.codecs.shard is not None:
+            return self._from_shard(content, layout.codecs.shard)
+        return self._decode(content, layout.chunks, layout.codecs)
+
+    def _filled(self, shape: tuple[int, ...]) -> NDArray[Any]:
+        fill = self._layout.fill
+        if self._layout.stored is None:
+            return np.full(shape, fill if isinstance(fill, str) else "", object)
+        try:
+            if self._layout.stored.names or isinstance(fill, list):  # anndata fills neither records nor complex numbers
+                return np.zeros(shape, self._layout.stored.newbyteorder("="))
+            return np.full(shape, 0 if fill is None else fill, self._layout.stored.newbyteorder("="))
+        except (TypeError, ValueError):
+            raise damaged(self.path, f"the fill value {fill!r}") from None
+
+    def _decode(self, content: bytes, shape: tuple[int, ...], codecs: Codecs) -> NDArray[Any]:
+        stored, count = self._layout.stored, prod(shape)
+        # Strings say their own lengths; 1 kB each and 64 MB together is far beyond any label.
+        size = count * stored.itemsize if stored is not None else (64 << 20) + 1024 * count
+        for name in reversed(codecs.packed):
+            content = decompress(name, content, size + 4 * ("crc32c" in codecs.packed), self.path)
+        if stored is None:
+            out = np.empty(count, object)
+            out[:] = split_text(content, count, self.path)
+            return out.reshape(shape)
+        if len(content) != size:
+            raise damaged(self.path, f"a piece holds {len(content)} bytes, not {size}")
+        values = np.frombuffer(content, stored).astype(stored.newbyteorder("="), copy=False)
+        if codecs.order is None:
+            return values.reshape(shape)
+        return values.reshape([shape[axis] for axis in codecs.order]).transpose(np.argsort(codecs.order))
+
+    def _from_shard(self, content: bytes, shard: Shard) -> NDArray[Any]:
+        """Put a piece together from the pieces in it; an index says where each begins and how long it is."""
+        whole = self._layout.chunks
+        if any(outer % inner for outer, inner in zip(whole, shard.chunks, strict=True)):
+            raise damaged(self.path, "shards that do not divide into chunks")
+        counts = [outer // inner for outer, inner in zip(whole, shard.chunks, strict=True)]
+        length = 16 * prod(counts) + 4 * ("crc32c" in shard.index.packed)
+        if set(shard.index.packed) - {"crc32c"} or len(content) < length:
+            raise damaged(self.path, "a shard without a plain index")
+        places = struct.unpack_from(f"<{2 * prod(counts)}Q", content, len(content) - length if shard.at_end else 0)
+        out = self._filled(whole)
+        for number, index in enumerate(itertools.product(*map(range, counts))):
+            at, size = places[2 * number : 2 * number + 2]
+            if at == _MISSING and size == _MISSING:
+                continue
+            if at + size > len(content):
+                raise damaged(self.path, "a shard that is cut short")
+            where = tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, shard.chunks, strict=True))
+            out[where] = self._decode(content[at : at + size], shard.chunks, shard.inner)
+        return out
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
