@@ -19,6 +19,7 @@ from cellworker.sample import sample_path
 TIMEOUT_S = 120
 BODY = json.dumps({"gene": "CD3D", "cellSet": "louvain-2"})
 FILE = re.compile(r"^`([a-z_/]+\.py)`[^\n]*:\n\n```python\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+PRINTS = re.compile(r"^```python\n((?:(?!```).*\n)*)```\n\n```text\n((?:(?!```).*\n)*)```", re.MULTILINE)
 
 
 class Grown:
@@ -123,11 +124,9 @@ def test_it_is_listed_as_ours(grown: Grown) -> None:
 
 
 def test_python_answers_as_the_page_says(grown: Grown) -> None:
-    code, expected = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", grown.page, re.DOTALL | re.MULTILINE)[
-        -1
-    ]
+    ((code, expected),) = PRINTS.findall(grown.page)
     pattern = ".*".join(re.escape(part) for part in expected.strip().split("..."))
-    printed = grown.python("-c", code[code.rindex("```python\n") + len("```python\n") :] if "```" in code else code)
+    printed = grown.python("-c", code)
     assert re.fullmatch(pattern, printed.strip(), re.DOTALL), printed
 
 

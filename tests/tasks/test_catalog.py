@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.tasks.catalog import BY_PATH, TASKS, find
+from cellworker.formats.opening.open import Opened
+from cellworker.tasks.catalog import BY_PATH, TASKS, example_bodies, find
 
 # contract 7.1
 PATHS = {
@@ -78,3 +79,12 @@ def test_the_name_of_a_download_follows_its_content(content: bytes, ending: str,
     assert task.file_result
     assert task.file_name is not None
     assert task.file_name(tmp_path / "result") == f"processed_matrix{ending}"
+
+
+def test_every_task_has_an_example_that_it_understands_and_a_line_about_it(pbmcsmall: Opened) -> None:
+    examples = example_bodies(pbmcsmall.experiment, pbmcsmall.cell_sets)
+    assert list(examples) == list(TASKS)
+    for name, body in examples.items():
+        assert body["name"] == name
+        assert find(name).read_body(body) is not None
+    assert all(task.about and not task.about.endswith(".") for task in TASKS.values())
