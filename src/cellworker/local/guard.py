@@ -7,14 +7,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.logs import log
 
 __all__ = ["add_cors", "guard"]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _METHODS = "GET, HEAD, POST, PATCH, OPTIONS"
-_GENERIC = "An unexpected error occurred while performing the work."
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ def guard(*, loopback_only: bool) -> Middleware:
             raise
         except Exception as error:  # noqa: BLE001 - the last line before the client
             log(_logger, logging.ERROR, "request to the local server failed", path=request.path, error=error)
-            return _problem(500, _GENERIC)
+            return _problem(500, UNEXPECTED)
 
     return middleware
 

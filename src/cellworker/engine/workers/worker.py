@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, receive, send
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.validation import NotJsonError
 from cellworker.tasks.context import ClusterQuestion, Context
@@ -33,9 +33,7 @@ from cellworker.tasks.context import Progress as Tell
 from cellworker.tasks.steps import compute
 from cellworker.tasks.task import Task
 
-__all__ = ["GENERIC_SENTENCE", "load_object", "main", "serve"]
-
-GENERIC_SENTENCE = "An unexpected error occurred while performing the work."
+__all__ = ["load_object", "main", "serve"]
 
 _PROGRESS_INTERVAL_S = 0.05
 _PAGE_BYTES = resource.getpagesize()
@@ -217,7 +215,7 @@ def _problem(error: BaseException, init: WorkerInit) -> Problem:
             "There is no space left on the disk for the result, or it is read-only; free some space and try again.",
         )
     text = "".join(traceback.format_exception(error))
-    return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE, traceback=text)
+    return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED, traceback=text)
 
 
 def _limit_memory(budget: int | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.cell_set_patches import named_after
@@ -42,10 +42,7 @@ from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
-__all__ = ["GENERIC_MESSAGE", "Answering", "NotStoredError", "Outcome", "Ports"]
-
-GENERIC_MESSAGE = "An unexpected error occurred while performing the work."
-"""What a user is told of a bug."""
+__all__ = ["Answering", "NotStoredError", "Outcome", "Ports"]
 
 _SMALL = 16384
 """Bytes that are encoded in less time than another thread needs to begin."""
@@ -235,7 +232,7 @@ class Answering:
                 task=request.task,
                 traceback=trace,
             )
-            return Outcome(WorkerError(ErrorCode.PYTHON_WORKER_ERROR, GENERIC_MESSAGE))
+            return Outcome(WorkerError(ErrorCode.PYTHON_WORKER_ERROR, UNEXPECTED))
         return await self._store(request, content, inline(content))
 
     async def publish(self, request: WorkRequest, outcome: Outcome) -> None:
