@@ -65,9 +65,16 @@ class Settings:
     experiment_id: str = _setting("", "experiment to serve; empty serves the bundled sample (local run)")
     store_dir: Path = _setting(_default_store, "folder of the memory-mapped stores made from experiments")  # noqa: RUF009
     store_max_gb: float = _setting(50.0, "oldest stores are removed when all together exceed this many gigabytes")
+    results_max_gb: float = _setting(
+        10.0, "results of the local run that were not asked for for longest are removed beyond this many gigabytes"
+    )
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
     load_max_gb: float = _setting(512.0, "largest experiment file, after decompression, in gigabytes")
+    load_max_ratio: float = _setting(
+        250.0,
+        "bytes that reading an experiment file may write to the disk for each byte of the file, beside 64 MB for any",
+    )
     counts_matrix: str = _setting(
         "",
         "matrix of a file that holds raw counts, such as `layers/raw` or `RNA/counts`, or `none`; empty: values decide",

@@ -43,7 +43,7 @@ import orjson
 from aiohttp import web
 
 from cellworker.engine.request_progress import ProgressBoard
-from cellworker.engine.workers.runner import Answer, MalformedBodyError, TaskRunner
+from cellworker.engine.workers.runner import Answer, MalformedBodyError, StoreLostError, TaskRunner
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.task import Task
@@ -191,6 +191,8 @@ class _Surface:
             answer = await runner.run(task, body, self._reporter(request_id))
         except MalformedBodyError as error:
             raise web.HTTPBadRequest(text=error.message) from None
+        except StoreLostError:
+            return _out_of_date()
         except WorkerError as error:
             facts["error_code"] = error.code
             if error.code is ErrorCode.ENGINE_BUSY:

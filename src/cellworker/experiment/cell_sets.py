@@ -9,6 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.id_sets import union
 
 __all__ = ["CellClass", "CellSet", "CellSets"]
 
@@ -63,7 +64,7 @@ class CellClass:
 
     def cell_ids(self) -> NDArray[np.int32]:
         """Return the union of the sets: int32, ascending, without repetitions."""
-        return _union([child.cell_ids for child in self.children])
+        return union([child.cell_ids for child in self.children])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,17 @@ class CellSets:
             document = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise WorkerError(ErrorCode.CELL_SETS_INVALID, f"The cell sets are not JSON: {error}.") from None
+        return cls.parse_document(document)
+
+    @classmethod
+    def parse_document(cls, document: Any) -> "CellSets":  # noqa: ANN401 - JSON
+        """Read what a cell_sets.json holds; lists of ids may be int32 arrays of ids already.
+
+        Raises
+        ------
+        WorkerError
+            As `parse`.
+        """
         reader = _Reader()
         parsed = reader.document(document)
         if reader.problems:
@@ -219,7 +231,7 @@ class CellSets:
         """
         found = self.find_set(key)
         if found is not None:
-            return _union([found.cell_ids])
+            return union([found.cell_ids])
         parent = self.find_class(key)
         if parent is not None:
             return parent.cell_ids()
@@ -235,7 +247,7 @@ class CellSets:
 
 
 def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+    return union(parts)
 
 
 def _set_to_json(item: CellSet) -> dict[str, Any]:
@@ -312,6 +324,9 @@ class _Reader:
         return found
 
     def cell_ids(self, value: Any, path: str) -> NDArray[np.int32]:  # noqa: ANN401
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+            return value
         if type(value) is int:
             value = [value]
         if not isinstance(value, list):

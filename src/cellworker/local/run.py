@@ -84,7 +84,9 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
     queue = MemoryQueue()
     sockets = SocketServer()
     notifications = SocketNotifications(sockets)
-    results = await asyncio.to_thread(DiskResults, settings.data_dir / ".results", f"{url}/results/")
+    results = await asyncio.to_thread(
+        DiskResults, settings.data_dir / ".results", f"{url}/results/", int(settings.results_max_gb * 2**30)
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listening.close)
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))

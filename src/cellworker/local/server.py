@@ -15,6 +15,7 @@ from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.etag import etag_of
@@ -111,6 +112,7 @@ class LocalServer:
         self._source = source
         self._results = results
         self._cell_sets = cell_sets
+        self._reader = CellSetsReader()
         self._sockets = sockets
         self._notifications = notifications
         self._submit = submit
@@ -217,7 +219,7 @@ class LocalServer:
 
     async def _get_cell_sets(self, request: web.Request) -> web.Response:
         self._check_id(request)
-        content = await self._cell_sets.read(self.experiment_id)
+        content = await asyncio.to_thread(whole, await self._cell_sets.read(self.experiment_id))
         return web.Response(body=content, content_type="application/json")
 
     async def _patch_cell_sets(self, request: web.Request) -> web.Response:
@@ -234,7 +236,8 @@ class LocalServer:
         return web.json_response({**facts, **self._source.health(), "clients": self._sockets.clients})
 
     async def _cell_sets_version(self) -> str:
-        return hashlib.sha256(await self._cell_sets.read(self.experiment_id)).hexdigest()
+        content = await self._cell_sets.read(self.experiment_id)
+        return await asyncio.to_thread(lambda: hashlib.sha256(whole(content)).hexdigest())
 
     async def _console(self, request: web.Request) -> web.Response:  # noqa: ARG002
         page = await asyncio.to_thread(files("cellworker.local").joinpath("console.html").read_text, "utf-8")
@@ -244,7 +247,7 @@ class LocalServer:
     async def _console_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
         served = await self._source.served()
         content = await self._cell_sets.read(self.experiment_id)
-        cell_sets = await asyncio.to_thread(lambda: summarize(CellSets.parse(content)))
+        cell_sets = summarize(await self._reader.read(content))
         facts = {"experimentId": self.experiment_id, "version": __version__, "examples": served.examples}
         return web.json_response({**facts, "summary": {**served.summary, "cellSets": cell_sets}})
 

@@ -56,6 +56,8 @@ class WorkerInit(msgspec.Struct):
     marker_table: tuple[str, str] = ("", "")
     """Arguments of `cellworker.engine.annotators.marker_table.read_table`."""
     language_model: LanguageModel = LanguageModel()
+    edition: int = 0
+    """Counts the stores that were served, also those that lay in the same place one after the other."""
     kept: str = ""
     """A folder for what later requests may use again."""
 

@@ -59,7 +59,7 @@ class WorkerProcess:
         self._transport: asyncio.Transport | None = None
         self._number = 0
         self._exited: asyncio.Future[int] | None = None
-        self.store = init.store
+        self.edition = init.edition
         self.retiring = False
         self.lost = False
 

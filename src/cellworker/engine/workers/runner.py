@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from cellworker.logs import log
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
 
-__all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "TaskRunner"]
+__all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "StoreLostError", "TaskRunner"]
 
 _WAITING_LIMIT = 1000
 _RESULT_LIFE_S = 3600.0
@@ -60,6 +61,14 @@ class MalformedBodyError(WorkerError):
     """The request's body is not JSON at all."""
 
 
+class StoreLostError(WorkerError):
+    """The store was damaged under the computation: the same request is answered when it has been made again."""
+
+    def __init__(self) -> None:
+        message = "The experiment is being read again. Please try again in a few minutes."
+        super().__init__(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
+
+
 class TaskRunner:
     """A pool of worker processes with a lane for short requests and a lane for long ones.
 
@@ -82,6 +91,9 @@ class TaskRunner:
         Requests that may wait in each lane.
     on_request
         Called with each request before it is computed.
+    on_store_trouble
+        Called when a process cannot open the store or dies while it touches it; returns whether the store is lost,
+        and will be replaced by `reload`.
 
     Raises
     ------
@@ -99,6 +111,7 @@ class TaskRunner:
         method: StartMethod | None = None,
         waiting_limit: int = _WAITING_LIMIT,
         on_request: Callable[[Task, bytes], object] | None = None,
+        on_store_trouble: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -109,10 +122,19 @@ class TaskRunner:
         self._scratch: Scratch | None = None
         self._closing = False
         self._on_request = on_request
+        self._on_store_trouble = on_store_trouble
+        self._edition = 1
         self._numbers = count(1)
         sizes = {"short": settings.short_workers, "long": settings.long_workers}
         self._lanes = {
-            name: Lane(name, max(1, size), waiting_limit, self._nursery, partial(self._worker_init, name))
+            name: Lane(
+                name,
+                max(1, size),
+                waiting_limit,
+                self._nursery,
+                init=partial(self._worker_init, name),
+                explain=self._explain,
+            )
             for name, size in sizes.items()
         }
         self._limits_s = {"short": settings.short_timeout_s, "long": settings.long_timeout_s}
@@ -147,7 +169,7 @@ class TaskRunner:
         self._scratch = Scratch()
         try:
             for lane in self._lanes.values():
-                lane.store = str(self._store)
+                lane.edition = self._edition
             await asyncio.gather(*(lane.fill() for lane in self._lanes.values()))
         except ProcessLost as lost:
             await self.close()
@@ -232,12 +254,13 @@ class TaskRunner:
         """
         lane = self._lanes["short"]
         init = self._worker_init("short")
-        init.store = str(store)
+        init.store, init.edition = str(store), self._edition + 1
         first = await WorkerProcess.start(self._nursery, init)
         self._store = store
+        self._edition = init.edition
         lane.adopt(first)
         for other in self._lanes.values():
-            other.renew(str(store))
+            other.renew(init.edition)
 
     def _worker_init(self, lane: str) -> WorkerInit:
         assert self._scratch
@@ -254,8 +277,14 @@ class TaskRunner:
             fault_file=str(self._scratch.path / FileName(f"fault-{next(self._numbers)}")),
             marker_table=table_places(settings),
             language_model=language_model(settings),
+            edition=self._edition,
             kept=str(self._scratch.path / "kept"),
         )
+
+    def _explain(self, error: Exception) -> tuple[WorkerError, bool]:
+        if isinstance(error, WorkerError) and self._on_store_trouble():
+            return StoreLostError(), False
+        return WorkerError(ErrorCode.TASK_CRASHED, "No process could be started to compute the answer."), True
 
     def _keep_result(self, folder: Path, file: Path) -> Path:
         """Move a file result out of its request's folder, so that removing the file leaves nothing behind."""
@@ -286,6 +315,8 @@ class TaskRunner:
     async def _crash_error(self, task: Task, worker: WorkerProcess, lost: ProcessLost) -> WorkerError:
         if self._closing:
             return WorkerError(ErrorCode.REQUEST_CANCELLED, SHUTTING_DOWN)
+        if lost.status == -signal.SIGBUS and self._on_store_trouble():
+            return StoreLostError()
         log(_logger, logging.ERROR, "task crashed", task=task.name, reason=lost.reason, fault=await worker.fault())
         if lost.status == _SIGKILL:
             message = (

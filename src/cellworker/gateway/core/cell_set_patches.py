@@ -5,7 +5,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from cellworker.experiment.packed_cell_sets import keys_in
+from cellworker.gateway.core.cell_set_reading import CellSetsFile, whole
 
 __all__ = ["Repeatable", "applied", "examine", "matched_key", "named_after"]
 
@@ -54,11 +55,10 @@ def examine(operations: list[dict[str, Any]]) -> Repeatable:
     return Repeatable(always=not inserted, inserted=tuple(inserted))
 
 
-def applied(content: bytes, inserted: tuple[tuple[str, str], ...]) -> bool:
+def applied(content: bytes | CellSetsFile, inserted: tuple[tuple[str, str], ...]) -> bool:
     """Whether all the sets are in a cell_sets.json; False where it cannot be read."""
     try:
-        classes = orjson.loads(content)["cellSets"]
-        there = {(item["key"], child["key"]) for item in classes for child in item["children"]}
+        there = keys_in(whole(content))
     except (ValueError, KeyError, TypeError):
         return False
     return bool(inserted) and there.issuperset(inserted)
