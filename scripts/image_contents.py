@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from bootstrap import ROOT, SetupError, call, find_uv, index_settings
+from bootstrap import ROOT, SetupError, call, find_uv, index_settings, locked_builders
 
 __all__ = ["fill", "main", "size_mb"]
 
@@ -36,7 +36,9 @@ def fill(target: Path, extras: list[str]) -> None:
     python = target / "bin" / "python"
     install: list[str | Path] = [uv, "pip", "install", "--python", python]
     call(*install, "--require-hashes", "--compile-bytecode", "-r", requirements, env=env)
-    call(*install, "--no-deps", "--refresh-package", "cellworker", "--compile-bytecode", ROOT, env=env)
+    builders = locked_builders(uv, target)
+    own: list[str | Path] = ["--no-deps", "--refresh-package", "cellworker", "--build-constraints", builders]
+    call(*install, *own, "--compile-bytecode", ROOT, env=env)
     for tests in [path for path in target.glob("lib/python*/site-packages/*/**/tests") if path.is_dir()]:
         shutil.rmtree(tests)
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import msgspec
 
-from cellworker.engine.annotators.language_model import language_model
+from cellworker.engine.annotators.cassia import annotator
 from cellworker.engine.annotators.marker_table import table_places
 from cellworker.engine.workers.frames import Kind, Problem, Request, WorkerInit
 from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
@@ -119,6 +119,7 @@ class TaskRunner:
         self._tasks: Mapping[str, Task] = load_object(tasks)
         preload = ["cellworker.engine.workers.worker", *(name.partition(":")[0] for name in self._names)]
         self._nursery = Nursery(preload, method)
+        self._annotate = annotator(settings)
         self._scratch: Scratch | None = None
         self._closing = False
         self._on_request = on_request
@@ -225,7 +226,9 @@ class TaskRunner:
         answered, patient = False, True
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
-                kind, payload = await worker.call(Request(task.path, str(folder)), request, on_progress)
+                kind, payload = await worker.call(
+                    Request(task.path, str(folder)), request, on_progress, annotate=self._annotate
+                )
             answered = True
         except TimeoutError:
             patient = False
@@ -276,7 +279,6 @@ class TaskRunner:
             nice=_LONG_LANE_NICE if lane == "long" else 0,
             fault_file=str(self._scratch.path / FileName(f"fault-{next(self._numbers)}")),
             marker_table=table_places(settings),
-            language_model=language_model(settings),
             edition=self._edition,
             kept=str(self._scratch.path / "kept"),
         )
