@@ -123,7 +123,7 @@ class Settings:
     sctype_table: str = _setting(
         "",
         "table of marker genes for ScType: a path or an address, with `#sha256=` and its checksum at the end unless it "
-        "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`",
+        "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`, else the image's, else fetched once",
     )
     debug_step: str = _setting(
         "", "name or engine path of a task, or `all`: its requests are saved under `DATA_DIR/debug`, without secrets"

@@ -228,6 +228,22 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(refused, monkeypatch:
     assert "pip install 'cellworker[cassia]'" in told
 
 
+@pytest.mark.parametrize("change", [{"reachable": False}, {"url": "http://127.0.0.1:9/v1"}])
+def test_a_person_who_looks_at_cells_reads_what_to_do_instead(refused, change: dict[str, Any]) -> None:
+    told = refused(**change)
+    assert told.startswith(
+        "The clusters could not be annotated: CASSIA asks a language model, and none is set up here. "
+        "ScType names cell types without one; or ask those who run this worker"
+    )
+
+
+def test_what_passes_by_itself_is_to_be_tried_again(refused, endpoint: Endpoint) -> None:
+    endpoint.status = 429
+    told = refused()
+    assert "try again later" in told
+    assert "set up" not in told
+
+
 def test_a_process_that_dies_is_an_error_that_cites_it_without_the_key(
     refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

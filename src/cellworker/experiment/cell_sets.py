@@ -332,7 +332,11 @@ class _Reader:
         if not isinstance(value, list):
             self.problems.append(f"{path}: expected an array of integers, found {_kind(value)}")
             return np.empty(0, np.int32)
-        if set(map(type, value)) - {int}:
+        kinds = set(map(type, value))
+        if float in kinds:  # 1.0 is the integer 1, in JSON as in the platform's programs
+            value = [int(item) if type(item) is float and item.is_integer() else item for item in value]
+            kinds = set(map(type, value))
+        if kinds - {int}:
             where = next(i for i, item in enumerate(value) if type(item) is not int)
             self.problems.append(f"{path}[{where}]: expected an integer, found {_kind(value[where])}")
             return np.empty(0, np.int32)
