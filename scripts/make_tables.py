@@ -35,9 +35,9 @@ def settings_table() -> str:
 
 
 def tasks_table() -> str:
-    """Return one row for each task of the platform."""
+    """Return one row for each task; those that are not the platform's say so."""
     rows = ["| task | what it gives |", "|---|---|"]
-    rows += [f"| `{row['task']}` | {row['about']} |" for row in task_rows()]
+    rows += [f"| `{row['task']}` | {row['about']}{' (ours)' if row['ours'] else ''} |" for row in task_rows()]
     return "\n".join(rows)
 
 
@@ -64,6 +64,7 @@ def fields_tables() -> str:
         )
         lane = "its own lane for long computations" if task.lane == "long" else "the lane for short computations"
         parts.append(f"## {name}\n\n{row['about'][0].upper()}{row['about'][1:]}. Result: {kind}. It runs in {lane}; ")
+        parts[-1] += "the platform does not have it; " if task.ours else ""
         parts[-1] += f"the engine's path is `/v0/{task.path}`.\n"
         rows = _field_rows(msgspec.inspect.type_info(task.body))
         parts.append("\n".join(["| field | type | default |", "|---|---|---|", *rows]) if rows else "It has no fields.")

@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
-__all__ = ["ErrorCode", "WorkerError"]
+__all__ = ["UNEXPECTED", "ErrorCode", "WorkerError"]
+
+UNEXPECTED = "An unexpected error occurred while performing the work."
+"""What a user is told of a bug; the log has the traceback."""
 
 
 class ErrorCode(StrEnum):

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
-from cellworker.tasks.annotator import ClusterQuestion
+from cellworker.tasks.context import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 
@@ -204,6 +204,7 @@ def _task(
     return Task(
         name=path.capitalize(),
         path=path,
+        about="a task of these tests",
         body=Body,
         request=request,
         prepare=lambda _: Nothing(),
@@ -211,6 +212,7 @@ def _task(
         lane=lane,
         quick=quick,
         bare=bare,
+        glance=None if quick is None else request,
         file_name=file_name,
     )
 

@@ -21,8 +21,8 @@ from cellworker.experiment.model import Categorical
 from cellworker.formats.common.cells.annotated_columns import annotated_columns
 from cellworker.formats.convert.converting import convert, write_annotated_copy
 from cellworker.formats.opening.open import open_experiment
-from cellworker.local.examples import example_bodies
 from cellworker.settings import Settings
+from cellworker.tasks.catalog import example_bodies
 
 KINDS = ("h5ad", "zarr", "rds")
 

@@ -51,7 +51,16 @@ def inserting(made: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def task(name: str, **more: Any) -> Task:
-    return Task(name=name, path=name, body=Body, request=Asked, prepare=prepare, compute=compute, **more)
+    return Task(
+        name=name,
+        path=name,
+        about="a task of these tests",
+        body=Body,
+        request=Asked,
+        prepare=prepare,
+        compute=compute,
+        **more,
+    )
 
 
 TASKS = {
@@ -151,8 +160,12 @@ class World:
     sync_error: Exception | None = None
     progress: list[tuple[str, float | None]] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
+    room: int = 0
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     messages: asyncio.Queue[tuple[bytes, int, str] | None] = field(default_factory=asyncio.Queue)
+
+    def offer(self, room: int) -> None:
+        self.room = room
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         while (item := await self.messages.get()) is not None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from cellworker.gateway import service
 from cellworker.gateway.core.answering import _prepared
 from cellworker.gateway.core.cell_set_reading import CellSetsFile, CellSetsReader
-from cellworker.protocol.bodies import convert
+from cellworker.protocol.validation import convert
 from cellworker.tasks import catalog
 from cellworker.tasks.task import PrepareInput
 

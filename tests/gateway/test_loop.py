@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.core.answering import Patience
 from cellworker.gateway.core.loop import Limits
 from cellworker.gateway.core.lru import Recent
+from cellworker.gateway.core.retry import Patience
 from cellworker.protocol.encoding import compress, decompress
 from cellworker.protocol.events import Status
 
@@ -280,8 +280,10 @@ async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
     for _ in range(50):
         await asyncio.sleep(0)
     assert loop.busy == 3
+    assert world.room == 0
     world.hold.set()
     await running
+    assert world.room == 3
     assert len(world.done) == 7
 
 

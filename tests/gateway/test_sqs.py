@@ -91,6 +91,7 @@ async def client(sqs: StandIn) -> AsyncIterator[Any]:
 @contextlib.asynccontextmanager
 async def queue_of(client: Any, **more: Any) -> AsyncIterator[SqsQueue]:
     async with SqsQueue(client, NAME, **{"visibility_s": 30, "longest_pause_s": 0.5, **more}) as queue:
+        queue.offer(10)
         yield queue
 
 
@@ -150,7 +151,8 @@ async def test_what_is_done_with_is_gone_and_the_next_ones_come(client: Any, sen
 
 async def test_no_more_is_taken_than_there_is_room_for(client: Any, sender: Sender, sqs: StandIn) -> None:
     await sender.send(*map(str, range(15)))
-    async with queue_of(client, room=lambda: 3) as queue:
+    async with queue_of(client) as queue:
+        queue.offer(3)
         await take(queue, 3)
         assert state(sqs)["in_flight"] == 3
         assert sqs.counts()["ReceiveMessage"] == 1  # nobody asks for more
@@ -161,7 +163,8 @@ async def test_whoever_asks_gets_at_least_one_and_at_most_ten_are_taken(
     client: Any, sender: Sender, sqs: StandIn, room: int
 ) -> None:
     await sender.send(*map(str, range(15)))
-    async with queue_of(client, room=lambda: room) as queue:
+    async with queue_of(client) as queue:
+        queue.offer(room)
         await take(queue, 1)
         assert state(sqs)["in_flight"] == (10 if room else 1)
 
@@ -509,7 +512,7 @@ async def test_a_queue_without_order_is_served_too_and_holds_nothing_up(client: 
         try:
             for text in ("a", "b"):
                 await platform.send_message(QueueUrl=url, MessageBody=text)
-            async with SqsQueue(client, "plain", visibility_s=30, room=lambda: 1) as queue:
+            async with SqsQueue(client, "plain", visibility_s=30) as queue:
                 held, done = await take(queue, 2)
                 await done.done()
                 await platform.send_message(QueueUrl=url, MessageBody="c")

@@ -8,9 +8,9 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol import events
-from cellworker.protocol.bodies import BODIES
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
+from cellworker.tasks.catalog import TASKS
 
 TITLES = {
     "GetEmbedding": "Embedding",
@@ -51,7 +51,7 @@ def request(**changes: Any) -> WorkRequest:
 
 
 def test_every_task_has_the_title_that_users_know() -> None:
-    assert {name: events.task_title(name) for name in BODIES} == TITLES
+    assert {name: events.task_title(name) for name in TASKS} == TITLES
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from cellworker.engine.encoding import encode
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.opening.open import Opened, open_experiment
-from cellworker.protocol.bodies import convert, decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
+from cellworker.tasks.steps import compute
 from cellworker.tasks.task import Context, PrepareInput
 
 TESTS = Path(__file__).parent.parent
@@ -38,9 +37,9 @@ def answer(tmp_path):
 
     def ask(experiment, path, request, *, threads=2, **more):
         task = catalog.BY_PATH[path]
-        checked = convert(json.dumps(request).encode(), task.request, "request")
-        value = task.compute(experiment, checked, Context(scratch=tmp_path, threads=threads, **more))
-        return value if isinstance(value, Path) else orjson.loads(encode(value))
+        checked = task.read_request(json.dumps(request).encode())
+        value = compute(task, checked, experiment, Context(scratch=tmp_path, threads=threads, **more))
+        return value if isinstance(value, Path) else orjson.loads(value)
 
     return ask
 
@@ -99,7 +98,8 @@ def prepare():
     """Ask the gateway's half of a task: its wire body and cell sets to the engine's request."""
 
     def ask(name, body, cell_sets=None):
-        checked = decode_body(name, {"name": name, **body})
-        return catalog.find(name).prepare(PrepareInput(checked, None, cell_sets or CellSets.empty()))
+        task = catalog.find(name)
+        checked = task.read_body({"name": name, **body})
+        return task.prepare(PrepareInput(checked, None, cell_sets or CellSets.empty()))
 
     return ask

@@ -16,10 +16,9 @@ from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds.model import RList, RStrings, RVector
 from cellworker.formats.r.rds.reader import read_rds
-from cellworker.protocol.bodies import decode_body
-from cellworker.protocol.engine_bodies import TypedClass
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
+from cellworker.tasks.annotated_object import TypedClass
 from cellworker.tasks.task import Context, PrepareInput
 
 TASK = "DownloadAnnotSeuratObject"
@@ -218,9 +217,7 @@ def test_progress_is_told_and_a_cancelled_request_leaves_nothing(pbmcsmall, tmp_
 
 
 def decode_request(request):
-    from cellworker.protocol.bodies import convert
-
-    return convert(json.dumps(request).encode(), catalog.find(TASK).request, "request")
+    return catalog.find(TASK).read_request(json.dumps(request).encode())
 
 
 @pytest.mark.parametrize(
@@ -300,8 +297,8 @@ def prepared(body, earlier=None):
             CellClass("sample", "Samples", "metadataCategorical", []),
         ]
     )
-    checked = decode_body(TASK, json.dumps({"name": TASK, **body}).encode())
     task = catalog.find(TASK)
+    checked = task.read_body(json.dumps({"name": TASK, **body}).encode())
     earlier_result = task.earlier(checked)
     return earlier_result and earlier_result.etag, lambda: task.prepare(PrepareInput(checked, None, sets, earlier))
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.protocol.bodies import BODIES, Pagination, convert, decode_body
-from cellworker.protocol.engine_bodies import GeneExpressionRequest, NormalizedExpressionRequest
+from cellworker.protocol.pagination import Pagination
+from cellworker.protocol.validation import convert
+from cellworker.tasks.catalog import TASKS, find
 
 # What the platform's browser sends (contract, section 5).
 EXAMPLES = {
@@ -48,20 +49,21 @@ EXAMPLES = {
 
 def message(name, body):
     with pytest.raises(WorkerError) as caught:
-        decode_body(name, body)
+        find(name).read_body(body)
     assert caught.value.code is ErrorCode.INVALID_INPUT
     return caught.value.message
 
 
 def test_there_are_21_tasks_and_an_example_of_each():
-    assert len(BODIES) == 21
-    assert set(EXAMPLES) == set(BODIES)
+    platform = {name for name, task in TASKS.items() if not task.ours}
+    assert len(platform) == 21
+    assert set(EXAMPLES) == platform
 
 
-@pytest.mark.parametrize("name", BODIES)
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_what_the_browser_sends_is_understood_as_text_and_as_objects(name):
     body = {"name": name, "anythingElse": {"a": [1]}, **EXAMPLES[name]}
-    assert decode_body(name, json.dumps(body).encode()) == decode_body(name, body)
+    assert find(name).read_body(json.dumps(body).encode()) == find(name).read_body(body)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_what_is_not_json_is_said_to_be_so(text):
 @pytest.mark.parametrize("name", ["Nope", "", None, 3, ["ListGenes"], "listGenes"])
 def test_an_unknown_task_is_refused_with_the_list_of_tasks(name):
     sentence = message(name, {})
-    assert all(task in sentence for task in BODIES)
+    assert all(task in sentence for task in TASKS)
     assert repr(name) in sentence
 
 
@@ -113,5 +115,5 @@ def test_pagination_names_its_fields():
 
 
 def test_the_engine_takes_a_bare_value_for_a_list_of_one_as_r_writes_it():
-    assert convert(b'{"genes":"LYZ","cellIds":3}', GeneExpressionRequest, "request").cell_ids == 3
-    assert convert(b'{"subsetBy":7,"applySubset":true}', NormalizedExpressionRequest, "request").subset_by == 7
+    assert find("GeneExpression").read_request(b'{"genes":"LYZ","cellIds":3}').cell_ids == 3
+    assert find("GetNormalizedExpression").read_request(b'{"subsetBy":7,"applySubset":true}').subset_by == 7

@@ -13,7 +13,6 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes
 from cellworker.gateway.core.cell_set_patches import examine
 from cellworker.local.merge import merge_cell_sets
-from cellworker.protocol.bodies import decode_body
 from cellworker.tasks.catalog import TASKS
 from cellworker.tasks.task import PrepareInput
 
@@ -143,7 +142,7 @@ def test_without_a_model_the_task_says_so(answer):
 
 def test_words_are_needed_and_further_information_is_handed_on():
     def prepare(**fields):
-        body = decode_body(TASK.name, {"name": TASK.name, "species": "Human", "tissue": "Blood", **fields})
+        body = TASK.read_body({"name": TASK.name, "species": "Human", "tissue": "Blood", **fields})
         return TASK.prepare(PrepareInput(body, None, CellSets.empty()))
 
     assert prepare(additionalInfo="two donors").additional_info == "two donors"
@@ -170,7 +169,7 @@ def document():
 
 
 def test_annotating_again_replaces_the_classes(ask):
-    body = decode_body(TASK.name, {"name": TASK.name, "species": "Human", "tissue": "Blood"})
+    body = TASK.read_body({"name": TASK.name, "species": "Human", "tissue": "Blood"})
     content = document()
     for answers in (ANSWERS, [{1: "X", 2: "Y", 3: "Z"}] * 3):
         request = TASK.prepare(PrepareInput(body, None, CellSets.parse(json.dumps(content).encode())))

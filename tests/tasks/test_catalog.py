@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.protocol.bodies import BODIES
-from cellworker.tasks.catalog import BY_PATH, TASKS, find
+from cellworker.formats.opening.open import Opened
+from cellworker.tasks.catalog import BY_PATH, TASKS, example_bodies, find
 
 # contract 7.1
 PATHS = {
@@ -33,12 +33,22 @@ PATHS = {
     "DownloadAnnotSeuratObject": "DownloadAnnotSeuratObject",
 }
 
+# contract 5
+ORDER = [
+    "GetEmbedding", "ListGenes", "DifferentialExpression", "BatchDifferentialExpression", "GeneExpression",
+    "GetBackgroundExpressedGenes", "ClusterCells", "DotPlot", "GetDoubletScore", "GetMitochondrialContent", "GetNGenes",
+    "GetNUmis", "MarkerHeatmap", "GetTrajectoryAnalysisStartingNodes", "GetTrajectoryAnalysisPseudoTime",
+    "GetExpressionCellSets", "GetNormalizedExpression", "ScTypeAnnotate", "CASSIAAnnotate", "CellCycleScoring",
+    "DownloadAnnotSeuratObject",
+]  # fmt: skip
+
 
 def test_every_task_of_the_contract_is_there_under_its_path():
-    assert {name: task.path for name, task in TASKS.items()} == PATHS
-    assert list(TASKS) == list(BODIES)
-    assert all(TASKS[name].body is BODIES[name] for name in TASKS)
-    assert set(BY_PATH) == set(PATHS.values())
+    platform = [task for task in TASKS.values() if not task.ours]
+    assert {task.name: task.path for task in platform} == PATHS
+    assert [task.name for task in platform] == ORDER
+    assert [name for name, task in TASKS.items() if not task.ours] == list(TASKS)[: len(ORDER)], "ours come last"
+    assert len(BY_PATH) == len(TASKS)
     assert BY_PATH["DifferentialExpression"].name == "DifferentialExpression"
 
 
@@ -69,3 +79,12 @@ def test_the_name_of_a_download_follows_its_content(content: bytes, ending: str,
     assert task.file_result
     assert task.file_name is not None
     assert task.file_name(tmp_path / "result") == f"processed_matrix{ending}"
+
+
+def test_every_task_has_an_example_that_it_understands_and_a_line_about_it(pbmcsmall: Opened) -> None:
+    examples = example_bodies(pbmcsmall.experiment, pbmcsmall.cell_sets)
+    assert list(examples) == list(TASKS)
+    for name, body in examples.items():
+        assert body["name"] == name
+        assert find(name).read_body(body) is not None
+    assert all(task.about and not task.about.endswith(".") for task in TASKS.values())

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -9,9 +10,10 @@ import goldens
 import quality
 from builders import small_experiment
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Misc, Reduction, TissueImage
-from cellworker.protocol.bodies import decode_body
 from cellworker.tasks.catalog import TASKS
+from cellworker.tasks.task import PrepareInput
 
 
 def experiment(**reductions):
@@ -278,11 +280,18 @@ def test_progress_rises_through_named_stages_and_can_stop_it(answer, sketched, r
         ({"type": "umap", "useSaved": True}, "short"),
         ({"type": "pca"}, "short"),
         ({"type": "images"}, "short"),
-        ({"type": 5}, "short"),
     ],
 )
 def test_what_lies_ready_does_not_wait_behind_what_is_computed(body, lane):
-    assert TASKS["GetEmbedding"].lane_of(lambda: decode_body("GetEmbedding", body)) == lane
+    task = TASKS["GetEmbedding"]
+    assert task.lane_of(task.read_body(body)) == lane
+    request = task.prepare(PrepareInput(task.read_body(body), None, CellSets.empty()))
+    assert task.lane_of_request(msgspec.json.encode(request)) == lane
+
+
+@pytest.mark.parametrize("request_text", [b'{"type": 5}', b"{}", b"no JSON", b'{"type": "umap", "use_saved": 1}'])
+def test_a_request_that_will_be_refused_is_so_at_once(request_text):
+    assert TASKS["GetEmbedding"].lane_of_request(request_text) == "short"
 
 
 def judge_layout(opened, folder, case, answer):

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import small_experiment
-from cellworker.engine.encoding import encode
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes
+from cellworker.protocol.value_json import encode
 from cellworker.tasks.catalog import TASKS
 from cellworker.tasks.task import Context
 
@@ -148,9 +148,7 @@ def test_given_cells_and_all_cells_need_no_sample(prepare):
 
 def test_cell_sets_are_read_only_where_a_sample_is_drawn():
     def reads(body):
-        from cellworker.protocol.bodies import decode_body
-
-        return TASK.reads_cell_sets(decode_body("GeneExpression", {"genes": [], **body}))
+        return TASK.reads_cell_sets(TASK.read_body({"genes": [], **body}))
 
     assert not reads({})
     assert not reads({"downsampleSettings": {"cellIds": [1]}})

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from cellworker.analysis.statistics.p_values import PValues
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.protocol.bodies import Pagination, convert
+from cellworker.protocol.pagination import Pagination
+from cellworker.protocol.validation import convert
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, plain, whole
 from cellworker.tasks.common.tables import Ranked
 

@@ -1,6 +1,5 @@
 """What check announces is what the tasks do: every task is asked of every fixture, and both are compared."""
 
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +10,8 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError
 from cellworker.formats.check.checking import check_experiment
 from cellworker.formats.opening.open import open_experiment
-from cellworker.local.examples import example_bodies
-from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
-from cellworker.tasks import catalog
-from cellworker.tasks.earlier_results import ask_for_earlier
-from cellworker.tasks.task import PrepareInput
+from cellworker.tasks import catalog, steps
 
 _ABOUT_THE_REQUEST = frozenset(
     {
@@ -50,13 +45,11 @@ def answer(opened, name, body, settings, scratch):
     task = catalog.find(name)
     context = make_context(settings, lambda *_: None, scratch)
     try:
-        checked = decode_body(name, body)
-        earlier = ask_for_earlier(task, checked, opened.experiment, context)
-        value = task.compute(
-            opened.experiment, task.prepare(PrepareInput(checked, None, opened.cell_sets, earlier)), context
+        value = steps.answer(
+            task, task.read_body(body), opened.experiment, context, catalog.find, cell_sets=opened.cell_sets
         )
-        with suppress(TypeError):
-            Path(value).unlink()
+        if isinstance(value, Path):
+            value.unlink()
     except (WorkerError, EmptySideError) as error:
         return error
     return None
@@ -77,7 +70,7 @@ def walk(path, tmp_path):
     }
     opened = open_experiment(path, settings)
     wrong = []
-    for name, when, body in requests_of(example_bodies(opened.experiment, opened.cell_sets)):
+    for name, when, body in requests_of(catalog.example_bodies(opened.experiment, opened.cell_sets)):
         refusal = answer(opened, name, body, settings, tmp_path)
         expected = announced.get((name, when))
         about_the_request = refusal is not None and refusal.code in _ABOUT_THE_REQUEST

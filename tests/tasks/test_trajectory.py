@@ -13,11 +13,10 @@ from cellworker import OpenExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.opening.open import open_experiment
-from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog, trajectory
-from cellworker.tasks.earlier_results import ask_for_earlier
-from cellworker.tasks.task import Context, PrepareInput
+from cellworker.tasks.steps import earlier_requests
+from cellworker.tasks.task import PrepareInput
 
 NODES, TIME = "runTrajectoryAnalysisStartingNodesTask", "runTrajectoryAnalysisPseudoTimeTask"
 SMALL = goldens.names(goldens.PBMCSMALL, "TrajectoryStartingNodes")
@@ -261,8 +260,8 @@ SETS = CellSets.parse(
 
 
 def prepared(name, earlier=b"[[1.5,2.0],null,[],[3.0,4.0]]", **changes):
-    body = decode_body(name, {"name": name, **BODY, **changes})
     task = catalog.find(name)
+    body = task.read_body({"name": name, **BODY, **changes})
     return orjson.loads(orjson.dumps(_plain(task.prepare(PrepareInput(body, None, SETS, earlier)))))
 
 
@@ -286,10 +285,12 @@ def test_the_engine_is_asked_what_the_original_is_asked():
 
 def test_the_embedding_is_the_earlier_result_of_the_etag():
     task = catalog.find("GetTrajectoryAnalysisStartingNodes")
-    earlier = task.earlier(decode_body(task.name, {"name": task.name, **BODY}))
+    earlier = task.earlier(task.read_body({"name": task.name, **BODY}))
     assert (earlier.etag, earlier.field) == ("e0", "body.embedding.ETag")
-    for question in earlier.bodies:
-        assert decode_body(question["name"], question).type == "umap"
+    asked = list(earlier_requests(earlier, catalog.find))
+    assert [(task.name, request.type, request.use_saved) for task, request in asked] == [
+        ("GetEmbedding", "umap", True), ("GetEmbedding", "umap", False),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -324,8 +325,3 @@ def test_a_notebook_needs_no_etag(pbmcsmall, monkeypatch):
     assert table["pseudotime"].min() == 0
     assert len(table) < 80
     opened.close()
-
-
-def test_tasks_that_build_on_nothing_ask_for_nothing(pbmcsmall):
-    task = catalog.find("GetNUmis")
-    assert ask_for_earlier(task, decode_body(task.name, {"name": task.name}), pbmcsmall.experiment, Context()) is None

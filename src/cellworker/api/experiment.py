@@ -13,18 +13,17 @@ from weakref import finalize
 import orjson
 
 from cellworker.engine.contexts import make_context
-from cellworker.engine.encoding import encode
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
 from cellworker.formats.opening.store_guard import guard
 from cellworker.plain_text import one_line
-from cellworker.protocol.bodies import decode_body
+from cellworker.protocol.value_json import encode
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
-from cellworker.tasks.earlier_results import ask_for_earlier
-from cellworker.tasks.task import PrepareInput, Progress, Task
+from cellworker.tasks.steps import answer
+from cellworker.tasks.task import Progress, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -167,14 +166,13 @@ class OpenExperiment:
         except TypeError as error:
             reason = error.__cause__ or error
             raise WorkerError(ErrorCode.INVALID_INPUT, f"body: {reason}.") from None
-        checked = decode_body(task.name, text)
+        checked = task.read_body(text)
         scratch = self._scratch if task.file_result or task.lane == "long" else Path()
         kept = scratch / "kept" if task.lane == "long" else None
         context = make_context(self._settings, self._progress, scratch, kept, own_tables=own_tables)
-        earlier = ask_for_earlier(task, checked, self.experiment, context)
-        request = task.prepare(PrepareInput(checked, pagination, self.cell_sets, earlier))
-        value = task.compute(self.experiment, request, context)
-        return value if isinstance(value, Path) else task.finish(encode(value))
+        return answer(
+            task, checked, self.experiment, context, catalog.find, cell_sets=self.cell_sets, pagination=pagination
+        )
 
     @cached_property
     def _scratch(self) -> Path:

@@ -17,10 +17,10 @@ from typing import IO, Any, Literal
 import orjson
 
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
-from cellworker.engine.encoding import encode
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import is_terminal, shown
-from cellworker.protocol.bodies import Pagination, convert
+from cellworker.protocol.pagination import Pagination
+from cellworker.protocol.validation import convert
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Task
 
@@ -29,9 +29,9 @@ __all__ = [
     "read_json",
     "request_body",
     "request_pagination",
+    "write_answer",
     "write_file",
     "write_result",
-    "write_value",
 ]
 
 Format = Literal["json", "csv", "parquet"]
@@ -220,13 +220,14 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
     return [path for path in contents if path is not None]
 
 
-def write_value(destination: Destination, task: Task, value: Any) -> None:  # noqa: ANN401 - the engine's value
-    """Deliver what a task computed in this process, as its clients get it."""
-    if task.file_name is not None:
-        destination.check_ending(task.file_name(value))
-        write_file(destination, value)
+def write_answer(destination: Destination, task: Task, answer: bytes | Path) -> None:
+    """Deliver the result of a task as its clients get it."""
+    if isinstance(answer, Path):
+        assert task.file_name is not None
+        destination.check_ending(task.file_name(answer))
+        write_file(destination, answer)
     else:
-        write_result(destination, orjson.loads(task.finish(encode(value))), task.to_tables)
+        write_result(destination, orjson.loads(answer), task.to_tables)
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:

@@ -12,8 +12,8 @@ from cellworker.engine.saved_requests import RequestSaver
 from cellworker.engine.workers.pool import SHUTTING_DOWN
 from cellworker.engine.workers.process import ProcessLost
 from cellworker.engine.workers.runner import TaskRunner
-from cellworker.engine.workers.worker import GENERIC_SENTENCE, load_object
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.engine.workers.worker import load_object
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, StoreGuard, discard
 from cellworker.logs import log
 from cellworker.settings import Settings
@@ -230,7 +230,7 @@ class ServedExperiment:
             message = f"The experiment's files could not be read ({reason}). Please try again in a few minutes."
             self._fail(WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message), error)
         except Exception as error:  # noqa: BLE001 the old content stays in service whatever goes wrong
-            self._fail(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE), error)
+            self._fail(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED), error)
         else:
             self._state, self._error, self._lost = "ready", None, False
             self._generation += 1

@@ -44,8 +44,7 @@ from aiohttp import web
 
 from cellworker.engine.request_progress import ProgressBoard
 from cellworker.engine.workers.runner import Answer, MalformedBodyError, StoreLostError, TaskRunner
-from cellworker.engine.workers.worker import GENERIC_SENTENCE
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.task import Task
 
@@ -201,7 +200,7 @@ class _Surface:
             return _failure(error)
         except Exception as error:  # noqa: BLE001 a bug of ours: the traceback goes to the log, the generic sentence out
             log(_logger, logging.ERROR, "request failed", task=task.name, error=error)
-            return _failure(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE))
+            return _failure(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED))
         finally:
             if request_id is not None:
                 self._board.end(request_id)

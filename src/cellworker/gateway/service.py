@@ -20,12 +20,13 @@ from cellworker.gateway.aws.s3 import S3CellSets, S3Files, S3Results
 from cellworker.gateway.aws.s3_direct import DirectS3
 from cellworker.gateway.aws.s3_folder import S3Folder
 from cellworker.gateway.aws.sqs import SqsQueue
-from cellworker.gateway.core.answering import Patience, Ports
+from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
 from cellworker.gateway.core.loop import Limits, WorkLoop
 from cellworker.gateway.core.metrics import NoMetrics
 from cellworker.gateway.core.ports import Delivery, Queue
+from cellworker.gateway.core.retry import Patience
 from cellworker.gateway.core.sealing import Sealer
 from cellworker.gateway.core.tracing import Tracing
 from cellworker.gateway.engine_client.engine_watch import EngineWatch
@@ -228,6 +229,9 @@ def _forget(data_dir: Path, experiment_id: ExperimentId, own: ExperimentId | Non
 class _NoQueue:
     """A queue that brings nothing."""
 
+    def offer(self, room: int) -> None:
+        pass
+
     async def deliveries(self) -> AsyncIterator[Delivery]:
         await asyncio.Event().wait()
         yield Delivery(b"", 1, _nothing, _nothing)
@@ -266,19 +270,16 @@ class _Session:
     async def serve(self) -> None:
         """Work on the queue of the experiment until there is nothing to do for long, or the first signal."""
         world = self._world
-        holder: list[WorkLoop] = []
         queue = SqsQueue(
             world.sqs,
             world.names.queue(world.labels.work_queue_hash),
             visibility_s=world.settings.visibility_s,
-            room=lambda: holder[0].room() if holder else 0,
         )
         world.health.expect("experiment", self._unserved, tolerance_min=0)
         world.health.expect("queue", lambda: "The queue cannot be reached." if queue.trouble_since else None)
         world.metrics.follow("queue_trouble", lambda: float(queue.trouble_since is not None))
         world.metrics.follow("visibility_extension_denied", lambda: float(queue.degraded))
         async with queue, self._open(queue) as loop:
-            holder.append(loop)
             await self._work(loop, self._until_idle(loop))
 
     async def rescue(self) -> None:

@@ -11,9 +11,9 @@ from cellworker.formats.opening.open import Opened
 from cellworker.gateway.core.ports import Claim
 from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
-from cellworker.local.examples import example_bodies
 from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
+from cellworker.tasks.catalog import example_bodies
 
 __all__ = ["LocalExperiment", "Place", "find_experiment"]
 

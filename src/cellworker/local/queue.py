@@ -24,6 +24,9 @@ class MemoryQueue:
         self._closed = True
         self._messages.put_nowait(None)
 
+    def offer(self, room: int) -> None:
+        """Take note of nothing: messages are given one at a time, each to somebody who waits for it."""
+
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield messages until the queue is closed."""
         while (item := await self._messages.get()) is not None and not self._closed:

@@ -26,9 +26,10 @@ from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.results import DiskResults
-from cellworker.protocol.bodies import Pagination, convert
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
+from cellworker.protocol.pagination import Pagination
+from cellworker.protocol.validation import convert
 from cellworker.tasks.task import Task
 from cellworker.version import __version__
 
@@ -186,7 +187,7 @@ class LocalServer:
         if not isinstance(name, str) or not name:
             raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")
         task = self._find_task(name)
-        body = convert(submission.body, task.body, "body")
+        body = task.read_body(submission.body)
         pagination = (submission.request_props or {}).get("pagination")
         if isinstance(pagination, dict):
             convert(pagination, Pagination, "requestProps.pagination")

@@ -12,7 +12,7 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import ETag
-from cellworker.protocol.bodies import convert
+from cellworker.protocol.validation import convert
 
 __all__ = ["InvalidEnvelopeError", "WorkRequest", "parse_timeout"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
@@ -14,8 +14,9 @@ from cellworker.experiment.model import Categorical, Experiment
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
-from cellworker.protocol.bodies import DownloadBody
-from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
+from cellworker.protocol.validation import Text
+from cellworker.tasks.common.annotated_class import AnnotatedClass
+from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
 
 __all__ = ["ANNOTATED_OBJECT"]
@@ -28,6 +29,35 @@ _STAGE = "Writing the annotated object"
 _NOWHERE = [np.nan, np.nan]
 
 _points = msgspec.json.Decoder(list[list[float | str | None] | None] | None)
+
+
+class DownloadBody(Struct):
+    """DownloadAnnotSeuratObject. `format` is ours: what kind of file."""
+
+    embedding_method: Text = field(name="embeddingMethod")
+    is_obj2s: bool = field(name="isObj2s", default=False)
+    embedding_etag: str | None = field(name="embeddingETag", default=None)
+    format: str = "rds"
+
+
+class TypedClass(AnnotatedClass):
+    """A class of cell sets with its name and type."""
+
+    type: str | None = None
+
+
+class AnnotatedObjectRequest(Struct):
+    """``DownloadAnnotSeuratObject``.
+
+    `cell_sets`: all classes by key. `embedding`: the JSON text of a GetEmbedding result, null for none; R's engine is
+    sent pairs of "NA" where a cell has none.
+    """
+
+    cell_sets: dict[str, TypedClass] = field(name="cellSets")
+    embedding_method: str = field(name="embeddingMethod")
+    is_obj2s: bool = field(name="isObj2s", default=False)
+    embedding: Raw = Raw(b"null")
+    format: str = "rds"
 
 
 def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
@@ -222,6 +252,8 @@ def _file_name(file: Path) -> str:
 ANNOTATED_OBJECT = Task(
     name="DownloadAnnotSeuratObject",
     path="DownloadAnnotSeuratObject",
+    about="the object with its cell sets and embedding, as an .rds or .h5ad file",
+    example=lambda _: {"embeddingMethod": "umap", "isObj2s": True},
     body=DownloadBody,
     request=AnnotatedObjectRequest,
     prepare=prepare,

@@ -3,20 +3,34 @@
 from typing import Any
 
 import numpy as np
+from msgspec import Struct, field
 
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import counted, require
-from cellworker.protocol.bodies import BackgroundGenesBody
-from cellworker.protocol.engine_bodies import BackgroundGenesRequest
-from cellworker.tasks.common.compared_cells import compared_rows
+from cellworker.protocol.validation import Text
+from cellworker.tasks.common.compared_cells import ComparedCells, compared_rows
+from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["BACKGROUND_GENES"]
 
 _MORE_THAN = 15  # counts over both sets
+
+
+class BackgroundGenesBody(Struct):
+    """GetBackgroundExpressedGenes."""
+
+    cell_set: Text = field(name="cellSet")
+    compare_with: Text = field(name="compareWith")
+    basis: str | None = None
+    comparison_type: str = field(name="comparisonType", default="within")
+
+
+class BackgroundGenesRequest(ComparedCells):
+    """``getBackgroundExpressedGenes``."""
 
 
 def prepare(given: PrepareInput) -> BackgroundGenesRequest:
@@ -55,6 +69,8 @@ def to_tables(result: Any) -> Tables:  # noqa: ANN401
 BACKGROUND_GENES = Task(
     name="GetBackgroundExpressedGenes",
     path="getBackgroundExpressedGenes",
+    about="the genes that are expressed in two groups at all",
+    example=comparison_example,
     body=BackgroundGenesBody,
     request=BackgroundGenesRequest,
     prepare=prepare,

@@ -4,15 +4,15 @@ from typing import Any
 
 import numpy as np
 import orjson
+from msgspec import field
 from numpy.typing import NDArray
 
 from cellworker.analysis.annotation.cluster_markers import MarkerTable, marker_table
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import AnnotationBody
-from cellworker.protocol.engine_bodies import CassiaRequest
-from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.common.annotated_class import (
+    AnnotationBody,
+    AnnotationRequest,
     cluster_codes,
     labelled_sets,
     new_class,
@@ -21,8 +21,9 @@ from cellworker.tasks.common.annotated_class import (
 )
 from cellworker.tasks.common.compared_cells import check_values
 from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.set_keys import time_uuid
 from cellworker.tasks.common.table_frames import Tables
-from cellworker.tasks.expression_cell_sets import time_uuid
+from cellworker.tasks.context import ClusterQuestion
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CASSIA"]
@@ -31,12 +32,18 @@ _ORIGINAL_CAP, _ORIGINAL_SEED = 1000, 42
 _UNKNOWN = "Unknown"
 
 
+class CassiaRequest(AnnotationRequest):
+    """``CASSIAAnnotate``."""
+
+    additional_info: str | None = field(name="additionalInfo", default=None)
+
+
 def prepare(given: PrepareInput) -> CassiaRequest:
     """Send the user's words, the clusters with their cells, and the names of the other classes."""
     body: AnnotationBody = given.body
-    for field, text, example in (("species", body.species, "Human"), ("tissue", body.tissue, "Peripheral blood")):
+    for name, text, example in (("species", body.species, "Human"), ("tissue", body.tissue, "Peripheral blood")):
         if not text.strip():
-            raise WorkerError(ErrorCode.INVALID_INPUT, f"body.{field}: expected words, such as {example!r}.")
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"body.{name}: expected words, such as {example!r}.")
     return CassiaRequest(body.species, body.tissue, requested_classes(given.cell_sets), body.additional_info)
 
 
@@ -138,6 +145,8 @@ def to_tables(result: list[dict[str, Any]]) -> Tables:
 CASSIA = Task(
     name="CASSIAAnnotate",
     path="CASSIAAnnotate",
+    about="cell types from a language model",
+    example=lambda _: {"species": "Human", "tissue": "Peripheral blood"},
     body=AnnotationBody,
     request=CassiaRequest,
     prepare=prepare,

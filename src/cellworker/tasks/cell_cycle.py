@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 import orjson
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from cellworker.analysis.annotation.module_scores import G2M_GENES, PHASES, S_GENES, ModuleError, module_scores, phases
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.experiment.model import Experiment, Genes
-from cellworker.protocol.bodies import CellCycleBody
-from cellworker.protocol.engine_bodies import CellCycleRequest
 from cellworker.tasks.common.annotated_class import class_tables, labelled_sets, replace_class
 from cellworker.tasks.common.compared_cells import check_values
 from cellworker.tasks.common.table_frames import Tables
@@ -21,6 +20,14 @@ __all__ = ["CELL_CYCLE"]
 _KEY = "Phase"
 _UNDETERMINED = "Undetermined cycle phase"
 _STAGE = "Scoring the cell cycle"
+
+
+class CellCycleBody(Struct):
+    """CellCycleScoring: no fields."""
+
+
+class CellCycleRequest(Struct):
+    """``CellCycleScoring``: no fields."""
 
 
 def prepare(given: PrepareInput) -> CellCycleRequest:  # noqa: ARG001
@@ -101,6 +108,7 @@ def to_tables(result: dict[str, Any]) -> Tables:
 CELL_CYCLE = Task(
     name="CellCycleScoring",
     path="CellCycleScoring",
+    about="the phase of the cell cycle of every cell",
     body=CellCycleBody,
     request=CellCycleRequest,
     prepare=prepare,

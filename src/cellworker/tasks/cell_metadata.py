@@ -2,17 +2,24 @@
 
 import numpy as np
 import orjson
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from cellworker.analysis.text.number_text import floats_json
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import measured, measured_column, require
-from cellworker.protocol.bodies import MetadataBody
-from cellworker.protocol.engine_bodies import MetadataRequest
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["DOUBLET_SCORE", "MITOCHONDRIAL_CONTENT", "N_GENES", "N_UMIS"]
+
+
+class MetadataBody(Struct):
+    """GetDoubletScore, GetMitochondrialContent, GetNGenes, GetNUmis: no fields."""
+
+
+class MetadataRequest(Struct):
+    """``getDoubletScore`` and its three siblings: no fields."""
 
 
 def prepare(given: PrepareInput) -> MetadataRequest:  # noqa: ARG001
@@ -49,7 +56,7 @@ def find_column(experiment: Experiment, column: str) -> NDArray[np.float64]:
     return found
 
 
-def _task(name: str, path: str, column: str, *, log10: bool = False) -> Task:
+def _task(name: str, path: str, about: str, column: str, *, log10: bool = False) -> Task:
     def compute(experiment: Experiment, request: MetadataRequest, context: Context) -> orjson.Fragment:  # noqa: ARG001
         return by_cell(experiment, column, log10=log10)
 
@@ -61,6 +68,7 @@ def _task(name: str, path: str, column: str, *, log10: bool = False) -> Task:
     return Task(
         name=name,
         path=path,
+        about=about,
         body=MetadataBody,
         request=MetadataRequest,
         prepare=prepare,
@@ -69,7 +77,11 @@ def _task(name: str, path: str, column: str, *, log10: bool = False) -> Task:
     )
 
 
-DOUBLET_SCORE = _task("GetDoubletScore", "getDoubletScore", "doublet_scores")
-MITOCHONDRIAL_CONTENT = _task("GetMitochondrialContent", "getMitochondrialContent", "percent.mt")
-N_GENES = _task("GetNGenes", "getNGenes", "nFeature_RNA", log10=True)
-N_UMIS = _task("GetNUmis", "getNUmis", "nCount_RNA", log10=True)
+DOUBLET_SCORE = _task("GetDoubletScore", "getDoubletScore", "the doublet score of every cell", "doublet_scores")
+MITOCHONDRIAL_CONTENT = _task(
+    "GetMitochondrialContent", "getMitochondrialContent", "the mitochondrial share of every cell", "percent.mt"
+)
+N_GENES = _task("GetNGenes", "getNGenes", "how many genes were found in every cell (log10)", "nFeature_RNA", log10=True)
+N_UMIS = _task(
+    "GetNUmis", "getNUmis", "how many molecules were counted in every cell (log10)", "nCount_RNA", log10=True
+)

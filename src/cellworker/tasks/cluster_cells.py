@@ -1,10 +1,11 @@
 """ClusterCells: groups of alike cells, as the class of cell sets that replaces the last clustering (contract 5.7)."""
 
 import math
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
+from msgspec import Meta, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
@@ -16,8 +17,6 @@ from cellworker.analysis.graphs.snn import Links, links_of, shared_neighbours
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import CLUSTERS, own_graph
-from cellworker.protocol.bodies import ClusterCellsBody
-from cellworker.protocol.engine_bodies import ClusterCellsRequest
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.common.tissue_colours import cluster_colours
@@ -29,6 +28,28 @@ _KEY = "louvain"  # whatever the method: clients look for it
 _K = 20
 _DIMS = 10
 _K_PROJECTED = 50
+
+
+class ClusterConfig(Struct):
+    """How finely to cluster."""
+
+    resolution: Annotated[float, Meta(ge=0)] = 0.5
+
+
+class ClusterCellsBody(Struct):
+    """ClusterCells."""
+
+    type: Literal["louvain", "leiden"]
+    cell_set_key: str | None = field(name="cellSetKey", default=None)
+    cell_set_name: str | None = field(name="cellSetName", default=None)
+    config: ClusterConfig = field(default_factory=ClusterConfig)
+
+
+class ClusterCellsRequest(Struct):
+    """``getClusters``."""
+
+    type: Literal["louvain", "leiden"]
+    config: ClusterConfig = field(default_factory=ClusterConfig)
 
 
 def prepare(given: PrepareInput) -> ClusterCellsRequest:
@@ -167,6 +188,13 @@ def to_tables(result: dict[str, Any]) -> Tables:
 CLUSTER_CELLS = Task(
     name="ClusterCells",
     path="getClusters",
+    about="Louvain or Leiden clusters",
+    example=lambda _: {
+        "cellSetName": "Louvain clusters",
+        "type": "louvain",
+        "cellSetKey": "louvain",
+        "config": {"resolution": 0.8},
+    },
     body=ClusterCellsBody,
     request=ClusterCellsRequest,
     prepare=prepare,

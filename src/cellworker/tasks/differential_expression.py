@@ -5,10 +5,11 @@ linear model on the samples. The batch makes all its comparisons in one pass ove
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
+from msgspec import Meta, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.pseudobulk import two_group_test
@@ -18,13 +19,10 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import comparable_samples, require, sampled
-from cellworker.protocol.bodies import BatchDifferentialExpressionBody, DifferentialExpressionBody, Pagination, convert
-from cellworker.protocol.engine_bodies import (
-    BatchDifferentialExpressionRequest,
-    ComparedCells,
-    DifferentialExpressionRequest,
-)
-from cellworker.tasks.common.compared_cells import check_values, compared_rows
+from cellworker.protocol.pagination import Pagination
+from cellworker.protocol.validation import Text, convert
+from cellworker.tasks.common.compared_cells import ComparedCells, check_values, compared_rows
+from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, whole, with_logs
 from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.common.table_frames import Tables
@@ -41,6 +39,40 @@ _NO_DATA = "No data available for this comparison"
 Columns = dict[str, TableColumn]
 Rows = tuple[NDArray[np.int32], NDArray[np.int32]]
 """Row numbers of the cells of the first set, and of those that they are compared with."""
+
+
+class DifferentialExpressionBody(Struct):
+    """DifferentialExpression: two sets, compared within all samples or between samples."""
+
+    cell_set: Text = field(name="cellSet")
+    compare_with: Text = field(name="compareWith")
+    basis: str | None = None
+    comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
+    genes_only: bool = field(name="genesOnly", default=False)
+
+
+class BatchDifferentialExpressionBody(Struct):
+    """BatchDifferentialExpression: several sets or several bases."""
+
+    cell_set: Annotated[list[Text], Meta(min_length=1)] = field(name="cellSet")
+    compare_with: Text = field(name="compareWith")
+    basis: Annotated[list[str], Meta(min_length=1)]
+    comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
+
+
+class DifferentialExpressionRequest(ComparedCells):
+    """``DifferentialExpression``."""
+
+    genes_only: bool = field(name="genesOnly", default=False)
+    comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
+    pagination: Pagination | None = None
+
+
+class BatchDifferentialExpressionRequest(Struct):
+    """``BatchDifferentialExpression``, a path that the original lacks: None stands for a comparison without cells."""
+
+    comparisons: list[ComparedCells | None]
+    comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
 
 
 def prepare(given: PrepareInput) -> DifferentialExpressionRequest:
@@ -259,6 +291,8 @@ def to_tables_batch(result: Any) -> Tables:  # noqa: ANN401
 DIFFERENTIAL_EXPRESSION = Task(
     name="DifferentialExpression",
     path="DifferentialExpression",
+    about="genes that differ between two groups of cells",
+    example=comparison_example,
     body=DifferentialExpressionBody,
     request=DifferentialExpressionRequest,
     prepare=prepare,
@@ -272,6 +306,12 @@ DIFFERENTIAL_EXPRESSION = Task(
 BATCH_DIFFERENTIAL_EXPRESSION = Task(
     name="BatchDifferentialExpression",
     path="BatchDifferentialExpression",
+    about="the same for many pairs of groups at once",
+    example=lambda parts: {
+        **comparison_example(parts),
+        "cellSet": parts.clusters[:2] or [parts.first_cluster],
+        "basis": ["all"],
+    },
     body=BatchDifferentialExpressionBody,
     request=BatchDifferentialExpressionRequest,
     prepare=prepare_batch,

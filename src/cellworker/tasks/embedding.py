@@ -1,16 +1,17 @@
 """GetEmbedding: where each cell lies on the scatter plot (contract 5.1)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
+from msgspec import Meta, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.text.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Reduction
-from cellworker.protocol.bodies import EmbeddingBody
-from cellworker.protocol.engine_bodies import EmbeddingRequest
+from cellworker.protocol.validation import Text
+from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.layouts import check_config, lay_out_tsne, lay_out_umap
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -18,6 +19,22 @@ from cellworker.tasks.task import Context, PrepareInput, Task
 __all__ = ["EMBEDDING"]
 
 _COMPUTED = ("umap", "tsne", "images")
+
+
+class EmbeddingBody(Struct):
+    """GetEmbedding."""
+
+    type: Text
+    use_saved: bool = field(name="useSaved", default=False)
+    config: dict[str, Any] | None = None
+
+
+class EmbeddingRequest(Struct):
+    """``getEmbedding``."""
+
+    type: Annotated[str, Meta(min_length=1)]
+    use_saved: bool = False
+    config: dict[str, Any] | list[Any] | None = None
 
 
 def prepare(given: PrepareInput) -> EmbeddingRequest:
@@ -86,7 +103,14 @@ def _on_images(experiment: Experiment) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps(by_cell, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def is_quick(request: EmbeddingBody | EmbeddingRequest) -> bool:
+class Glance(Struct):
+    """The fields of a request that tell whether an embedding lies ready."""
+
+    type: str
+    use_saved: bool = False
+
+
+def is_quick(request: EmbeddingBody | Glance) -> bool:
     """Tell whether an embedding lies ready and need not be computed."""
     return request.use_saved or request.type not in ("umap", "tsne")
 
@@ -127,11 +151,14 @@ def to_tables(result: list[list[float] | None]) -> Tables:
 EMBEDDING = Task(
     name="GetEmbedding",
     path="getEmbedding",
+    about="coordinates of the cells: UMAP, t-SNE, principal components, saved ones, images of tissues",
+    example=lambda parts: {"type": parts.reduction, "useSaved": parts.is_saved, "config": UI_LAYOUT},
     body=EmbeddingBody,
     request=EmbeddingRequest,
     prepare=prepare,
     compute=compute,
     lane="long",
     quick=is_quick,
+    glance=Glance,
     to_tables=to_tables,
 )

@@ -1,25 +1,45 @@
 """GetExpressionCellSets: a new cell set from conditions on gene expression (contract 5.16)."""
 
 import math
-import random
 import re
-import uuid
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
+from msgspec import Meta, Struct, field
 
 from cellworker.analysis.annotation.colours import next_colour
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import ExpressionCellSetsBody, GeneThreshold
-from cellworker.protocol.engine_bodies import ExpressionCellSetsRequest
+from cellworker.protocol.validation import Text
+from cellworker.tasks.common.set_keys import time_uuid
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
-__all__ = ["EXPRESSION_CELL_SETS", "r_number", "time_uuid"]
+__all__ = ["EXPRESSION_CELL_SETS", "r_number"]
 
 _PARENT = "scratchpad"
+
+
+class GeneThreshold(Struct):
+    """One condition on one gene. Whole thresholds stay whole: they are shown in the new set's name."""
+
+    gene_name: Text = field(name="geneName")
+    comparison_type: Literal["greaterThan", "lessThan"] = field(name="comparisonType")
+    threshold_value: int | float = field(name="thresholdValue")
+
+
+class ExpressionCellSetsBody(Struct):
+    """GetExpressionCellSets."""
+
+    genes_config: Annotated[list[GeneThreshold], Meta(min_length=1)] = field(name="genesConfig")
+
+
+class ExpressionCellSetsRequest(Struct):
+    """``getExpressionCellSet``. `used_colors`: colours that the new set should not take."""
+
+    genes_config: list[GeneThreshold] | GeneThreshold = field(name="genesConfig")
+    used_colors: list[str] = field(name="usedColors", default_factory=list)
 
 
 def prepare(given: PrepareInput) -> ExpressionCellSetsRequest:
@@ -90,11 +110,6 @@ def r_number(value: float) -> str:
     return fixed if len(fixed) <= len(scientific) else scientific
 
 
-def time_uuid() -> str:
-    """Return a time-based UUID whose node is random, so that it does not tell the machine's network address."""
-    return str(uuid.uuid1(node=random.SystemRandom().getrandbits(48) | 1 << 40))
-
-
 def patch(data: bytes) -> list[dict[str, Any]]:
     """Return the operation that adds the set to the custom cell sets (contract 5.22)."""
     insert = {"$insert": {"index": "-", "value": orjson.loads(data)}}
@@ -109,6 +124,12 @@ def to_tables(result: dict[str, Any]) -> Tables:
 EXPRESSION_CELL_SETS = Task(
     name="GetExpressionCellSets",
     path="getExpressionCellSet",
+    about="the cells in which chosen genes are above or below thresholds, as a new cell set",
+    example=lambda parts: {
+        "genesConfig": [
+            {"geneName": gene, "comparisonType": "greaterThan", "thresholdValue": 0.5} for gene in parts.genes[:1]
+        ]
+    },
     body=ExpressionCellSetsBody,
     request=ExpressionCellSetsRequest,
     prepare=prepare,

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import orjson
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.expression import Columns, gather_picked, gather_rows, gene_statistics
@@ -14,14 +15,35 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.id_sets import common
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import DownsampleSettings, GeneExpressionBody
-from cellworker.protocol.engine_bodies import GeneExpressionRequest
+from cellworker.protocol.validation import CellId
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["GENE_EXPRESSION"]
 
 _CELLS_PER_BUCKET = 1000
+
+
+class DownsampleSettings(Struct):
+    """Which cells GeneExpression answers for: given ones, or a sample of a class spread over the grouped classes."""
+
+    selected_cell_set: str | None = field(name="selectedCellSet", default=None)
+    grouped_tracks: list[str] = field(name="groupedTracks", default_factory=list)
+    cell_ids: list[CellId] | None = field(name="cellIds", default=None)
+
+
+class GeneExpressionBody(Struct):
+    """GeneExpression."""
+
+    genes: list[str]
+    downsample_settings: DownsampleSettings | None = field(name="downsampleSettings", default=None)
+
+
+class GeneExpressionRequest(Struct):
+    """``runExpression``. `cell_ids` None: every cell of the experiment."""
+
+    genes: list[str] | str
+    cell_ids: list[CellId] | CellId | None = field(name="cellIds", default=None)
 
 
 def prepare(given: PrepareInput) -> GeneExpressionRequest:
@@ -173,6 +195,8 @@ def to_tables(result: dict[str, Any]) -> Tables:
 GENE_EXPRESSION = Task(
     name="GeneExpression",
     path="runExpression",
+    about="expression of chosen genes in every cell, with their statistics",
+    example=lambda parts: {"genes": parts.genes[:3]},
     body=GeneExpressionBody,
     request=GeneExpressionRequest,
     prepare=prepare,

@@ -4,15 +4,36 @@ from typing import Any
 
 import numpy as np
 import orjson
+from msgspec import Struct, field
 
 from cellworker.experiment.model import Dispersions, Experiment
-from cellworker.protocol.bodies import ListGenesBody
-from cellworker.protocol.engine_bodies import ListGenesRequest
+from cellworker.protocol.validation import Count, Direction
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.common.tables import TableColumn, select_page, text_filter
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["LIST_GENES"]
+
+
+class ListGenesBody(Struct):
+    """ListGenes. `order_by` of another name keeps the table's order; `select_fields` is accepted and ignored."""
+
+    order_by: str | None = field(name="orderBy", default=None)
+    order_direction: Direction = field(name="orderDirection", default="ASC")
+    offset: Count = 0
+    limit: Count | None = None
+    gene_names_filter: str | None = field(name="geneNamesFilter", default=None)
+    select_fields: Any = field(name="selectFields", default=None)
+
+
+class ListGenesRequest(Struct):
+    """``listGenes``."""
+
+    order_by: str | None = field(name="orderBy", default=None)
+    order_direction: Direction = field(name="orderDirection", default="ASC")
+    offset: Count = 0
+    limit: Count | None = None
+    gene_names_filter: str | None = field(name="geneNamesFilter", default=None)
 
 
 def prepare(given: PrepareInput) -> ListGenesRequest:
@@ -60,6 +81,14 @@ def to_tables(result: Any) -> Tables:  # noqa: ANN401
 LIST_GENES = Task(
     name="ListGenes",
     path="listGenes",
+    about="the genes with their dispersions: sorted, filtered, in pages",
+    example=lambda _: {
+        "selectFields": ["gene_names", "dispersions"],
+        "orderBy": "dispersions",
+        "orderDirection": "DESC",
+        "offset": 0,
+        "limit": 20,
+    },
     body=ListGenesBody,
     request=ListGenesRequest,
     prepare=prepare,

@@ -1,8 +1,9 @@
 """MarkerHeatmap and DotPlot (contract 5.8, 5.13): genes that set cell sets apart, and how they are expressed."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.dots import expm1_means, scale_dots
@@ -11,9 +12,9 @@ from cellworker.analysis.statistics.markers import find_markers
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import DotPlotBody, MarkerHeatmapBody
-from cellworker.protocol.engine_bodies import DotPlotRequest, MarkerHeatmapRequest, RequestedClass, RequestedSet
+from cellworker.protocol.validation import Count, Text
 from cellworker.tasks.common.compared_cells import check_values, listed_rows
+from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
 from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.common.tables import collation_key
@@ -25,6 +26,48 @@ _ORIGINAL_CAP = 1000
 _MAX_DOTS = 200_000
 """A plot with more dots can be neither drawn nor read."""
 _MAX_GROUPS = 10_000
+
+
+class MarkerHeatmapBody(Struct):
+    """MarkerHeatmap."""
+
+    n_genes: Annotated[int, Meta(ge=1)] = field(name="nGenes")
+    selected_cell_set: Text = field(name="selectedCellSet")
+
+
+class MarkerHeatmapRequest(Struct):
+    """``runMarkerHeatmap``."""
+
+    n_genes: Annotated[int, Meta(ge=1)] = field(name="nGenes")
+    cell_sets: RequestedClass = field(name="cellSets")
+
+
+class GroupFilter(Struct):
+    """One group of a class, or "All"."""
+
+    group: str = "All"
+    key: str = "All"
+
+
+class DotPlotBody(Struct):
+    """DotPlot."""
+
+    group_by: Text = field(name="groupBy")
+    use_marker_genes: bool = field(name="useMarkerGenes", default=False)
+    number_of_markers: Count = field(name="numberOfMarkers", default=3)
+    custom_genes_list: list[str] | None = field(name="customGenesList", default=None)
+    filter_by: GroupFilter = field(name="filterBy", default_factory=GroupFilter)
+
+
+class DotPlotRequest(Struct):
+    """``runDotPlot``. `filter_by` counts only with `apply_filter`."""
+
+    group_by: RequestedClass = field(name="groupBy")
+    use_marker_genes: bool = field(name="useMarkerGenes", default=False)
+    number_of_markers: Count = field(name="numberOfMarkers", default=3)
+    custom_genes_list: list[str] | str | None = field(name="customGenesList", default=None)
+    filter_by: RequestedSet | None = field(name="filterBy", default=None)
+    apply_filter: bool = field(name="applyFilter", default=False)
 
 
 def _class_of(cell_sets: CellSets, key: str, what: str) -> CellClass:
@@ -212,6 +255,8 @@ def dot_tables(result: Any) -> Tables:  # noqa: ANN401
 MARKER_HEATMAP = Task(
     name="MarkerHeatmap",
     path="runMarkerHeatmap",
+    about="the marker genes of every cluster",
+    example=lambda parts: {"nGenes": 5, "selectedCellSet": parts.cell_class},
     body=MarkerHeatmapBody,
     request=MarkerHeatmapRequest,
     prepare=prepare_heatmap,
@@ -224,6 +269,14 @@ MARKER_HEATMAP = Task(
 DOT_PLOT = Task(
     name="DotPlot",
     path="runDotPlot",
+    about="mean expression and share of expressing cells, by gene and group",
+    example=lambda parts: {
+        "useMarkerGenes": False,
+        "numberOfMarkers": 3,
+        "customGenesList": parts.genes[:3],
+        "groupBy": parts.cell_class,
+        "filterBy": {"group": "All", "key": "All"},
+    },
     body=DotPlotBody,
     request=DotPlotRequest,
     prepare=prepare_dots,

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.text.csv_text import CsvRows
@@ -13,14 +14,26 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.id_sets import common, union
 from cellworker.experiment.model import Experiment
 from cellworker.formats.r.gzip_blocks import Content, write_gzip
-from cellworker.protocol.bodies import NormalizedExpressionBody
-from cellworker.protocol.engine_bodies import NormalizedExpressionRequest
+from cellworker.protocol.validation import CellId
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["NORMALIZED_EXPRESSION"]
 
 _BLOCK_BYTES = 4 << 20
 _STAGE = "Writing the normalised expression matrix"
+
+
+class NormalizedExpressionBody(Struct):
+    """GetNormalizedExpression: keys of cell sets by category, of any category names."""
+
+    subset_by: dict[str, list[str] | None] | None = field(name="subsetBy", default=None)
+
+
+class NormalizedExpressionRequest(Struct):
+    """``GetNormalizedExpression``. `subset_by` None, or `apply_subset` false: the whole matrix."""
+
+    subset_by: list[CellId] | CellId | None = field(name="subsetBy", default=None)
+    apply_subset: bool = field(name="applySubset", default=False)
 
 
 def prepare(given: PrepareInput) -> NormalizedExpressionRequest:
@@ -88,6 +101,8 @@ def _no_cells() -> WorkerError:
 NORMALIZED_EXPRESSION = Task(
     name="GetNormalizedExpression",
     path="GetNormalizedExpression",
+    about="the normalised matrix, or a part of it, as a CSV file",
+    example=lambda parts: {"subsetBy": {"sample": parts.samples[:1], parts.cell_class: parts.clusters[:1]}},
     body=NormalizedExpressionBody,
     request=NormalizedExpressionRequest,
     prepare=prepare,

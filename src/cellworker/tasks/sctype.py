@@ -20,9 +20,9 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import require, symbols
 from cellworker.formats.common.marker_table import CellType, read_marker_table
-from cellworker.protocol.bodies import AnnotationBody
-from cellworker.protocol.engine_bodies import ScTypeRequest
 from cellworker.tasks.common.annotated_class import (
+    AnnotationBody,
+    AnnotationRequest,
     class_tables,
     cluster_codes,
     labelled_sets,
@@ -30,8 +30,8 @@ from cellworker.tasks.common.annotated_class import (
     replace_class,
     requested_classes,
 )
+from cellworker.tasks.common.set_keys import time_uuid
 from cellworker.tasks.common.table_frames import Tables
-from cellworker.tasks.expression_cell_sets import time_uuid
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["SCTYPE"]
@@ -41,6 +41,10 @@ _UNKNOWN = "Unknown"
 _STAGE = "Scoring cell types"
 _ROWS_AT_A_TIME = 4096
 _VARIABLE_GENES = 2000
+
+
+class ScTypeRequest(AnnotationRequest):
+    """``ScTypeAnnotate``."""
 
 
 def prepare(given: PrepareInput) -> ScTypeRequest:
@@ -187,6 +191,8 @@ def to_tables(result: dict[str, Any]) -> Tables:
 SCTYPE = Task(
     name="ScTypeAnnotate",
     path="ScTypeAnnotate",
+    about="cell types from marker tables",
+    example=lambda _: {"species": "human", "tissue": "Immune system"},
     body=AnnotationBody,
     request=ScTypeRequest,
     prepare=prepare,

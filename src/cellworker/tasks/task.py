@@ -1,4 +1,7 @@
-"""What a task is: a name on the wire, a path on the engine, and four pure functions that tell its story."""
+"""What a task is: a name on the wire, a path on the engine, and pure functions from a request to its result.
+
+A task is one file of this folder. Everything that other parts of the program know of it is a field of `Task`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,53 +10,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.tasks.annotator import Annotator, no_annotator
-from cellworker.tasks.progress import Progress
+from cellworker.protocol.validation import convert
+from cellworker.tasks.context import Context, Progress
 
-__all__ = ["Compute", "Context", "EarlierResult", "Lane", "PrepareInput", "Progress", "Task"]
-
-
-def _no_marker_table() -> bytes:
-    raise WorkerError(ErrorCode.INVALID_INPUT, "This task needs a table of marker genes, and none was given.")
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What `compute` may use beside the experiment and the request.
-
-    Attributes
-    ----------
-    progress
-        Where to report.
-    scratch
-        A folder for files that are results; whoever asked removes them.
-    threads
-        How many threads kernels may use.
-    like_original
-        Reproduce the original's sampling and slips (decisions.md).
-    marker_table
-        Returns the content of the table of marker genes (the setting ``sctype_table``), or raises a `WorkerError` that
-        says where to get it.
-    annotate
-        Asks a language model for the cell types of clusters (the settings ``cassia_*``).
-    kept
-        A folder for what another request of this engine may use again (`tasks.common.result_cache`); None where there
-        is none.
-    own_tables
-        The result becomes tables of our own (Python, command line), which may have columns that the wire has not.
-    """
-
-    progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
-    scratch: Path = Path()
-    threads: int = 1
-    like_original: bool = False
-    marker_table: Callable[[], bytes] = _no_marker_table
-    annotate: Annotator = no_annotator
-    kept: Path | None = None
-    own_tables: bool = False
+__all__ = ["Compute", "Context", "EarlierResult", "ExampleParts", "Lane", "PrepareInput", "Progress", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +60,37 @@ class PrepareInput:
     earlier: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleParts:
+    """Names that the experiment really has, for an example body.
+
+    Attributes
+    ----------
+    genes
+        The most variable ones, or those that most cells express.
+    cell_class
+        Key of the class of clusters, else of a class that has sets.
+    clusters, samples
+        Keys of their sets; empty where there are none.
+    reduction
+        The reduction that is shown first.
+    is_saved
+        Whether it lies in the experiment.
+    """
+
+    genes: list[str]
+    cell_class: str
+    clusters: list[str]
+    samples: list[str]
+    reduction: str
+    is_saved: bool
+
+    @property
+    def first_cluster(self) -> str:
+        """Key of the first cluster; the platform's where the experiment has none."""
+        return self.clusters[0] if self.clusters else "louvain-0"
+
+
 Lane = Literal["short", "long"]
 
 Compute = Callable[[Experiment, Any, Context], Any]
@@ -105,7 +98,7 @@ Compute = Callable[[Experiment, Any, Context], Any]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task of the platform.
+    """One task.
 
     Attributes
     ----------
@@ -113,21 +106,32 @@ class Task:
         ``body.name`` on the wire.
     path
         Last segment of the engine's URL.
+    about
+        What it gives, in one line without a full stop, for people who choose among tasks.
     body
         Type of the wire body (contract section 5), a `msgspec.Struct`; its ``name`` field is validated elsewhere.
     request
-        Type of the engine's request body, a `msgspec.Struct`.
+        Type of the engine's request body, a `msgspec.Struct`. Requests of the platform's tasks are the original's
+        (contract sections 5 and 7), so that either engine can be asked the same question. R cannot tell one value from
+        a list of one, so a bare value is taken where a list is wanted.
     prepare
         Body and cell sets to engine request.
     compute
         Experiment and engine request to the engine's value (JSON-able with numpy arrays, or pre-encoded
         `orjson.Fragment`); a `pathlib.Path` for a file result.
+    example
+        The fields of a body that the platform's UI would send, but for its name; none by default.
+    ours
+        Whether the task is ours and not the platform's, whose 21 tasks are fixed by the contract.
     finish
         The engine's value, as JSON text of ``data``, to the wire result's JSON text. Identity by default.
     lane
         "long" for what may take more than a second or two.
     quick
-        For a task of the long lane: whether a body, or an engine request, is answered at once all the same.
+        For a task of the long lane: whether a body is answered at once all the same.
+    glance
+        With `quick`, which is then given this as well: the fields of the engine's request that tell. The engine looks
+        at these alone to choose a lane; the request is checked once, by whoever computes.
     cacheable
         Stored and sent inline (contract 4.4).
     needs_cell_sets
@@ -149,10 +153,13 @@ class Task:
 
     name: str
     path: str
+    about: str
     body: type[msgspec.Struct]
     request: type[msgspec.Struct]
     prepare: Callable[[PrepareInput], msgspec.Struct]
     compute: Compute
+    example: Callable[[ExampleParts], dict[str, Any]] = lambda parts: {}  # noqa: ARG005
+    ours: bool = False
     finish: Callable[[bytes], bytes] = lambda data: data
     lane: Lane = "short"
     cacheable: bool = True
@@ -163,20 +170,39 @@ class Task:
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
+    glance: type[msgspec.Struct] | None = None
     earlier: Callable[[Any], EarlierResult | None] | None = None
+
+    def read_body(self, body: bytes | bytearray | Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Check a body, as JSON text or parsed; returns a `body`.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the field.
+        """
+        return convert(body, self.body, "body")
+
+    def read_request(self, request: bytes | bytearray | Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """Check an engine request, as JSON text or parsed; returns a `request`. Raises as `read_body`."""
+        return convert(request, self.request, "request")
 
     @property
     def file_result(self) -> bool:
         """Whether the value is a file."""
         return self.file_name is not None
 
-    def lane_of(self, read: Callable[[], Any]) -> Lane:
-        """Return the lane of one request; `read` decodes it where that matters, and what is refused is so at once."""
-        if self.quick is None:
+    def lane_of(self, body: Any) -> Lane:  # noqa: ANN401
+        """Return the lane of a checked body."""
+        return "short" if self.quick is not None and self.quick(body) else self.lane
+
+    def lane_of_request(self, request: bytes) -> Lane:
+        """Return the lane of an engine request by its JSON text; one that will be refused is so at once."""
+        if self.quick is None or self.glance is None:
             return self.lane
         try:
-            return "short" if self.quick(read()) else self.lane
-        except WorkerError:
+            return self.lane_of(msgspec.json.decode(request, type=self.glance))
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return "short"
 
     def reads_cell_sets(self, body: Any) -> bool:  # noqa: ANN401

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 import numpy as np
+from msgspec import Raw, Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
@@ -15,11 +16,11 @@ from cellworker.analysis.trajectories.trajectory import Method, Trajectory, lear
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.id_sets import union
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import PseudoTimeBody, StartingNodesBody
-from cellworker.protocol.engine_bodies import PseudoTimeRequest, StartingNodesRequest, TrajectoryEmbedding
+from cellworker.protocol.validation import CellId, Count, Text
+from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.result_cache import kept
 from cellworker.tasks.common.table_frames import Tables
-from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
+from cellworker.tasks.task import Context, EarlierResult, ExampleParts, PrepareInput, Task
 from cellworker.version import __version__
 
 __all__ = ["PSEUDO_TIME", "STARTING_NODES"]
@@ -31,6 +32,63 @@ _LARGEST = 1e15
 """Squares of larger coordinates do not fit single precision."""
 _NO_ROOTS = "No root nodes were selected for the analysis."
 _Cells = list[list[float | str] | None]
+
+
+class StoredEmbedding(Struct):
+    """Where the embedding of a trajectory lies. The platform names it; without a name it is computed."""
+
+    method: Text
+    etag: str = field(name="ETag", default="")
+    method_settings: dict[str, Any] = field(name="methodSettings", default_factory=dict)
+
+
+class Clustering(Struct):
+    """The clustering of a trajectory."""
+
+    method: str = "louvain"
+    resolution: float | None = None
+
+
+class StartingNodesBody(Struct):
+    """GetTrajectoryAnalysisStartingNodes."""
+
+    embedding: StoredEmbedding
+    cell_sets: list[Text] = field(name="cellSets")
+    clustering: Clustering = field(default_factory=Clustering)
+
+
+class PseudoTimeBody(Struct):
+    """GetTrajectoryAnalysisPseudoTime."""
+
+    embedding: StoredEmbedding
+    cell_sets: list[Text] = field(name="cellSets")
+    root_nodes: list[Count] = field(name="rootNodes")
+    clustering: Clustering = field(default_factory=Clustering)
+
+
+class TrajectoryEmbedding(Struct):
+    """How the embedding of a trajectory was made."""
+
+    method: str = "umap"
+    method_settings: dict[str, Any] = field(name="methodSettings", default_factory=dict)
+
+
+class StartingNodesRequest(Struct):
+    """``runTrajectoryAnalysisStartingNodesTask``.
+
+    `embedding` is the result of GetEmbedding, by cell id; a cell without a place is null, [], or ["NA", "NA"].
+    """
+
+    embedding: Raw
+    cell_ids: list[CellId] | CellId
+    embedding_settings: TrajectoryEmbedding = field(default_factory=TrajectoryEmbedding)
+    clustering_settings: Clustering = field(default_factory=Clustering)
+
+
+class PseudoTimeRequest(StartingNodesRequest):
+    """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions in the answer to the starting nodes."""
+
+    root_nodes: list[Count] | Count = field(default_factory=list)
 
 
 def earlier(body: StartingNodesBody | PseudoTimeBody) -> EarlierResult:
@@ -222,9 +280,19 @@ def pseudotime_to_tables(result: dict[str, Any]) -> Tables:
     return {"cells": {"cell_id": [cell for cell, _ in reached], "pseudotime": [value for _, value in reached]}}
 
 
+def _example(parts: ExampleParts) -> dict[str, Any]:
+    return {
+        "embedding": {"method": parts.reduction, "methodSettings": UI_LAYOUT},
+        "clustering": {"method": "louvain", "resolution": 0.8},
+        "cellSets": [parts.cell_class],
+    }
+
+
 STARTING_NODES = Task(
     name="GetTrajectoryAnalysisStartingNodes",
     path="runTrajectoryAnalysisStartingNodesTask",
+    about="the graph along which the cells develop",
+    example=_example,
     body=StartingNodesBody,
     request=StartingNodesRequest,
     prepare=prepare,
@@ -238,6 +306,8 @@ STARTING_NODES = Task(
 PSEUDO_TIME = Task(
     name="GetTrajectoryAnalysisPseudoTime",
     path="runTrajectoryAnalysisPseudoTimeTask",
+    about="how far every cell has come along it",
+    example=lambda parts: {**_example(parts), "rootNodes": [0]},
     body=PseudoTimeBody,
     request=PseudoTimeRequest,
     prepare=prepare_pseudotime,

@@ -11,7 +11,7 @@ import msgspec
 from cellworker.engine.workers.frames import Answered, Progress
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
-from cellworker.tasks.annotator import Annotator, ClusterQuestion
+from cellworker.tasks.context import Annotator, ClusterQuestion
 
 __all__ = ["ask"]
 

@@ -18,7 +18,7 @@ from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, W
 from cellworker.engine.workers.zygote_client import Nursery
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
-from cellworker.tasks.annotator import Annotator, no_annotator
+from cellworker.tasks.context import Annotator, no_annotator
 
 __all__ = ["OnProgress", "ProcessLost", "WorkerProcess"]
 

@@ -25,7 +25,6 @@ from cellworker.engine.workers.zygote_client import Nursery, StartMethod
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName
 from cellworker.logs import log
-from cellworker.protocol.bodies import convert
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
 
@@ -220,7 +219,7 @@ class TaskRunner:
             raise RuntimeError("the runner was not entered")
         if self._on_request:
             self._on_request(task, request)
-        lane_name = task.lane_of(lambda: convert(request, task.request, "request"))
+        lane_name = task.lane_of_request(request)
         lane = self._lanes[lane_name]
         worker = await lane.acquire()
         folder = self._scratch.path / FileName(f"request-{next(self._numbers)}")

@@ -25,18 +25,16 @@ from typing import Any
 import msgspec
 
 from cellworker.confinement import hide_process, show_process
-from cellworker.engine.encoding import encode
 from cellworker.engine.workers.frames import Answered, Kind, Problem, Progress, Request, WorkerInit, receive, send
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.bodies import convert
-from cellworker.tasks import progress
-from cellworker.tasks.annotator import ClusterQuestion
-from cellworker.tasks.task import Context, Task
+from cellworker.protocol.validation import NotJsonError
+from cellworker.tasks.context import ClusterQuestion, Context
+from cellworker.tasks.context import Progress as Tell
+from cellworker.tasks.steps import compute
+from cellworker.tasks.task import Task
 
-__all__ = ["GENERIC_SENTENCE", "load_object", "main", "serve"]
-
-GENERIC_SENTENCE = "An unexpected error occurred while performing the work."
+__all__ = ["load_object", "main", "serve"]
 
 _PROGRESS_INTERVAL_S = 0.05
 _PAGE_BYTES = resource.getpagesize()
@@ -108,7 +106,6 @@ class _Worker:
         self._init = init
         self._tasks = tasks
         self._experiment = experiment
-        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
         self._first_private = _private_bytes()
         self._lock = threading.Lock()
         self._computing = False
@@ -145,10 +142,7 @@ class _Worker:
             os.mkdir(request.scratch)  # noqa: PTH102 the shorter way, on the path of every request
             _limit_memory(self._init.memory_bytes)
             value = self._compute(self._tasks[request.path], request, body)
-            # orjson reserves eight times a text's length and crashes when it does not get it; what fitted the budget is
-            # encoded without one.
-            _limit_memory(None)
-            return (Kind.FILE, str(value).encode()) if isinstance(value, Path) else (Kind.ANSWER, encode(value))
+            return (Kind.FILE, str(value).encode()) if isinstance(value, Path) else (Kind.ANSWER, value)
         except _Cancelled:
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(
@@ -158,15 +152,8 @@ class _Worker:
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(_problem(error, self._init))
 
-    def _compute(self, task: Task, request: Request, body: bytearray) -> Any:  # noqa: ANN401
-        decoder = self._decoders.get(task.path)
-        if decoder is None:
-            decoder = self._decoders[task.path] = msgspec.json.Decoder(task.request)
-        try:
-            checked = decoder.decode(body)
-        except msgspec.ValidationError:
-            # The second, slower look is for its sentence, which names the field.
-            checked = convert(bytes(body), task.request, "request")
+    def _compute(self, task: Task, request: Request, body: bytearray) -> bytes | Path:
+        checked = task.read_request(body)
         context = Context(
             progress=self._progress,
             scratch=Path(request.scratch),
@@ -176,14 +163,16 @@ class _Worker:
             annotate=self._annotate,
             kept=Path(self._init.kept) if self._init.kept else None,
         )
-        return task.compute(self._experiment, checked, context)
+        # orjson reserves eight times a text's length and crashes when it does not get it; what fitted the budget is
+        # encoded without one.
+        return compute(task, checked, self._experiment, context, before_encoding=lambda: _limit_memory(None))
 
     def _marker_table(self) -> bytes:
         from cellworker.engine.annotators.marker_table import read_table  # noqa: PLC0415 one task in 21 needs it
 
         return read_table(*self._init.marker_table)
 
-    def _annotate(self, question: ClusterQuestion, tell: progress.Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
+    def _annotate(self, question: ClusterQuestion, tell: Tell, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
         """Have the engine ask: only the process that speaks to the model, and who started it, know the key."""
         send(self._connection, Kind.ASK, msgspec.msgpack.encode(question))
         frame = receive(self._connection)
@@ -223,10 +212,10 @@ class _Worker:
 
 
 def _problem(error: BaseException, init: WorkerInit) -> Problem:
+    if isinstance(error, NotJsonError):
+        return Problem(error.code, f"The request's body is not JSON: {error.reason}", malformed=True)
     if isinstance(error, WorkerError):
         return Problem(error.code, error.message)
-    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
-        return Problem(ErrorCode.INVALID_INPUT, f"The request's body is not JSON: {error}", malformed=True)
     if isinstance(error, MemoryError):
         return Problem(
             ErrorCode.OUT_OF_MEMORY,
@@ -239,7 +228,7 @@ def _problem(error: BaseException, init: WorkerInit) -> Problem:
             "There is no space left on the disk for the result, or it is read-only; free some space and try again.",
         )
     text = "".join(traceback.format_exception(error))
-    return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE, traceback=text)
+    return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED, traceback=text)
 
 
 def _limit_memory(budget: int | None) -> None:

@@ -59,8 +59,6 @@ class SqsQueue:
         How long a received message is hidden from others, in seconds.
     wait_s
         How long the service may wait for a message before it answers that there is none, 0 to 20 seconds.
-    room
-        How many messages may be taken now; at least one is, since somebody asks for it.
     on_trouble
         Told a few words when the queue cannot be reached, and None when it can be again.
     longest_pause_s
@@ -79,7 +77,6 @@ class SqsQueue:
         *,
         visibility_s: int,
         wait_s: int = 20,
-        room: Callable[[], int] = lambda: _MOST,
         on_trouble: Callable[[str | None], None] = lambda _: None,
         longest_pause_s: float = 20.0,
     ) -> None:
@@ -87,7 +84,7 @@ class SqsQueue:
         self._name = queue_name
         self._visibility_s = visibility_s
         self._wait_s = wait_s
-        self._room = room
+        self._room = 1
         self._on_trouble = on_trouble
         self._longest_pause_s = longest_pause_s
         self._url: str | None = None
@@ -115,6 +112,10 @@ class SqsQueue:
         self.close()
         await self._deletes.close()
         await self._visibility.close()
+
+    def offer(self, room: int) -> None:
+        """Say how many messages may be taken; at least one is when somebody waits for it."""
+        self._room = room
 
     def deliveries(self) -> "SqsDeliveries":
         """Yield messages until `close`; outages are waited for, with growing pauses.
@@ -179,7 +180,7 @@ class SqsQueue:
             answer = await self._client.get_queue_url(QueueName=self._name)
             self._url = str(answer["QueueUrl"])
         if self._ask is None:
-            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MOST, self._room())))
+            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MOST, self._room)))
         more = {"ReceiveRequestAttemptId": self._ask.id} if self._fifo else {}
         blocked = self._fifo and self._held
         answer = await self._client.receive_message(

@@ -6,16 +6,16 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import orjson
 
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.cell_set_patches import named_after
@@ -32,28 +32,23 @@ from cellworker.gateway.core.ports import (
     Results,
 )
 from cellworker.gateway.core.progress import Ticker
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.question import Question
+from cellworker.gateway.core.retry import Patience, retry
 from cellworker.gateway.core.tracing import NoTracing, Tracing
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.logs import log
 from cellworker.protocol import events
-from cellworker.protocol.bodies import convert
 from cellworker.protocol.encoding import compress, inline
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
-__all__ = ["GENERIC_MESSAGE", "Answering", "NotStoredError", "Outcome", "Patience", "Ports", "retry"]
-
-GENERIC_MESSAGE = "An unexpected error occurred while performing the work."
-"""What a user is told of a bug."""
+__all__ = ["Answering", "NotStoredError", "Outcome", "Ports"]
 
 _SMALL = 16384
 """Bytes that are encoded in less time than another thread needs to begin."""
 
 _logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +64,6 @@ class Ports:
 
 class NotStoredError(Exception):
     """The results store did not take a result for as long as one may wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long trouble of the world is waited for, in seconds.
-
-    Attributes
-    ----------
-    store_s
-        Storing one result.
-    notify_least_s, notify_most_s
-        Sending a result's event: until the request's own time-out, but at least and at most so long.
-    first_pause_s, last_pause_s
-        Between two attempts; each pause is up to twice the one before.
-    """
-
-    store_s: float = 60.0
-    notify_least_s: float = 30.0
-    notify_most_s: float = 1800.0
-    first_pause_s: float = 0.2
-    last_pause_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +128,21 @@ class Answering:
         self._now = now
         self._cell_sets = CellSetsReader()
 
-    async def work(self, request: WorkRequest, message_id: str = "", claim: Claim | None = None) -> Outcome:
+    async def work(
+        self,
+        request: WorkRequest,
+        question: Question | WorkerError,
+        message_id: str = "",
+        claim: Claim | None = None,
+    ) -> Outcome:
         """Compute a request and store its result, with heartbeats on the way; what is stored is not computed again.
 
         Parameters
         ----------
         request
             What to do.
+        question
+            What it asks, or why that cannot be understood.
         message_id
             Names the message, so that what it adds to the cell sets is added once, however often it is worked on.
         claim
@@ -194,7 +176,7 @@ class Answering:
                 return Outcome(cacheable=True)
             self._heartbeat(request, Status.STARTED)
             begun.set()
-            return await self._work(request, syncing, message_id, claim, received)
+            return await self._work(request, question, syncing, message_id, claim, received)
         finally:
             await end(syncing)
 
@@ -211,14 +193,22 @@ class Answering:
         except Exception as error:  # noqa: BLE001 - whatever a store raises
             raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
 
-    async def _work(
-        self, request: WorkRequest, syncing: "asyncio.Task[None]", message_id: str, claim: Claim | None, received: float
+    async def _work(  # noqa: PLR0917 - what `work` knows
+        self,
+        request: WorkRequest,
+        question: Question | WorkerError,
+        syncing: "asyncio.Task[None]",
+        message_id: str,
+        claim: Claim | None,
+        received: float,
     ) -> Outcome:
+        if isinstance(question, WorkerError):
+            return Outcome(question)
+        task = question.task
         try:
-            task = self._find_task(request.task)
             await self._synced(syncing)
             self._metrics.begun(time.perf_counter() - received)
-            value = await self._compute(request, task)
+            value = await self._compute(request, task, question.body)
             if task.file_result:
                 return await self._store_file(request, Path(orjson.loads(value)))
             if not task.cacheable:
@@ -243,7 +233,7 @@ class Answering:
                 task=request.task,
                 traceback=trace,
             )
-            return Outcome(WorkerError(ErrorCode.PYTHON_WORKER_ERROR, GENERIC_MESSAGE))
+            return Outcome(WorkerError(ErrorCode.PYTHON_WORKER_ERROR, UNEXPECTED))
         return await self._store(request, content, inline(content))
 
     async def publish(self, request: WorkRequest, outcome: Outcome) -> None:
@@ -278,8 +268,7 @@ class Answering:
             await syncing
         self._metrics.synced(time.perf_counter() - started)
 
-    async def _compute(self, request: WorkRequest, task: Task) -> bytes:
-        body = convert(request.body, task.body, "body")
+    async def _compute(self, request: WorkRequest, task: Task, body: msgspec.Struct) -> bytes:
         with self._trace.step("prepare"):
             content = await self._ports.cell_sets.read(self._experiment_id) if task.reads_cell_sets(body) else None
             wanted = task.earlier(body) if task.earlier else None
@@ -360,19 +349,6 @@ class Answering:
             self._metrics.notified(event, ok=False)
             raise
         self._metrics.notified(event, ok=True)
-
-
-async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: Patience) -> _T:
-    """Do a step until it succeeds, with growing pauses; after `allowed_s` seconds its error is the caller's."""
-    waiting = Waiting(allowed_s, patience.last_pause_s, patience.first_pause_s)
-    while True:
-        try:
-            return await step()
-        except WorkerError:
-            raise
-        except Exception:
-            if not await waiting.pause():
-                raise
 
 
 def _prepared(task: Task, given: PrepareInput) -> bytes:

@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.ports import EnginePort
 from cellworker.identifiers import ETag
-from cellworker.protocol.bodies import convert
 from cellworker.protocol.encoding import decompress
-from cellworker.tasks.task import EarlierResult, PrepareInput, Task
+from cellworker.tasks.steps import earlier_requests, passed_over
+from cellworker.tasks.task import EarlierResult, Task
 
 __all__ = ["earlier_result"]
 
@@ -55,13 +54,11 @@ async def earlier_result(
 
 async def _computed(wanted: EarlierResult, engine: EnginePort, find_task: Callable[[str], Task]) -> bytes:
     refusal: WorkerError | None = None
-    for question in wanted.bodies:
-        task = find_task(question["name"])
-        given = PrepareInput(convert(question, task.body, "body"), None, CellSets.empty())
+    for task, request in earlier_requests(wanted, find_task):
         try:
-            return task.finish(await engine.compute(task.name, msgspec.json.encode(task.prepare(given))))
+            return task.finish(await engine.compute(task.name, msgspec.json.encode(request)))
         except WorkerError as error:
-            if error.code is not ErrorCode.REDUCTION_NOT_FOUND:
+            if not passed_over(error):
                 raise
             refusal = error
     assert refusal is not None, "an earlier result without a question"

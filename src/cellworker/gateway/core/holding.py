@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from cellworker.gateway.core.answering import NotStoredError, Patience, retry
+from cellworker.gateway.core.answering import NotStoredError
 from cellworker.gateway.core.ports import Claim, Delivery, Journal
+from cellworker.gateway.core.retry import Patience, retry
 from cellworker.logs import log
 from cellworker.protocol.envelope import WorkRequest
 

@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome, Patience, Ports, retry
+from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome, Ports
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.holding import Holding, quietly
 from cellworker.gateway.core.lru import Recent
 from cellworker.gateway.core.metrics import DONE, NoMetrics
 from cellworker.gateway.core.ports import Delivery, Journal, NotHeldError, Queue
+from cellworker.gateway.core.question import Question, understand
+from cellworker.gateway.core.retry import Patience, retry
 from cellworker.gateway.core.tracing import NoTracing, Tracing
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import context, log
-from cellworker.protocol.bodies import convert
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
 from cellworker.tasks.task import Lane, Task
 
@@ -192,9 +193,8 @@ class WorkLoop:
         deliveries = self._queue.deliveries()
         try:
             while True:
-                while not self.room():
-                    self._roomy.clear()
-                    await self._roomy.wait()
+                self._offer_room()
+                await self._roomy.wait()
                 try:
                     delivery = await anext(deliveries)
                 except StopAsyncIteration:
@@ -219,11 +219,21 @@ class WorkLoop:
         handling = asyncio.create_task(self._handle(delivery, in_journal=in_journal))
         self._handling.add(handling)
         handling.add_done_callback(self._ended)
+        self._offer_room()
 
     def _ended(self, handling: "asyncio.Task[None]") -> None:
         self._handling.discard(handling)
         self._last_activity = time.monotonic()
-        self._roomy.set()
+        self._offer_room()
+
+    def _offer_room(self) -> None:
+        """Tell the queue how many messages may be taken, whenever that may have changed."""
+        room = self.room()
+        self._queue.offer(room)
+        if room:
+            self._roomy.set()
+        else:
+            self._roomy.clear()
 
     async def _handle(self, delivery: Delivery, *, in_journal: bool) -> None:
         """Answer one message and let it go; never raises but when cancelled."""
@@ -247,8 +257,10 @@ class WorkLoop:
 
     async def _hold(self, request: WorkRequest, delivery: Delivery, *, in_journal: bool) -> None:
         """Have a request answered, and meanwhile see to it that it is held where it holds up nobody."""
-        lane = self._lane(request)
+        question = understand(request, self._find_task)
+        lane = question.lane if isinstance(question, Question) else "short"
         self._held[lane] += 1
+        self._offer_room()
         holding = Holding(
             request,
             delivery,
@@ -257,7 +269,7 @@ class WorkLoop:
             patience=self._patience,
             on_moved=self._metrics.journal_written,
         )
-        answering = asyncio.create_task(self._answer(request, delivery, holding))
+        answering = asyncio.create_task(self._answer(request, question, delivery, holding))
         if delivery.message_id:
             self._current[delivery.message_id] = answering, holding
         try:
@@ -289,19 +301,14 @@ class WorkLoop:
         except Exception as error:  # noqa: BLE001 - whatever a queue or a store raises
             log(_logger, logging.WARNING, "answered request could not be removed", reason=type(error).__name__)
 
-    def _lane(self, request: WorkRequest) -> Lane:
-        try:
-            task = self._find_task(request.task)
-        except WorkerError:
-            return "short"
-        return task.lane_of(lambda: convert(request.body, task.body, "body"))
-
-    async def _answer(self, request: WorkRequest, delivery: Delivery, holding: Holding) -> bool:
+    async def _answer(
+        self, request: WorkRequest, question: Question | WorkerError, delivery: Delivery, holding: Holding
+    ) -> bool:
         """Answer one request; whether it can be let go."""
         started = time.perf_counter()
         async with self._trace.request(delivery.trace, request.task, request.etag, delivery.attempt) as span:
             try:
-                outcome = await self._outcome(request, delivery, holding)
+                outcome = await self._outcome(request, question, delivery, holding)
                 answered = True
             except NotHeldError:
                 log(_logger, logging.WARNING, "request was taken over by another process")
@@ -327,7 +334,9 @@ class WorkLoop:
         log(_logger, logging.INFO, "request answered", outcome=ended, seconds=round(elapsed, 4))
         return answered
 
-    async def _outcome(self, request: WorkRequest, delivery: Delivery, holding: Holding) -> Outcome:
+    async def _outcome(
+        self, request: WorkRequest, question: Question | WorkerError, delivery: Delivery, holding: Holding
+    ) -> Outcome:
         expired = request.expired(self._now())
         exhausted = delivery.attempt > self._limits.max_attempts
         if delivery.attempt > 1 and (expired or exhausted) and await self._answering.stored(request):
@@ -346,7 +355,7 @@ class WorkLoop:
         computing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._computing[request.etag] = computing
         try:
-            outcome = await self._answering.work(request, delivery.message_id, holding.claim)
+            outcome = await self._answering.work(request, question, delivery.message_id, holding.claim)
         except BaseException as error:
             computing.set_exception(
                 error if isinstance(error, Exception) else ConnectionAbortedError("the worker stops")

@@ -89,6 +89,10 @@ class Delivery:
 class Queue(Protocol):
     """Where requests come from."""
 
+    def offer(self, room: int) -> None:
+        """Say how many messages may be taken from now on, until it is said again; whoever waits for one takes one."""
+        ...
+
     def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield messages until the queue is closed; outages are waited for, with growing pauses."""
         ...

@@ -2,10 +2,17 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
-__all__ = ["Waiting"]
+from cellworker.errors import WorkerError
+
+__all__ = ["Patience", "Waiting", "retry"]
 
 _FIRST_PAUSE_S = 0.05
+
+_T = TypeVar("_T")
 
 
 class Waiting:
@@ -41,3 +48,37 @@ class Waiting:
         self._pause_s = min(2 * self._pause_s, self._last_pause_s)
         await asyncio.sleep(min(pause_s, left))
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long trouble of the world is waited for, in seconds.
+
+    Attributes
+    ----------
+    store_s
+        Storing one result.
+    notify_least_s, notify_most_s
+        Sending a result's event: until the request's own time-out, but at least and at most so long.
+    first_pause_s, last_pause_s
+        Between two attempts; each pause is up to twice the one before.
+    """
+
+    store_s: float = 60.0
+    notify_least_s: float = 30.0
+    notify_most_s: float = 1800.0
+    first_pause_s: float = 0.2
+    last_pause_s: float = 10.0
+
+
+async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: Patience) -> _T:
+    """Do a step until it succeeds, with growing pauses; after `allowed_s` seconds its error is the caller's."""
+    waiting = Waiting(allowed_s, patience.last_pause_s, patience.first_pause_s)
+    while True:
+        try:
+            return await step()
+        except WorkerError:
+            raise
+        except Exception:
+            if not await waiting.pause():
+                raise

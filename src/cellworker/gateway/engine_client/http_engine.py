@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.retry import Waiting
 from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineWatch
@@ -29,7 +29,6 @@ _QUIET_S = 0.5
 """A request that has been answered by then is not asked about."""
 _BETWEEN_NEWS_S = 0.2
 _HEAD, _TAIL, _FAILED = b'{"data":', b',"error":null}', b'{"data":[],"error":{'
-_GENERIC = "An unexpected error occurred while performing the work."
 _AWAY = "The part of the worker that computes could not be reached. Please try again in a few minutes."
 _BUSY = "Too many requests are waiting already. Please try again in a few minutes."
 _OUT_OF_DATE = "The experiment is still being read. Please try again in a few minutes."
@@ -243,7 +242,7 @@ def _value(task: Task, content: bytes) -> bytes:
             return orjson.dumps(answer["data"])
     except (ValueError, TypeError, KeyError):
         log(_logger, logging.ERROR, "engine answered what is no answer", task=task.name, bytes=len(content))
-        raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, _GENERIC) from None
+        raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED) from None
     found = _engine_error(error)
     if found.code is ErrorCode.REQUEST_CANCELLED:
         # Nobody but us could cancel it: the engine ends, or changes over to another experiment.
@@ -258,7 +257,7 @@ def _engine_error(error: Any) -> WorkerError:  # noqa: ANN401 - any JSON value
     except ValueError:
         known = ErrorCode.R_WORKER_UNHANDLED_ERROR
         log(_logger, logging.WARNING, "engine answered an unknown error", code=str(code)[:100])
-    return WorkerError(known, message if isinstance(message, str) and message else _GENERIC)
+    return WorkerError(known, message if isinstance(message, str) and message else UNEXPECTED)
 
 
 def _refused(task: Task, response: aiohttp.ClientResponse, content: bytes) -> NoReturn:
@@ -271,4 +270,4 @@ def _refused(task: Task, response: aiohttp.ClientResponse, content: bytes) -> No
         )
     text = content[:200].decode("utf-8", errors="replace")
     log(_logger, logging.ERROR, "engine refused a request", task=task.name, status=response.status, text=text)
-    raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, _GENERIC)
+    raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED)

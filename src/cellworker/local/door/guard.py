@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.connections import Connections
 from cellworker.logs import log
@@ -14,7 +14,6 @@ from cellworker.logs import log
 __all__ = ["add_cors", "guard"]
 
 _METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
-_GENERIC = "An unexpected error occurred while performing the work."
 
 _logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ def guard(admission: Admission, connections: Connections) -> Middleware:
             raise
         except Exception as error:  # noqa: BLE001 - the last line before the client
             log(_logger, logging.ERROR, "request to the local server failed", path=request.path, error=error)
-            return _problem(500, _GENERIC)
+            return _problem(500, UNEXPECTED)
 
     return middleware
 

@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.annotation.colours import next_colour
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.engine_bodies import AnnotatedClass, RequestedClass, RequestedSet
+from cellworker.protocol.validation import Text
+from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
 from cellworker.tasks.common.table_frames import Tables
 
 __all__ = ["class_tables", "cluster_codes", "labelled_sets", "new_class", "replace_class", "requested_classes"]
@@ -20,6 +22,28 @@ __all__ = ["class_tables", "cluster_codes", "labelled_sets", "new_class", "repla
 _CLUSTERS = "louvain"
 _REPLACED = "replaces"
 """Field of the engine's value: keys of further classes that give way. It is no part of the class."""
+
+
+class AnnotationBody(Struct):
+    """ScTypeAnnotate and CASSIAAnnotate."""
+
+    species: Text
+    tissue: Text
+    additional_info: str | None = field(name="additionalInfo", default=None)
+
+
+class AnnotatedClass(RequestedClass):
+    """A class of cell sets with its name."""
+
+    name: str = ""
+
+
+class AnnotationRequest(Struct):
+    """What both ask of the engine. `cell_sets`: the classes by key; only the clusters need their cells."""
+
+    species: str
+    tissue: str
+    cell_sets: dict[str, AnnotatedClass] = field(name="cellSets")
 
 
 def requested_classes(cell_sets: CellSets) -> dict[str, AnnotatedClass]:

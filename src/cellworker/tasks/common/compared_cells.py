@@ -1,13 +1,22 @@
 """From cell ids of a request to the rows that are compared."""
 
 import numpy as np
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.experiment.comparisons import EmptySideError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import rankable, require
+from cellworker.protocol.validation import CellId
 
-__all__ = ["check_values", "compared_rows", "listed_rows"]
+__all__ = ["ComparedCells", "check_values", "compared_rows", "listed_rows"]
+
+
+class ComparedCells(Struct):
+    """The cells of one comparison, by id; ids that quality control removed may be among them."""
+
+    base_cells: list[CellId] | CellId = field(name="baseCells")
+    background_cells: list[CellId] | CellId = field(name="backgroundCells")
 
 
 def listed_rows(experiment: Experiment, cell_ids: list[int] | int | None) -> NDArray[np.int32]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.p_values import PValues
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.protocol.bodies import Filter, Pagination
+from cellworker.protocol.pagination import Filter, Pagination
 from cellworker.tasks.common.tables import Ranked, TableColumn, number_filter, select_page, take, text_filter
 
 __all__ = ["SMALLEST", "adjusted_column", "log_columns", "p_column", "page_of", "plain", "whole", "with_logs"]

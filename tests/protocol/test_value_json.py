@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cellworker.engine.encoding import encode
+from cellworker.protocol.value_json import encode
 
 
 @given(arrays(np.float32, array_shapes(max_dims=3, max_side=5), elements=st.floats(width=32)))

@@ -1,0 +1,30 @@
+"""Pages of a table: what a request's ``requestProps.pagination`` asks for."""
+
+from typing import Literal
+
+from msgspec import Struct, field
+
+from cellworker.protocol.validation import Count, Direction, Text
+
+__all__ = ["Filter", "Pagination"]
+
+
+class Filter(Struct):
+    """One filter of a paged table."""
+
+    column_name: Text = field(name="columnName")
+    type: Literal["numeric", "text"] | None = None
+    comparison: Literal["greaterThan", "lessThan"] | None = None
+    value: float | None = None
+    expression: str | None = None
+
+
+class Pagination(Struct):
+    """``requestProps.pagination``."""
+
+    order_by: str | None = field(name="orderBy", default=None)
+    order_direction: Direction = field(name="orderDirection", default="ASC")
+    offset: Count = 0
+    limit: Count | None = None
+    response_key: int | None = field(name="responseKey", default=None)
+    filters: list[Filter] = []

@@ -1,0 +1,106 @@
+"""JSON that comes over the wire, checked field by field against a type.
+
+Unknown fields are tolerated. What cannot be understood is an ``INVALID_INPUT`` that names the field.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["CellId", "Count", "Direction", "NotJsonError", "Text", "convert"]
+
+CellId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0)]
+Text = Annotated[str, Meta(min_length=1)]
+Direction = Literal["ASC", "DESC", "asc", "desc"]
+
+T = TypeVar("T", bound=Struct)
+
+
+class NotJsonError(WorkerError):
+    """Text that is no JSON at all; `reason` says where it ends to be."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(ErrorCode.INVALID_INPUT, f"{what}: not JSON ({reason}).")
+        self.reason = reason
+
+
+def convert(value: bytes | bytearray | Mapping[str, Any], kind: type[T], what: str) -> T:
+    """Check JSON text, or what was parsed from it, against a type.
+
+    Parameters
+    ----------
+    value
+        UTF-8 JSON text or a parsed object.
+    kind
+        The `msgspec.Struct` wanted.
+    what
+        How messages call the object, for example "body".
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the field, what was expected and what was found; a `NotJsonError` if it is no JSON.
+    """
+    try:
+        if isinstance(value, bytes | bytearray | memoryview):
+            checked: T = _decoder(kind).decode(value)
+            return checked
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise WorkerError(ErrorCode.INVALID_INPUT, _sentence(str(error), what, kind)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise NotJsonError(what, str(error)) from None
+
+
+@lru_cache(maxsize=256)
+def _decoder(kind: type[Struct]) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+_AT = re.compile(r" - at `\$(?P<path>[^`]*)`$")
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_WORDS = {
+    "int": "a whole number", "float": "a number", "int | float": "a number", "str": "text", "bool": "true or false",
+    "array": "an array", "object": "an object",
+}  # fmt: skip
+
+
+def _plain(match: re.Match[str]) -> str:
+    names = [name for name in match[1].split(" | ") if name != "null"]
+    whole = " | ".join(names)
+    return _WORDS.get(whole) or " or ".join(_WORDS.get(name, name) for name in names) or "null"
+
+
+def _sentence(message: str, what: str, kind: type[Struct]) -> str:
+    """Turn the validator's message into one that starts with the field's name and says what would do."""
+    at = _AT.search(message)
+    path = at["path"] if at else ""
+    text = message[: at.start()] if at else message
+    missing = _MISSING.match(text)
+    if missing:
+        return f"{what}{path}.{missing['name']}: is required and was not given."
+    if text.startswith("Invalid enum value"):
+        return f"{what}{path}: found {text.removeprefix('Invalid enum value ')}, expected {_allowed(kind, path)}."
+    text = re.sub(r"`([^`]*)`", _plain, text).replace(", got ", ", found ")
+    return f"{what}{path}: {text[:1].lower()}{text[1:]}."
+
+
+def _allowed(kind: type[Struct], path: str) -> str:
+    """List the values that the field at a path such as ``.filters[0].comparison`` can have."""
+    node: Any = msgspec.inspect.type_info(kind)
+    for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", ".[]", path).replace("[]", "*")):
+        options = getattr(node, "types", [node])
+        if name == "*":
+            node = next(option.item_type for option in options if hasattr(option, "item_type"))
+        else:
+            fields = next(option.fields for option in options if hasattr(option, "fields"))
+            node = next(item.type for item in fields if item.encode_name == name)
+    literals = [value for option in getattr(node, "types", [node]) for value in getattr(option, "values", [])]
+    return " or ".join(repr(value) for value in literals)

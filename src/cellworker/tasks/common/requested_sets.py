@@ -1,0 +1,20 @@
+"""Cell sets as a request to the engine names them: by name, with their cells."""
+
+from msgspec import Struct, field
+
+from cellworker.protocol.validation import CellId
+
+__all__ = ["RequestedClass", "RequestedSet"]
+
+
+class RequestedSet(Struct):
+    """A cell set: its name and cells."""
+
+    name: str
+    cell_ids: list[CellId] | CellId | None = field(name="cellIds", default=None)
+
+
+class RequestedClass(Struct):
+    """A class of cell sets."""
+
+    children: list[RequestedSet] = []
