@@ -358,12 +358,12 @@ def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
     while (left := until - time.monotonic()) > 0:
         last = [seed]
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            patience_s = LOOPS.get(reader, HANGS_S)
-            left = min(left, patience_s)  # or the whole time would be waited for one that loops
+            retry_budget_s = LOOPS.get(reader, HANGS_S)
+            left = min(left, retry_budget_s)  # or the whole time would be waited for one that loops
             order = {"reader": reader, "seed": seed, "seconds": left, "folder": f"{folder}/work"}
             try:
                 found = run_sandboxed(
-                    "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, timeout_s=left + patience_s,
+                    "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, timeout_s=left + retry_budget_s,
                     on_progress=lambda what, _part, last=last: last.append(int(what)),  # type: ignore[misc]
                 )  # fmt: skip
             except WorkerError as problem:

@@ -88,7 +88,7 @@ def chosen(folder: Path | None, experiment_id: str, data_dir: Path) -> tuple[Pat
 
 
 async def send(  # noqa: PLR0917 - two of them are where, two what
-    cloud: Cloud, names: Names, queue_url: str, experiment_id: str, body: dict[str, Any], patience_s: float
+    cloud: Cloud, names: Names, queue_url: str, experiment_id: str, body: dict[str, Any], retry_budget_s: float
 ) -> bytes:
     """Send a request as the API does, and wait for its result in the results bucket.
 
@@ -101,7 +101,7 @@ async def send(  # noqa: PLR0917 - two of them are where, two what
     message = {
         "experimentId": experiment_id,
         "ETag": etag,
-        "timeout": (datetime.now(UTC) + timedelta(seconds=patience_s)).isoformat().replace("+00:00", "Z"),
+        "timeout": (datetime.now(UTC) + timedelta(seconds=retry_budget_s)).isoformat().replace("+00:00", "Z"),
         "body": body,
         "requestProps": {},
         "signedUrl": "",
@@ -112,7 +112,7 @@ async def send(  # noqa: PLR0917 - two of them are where, two what
         MessageGroupId="work",
         MessageDeduplicationId=etag,
     )
-    async with asyncio.timeout(patience_s):
+    async with asyncio.timeout(retry_budget_s):
         while True:
             try:
                 found = await cloud.s3.get_object(Bucket=names.results_bucket, Key=etag)
@@ -150,9 +150,9 @@ async def _run(options: argparse.Namespace) -> int:
         if options.send:
             body = {**json.loads(options.body), "name": options.send}
             try:
-                answer = await send(cloud, names, queue_url, experiment_id, body, options.patience)
+                answer = await send(cloud, names, queue_url, experiment_id, body, options.budgets)
             except TimeoutError:
-                print(f"no answer within {options.patience:g} s: look into the worker's log", file=sys.stderr)
+                print(f"no answer within {options.budgets:g} s: look into the worker's log", file=sys.stderr)
                 return 1
             print(decoded(answer)[: options.head])
     return 0

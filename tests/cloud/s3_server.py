@@ -32,7 +32,7 @@ from s3_store import Bucket, Incoming, Meta, Store, Upload
 from stand_in import Door, Fault, Flow, RefusedError, arguments, is_tester, make_door, run
 
 SMALLEST_PART = 5 << 20
-MOST_TAGS = 10
+MAX_TAGS = 10
 _SMALL = 1 << 18
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -614,7 +614,7 @@ def _checked_tags(pairs: list[tuple[str, str]]) -> dict[str, str]:
     tags = dict(pairs)
     if len(tags) < len(pairs):
         refuse(400, "InvalidTag", "Cannot provide multiple Tags with the same key")
-    if len(tags) > MOST_TAGS:
+    if len(tags) > MAX_TAGS:
         refuse(400, "BadRequest", "Object tags cannot be greater than 10")
     if any(not (_TAG_KEY.fullmatch(name) and _TAG_VALUE.fullmatch(value)) for name, value in pairs):
         refuse(400, "InvalidTag", "The TagKey or TagValue you have provided is invalid")

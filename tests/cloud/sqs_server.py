@@ -25,7 +25,7 @@ from stand_in import Door, RefusedError, arguments, is_tester, make_door, run
 ACCOUNT = "000000000000"
 REGION = "eu-west-1"
 LARGEST_MESSAGE = 1 << 20
-MOST = 10
+MAX = 10
 
 _JSON = "application/x-amz-json-1.0"
 _PREFIX = "AmazonSQS."
@@ -327,7 +327,7 @@ class Sqs:
     async def receive(self, parameters: dict[str, Any]) -> Answer:
         """Give out messages, as soon as there are some and within the waiting time."""
         queue = self.find(parameters)
-        most = _between(parameters, "MaxNumberOfMessages", 1, 1, MOST)
+        most = _between(parameters, "MaxNumberOfMessages", 1, 1, MAX)
         wait_s = _between(parameters, "WaitTimeSeconds", queue.setting("ReceiveMessageWaitTimeSeconds", 0), 0, 20)
         default = queue.setting("VisibilityTimeout", 30)
         visibility = _between(parameters, "VisibilityTimeout", default, 0, LONGEST_VISIBILITY_S)
@@ -511,8 +511,8 @@ class Sqs:
         prefix = "AWS.SimpleQueueService."
         if not entries:
             refuse("There should be at least one entry in the request.", f"{prefix}EmptyBatchRequest")
-        if len(entries) > MOST:
-            message = f"Maximum number of entries per request are {MOST}. You have sent {len(entries)}."
+        if len(entries) > MAX:
+            message = f"Maximum number of entries per request are {MAX}. You have sent {len(entries)}."
             refuse(message, f"{prefix}TooManyEntriesInBatchRequest")
         names = [entry["Id"] for entry in entries]
         if len(set(names)) < len(names):

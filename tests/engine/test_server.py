@@ -218,10 +218,10 @@ async def test_too_many_requests_are_told_to_come_back(start, monkeypatch, pipes
 async def test_progress_can_be_followed_by_the_requests_id(engine, gate, monkeypatch):
     asked, latest_of = asyncio.Event(), ProgressBoard.latest
 
-    def latest_told(board, request_id, after, patience_s):
+    def latest_told(board, request_id, after, retry_budget_s):
         if after == 1:
             asked.set()
-        return latest_of(board, request_id, after, patience_s)
+        return latest_of(board, request_id, after, retry_budget_s)
 
     monkeypatch.setattr(ProgressBoard, "latest", latest_told)
     assert (await engine.get("/v0/progress/r-1"))[0] == 404

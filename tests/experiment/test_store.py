@@ -318,7 +318,7 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
         monkeypatch.setattr(store_sorted, "_RESIDENT", resident)
         monkeypatch.setattr(store_sorted, "_SHELF", 20 * block)
         monkeypatch.setattr(store_sorted, "_SPLIT_ROWS", 7 * block)
-        monkeypatch.setattr(store_sorted, "_LEAST_BLOCK", block)
+        monkeypatch.setattr(store_sorted, "_MIN_BLOCK", block)
         monkeypatch.setattr(store_sorted, "_ENTRIES_PER_CELL", 0)
         written(tmp_path / "a.h5ad", draft, threads=threads)
         contents.append((tmp_path / "a.h5ad").read_bytes())
@@ -332,7 +332,7 @@ def test_memory_does_not_grow_with_the_matrix(tmp_path, monkeypatch):
 
     for module, name, value in [
         (store_rows, "_BLOCK", 1 << 14),
-        (store_sorted, "_LEAST_BLOCK", 1 << 14),
+        (store_sorted, "_MIN_BLOCK", 1 << 14),
         (store_sorted, "_ENTRIES_PER_CELL", 1),
         (store_sorted, "_SPLIT_ROWS", 1 << 14),
         (store_sorted, "_SHELF", 1 << 18),

@@ -286,14 +286,14 @@ async def test_a_busy_engine_says_when_to_come_back() -> None:
     ],
 )
 async def test_patience_ends_with_the_reason(trick: Trick, code: ErrorCode, words: str) -> None:
-    async with tricky(trick, patience_s=0.2) as (_, engine):
+    async with tricky(trick, retry_budget_s=0.2) as (_, engine):
         error = await failure(engine)
     assert error.code is code
     assert words in error.message
 
 
 async def test_patience_with_an_engine_that_is_not_there_ends() -> None:
-    async with HttpEngine(f"http://127.0.0.1:{free_port()}", find, patience_s=0.2) as engine:
+    async with HttpEngine(f"http://127.0.0.1:{free_port()}", find, retry_budget_s=0.2) as engine:
         error = await failure(engine)
     assert error.code is ErrorCode.TASK_CRASHED
     assert "could not be reached" in error.message

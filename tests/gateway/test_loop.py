@@ -13,13 +13,13 @@ import pytest
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.loop import Limits
 from cellworker.gateway.core.lru import Recent
-from cellworker.gateway.core.retry import Patience
+from cellworker.gateway.core.retry import RetryBudgets
 from cellworker.protocol.encoding import compress, decompress
 from cellworker.protocol.events import Status
 
 GENERIC = "An unexpected error occurred while performing the work."
 TOKEN = "hidden-token"
-IMPATIENT = Patience(store_s=0.05, first_pause_s=0.001, last_pause_s=0.01)
+IMPATIENT = RetryBudgets(store_s=0.05, first_pause_s=0.001, last_pause_s=0.01)
 
 
 def error_of(notice: dict[str, Any]) -> tuple[str, str]:
@@ -83,7 +83,7 @@ async def test_a_task_that_builds_on_another_s_result_gets_it(world: Any) -> Non
     world.stored["e0"] = (compress(b"[1,null]"), {})
     world.get_errors = [OSError("the store is away")]
     world.send("e1", body={"name": "BuildsOnAnother", "genes": ["e0"]})
-    await world.work(patience=IMPATIENT)
+    await world.work(budgets=IMPATIENT)
     assert [asked["genes"] for _, asked in world.computed] == [["e0", "[1,null]"]]
 
 
@@ -98,7 +98,7 @@ async def test_an_earlier_result_that_is_not_there_is_asked_for_in_words(world: 
 async def test_a_store_that_does_not_give_an_earlier_result_is_asked_again_later(world: Any) -> None:
     world.get_errors = [OSError("away")] * 9999
     world.send("e1", body={"name": "BuildsOnAnother", "genes": ["e0"]})
-    await world.work_until_done(patience=IMPATIENT)
+    await world.work_until_done(budgets=IMPATIENT)
     assert world.computed == []
     assert [code for code, _ in map(error_of, world.answers())] == ["RESULT_NOT_STORED"] * 4
 
@@ -290,7 +290,7 @@ async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
 async def test_a_store_that_fails_for_a_while_costs_neither_result_nor_computation(world: Any) -> None:
     world.put_errors = [OSError("the store is away"), OSError("the store is away")]
     world.send()
-    await world.work(patience=IMPATIENT)
+    await world.work(budgets=IMPATIENT)
     assert len(world.computed) == 1
     assert world.answer() == {"answer": 42}
 
@@ -298,7 +298,7 @@ async def test_a_store_that_fails_for_a_while_costs_neither_result_nor_computati
 async def test_a_store_that_stays_away_is_told_and_the_message_is_kept_for_three_attempts(world: Any) -> None:
     world.put_errors = [OSError("away")] * 9999
     message = world.send()
-    await world.work_until_done(patience=IMPATIENT)
+    await world.work_until_done(budgets=IMPATIENT)
     assert len(world.computed) == len(world.released) == 3
     *tries, last = [error_of(answer) for answer in world.answers()]
     assert [code for code, _ in tries] == ["RESULT_NOT_STORED"] * 3
@@ -317,7 +317,7 @@ async def test_the_fourth_delivery_of_a_stored_result_is_still_an_answer(world: 
 async def test_an_announcement_is_made_until_it_succeeds(world: Any) -> None:
     world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")] * 3}
     world.send()
-    await world.work(patience=IMPATIENT)
+    await world.work(budgets=IMPATIENT)
     assert len(world.computed) == 1
     assert world.answer() == {"answer": 42}
 
@@ -328,7 +328,7 @@ async def test_an_announcement_that_never_succeeds_leaves_the_result_and_a_line_
     world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")] * 9999}
     message = world.send()
     with caplog.at_level(logging.INFO):
-        await world.work(patience=replace(IMPATIENT, notify_most_s=0.05))
+        await world.work(budgets=replace(IMPATIENT, notify_max_s=0.05))
     assert "e1" in world.stored
     assert world.done == [message]
     assert "answer could not be announced" in [record.message for record in caplog.records]
@@ -337,7 +337,7 @@ async def test_an_announcement_that_never_succeeds_leaves_the_result_and_a_line_
 async def test_new_cell_sets_are_not_made_twice_because_an_announcement_failed(world: Any) -> None:
     world.emit_errors = {"WorkResponse": [ConnectionError("redis is away")]}
     message = world.send(body={"name": "ClusterCells"})
-    await world.work(patience=IMPATIENT)
+    await world.work(budgets=IMPATIENT)
     assert len(world.patches) == 1
     assert (world.done, world.released) == ([message], [])
 
@@ -523,7 +523,7 @@ async def test_a_change_of_cell_sets_lies_in_the_journal_before_it_is_sent(world
 async def test_without_the_journal_nothing_is_changed_and_the_request_is_kept(world: Any) -> None:
     world.journal.error = OSError("S3 is away")
     message = world.send(body={"name": "Inserts"}, message_id="m1")
-    await world.work(journal=world.journal, patience=Patience(store_s=0.01, first_pause_s=0.001))
+    await world.work(journal=world.journal, budgets=RetryBudgets(store_s=0.01, first_pause_s=0.001))
     assert world.patches == []
     assert world.released == [message]
     assert world.answer()["response"]["errorCode"] == "RESULT_NOT_STORED"

@@ -116,7 +116,7 @@ async def api() -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def cell_sets(api: Api) -> AsyncIterator[PlatformCellSets]:
-    async with PlatformCellSets(api.read, api.url + "/", patience_s=1.0, timeout_s=0.5, settle_s=0.05) as made:
+    async with PlatformCellSets(api.read, api.url + "/", retry_budget_s=1.0, timeout_s=0.5, settle_s=0.05) as made:
         yield made
 
 
@@ -310,9 +310,9 @@ async def test_where_it_cannot_be_looked_nothing_is_sent_again(api: Api) -> None
 
 async def test_an_api_that_is_not_there_is_waited_for(api: Api, unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
-    async with PlatformCellSets(api.read, url, patience_s=0.2) as cell_sets:
+    async with PlatformCellSets(api.read, url, retry_budget_s=0.2) as cell_sets:
         assert "could not be reached" in await refusal(cell_sets, [{"$append": LOUVAIN}])
-    async with PlatformCellSets(api.read, url, patience_s=10) as cell_sets:
+    async with PlatformCellSets(api.read, url, retry_budget_s=10) as cell_sets:
         patching = asyncio.create_task(cell_sets.patch("x1", [{"$append": LOUVAIN}], TOKEN))
         assert not (await asyncio.wait({patching}, timeout=0.1))[0]
         app = web.Application()

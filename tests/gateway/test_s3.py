@@ -122,7 +122,7 @@ async def test_a_stored_result_is_read_and_one_that_is_not_there_is_none(client:
     assert await results.get(ETAG) == b"answer"
     s3.restrict(deny=["s3:GetObject"])
     with pytest.raises(StoreUnavailableError, match="an earlier result could not be fetched"):
-        await S3Results(client, RESULTS, patience_s=0.01).get(ETAG)
+        await S3Results(client, RESULTS, retry_budget_s=0.01).get(ETAG)
 
 
 async def test_a_result_is_stored_with_its_tags_in_one_call(client: Any, admin: Any, s3: StandIn) -> None:
@@ -180,7 +180,7 @@ async def test_trouble_that_passes_is_waited_for(client: Any, admin: Any, s3: St
 async def test_trouble_that_stays_is_told_and_nothing_is_stored(client: Any, s3: StandIn) -> None:
     s3.fault("PutObject", fail=1000)
     with pytest.raises(StoreUnavailableError, match=r"the result could not be stored: SlowDown \(503\)"):
-        await S3Results(client, RESULTS, patience_s=0.5).put(ETAG, b"answer", TAGS)
+        await S3Results(client, RESULTS, retry_budget_s=0.5).put(ETAG, b"answer", TAGS)
     assert stored(s3) == {}
     assert s3.counts()["PutObject"] > 3
 
@@ -194,7 +194,7 @@ async def test_a_right_that_is_missing_is_told_at_once(client: Any, s3: StandIn,
 
 
 async def test_a_store_that_does_not_answer_has_not_said_that_a_result_is_missing(client: Any, s3: StandIn) -> None:
-    results = S3Results(client, RESULTS, patience_s=0.3)
+    results = S3Results(client, RESULTS, retry_budget_s=0.3)
     s3.refuse(2)
     with pytest.raises(StoreUnavailableError, match="does not say"):
         await results.exists(ETAG)
@@ -263,7 +263,7 @@ async def test_an_upload_that_fails_leaves_no_parts(client: Any, s3: StandIn, la
     s3.restrict(allow=[*RIGHTS, "s3:AbortMultipartUpload"])
     s3.fault("UploadPart", reset_after_bytes=MIB, times=1000)
     with pytest.raises(StoreUnavailableError, match="the file could not be stored"):
-        await S3Results(client, RESULTS, patience_s=0.5).put(ETAG, large, TAGS)
+        await S3Results(client, RESULTS, retry_budget_s=0.5).put(ETAG, large, TAGS)
     assert s3.admin()["uploads"] == []
     assert stored(s3) == {}
 
@@ -284,7 +284,7 @@ async def test_parts_that_may_not_be_removed_are_told_and_no_further_trouble(
 ) -> None:
     s3.fault("UploadPart", fail=1000)
     with pytest.raises(StoreUnavailableError, match="SlowDown"):
-        await S3Results(client, RESULTS, patience_s=0.2).put(ETAG, large, TAGS)
+        await S3Results(client, RESULTS, retry_budget_s=0.2).put(ETAG, large, TAGS)
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == ["parts of an upload could not be removed"]
 
@@ -384,7 +384,7 @@ async def test_a_download_that_breaks_for_good_leaves_nothing(
     item = await put_file(admin, "e1/r.rds", os.urandom(3 * MIB))
     s3.fault("GetObject", reset_after_bytes=0, times=1000)
     with pytest.raises(StoreUnavailableError, match="the object could not be fetched"):
-        await S3Files(client, FILES, EXPERIMENT, patience_s=0.5).download(item, tmp_path / "r.rds")
+        await S3Files(client, FILES, EXPERIMENT, retry_budget_s=0.5).download(item, tmp_path / "r.rds")
     assert names_in(tmp_path) == []
 
 

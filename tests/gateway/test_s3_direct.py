@@ -75,7 +75,7 @@ async def test_a_busy_service_is_asked_again_and_a_missing_right_is_told() -> No
                 await results.put("e2", b"answer", TAGS)
             stand_in.kill()
             with pytest.raises(StoreUnavailableError):
-                await S3Results(cloud.s3, BUCKET, direct=cloud.direct, patience_s=0.2).exists("e1")
+                await S3Results(cloud.s3, BUCKET, direct=cloud.direct, retry_budget_s=0.2).exists("e1")
 
 
 class Session:

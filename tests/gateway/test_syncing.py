@@ -137,8 +137,8 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
     async with contextlib.AsyncExitStack() as stack:
         store, engine = Store(), Engine(tmp_path / "data" / "x1")
 
-        async def make(patience_s: float = 5.0) -> World:
-            sync = ExperimentSync(store, engine.url, tmp_path / "data", "x1", patience_s=patience_s)
+        async def make(retry_budget_s: float = 5.0) -> World:
+            sync = ExperimentSync(store, engine.url, tmp_path / "data", "x1", retry_budget_s=retry_budget_s)
             await stack.enter_async_context(sync)
             return World(store, engine, engine.folder, sync, [])
 
@@ -286,7 +286,7 @@ async def test_trouble_that_passes_is_waited_for(world: World) -> None:
 
 @pytest.mark.parametrize("where", ["list", "download"])
 async def test_old_data_is_not_served_when_the_new_cannot_be_had(make: Make, where: str) -> None:
-    world = await make(patience_s=0.2)
+    world = await make(retry_budget_s=0.2)
     world.store.put("r.qs", b"object 1")
     await world.go()
     world.store.put("r.qs", b"object 2")
@@ -390,7 +390,7 @@ async def test_a_file_that_the_engine_cannot_read_is_its_error_each_time(world: 
 
 
 async def test_an_engine_that_does_not_come_back_is_an_error(make: Make) -> None:
-    world = await make(patience_s=0.2)
+    world = await make(retry_budget_s=0.2)
     world.store.put("r.qs", b"object 1")
     await world.engine.stop()
     error = await world.fails()

@@ -60,7 +60,7 @@ def test_a_damaged_file_is_made_again(tmp_path, make, damage):
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path, make, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_FILES", 2)
+    monkeypatch.setattr(module, "_MAX_FILES", 2)
     for age, key in enumerate(("a", "b")):
         kept(tmp_path, key, make)
         os.utime(tmp_path / f"{key}.npz", (1000 + age, 1000 + age))
@@ -70,7 +70,7 @@ def test_what_was_used_longest_ago_goes_first(tmp_path, make, monkeypatch):
 
 
 def test_all_together_stay_within_their_bytes(tmp_path, make, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_BYTES", 10_000)
+    monkeypatch.setattr(module, "_MAX_BYTES", 10_000)
     for age, key in enumerate("abc"):
         kept(tmp_path, key, make)
         os.utime(tmp_path / f"{key}.npz", (1000 + age, 1000 + age))

@@ -19,13 +19,13 @@ class Bar:
     ----------
     quiet
         Never show anything.
-    patience_s
+    retry_budget_s
         How long to stay silent.
     """
 
-    def __init__(self, *, quiet: bool = False, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, *, quiet: bool = False, retry_budget_s: float = _PATIENCE_S) -> None:
         self._shown = not quiet and sys.stderr.isatty()
-        self._from = time.monotonic() + patience_s
+        self._from = time.monotonic() + retry_budget_s
         self._bar: Any = None
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:

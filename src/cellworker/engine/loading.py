@@ -310,10 +310,10 @@ class ServedExperiment:
     def _note(self, stage: str, fraction: float | None) -> None:
         self._progress = {"stage": stage, "fraction": fraction}
 
-    async def _until_changed(self, signature: _Signature, patience_s: float | None) -> None:
+    async def _until_changed(self, signature: _Signature, retry_budget_s: float | None) -> None:
         poll_s = self._settings.reload_poll_s
         loop = asyncio.get_running_loop()
-        end = None if patience_s is None else loop.time() + patience_s
+        end = None if retry_budget_s is None else loop.time() + retry_budget_s
         while end is None or loop.time() < end:
             waits = [poll_s] if poll_s else []
             waits += [] if end is None else [max(0.0, end - loop.time())]

@@ -54,7 +54,7 @@ class ProgressBoard:
             entry.finished = True
             entry.wake()
 
-    async def latest(self, request_id: str, after: int | None, patience_s: float) -> dict[str, Any] | None:
+    async def latest(self, request_id: str, after: int | None, retry_budget_s: float) -> dict[str, Any] | None:
         """Return the progress of a request, None if there is no such request.
 
         Parameters
@@ -63,7 +63,7 @@ class ProgressBoard:
             As given to `begin`.
         after
             Wait for news later than this sequence number; None asks for what is known now.
-        patience_s
+        retry_budget_s
             How long to wait for news.
         """
         entry = self._entries.get(request_id)
@@ -71,7 +71,7 @@ class ProgressBoard:
             return None
         if after is not None and entry.sequence <= after:
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(retry_budget_s):
                     await entry.changed.wait()
             except TimeoutError:
                 pass

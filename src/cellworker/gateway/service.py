@@ -26,7 +26,7 @@ from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
 from cellworker.gateway.core.loop import Limits, WorkLoop
 from cellworker.gateway.core.metrics import NoMetrics
 from cellworker.gateway.core.ports import Delivery, Queue
-from cellworker.gateway.core.retry import Patience
+from cellworker.gateway.core.retry import RetryBudgets
 from cellworker.gateway.core.sealing import Sealer
 from cellworker.gateway.core.tracing import Tracing
 from cellworker.gateway.engine_client.engine_watch import EngineWatch
@@ -304,7 +304,7 @@ class _Session:
                     journal_after_s=settings.journal_after_s,
                     max_attempts=settings.max_attempts,
                 ),
-                patience=Patience(store_s=settings.store_patience_s),
+                budgets=RetryBudgets(store_s=settings.store_retry_budget_s),
                 metrics=world.metrics,
                 tracing=world.tracing,
             )

@@ -16,10 +16,10 @@ __all__ = ["leiden", "modularity", "potts_leiden"]
 
 _RANDOMNESS = 0.01
 _REPORT_S = 0.1
-_MOST_ITERATIONS = 20
+_MAX_ITERATIONS = 20
 _LINKS_AT_WILL = 20_000_000
 """So many links are looked at for the sake of further starts."""
-_MOST_STARTS, _FEWEST_STARTS = 50, 1
+_MAX_STARTS, _MIN_STARTS = 50, 1
 
 
 def leiden(
@@ -62,11 +62,11 @@ def leiden(
     state = np.array([seed], np.uint64)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     best, highest = np.zeros(n, np.int32), -np.inf
-    starts = int(np.clip(_LINKS_AT_WILL // (10 * max(1, len(links.cells))), _FEWEST_STARTS, _MOST_STARTS))
+    starts = int(np.clip(_LINKS_AT_WILL // (10 * max(1, len(links.cells))), _MIN_STARTS, _MAX_STARTS))
     quality = np.empty(1)
     for start in range(starts):
         labels, reached = np.arange(n, dtype=np.int32), -np.inf
-        for _ in range(_MOST_ITERATIONS):
+        for _ in range(_MAX_ITERATIONS):
             search = _Search(state, labels, quality)
             _iterate(links, strength, resolution / strength.sum(), search, partial(report, start / starts))
             gain, reached = float(quality[0]) - reached, float(quality[0])

@@ -19,7 +19,7 @@ OnProgress = Callable[[float], None]
 _EXAGGERATION, _EXAGGERATED = 12.0, 250
 _STOPS = (0, 50, _EXAGGERATED, 500)
 """Iterations before which points are numbered anew, so that those that are close lie close in memory."""
-_LEAST_RATE = 200.0
+_MIN_RATE = 200.0
 _HIGHEST_RATE = 1e12  # every move is as long as moves may be, long before
 _SPREAD, _NOISE = 1e-4, 0.01
 _AFFINITIES, _LINKS = 0.03, 0.06  # about those parts of the time are over then
@@ -107,7 +107,7 @@ def tsne(
     if not (math.isfinite(rate) and rate >= 0) or n_iterations < 0:
         message = f"the learning rate ({rate}) and the number of iterations ({n_iterations}) are numbers from 0"
         raise ValueError(message)
-    rates = (rate, rate) if learning_rate else (max(_LEAST_RATE, n / _EXAGGERATION), max(_LEAST_RATE, n))
+    rates = (rate, rate) if learning_rate else (max(_MIN_RATE, n / _EXAGGERATION), max(_MIN_RATE, n))
     start = _start(n, points, seed)
     if n < 2:
         return np.zeros((n, 2), np.float32)

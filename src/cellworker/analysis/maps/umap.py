@@ -27,7 +27,7 @@ _ROWS = 2048
 _GROUP = 65536  # rows between two reports: a fraction of a second
 _FEW = 10_000  # points, up to which epochs are cheap
 _TRIED_ROWS = 2000
-_MOST_TRIES = 24
+_MAX_TRIES = 24
 
 _P, _W, _F, _U = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
 
@@ -107,7 +107,7 @@ def umap(
     _check_counts(n_epochs, seed)
     if n == 1:
         return np.zeros((1, 2), np.float32)
-    tries = max(1, min(_MOST_TRIES, _TRIED_ROWS // n))
+    tries = max(1, min(_MAX_TRIES, _TRIED_ROWS // n))
     epochs = n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
     report(0.0)
     with ThreadPoolExecutor(max(1, threads)) as run:

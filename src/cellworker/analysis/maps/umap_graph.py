@@ -14,8 +14,8 @@ from cellworker.native import address, kernel
 __all__ = ["Graph", "check_neighbours", "curve", "fuzzy_graph", "fuzzy_rows", "parts_of"]
 
 _ROWS = 8192
-_LEAST = 1 / 500
-_MOST_SPREADS = 10
+_MIN = 1 / 500
+_MAX_SPREADS = 10
 
 _D = ctypes.c_double
 
@@ -76,8 +76,8 @@ def curve(min_dist: float, spread: float) -> tuple[float, float]:
     ValueError
         If `spread` is not a number above 0, or `min_dist` not one from 0 to ``10 * spread``.
     """
-    if not (0 < spread < np.inf and 0 <= min_dist <= _MOST_SPREADS * spread):
-        message = f"min_dist must be from 0 to {_MOST_SPREADS} spreads and spread above 0, not {min_dist} and {spread}"
+    if not (0 < spread < np.inf and 0 <= min_dist <= _MAX_SPREADS * spread):
+        message = f"min_dist must be from 0 to {_MAX_SPREADS} spreads and spread above 0, not {min_dist} and {spread}"
         raise ValueError(message)
     a, b = _D(), _D()
     reach = 3 * spread + max(0.0, min_dist - spread)
@@ -186,7 +186,7 @@ def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report
         report(0.7 + 0.3 * done)
         end = unite(
             *lists, k, group[0][0], group[-1][1], address(listed, np.int64), address(who, np.int32),
-            address(how, np.float32), _LEAST, end, address(first, np.int64, writable=True),
+            address(how, np.float32), _MIN, end, address(first, np.int64, writable=True),
             address(to, np.int32, writable=True), address(weight, np.float32, writable=True),
             address(strength, np.float32, writable=True),
         )  # fmt: skip

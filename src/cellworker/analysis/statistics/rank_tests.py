@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 21  # stored values per unit of work
-_ROOM = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
+_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
 _REPORTS = 50
 _PLAIN = False  # whether the kernel does without the processor's widest registers: for tests
@@ -158,7 +158,7 @@ def _scan(
         if consume is not None:
             consume(slice(first, last), tests)
 
-    chunks = _cut(indptr, _CHUNK, max(1, _ROOM // max(1, n_sets))) if plans else []
+    chunks = _cut(indptr, _CHUNK, max(1, _CAPACITY // max(1, n_sets))) if plans else []
     every = -(-len(chunks) // _REPORTS)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         try:

@@ -27,7 +27,7 @@ __all__ = ["Method", "Search", "Trajectory", "learn_trajectory"]
 Method = Literal["louvain", "leiden"]
 
 _K = 25
-_FEWEST = 2
+_MIN = 2
 _RESOLUTION = 1e-4  # of Leiden clusters
 _SEED = 42
 _STARTS = 2  # of Louvain clusters
@@ -115,7 +115,7 @@ def learn_trajectory(
     near: Neighbours | None = None
     clusters = np.zeros(n, np.int32)
     partition = np.zeros(n, np.int32)
-    if n > _FEWEST:
+    if n > _MIN:
         order = np.arange(n) if like_original else plane_order(points)
         found = _others(
             search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, "Finding neighbours"))

@@ -28,7 +28,7 @@ from cellworker.tasks.context import Annotator, ClusterQuestion, Progress
 
 __all__ = ["annotate", "annotator"]
 
-_MOST_WORKERS = 50
+_MAX_WORKERS = 50
 _LEVELS = ("Merged_Grouping_1", "Merged_Grouping_2", "Merged_Grouping_3")
 _UNREADABLE = "Error parsing response"
 """What `cassia` fills in where it cannot read the model's answer."""
@@ -83,7 +83,7 @@ def _run(model: LanguageModel, question: ClusterQuestion, progress: Progress, fo
         "species": question.species,
         "tissue": question.tissue,
         "additional_info": question.additional_info,
-        "workers": min(question.n_clusters, _MOST_WORKERS),
+        "workers": min(question.n_clusters, _MAX_WORKERS),
     }
     reading, writing = os.pipe()
     with io.FileIO(reading) as news, (folder / "output.txt").open("wb") as output:

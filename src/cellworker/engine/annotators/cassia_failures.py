@@ -8,7 +8,7 @@ from cellworker.logs import redact
 
 __all__ = ["endpoint_failure", "failure", "not_set_up", "told_failure"]
 
-_MOST_CITED = 300
+_MAX_CITED = 300
 _RULER = re.compile(r"[=-]{4,}")
 _STATUS = re.compile(r"Error code: (\d{3})")
 _REFUSED = frozenset({401, 403})
@@ -84,4 +84,4 @@ def _meaning(model: LanguageModel, text: str) -> tuple[str, bool]:
     words = " ".join(_RULER.sub("", text).split())
     if model.key:
         words = words.replace(model.key, "[key]")
-    return f"CASSIA failed ({str(redact(words))[-_MOST_CITED:] or 'without a word'})", True
+    return f"CASSIA failed ({str(redact(words))[-_MAX_CITED:] or 'without a word'})", True

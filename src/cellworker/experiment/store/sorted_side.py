@@ -15,7 +15,7 @@ from cellworker.experiment.store.index import ArrayPlace
 __all__ = ["temporary_bytes", "write_sorted"]
 
 # A block of genes should fit the caches, a cell's slice of it some cache lines, and all threads' buffers the budget.
-_LEAST_BLOCK = 1 << 21
+_MIN_BLOCK = 1 << 21
 _ENTRIES_PER_CELL = 48
 _BUFFERS = 1 << 28
 _BYTES_PER_ENTRY = 16
@@ -61,7 +61,7 @@ def write_sorted(
         np.frombuffer(pages, place.dtype, place.size, place.offset)
         for place in (places["X/indptr"], places["X/indices"], places["X/data"])
     )
-    block = min(_BUFFERS // _BYTES_PER_ENTRY // threads, max(_LEAST_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
+    block = min(_BUFFERS // _BYTES_PER_ENTRY // threads, max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
     at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
 
     def sort(matrix: Compressed, first: int, last: int) -> None:

@@ -19,7 +19,7 @@ __all__ = ["is_bpcells", "read_disk_backed"]
 
 _BLOCK = 1 << 21
 """Values decoded at a time: some 100 MB with all that is made of them."""
-_MOST_VALUES = 1 << 36
+_MAX_VALUES = 1 << 36
 
 
 def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Findings, scratch: Scratch) -> SparseDraft:
@@ -41,7 +41,7 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
     """
     try:
         matrix = build(value, outside)
-        if int(matrix.lengths.sum()) > _MOST_VALUES:
+        if int(matrix.lengths.sum()) > _MAX_VALUES:
             raise damaged(found=f"{int(matrix.lengths.sum()):,} values", expected="an experiment")
         # Numbers beyond float32 become infinite, as they would anywhere.
         with np.errstate(all="ignore"):

@@ -32,7 +32,7 @@ _ALLOWED: Final = frozenset({
 })  # fmt: skip
 """The files of a matrix that are read; names of rows and columns are taken from the object."""
 _CHUNK = 1 << 20
-_MOST_PARTS = 64
+_MAX_PARTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Outside:
         WorkerError
             ``EXPERIMENT_UNREADABLE`` for a damaged or hostile archive, ``DISK_FULL``.
         """
-        parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".")][-_MOST_PARTS:]
+        parts = [part for part in re.split(r"[/\\]+", path) if part not in ("", ".")][-_MAX_PARTS:]
         name = parts[-1] if parts else ""
         if not name or ".." in parts:
             raise MatrixError(

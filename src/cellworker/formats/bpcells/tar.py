@@ -14,8 +14,8 @@ from cellworker.formats.r.rds.stream import ByteStream
 __all__ = ["Member", "members"]
 
 _BLOCK = 512
-_MOST_MEMBERS = 10_000
-_MOST_HEADER = 1 << 16
+_MAX_MEMBERS = 10_000
+_MAX_HEADER = 1 << 16
 _FILES, _FOLDER, _PAX, _PAX_GLOBAL, _LONG_NAME = b"\0007", b"5", b"x", b"g", b"L"
 
 
@@ -36,7 +36,7 @@ def members(stream: ByteStream) -> Iterator[Member]:
         ``EXPERIMENT_UNREADABLE``.
     """
     extended: dict[str, str] = {}
-    for _ in range(_MOST_MEMBERS):
+    for _ in range(_MAX_MEMBERS):
         header = stream.take(_BLOCK, "a header")
         if not header.strip(b"\0"):
             return
@@ -48,7 +48,7 @@ def members(stream: ByteStream) -> Iterator[Member]:
         kind = header[156:157]
         size = _number(header[124:136], stream)
         if kind in (_PAX, _PAX_GLOBAL, _LONG_NAME):
-            if size > _MOST_HEADER:
+            if size > _MAX_HEADER:
                 raise damaged(stream.offset, f"a header of the archive claims {size:,} bytes")
             content = stream.take(size)
             stream.skip(-size % _BLOCK)
@@ -74,7 +74,7 @@ def members(stream: ByteStream) -> Iterator[Member]:
         end = stream.offset + size
         yield Member(parts, size)
         stream.skip(end - stream.offset + -size % _BLOCK)
-    sentence = f"The archive holds more than {_MOST_MEMBERS:,} files, as no matrix does, and is not opened."
+    sentence = f"The archive holds more than {_MAX_MEMBERS:,} files, as no matrix does, and is not opened."
     raise refused(sentence)
 
 

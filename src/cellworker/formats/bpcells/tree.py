@@ -29,8 +29,8 @@ from cellworker.formats.r.values import describe, dim, slot
 __all__ = ["build", "is_bpcells", "is_turned"]
 
 _PACKAGE: Final = "BPCells"
-_MOST_LEVELS = 200
-_MOST_PARTS = 20_000
+_MAX_LEVELS = 200
+_MAX_PARTS = 20_000
 _CONVERT = "convert the layer with as(x, 'dgCMatrix') and save the object again"
 _TYPES: Final[dict[str, np.dtype[Any]]] = {
     "uint32_t": np.dtype(np.uint32),
@@ -72,7 +72,7 @@ class _Builder:
 
     def build(self, value: RValue | None, level: int) -> Matrix:
         self._parts += 1
-        if level > _MOST_LEVELS or self._parts > _MOST_PARTS:
+        if level > _MAX_LEVELS or self._parts > _MAX_PARTS:
             raise MatrixError(found="operations nested without end", expected="a matrix of BPCells", advice=_CONVERT)
         if not isinstance(value, RS4) or value.package != _PACKAGE:
             raise damaged(found=f"{describe(value)} inside a matrix of BPCells", expected="another matrix of BPCells")

@@ -55,13 +55,13 @@ def check_cell_sets(cell_sets: CellSets, experiment: Experiment, findings: Findi
     clusters = cell_sets.clusters
     if clusters is not None and clusters.children:
         ids = clusters.cell_ids()
-        strangers = int((experiment.positions(ids) < 0).sum())
-        if strangers:
+        unknown = int((experiment.positions(ids) < 0).sum())
+        if unknown:
             findings.warning(
-                f"{_FILE} louvain", found=f"{strangers} cells that are not in the object",
+                f"{_FILE} louvain", found=f"{unknown} cells that are not in the object",
                 expected="cells of the object only", advice="they are left out of every answer; cluster again",
             )  # fmt: skip
-        lacking = experiment.n_cells - (len(ids) - strangers)
+        lacking = experiment.n_cells - (len(ids) - unknown)
         if lacking:
             findings.warning(
                 f"{_FILE} louvain", found=f"{lacking} of {experiment.n_cells} cells in no cluster",

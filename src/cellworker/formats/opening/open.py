@@ -23,7 +23,7 @@ from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
-_LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
+_MIN_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
 
 _logger = logging.getLogger(__name__)
@@ -191,11 +191,11 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
     return store, experiment
 
 
-def _patience_s(source: Path, most_s: float) -> float:
+def _retry_budget_s(source: Path, most_s: float) -> float:
     """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
     if not is_hdf5(source):
         return most_s
-    return min(most_s, _LEAST_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
+    return min(most_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
 
 
 def _cold(
@@ -214,7 +214,7 @@ def _cold(
             "choice": matrix_choice(settings).to_json(),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
-        timeout_s=_patience_s(source, settings.load_timeout_s),
+        timeout_s=_retry_budget_s(source, settings.load_timeout_s),
         on_progress=on_progress,
     )
     if "store" not in answer:

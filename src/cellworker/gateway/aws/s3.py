@@ -39,7 +39,7 @@ class S3Results:
         An aiobotocore client for S3.
     bucket
         Its name.
-    patience_s
+    retry_budget_s
         How long to go on with one call whose trouble may pass, in seconds.
     deadline_s
         How long storing one result may take in all, in seconds.
@@ -52,14 +52,14 @@ class S3Results:
         client: Any,  # noqa: ANN401 - aiobotocore makes its clients' types at run time
         bucket: str,
         *,
-        patience_s: float = 5.0,
+        retry_budget_s: float = 5.0,
         deadline_s: float = 900.0,
         direct: DirectS3 | None = None,
     ) -> None:
         self._client = client
         self._direct = direct
         self._bucket = bucket
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
         self._deadline_s = deadline_s
 
     async def exists(self, etag: ETag) -> bool:
@@ -71,7 +71,7 @@ class S3Results:
             When the store does not say.
         """
         what = "the store does not say whether the result is there"
-        return await repeated(lambda: self._exists(etag), what, self._patience_s)
+        return await repeated(lambda: self._exists(etag), what, self._retry_budget_s)
 
     async def get(self, etag: ETag) -> bytes | None:
         """Return a stored result as it lies there; None when there is none.
@@ -81,7 +81,7 @@ class S3Results:
         StoreUnavailableError
             When it cannot be fetched.
         """
-        return await repeated(lambda: self._get(etag), "an earlier result could not be fetched", self._patience_s)
+        return await repeated(lambda: self._get(etag), "an earlier result could not be fetched", self._retry_budget_s)
 
     async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file stays where it is.
@@ -134,7 +134,7 @@ class S3Results:
                     etag,
                     content,
                     tagging=tagging,
-                    patience_s=self._patience_s,
+                    retry_budget_s=self._retry_budget_s,
                     exists=lambda: self._exists(etag),
                 )
                 return
@@ -148,7 +148,7 @@ class S3Results:
                 else:
                     await self._client.put_object(Bucket=self._bucket, Key=etag, Body=body, Tagging=tagging)
 
-        await repeated(put, _NOT_STORED, self._patience_s)
+        await repeated(put, _NOT_STORED, self._retry_budget_s)
 
 
 class S3CellSets:
@@ -160,14 +160,14 @@ class S3CellSets:
         An aiobotocore client for S3.
     bucket
         Its name.
-    patience_s
+    retry_budget_s
         How long to go on where the trouble may pass, in seconds.
     """
 
-    def __init__(self, client: Any, bucket: str, *, patience_s: float = 5.0) -> None:  # noqa: ANN401 - see above
+    def __init__(self, client: Any, bucket: str, *, retry_budget_s: float = 5.0) -> None:  # noqa: ANN401 - see above
         self._client = client
         self._bucket = bucket
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
         self._last: tuple[str, str, bytes | CellSetsFile] | None = None
 
     async def read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
@@ -180,7 +180,7 @@ class S3CellSets:
         StoreUnavailableError
             When they cannot be fetched.
         """
-        return await repeated(lambda: self._read(experiment_id), "cell sets could not be read", self._patience_s)
+        return await repeated(lambda: self._read(experiment_id), "cell sets could not be read", self._retry_budget_s)
 
     async def _read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
         known = self._last if self._last is not None and self._last[0] == experiment_id else None
@@ -239,15 +239,15 @@ class S3Files:
         Its name.
     experiment_id
         Whose: all objects whose names begin with it and a slash.
-    patience_s
+    retry_budget_s
         How long to go on where the trouble may pass and nothing arrives, in seconds.
     """
 
-    def __init__(self, client: Any, bucket: str, experiment_id: ExperimentId, *, patience_s: float = 5.0) -> None:  # noqa: ANN401 - see above
+    def __init__(self, client: Any, bucket: str, experiment_id: ExperimentId, *, retry_budget_s: float = 5.0) -> None:  # noqa: ANN401 - see above
         self._client = client
         self._bucket = bucket
         self._prefix = f"{experiment_id}/"
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
 
     async def list(self) -> list[S3Object]:
         """Return all that are not empty, in the order of their names.
@@ -259,7 +259,7 @@ class S3Files:
         """
         found: list[S3Object] = []
         async for answer in pages(
-            lambda page: repeated(lambda: self._page(page), "files could not be listed", self._patience_s)
+            lambda page: repeated(lambda: self._page(page), "files could not be listed", self._retry_budget_s)
         ):
             found += [
                 S3Object(item["Key"], item["Size"], item["ETag"].strip('"'))
@@ -294,7 +294,7 @@ class S3Files:
             path,
             etag=item.etag,
             size=item.size,
-            patience_s=self._patience_s,
+            retry_budget_s=self._retry_budget_s,
             on_bytes=on_bytes,
         )
 

@@ -26,7 +26,7 @@ class StoreUnavailableError(Exception):
         super().__init__(f"{what}: {why}")
 
 
-async def repeated(call: Callable[[], Awaitable[_T]], what: str, patience_s: float) -> _T:
+async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s: float) -> _T:
     """Make a call, and again with growing pauses while its trouble is of the kind that passes.
 
     Parameters
@@ -35,7 +35,7 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, patience_s: flo
         Does the same each time, and touches no local file.
     what
         What could not be done, for the error: "the result could not be stored".
-    patience_s
+    retry_budget_s
         How long to go on, in seconds.
 
     Raises
@@ -43,7 +43,7 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, patience_s: flo
     StoreUnavailableError
         When the trouble is of another kind, or has lasted too long.
     """
-    waiting = Waiting(patience_s)
+    waiting = Waiting(retry_budget_s)
     while True:
         try:
             return await call()

@@ -41,7 +41,7 @@ async def download_object(
     *,
     etag: str,
     size: int,
-    patience_s: float,
+    retry_budget_s: float,
     on_bytes: Callable[[int], object],
 ) -> None:
     """Write an object's content to a path; it appears there when it is whole, checked and on the disk.
@@ -56,7 +56,7 @@ async def download_object(
         Where it goes. Temporary files beside it, which a process left that was killed, are removed.
     etag, size
         Which content is expected: the ETag without quotes, the size in bytes.
-    patience_s
+    retry_budget_s
         How long to go on while next to nothing arrives, in seconds.
     on_bytes
         Told numbers of bytes as they arrive.
@@ -75,7 +75,7 @@ async def download_object(
         await asyncio.to_thread(_remove_leftovers, path)
         target = await asyncio.to_thread(_Target, temporary)
         try:
-            await _Download(client, request, target, on_bytes).fetch(size, patience_s)
+            await _Download(client, request, target, on_bytes).fetch(size, retry_budget_s)
             if target.etag_is_md5 and _MD5.fullmatch(etag) and target.md5.hexdigest() != etag:
                 raise StoreUnavailableError(_WHAT, "its content was damaged on the way")
             await asyncio.to_thread(target.place, path)
@@ -126,9 +126,9 @@ class _Download:
     target: _Target
     on_bytes: Callable[[int], object]
 
-    async def fetch(self, size: int, patience_s: float) -> None:
+    async def fetch(self, size: int, retry_budget_s: float) -> None:
         """Write the whole object."""
-        waiting = Waiting(patience_s)
+        waiting = Waiting(retry_budget_s)
         while True:
             before = self.target.size
             try:

@@ -16,7 +16,7 @@ from cellworker.logs import log
 __all__ = ["attempt_s", "upload_in_parts"]
 
 _PART_BYTES = 16 << 20
-_MOST_PARTS = 10_000
+_MAX_PARTS = 10_000
 _AT_A_TIME = 3
 _ABORT_S = 10.0
 _SLOWEST = 50_000.0
@@ -37,7 +37,7 @@ async def upload_in_parts(
     path: Path,
     *,
     tagging: str,
-    patience_s: float,
+    retry_budget_s: float,
     exists: Callable[[], Awaitable[bool]],
 ) -> None:
     """Store a file; in memory are three parts at most, of which aiohttp makes a copy.
@@ -52,7 +52,7 @@ async def upload_in_parts(
         The file; it must not change meanwhile.
     tagging
         The object's tags as a query string.
-    patience_s
+    retry_budget_s
         How long to go on with one part, in seconds.
     exists
         Whether the object is there: asked where the answer that it is complete got lost.
@@ -65,7 +65,7 @@ async def upload_in_parts(
         When the file cannot be read.
     """
     where = {"Bucket": bucket, "Key": key}
-    begun = await repeated(lambda: client.create_multipart_upload(**where, Tagging=tagging), _WHAT, patience_s)
+    begun = await repeated(lambda: client.create_multipart_upload(**where, Tagging=tagging), _WHAT, retry_budget_s)
     where["UploadId"] = begun["UploadId"]
 
     async def complete(parts: list[dict[str, Any]]) -> None:
@@ -76,17 +76,17 @@ async def upload_in_parts(
                 raise
 
     try:
-        parts = await _send_parts(client, where, path, patience_s)
-        await repeated(lambda: complete(parts), _WHAT, patience_s)
+        parts = await _send_parts(client, where, path, retry_budget_s)
+        await repeated(lambda: complete(parts), _WHAT, retry_budget_s)
     except BaseException:
         # What was cancelled is over only when its parts are gone, so this does not heed the cancellation.
         await asyncio.shield(_abort(client, where))
         raise
 
 
-async def _send_parts(client: Any, where: dict[str, Any], path: Path, patience_s: float) -> list[dict[str, Any]]:  # noqa: ANN401
+async def _send_parts(client: Any, where: dict[str, Any], path: Path, retry_budget_s: float) -> list[dict[str, Any]]:  # noqa: ANN401
     size = (await asyncio.to_thread(path.stat)).st_size
-    part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
+    part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
     numbers = iter(range(1, -(-size // part_bytes) + 1))
     tags: dict[int, str] = {}
 
@@ -98,7 +98,7 @@ async def _send_parts(client: Any, where: dict[str, Any], path: Path, patience_s
                 answer = await client.upload_part(**where, PartNumber=number, Body=content)
             return str(answer["ETag"])
 
-        return await repeated(upload, _WHAT, patience_s)
+        return await repeated(upload, _WHAT, retry_budget_s)
 
     async def work() -> None:
         for number in numbers:

@@ -22,7 +22,7 @@ from cellworker.logs import log
 __all__ = ["SqsQueue"]
 
 _MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
-_MOST = 10
+_MAX = 10
 _LOOK_AGAIN_S = 1.0
 
 _logger = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class SqsQueue:
             answer = await self._client.get_queue_url(QueueName=self._name)
             self._url = str(answer["QueueUrl"])
         if self._ask is None:
-            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MOST, self._room)))
+            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MAX, self._room)))
         more = {"ReceiveRequestAttemptId": self._ask.id} if self._fifo else {}
         blocked = self._fifo and self._held
         answer = await self._client.receive_message(

@@ -14,7 +14,7 @@ from cellworker.logs import log
 
 __all__ = ["Deletes", "Handle", "QueueUnavailableError", "Visibility"]
 
-_MOST = 10
+_MAX = 10
 _CALLS_AT_A_TIME = 1
 """What comes meanwhile goes together with the next call; a FIFO group gives out nothing before its last one anyway."""
 _SHOW_S = 5.0
@@ -106,7 +106,7 @@ class _Batches:
     def _flush(self) -> None:
         self._scheduled = False
         while self._waiting and len(self._calls) < _CALLS_AT_A_TIME:
-            entries = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+            entries = [self._waiting.popleft() for _ in range(min(_MAX, len(self._waiting)))]
             call = asyncio.create_task(self._call(entries))
             self._calls.add(call)
             call.add_done_callback(self._called)
@@ -131,13 +131,13 @@ class Deletes:
     ----------
     client
         An aiobotocore client for SQS.
-    patience_s
+    retry_budget_s
         How long to go on trying, in seconds; no longer than a message stays hidden, because then it comes back anyway.
     """
 
-    def __init__(self, client: Any, patience_s: float) -> None:  # noqa: ANN401 - made at run time
+    def __init__(self, client: Any, retry_budget_s: float) -> None:  # noqa: ANN401 - made at run time
         self._client = client
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
         self._batches = _Batches(self._delete)
 
     async def delete(self, handle: Handle) -> None:
@@ -155,7 +155,7 @@ class Deletes:
         await self._batches.close()
 
     async def _delete(self, entries: list[_Entry]) -> None:
-        waiting = Waiting(self._patience_s, _LONGEST_PAUSE_S)
+        waiting = Waiting(self._retry_budget_s, _LONGEST_PAUSE_S)
         while True:
             entries, why = await self._try(entries)
             if not entries:
@@ -269,10 +269,10 @@ class Visibility:
         for entry in entries:
             _succeed(entry)
 
-    async def _change(self, handles: Sequence[Handle], seconds: int, patience_s: float) -> dict[int, str]:
+    async def _change(self, handles: Sequence[Handle], seconds: int, retry_budget_s: float) -> dict[int, str]:
         """Set for how long messages are hidden from now on; return the codes of those for which it failed."""
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(retry_budget_s):
                 failed = await _each(self._client.change_message_visibility_batch, handles, VisibilityTimeout=seconds)
         except Exception as error:  # noqa: BLE001 - the messages come back a little later, or earlier
             failed = dict.fromkeys(range(len(handles)), error_code(error) or reason(error))
@@ -300,7 +300,7 @@ async def _each(call: Callable[..., Awaitable[Any]], handles: Sequence[Handle], 
 
 
 def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (items[start : start + _MOST] for start in range(0, len(items), _MOST))
+    return (items[start : start + _MAX] for start in range(0, len(items), _MAX))
 
 
 def _succeed(entry: _Entry) -> None:

@@ -33,7 +33,7 @@ from cellworker.gateway.core.ports import (
 )
 from cellworker.gateway.core.progress import Ticker
 from cellworker.gateway.core.question import Question
-from cellworker.gateway.core.retry import Patience, retry
+from cellworker.gateway.core.retry import RetryBudgets, retry
 from cellworker.gateway.core.tracing import NoTracing, Tracing
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.logs import log
@@ -98,7 +98,7 @@ class Answering:
         Looks a task up by its name; raises `WorkerError` for names that there are not.
     tick_s
         Seconds between progress heartbeats.
-    patience
+    budgets
         How long trouble of the world is waited for.
     metrics, tracing
         Told what happens.
@@ -113,7 +113,7 @@ class Answering:
         find_task: Callable[[str], Task],
         *,
         tick_s: float = 1.0,
-        patience: Patience | None = None,
+        budgets: RetryBudgets | None = None,
         metrics: NoMetrics | None = None,
         tracing: Tracing | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -122,7 +122,7 @@ class Answering:
         self._experiment_id = experiment_id
         self._find_task = find_task
         self._tick_s = tick_s
-        self._patience = patience or Patience()
+        self._budgets = budgets or RetryBudgets()
         self._metrics = metrics or NoMetrics()
         self._trace = tracing or NoTracing()
         self._now = now
@@ -189,7 +189,7 @@ class Answering:
             When the store does not say.
         """
         try:
-            return await retry(lambda: self._ports.results.exists(request.etag), self._patience.store_s, self._patience)
+            return await retry(lambda: self._ports.results.exists(request.etag), self._budgets.store_s, self._budgets)
         except Exception as error:  # noqa: BLE001 - whatever a store raises
             raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
 
@@ -242,10 +242,10 @@ class Answering:
         What cannot be sent before the request's time-out is logged: nobody waits for it any more.
         """
         allowed = (request.timeout - self._now()).total_seconds()
-        allowed = min(max(allowed, self._patience.notify_least_s), self._patience.notify_most_s)
+        allowed = min(max(allowed, self._budgets.notify_min_s), self._budgets.notify_max_s)
         try:
             with self._trace.step("notify"):
-                await retry(lambda: self._publish(request, outcome), allowed, self._patience)
+                await retry(lambda: self._publish(request, outcome), allowed, self._budgets)
         except Exception as error:  # noqa: BLE001 - whatever the bus raises
             reason = request.scrub(f"{type(error).__name__}: {error}")
             log(_logger, logging.ERROR, "answer could not be announced", etag=request.etag, reason=reason)
@@ -291,7 +291,7 @@ class Answering:
     async def _earlier(self, request: WorkRequest, wanted: EarlierResult) -> bytes:
         async def get(etag: ETag) -> bytes | None:
             try:
-                return await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
+                return await retry(lambda: self._ports.results.get(etag), self._budgets.store_s, self._budgets)
             except Exception as error:  # noqa: BLE001 - whatever a store raises
                 raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
 
@@ -321,7 +321,7 @@ class Answering:
         try:
             with self._trace.step("upload"):
                 await retry(
-                    lambda: self._ports.results.put(request.etag, content, tags), self._patience.store_s, self._patience
+                    lambda: self._ports.results.put(request.etag, content, tags), self._budgets.store_s, self._budgets
                 )
         except WorkerError as error:
             return Outcome(error)

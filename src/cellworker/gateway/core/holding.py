@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from cellworker.gateway.core.answering import NotStoredError
 from cellworker.gateway.core.ports import Claim, Delivery, Journal
-from cellworker.gateway.core.retry import Patience, retry
+from cellworker.gateway.core.retry import RetryBudgets, retry
 from cellworker.logs import log
 from cellworker.protocol.envelope import WorkRequest
 
@@ -36,7 +36,7 @@ class Holding:
         Where it may move to; None where there is none, and for what comes from there.
     from_journal
         Whether it was taken over from the journal.
-    patience
+    budgets
         How long the journal is waited for.
     on_moved
         Told that it was written to the journal.
@@ -54,7 +54,7 @@ class Holding:
         journal: Journal | None,
         *,
         from_journal: bool,
-        patience: Patience,
+        budgets: RetryBudgets,
         on_moved: Callable[[], None],
     ) -> None:
         self.current = delivery
@@ -63,7 +63,7 @@ class Holding:
         self._journal = None if from_journal else journal
         self._from_journal = from_journal
         self._sent_at = delivery.sent_at
-        self._patience = patience
+        self._budgets = budgets
         self._on_moved = on_moved
         self._moved = False
         self._moving = asyncio.Lock()
@@ -120,7 +120,7 @@ class Holding:
 
     async def _patiently(self, step: Callable[[], Awaitable[_T]]) -> _T:
         try:
-            return await retry(step, self._patience.store_s, self._patience)
+            return await retry(step, self._budgets.store_s, self._budgets)
         except Exception as error:  # noqa: BLE001 - whatever a store raises
             raise NotStoredError(self._request.scrub(f"{type(error).__name__}: {error}")) from None
 

@@ -21,7 +21,7 @@ from cellworker.gateway.core.lru import Recent
 from cellworker.gateway.core.metrics import DONE, NoMetrics
 from cellworker.gateway.core.ports import Delivery, Journal, NotHeldError, Queue
 from cellworker.gateway.core.question import Question, understand
-from cellworker.gateway.core.retry import Patience, retry
+from cellworker.gateway.core.retry import RetryBudgets, retry
 from cellworker.gateway.core.tracing import NoTracing, Tracing
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import context, log
@@ -77,7 +77,7 @@ class WorkLoop:
         Holds requests outside of the queue; without one the queue holds them until they are answered.
     limits
         How much is taken at a time.
-    patience
+    budgets
         How long trouble of the world is waited for.
     metrics, tracing
         Told what happens.
@@ -96,7 +96,7 @@ class WorkLoop:
         *,
         journal: Journal | None = None,
         limits: Limits | None = None,
-        patience: Patience | None = None,
+        budgets: RetryBudgets | None = None,
         metrics: NoMetrics | None = None,
         tracing: Tracing | None = None,
         tick_s: float = 1.0,
@@ -110,7 +110,7 @@ class WorkLoop:
             experiment_id,
             find_task,
             tick_s=tick_s,
-            patience=patience,
+            budgets=budgets,
             metrics=self._metrics,
             tracing=self._trace,
             now=now,
@@ -118,7 +118,7 @@ class WorkLoop:
         self._find_task = find_task
         self._journal = journal
         self._limits = limits or Limits()
-        self._patience = patience or Patience()
+        self._budgets = budgets or RetryBudgets()
         self._now = now
         self._handling: set[asyncio.Task[None]] = set()
         self._computing: dict[str, asyncio.Future[Outcome]] = {}
@@ -266,7 +266,7 @@ class WorkLoop:
             delivery,
             self._journal,
             from_journal=in_journal,
-            patience=self._patience,
+            budgets=self._budgets,
             on_moved=self._metrics.journal_written,
         )
         answering = asyncio.create_task(self._answer(request, question, delivery, holding))
@@ -297,7 +297,7 @@ class WorkLoop:
             await quietly(holder.release)
             return
         try:
-            await retry(holder.done, self._patience.store_s, self._patience)
+            await retry(holder.done, self._budgets.store_s, self._budgets)
         except Exception as error:  # noqa: BLE001 - whatever a queue or a store raises
             log(_logger, logging.WARNING, "answered request could not be removed", reason=type(error).__name__)
 

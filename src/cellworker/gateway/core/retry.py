@@ -1,4 +1,4 @@
-"""Waiting for what is away: pauses that grow, up to where patience ends."""
+"""Retries of calls to failing services: pauses that grow, until the retry budget is spent."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from cellworker.errors import WorkerError
 
-__all__ = ["Patience", "Waiting", "retry"]
+__all__ = ["RetryBudgets", "Waiting", "retry"]
 
 _FIRST_PAUSE_S = 0.05
 
@@ -16,11 +16,11 @@ _T = TypeVar("_T")
 
 
 class Waiting:
-    """Pauses between tries: longer each time, until patience is over.
+    """Pauses between tries: longer each time, until the retry budget is spent.
 
     Parameters
     ----------
-    patience_s
+    retry_budget_s
         How long to go on in all, in seconds.
     last_pause_s
         The longest pause.
@@ -28,19 +28,19 @@ class Waiting:
         The first one.
     """
 
-    def __init__(self, patience_s: float, last_pause_s: float = 2.0, first_pause_s: float = _FIRST_PAUSE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, retry_budget_s: float, last_pause_s: float = 2.0, first_pause_s: float = _FIRST_PAUSE_S) -> None:
+        self._retry_budget_s = retry_budget_s
         self._last_pause_s = last_pause_s
         self._first_pause_s = first_pause_s
         self.restart()
 
     def restart(self) -> None:
         """Begin anew, since something went well in between."""
-        self._end = asyncio.get_running_loop().time() + self._patience_s
+        self._end = asyncio.get_running_loop().time() + self._retry_budget_s
         self._pause_s = self._first_pause_s
 
     async def pause(self, at_least_s: float = 0.0) -> bool:
-        """Pause; False, at once, when patience is over. No two pauses are alike, so that not all come back together."""
+        """Pause; False, at once, when the budget is spent. Jittered, so that not all clients come back together."""
         left = self._end - asyncio.get_running_loop().time()
         if left <= 0:
             return False
@@ -51,29 +51,29 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long trouble of the world is waited for, in seconds.
+class RetryBudgets:
+    """Retry budgets for failing services, in seconds.
 
     Attributes
     ----------
     store_s
         Storing one result.
-    notify_least_s, notify_most_s
-        Sending a result's event: until the request's own time-out, but at least and at most so long.
+    notify_min_s, notify_max_s
+        Sending a result's event: until the request times out, clamped to this range.
     first_pause_s, last_pause_s
         Between two attempts; each pause is up to twice the one before.
     """
 
     store_s: float = 60.0
-    notify_least_s: float = 30.0
-    notify_most_s: float = 1800.0
+    notify_min_s: float = 30.0
+    notify_max_s: float = 1800.0
     first_pause_s: float = 0.2
     last_pause_s: float = 10.0
 
 
-async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: Patience) -> _T:
+async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, budgets: RetryBudgets) -> _T:
     """Do a step until it succeeds, with growing pauses; after `allowed_s` seconds its error is the caller's."""
-    waiting = Waiting(allowed_s, patience.last_pause_s, patience.first_pause_s)
+    waiting = Waiting(allowed_s, budgets.last_pause_s, budgets.first_pause_s)
     while True:
         try:
             return await step()

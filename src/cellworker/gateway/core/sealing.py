@@ -1,4 +1,4 @@
-"""Seals what must not lie about in clear: the users' tokens in journalled requests (AES-256-GCM)."""
+"""Encrypts what must not be stored in clear: the users' tokens in journalled requests (AES-256-GCM)."""
 
 import hashlib
 import os

@@ -48,7 +48,7 @@ class EngineWatch:
     start_s
         Where it is given: a port where nobody listens counts as silence too, and so long is allowed before the first
         answer, in seconds. Without it, an engine that does not listen is away and does not hang.
-    every_s, patience_s
+    every_s, retry_budget_s
         Seconds between two questions, and for an answer.
 
     Attributes
@@ -68,14 +68,14 @@ class EngineWatch:
         silent_s: float,
         start_s: float | None = None,
         every_s: float = _EVERY_S,
-        patience_s: float = _PATIENCE_S,
+        retry_budget_s: float = _PATIENCE_S,
     ) -> None:
         self._url = f"{url.rstrip('/')}/health/ready"
         silent_s = max(silent_s, _MIN_SILENT_S)
         self._silent_s = silent_s
         self._start_s = start_s
         self._every_s = min(every_s, silent_s / 4)
-        self._patience_s = min(patience_s, silent_s / 2)
+        self._retry_budget_s = min(retry_budget_s, silent_s / 2)
         self._session: aiohttp.ClientSession | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._guards: set[asyncio.Timeout] = set()
@@ -143,7 +143,7 @@ class EngineWatch:
                 self.hung.clear()
             else:
                 # Time in which this process itself was paused is nobody's silence.
-                silence_s += min(loop.time() - began, self._patience_s) + self._every_s
+                silence_s += min(loop.time() - began, self._retry_budget_s) + self._every_s
                 if silence_s >= allowed_s:
                     self._note_hung(silence_s)
             await asyncio.sleep(self._every_s)
@@ -153,7 +153,7 @@ class EngineWatch:
         assert self._session is not None
         noted = self._noted
         try:
-            async with asyncio.timeout(self._patience_s), self._session.get(self._url) as response:
+            async with asyncio.timeout(self._retry_budget_s), self._session.get(self._url) as response:
                 answer = orjson.loads(await response.read())
         except aiohttp.ClientConnectorError:
             self.answers = self.serves = False

@@ -108,7 +108,7 @@ class ExperimentFolder:
         """Whether the folder holds anything else than these objects."""
         if (self.path / _UPDATING).exists() or set(self._known()) != {item.key for item in objects}:
             return True
-        return any(not self._is_current(item) for item in objects) or bool(self._strangers(objects))
+        return any(not self._is_current(item) for item in objects) or bool(self._unexpected(objects))
 
     def missing(self, objects: Sequence[RemoteObject]) -> list[RemoteObject]:
         """Return the objects that lie neither in place nor ready to be put there."""
@@ -148,7 +148,7 @@ class ExperimentFolder:
         marker = self.path / _UPDATING
         self.path.mkdir(parents=True, exist_ok=True)
         marker.touch()
-        for path in self._strangers(objects):
+        for path in self._unexpected(objects):
             path.unlink(missing_ok=True)
         known = {item.key: self._known()[item.key] for item in objects if self._is_current(item)}
         self._write(known)
@@ -196,7 +196,7 @@ class ExperimentFolder:
         except OSError:
             return False
 
-    def _strangers(self, objects: Sequence[RemoteObject]) -> list[Path]:
+    def _unexpected(self, objects: Sequence[RemoteObject]) -> list[Path]:
         """Return the files that lie here, are served or were put here by us, and are not in the store any more."""
         names = {item.key for item in objects}
         keys = {*self._known(), *(self._prefix + name for name in _SERVED)} - names

@@ -70,7 +70,7 @@ class HttpEngine:
     experiment_id
         The experiment that requests are about: an engine that has changed over to another one does not answer them.
         Empty asks whatever is served.
-    patience_s
+    retry_budget_s
         How long to wait for an engine that does not answer, in seconds.
     crash_attempts
         How often a request is sent again after the connection broke.
@@ -86,7 +86,7 @@ class HttpEngine:
         find_task: Callable[[str], Task],
         *,
         experiment_id: str = "",
-        patience_s: float = 120.0,
+        retry_budget_s: float = 120.0,
         crash_attempts: int = 2,
         watch: EngineWatch | None = None,
         traceparent: Callable[[], str | None] = lambda: None,
@@ -96,7 +96,7 @@ class HttpEngine:
         self._headers = {"Content-Type": "application/json"}
         if experiment_id:
             self._headers["X-Experiment-Id"] = experiment_id
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
         self._crash_attempts = crash_attempts
         self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
         self._traceparent = traceparent
@@ -124,7 +124,7 @@ class HttpEngine:
         WorkerError
             What the engine answered as its error; ``TASK_CRASHED`` for a request that the engine does not survive;
             ``ENGINE_BUSY``, ``EXPERIMENT_OUT_OF_DATE`` or what keeps the engine from reading the experiment, when
-            patience is over.
+            the retry budget is spent.
         """
         found = self._find_task(task)
         waiting: Waiting | None = None
@@ -148,7 +148,7 @@ class HttpEngine:
                 self._note(away=False)
                 return value
             self._note(away=True, reason=reason)
-            waiting = waiting or Waiting(self._patience_s)
+            waiting = waiting or Waiting(self._retry_budget_s)
             if not await waiting.pause(later.after_s):
                 raise await self._reason(later.error) from None
 

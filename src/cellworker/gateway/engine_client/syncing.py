@@ -93,7 +93,7 @@ class ExperimentSync:
         Which one.
     watch
         Tells when the engine hangs.
-    patience_s
+    retry_budget_s
         How long to go on trying where the store or the engine does not answer, in seconds.
 
     Attributes
@@ -110,7 +110,7 @@ class ExperimentSync:
         experiment_id: ExperimentId,
         *,
         watch: EngineWatch | None = None,
-        patience_s: float = 120.0,
+        retry_budget_s: float = 120.0,
     ) -> None:
         self._files = files
         self._reload_url = URL(engine_url.rstrip("/")) / "reload"
@@ -118,7 +118,7 @@ class ExperimentSync:
         self._experiment_id = experiment_id
         self._watch = watch
         self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
         self._folder = ExperimentFolder(data_dir, experiment_id)
         self._session: aiohttp.ClientSession | None = None
         self._next: _Run | None = None
@@ -212,7 +212,7 @@ class ExperimentSync:
         await serving
 
     async def _listed(self) -> list[RemoteObject]:
-        waiting = Waiting(self._patience_s)
+        waiting = Waiting(self._retry_budget_s)
         while True:
             try:
                 objects = self._folder.wanted(await self._files.list())
@@ -230,7 +230,7 @@ class ExperimentSync:
 
     async def _fetch(self, objects: list[RemoteObject]) -> None:
         """Fetch all that changed, and put it in place together; what changes meanwhile is fetched too."""
-        waiting = Waiting(self._patience_s)
+        waiting = Waiting(self._retry_budget_s)
         limit = asyncio.Semaphore(_AT_A_TIME)
 
         async def fetch(item: RemoteObject) -> None:
@@ -268,7 +268,7 @@ class ExperimentSync:
             else:
                 return
             if waiting is None:
-                waiting = Waiting(self._patience_s)
+                waiting = Waiting(self._retry_budget_s)
                 log(_logger, logging.INFO, "engine does not serve yet", experiment=self._experiment_id, reason=reason)
             if not await waiting.pause():
                 raise failure

@@ -55,7 +55,7 @@ class PlatformCellSets:
         Returns the cell_sets.json of an experiment as it is at the time of the call.
     api_url
         Where the API is.
-    patience_s
+    retry_budget_s
         How long to go on trying, in seconds.
     timeout_s
         How long one answer may take, in seconds.
@@ -68,13 +68,13 @@ class PlatformCellSets:
         reader: Callable[[ExperimentId], Awaitable[bytes | CellSetsFile]],
         api_url: str,
         *,
-        patience_s: float = 60.0,
+        retry_budget_s: float = 60.0,
         timeout_s: float = 120.0,
         settle_s: float = 10.0,
     ) -> None:
         self._reader = reader
         self._url = api_url.rstrip("/")
-        self._patience_s = patience_s
+        self._retry_budget_s = retry_budget_s
         self._timeout_s = timeout_s
         self._settle_s = settle_s
         self._session: aiohttp.ClientSession | None = None
@@ -155,7 +155,7 @@ class PlatformCellSets:
                 left_s = self._timeout_s - (loop.time() - began) if sent == "under way" else 0.0
                 if await self._becomes_applied(experiment_id, known, max(self._settle_s, left_s)):
                     return
-            waiting = waiting or Waiting(self._patience_s)
+            waiting = waiting or Waiting(self._retry_budget_s)
             if not await waiting.pause():
                 if maybe_applied and known.always:
                     raise WorkerError(ErrorCode.CELL_SETS_UPDATE_FAILED, _MAY_HAVE.format(reason))

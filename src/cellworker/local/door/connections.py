@@ -14,8 +14,8 @@ __all__ = ["Connections", "GuardedRunner"]
 
 _HEADERS_S = 15.0
 _IDLE_S = 60.0
-_MOST_WAITING = 128
-_MOST = 512
+_MAX_WAITING = 128
+_MAX = 512
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Connections:
         All connections; further ones are closed at once.
     """
 
-    def __init__(self, *, headers_s: float = _HEADERS_S, most_waiting: int = _MOST_WAITING, most: int = _MOST) -> None:
+    def __init__(self, *, headers_s: float = _HEADERS_S, most_waiting: int = _MAX_WAITING, most: int = _MAX) -> None:
         self._headers_s = headers_s
         self._most_waiting = most_waiting
         self._most = most

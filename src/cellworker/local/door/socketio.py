@@ -310,14 +310,14 @@ class _Session:
 
     async def _watch(self) -> None:
         """End the session of a client that fell silent."""
-        patience = self.server.ping_timeout + (0 if self.version == 4 else self.server.ping_interval)
+        budgets = self.server.ping_timeout + (0 if self.version == 4 else self.server.ping_interval)
         try:
             while not self._closed:
                 if self.version == 4:
                     await asyncio.sleep(self.server.ping_interval)
                     self.send(engineio.PING)
                 self._heard.clear()
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(budgets):
                     await self._heard.wait()
         except TimeoutError:
             self.close()

@@ -24,7 +24,7 @@ _NEIGHBOURS = 30  # of uwot's umap2 as the original calls it
 _MIN_DIST, _METRIC = 0.3, "cosine"  # the platform's defaults
 _LARGEST_MIN_DIST = 10
 _PERPLEXITY, _LEARNING_RATE = 30.0, 200.0
-_MOST_LINKS = 400_000_000  # 3 GB
+_MAX_LINKS = 400_000_000  # 3 GB
 _LARGEST_COORDINATE = 1e15  # squares of differences still fit single precision
 
 
@@ -143,11 +143,11 @@ def lay_out_tsne(experiment: Experiment, config: Mapping[str, Any], context: Con
             f"{math.floor(10 * (n - 1) / 3) / 10:g}.",
         )
     k = neighbours_for(perplexity, n)
-    if k * n > _MOST_LINKS:
+    if k * n > _MAX_LINKS:
         raise WorkerError(
             ErrorCode.INVALID_INPUT,
             f"body.config.perplexity: {perplexity:g} needs {k} neighbours of each of {n} cells, which do not fit in "
-            f"memory; expected at most {_MOST_LINKS // n // 3}.",
+            f"memory; expected at most {_MAX_LINKS // n // 3}.",
         )
     found = fast_neighbours(
         points,

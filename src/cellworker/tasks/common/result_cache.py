@@ -14,8 +14,8 @@ __all__ = ["kept"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_MOST_FILES = 16
-_MOST_BYTES = 512 << 20
+_MAX_FILES = 16
+_MAX_BYTES = 512 << 20
 _ENDING = ".npz"
 
 
@@ -78,5 +78,5 @@ def _tidy(folder: Path) -> None:
     size = 0
     for number, (_, bytes_, path) in enumerate(files):
         size += bytes_
-        if number and (number >= _MOST_FILES or size > _MOST_BYTES):
+        if number and (number >= _MAX_FILES or size > _MAX_BYTES):
             path.unlink(missing_ok=True)

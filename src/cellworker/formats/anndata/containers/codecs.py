@@ -22,7 +22,7 @@ __all__ = ["codec_name", "decompress", "known", "split_text", "without_sum"]
 
 _GZIP = 31
 _KNOWN = ("zstd", "gzip", "zlib", "bz2", "lz4", "blosc", "crc32c")
-_MAX_SPLITS, _LEAST_SPLIT = 16, 128
+_MAX_SPLITS, _MIN_SPLIT = 16, 128
 _SHUFFLED, _COPIED, _BIT_SHUFFLED, _WHOLE = 0x1, 0x2, 0x4, 0x10
 
 
@@ -133,7 +133,7 @@ def _blosc(content: bytes, size: int, path: str) -> bytes:
     out = np.empty(length, np.uint8)
     for number, start in enumerate(struct.unpack_from(f"<{n_blocks}i", content, 16)):
         part = out[number * block : (number + 1) * block]
-        splits = width <= _MAX_SPLITS and block // width >= _LEAST_SPLIT and len(part) == block
+        splits = width <= _MAX_SPLITS and block // width >= _MIN_SPLIT and len(part) == block
         raw = _blosc_block(
             source, start, part, width if splits and not flags & _WHOLE else 1, form=flags >> 5, path=path
         )

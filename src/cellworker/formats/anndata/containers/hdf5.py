@@ -1,4 +1,4 @@
-"""Reading HDF5 files of strangers: everything is looked at before anything of it is opened for its values.
+"""Reading untrusted HDF5 files: everything is looked at before anything of it is opened for its values.
 
 HDF5 files can make a reader open other files (external links, external storage, virtual datasets) or load code
 (filters from plugins). AnnData writes none of that, so a file that has any is refused. Only what AnnData writes is let

@@ -17,7 +17,7 @@ from cellworker.formats.anndata.containers.sink import Rows
 __all__ = ["Hdf5Sink"]
 
 _CHUNK: Final = 1 << 18
-_LEAST: Final = 1 << 12
+_MIN: Final = 1 << 12
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -48,7 +48,7 @@ class Hdf5Sink:
         dtype = np.dtype(dtype)
         width = int(np.prod(shape[1:], dtype=np.int64))
         length = shape[0] if shape else 1
-        if length * width < _LEAST:
+        if length * width < _MIN:
             values = np.asarray(rows(0, length)).astype(dtype).reshape(shape)
             _describe(self._file.create_dataset(path, data=values), attrs)
             return

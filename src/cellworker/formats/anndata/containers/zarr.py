@@ -1,4 +1,4 @@
-"""Reading Zarr stores of strangers (versions 2 and 3, in a folder), without the zarr package.
+"""Reading untrusted Zarr stores (versions 2 and 3, in a folder), without the zarr package.
 
 A store is files of JSON and of compressed pieces. This reader opens regular files below the store's folder only (a
 symbolic link anywhere is refused), undoes the codecs of `containers.codecs` and no other, and trusts no

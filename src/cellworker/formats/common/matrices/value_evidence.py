@@ -16,7 +16,7 @@ MAX_LOG = 25.0
 MIN_SCALED_SHARE = 0.01
 """Values below 0: centring gives a large share, arithmetic a stray one."""
 _STEADY_SHARE = 0.95
-_MOST, _ALL = 0.9, 0.99
+_MAX, _ALL = 0.9, 0.99
 _BLOCK = 1 << 20
 _ROUND_TOTALS = (1.0, 100.0, 1e3, 1e4, 1e5, 1e6)
 _FACTS = np.dtype(
@@ -199,7 +199,7 @@ def gather_with_base(matrix: SparseDraft, *, declared_base: float | None = None,
     for base in dict.fromkeys([*([declared_base] if declared_base not in {None, math.e} else []), 2.0, 10.0]):
         assert base is not None
         other = gather(matrix, base=base, declared_base=declared_base, complete=complete, closely=True)
-        trace = other.level_multiples > max(_MOST, natural.level_multiples, natural.multiples)
+        trace = other.level_multiples > max(_MAX, natural.level_multiples, natural.multiples)
         if other.level_sums.is_steady or other.whole_levels > _ALL or trace:
             return other
     return natural

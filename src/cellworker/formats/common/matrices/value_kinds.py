@@ -22,7 +22,7 @@ Hint = Literal["counts", "data", ""]
 
 _CENTRED_SHARE = 0.3
 """Values below 0 of which there are more come from centring, whole or not."""
-_MOST, _ALL = 0.9, 0.99
+_MAX, _ALL = 0.9, 0.99
 _AMPLIFIED = 1.6
 """expm1 of counts makes unequal cells far more unequal, expm1 of logarithms hardly (quartiles of the cells' sums:
 1.7 to 30 times for corrected counts of any depth, at most 1.55 for logarithms of all or of some genes)."""
@@ -147,10 +147,10 @@ def _of_size(evidence: Evidence) -> Decision:
     """Decide decimals that no normalisation to one total explains: some genes were left out, or counts corrected."""
     sums, levels, largest = evidence.sums, evidence.level_sums, evidence.largest
     differ = f"decimals up to {largest:.4g}, sums of the cells from unequal depth (median {sums.median:,.4g})"
-    if largest <= MAX_LOG and evidence.level_multiples > _MOST > evidence.multiples:
+    if largest <= MAX_LOG and evidence.level_multiples > _MAX > evidence.multiples:
         why = f"{_inverse(evidence.base)} of a cell's values are whole multiples of its smallest"
         return Decision("log", f"{why}: logarithms of normalised counts", evidence.base)
-    if evidence.multiples > _MOST:
+    if evidence.multiples > _MAX:
         if evidence.units.quartiles > 0.02:
             why = "a cell's values are whole multiples of its smallest, which differs between cells: divided counts"
             return Decision("linear", why)

@@ -30,7 +30,7 @@ from cellworker.formats.seurat.write.platform_object import ObjectParts, Reducti
 
 __all__ = ["write_seurat"]
 
-_MOST_ENTRIES = 2**31 - 1
+_MAX_ENTRIES = 2**31 - 1
 _VARIABLE = 2000
 _LEVEL = 3
 _KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
@@ -71,9 +71,9 @@ def write_seurat(
     """
     data, counts = experiment.data_by_cell, experiment.counts
     for name, values in (("expression", data), ("counts", counts)):
-        if values is not None and len(values.values) > _MOST_ENTRIES:
+        if values is not None and len(values.values) > _MAX_ENTRIES:
             message = (
-                f"the {name} hold {len(values.values):,} values, and R's sparse matrices at most {_MOST_ENTRIES:,}: "
+                f"the {name} hold {len(values.values):,} values, and R's sparse matrices at most {_MAX_ENTRIES:,}: "
                 "convert to .h5ad or .zarr"
             )
             raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
