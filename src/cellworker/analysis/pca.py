@@ -132,14 +132,14 @@ class _Products:
         for product, sums in self._pool.map(part, self._parts):
             out += product
             total += sums
-        return (out - self._mean[:, None] * total) / max(1, self.n - 1)
+        return np.asarray((out - self._mean[:, None] * total) / max(1, self.n - 1))
 
     def whole_covariance(self) -> Floats:
         """Return the covariance, float64 ``(n_genes, n_genes)``."""
         out = np.zeros((self.width, self.width))
         for product in self._pool.map(lambda start: _square(self._rows(start)), self._parts):
             out += product
-        return (out - self.n * np.outer(self._mean, self._mean)) / max(1, self.n - 1)
+        return np.asarray((out - self.n * np.outer(self._mean, self._mean)) / max(1, self.n - 1))
 
     def scores(self, block: Floats) -> Floats:
         """Return the centred matrix times a block, float64 ``(n_cells, b)``."""
@@ -154,7 +154,11 @@ def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
     from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
     first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
-    parts = matrix.data[first:last].astype(np.float64), matrix.indices[first:last], matrix.indptr[start : stop + 1] - first
+    parts = (
+        matrix.data[first:last].astype(np.float64),
+        matrix.indices[first:last],
+        matrix.indptr[start : stop + 1] - first,
+    )
     return csr_array(parts, shape=(stop - start, matrix.shape[1]), copy=False)
 
 

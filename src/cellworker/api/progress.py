@@ -8,6 +8,7 @@ from cellworker.plain_text import one_line
 __all__ = ["ProgressBar"]
 
 _PATIENCE_S = 1.0
+_FORM = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
 
 
 class ProgressBar:
@@ -32,7 +33,9 @@ class ProgressBar:
         if self._bar is None and now - self._began >= self._patience_s:
             from tqdm.auto import tqdm  # noqa: PLC0415 only notebooks need it
 
-            self._bar = tqdm(total=1.0, bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False)
+            self._bar = tqdm(
+                total=1.0, bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}", leave=False
+            )
         if self._bar is not None:
             self._bar.set_description_str(one_line(stage), refresh=False)
             if fraction is not None:

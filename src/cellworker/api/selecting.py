@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.api.anndata.arguments import invalid
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import Experiment
 
@@ -34,11 +34,6 @@ class NamedSets(CellSets):
         return pd.DataFrame(rows, columns=["class", "key", "name", "n_cells", "color"])
 
 
-def invalid(argument: str, message: str) -> WorkerError:
-    """Return the error for an argument."""
-    return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}.")
-
-
 def find_class(cell_sets: CellSets, argument: str, name: str | None) -> CellClass:
     """Return a class by its key, column or name; None is the clusters in use.
 
@@ -51,7 +46,9 @@ def find_class(cell_sets: CellSets, argument: str, name: str | None) -> CellClas
     found = found or next((item for item in cell_sets.classes if item.name == name), None)
     if found is None or not found.children:
         known = ", ".join(repr(item.key) for item in cell_sets.classes if item.children)
-        raise invalid(argument, f"there is no class of cell sets {name!r}; expected one of {known or '(there is none)'}")
+        raise invalid(
+            argument, f"there is no class of cell sets {name!r}; expected one of {known or '(there is none)'}"
+        )
     return found
 
 
@@ -64,7 +61,9 @@ def labels_by_row(experiment: Experiment, item: CellClass) -> NDArray[Any]:
     return out
 
 
-def rows_of(experiment: Experiment, cell_sets: CellSets, frame: "DataFrame", argument: str, cells: Cells) -> NDArray[np.int64]:
+def rows_of(
+    experiment: Experiment, cell_sets: CellSets, frame: "DataFrame", argument: str, cells: Cells
+) -> NDArray[np.int64]:
     """Return the rows of cells, ascending.
 
     Parameters
@@ -86,7 +85,9 @@ def rows_of(experiment: Experiment, cell_sets: CellSets, frame: "DataFrame", arg
     if isinstance(cells, str):
         found = _named(experiment, cell_sets, cells)
         rows = _queried(frame, cell_sets, argument, cells) if found is None else found
-    elif getattr(cells, "dtype", None) == np.bool_ or (len(cells) and all(isinstance(x, bool | np.bool_) for x in cells)):
+    elif getattr(cells, "dtype", None) == np.bool_ or (
+        len(cells) and all(isinstance(x, bool | np.bool_) for x in cells)
+    ):
         rows = _masked(frame, argument, cells)
     else:
         rows = _listed(experiment, cell_sets, frame, argument, cells)
@@ -121,10 +122,16 @@ def _queried(frame: "DataFrame", cell_sets: CellSets, argument: str, text: str) 
         columns = ", ".join(map(str, frame.columns[:_SHOWN]))
         raise invalid(
             argument,
-            f"{text!r} is no cell set, barcode or query; sets are {keys}, ..., and a query is about columns ({columns}, "
+            f"{text!r} is no cell set, barcode or query; sets are {keys}, ..., a query is about columns ({columns}, "
             "...), as \"n_genes > 200 and leiden == '0'\"",
         )
     return np.flatnonzero(np.asarray(mask))
+
+
+def _is_mask(cells: Any) -> bool:  # noqa: ANN401
+    if getattr(cells, "dtype", None) == np.bool_:
+        return True
+    return len(cells) > 0 and all(isinstance(value, bool | np.bool_) for value in cells)
 
 
 def _masked(frame: "DataFrame", argument: str, cells: Any) -> NDArray[np.int64]:  # noqa: ANN401
@@ -140,7 +147,11 @@ def _masked(frame: "DataFrame", argument: str, cells: Any) -> NDArray[np.int64]:
 
 
 def _listed(
-    experiment: Experiment, cell_sets: CellSets, frame: "DataFrame", argument: str, cells: Sequence[str]
+    experiment: Experiment,
+    cell_sets: CellSets,
+    frame: "DataFrame",
+    argument: str,
+    cells: Any,  # noqa: ANN401
 ) -> NDArray[np.int64]:
     names = list(cells)
     wrong = [name for name in names if not isinstance(name, str)]
@@ -173,4 +184,6 @@ def described(cells: Cells) -> str:
 def chosen_sets(experiment: Experiment, cell_sets: CellSets, **rows: NDArray[np.int64]) -> CellSets:
     """Return the sets with further ones of some rows, so that the wire's requests can name any cells by a key."""
     children = [CellSet(f"chosen {key}", key, None, np.sort(experiment.cell_ids[some])) for key, some in rows.items()]
-    return CellSets([*cell_sets.classes, CellClass("chosen cells", "chosen cells", "cellSets", children)], cell_sets.extra)
+    return CellSets(
+        [*cell_sets.classes, CellClass("chosen cells", "chosen cells", "cellSets", children)], cell_sets.extra
+    )

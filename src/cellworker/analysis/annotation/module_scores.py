@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.statistics.r_random import RRandom
 
-__all__ = ["G2M_GENES", "N_BINS", "PHASES", "S_GENES", "ModuleError", "control_genes", "expression_bins", "module_scores", "phases"]
+__all__ = [
+    "G2M_GENES",
+    "N_BINS",
+    "PHASES",
+    "S_GENES",
+    "ModuleError",
+    "control_genes",
+    "expression_bins",
+    "module_scores",
+    "phases",
+]
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -112,7 +112,10 @@ def umap(
     with ThreadPoolExecutor(max(1, threads)) as run:
         graph = fuzzy_graph(neighbours, run, metric=metric, report=lambda part: report(0.04 * part))
         kept = _Tries(neighbours.cells, epochs, tries)
-        return _laid_out(graph, begins, kept, (a, b), seed, run, threads, lambda part: report(0.04 + 0.96 * part))
+        return _laid_out(
+            graph, begins, kept, shape=(a, b), seed=seed, run=run, threads=threads,
+            report=lambda part: report(0.04 + 0.96 * part),
+        )  # fmt: skip
 
 
 def umap_of_graph(
@@ -137,7 +140,7 @@ def umap_of_graph(
 
     Returns
     -------
-    float32 ``(n, 2)``, with mean 0: of the graph that `umap` makes, what `umap` returns.
+    float32 ``(n, 2)``, with mean 0: of more than 1,000 points, and of the graph that `umap` makes, what `umap` returns.
 
     Raises
     ------
@@ -157,7 +160,9 @@ def umap_of_graph(
     report(0.0)
     lists = _strongest(graph) if tries > 1 else np.empty((n, 0), np.int32)
     with ThreadPoolExecutor(max(1, threads)) as run:
-        return _laid_out(graph, begins, _Tries(lists, epochs, tries), shape, seed, run, threads, report)
+        return _laid_out(
+            graph, begins, _Tries(lists, epochs, tries), shape=shape, seed=seed, run=run, threads=threads, report=report
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,7 @@ def _laid_out(
     graph: Graph,
     begins: NDArray[np.float32] | None,
     tries: _Tries,
+    *,
     shape: tuple[float, float],
     seed: int,
     run: Executor,

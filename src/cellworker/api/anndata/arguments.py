@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
-    "categories_of", "check_adata", "column", "default_threads", "gene_positions", "invalid", "one_of", "seed_of",
-    "target", "write_labels",
+    "categories_of",
+    "check_adata",
+    "column",
+    "default_threads",
+    "gene_positions",
+    "invalid",
+    "number",
+    "one_of",
+    "seed_of",
+    "target",
+    "whole_number",
+    "write_labels",
 ]  # fmt: skip
 
 _SHOWN = 8
@@ -25,6 +35,35 @@ _MAX_SEED = 2**64 - 1
 def invalid(argument: str, message: str) -> WorkerError:
     """Return the error for an argument."""
     return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}.")
+
+
+def whole_number(argument: str, value: Any, low: int, high: int | None = None) -> int:  # noqa: ANN401
+    """Return a whole number within limits.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument and the limits.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        limits = f"from {low}" if high is None else f"from {low} to {high}"
+        raise invalid(argument, f"expected a whole number {limits}, found {value!r}")
+    return int(value)
+
+
+def number(argument: str, value: Any, low: float = 0) -> float:  # noqa: ANN401
+    """Return a finite number that is not below a limit.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument and the limit.
+    """
+    good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not good or not np.isfinite(value) or value < low:
+        raise invalid(argument, f"expected a number from {low:g}, found {value!r}")
+    return float(value)
 
 
 def default_threads(threads: int | None) -> int:
@@ -37,9 +76,7 @@ def default_threads(threads: int | None) -> int:
     """
     if threads is None:
         return max(1, min(os.cpu_count() or 1, 8))
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise invalid("threads", f"expected a whole number from 1, found {threads!r}")
-    return threads
+    return whole_number("threads", threads, 1)
 
 
 def seed_of(random_state: Any) -> int:  # noqa: ANN401 whatever a user gives
@@ -50,12 +87,7 @@ def seed_of(random_state: Any) -> int:  # noqa: ANN401 whatever a user gives
     WorkerError
         ``INVALID_INPUT`` for anything but a whole number from 0.
     """
-    if random_state is None:
-        return 0
-    whole = isinstance(random_state, int | np.integer) and not isinstance(random_state, bool)
-    if not whole or not 0 <= int(random_state) <= _MAX_SEED:
-        raise invalid("random_state", f"expected a whole number from 0, found {random_state!r}")
-    return int(random_state)
+    return 0 if random_state is None else whole_number("random_state", random_state, 0, _MAX_SEED)
 
 
 def one_of(argument: str, value: Any, known: Iterable[Any]) -> str:  # noqa: ANN401
@@ -85,15 +117,16 @@ def check_adata(adata: Any) -> "AnnData":  # noqa: ANN401
     """
     for name in ("obs", "var", "obsm", "uns", "X"):
         if not hasattr(adata, name):
-            raise invalid("adata", f"expected an AnnData, found {type(adata).__name__}; cellworker.read(path) makes one")
+            raise invalid(
+                "adata", f"expected an AnnData, found {type(adata).__name__}; cellworker.read(path) makes one"
+            )
     if not adata.n_obs or not adata.n_vars:
         raise invalid("adata", f"expected cells and genes, found {adata.n_obs} x {adata.n_vars}")
     for names, what in ((adata.obs_names, "obs_names"), (adata.var_names, "var_names")):
         if not names.is_unique:
             again = names[names.duplicated()][0]
-            raise invalid(
-                f"adata.{what}", f"{again!r} is there twice; make names unique with adata.{what}_make_unique()"
-            )
+            message = f"{again!r} is there twice; make names unique with adata.{what}_make_unique()"
+            raise invalid("adata.obs_names" if what == "obs_names" else "adata.var_names", message)
     return adata
 
 

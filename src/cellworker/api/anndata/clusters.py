@@ -11,7 +11,7 @@ from cellworker.analysis.graphs.leiden import modularity
 from cellworker.analysis.graphs.louvain import by_falling_size
 from cellworker.analysis.graphs.multilevel import multilevel
 from cellworker.analysis.graphs.snn import Links
-from cellworker.api.anndata.arguments import categories_of, invalid, one_of, seed_of, target, write_labels
+from cellworker.api.anndata.arguments import categories_of, invalid, number, one_of, seed_of, target, write_labels
 from cellworker.api.anndata.neighbourhoods import neighbourhood
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def leiden(
     """
     data = target(adata, copy=copy)
     links = _links(data, adjacency, neighbors_key, obsp, use_weights=use_weights)
-    _write(data, links, _leiden, (resolution, seed_of(random_state)), key_added, restrict_to)
+    _write(data, links, _leiden, how=(resolution, seed_of(random_state)), key=key_added, restrict_to=restrict_to)
     return data if copy else None
 
 
@@ -98,7 +98,7 @@ def louvain(
     """
     data = target(adata, copy=copy)
     links = _links(data, adjacency, neighbors_key, obsp, use_weights=use_weights)
-    _write(data, links, _louvain, (resolution, seed_of(random_state)), key_added, restrict_to)
+    _write(data, links, _louvain, how=(resolution, seed_of(random_state)), key=key_added, restrict_to=restrict_to)
     return data if copy else None
 
 
@@ -162,20 +162,18 @@ def _write(
     adata: "AnnData",
     links: Links,
     find: _Find,
+    *,
     how: tuple[float, int],
     key: str,
     restrict_to: tuple[str, Sequence[str]] | None,
 ) -> None:
-    resolution, seed = how
-    good = isinstance(resolution, int | float | np.number) and not isinstance(resolution, bool)
-    if not good or not np.isfinite(resolution) or resolution < 0:
-        raise invalid("resolution", f"expected a number from 0, found {resolution!r}")
-    params = {"resolution": float(resolution), "random_state": seed}
+    resolution, seed = number("resolution", how[0]), how[1]
+    params = {"resolution": resolution, "random_state": seed}
     if restrict_to is None:
-        labels = find(links, float(resolution), seed)
+        labels = find(links, resolution, seed)
         names = [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
         write_labels(adata, key, [names[i] for i in labels.tolist()], names)
-        quality = modularity(links, labels, float(resolution), loops=0.0)
+        quality = modularity(links, labels, resolution, loops=0.0)
         adata.uns[key] = {"params": params, "modularity": quality}
         return
     column, wanted = restrict_to
@@ -183,7 +181,7 @@ def _write(
     for name in wanted:
         one_of("restrict_to", name, known)
     chosen = np.isin(codes, [known.index(name) for name in wanted])
-    labels = find(_within(links, chosen), float(resolution), seed)
+    labels = find(_within(links, chosen), resolution, seed)
     stem = "-".join(wanted)
     fresh = [f"{stem},{i}" for i in range(int(labels.max(initial=-1)) + 1)]
     every = np.array([known[code] if code >= 0 else None for code in codes.tolist()], object)

@@ -10,7 +10,15 @@ from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.trajectories.graph_projection import Places
 from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import learn_trajectory
-from cellworker.api.anndata.arguments import check_adata, default_threads, invalid, one_of, target, write_labels
+from cellworker.api.anndata.arguments import (
+    check_adata,
+    default_threads,
+    invalid,
+    one_of,
+    target,
+    whole_number,
+    write_labels,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -121,10 +129,11 @@ def pseudotime(
     places = Places(*(np.asarray(made[f"place_{name}"]) for name in ("node", "other", "part")))
     if len(places.node) != data.n_obs:
         raise invalid("trajectory_key", "the cells have changed since; run cellworker.tl.trajectory(adata) again")
-    chosen = [] if root_nodes is None else [root_nodes] if isinstance(root_nodes, int | np.integer) else list(root_nodes)
+    chosen = (
+        [] if root_nodes is None else [root_nodes] if isinstance(root_nodes, int | np.integer) else list(root_nodes)
+    )
     for node in chosen:
-        if isinstance(node, bool) or not isinstance(node, int | np.integer) or not 0 <= node < len(nodes):
-            raise invalid("root_nodes", f"expected nodes from 0 to {len(nodes) - 1}, found {node!r}")
+        whole_number("root_nodes", node, 0, len(nodes) - 1)
     roots = np.asarray(made["anchors"])[np.array(chosen, np.int64)].tolist() if chosen else []
     cells = [] if root_cells is None else [root_cells] if isinstance(root_cells, str) else list(root_cells)
     where = data.obs_names.get_indexer(cells) if cells else np.empty(0, np.int64)

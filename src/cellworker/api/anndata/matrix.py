@@ -63,7 +63,7 @@ class Matrix:
 
     def sorted_runs(self, work: Callable[[slice, Sorted], None], *, threads: int) -> None:
         """Call `work` with runs of genes whose values ascend, from several threads and in any order."""
-        indptr, genes, _ = self.rows
+        genes = self.rows[1]
         per_gene = np.bincount(genes, minlength=self.n_genes)
         bounds = np.concatenate([[0], np.cumsum(per_gene)]).astype(np.int64)
         aims = np.arange(0, bounds[-1] + _BLOCK_VALUES, _BLOCK_VALUES)
@@ -169,10 +169,12 @@ def _row_blocks(values: Any) -> Iterator[NDArray[np.float32]]:  # noqa: ANN401
 
 def _check_kind(dtype: Any, name: str) -> None:  # noqa: ANN401
     if cast("np.dtype[Any]", np.dtype(dtype)).kind not in "biuf":
-        raise invalid(name, f"expected numbers, found {np.dtype(dtype)}; convert it: adata.X = adata.X.astype('float32')")
+        raise invalid(
+            name, f"expected numbers, found {np.dtype(dtype)}; convert it: adata.X = adata.X.astype('float32')"
+        )
 
 
 def _check_finite(nan: int, infinite: int, name: str) -> None:
     if nan or infinite:
         what = f"{nan} missing" if nan else f"{infinite} infinite"
-        raise invalid(name, f"holds {what} values; expected finite numbers (leave such genes out, or use another layer)")
+        raise invalid(name, f"holds {what} values; expected finite numbers (leave such genes out, or name a layer)")

@@ -9,13 +9,21 @@ from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.maps.umap_graph import fuzzy_graph
 from cellworker.analysis.pca import principal_components
-from cellworker.api.anndata.arguments import check_adata, default_threads, invalid, one_of, seed_of, target
+from cellworker.api.anndata.arguments import (
+    check_adata,
+    default_threads,
+    invalid,
+    one_of,
+    seed_of,
+    target,
+    whole_number,
+)
 from cellworker.api.anndata.matrix import chosen_matrix, matrix_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["neighbors", "pca", "representation"]
+__all__ = ["neighbors", "neighbourhood", "pca", "representation"]
 
 _N_PCS = 50  # as in scanpy
 _USE_HIGHLY_VARIABLE = "highly_variable"
@@ -80,8 +88,7 @@ def pca(
     values = matrix.csr() if chosen.all() else matrix.csr()[:, chosen]
     most = min(values.shape) - (1 if zero_center else 0)
     k = min(_N_PCS, most) if n_comps is None else n_comps
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= min(values.shape):
-        raise invalid("n_comps", f"expected 1 to {min(values.shape)} (the smaller of cells and genes), found {k!r}")
+    whole_number("n_comps", k, 1, min(values.shape))
     found = principal_components(
         values, int(k), centre=zero_center, seed=seed_of(random_state), threads=default_threads(threads)
     )
@@ -118,7 +125,9 @@ def _mask(adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray
     else:
         mask = np.asarray(mask_var)
     if mask.dtype != np.bool_ or mask.shape != (adata.n_vars,):
-        raise invalid("mask_var", f"expected True or False for each of {adata.n_vars} genes, found {mask.dtype} {mask.shape}")
+        raise invalid(
+            "mask_var", f"expected True or False for each of {adata.n_vars} genes, found {mask.dtype} {mask.shape}"
+        )
     if not mask.any():
         raise invalid("mask_var", "expected at least one gene, found none")
     return mask
@@ -132,15 +141,15 @@ def representation(adata: "AnnData", use_rep: str | None, n_pcs: int | None, thr
     WorkerError
         ``INVALID_INPUT`` naming `use_rep` or `n_pcs`.
     """
-    if n_pcs is not None and (isinstance(n_pcs, bool) or not isinstance(n_pcs, int | np.integer) or n_pcs < 0):
-        raise invalid("n_pcs", f"expected a whole number from 0 (0 is X itself), found {n_pcs!r}")
+    if n_pcs is not None:
+        whole_number("n_pcs", n_pcs, 0)
     if use_rep is None:
         if n_pcs == 0 or (n_pcs is None and adata.n_vars <= _N_PCS):
             use_rep = "X"
         else:
             use_rep = "X_pca"
             if use_rep not in adata.obsm:
-                pca(adata, n_pcs and min(int(n_pcs), min(adata.shape)), threads=threads)
+                pca(adata, n_pcs and min(int(n_pcs), *adata.shape), threads=threads)
     if use_rep == "X":
         points = matrix_of(adata.X, "adata.X", adata.var_names).csr().toarray()
     else:
@@ -212,8 +221,7 @@ def neighbors(
     one_of("metric", metric, ["euclidean", "cosine"])
     seed = seed_of(random_state)
     n = data.n_obs
-    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int | np.integer) or not 2 <= n_neighbors <= n:
-        raise invalid("n_neighbors", f"expected 2 to {n} (the number of cells), found {n_neighbors!r}")
+    n_neighbors = whole_number("n_neighbors", n_neighbors, 2, n)
     points = representation(data, use_rep, n_pcs, threads)
     found = fast_neighbours(points, int(n_neighbors), metric, threads=threads)
     stem = "" if key_added is None else f"{key_added}_"
@@ -275,6 +283,3 @@ def neighbourhood(adata: "AnnData", neighbors_key: str | None, what: str) -> tup
     name = str(about.get("connectivities_key", "connectivities"))
     one_of("neighbors_key", name, adata.obsp.keys())
     return adata.obsp[name].tocsr(), dict(about.get("params", {}))
-
-
-__all__ += ["neighbourhood"]

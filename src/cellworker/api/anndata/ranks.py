@@ -10,7 +10,7 @@ from cellworker.analysis.statistics.groups import Groups, Sorted
 from cellworker.analysis.statistics.p_values import PValues
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, rank_tests
 from cellworker.analysis.statistics.sums import group_sums
-from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target
+from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
 from cellworker.api.anndata.matrix import Matrix, chosen_matrix
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def rank_genes_groups(
     raw = bool(use_raw) if use_raw is not None else data.raw is not None and layer is None
     out["params"] = {**params, "use_raw": raw, "layer": layer, "tie_correct": True}
     if pts:
-        _write_shares(out, tests, wanted, matrix, tested, reference)
+        _write_shares(out, tests, wanted, matrix=matrix, tested=tested, reference=reference)
     data.uns["rank_genes_groups" if key_added is None else key_added] = out
     return data if copy else None
 
@@ -147,7 +147,9 @@ def _mask(matrix: Matrix, adata: "AnnData", mask_var: str | NDArray[np.bool_] | 
         mask_var = np.asarray(var[mask_var])
     mask = np.asarray(mask_var)
     if mask.dtype != np.bool_ or mask.shape != (matrix.n_genes,):
-        raise invalid("mask_var", f"expected True or False for each of {matrix.n_genes} genes, found {mask.dtype} {mask.shape}")
+        raise invalid(
+            "mask_var", f"expected True or False for each of {matrix.n_genes} genes, found {mask.dtype} {mask.shape}"
+        )
     return mask
 
 
@@ -207,7 +209,13 @@ def _means(
 
 
 def _write_shares(
-    out: dict[str, Any], tests: GroupTests, wanted: list[str], matrix: Matrix, tested: NDArray[np.bool_], reference: str
+    out: dict[str, Any],
+    tests: GroupTests,
+    wanted: list[str],
+    *,
+    matrix: Matrix,
+    tested: NDArray[np.bool_],
+    reference: str,
 ) -> None:
     import pandas as pd  # noqa: PLC0415 heavy
 
@@ -246,9 +254,8 @@ def ranked_table(
     corr_method
         How p-values are adjusted.
     """
-    good = n_genes is None or (isinstance(n_genes, int | np.integer) and not isinstance(n_genes, bool) and n_genes > 0)
-    if not good:
-        raise invalid("n_genes", f"expected a whole number from 1, found {n_genes!r}")
+    if n_genes is not None:
+        whole_number("n_genes", n_genes, 1)
     columns: dict[str, list[NDArray[Any]]] = {
         "names": [], "scores": [], "pvals": [], "pvals_adj": [], "logfoldchanges": [],
     }  # fmt: skip
@@ -262,6 +269,6 @@ def ranked_table(
         columns["pvals_adj"].append(adjusted.values[order])
         columns["logfoldchanges"].append(fold[order].astype(np.float32))
     return {
-        name: np.rec.fromarrays(values, names=list(groups)) if len(groups) else np.rec.fromarrays(values)
+        name: np.rec.fromarrays(values, dtype=[(group, part.dtype) for group, part in zip(groups, values, strict=True)])
         for name, values in columns.items()
     }

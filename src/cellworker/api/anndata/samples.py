@@ -87,7 +87,8 @@ def pseudobulk(
     values = matrix.rows[2]
     if len(values) and (values.min() < 0 or not np.array_equal(values, np.floor(values))):
         raise invalid(
-            "layer", f"{matrix.name} holds no raw counts (whole numbers from 0); name the layer that does: layer='counts'"
+            "layer",
+            f"{matrix.name} holds no raw counts (whole numbers from 0); name the layer that does",
         )
     base = codes == known.index(group)
     other = (codes >= 0) & ~base if reference == "rest" else codes == known.index(reference)
@@ -97,7 +98,7 @@ def pseudobulk(
     both = np.intersect1d(samples[taken & base], samples[taken & other])
     if len(both):
         shown = names[int(both[0])]
-        raise invalid("groupby", f"sample {shown!r} has cells of both sides; {groupby!r} must be the same within a sample")
+        raise invalid("groupby", f"sample {shown!r} has cells on both sides; {groupby!r} must not vary within a sample")
     present = np.unique(samples[taken])
     in_base = np.isin(present, samples[taken & base])
     if not in_base.any() or in_base.all():

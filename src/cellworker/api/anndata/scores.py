@@ -23,6 +23,7 @@ from cellworker.api.anndata.arguments import (
     invalid,
     seed_of,
     target,
+    whole_number,
     write_labels,
 )
 from cellworker.api.anndata.matrix import Matrix, chosen_matrix
@@ -81,9 +82,8 @@ def score_genes(
     data = target(adata, copy=copy)
     matrix = chosen_matrix(data, layer=layer, use_raw=use_raw)
     genes = gene_positions(data, "gene_list", gene_list, names=matrix.names)
-    for name, value in (("ctrl_size", ctrl_size), ("n_bins", n_bins)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise invalid(name, f"expected a whole number from 1, found {value!r}")
+    whole_number("ctrl_size", ctrl_size, 1)
+    whole_number("n_bins", n_bins, 1)
     ctrl_size = min(int(ctrl_size), max(1, matrix.n_genes // int(n_bins)))
     data.obs[score_name] = _scores(matrix, [genes], ctrl_size, int(n_bins), seed_of(random_state))[0]
     return data if copy else None
@@ -126,7 +126,7 @@ def score_cell_cycle(
         gene_positions(data, name, genes, names=matrix.names)
         for name, genes in (("s_genes", s_genes), ("g2m_genes", g2m_genes))
     ]
-    size = min(min(map(len, modules)), max(1, matrix.n_genes // 24))
+    size = min(*map(len, modules), max(1, matrix.n_genes // 24))
     scores = _scores(matrix, modules, size, 24, seed_of(random_state))
     data.obs["S_score"], data.obs["G2M_score"] = scores
     names = [PHASES[code] for code in phases(scores[0], scores[1]).tolist()]
@@ -208,7 +208,7 @@ def cell_types(
     data = target(adata, copy=copy)
     default_threads(threads)
     codes, known = categories_of(data, "groupby", groupby)
-    if not isinstance(markers, Mapping) or not markers:
+    if not markers or not hasattr(markers, "keys"):
         raise invalid("markers", "expected genes by cell type, as {'B': ['MS4A1', 'CD79A'], 'T': ['CD3D']}")
     against = negative_markers or {}
     strange = [name for name in against if name not in markers]
@@ -218,7 +218,7 @@ def cell_types(
     names = matrix.names
     if gene_symbols is not None:
         if gene_symbols not in data.var.columns or matrix.name == "adata.raw.X":
-            raise invalid("gene_symbols", f"there is no column {gene_symbols!r} in adata.var of the matrix {matrix.name}")
+            raise invalid("gene_symbols", f"there is no column {gene_symbols!r} in the var of {matrix.name}")
         names = data.var[gene_symbols].astype(str)
     symbols = [str(name).upper() for name in names]
     positive = [_capitals(markers[name]) for name in markers]
