@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
-from cellworker.api.dataset_tests import TestedDataset
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.dataset_tests import TestedDataset
 from cellworker.api.selecting import Cells, chosen_sets, find_class
 from cellworker.experiment.cell_sets import CellSets
 

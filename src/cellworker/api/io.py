@@ -1,5 +1,6 @@
 """Files of any format as AnnData, and back, without R."""
 
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -78,7 +79,10 @@ def write(adata: "AnnData", path: str | Path, *, force: bool = False, settings: 
     if goal.suffix == ".h5ad":
         adata.write_h5ad(goal)
     elif goal.suffix == ".zarr":
-        adata.write_zarr(goal)
+        with warnings.catch_warnings():
+            # anndata tells of the layout that it will write one day; ours is whichever it writes
+            warnings.filterwarnings("ignore", "Writing zarr v2", UserWarning)
+            adata.write_zarr(goal)
     else:
         with TemporaryDirectory(prefix="cellworker-") as folder:
             made = Path(folder) / "experiment.h5ad"
