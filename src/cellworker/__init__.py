@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.version import __version__
 
 if TYPE_CHECKING:
     from cellworker.api import pp, tl
@@ -11,7 +12,6 @@ if TYPE_CHECKING:
     from cellworker.api.io import read, write
     from cellworker.api.opening import open  # noqa: A004 the name that everybody looks for
 
-__version__ = "0.1.0"
 __all__ = [
     "ErrorCode",
     "OpenExperiment",

@@ -135,6 +135,7 @@ class Settings:
     )
     api_url: str = _setting("", "address of the platform's API; empty is the sandbox's own")
     engine_url: str = _setting("http://localhost:4000", "where the gateway finds the engine")
+    engine_silent_s: float = _setting(40.0, "an engine that does not answer for so many seconds hangs, and is left")
     ignore_timeout: bool = _setting(default=False, help_text="never end for lack of work")
     idle_timeout_s: float = _setting(
         0.0, "end after this many seconds without work; 0 is the platform's own rule, 600 or 2400"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cellworker.analysis import pca
-from cellworker.analysis.pca import principal_components
+from cellworker.analysis.statistics import pca
+from cellworker.analysis.statistics.pca import principal_components
 
 
 def data(n: int, width: int, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
-from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 
@@ -188,7 +188,7 @@ def _task(
     lane: Literal["short", "long"] = "short",
     quick: Callable[[Any], bool] | None = None,
     bare: bool = False,
-    file_result: bool = False,
+    file_name: Callable[[Path], str] | None = None,
 ) -> Task:
     return Task(
         name=path.capitalize(),
@@ -200,7 +200,7 @@ def _task(
         lane=lane,
         quick=quick,
         bare=bare,
-        file_result=file_result,
+        file_name=file_name,
     )
 
 

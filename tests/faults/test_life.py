@@ -57,18 +57,18 @@ async def test_a_whole_worker_in_one_container_survives_its_engine_and_takes_it_
     pod.gateway = worker
     worker.start()
     await world.answer(await world.send(LIST_GENES))
-    (engine,) = _children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "engine")
     os.kill(engine, signal.SIGKILL)
     await world.answer(await world.send(LIST_GENES))
     assert worker.said("engine ended", status=-9)
-    (engine,) = _children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "engine")
     worker.signal(signal.SIGTERM)
     assert await worker.ended() == 0
     await until(lambda: not Path(f"/proc/{engine}").exists(), "the engine ends with its gateway")
 
 
-def _children(pid: int, command: str) -> list[int]:
-    """Direct children with this word in their command line."""
+def children(pid: int, command: str) -> list[int]:
+    """Direct children with this in a word of their command line."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -76,6 +76,6 @@ def _children(pid: int, command: str) -> list[int]:
             words = (place / "cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             continue
-        if parent == pid and command.encode() in words:
+        if parent == pid and any(command.encode() in word for word in words):
             found.append(int(place.name))
     return found

@@ -1,8 +1,10 @@
 """What all methods of a data set stand on: its cells, genes and sets, how tasks are asked, and what was made."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import numpy as np
 import orjson
@@ -49,6 +51,17 @@ class DatasetBase(OpenExperiment):
         self._made: dict[str, CellClass] = {}
         self._layouts: dict[str, DataFrame] = {}
         self._pseudotime: Series | None = None
+        self._folder: finalize[Any, Any] | None = None
+
+    def owns(self, folder: str) -> None:
+        """Remove a folder when this object is closed, or goes away."""
+        self._folder = finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove the files of results, and what an AnnData in memory was read from."""
+        super().close()
+        if self._folder is not None:
+            self._folder()
 
     @property
     def columns(self) -> "DataFrame":

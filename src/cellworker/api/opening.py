@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import finalize
 
 import numpy as np
 
@@ -102,5 +101,5 @@ def _in_memory(adata: "AnnData", settings: Settings, report: Progress) -> Datase
         shutil.rmtree(folder, ignore_errors=True)
         raise
     dataset = Dataset(opened.experiment, opened.cell_sets, None, settings=settings, progress=report, adata=adata)
-    finalize(dataset, shutil.rmtree, folder, ignore_errors=True)
+    dataset.owns(folder)
     return dataset

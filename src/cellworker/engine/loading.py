@@ -79,6 +79,7 @@ class ServedExperiment:
         self._attempted = asyncio.Event()
         self._first_served = asyncio.Event()
         self._tried: _Signature | None = None
+        self._served: _Signature | None = None
         self._look = asyncio.Event()
         self._settled = asyncio.Event()
         self._stop = threading.Event()
@@ -155,7 +156,7 @@ class ServedExperiment:
         """
         while not self._stop.is_set():
             if self._is_settled():
-                if self._error:
+                if self._error and not self._serves_what_lies_there():
                     raise self._error
                 return self._generation
             self._look.set()
@@ -174,7 +175,7 @@ class ServedExperiment:
         """
         out: dict[str, Any] = {
             "status": self._state,
-            "ready": self._runner is not None,
+            "ready": self._runner is not None and self._runner.able,
             "path": str(self.path),
             "generation": self._generation,
             "progress": self._progress,
@@ -197,6 +198,8 @@ class ServedExperiment:
             signature, self._tried = _signature(self.path), None
             loaded = await self._load()
             self._tried = signature
+            if loaded:
+                self._served = signature
             self._settle()
             if loaded:
                 retry_s = _FIRST_RETRY_S
@@ -320,6 +323,10 @@ class ServedExperiment:
     def _is_settled(self) -> bool:
         """Whether the last attempt is over and was about what lies there now."""
         return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
+
+    def _serves_what_lies_there(self) -> bool:
+        """Whether an attempt that failed was only to make the store again: what is served has the same content."""
+        return self._runner is not None and self._served == self._tried
 
     def _settle(self) -> None:
         """Wake those who wait for the end of an attempt."""

@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName
 from cellworker.logs import blank, log
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
+from cellworker.version import __version__
 
 __all__ = ["RequestSaver", "SavedRequest", "read_saved"]
 
@@ -71,7 +72,7 @@ class RequestSaver:
             "experiment": str(self._experiment.absolute()),
             "likeOriginal": self._like_original,
         }
-        path = self._folder / name
+        path = self._folder / FileName(name)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(orjson.dumps({**saved, "request": blank(orjson.loads(request))}))

@@ -9,6 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.id_sets import union
 
 __all__ = ["CellClass", "CellSet", "CellSets"]
 
@@ -71,8 +72,8 @@ class CellSets:
     """All classes, in the order that the user sees. No look-up changes anything.
 
     A class answers to its key, and to the name of the column that it comes from. Sets that were derived from a file's
-    own columns (`cellworker.formats.common.derive`) name the class of the clusters in use in ``extra["clusters"]``; in
-    the platform's own files that is the class ``louvain``.
+    own columns (`formats.common.cells.derive`) name the class of the clusters in use in ``extra["clusters"]``; in the
+    platform's own files that is the class ``louvain``.
 
     Attributes
     ----------
@@ -235,7 +236,7 @@ class CellSets:
 
 
 def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+    return union(parts)
 
 
 def _set_to_json(item: CellSet) -> dict[str, Any]:

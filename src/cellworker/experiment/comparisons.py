@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.id_sets import common, union, without
 
 __all__ = ["Comparison", "EmptySideError", "resolve_comparison"]
 
@@ -57,16 +58,16 @@ def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str,
     base = cell_sets.cells_of(cell_set, "cellSet")
     known = set(cell_sets.keys)
     if compare_with not in known and compare_with in (_BACKGROUND, _ALL):
-        background = np.setdiff1d(cell_sets.all_cell_ids(), base)
+        background = without(cell_sets.all_cell_ids(), base)
     else:
         other = _rest(cell_sets, cell_set) if compare_with not in known and compare_with == _REST else None
         if other is None:
             other = cell_sets.cells_of(compare_with, "compareWith")
-        background = np.setdiff1d(other, base)
-        base = np.setdiff1d(base, other)
+        background = without(other, base)
+        base = without(base, other)
     if basis and (basis in known or basis.lower() != _ALL):
         allowed = cell_sets.cells_of(basis, "basis")
-        base, background = np.intersect1d(base, allowed), np.intersect1d(background, allowed)
+        base, background = common(base, allowed), common(background, allowed)
     if not len(base) or not len(background):
         raise EmptySideError.of(first=not len(base))
     return Comparison(base, background)
@@ -79,4 +80,4 @@ def _rest(cell_sets: CellSets, cell_set: str) -> NDArray[np.int32]:
     # by key, so that a second set of the same key does not count as the rest of itself
     chosen = cell_sets.find_set(cell_set)
     parts = [child.cell_ids for child in parent.children if chosen is None or child.key != chosen.key]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)
+    return union(parts)

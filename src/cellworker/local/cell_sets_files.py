@@ -10,7 +10,9 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.opening.own_work import OwnWorkFile, may_write
-from cellworker.gateway.platform.cell_set_patches import applied, examine
+from cellworker.gateway.core.cell_set_patches import applied, examine
+from cellworker.gateway.core.ports import Claim
+from cellworker.identifiers import ExperimentId
 from cellworker.local.own_classes import patched
 
 __all__ = ["FileCellSets"]
@@ -35,19 +37,19 @@ class FileCellSets:
         self._keep_original = keep_original
         self._lock = asyncio.Lock()
 
-    async def read(self, experiment_id: str) -> bytes:  # noqa: ARG002 - there is one experiment
+    async def read(self, experiment_id: ExperimentId) -> bytes:  # noqa: ARG002 - there is one experiment
         """Return the current cell_sets.json."""
         return await asyncio.to_thread(self.current)
 
     async def patch(
         self,
-        experiment_id: str,  # noqa: ARG002
+        experiment_id: ExperimentId,  # noqa: ARG002
         operations: list[dict[str, Any]],
         authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
         *,
-        again: bool = False,
+        claim: Claim | None = None,
     ) -> None:
-        """Apply operations of contract 5.22, whole or not at all; where `again`, not what was applied already.
+        """Apply operations of contract 5.22, whole or not at all; with a claim, not what was applied already.
 
         Raises
         ------
@@ -55,7 +57,7 @@ class FileCellSets:
             ``CELL_SETS_UPDATE_FAILED`` naming what was refused.
         """
         async with self._lock:
-            await asyncio.to_thread(self._patch, operations, again=again)
+            await asyncio.to_thread(self._patch, operations, look=claim is not None)
 
     def current(self) -> bytes:
         """Return the current cell_sets.json."""
@@ -67,10 +69,10 @@ class FileCellSets:
                 return self._path.read_bytes()
         return self._own.base.encode()
 
-    def _patch(self, operations: list[dict[str, Any]], *, again: bool) -> None:
+    def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
         with self._own.alone():
             content = self.current()
-            if again and applied(content, examine(operations).inserted):
+            if look and applied(content, examine(operations).inserted):
                 return
             document = orjson.loads(content)
             if not isinstance(document, dict):

@@ -8,6 +8,8 @@ from typing import Any
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening.open import Opened
+from cellworker.gateway.core.ports import Claim
+from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
 from cellworker.local.server import Served, summarize
@@ -32,7 +34,7 @@ class Place:
         ``data_dir``.
     """
 
-    def __init__(self, path: Path, experiment_id: str, *, keep_original: bool = False) -> None:
+    def __init__(self, path: Path, experiment_id: ExperimentId, *, keep_original: bool = False) -> None:
         self.path = path
         self.experiment_id = experiment_id
         self.keep_original = keep_original
@@ -58,7 +60,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
         if not settings.experiment_id:
             from cellworker.sample import SAMPLE_ID, sample_path  # noqa: PLC0415 - only who wants the sample pays for it
 
-            return Place(sample_path(), SAMPLE_ID, keep_original=True)
+            return Place(sample_path(), ExperimentId(SAMPLE_ID), keep_original=True)
         wanted = settings.experiment_id
         here = None
     else:
@@ -67,23 +69,19 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
         # A person's own file is material, not a workspace: only what lies under the data folder is changed in place.
         inside = here.resolve().is_relative_to(settings.data_dir.resolve())
         return Place(here, _id_of(here), keep_original=not inside)
-    folder = settings.data_dir / str(wanted)
-    if _is_name(str(wanted)) and folder.exists():
-        return Place(folder, str(wanted))
-    places = " or ".join(str(place) for place in (here, folder) if place is not None)
+    folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None
+    if folder is not None and folder.exists():
+        return Place(folder, ExperimentId(str(wanted)))
+    places = " or ".join(str(place) for place in (here, f"{settings.data_dir}/{wanted}") if place is not None)
     advice = "Give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs."
     raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no experiment at {places}. {advice}")
 
 
-def _is_name(text: str) -> bool:
-    return text not in (".", "..") and not _NOT_IN_URLS.search(text)
-
-
-def _id_of(path: Path) -> str:
+def _id_of(path: Path) -> ExperimentId:
     resolved = path.resolve()
     served = resolved.is_file() and resolved.name in {"r.qs", "r.rds"}
     name = resolved.name if resolved.is_dir() else resolved.parent.name if served else resolved.stem
-    return _NOT_IN_URLS.sub("-", name).strip("-.") or "experiment"
+    return ExperimentId(_NOT_IN_URLS.sub("-", name).lstrip("-._")[:128].rstrip("-.") or "experiment")
 
 
 class LocalExperiment:
@@ -126,15 +124,20 @@ class LocalExperiment:
         }
         return {"status": status, **kept}
 
-    async def read(self, experiment_id: str) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes:
         """Return the current cell_sets.json."""
         return await (await self._current()).read(experiment_id)
 
     async def patch(
-        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+        self,
+        experiment_id: ExperimentId,
+        operations: list[dict[str, Any]],
+        authorization: str | None,
+        *,
+        claim: Claim | None = None,
     ) -> None:
-        """Apply operations of contract 5.22; where `again`, not what was applied already."""
-        await (await self._current()).patch(experiment_id, operations, authorization, again=again)
+        """Apply operations of contract 5.22; with a claim, not what was applied already."""
+        await (await self._current()).patch(experiment_id, operations, authorization, claim=claim)
 
     async def _current(self) -> FileCellSets:
         """Follow the experiment to its newest content."""

@@ -13,10 +13,10 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.ports import CellSetsSource
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.etag import etag_of
 from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
@@ -26,6 +26,7 @@ from cellworker.protocol.bodies import Pagination, convert
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
 from cellworker.tasks.task import Task
+from cellworker.version import __version__
 
 __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
@@ -94,7 +95,7 @@ class LocalServer:
 
     def __init__(
         self,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         *,
         source: Source,
         results: DiskResults,
@@ -193,10 +194,10 @@ class LocalServer:
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         etag = request.match_info["etag"]
-        path = self._results.find(etag)
+        path = self._results.find(ETag(etag)) if ETag.fits(etag) else None
         if path is None:
             raise web.HTTPNotFound(reason="There is no such result.")
-        name = await asyncio.to_thread(self._file_name, etag, path)
+        name = await asyncio.to_thread(self._file_name, ETag(etag), path)
         if name is None and request.query.get("decode") in ("1", "true"):
             content = await asyncio.to_thread(lambda: decompress(path.read_bytes()))
             return web.Response(body=content, content_type="application/json", charset="utf-8")
@@ -205,7 +206,7 @@ class LocalServer:
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return web.FileResponse(path, headers=headers)
 
-    def _file_name(self, etag: str, path: Path) -> str | None:
+    def _file_name(self, etag: ETag, path: Path) -> str | None:
         """Return the name to save a result under, None for one that is no file."""
         try:
             task = self._find_task(self._results.tags(etag).get("requestType", ""))

@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.leiden import leiden
 from cellworker.analysis.graphs.louvain import join_singletons, louvain
 from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
@@ -126,13 +127,16 @@ def _graph(coordinates: NDArray[np.float64], request: ClusterCellsRequest, conte
     metric: Metric = "cosine" if request.type == "louvain" else "euclidean"
     if n < 2:
         return Links(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0))
-    found = nearest_neighbours(
-        coordinates,
-        min(_K, n - 1) if n < _K else _K,
-        metric,
-        threads=context.threads,
-        on_progress=lambda fraction: context.progress("Finding neighbours", fraction),
-    )
+    k = min(_K, n - 1) if n < _K else _K
+
+    def report(fraction: float) -> None:
+        context.progress("Finding neighbours", fraction)
+
+    if request.type == "louvain" or context.like_original:
+        # Louvain's labels are the original's, so its neighbours are Annoy's too.
+        found = nearest_neighbours(coordinates, k, metric, threads=context.threads, on_progress=report)
+    else:
+        found = fast_neighbours(coordinates, k, metric, exact=True, threads=context.threads, on_progress=report)
     return shared_neighbours(found.cells, threads=context.threads)
 
 

@@ -12,6 +12,7 @@ from cellworker.analysis.statistics.expression import Columns, gather_picked, ga
 from cellworker.analysis.text.number_text import floats_json, ints_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.id_sets import common
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import DownsampleSettings, GeneExpressionBody
 from cellworker.protocol.engine_bodies import GeneExpressionRequest
@@ -54,7 +55,7 @@ def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArra
     cells = cell_sets.cells_of(settings.selected_cell_set, "body.downsampleSettings.selectedCellSet")
     survivors = None if cell_sets.derived else cell_sets.find_class("louvain")
     if survivors is not None:
-        cells = np.intersect1d(cells, survivors.cell_ids())
+        cells = common(cells, survivors.cell_ids())
     if not len(cells) or not settings.grouped_tracks:
         return np.empty(0, np.int32)
     buckets = [cells]

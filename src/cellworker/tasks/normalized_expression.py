@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.text.csv_text import CsvRows
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.id_sets import common, union
 from cellworker.experiment.model import Experiment
 from cellworker.formats.r.gzip_blocks import Content, write_gzip
 from cellworker.protocol.bodies import NormalizedExpressionBody
@@ -35,8 +36,8 @@ def prepare(given: PrepareInput) -> NormalizedExpressionRequest:
     for category, keys in (body.subset_by or {}).items():
         if not keys:
             continue
-        union = np.unique(np.concatenate([given.cell_sets.cells_of(key, f"body.subsetBy.{category}") for key in keys]))
-        chosen = union if chosen is None else np.intersect1d(chosen, union)
+        listed = union([given.cell_sets.cells_of(key, f"body.subsetBy.{category}") for key in keys])
+        chosen = listed if chosen is None else common(chosen, listed)
     if chosen is None:
         return NormalizedExpressionRequest(subset_by=None, apply_subset=False)
     if not len(chosen):

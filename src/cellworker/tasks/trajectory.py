@@ -7,19 +7,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker import __version__
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, nearest_neighbours
 from cellworker.analysis.trajectories.graph_projection import Places
 from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
 from cellworker.analysis.trajectories.trajectory import Method, Trajectory, learn_trajectory
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.id_sets import union
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import PseudoTimeBody, StartingNodesBody
 from cellworker.protocol.engine_bodies import PseudoTimeRequest, StartingNodesRequest, TrajectoryEmbedding
 from cellworker.tasks.common.result_cache import kept
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
+from cellworker.version import __version__
 
 __all__ = ["PSEUDO_TIME", "STARTING_NODES"]
 
@@ -67,7 +68,7 @@ def _prepared(given: PrepareInput) -> dict[str, Any]:
         )
     if not body.cell_sets:
         raise WorkerError(ErrorCode.INVALID_INPUT, "body.cellSets: expected the keys of cell sets, found none.")
-    cells = np.unique(np.concatenate([given.cell_sets.cells_of(key, "body.cellSets") for key in body.cell_sets]))
+    cells = union([given.cell_sets.cells_of(key, "body.cellSets") for key in body.cell_sets])
     assert given.earlier is not None
     return {
         # What the original's engine takes for a cell without a place; there are no words in an embedding.

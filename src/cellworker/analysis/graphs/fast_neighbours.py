@@ -50,6 +50,7 @@ def fast_neighbours(
     metric: Metric,
     *,
     queries: NDArray[np.floating] | None = None,
+    exact: bool = False,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> Neighbours:
@@ -71,6 +72,8 @@ def fast_neighbours(
         angle to all others and equal to other zeros.
     queries
         ``(n_queries, n_dims)``, finite; by default the points.
+    exact
+        Exact for any number of points and dimensions. Takes long beyond a dozen dimensions.
     threads
         Threads for the queries; the result depends neither on it nor on the machine.
     on_progress
@@ -100,8 +103,8 @@ def fast_neighbours(
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
         search = _Searcher(pool, max(1, threads))
-        exact = n <= _EXACT_POINTS or dims <= _EXACT_DIMS
-        index = _tree(mine) if exact else _lists(mine, search, lambda fraction: report(_BUILDING * fraction))
+        by_tree = exact or n <= _EXACT_POINTS or dims <= _EXACT_DIMS
+        index = _tree(mine) if by_tree else _lists(mine, search, lambda fraction: report(_BUILDING * fraction))
         order = np.arange(len(asked), dtype=np.int32)
         if own:  # neighbours in space one after the other, so that what they look at stays in the cache
             order = index.blocks.rows[index.blocks.rows >= 0]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.maps.umap_graph import fuzzy_graph
-from cellworker.analysis.pca import principal_components
+from cellworker.analysis.statistics.pca import principal_components
 from cellworker.api.anndata.arguments import (
     check_adata,
     default_threads,

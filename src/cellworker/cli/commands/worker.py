@@ -11,6 +11,8 @@ import sys
 from dataclasses import replace
 
 from cellworker.cli.commands.gateway import gateway, run
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.logs import configure, log
 from cellworker.settings import Settings
 
@@ -19,6 +21,8 @@ __all__ = ["command"]
 _PR_SET_PDEATHSIG = 1
 _FIRST_PAUSE_S = 0.5
 _LAST_PAUSE_S = 30.0
+_START_S = 60.0
+"""An engine that does not listen by then hangs."""
 _STEADY_S = 60.0
 """An engine that lived so long did not die of what it was started with."""
 
@@ -63,7 +67,7 @@ async def _keep_engine(settings: Settings) -> None:
             start_new_session=True,  # signals of the terminal reach the engine through us, in order
         )
         try:
-            status = await engine.wait()
+            status = await _until_ended(engine, settings)
         except asyncio.CancelledError:
             await _end(engine, settings.grace_s)
             raise
@@ -72,6 +76,22 @@ async def _keep_engine(settings: Settings) -> None:
         log(_logger, logging.ERROR, "engine ended", status=status, again_in_s=pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LAST_PAUSE_S)
+
+
+async def _until_ended(engine: asyncio.subprocess.Process, settings: Settings) -> int:
+    """Wait until the engine ends, and end it when it hangs; returns its status."""
+    async with EngineWatch(settings.engine_url, silent_s=settings.engine_silent_s, start_s=_START_S) as watch:
+        waiting = asyncio.create_task(engine.wait())
+        hanging = asyncio.create_task(watch.hung.wait())
+        try:
+            await asyncio.wait({waiting, hanging}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                # A process that is stopped takes no other signal.
+                with contextlib.suppress(ProcessLookupError):
+                    engine.kill()
+            return await waiting
+        finally:
+            await end(waiting, hanging)
 
 
 async def _end(engine: asyncio.subprocess.Process, grace_s: float) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName
 from cellworker.settings import Settings
 
 __all__ = ["PUBLISHED_SHA256", "marker_table", "read_table", "table_places"]
@@ -61,7 +62,7 @@ def read_table(source: str, cache: str) -> bytes:
         content = _from_file(Path(place).expanduser())
         _check(content, wanted, Path(place).name)
         return content
-    kept = Path(cache) / f"{wanted}.table"
+    kept = Path(cache) / FileName(f"{wanted}.table")
     try:
         content = kept.read_bytes()
         if hashlib.sha256(content).hexdigest() == wanted:

@@ -64,6 +64,11 @@ class Lane:
         return len(self._workers) - len(self._idle)
 
     @property
+    def able(self) -> bool:
+        """Whether a request would be computed, now or when those before it are."""
+        return bool(self._workers) and not self._closing
+
+    @property
     def waiting(self) -> int:
         """Requests that wait their turn."""
         return len(self._waiting)

@@ -22,6 +22,7 @@ from cellworker.engine.workers.scratch import Scratch
 from cellworker.engine.workers.worker import load_object
 from cellworker.engine.workers.zygote_client import Nursery, StartMethod
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName
 from cellworker.logs import log
 from cellworker.protocol.bodies import convert
 from cellworker.settings import Settings
@@ -133,6 +134,11 @@ class TaskRunner:
         return {name: LaneLoad(lane.running, lane.waiting, lane.size) for name, lane in self._lanes.items()}
 
     @property
+    def able(self) -> bool:
+        """Whether requests of every lane would be computed: each has a process that lives."""
+        return all(lane.able for lane in self._lanes.values())
+
+    @property
     def idle(self) -> bool:
         """Whether no request is under way or waits, and every file result was fetched."""
         unfetched = self._scratch is not None and any(self._scratch.results.glob("*"))
@@ -194,7 +200,7 @@ class TaskRunner:
         lane_name = task.lane_of(lambda: convert(request, task.request, "request"))
         lane = self._lanes[lane_name]
         worker = await lane.acquire()
-        folder = self._scratch.path / f"request-{next(self._numbers)}"
+        folder = self._scratch.path / FileName(f"request-{next(self._numbers)}")
         answered, patient = False, True
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
@@ -246,7 +252,7 @@ class TaskRunner:
             threads=settings.threads,
             like_original=settings.like_original,
             nice=_LONG_LANE_NICE if lane == "long" else 0,
-            fault_file=str(self._scratch.path / f"fault-{next(self._numbers)}"),
+            fault_file=str(self._scratch.path / FileName(f"fault-{next(self._numbers)}")),
             marker_table=table_places(settings),
             language_model=language_model(settings),
             kept=str(self._scratch.path / "kept"),
@@ -258,7 +264,7 @@ class TaskRunner:
         if not file.is_relative_to(folder):
             message = f"a task returned a file outside its scratch folder: {file}"
             raise RuntimeError(message)
-        kept = self._scratch.results / f"{folder.name}-{file.name}"
+        kept = self._scratch.results / FileName(f"{folder.name}-{file.name}")
         file.replace(kept)
         shutil.rmtree(folder, ignore_errors=True)
         asyncio.get_running_loop().call_later(_RESULT_LIFE_S, lambda: kept.unlink(missing_ok=True))

@@ -13,15 +13,16 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.sparse import blocks
+from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.common.unusable_genes import leave_out_unusable
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
-from cellworker.formats.opening.shelf import Shelf, keyed
+from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
-from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.formats.seurat.read.reader import read_seurat
+from cellworker.identifiers import StoreName
 
 __all__ = ["load"]
 
@@ -34,7 +35,6 @@ _READING = 0.6
 
 def load(
     source: str,
-    store_dir: str,
     spool: str,
     *,
     max_bytes: int,
@@ -46,8 +46,9 @@ def load(
 
     Parameters
     ----------
-    source, store_dir, spool
-        The file, the folder of stores, and a folder for spool files that the caller removes.
+    source, spool
+        The file, and a folder for spool files that the caller removes; the store is written there too, so that nothing
+        of it is left wherever this process is killed.
     max_bytes
         Largest size after decompression.
     threads
@@ -59,7 +60,7 @@ def load(
 
     Returns
     -------
-    ``store`` (the file's name; absent when there are errors), ``problems``, every one found, and ``companions``, the
+    ``store`` (its key; absent when there are errors), ``problems``, every one found, and ``companions``, the
     files beside the source that were read too, as `Companion.to_json` gives them.
 
     Raises
@@ -85,13 +86,14 @@ def load(
         return {"problems": problems}
     draft.extra["problems"] = problems
     draft.extra.setdefault("sha256", key)
-    store = Shelf(Path(store_dir), 0).store_of(keyed(key, wanted))
+    name = StoreName(keyed(key, wanted))
+    store = folder / store_file(name)
 
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
 
-    write_store(draft, store, key=keyed(key, wanted), threads=threads, progress=on_write)
-    return {"store": store.name, "problems": problems, "companions": companions}
+    write_store(draft, store, key=name, threads=threads, progress=on_write)
+    return {"store": name, "problems": problems, "companions": companions}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def _is_rounded(counts: SparseDraft) -> bool:
 
 
 def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
-    from cellworker.formats.anndata.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
+    from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
 
     with ThreadPoolExecutor(1, "hash") as background, open_anndata(source, how.max_bytes, how.threads) as root:

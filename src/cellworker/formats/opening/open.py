@@ -7,14 +7,15 @@ from typing import Any, Protocol
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment, open_store
+from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
+from cellworker.identifiers import StoreName
 from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
@@ -143,6 +144,7 @@ def open_source(
 def _open_source(
     shelf: Shelf, source: Path, settings: Settings, on_progress: OpenProgress | None
 ) -> tuple[Path, StoredExperiment]:
+    shelf.sweep()
     found = _warm(shelf, shelf.known(source))
     if found is not None:
         return found
@@ -194,7 +196,6 @@ def _cold(
         "cellworker.formats.opening.loading:load",
         {
             "source": str(source.resolve()),
-            "store_dir": str(shelf.folder),
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "threads": settings.threads,
@@ -208,7 +209,7 @@ def _cold(
         findings = Findings()
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
-    return shelf.folder / str(answer["store"]), answer["companions"]
+    return shelf.adopt(spool, StoreName(str(answer["store"]))), answer["companions"]
 
 
 def _parse(path: Path) -> CellSets:

@@ -18,9 +18,10 @@ from typing import Any
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.identifiers import FileName, StoreName
 
-__all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed"]
+__all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
 
 READER_VERSION = 2
 """Raised whenever readers make something else of the same file; stores made before are then made again."""
@@ -29,6 +30,8 @@ _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
 _WAIT = 0.1
 _BEHIND_PATH = "\0"
 """Divides a source's path from the choice of its matrices; no path holds it."""
+_ABANDONED_S = 3600.0
+"""A temporary file that nobody has written to for so long is nobody's."""
 
 Waiting = Callable[[str, float | None], None]
 """Told, again and again, that another process is awaited; raising ends the wait."""
@@ -109,9 +112,25 @@ class Shelf:
         self._max_bytes = max_bytes
         self._index = self.folder / "index.json"
 
-    def store_of(self, key: str) -> Path:
+    def store_of(self, key: StoreName) -> Path:
         """Return where the store of a source with this content hash lies, whether or not it exists."""
-        return self.folder / f"{key}{_SUFFIX}"
+        return self.folder / store_file(key)
+
+    def adopt(self, spool: Path, key: StoreName) -> Path:
+        """Put a store that was written whole in a spool folder, under its own name, among the others.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming STORE_DIR.
+        """
+        store = self.store_of(key)
+        try:
+            (spool / store_file(key)).replace(store)
+            _sync_folder(self.folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return store
 
     @staticmethod
     def cell_sets_of(store: Path) -> Path:
@@ -124,19 +143,20 @@ class Shelf:
         The matrices that were read beside it must not have changed either.
         """
         entry = self._entries().get(self._name(source))
-        if not isinstance(entry, dict):
+        if entry is None:
             return None
         beside = companions_of(source.resolve().parent, entry.get("companions"))
-        if entry != self._entry(Fingerprint.of(source), str(entry.get("key")), beside):
+        key = StoreName(entry["key"])
+        if entry != self._entry(Fingerprint.of(source), key, beside):
             return None
-        store = self.store_of(str(entry["key"]))
+        store = self.store_of(key)
         return store if store.exists() else None
 
     def same_content(self, source: Path) -> Path | None:
         """Return the store made from another file with the same content (a copy, or the file after a touch)."""
         size = Fingerprint.of(source).size
-        entries = [entry for entry in self._entries().values() if isinstance(entry, dict) and entry.get("size") == size]
-        stores = {str(entry.get("key")): self.store_of(str(entry.get("key"))) for entry in entries}
+        keys = [StoreName(entry["key"]) for entry in self._entries().values() if entry.get("size") == size]
+        stores: dict[str, Path] = {key: self.store_of(key) for key in keys}
         if not any(store.exists() for store in stores.values()):
             return None
         try:
@@ -155,7 +175,7 @@ class Shelf:
         """
         found: list[tuple[bool, Path]] = []
         for name, entry in self._entries().items():
-            if isinstance(entry, dict) and self.store_of(str(entry.get("key"))).name == store.name:
+            if store_file(StoreName(entry["key"])) == store.name:
                 path = Path(name.partition(_BEHIND_PATH)[0])
                 with suppress(WorkerError):
                     seen = Fingerprint.of(path)
@@ -168,12 +188,12 @@ class Shelf:
         self, source: Path, seen: Fingerprint, store: Path, companions: dict[str, list[int]] | None = None
     ) -> None:
         """Note that a store was made from a source as it was when `seen`, and from files beside it."""
-        key = store.name.removesuffix(_SUFFIX)
+        key = StoreName(store.name.removesuffix(_SUFFIX))
         with self._locked("index"):
             entries = {
                 path: entry
                 for path, entry in self._entries().items()
-                if isinstance(entry, dict) and self.store_of(str(entry.get("key"))).exists()
+                if self.store_of(StoreName(entry["key"])).exists()
             }
             entries[self._name(source)] = self._entry(seen, key, companions or {})
             self.write(self._index, json.dumps(entries, indent=1).encode())
@@ -218,7 +238,7 @@ class Shelf:
         """
         name = "build-" + hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:24]
         with self._locked(name, waiting):
-            spool = self.folder / f"{name}.spool"
+            spool = self.folder / FileName(f"{name}.spool")
             shutil.rmtree(spool, ignore_errors=True)
             try:
                 spool.mkdir(mode=0o700)
@@ -226,38 +246,54 @@ class Shelf:
             finally:
                 shutil.rmtree(spool, ignore_errors=True)
 
-    def prune(self, keep: Path) -> None:
-        """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit."""
+    def sweep(self) -> None:
+        """Remove what killed processes left half written; whoever is still at it holds a lock, and is left alone."""
         for spool in self.folder.glob("build-*.spool"):
-            with suppress(BlockingIOError), self._locked(spool.stem, wait=False):
+            with suppress(BlockingIOError, WorkerError), self._locked(spool.stem, wait=False):
                 shutil.rmtree(spool, ignore_errors=True)
+        # Small files on their way to their place; and whole stores, as versions before 0.2 wrote them.
+        for temporary in self.folder.glob(".*.tmp"):
+            with suppress(OSError):
+                if time.time() - temporary.stat().st_mtime > _ABANDONED_S:
+                    temporary.unlink()
+
+    def prune(self, keep: Path) -> None:
+        """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit.
+
+        All that lies in the folder counts for the limit, also what others are just writing.
+        """
+        self.sweep()
         stores = []
         for store in self.folder.glob("*.h5ad"):
             with suppress(FileNotFoundError):
                 status = store.stat()
                 stores.append((store.name.endswith(_SUFFIX), status.st_mtime, status.st_size, store))
-        total = 0
+        total = _bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
             if store != keep and (total > self._max_bytes or not current):
                 store.unlink(missing_ok=True)
                 self.cell_sets_of(store).unlink(missing_ok=True)
 
-    def _entries(self) -> dict[str, Any]:
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """Return what is known of sources, by their paths; each names its store by ``key``."""
         try:
             entries = json.loads(self._index.read_bytes())
         except (OSError, ValueError):
             return {}
-        return entries if isinstance(entries, dict) else {}
+        if not isinstance(entries, dict):
+            return {}
+        sound = ((path, entry) for path, entry in entries.items() if isinstance(entry, dict))
+        return {path: entry for path, entry in sound if StoreName.fits(str(entry.get("key")))}
 
     @staticmethod
-    def _entry(seen: Fingerprint, key: str, companions: dict[str, list[int]]) -> dict[str, Any]:
+    def _entry(seen: Fingerprint, key: StoreName, companions: dict[str, list[int]]) -> dict[str, Any]:
         entry: dict[str, Any] = {"size": seen.size, "mtime_ns": seen.mtime_ns, "inode": seen.inode, "key": key}
         return entry | {"companions": companions} if companions else entry
 
     @contextmanager
     def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
-        path = self._locks / f"{name}.lock"
+        path = self._locks / FileName(f"{name}.lock")
         descriptor = self._lock(path, waiting, wait=wait)
         try:
             yield
@@ -300,3 +336,26 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def store_file(key: StoreName) -> FileName:
+    """Return what the file of a store is called."""
+    return FileName(f"{key}{_SUFFIX}")
+
+
+def _bytes_of(folder: Path) -> int:
+    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
+    return total
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

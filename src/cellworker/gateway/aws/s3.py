@@ -15,6 +15,7 @@ from cellworker.gateway.aws.s3_calls import StoreUnavailableError, pages, repeat
 from cellworker.gateway.aws.s3_direct import DirectS3
 from cellworker.gateway.aws.s3_download import download_object
 from cellworker.gateway.aws.s3_multipart import attempt_s, upload_in_parts
+from cellworker.identifiers import ETag, ExperimentId
 
 __all__ = ["S3CellSets", "S3Files", "S3Object", "S3Results", "StoreUnavailableError"]
 
@@ -58,7 +59,7 @@ class S3Results:
         self._patience_s = patience_s
         self._deadline_s = deadline_s
 
-    async def exists(self, etag: str) -> bool:
+    async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored, of whatever size.
 
         Raises
@@ -69,7 +70,7 @@ class S3Results:
         what = "the store does not say whether the result is there"
         return await repeated(lambda: self._exists(etag), what, self._patience_s)
 
-    async def get(self, etag: str) -> bytes | None:
+    async def get(self, etag: ETag) -> bytes | None:
         """Return a stored result as it lies there; None when there is none.
 
         Raises
@@ -79,7 +80,7 @@ class S3Results:
         """
         return await repeated(lambda: self._get(etag), "an earlier result could not be fetched", self._patience_s)
 
-    async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
+    async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file stays where it is.
 
         Raises
@@ -98,19 +99,19 @@ class S3Results:
                 raise
             raise StoreUnavailableError(_NOT_STORED, f"not within {self._deadline_s:g} s") from None
 
-    async def url(self, etag: str) -> str:
+    async def url(self, etag: ETag) -> str:
         """Where a client can fetch the result, for 15 minutes. Holds a signature: not for logs."""
         target = {"Bucket": self._bucket, "Key": etag}
         return str(await self._client.generate_presigned_url("get_object", Params=target, ExpiresIn=_SIGNED_URL_S))
 
-    async def _exists(self, etag: str) -> bool:
+    async def _exists(self, etag: ETag) -> bool:
         if self._direct is not None:
             return await self._direct.holds(self._bucket, etag)
         # A key comes before all those that it is the beginning of.
         answer = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=etag, MaxKeys=1)
         return any(item["Key"] == etag for item in answer.get("Contents", ()))
 
-    async def _get(self, etag: str) -> bytes | None:
+    async def _get(self, etag: ETag) -> bytes | None:
         try:
             answer = await self._client.get_object(Bucket=self._bucket, Key=etag)
         except ClientError as error:
@@ -121,7 +122,7 @@ class S3Results:
             content: bytes = await body.read()
         return content
 
-    async def _put(self, etag: str, content: bytes | Path, tagging: str) -> None:
+    async def _put(self, etag: ETag, content: bytes | Path, tagging: str) -> None:
         if isinstance(content, Path):
             if (await asyncio.to_thread(content.stat)).st_size > LARGEST_IN_ONE_PIECE:
                 await upload_in_parts(
@@ -166,7 +167,7 @@ class S3CellSets:
         self._patience_s = patience_s
         self._last: tuple[str, str, bytes] | None = None
 
-    async def read(self, experiment_id: str) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes:
         """Return the cell_sets.json as it is at the time of the call, or later.
 
         Raises
@@ -178,7 +179,7 @@ class S3CellSets:
         """
         return await repeated(lambda: self._read(experiment_id), "cell sets could not be read", self._patience_s)
 
-    async def _read(self, experiment_id: str) -> bytes:
+    async def _read(self, experiment_id: ExperimentId) -> bytes:
         known = self._last if self._last is not None and self._last[0] == experiment_id else None
         condition = {"IfNoneMatch": known[1]} if known else {}
         try:
@@ -229,7 +230,7 @@ class S3Files:
         How long to go on where the trouble may pass and nothing arrives, in seconds.
     """
 
-    def __init__(self, client: Any, bucket: str, experiment_id: str, *, patience_s: float = 5.0) -> None:  # noqa: ANN401 - see above
+    def __init__(self, client: Any, bucket: str, experiment_id: ExperimentId, *, patience_s: float = 5.0) -> None:  # noqa: ANN401 - see above
         self._client = client
         self._bucket = bucket
         self._prefix = f"{experiment_id}/"

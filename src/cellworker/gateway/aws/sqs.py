@@ -194,6 +194,9 @@ class SqsQueue:
             if self._visibility.forget(handle):
                 await self._visibility.show(handle)
 
+        async def claim() -> bool:
+            return self._visibility.hides(handle)
+
         attributes = message.get("Attributes", {})
         return Delivery(
             body=message["Body"].encode("utf-8", "surrogatepass"),
@@ -202,6 +205,7 @@ class SqsQueue:
             release=release,
             message_id=handle.message_id,
             trace=attributes.get("AWSTraceHeader"),
+            claim=claim,
         )
 
     def _not_reached(self, error: Exception) -> None:

@@ -18,6 +18,8 @@ _MOST = 10
 _CALLS_AT_A_TIME = 1
 """What comes meanwhile goes together with the next call; a FIFO group gives out nothing before its last one anyway."""
 _SHOW_S = 5.0
+_ON_THE_WAY_S = 1.0
+"""An answer of the service may be so old when it arrives."""
 _LONGEST_PAUSE_S = 5.0
 _GONE = frozenset({
     # A handle that is no longer valid: the message came back in the meantime, or is deleted, or the queue is. A batch
@@ -204,6 +206,7 @@ class Visibility:
         self._client = client
         self._visibility_s = visibility_s
         self._due: dict[Handle, float] = {}
+        self._hidden_until: dict[Handle, float] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._batches = _Batches(self._show)
         self.denied = False
@@ -212,11 +215,18 @@ class Visibility:
         """Keep a message hidden that was received just now."""
         if not self.denied and (self._keeper is None or self._keeper.done()):
             self._keeper = asyncio.create_task(self._keep())
-        self._due[handle] = asyncio.get_running_loop().time() + self._visibility_s / 2
+        now = asyncio.get_running_loop().time()
+        self._due[handle] = now + self._visibility_s / 2
+        self._hidden_until[handle] = now + self._visibility_s - _ON_THE_WAY_S
 
     def forget(self, handle: Handle) -> bool:
         """Keep it hidden no longer; whether it was held."""
+        self._hidden_until.pop(handle, None)
         return self._due.pop(handle, None) is not None
+
+    def hides(self, handle: Handle) -> bool:
+        """Whether a message is hidden from others for certain, however long this process was not looking."""
+        return asyncio.get_running_loop().time() < self._hidden_until.get(handle, 0.0)
 
     async def show(self, handle: Handle) -> None:
         """Show a message to others at once, where that is allowed and possible."""
@@ -248,8 +258,11 @@ class Visibility:
             if codes.get(number) in _GONE:
                 log(_logger, logging.DEBUG, "message came back while it was held", message_id=handle.message_id)
                 del self._due[handle]
+                self._hidden_until.pop(handle, None)
             else:
                 self._due[handle] = now + self._visibility_s / (8 if number in codes else 2)
+                if number not in codes:
+                    self._hidden_until[handle] = now + self._visibility_s - _ON_THE_WAY_S
 
     async def _show(self, entries: list[_Entry]) -> None:
         await self._change([entry.handle for entry in entries], 0, _SHOW_S)

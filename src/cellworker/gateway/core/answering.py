@@ -6,7 +6,6 @@ import logging
 import os
 import time
 import traceback
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +18,22 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.cell_set_patches import named_after
 from cellworker.gateway.core.earlier_results import earlier_result
-from cellworker.gateway.core.ports import CellSetsSource, EnginePort, ExperimentFiles, Notifications, Results
+from cellworker.gateway.core.metrics import NoMetrics
+from cellworker.gateway.core.ports import (
+    CellSetsSource,
+    Claim,
+    EnginePort,
+    ExperimentFiles,
+    NotHeldError,
+    Notifications,
+    Results,
+)
 from cellworker.gateway.core.progress import Ticker
 from cellworker.gateway.core.retry import Waiting
-from cellworker.gateway.observe.metrics import NoMetrics
-from cellworker.gateway.observe.tracing import NoTracing, Tracing
+from cellworker.gateway.core.tracing import NoTracing, Tracing
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.bodies import convert
@@ -125,7 +134,7 @@ class Answering:
     def __init__(
         self,
         ports: Ports,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         find_task: Callable[[str], Task],
         *,
         tick_s: float = 1.0,
@@ -144,7 +153,7 @@ class Answering:
         self._now = now
         self._parsed: tuple[bytes, CellSets] = (b"", CellSets.empty())
 
-    async def work(self, request: WorkRequest, message_id: str = "", attempt: int = 1) -> Outcome:
+    async def work(self, request: WorkRequest, message_id: str = "", claim: Claim | None = None) -> Outcome:
         """Compute a request and store its result, with heartbeats on the way; what is stored is not computed again.
 
         Parameters
@@ -153,8 +162,8 @@ class Answering:
             What to do.
         message_id
             Names the message, so that what it adds to the cell sets is added once, however often it is worked on.
-        attempt
-            Counts from 1; a later one looks at what an earlier one may have done.
+        claim
+            The right to change cell sets for it.
 
         Returns
         -------
@@ -166,6 +175,8 @@ class Answering:
         ------
         NotStoredError
             When the results store fails: the request may be tried again.
+        NotHeldError
+            When another process has taken the request over.
         """
         received = time.perf_counter()
         begun = asyncio.Event()
@@ -182,7 +193,7 @@ class Answering:
                 return Outcome(cacheable=True)
             self._heartbeat(request, Status.STARTED)
             begun.set()
-            return await self._work(request, syncing, message_id, attempt, received)
+            return await self._work(request, syncing, message_id, claim, received)
         finally:
             await end(syncing)
 
@@ -200,7 +211,7 @@ class Answering:
             raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
 
     async def _work(
-        self, request: WorkRequest, syncing: "asyncio.Task[None]", message_id: str, attempt: int, received: float
+        self, request: WorkRequest, syncing: "asyncio.Task[None]", message_id: str, claim: Claim | None, received: float
     ) -> Outcome:
         try:
             task = self._find_task(request.task)
@@ -210,7 +221,7 @@ class Answering:
             if task.file_result:
                 return await self._store_file(request, Path(orjson.loads(value)))
             if not task.cacheable:
-                await self._patch(request, task, value, message_id, again=attempt > 1)
+                await self._patch(request, task, value, message_id, claim)
                 return Outcome()
             self._heartbeat(request, Status.COMPRESSING)
             with self._trace.step("encode"):
@@ -219,7 +230,7 @@ class Answering:
                 )
         except WorkerError as error:
             return Outcome(error)
-        except NotStoredError:
+        except (NotStoredError, NotHeldError):
             raise
         except Exception:  # noqa: BLE001 - a bug in one task must not end the worker
             trace = request.scrub(traceback.format_exc())
@@ -280,13 +291,13 @@ class Answering:
         def post(payload: dict[str, Any]) -> None:
             self._post_heartbeat(request, payload)
 
-        ticker = Ticker(post, request.task, every=self._tick_s, at_least_every=5 * self._tick_s)
+        ticker = Ticker(post, request.task, every=self._tick_s)
         with self._trace.step("engine"):
             async with ticker:
                 return await self._ports.engine.compute(task.name, engine_request, ticker.report)
 
     async def _earlier(self, request: WorkRequest, wanted: EarlierResult) -> bytes:
-        async def get(etag: str) -> bytes | None:
+        async def get(etag: ETag) -> bytes | None:
             try:
                 return await retry(lambda: self._ports.results.get(etag), self._patience.store_s, self._patience)
             except Exception as error:  # noqa: BLE001 - whatever a store raises
@@ -308,13 +319,15 @@ class Answering:
             self._parsed = (content, parsed)
         return parsed
 
-    async def _patch(self, request: WorkRequest, task: Task, value: bytes, message_id: str, *, again: bool) -> None:
+    async def _patch(
+        self, request: WorkRequest, task: Task, value: bytes, message_id: str, claim: Claim | None
+    ) -> None:
         if task.patch is None:
             return
         operations = await asyncio.to_thread(task.patch, value)
         if message_id:
-            operations = [_named_after(message_id, number, item) for number, item in enumerate(operations)]
-        await self._ports.cell_sets.patch(self._experiment_id, operations, request.authorization, again=again)
+            operations = [named_after(message_id, number, item) for number, item in enumerate(operations)]
+        await self._ports.cell_sets.patch(self._experiment_id, operations, request.authorization, claim=claim)
 
     async def _store_file(self, request: WorkRequest, path: Path) -> Outcome:
         try:
@@ -371,16 +384,6 @@ async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: P
         except Exception:
             if not await waiting.pause():
                 raise
-
-
-def _named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict[str, Any]:
-    """Give a set that is inserted into a class a key that is the same each time its message is worked on."""
-    match operation:
-        case {"$match": {"query": query, "value": {"children": [{"$insert": {"index": index, "value": made}}]}}}:
-            key = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{message_id}/{number}"))
-            insert = {"$insert": {"index": index, "value": {**made, "key": key}}}
-            return {"$match": {"query": query, "value": {"children": [insert]}}}
-    return operation
 
 
 def _remove(path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.ports import EnginePort
+from cellworker.identifiers import ETag
 from cellworker.protocol.bodies import convert
 from cellworker.protocol.encoding import decompress
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
@@ -17,7 +18,7 @@ __all__ = ["earlier_result"]
 
 async def earlier_result(
     wanted: EarlierResult,
-    get: Callable[[str], Awaitable[bytes | None]],
+    get: Callable[[ETag], Awaitable[bytes | None]],
     engine: EnginePort,
     find_task: Callable[[str], Task],
 ) -> bytes:
@@ -40,7 +41,8 @@ async def earlier_result(
     """
     if not wanted.etag:
         return await _computed(wanted, engine, find_task)
-    content = await get(wanted.etag)
+    # A name of another form is no result's, and the bucket holds more than results.
+    content = await get(ETag(wanted.etag)) if ETag.fits(wanted.etag) else None
     if content is None:
         name = wanted.bodies[0]["name"]
         message = f"{wanted.field}: there is no stored result {wanted.etag!r}. Request it with {name} first."

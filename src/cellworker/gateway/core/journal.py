@@ -14,7 +14,6 @@ import asyncio
 import base64
 import contextlib
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,17 +24,14 @@ from typing import Protocol, Self
 import msgspec
 
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.journal_keys import ROOT, AliveKey, EntryKey, buried_key, home_of, parse_key
 from cellworker.gateway.core.ports import Delivery
 from cellworker.gateway.core.sealing import Sealer
+from cellworker.identifiers import ExperimentId, PodName
 from cellworker.logs import log
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
 
 __all__ = ["ObjectFolder", "ObjectJournal", "StoredObject", "orphaned_experiments"]
-
-ROOT = ".journal/"
-_DEAD = ".dead/"
-_ALIVE = "alive"
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 _logger = logging.getLogger(__name__)
 
@@ -79,12 +75,13 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     shown: msgspec.Raw
     sealed: bytes
     trace: str | None = None
+    sent: str | None = None
+    """When its change of cell sets was sent, by the clock of its owner."""
 
 
 @dataclass(slots=True)
 class _Open:
-    key: str
-    slot: int
+    key: EntryKey
     handled: bool = True
     closing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -113,8 +110,8 @@ class ObjectJournal:
     def __init__(
         self,
         folder: ObjectFolder,
-        experiment_id: str,
-        owner: str,
+        experiment_id: ExperimentId,
+        owner: PodName,
         sealer: Sealer,
         *,
         renew_s: float = 20.0,
@@ -122,9 +119,9 @@ class ObjectJournal:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._folder = folder
-        self._experiment_id = _plain(experiment_id)
-        self._home = f"{ROOT}{self._experiment_id}/"
-        self._owner = _plain(owner)
+        self._experiment_id = experiment_id
+        self._owner = owner
+        self._alive_key = AliveKey(experiment_id, owner).text
         self._sealer = sealer
         self._renew_s = renew_s
         self._stale_s = stale_s
@@ -156,7 +153,7 @@ class ObjectJournal:
         """Store a message; see the port."""
         request = _request(delivery.body)
         entry = _Entry(
-            etag=request.etag,
+            etag=str(request.etag),  # msgspec writes no subclasses of str
             message_id=delivery.message_id,
             attempt=delivery.attempt,
             accepted=self._now().isoformat(timespec="milliseconds"),
@@ -174,62 +171,60 @@ class ObjectJournal:
         works on it is known by its number of attempts.
         """
         await self._begin()
-        listed = await self._folder.listing(self._home)
-        mine = f"{self._home}{self._owner}/"
-        lost = [item.key for item in listed if item.key.startswith(mine) and self._forsaken(item)]
-        lost += [item.key for item in _orphans(listed, self._stale_s) if not item.key.startswith(mine)]
+        listed = await self._folder.listing(home_of(self._experiment_id))
+        lost = [key for key, item in _entries(listed).items() if key.owner == self._owner and self._forsaken(key, item)]
+        lost += [key for key in _orphans(listed, self._stale_s) if key.owner != self._owner]
         taken: list[Delivery] = []
         for key in lost:
             try:
-                delivery = await self._take(key, mine)
+                delivery = await self._take(key)
             except Exception as error:  # noqa: BLE001 - what was taken must be answered; the rest is there the next time
-                log(_logger, logging.WARNING, "journal could not be read", key=key, reason=type(error).__name__)
+                log(_logger, logging.WARNING, "journal could not be read", key=key.text, reason=type(error).__name__)
                 break
             if delivery is not None:
                 taken.append(delivery)
         return taken
 
+    async def sent_at(self, message_id: str) -> datetime | None:
+        """Return when whoever holds this message sent its change of cell sets; see the port."""
+        for key, item in _entries(await self._folder.listing(home_of(self._experiment_id))).items():
+            entry = _decoded(await self._folder.get(key.text)) if item.size else None
+            if entry is not None and entry.message_id == message_id:
+                return _time(entry.sent) or self._now()
+        return None
+
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Leave a record of a request that is given up: the message without its secrets, and why."""
         request = _request(delivery.body)
         record = {
-            "etag": request.etag,
+            "etag": str(request.etag),
             "attempts": delivery.attempt,
             "time": self._now().isoformat(timespec="milliseconds"),
             "reason": request.scrub(reason),
             "request": request.redacted(),
         }
-        await self._folder.put(f"{_DEAD}{self._experiment_id}/{_plain(request.etag)}", msgspec.json.encode(record))
+        await self._folder.put(buried_key(self._experiment_id, request.etag), msgspec.json.encode(record))
 
-    @property
-    def _alive_key(self) -> str:
-        return f"{self._home}{self._owner}/{_ALIVE}"
-
-    def _forsaken(self, item: StoredObject) -> bool:
+    def _forsaken(self, key: EntryKey, item: StoredObject) -> bool:
         """Whether an entry of this pod is of an earlier process, or was released."""
-        name = item.key.rpartition("/")[2]
-        if not name.isdecimal() or item.size == 0:
-            return False
-        opened = self._open.get(int(name))
-        return opened is None or not opened.handled
+        opened = self._open.get(key.slot)
+        return item.size > 0 and (opened is None or not opened.handled)
 
-    async def _take(self, key: str, mine: str) -> Delivery | None:
-        content = await self._folder.get(key)
-        try:
-            entry = msgspec.json.decode(content, type=_Entry)
-            sealed = base64.b64decode(entry.sealed)
-        except (msgspec.DecodeError, ValueError):
+    async def _take(self, key: EntryKey) -> Delivery | None:
+        content = await self._folder.get(key.text)
+        entry = _decoded(content)
+        if entry is None:
             if content:
-                log(_logger, logging.ERROR, "journal entry unreadable", key=key)
-                await self._folder.remove(key)
+                log(_logger, logging.ERROR, "journal entry unreadable", key=key.text)
+                await self._folder.remove(key.text)
             return None
         entry.attempt += 1
-        own = key.startswith(mine)
-        opened = await self._put(entry, int(key.rpartition("/")[2]) if own else None)
+        own = key.owner == self._owner
+        opened = await self._put(entry, key.slot if own else None)
         if not own:
-            await self._folder.remove(key)
+            await self._folder.remove(key.text)
         # Sealed by a pod with another key: everything but the user's token is known.
-        body = self._sealer.open(sealed, entry.etag) or bytes(entry.shown)
+        body = self._sealer.open(base64.b64decode(entry.sealed), entry.etag) or bytes(entry.shown)
         log(_logger, logging.WARNING, "request taken over", etag=entry.etag, attempt=entry.attempt, own=own)
         return self._delivery(opened, entry, body)
 
@@ -240,20 +235,19 @@ class ObjectJournal:
         """
         async with self._beginning:
             if self._left is None:
-                mine = f"{self._home}{self._owner}/"
-                names = {item.key.removeprefix(mine): item.size for item in await self._folder.listing(mine)}
+                found = _entries(await self._folder.listing(home_of(self._experiment_id, self._owner)))
                 await self._folder.put(self._alive_key, b"1")
-                self._left = {int(name) for name, size in names.items() if name.isdecimal() and size}
+                self._left = {key.slot for key, item in found.items() if item.size}
 
     async def _put(self, entry: _Entry, slot: int | None = None) -> _Open:
         await self._begin()
         assert self._left is not None
         if slot is None:
             slot = next(number for number in count() if number not in self._open and number not in self._left)
-        opened = self._open.setdefault(slot, _Open(f"{self._home}{self._owner}/{slot}", slot))
+        opened = self._open.setdefault(slot, _Open(EntryKey(self._experiment_id, self._owner, slot)))
         opened.handled = True
         try:
-            await self._folder.put(opened.key, msgspec.json.encode(entry))
+            await self._folder.put(opened.key.text, msgspec.json.encode(entry))
         except BaseException:
             # It may have been written all the same, and an older version of it may be there: then it is an orphan.
             opened.handled = False
@@ -266,14 +260,35 @@ class ObjectJournal:
     def _delivery(self, opened: _Open, entry: _Entry, body: bytes) -> Delivery:
         async def done() -> None:
             async with opened.closing:
-                if self._open.get(opened.slot) is opened:
-                    await self._folder.remove(opened.key)
-                    del self._open[opened.slot]
+                if self._open.get(opened.key.slot) is opened:
+                    await self._folder.remove(opened.key.text)
+                    del self._open[opened.key.slot]
 
         async def release() -> None:
             opened.handled = False
 
-        return Delivery(body, entry.attempt, done, release, entry.message_id, entry.trace)
+        async def claim() -> bool:
+            async with opened.closing:
+                return await self._claim(opened, entry)
+
+        sent_at = _time(entry.sent)
+        return Delivery(body, entry.attempt, done, release, entry.message_id, entry.trace, sent_at, claim)
+
+    async def _claim(self, opened: _Open, entry: _Entry) -> bool:
+        """Note that a change of cell sets is sent now; False where somebody took the entry over meanwhile."""
+        if self._open.get(opened.key.slot) is not opened:
+            return False
+        found = _decoded(await self._folder.get(opened.key.text))
+        if found is None or (found.message_id, found.etag, found.attempt) != (
+            entry.message_id,
+            entry.etag,
+            entry.attempt,
+        ):
+            del self._open[opened.key.slot]
+            return False
+        entry.sent = self._now().isoformat(timespec="milliseconds")
+        await self._folder.put(opened.key.text, msgspec.json.encode(entry))
+        return True
 
     async def _renew(self) -> None:
         while True:
@@ -286,30 +301,51 @@ class ObjectJournal:
                 log(_logger, logging.WARNING, "journal could not be renewed", reason=type(error).__name__)
 
 
-async def orphaned_experiments(folder: ObjectFolder, stale_s: float = 90.0) -> list[str]:
+async def orphaned_experiments(folder: ObjectFolder, stale_s: float = 90.0) -> list[ExperimentId]:
     """Name the experiments with requests that no living pod answers, the longest waiting first."""
     orphans = _orphans(await folder.listing(ROOT), stale_s)
-    return list(dict.fromkeys(item.key.removeprefix(ROOT).partition("/")[0] for item in orphans))
+    return list(dict.fromkeys(key.experiment_id for key in orphans))
 
 
-def _orphans(listed: list[StoredObject], stale_s: float) -> list[StoredObject]:
+def _entries(listed: list[StoredObject]) -> dict[EntryKey, StoredObject]:
+    """Return the entries of a listing; what has no name of the journal's is passed over."""
+    found = ((parse_key(item.key), item) for item in listed)
+    return {key: item for key, item in found if isinstance(key, EntryKey)}
+
+
+def _orphans(listed: list[StoredObject], stale_s: float) -> list[EntryKey]:
     """Return the entries whose owner said good-bye after writing them, or is silent for too long; the oldest first."""
-    signs = {item.key.removesuffix(_ALIVE): item for item in listed if item.key.endswith(f"/{_ALIVE}")}
+    found = [(parse_key(item.key), item) for item in listed]
+    signs = {key: item for key, item in found if isinstance(key, AliveKey)}
 
-    def orphaned(item: StoredObject) -> bool:
-        home, _, name = item.key.rpartition("/")
-        if not name.isdecimal() or item.size == 0:
+    def orphaned(key: EntryKey, item: StoredObject) -> bool:
+        if item.size == 0:
             return False
-        sign = signs.get(home + "/")
+        sign = signs.get(key.alive)
         if sign is not None and sign.size == 0 and sign.age_s <= item.age_s:
             return True
         return item.age_s > stale_s and (sign is None or sign.age_s > stale_s)
 
-    return sorted(filter(orphaned, listed), key=lambda item: -item.age_s)
+    entries = [(key, item) for key, item in found if isinstance(key, EntryKey) and orphaned(key, item)]
+    return [key for key, item in sorted(entries, key=lambda entry: -entry[1].age_s)]
 
 
-def _plain(name: str) -> str:
-    return _UNSAFE.sub("_", name) or "_"
+def _decoded(content: bytes) -> _Entry | None:
+    try:
+        entry = msgspec.json.decode(content, type=_Entry)
+        base64.b64decode(entry.sealed)
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return entry
+
+
+def _time(text: str | None) -> datetime | None:
+    """Read a time of an entry; None where there is none, or none that can be read."""
+    try:
+        found = datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _request(body: bytes) -> WorkRequest:

@@ -9,17 +9,19 @@ import contextlib
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome, Patience, Ports, retry
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.holding import Holding, quietly
 from cellworker.gateway.core.lru import Recent
-from cellworker.gateway.core.ports import Delivery, Journal, Queue
-from cellworker.gateway.observe.metrics import DONE, NoMetrics
-from cellworker.gateway.observe.tracing import NoTracing, Tracing
+from cellworker.gateway.core.metrics import DONE, NoMetrics
+from cellworker.gateway.core.ports import Delivery, Journal, NotHeldError, Queue
+from cellworker.gateway.core.tracing import NoTracing, Tracing
+from cellworker.identifiers import ExperimentId
 from cellworker.logs import context, log
 from cellworker.protocol.bodies import convert
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
@@ -30,8 +32,6 @@ __all__ = ["Limits", "WorkLoop"]
 _NOT_STORED = "The result could not be stored. It will be tried again; if nothing comes, please ask once more."
 _SLOW_AT_A_TIME = 2
 """Short requests that are written to the journal at a time. Where all are slow, writing all down makes all slower."""
-_RELEASE_S = 3.0
-"""Handing back may take so long at the end, and no longer."""
 
 _logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class WorkLoop:
         self,
         queue: Queue,
         ports: Ports,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         find_task: Callable[[str], Task],
         *,
         journal: Journal | None = None,
@@ -124,7 +124,7 @@ class WorkLoop:
         self._held: dict[Lane, int] = {"short": 0, "long": 0}
         self._roomy = asyncio.Event()
         self._slow_ones = asyncio.Semaphore(_SLOW_AT_A_TIME)
-        self._current: dict[str, asyncio.Task[bool]] = {}
+        self._current: dict[str, tuple[asyncio.Task[bool], Holding]] = {}
         self._answered = Recent()
         self._unstored = Recent()
         self._stopping = asyncio.Event()
@@ -229,11 +229,13 @@ class WorkLoop:
         """Answer one message and let it go; never raises but when cancelled."""
         self._metrics.delivered(delivery.attempt)
         if delivery.message_id in self._answered:
-            await _quietly(delivery.done)
+            await quietly(delivery.done)
             return
         current = self._current.get(delivery.message_id)
         if current is not None:  # it came back while it was worked on
-            await self._let_go(delivery, answered=await asyncio.shield(current))
+            answering, holding = current
+            holding.came_back(delivery)
+            await self._let_go(delivery, answered=await asyncio.shield(answering))
             return
         try:
             request = WorkRequest.parse(delivery.body)
@@ -247,50 +249,45 @@ class WorkLoop:
         """Have a request answered, and meanwhile see to it that it is held where it holds up nobody."""
         lane = self._lane(request)
         self._held[lane] += 1
-        answering = asyncio.create_task(self._answer(request, delivery))
+        holding = Holding(
+            request,
+            delivery,
+            self._journal,
+            from_journal=in_journal,
+            patience=self._patience,
+            on_moved=self._metrics.journal_written,
+        )
+        answering = asyncio.create_task(self._answer(request, delivery, holding))
         if delivery.message_id:
-            self._current[delivery.message_id] = answering
-        holder = delivery
+            self._current[delivery.message_id] = answering, holding
         try:
             if self._journal is not None and not in_journal:
                 if lane == "short":
                     await asyncio.wait({answering}, timeout=self._limits.journal_after_s)
                 async with self._slow_ones if lane == "short" else contextlib.nullcontext():
                     if not answering.done():
-                        holder = await self._write_down(self._journal, delivery, request)
+                        await holding.move()
             answered = await answering
         except asyncio.CancelledError:
             await end(answering)
-            await _quietly(holder.release)
+            await quietly(holding.current.release)
             raise
         finally:
             self._held[lane] -= 1
             self._current.pop(delivery.message_id, None)
         if answered and delivery.message_id:
             self._answered.add(delivery.message_id)
-        await self._let_go(holder, answered=answered)
+        await self._let_go(holding.current, answered=answered)
 
     async def _let_go(self, holder: Delivery, *, answered: bool) -> None:
         """Remove what is answered, hand back what is not; what cannot be removed is answered again, some day."""
         if not answered:
-            await _quietly(holder.release)
+            await quietly(holder.release)
             return
         try:
             await retry(holder.done, self._patience.store_s, self._patience)
         except Exception as error:  # noqa: BLE001 - whatever a queue or a store raises
             log(_logger, logging.WARNING, "answered request could not be removed", reason=type(error).__name__)
-
-    async def _write_down(self, journal: Journal, delivery: Delivery, request: WorkRequest) -> Delivery:
-        """Move a request from the queue to the journal; what could not be written stays in the queue."""
-        try:
-            entry = await journal.write(delivery)
-        except Exception as error:  # noqa: BLE001 - the queue still holds it
-            reason = request.scrub(f"{type(error).__name__}: {error}")
-            log(_logger, logging.WARNING, "request could not be journalled", etag=request.etag, reason=reason)
-            return delivery
-        self._metrics.journal_written()
-        await _quietly(delivery.done)
-        return entry
 
     def _lane(self, request: WorkRequest) -> Lane:
         try:
@@ -299,13 +296,16 @@ class WorkLoop:
             return "short"
         return task.lane_of(lambda: convert(request.body, task.body, "body"))
 
-    async def _answer(self, request: WorkRequest, delivery: Delivery) -> bool:
+    async def _answer(self, request: WorkRequest, delivery: Delivery, holding: Holding) -> bool:
         """Answer one request; whether it can be let go."""
         started = time.perf_counter()
         async with self._trace.request(delivery.trace, request.task, request.etag, delivery.attempt) as span:
             try:
-                outcome = await self._outcome(request, delivery)
+                outcome = await self._outcome(request, delivery, holding)
                 answered = True
+            except NotHeldError:
+                log(_logger, logging.WARNING, "request was taken over by another process")
+                return False
             except NotStoredError as error:
                 log(_logger, logging.ERROR, "result could not be stored", reason=str(error))
                 self._unstored.add(request.etag)
@@ -327,7 +327,7 @@ class WorkLoop:
         log(_logger, logging.INFO, "request answered", outcome=ended, seconds=round(elapsed, 4))
         return answered
 
-    async def _outcome(self, request: WorkRequest, delivery: Delivery) -> Outcome:
+    async def _outcome(self, request: WorkRequest, delivery: Delivery, holding: Holding) -> Outcome:
         expired = request.expired(self._now())
         exhausted = delivery.attempt > self._limits.max_attempts
         if delivery.attempt > 1 and (expired or exhausted) and await self._answering.stored(request):
@@ -346,7 +346,7 @@ class WorkLoop:
         computing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._computing[request.etag] = computing
         try:
-            outcome = await self._answering.work(request, delivery.message_id, delivery.attempt)
+            outcome = await self._answering.work(request, delivery.message_id, holding.claim)
         except BaseException as error:
             computing.set_exception(
                 error if isinstance(error, Exception) else ConnectionAbortedError("the worker stops")
@@ -375,13 +375,7 @@ class WorkLoop:
         log(_logger, logging.WARNING, "message refused", reason=error.message, etag=error.etag)
         if error.etag is not None:
             await self._answering.publish(error.request, Outcome(WorkerError(error.code, error.message)))
-        await _quietly(delivery.done)
-
-
-async def _quietly(step: Callable[[], Awaitable[None]]) -> None:
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_RELEASE_S):
-            await step()
+        await quietly(delivery.done)
 
 
 async def _closed(deliveries: AsyncIterator[Delivery]) -> None:

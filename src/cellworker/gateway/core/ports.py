@@ -2,21 +2,50 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.protocol.events import Status
 
 __all__ = [
     "CellSetsSource",
+    "Claim",
     "Delivery",
     "EnginePort",
     "ExperimentFiles",
     "Journal",
+    "NotHeldError",
     "Notifications",
     "Queue",
     "Results",
 ]
+
+
+class NotHeldError(Exception):
+    """Another process has taken the request over, and answers it."""
+
+
+async def _granted() -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to change cell sets for one request; it is lost when another process takes the request over.
+
+    Attributes
+    ----------
+    earlier
+        Returns when an earlier attempt sent the same change, or may have; None when none has.
+    take
+        Called right before a change is sent: notes it where the next attempt looks, and returns whether the request is
+        still ours.
+    """
+
+    earlier: Callable[[], Awaitable[datetime | None]]
+    take: Callable[[], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +69,10 @@ class Delivery:
         The same for every delivery of one message, and different for two messages of the same text.
     trace
         The ``AWSTraceHeader`` of the message.
+    sent_at
+        When an earlier attempt sent its change of cell sets, as far as the journal knows.
+    claim
+        Returns whether the message is still ours; an entry of the journal notes that a change of cell sets is sent now.
     """
 
     body: bytes
@@ -48,6 +81,8 @@ class Delivery:
     release: Callable[[], Awaitable[None]]
     message_id: str = ""
     trace: str | None = None
+    sent_at: datetime | None = None
+    claim: Callable[[], Awaitable[bool]] = _granted
 
 
 class Queue(Protocol):
@@ -78,6 +113,13 @@ class Journal(Protocol):
         """Take over what this pod's earlier process, or a pod that is no more, accepted and did not answer."""
         ...
 
+    async def sent_at(self, message_id: str) -> datetime | None:
+        """Return when whoever holds this message in the journal sent its change of cell sets.
+
+        None when nobody holds it there; now, when it is held and the change may be sent at any moment.
+        """
+        ...
+
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Leave a record of a request that is given up."""
         ...
@@ -86,22 +128,22 @@ class Journal(Protocol):
 class Results(Protocol):
     """Where results are kept, by ETag."""
 
-    async def exists(self, etag: str) -> bool:
+    async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored."""
         ...
 
-    async def get(self, etag: str) -> bytes | None:
+    async def get(self, etag: ETag) -> bytes | None:
         """Return a stored result as it lies there; None when there is none."""
         ...
 
-    async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
+    async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file is moved or uploaded as it is.
 
         Trouble that may pass is waited for, a little.
         """
         ...
 
-    async def url(self, etag: str) -> str:
+    async def url(self, etag: ETag) -> str:
         """Where a client can fetch the result."""
         ...
 
@@ -135,12 +177,17 @@ class Notifications(Protocol):
 class CellSetsSource(Protocol):
     """Where cell sets are read and changed."""
 
-    async def read(self, experiment_id: str) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes:
         """Return the current cell_sets.json."""
         ...
 
     async def patch(
-        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+        self,
+        experiment_id: ExperimentId,
+        operations: list[dict[str, Any]],
+        authorization: str | None,
+        *,
+        claim: Claim | None = None,
     ) -> None:
         """Apply operations of contract 5.22.
 
@@ -152,13 +199,16 @@ class CellSetsSource(Protocol):
             The patch.
         authorization
             The request's own, passed on verbatim.
-        again
-            An earlier attempt may have applied them already: what would then apply twice is looked at first.
+        claim
+            The right to do so, where a request asks for it: what is inserted is then looked for first, since an earlier
+            attempt or another process may have inserted it.
 
         Raises
         ------
         WorkerError
             CELL_SETS_UPDATE_FAILED with the platform's words when refused.
+        NotHeldError
+            When the claim was lost; nothing was sent then.
         """
         ...
 

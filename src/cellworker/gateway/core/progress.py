@@ -1,4 +1,4 @@
-"""Ticks that tell a waiting client that its computation is alive, and how far it is."""
+"""Ticks that tell a waiting client how far its computation is."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,9 @@ __all__ = ["Ticker"]
 
 
 class Ticker:
-    """Sends progress heartbeats while a computation runs; silent for one that is over before the first is due.
+    """Sends a progress heartbeat whenever there is news; silent for a computation that is over before the first is due.
+
+    A heartbeat without news would only say that the gateway lives, whatever has become of the computation.
 
     Parameters
     ----------
@@ -21,9 +23,7 @@ class Ticker:
     task
         Name of the task.
     every
-        Seconds between ticks while there is news, and before the first.
-    at_least_every
-        Seconds after which a tick goes out without news.
+        Seconds between two heartbeats at least, and before the first.
     """
 
     def __init__(
@@ -32,12 +32,10 @@ class Ticker:
         task: str,
         *,
         every: float = 1.0,
-        at_least_every: float = 5.0,
     ) -> None:
         self._post = post
         self._task = task
         self._every = every
-        self._at_least_every = at_least_every
         self._latest: tuple[str, float | None] = ("", None)
         self._starter: asyncio.TimerHandle | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -62,11 +60,10 @@ class Ticker:
         self._runner = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        told: tuple[str, float | None] | None = None
-        quiet = self._every
+        told = progress_heartbeat(self._task)  # what the heartbeat at the beginning has said
         while True:
-            if self._latest != told or quiet >= self._at_least_every:
-                told, quiet = self._latest, 0.0
-                self._post(progress_heartbeat(self._task, *told))
+            news = progress_heartbeat(self._task, *self._latest)
+            if news != told:
+                self._post(news)
+                told = news
             await asyncio.sleep(self._every)
-            quiet += self._every

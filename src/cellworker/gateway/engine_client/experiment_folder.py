@@ -3,9 +3,7 @@
 import contextlib
 import errno
 import hashlib
-import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,21 +12,19 @@ from typing import Any, Protocol
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.logs import log
+from cellworker.identifiers import ExperimentId, FileName, ObjectName, parse, refuse
 
-__all__ = ["ExperimentFolder", "RemoteFiles", "RemoteObject"]
+__all__ = ["ExperimentFolder", "RemoteFiles", "RemoteObject", "forget_experiment"]
 
 _INCOMING = ".incoming"
 _MANIFEST = ".sync.json"
 _UPDATING = ".updating"
 _PART = ".part"
+_NEXT_MANIFEST = _MANIFEST + _PART
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SERVED = ("r.qs", "r.rds", "matrix_dir.tar.zst")
 """What the engine looks at: one that is not in the store must not lie here (contract 6.3)."""
-_RELATIVE = re.compile(r"[^./\\\0][^/\\\0]*(?:/[^./\\\0][^/\\\0]*)*")
 _NO_SPACE = "There is no room for the experiment's data on the worker's disk."
-
-_logger = logging.getLogger(__name__)
 
 
 class RemoteObject(Protocol):
@@ -81,29 +77,32 @@ class ExperimentFolder:
 
     Parameters
     ----------
-    path
-        The folder.
-    prefix
-        What the names of the experiment's objects begin with, slash included.
+    data_dir
+        Where the folder is, or will be.
+    experiment_id
+        Its name; with a slash, what the keys of the experiment's objects begin with.
     """
 
-    def __init__(self, path: Path, prefix: str) -> None:
-        self.path = path
-        self._prefix = prefix
+    def __init__(self, data_dir: Path, experiment_id: ExperimentId) -> None:
+        self.path = data_dir / ExperimentId(experiment_id)
+        self._prefix = f"{experiment_id}/"
         self._manifest: dict[str, list[Any]] | None = None
 
     def wanted(self, objects: Sequence[RemoteObject]) -> list[RemoteObject]:
-        """Return the objects that are files of this experiment: not empty, and with names that a file can have."""
-        wanted = []
+        """Return the objects that are files of this experiment: not empty, and with names that files can have together.
+
+        An object store may hold ``a`` and ``a/b``, where a folder holds one of them: the file that needs no folder goes
+        first.
+        """
+        wanted: dict[ObjectName, RemoteObject] = {}
         for item in objects:
-            name = item.key.removeprefix(self._prefix)
-            if not item.key.startswith(self._prefix) or not item.size:
-                continue
-            if _RELATIVE.fullmatch(name):
-                wanted.append(item)
-            else:
-                log(_logger, logging.WARNING, "object passed over for its name", key=item.key[:300])
-        return wanted
+            if item.size and (name := self._name(item.key)) is not None:
+                wanted[name] = item
+        for name in [*wanted]:
+            if any(above in wanted for above in _folders(name)):
+                refuse(ObjectName.KIND, name, "a file is where its folder would be")
+                del wanted[name]
+        return [*wanted.values()]
 
     def outdated(self, objects: Sequence[RemoteObject]) -> bool:
         """Whether the folder holds anything else than these objects."""
@@ -170,11 +169,13 @@ class ExperimentFolder:
             self._manifest = {}
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
                 files = orjson.loads((self.path / _MANIFEST).read_bytes())["files"]
-                self._manifest = {str(key): [*entry] for key, entry in files.items() if len(entry) == 3}
+                self._manifest = {
+                    key: [*entry] for key, entry in files.items() if len(entry) == 3 and self._name(key) is not None
+                }
         return self._manifest
 
     def _write(self, known: dict[str, list[Any]]) -> None:
-        temporary = self.path / f"{_MANIFEST}{_PART}"
+        temporary = self.path / _NEXT_MANIFEST
         temporary.write_bytes(orjson.dumps({"files": known}, option=orjson.OPT_INDENT_2))
         temporary.replace(self.path / _MANIFEST)
         self._manifest = dict(known)
@@ -201,13 +202,32 @@ class ExperimentFolder:
         keys = {*self._known(), *(self._prefix + name for name in _SERVED)} - names
         return [path for path in map(self._local, sorted(keys)) if path.is_file()]
 
+    def _name(self, key: str) -> ObjectName | None:
+        """Return the name of a file of this experiment; None for a key that is none."""
+        if not key.startswith(self._prefix):
+            return None
+        return parse(ObjectName, key.removeprefix(self._prefix), "bucket")
+
     def _local(self, key: str) -> Path:
-        return self.path / key.removeprefix(self._prefix)
+        """Return where an object's file lies, of those that `wanted` has returned."""
+        return self.path / ObjectName(key.removeprefix(self._prefix))
 
     def _staged(self, item: RemoteObject) -> Path:
         """Return where an object lies until it is put in place; named by its version, so that a retry can go on."""
         version = hashlib.sha256(f"{item.key}\n{item.etag}".encode()).hexdigest()[:32]
-        return self.path / _INCOMING / version
+        return self.path / _INCOMING / FileName(version)
+
+
+def forget_experiment(data_dir: Path, experiment_id: ExperimentId) -> None:
+    """Remove the folder of an experiment, where it is one that was fetched: whatever else has that name stays."""
+    folder = data_dir / ExperimentId(experiment_id)
+    if any(mark.exists() for mark in (folder / _MANIFEST, folder / _UPDATING, folder / _INCOMING)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(name: ObjectName) -> list[str]:
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: number + 1]) for number in range(len(parts))]
 
 
 def _verify(path: Path, size: int) -> None:

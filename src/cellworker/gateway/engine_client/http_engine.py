@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import count
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -15,6 +16,7 @@ from yarl import URL
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineWatch
 from cellworker.gateway.engine_client.session import engine_session
 from cellworker.logs import log
 from cellworker.tasks.task import Task
@@ -40,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 _Lost = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError, ConnectionError)
 """The connection broke after it was there."""
-_Unreached = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_Unreached = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, EngineAwayError)
 """There was never a connection."""
 
 
@@ -73,6 +75,8 @@ class HttpEngine:
         How long to wait for an engine that does not answer, in seconds.
     crash_attempts
         How often a request is sent again after the connection broke.
+    watch
+        Tells when the engine hangs: a request that it does not answer any more is asked again.
     traceparent
         Returns the W3C header of the span that a call belongs to; None where nothing is traced.
     """
@@ -85,6 +89,7 @@ class HttpEngine:
         experiment_id: str = "",
         patience_s: float = 120.0,
         crash_attempts: int = 2,
+        watch: EngineWatch | None = None,
         traceparent: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._url = URL(url.rstrip("/"))
@@ -94,6 +99,7 @@ class HttpEngine:
             self._headers["X-Experiment-Id"] = experiment_id
         self._patience_s = patience_s
         self._crash_attempts = crash_attempts
+        self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
         self._traceparent = traceparent
         self._session: aiohttp.ClientSession | None = None
         self._paths: dict[str, URL] = {}
@@ -162,7 +168,10 @@ class HttpEngine:
         if traceparent := self._traceparent():
             headers["traceparent"] = traceparent
         try:
-            async with self._session.post(self._path(task.path), data=request, headers=headers) as response:
+            async with (
+                self._guard(),
+                self._session.post(self._path(task.path), data=request, headers=headers) as response,
+            ):
                 content = await response.read()
                 if response.status != 200:
                     _refused(task, response, content)

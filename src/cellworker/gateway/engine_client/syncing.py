@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-import re
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,11 @@ from yarl import URL
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.gateway.engine_client.experiment_folder import ExperimentFolder, RemoteFiles, RemoteObject
 from cellworker.gateway.engine_client.session import engine_session
 from cellworker.gateway.platform.labels import point_engine
+from cellworker.identifiers import ExperimentId
 from cellworker.logs import log
 from cellworker.protocol.events import Status
 
@@ -29,9 +31,7 @@ OnStage = Callable[[Status], Awaitable[None]]
 
 _QUIET_S = 1.0
 """An engine that has answered by then was not loading anything that is worth telling."""
-_REMIND_S = 10.0
 _AT_A_TIME = 3
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
 _NOT_FETCHED = (
     "The experiment's data could not be fetched from the platform's store. Please try again in a few minutes."
 )
@@ -91,6 +91,8 @@ class ExperimentSync:
         Where the engine looks for experiments.
     experiment_id
         Which one.
+    watch
+        Tells when the engine hangs.
     patience_s
         How long to go on trying where the store or the engine does not answer, in seconds.
 
@@ -105,18 +107,19 @@ class ExperimentSync:
         files: RemoteFiles,
         engine_url: str,
         data_dir: Path,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         *,
+        watch: EngineWatch | None = None,
         patience_s: float = 120.0,
     ) -> None:
-        if not _NAME.fullmatch(experiment_id):
-            raise WorkerError(ErrorCode.INVALID_INPUT, "experimentId: expected letters, digits, '.', '_' or '-'.")
         self._files = files
         self._reload_url = URL(engine_url.rstrip("/")) / "reload"
         self._data_dir = data_dir
         self._experiment_id = experiment_id
+        self._watch = watch
+        self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
         self._patience_s = patience_s
-        self._folder = ExperimentFolder(data_dir / experiment_id, f"{experiment_id}/")
+        self._folder = ExperimentFolder(data_dir, experiment_id)
         self._session: aiohttp.ClientSession | None = None
         self._next: _Run | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -147,7 +150,7 @@ class ExperimentSync:
         Parameters
         ----------
         on_stage
-            Told DOWNLOADING and LOADING where they take place, and again from time to time while they last.
+            Told DOWNLOADING and LOADING where they take place, once each.
 
         Raises
         ------
@@ -164,7 +167,7 @@ class ExperimentSync:
             stage, changed = run.stage, run.changed
             if stage is not None:
                 await on_stage(stage)
-            await asyncio.wait({run.done, changed}, timeout=_REMIND_S, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({run.done, changed}, return_when=asyncio.FIRST_COMPLETED)
         run.done.result()
 
     async def _work(self) -> None:
@@ -272,7 +275,7 @@ class ExperimentSync:
 
     async def _ask_to_reload(self) -> None:
         assert self._session is not None, "the sync was not entered"
-        async with self._session.post(self._reload_url) as response:
+        async with self._guard(), self._session.post(self._reload_url) as response:
             content = await response.read()
         answer = _object(content)
         if response.status == 200:
@@ -284,6 +287,8 @@ class ExperimentSync:
                 log(_logger, logging.WARNING, "engine was restarted", experiment=self._experiment_id)
             self._instance = instance
             self.generation = int(answer.get("generation") or 0)
+            if self._watch is not None:
+                self._watch.note_serving()
             return
         try:
             error = WorkerError(ErrorCode(str(answer.get("error_code"))), str(answer.get("user_message")))

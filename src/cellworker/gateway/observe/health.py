@@ -4,12 +4,13 @@
 ``GET /health``          200, JSON: the state in one word, each condition, what is served
 ``GET /health/live``     200, or 503 when only a restart can help
 ``GET /health/ready``    200, or 503 with the reasons
-``GET /health/started``  200, or 503 until the first work can be taken
+``GET /health/started``  200, or 503 until all is set up
 ``GET /metrics``         Prometheus text, where metrics are on
 =======================  ==========================================================================
 
 A worker takes its work from a queue and not from these doors, so "not ready" takes nothing away from it: it tells the
-platform (roll-outs, dashboards, alarms) that requests are not answered as they should be.
+platform (roll-outs, dashboards, alarms) that a request would not be answered now. Nobody asks anything of a pod without
+an experiment, so such a pod is ready as soon as its engine answers: a rolling update waits for nothing else.
 """
 
 import asyncio
@@ -24,9 +25,9 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
-from cellworker import __version__
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.logs import log, redact
+from cellworker.version import __version__
 
 __all__ = ["Check", "Health", "health_app", "serve_health"]
 
@@ -123,7 +124,7 @@ class Health:
         self._facts[name] = fact
 
     def mark_started(self) -> None:
-        """Say that the first work can be taken."""
+        """Say that all is set up: an experiment will be served as soon as there is one."""
         self._started = True
 
     def mark_stopping(self) -> None:
@@ -132,7 +133,7 @@ class Health:
 
     @property
     def started(self) -> bool:
-        """Whether the first work could be taken."""
+        """Whether all is set up."""
         return self._started
 
     @property
@@ -142,7 +143,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are answered as they should be; a trouble within its tolerance does not count."""
+        """Whether a request would be answered now; a trouble within its tolerance does not count."""
         return not self.unready()
 
     def dying(self) -> dict[str, str]:

@@ -7,27 +7,31 @@ import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from cellworker.identifiers import ExperimentId, Identifier, QueueHash, SandboxId, parse
 from cellworker.logs import log
 from cellworker.settings import Settings
 
 __all__ = ["PodLabels", "assigned_folder", "parse_labels", "point_engine"]
 
-_DEVELOPMENT_ID = "test-experiment-id"
+_DEVELOPMENT_ID = ExperimentId("test-experiment-id")
 _SERVE = ".serve"
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,255}")
 _LINE = re.compile(r'([^\s="]+)="((?:[^"\\]|\\.)*)"\s*', re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 _logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T", bound=Identifier)
 _Signature = tuple[int, int, int]
 _UNREADABLE: _Signature = (-1, -1, -1)
 
 
 class PodLabels:
     """The labels that tell what this pod works for; a label that appears later, or changes, is seen at the next look.
+
+    A label that is no name of its kind is logged once, and counts as none.
 
     Parameters
     ----------
@@ -40,37 +44,43 @@ class PodLabels:
     def __init__(self, settings: Settings, *, development_default: bool = True) -> None:
         self._settings = settings
         development = settings.cluster_env.lower() == "development" if settings.cluster_env else not settings.k8s_env
-        self._default_id = _DEVELOPMENT_ID if development_default and development else ""
+        self._default_id = _DEVELOPMENT_ID if development_default and development else None
         self._signature: _Signature | None = None
         self._labels: dict[str, str] = {}
 
     @property
-    def experiment_id(self) -> str:
-        """The experiment; empty while the pod has none."""
-        return self._look("experimentId") or self._settings.experiment_id or self._default_id
+    def experiment_id(self) -> ExperimentId | None:
+        """The experiment; None while the pod has none."""
+        return self._name(ExperimentId, self._settings.experiment_id) or self._default_id
 
     @property
     def labelled(self) -> bool:
         """Whether the pod has a label that says which experiment."""
-        return bool(self._look("experimentId"))
+        return ExperimentId.fits(self._look("experimentId"))
 
     @property
-    def sandbox_id(self) -> str:
-        """The sandbox; empty where nothing says it."""
-        return self._look("sandboxId") or self._settings.sandbox_id
+    def sandbox_id(self) -> SandboxId | None:
+        """The sandbox; None where nothing says it."""
+        return self._name(SandboxId, self._settings.sandbox_id)
 
     @property
-    def work_queue_hash(self) -> str:
-        """The hash in the queue's name; empty where nothing says it."""
-        return self._look("workQueueHash") or self._settings.work_queue_hash
+    def work_queue_hash(self) -> QueueHash | None:
+        """The hash in the queue's name; None where nothing says it."""
+        return self._name(QueueHash, self._settings.work_queue_hash)
 
-    async def wait_for_experiment(self, poll_s: float = 1.0) -> str:
+    async def wait_for_experiment(self, poll_s: float = 1.0) -> ExperimentId:
         """Wait until the pod is given an experiment; looks every `poll_s` seconds."""
         if not self.experiment_id:
             log(_logger, logging.INFO, "waiting for an experiment", labels_file=str(self._settings.labels_file))
         while not (experiment_id := self.experiment_id):  # noqa: ASYNC110 - Kubernetes tells nobody but the file
             await asyncio.sleep(poll_s)
         return experiment_id
+
+    def _name(self, kind: type[_T], fallback: str) -> _T | None:
+        """Return the label of a kind, else what the settings say."""
+        label = self._look(kind.KIND)
+        found = parse(kind, label, "label") if label else None
+        return found or (parse(kind, fallback, "setting") if fallback else None)
 
     def _look(self, key: str) -> str:
         """Return a label; the file is read again once it differs, and the labels known before hold if it cannot be."""
@@ -111,29 +121,30 @@ def assigned_folder(labels: PodLabels, data_dir: Path) -> Callable[[], Path | No
 
     def folder() -> Path | None:
         name = labels.experiment_id or _pointed_at(data_dir)
-        return data_dir / name if _FOLDER_NAME.fullmatch(name) else None
+        return data_dir / name if name else None
 
     return folder
 
 
-def point_engine(data_dir: Path, experiment_id: str) -> None:
-    """Tell the engine which experiment to serve where the pod has none of its own; empty takes that back."""
+def point_engine(data_dir: Path, experiment_id: ExperimentId | None) -> None:
+    """Tell the engine which experiment to serve where the pod has none of its own; None takes that back."""
     if experiment_id == _pointed_at(data_dir):
         return
-    if not experiment_id:
+    if experiment_id is None:
         (data_dir / _SERVE).unlink(missing_ok=True)
         return
     data_dir.mkdir(parents=True, exist_ok=True)
-    temporary = data_dir / f"{_SERVE}.{secrets.token_hex(4)}"
+    temporary = (data_dir / _SERVE).with_suffix(f".{secrets.token_hex(4)}")
     temporary.write_text(experiment_id, "utf-8")
     temporary.replace(data_dir / _SERVE)
 
 
-def _pointed_at(data_dir: Path) -> str:
+def _pointed_at(data_dir: Path) -> ExperimentId | None:
     try:
-        return (data_dir / _SERVE).read_text("utf-8").strip()
+        text = (data_dir / _SERVE).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        return ""
+        return None
+    return parse(ExperimentId, text, _SERVE) if text else None
 
 
 def _signature_of(path: Path) -> _Signature:

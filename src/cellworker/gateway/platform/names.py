@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import QueueHash, SandboxId
 from cellworker.settings import Settings
 
 __all__ = ["Names", "cluster_env", "idle_timeout_s", "work_queue_hash"]
@@ -99,7 +100,7 @@ class Names:
         """Stand-in for AWS on a developer's machine; None where AWS itself is used."""
         return f"http://{_HOST}:4566" if self.local else None
 
-    def queue(self, queue_hash: str | None) -> str:
+    def queue(self, queue_hash: QueueHash | None) -> str:
         """Return the queue's name.
 
         Parameters
@@ -117,7 +118,7 @@ class Names:
         label = _required("WORK_QUEUE_HASH", queue_hash, self.environment, "label workQueueHash")
         return f"queue-job-{label}-{self.environment}.fifo"
 
-    def api_url(self, sandbox_id: str | None) -> str:
+    def api_url(self, sandbox_id: SandboxId | None) -> str:
         """Return the address of the platform's API.
 
         Raises

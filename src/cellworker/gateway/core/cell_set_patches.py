@@ -1,12 +1,13 @@
 """Which patches of cell sets (contract 5.22) can be sent twice, and how to see that one was applied."""
 
 import re
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-__all__ = ["Repeatable", "applied", "examine", "matched_key"]
+__all__ = ["Repeatable", "applied", "examine", "matched_key", "named_after"]
 
 _KEY_QUERY = re.compile(r"""\s*\$\[\?\(\s*@\.key\s*={2,3}\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\)\]\s*""")
 
@@ -61,6 +62,16 @@ def applied(content: bytes, inserted: tuple[tuple[str, str], ...]) -> bool:
     except (ValueError, KeyError, TypeError):
         return False
     return bool(inserted) and there.issuperset(inserted)
+
+
+def named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict[str, Any]:
+    """Give a set that is inserted into a class a key that is the same each time its message is worked on."""
+    match operation:
+        case {"$match": {"query": query, "value": {"children": [{"$insert": {"index": index, "value": made}}]}}}:
+            key = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{message_id}/{number}"))
+            insert = {"$insert": {"index": index, "value": {**made, "key": key}}}
+            return {"$match": {"query": query, "value": {"children": [insert]}}}
+    return operation
 
 
 def matched_key(query: object) -> str | None:

@@ -1,0 +1,67 @@
+"""Sets of cell ids: united, taken apart and intersected by a bitmap, one byte for every id that there can be.
+
+Sorting a million ids takes 0.38 CPU s, marking and collecting them 0.002 (performance.md, D6). Ids of the platform
+are small whole numbers; where some id is far beyond the number of ids, sorting takes over.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["common", "union", "without"]
+
+Ids = NDArray[np.int32]
+_IDS_PER_BYTE_LIMIT = 64
+"""A bitmap has at most so many bytes for every id: beyond that, clearing it takes longer than sorting."""
+_SMALL = 1 << 20
+"""Bytes that a bitmap may always have."""
+
+
+def union(parts: Sequence[Ids]) -> Ids:
+    """Return the ids of all parts: int32, ascending, without repetitions.
+
+    Parameters
+    ----------
+    parts
+        Arrays of ids in any order, repetitions allowed.
+    """
+    marks = _marks(parts)
+    if marks is None:
+        return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
+    for part in parts:
+        marks[part] = True
+    return np.flatnonzero(marks).astype(np.int32)
+
+
+def without(ids: Ids, others: Ids) -> Ids:
+    """Return the ids that are not among the others: int32, ascending, without repetitions."""
+    marks = _marks([ids, others])
+    if marks is None:
+        return np.setdiff1d(ids, others).astype(np.int32)
+    marks[ids] = True
+    marks[others] = False
+    return np.flatnonzero(marks).astype(np.int32)
+
+
+def common(ids: Ids, others: Ids) -> Ids:
+    """Return the ids that are in both: int32, ascending, without repetitions."""
+    marks = _marks([ids, others])
+    if marks is None:
+        return np.intersect1d(ids, others).astype(np.int32)
+    marks[others] = True
+    found = np.zeros(len(marks), np.bool_)
+    found[ids] = marks[ids]
+    return np.flatnonzero(found).astype(np.int32)
+
+
+def _marks(parts: Sequence[Ids]) -> NDArray[np.bool_] | None:
+    """Return a cleared bitmap for the ids of all parts; None where it would be much larger than they are."""
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return None
+    high = max(int(part.max()) for part in filled)
+    low = min(int(part.min()) for part in filled)
+    if low < 0 or high >= max(_SMALL, _IDS_PER_BYTE_LIMIT * sum(map(len, filled))):
+        return None
+    return np.zeros(high + 1, np.bool_)
