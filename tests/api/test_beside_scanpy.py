@@ -124,7 +124,7 @@ def test_scanpys_neighbours_serve_our_maps_and_clusters(adata, sc):
 
 
 def test_scanpy_plots_and_computes_on_what_we_wrote(done, sc, tmp_path):
-    sc.tl.paga(done, groups="leiden")
+    sc.tl.diffmap(done)
     sc.tl.dendrogram(done, "group")
     cw.tl.score_genes(done, ["gene1", "gene2"])
     axes = sc.pl.umap(done, color=["leiden", "gene1", "score"], show=False)
