@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, single_precision
 from cellworker.analysis.maps.umap_graph import Graph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
-from cellworker.analysis.maps.umap_start import beginning, noise
+from cellworker.analysis.maps.umap_start import along_a_curve, beginning, noise
 from cellworker.native import address, kernel
 
 __all__ = ["umap", "umap_of_graph", "umap_transform"]
@@ -208,7 +208,7 @@ def _laid_out(
     n = len(graph)
     begin = beginning(graph, begins, seed, run, lambda part: report(0.11 * part))
     # What is near in memory is near in the layout, and read at about the same time.
-    order = _along_a_curve(begin)
+    order = along_a_curve(begin)
     graph, begin = graph.rearranged(order, run), begin[order]
     best, most = begin, -1.0
     for i in range(tries.count):
@@ -352,18 +352,6 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
                 list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, how), blocks))  # noqa: B023
         old, new, pool, next_pool = new, old, *((next_pool, pool) if self_moving else (pool, next_pool))
     return old
-
-
-def _along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
-    least = layout.min(axis=0)
-    width = max(float((layout.max(axis=0) - least).max()), 1e-30)
-    cells = ((layout - least) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
-    code = np.zeros(len(layout), np.int64)
-    for bit in range(10):
-        for d in range(2):
-            code |= ((cells[:, d] >> bit) & 1) << (2 * bit + d)
-    return np.argsort(code, kind="stable")
 
 
 def _power(base: float, exponent: int) -> float:
