@@ -2,7 +2,8 @@
 # One image for both containers of a worker: `cellworker gateway`, `cellworker engine`, or both as `cellworker worker`.
 #   docker build -t worker .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t worker .
-# The Python is the one that the tests run on; a build argument takes another of 3.11 to 3.13.
+# The Python is the one that the tests run on; a build argument takes another of 3.11 to 3.13. What is deployed names its
+# digest too, as the workflow does: --build-arg PYTHON=3.11-slim-bookworm@sha256:...
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS builder
@@ -21,7 +22,9 @@ RUN --mount=type=cache,target=/root/.cache \
     UV_LINK_MODE=copy python -B scripts/image_contents.py /opt/cellworker ${EXTRAS}
 
 FROM python:${PYTHON}
-LABEL org.opencontainers.image.title="cellworker" \
+ARG PYTHON
+LABEL org.opencontainers.image.base.name="docker.io/library/python:${PYTHON}" \
+      org.opencontainers.image.title="cellworker" \
       org.opencontainers.image.description="The worker of the Cellenics single-cell platform, in Python alone" \
       org.opencontainers.image.licenses="MIT"
 RUN groupadd --gid 10001 cellworker \

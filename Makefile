@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -27,11 +27,15 @@ BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: .venv/.ready-run ## serve data/$EXPERIMENT_ID, or the bundled sample, on $PORT (4000)
-	@exec $(BIN)/cellworker run
+# Whoever changes the code has a developer's tools anyway.
+run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-run) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
+	@exec $(if $(RELOAD),$(BIN)/python scripts/reload.py,$(BIN)/cellworker run)
 
 test: check ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
+
+coverage: check ## the same with coverage measured: a table, coverage.xml, and a floor below which it fails
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
 
 test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
 	$(BIN)/python -m pytest -q -m shared --shared=.hidden
@@ -45,6 +49,7 @@ check: .venv/.ready-dev ## lint, formatting, types, import floors
 fmt: .venv/.ready-dev ## format, and repair what the linter can
 	$(BIN)/ruff check --quiet --fix-only .
 	$(BIN)/python scripts/make_tables.py
+	$(BIN)/python scripts/make_chart.py
 	$(BIN)/ruff format .
 
 logs: ## follow the log of the worker that runs on $PORT
@@ -57,8 +62,10 @@ kill: .venv/.ready-run ## stop the worker that runs on $PORT
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .
 
-stack: build ## start a worker with stand-ins for the cloud in containers, and put the sample there
-	docker compose up --detach --wait worker
+stack: build ## a worker with stand-ins for the cloud in containers, serving data/$EXPERIMENT_ID or the sample
+	@mkdir -p "$(DATA_DIR)"
+	docker compose up --detach --wait worker || { docker compose logs --no-log-prefix seed; exit 1; }
+	@docker compose logs --no-log-prefix seed
 
 download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) as `worker:downloaded`
 	@test -n "$(ECR_REPOSITORY)" || { echo "ECR_REPOSITORY=registry/name make download-image LATEST_TAG=..."; exit 1; }
@@ -67,7 +74,10 @@ download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) a
 	docker tag "$(ECR_REPOSITORY):$(LATEST_TAG)" worker:downloaded
 
 run-downloaded: ## the same stack with the image that `make download-image` fetched
-	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker
+	@mkdir -p "$(DATA_DIR)"
+	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker \
+	  || { docker compose logs --no-log-prefix seed; exit 1; }
+	@docker compose logs --no-log-prefix seed
 
 hooks: ## have git run `make check` before each commit of this checkout
 	git config core.hooksPath scripts/hooks
@@ -96,7 +106,7 @@ lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
 setup: .venv/.ready-dev ## make .venv with everything a developer needs
 
 clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .coverage coverage.xml .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f src/cellworker/native/_kernels.so src/cellworker/native/*.tmp
 	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

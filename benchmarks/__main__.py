@@ -9,6 +9,7 @@ BENCHMARKS = {
     "maps": "benchmarks.maps",
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
+    "sizing": "benchmarks.sizing",
     "trajectories": "benchmarks.trajectories",
 }
 

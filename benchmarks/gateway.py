@@ -1,5 +1,8 @@
 """Benchmark "gateway": what it adds to its servers' round trips, how much it bears, short requests behind a long one.
 
+The rows "one after another" send each request when the last one was answered, through the stand-in for SQS and through
+moto, whose long poll looks only once at which groups are blocked.
+
 Everything runs as in production, each in a process of its own: gateway, engine, redis-server, and the tests' stand-ins
 for SQS and S3. One more process, this one, sends and listens. All of them share two cores.
 
@@ -38,7 +41,17 @@ from cellworker.settings import Settings
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
-from cloud.servers import TESTER, Redis, StandIn, free_port, start_redis, start_s3, start_sqs  # noqa: E402
+from cloud.servers import (  # noqa: E402
+    TESTER,
+    Redis,
+    Server,
+    StandIn,
+    free_port,
+    moto_server,
+    start_redis,
+    start_s3,
+    start_sqs,
+)
 
 __all__ = ["run"]
 
@@ -117,6 +130,13 @@ async def _measure(*, quick: bool, only: str) -> list[Figures]:
                 if figures["sustained"]:
                     break
             note("capacity: the highest rate sustained, or the lowest that was tried", figures)
+        if wanted("one after another: SQS"):
+            figures = await _one_after_another(platform, 20 if quick else 100)
+            note("one after another: SQS", figures, ("500 ms at p99", figures["latency_ms"]["p99"], 500))
+    if wanted("one after another: moto"):
+        async with _open(moto=True) as platform:
+            figures = await _one_after_another(platform, 20 if quick else 100)
+            note("one after another: moto", figures, ("500 ms at p99", figures["latency_ms"]["p99"], 500))
     if wanted("behind a long request"):
         async with _open(slowed=True) as platform:
             note("1,000 fetches behind a long request", *await _behind_a_long_one(platform, 300 if quick else 1000))
@@ -178,9 +198,7 @@ class Listener(asyncio.Protocol):
 class Pod:
     """A gateway and an engine, each a process, with a folder that both see."""
 
-    def __init__(
-        self, folder: Path, sqs: StandIn, s3: StandIn, bus: Redis, experiment_id: str, *, slowed: bool
-    ) -> None:
+    def __init__(self, folder: Path, sqs: Server, s3: StandIn, bus: Redis, experiment_id: str, *, slowed: bool) -> None:
         self._faults = folder / "faults"
         self._faults.mkdir()
         labels = folder / "labels"
@@ -249,13 +267,15 @@ class Pod:
 class Platform:
     """Everything that runs."""
 
-    sqs: StandIn
+    sqs: Server
     s3: StandIn
     redis: Redis
     pod: Pod
     listener: Listener
     session: aiohttp.ClientSession
     experiment_id: str
+    queues: dict[str, str]
+    """The addresses of the queues, by their names."""
 
     @property
     def pids(self) -> dict[str, int]:
@@ -274,7 +294,7 @@ class Platform:
         headers = {
             "X-Amz-Target": f"AmazonSQS.{action}",
             "Content-Type": "application/x-amz-json-1.0",
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={TESTER}/none",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={TESTER}/20000101/eu-west-1/sqs/aws4_request",
         }
         async with self.session.post(self.sqs.url, data=json.dumps(parameters), headers=headers) as answer:
             content = json.loads(await answer.read())
@@ -295,7 +315,7 @@ class Platform:
         }
         await self.ask_queue(
             "SendMessage",
-            QueueUrl=f"{self.sqs.url}/000000000000/{QUEUE}",
+            QueueUrl=self.queues[QUEUE],
             MessageBody=json.dumps(envelope),
             MessageGroupId="work",
             MessageDeduplicationId=uuid.uuid4().hex,
@@ -303,12 +323,15 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def _open(*, slowed: bool = False) -> AsyncIterator[Platform]:
-    """Start everything, and have some requests answered; `slowed` takes the engine of the tests, which can be held."""
+async def _open(*, slowed: bool = False, moto: bool = False) -> AsyncIterator[Platform]:
+    """Start everything, and have some requests answered.
+
+    `slowed` takes the engine of the tests, which can be held; `moto` takes moto's queue instead of the stand-in's.
+    """
     experiment_id = str(uuid.uuid4())
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-gateway-")))
-        sqs = stack.enter_context(start_sqs(allow=RIGHTS))
+        sqs: Server = stack.enter_context(moto_server() if moto else start_sqs(allow=RIGHTS))
         s3 = stack.enter_context(start_s3(buckets=[*BUCKETS.values()], allow=RIGHTS))
         bus = stack.enter_context(start_redis())
         session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -317,9 +340,10 @@ async def _open(*, slowed: bool = False) -> AsyncIterator[Platform]:
             lambda: Listener(bus.password), "127.0.0.1", bus.port
         )
         await listener.subscribed.wait()
-        platform = Platform(sqs, s3, bus, pod, listener, session, experiment_id)
+        platform = Platform(sqs, s3, bus, pod, listener, session, experiment_id, {})
         for name in (QUEUE, PROBE):
-            await platform.ask_queue("CreateQueue", QueueName=name, Attributes={"FifoQueue": "true"})
+            made = await platform.ask_queue("CreateQueue", QueueName=name, Attributes={"FifoQueue": "true"})
+            platform.queues[name] = made["QueueUrl"]
         for bucket, key, file in (
             (BUCKETS["processed-matrix"], f"{experiment_id}/r.rds", "r.rds"),
             (BUCKETS["cell-sets"], experiment_id, "cell_sets.json"),
@@ -394,7 +418,7 @@ class _Probe:
         self._results = S3Results(cloud.s3, BUCKETS["worker-results"], direct=cloud.direct)
         self._files = S3Files(cloud.s3, BUCKETS["processed-matrix"], platform.experiment_id)
         self._bus = bus
-        self._queue = f"{platform.sqs.url}/000000000000/{PROBE}"
+        self._queue = platform.queues[PROBE]
         self._content = os.urandom(1200)  # what a fetch from the sample takes when it is compressed
 
     async def trips(self) -> dict[str, float]:
@@ -457,6 +481,20 @@ def _overhead_figures(measured: list[dict[str, float]]) -> Figures:
             name: _ms(statistics.median(one[name] for one in measured)) for name in ("sqs", "lists", "put", "publish")
         },
     }
+
+
+async def _one_after_another(platform: Platform, requests: int) -> Figures:
+    """Send each fetch at the moment when the answer to the last one was heard, as who clicks through genes does."""
+    latencies: list[float] = []
+    start = time.perf_counter()
+    for _ in range(requests):
+        etag = uuid.uuid4().hex
+        answer = asyncio.create_task(platform.listener.answer(etag))
+        sent = time.perf_counter()
+        await platform.send(etag)
+        latencies.append(await answer - sent)
+    took = time.perf_counter() - start
+    return {"fetches": requests, "fetches_per_s": _short(requests / took), "latency_ms": _spread(latencies)}
 
 
 # --- many requests ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,12 +103,29 @@ def find_uv() -> Path:
         install_ensurepip()
     with step("uv, the installer"), tempfile.TemporaryDirectory() as scratch:
         pip = find_pip(Path(scratch))
-        requirement = f"uv>={OLDEST_UV[0]}.{OLDEST_UV[1]},<1"
-        call(*pip, "install", "--quiet", "--disable-pip-version-check", "--no-input", "--target", TOOLS, requirement)
+        wanted = Path(scratch) / "uv.txt"
+        wanted.write_text(locked("uv"))
+        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes"]
+        call(*pip, "install", *options, "--target", TOOLS, "-r", wanted)
     found = usable_uv(str(TOOLS / "bin" / "uv"))
     if found is None:
         raise SetupError("the uv that was fetched does not run here; install uv by hand and run make again")
     return found
+
+
+def locked(name: str) -> str:
+    """Return a package's version and hashes as the lock has them, in pip's words; it must need no other package."""
+    packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
+    (found,) = [package for package in packages if package["name"] == name]
+    files = [*found.get("wheels", []), *([found["sdist"]] if "sdist" in found else [])]
+    return " ".join([f"{name}=={found['version']}", *(f"--hash={file['hash']}" for file in files)])
+
+
+def locked_builders(uv: Path, folder: Path) -> Path:
+    """Write what builds the package, with the versions and hashes of the lock, for ``--build-constraints``."""
+    target = folder / "builders.txt"
+    target.write_text(call(uv, "export", "--frozen", "--no-emit-project", "--only-group", "installer"))
+    return target
 
 
 def find_pip(scratch: Path) -> list[str | Path]:
@@ -203,7 +221,8 @@ def install_project(uv: Path, env: dict[str, str]) -> None:
     compiler = find_compiler()
     source = compiler[0] if compiler else "ziglang from the package index, as there is no C compiler here"
     # --refresh-package: uv would take a build from its cache and never compile.
-    options = ["--no-deps", "--reinstall", "--refresh-package", "cellworker"]
+    options: list[str | Path] = ["--no-deps", "--reinstall", "--refresh-package", "cellworker"]
+    options += ["--build-constraints", locked_builders(uv, VENV)]
     with step(f"cellworker, its kernels compiled with {source}"):
         call(uv, "pip", "install", "--python", PYTHON, *options, "-e", ".", env=env)
         call(PYTHON, "-m", "compileall", "-q", "src")

@@ -213,7 +213,7 @@ def _annotated(name: str) -> Files:
         base = Path(folder)
         _write(base, {"r.rds": _rds(_tree()), "spool/.keep": b""})
         made = load(
-            str(base / "r.rds"), str(base / "spool"), max_bytes=1 << 30, threads=1,
+            str(base / "r.rds"), str(base / "spool"), max_bytes=1 << 30, max_ratio=250.0, threads=1,
             progress=lambda _what, _part: None,
         )  # fmt: skip
         target = base / "made" / name
@@ -310,7 +310,7 @@ def _open(base: Path) -> None:
         CellSets.parse((given / "cell_sets.json").read_bytes())
         return
     load(
-        str(locate(given).source), str(base / "spool"), max_bytes=1 << 30, threads=1,
+        str(locate(given).source), str(base / "spool"), max_bytes=1 << 30, max_ratio=250.0, threads=1,
         progress=lambda _what, _part: None,
     )  # fmt: skip
 

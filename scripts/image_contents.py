@@ -5,12 +5,13 @@ The Dockerfile calls it; the tests call it too, since no container engine runs w
 
 import argparse
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-from bootstrap import ROOT, SetupError, call, find_uv, index_settings
+from bootstrap import ROOT, SetupError, call, find_uv, index_settings, locked_builders
 
-__all__ = ["fill", "main", "size_mb"]
+__all__ = ["add_marker_table", "fill", "main", "size_mb"]
 
 EXTRAS = ("platform", "tracing")
 """What a worker behind the platform needs; `cassia` is added by those who want it."""
@@ -36,9 +37,23 @@ def fill(target: Path, extras: list[str]) -> None:
     python = target / "bin" / "python"
     install: list[str | Path] = [uv, "pip", "install", "--python", python]
     call(*install, "--require-hashes", "--compile-bytecode", "-r", requirements, env=env)
-    call(*install, "--no-deps", "--refresh-package", "cellworker", "--compile-bytecode", ROOT, env=env)
+    builders = locked_builders(uv, target)
+    own: list[str | Path] = ["--no-deps", "--refresh-package", "cellworker", "--build-constraints", builders]
+    call(*install, *own, "--compile-bytecode", ROOT, env=env)
+    add_marker_table(python)
     for tests in [path for path in target.glob("lib/python*/site-packages/*/**/tests") if path.is_dir()]:
         shutil.rmtree(tests)
+
+
+def add_marker_table(python: Path) -> None:
+    """Fetch ScType's table of marker genes by its pinned checksum; a build that may not fetch it goes on without."""
+    code = "from cellworker.engine.annotators.marker_table import install_published as i; print(i())"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        print(f"ScType's table of marker genes: {done.stdout.strip()}")
+    else:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        print(f"ScTypeAnnotate will need its table at run time: {reason}", file=sys.stderr)
 
 
 def size_mb(folder: Path) -> float:

@@ -1,8 +1,9 @@
 """Fill a local stack (`docker-compose.yaml`) with an experiment, and send it a request: what the platform would do.
 
 The stand-ins listen where the worker's settings for development say, or where AWS_ENDPOINT_URL and REDIS_URL do.
-`python scripts/seed.py` makes the buckets and the queue and puts the bundled sample there as the experiment `test`,
-`--experiment FOLDER --id ID` another one; `--send ListGenes` asks something and prints the answer.
+`EXPERIMENT_ID=1234 python scripts/seed.py` makes the buckets and the queue and puts `DATA_DIR/1234` there; without
+EXPERIMENT_ID the bundled sample, as the experiment `test`. `--experiment FOLDER --id ID` takes another folder;
+`--send ListGenes` asks something and prints the answer.
 """
 
 import argparse
@@ -16,13 +17,15 @@ from typing import Any
 
 from cellworker.gateway.aws.clients import Cloud
 from cellworker.gateway.platform.names import Names
-from cellworker.sample import sample_path
+from cellworker.sample import SAMPLE_ID, sample_path
 from cellworker.settings import Settings
 
-__all__ = ["main", "prepare", "send", "upload"]
+__all__ = ["chosen", "main", "prepare", "send", "upload"]
 
 _EXISTS = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists", "QueueAlreadyExists", "QueueNameExists")
 _OBJECTS = ("r.rds", "r.qs", "r.h5ad", "matrix_dir.tar.zst")
+_NOBODYS = ("test", SAMPLE_ID)
+"""Ids that stand for the bundled sample unless there is a folder of that name."""
 
 
 async def prepare(cloud: Cloud, names: Names) -> str:
@@ -38,7 +41,7 @@ async def prepare(cloud: Cloud, names: Names) -> str:
 
 async def upload(cloud: Cloud, names: Names, folder: Path, experiment_id: str) -> list[str]:
     """Put an experiment's files where the platform's pipeline puts them, and return their names."""
-    files = [folder / name for name in _OBJECTS if (folder / name).is_file()]
+    files = objects_of(folder)
     if not files:
         message = f"{folder} holds none of {', '.join(_OBJECTS)}"
         raise SystemExit(message)
@@ -54,6 +57,34 @@ async def upload(cloud: Cloud, names: Names, folder: Path, experiment_id: str) -
         await cloud.s3.put_object(Bucket=names.cell_sets_bucket, Key=experiment_id, Body=content)
         files.append(sets)
     return [file.name for file in files]
+
+
+def objects_of(folder: Path) -> list[Path]:
+    """Return the files of an experiment that the platform keeps as its object."""
+    return [folder / name for name in _OBJECTS if (folder / name).is_file()]
+
+
+def chosen(folder: Path | None, experiment_id: str, data_dir: Path) -> tuple[Path, str]:
+    """Return the folder to put there, and a word about where it comes from.
+
+    Raises
+    ------
+    SystemExit
+        When the experiment that was asked for is not there: nothing else is put under its id.
+    """
+    if folder is not None:
+        return folder, str(folder)
+    wanted = data_dir / experiment_id
+    if wanted.is_dir() and wanted.parent == data_dir and experiment_id not in (".", ".."):
+        return wanted, f"data/{experiment_id}"
+    if experiment_id in _NOBODYS:
+        return sample_path(), "the bundled sample"
+    there = sorted(path.name for path in data_dir.glob("*") if path.is_dir() and objects_of(path))
+    message = (
+        f"There is no folder data/{experiment_id} with one of {', '.join(_OBJECTS)} in it. "
+        f"Put the experiment there, or choose another with EXPERIMENT_ID: {', '.join(there) or 'there is none yet'}."
+    )
+    raise SystemExit(message)
 
 
 async def send(  # noqa: PLR0917 - two of them are where, two what
@@ -108,16 +139,18 @@ async def _run(options: argparse.Namespace) -> int:
     if not names.local:
         print(f"this is for stand-ins, and CLUSTER_ENV is {names.environment}", file=sys.stderr)
         return 1
+    experiment_id = options.id or settings.experiment_id or "test"
+    source = None if options.only_send else chosen(options.experiment, experiment_id, settings.data_dir)
     async with Cloud(settings) as cloud:
         queue_url = await prepare(cloud, names)
-        if not options.only_send:
-            folder = options.experiment or sample_path()
-            there = await upload(cloud, names, folder, options.id)
-            print(f"experiment {options.id}: {', '.join(there)}")
+        if source is not None:
+            folder, place = source
+            there = await upload(cloud, names, folder, experiment_id)
+            print(f"experiment {experiment_id}, from {place}: {', '.join(there)}")
         if options.send:
             body = {**json.loads(options.body), "name": options.send}
             try:
-                answer = await send(cloud, names, queue_url, options.id, body, options.patience)
+                answer = await send(cloud, names, queue_url, experiment_id, body, options.patience)
             except TimeoutError:
                 print(f"no answer within {options.patience:g} s: look into the worker's log", file=sys.stderr)
                 return 1
@@ -141,8 +174,8 @@ def decoded(content: bytes) -> str:
 def main(arguments: list[str]) -> int:
     """Seed, and ask."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--experiment", type=Path, help="folder with r.rds and cell_sets.json; without it the sample")
-    parser.add_argument("--id", default="test", help="the experiment's id (test)")
+    parser.add_argument("--experiment", type=Path, help="folder with r.rds and cell_sets.json")
+    parser.add_argument("--id", help="the experiment's id (EXPERIMENT_ID, else test)")
     parser.add_argument("--send", metavar="TASK", help="ask this afterwards, and print the answer")
     parser.add_argument("--body", default="{}", help="the request's fields as JSON")
     parser.add_argument("--only-send", action="store_true", help="everything is there already")

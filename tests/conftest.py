@@ -95,3 +95,9 @@ def sample() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that one of two processes does not end up waiting for it alone."""
     items.sort(key=lambda item: item.path.parent.name != "soak")
+
+
+@pytest.fixture(autouse=True)
+def no_marker_table_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test depend on whether the table that ScType publishes can be fetched here."""
+    monkeypatch.setattr("cellworker.engine.annotators.marker_table._FETCHED_FROM", "http://127.0.0.1:9/none")

@@ -99,3 +99,20 @@ def test_any_text_is_understood_or_refused_by_name(name: str, text: str) -> None
         assert name in error.message  # noqa: PT017 - either outcome is right
     else:
         assert isinstance(getattr(settings, name.lower()), Settings.__annotations__[name.lower()])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x86_64-conda-linux-gnu", "x86_64-conda_cos6-linux-gnu", "aarch64-conda-linux-gnu", "x86_64-apple-darwin13.4.0",
+     "arm64-apple-darwin20.0.0", "powerpc64le-conda-linux-gnu", "x86_64-w64-mingw32", "i686-pc-linux-gnu"],
+)  # fmt: skip
+def test_what_compilers_mean_by_host_is_ignored_in_a_sentence(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert Settings.from_environment({"HOST": name}).host == "127.0.0.1"
+    assert name in caplog.text
+    assert "ignored" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["0.0.0.0", "::", "localhost", "box", "my-lab-linux", "box.lab.example", "192.0.2.1"])
+def test_an_address_is_listened_on(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert Settings.from_environment({"HOST": name}).host == name
+    assert caplog.text == ""

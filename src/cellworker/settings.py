@@ -1,7 +1,9 @@
 """Every environment variable that cellworker reads: typed, documented, in one place."""
 
+import logging
 import math
 import os
+import re
 from collections.abc import Container, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -10,6 +12,13 @@ from typing import Any
 from cellworker.errors import ErrorCode, WorkerError
 
 __all__ = ["Settings"]
+
+_logger = logging.getLogger(__name__)
+
+_MACHINE_TYPE = re.compile(
+    r"(x86_64|i[3-6]86|aarch64|arm\w*|powerpc\w*|ppc\w*|riscv\w*|s390x)-\w+-(linux|darwin|mingw|freebsd|gnu)[\w.-]*"
+)
+"""The GNU name of a machine, such as ``x86_64-conda-linux-gnu``: what compilers mean by HOST."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -60,14 +69,36 @@ class Settings:
     """All settings. The environment variable of each is its name in capitals (``PORT`` for `port`)."""
 
     port: int = _setting(4000, "port that `cellworker run` and `cellworker engine` listen on")
-    host: str = _setting("127.0.0.1", "address to listen on; the engine has no passwords, keep it on loopback")
+    host: str = _setting(
+        "127.0.0.1",
+        "address to listen on; another than loopback opens `cellworker run` to a network, which takes a token; the "
+        "engine has none: keep it on loopback",
+    )
+    allowed_hosts: str = _setting(
+        "",
+        "names, separated by commas, under which `cellworker run` may be asked for, beside localhost and addresses in "
+        "numbers",
+    )
+    access_token: str = _setting(
+        "",
+        "what clients of `cellworker run` have to know, at least 16 characters; empty makes one at each start where "
+        "`HOST` is not loopback, and asks for none where it is",
+        secret=True,
+    )
     data_dir: Path = _setting(Path("data"), "one folder per experiment, and local results")  # noqa: RUF009
     experiment_id: str = _setting("", "experiment to serve; empty serves the bundled sample (local run)")
     store_dir: Path = _setting(_default_store, "folder of the memory-mapped stores made from experiments")  # noqa: RUF009
     store_max_gb: float = _setting(50.0, "oldest stores are removed when all together exceed this many gigabytes")
+    results_max_gb: float = _setting(
+        10.0, "results of the local run that were not asked for for longest are removed beyond this many gigabytes"
+    )
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
     load_max_gb: float = _setting(512.0, "largest experiment file, after decompression, in gigabytes")
+    load_max_ratio: float = _setting(
+        250.0,
+        "bytes that reading an experiment file may write to the disk for each byte of the file, beside 64 MB for any",
+    )
     counts_matrix: str = _setting(
         "",
         "matrix of a file that holds raw counts, such as `layers/raw` or `RNA/counts`, or `none`; empty: values decide",
@@ -92,7 +123,7 @@ class Settings:
     sctype_table: str = _setting(
         "",
         "table of marker genes for ScType: a path or an address, with `#sha256=` and its checksum at the end unless it "
-        "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`",
+        "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`, else the image's, else fetched once",
     )
     debug_step: str = _setting(
         "", "name or engine path of a task, or `all`: its requests are saved under `DATA_DIR/debug`, without secrets"
@@ -112,6 +143,11 @@ class Settings:
         "", "its key; empty is none, and for Amazon Bedrock a token from the worker's IAM credentials", secret=True
     )
     cassia_timeout_s: float = _setting(1800.0, "time that one annotation may wait for the language model, in seconds")
+    csv_guard: bool = _setting(
+        default=True,
+        help_text="whether text in CSV files that commands write gets a `'` before it where a spreadsheet would run it "
+        "as a formula",
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     cluster_env: str = _setting("", "production, staging, development or test; empty is decided by `K8S_ENV`")
     k8s_env: str = _setting(
@@ -176,7 +212,11 @@ class Settings:
                 values[item.name] = overrides[item.name]
                 continue
             text = environment.get(item.name.upper())
-            if text is not None:
+            if item.name == "host" and text and _MACHINE_TYPE.fullmatch(text.strip()):
+                _logger.warning(
+                    "HOST=%s is the machine type that conda's compilers export, no address: ignored.", text.strip()
+                )
+            elif text is not None:
                 values[item.name] = _parse(item.name.upper(), text, type(_default(item)))
         return cls(**values)
 

@@ -196,14 +196,21 @@ def _running(server: Server) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def start_sqs(*, allow: Sequence[str] | None = None, state: Path | None = None, port: int = 0) -> Iterator[StandIn]:
-    """SQS with exact semantics; `state` is the file that a restart reads, a temporary one unless given."""
+def start_sqs(
+    *, allow: Sequence[str] | None = None, state: Path | None = None, port: int = 0, groups_once: bool = False
+) -> Iterator[StandIn]:
+    """SQS with exact semantics; `state` is the file that a restart reads, a temporary one unless given.
+
+    With `groups_once` a long poll looks at blocked groups once, as moto's does.
+    """
     with tempfile.TemporaryDirectory() as name:
         port = port or free_port()
         command = [sys.executable, HERE / "sqs_server.py", "--port", str(port), "--state"]
         command += [state or Path(name) / "state.jsonl"]
         if allow is not None:
             command += ["--allow", ",".join(allow)]
+        if groups_once:
+            command.append("--groups-once")
         server = StandIn(command, f"http://127.0.0.1:{port}", Path(name) / "log")
         with _running(server):
             yield server

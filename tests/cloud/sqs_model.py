@@ -117,14 +117,14 @@ class Queue:
         """When something may become visible by itself."""
         return self.timers[0][0] if self.timers else None
 
-    def available(self, most: int) -> list[Message]:
-        """Up to `most` visible messages in the order of delivery.
+    def available(self, most: int, blocked: frozenset[str] = frozenset()) -> list[Message]:
+        """Up to `most` visible messages in the order of delivery, none of the groups `blocked`.
 
         FIFO: a group gives nothing while one of its messages is in flight, else as many as possible from its front.
         """
         found: list[Message] = []
         for name, group in self.groups.items():
-            if self.fifo and self.busy.get(name):
+            if self.fifo and (self.busy.get(name) or name in blocked):
                 continue
             for message in group.values():
                 if len(found) == most:

@@ -82,8 +82,9 @@ class Sqs:
 
     name = "sqs"
 
-    def __init__(self, door: Door, state: State) -> None:
+    def __init__(self, door: Door, state: State, *, groups_once: bool = False) -> None:
         self.door, self.state = door, state
+        self.groups_once = groups_once
         door.offset = state.offset
         self.waiting: dict[str, set[asyncio.Future[None]]] = {}
         self.actions: dict[str, Callable[[dict[str, Any], str], Answer]] = {
@@ -332,8 +333,9 @@ class Sqs:
         visibility = _between(parameters, "VisibilityTimeout", default, 0, LONGEST_VISIBILITY_S)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
+        blocked = frozenset(queue.busy) if self.groups_once else frozenset()
         while True:
-            messages = self.take(queue, most, visibility, parameters.get("ReceiveRequestAttemptId"))
+            messages = self.take(queue, most, visibility, parameters.get("ReceiveRequestAttemptId"), blocked)
             left = deadline - loop.time()
             if messages or left <= 0:
                 break
@@ -345,7 +347,9 @@ class Sqs:
         names = {*(parameters.get("AttributeNames") or ()), *(parameters.get("MessageSystemAttributeNames") or ())}
         return {"Messages": [_told(queue, m, names, parameters.get("MessageAttributeNames") or ()) for m in messages]}
 
-    def take(self, queue: Queue, most: int, visibility: int, attempt: str | None) -> list[Message]:
+    def take(
+        self, queue: Queue, most: int, visibility: int, attempt: str | None, blocked: frozenset[str] = frozenset()
+    ) -> list[Message]:
         """Give out what is visible now; the same again for a repeated attempt on a FIFO queue."""
         now = self.door.now()
         if attempt and queue.fifo:
@@ -358,7 +362,7 @@ class Sqs:
         messages: list[Message] = []
         buried = False
         redrive = orjson.loads(queue.attributes.get("RedrivePolicy") or "{}")
-        for message in queue.available(most):
+        for message in queue.available(most, blocked):
             if redrive and message.received >= int(redrive["maxReceiveCount"]):
                 buried = self.bury(queue, message, str(redrive["deadLetterTargetArn"]).rpartition(":")[2])
                 if buried:
@@ -375,7 +379,7 @@ class Sqs:
             if attempt and queue.fifo:
                 queue.attempts[attempt] = (now + DEDUPLICATION_S, [(m.id, m.handle) for m in messages])
         elif buried:
-            return self.take(queue, most, visibility, attempt)
+            return self.take(queue, most, visibility, attempt, blocked)
         return messages
 
     @staticmethod
@@ -596,9 +600,14 @@ def main() -> None:
     """Serve until SIGTERM."""
     parser = arguments("A stand-in for Amazon SQS.")
     parser.add_argument("--state", type=Path, help="file that keeps everything over a restart, SIGKILL included")
+    parser.add_argument(
+        "--groups-once",
+        action="store_true",
+        help="as moto: a receive looks only once, when it begins, at which groups are blocked by a message in flight",
+    )
     options = parser.parse_args()
     door = make_door("sqs", options)
-    run(Sqs(door, State(options.state)), door, options)
+    run(Sqs(door, State(options.state), groups_once=options.groups_once), door, options)
 
 
 if __name__ == "__main__":

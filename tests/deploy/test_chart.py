@@ -1,6 +1,8 @@
 """The Helm chart, rendered by helm and read as Kubernetes would."""
 
 import base64
+import importlib.util
+import ipaddress
 import json
 from collections.abc import Callable
 from dataclasses import fields
@@ -19,8 +21,11 @@ from .conftest import Tool
 VALUES = Path(__file__).parent / "values"
 SETS = sorted(path.stem for path in VALUES.glob("*.yaml"))
 KUBERNETES = ("1.28", "1.31", "1.33")
-OTHERS = {"ServiceMonitor", "ScaledObject", "TriggerAuthentication"}
+OTHERS = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "TriggerAuthentication"}
 """Kinds that Kubernetes itself does not know; they are the Prometheus operator's and KEDA's."""
+
+NODE_ROLE = ("169.254.169.254", "fd00:ec2::254")
+"""Where a node hands out its role."""
 
 Objects = list[dict[str, Any]]
 Render = Callable[..., Objects]
@@ -184,12 +189,147 @@ def test_too_long_a_grace_is_refused(helm: Tool) -> None:
         ("replicaCount=many", "replicaCount"),
         ("gateway.environment.A=1", "environment"),
         ("networkPolicy.egressPorts[0]=0", "egressPorts"),
+        ("kubernets.env=production", "kubernets"),
+        ("kubernetes.evn=production", "evn"),
+        ("gateway.env.LOG_LEVL=DEBUG", "LOG_LEVL"),
+        ("engine.env.TASK_MEMORY=8", "TASK_MEMORY"),
+        ("engine.env.JOURNAL_KEY=secret", "JOURNAL_KEY"),
+        ("engine.resources.limit.memory=1Gi", "limit"),
+        ("python.image.tags=1", "tags"),
+        ("keda.minReplica=1", "minReplica"),
+        ("dataSizeLimit=100Gb", "dataSizeLimit"),
+        ("r.memoryRequest=4Gb", "memoryRequest"),
+        ("networkPolicy.metadata=perhaps", "metadata"),
+        ("myAccount.accountId=", "myAccount.accountId: give the twelve digits"),
+        ("myAccount.accountId=1111-2222-3333", "myAccount.accountId: give the twelve digits"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(wrong: str, word: str, helm: Tool) -> None:
     done = helm("template", "w", "chart-infra", "-f", VALUES / "production.yaml", "--set", wrong)
     assert done.returncode
     assert word in done.stderr
+
+
+def script(root: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("make_chart", root / "scripts/make_chart.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def schema(root: Path) -> dict[str, Any]:
+    return json.loads((root / "chart-infra/values.schema.json").read_text())
+
+
+def test_the_schema_knows_the_settings_of_today(root: Path) -> None:
+    text = (root / "chart-infra/values.schema.json").read_text()
+    assert script(root).updated(text) == text, "run 'make fmt'"
+
+
+def test_no_level_of_the_values_takes_what_it_does_not_know(root: Path) -> None:
+    def open_levels(part: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for name, item in part["properties"].items():
+            if "properties" in item:
+                found += open_levels(item, f"{path}{name}.")
+        return found if part.get("additionalProperties") is False else [*found, path]
+
+    # The platform's own map, which it gives to each of its charts.
+    assert open_levels(schema(root), "") == ["myAccount."]
+
+
+@pytest.mark.parametrize("part", ["gateway", "engine"])
+def test_what_the_templates_set_by_themselves_cannot_be_set_twice(part: str, root: Path, render: Render) -> None:
+    owned = set(script(root).OWNED[part])
+    assert not owned & set(schema(root)["properties"][part]["properties"]["env"]["properties"])
+    container_name = {"gateway": "worker", "engine": "worker-r"}[part]
+    fixed = set(environment(render("everything"), container_name)) - {"LOG_LEVEL", "THREADS", "METRICS", "EGRESS"}
+    assert fixed <= owned
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("gateway.env.METRICS=false", "worker"), ("engine.env.EGRESS=true", "worker-r")]
+)
+def test_what_can_be_set_otherwise_is_there_once(option: str, name: str, render: Render) -> None:
+    variable, _, value = option.rpartition(".")[2].partition("=")
+    listed = container(render("production", "--set", option), name)["env"]
+    assert [item["value"] for item in listed if item["name"] == variable] == [value]
+
+
+def test_variables_of_the_libraries_are_taken(render: Render) -> None:
+    given = {"OTEL_RESOURCE_ATTRIBUTES": "a", "AWS_MAX_ATTEMPTS": "5", "HTTPS_PROXY": "http://proxy:3128"}
+    objects = render(
+        "production", *(part for item in given.items() for part in ("--set", "gateway.env.{}={}".format(*item)))
+    )
+    assert given.items() <= environment(objects, "worker").items()
+
+
+def test_a_stand_in_for_the_cloud_needs_no_account(render: Render) -> None:
+    local = ("--set", "myAccount.accountId=", "--set", "gateway.env.CLUSTER_ENV=development")
+    assert environment(render("production", *local), "worker")["CLUSTER_ENV"] == "development"
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        (["r.memoryRequest=4Gi"], "18Gi"),
+        (["r.memoryRequest=44Gi"], "44Gi"),
+        (["r.memoryRequest=17000M"], "18Gi"),
+        (["r.memoryRequest=4Gi", "engine.env.TASK_MEMORY_GB=8.5", "engine.env.LONG_WORKERS=2"], "40Gi"),
+        (["r.memoryRequest=4Gi", "engine.resources.limits.memory=9Gi"], "9Gi"),
+        (["r.memoryRequest=4Gi", "engine.resources.limits.cpu=2"], "18Gi"),
+    ],
+)
+def test_the_engine_may_use_what_its_settings_let_it_use(options: list[str], limit: str, render: Render) -> None:
+    objects = render("original", *[part for option in options for part in ("--set", option)])
+    assert container(objects, "worker-r")["resources"]["limits"]["memory"] == limit
+    assert container(objects, "worker")["resources"]["limits"]["memory"] == "1Gi"
+
+
+def test_no_pod_takes_the_nodes_whole_disk(render: Render) -> None:
+    sizes = {
+        volume["name"]: volume["emptyDir"] for volume in pod(render("production"))["volumes"] if "emptyDir" in volume
+    }
+    limits = {name: size["sizeLimit"] for name, size in sizes.items() if size}
+    assert limits == {"data": "100Gi", "engine-tmp": "20Gi", "gateway-tmp": "20Gi"}
+    # All stores together, and room for the experiment's files beside them.
+    assert Settings().store_max_gb < 100
+    free = pod(render("production", "--set", "dataSizeLimit=", "--set", "scratchSizeLimit="))
+    assert all(volume["emptyDir"] == {} for volume in free["volumes"] if "emptyDir" in volume)
+
+
+def reachable(policy: dict[str, Any], address: str) -> bool:
+    """Whether an egress rule leads to an address outside the cluster."""
+    place = ipaddress.ip_address(address)
+    for rule in policy["egress"]:
+        for peer in rule["to"]:
+            block = peer.get("ipBlock")
+            if block is None or place not in ipaddress.ip_network(block["cidr"]):
+                continue
+            if not any(place in ipaddress.ip_network(left_out) for left_out in block.get("except", [])):
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("options", "open_"),
+    [
+        ([], False),
+        (["serviceAccount.iamRole="], True),
+        (["serviceAccount.iamRole=", "networkPolicy.metadata=false"], False),
+        (["networkPolicy.metadata=true"], True),
+    ],
+)
+def test_the_nodes_role_is_out_of_reach_unless_it_is_the_only_one(
+    options: list[str], open_: bool, render: Render
+) -> None:
+    objects = render("production", *[part for option in options for part in ("--set", option)])
+    policy = only(objects, "NetworkPolicy")["spec"]
+    assert [reachable(policy, address) for address in NODE_ROLE] == [open_, open_]
+    # The VPC's resolver, EKS's identity agent, anything on the Internet.
+    assert all(reachable(policy, address) for address in ("169.254.169.253", "169.254.170.23", "52.1.2.3", "2600::1"))
 
 
 def test_an_image_that_was_not_named_is_asked_for(helm: Tool) -> None:
@@ -205,7 +345,10 @@ def test_nobody_reaches_the_pod_but_for_health_and_nothing_leaves_it_unnamed(nam
     assert set(policy["podSelector"]) == {"matchLabels"}
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": 8080, "protocol": "TCP"}]]
     assert all(rule["from"] for rule in policy["ingress"])
-    assert all(rule.get("ports") for rule in policy["egress"])
+    # but for what the installer adds
+    ours = policy["egress"][:2]
+    assert [sorted(item["port"] for item in rule["ports"]) for rule in ours] == [[53, 53], [80, 443, 3000, 6379]]
+    assert all(rule["to"] for rule in ours)
 
 
 def test_the_api_may_label_pods_and_nothing_else(render: Render) -> None:
@@ -277,6 +420,22 @@ def test_prometheus_finds_the_health_port(render: Render) -> None:
     assert {end["port"] for end in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
     template = only(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert service["spec"]["selector"].items() <= template.items()
+
+
+def test_alarms_and_board_come_when_they_are_asked_for(render: Render, root: Path) -> None:
+    files = root / "chart-infra/files"
+    objects = render("everything")
+    rule = only(objects, "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((files / "alarms.yaml").read_text())
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    board = named(objects, "ConfigMap", "worker-board")
+    assert json.loads(board["data"]["cellworker.json"]) == json.loads((files / "board.json").read_text())
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert board["metadata"]["annotations"] == {"folder": "Workers"}
+    plain = render("production")
+    assert [part["metadata"]["name"] for part in plain if part["kind"] in ("PrometheusRule", "ConfigMap")] == [
+        "instance-config"
+    ]
 
 
 def test_keda_scales_in_place_of_a_fixed_number(render: Render) -> None:

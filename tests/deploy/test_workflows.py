@@ -1,7 +1,10 @@
 """What the workflows promise: no rights for foreign code, names that deployments understand, a release that fits."""
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,75 +63,278 @@ def test_every_action_is_pinned_to_a_commit(root: Path) -> None:
         assert re.search(r"# v\d", comment), action
 
 
+SHA = "0123abc"
 NAMES = {
-    ("push", "refs/heads/main"): ("refs-heads-main-0123abc-1700000000", "", "develop"),
-    ("workflow_dispatch", "refs/heads/fix/maps"): ("refs-heads-fix-maps-0123abc-1700000000", "", "staging"),
-    ("release", "refs/tags/1.2.3"): ("refs-tags-1.2.3", "1.2.3", "production"),
-    ("release", "refs/tags/v1.3.0-rc.1"): ("refs-tags-v1.3.0-rc.1", "1.3.0-rc.1", "production"),
-}
+    ("push", "refs/heads/main", ""): ("push", "refs-heads-main", "refs-heads-main-0123abc-1700000000", "", "staging"),
+    ("workflow_dispatch", "refs/heads/fix/maps", ""): (
+        "pull_request", "refs-heads-fix-maps", "refs-heads-fix-maps-0123abc-1700000000", "", "staging",
+    ),
+    ("workflow_dispatch", "refs/heads/fix/maps", "384"): (
+        "pull_request", "refs-pull-384-merge", "refs-pull-384-merge-0123abc-1700000000", "", "staging",
+    ),
+    ("release", "refs/tags/1.2.3", ""): ("release", "refs-tags-1.2.3", "refs-tags-1.2.3", "1.2.3", "production"),
+    ("release", "refs/tags/v1.2.3", ""): ("release", "refs-tags-1.2.3", "refs-tags-1.2.3", "1.2.3", "production"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("event", "ref"), NAMES)
-def test_images_are_named_as_deployments_expect(event: str, ref: str, root: Path) -> None:
-    made = load(root / "scripts/release_names.py").names(
-        {"GITHUB_REF": ref, "GITHUB_SHA": "0123abc", "GITHUB_EVENT_NAME": event}, 1.7e9
-    )
-    assert (made["tag"], made["version"], made["environment"]) == NAMES[event, ref]
-    assert len(made["tag"]) <= 128
+def names(root: Path, event: str, ref: str, request: str = "", sha: str = SHA) -> dict[str, str]:
+    given = {"GITHUB_REF": ref, "GITHUB_SHA": sha, "GITHUB_EVENT_NAME": event, "PULL_REQUEST": request}
+    return load(root / "scripts/release_names.py").names(given, 1.7e9)
 
 
-def test_a_release_that_is_no_version_is_refused(root: Path) -> None:
-    given = {"GITHUB_REF": "refs/tags/latest", "GITHUB_SHA": "0", "GITHUB_EVENT_NAME": "release"}
+@pytest.mark.parametrize(("event", "ref", "request_number"), NAMES)
+def test_images_are_named_as_deployments_expect(event: str, ref: str, request_number: str, root: Path) -> None:
+    made = names(root, event, ref, request_number)
+    assert tuple(made.values()) == NAMES[event, ref, request_number]
+
+
+def test_every_ref_gives_a_tag_that_a_registry_takes_and_no_other_has(root: Path) -> None:
+    long = "refs/heads/" + "x" * 200
+    tags = [names(root, "push", ref, sha="a" * 40)["tag"] for ref in (long, f"{long}y", "refs/heads/a b/ü")]
+    assert len(set(tags)) == 3
+    for tag in tags:
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", f"{tag}-python-amd64-ci")
+
+
+@pytest.mark.parametrize("ref", ["refs/tags/latest", "refs/tags/1.2", "refs/tags/v1.3.0-rc.1", "refs/heads/1.2.3"])
+def test_a_release_that_no_deployment_would_take_is_refused(ref: str, root: Path) -> None:
     with pytest.raises(ValueError, match=r"tagged 1\.2\.3"):
-        load(root / "scripts/release_names.py").names(given, 0)
+        names(root, "release", ref)
+
+
+@pytest.mark.parametrize("number", ["x", "0", "-1", "1\n2", "$(id)"])
+def test_a_pull_request_is_a_number(number: str, root: Path) -> None:
+    with pytest.raises(ValueError, match="has a number"):
+        names(root, "workflow_dispatch", "refs/heads/x", number)
 
 
 VARIABLES = {
     "REGISTRY": "111122223333.dkr.ecr.eu-west-1.amazonaws.com",
     "REPOSITORY": "worker",
-    "ACCOUNT_ID": "111122223333",
     "SOURCE": "https://github.com/someone/worker",
     "COMMIT": "0123abc",
+    "GH_TOKEN": "ghs_hidden_token_of_the_workflow",
 }
+CANDIDATES = "staging-candidates/worker"
+ACCOUNT = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: account-config}
+data:
+  account-config.yaml: |
+    myAccount: {accountId: "111122223333", datadogEnabled: "false"}
+"""
 
 
-@pytest.mark.parametrize(
-    ("environment", "tag", "replicas", "memory", "kind"),
-    [
-        ("production", "refs-tags-1.2.3", 1, "44Gi", "semver"),
-        ("develop", "refs-heads-main-0123abc-1700000000", 0, "20Gi", "numerical"),
-        ("staging", "refs-heads-x-0123abc-1700000000", 0, "4Gi", "numerical"),
-    ],
-)
-def test_the_deployment_is_one_that_the_chart_understands(
-    environment: str, tag: str, replicas: int, memory: str, kind: str, root: Path, helm: Tool, tmp_path: Path
-) -> None:
-    text = load(root / ".github/deploy/fill.py").fill({**VARIABLES, "ENVIRONMENT": environment, "TAG": tag})
-    objects = {part["kind"]: part for part in yaml.safe_load_all(text)}
+class Releases:
+    """A releases repository with the platform's layout, as a bare repository on disk."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.root = root
+        self.bare, self.work = folder / "releases.git", folder / "work"
+        self._git("init", "--quiet", "--bare", "--initial-branch=master", str(self.bare), at=folder)
+        self._git("clone", "--quiet", str(self.bare), str(self.work), at=folder)
+        self.change({
+            "deployments/HMS-staging/sync.yaml": "path: ./staging\n",
+            "deployments/HMS-production/sync.yaml": "path: ./production\n",
+            "staging/api.yaml": "the API's\n",
+            "staging/worker.yaml": "the original worker's\n",
+            f"{CANDIDATES}/refs-heads-master.yaml": "the original worker's\n",
+            "staging-candidates/api/refs-heads-master.yaml": "the API's\n",
+            "production/worker.yaml": "the original worker's\n",
+            "production/ui.yaml": "the UI's\n",
+        })  # fmt: skip
+
+    def _git(self, *words: str, at: Path | None = None) -> str:
+        identity = ["-c", "user.name=flux", "-c", "user.email=flux@example.org"]
+        command = ["git", *identity, *words]
+        done = subprocess.run(command, cwd=at or self.work, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def change(self, files: dict[str, str]) -> None:
+        """Push something, as others do."""
+        for name, text in files.items():
+            path = self.work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--message", "others")
+        self._git("push", "--quiet", "origin", "HEAD:master")
+
+    def step(self, made: dict[str, str], **more: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow's step for a run with these names, with what the workflow gives it."""
+        (step,) = [s for s in workflow(self.root)["jobs"]["deploy"]["steps"] if "run" in s]
+        values = {**VARIABLES, "RELEASES": self.bare.as_uri(), "BRANCH": "fix/maps", "SANDBOX_ID": ""}
+        values |= {"EVENT": made["event"], "LABEL": made["label"], "TAG": made["tag"]} | more
+        assert set(step["env"]) == set(values)
+        environment = {**values, "PATH": os.environ["PATH"], "HOME": str(self.bare.parent)}
+        return subprocess.run(
+            ["bash", "-c", step["run"]], cwd=self.root, env=environment, capture_output=True, text=True, check=False
+        )
+
+    def deploy(self, made: dict[str, str], **more: str) -> dict[str, str]:
+        """Run the step; return the files that it changed."""
+        before = self._git("rev-parse", "HEAD").strip()
+        done = self.step(made, **more)
+        assert done.returncode == 0, done.stderr
+        assert VARIABLES["GH_TOKEN"] not in done.stdout + done.stderr
+        self._git("pull", "--quiet", "--ff-only", "origin", "master")
+        names = self._git("diff", "--name-only", before, "HEAD").split()
+        return {name: (self.work / name).read_text() for name in names}
+
+
+@pytest.fixture
+def releases(tmp_path: Path, root: Path) -> Releases:
+    return Releases(tmp_path, root)
+
+
+def objects_of(text: str) -> dict[str, dict[str, Any]]:
+    return {f"{part['kind']} {part['metadata']['name']}": part for part in yaml.safe_load_all(text)}
+
+
+def check_objects(text: str, sandbox: str, environment: str) -> dict[str, dict[str, Any]]:
+    """Check what all deployments have in common with the platform's; return the objects."""
+    objects = objects_of(text)
+    namespace = f"worker-{sandbox}"
     assert set(objects) == {
-        "Namespace", "GitRepository", "ImageRepository", "ImagePolicy", "ImageUpdateAutomation", "HelmRelease",
+        f"Namespace {namespace}", "GitRepository worker-chart", "ImageRepository worker", "ImagePolicy worker-r",
+        "ImagePolicy worker-python", "ImageUpdateAutomation worker-image-update", "HelmRelease worker",
     }  # fmt: skip
-    policy = objects["ImagePolicy"]["spec"]
-    assert list(policy["policy"]) == [kind]
-    # What Flux takes for the version is in the very tag that is deployed first.
-    pattern = policy["filterTags"]["pattern"]
-    assert re.search(pattern, tag)
-    assert '# {"$imagepolicy": "worker-default:worker:tag"}' in text
-    values = objects["HelmRelease"]["spec"]["values"]
-    assert (values["replicaCount"], values["r"]["memoryRequest"]) == (replicas, memory)
-    file = tmp_path / "values.yaml"
-    file.write_text(yaml.safe_dump(values))
-    done = helm("template", "worker", "chart-infra", "-f", file)
+    automation = objects["ImageUpdateAutomation worker-image-update"]["spec"]
+    assert automation["sourceRef"] == {"kind": "GitRepository", "name": "flux-system", "namespace": "flux-system"}
+    assert automation["update"] == {"strategy": "Setters", "path": f"./{environment}"}
+    release = objects["HelmRelease worker"]["spec"]
+    assert release["valuesFrom"] == [
+        {"kind": "ConfigMap", "name": "account-config", "valuesKey": "account-config.yaml", "optional": False}
+    ]
+    assert "myAccount" not in release["values"]
+    assert release["chart"]["spec"]["sourceRef"]["name"] == "worker-chart"
+    assert (release["values"]["sandboxId"], release["values"]["kubernetes"]["env"]) == (sandbox, environment)
+    assert release["values"]["serviceAccount"]["iamRole"] == f"worker-role-{environment}"
+    for half in ("r", "python"):
+        assert f'-{half} # {{"$imagepolicy": "{namespace}:worker-{half}:tag"}}' in text
+        policy = objects[f"ImagePolicy worker-{half}"]["spec"]
+        tag = release["values"][half]["image"]["tag"]
+        # What Flux takes for the newest is found in the very tag that is deployed first.
+        found = re.search(policy["filterTags"]["pattern"], tag)
+        assert found
+        assert policy["filterTags"]["extract"].removeprefix("$") in found.groupdict()
+    return objects
+
+
+def check_chart(objects: dict[str, dict[str, Any]], tag: str, helm: Tool, tmp_path: Path) -> None:
+    """Check that the chart takes the values, with those of the account."""
+    account, values = tmp_path / "account.yaml", tmp_path / "values.yaml"
+    account.write_text(yaml.safe_load(ACCOUNT)["data"]["account-config.yaml"])
+    values.write_text(yaml.safe_dump(objects["HelmRelease worker"]["spec"]["values"]))
+    done = helm("template", "worker", "chart-infra", "-f", account, "-f", values)
     assert done.returncode == 0, done.stderr
-    assert f"{VARIABLES['REGISTRY']}/worker:{tag}" in done.stdout
+    assert f"{VARIABLES['REGISTRY']}/worker:{tag}-python" in done.stdout
 
 
-def test_an_image_that_failed_its_tests_is_never_deployed(root: Path) -> None:
-    for environment in ("production", "develop", "staging"):
-        fill = load(root / ".github/deploy/fill.py").fill
-        text = fill({**VARIABLES, "ENVIRONMENT": environment, "TAG": "x"})
-        (policy,) = [part for part in yaml.safe_load_all(text) if part["kind"] == "ImagePolicy"]
-        for tag in ("refs-heads-main-0123abc-1700000000-amd64-ci", "refs-tags-1.2.3-arm64-ci"):
-            version = re.search(policy["spec"]["filterTags"]["pattern"], tag)
-            # A suffix makes a semantic version a pre-release, which a range without one never takes.
-            assert version is None or "-" in version["version"]
+def test_a_push_deploys_the_default_sandbox_and_offers_a_template(
+    releases: Releases, root: Path, helm: Tool, tmp_path: Path
+) -> None:
+    made = names(root, "push", "refs/heads/main")
+    files = releases.deploy(made, BRANCH="main")
+    assert set(files) == {"staging/worker.yaml", f"{CANDIDATES}/refs-heads-main.yaml"}
+    objects = check_objects(files["staging/worker.yaml"], "default", "staging")
+    values = objects["HelmRelease worker"]["spec"]["values"]
+    assert (values["replicaCount"], values["r"]["memoryRequest"]) == (0, "20Gi")
+    assert objects["GitRepository worker-chart"]["spec"]["ref"] == {"branch": "main"}
+    check_chart(objects, made["tag"], helm, tmp_path)
+    candidate = check_objects(files[f"{CANDIDATES}/refs-heads-main.yaml"], "STAGING_SANDBOX_ID", "staging")
+    assert candidate["HelmRelease worker"]["spec"]["values"]["r"]["memoryRequest"] == "4Gi"
+
+
+def test_a_pull_request_gets_a_template_for_sandboxes_under_its_number(
+    releases: Releases, root: Path, helm: Tool, tmp_path: Path
+) -> None:
+    made = names(root, "workflow_dispatch", "refs/heads/fix/maps", "384")
+    files = releases.deploy(made)
+    assert set(files) == {f"{CANDIDATES}/refs-pull-384-merge.yaml"}
+    (text,) = files.values()
+    objects = check_objects(text, "STAGING_SANDBOX_ID", "staging")
+    assert objects["GitRepository worker-chart"]["spec"]["ref"] == {"branch": "fix/maps"}
+    pattern = objects["ImagePolicy worker-python"]["spec"]["filterTags"]["pattern"]
+    assert pattern == "^refs-pull-384-merge-[a-f0-9]+-(?P<timestamp>[0-9]+)-python$"
+    assert not re.search(pattern, "refs-pull-38-merge-0123abc-1700000000-python")
+    # What the platform's staging tool makes of it.
+    sandbox = text.replace("STAGING_SANDBOX_ID", "alex-worker384")
+    check_chart(check_objects(sandbox, "alex-worker384", "staging"), made["tag"], helm, tmp_path)
+    assert "alex" not in text
+
+
+def test_a_sandbox_that_has_an_id_already_gets_it(releases: Releases, root: Path) -> None:
+    made = names(root, "workflow_dispatch", "refs/heads/fix/maps", "384")
+    (text,) = releases.deploy(made, SANDBOX_ID="alex-worker384").values()
+    check_objects(text, "alex-worker384", "staging")
+    for bad in ("Alex", "-a", "a" * 27, "a b", "../x"):
+        done = releases.step(made, SANDBOX_ID=bad)
+        assert done.returncode != 0
+        assert "is no sandbox's id" in done.stderr
+
+
+def test_a_release_is_pushed_to_production(releases: Releases, root: Path, helm: Tool, tmp_path: Path) -> None:
+    made = names(root, "release", "refs/tags/v1.2.3")
+    files = releases.deploy(made, BRANCH="v1.2.3")
+    assert set(files) == {"production/worker.yaml"}
+    objects = check_objects(files["production/worker.yaml"], "default", "production")
+    values = objects["HelmRelease worker"]["spec"]["values"]
+    assert (values["replicaCount"], values["r"]["memoryRequest"]) == (1, "44Gi")
+    assert objects["GitRepository worker-chart"]["spec"]["ref"] == {"commit": VARIABLES["COMMIT"]}
+    pattern = objects["ImagePolicy worker-python"]["spec"]["filterTags"]["pattern"]
+    assert pattern == r"^refs-tags-(?P<version>[0-9]+\.[0-9]+\.[0-9]+)-python$"
+    check_chart(objects, "refs-tags-1.2.3", helm, tmp_path)
+
+
+def test_the_same_again_changes_nothing_and_others_work_stays(releases: Releases, root: Path) -> None:
+    made = names(root, "release", "refs/tags/1.2.3")
+    releases.deploy(made)
+    releases.change({"production/ui.yaml": "a newer UI's\n"})
+    assert releases.deploy(made) == {}
+    assert (releases.work / "production/ui.yaml").read_text() == "a newer UI's\n"
+
+
+def test_a_push_that_comes_too_late_is_made_again(releases: Releases, root: Path, tmp_path: Path) -> None:
+    # The first push finds that Flux was faster, as a hook of the server's tells it.
+    hook = releases.bare / "hooks" / "pre-receive"
+    hook.write_text(f'#!/bin/sh\n[ -e "{tmp_path}/once" ] && exit 0\ntouch "{tmp_path}/once"\nexit 1\n')
+    hook.chmod(0o755)
+    files = releases.deploy(names(root, "push", "refs/heads/main"))
+    assert len(files) == 2
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    done = releases.step(names(root, "release", "refs/tags/1.2.3"))
+    assert done.returncode == 1
+    assert done.stderr.count("Somebody else pushed first") == 5
+
+
+def test_another_repository_is_told_from_the_platforms(releases: Releases, root: Path) -> None:
+    shutil.rmtree(releases.work / "production")
+    releases.change({})
+    done = releases.step(names(root, "release", "refs/tags/1.2.3"))
+    assert done.returncode != 0
+    assert "no folder production" in done.stderr
+
+
+@pytest.mark.parametrize(("event", "ref"), [("push", "refs/heads/main"), ("release", "refs/tags/1.2.3")])
+def test_an_image_that_failed_its_tests_or_is_of_another_ref_is_never_deployed(
+    event: str, ref: str, root: Path
+) -> None:
+    made = names(root, event, ref)
+    variables = {**VARIABLES, "BRANCH": "main", "EVENT": made["event"], "LABEL": made["label"], "TAG": made["tag"]}
+    for _, text in load(root / ".github/deploy/fill.py").files(variables):
+        for name, policy in objects_of(text).items():
+            if not name.startswith("ImagePolicy"):
+                continue
+            pattern = policy["spec"]["filterTags"]["pattern"]
+            other = "refs-heads-main2-0123abc-1700000000-python"
+            for tag in (f"{made['tag']}-amd64-ci", f"{made['tag']}-python-ci", made["tag"], other):
+                assert not re.search(pattern, tag), tag
+
+
+def test_the_image_gets_the_names_under_which_deployments_look_for_it(root: Path) -> None:
+    (step,) = [s for s in workflow(root)["jobs"]["publish"]["steps"] if s.get("name") == "Image"]
+    for name in ('--tag "$name-python"', '--tag "$name-r"'):
+        assert name in step["run"]

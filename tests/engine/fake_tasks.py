@@ -33,6 +33,17 @@ class TextExperiment:
     n_cells: int = 3
     data: Data = field(default_factory=Data)
     misc: Misc = field(default_factory=Misc)
+    store: Path = field(default_factory=Path)
+    n_bytes: int = 1
+    is_whole: bool = True
+
+    @property
+    def file_id(self) -> str:
+        return self.text
+
+    @property
+    def is_in_place(self) -> bool:
+        return self.store.exists()
 
 
 @dataclass
@@ -57,7 +68,7 @@ def open_source(path: Path, settings: Settings, on_progress: Any) -> FakeOpened:
     store = settings.store_dir / text
     store.parent.mkdir(exist_ok=True)
     store.write_text(text)
-    return FakeOpened(TextExperiment(text), store, path)
+    return FakeOpened(TextExperiment(text, store=store), store, path)
 
 
 def open_folder(path: Path, settings: Settings, on_progress: Any) -> FakeOpened:

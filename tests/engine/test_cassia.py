@@ -1,5 +1,6 @@
 """CASSIA's process: what it is told, what it may know, what it tells, and how it ends."""
 
+import contextlib
 import os
 import sys
 import time
@@ -12,7 +13,6 @@ import pytest
 from cellworker.engine.annotators import cassia
 from cellworker.engine.annotators.cassia import annotate, annotator
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
-from cellworker.engine.workers.frames import WorkerInit
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import redact
 from cellworker.settings import Settings
@@ -193,7 +193,8 @@ def test_the_process_knows_only_what_it_needs(
         if endpoint.asked and not seen:
             (child,) = set(children()) - set(before)
             for name in ("environ", "cmdline"):
-                seen[name] = Path(f"/proc/{child}/{name}").read_bytes()
+                with contextlib.suppress(PermissionError):  # hidden from all but root
+                    seen[name] = Path(f"/proc/{child}/{name}").read_bytes()
             (folder,) = scratch.iterdir()
             assert Path(f"/proc/{child}/cwd").resolve() == folder
             endpoint.silent.set()
@@ -201,7 +202,7 @@ def test_the_process_knows_only_what_it_needs(
     endpoint.hangs = True  # until it was looked at
     with pytest.raises(WorkerError):
         ask(progress=look)
-    assert b"HTTPS_PROXY" in seen["environ"]
+    assert b"HTTPS_PROXY" in seen["environ"] if os.geteuid() == 0 else "environ" not in seen
     for content in seen.values():
         assert KEY.encode() not in content
         assert b"AWS_" not in content
@@ -225,6 +226,22 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(refused, monkeypatch:
     monkeypatch.setattr(cassia, "_module_path", lambda: [path for path in sys.path if "site-packages" not in path])
     assert "'CASSIA' is missing" in (told := refused())
     assert "pip install 'cellworker[cassia]'" in told
+
+
+@pytest.mark.parametrize("change", [{"reachable": False}, {"url": "http://127.0.0.1:9/v1"}])
+def test_a_person_who_looks_at_cells_reads_what_to_do_instead(refused, change: dict[str, Any]) -> None:
+    told = refused(**change)
+    assert told.startswith(
+        "The clusters could not be annotated: CASSIA asks a language model, and none is set up here. "
+        "ScType names cell types without one; or ask those who run this worker"
+    )
+
+
+def test_what_passes_by_itself_is_to_be_tried_again(refused, endpoint: Endpoint) -> None:
+    endpoint.status = 429
+    told = refused()
+    assert "try again later" in told
+    assert "set up" not in told
 
 
 def test_a_process_that_dies_is_an_error_that_cites_it_without_the_key(
@@ -285,7 +302,5 @@ def test_an_address_that_is_none_is_refused_before_anything_is_asked(refused, ur
 def test_a_key_is_never_shown() -> None:
     model = language_model(Settings(cassia_url="https://models.example/v1", cassia_key=KEY))
     assert KEY not in repr(model)
-    init = WorkerInit("s", "o", "t", 1, 1.0, 1, like_original=False, nice=0, fault_file="f", language_model=model)
-    assert KEY not in repr(init)
     assert KEY not in repr(annotator(Settings(cassia_key=KEY)))
     assert "QUJD" not in redact("asked with bedrock-api-key-QUJD and ABSKQUJDQUJDQUJDQUJDQUJD")

@@ -1,6 +1,8 @@
 """Where the table of marker genes comes from, and that it is the one that was meant."""
 
 import hashlib
+import logging
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cellworker.engine.annotators import marker_table as tables
 from cellworker.engine.annotators.marker_table import PUBLISHED_SHA256, marker_table, read_table, table_places
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
@@ -108,7 +111,80 @@ def test_a_cache_that_cannot_be_written_is_done_without(server: tuple[str, list[
     assert read_table(f"{server[0]}/table{PIN}", str(tmp_path / "file")) == CONTENT
 
 
-def test_without_a_setting_the_table_lies_in_the_data_folder(tmp_path: Path) -> None:
+@pytest.fixture
+def published(server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """ScType's own address gives `CONTENT`, and this environment has no table; returns what is asked for there."""
+    monkeypatch.setattr(tables, "_FETCHED_FROM", f"{server[0]}/table")
+    monkeypatch.setattr(tables, "PUBLISHED_SHA256", PIN.removeprefix("#sha256="))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    return server[1]
+
+
+def places(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", store_dir=tmp_path / "store")
+
+
+def test_the_published_table_is_fetched_once_and_said(
+    published: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(3):
+        assert marker_table(places(tmp_path))() == CONTENT
+    assert published == ["/table"]
+    assert [record.getMessage() for record in caplog.records] == ["table of marker genes fetched"]
+
+
+def test_the_table_that_an_image_holds_is_not_fetched(
+    published: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tables.install_published()
+    assert place.is_relative_to(tmp_path / "environment")
+    assert marker_table(places(tmp_path))() == CONTENT
+    assert published == ["/table"]
+    place.write_bytes(b"damaged")
+    assert marker_table(places(tmp_path))() == CONTENT
+    assert len(published) == 2
+
+
+def test_the_users_own_copy_goes_first(published: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ScTypeDB_full.xlsx").write_bytes(b"another")
+    with pytest.raises(WorkerError, match="has the SHA-256"):
+        marker_table(places(tmp_path))()
+    assert published == []
+
+
+def test_another_published_table_than_the_pinned_one_is_refused(
+    published: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PUBLISHED_SHA256", "0" * 64)
+    with pytest.raises(WorkerError, match="has the SHA-256"):
+        marker_table(places(tmp_path))()
+    with pytest.raises(WorkerError, match="has the SHA-256"):
+        tables.install_published()
+    assert not (tmp_path / "environment").exists()
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.shared
+def test_the_published_file_passes_its_pinned_checksum(
+    published: list[str], tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = (shared / "data" / "sctype" / "ScTypeDB_full.xlsx").read_bytes()
+    monkeypatch.setattr(sys.modules[__name__], "CONTENT", content)
+    monkeypatch.setattr(tables, "PUBLISHED_SHA256", PUBLISHED_SHA256)
+    assert marker_table(places(tmp_path))() == content
+
+
+def test_without_a_network_the_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_FETCHED_FROM", "http://127.0.0.1:9/table")
+    told = refused(f"{tmp_path}/ScTypeDB_full.xlsx", tmp_path)
+    assert "ScTypeDB_full.xlsx cannot be read (No such file or directory), and it could not be fetched" in told
+    assert told.count("ScType needs its table") == 1
+
+
+def test_without_a_setting_the_table_lies_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "_FETCHED_FROM", "http://127.0.0.1:9/table")
     settings = Settings(data_dir=tmp_path / "data", store_dir=tmp_path / "store")
     assert table_places(settings) == (f"{tmp_path}/data/ScTypeDB_full.xlsx", f"{tmp_path}/store/tables")
     with pytest.raises(WorkerError, match=r"ScTypeDB_full\.xlsx cannot be read"):

@@ -175,3 +175,10 @@ def test_anything_that_is_json_is_read_or_refused(value):
         return
     assert all(child.cell_ids.dtype == np.int32 for _, child in cell_sets.sets())
     assert [c.key for c in CellSets.parse(cell_sets.encode()).classes] == [c.key for c in cell_sets.classes]
+
+
+def test_ids_that_are_written_as_decimals_are_whole_numbers():
+    one = {"key": "a", "name": "A", "children": [{"key": "a-1", "name": "1", "cellIds": [1.0, 2, 30.0]}]}
+    assert parse({"cellSets": [one]}).find_set("a-1").cell_ids.tolist() == [1, 2, 30]
+    one["children"][0]["cellIds"] = [1.0, 2.5]
+    assert "cellIds[1]: expected an integer" in refused({"cellSets": [one]})

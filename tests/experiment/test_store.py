@@ -477,7 +477,7 @@ def test_a_damaged_store_is_refused_with_one_sentence(tmp_path, rich):
 
 
 def test_arrays_outside_the_file_are_refused(tmp_path):
-    from cellworker.experiment.store.index import ArrayPlace, StoreIndex, append_index, read_index
+    from cellworker.experiment.store.index import ArrayPlace, append_index, read_index
 
     for place in [
         ArrayPlace(8, "<i4", (1000,)),
@@ -488,7 +488,7 @@ def test_arrays_outside_the_file_are_refused(tmp_path):
         path = tmp_path / "a"
         path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64))
         descriptor = os.open(path, os.O_RDWR)
-        append_index(descriptor, StoreIndex({"a": place}, {}))
+        append_index(descriptor, {"a": place}, {})
         with pytest.raises(WorkerError, match="cannot be used"):
             read_index(descriptor, path)
         os.close(descriptor)
@@ -504,3 +504,80 @@ def test_a_store_opens_without_the_hdf5_library(tmp_path, rich):
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == "40\n"
+
+
+def test_every_flipped_byte_is_found(tmp_path, rich):
+    from cellworker.experiment.store import checksums
+
+    path = tmp_path / "a.h5ad"
+    stored = written(path, rich)
+    assert stored.damage() is None
+    whole = path.read_bytes()
+    for place in range(0, stored._index.data_bytes, max(1, len(whole) // 97)):
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(bytes([whole[place] ^ 0x10]))
+        assert "are not what was written" in stored.damage(), place
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(whole[place : place + 1])
+    assert stored.damage() is None
+    assert len(stored._index.checksums) == -(-stored._index.data_bytes // checksums.BLOCK_BYTES)
+
+
+def test_a_store_cut_short_is_found_and_not_touched(tmp_path, rich):
+    path = tmp_path / "a.h5ad"
+    stored = written(path, rich)
+    assert stored.is_whole
+    os.truncate(path, 4096)
+    assert not stored.is_whole
+    assert "cut short" in stored.damage()
+
+
+def test_a_store_that_was_replaced_is_not_in_place_but_whole(tmp_path, rich):
+    path = tmp_path / "a.h5ad"
+    stored = written(path, rich)
+    written(path, draft_of(np.eye(3)))
+    assert not stored.is_in_place
+    assert stored.damage() is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 24])
+def test_checksums_are_those_of_zlib_for_any_length_and_threads(tmp_path, size, monkeypatch):
+    import zlib
+
+    from cellworker.experiment.store import checksums
+
+    monkeypatch.setattr(checksums, "BLOCK_BYTES", 8)
+    content = bytes(range(1, size + 1))
+    path = tmp_path / "a"
+    path.write_bytes(content + b"more")
+    descriptor = os.open(path, os.O_RDONLY)
+    wanted = [zlib.crc32(content[i : i + 8]) for i in range(0, size, 8)]
+    for threads in (1, 3):
+        assert checksums.block_checksums(descriptor, size, threads).tolist() == wanted
+    assert checksums.first_damage(descriptor, size, np.array(wanted, np.uint32)) is None
+    assert checksums.first_damage(descriptor, size + 9, np.array([*wanted, 0, 0], np.uint32)) is not None
+    os.close(descriptor)
+
+
+def test_an_open_store_holds_a_lock_until_its_last_array_is_gone(tmp_path, rich):
+    import fcntl
+
+    path = tmp_path / "a.h5ad"
+
+    def is_locked():
+        with path.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    stored = written(path, rich)
+    assert is_locked()
+    values = stored.data_by_cell.values
+    del stored
+    assert is_locked()
+    del values
+    assert not is_locked()

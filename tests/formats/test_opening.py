@@ -1,5 +1,6 @@
 """Opening an experiment: read once, then mapped; safe with many processes; nothing left behind."""
 
+import gc
 import json
 import os
 import shutil
@@ -224,14 +225,100 @@ def test_the_oldest_stores_go_when_there_are_too_many(tmp_path, trees):
     first, second = (open_experiment(path, roomy) for path in paths[:2])
     os.utime(first.store, (1_000, 1_000))
     size = first.store.stat().st_size
-    third = open_experiment(
-        paths[2], Settings(store_dir=tmp_path / "stores", threads=1, store_max_gb=2.5 * size / 2**30)
-    )
-    assert not first.store.exists()
-    assert not first.cell_sets_path.exists()
+    narrow = Settings(store_dir=tmp_path / "stores", threads=1, store_max_gb=2.5 * size / 2**30)
+
+    def open_third():
+        (tmp_path / "stores").joinpath("index.json").unlink(missing_ok=True)
+        gc.collect()  # the parts of an experiment refer to each other
+        return open_experiment(paths[2], narrow)
+
+    third = open_third()
+    assert first.store.exists(), "a store in use was removed"
+    store, cell_sets, values = first.store, first.cell_sets_path, first.experiment.data.values
+    del first
+    third = open_third()
+    assert store.exists(), "a store whose values are in use was removed"
+    del values
+    third = open_third()
+    assert not store.exists()
+    assert not cell_sets.exists()
     assert second.store.exists()
     assert third.store.exists()
-    assert first.experiment.misc.num_pcs == 1, "an open experiment outlives its store's name"
+
+
+def test_a_store_that_another_process_has_open_is_not_removed(tmp_path, trees):
+    paths = [tmp_path / f"{i}.rds" for i in range(2)]
+    for i, path in enumerate(paths):
+        root = trees.seurat()
+        root.slots["misc"] = named_list({"numPCs": integers([i + 1])})
+        write_rds(root, path)
+    narrow = Settings(store_dir=tmp_path / "stores", threads=1, store_max_gb=1e-9)
+    store = open_experiment(paths[0], narrow).store
+    script = (
+        "import sys; from pathlib import Path; from cellworker.experiment.store.store import open_store\n"
+        "e = open_store(Path(sys.argv[1])); print('open', flush=True); sys.stdin.read(); print(e.n_cells)"
+    )
+    command = [sys.executable, "-c", script, str(store)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        second = open_experiment(paths[1], narrow)
+        assert store.exists()
+        out, _ = other.communicate("")
+        assert int(out) > 0
+    second.store.unlink()
+    gc.collect()
+    open_experiment(paths[1], narrow)
+    assert not store.exists()
+
+
+def test_a_small_store_with_a_flipped_byte_is_made_again_before_it_is_served(experiment, stores, readings, caplog):
+    store = open_experiment(experiment, stores).store
+    whole = store.read_bytes()
+    place = open_experiment(experiment, stores).experiment._index.arrays["X/data"].offset
+    store.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    again = open_experiment(experiment, stores)
+    assert readings == ["r.rds", "r.rds"]
+    assert again.store.read_bytes() == whole
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "store damaged, to be made again"
+    ]
+
+
+def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_removed(
+    experiment, stores, readings, monkeypatch
+):
+    from cellworker.formats.opening import open as opening
+    from cellworker.formats.opening import store_guard
+
+    for module in (opening, store_guard):
+        monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
+    opened = open_experiment(experiment, stores)
+    store, place = opened.store, opened.experiment._index.arrays["X/data"].offset
+    whole = store.read_bytes()
+    with store.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes([whole[place] ^ 1]))
+    again = open_experiment(experiment, stores)
+    assert readings == ["r.rds"]
+    found: list[str] = []
+    guard = store_guard.StoreGuard(again.experiment, found.append)
+    guard.start()
+    guard.join()
+    assert "are not what was written" in found[0]
+    store_guard.discard(again.experiment, found[0])
+    assert not store.exists()
+    assert open_experiment(experiment, stores).store.read_bytes() == whole
+
+
+def test_a_store_that_took_the_place_of_a_damaged_one_is_not_removed(experiment, stores):
+    from cellworker.formats.opening.store_guard import discard
+
+    opened = open_experiment(experiment, stores)
+    opened.store.unlink()
+    again = open_experiment(experiment, stores)
+    discard(opened.experiment, "a byte flipped")
+    assert again.store.exists()
 
 
 def test_cell_sets_are_derived_where_there_is_no_file_and_kept(tmp_path, stores, trees):

@@ -89,3 +89,37 @@ def test_another_file_is_refused_in_words(content: str, tmp_path: Path) -> None:
     file.write_text(content)
     with pytest.raises(WorkerError, match=r"other\.json"):
         read_saved(file)
+
+
+async def test_what_is_saved_can_change_under_a_worker_that_runs(tmp_path: Path) -> None:
+    step = tmp_path / "debug" / "step"
+
+    def saved() -> list[str]:
+        return sorted(file.name.rpartition("-")[2] for file in step.parent.glob("*.json"))
+
+    engine = EngineProcess(tmp_path)
+    await engine.start(str(FIXTURE))
+    try:
+        await engine.ready()
+        async with aiohttp.ClientSession() as session:
+
+            async def ask(path: str, request: dict[str, Any]) -> None:
+                async with session.post(f"{engine.url}/v0/{path}", json=request) as answer:
+                    assert answer.status == 200
+
+            await ask("listGenes", GENES)
+            assert saved() == []
+            step.parent.mkdir(exist_ok=True)
+            step.write_text("ListGenes\n")
+            await ask("listGenes", GENES)
+            await ask("getNGenes", {})
+            assert saved() == ["ListGenes.json"]
+            step.write_text("getNGenes")
+            await ask("getNGenes", {})
+            await ask("listGenes", GENES)
+            assert saved() == ["GetNGenes.json", "ListGenes.json"]
+            step.unlink()
+            await ask("getNGenes", {})
+            assert len(saved()) == 2
+    finally:
+        await engine.kill()

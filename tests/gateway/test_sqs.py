@@ -438,6 +438,71 @@ async def test_everything_works_with_moto_as_well() -> None:
             assert set(answer["Attributes"].values()) == {"0"}
 
 
+@pytest.fixture(params=["exact", "groups once", "moto"])
+def any_sqs(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Servers of which two look at blocked groups once in a long poll."""
+    kind = request.param
+    with moto_server() if kind == "moto" else start_sqs(groups_once=kind == "groups once") as running:
+        yield running.url
+
+
+@pytest.mark.parametrize("end", ["done", "release"])
+async def test_the_next_message_does_not_wait_for_a_poll_that_began_before_the_last_one_was_done_with(
+    any_sqs: str, end: str
+) -> None:
+    async with by_test(any_sqs) as admin, Cloud(Settings(aws_endpoint_url=any_sqs)) as cloud:
+        sender = Sender(admin)
+        await sender.create()
+        async with queue_of(cloud.sqs, wait_s=20) as queue:
+            deliveries = queue.deliveries()
+            await sender.send("0")
+            for number in (1, 2):
+                held = (await take(queue, 1))[0]
+                waiting = asyncio.create_task(anext(deliveries))
+                await sender.send(str(number))
+                # A poll that begins now finds the group blocked.
+                await asyncio.wait({waiting}, timeout=0.5)
+                assert not waiting.done()
+                started = time.monotonic()
+                await getattr(held, end)()
+                following = await asyncio.wait_for(waiting, LONG_S)
+                assert time.monotonic() - started < 5.0
+                assert texts([following]) == [str(number) if end == "done" else texts([held])[0]]
+                await following.done()
+                if end == "release":
+                    break
+                await sender.send(f"{number} again")
+            queue.close()
+
+
+async def test_another_group_is_looked_for_while_one_is_blocked(client: Any, sender: Sender) -> None:
+    async with queue_of(client, wait_s=20) as queue:
+        await sender.send("one", group="a")
+        (held,) = await take(queue, 1)
+        await sender.send("two", group="a")
+        await sender.send("other", group="b")
+        (other,) = await take(queue, 1)
+        assert texts([other]) == ["other"]
+        await asyncio.gather(held.done(), other.done())
+        (last,) = await take(queue, 1)
+        assert texts([last]) == ["two"]
+        await last.done()
+
+
+async def test_while_a_message_is_held_it_asks_about_once_a_second(client: Any, sender: Sender, sqs: StandIn) -> None:
+    await sender.send("one")
+    async with queue_of(client, wait_s=20) as queue:
+        (held,) = await take(queue, 1)
+        sqs.admin(reset_counts=True)
+        waiting = asyncio.create_task(anext(queue.deliveries()))
+        await asyncio.wait({waiting}, timeout=2.5)
+        assert 1 <= sqs.admin()["counts"]["ReceiveMessage"] <= 3
+        await held.done()
+        queue.close()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+
+
 async def test_a_queue_without_order_is_served_too_and_holds_nothing_up(client: Any, sqs: StandIn) -> None:
     async with by_test(sqs.url) as platform:
         url = (await platform.create_queue(QueueName="plain"))["QueueUrl"]

@@ -18,11 +18,13 @@ from cellworker.formats.opening.own_work import OwnWorkFile
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.cell_sets_files import FileCellSets
+from cellworker.local.door.admission import Admission
+from cellworker.local.door.connections import Connections, GuardedRunner
+from cellworker.local.door.socketio import SocketServer
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
-from cellworker.local.socketio import SocketServer
 from cellworker.local.sync import NoSync
 from cellworker.tasks.catalog import find
 
@@ -95,6 +97,8 @@ class Worker:
         self.session = session
         self.engine = Engine()
         self.source = Source()
+        self.admission = Admission()
+        self.connections = Connections(headers_s=1.0, most_waiting=20)
         self.sockets = SocketServer()
         self.results = DiskResults(folder / ".results")
         (folder / "cell_sets.json").write_text(json.dumps(CELL_SETS))
@@ -168,13 +172,15 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
+            admission=worker.admission,
+            connections=worker.connections,
         )
         loop = asyncio.create_task(
             WorkLoop(
                 queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets, NoSync()), "x1", find
             ).run()
         )
-        runner = web.AppRunner(door.app(), access_log=None)
+        runner = GuardedRunner(door.app(), worker.connections)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(worker.sockets.close)

@@ -2,9 +2,14 @@
 
 import copy
 import json
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.local.merge import merge_cell_sets
@@ -115,3 +120,147 @@ def test_a_bottomless_patch_is_refused() -> None:
         item = a_class("louvain", item)
     with pytest.raises(WorkerError, match="nested too deep"):
         merge_cell_sets({"cellSets": [item]}, [match("louvain", value)])
+
+
+def test_a_set_is_dragged_to_another_place() -> None:
+    scratchpad = a_class("scratchpad", *(a_set(f"k{i}") for i in range(4)))
+    document = {"cellSets": [a_class("louvain"), scratchpad]}
+
+    def dragged(to: Any) -> list[str]:
+        moved = merge_cell_sets(document, [match("scratchpad", {"children": [match("k1", {"$move": to})]})])
+        return keys(moved["cellSets"][1]["children"])
+
+    assert dragged(3) == ["k0", "k2", "k3", "k1"]
+    assert dragged(0.0) == ["k1", "k0", "k2", "k3"]
+    assert dragged("-") == ["k0", "k2", "k3", "k1"]
+    assert dragged(-1) == ["k0", "k2", "k1", "k3"]
+    assert dragged({"index": 2, "value": {"name": "x"}}) == ["k0", "k2", "k1", "k3"]
+
+
+@pytest.mark.parametrize("index", [None, True, "2", 1.5, [], {}, {"value": {}}, float("inf")])
+def test_a_place_that_is_no_number_is_refused(index: Any) -> None:
+    with pytest.raises(WorkerError, match="expected an index"):
+        patched(match("louvain", {"$move": index}))
+
+
+def test_a_match_changes_the_first_of_two_with_the_same_key() -> None:
+    twins = {"cellSets": [a_class("a"), a_class("twin", a_set("x")), a_class("twin")]}
+    assert keys(merge_cell_sets(twins, [match("twin", {"$remove": True})])["cellSets"]) == ["a", "twin"]
+    renamed = merge_cell_sets(twins, [match("twin", {"name": "new"})])["cellSets"]
+    assert [item["name"] for item in renamed] == ["A", "new", "Twin"]
+
+
+@pytest.mark.parametrize("kind", ["CLM", "CLMPerSample"])
+def test_cell_level_metadata_that_is_appended_takes_the_place_of_the_old(kind: str) -> None:
+    old = [{**a_class(name), "type": name} for name in ("CLM", "CLMPerSample", "metadataCategorical")]
+    new = {**a_class("new"), "type": kind}
+    both = [{"$append": new}, {"$append": {**new, "key": "second"}}]
+    assert keys(merge_cell_sets({"cellSets": old}, both)["cellSets"]) == ["metadataCategorical", "new", "second"]
+    first = [{"$prepend": new}]
+    assert keys(merge_cell_sets({"cellSets": old}, first)["cellSets"])[0] == "new"
+    assert len(merge_cell_sets({"cellSets": old}, first)["cellSets"]) == 4
+
+
+def test_ids_that_are_written_as_decimals_are_whole() -> None:
+    classes = patched({"$append": a_class("new", a_set("x", [1.0, 2, 30000.0]))})
+    assert json.dumps(classes[-1]["children"][0]["cellIds"]) == "[1, 2, 30000]"
+
+
+def test_a_field_is_removed_and_one_is_replaced() -> None:
+    change = {"color": {"$remove": True}, "cellIds": {"$replace": [9]}, "name": {"$remove": False}}
+    (child,) = patched(match("scratchpad", {"children": [match("mine", change)]}))[1]["children"]
+    assert child == {"key": "mine", "name": "Mine", "cellIds": [9]}
+
+
+def test_lists_are_merged_by_position() -> None:
+    (child,) = patched(match("scratchpad", {"children": [{"cellIds": [7]}]}))[1]["children"]
+    assert child["cellIds"] == [7, 2]
+
+
+@pytest.mark.parametrize("name", ["$import", "$expression", "$process", "$merge", "$select", "$include", "$repeat"])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_what_the_platforms_library_would_run_or_fetch_is_refused(name: str, where: int) -> None:
+    evil = {name: "process.exit()"}
+    patch = [evil, match("louvain", {"name": evil}), {"$append": {**a_class("x"), "name": evil}}][where]
+    with pytest.raises(WorkerError, match=re.escape(f"unknown operation '{name}'")):
+        patched(patch)
+
+
+@pytest.mark.shared
+def test_the_uis_patch_for_dragging_is_applied(shared: Path) -> None:
+    patch = json.loads((shared / "cases" / "reorder_move.json").read_text())
+    document = {"cellSets": [a_class("louvain"), a_class("scratchpad", *(a_set(f"k{i}") for i in range(3)))]}
+    scratchpad = merge_cell_sets(document, patch)["cellSets"][1]
+    assert keys(scratchpad["children"]) == ["k0", "k1", "k2"]
+    document["cellSets"][1]["children"].reverse()
+    document["cellSets"][1]["children"].insert(0, a_set("k9"))
+    assert keys(merge_cell_sets(document, patch)["cellSets"][1]["children"]) == ["k9", "k1", "k2", "k0"]
+
+
+# The rules, written as what each step does to a Python list. A step is a patch's item, and the same as a function.
+Classes = list[dict[str, Any]]
+Step = tuple[dict[str, Any], Callable[[Classes], Classes]]
+
+KEYS = st.sampled_from("abcd")
+NEW = st.builds(
+    lambda key, kind, ids: {"key": key, "name": "new", "type": kind, "children": [a_set("x", ids)]},
+    KEYS,
+    st.sampled_from(["cellSets", "CLM", "CLMPerSample"]),
+    st.lists(st.integers(0, 9), max_size=3),
+)
+
+
+def to_the_first(key: str, change: Callable[[Classes, int], Classes]) -> Callable[[Classes], Classes]:
+    def act(items: Classes) -> Classes:
+        found = [i for i, item in enumerate(items) if item["key"] == key]
+        return change(items, found[0]) if found else items
+
+    return act
+
+
+def without(items: Classes, i: int) -> Classes:
+    return items[:i] + items[i + 1 :]
+
+
+def inserted(items: Classes, i: int, new: dict[str, Any]) -> Classes:
+    return [*items[:i], new, *items[i:]]
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Step:
+    key, new, i = draw(KEYS), draw(NEW), draw(st.integers(0, 6))
+    end = draw(st.booleans())
+    return draw(
+        st.sampled_from(
+            [
+                ({"$append": new}, lambda items: [*items, new]),
+                ({"$prepend": new}, lambda items: [new, *items]),
+                ({"$insert": {"index": i, "value": new}}, lambda items: inserted(items, i, new)),
+                ({"$insert": {"index": "-", "value": new}}, lambda items: [*items, new]),
+                (match(key, {"$remove": True}), to_the_first(key, without)),
+                (
+                    match(key, {"$move": "-" if end else i}),
+                    to_the_first(
+                        key,
+                        lambda items, at: inserted(without(items, at), len(items) if end else i, items[at]),
+                    ),
+                ),
+                (
+                    match(key, {"name": f"name {i}"}),
+                    to_the_first(
+                        key, lambda items, at: inserted(without(items, at), at, {**items[at], "name": f"name {i}"})
+                    ),
+                ),
+            ]
+        )
+    )
+
+
+@given(before=st.lists(NEW, max_size=6), patch=st.lists(steps(), max_size=5))
+def test_the_outcome_is_that_of_the_written_rules(before: Classes, patch: list[Step]) -> None:
+    expected = before
+    if any(step.get("$append", {}).get("type", "cellSets") != "cellSets" for step, _ in patch):
+        expected = [item for item in before if item["type"] == "cellSets"]
+    for _, act in patch:
+        expected = act(expected)
+    assert merge_cell_sets({"cellSets": before}, [step for step, _ in patch])["cellSets"] == expected

@@ -20,6 +20,7 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.r.rds.reader import read_rds
+from cellworker.local.door.admission import split_token
 from cellworker.local.experiment import find_experiment
 from cellworker.local.run import LocalRun, run_local, start_local
 from cellworker.local.submit import submit_async
@@ -346,15 +347,50 @@ async def test_no_token_is_logged_emitted_or_stored(process: Process) -> None:
     assert json.loads(heard[-1])["errors"]
 
 
+def environment_of(pid: int) -> str:
+    """What the system shows of the environment that a process was started with."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+    except PermissionError:  # hidden even from its own user
+        return ""
+
+
+async def test_a_worker_that_is_opened_to_a_network_asks_for_the_token_that_it_prints(
+    settings: Settings, sample: Path
+) -> None:
+    said: list[str] = []
+    stop = asyncio.Event()
+    opened = replace(settings, host="0.0.0.0", allowed_hosts="box.lab.example")
+    running = asyncio.create_task(run_local(None, opened, say=said.append, stop=stop))
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while not any(line.startswith("Open ") for line in said):
+                await asyncio.sleep(0.01)
+        (address,) = {word for line in said for word in line.split() if word.startswith("http://box.lab")}
+        assert "warning: HOST=0.0.0.0 opens this worker to the network" in "\n".join(said)
+        url, token = split_token(address)
+        port = int(url.rpartition(":")[2])
+        here = f"http://127.0.0.1:{port}"
+        with pytest.raises(WorkerError, match="needs its token"):
+            await submit_async(here, {"name": "ListGenes", "limit": 1})
+        got = await submit_async(f"{here}/?token={token}", {"name": "ListGenes", "limit": 1})
+        assert got.value["total"] > 0
+    finally:
+        stop.set()
+        assert await running == 0
+
+
 async def test_the_key_of_the_language_model_is_told_to_nobody_else(tmp_path: Path, stores: Path, sample: Path) -> None:
     modules = os.pathsep.join([str(TESTS / "stand_ins"), os.environ.get("PYTHONPATH", "")])
     with listening() as endpoint:
         endpoint.status = 418  # and cites the key
         process = Process(
-            tmp_path / "run", stores, PYTHONPATH=modules, CASSIA_URL=endpoint.url, CASSIA_MODEL="m", CASSIA_KEY=OPAQUE
-        )
+            tmp_path / "run", stores, PYTHONPATH=modules, CASSIA_URL=endpoint.url, CASSIA_MODEL="m", CASSIA_KEY=OPAQUE,
+            HOST="x86_64-conda-linux-gnu",
+        )  # fmt: skip
         try:
             await process.up()
+            assert [pid for pid in {process.process.pid, *process.descendants()} if OPAQUE in environment_of(pid)] == []
             with pytest.raises(WorkerError, match="HTTP 418") as told:
                 await submit_async(process.url, {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"})
             assert told.value.code is ErrorCode.R_WORKER_CASSIA_ERROR
@@ -362,6 +398,7 @@ async def test_the_key_of_the_language_model_is_told_to_nobody_else(tmp_path: Pa
             assert process.end(signal.SIGTERM) == 0
             assert "request answered" in process.output()
             assert OPAQUE not in process.output()
+            assert "x86_64-conda-linux-gnu is the machine type that conda's compilers export" in process.output()
         finally:
             process.close()
     assert set(endpoint.keys) == {f"Bearer {OPAQUE}"}

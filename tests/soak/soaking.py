@@ -558,9 +558,14 @@ def usage(pid: int) -> tuple[float, int]:
     megabytes, files = 0.0, 0
     for one in (pid, *_descendants(pid)):
         with contextlib.suppress(OSError):
-            found = re.search(r"^RssAnon:\s+(\d+)", Path(f"/proc/{one}/status").read_text(), re.MULTILINE)
+            status = Path(f"/proc/{one}/status").read_text()
+            found = re.search(r"^RssAnon:\s+(\d+)", status, re.MULTILINE)
             megabytes += int(found[1]) / 1024 if found else 0.0
-            files += len(list(Path(f"/proc/{one}/fd").iterdir()))
+            try:
+                files += len(list(Path(f"/proc/{one}/fd").iterdir()))
+            except PermissionError:  # of a hidden process the system tells others the size of the table alone
+                table = re.search(r"^FDSize:\s+(\d+)", status, re.MULTILINE)
+                files += int(table[1]) if table else 0
     return round(megabytes, 1), files
 
 

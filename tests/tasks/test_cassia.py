@@ -137,7 +137,7 @@ def test_there_must_be_clusters_and_something_that_marks_them(ask):
 
 def test_without_a_model_the_task_says_so(answer):
     request = {"species": "Human", "tissue": "Blood", "cellSets": CLUSTERS}
-    with pytest.raises(WorkerError, match="needs a language model"):
+    with pytest.raises(WorkerError, match="asks a language model, and none is set up"):
         answer(blood(), "CASSIAAnnotate", request)
 
 

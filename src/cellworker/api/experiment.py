@@ -19,6 +19,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.formats.opening.store_guard import guard
 from cellworker.plain_text import one_line
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
@@ -83,6 +84,7 @@ def open_experiment(
     }
     settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
     opened = open_files(Path(path), settings, progress)
+    guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
 
 

@@ -10,11 +10,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import orjson
 
+from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.engine.encoding import encode
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import is_terminal, shown
@@ -103,9 +105,14 @@ class Destination:
         ``--format``; None to go by the file's name.
     file_result
         Whether the result is a file, which may have any name.
+    csv_guard
+        The setting of that name: text in CSV that a spreadsheet would run gets a ``'`` before it.
     """
 
-    def __init__(self, out: str | None, chosen: Format | None, *, file_result: bool = False) -> None:
+    def __init__(
+        self, out: str | None, chosen: Format | None, *, file_result: bool = False, csv_guard: bool = True
+    ) -> None:
+        self.csv_guard = csv_guard
         self.path = Path(out) if out is not None else None
         self.gzipped = self.path is not None and self.path.suffix == ".gz"
         if self.path is None:
@@ -180,18 +187,16 @@ def write_result(
                 _INVALID, f"the result is {len(tables)} tables ({', '.join(tables)}): save them with --out FILE"
             )
         paths = [destination.path] if len(tables) == 1 else [destination.named(name) for name in tables]
-        contents = {
-            path: _encode(table, destination.format) for path, table in zip(paths, tables.values(), strict=True)
-        }
+        contents = {path: _encode(table, destination) for path, table in zip(paths, tables.values(), strict=True)}
     return _write_all(contents, gzipped=destination.gzipped)
 
 
-def _encode(table: Mapping[str, Sequence[Any]], kind: Format) -> bytes:
-    if kind == "csv":
+def _encode(table: Mapping[str, Sequence[Any]], destination: Destination) -> bytes:
+    if destination.format == "csv":
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
+        rows = chain([tuple(table)], zip(*table.values(), strict=True))
+        writer.writerows(map(without_formula, row) for row in rows) if destination.csv_guard else writer.writerows(rows)
         return text.getvalue().encode()
     try:
         import pyarrow as pa  # noqa: PLC0415
@@ -229,6 +234,11 @@ def write_file(destination: Destination, result: Path) -> list[Path]:
     with result.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     as_it_is = not packed or destination.gzipped or (destination.path is not None and destination.path.suffix == ".rds")
+    if destination.csv_guard and ".csv" in result.suffixes:
+        with gzip.open(result) if packed else result.open("rb") as text:
+            unsafe = has_formulas(text)
+        if unsafe:
+            return _write_guarded(destination, result, packed=packed)
     with result.open("rb") if as_it_is else gzip.open(result) as source:
         if destination.path is None:
             if is_terminal(sys.stdout):
@@ -239,6 +249,19 @@ def write_file(destination: Destination, result: Path) -> list[Path]:
             return []
         with _replacing(destination.path) as target:
             shutil.copyfileobj(source, target, _STEP)
+    return [destination.path]
+
+
+def _write_guarded(destination: Destination, result: Path, *, packed: bool) -> list[Path]:
+    with gzip.open(result) if packed else result.open("rb") as source:
+        if destination.path is None:
+            for piece in without_formulas(source):
+                _to_stdout(piece)
+            return []
+        with _replacing(destination.path) as file, contextlib.ExitStack() as stack:
+            packing = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)) if destination.gzipped else file
+            for piece in without_formulas(source):
+                packing.write(piece)
     return [destination.path]
 
 

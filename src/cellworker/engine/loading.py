@@ -14,6 +14,7 @@ from cellworker.engine.workers.process import ProcessLost
 from cellworker.engine.workers.runner import TaskRunner
 from cellworker.engine.workers.worker import GENERIC_SENTENCE, load_object
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, StoreGuard, discard
 from cellworker.logs import log
 from cellworker.settings import Settings
 
@@ -86,12 +87,14 @@ class ServedExperiment:
         self._loader: threading.Thread | None = None
         self._follower: asyncio.Task[None] | None = None
         self._generation = 0
+        self._guard: StoreGuard | None = None
+        self._lost = False
         self._facts: dict[str, Any] = {"experimentId": None}
 
     @property
     def runner(self) -> TaskRunner | None:
-        """What computes; None while nothing has been read yet."""
-        return self._runner
+        """What computes; None while nothing has been read yet, or what was read is damaged and read again."""
+        return None if self._lost else self._runner
 
     @property
     def name(self) -> str | None:
@@ -112,6 +115,8 @@ class ServedExperiment:
     ) -> None:
         self._stop.set()
         self._settle()
+        if self._guard:
+            self._guard.stop()
         if self._follower:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -126,7 +131,7 @@ class ServedExperiment:
         self._opened = None
 
     async def ready(self) -> TaskRunner:
-        """Wait for the first load.
+        """Wait for the first load, and while a damaged store is made again.
 
         Raises
         ------
@@ -134,10 +139,11 @@ class ServedExperiment:
             Why it failed; it is retried all the same.
         """
         await self._attempted.wait()
-        if self._runner is None:
-            assert self._error
-            raise self._error
-        return self._runner
+        while (runner := self.runner) is None:
+            if self._error:
+                raise self._error
+            await self._settled.wait()
+        return runner
 
     async def first_served(self) -> None:
         """Wait until requests are answered, through failures."""
@@ -175,7 +181,7 @@ class ServedExperiment:
         """
         out: dict[str, Any] = {
             "status": self._state,
-            "ready": self._runner is not None and self._runner.able,
+            "ready": self.runner is not None and self.runner.able,
             "path": str(self.path),
             "generation": self._generation,
             "progress": self._progress,
@@ -226,7 +232,7 @@ class ServedExperiment:
         except Exception as error:  # noqa: BLE001 the old content stays in service whatever goes wrong
             self._fail(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE), error)
         else:
-            self._state, self._error = "ready", None
+            self._state, self._error, self._lost = "ready", None, False
             self._generation += 1
             self._first_served.set()
             log(_logger, logging.INFO, "experiment ready", path=str(self.path), generation=self._generation)
@@ -238,12 +244,18 @@ class ServedExperiment:
         if self._runner is None:
             saver = RequestSaver(self._settings, self.path)
             runner = TaskRunner(
-                opened.store, self._settings, tasks=self._tasks, opener=self._store_opener, on_request=saver.save
+                opened.store,
+                self._settings,
+                tasks=self._tasks,
+                opener=self._store_opener,
+                on_request=saver.save,
+                on_store_trouble=self._look_at_store,
             )
             self._runner = await runner.__aenter__()
-        elif self._runner.store != opened.store:
+        elif self._opened is None or self._opened.experiment.file_id != opened.experiment.file_id:
             await self._runner.reload(opened.store)
         self._opened = opened
+        self._verify(opened)
         experiment = opened.experiment
         self._facts = {
             "experimentId": experiment.misc.experiment_id or opened.source.parent.name,
@@ -334,8 +346,40 @@ class ServedExperiment:
         self._settled = asyncio.Event()
 
     def _store_is_gone(self) -> bool:
-        """Whether somebody made room on the disk: the mapped pages stay, but new workers would find nothing."""
-        return self._runner is not None and not self._runner.store.exists()
+        """Whether new workers would not find what is served: it was removed, replaced, or is damaged."""
+        if self._opened is None:
+            return False
+        return self._look_at_store() or not self._opened.experiment.is_in_place
+
+    def _look_at_store(self) -> bool:
+        """Whether the store is lost; where its length tells that, it is from now on."""
+        if self._opened is not None and not self._lost and not self._opened.experiment.is_whole:
+            self._lose_store(self._opened, "it was cut short")
+        return self._lost
+
+    def _verify(self, opened: "Opened") -> None:
+        """Compare the store with its checksums, once, in the background; a small one was compared before."""
+        if self._guard:
+            self._guard.stop()
+            self._guard = None
+        if opened.experiment.n_bytes <= READ_AT_ONCE_BYTES:
+            return
+        loop = asyncio.get_running_loop()
+
+        def tell(reason: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(self._lose_store, opened, reason)
+
+        self._guard = StoreGuard(opened.experiment, tell)
+        self._guard.start()
+
+    def _lose_store(self, opened: "Opened", reason: str) -> None:
+        """Serve no more from a damaged store, and have it made again."""
+        if opened is not self._opened or self._lost:
+            return
+        discard(opened.experiment, reason)
+        self._state, self._error, self._lost = "reloading", None, True
+        self._look.set()
 
 
 def _signature(path: Path) -> _Signature:

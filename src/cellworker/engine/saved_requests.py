@@ -20,6 +20,8 @@ from cellworker.version import __version__
 __all__ = ["RequestSaver", "SavedRequest", "read_saved"]
 
 _ALL = "all"
+_STEP = "step"
+_MAX_WORD = 100
 _MAX_BYTES = 1 << 30
 
 _logger = logging.getLogger(__name__)
@@ -41,7 +43,9 @@ class RequestSaver:
     Parameters
     ----------
     settings
-        `debug_step` is the name or the engine path of a task, or ``all``; empty saves nothing.
+        `debug_step` is the name or the engine path of a task, or ``all``; empty saves nothing. A file
+        ``DATA_DIR/debug/step`` that holds such a word wins over it while it is there, so that it can change under a
+        worker that runs.
     experiment
         Where the experiment is.
     """
@@ -61,7 +65,8 @@ class RequestSaver:
         pathlib.Path or None
             The file; None where none was wanted, or none could be written: the request goes on either way.
         """
-        if self._wanted not in (_ALL, task.name.casefold(), task.path.casefold()) or not self._wanted:
+        wanted = self._now_wanted()
+        if not wanted or wanted not in (_ALL, task.name.casefold(), task.path.casefold()):
             return None
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S}-{os.getpid()}-{next(self._numbers)}-{task.name}.json"
@@ -81,6 +86,13 @@ class RequestSaver:
             return None
         log(_logger, logging.INFO, "request saved", path=str(path), replay=f"cellworker replay {path}")
         return path
+
+    def _now_wanted(self) -> str:
+        try:
+            with (self._folder / _STEP).open(encoding="utf-8", errors="replace") as file:
+                return file.read(_MAX_WORD).strip().casefold()
+        except OSError:  # as nearly always: nobody has put one there
+            return self._wanted
 
 
 def read_saved(path: Path) -> SavedRequest:

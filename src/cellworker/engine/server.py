@@ -43,7 +43,7 @@ import orjson
 from aiohttp import web
 
 from cellworker.engine.request_progress import ProgressBoard
-from cellworker.engine.workers.runner import Answer, MalformedBodyError, TaskRunner
+from cellworker.engine.workers.runner import Answer, MalformedBodyError, StoreLostError, TaskRunner
 from cellworker.engine.workers.worker import GENERIC_SENTENCE
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
@@ -192,6 +192,8 @@ class _Surface:
             answer = await runner.run(task, body, self._reporter(request_id))
         except MalformedBodyError as error:
             raise web.HTTPBadRequest(text=error.message) from None
+        except StoreLostError:
+            return _out_of_date()
         except WorkerError as error:
             facts["error_code"] = error.code
             if error.code is ErrorCode.ENGINE_BUSY:

@@ -64,7 +64,7 @@ class CellClass:
 
     def cell_ids(self) -> NDArray[np.int32]:
         """Return the union of the sets: int32, ascending, without repetitions."""
-        return _union([child.cell_ids for child in self.children])
+        return union([child.cell_ids for child in self.children])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,17 @@ class CellSets:
             document = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise WorkerError(ErrorCode.CELL_SETS_INVALID, f"The cell sets are not JSON: {error}.") from None
+        return cls.parse_document(document)
+
+    @classmethod
+    def parse_document(cls, document: Any) -> "CellSets":  # noqa: ANN401 - JSON
+        """Read what a cell_sets.json holds; lists of ids may be int32 arrays of ids already.
+
+        Raises
+        ------
+        WorkerError
+            As `parse`.
+        """
         reader = _Reader()
         parsed = reader.document(document)
         if reader.problems:
@@ -220,7 +231,7 @@ class CellSets:
         """
         found = self.find_set(key)
         if found is not None:
-            return _union([found.cell_ids])
+            return union([found.cell_ids])
         parent = self.find_class(key)
         if parent is not None:
             return parent.cell_ids()
@@ -313,12 +324,19 @@ class _Reader:
         return found
 
     def cell_ids(self, value: Any, path: str) -> NDArray[np.int32]:  # noqa: ANN401
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+            return value
         if type(value) is int:
             value = [value]
         if not isinstance(value, list):
             self.problems.append(f"{path}: expected an array of integers, found {_kind(value)}")
             return np.empty(0, np.int32)
-        if set(map(type, value)) - {int}:
+        kinds = set(map(type, value))
+        if float in kinds:  # 1.0 is the integer 1, in JSON as in the platform's programs
+            value = [int(item) if type(item) is float and item.is_integer() else item for item in value]
+            kinds = set(map(type, value))
+        if kinds - {int}:
             where = next(i for i, item in enumerate(value) if type(item) is not int)
             self.problems.append(f"{path}[{where}]: expected an integer, found {_kind(value[where])}")
             return np.empty(0, np.int32)

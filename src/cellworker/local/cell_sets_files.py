@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.opening.own_work import OwnWorkFile, may_write
 from cellworker.gateway.core.cell_set_patches import applied, examine
@@ -79,7 +80,7 @@ class FileCellSets:
                 raise WorkerError(
                     ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
                 )
-            changed = orjson.dumps(patched(document, operations))
+            changed = _readable(orjson.dumps(patched(document, operations)))
             if self._in_place():
                 write_whole(self._path, changed)
             else:
@@ -87,3 +88,19 @@ class FileCellSets:
 
     def _in_place(self) -> bool:
         return not self._keep_original and self._path.exists() and self._own.read() is None and may_write(self._path)
+
+
+def _readable(content: bytes) -> bytes:
+    """Return what the reader of cell sets takes, and refuse the rest in its words: every task would fail with it.
+
+    Raises
+    ------
+    WorkerError
+        ``CELL_SETS_UPDATE_FAILED``.
+    """
+    try:
+        CellSets.parse(content)
+    except WorkerError as error:
+        message = f"The cell sets were not changed. {error.message}"
+        raise WorkerError(ErrorCode.CELL_SETS_UPDATE_FAILED, message) from None
+    return content

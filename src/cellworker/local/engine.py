@@ -1,14 +1,19 @@
 """The engine inside this process: the runner's answers, as the gateway's port wants them."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import orjson
 
-from cellworker.engine.workers.runner import TaskRunner
+from cellworker.engine.workers.runner import StoreLostError, TaskRunner
 from cellworker.tasks.task import Task
 
 __all__ = ["RunnerEngine"]
+
+
+_STORE_LOSSES = 3
+"""A request whose store is lost under it so often is not tried again: perhaps the disk is broken."""
 
 
 class _Ready(Protocol):
@@ -39,6 +44,11 @@ class RunnerEngine:
         on_progress: Callable[[str, float | None], Awaitable[None]] | None = None,
     ) -> bytes:
         """Return the JSON text of the task's value; for a file result, of the file's path."""
-        runner = await self._served.ready()
-        answer = await runner.run(self._find_task(task), request, on_progress)
+        for _ in range(_STORE_LOSSES):
+            runner = await self._served.ready()
+            with contextlib.suppress(StoreLostError):
+                answer = await runner.run(self._find_task(task), request, on_progress)
+                break
+        else:
+            raise StoreLostError
         return orjson.dumps(str(answer.file)) if answer.file is not None else answer.data

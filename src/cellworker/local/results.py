@@ -1,7 +1,10 @@
 """Results in a folder: one file per ETag, its tags beside it."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -24,11 +27,17 @@ class DiskResults:
         Made when the first result comes. Temporary files of a run that was killed are removed at once.
     base_url
         Where the results are served, without the ETag.
+    max_bytes
+        Results that were not asked for for longest are removed beyond it; None keeps all.
     """
 
-    def __init__(self, folder: Path, base_url: str = "/results/") -> None:
+    def __init__(self, folder: Path, base_url: str = "/results/", max_bytes: int | None = None) -> None:
         self.folder = folder
         self.base_url = base_url
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._pruning = threading.Lock()
+        self._prune(None)
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 
@@ -52,7 +61,11 @@ class DiskResults:
     def find(self, etag: ETag) -> Path | None:
         """Return the file of a stored result."""
         path = self._path(etag)
-        return path if path is not None and path.is_file() else None
+        if path is None or not path.is_file():
+            return None
+        with suppress(OSError):
+            os.utime(path)  # the time of its last use
+        return path
 
     def tags(self, etag: ETag) -> dict[str, str]:
         """Return the tags of a stored result; empty when there is none."""
@@ -73,6 +86,32 @@ class DiskResults:
             place_file(content, path)
         else:
             write_whole(path, content)
+        self._bytes += path.stat().st_size
+        if self._max_bytes is not None and self._bytes > self._max_bytes:
+            self._prune(path)
+
+    def _prune(self, keep: Path | None) -> None:
+        """Remove the results that were not used for longest, down to nine tenths of the limit; never the newest."""
+        if self._max_bytes is None:
+            return
+        with self._pruning:
+            found = []
+            for path in self.folder.glob("*"):
+                with suppress(OSError):
+                    if not path.name.endswith(_TAGS):
+                        status = path.stat()
+                        found.append((status.st_mtime_ns, status.st_size, path))
+            total = sum(size for _, size, _ in found)
+            goal = total if total <= self._max_bytes else self._max_bytes * 9 // 10
+            for _, size, path in sorted(found):
+                if total <= goal:
+                    break
+                if path != keep:
+                    # Whoever is just fetching it has it open, and gets all of it.
+                    path.unlink(missing_ok=True)
+                    Path(f"{path}{_TAGS}").unlink(missing_ok=True)
+                    total -= size
+            self._bytes = total
 
     def _path(self, etag: ETag) -> Path | None:
         """Only ETags lead to files, none to the tags of another: clients choose them."""

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import shlex
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -14,13 +16,15 @@ from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
+from cellworker.local.door.admission import Admission, warnings_of
+from cellworker.local.door.connections import Connections, GuardedRunner
+from cellworker.local.door.socketio import SocketServer
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
-from cellworker.local.socketio import SocketServer
 from cellworker.local.sync import NoSync
 from cellworker.logs import log
 from cellworker.settings import Settings
@@ -28,7 +32,6 @@ from cellworker.tasks.catalog import find
 
 __all__ = ["LocalRun", "run_local", "start_local"]
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _SHUTDOWN_S = 5.0
 
 _logger = logging.getLogger(__name__)
@@ -41,12 +44,17 @@ class LocalRun:
     ----------
     url
         Where.
+    link
+        Returns the address of a path for people: as the network sees it, with the token where one is needed.
     experiment_id
         The id under which clients ask.
     """
 
-    def __init__(self, url: str, experiment_id: str, source: LocalExperiment) -> None:
+    def __init__(
+        self, url: str, experiment_id: str, source: LocalExperiment, link: Callable[[str], str] | None = None
+    ) -> None:
         self.url = url
+        self.link = link or (lambda path: f"{url}{path}".removesuffix("/"))
         self.experiment_id = experiment_id
         self._source = source
 
@@ -77,14 +85,18 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
     WorkerError
         ``EXPERIMENT_NOT_FOUND``, or ``INVALID_INPUT`` when the port is taken.
     """
+    admission, connections = Admission.of(settings), Connections()
     place = await asyncio.to_thread(find_experiment, experiment, settings)
     listening = _listen(settings.host, settings.port)
     host, port = settings.host, listening.getsockname()[1]
     url = f"http://{_name(host)}:{port}"
+    seen = f"http://{_name_in_network(host, settings.allowed_hosts)}:{port}"
     queue = MemoryQueue()
     sockets = SocketServer()
     notifications = SocketNotifications(sockets)
-    results = await asyncio.to_thread(DiskResults, settings.data_dir / ".results", f"{url}/results/")
+    results = await asyncio.to_thread(
+        DiskResults, settings.data_dir / ".results", f"{url}/results/", int(settings.results_max_gb * 2**30)
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listening.close)
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
@@ -102,15 +114,16 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
-            loopback_only=host in _LOOPBACK,
+            admission=admission,
+            connections=connections,
         )
-        runner = web.AppRunner(door.app(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        runner = GuardedRunner(door.app(), connections, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         stack.push_async_callback(sockets.close)
         await web.SockSite(runner, listening).start()
         log(_logger, logging.INFO, "listening", url=url, experiment=place.experiment_id)
-        yield LocalRun(url, place.experiment_id, source)
+        yield LocalRun(url, place.experiment_id, source, partial(admission.address, seen))
         log(_logger, logging.INFO, "stopping")
 
 
@@ -146,6 +159,10 @@ async def run_local(
     with _signals(stop):
         async with start_local(experiment, settings) as run:
             say(f"cellworker listens on {run.url}, opening experiment {run.experiment_id!r} ...")
+            for sentence in warnings_of(settings):
+                say(f"warning: {sentence}")
+            if run.link("/") != run.url:
+                say(f"its address with the token: {run.link('/')}")
             ready = asyncio.create_task(run.ready())
             stopped = asyncio.create_task(stop.wait())
             try:
@@ -174,7 +191,8 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
     body = (
         '{"body": {"name": "ListGenes", "orderBy": "dispersions", "orderDirection": "DESC", "offset": 0, "limit": 5}}'
     )
-    say(f"Open {run.url} in a browser, or: curl {run.url}/v2/workRequest/{run.experiment_id} -d '{body}'")
+    question = run.link(f"/v2/workRequest/{run.experiment_id}")
+    say(f"Open {run.link('/')} in a browser, or: curl {shlex.quote(question)} -d '{body}'")
 
 
 async def _end(task: "asyncio.Task[object] | asyncio.Task[None]") -> None:
@@ -192,6 +210,19 @@ def _listen(host: str, port: int) -> socket.socket:
         message = f"Port {port} of {host} cannot be listened on ({error.strerror or error}). {advice}"
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     return listening
+
+
+def _name_in_network(host: str, allowed_hosts: str) -> str:
+    """Return a name that other machines can use: the first that is allowed, else this machine's own address."""
+    if host not in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not listened on
+        return _name(host)
+    first = allowed_hosts.partition(",")[0].strip()
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+            way.connect(("192.0.2.1", 9))  # nothing is sent: the system tells which of its addresses it would use
+            return first or str(way.getsockname()[0])
+    except OSError:
+        return first or "localhost"
 
 
 def _name(host: str) -> str:

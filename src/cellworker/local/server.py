@@ -15,13 +15,17 @@ from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
+from cellworker.local.door.admission import Admission
+from cellworker.local.door.bodies import read_body
+from cellworker.local.door.connections import Connections
+from cellworker.local.door.guard import add_cors, guard
+from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
-from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.results import DiskResults
-from cellworker.local.socketio import SocketServer
 from cellworker.protocol.bodies import Pagination, convert
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
@@ -89,8 +93,10 @@ class LocalServer:
         Puts a message on the queue.
     find_task
         Looks a task up by its name.
-    loopback_only
-        Refuse requests that do not name this machine.
+    admission
+        Decides who is let in; by default as on loopback.
+    connections
+        Limits connections.
     """
 
     def __init__(
@@ -104,22 +110,26 @@ class LocalServer:
         notifications: SocketNotifications,
         submit: Callable[[bytes], None],
         find_task: Callable[[str], Task],
-        loopback_only: bool = True,
+        admission: Admission | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self.experiment_id = experiment_id
         self._source = source
         self._results = results
         self._cell_sets = cell_sets
+        self._reader = CellSetsReader()
         self._sockets = sockets
         self._notifications = notifications
         self._submit = submit
         self._find_task = find_task
-        self._loopback_only = loopback_only
+        self._admission = admission or Admission()
+        self._connections = connections or Connections()
 
     def app(self) -> web.Application:
         """Return the application."""
-        app = web.Application(middlewares=[guard(loopback_only=self._loopback_only)], client_max_size=MAX_REQUEST_BYTES)
-        app.on_response_prepare.append(add_cors)
+        door = guard(self._admission, self._connections)
+        app = web.Application(middlewares=[door], client_max_size=MAX_REQUEST_BYTES)
+        app.on_response_prepare.append(add_cors(self._admission))
         app.router.add_get("/", self._console)
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)
@@ -216,13 +226,13 @@ class LocalServer:
 
     async def _get_cell_sets(self, request: web.Request) -> web.Response:
         self._check_id(request)
-        content = await self._cell_sets.read(self.experiment_id)
+        content = await asyncio.to_thread(whole, await self._cell_sets.read(self.experiment_id))
         return web.Response(body=content, content_type="application/json")
 
     async def _patch_cell_sets(self, request: web.Request) -> web.Response:
         self._check_id(request)
         try:
-            operations = orjson.loads(await request.read())
+            operations = orjson.loads(await read_body(request, largest=MAX_REQUEST_BYTES))
         except orjson.JSONDecodeError as error:
             raise WorkerError(ErrorCode.INVALID_INPUT, f"request: not JSON ({error}).") from None
         await self._cell_sets.patch(self.experiment_id, operations, None)
@@ -233,7 +243,8 @@ class LocalServer:
         return web.json_response({**facts, **self._source.health(), "clients": self._sockets.clients})
 
     async def _cell_sets_version(self) -> str:
-        return hashlib.sha256(await self._cell_sets.read(self.experiment_id)).hexdigest()
+        content = await self._cell_sets.read(self.experiment_id)
+        return await asyncio.to_thread(lambda: hashlib.sha256(whole(content)).hexdigest())
 
     async def _console(self, request: web.Request) -> web.Response:  # noqa: ARG002
         page = await asyncio.to_thread(files("cellworker.local").joinpath("console.html").read_text, "utf-8")
@@ -243,7 +254,7 @@ class LocalServer:
     async def _console_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
         served = await self._source.served()
         content = await self._cell_sets.read(self.experiment_id)
-        cell_sets = await asyncio.to_thread(lambda: summarize(CellSets.parse(content)))
+        cell_sets = summarize(await self._reader.read(content))
         facts = {"experimentId": self.experiment_id, "version": __version__, "examples": served.examples}
         return web.json_response({**facts, "summary": {**served.summary, "cellSets": cell_sets}})
 
@@ -258,7 +269,7 @@ def summarize(cell_sets: CellSets) -> list[dict[str, Any]]:
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
-        value = orjson.loads(await request.read())
+        value = orjson.loads(await read_body(request, largest=MAX_REQUEST_BYTES))
     except orjson.JSONDecodeError as error:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"request: not JSON ({error}).") from None
     if not isinstance(value, dict):

@@ -15,7 +15,8 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName, parse
-from cellworker.local import engineio
+from cellworker.local.door import engineio
+from cellworker.local.door.admission import TOKEN_HEADER, split_token
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.events import heartbeat_event, result_event
 
@@ -74,7 +75,8 @@ async def submit_async(
     Parameters
     ----------
     url
-        Where the worker listens, for example ``http://127.0.0.1:4000``.
+        Where the worker listens, for example ``http://127.0.0.1:4000``, with the token that `cellworker run` prints
+        where it needs one.
     body
         The task's body, with its ``name``.
     experiment_id
@@ -96,9 +98,11 @@ async def submit_async(
         The request's error; ``DEADLINE_EXCEEDED``; ``INVALID_INPUT`` when nothing answers at `url` or the request is
         refused.
     """
-    client = _Client(url.rstrip("/"), folder, on_heartbeat)
+    url, token = split_token(url)
+    client = _Client(url, folder, on_heartbeat)
+    headers = {TOKEN_HEADER: token} if token else {}
     try:
-        async with asyncio.timeout(timeout_s), aiohttp.ClientSession() as session:
+        async with asyncio.timeout(timeout_s), aiohttp.ClientSession(headers=headers) as session:
             experiment_id = experiment_id or await client.served_id(session)
             question = {
                 "experimentId": experiment_id,
@@ -148,7 +152,10 @@ class _Client:
 
     async def served_id(self, session: aiohttp.ClientSession) -> str:
         async with session.get(f"{self._url}/health") as response:
-            served: object = (await _json(response)).get("experimentId")
+            answer = await _json(response)
+        if response.status in (401, 403):
+            raise _told(answer)
+        served: object = answer.get("experimentId")
         if not isinstance(served, str):
             message = f"What answers at {self._url} is no cellworker."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)

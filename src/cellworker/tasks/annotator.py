@@ -50,4 +50,7 @@ class Annotator(Protocol):
 
 def no_annotator(question: ClusterQuestion, progress: Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG001
     """Refuse."""
-    raise WorkerError(ErrorCode.R_WORKER_CASSIA_ERROR, "This task needs a language model, and none is set up.")
+    raise WorkerError(
+        ErrorCode.R_WORKER_CASSIA_ERROR,
+        "This task asks a language model, and none is set up. ScType names cell types without one.",
+    )

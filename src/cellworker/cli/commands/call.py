@@ -25,7 +25,7 @@ def command(options: argparse.Namespace) -> int:
     # All that the command line can get wrong is told before an experiment is opened.
     body = convert({"name": task.name, **request_body(task.name, options.body)}, task.body, "body")
     pagination = request_pagination(options.pagination)
-    destination = Destination(options.out, options.format, file_result=task.file_result)
+    destination = Destination(options.out, options.format, file_result=task.file_result, csv_guard=settings.csv_guard)
     path = sample_path() if options.experiment is None else Path(options.experiment)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cellworker.cli.handover import forget_secrets
 from cellworker.cli.settings_of import settings_of
 from cellworker.engine.serve import serve
 from cellworker.engine.workers.confinement import give_up_connections
@@ -18,10 +19,13 @@ from cellworker.settings import Settings
 
 __all__ = ["command"]
 
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
 
 def command(options: argparse.Namespace) -> int:
     """Serve the engine's HTTP surface until SIGTERM or Ctrl-C; the log goes to standard error as JSON lines."""
     settings = settings_of(options)
+    forget_secrets()
     path = _place(options.path, settings)
     configure(settings.log_level)
     what = f"opening {path}" if isinstance(path, Path) else f"waiting for an experiment in {settings.data_dir}"
@@ -32,6 +36,8 @@ def command(options: argparse.Namespace) -> int:
     def on_ready() -> None:
         say("Ready.", flush=True)
 
+    if settings.host not in _LOOPBACK:
+        say(f"warning: HOST={settings.host} opens the engine, which asks for no password, to the network.", flush=True)
     listener = socket.create_server((settings.host, settings.port), backlog=128)
     if not settings.egress:
         give_up_connections()

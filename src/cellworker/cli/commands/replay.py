@@ -23,7 +23,7 @@ def command(options: argparse.Namespace) -> int:
     settings = replace(settings_of(options), like_original=saved.like_original)
     task = catalog.find(saved.task)
     request = convert(saved.request, task.request, "request")
-    destination = Destination(options.out, options.format, file_result=task.file_result)
+    destination = Destination(options.out, options.format, file_result=task.file_result, csv_guard=settings.csv_guard)
     path = saved.experiment if options.experiment is None else Path(options.experiment)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:

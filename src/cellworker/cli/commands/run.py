@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 
+from cellworker.cli.handover import forget_secrets
 from cellworker.cli.running import run_note
 from cellworker.cli.settings_of import settings_of
 from cellworker.local.run import run_local
@@ -20,6 +21,7 @@ __all__ = ["command"]
 def command(options: argparse.Namespace) -> int:
     """Serve an experiment on this machine until Ctrl-C, SIGTERM or `cellworker stop`."""
     settings = settings_of(options)
+    forget_secrets()
     if settings.port == 0:
         settings = dataclasses.replace(settings, port=_free_port(settings.host))
     configure(settings.log_level, style="text")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from cellworker.cli.output import Destination, request_body, request_pagination, write_file, write_result
 from cellworker.cli.progress import Bar
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.local.door.admission import Admission
 from cellworker.local.submit import submit
 from cellworker.plain_text import say
 from cellworker.settings import Settings
@@ -26,8 +27,8 @@ def command(options: argparse.Namespace) -> int:
     props: dict[str, Any] = {"broadcast": False, "cacheUniquenessKey": None}
     if (pagination := request_pagination(options.pagination)) is not None:
         props["pagination"] = pagination
-    destination = Destination(options.out, options.format, file_result=task.file_result)
-    url = options.url or f"http://127.0.0.1:{settings.port}"
+    destination = Destination(options.out, options.format, file_result=task.file_result, csv_guard=settings.csv_guard)
+    url = options.url or Admission(token=settings.access_token).address(f"http://127.0.0.1:{settings.port}")
     if urlsplit(url).scheme not in ("http", "https"):
         raise WorkerError(ErrorCode.INVALID_INPUT, f"--url {url}: expected http://HOST:PORT")
     with tempfile.TemporaryDirectory() as scratch:

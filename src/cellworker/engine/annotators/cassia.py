@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from cellworker.engine.annotators import cassia_child
-from cellworker.engine.annotators.cassia_failures import endpoint_failure, failure, told_failure
+from cellworker.engine.annotators.cassia_failures import endpoint_failure, failure, not_set_up, told_failure
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
 from cellworker.settings import Settings
 from cellworker.tasks.annotator import Annotator, ClusterQuestion
@@ -54,6 +54,8 @@ def annotate(
     WorkerError
         ``R_WORKER_CASSIA_ERROR`` saying what failed and what to do.
     """
+    if not model.reachable:
+        raise not_set_up("EGRESS is false, so this engine opens no connections (cassia.enabled in the chart)")
     model.check()
     progress(_FIRST_STAGE)
     with tempfile.TemporaryDirectory(

@@ -28,12 +28,15 @@ class LanguageModel(msgspec.Struct, frozen=True):
         A secret; empty where none is needed, or one is made from the worker's IAM credentials.
     timeout_s
         Seconds that all questions of one annotation together may take.
+    reachable
+        Whether this worker may open connections at all (EGRESS).
     """
 
     url: str = ""
     model: str = ""
     key: str = ""
     timeout_s: float = 0.0
+    reachable: bool = True
 
     def __repr__(self) -> str:
         return f"<LanguageModel {self.model} at {self.host}>"
@@ -81,4 +84,5 @@ def language_model(settings: Settings) -> LanguageModel:
         settings.cassia_model,
         settings.cassia_key,
         settings.cassia_timeout_s,
+        settings.egress,
     )

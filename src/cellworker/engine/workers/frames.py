@@ -6,9 +6,19 @@ from struct import Struct
 
 import msgspec
 
-from cellworker.engine.annotators.language_model import LanguageModel
-
-__all__ = ["HEADER", "LARGEST", "Kind", "Problem", "Progress", "Request", "WorkerInit", "pack", "receive", "send"]
+__all__ = [
+    "HEADER",
+    "LARGEST",
+    "Answered",
+    "Kind",
+    "Problem",
+    "Progress",
+    "Request",
+    "WorkerInit",
+    "pack",
+    "receive",
+    "send",
+]
 
 HEADER = Struct("<cQ")
 _SMALL_BYTES = 1 << 16
@@ -27,10 +37,14 @@ class Kind(bytes, Enum):
     """To the worker: the request's body."""
     CANCEL = b"C"
     """To the worker: nobody waits for the answer any more."""
+    ANSWERED = b"M"
+    """To the worker: `Answered`."""
     READY = b"Y"
     """From the worker: the store is open."""
     PROGRESS = b"P"
     """From the worker: `Progress`."""
+    ASK = b"Q"
+    """From the worker: a question for the language model, which the engine asks; the worker waits for `ANSWERED`."""
     RETIRE = b"G"
     """From the worker: it holds too much memory, the answer that follows shall be its last."""
     ANSWER = b"A"
@@ -55,7 +69,8 @@ class WorkerInit(msgspec.Struct):
     fault_file: str
     marker_table: tuple[str, str] = ("", "")
     """Arguments of `cellworker.engine.annotators.marker_table.read_table`."""
-    language_model: LanguageModel = LanguageModel()
+    edition: int = 0
+    """Counts the stores that were served, also those that lay in the same place one after the other."""
     kept: str = ""
     """A folder for what later requests may use again."""
 
@@ -72,6 +87,14 @@ class Progress(msgspec.Struct):
 
     stage: str
     fraction: float | None
+
+
+class Answered(msgspec.Struct):
+    """What the language model said: `Annotator`'s groupings, or an error's code and sentence."""
+
+    groupings: list[dict[int, str]] = []
+    code: str = ""
+    message: str = ""
 
 
 class Problem(msgspec.Struct):

@@ -40,17 +40,29 @@ class Lane:
         Makes the processes.
     init
         Called for each new process; says what it serves.
+    explain
+        Called when no process can be started; returns what those are told who wait for one, and whether the reason is
+        news for the log.
     """
 
     def __init__(
-        self, name: str, size: int, waiting_limit: int, nursery: Nursery, init: Callable[[], WorkerInit]
+        self,
+        name: str,
+        size: int,
+        waiting_limit: int,
+        nursery: Nursery,
+        *,
+        init: Callable[[], WorkerInit],
+        explain: Callable[[Exception], tuple[WorkerError, bool]],
     ) -> None:
         self.name = name
         self.size = size
-        self.store = ""
+        self.edition = 0
         self._waiting_limit = waiting_limit
         self._nursery = nursery
         self._init = init
+        self._explain = explain
+        self._renewed = asyncio.Event()
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
@@ -108,7 +120,7 @@ class Lane:
             worker.lost
             or worker.retiring
             or self._closing
-            or worker.store != self.store
+            or worker.edition != self.edition
             or len(self._workers) > self.size
         ):
             worker.hang_up()
@@ -145,18 +157,20 @@ class Lane:
 
     def adopt(self, worker: WorkerProcess) -> None:
         """Take in a worker of a new store and replace those of the old: idle ones now, busy ones after their answer."""
-        self.store = worker.store
+        self.edition = worker.edition
         self._workers.add(worker)
         self._offer(worker)
-        self.renew(worker.store)
+        self.renew(worker.edition)
 
-    def renew(self, store: str) -> None:
+    def renew(self, edition: int) -> None:
         """Replace the workers of other stores."""
-        self.store = store
-        for worker in [worker for worker in self._idle if worker.store != store]:
+        self.edition = edition
+        for worker in [worker for worker in self._idle if worker.edition != edition]:
             self._idle.remove(worker)
             worker.hang_up()
             self._forget(worker)
+        self._renewed.set()
+        self._renewed = asyncio.Event()
 
     async def close(self) -> None:
         """End all workers, whatever they do."""
@@ -217,19 +231,21 @@ class Lane:
             try:
                 await self._start()
             except (WorkerError, ProcessLost, OSError) as error:
-                log(_logger, logging.ERROR, "worker process not started", lane=self.name, error=error)
-                self._refuse_waiting()
-                await asyncio.sleep(delay)
+                answer, news = self._explain(error)
+                if news:
+                    log(_logger, logging.ERROR, "worker process not started", lane=self.name, error=error)
+                self._refuse_waiting(answer)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._renewed.wait()
                 delay = min(2 * delay, _LAST_RETRY_S)
 
-    def _refuse_waiting(self) -> None:
+    def _refuse_waiting(self, answer: WorkerError) -> None:
         """Without any worker left, those who wait get an error instead of waiting for ever."""
         while self._waiting and not self._workers:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_exception(
-                    WorkerError(ErrorCode.TASK_CRASHED, "No process could be started to compute the answer.")
-                )
+                waiter.set_exception(answer)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -5,17 +5,20 @@ import inspect
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from cellworker.engine.workers.asking import ask
 from cellworker.engine.workers.frame_reader import FrameReader
 from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, pack
 from cellworker.engine.workers.zygote_client import Nursery
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
+from cellworker.tasks.annotator import Annotator, no_annotator
 
 __all__ = ["OnProgress", "ProcessLost", "WorkerProcess"]
 
@@ -56,10 +59,12 @@ class WorkerProcess:
         self._fault_file = Path(init.fault_file)
         self._answer: asyncio.Future[_Frame | None] | None = None
         self._reporter: _Reporter | None = None
+        self._ask: Callable[[bytes], Coroutine[None, None, None]] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
         self._number = 0
         self._exited: asyncio.Future[int] | None = None
-        self.store = init.store
+        self.edition = init.edition
         self.retiring = False
         self.lost = False
 
@@ -98,8 +103,24 @@ class WorkerProcess:
             raise WorkerError(ErrorCode(problem.code), problem.message)
         return self
 
-    async def call(self, request: Request, body: bytes, on_progress: OnProgress | None) -> _Frame:
+    async def call(
+        self,
+        request: Request,
+        body: bytes,
+        on_progress: OnProgress | None,
+        *,
+        annotate: Annotator = no_annotator,
+    ) -> _Frame:
         """Send a request and wait for the frame that ends it: ANSWER, FILE or PROBLEM.
+
+        Parameters
+        ----------
+        request, body
+            What is sent.
+        on_progress
+            Told how far it is.
+        annotate
+            Asks the language model, if the worker has a question.
 
         Raises
         ------
@@ -110,10 +131,14 @@ class WorkerProcess:
             raise ProcessLost(await self.exit_status())
         self._answer = asyncio.get_running_loop().create_future()
         self._reporter = _Reporter(on_progress) if on_progress else None
+        self._ask = partial(self._answer_question, annotate, Path(request.scratch))
         self._transport.write(pack(Kind.REQUEST, _json.encode(request)) + pack(Kind.BODY, body))
         try:
             return await self._wait()
         finally:
+            self._ask = None
+            if self._asking:
+                self._asking.cancel()
             if self._reporter:
                 self._reporter.stop()
 
@@ -153,6 +178,15 @@ class WorkerProcess:
         finally:
             self._fault_file.unlink(missing_ok=True)
 
+    async def _answer_question(self, annotate: Annotator, scratch: Path, question: bytes) -> None:
+        answered = await ask(annotate, question, scratch, self._report)
+        if self._transport and not self.lost:
+            self._transport.write(pack(Kind.ANSWERED, _json.encode(answered)))
+
+    def _report(self, progress: Progress) -> None:
+        if self._reporter:
+            self._reporter.put(progress)
+
     async def _wait(self) -> _Frame:
         # Shielded, so that the answer can still be waited for after a caller has left.
         frame = await asyncio.shield(self._answer) if self._answer else None
@@ -162,8 +196,10 @@ class WorkerProcess:
 
     def _on_frame(self, kind: Kind, payload: bytes | bytearray) -> None:
         if kind is Kind.PROGRESS:
-            if self._reporter:
-                self._reporter.put(msgspec.json.decode(payload, type=Progress))
+            self._report(msgspec.json.decode(payload, type=Progress))
+        elif kind is Kind.ASK:
+            if self._ask:
+                self._asking = asyncio.get_running_loop().create_task(self._ask(bytes(payload)))
         elif kind is Kind.RETIRE:
             self.retiring = True
         else:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Self
 
 import msgspec
 
-from cellworker.engine.annotators.language_model import language_model
+from cellworker.engine.annotators.cassia import annotator
 from cellworker.engine.annotators.marker_table import table_places
 from cellworker.engine.workers.frames import Kind, Problem, Request, WorkerInit
 from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
@@ -28,7 +29,7 @@ from cellworker.protocol.bodies import convert
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
 
-__all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "TaskRunner"]
+__all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "StoreLostError", "TaskRunner"]
 
 _WAITING_LIMIT = 1000
 _RESULT_LIFE_S = 3600.0
@@ -61,6 +62,14 @@ class MalformedBodyError(WorkerError):
     """The request's body is not JSON at all."""
 
 
+class StoreLostError(WorkerError):
+    """The store was damaged under the computation: the same request is answered when it has been made again."""
+
+    def __init__(self) -> None:
+        message = "The experiment is being read again. Please try again in a few minutes."
+        super().__init__(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
+
+
 class TaskRunner:
     """A pool of worker processes with a lane for short requests and a lane for long ones.
 
@@ -83,6 +92,9 @@ class TaskRunner:
         Requests that may wait in each lane.
     on_request
         Called with each request before it is computed.
+    on_store_trouble
+        Called when a process cannot open the store or dies while it touches it; returns whether the store is lost,
+        and will be replaced by `reload`.
 
     Raises
     ------
@@ -100,6 +112,7 @@ class TaskRunner:
         method: StartMethod | None = None,
         waiting_limit: int = _WAITING_LIMIT,
         on_request: Callable[[Task, bytes], object] | None = None,
+        on_store_trouble: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._settings = settings
@@ -107,13 +120,23 @@ class TaskRunner:
         self._tasks: Mapping[str, Task] = load_object(tasks)
         preload = ["cellworker.engine.workers.worker", *(name.partition(":")[0] for name in self._names)]
         self._nursery = Nursery(preload, method)
+        self._annotate = annotator(settings)
         self._scratch: Scratch | None = None
         self._closing = False
         self._on_request = on_request
+        self._on_store_trouble = on_store_trouble
+        self._edition = 1
         self._numbers = count(1)
         sizes = {"short": settings.short_workers, "long": settings.long_workers}
         self._lanes = {
-            name: Lane(name, max(1, size), waiting_limit, self._nursery, partial(self._worker_init, name))
+            name: Lane(
+                name,
+                max(1, size),
+                waiting_limit,
+                self._nursery,
+                init=partial(self._worker_init, name),
+                explain=self._explain,
+            )
             for name, size in sizes.items()
         }
         self._limits_s = {"short": settings.short_timeout_s, "long": settings.long_timeout_s}
@@ -148,7 +171,7 @@ class TaskRunner:
         self._scratch = Scratch()
         try:
             for lane in self._lanes.values():
-                lane.store = str(self._store)
+                lane.edition = self._edition
             await asyncio.gather(*(lane.fill() for lane in self._lanes.values()))
         except ProcessLost as lost:
             await self.close()
@@ -204,7 +227,9 @@ class TaskRunner:
         answered, patient = False, True
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
-                kind, payload = await worker.call(Request(task.path, str(folder)), request, on_progress)
+                kind, payload = await worker.call(
+                    Request(task.path, str(folder)), request, on_progress, annotate=self._annotate
+                )
             answered = True
         except TimeoutError:
             patient = False
@@ -233,12 +258,13 @@ class TaskRunner:
         """
         lane = self._lanes["short"]
         init = self._worker_init("short")
-        init.store = str(store)
+        init.store, init.edition = str(store), self._edition + 1
         first = await WorkerProcess.start(self._nursery, init)
         self._store = store
+        self._edition = init.edition
         lane.adopt(first)
         for other in self._lanes.values():
-            other.renew(str(store))
+            other.renew(init.edition)
 
     def _worker_init(self, lane: str) -> WorkerInit:
         assert self._scratch
@@ -254,9 +280,14 @@ class TaskRunner:
             nice=_LONG_LANE_NICE if lane == "long" else 0,
             fault_file=str(self._scratch.path / FileName(f"fault-{next(self._numbers)}")),
             marker_table=table_places(settings),
-            language_model=language_model(settings),
+            edition=self._edition,
             kept=str(self._scratch.path / "kept"),
         )
+
+    def _explain(self, error: Exception) -> tuple[WorkerError, bool]:
+        if isinstance(error, WorkerError) and self._on_store_trouble():
+            return StoreLostError(), False
+        return WorkerError(ErrorCode.TASK_CRASHED, "No process could be started to compute the answer."), True
 
     def _keep_result(self, folder: Path, file: Path) -> Path:
         """Move a file result out of its request's folder, so that removing the file leaves nothing behind."""
@@ -287,6 +318,8 @@ class TaskRunner:
     async def _crash_error(self, task: Task, worker: WorkerProcess, lost: ProcessLost) -> WorkerError:
         if self._closing:
             return WorkerError(ErrorCode.REQUEST_CANCELLED, SHUTTING_DOWN)
+        if lost.status == -signal.SIGBUS and self._on_store_trouble():
+            return StoreLostError()
         log(_logger, logging.ERROR, "task crashed", task=task.name, reason=lost.reason, fault=await worker.fault())
         if lost.status == _SIGKILL:
             message = (

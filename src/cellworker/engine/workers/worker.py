@@ -24,8 +24,9 @@ from typing import Any
 
 import msgspec
 
+from cellworker.confinement import hide_process, show_process
 from cellworker.engine.encoding import encode
-from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, receive, send
+from cellworker.engine.workers.frames import Answered, Kind, Problem, Progress, Request, WorkerInit, receive, send
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import convert
@@ -92,9 +93,11 @@ def _prepare_process() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        show_process()  # the file below belongs to root otherwise, where the zygote is hidden
         with suppress(OSError):
             # When the machine runs out of memory, the computation goes, not the engine.
             Path("/proc/self/oom_score_adj").write_text("500")
+        hide_process()
 
 
 class _Worker:
@@ -180,10 +183,20 @@ class _Worker:
 
         return read_table(*self._init.marker_table)
 
-    def _annotate(self, question: ClusterQuestion, tell: progress.Progress, scratch: Path) -> list[dict[int, str]]:
-        from cellworker.engine.annotators.cassia import annotate  # noqa: PLC0415 one task in 21 needs it
-
-        return annotate(self._init.language_model, question, tell, scratch)
+    def _annotate(self, question: ClusterQuestion, tell: progress.Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
+        """Have the engine ask: only the process that speaks to the model, and who started it, know the key."""
+        send(self._connection, Kind.ASK, msgspec.msgpack.encode(question))
+        frame = receive(self._connection)
+        if frame is None:
+            os._exit(0)
+        if frame[0] is not Kind.ANSWERED:
+            # While a request is under way, the engine says nothing else but that it is cancelled.
+            self._cancelled = True
+            raise _Cancelled
+        answered = msgspec.json.decode(frame[1], type=Answered)
+        if answered.code:
+            raise WorkerError(ErrorCode(answered.code), answered.message)
+        return answered.groupings
 
     def _progress(self, stage: str, fraction: float | None = None) -> None:
         with self._lock:

@@ -20,6 +20,8 @@ from typing import Literal
 
 import msgspec
 
+from cellworker.confinement import hide_process
+
 __all__ = ["EXITED", "FAILED", "KILL", "RECORD", "START", "Config", "main"]
 
 RECORD = Struct("<cIi")
@@ -44,6 +46,7 @@ class Config(msgspec.Struct):
 
 def main() -> None:
     """Serve the control socket until its other end closes."""
+    hide_process()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         control.setblocking(True)  # noqa: FBT003
         control.set_inheritable(False)

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
 
-VERSION = 2
+VERSION = 3
 """Raised whenever a store written before cannot be served any more; such a store is then made again from its source."""
 
 _MAGIC = b"cellworker store"
@@ -59,18 +61,27 @@ class StoreIndex:
         Place of each array by name.
     contents
         Plain values (JSON): key, sizes, names of parts, the small slots.
+    data_bytes
+        Length of what lies before the index.
+    checksums
+        uint32, one for each block of that, as `block_checksums` gives them.
     """
 
     arrays: dict[str, ArrayPlace]
     contents: dict[str, Any]
+    data_bytes: int
+    checksums: NDArray[np.uint32]
 
 
-def append_index(descriptor: int, index: StoreIndex) -> None:
-    """Write the index and the footer behind the last byte of a file."""
-    arrays = {name: [place.offset, place.dtype, list(place.shape)] for name, place in index.arrays.items()}
-    text = json.dumps({"arrays": arrays, "contents": index.contents}, ensure_ascii=False, separators=(",", ":"))
-    payload = text.encode("utf-8", "replace")
+def append_index(descriptor: int, arrays: dict[str, ArrayPlace], contents: dict[str, Any], threads: int = 1) -> None:
+    """Write the index, with the checksums of all that was written before, and the footer behind the end of a file."""
     end = os.fstat(descriptor).st_size
+    document = {
+        "arrays": {name: [place.offset, place.dtype, list(place.shape)] for name, place in arrays.items()},
+        "contents": contents,
+        "checksums": block_checksums(descriptor, end, threads).astype("<u4").tobytes().hex(),
+    }
+    payload = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     payload += _FOOTER.pack(_MAGIC, VERSION, zlib.crc32(payload), end, len(payload))
     if os.pwrite(descriptor, payload, end) != len(payload):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -104,6 +115,9 @@ def read_index(descriptor: int, path: Path) -> StoreIndex:
             name: ArrayPlace(int(a), str(b), tuple(int(n) for n in c)) for name, (a, b, c) in raw["arrays"].items()
         }
         contents = dict(raw["contents"])
+        checksums = np.frombuffer(bytes.fromhex(raw["checksums"]), "<u4")
+        if len(checksums) != -(-start // BLOCK_BYTES):
+            raise _unreadable(path, "its checksums are not those of its blocks")
         for name, place in arrays.items():
             if (
                 np.dtype(place.dtype).kind not in _KINDS
@@ -113,7 +127,7 @@ def read_index(descriptor: int, path: Path) -> StoreIndex:
                 raise _unreadable(path, f"the array {name} lies outside the file")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _unreadable(path, "its index makes no sense") from error
-    return StoreIndex(arrays, contents)
+    return StoreIndex(arrays, contents, start, checksums)
 
 
 def _unreadable(path: Path, reason: str) -> WorkerError:

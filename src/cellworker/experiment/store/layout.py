@@ -13,7 +13,7 @@ The format is described in AnnData's documentation, "On-disk format". Only the s
 room, the contents are written to the file at the places that `Layout` hands out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,8 @@ __all__ = ["Layout"]
 
 _ALIGNMENT = 64
 _TEXT = h5py.string_dtype("utf-8")
+# Made once: a store has tens of thousands of attributes where the experiment has as many columns.
+_TEXT_ID, _SCALAR = h5py.h5t.py_create(_TEXT, logical=True), h5py.h5s.create(h5py.h5s.SCALAR)
 # Fixed-width text is used where it lies, but one long string would blow up a million short ones.
 _MAX_PADDING = 1 << 26
 
@@ -49,6 +51,7 @@ class Layout:
         self._file = h5py.File(
             path, "w-", libver=("v108", "v110"), locking=False, alignment_threshold=1, alignment_interval=_ALIGNMENT
         )
+        self._options = _contiguous()
         self.places: dict[str, ArrayPlace] = {}
         self.pending: dict[str, NDArray[Any]] = {}
         _encode(self._file, "anndata", "0.1.0")
@@ -71,15 +74,14 @@ class Layout:
         """Reserve room for an array."""
         dtype = np.dtype(dtype)
         fixed = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
-        options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        options.set_layout(h5py.h5d.CONTIGUOUS)
-        options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-        options.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        options.set_obj_track_times(False)  # the same contents give the same bytes
         parent, _, leaf = where.rpartition("/")
         group = self._file[parent] if parent else self._file
         made = h5py.h5d.create(
-            group.id, leaf.encode(), h5py.h5t.py_create(fixed, logical=True), h5py.h5s.create_simple(shape), options
+            group.id,
+            leaf.encode(),
+            h5py.h5t.py_create(fixed, logical=True),
+            h5py.h5s.create_simple(shape),
+            self._options,
         )
         if encoding:
             _encode(h5py.Dataset(made), encoding, "0.2.0")
@@ -122,17 +124,18 @@ class Layout:
         _encode(group, "dataframe", "0.2.0")
         group.attrs["_index"] = "_index"
         self.strings(index[0], f"{where}/_index", index[1])
-        order = []
+        order: dict[str, None] = {"_index": None}
         for name, title, column in columns:
-            leaf = file_name(title, group)
-            order.append(leaf)
+            leaf = file_name(title, order)
+            order[leaf] = None
             if isinstance(column, Categorical):
                 self.labels(name, f"{where}/{leaf}", column)
             elif isinstance(column, np.ndarray):
                 self.put(name, f"{where}/{leaf}", np.ascontiguousarray(column))
             else:
                 self.strings(name, f"{where}/{leaf}", column)
-        group.attrs.create("column-order", order, (len(order),), _TEXT)
+        del order["_index"]
+        group.attrs.create("column-order", list(order), (len(order),), _TEXT)
 
     def sparse(
         self,
@@ -190,7 +193,16 @@ class Layout:
             self.group(where)
 
 
-def file_name(wanted: str, group: h5py.Group) -> str:
+def _contiguous() -> Any:  # noqa: ANN401 - h5py has no types
+    options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    options.set_layout(h5py.h5d.CONTIGUOUS)
+    options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    options.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    options.set_obj_track_times(False)  # the same contents give the same bytes
+    return options
+
+
+def file_name(wanted: str, group: Container[str]) -> str:
     """Turn a name into one that HDF5 takes and that is still free in a group."""
     name = wanted.replace("/", "_").replace("\0", "").encode("utf-8", "replace").decode() or "_"
     name = "_" * len(name) if set(name) == {"."} else name
@@ -206,5 +218,6 @@ def _clean(text: str) -> bytes:
 
 
 def _encode(target: h5py.HLObject, kind: str, version: str) -> None:
-    target.attrs["encoding-type"] = kind
-    target.attrs["encoding-version"] = version
+    for name, value in ((b"encoding-type", kind), (b"encoding-version", version)):
+        attribute = h5py.h5a.create(target.id, name, _TEXT_ID, _SCALAR)
+        attribute.write(np.array(value.encode(), object), _TEXT_ID)

@@ -12,7 +12,7 @@ from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, RowSp
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["write_sorted"]
+__all__ = ["temporary_bytes", "write_sorted"]
 
 # A block of genes should fit the caches, a cell's slice of it some cache lines, and all threads' buffers the budget.
 _LEAST_BLOCK = 1 << 21
@@ -24,6 +24,11 @@ _BYTES_PER_ENTRY = 16
 _RESIDENT = 1 << 28
 _SHELF = 1 << 25
 _SPLIT_ROWS = 1 << 22
+
+
+def temporary_bytes(nnz: int) -> int:
+    """Return about how many bytes `write_sorted` takes in a temporary file, for so many values."""
+    return 8 * nnz if nnz > _RESIDENT else 0
 
 
 def write_sorted(

@@ -4,9 +4,13 @@ Any tool of the field opens the file; see `cellworker.experiment.store.layout` f
 share the pages, and data larger than memory is paged in as it is touched.
 """
 
+import fcntl
 import mmap
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -35,15 +39,22 @@ from cellworker.experiment.model import (
     TissueImage,
 )
 from cellworker.experiment.store.blocks import WriteProgress
+from cellworker.experiment.store.checksums import first_damage
 from cellworker.experiment.store.index import StoreIndex, read_index
 
-__all__ = ["StoredExperiment", "open_store", "write_store"]
+__all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
 
 T = TypeVar("T")
 
 
 def write_store(
-    draft: ExperimentDraft, path: Path, *, key: str, threads: int = 2, progress: WriteProgress | None = None
+    draft: ExperimentDraft,
+    path: Path,
+    *,
+    key: str,
+    threads: int = 2,
+    progress: WriteProgress | None = None,
+    claim: Callable[[int], object] = lambda _: None,
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
@@ -63,6 +74,8 @@ def write_store(
         How many threads convert, transpose and sort.
     progress
         Told how far it is.
+    claim
+        Told how many bytes will be written, before they are; what it raises ends the writing.
 
     Raises
     ------
@@ -71,11 +84,14 @@ def write_store(
     """
     from cellworker.experiment.store.write import write  # noqa: PLC0415 - h5py takes longer to import than a store to open
 
-    write(draft, path, key=key, threads=threads, progress=progress)
+    write(draft, path, key=key, threads=threads, progress=progress, claim=claim)
 
 
 def open_store(path: Path) -> "StoredExperiment":
     """Map a store. Takes about a millisecond whatever its size: each part is made when it is first touched.
+
+    As long as what is returned lives, in whichever process, the file has a shared lock (``flock``): nobody who asks
+    first removes it to make room.
 
     Raises
     ------
@@ -88,22 +104,76 @@ def open_store(path: Path) -> "StoredExperiment":
     except FileNotFoundError:
         raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name}") from None
     try:
+        _share(descriptor, path)
         index = read_index(descriptor, path)
         pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    finally:
+    except BaseException:
         os.close(descriptor)
-    return StoredExperiment(pages, index, path)
+        raise
+    return StoredExperiment(pages, index, path, descriptor)
+
+
+def file_id(status: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from any other: its device and inode."""
+    return status.st_dev, status.st_ino
+
+
+def _share(descriptor: int, path: Path) -> None:
+    """Take the lock that keeps a store; whoever has it for himself removes the file and lets go at once."""
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if not os.fstat(descriptor).st_nlink:
+        raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name} any more")
 
 
 class StoredExperiment(Experiment):
     """An experiment whose arrays are read-only views of a mapped file."""
 
-    def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path) -> None:
+    store: Path
+
+    def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path, descriptor: int) -> None:
         self._pages = pages
         self._index = index
         self._contents = index.contents
+        self._descriptor = descriptor
+        # The map keeps a descriptor of its own for the same opening, and with it the lock, as long as arrays live.
+        weakref.finalize(self, os.close, descriptor)
         self.key = str(index.contents["key"])
         self.store = path
+
+    @property
+    def file_id(self) -> tuple[int, int]:
+        """Tells the file that is mapped from any other, whatever their names."""
+        return file_id(os.fstat(self._descriptor))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file has its length still: touching what was cut off would end the process."""
+        return os.fstat(self._descriptor).st_size == self.n_bytes
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is mapped lies under its name."""
+        try:
+            return file_id(self.store.stat()) == self.file_id
+        except OSError:
+            return False
+
+    def damage(self, stop: threading.Event | None = None) -> str | None:
+        """Read the whole file once and compare it with its checksums.
+
+        Parameters
+        ----------
+        stop
+            Ends the comparison when set.
+
+        Returns
+        -------
+        What is wrong, in words; None when nothing is, or when it was stopped.
+        """
+        if not self.is_whole:
+            return f"it was cut short: it has not the {self.n_bytes:,} bytes that were written"
+        return first_damage(self._descriptor, self._index.data_bytes, self._index.checksums, stop)
 
     @property
     def source_sha256(self) -> str:

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +16,10 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
-from cellworker.experiment.store.index import VERSION, StoreIndex, append_index
+from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import Layout
 from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
-from cellworker.experiment.store.sorted_side import write_sorted
+from cellworker.experiment.store.sorted_side import temporary_bytes, write_sorted
 
 __all__ = ["write"]
 
@@ -26,13 +27,21 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROWS = 1 << 22
 
 
-def write(draft: ExperimentDraft, path: Path, *, key: str, threads: int, progress: WriteProgress | None) -> None:
+def write(
+    draft: ExperimentDraft,
+    path: Path,
+    *,
+    key: str,
+    threads: int,
+    progress: WriteProgress | None,
+    claim: Callable[[int], object],
+) -> None:
     """Write an experiment to `path`; see `cellworker.experiment.store.store.write_store`."""
     _check_shapes(draft)
     threads = max(1, threads)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        _write(draft, temporary, key, threads, progress)
+        _write(draft, temporary, key, threads, progress, claim)
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -45,7 +54,14 @@ def write(draft: ExperimentDraft, path: Path, *, key: str, threads: int, progres
         temporary.unlink(missing_ok=True)
 
 
-def _write(draft: ExperimentDraft, path: Path, key: str, threads: int, progress: WriteProgress | None) -> None:
+def _write(  # noqa: PLR0917
+    draft: ExperimentDraft,
+    path: Path,
+    key: str,
+    threads: int,
+    progress: WriteProgress | None,
+    claim: Callable[[int], object],
+) -> None:
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
     entries = len(draft.data.values)
     counted = len(draft.counts.values) if draft.counts is not None else 0
@@ -70,6 +86,8 @@ def _write(draft: ExperimentDraft, path: Path, key: str, threads: int, progress:
 
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        # So far the file has its length and hardly any content.
+        claim(os.fstat(descriptor).st_size + temporary_bytes(data.nnz))
         _reserve(descriptor)
         file = StoreFile(descriptor)
         for name, values in layout.pending.items():
@@ -87,7 +105,7 @@ def _write(draft: ExperimentDraft, path: Path, key: str, threads: int, progress:
             flushed = background.submit(os.fsync, descriptor)
             write_sorted(file, path.parent, places, data.per_column, threads=threads, meter=meter)
             flushed.result()
-        append_index(descriptor, StoreIndex(places, contents))
+        append_index(descriptor, places, contents, threads)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -174,7 +192,9 @@ def _lay_out(
     }
     layout.plain("uns/misc", contents["misc"])
     layout.plain("uns/origin", contents["origin"])
-    layout.plain("uns/cellworker/metadata", {place: name for name, place, _ in metadata})
+    # Two lists, not a mapping: an object of HDF5 for each of 20,000 names takes as long as all the rest.
+    names = {"places": [place for _, place, _ in metadata], "names": [name for name, _, _ in metadata]}
+    layout.plain("uns/cellworker/metadata", names)
     layout.plain("uns/cellworker/reductions", {place: name for name, place, _ in reductions})
     layout.plain("uns/cellworker/reduction_keys", {place: prefix for _, place, prefix in reductions})
     layout.plain("uns/cellworker/graphs", {place: name for name, place in contents["graphs"]})

@@ -264,7 +264,7 @@ class _Plan:
                 ledger.lose(("uns", name), "replaced by the cell sets' colours")
         if additions.embedding is not None and ledger.has(("obsm", _place(additions.embedding[0]))):
             ledger.lose(("obsm", _place(additions.embedding[0])), "replaced by the stored embedding")
-        order = table.columns + [name for name in changed if name not in table.columns]
+        order = [*table.columns] + [name for name in changed if name not in table.columns]
         return cls(
             columns=changed,
             order=order,

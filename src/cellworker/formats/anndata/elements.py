@@ -4,7 +4,7 @@ The encodings are described in AnnData's documentation, "On-disk format". Index 
 here, since what follows relies on them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -69,7 +69,7 @@ class Table:
 
     group: Group
     index: list[str]
-    columns: list[str]
+    columns: Collection[str]
 
     def get(self, name: str) -> Column | None:
         """Read a column; None when it is not there, is no plain column, or has another length."""
@@ -103,8 +103,9 @@ def table_of(node: Node | None) -> Table | None:
     order = node.attrs.get("column-order", None)
     listed = [str(name) for name in order] if isinstance(order, list) else []
     known = set(names)
-    columns = [name for name in dict.fromkeys(listed) if name in known]
-    columns += [name for name in names if name not in columns and name not in {at, "__categories"}]
+    # A mapping keeps the order and finds a name at once, of tens of thousands too.
+    columns = {name: None for name in listed if name in known}
+    columns |= {name: None for name in names if name not in {at, "__categories"}}
     return Table(node, index, columns)
 
 

@@ -113,7 +113,9 @@ class Outside:
 
     def _unpacked(self, path: Path) -> dict[str, dict[str, NDArray[np.uint8]]]:
         found: dict[str, dict[str, NDArray[np.uint8]]] = {}
-        spool = Spool(self._spool, "archive")
+        if self._limits.writing is not None:
+            self._limits.writing.admit(path.stat().st_size)
+        spool = Spool(self._spool, "archive", self._limits.writing)
         try:
             stream = ByteStream(path, self._limits)
             try:
@@ -186,6 +188,8 @@ class Outside:
             with os.fdopen(descriptor, "rb") as file:
                 content = np.memmap(file, np.uint8, "r") if status.st_size else _EMPTY
             self.companions[f"{shown}/{name}"] = Companion.from_status(status)
+            if self._limits.writing is not None:
+                self._limits.writing.admit(status.st_size)
             self._hash.update(f"{shown}/{name} {status.st_size}\n".encode())
             for start in range(0, len(content), _CHUNK):
                 self._hash.update(content[start : start + _CHUNK].data)

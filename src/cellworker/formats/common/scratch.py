@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.write_limit import WriteLimit
 
 __all__ = ["Scratch"]
 
@@ -16,16 +17,32 @@ _IN_MEMORY = 32 << 20
 
 
 class Scratch:
-    """Hands out arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded."""
+    """Hands out arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    `limit` counts what goes there.
+    """
+
+    def __init__(self, folder: Path | None = None, limit: WriteLimit | None = None) -> None:
         self.folder = folder
+        self._limit = limit
+
+    def claim(self, n_bytes: int) -> None:
+        """Count bytes that are about to be written to the folder.
+
+        Raises
+        ------
+        WorkerError
+            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many.
+        """
+        if self._limit is not None:
+            self._limit.claim(n_bytes)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an uninitialised (in a spool file: zero) array."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if self.folder is None or size <= _IN_MEMORY:
             return np.empty(shape, dtype)
+        self.claim(size)
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix="scratch-", delete=False) as file:
             try:
                 _reserve(file.fileno(), size)

@@ -17,6 +17,7 @@ from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.rds.limits import Limits
@@ -38,6 +39,7 @@ def load(
     spool: str,
     *,
     max_bytes: int,
+    max_ratio: float,
     threads: int,
     choice: dict[str, Any] | None = None,
     progress: Progress,
@@ -51,6 +53,8 @@ def load(
         of it is left wherever this process is killed.
     max_bytes
         Largest size after decompression.
+    max_ratio
+        Bytes that may be written for each byte of the file.
     threads
         For the kernels that write the store.
     choice
@@ -74,13 +78,14 @@ def load(
     if kind not in READ:
         raise not_read(kind, Path(source))
     wanted = MatrixChoice(**(choice or {}))
-    how = _How(folder, findings, max_bytes, threads, wanted, progress)
+    writing = WriteLimit(size_of(Path(source)), max_ratio, max_bytes)
+    how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
     if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), how)
     else:
         draft, key, companions = _seurat(Path(source), how)
     if draft is not None:
-        draft = leave_out_unusable(draft, findings, Scratch(folder), drop=wanted.drop_genes)
+        draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
         return {"problems": problems}
@@ -92,7 +97,7 @@ def load(
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
 
-    write_store(draft, store, key=name, threads=threads, progress=on_write)
+    write_store(draft, store, key=name, threads=threads, progress=on_write, claim=writing.claim)
     return {"store": name, "problems": problems, "companions": companions}
 
 
@@ -103,6 +108,7 @@ class _How:
     max_bytes: int
     threads: int
     wanted: MatrixChoice
+    writing: WriteLimit
     progress: Progress
 
 
@@ -112,13 +118,13 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
     def on_bytes(done: int, total: int) -> None:
         progress("reading the file", _READING * done / total if total else None)
 
-    limits = Limits(max_inflated_bytes=how.max_bytes)
+    limits = Limits(max_inflated_bytes=how.max_bytes, writing=how.writing)
     outside = Outside(source.parent, folder, limits)
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
         file = read_object(source, spool, limits, on_bytes, exact=exact)
         progress("making the experiment", _READING)
-        return read_seurat(file.root, findings, Scratch(spool), outside, how.wanted), file.sha256
+        return read_seurat(file.root, findings, Scratch(spool, how.writing), outside, how.wanted), file.sha256
 
     found = Findings()
     draft, sha256 = made(folder, found, exact=False)
@@ -154,5 +160,5 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         def tell(stage: str, fraction: float) -> None:
             how.progress(stage, _READING * fraction)
 
-        draft = read_anndata(root, how.findings, Scratch(how.folder), tell, how.wanted)
+        draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
         return draft, key.result()

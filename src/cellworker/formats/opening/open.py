@@ -1,5 +1,6 @@
 """Opening an experiment: from its store in milliseconds, from its file when there is none yet."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,14 +15,18 @@ from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
-from cellworker.formats.opening.shelf import Fingerprint, Shelf
+from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
+from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
 from cellworker.identifiers import StoreName
+from cellworker.logs import log
 from cellworker.settings import Settings
 
 __all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
 _LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
+
+_logger = logging.getLogger(__name__)
 
 
 class OpenProgress(Protocol):
@@ -150,31 +155,37 @@ def _open_source(
         return found
     with shelf.building(source, on_progress) as spool:
         # Another process may have read it while this one waited.
-        found = _warm(shelf, shelf.known(source))
+        found = _warm(shelf, shelf.known(source), alone=True)
         if found is not None:
             return found
         seen = Fingerprint.of(source)
-        found = _warm(shelf, shelf.same_content(source))
+        found = _warm(shelf, shelf.same_content(source), alone=True)
         if found is not None:
             shelf.remember(source, seen, found[0])
             return found
-        store, companions = _cold(shelf, source, spool, settings, on_progress)
+        experiment, companions = _cold(shelf, source, spool, settings, on_progress)
         if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
             message = f"{source.name} changed while it was being read: open it again when it is complete"
             raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
-        shelf.remember(source, seen, store, companions)
-        experiment = open_store(store)
-    shelf.prune(store)
-    return store, experiment
+        shelf.remember(source, seen, experiment.store, companions)
+    shelf.prune(experiment.store)
+    return experiment.store, experiment
 
 
-def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | None:
+def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Path, StoredExperiment] | None:
+    """Map a store that is there and sound; `alone` says that nobody else can be making it again."""
     if store is None:
         return None
     try:
         experiment = open_store(store)
-    except WorkerError:
-        # Damaged, of another version, or just removed: made again from the source.
+    except WorkerError as error:
+        if alone and error.code is not ErrorCode.EXPERIMENT_NOT_FOUND:
+            store.unlink(missing_ok=True)
+            log(_logger, logging.WARNING, "store damaged, to be made again", store=store.name, reason=error.message)
+        return None
+    reason = experiment.damage() if experiment.n_bytes <= READ_AT_ONCE_BYTES else None
+    if reason is not None:
+        discard(experiment, reason)
         return None
     shelf.used(store)
     return store, experiment
@@ -189,7 +200,7 @@ def _patience_s(source: Path, most_s: float) -> float:
 
 def _cold(
     shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None
-) -> tuple[Path, dict[str, list[int]]]:
+) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
     answer: dict[str, Any] = run_sandboxed(
@@ -198,6 +209,7 @@ def _cold(
             "source": str(source.resolve()),
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
+            "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
             "choice": matrix_choice(settings).to_json(),
         },
@@ -209,7 +221,11 @@ def _cold(
         findings = Findings()
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
-    return shelf.adopt(spool, StoreName(str(answer["store"]))), answer["companions"]
+    key = StoreName(str(answer["store"]))
+    # Opened first, so that it is in use from the moment when others can see it, and remove it to make room.
+    experiment = open_store(spool / store_file(key))
+    experiment.store = shelf.adopt(spool, key)
+    return experiment, answer["companions"]
 
 
 def _parse(path: Path) -> CellSets:

@@ -15,6 +15,7 @@ import time
 import traceback
 from typing import Any, Final
 
+from cellworker.confinement import confine_reader
 from cellworker.errors import WorkerError
 
 __all__ = ["main"]
@@ -33,6 +34,8 @@ def main() -> None:
     replies: int = order["replies"]
     _die_with_parent(order["parent"], order["life"])
     _limit(order["memory_bytes"], order["cpu_s"])
+    if reason := confine_reader():
+        sys.stderr.write(f"The process that reads files keeps its rights: {reason}.\n")
     try:
         reply = _encode({"kind": "result", "value": _call(order["function"], order["kwargs"], replies)})
     except WorkerError as problem:

@@ -17,6 +17,7 @@ from typing import Any
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
+from cellworker.experiment.store.store import StoredExperiment, file_id
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.identifiers import FileName, StoreName
@@ -260,7 +261,8 @@ class Shelf:
     def prune(self, keep: Path) -> None:
         """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit.
 
-        All that lies in the folder counts for the limit, also what others are just writing.
+        All that lies in the folder counts for the limit, also what others are just writing. A store that any process
+        has open stays.
         """
         self.sweep()
         stores = []
@@ -271,9 +273,17 @@ class Shelf:
         total = _bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
-            if store != keep and (total > self._max_bytes or not current):
-                store.unlink(missing_ok=True)
+            if store != keep and (total > self._max_bytes or not current) and _remove_unused(store):
                 self.cell_sets_of(store).unlink(missing_ok=True)
+
+    @classmethod
+    def discard(cls, experiment: StoredExperiment) -> None:
+        """Remove an open store that is damaged, unless another lies in its place already."""
+        store = experiment.store
+        with suppress(OSError):
+            if experiment.file_id == file_id(store.stat()):
+                cls.cell_sets_of(store).unlink(missing_ok=True)
+                store.unlink(missing_ok=True)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         """Return what is known of sources, by their paths; each names its store by ``key``."""
@@ -359,3 +369,25 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_unused(store: Path) -> bool:
+    """Remove a store unless somebody has it open; whether it is gone.
+
+    Whoever opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
+    """
+    try:
+        # Locks on network file systems ask for a descriptor that may write.
+        descriptor = os.open(store, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        store.unlink(missing_ok=True)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

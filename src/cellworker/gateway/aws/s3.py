@@ -10,17 +10,20 @@ from urllib.parse import quote, urlencode
 from botocore.exceptions import ClientError
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.packed_cell_sets import LARGE_BYTES
 from cellworker.gateway.aws.errors import MISSING, error_code
 from cellworker.gateway.aws.s3_calls import StoreUnavailableError, pages, repeated
 from cellworker.gateway.aws.s3_direct import DirectS3
 from cellworker.gateway.aws.s3_download import download_object
 from cellworker.gateway.aws.s3_multipart import attempt_s, upload_in_parts
+from cellworker.gateway.core.cell_set_reading import CellSetsFile
 from cellworker.identifiers import ETag, ExperimentId
 
 __all__ = ["S3CellSets", "S3Files", "S3Object", "S3Results", "StoreUnavailableError"]
 
 LARGEST_IN_ONE_PIECE = 64 << 20
 
+_PIECE_BYTES = 1 << 20
 _SIGNED_URL_S = 900
 _NOT_MODIFIED = "304"
 _NOT_STORED = "the result could not be stored"
@@ -165,10 +168,10 @@ class S3CellSets:
         self._client = client
         self._bucket = bucket
         self._patience_s = patience_s
-        self._last: tuple[str, str, bytes] | None = None
+        self._last: tuple[str, str, bytes | CellSetsFile] | None = None
 
-    async def read(self, experiment_id: ExperimentId) -> bytes:
-        """Return the cell_sets.json as it is at the time of the call, or later.
+    async def read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
+        """Return the cell_sets.json as it is at the time of the call, or later; a large one as a file.
 
         Raises
         ------
@@ -179,7 +182,7 @@ class S3CellSets:
         """
         return await repeated(lambda: self._read(experiment_id), "cell sets could not be read", self._patience_s)
 
-    async def _read(self, experiment_id: ExperimentId) -> bytes:
+    async def _read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
         known = self._last if self._last is not None and self._last[0] == experiment_id else None
         condition = {"IfNoneMatch": known[1]} if known else {}
         try:
@@ -191,9 +194,19 @@ class S3CellSets:
                 raise WorkerError(ErrorCode.CELL_SETS_INVALID, _NO_CELL_SETS) from None
             raise
         async with answer["Body"] as body:
-            content: bytes = await body.read()
+            large = int(answer["ContentLength"]) > LARGE_BYTES
+            content: bytes | CellSetsFile = await _into_file(body) if large else await body.read()
         self._last = experiment_id, answer["ETag"], content
         return content
+
+
+async def _into_file(body: Any) -> CellSetsFile:  # noqa: ANN401 - aiobotocore has no types
+    """Write a body to a file as it comes."""
+    made = CellSetsFile()
+    with made.path.open("wb") as file:
+        while piece := await body.read(_PIECE_BYTES):
+            await asyncio.to_thread(file.write, piece)
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The queue in SQS: receives as much as there is room for, hides what is held, deletes what is answered, in batches."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -42,6 +43,11 @@ class SqsQueue:
     room for. What it needs is the right to receive, to delete and to look up the queue's address. Where it may also
     change the visibility of messages, they stay hidden for as long as they are held, and what is released is there for
     others at once; without that right it says so, once.
+
+    A FIFO group gives out nothing while one of its messages is held. So as long as this queue holds any, it waits for
+    the last one to be deleted or released before it lets the service wait for messages. Asked earlier, some servers let
+    the next request wait for a poll that began too soon: they look only once at which groups are blocked. In between it
+    asks once a second without waiting, since another group may have something.
 
     Parameters
     ----------
@@ -87,6 +93,9 @@ class SqsQueue:
         self._url: str | None = None
         self._ask: _Ask | None = None
         self._taken: deque[Delivery] = deque()
+        self._fifo = queue_name.endswith(".fifo")
+        self._held: set[Handle] = set()
+        self._none_held = asyncio.Event()
         self._closed = asyncio.Event()
         self._deletes = Deletes(client, visibility_s)
         self._visibility = Visibility(client, visibility_s)
@@ -142,6 +151,9 @@ class SqsQueue:
     async def _receive(self) -> None:
         """Receive some messages, or none within the time that the service waits; outages are waited for."""
         waiting: Waiting | None = None
+        if self._fifo and self._held:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._none_held.wait(), _LOOK_AGAIN_S)
         while True:
             try:
                 messages = await self._asked()
@@ -168,13 +180,14 @@ class SqsQueue:
             self._url = str(answer["QueueUrl"])
         if self._ask is None:
             self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MOST, self._room())))
-        more = {"ReceiveRequestAttemptId": self._ask.id} if self._name.endswith(".fifo") else {}
+        more = {"ReceiveRequestAttemptId": self._ask.id} if self._fifo else {}
+        blocked = self._fifo and self._held
         answer = await self._client.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=self._ask.messages,
             VisibilityTimeout=self._visibility_s,
             # After an outage the answer comes at once, so that its end is known.
-            WaitTimeSeconds=self._wait_s if self.trouble_since is None else 0,
+            WaitTimeSeconds=self._wait_s if self.trouble_since is None and not blocked else 0,
             # The older name of the parameter, which stand-ins of any age know, and AWS has promised to keep.
             AttributeNames=["ApproximateReceiveCount", "AWSTraceHeader"],
             **more,
@@ -185,14 +198,22 @@ class SqsQueue:
         assert self._url is not None
         handle = Handle(self._url, message["ReceiptHandle"], message["MessageId"])
         self._visibility.hold(handle)
+        self._held.add(handle)
+        self._none_held.clear()
 
         async def done() -> None:
             self._visibility.forget(handle)
-            await self._deletes.delete(handle)
+            try:
+                await self._deletes.delete(handle)
+            finally:
+                self._let_go(handle)
 
         async def release() -> None:
-            if self._visibility.forget(handle):
-                await self._visibility.show(handle)
+            try:
+                if self._visibility.forget(handle):
+                    await self._visibility.show(handle)
+            finally:
+                self._let_go(handle)
 
         async def claim() -> bool:
             return self._visibility.hides(handle)
@@ -207,6 +228,11 @@ class SqsQueue:
             trace=attributes.get("AWSTraceHeader"),
             claim=claim,
         )
+
+    def _let_go(self, handle: Handle) -> None:
+        self._held.discard(handle)
+        if not self._held:
+            self._none_held.set()
 
     def _not_reached(self, error: Exception) -> None:
         if self.trouble_since is None:

@@ -19,6 +19,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.cell_set_patches import named_after
+from cellworker.gateway.core.cell_set_reading import CellSetsReader
 from cellworker.gateway.core.earlier_results import earlier_result
 from cellworker.gateway.core.metrics import NoMetrics
 from cellworker.gateway.core.ports import (
@@ -151,7 +152,7 @@ class Answering:
         self._metrics = metrics or NoMetrics()
         self._trace = tracing or NoTracing()
         self._now = now
-        self._parsed: tuple[bytes, CellSets] = (b"", CellSets.empty())
+        self._cell_sets = CellSetsReader()
 
     async def work(self, request: WorkRequest, message_id: str = "", claim: Claim | None = None) -> Outcome:
         """Compute a request and store its result, with heartbeats on the way; what is stored is not computed again.
@@ -283,10 +284,12 @@ class Answering:
             content = await self._ports.cell_sets.read(self._experiment_id) if task.reads_cell_sets(body) else None
             wanted = task.earlier(body) if task.earlier else None
             earlier = None if wanted is None else await self._earlier(request, wanted)
+            cell_sets = CellSets.empty() if content is None else await self._cell_sets.read(content)
+            given = PrepareInput(body, request.pagination, cell_sets, earlier)
             if content is None and earlier is None:  # microseconds, less than handing it to a thread
-                engine_request = self._prepare(request, task, body, None, None)
+                engine_request = _prepared(task, given)
             else:
-                engine_request = await asyncio.to_thread(self._prepare, request, task, body, content, earlier)
+                engine_request = await asyncio.to_thread(_prepared, task, given)
 
         def post(payload: dict[str, Any]) -> None:
             self._post_heartbeat(request, payload)
@@ -304,20 +307,6 @@ class Answering:
                 raise NotStoredError(request.scrub(f"{type(error).__name__}: {error}")) from None
 
         return await earlier_result(wanted, get, self._ports.engine, self._find_task)
-
-    def _prepare(
-        self, request: WorkRequest, task: Task, body: msgspec.Struct, content: bytes | None, earlier: bytes | None
-    ) -> bytes:
-        cell_sets = CellSets.empty() if content is None else self._parse(content)
-        return msgspec.json.encode(task.prepare(PrepareInput(body, request.pagination, cell_sets, earlier)))
-
-    def _parse(self, content: bytes) -> CellSets:
-        """Read cell sets; the last ones are kept, since they change seldom and may be large."""
-        known, parsed = self._parsed
-        if content != known:
-            parsed = CellSets.parse(content).for_wire()
-            self._parsed = (content, parsed)
-        return parsed
 
     async def _patch(
         self, request: WorkRequest, task: Task, value: bytes, message_id: str, claim: Claim | None
@@ -384,6 +373,10 @@ async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, patience: P
         except Exception:
             if not await waiting.pause():
                 raise
+
+
+def _prepared(task: Task, given: PrepareInput) -> bytes:
+    return msgspec.json.encode(task.prepare(given))
 
 
 def _remove(path: Path) -> None:

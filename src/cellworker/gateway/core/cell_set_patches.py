@@ -5,11 +5,16 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
+from cellworker.experiment.packed_cell_sets import keys_in
+from cellworker.gateway.core.cell_set_reading import CellSetsFile, whole
 
 __all__ = ["Repeatable", "applied", "examine", "matched_key", "named_after"]
 
 _KEY_QUERY = re.compile(r"""\s*\$\[\?\(\s*@\.key\s*={2,3}\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')\s*\)\]\s*""")
+
+# The escapes of JavaScript's string literals, which JSON's are among: the query is a piece of JavaScript.
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,10 @@ def examine(operations: list[dict[str, Any]]) -> Repeatable:
     return Repeatable(always=not inserted, inserted=tuple(inserted))
 
 
-def applied(content: bytes, inserted: tuple[tuple[str, str], ...]) -> bool:
+def applied(content: bytes | CellSetsFile, inserted: tuple[tuple[str, str], ...]) -> bool:
     """Whether all the sets are in a cell_sets.json; False where it cannot be read."""
     try:
-        classes = orjson.loads(content)["cellSets"]
-        there = {(item["key"], child["key"]) for item in classes for child in item["children"]}
+        there = keys_in(whole(content))
     except (ValueError, KeyError, TypeError):
         return False
     return bool(inserted) and there.issuperset(inserted)
@@ -79,7 +83,14 @@ def matched_key(query: object) -> str | None:
     found = _KEY_QUERY.fullmatch(query) if isinstance(query, str) else None
     if found is None:
         return None
-    return re.sub(r"\\(.)", r"\1", found[1] if found[1] is not None else found[2])
+    text = _ESCAPE.sub(_unescaped, found[1] if found[1] is not None else found[2])
+    # Two escapes of half a character each are one character.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    code = escape[1] or escape[2]
+    return chr(int(code, 16)) if code else _ESCAPED.get(escape[3], escape[3])
 
 
 def _inserted_keys(change: dict[str, Any]) -> list[str] | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from cellworker.gateway.core.cell_set_reading import CellSetsFile
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.protocol.events import Status
 
@@ -177,8 +178,8 @@ class Notifications(Protocol):
 class CellSetsSource(Protocol):
     """Where cell sets are read and changed."""
 
-    async def read(self, experiment_id: ExperimentId) -> bytes:
-        """Return the current cell_sets.json."""
+    async def read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
+        """Return the current cell_sets.json; a large one may come as a file."""
         ...
 
     async def patch(

@@ -16,6 +16,7 @@ from yarl import URL
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cell_set_patches import Repeatable, applied, examine
+from cellworker.gateway.core.cell_set_reading import CellSetsFile
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.gateway.core.retry import Waiting
 from cellworker.identifiers import ExperimentId
@@ -64,7 +65,7 @@ class PlatformCellSets:
 
     def __init__(
         self,
-        reader: Callable[[ExperimentId], Awaitable[bytes]],
+        reader: Callable[[ExperimentId], Awaitable[bytes | CellSetsFile]],
         api_url: str,
         *,
         patience_s: float = 60.0,
@@ -93,7 +94,7 @@ class PlatformCellSets:
             await self._session.close()
             self._session = None
 
-    async def read(self, experiment_id: ExperimentId) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
         """Return the current cell_sets.json."""
         return await self._reader(experiment_id)
 
@@ -217,7 +218,7 @@ class PlatformCellSets:
 
     async def _was_applied(self, experiment_id: ExperimentId, known: Repeatable) -> bool:
         try:
-            return applied(await self._reader(experiment_id), known.inserted)
+            return await asyncio.to_thread(applied, await self._reader(experiment_id), known.inserted)
         except Exception as error:  # noqa: BLE001 - whatever the store's client raises
             log(
                 _logger,

@@ -20,6 +20,7 @@ class Growing:
 
     def __init__(self, dtype: DTypeLike, scratch: Scratch) -> None:
         self._dtype = np.dtype(dtype)
+        self._scratch = scratch
         self._folder = scratch.folder
         self._pieces: list[NDArray[Any]] = []
         self._length = 0
@@ -42,6 +43,7 @@ class Growing:
             self._spill()
 
     def _spill(self) -> None:
+        self._scratch.claim(self._held)
         if self._file is None:
             self._file = tempfile.NamedTemporaryFile(dir=self._folder, prefix="growing-", delete=False)  # noqa: SIM115
         try:

@@ -93,7 +93,7 @@ def read_qs(
     stream = ByteStream(path, limits, on_bytes, choose)
     try:
         with garbage_kept():
-            root = _Reader(stream, headers[0], Spool(spool), limits, exact=exact).read()
+            root = _Reader(stream, headers[0], Spool(spool, limit=limits.writing), limits, exact=exact).read()
         return QsFile(root, headers[0], stream.finish())
     finally:
         stream.close()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cellworker.formats.common.write_limit import WriteLimit
+
 __all__ = ["Limits"]
 
 _GIB = 1 << 30
@@ -29,6 +31,8 @@ class Limits:
         Elements that all compact sequences (``1:n`` costs a few bytes whatever ``n``) may come to together.
     spool_bytes
         Vectors of this many bytes and more go to files.
+    writing
+        Counts what goes to files; None counts nothing, for objects that were read under limits before.
     """
 
     max_inflated_bytes: int = 512 * _GIB
@@ -38,3 +42,4 @@ class Limits:
     max_items_per_byte: int = 2
     max_sequence: int = 1 << 28
     spool_bytes: int = 1 << 20
+    writing: WriteLimit | None = None

@@ -114,7 +114,7 @@ def read_rds(
     try:
         version, native = object_header(stream)
         with garbage_kept():
-            root = ObjectReader(stream, Spool(spool), limits, native, exact=exact).read()
+            root = ObjectReader(stream, Spool(spool, limit=limits.writing), limits, native, exact=exact).read()
         return RdsFile(root, version, stream.finish())
     finally:
         stream.close()

@@ -101,7 +101,9 @@ class Scanner:
         return length
 
     def sequence(self, count: int) -> None:
-        """Count the elements of a compact sequence, which cost the file nothing."""
+        """Count the elements of a compact sequence, which cost the file nothing, short ones too."""
+        if self.limits.writing is not None:
+            self.limits.writing.claim(4 * count)
         self._sequence_left -= count
         if self._sequence_left < 0:
             limit = f"{self.limits.max_sequence:,}"

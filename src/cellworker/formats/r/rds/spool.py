@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.write_limit import WriteLimit
 from cellworker.formats.r.rds.inflate import CHUNK_BYTES
 from cellworker.native import address, kernel
 
@@ -43,17 +44,21 @@ def convert(content: bytes | memoryview, layout: Layout) -> NDArray[Any]:
 
 
 class Spool:
-    """Files in one folder, whose names begin with `prefix`; deleting the folder is its owner's business."""
+    """Files in one folder, whose names begin with `prefix`; deleting the folder is its owner's business.
 
-    def __init__(self, folder: Path, prefix: str = "vector") -> None:
+    `limit` counts every vector before it is written.
+    """
+
+    def __init__(self, folder: Path, prefix: str = "vector", limit: WriteLimit | None = None) -> None:
         self._folder = folder
         self._prefix = prefix
+        self._limit = limit
         self._count = 0
         self._scratch = np.empty(2 * CHUNK_BYTES, np.uint8)
 
     def keep(self, pieces: Iterable[memoryview], count: int, layout: Layout) -> NDArray[Any]:
         """Convert `count` elements out of `pieces` (whole elements each) and return them as a read-only map."""
-        path = self._next_path()
+        path = self._next_path(count * layout.kept.itemsize)
         try:
             with path.open("wb", buffering=0) as file:
                 for piece in pieces:
@@ -65,7 +70,7 @@ class Spool:
 
     def keep_arrays(self, arrays: Iterable[NDArray[Any]], count: int, kept: np.dtype[Any]) -> NDArray[Any]:
         """Write `count` elements that come as arrays, and return them as a read-only map."""
-        path = self._next_path()
+        path = self._next_path(count * kept.itemsize)
         try:
             with path.open("wb", buffering=0) as file:
                 for array in arrays:
@@ -74,7 +79,9 @@ class Spool:
             raise _failed(problem) from None
         return np.memmap(path, kept, "r", shape=(count,))
 
-    def _next_path(self) -> Path:
+    def _next_path(self, n_bytes: int) -> Path:
+        if self._limit is not None:
+            self._limit.claim(n_bytes)
         self._count += 1
         return self._folder / f"{self._prefix}-{self._count:06d}.bin"
 

@@ -17,8 +17,10 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from cellworker.local import engineio
-from cellworker.local.engineio import Version
+from cellworker.errors import WorkerError
+from cellworker.local.door import engineio
+from cellworker.local.door.bodies import read_body
+from cellworker.local.door.engineio import Version
 
 __all__ = ["SocketServer"]
 
@@ -36,6 +38,8 @@ class SocketServer:
         Seconds between pings, and after which a silent client is gone. In revision 4 the server pings, in 3 the client.
     max_sessions
         Clients at a time; further ones are refused.
+    max_per_origin
+        Clients at a time from pages of one origin, or from programs of one machine.
     max_payload
         Largest message of a client, in bytes.
     max_backlog
@@ -48,12 +52,14 @@ class SocketServer:
         ping_interval: float = 25.0,
         ping_timeout: float = 20.0,
         max_sessions: int = 256,
+        max_per_origin: int = 64,
         max_payload: int = 1_000_000,
         max_backlog: int = 64_000_000,
     ) -> None:
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
         self.max_sessions = max_sessions
+        self.max_per_origin = max_per_origin
         self.max_payload = max_payload
         self.max_backlog = max_backlog
         self._sessions: dict[str, _Session] = {}
@@ -113,7 +119,10 @@ class SocketServer:
             raise _RefusedError(3, "Bad request")
         if len(self._sessions) >= self.max_sessions:
             raise _RefusedError(4, "Too many sessions")
-        return self._open(version, transport)
+        origin = request.headers.get("Origin") or f"programs of {request.remote}"
+        if sum(session.origin == origin for session in self._sessions.values()) >= self.max_per_origin:
+            raise _RefusedError(4, "Too many sessions")
+        return self._open(version, transport, origin)
 
     async def _post(self, request: web.Request) -> web.Response:
         try:
@@ -123,12 +132,10 @@ class SocketServer:
         if request.query["transport"] != "polling" or session.socket is not None:
             return _RefusedError(3, "Bad request").response()
         try:
-            body = await request.content.readexactly(self.max_payload + 1)
-        except asyncio.IncompleteReadError as end:
-            body = end.partial
-        if len(body) > self.max_payload:
+            body = await read_body(request, largest=self.max_payload)
+        except (web.HTTPException, WorkerError):
             session.close()
-            return web.Response(status=413, text="Payload too large")
+            raise
         try:
             for packet in engineio.split_payload(session.version, body.decode()):
                 session.receive(packet)
@@ -137,8 +144,8 @@ class SocketServer:
             return _RefusedError(3, "Bad request").response()
         return web.Response(text="ok", content_type="text/html")
 
-    def _open(self, version: Version, transport: str) -> "_Session":
-        session = _Session(self, secrets.token_urlsafe(15), version)
+    def _open(self, version: Version, transport: str, origin: str) -> "_Session":
+        session = _Session(self, secrets.token_urlsafe(15), version, origin)
         self._sessions[session.sid] = session
         handshake = engineio.handshake_packet(
             version,
@@ -179,17 +186,19 @@ class SocketServer:
             if session.sends_over(socket) or not upgrade:
                 session.close()
                 await session.ended()
-            await socket.close()
+            if socket.prepared:
+                await socket.close()
         return socket
 
 
 class _Session:
     """One client: what waits to be sent to it, and over which transport."""
 
-    def __init__(self, server: SocketServer, sid: str, version: Version) -> None:
+    def __init__(self, server: SocketServer, sid: str, version: Version, origin: str) -> None:
         self.server = server
         self.sid = sid
         self.version = version
+        self.origin = origin
         self.joined = False
         self.upgrading = False
         self.socket: web.WebSocketResponse | None = None

@@ -1,0 +1,62 @@
+"""The engine asks the language model for its workers, which know neither its key nor how to reach it."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from cellworker.engine.workers.frames import Answered, Progress
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.logs import log
+from cellworker.tasks.annotator import Annotator, ClusterQuestion
+
+__all__ = ["ask"]
+
+_logger = logging.getLogger(__name__)
+
+
+class _NobodyWaitsError(Exception):
+    """Raised inside the asking when its request has ended."""
+
+
+async def ask(annotate: Annotator, question: bytes, scratch: Path, on_progress: Callable[[Progress], None]) -> Answered:
+    """Put a worker's question to the model. Cancelling this ends the process that asks within a quarter second.
+
+    Parameters
+    ----------
+    annotate
+        Asks.
+    question
+        `ClusterQuestion` as MessagePack, which unlike JSON knows every number.
+    scratch
+        The request's own folder.
+    on_progress
+        Called in this thread.
+
+    Returns
+    -------
+    Answered
+        What the model said, or why it said nothing.
+    """
+    loop = asyncio.get_running_loop()
+    stopped = threading.Event()
+
+    def tell(stage: str, fraction: float | None = None) -> None:
+        if stopped.is_set():
+            raise _NobodyWaitsError
+        loop.call_soon_threadsafe(on_progress, Progress(stage, fraction))
+
+    try:
+        given = ClusterQuestion(**msgspec.msgpack.decode(question))
+        return Answered(await asyncio.to_thread(annotate, given, tell, scratch))
+    except WorkerError as error:
+        return Answered(code=error.code, message=error.message)
+    except Exception as error:  # noqa: BLE001 the worker waits for a word, whatever happens
+        log(_logger, logging.ERROR, "asking the language model failed", error=error)
+        message = "The clusters could not be annotated: an unexpected error occurred."
+        return Answered(code=ErrorCode.R_WORKER_CASSIA_ERROR, message=message)
+    finally:
+        stopped.set()

@@ -1,0 +1,84 @@
+"""Checksums of a store's blocks: a byte that flips on the disk, or a file cut short, is found and not served."""
+
+import os
+import threading
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.store.blocks import in_threads
+
+__all__ = ["BLOCK_BYTES", "block_checksums", "first_damage", "lower_priority"]
+
+BLOCK_BYTES: Final = 4 << 20
+"""One checksum stands for so many bytes; the last block of a file may be shorter."""
+_READ_BYTES: Final = 1 << 18
+_LOWEST_PRIORITY: Final = 19
+
+
+def block_checksums(descriptor: int, size: int, threads: int) -> NDArray[np.uint32]:
+    """Return the CRC-32 of each block of the first `size` bytes of a file, uint32."""
+
+    def worker() -> Callable[[int], int]:
+        room = bytearray(_READ_BYTES)
+        return lambda start: _checksum(descriptor, start, min(BLOCK_BYTES, size - start), room)
+
+    return np.array(in_threads(range(0, size, BLOCK_BYTES), threads, worker), np.uint32)
+
+
+def first_damage(
+    descriptor: int, size: int, expected: NDArray[np.uint32], stop: threading.Event | None = None
+) -> str | None:
+    """Compare a file with the checksums of its blocks.
+
+    The file is read, not mapped: one that is cut short meanwhile is an answer here, and no SIGBUS.
+
+    Parameters
+    ----------
+    descriptor
+        Of the open file.
+    size
+        The bytes that the checksums are about.
+    expected
+        As `block_checksums` gave them.
+    stop
+        Ends the comparison when set.
+
+    Returns
+    -------
+    What is wrong, in words; None when nothing is, or when it was stopped.
+    """
+    room = bytearray(_READ_BYTES)
+    for number, start in enumerate(range(0, size, BLOCK_BYTES)):
+        if stop is not None and stop.is_set():
+            return None
+        try:
+            found = _checksum(descriptor, start, min(BLOCK_BYTES, size - start), room)
+        except EOFError:
+            return f"it was cut short: it ends before byte {start + BLOCK_BYTES:,}"
+        except OSError as error:
+            return f"it cannot be read at byte {start:,} ({error.strerror or error})"
+        if found != expected[number]:
+            return f"its bytes {start:,} to {min(size, start + BLOCK_BYTES):,} are not what was written"
+    return None
+
+
+def lower_priority() -> None:
+    """Let this thread yield the processor to everything else, where the system can tell threads apart."""
+    if hasattr(os, "setpriority") and hasattr(os, "sched_getscheduler"):  # Linux: there a thread has a nice value
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+
+
+def _checksum(descriptor: int, start: int, length: int, room: bytearray) -> int:
+    checksum, done = 0, 0
+    while done < length:
+        view = memoryview(room)[: length - done]
+        count = os.preadv(descriptor, [view], start + done)
+        if not count:
+            raise EOFError
+        checksum = zlib.crc32(view[:count], checksum)
+        done += count
+    return checksum

@@ -1,0 +1,196 @@
+"""Who is let in at the local door: by the name that is asked for, by the page that asks, and by a token.
+
+Listening on loopback, the door is open to programs of this machine and to pages that come from it. A page of the wide
+web, which any browser here runs, is told apart by three headers that it cannot forge: `Host` (a foreign name that was
+made to point here, DNS rebinding), `Origin`, and `Sec-Fetch-Site` where a browser sends no origin.
+
+Where HOST opens the door to a network, a token is needed besides: in the address at first, then in a cookie.
+"""
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from collections.abc import Iterable
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from aiohttp import web
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.settings import Settings
+
+__all__ = ["LOOPBACK", "PAGES", "TOKEN_HEADER", "Admission", "split_token", "warnings_of"]
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+PAGES = frozenset({"/", "/console"})
+"""What a link in another page, or an address that holds the token, may lead to."""
+TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
+_TOKEN = "token"  # noqa: S105
+_SHORTEST_TOKEN = 16
+_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+
+
+class Admission:
+    """Decides on each request.
+
+    Parameters
+    ----------
+    host
+        The address that is listened on.
+    allowed_hosts
+        Names, beside those of loopback, under which the worker may be asked for.
+    token
+        What a client has to know; empty asks for none.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", *, allowed_hosts: Iterable[str] = (), token: str = "") -> None:
+        self.open = host not in LOOPBACK
+        self.token = token
+        self._names = LOOPBACK | {_plain_name(name) for name in (*allowed_hosts, host) if name}
+        self._cookie = hmac.new(token.encode(), b"cookie", hashlib.sha256).hexdigest() if token else ""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Admission":
+        """Return the one of the settings: a token is made where one is needed and none is set.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` for a token that could be guessed.
+        """
+        token = settings.access_token
+        if token and len(token) < _SHORTEST_TOKEN:
+            message = f"environment variable ACCESS_TOKEN: expected at least {_SHORTEST_TOKEN} characters"
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+        if not token and settings.host not in LOOPBACK:
+            token = secrets.token_urlsafe(24)
+        return cls(settings.host, allowed_hosts=_listed(settings), token=token)
+
+    def address(self, url: str, path: str = "/") -> str:
+        """Return an address that lets a person in."""
+        return f"{url}{path}?{urlencode({_TOKEN: self.token})}" if self.token else f"{url}{path}".removesuffix("/")
+
+    def check(self, request: web.BaseRequest) -> None:
+        """Refuse a request by raising ``HTTPForbidden`` or ``HTTPUnauthorized`` with a sentence.
+
+        Raises
+        ------
+        web.HTTPException
+            Also ``HTTPSeeOther``, for a page whose address holds the token: from then on a cookie does.
+        """
+        name = _name(request.headers.get("Host", ""))
+        if name is None or not self._answers_to(name):
+            raise web.HTTPForbidden(reason=self._wrong_name())
+        origin = request.headers.get("Origin")
+        if not (self.allows(origin, request) if origin is not None else self._of_this_site(request, name)):
+            raise web.HTTPForbidden(reason="Pages of other machines may not use this worker.")
+        if self.token and request.method != "OPTIONS":
+            self._check_token(request)
+
+    def allows(self, origin: str, request: web.BaseRequest) -> bool:
+        """Whether a page of this origin may use the worker: one of its own, or on loopback any of this machine."""
+        try:
+            parts = urlsplit(origin)
+            name = parts.hostname
+        except ValueError:
+            return False
+        host = request.headers.get("Host", "")
+        here = name in LOOPBACK and _name(host) in LOOPBACK
+        return parts.scheme in ("http", "https") and (here or parts.netloc.lower() == host.lower())
+
+    def _answers_to(self, name: str) -> bool:
+        return name in self._names or (self.open and _is_address(name))
+
+    def _wrong_name(self) -> str:
+        if self.open:
+            return "This worker does not answer to that name: ALLOWED_HOSTS lists those that it answers to."
+        return "This worker answers to the names of its own machine only."
+
+    def _of_this_site(self, request: web.BaseRequest, name: str) -> bool:
+        """Judge a request without an origin: a program's, or one that a page makes without being let see the answer."""
+        site = request.headers.get("Sec-Fetch-Site", "").strip().lower()
+        if site == "same-site" and name in LOOPBACK:
+            return True  # another port of this machine
+        if site not in _FOREIGN_SITES:
+            return True
+        mode, target = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
+        return (mode, target) == ("navigate", "document") and request.method == "GET" and request.path in PAGES
+
+    def _check_token(self, request: web.BaseRequest) -> None:
+        cookie = request.cookies.get(_cookie_name(request), "")
+        if _same(cookie, self._cookie) or _same(request.headers.get(TOKEN_HEADER, ""), self.token):
+            return
+        given = request.query.get(_TOKEN, "")
+        if not _same(given, self.token):
+            reason = "This worker needs its token: open the address that 'cellworker run' printed."
+            raise web.HTTPUnauthorized(reason=reason)
+        if request.method == "GET" and request.path in PAGES:
+            rest = [(name, value) for name, value in request.query.items() if name != _TOKEN]
+            answer = web.HTTPSeeOther(request.path + (f"?{urlencode(rest)}" if rest else ""))
+            answer.set_cookie(_cookie_name(request), self._cookie, httponly=True, samesite="Lax")
+            answer.headers["Cache-Control"] = "no-store"
+            answer.headers["Referrer-Policy"] = "no-referrer"
+            raise answer
+
+
+def split_token(address: str) -> tuple[str, str]:
+    """Return an address as `Admission.address` made it without the token, and the token."""
+    parts = urlsplit(address)
+    token = dict(parse_qsl(parts.query)).get(_TOKEN, "")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", "")), token
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """Return what a person has to know who opens the worker to a network."""
+    if settings.host in LOOPBACK:
+        return []
+    names = ", ".join(_listed(settings))
+    opened = (
+        f"HOST={settings.host} opens this worker to the network, unencrypted. Whoever has the address with its token "
+        "reads the experiment, starts computations and changes its cell sets; without the token nobody does."
+    )
+    return [
+        opened,
+        f"it answers to localhost, to addresses in numbers and to the names in ALLOWED_HOSTS ({names or 'none'}).",
+    ]
+
+
+def _listed(settings: Settings) -> list[str]:
+    return [name for name in map(str.strip, settings.allowed_hosts.split(",")) if name]
+
+
+def _cookie_name(request: web.BaseRequest) -> str:
+    """Name the port, which cookies do not tell apart: two workers of one machine do not throw each other out."""
+    try:
+        port = urlsplit(f"//{request.headers.get('Host', '')}").port
+    except ValueError:
+        port = None
+    return f"cellworker-{port or 80}"
+
+
+def _name(host: str) -> str | None:
+    """Return the name in a Host header; None where it is malformed or missing."""
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port  # raises where it is no number
+        name = parts.hostname
+    except ValueError:
+        return None
+    return _plain_name(name) if name and parts.netloc == host and "@" not in host else None
+
+
+def _plain_name(name: str) -> str:
+    return name.strip("[]").lower().removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    """Whether it is a number: no name can be made to point elsewhere, so it is not checked."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _same(given: str, wanted: str) -> bool:
+    return bool(wanted) and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode())

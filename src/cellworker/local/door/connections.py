@@ -1,0 +1,147 @@
+"""Limits on connections before a request has come whole, and what the log hears of those that never do."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError
+
+from cellworker.logs import log
+
+__all__ = ["Connections", "GuardedRunner"]
+
+_HEADERS_S = 15.0
+_IDLE_S = 60.0
+_MOST_WAITING = 128
+_MOST = 512
+
+_logger = logging.getLogger(__name__)
+
+
+class Connections:
+    """The connections of one server.
+
+    Parameters
+    ----------
+    headers_s
+        Seconds from connecting until the first request's headers are there; later ones have as long as a connection may
+        be idle.
+    most_waiting
+        Connections that may wait for their first request; when there are more, the one that has waited longest is
+        closed, so that nobody who is quick is kept out.
+    most
+        All connections; further ones are closed at once.
+    """
+
+    def __init__(self, *, headers_s: float = _HEADERS_S, most_waiting: int = _MOST_WAITING, most: int = _MOST) -> None:
+        self._headers_s = headers_s
+        self._most_waiting = most_waiting
+        self._most = most
+        self._open: set[asyncio.BaseTransport | None] = set()
+        self._waiting: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Connections without a request so far."""
+        return len(self._waiting)
+
+    def watched(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+        """Return a maker of protocols that are told of here."""
+        return lambda: _Watched(make(), self)
+
+    def begun(self, transport: asyncio.BaseTransport | None) -> None:
+        """Note that a request has come whole."""
+        timer = self._waiting.pop(cast("asyncio.Transport", transport), None)
+        if timer is not None:
+            timer.cancel()
+
+    def enter(self, transport: asyncio.Transport) -> None:
+        """Note a new connection."""
+        if len(self._open) >= self._most:
+            transport.abort()
+            return
+        self._open.add(transport)
+        if len(self._waiting) >= self._most_waiting:
+            self._end(next(iter(self._waiting)))
+        self._waiting[transport] = asyncio.get_running_loop().call_later(self._headers_s, self._end, transport)
+
+    def leave(self, transport: asyncio.BaseTransport | None) -> None:
+        """Note that a connection is gone."""
+        self.begun(transport)
+        self._open.discard(transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        self.begun(transport)
+        transport.abort()
+
+
+class GuardedRunner(web.AppRunner):
+    """A runner whose connections are limited, and whose log tells of no client's mistakes with a traceback.
+
+    Parameters
+    ----------
+    app
+        The application; its middleware calls `Connections.begun`.
+    connections
+        The limits.
+    options
+        More for `aiohttp.web.AppRunner`.
+    """
+
+    def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(app, access_log=None, keepalive_timeout=_IDLE_S, logger=_http_logger(), **options)
+        self._connections = connections
+
+    @property
+    def server(self) -> Any:  # noqa: ANN401 - what makes protocols
+        """What a site makes its connections with."""
+        made = super().server
+        return None if made is None else self._connections.watched(made)
+
+
+class _Watched(asyncio.Protocol):
+    """Hands everything on."""
+
+    def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
+        self._inner = inner
+        self._connections = connections
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._inner.connection_made(transport)
+        self._connections.enter(cast("asyncio.Transport", transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.leave(self._transport)
+        self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+
+def _http_logger() -> logging.Logger:
+    logger = logging.getLogger(f"{__name__}.http")
+    if not logger.filters:
+        logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Keep what is our mistake; what a client sent or left is a line at most."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+        log(_logger, logging.INFO, "a request that is no HTTP was refused", reason=type(error).__name__)
+        return False
+    return not isinstance(error, ConnectionError | TimeoutError)

@@ -1,0 +1,232 @@
+"""What a process gave up, tried by itself: without a privilege, and with one tool of the kernel after the other."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tools are Linux's")
+
+SECRET = "sesame-0123456789"
+
+# A parent with a secret in its first environment, and a child that looks at it. Both are nobody where the test is root.
+TRIAL = """
+import json, os, signal, sys
+from cellworker import confinement
+from cellworker.cli.handover import forget_secrets
+
+def attempt(act):
+    try: return act()
+    except OSError: return "refused"
+
+def content(pid):
+    with open(f"/proc/{pid}/environ", "rb") as file: return file.read()
+
+def looks(confine):
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        confinement.show_process()
+        confine()
+        told = {
+            "environ": attempt(lambda: "SECRET" if os.environb[b"HUSH"] in content(parent) else "blank"),
+            "memory": attempt(lambda: str(len(open(f"/proc/{parent}/maps").read()) > 0)),
+            "fork": attempt(lambda: os._exit(0) if os.fork() == 0 else "ok"),
+        }
+        os.write(writer, json.dumps(told).encode())
+        os._exit(0)
+    os.close(writer)
+    told = json.loads(os.read(reader, 10_000))
+    os.waitpid(child, 0)
+    return told
+
+def landlock_alone():
+    confinement._install = lambda *_: ""
+    assert confinement.confine_reader() == ""
+
+def filter_alone():
+    confinement._enter_landlock = lambda: None
+    assert confinement.confine_reader() == ""
+
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+confinement.show_process()
+told = {"nothing": looks(lambda: None), "landlock": looks(landlock_alone)}
+confinement.hide_process()
+told["hidden"] = looks(lambda: None)
+told["hidden, filter"] = looks(filter_alone)
+print(json.dumps(told))
+"""
+
+
+def trial(script: str, **environment: str) -> dict[str, dict[str, str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def landlock() -> bool:
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    return libc.syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), ctypes.c_uint(1)) >= 1
+
+
+def test_each_tool_alone_keeps_others_from_looking_in() -> None:
+    told = trial(TRIAL, HUSH=SECRET)
+    assert told["nothing"] == {"environ": "SECRET", "memory": "True", "fork": "ok"}  # or the test could not fail
+    if landlock():
+        assert (told["landlock"]["environ"], told["landlock"]["memory"]) == ("refused", "refused")
+    assert (told["hidden"]["environ"], told["hidden"]["memory"]) == ("refused", "refused")
+    assert set(told["hidden, filter"].values()) == {"refused"}
+
+
+def test_a_filter_of_both_machines_decides_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the programs in a small machine of our own: one of the two is never run by the kernel that tests run on."""
+    import struct
+
+    from cellworker import confinement
+
+    def decision(program: bytes, audit: int, number: int, argument: int = 0) -> int:
+        data = struct.pack("=IIQQQQQQQ", number, audit, 0, argument, 0, 0, 0, 0, 0)
+        steps = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
+        at = accumulator = 0
+        while True:
+            what, then, otherwise, value = steps[at]
+            at += 1
+            if what == confinement._LOAD:
+                (accumulator,) = struct.unpack_from("=I", data, value)
+            elif what == confinement._RETURN:
+                return value
+            else:
+                holds = {
+                    confinement._EQUAL: accumulator == value,
+                    confinement._AT_LEAST: accumulator >= value,
+                    confinement._ANY_BIT: bool(accumulator & value),
+                }[what]
+                at += then if holds else otherwise
+
+    allow, refuse, missing = 0x7FFF0000, 0x00050000 | 13, 0x00050000 | 38
+    for name, machine in confinement._MACHINES.items():
+        program = confinement._program(machine["audit"], confinement._reader_steps(name, machine))
+        ask = lambda number, argument=0: decision(program, machine["audit"], number, argument)  # noqa: B023, E731
+        for call, number in {**confinement._READER_MAY_NOT[name], **confinement._READER_MAY_NOT_ANYWHERE}.items():
+            assert ask(number) == refuse, call
+        assert ask(machine["socket"], 1) == ask(machine["socket"], 2) == refuse
+        assert ask(machine["clone"], 0x3D0F00) == allow  # a thread, as libraries make them
+        assert ask(machine["clone"], 17) == refuse
+        for call in ("kill", "tgkill"):
+            assert (ask(machine[call], os.getpid()), ask(machine[call], 1)) == (allow, refuse)
+        assert (ask(machine["prlimit64"], 0), ask(machine["prlimit64"], 7)) == (allow, refuse)
+        assert ask(435) == ask(463) == ask(500) == missing
+        assert ask(0x40000000 | 1) == refuse
+        assert decision(program, 0x40000003, 1) == refuse  # the same machine's older tongue, i386 or arm
+        other = {number for calls in (confinement._READER_MAY_NOT[name],) for number in calls.values()}
+        other |= {*machine.values(), *confinement._READER_MAY_NOT_ANYWHERE.values(), *confinement._IO_URING, 435}
+        assert {ask(number) for number in range(463) if number not in other} == {allow}
+
+
+FORGETTING = """
+import json, os
+from cellworker.cli.handover import forget_secrets, hand_over, take_secrets
+from cellworker.settings import Settings
+
+settings = Settings.from_environment()
+forget_secrets()
+first = open("/proc/self/environ", "rb").read() if os.geteuid() == 0 else None
+told = {"kept": settings.cassia_key, "again": Settings.from_environment().cassia_key, "other": os.environ["HUSH"]}
+told["first"] = None if first is None else os.environb[b"HUSH"] in first.replace(b"HUSH=", b"", 1)
+with hand_over({"cassia_key": settings.cassia_key}) as (pipe, environment):
+    if os.fork() == 0:
+        os.environ.update(environment)
+        taken = take_secrets()
+        os._exit(0 if taken == {"cassia_key": settings.cassia_key} and not take_secrets() else 1)
+    told["taken"] = os.waitstatus_to_exitcode(os.wait()[1]) == 0
+print(json.dumps(told))
+"""
+
+
+def test_a_secret_is_forgotten_after_it_was_read_and_reaches_a_child_through_a_pipe() -> None:
+    told = trial(FORGETTING, CASSIA_KEY=SECRET, HUSH="something else")
+    assert told["kept"] == SECRET
+    assert told["again"] == ""
+    assert told["other"] == "something else"
+    assert told["taken"]
+    assert told["first"] in (True, None)
+
+
+SHOWN = """
+import os, sys
+from cellworker.cli.handover import forget_secrets
+forget_secrets()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_first_environment_shows_no_secret_to_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root sees what is hidden")
+    environment = {**os.environ, "CASSIA_KEY": SECRET, "JOURNAL_KEY": SECRET, "ACCESS_TOKEN": SECRET, "KEPT": "kept"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", SHOWN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    assert child.stdout is not None
+    assert child.stdin is not None
+    assert child.stdout.readline() == b"ready\n"
+    with open(f"/proc/{child.pid}/environ", "rb") as file:
+        content = file.read()
+    child.stdin.close()
+    child.stdout.close()
+    child.wait()
+    assert b"KEPT=kept" in content
+    assert SECRET.encode() not in content
+
+
+ENGINE = """#!{python}
+import json, os, pathlib, sys, time
+from cellworker.cli.handover import take_secrets
+first = pathlib.Path("/proc/self/environ").read_text()
+out = pathlib.Path({out!r})
+out.with_suffix(".tmp").write_text(json.dumps({{"environ": first, "taken": take_secrets(), "arguments": sys.argv[1:]}}))
+out.with_suffix(".tmp").rename(out)
+time.sleep(600)
+"""
+
+
+async def test_the_worker_hands_the_key_to_each_engine_that_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cellworker.cli.commands import worker
+    from cellworker.settings import Settings
+
+    out = tmp_path / "told.json"
+    program = tmp_path / "python"
+    program.write_text(ENGINE.format(python=sys.executable, out=str(out)))
+    program.chmod(0o755)
+    monkeypatch.setattr(worker.sys, "executable", str(program))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    settings = Settings(cassia_key=SECRET, engine_silent_s=60.0)
+    for _ in range(2):
+        keeping = asyncio.create_task(worker._keep_engine(settings))
+        async with asyncio.timeout(30):
+            while not out.exists():
+                await asyncio.sleep(0.01)
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+        told = json.loads(out.read_text())
+        out.unlink()
+        assert told["taken"] == {"cassia_key": SECRET}
+        assert told["arguments"] == ["-m", "cellworker.cli.main", "engine"]
+        assert SECRET not in told["environ"]
