@@ -188,7 +188,7 @@ def test_the_examples_of_the_documentation_print_what_they_say(root: Path, tmp_p
             assert like(expected, output), f"{page}: {command}\n{output}"
 
 
-@pytest.mark.parametrize("page", ["tutorial.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "how-to/scanpy.md"])
 def test_the_python_of_a_page_runs_and_prints_what_the_page_says(page: str, root: Path, tmp_path: Path) -> None:
     """Its ``python`` blocks are one program; a ``text`` block right after one is what it prints."""
     pytest.importorskip("pandas")

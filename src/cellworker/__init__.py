@@ -1,21 +1,51 @@
 """cellworker: the analysis worker of the Cellenics single-cell platform, in Python alone."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.version import __version__
 
 if TYPE_CHECKING:
+    from cellworker.api import pp, tl
     from cellworker.api.experiment import OpenExperiment, open_experiment
+    from cellworker.api.io import read, write
+    from cellworker.api.opening import open  # noqa: A004 the name that everybody looks for
 
-__all__ = ["ErrorCode", "OpenExperiment", "WorkerError", "__version__", "open_experiment"]
+__all__ = [
+    "ErrorCode",
+    "OpenExperiment",
+    "WorkerError",
+    "__version__",
+    "open",
+    "open_experiment",
+    "pp",
+    "read",
+    "tl",
+    "write",
+]
+
+_LAZY = {
+    "OpenExperiment": "cellworker.api.experiment",
+    "open_experiment": "cellworker.api.experiment",
+    "open": "cellworker.api.opening",
+    "pp": "cellworker.api.pp",
+    "read": "cellworker.api.io",
+    "tl": "cellworker.api.tl",
+    "write": "cellworker.api.io",
+}
+"""Where names come from when somebody asks for them, so that a worker process does not import every format."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    # Lazy, so that a worker process that needs only the engine does not import every format.
-    if name in ("OpenExperiment", "open_experiment"):
-        from cellworker import api  # noqa: PLC0415
+    if name not in _LAZY:
+        message = f"module 'cellworker' has no attribute {name!r}"
+        raise AttributeError(message)
+    module = import_module(_LAZY[name])
+    value = module if name in ("pp", "tl") else getattr(module, name)
+    globals()[name] = value
+    return value
 
-        return getattr(api, name)
-    message = f"module 'cellworker' has no attribute {name!r}"
-    raise AttributeError(message)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

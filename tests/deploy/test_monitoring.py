@@ -11,7 +11,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from cellworker.errors import ErrorCode
-from cellworker.gateway.observe.metrics import DONE, GAUGES, Metrics
+from cellworker.gateway.core.metrics import DONE, GAUGES
+from cellworker.gateway.observe.metrics import Metrics
 from cellworker.tasks import catalog
 
 FILES = "chart-infra/files"

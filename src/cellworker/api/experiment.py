@@ -12,6 +12,7 @@ from weakref import finalize
 
 import orjson
 
+from cellworker.api.fields import refuse_unknown_fields
 from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
@@ -126,7 +127,7 @@ class OpenExperiment:
         pagination
             What the platform sends as ``requestProps.pagination``.
         **body
-            The fields of the request's body, under their names on the wire.
+            The fields of the request's body, under their names on the wire. Others are refused by name.
 
         Returns
         -------
@@ -159,8 +160,15 @@ class OpenExperiment:
         return answer.read_bytes() if isinstance(answer, Path) else answer
 
     def _answer(
-        self, task: Task, pagination: Mapping[str, Any] | None, body: Mapping[str, Any], *, own_tables: bool = False
+        self,
+        task: Task,
+        pagination: Mapping[str, Any] | None,
+        body: Mapping[str, Any],
+        *,
+        own_tables: bool = False,
+        cell_sets: CellSets | None = None,
     ) -> bytes | Path:
+        refuse_unknown_fields(task.name, body, task.body)
         try:
             text = encode({"name": task.name, **body})
         except TypeError as error:
@@ -171,7 +179,13 @@ class OpenExperiment:
         kept = scratch / "kept" if task.lane == "long" else None
         context = make_context(self._settings, self._progress, scratch, kept, own_tables=own_tables)
         return answer(
-            task, checked, self.experiment, context, catalog.find, cell_sets=self.cell_sets, pagination=pagination
+            task,
+            checked,
+            self.experiment,
+            context,
+            catalog.find,
+            cell_sets=cell_sets or self.cell_sets,
+            pagination=pagination,
         )
 
     @cached_property

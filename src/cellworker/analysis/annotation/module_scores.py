@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.statistics.r_random import RRandom
 
-__all__ = ["G2M_GENES", "N_BINS", "PHASES", "S_GENES", "ModuleError", "expression_bins", "module_scores", "phases"]
+__all__ = [
+    "G2M_GENES",
+    "N_BINS",
+    "PHASES",
+    "S_GENES",
+    "ModuleError",
+    "control_genes",
+    "expression_bins",
+    "module_scores",
+    "phases",
+]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -89,6 +99,33 @@ def expression_bins(
     return order, np.minimum(np.searchsorted(breaks, values, side="right") - 1, n_bins - 1)
 
 
+def control_genes(
+    means: NDArray[np.float64],
+    modules: Sequence[Sequence[int]],
+    n_controls: int,
+    *,
+    n_bins: int = N_BINS,
+    seed: int = 1,
+) -> list[NDArray[np.int64]]:
+    """Draw the control genes of each module, int64, ascending. Parameters and errors are those of `module_scores`."""
+    stream = RRandom(seed)
+    order, bins = expression_bins(means, stream, n_bins)
+    members = [np.flatnonzero(bins == i) for i in range(n_bins)]
+    bin_of = np.empty(len(means), np.int64)
+    bin_of[order] = bins
+    controls = []
+    for module in modules:
+        drawn = np.zeros(len(means), np.bool_)
+        for gene in module:
+            pool = order[members[bin_of[gene]]]
+            if len(pool) < n_controls:
+                message = f"{n_controls} control genes cannot be drawn from a bin of {len(pool)}"
+                raise ModuleError(message)
+            drawn[pool[stream.sample(len(pool), n_controls)]] = True
+        controls.append(np.flatnonzero(drawn))
+    return controls
+
+
 def module_scores(
     data: Sorted,
     means: NDArray[np.float64],
@@ -135,21 +172,7 @@ def module_scores(
     ModuleError
         If a bin holds fewer genes than are to be drawn, or there are no bins.
     """
-    stream = RRandom(seed)
-    order, bins = expression_bins(means, stream, n_bins)
-    members = [np.flatnonzero(bins == i) for i in range(n_bins)]
-    bin_of = np.empty(len(means), np.int64)
-    bin_of[order] = bins
-    controls = []
-    for module in modules:
-        drawn = np.zeros(len(means), np.bool_)
-        for gene in module:
-            pool = order[members[bin_of[gene]]]
-            if len(pool) < n_controls:
-                message = f"{n_controls} control genes cannot be drawn from a bin of {len(pool)}"
-                raise ModuleError(message)
-            drawn[pool[stream.sample(len(pool), n_controls)]] = True
-        controls.append(np.flatnonzero(drawn))
+    controls = control_genes(means, modules, n_controls, n_bins=n_bins, seed=seed)
     sides = [np.asarray(genes, np.int64) for pair in zip(modules, controls, strict=True) for genes in pair]
     total, done, means_of = sum(map(len, sides)), 0, []
     for genes in sides:

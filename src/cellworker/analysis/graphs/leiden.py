@@ -27,12 +27,12 @@ def leiden(
     resolution: float,
     *,
     seed: int = 42,
+    loops: float = 1.0,
     on_progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.int32]:
     """Find communities of large modularity: the best of some starts, each repeated until it gains no more.
 
-    Each cell is linked to itself with weight 1, as in Seurat's graph, which counts twice in its strength. Small graphs
-    get more starts: there the best optimum is missed more easily, and a start costs nothing.
+    Small graphs get more starts: there the best optimum is missed more easily, and a start costs nothing.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ def leiden(
         Weight of the expected links, from 0; larger means more clusters.
     seed
         Of the generator that all starts share.
+    loops
+        Weight of each cell's link to itself, which counts twice in its strength: 1 as in Seurat's graph, 0 for none.
     on_progress
         Told the fraction done; may raise to stop.
 
@@ -58,7 +60,9 @@ def leiden(
     n = len(links)
     if not n:
         return np.empty(0, np.int32)
-    strength = _strength(links)
+    strength = _strength(links, loops)
+    if not strength.any():
+        return np.arange(n, dtype=np.int32)
     state = np.array([seed], np.uint64)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     best, highest = np.zeros(n, np.int32), -np.inf
@@ -122,11 +126,11 @@ def potts_leiden(
     return by_falling_size(search.labels)
 
 
-def modularity(links: Links, labels: NDArray[np.integer], resolution: float) -> float:
+def modularity(links: Links, labels: NDArray[np.integer], resolution: float, *, loops: float = 1.0) -> float:
     """Return the quality of clusters, labels ``(n_cells,)``: the share of weight inside them less what is expected."""
-    strength = _strength(links)
+    strength = _strength(links, loops)
     rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
-    inside = links.weights[labels[rows] == labels[links.cells]].sum() + 2 * len(links)
+    inside = links.weights[labels[rows] == labels[links.cells]].sum() + 2 * loops * len(links)
     total = np.bincount(labels, strength)
     whole = strength.sum()
     return float((inside - resolution * (total**2).sum() / whole) / whole)
@@ -166,6 +170,6 @@ def _iterate(
             raise MemoryError("no memory for the clustering")
 
 
-def _strength(links: Links) -> NDArray[np.float64]:
+def _strength(links: Links, loops: float) -> NDArray[np.float64]:
     rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
-    return np.asarray(np.bincount(rows, links.weights, minlength=len(links)) + 2.0, np.float64)
+    return np.asarray(np.bincount(rows, links.weights, minlength=len(links)) + 2.0 * loops, np.float64)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, single_precision
 from cellworker.analysis.maps.umap_graph import Graph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
-from cellworker.analysis.maps.umap_start import beginning, noise
+from cellworker.analysis.maps.umap_start import along_a_curve, beginning, noise
 from cellworker.native import address, kernel
 
-__all__ = ["umap", "umap_transform"]
+__all__ = ["umap", "umap_of_graph", "umap_transform"]
 
 OnProgress = Callable[[float], None]
 
@@ -107,29 +107,123 @@ def umap(
     _check_counts(n_epochs, seed)
     if n == 1:
         return np.zeros((1, 2), np.float32)
-    tries = max(1, min(_MAX_TRIES, _TRIED_ROWS // n))
-    epochs = n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
+    tries, epochs = _effort(n, n_epochs)
     report(0.0)
     with ThreadPoolExecutor(max(1, threads)) as run:
         graph = fuzzy_graph(neighbours, run, metric=metric, report=lambda part: report(0.04 * part))
-        begin = beginning(graph, begins, seed, run, lambda part: report(0.04 + 0.11 * part))
-        # What is near in memory is near in the layout, and read at about the same time.
-        order = _along_a_curve(begin)
-        graph, begin = graph.rearranged(order, run), begin[order]
-        best, most = begin, -1.0
-        for i in range(tries):
+        kept = _Tries(neighbours.cells, epochs, tries)
+        return _laid_out(
+            graph, begins, kept, shape=(a, b), seed=seed, run=run, threads=threads,
+            report=lambda part: report(0.04 + 0.96 * part),
+        )  # fmt: skip
 
-            def told(part: float, i: int = i) -> None:
-                report(0.15 + 0.85 * (i + part) / tries)
 
-            # Other beginnings and other draws, but for the first.
-            start = begin if i == 0 else begin + np.float32(5 * (i % 3)) * noise((n, 2), seed + i)
-            layout = _moved(_Task(graph, start, None, (seed + i) % 2**64, a, b, epochs, _RATE), run, threads, told)
-            out = np.empty_like(layout)
-            out[order] = layout
-            kept = _kept(neighbours.cells, out) if tries > 1 else 0.0
-            if kept > most:
-                best, most = out, kept
+def umap_of_graph(
+    graph: Graph,
+    *,
+    min_dist: float,
+    spread: float = 1.0,
+    points: NDArray[np.floating] | None = None,
+    n_epochs: int | None = None,
+    seed: int = 42,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> NDArray[np.float32]:
+    """Lay out the points of a graph that is there already, as scanpy keeps one in ``obsp["connectivities"]``.
+
+    Parameters
+    ----------
+    graph
+        Symmetric, without loops, weights from 0 to 1; a link below 1/500 hardly counts.
+    min_dist, spread, points, n_epochs, seed, threads, on_progress
+        As for `umap`.
+
+    Returns
+    -------
+    float32 ``(n, 2)``, with mean 0: of more than 1,000 points, and of the graph that `umap` makes, what `umap` returns.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit or a number is out of range.
+    MemoryError
+        If there is no room.
+    """
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    shape = curve(min_dist, spread)
+    n = len(graph)
+    begins = None if points is None else _places(points, n)
+    _check_counts(n_epochs, seed)
+    if n == 1:
+        return np.zeros((1, 2), np.float32)
+    tries, epochs = _effort(n, n_epochs)
+    report(0.0)
+    lists = _strongest(graph) if tries > 1 else np.empty((n, 0), np.int32)
+    with ThreadPoolExecutor(max(1, threads)) as run:
+        return _laid_out(
+            graph, begins, _Tries(lists, epochs, tries), shape=shape, seed=seed, run=run, threads=threads, report=report
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Tries:
+    """How many layouts of how many epochs are made; the one that keeps most of `lists` is taken."""
+
+    lists: NDArray[np.int32]
+    epochs: int
+    count: int
+
+
+def _effort(n: int, n_epochs: int | None) -> tuple[int, int]:
+    """Return how many layouts are made, and their epochs."""
+    tries = max(1, min(_MAX_TRIES, _TRIED_ROWS // n))
+    return tries, n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
+
+
+def _strongest(graph: Graph) -> NDArray[np.int32]:
+    """Return each point's strongest links, the strongest first, after the point itself; -1 for none."""
+    lengths = np.diff(graph.first)
+    k = int(np.median(lengths)) if len(lengths) else 0
+    rows = np.repeat(np.arange(len(graph)), lengths)
+    order = np.lexsort((graph.to, -graph.weight, rows))
+    rank = np.arange(len(rows)) - np.repeat(graph.first[:-1], lengths)
+    kept = rank < k
+    out = np.full((len(graph), k + 1), -1, np.int32)
+    out[:, 0] = np.arange(len(graph))
+    out[rows[kept], rank[kept] + 1] = graph.to[order][kept]
+    return out
+
+
+def _laid_out(
+    graph: Graph,
+    begins: NDArray[np.float32] | None,
+    tries: _Tries,
+    *,
+    shape: tuple[float, float],
+    seed: int,
+    run: Executor,
+    threads: int,
+    report: OnProgress,
+) -> NDArray[np.float32]:
+    n = len(graph)
+    begin = beginning(graph, begins, seed, run, lambda part: report(0.11 * part))
+    # What is near in memory is near in the layout, and read at about the same time.
+    order = along_a_curve(begin)
+    graph, begin = graph.rearranged(order, run), begin[order]
+    best, most = begin, -1.0
+    for i in range(tries.count):
+
+        def told(part: float, i: int = i) -> None:
+            report(0.11 + 0.89 * (i + part) / tries.count)
+
+        # Other beginnings and other draws, but for the first.
+        start = begin if i == 0 else begin + np.float32(5 * (i % 3)) * noise((n, 2), seed + i)
+        layout = _moved(_Task(graph, start, None, (seed + i) % 2**64, *shape, tries.epochs, _RATE), run, threads, told)
+        out = np.empty_like(layout)
+        out[order] = layout
+        kept = _kept(tries.lists, out) if tries.count > 1 else 0.0
+        if kept > most:
+            best, most = out, kept
     for d in range(2):
         # the exact sum, whatever the order
         best[:, d] -= np.float32(math.fsum(best[:, d].tolist()) / n)
@@ -258,18 +352,6 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
                 list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, how), blocks))  # noqa: B023
         old, new, pool, next_pool = new, old, *((next_pool, pool) if self_moving else (pool, next_pool))
     return old
-
-
-def _along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
-    least = layout.min(axis=0)
-    width = max(float((layout.max(axis=0) - least).max()), 1e-30)
-    cells = ((layout - least) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
-    code = np.zeros(len(layout), np.int64)
-    for bit in range(10):
-        for d in range(2):
-            code |= ((cells[:, d] >> bit) & 1) << (2 * bit + d)
-    return np.argsort(code, kind="stable")
 
 
 def _power(base: float, exponent: int) -> float:

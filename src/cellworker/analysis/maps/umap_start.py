@@ -11,7 +11,7 @@ from cellworker.analysis.maps.smooth import VECTORS, smooth_functions
 from cellworker.analysis.maps.umap_graph import Graph, parts_of
 from cellworker.native import address, kernel
 
-__all__ = ["beginning", "noise"]
+__all__ = ["along_a_curve", "beginning", "noise"]
 
 _SIDE = 10.0
 _SMALL = 16  # points; smaller parts are too small to have a shape
@@ -93,3 +93,15 @@ def _centres(
         covered += int(sizes[i])
         x, y = _TURN[0] * x - _TURN[1] * y, _TURN[1] * x + _TURN[0] * y
     return out
+
+
+def along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
+    least = layout.min(axis=0)
+    width = max(float((layout.max(axis=0) - least).max()), 1e-30)
+    cells = ((layout - least) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
+    code = np.zeros(len(layout), np.int64)
+    for bit in range(10):
+        for d in range(2):
+            code |= ((cells[:, d] >> bit) & 1) << (2 * bit + d)
+    return np.argsort(code, kind="stable")

@@ -34,6 +34,7 @@ _CHUNK = 1 << 21  # stored values per unit of work
 _CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
 _REPORTS = 50
+_SKIP_TOP_BLOCK, _NO_CONTINUITY = 1, 2  # rules of the kernel
 _PLAIN = False  # whether the kernel does without the processor's widest registers: for tests
 
 OnProgress = Callable[[float], None]
@@ -119,6 +120,7 @@ def _scan(
     original: bool,
     threads: int,
     on_progress: OnProgress | None,
+    continuity: bool = True,
     consume: Callable[[slice, GroupTests], None] | None = None,
 ) -> GroupTests | None:
     """Return the tests of all sets, or hand them to `consume`, some genes at a time, from several threads.
@@ -137,6 +139,7 @@ def _scan(
     room = kernel("cw_rank_scratch")(longest, most_classes)
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
     own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
+    rules = (_SKIP_TOP_BLOCK if original else 0) | (0 if continuity else _NO_CONTINUITY)
     everything = _empty_tests(n_sets, n_genes, original) if consume is None else None
 
     def work(genes: tuple[int, int]) -> None:
@@ -149,7 +152,7 @@ def _scan(
         out = [address(getattr(tests, name), np.float64, writable=True) + 8 * column for name in _FIELDS]
         targets = np.array([*out, tests.score.shape[1]], np.int64)
         outside = run(
-            *fixed, first, last, address(orders, np.int64), len(plans), n_cells, original,
+            *fixed, first, last, address(orders, np.int64), len(plans), n_cells, rules,
             address(targets, np.int64), longest, most_classes, address(own.scratch, np.uint8, writable=True), wide,
             _PLAIN,
         )  # fmt: skip
@@ -201,6 +204,7 @@ def rank_tests(
     groups: Groups,
     *,
     original: bool = False,
+    continuity: bool = True,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> GroupTests:
@@ -215,6 +219,8 @@ def rank_tests(
     original
         Leave the block of equal largest values out of the tie correction, as presto does, and cut p-values where R's
         are 0.
+    continuity
+        Correct for continuity, as R does; scanpy does not.
     threads
         Threads of the scan; the result does not depend on it.
     on_progress
@@ -232,7 +238,9 @@ def rank_tests(
     """
     n_sets = len(groups.members)
     plans = [_Plan(list(range(n_sets)), groups)]
-    tests = _scan(data, plans, n_sets, original=original, threads=threads, on_progress=on_progress)
+    tests = _scan(
+        data, plans, n_sets, original=original, threads=threads, on_progress=on_progress, continuity=continuity
+    )  # fmt: skip
     assert tests is not None
     return tests
 
@@ -276,6 +284,7 @@ def pair_tests(
     n_cells: int,
     *,
     original: bool = False,
+    continuity: bool = True,
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> list[GroupTests]:
@@ -285,7 +294,7 @@ def pair_tests(
 
     Parameters
     ----------
-    data, original, threads, on_progress
+    data, original, continuity, threads, on_progress
         As for `rank_tests`.
     pairs
         Row numbers of the two disjoint sides.
@@ -302,7 +311,9 @@ def pair_tests(
         shared.setdefault(np.packbits(_listed(pair, n_cells)).tobytes(), []).append(number)
     bases = [base for base, _ in pairs]
     plans = [plan for numbers in shared.values() for plan in _plan(bases, numbers, _listed(pairs[numbers[0]], n_cells))]
-    tests = _scan(data, plans, len(pairs), original=original, threads=threads, on_progress=on_progress)
+    tests = _scan(
+        data, plans, len(pairs), original=original, threads=threads, on_progress=on_progress, continuity=continuity
+    )  # fmt: skip
     assert tests is not None
     return [
         GroupTests(*(getattr(tests, name)[k : k + 1] for name in _FIELDS), original=original) for k in range(len(pairs))

@@ -64,7 +64,7 @@ EXPORT void cw_voom_weights(const double *means, int64_t n_genes, int64_t n, con
 /* rank.c */
 EXPORT int64_t cw_rank_scratch(int64_t longest, int64_t n_classes);
 EXPORT int32_t cw_rank_scan(const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from,
-                            int64_t to, const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t skip_top_block,
+                            int64_t to, const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t rules,
                             const RankTests *tests, int64_t longest, int64_t most_classes, void *scratch, int32_t wide,
                             int32_t plain);
 EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,

@@ -272,11 +272,14 @@ INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n,
     return outside;
 }
 
-/* Each set against all other cells that take part: the normal approximation with the corrections for ties and
+/* What `rules` may ask for. */
+enum { SKIP_TOP_BLOCK = 1, NO_CONTINUITY = 2 };
+
+/* Each set against all other cells that take part: the normal approximation corrected for ties and by `step` for
  * continuity. The implicit zeros of a class share twice the rank `zero_rank`; `spread` is n^3 - n less the same of
  * every block of ties. */
 static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, int64_t zero_rank, double spread,
-                      int64_t gene, const RankTests *tests) {
+                      double step, int64_t gene, const RankTests *tests) {
     const double total = (double)plan->n_labelled;
     const double pairs = 12.0 * (total * total - total);
     double all = 0.0;
@@ -300,7 +303,7 @@ static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, in
             continue;
         }
         const double u = (double)rank2 / 2.0 - size * (size + 1.0) / 2.0, distance = fabs(u - size * rest / 2.0);
-        const double corrected = distance == 0.0 ? 0.0 : fabs(distance - 0.5);
+        const double corrected = distance == 0.0 ? 0.0 : fabs(distance - step);
         tests->score[at] = corrected == 0.0 ? 0.0 : corrected / sqrt(size * rest * spread / pairs);
         tests->auc[at] = u / (size * rest);
         tests->fold[at] = sum / size - (all - sum) / rest;
@@ -309,7 +312,7 @@ static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, in
 
 /* Implicit zeros sit between the negative and the positive values. */
 INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene,
-                      int64_t n_cells, int32_t skip_top_block, const RankTests *tests, Room room, const int wide,
+                      int64_t n_cells, int32_t rules, const RankTests *tests, Room room, const int wide,
                       const int fast) {
     (void)fast;
     const int64_t n_classes = plan->n_classes;
@@ -384,13 +387,13 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
         add_many(value, room.twice, room.label, seen, n_classes, room, wide);
     }
     tie += zeros ? tie_term((uint64_t)zeros) : 0;
-    if (skip_top_block) { /* the block of the largest value: a positive one's, or that of the zeros */
+    if (rules & SKIP_TOP_BLOCK) { /* the block of the largest value: a positive one's, or that of the zeros */
         const int64_t block = negative < seen || !zeros ? top : zeros;
         /* without a stored value there is nothing to correct: the original counts no block at all */
         tie = seen ? tie - tie_term((uint64_t)block) : 0;
     }
     const double spread = (double)(tie_term((uint64_t)plan->n_labelled) - tie);
-    test_sets(plan, share, seen, 2 * negative + zeros + 1, spread, gene, tests);
+    test_sets(plan, share, seen, 2 * negative + zeros + 1, spread, rules & NO_CONTINUITY ? 0.0 : 0.5, gene, tests);
 }
 
 INLINE int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -415,7 +418,7 @@ int64_t cw_rank_scratch(int64_t longest, int64_t n_classes) {
 
 #define SCAN_ARGUMENTS                                                                             \
     const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, \
-        const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t skip_top_block, const RankTests *tests
+        const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t rules, const RankTests *tests
 
 INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fast) {
     const uint32_t most = (uint32_t)n_cells - 1;
@@ -426,17 +429,16 @@ INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fa
         for (const RankPlan *plan = plans; plan < plans + n_plans; plan++) {
             for (int64_t g = first; g < last; g++) {
                 rank_gene(cells + indptr[g], values + indptr[g], indptr[g + 1] - indptr[g], plan, g - from, n_cells,
-                          skip_top_block, tests, room, wide, fast);
+                          rules, tests, room, wide, fast);
             }
         }
     }
     return 0;
 }
 
-#define SCAN(NAME, WIDE, FAST)                                                                                        \
-    static int32_t NAME(SCAN_ARGUMENTS, Room room) {                                                                  \
-        return rank_scan(indptr, cells, values, from, to, plans, n_plans, n_cells, skip_top_block, tests, room, WIDE, \
-                         FAST);                                                                                       \
+#define SCAN(NAME, WIDE, FAST)                                                                                      \
+    static int32_t NAME(SCAN_ARGUMENTS, Room room) {                                                                \
+        return rank_scan(indptr, cells, values, from, to, plans, n_plans, n_cells, rules, tests, room, WIDE, FAST); \
     }
 SCAN(scan_narrow, 0, 0)
 SCAN(scan_wide, 1, 0)
@@ -456,7 +458,7 @@ CW_AVX512 SCAN(scan_narrow_lanes, 0, 1) CW_AVX512 SCAN(scan_wide_lanes, 1, 1)
     lay_out((char *)scratch + (64 - (uintptr_t)scratch % 64) % 64, longest, most_classes, &room);
     int32_t (*scan)(SCAN_ARGUMENTS, Room) = wide ? scan_wide : scan_narrow;
     if (!plain && cw_has_avx512()) scan = wide ? scan_wide_lanes : scan_narrow_lanes;
-    return scan(indptr, cells, values, from, to, plans, n_plans, n_cells, skip_top_block, tests, room);
+    return scan(indptr, cells, values, from, to, plans, n_plans, n_cells, rules, tests, room);
 }
 
 #define FORTY 0x42200000u /* 40.0f */

@@ -1,0 +1,228 @@
+"""Principal components of a sparse or dense matrix, the same for any number of threads.
+
+Up to 3,000 genes, as after a choice of variable ones, the covariance is made part by part and decomposed. Of more genes
+it is never made: block Lanczos with full reorthogonalisation (Golub and Underwood 1977) multiplies the matrix with a
+block of vectors, from both sides. Centring is done by formulas, the matrix stays sparse.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Components", "principal_components"]
+
+Floats = NDArray[np.float64]
+OnProgress = Callable[[float], None]
+
+_BLOCK = 10  # vectors at a time
+_ROWS = 4096  # of a part; parts are added up in their order, whoever multiplied them
+_MAX_COVARIANCE = 3000  # genes
+_DENSE = 0.1  # share of stored values above which a part is multiplied as a dense one
+_TOLERANCE = 1e-8  # of residuals, of the largest variance
+_EMPTY = 1e-12  # of the largest variance: directions without any
+_CHECK_EVERY = 4  # blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The leading principal components, by falling variance.
+
+    Attributes
+    ----------
+    scores
+        float64 ``(n_cells, k)``: the cells' coordinates.
+    loadings
+        float64 ``(n_genes, k)``: orthonormal columns, zeros where there is no variance left.
+    variance
+        float64 ``(k,)``: variance along each (n - 1).
+    total
+        Variance of all genes.
+    """
+
+    scores: Floats
+    loadings: Floats
+    variance: Floats
+    total: float
+
+
+def principal_components(
+    matrix: Any,  # noqa: ANN401 an array or one of SciPy's
+    k: int,
+    *,
+    centre: bool = True,
+    seed: int = 0,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> Components:
+    """Find the components of largest variance.
+
+    The sign of a component is free. Here the loading of largest absolute value is above 0, as in scanpy (scikit-learn
+    from 1.5); Seurat keeps the signs that irlba happens to find.
+
+    Parameters
+    ----------
+    matrix
+        ``(n_cells, n_genes)``, a NumPy array or compressed rows (SciPy), finite. It is not copied, and not centred.
+    k
+        How many, from 1 to the smaller of both sides.
+    centre
+        Take each gene's mean away; otherwise variances are about 0.
+    seed
+        Of the vectors that the search begins with; the result hardly depends on it.
+    threads
+        Threads for the products; the result does not depend on it, to the last bit.
+    on_progress
+        Told the fraction done, roughly; may raise to stop.
+
+    Raises
+    ------
+    ValueError
+        If `k` is out of range.
+    """
+    n, width = matrix.shape
+    if not 1 <= k <= min(n, width):
+        message = f"cannot find {k} components of {n} x {width} values: 1 to {min(n, width)} are possible"
+        raise ValueError(message)
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        products = _Products(matrix, pool, centre=centre)
+        vectors = _decomposed(products, k) if width <= _MAX_COVARIANCE else _leading(products, k, seed, report)
+        scores = products.scores(vectors)
+    # One more rotation within the subspace: columns of the scores are orthogonal to the last digits.
+    variance = np.square(scores).sum(axis=0) / max(1, n - 1)
+    order = np.argsort(-variance, kind="stable")
+    scores, vectors, variance = scores[:, order], vectors[:, order], variance[order]
+    largest = np.abs(vectors).argmax(axis=0)
+    sign = np.where(vectors[largest, np.arange(k)] < 0, -1.0, 1.0)
+    return Components(scores * sign, vectors * sign, variance, products.total)
+
+
+class _Products:
+    """Multiplies with the centred matrix; what is added up, and in which order, depends on the matrix alone."""
+
+    def __init__(self, matrix: Any, pool: ThreadPoolExecutor, *, centre: bool) -> None:  # noqa: ANN401
+        self.n, self.width = matrix.shape
+        self._pool = pool
+        self._matrix = matrix
+        self._parts = range(0, self.n, _ROWS)
+        sums, squares = np.zeros(self.width), np.zeros(self.width)
+        for one, two in pool.map(lambda start: _moments(self._rows(start)), self._parts):
+            sums += one
+            squares += two
+        self._mean = sums / self.n if centre else np.zeros(self.width)
+        self.total = float((squares - self.n * self._mean**2).sum() / max(1, self.n - 1))
+
+    def _rows(self, start: int) -> Any:  # noqa: ANN401
+        return _rows(self._matrix, start, min(self.n, start + _ROWS))
+
+    def covariance(self, block: Floats) -> Floats:
+        """Return the covariance times a block, float64 ``(n_genes, b)``."""
+        shift = self._mean @ block
+
+        def part(start: int) -> tuple[Floats, Floats]:
+            rows = self._rows(start)
+            image = rows @ block - shift
+            return rows.T @ image, image.sum(axis=0)
+
+        out, total = np.zeros_like(block), np.zeros(block.shape[1])
+        for product, sums in self._pool.map(part, self._parts):
+            out += product
+            total += sums
+        return np.asarray((out - self._mean[:, None] * total) / max(1, self.n - 1))
+
+    def whole_covariance(self) -> Floats:
+        """Return the covariance, float64 ``(n_genes, n_genes)``."""
+        out = np.zeros((self.width, self.width))
+        for product in self._pool.map(lambda start: _square(self._rows(start)), self._parts):
+            out += product
+        return np.asarray((out - self.n * np.outer(self._mean, self._mean)) / max(1, self.n - 1))
+
+    def scores(self, block: Floats) -> Floats:
+        """Return the centred matrix times a block, float64 ``(n_cells, b)``."""
+        shift = self._mean @ block
+        return np.concatenate(list(self._pool.map(lambda start: self._rows(start) @ block - shift, self._parts)))
+
+
+def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
+    """Return some rows in double precision; of compressed rows the indices are shared."""
+    if isinstance(matrix, np.ndarray):
+        return matrix[start:stop].astype(np.float64, copy=False)
+    from scipy.sparse import csr_array  # noqa: PLC0415 heavy
+
+    first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
+    parts = (
+        matrix.data[first:last].astype(np.float64),
+        matrix.indices[first:last],
+        matrix.indptr[start : stop + 1] - first,
+    )
+    return csr_array(parts, shape=(stop - start, matrix.shape[1]), copy=False)
+
+
+def _moments(rows: Any) -> tuple[Floats, Floats]:  # noqa: ANN401
+    squared = np.square(rows) if isinstance(rows, np.ndarray) else rows.power(2)
+    return np.asarray(rows.sum(axis=0), np.float64).ravel(), np.asarray(squared.sum(axis=0), np.float64).ravel()
+
+
+def _square(rows: Any) -> Any:  # noqa: ANN401
+    if isinstance(rows, np.ndarray):
+        return rows.T @ rows
+    if rows.nnz > _DENSE * rows.shape[0] * rows.shape[1]:
+        dense = rows.toarray()
+        return dense.T @ dense
+    return (rows.T @ rows).toarray()
+
+
+def _decomposed(products: _Products, k: int) -> Floats:
+    from scipy.linalg import eigh  # noqa: PLC0415 heavy
+
+    width = products.width
+    vectors = eigh(products.whole_covariance(), subset_by_index=[width - k, width - 1], overwrite_a=True)[1]
+    return np.asarray(vectors[:, ::-1], np.float64)
+
+
+def _leading(products: _Products, k: int, seed: int, report: OnProgress) -> Floats:
+    """Return the leading eigenvectors of the covariance, float64 ``(n_genes, k)``."""
+    width = products.width
+    random = np.random.Generator(np.random.PCG64(seed))
+    block = np.linalg.qr(random.standard_normal((width, min(width, max(_BLOCK, min(k, _BLOCK))))))[0]
+    basis, images = np.empty((width, 0)), np.empty((width, 0))
+    projected = np.empty((0, 0))
+    done = 0
+    while True:
+        image = products.covariance(block)
+        corner = basis.T @ image
+        projected = np.block([[projected, corner], [corner.T, block.T @ image]])
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        done += 1
+        size = basis.shape[1]
+        if size >= width or (size >= k and done % _CHECK_EVERY == 0):
+            values, inner = np.linalg.eigh((projected + projected.T) / 2)
+            values, inner = values[::-1][:k], inner[:, ::-1][:, :k]
+            vectors = basis @ inner
+            gap = np.sqrt(np.square(images @ inner - vectors * values).sum(axis=0)).max()
+            largest = max(float(values[0]), 0.0)
+            if size >= width or gap <= _TOLERANCE * largest:
+                return np.asarray(vectors, np.float64)
+        report(1 - 0.97**size)
+        block = _next(image, basis, random)
+
+
+def _next(image: Floats, basis: Floats, random: np.random.Generator) -> Floats:
+    """Return new orthonormal directions; where the images hold none, random ones stand in."""
+    room = basis.shape[0] - basis.shape[1]
+    block = image[:, :room]
+    scale = np.sqrt(np.square(image).sum(axis=0)).max()
+    for _ in range(3):
+        block = block - basis @ (basis.T @ block)
+        lost = np.sqrt(np.square(block).sum(axis=0)) <= _EMPTY * scale
+        if lost.any() or not scale:
+            fresh = random.standard_normal(block.shape)
+            block = np.where(lost | (not scale), fresh - basis @ (basis.T @ fresh), block)
+        block = np.linalg.qr(block)[0]
+        block = block - basis @ (basis.T @ block)
+        block = np.linalg.qr(block)[0]
+    return np.asarray(block)

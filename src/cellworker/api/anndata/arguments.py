@@ -1,0 +1,202 @@
+"""What users say about an AnnData, checked: every error names the argument and shows what would be right."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = [
+    "categories_of",
+    "check_adata",
+    "column",
+    "default_threads",
+    "gene_positions",
+    "invalid",
+    "number",
+    "one_of",
+    "seed_of",
+    "target",
+    "whole_number",
+    "write_labels",
+]  # fmt: skip
+
+_SHOWN = 8
+_MAX_SEED = 2**64 - 1
+
+
+def invalid(argument: str, message: str) -> WorkerError:
+    """Return the error for an argument."""
+    return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}.")
+
+
+def whole_number(argument: str, value: Any, low: int, high: int | None = None) -> int:  # noqa: ANN401
+    """Return a whole number within limits.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument and the limits.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        limits = f"from {low}" if high is None else f"from {low} to {high}"
+        raise invalid(argument, f"expected a whole number {limits}, found {value!r}")
+    return int(value)
+
+
+def number(argument: str, value: Any, low: float = 0) -> float:  # noqa: ANN401
+    """Return a finite number that is not below a limit.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument and the limit.
+    """
+    good = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not good or not np.isfinite(value) or value < low:
+        raise invalid(argument, f"expected a number from {low:g}, found {value!r}")
+    return float(value)
+
+
+def default_threads(threads: int | None) -> int:
+    """Return how many threads kernels use: by default one for each processor, at most 8.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` for a number below 1.
+    """
+    if threads is None:
+        return max(1, min(os.cpu_count() or 1, 8))
+    return whole_number("threads", threads, 1)
+
+
+def seed_of(random_state: Any) -> int:  # noqa: ANN401 whatever a user gives
+    """Return a seed of 64 bits.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` for anything but a whole number from 0.
+    """
+    return 0 if random_state is None else whole_number("random_state", random_state, 0, _MAX_SEED)
+
+
+def one_of(argument: str, value: Any, known: Iterable[Any]) -> str:  # noqa: ANN401
+    """Return a name if it is known.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` listing the known names, the most alike first.
+    """
+    names = [str(name) for name in known]
+    if isinstance(value, str) and value in names:
+        return value
+    near = difflib.get_close_matches(str(value), names, n=1)
+    listed = ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise invalid(argument, f"there is no {value!r}; expected one of {listed or '(there is none)'}{hint}")
+
+
+def check_adata(adata: Any) -> "AnnData":  # noqa: ANN401
+    """Check that something is an AnnData with cells and genes whose names are unique.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming `adata`.
+    """
+    for name in ("obs", "var", "obsm", "uns", "X"):
+        if not hasattr(adata, name):
+            raise invalid(
+                "adata", f"expected an AnnData, found {type(adata).__name__}; cellworker.read(path) makes one"
+            )
+    if not adata.n_obs or not adata.n_vars:
+        raise invalid("adata", f"expected cells and genes, found {adata.n_obs} x {adata.n_vars}")
+    for names, what in ((adata.obs_names, "obs_names"), (adata.var_names, "var_names")):
+        if not names.is_unique:
+            again = names[names.duplicated()][0]
+            message = f"{again!r} is there twice; make names unique with adata.{what}_make_unique()"
+            raise invalid("adata.obs_names" if what == "obs_names" else "adata.var_names", message)
+    return adata
+
+
+def target(adata: "AnnData", *, copy: bool) -> "AnnData":
+    """Return what results are written to: the object itself, or a copy. A view becomes an object of its own."""
+    check_adata(adata)
+    if copy:
+        return adata.to_memory() if adata.isbacked else adata.copy()
+    if adata.is_view and not adata.isbacked:
+        adata._init_as_actual(adata.copy())  # noqa: SLF001 what anndata does when a view is written to
+    return adata
+
+
+def column(adata: "AnnData", argument: str, name: Any) -> Any:  # noqa: ANN401
+    """Return a column of ``obs``.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` listing the columns.
+    """
+    if name not in adata.obs.columns:
+        one_of(argument, name, adata.obs.columns)
+    return adata.obs[name]
+
+
+def categories_of(adata: "AnnData", argument: str, name: Any) -> tuple[NDArray[np.int64], list[str]]:  # noqa: ANN401
+    """Return the labels of a column of ``obs``: codes int64 ``(n_cells,)``, -1 where missing, and the labels used.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` for a column that does not exist, or whose values are no labels.
+    """
+    import pandas as pd  # noqa: PLC0415 heavy
+
+    values = column(adata, argument, name)
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        if pd.api.types.is_float_dtype(values.dtype):
+            raise invalid(argument, f"{name!r} holds numbers, not labels; make it categorical: .astype('category')")
+        values = values.astype("category")
+    values = values.cat.remove_unused_categories()
+    return np.asarray(values.cat.codes, np.int64), [str(label) for label in values.cat.categories]
+
+
+def gene_positions(adata: "AnnData", argument: str, genes: Iterable[str], *, names: Any = None) -> list[int]:  # noqa: ANN401
+    """Return the positions of genes; names that are not there are left out, as scanpy leaves them out.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` when none is there, or one name is given for a list.
+    """
+    index = adata.var_names if names is None else names
+    if isinstance(genes, str):
+        genes = [genes]
+    wanted = list(dict.fromkeys(genes))
+    places = index.get_indexer(wanted)
+    found = [int(place) for place in places if place >= 0]
+    if not found:
+        shown = ", ".join(repr(str(name)) for name in index[:3])
+        raise invalid(argument, f"none of {wanted[:3]!r} is among the genes; genes are named like {shown}")
+    return found
+
+
+def write_labels(adata: "AnnData", key: str, labels: Iterable[str], categories: list[str]) -> None:
+    """Write a categorical column; colours of another number of labels are forgotten, as scanpy does."""
+    import pandas as pd  # noqa: PLC0415 heavy
+
+    adata.obs[key] = pd.Categorical(list(labels), categories=categories)
+    colours = adata.uns.get(f"{key}_colors")
+    if colours is not None and len(colours) != len(categories):
+        del adata.uns[f"{key}_colors"]

@@ -1,0 +1,170 @@
+"""UMAP and t-SNE of an AnnData."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+from cellworker.analysis.graphs.neighbours import Metric
+from cellworker.analysis.maps.tsne import neighbours_for
+from cellworker.analysis.maps.tsne import tsne as lay_out_tsne
+from cellworker.analysis.maps.umap import umap_of_graph
+from cellworker.analysis.maps.umap_graph import Graph, curve
+from cellworker.api.anndata.arguments import default_threads, invalid, one_of, seed_of, target
+from cellworker.api.anndata.neighbourhoods import neighbourhood, representation
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["tsne", "umap"]
+
+
+def umap(
+    adata: "AnnData",
+    *,
+    min_dist: float = 0.5,
+    spread: float = 1.0,
+    maxiter: int | None = None,
+    random_state: int = 0,
+    key_added: str | None = None,
+    neighbors_key: str | None = None,
+    threads: int | None = None,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Lay out the cells by UMAP, as `scanpy.tl.umap` does: from the graph of neighbours, ours or scanpy's.
+
+    Parameters
+    ----------
+    adata
+        After `cellworker.pp.neighbors`.
+    min_dist, spread
+        How near cells may lie, and the scale.
+    maxiter
+        Epochs; by default 500, or 200 for more than 10,000 cells.
+    random_state
+        Seed.
+    key_added
+        By default results are ``obsm["X_umap"]`` and ``uns["umap"]``, else ``obsm[key]`` and ``uns[key]``.
+    neighbors_key
+        Where the neighbours' parameters are in ``uns``.
+    threads
+        By default one for each processor; the result does not depend on it.
+    copy
+        Return a copy with the results in place of writing to `adata`.
+
+    Returns
+    -------
+    AnnData or None
+        Written are float32 ``(n_cells, 2)`` coordinates.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument.
+    """
+    data, threads, seed = target(adata, copy=copy), default_threads(threads), seed_of(random_state)
+    links, params = neighbourhood(data, neighbors_key, "cellworker.tl.umap")
+    graph = _graph(links)
+    known = params.get("use_rep"), params.get("n_pcs")
+    points = None
+    if known[0] in data.obsm or "X_pca" in data.obsm:
+        points = representation(data, known[0] if known[0] in data.obsm else "X_pca", None, threads)
+    try:
+        layout = umap_of_graph(
+            graph, min_dist=min_dist, spread=spread, points=points, n_epochs=maxiter, seed=seed, threads=threads
+        )
+        a, b = curve(min_dist, spread)
+    except ValueError as error:
+        raise invalid("min_dist, spread or maxiter", str(error)) from None
+    data.obsm["X_umap" if key_added is None else key_added] = layout
+    data.uns["umap" if key_added is None else key_added] = {
+        "params": {"a": a, "b": b, **({"random_state": seed} if seed else {})}
+    }
+    return data if copy else None
+
+
+def _graph(links: Any) -> Graph:  # noqa: ANN401
+    """Return the symmetric graph without loops and without links that count for nothing."""
+    from scipy.sparse import csr_array  # noqa: PLC0415 heavy
+
+    rows = csr_array(links).astype(np.float32)
+    if (rows != rows.T).nnz:
+        rows = csr_array(rows.maximum(rows.T))
+    rows = rows.copy()
+    rows.setdiag(0)
+    rows.data[rows.data < 0] = 0
+    rows.eliminate_zeros()
+    rows.sort_indices()
+    first = rows.indptr.astype(np.int64)
+    strength = np.zeros(len(first) - 1, np.float32)
+    np.add.at(strength, np.repeat(np.arange(len(strength)), np.diff(first)), rows.data)
+    return Graph(first, rows.indices.astype(np.int32), np.ascontiguousarray(rows.data, np.float32), strength)
+
+
+def tsne(
+    adata: "AnnData",
+    n_pcs: int | None = None,
+    *,
+    use_rep: str | None = None,
+    perplexity: float = 30,
+    metric: Metric = "euclidean",
+    learning_rate: float | None = None,
+    random_state: int = 0,
+    key_added: str | None = None,
+    threads: int | None = None,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Lay out the cells by t-SNE, as `scanpy.tl.tsne` does.
+
+    Parameters
+    ----------
+    adata
+        With ``obsm["X_pca"]`` or another representation; without one `cellworker.pp.pca` makes it.
+    n_pcs, use_rep
+        As for `cellworker.pp.neighbors`.
+    perplexity
+        About how many neighbours count, at most a third of the cells.
+    metric
+        "euclidean" or "cosine".
+    learning_rate
+        Length of the steps; by default what suits the number of cells (scanpy: 1000 for any number).
+    random_state
+        Seed.
+    key_added
+        By default results are ``obsm["X_tsne"]`` and ``uns["tsne"]``, else ``obsm[key]`` and ``uns[key]``.
+    threads
+        By default one for each processor; the result does not depend on it.
+    copy
+        Return a copy with the results in place of writing to `adata`.
+
+    Returns
+    -------
+    AnnData or None
+        Written are float32 ``(n_cells, 2)`` coordinates.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument.
+    """
+    data, threads, seed = target(adata, copy=copy), default_threads(threads), seed_of(random_state)
+    one_of("metric", metric, ["euclidean", "cosine"])
+    points = representation(data, use_rep, n_pcs, threads)
+    try:
+        k = neighbours_for(perplexity, len(points))
+    except (ValueError, TypeError) as error:
+        raise invalid("perplexity", str(error)) from None
+    found = fast_neighbours(points, k, metric, threads=threads)
+    try:
+        layout = lay_out_tsne(
+            found, perplexity=perplexity, learning_rate=learning_rate, points=points, seed=seed, threads=threads
+        )
+    except ValueError as error:
+        raise invalid("learning_rate", str(error)) from None
+    params: dict[str, Any] = {"perplexity": perplexity, "metric": metric, "use_rep": use_rep, "n_pcs": n_pcs}
+    params |= {"learning_rate": learning_rate, "random_state": seed}
+    data.obsm["X_tsne" if key_added is None else key_added] = layout
+    data.uns["tsne" if key_added is None else key_added] = {
+        "params": {name: value for name, value in params.items() if value is not None}
+    }
+    return data if copy else None

@@ -1,0 +1,274 @@
+"""Marker genes of the groups of an AnnData, by Wilcoxon's rank-sum test on all cells."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.statistics.groups import Groups, Sorted
+from cellworker.analysis.statistics.p_values import PValues
+from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, rank_tests
+from cellworker.analysis.statistics.sums import group_sums
+from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
+from cellworker.api.anndata.matrix import Matrix, chosen_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["rank_genes_groups", "ranked_table"]
+
+Floats = NDArray[np.float64]
+
+_TINY = 1e-9  # what scanpy adds to means before it divides
+
+
+def rank_genes_groups(
+    adata: "AnnData",
+    groupby: str,
+    *,
+    mask_var: str | NDArray[np.bool_] | None = None,
+    use_raw: bool | None = None,
+    groups: Literal["all"] | Iterable[str] = "all",
+    reference: str = "rest",
+    n_genes: int | None = None,
+    rankby_abs: bool = False,
+    pts: bool = False,
+    key_added: str | None = None,
+    method: Literal["wilcoxon"] = "wilcoxon",
+    corr_method: Literal["benjamini-hochberg", "bonferroni"] = "benjamini-hochberg",
+    tie_correct: bool = True,
+    layer: str | None = None,
+    threads: int | None = None,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Rank the genes that tell groups apart, as `scanpy.tl.rank_genes_groups` by "wilcoxon" with `tie_correct` does.
+
+    Genes are ordered by the statistic, so that the best do not lose their order where p-values underflow to 0.
+
+    Parameters
+    ----------
+    adata
+        Log-normalised expression.
+    groupby
+        A column of ``obs`` with labels.
+    mask_var
+        The genes to test: a column of ``var`` or a boolean mask.
+    use_raw
+        Test the genes of ``raw``; by default where there is one.
+    groups
+        The labels to test; by default all.
+    reference
+        ``"rest"``: all other cells; or a label.
+    n_genes
+        Keep only so many of each group; by default all.
+    rankby_abs
+        Order by the absolute value of the statistic.
+    pts
+        Write the shares of cells that express each gene, too.
+    key_added
+        The key of ``uns``; by default "rank_genes_groups".
+    method
+        "wilcoxon", the one there is.
+    corr_method
+        How p-values are adjusted.
+    tie_correct
+        True, the one there is: without it the p-values of sparse data are wrong.
+    layer
+        Test a layer.
+    threads
+        By default one for each processor; the result does not depend on it.
+    copy
+        Return a copy with the results in place of writing to `adata`.
+
+    Returns
+    -------
+    AnnData or None
+        Written is ``uns[key]`` as scanpy lays it out: ``names``, ``scores`` (z), ``pvals``, ``pvals_adj``,
+        ``logfoldchanges`` (log2), with `pts` also ``pts`` and ``pts_rest``; ``params``. `scanpy.get` and `scanpy.pl`
+        read it.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument.
+    """
+    data, threads = target(adata, copy=copy), default_threads(threads)
+    one_of("method", method, ["wilcoxon"])
+    one_of("corr_method", corr_method, ["benjamini-hochberg", "bonferroni"])
+    if tie_correct is not True:
+        raise invalid("tie_correct", f"expected True (ties are always corrected), found {tie_correct!r}")
+    codes, known = categories_of(data, "groupby", groupby)
+    wanted = _wanted(groups, reference, known)
+    matrix = chosen_matrix(data, layer=layer, use_raw=use_raw)
+    tested = _mask(matrix, data, mask_var)
+    sides = _sides(codes, known, wanted, reference)
+    tests = _tests(matrix, sides, reference, threads)
+    means = _means(matrix, sides, reference, threads)
+    rows = []
+    for i in range(len(wanted)):
+        z = np.where(tests.auc[i] < 0.5, -tests.score[i], tests.score[i])[tested]
+        fold = np.log2((np.expm1(means[i][0]) + _TINY) / (np.expm1(means[i][1]) + _TINY))[tested]
+        rows.append((z, fold, PValues.of_scores(np.abs(z))))
+    names = np.asarray(matrix.names, object)[tested]
+    out = ranked_table(names, wanted, rows, n_genes=n_genes, by_abs=rankby_abs, corr_method=corr_method)
+    params = {"groupby": groupby, "reference": reference, "method": method, "corr_method": corr_method}
+    raw = bool(use_raw) if use_raw is not None else data.raw is not None and layer is None
+    out["params"] = {**params, "use_raw": raw, "layer": layer, "tie_correct": True}
+    if pts:
+        _write_shares(out, tests, wanted, matrix=matrix, tested=tested, reference=reference)
+    data.uns["rank_genes_groups" if key_added is None else key_added] = out
+    return data if copy else None
+
+
+def _wanted(groups: Literal["all"] | Iterable[str], reference: str, known: list[str]) -> list[str]:
+    if reference != "rest":
+        one_of("reference", reference, known)
+    if len(known) < 2:
+        raise invalid("groupby", f"expected at least two groups, found {known}")
+    if isinstance(groups, str) and groups == "all":
+        wanted = known
+    elif isinstance(groups, str):
+        raise invalid("groups", f"expected 'all' or a list of labels, found {groups!r}; did you mean [{groups!r}]?")
+    else:
+        wanted = [one_of("groups", name, known) for name in groups]
+    wanted = [name for name in wanted if name != reference]
+    if not wanted:
+        raise invalid("groups", "expected at least one group beside the reference")
+    return wanted
+
+
+def _mask(matrix: Matrix, adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    if mask_var is None:
+        return np.ones(matrix.n_genes, np.bool_)
+    if isinstance(mask_var, str):
+        var = adata.var if len(adata.var) == matrix.n_genes and matrix.names.equals(adata.var_names) else adata.raw.var
+        one_of("mask_var", mask_var, var.columns)
+        mask_var = np.asarray(var[mask_var])
+    mask = np.asarray(mask_var)
+    if mask.dtype != np.bool_ or mask.shape != (matrix.n_genes,):
+        raise invalid(
+            "mask_var", f"expected True or False for each of {matrix.n_genes} genes, found {mask.dtype} {mask.shape}"
+        )
+    return mask
+
+
+def _sides(
+    codes: NDArray[np.int64], known: list[str], wanted: Sequence[str], reference: str
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return the rows of each group, and of what it is compared with."""
+    out = []
+    for name in wanted:
+        inside = codes == known.index(name)
+        other = ~inside if reference == "rest" else codes == known.index(reference)
+        out.append((np.flatnonzero(inside), np.flatnonzero(other)))
+    return out
+
+
+def _tests(
+    matrix: Matrix, sides: list[tuple[NDArray[np.int64], NDArray[np.int64]]], reference: str, threads: int
+) -> GroupTests:
+    shape = (len(sides), matrix.n_genes)
+    fields = {name: np.empty(shape) for name in ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")}
+    n = matrix.n_cells
+    everyone = np.zeros(n, np.bool_)
+    for inside, _ in sides:
+        everyone[inside] = True
+    groups = Groups.from_sets([*(inside for inside, _ in sides), np.flatnonzero(~everyone)], n)
+
+    def work(genes: slice, run: Sorted) -> None:
+        if reference == "rest":
+            tests = rank_tests(run, groups, continuity=False)
+            for name, array in fields.items():
+                array[:, genes] = getattr(tests, name)[: len(sides)]
+        else:
+            for i, one in enumerate(pair_tests(run, sides, n, continuity=False)):
+                for name, array in fields.items():
+                    array[i, genes] = getattr(one, name)[0]
+
+    matrix.sorted_runs(work, threads=threads)
+    return GroupTests(**fields, original=False)
+
+
+def _means(
+    matrix: Matrix, sides: list[tuple[NDArray[np.int64], NDArray[np.int64]]], reference: str, threads: int
+) -> list[tuple[Floats, Floats]]:
+    """Return each group's mean of every gene, and that of what it is compared with."""
+    n, count = matrix.n_cells, len(sides)
+    code = np.full(n, count, np.int32)
+    for i, (inside, _) in enumerate(sides):
+        code[inside] = i
+    if reference != "rest":
+        code[sides[0][1]] = count + 1
+    sums = group_sums(
+        *matrix.rows, np.arange(n), code, n_groups=count + 2, n_genes=matrix.n_genes, threads=threads
+    )  # fmt: skip
+    total = sums.sum(axis=0)
+    other = [total - sums[i] if reference == "rest" else sums[count + 1] for i in range(count)]
+    return [(sums[i] / len(inside), other[i] / max(1, len(outside))) for i, (inside, outside) in enumerate(sides)]
+
+
+def _write_shares(
+    out: dict[str, Any],
+    tests: GroupTests,
+    wanted: list[str],
+    *,
+    matrix: Matrix,
+    tested: NDArray[np.bool_],
+    reference: str,
+) -> None:
+    import pandas as pd  # noqa: PLC0415 heavy
+
+    index = matrix.names[tested]
+    shares = {"pts": tests.fraction_in, "pts_rest": tests.fraction_out}
+    for key, values in shares.items():
+        if key == "pts" or reference == "rest":
+            out[key] = pd.DataFrame(values[:, tested].T / 100, index=index, columns=wanted)
+    if reference != "rest":
+        out["pts"][reference] = tests.fraction_out[0, tested] / 100
+
+
+def ranked_table(
+    names: NDArray[Any],
+    groups: Sequence[str],
+    rows: Sequence[tuple[Floats, Floats, PValues]],
+    *,
+    n_genes: int | None,
+    by_abs: bool,
+    corr_method: str,
+) -> dict[str, Any]:
+    """Return tables of genes as scanpy lays them out in ``uns``: records with a field for each group.
+
+    Parameters
+    ----------
+    names
+        Of the genes.
+    groups
+        Labels.
+    rows
+        For each group what orders its genes (falling, NaN last), log2 fold changes, and p-values.
+    n_genes
+        How many to keep; None is all.
+    by_abs
+        Order by the absolute value.
+    corr_method
+        How p-values are adjusted.
+    """
+    if n_genes is not None:
+        whole_number("n_genes", n_genes, 1)
+    columns: dict[str, list[NDArray[Any]]] = {
+        "names": [], "scores": [], "pvals": [], "pvals_adj": [], "logfoldchanges": [],
+    }  # fmt: skip
+    for score, fold, p_values in rows:
+        by = np.abs(score) if by_abs else score
+        order = np.argsort(-by, kind="stable")[:n_genes]
+        adjusted = p_values.adjusted() if corr_method == "benjamini-hochberg" else p_values.times(len(names))
+        columns["names"].append(names[order].astype(str).astype(object))
+        columns["scores"].append(score[order].astype(np.float32))
+        columns["pvals"].append(p_values.values[order])
+        columns["pvals_adj"].append(adjusted.values[order])
+        columns["logfoldchanges"].append(fold[order].astype(np.float32))
+    return {
+        name: np.rec.fromarrays(values, dtype=[(group, part.dtype) for group, part in zip(groups, values, strict=True)])
+        for name, values in columns.items()
+    }

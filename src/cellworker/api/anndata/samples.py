@@ -1,0 +1,133 @@
+"""Comparison of groups of samples: counts summed per sample, then limma-voom."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellworker.analysis.statistics.pseudobulk import two_group_test
+from cellworker.analysis.statistics.sums import group_sums
+from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target
+from cellworker.api.anndata.matrix import chosen_matrix
+from cellworker.api.anndata.ranks import ranked_table
+from cellworker.errors import ErrorCode, WorkerError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["pseudobulk"]
+
+_MIN_CELLS = 10
+_COUNTS = "counts"
+
+
+def pseudobulk(
+    adata: "AnnData",
+    groupby: str,
+    *,
+    sample: str,
+    group: str,
+    reference: str = "rest",
+    layer: str | None = None,
+    min_cells: int = _MIN_CELLS,
+    key_added: str = "pseudobulk",
+    threads: int | None = None,
+    copy: bool = False,
+) -> "AnnData | None":
+    """Compare two groups of samples: raw counts are summed per sample and tested by limma-voom with quality weights.
+
+    To compare within one cell type, pass a view: ``cw.tl.pseudobulk(adata[adata.obs.cell_type == "B"], ...,
+    copy=True)``.
+
+    Parameters
+    ----------
+    adata
+        With raw counts.
+    groupby
+        A column of ``obs`` that tells the groups, for example a treatment; the same for all cells of a sample.
+    sample
+        The column of ``obs`` that tells the samples.
+    group
+        The label that is compared,
+    reference
+        and that which it is compared with; ``"rest"``: all others.
+    layer
+        Where the raw counts are; by default ``layers["counts"]``, else ``X``.
+    min_cells
+        Samples with fewer cells are left out.
+    key_added
+        The key of ``uns``.
+    threads
+        By default one for each processor; the result does not depend on it.
+    copy
+        Return a copy with the results in place of writing to `adata`.
+
+    Returns
+    -------
+    AnnData or None
+        Written is ``uns[key]`` in the layout of `rank_genes_groups`, so that ``scanpy.get.rank_genes_groups_df(adata,
+        group, key=key)`` reads it; ``scores`` are signed -log10 p, which order the genes and never underflow. Genes
+        with too few counts are left out.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument; ``DESIGN_NOT_TESTABLE`` where a group has too few samples.
+    """
+    data, threads = target(adata, copy=copy), default_threads(threads)
+    codes, known = categories_of(data, "groupby", groupby)
+    samples, names = categories_of(data, "sample", sample)
+    one_of("group", group, known)
+    if reference != "rest":
+        one_of("reference", reference, known)
+    if reference == group:
+        raise invalid("reference", f"expected another label than group ({group!r})")
+    if layer is None and _COUNTS in data.layers:
+        layer = _COUNTS
+    matrix = chosen_matrix(data, layer=layer, use_raw=False)
+    values = matrix.rows[2]
+    if len(values) and (values.min() < 0 or not np.array_equal(values, np.floor(values))):
+        raise invalid(
+            "layer",
+            f"{matrix.name} holds no raw counts (whole numbers from 0); name the layer that does",
+        )
+    base = codes == known.index(group)
+    other = (codes >= 0) & ~base if reference == "rest" else codes == known.index(reference)
+    taken = (base | other) & (samples >= 0)
+    sizes = np.bincount(samples[taken], minlength=len(names))
+    taken &= (sizes >= max(1, min_cells))[np.maximum(samples, 0)]
+    both = np.intersect1d(samples[taken & base], samples[taken & other])
+    if len(both):
+        shown = names[int(both[0])]
+        raise invalid("groupby", f"sample {shown!r} has cells on both sides; {groupby!r} must not vary within a sample")
+    present = np.unique(samples[taken])
+    in_base = np.isin(present, samples[taken & base])
+    if not in_base.any() or in_base.all():
+        message = f"no sample of {group!r} or of what it is compared with has {min_cells} cells; lower min_cells"
+        raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, f"group: {message}.")
+    rows = np.flatnonzero(taken)
+    sums = group_sums(
+        *matrix.rows, rows, np.searchsorted(present, samples[rows]), n_groups=len(present), n_genes=matrix.n_genes,
+        threads=threads,
+    )  # fmt: skip
+    try:
+        found = two_group_test(sums.T.copy(), in_base)
+    except ValueError as error:
+        raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, f"group: samples cannot be compared: {error}.") from None
+    if found.p_values is None:
+        message = "one sample against one cannot be tested; more samples are needed"
+        raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, f"sample: {message}.")
+    kept = found.kept
+    p_values, fold = found.p_values.take(kept), found.log_fold_change[kept]
+    genes = np.asarray(matrix.names, object)[kept]
+    order = np.argsort(p_values.key, kind="stable")
+    scores = np.sign(fold) * -p_values.log10
+    out = ranked_table(
+        genes[order], [group], [(scores[order], fold[order], p_values.take(order))], n_genes=None, by_abs=True,
+        corr_method="benjamini-hochberg",
+    )  # fmt: skip
+    out["params"] = {
+        "groupby": groupby, "reference": reference, "method": "limma-voom", "corr_method": "benjamini-hochberg",
+        "use_raw": False, "layer": layer, "sample": sample, "samples": [names[i] for i in present.tolist()],
+    }  # fmt: skip
+    data.uns[key_added] = out
+    return data if copy else None

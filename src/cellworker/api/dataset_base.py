@@ -1,0 +1,183 @@
+"""What all methods of a data set stand on: its cells, genes and sets, how tasks are asked, and what was made."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import finalize
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cellworker.api.anndata.arguments import invalid
+from cellworker.api.experiment import OpenExperiment
+from cellworker.api.io import read, write
+from cellworker.api.progress import ProgressBar
+from cellworker.api.selecting import Cells, NamedSets, labels_by_row, rows_of
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
+from cellworker.experiment.model import Experiment
+from cellworker.plain_text import one_line
+from cellworker.settings import Settings
+from cellworker.tasks import catalog
+from cellworker.tasks.task import Progress
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from pandas import DataFrame, Series
+
+__all__ = ["DatasetBase"]
+
+
+class DatasetBase(OpenExperiment):
+    """An open experiment with what was made of it: classes of cell sets, layouts, pseudotime."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        cell_sets: CellSets | None = None,
+        source: Path | None = None,
+        *,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+        adata: "AnnData | None" = None,
+    ) -> None:
+        super().__init__(experiment, cell_sets, source, settings=settings, progress=progress)
+        given = self.cell_sets
+        self.cell_sets: NamedSets = NamedSets(given.classes, given.extra, given.wire)
+        """The classes of cell sets; called, ``experiment.cell_sets()``, a table of all sets."""
+        self._adata = adata
+        self._made: dict[str, CellClass] = {}
+        self._layouts: dict[str, DataFrame] = {}
+        self._pseudotime: Series | None = None
+        self._folder: finalize[Any, Any] | None = None
+
+    def owns(self, folder: str) -> None:
+        """Remove a folder when this object is closed, or goes away."""
+        self._folder = finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Remove the files of results, and what an AnnData in memory was read from."""
+        super().close()
+        if self._folder is not None:
+            self._folder()
+
+    @property
+    def columns(self) -> "DataFrame":
+        """The cells' metadata with each class of cell sets as a column, indexed by barcode."""
+        frame = self.cells.set_index("barcode").drop(columns="cell_id")
+        for item in self.cell_sets.classes:
+            if item.key not in frame.columns and item.children:
+                frame[item.key] = labels_by_row(self.experiment, item)
+        return frame
+
+    def to_anndata(self, into: "AnnData | None" = None) -> "AnnData":
+        """Return the experiment as AnnData with what was made here: clusters, cell types, layouts, pseudotime.
+
+        Parameters
+        ----------
+        into
+            Write to this AnnData, which has the same cells, in place of a new one.
+        """
+        adata = into
+        if adata is None:
+            if self._adata is None and self.source is None:
+                raise invalid("into", "this experiment has no source to be read again; give an AnnData")
+            adata = self._adata.copy() if self._adata is not None else read(str(self.source), settings=self._settings)
+        if not adata.obs_names.isin(self._index).all():
+            raise invalid("into", "its obs_names are not the barcodes of this experiment")
+        for item in self._made.values():
+            adata.obs[item.key] = self._series(item).reindex(adata.obs_names)
+        for name, frame in self._layouts.items():
+            adata.obsm[name] = frame.reindex(adata.obs_names).to_numpy(np.float32)
+        if self._pseudotime is not None:
+            adata.obs["pseudotime"] = self._pseudotime.reindex(adata.obs_names)
+        return adata
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write `to_anndata` as ``.h5ad``, ``.zarr`` or ``.rds``; see `cellworker.write`."""
+        return write(self.to_anndata(), path, force=force, settings=self._settings)
+
+    def _repr_html_(self) -> str:
+        from html import escape  # noqa: PLC0415
+
+        name = one_line(self.source.name) if self.source else "in memory"
+        classes = [f"{escape(item.key)} ({len(item.children)})" for item in self.cell_sets.classes if item.children]
+        reductions = ", ".join(map(escape, self.experiment.reductions))
+        return (
+            f"<b>Experiment {escape(name)}</b>: {self.experiment.n_cells:,} cells &times; "
+            f"{len(self.experiment.genes):,} genes<br>cell sets: {', '.join(classes) or 'none'}<br>"
+            f"reductions: {reductions or 'none'}"
+        )
+
+    @property
+    def _index(self) -> Any:  # noqa: ANN401
+        import pandas as pd  # noqa: PLC0415 only notebooks need it
+
+        return pd.Index(self.experiment.barcodes, name="barcode")
+
+    def _rows(self, ids: NDArray[np.int32]) -> NDArray[np.int64]:
+        rows = self.experiment.positions(ids)
+        return np.unique(rows[rows >= 0]).astype(np.int64)
+
+    def _select(self, argument: str, cells: Cells) -> NDArray[np.int64]:
+        return rows_of(self.experiment, self.cell_sets, self.columns, argument, cells)
+
+    def _genes(self, argument: str, names: list[str], *, every: bool) -> list[int]:
+        genes = self.experiment.genes
+        places = [genes.by_name.get(name, genes.by_id.get(name)) for name in names]
+        missing = [name for name, place in zip(names, places, strict=True) if place is None]
+        found = [place for place in places if place is not None]
+        if not found or (every and missing):
+            shown = ", ".join(repr(name) for name in genes.names[:3])
+            message = (
+                f"{argument}: there is no gene {(missing or ['(none given)'])[0]!r}; genes are named like {shown}."
+            )
+            raise WorkerError(ErrorCode.R_WORKER_GENE_NOT_FOUND, message)
+        return list(dict.fromkeys(found)) if not every else found
+
+    def _asked(self, task: str, body: Mapping[str, Any], cell_sets: CellSets | None = None) -> Any:  # noqa: ANN401
+        try:
+            answer = self._answer(catalog.find(task), None, body, cell_sets=cell_sets)
+        finally:
+            self._finished()
+        assert isinstance(answer, bytes)
+        return orjson.loads(answer)
+
+    def _table(self, task: str, body: Mapping[str, Any], cell_sets: CellSets) -> "DataFrame":
+        import pandas as pd  # noqa: PLC0415 only notebooks need it
+
+        found = catalog.find(task)
+        try:
+            answer = self._answer(found, None, body, own_tables=True, cell_sets=cell_sets)
+        finally:
+            self._finished()
+        assert isinstance(answer, bytes)
+        assert found.to_tables is not None
+        return pd.DataFrame(dict(next(iter(found.to_tables(orjson.loads(answer)).values()))))
+
+    def _finished(self) -> None:
+        if isinstance(self._progress, ProgressBar):
+            self._progress.done()
+
+    def _keep(self, key: str, result: Mapping[str, Any], short: Any) -> "Series":  # noqa: ANN401
+        """Make a class of cell sets of a task's result, in place of an earlier one of that key."""
+        children = [
+            CellSet(
+                f"{key}-{short(child['name'])}", short(child["name"]), child.get("color"),
+                np.sort(np.array(child["cellIds"], np.int32)), "cellSets",
+            )
+            for child in result["children"]
+        ]  # fmt: skip
+        item = CellClass(key, key, "cellSets", children)
+        others = [known for known in self.cell_sets.classes if known.key != key]
+        self.cell_sets = NamedSets([item, *others], self.cell_sets.extra, self.cell_sets.wire)
+        self._made[key] = item
+        return self._series(item)
+
+    def _series(self, item: CellClass) -> "Series":
+        import pandas as pd  # noqa: PLC0415 only notebooks need it
+
+        labels = pd.Categorical(labels_by_row(self.experiment, item), categories=[c.name for c in item.children])
+        return pd.Series(labels, index=self._index, name=item.key)

@@ -1,0 +1,105 @@
+"""`cellworker.open`: an experiment file, or an AnnData in memory, as an object whose tasks are methods."""
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellworker.api.anndata.arguments import check_adata, invalid
+from cellworker.api.dataset import Dataset
+from cellworker.api.progress import ProgressBar
+from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.settings import Settings
+from cellworker.tasks.task import Progress
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["open"]
+
+
+def open(  # noqa: A001 the name that everybody looks for
+    source: "str | Path | AnnData",
+    *,
+    counts: str | None = None,
+    data: str | None = None,
+    sample: str | None = None,
+    drop_genes: bool | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open an experiment.
+
+    Parameters
+    ----------
+    source
+        A file (``.rds``, ``.qs``, ``.h5ad``, ``.zarr``), a folder that holds one, or an AnnData in memory. An AnnData
+        is written to a temporary file and read from there; it stays as it is.
+    counts, data
+        The matrices of raw counts and of log-normalised values, where they are known better than the values tell:
+        ``"X"``, ``"raw.X"`` or a layer's name in AnnData.
+    sample
+        The column of cell metadata that tells samples apart.
+    drop_genes
+        Leave out genes with values that are missing or infinite.
+    settings
+        None reads the environment.
+    progress
+        Told how far long work is; by default a bar is shown on what takes longer than a second.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument, or what is wrong with the file, with what to do.
+
+    Examples
+    --------
+    >>> import cellworker as cw
+    >>> experiment = cw.open("pbmc.h5ad")  # doctest: +SKIP
+    >>> experiment.markers("leiden", n=5)  # doctest: +SKIP
+    >>> experiment.compare("leiden == '0'", "leiden == '1'")  # doctest: +SKIP
+    """
+    settings = settings or Settings.from_environment()
+    named: dict[str, Any] = {
+        "counts_matrix": counts,
+        "data_matrix": data,
+        "sample_column": sample,
+        "drop_genes": drop_genes,
+    }
+    settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
+    report = progress or ProgressBar()
+    try:
+        if isinstance(source, str | Path):
+            opened = open_files(Path(source), settings, report)
+            return Dataset(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=report)
+        return _in_memory(source, settings, report)
+    finally:
+        if isinstance(report, ProgressBar):
+            report.done()
+
+
+def _in_memory(adata: "AnnData", settings: Settings, report: Progress) -> Dataset:
+    check_adata(adata)
+    if adata.X is None:
+        raise invalid("source", "adata.X is empty; expected log-normalised values or raw counts there")
+    kind = np.dtype(getattr(adata.X, "dtype", np.dtype(object))).kind
+    if kind not in "biuf":
+        raise invalid("source", "adata.X holds no numbers; convert it: adata.X = adata.X.astype('float32')")
+    folder = tempfile.mkdtemp(prefix="cellworker-")
+    try:
+        path = Path(folder) / "in_memory.h5ad"
+        # Without uns: what others keep there may not be writable, and the tasks do not look at it.
+        plain = adata if adata.isbacked else adata.copy()
+        log1p = plain.uns.get("log1p")
+        plain.uns = {} if log1p is None else {"log1p": {k: v for k, v in dict(log1p).items() if v is not None}}
+        plain.write_h5ad(path)
+        opened = open_files(path, dataclasses.replace(settings, store_dir=Path(folder) / "store"), report)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    dataset = Dataset(opened.experiment, opened.cell_sets, None, settings=settings, progress=report, adata=adata)
+    dataset.owns(folder)
+    return dataset

@@ -1,0 +1,69 @@
+"""Principal components against a full decomposition."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from cellworker.analysis.statistics import pca
+from cellworker.analysis.statistics.pca import principal_components
+
+
+def data(n: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    profiles = np.exp(rng.normal(-1.5, 1, (6, width)))
+    return np.log1p(rng.poisson(profiles[rng.integers(0, 6, n)] * rng.uniform(0.5, 2, (n, 1)))).astype(np.float32)
+
+
+def expected(dense: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    centred = dense.astype(np.float64) - dense.mean(axis=0, dtype=np.float64)
+    _, values, vectors = np.linalg.svd(centred, full_matrices=False)
+    vectors = vectors[:k]
+    largest = np.abs(vectors).argmax(axis=1)
+    vectors *= np.sign(vectors[np.arange(k), largest])[:, None]
+    return centred @ vectors.T, values[:k] ** 2 / (len(dense) - 1)
+
+
+@pytest.mark.parametrize("few_genes", [True, False])
+def test_components_are_those_of_a_full_decomposition_with_its_signs(few_genes, monkeypatch):
+    if not few_genes:
+        monkeypatch.setattr(pca, "_MAX_COVARIANCE", 1)
+    dense = data(700, 120)
+    scores, variance = expected(dense, 12)
+    for matrix in (sparse.csr_array(dense), dense):
+        found = principal_components(matrix, 12)
+        assert np.abs(found.scores - scores).max() < 1e-5 * np.abs(scores).max()
+        np.testing.assert_allclose(found.variance, variance, rtol=1e-9)
+        np.testing.assert_allclose(found.total, dense.astype(np.float64).var(axis=0, ddof=1).sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("few_genes", [True, False])
+def test_the_bits_do_not_depend_on_the_threads(few_genes, monkeypatch):
+    if not few_genes:
+        monkeypatch.setattr(pca, "_MAX_COVARIANCE", 1)
+    monkeypatch.setattr(pca, "_ROWS", 64)
+    matrix = sparse.csr_array(data(500, 80))
+    one, three = (principal_components(matrix, 5, threads=threads) for threads in (1, 3))
+    assert one.scores.tobytes() == three.scores.tobytes()
+    assert one.loadings.tobytes() == three.loadings.tobytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 12), st.integers(1, 12), st.integers(0, 5))
+def test_any_shape_gives_orthonormal_loadings_and_falling_variances(n, width, seed):
+    rng = np.random.default_rng(seed)
+    dense = rng.poisson(1.0, (n, width)).astype(np.float32)
+    k = min(n, width)
+    for limit in (1, 3000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pca, "_MAX_COVARIANCE", limit)
+            found = principal_components(sparse.csr_array(dense), k)
+        np.testing.assert_allclose(found.loadings.T @ found.loadings, np.eye(k), atol=1e-8)
+        assert (np.diff(found.variance) <= 1e-12).all()
+        assert found.variance.sum() <= found.total + 1e-9
+
+
+def test_more_components_than_there_are_is_an_error():
+    with pytest.raises(ValueError, match="1 to 3"):
+        principal_components(np.ones((3, 5)), 4)
