@@ -7,8 +7,10 @@ import functools
 import logging
 import os
 import socket
+import sys
 
 from cellworker.cli_running import run_note
+from cellworker.local.browser import is_desktop, open_page
 from cellworker.local.run import run_local
 from cellworker.logs import configure
 from cellworker.settings import Settings
@@ -26,7 +28,9 @@ def command(options: argparse.Namespace) -> int:
         # The terminal is for what a person wants to know; the log file has it all.
         logging.getLogger().handlers[0].setLevel(logging.WARNING)
     with run_note(settings.data_dir, settings.port):
-        return asyncio.run(run_local(options.experiment, settings, say=functools.partial(print, flush=True)))
+        show = open_page if not options.no_browser and is_desktop(os.environ, sys.stdout) else None
+        say = functools.partial(print, flush=True)
+        return asyncio.run(run_local(options.experiment, settings, say=say, show=show))
 
 
 def _free_port(host: str) -> int:

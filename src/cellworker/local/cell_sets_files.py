@@ -82,9 +82,11 @@ class FileCellSets:
             raise WorkerError(
                 ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
             )
-        write_whole(self._target(), orjson.dumps(merge_cell_sets(document, operations)))
+        write_whole(self.saved_in, orjson.dumps(merge_cell_sets(document, operations)))
 
-    def _target(self) -> Path:
+    @property
+    def saved_in(self) -> Path:
+        """The file that the next change is written to."""
         beside = not self._keep_original and not self._own_copy.exists() and _may_write(self._path)
         return self._path if beside else self._own_copy
 

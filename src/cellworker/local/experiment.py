@@ -10,6 +10,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening import Opened
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
+from cellworker.local.explorer_facts import explorer_facts
 from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
 
@@ -147,12 +148,12 @@ class LocalExperiment:
             own = self._data_dir / ".cell_sets" / f"{self._place.experiment_id}-{key[:16]}.json"
             keep = self._place.keep_original or opened.derived_cell_sets
             cell_sets = FileCellSets(opened.cell_sets_path, own, opened.cell_sets, keep_original=keep)
-            self._served = await asyncio.to_thread(_describe, opened)
+            self._served = await asyncio.to_thread(_describe, opened, self._place, cell_sets.saved_in)
             self._cell_sets, self._for = cell_sets, opened
         return cell_sets
 
 
-def _describe(opened: Opened) -> Served:
+def _describe(opened: Opened, place: Place, saved_in: Path) -> Served:
     experiment, origin = opened.experiment, opened.experiment.origin
     summary = {
         "cells": experiment.n_cells,
@@ -165,4 +166,5 @@ def _describe(opened: Opened) -> Served:
         "fallbacks": origin.fallbacks,
         "derivedCellSets": opened.derived_cell_sets,
     }
-    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets))
+    facts = explorer_facts(opened, place.experiment_id, place.path, str(saved_in))
+    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets), facts)

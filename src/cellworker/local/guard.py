@@ -13,7 +13,7 @@ from cellworker.logs import log
 __all__ = ["add_cors", "guard"]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_METHODS = "GET, HEAD, POST, PATCH, OPTIONS"
+_METHODS = "GET, HEAD, POST, PATCH, DELETE, OPTIONS"
 _GENERIC = "An unexpected error occurred while performing the work."
 
 _logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from cellworker.gateway.answering import Ports
 from cellworker.gateway.loop import WorkLoop
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
+from cellworker.local.pages import NO_EXPLORER, has_explorer
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
@@ -90,7 +91,8 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
         source = LocalExperiment(served, place, settings.data_dir)
         ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
-        loop = asyncio.create_task(WorkLoop(queue, ports, place.experiment_id, find).run())
+        work = WorkLoop(queue, ports, place.experiment_id, find)
+        loop = asyncio.create_task(work.run())
         stack.push_async_callback(_end, loop)
         door = LocalServer(
             place.experiment_id,
@@ -101,6 +103,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
+            cancel=work.cancel,
             loopback_only=host in _LOOPBACK,
         )
         runner = web.AppRunner(door.app(), access_log=None, shutdown_timeout=_SHUTDOWN_S)
@@ -118,6 +121,7 @@ async def run_local(
     settings: Settings,
     *,
     say: Callable[[str], object] = print,
+    show: Callable[[str], object] | None = None,
     stop: asyncio.Event | None = None,
 ) -> int:
     """Serve an experiment until SIGTERM, SIGINT, or `stop`.
@@ -128,6 +132,8 @@ async def run_local(
         As in `start_local`.
     say
         Told, in lines for a person, where to look and what was found.
+    show
+        Opens the page as soon as the worker listens; the page itself tells how the opening of the file goes.
     stop
         Ends the run when set.
 
@@ -145,6 +151,8 @@ async def run_local(
     with _signals(stop):
         async with start_local(experiment, settings) as run:
             say(f"cellworker listens on {run.url}, opening experiment {run.experiment_id!r} ...")
+            if show is not None:
+                show(run.url)
             ready = asyncio.create_task(run.ready())
             stopped = asyncio.create_task(stop.wait())
             try:
@@ -168,6 +176,8 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
     body = (
         '{"body": {"name": "ListGenes", "orderBy": "dispersions", "orderDirection": "DESC", "offset": 0, "limit": 5}}'
     )
+    if not has_explorer():
+        say(f"note: {NO_EXPLORER}")
     say(f"Open {run.url} in a browser, or: curl {run.url}/v2/workRequest/{run.experiment_id} -d '{body}'")
 
 

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +17,9 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.ports import CellSetsSource
 from cellworker.local.etag import etag_of
 from cellworker.local.guard import add_cors, guard
+from cellworker.local.explorer_facts import ExplorerFacts
 from cellworker.local.notifications import SocketNotifications
+from cellworker.local.pages import add_pages
 from cellworker.local.results import DiskResults
 from cellworker.local.socketio import SocketServer
 from cellworker.protocol.bodies import Pagination, convert
@@ -34,10 +35,6 @@ _FILE_NAMES = {
     "GetNormalizedExpression": "NormalizedExpression.csv.gz",
     "DownloadAnnotSeuratObject": "processed_matrix.rds",
 }
-_CONSOLE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self' ws: wss:; img-src data:"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +49,14 @@ class Served:
         Facts for ``/health`` and the console, JSON-able.
     examples
         An example body of each task.
+    explorer
+        Facts for the explorer.
     """
 
     key: str
     summary: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    explorer: ExplorerFacts | None = None
 
 
 class Source(Protocol):
@@ -91,6 +91,8 @@ class LocalServer:
         Puts a message on the queue.
     find_task
         Looks a task up by its name.
+    cancel
+        Ends the work on an ETag; whether there was any.
     loopback_only
         Refuse requests that do not name this machine.
     """
@@ -106,6 +108,7 @@ class LocalServer:
         notifications: SocketNotifications,
         submit: Callable[[bytes], None],
         find_task: Callable[[str], Task],
+        cancel: Callable[[str], bool] = lambda etag: False,  # noqa: ARG005 - a door without a work loop has no work to end
         loopback_only: bool = True,
     ) -> None:
         self.experiment_id = experiment_id
@@ -116,16 +119,19 @@ class LocalServer:
         self._notifications = notifications
         self._submit = submit
         self._find_task = find_task
+        self._cancel = cancel
         self._loopback_only = loopback_only
 
     def app(self) -> web.Application:
         """Return the application."""
         app = web.Application(middlewares=[guard(loopback_only=self._loopback_only)], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(add_cors)
-        app.router.add_get("/", self._console)
+        add_pages(app)
+        app.router.add_get("/explorer.json", self._explorer_facts)
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v2/workRequest/{experiment}", self._work_request)
+        app.router.add_delete("/v2/workRequest/{experiment}/{etag}", self._cancel_request)
         app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
         app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
         app.router.add_get("/results/{etag}", self._result)
@@ -229,10 +235,15 @@ class LocalServer:
     async def _cell_sets_version(self) -> str:
         return hashlib.sha256(await self._cell_sets.read(self.experiment_id)).hexdigest()
 
-    async def _console(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        page = await asyncio.to_thread(files("cellworker.local").joinpath("console.html").read_text, "utf-8")
-        headers = {"Content-Security-Policy": _CONSOLE_POLICY, "Referrer-Policy": "no-referrer"}
-        return web.Response(text=page, content_type="text/html", headers=headers)
+    async def _cancel_request(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        return web.json_response({"data": {"cancelled": self._cancel(request.match_info["etag"])}})
+
+    async def _explorer_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        served = await self._source.served()
+        if served.explorer is None:
+            raise web.HTTPNotFound(reason="This worker has no facts for the explorer.")
+        return web.Response(body=msgspec.json.encode(served.explorer), content_type="application/json")
 
     async def _console_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
         served = await self._source.served()
