@@ -167,4 +167,11 @@ def _describe(opened: Opened, place: Place, saved_in: Path) -> Served:
         "derivedCellSets": opened.derived_cell_sets,
     }
     facts = explorer_facts(opened, place.experiment_id, place.path, str(saved_in))
-    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets), facts)
+
+    def barcodes() -> list[str | None]:
+        by_id: list[str | None] = [None] * (experiment.max_cell_id + 1)
+        for cell_id, barcode in zip(experiment.cell_ids.tolist(), experiment.barcodes, strict=True):
+            by_id[cell_id] = barcode
+        return by_id
+
+    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets), facts, barcodes)

@@ -51,12 +51,15 @@ class Served:
         An example body of each task.
     explorer
         Facts for the explorer.
+    barcodes
+        Returns the barcode of each cell by its id, None for ids that no cell has.
     """
 
     key: str
     summary: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     explorer: ExplorerFacts | None = None
+    barcodes: Callable[[], list[str | None]] = list
 
 
 class Source(Protocol):
@@ -134,6 +137,7 @@ class LocalServer:
         app.router.add_delete("/v2/workRequest/{experiment}/{etag}", self._cancel_request)
         app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
         app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
+        app.router.add_get("/v2/experiments/{experiment}/barcodes", self._barcodes)
         app.router.add_get("/results/{etag}", self._result)
         self._sockets.attach(app)
         return app
@@ -227,6 +231,12 @@ class LocalServer:
             raise WorkerError(ErrorCode.INVALID_INPUT, f"request: not JSON ({error}).") from None
         await self._cell_sets.patch(self.experiment_id, operations, None)
         return web.json_response({"data": {"message": "success", "code": 200}})
+
+    async def _barcodes(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        served = await self._source.served()
+        content = await asyncio.to_thread(orjson.dumps, served.barcodes())
+        return web.Response(body=content, content_type="application/json")
 
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
         facts = {"status": "loading", "experimentId": self.experiment_id, "version": __version__}
