@@ -24,6 +24,16 @@ interface Props {
   readonly version: string;
 }
 
+/** Markers in the order of the groups that express them most, so that they stand along the diagonal. */
+function diagonal({ geneNames, geneNameIdx, cellSetsIdx, avgExpression }: Result): string[] {
+  const best = geneNames.map(() => ({ group: 0, mean: -Infinity }));
+  geneNameIdx.forEach((gene, k) => {
+    const mean = avgExpression[k] ?? -Infinity;
+    if (mean > best[gene].mean) best[gene] = { group: cellSetsIdx[k], mean };
+  });
+  return [...geneNames.keys()].sort((a, b) => best[a].group - best[b].group || best[b].mean - best[a].mean).map((i) => geneNames[i]);
+}
+
 export function Dots({ groupBy, groupName, genes, version }: Props) {
   const key = JSON.stringify([groupBy, genes, version]);
   const result = useMemo(
@@ -37,7 +47,7 @@ export function Dots({ groupBy, groupName, genes, version }: Props) {
   if (result.state === "failed") return <Failure message={result.message} small />;
   const { cellSetsNames, geneNames, cellSetsIdx, geneNameIdx, avgExpression, cellsPercentage } = result.value;
   if (!cellSetsNames?.length) return <Failure message="None of these groups has cells." small />;
-  const names = genes.length ? genes.filter((gene) => geneNames.includes(gene)) : geneNames;
+  const names = genes.length ? genes.filter((gene) => geneNames.includes(gene)) : diagonal(result.value);
   const column = new Map(names.map((gene, i) => [gene, i]));
   const colors = steps(rampOf("zero", dark.value));
   const height = cellSetsNames.length * ROW + BOTTOM + 8;
@@ -45,7 +55,7 @@ export function Dots({ groupBy, groupName, genes, version }: Props) {
     group: cellSetsIdx.map((i) => cellSetsNames[i]), gene: geneNameIdx.map((i) => geneNames[i]), scaled_mean: avgExpression, percent_expressing: cellsPercentage,
   });
   return (
-    <Figure title={`Genes by ${groupName}`} label={`Dot plot of ${names.length} genes in ${cellSetsNames.length} groups`} height={height} table={table}>
+    <Figure title={`Genes by ${groupName}`} note="size: share of cells; colour: scaled mean" label={`Dot plot of ${names.length} genes in ${cellSetsNames.length} groups`} height={height} table={table}>
       {(width) => {
         const step = Math.min(34, (width - LEFT - 6) / Math.max(1, names.length));
         const most = Math.min(step, ROW) / 2 - 1;

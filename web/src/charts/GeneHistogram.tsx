@@ -24,7 +24,7 @@ export function GeneHistogram({ gene, groups }: { gene: GeneValues; groups: read
     ...Object.fromEntries(groups.map((group, g) => [group.name, counts[g]])),
   });
   return (
-    <Figure title={`${gene.name} in the ${expressing.toLocaleString("en")} of ${cells.toLocaleString("en")} cells that express it`} label={`Histogram of ${gene.name}`} height={HEIGHT} table={table}>
+    <Figure title={gene.name} note={`${expressing.toLocaleString("en")} of ${cells.toLocaleString("en")} cells express it`} label={`Histogram of ${gene.name}`} height={HEIGHT} table={table}>
       {(width) => {
         const x = scaleLinear().domain([0, high]).range([LEFT, width - 6]);
         return (

@@ -1,6 +1,5 @@
 // A against B: what is compared, how, and what came out.
-import { useComputed } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { csvOf, fileName, saveFigure, saveText } from "../charts/save";
 import { assign, sideFromSelection, swapSides } from "../state/selection";
 import { REST, update, view, type CompareMode, type Side } from "../state/view";
@@ -14,6 +13,7 @@ import { Volcano } from "./Volcano";
 
 const MODES: readonly (readonly [CompareMode, string])[] = [["cells", "cells"], ["samples", "samples"], ["clusters", "all clusters"]];
 const MIN_CHANGE = 0.5;
+const MAX_P = 0.05;
 
 function Box({ which, side, other }: { which: "a" | "b"; side: Side | null; other: Side | null }) {
   const letter = which.toUpperCase();
@@ -60,12 +60,10 @@ function Result({ result }: { result: Compared }) {
     watcher.observe(host.current as HTMLElement);
     return () => watcher.disconnect();
   }, []);
-  const rows = useComputed(() => rowsOf(result.table, filters.value, sorting.value));
   const now = filters.value;
   const name = fileName(facts.value?.experimentId ?? "", result.a.name, "against", result.b.name);
   const picked = now.picked !== null;
-  const list = rowsOf(result.table, now, sorting.value);
-  void rows;
+  const list = useMemo(() => rowsOf(result.table, now, sorting.value), [result.table, now, sorting.value]);
   return (
     <>
       {result.all.length > 0 && (
@@ -81,13 +79,16 @@ function Result({ result }: { result: Compared }) {
       <div class="bar">
         <input type="search" class="grow" placeholder="Filter genes" aria-label="Filter genes" value={now.text} onInput={(event) => (filters.value = { ...now, text: event.currentTarget.value })} />
         <button class={`btn ${now.minChange ? "on" : ""}`} aria-pressed={now.minChange > 0} onClick={() => (filters.value = { ...now, minChange: now.minChange ? 0 : MIN_CHANGE })}>|log FC| &gt; {MIN_CHANGE}</button>
-        <button class="btn" title="Save the rows below, numbers in full" onClick={() => saveText(`${name}.csv`, csvOf(exported(result.table), list), "text/csv")}>CSV</button>
-        <button class="btn" title="Save the volcano plot" onClick={() => svg.current && saveFigure(name, svg.current, "svg")}>SVG</button>
-        <button class="btn" title="Save the volcano plot" onClick={() => svg.current && saveFigure(name, svg.current, "png")}>PNG</button>
+        {result.table.numbers.p_val_adj && <button class={`btn ${now.maxP === null ? "" : "on"}`} aria-pressed={now.maxP !== null} onClick={() => (filters.value = { ...now, maxP: now.maxP === null ? MAX_P : null })}>adj. p &lt; {MAX_P}</button>}
       </div>
-      <div class="count" role="status">
-        {list.length === result.table.names.length ? `${list.length.toLocaleString("en")} genes` : `${list.length.toLocaleString("en")} of ${result.table.names.length.toLocaleString("en")} genes`}
-        {picked && <button onClick={() => (filters.value = { ...now, picked: null })}>Show all, not only those picked in the plot</button>}
+      <div class="count">
+        <span role="status">{list.length === result.table.names.length ? `${list.length.toLocaleString("en")} genes` : `${list.length.toLocaleString("en")} of ${result.table.names.length.toLocaleString("en")} genes`}</span>
+        {picked && <button onClick={() => (filters.value = { ...now, picked: null })}>not only those picked</button>}
+        <span class="buttons">
+          <button class="btn" title="Save the rows below, numbers in full" onClick={() => saveText(`${name}.csv`, csvOf(exported(result.table), list), "text/csv")}>CSV</button>
+          <button class="btn" title="Save the volcano plot" onClick={() => svg.current && void saveFigure(name, svg.current, "svg")}>SVG</button>
+          <button class="btn" title="Save the volcano plot" onClick={() => svg.current && void saveFigure(name, svg.current, "png")}>PNG</button>
+        </span>
       </div>
       {list.length ? <GeneTable table={result.table} rows={list} /> : <Hint>No gene passes the filters.</Hint>}
     </>

@@ -7,7 +7,7 @@ import { dark } from "../state/theme";
 import { update, view, type MapState } from "../state/view";
 import { Failure, Waiting } from "../ui/States";
 import { clickOnMap } from "../analyses/trajectory";
-import { fit, type Size } from "./camera";
+import { fit, isFitted, type Size } from "./camera";
 import { handle } from "./gestures";
 import { Legend } from "./Legend";
 import { MapTitle } from "./MapTitle";
@@ -72,7 +72,8 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
   }, [map.id]);
 
   useEffect(() => {
-    if (shownPoints && size && !camera.peek()) camera.value = fit(shownPoints, size);
+    const before = camera.peek();
+    if (shownPoints && size && (!before || isFitted(before))) camera.value = fit(shownPoints, size);
   }, [shownPoints, size, camera]);
 
   useEffect(() => {

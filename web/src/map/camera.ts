@@ -15,13 +15,22 @@ export interface Size {
 const MARGIN = 0.12;
 const MAX_ZOOM_IN = 400;
 
+const fitted = new WeakSet<Camera>();
+
+/** Whether a camera still shows all points, as `fit` left it. */
+export function isFitted(camera: Camera): boolean {
+  return fitted.has(camera);
+}
+
 /** Shows all points, with room around them. */
 export function fit(points: Points, size: Size): Camera {
   const { left, right, bottom, top } = points.bounds;
   const across = Math.max(right - left, 1e-6);
   const up = Math.max(top - bottom, 1e-6);
   const zoom = Math.min(size.width / across, size.height / up) * (1 - 2 * MARGIN);
-  return { x: (left + right) / 2, y: (bottom + top) / 2, zoom };
+  const camera = { x: (left + right) / 2, y: (bottom + top) / 2, zoom };
+  fitted.add(camera);
+  return camera;
 }
 
 export function toScreen(camera: Camera, size: Size, x: number, y: number): [number, number] {

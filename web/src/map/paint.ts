@@ -5,6 +5,7 @@ import { type Loaded } from "../data/loaded";
 import { meanOfGenes, numberColumn, pseudotime, type NumberColumn } from "../data/numbers";
 import { classes, findClass, groupsOf } from "../sets/model";
 import { view, type Colouring } from "../state/view";
+import { facts } from "../wire/door";
 import { groupColours, type RampName } from "./palette";
 
 export interface Group {
@@ -68,7 +69,7 @@ function genePaint(gene: string, other: string | undefined): () => Loaded<Paint>
         })
       : map(first.value, (a) => ({
           kind: "numbers", title: gene, unit: "log-normalised", values: a.values, min: 0, max: a.max, ramp: "zero",
-          said: `${a.expressing.toLocaleString("en")} of ${a.values.length.toLocaleString("en")} cells express it`,
+          said: `${a.expressing.toLocaleString("en")} of ${(facts.value?.cells ?? 0).toLocaleString("en")} cells express it`,
         }));
 }
 

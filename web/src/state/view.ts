@@ -128,10 +128,9 @@ export function toggleHidden(key: string): void {
   update({ hidden: hidden.includes(key) ? hidden.filter((other) => other !== key) : [...hidden, key] });
 }
 
-/** Colours a map by a gene: the second map where there is one, so that the first keeps its groups. */
+/** Colours a map by a gene: the one that shows a gene already, so that the others keep their groups, else the one in use. */
 export function showGene(gene: string): void {
-  const { maps, active } = view.value;
-  const current = activeMap();
-  const other = maps.find((item) => item.colour.by === "gene") ?? maps.find((item) => item.id !== active) ?? current;
+  const { maps } = view.value;
+  const other = maps.find((item) => item.colour.by === "gene") ?? activeMap();
   if (other) updateMap(other.id, { colour: { by: "gene", gene } });
 }

@@ -1,7 +1,7 @@
 // The worker's HTTP door: requests are posted, an event tells when the result lies ready, and it is fetched.
 import { signal } from "@preact/signals";
 import { beginJob, endJob, heartbeat, type Job } from "./jobs";
-import { connection, listen, whenReconnected } from "./socket";
+import { listen, listening, whenReconnected } from "./socket";
 import { FILE_TASKS, PATCHING_TASKS, type Bodies, type ExplorerFacts, type Results, type TaskName } from "./types";
 
 /** What the worker refused, in its own sentence. */
@@ -88,6 +88,7 @@ function cancelOnWorker(etag: string): void {
 
 async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Promise<string> {
   const whole = { name, ...body };
+  await listening();
   const told = await post(whole);
   if (told.signedUrl) return told.ETag;
   job.cancel = () => cancelOnWorker(told.ETag);
@@ -138,8 +139,4 @@ export interface Health {
 
 export function readHealth(): Promise<Health> {
   return getJson<Health>("/health");
-}
-
-export function isConnected(): boolean {
-  return connection.value === "connected";
 }

@@ -33,6 +33,17 @@ export function whenReconnected(callback: () => void): () => void {
   return () => reconnects.delete(callback);
 }
 
+/** Resolves once events are heard: what is asked before could be answered unheard. */
+export function listening(): Promise<void> {
+  return new Promise((resolve) => {
+    const ending = connection.subscribe((state) => {
+      if (state !== "connected") return;
+      resolve();
+      queueMicrotask(() => ending());
+    });
+  });
+}
+
 function dispatch(name: string, payload: unknown): void {
   const own = listeners.get(name);
   if (own) for (const listener of [...own]) listener(payload);
