@@ -4,6 +4,7 @@ import { dark } from "../state/theme";
 import { hoveredSet } from "../state/selection";
 import { toggleHidden, update, view } from "../state/view";
 import { Swatch } from "../ui/Swatch";
+import { shortened } from "./labels";
 import type { Group, Paint } from "./paint";
 import { BLEND, rampOf } from "./palette";
 
@@ -35,7 +36,7 @@ function Row({ group, groups }: { group: Group; groups: readonly Group[] }) {
   );
 }
 
-function Groups({ groups }: { groups: readonly Group[] }) {
+function Groups({ title, groups }: { title: string; groups: readonly Group[] }) {
   const [whole, setWhole] = useState(false);
   const [wanted, setWanted] = useState("");
   const many = groups.length > COLLAPSED;
@@ -44,16 +45,16 @@ function Groups({ groups }: { groups: readonly Group[] }) {
   const anyHidden = groups.some((group) => view.value.hidden.includes(group.key));
   return (
     <>
+      {/* always there, so that a click moves no row from under a second click */}
+      <div class="head">
+        <em>{title}</em>
+        <button class={anyHidden ? "more" : "more unseen"} disabled={!anyHidden} onClick={() => update({ hidden: view.value.hidden.filter((key) => !groups.some((group) => group.key === key)) })}>show all</button>
+      </div>
       {many && <input type="search" placeholder="Find a group" aria-label="Find a group in the legend" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
       <div class="rows">{shown.map((group) => <Row key={group.key} group={group} groups={groups} />)}</div>
       {many && !wanted && (
         <button class="more" onClick={() => setWhole(!whole)}>
           {whole ? "Show fewer" : `Show all ${groups.length}`}
-        </button>
-      )}
-      {anyHidden && (
-        <button class="more" onClick={() => update({ hidden: view.value.hidden.filter((key) => !groups.some((group) => group.key === key)) })}>
-          Show all cells
         </button>
       )}
     </>
@@ -73,7 +74,7 @@ export function Legend({ paint }: { paint: Paint }) {
   const base = rampOf("zero", dark.value)[0];
   return (
     <div class="pill legend" role="group" aria-label={`Legend: ${paint.title}`}>
-      {paint.kind === "groups" && <Groups groups={paint.groups} />}
+      {paint.kind === "groups" && <Groups title={shortened(paint.title, 24)} groups={paint.groups} />}
       {paint.kind === "numbers" && (
         <>
           <div class="head"><b class={paint.said ? "gene" : ""}>{paint.title}</b><em>{paint.unit}</em></div>

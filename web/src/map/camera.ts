@@ -69,6 +69,8 @@ export function pointDiameter(count: number, zoom: number, least: number, factor
 }
 
 export function pointOpacity(count: number, zoom: number, least: number, factor: number): number {
-  const base = count < 20_000 ? 0.85 : count < 200_000 ? 0.7 : 0.5;
-  return Math.min(1, base * Math.pow(Math.max(zoom / least, 1), 0.15) * factor);
+  if (count < 20_000) return Math.min(1, 0.85 * factor);
+  // of many cells the whole map shows the density, and the zoomed one the cells
+  const base = count < 200_000 ? 0.7 : 0.45;
+  return Math.min(1, base * Math.pow(Math.max(zoom / least, 1), 0.2) * factor);
 }

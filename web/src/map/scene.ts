@@ -121,6 +121,8 @@ export class Scene {
       background: [r / 255, g / 255, b / 255],
       coarse: this.moving !== 0,
     });
+    // what is on the canvas, for programs that look at the page
+    this.canvas.dataset.shows = this.paint?.title ?? "";
     this.canvas.dataset.drawn = String(Number(this.canvas.dataset.drawn ?? 0) + 1);
   }
 }
