@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import web_build  # noqa: E402 - it lies beside this file, wherever the build was started
+import web_build
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface

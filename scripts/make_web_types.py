@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import inspect
 
 from cellworker.local.explorer_facts import ExplorerFacts
@@ -36,23 +35,23 @@ class _Writer:
 
     def text(self, kind: inspect.Type) -> str:
         """Return a type as TypeScript."""
-        if type(kind) in _SIMPLE:
-            return _SIMPLE[type(kind)]
-        if isinstance(kind, inspect.Metadata):
-            return self.text(kind.type)
-        if isinstance(kind, inspect.LiteralType):
-            return " | ".join(f'"{value}"' for value in kind.values)
-        if isinstance(kind, inspect.ListType):
-            item = self.text(kind.item_type)
-            return f"({item})[]" if " | " in item else f"{item}[]"
-        if isinstance(kind, inspect.DictType):
-            return f"Record<{self.text(kind.key_type)}, {self.text(kind.value_type)}>"
-        if isinstance(kind, inspect.UnionType):
-            return " | ".join(dict.fromkeys(self.text(item) for item in kind.types))
-        if isinstance(kind, inspect.StructType):
-            return self.struct(kind)
-        message = f"{kind} has no counterpart in TypeScript yet"
-        raise TypeError(message)
+        match kind:
+            case inspect.Metadata():
+                found = self.text(kind.type)
+            case inspect.LiteralType():
+                found = " | ".join(f'"{value}"' for value in kind.values)
+            case inspect.ListType():
+                item = self.text(kind.item_type)
+                found = f"({item})[]" if " | " in item else f"{item}[]"
+            case inspect.DictType():
+                found = f"Record<{self.text(kind.key_type)}, {self.text(kind.value_type)}>"
+            case inspect.UnionType():
+                found = " | ".join(dict.fromkeys(self.text(item) for item in kind.types))
+            case inspect.StructType():
+                found = self.struct(kind)
+            case _:
+                found = _SIMPLE[type(kind)]
+        return found
 
     def struct(self, kind: inspect.StructType) -> str:
         """Write a struct's interface, and return its name."""

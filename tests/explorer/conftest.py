@@ -13,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from cellworker.local.pages import has_explorer
 from tests.explorer.seeing import Explorer
 
+from cellworker.local.pages import has_explorer
+
 pytest.importorskip("playwright", reason="playwright is not installed (make setup)")
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Software GL, as on a machine without a graphics card.
-SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--disable-dev-shm-usage"]
+SWITCHES = [
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-dev-shm-usage",
+]
 WAIT_S = 60
+
+expect.set_options(timeout=WAIT_S * 1000 / 2)
 
 
 def find_chromium() -> str | None:
@@ -122,7 +129,9 @@ def looking(browser: Browser, url: str, **options: Any) -> Iterator[Explorer]:
     settings = {"viewport": {"width": 1440, "height": 900}, "accept_downloads": True, **options}
     context = browser.new_context(**settings)
     context.set_default_timeout(WAIT_S * 1000 / 2)
-    context.add_init_script("localStorage.getItem('cellworker-tour-seen') ?? localStorage.setItem('cellworker-tour-seen', 'yes')")
+    context.add_init_script(
+        "localStorage.getItem('cellworker-tour-seen') ?? localStorage.setItem('cellworker-tour-seen', 'yes')"
+    )
     try:
         explorer = Explorer(context.new_page(), url)
         yield explorer

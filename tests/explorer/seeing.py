@@ -166,7 +166,10 @@ class Explorer:
 
     def rows(self) -> list[list[str]]:
         """Return the rows of the table that are in the page."""
-        return [[cell.strip() for cell in row.split("\t")] for row in self.page.locator(".table tbody tr:not(.space)").all_inner_texts()]
+        return [
+            [cell.strip() for cell in row.split("\t")]
+            for row in self.page.locator(".table tbody tr:not(.space)").all_inner_texts()
+        ]
 
     def download(self, press: Locator, folder: Path) -> Path:
         with self.page.expect_download() as waiting:

@@ -1,4 +1,4 @@
-"""One test for each thing that a biologist must be able to do on the page, in the order of how often it is asked for."""
+"""One test for each thing that a biologist must be able to do on the page, what is asked for most often first."""
 
 import csv
 import gzip
@@ -12,10 +12,10 @@ import anndata
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-
-from cellworker import open_experiment
 from tests.explorer.conftest import Worker, looking, serving
 from tests.explorer.seeing import Explorer, pixels_of
+
+from cellworker import open_experiment
 
 TYPES = {"Monocyte": 178, "Macrophage": 189, "T cell": 85, "NK cell": 55, "B cell": 41}
 
@@ -66,7 +66,9 @@ def test_a_person_sees_the_map_and_zooms_selects_and_looks_at_cells(explorer: Ex
 
 
 # 2
-def test_colours_are_any_class_gene_or_number_with_a_legend_that_hides_and_isolates(explorer: Explorer, worker: Worker, engine):
+def test_colours_are_any_class_gene_or_number_with_a_legend_that_hides_and_isolates(
+    explorer: Explorer, worker: Worker, engine
+):
     own = colours(worker)
     whole = explorer.count(own["Monocyte"])
     explorer.legend().get_by_role("button", name=re.compile("^Monocyte")).click()
@@ -100,7 +102,9 @@ def test_colours_are_any_class_gene_or_number_with_a_legend_that_hides_and_isola
 
 
 # 3
-def test_two_selections_are_compared_in_all_genes_and_the_table_is_the_engines(explorer: Explorer, worker: Worker, engine, tmp_path):
+def test_two_selections_are_compared_in_all_genes_and_the_table_is_the_engines(
+    explorer: Explorer, worker: Worker, engine, tmp_path
+):
     key = next(s["key"] for s in worker.cell_sets()["Cell type"]["children"] if s["name"] == "T cell")
     right = engine.call("DifferentialExpression", cellSet=key, compareWith="background", basis="all")["data"]
     explorer.compare("T cell")
@@ -127,7 +131,9 @@ def test_two_selections_are_compared_in_all_genes_and_the_table_is_the_engines(e
         assert float(found["logFC"]) == right["logFC"][i]
 
 
-def test_a_lasso_is_compared_without_becoming_a_set_and_samples_are_compared_by_counts(explorer: Explorer, worker: Worker, engine):
+def test_a_lasso_is_compared_without_becoming_a_set_and_samples_are_compared_by_counts(
+    explorer: Explorer, worker: Worker, engine
+):
     before = worker.cell_sets()
     explorer.draw_box(0.02, 0.1, 0.45, 0.9)
     explorer.footer("189 cells selected")
@@ -179,7 +185,7 @@ def test_the_volcano_picks_genes_for_table_and_map(explorer: Explorer):
     expect(explorer.page.locator(".volcano .lit text")).to_have_text(rows[0][0])
     explorer.page.locator(".table tbody tr").first.click()
     explorer.shows(rows[0][0])
-    explorer.button("Show all, not only those picked").click()
+    explorer.button("show all, not only those picked").click()
     expect(explorer.page.locator(".count")).to_contain_text("9,810 genes")
 
 
@@ -232,11 +238,19 @@ def test_every_figure_is_png_and_svg_and_every_table_csv(explorer: Explorer, wor
 
     explorer.compare("T cell")
     counts = explorer.page.locator(".count")
-    assert ET.parse(explorer.download(counts.get_by_role("button", name="SVG"), tmp_path)).getroot().tag == f"{namespace}svg"
+    assert (
+        ET.parse(explorer.download(counts.get_by_role("button", name="SVG"), tmp_path)).getroot().tag
+        == f"{namespace}svg"
+    )
     assert pixels_of(explorer.download(counts.get_by_role("button", name="PNG"), tmp_path).read_bytes()).shape[0] == 600
     explorer.tab("Plots")
     figure = explorer.page.locator(".figure").first
-    assert ET.parse(explorer.download(figure.get_by_role("button", name="SVG"), tmp_path)).getroot().find(f".//{namespace}path") is not None
+    assert (
+        ET.parse(explorer.download(figure.get_by_role("button", name="SVG"), tmp_path))
+        .getroot()
+        .find(f".//{namespace}path")
+        is not None
+    )
     assert pixels_of(explorer.download(figure.get_by_role("button", name="PNG"), tmp_path).read_bytes()).std() > 5
 
 
@@ -282,7 +296,11 @@ def test_sets_are_made_renamed_coloured_ordered_combined_and_taken_back(explorer
     explorer.footer("126 cells selected")
 
     explorer.page.get_by_title("Save pictures, labels, objects").click()
-    labels = read_csv(explorer.download(explorer.page.locator(".menu").get_by_role("button", name="Labels of all cells (.csv)"), tmp_path))
+    labels = read_csv(
+        explorer.download(
+            explorer.page.locator(".menu").get_by_role("button", name="Labels of all cells (.csv)"), tmp_path
+        )
+    )
     assert Counter(row["Cell type"] for row in labels) == TYPES
     assert sum("Selection 1" in row["Custom cell sets"] for row in labels) == 189
     explorer.page.get_by_title("Save pictures, labels, objects").click()
@@ -409,7 +427,9 @@ def test_cells_are_gated_by_two_genes(explorer: Explorer, worker: Worker, engine
 
 
 # 13
-def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_map(explorer: Explorer, worker: Worker, engine):
+def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_map(
+    explorer: Explorer, worker: Worker, engine
+):
     explorer.tab("Types")
     explorer.button("Score the cell cycle").click()
     explorer.shows("Phase")
@@ -422,7 +442,8 @@ def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_ma
     nodes = int(re.match(r"(\d+) nodes", said.inner_text())[1])
     place = explorer.evaluate(
         """() => { const box = document.querySelector('.overlay').getBoundingClientRect();
-        const [x, y] = document.querySelector('.trajectory .nodes').getAttribute('d').match(/M([\\d.]+) ([\\d.]+)/).slice(1);
+        const nodes = document.querySelector('.trajectory .nodes').getAttribute('d');
+        const [x, y] = nodes.match(/M([\\d.]+) ([\\d.]+)/).slice(1);
         return [box.left + Number(x), box.top + Number(y)]; }"""
     )
     explorer.page.mouse.click(*place)
@@ -435,17 +456,17 @@ def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_ma
 
 # 14
 def test_cells_are_seen_where_they_lay_in_the_tissue(browser, root: Path, tmp_path):
-    with serving(root / "tests" / "fixtures" / "images" / "visium1.rds", tmp_path) as worker:
-        with looking(browser, worker.url) as explorer:
-            explorer.page.goto(worker.url)
-            expect(explorer.page.get_by_role("tab", name="Tissue")).to_be_visible()
-            explorer.tab("Tissue")
-            explorer.button("In its place").click()
-            expect(explorer.page.locator(".t")).to_contain_text("Tissue")
-            expect(explorer.page.locator(".map .state.waiting")).to_have_count(0)
-            explorer.page.wait_for_selector("canvas[data-drawn]")
-            image = pixels_of(explorer.canvas().screenshot())
-            assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+    file = root / "tests" / "fixtures" / "images" / "visium1.rds"
+    with serving(file, tmp_path) as worker, looking(browser, worker.url) as explorer:
+        explorer.page.goto(worker.url)
+        expect(explorer.page.get_by_role("tab", name="Tissue")).to_be_visible()
+        explorer.tab("Tissue")
+        explorer.button("In its place").click()
+        expect(explorer.page.locator(".t")).to_contain_text("Tissue")
+        expect(explorer.page.locator(".map .state.waiting")).to_have_count(0)
+        explorer.page.wait_for_selector("canvas[data-drawn]")
+        image = pixels_of(explorer.canvas().screenshot())
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
 
 
 def test_the_matrix_of_the_selection_is_a_file(explorer: Explorer, tmp_path):

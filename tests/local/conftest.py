@@ -150,6 +150,9 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         notifications = SocketNotifications(worker.sockets, grace_s=0.01)
         queue = MemoryQueue()
+        work = WorkLoop(
+            queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets, NoSync()), "x1", find
+        )
         door = LocalServer(
             "x1",
             source=worker.source,
@@ -159,12 +162,9 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
+            cancel=work.cancel,
         )
-        loop = asyncio.create_task(
-            WorkLoop(
-                queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets, NoSync()), "x1", find
-            ).run()
-        )
+        loop = asyncio.create_task(work.run())
         runner = web.AppRunner(door.app(), access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -7,6 +7,7 @@ selection, and the same selection always has the same key.
 
 import base64
 import binascii
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ __all__ = ["PREFIX", "cells_of_bitmap", "is_bitmap", "write_bitmap"]
 PREFIX = "cells:"
 _MAX_CHARACTERS = 4 * (2**31 // 8) // 3
 """As long as the largest cell id allows."""
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 
 
 def is_bitmap(key: str) -> bool:
@@ -41,12 +43,12 @@ def cells_of_bitmap(key: str, what: str) -> NDArray[np.int32]:
         ``INVALID_INPUT`` when it is no base64url.
     """
     text = key.removeprefix(PREFIX)
+    message = f"{what}: expected a bitmap of cells in base64url after {PREFIX!r}."
+    if len(text) > _MAX_CHARACTERS or not _BASE64URL.fullmatch(text):
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
     try:
-        if len(text) > _MAX_CHARACTERS:
-            raise ValueError
-        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_")
     except (ValueError, binascii.Error):
-        message = f"{what}: expected a bitmap of cells in base64url after {PREFIX!r}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
     return np.flatnonzero(bits).astype(np.int32)

@@ -12,17 +12,9 @@ _HERE = Path(__file__).parent
 BUNDLE = _HERE / "explorer"
 """What the package's build makes of ``web/``; missing where the build could not reach the npm registry."""
 
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data: blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
@@ -63,7 +55,7 @@ def add_pages(app: web.Application) -> None:
 
 async def _explorer(request: web.Request) -> web.Response:  # noqa: ARG001
     if not has_explorer():
-        raise web.HTTPFound("/console?explorer=missing")
+        return web.Response(status=302, headers={"Location": "/console?explorer=missing"})
     return await _file(BUNDLE / "index.html")
 
 

@@ -16,8 +16,8 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.ports import CellSetsSource
 from cellworker.local.etag import etag_of
-from cellworker.local.guard import add_cors, guard
 from cellworker.local.explorer_facts import ExplorerFacts
+from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.pages import add_pages
 from cellworker.local.results import DiskResults

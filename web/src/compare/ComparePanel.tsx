@@ -83,7 +83,7 @@ function Result({ result }: { result: Compared }) {
       </div>
       <div class="count">
         <span role="status">{list.length === result.table.names.length ? `${list.length.toLocaleString("en")} genes` : `${list.length.toLocaleString("en")} of ${result.table.names.length.toLocaleString("en")} genes`}</span>
-        {picked && <button onClick={() => (filters.value = { ...now, picked: null })}>not only those picked</button>}
+        {picked && <button onClick={() => (filters.value = { ...now, picked: null })}>show all, not only those picked</button>}
         <span class="buttons">
           <button class="btn" title="Save the rows below, numbers in full" onClick={() => saveText(`${name}.csv`, csvOf(exported(result.table), list), "text/csv")}>CSV</button>
           <button class="btn" title="Save the volcano plot" onClick={() => svg.current && void saveFigure(name, svg.current, "svg")}>SVG</button>
