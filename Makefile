@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt logs kill clean setup web web-dev lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
+.PHONY: help run test test-alone check fmt logs kill clean setup web web-dev lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -11,7 +11,7 @@ MINUTES ?= 10
 LATEST_TAG ?= latest
 SECONDS ?= 30
 
-INPUTS := uv.lock pyproject.toml hatch_build.py web_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*.c src/cellworker/native/*.h)
+INPUTS := uv.lock pyproject.toml hatch_build.py web_build.py scripts/bootstrap.py $(wildcard src/cellworker/native/*/*.c src/cellworker/native/*/*.h)
 WEB := $(shell find web -type f -not -path '*/node_modules/*')
 
 # The first Python of a supported version; the names of pyenv and macOS exist without being usable, so each is tried.
@@ -33,6 +33,9 @@ run: .venv/.ready-web ## serve data/$EXPERIMENT_ID, or the bundled sample, on $P
 
 test: check .venv/.ready-web ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
+
+test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
+	$(BIN)/python -m pytest -q -m shared --shared=.hidden
 
 check: .venv/.ready-dev ## lint, formatting, types, import floors
 	$(BIN)/ruff check --quiet .

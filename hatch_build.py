@@ -9,6 +9,7 @@ The page is bundled by `web_build.py`, with Node from the package index where th
 Run as a script it builds in place: ``python hatch_build.py``.
 """
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,18 +58,21 @@ def find_compiler() -> list[str] | None:
     return next((candidate for candidate in candidates if _works(candidate)), None)
 
 
-def build(root: Path) -> Path:
-    """Compile every C file of the package under `root` and return the library's path."""
+def build(root: Path, target: Path | None = None, more: Sequence[str] = ()) -> Path:
+    """Compile every C file of the package under `root`, with `more` flags, and return the library's path."""
     compiler = find_compiler()
     if compiler is None:
         message = "no working C compiler: install gcc or clang, or the Python package 'ziglang'"
         raise RuntimeError(message)
     folder = root / NATIVE
-    target = folder / "_kernels.so"
-    sources = sorted(str(path) for path in folder.glob("*.c"))
+    target = target or folder / "_kernels.so"
+    sources = sorted(str(path) for path in folder.rglob("*.c"))
     staging = target.with_suffix(f".{os.getpid()}.tmp")
+    # A binding that reads another header than the one compiled here refuses the library.
+    interface = hashlib.sha256((folder / "include" / "cellworker.h").read_bytes()).hexdigest()
+    names = [f"-I{folder / 'include'}", f'-DCW_INTERFACE="{interface}"']
     # Baseline instructions of the platform: a library built on one machine runs, with the same results, on every other.
-    subprocess.run([*compiler, *FLAGS, *sources, "-o", str(staging), "-lm"], check=True)
+    subprocess.run([*compiler, *FLAGS, *more, *names, *sources, "-o", str(staging), "-lm"], check=True)
     staging.replace(target)  # atomic: a running process keeps the library that it has mapped
     return target
 

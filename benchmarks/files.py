@@ -47,7 +47,7 @@ def run(*, quick: bool, only: str = "") -> None:
 
 
 def _open(folder: Path, store_dir: Path):
-    from cellworker.formats.opening import open_experiment
+    from cellworker.formats.opening.open import open_experiment
     from cellworker.settings import Settings
 
     return open_experiment(folder, Settings.from_environment(store_dir=store_dir))
@@ -77,9 +77,9 @@ def _annotated(folder: Path, work: Path) -> list[Case]:
 def annotate(folder: str, store_dir: str, target: str, threads: str) -> None:
     """Write the object with clusters, three custom sets and an embedding: the source is read in the time, too."""
     from cellworker.experiment.model import Categorical
-    from cellworker.formats.seurat_annotated import write_annotated
-    from cellworker.formats.seurat_annotation import Annotation, Embedding
-    from cellworker.formats.source import source_of
+    from cellworker.formats.opening.source import source_of
+    from cellworker.formats.seurat.write.annotated import write_annotated
+    from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 
     experiment = _open(Path(folder), Path(store_dir)).experiment
     n = experiment.n_cells

@@ -29,9 +29,9 @@ from typing import Any
 import aiohttp
 
 from benchmarks.harness import RESULTS, cpu_of_tree, machine, memory_mb
-from cellworker.gateway.aws import Cloud
-from cellworker.gateway.redis_bus import RedisBus
-from cellworker.gateway.s3 import S3Files, S3Results
+from cellworker.gateway.aws.clients import Cloud
+from cellworker.gateway.aws.s3 import S3Files, S3Results
+from cellworker.gateway.platform.redis_bus import RedisBus
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 
@@ -210,7 +210,7 @@ class Pod:
             "METRICS": "true",
             "FAULT_DIR": str(self._faults),
         }
-        ours = ["-m", "cellworker.cli"]
+        ours = ["-m", "cellworker.cli.main"]
         self._commands = [str(TESTS / "faults" / "engine.py")] if slowed else [*ours, "engine"], [*ours, "gateway"]
 
     def start(self) -> None:

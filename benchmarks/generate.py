@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 
 from cellworker.experiment.model import Genes
-from cellworker.formats.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
-from cellworker.formats.rds.build import doubles, integers, strings
-from cellworker.formats.rds.reader import read_rds
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.seurat import draft_from_seurat
+from cellworker.formats.r.rds.build import doubles, integers, strings
+from cellworker.formats.r.rds.reader import read_rds
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.read.reader import draft_from_seurat
+from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 from cellworker.sample import sample_path
 
 __all__ = ["Size", "experiment"]

@@ -251,14 +251,14 @@ def agreement(folder: str, labels: np.ndarray) -> dict[str, float]:
 
 def graph_of(folder: str):
     """Return the graph of shared neighbours that everyone gets."""
-    from cellworker.analysis.snn import Links
+    from cellworker.analysis.graphs.snn import Links
 
     with np.load(Path(folder) / "graph.npz") as file:
         return Links(file["indptr"], file["cells"], file["weights"])
 
 
 def modularity_of(folder: str, labels: np.ndarray) -> dict[str, float]:
-    from cellworker.analysis.leiden import modularity
+    from cellworker.analysis.graphs.leiden import modularity
 
     reached = modularity(graph_of(folder), np.asarray(labels), RESOLUTION)
     return {"clusters": len(np.unique(labels)), "modularity": round(reached, 6)}
@@ -271,15 +271,15 @@ def _ensure_graph(folder: Path) -> None:
 
 
 def _graph(points: np.ndarray, metric):
-    from cellworker.analysis.neighbours import nearest_neighbours
-    from cellworker.analysis.snn import shared_neighbours
+    from cellworker.analysis.graphs.neighbours import nearest_neighbours
+    from cellworker.analysis.graphs.snn import shared_neighbours
 
     found = nearest_neighbours(points[:, :CLUSTER_DIMS], CLUSTER_K, metric, threads=THREADS)
     return shared_neighbours(found.cells, threads=THREADS)
 
 
 def neighbours(folder: str) -> None:
-    from cellworker.analysis.fast_neighbours import fast_neighbours
+    from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 
     points = points_of(folder)
     with timed() as details:
@@ -288,8 +288,8 @@ def neighbours(folder: str) -> None:
 
 
 def _umap(points: np.ndarray) -> tuple[np.ndarray, float]:
-    from cellworker.analysis.fast_neighbours import fast_neighbours
-    from cellworker.analysis.umap import umap as lay_out
+    from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+    from cellworker.analysis.maps.umap import umap as lay_out
 
     begun = time.process_time()
     found = fast_neighbours(points, K, "cosine", threads=THREADS)
@@ -314,9 +314,9 @@ def umap_again(folder: str, time_: str) -> None:
 
 
 def tsne(folder: str, rate: str) -> None:
-    from cellworker.analysis.fast_neighbours import fast_neighbours
-    from cellworker.analysis.tsne import neighbours_for
-    from cellworker.analysis.tsne import tsne as lay_out
+    from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+    from cellworker.analysis.maps.tsne import neighbours_for
+    from cellworker.analysis.maps.tsne import tsne as lay_out
 
     points = centred(points_of(folder))
     with timed() as details:
@@ -335,8 +335,8 @@ def tsne(folder: str, rate: str) -> None:
 
 
 def clusters(folder: str, method: str) -> None:
-    from cellworker.analysis.leiden import leiden
-    from cellworker.analysis.louvain import louvain
+    from cellworker.analysis.graphs.leiden import leiden
+    from cellworker.analysis.graphs.louvain import louvain
 
     points = points_of(folder)
     with timed() as details:
@@ -348,8 +348,8 @@ def clusters(folder: str, method: str) -> None:
 
 
 def communities(folder: str, method: str) -> None:
-    from cellworker.analysis.leiden import leiden
-    from cellworker.analysis.louvain import louvain
+    from cellworker.analysis.graphs.leiden import leiden
+    from cellworker.analysis.graphs.louvain import louvain
 
     links = graph_of(folder)
     with timed() as details:

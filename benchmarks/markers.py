@@ -94,7 +94,7 @@ def pair_labels(n_cells: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _data(store: str):
-    from cellworker.experiment.store import open_store
+    from cellworker.experiment.store.store import open_store
 
     experiment_ = open_store(Path(store))
     data = experiment_.data
@@ -117,17 +117,21 @@ def _sets(n_cells: int, clusters: int) -> list[np.ndarray]:
 
 
 def two_sets(store: str, clusters: str) -> None:
-    from cellworker.analysis.rank_tests import benjamini_hochberg, pair_tests
+    from cellworker.analysis.statistics.rank_tests import pair_tests
 
     data, n, _ = _data(store)
     pair = pair_labels(n)[0]
-    _clock(lambda: benjamini_hochberg(pair_tests(data, [pair], n, threads=THREADS)[0].p))
+
+    def work() -> None:
+        pair_tests(data, [pair], n, threads=THREADS)[0].p_values.adjusted_values()
+
+    _clock(work)
 
 
 def markers(store: str, clusters: str) -> None:
-    from cellworker.analysis.groups import Groups
-    from cellworker.analysis.markers import top_markers
-    from cellworker.analysis.rank_tests import rank_tests
+    from cellworker.analysis.statistics.groups import Groups
+    from cellworker.analysis.statistics.markers import top_markers
+    from cellworker.analysis.statistics.rank_tests import rank_tests
 
     data, n, _ = _data(store)
     sets = _sets(n, int(clusters))
@@ -139,25 +143,25 @@ def markers(store: str, clusters: str) -> None:
 
 
 def batch(store: str, clusters: str) -> None:
-    from cellworker.analysis.rank_tests import pair_tests
+    from cellworker.analysis.statistics.rank_tests import pair_tests
 
     data, n, _ = _data(store)
     sets = _sets(n, 20)
     chosen = [(members, np.setdiff1d(np.arange(n), members, assume_unique=True)) for members in sets]
-    _clock(lambda: pair_tests(data, chosen, n, threads=THREADS))
+    _clock(lambda: [tests.p_values for tests in pair_tests(data, chosen, n, threads=THREADS)])
 
 
 def pairs(store: str, clusters: str) -> None:
-    from cellworker.analysis.rank_tests import pair_tests
+    from cellworker.analysis.statistics.rank_tests import pair_tests
 
     data, n, _ = _data(store)
     chosen = pair_labels(n)
-    _clock(lambda: pair_tests(data, chosen, n, threads=THREADS))
+    _clock(lambda: [tests.p_values for tests in pair_tests(data, chosen, n, threads=THREADS)])
 
 
 def dots(store: str, clusters: str) -> None:
-    from cellworker.analysis.dots import expm1_means, scale_dots
-    from cellworker.analysis.groups import Groups
+    from cellworker.analysis.statistics.dots import expm1_means, scale_dots
+    from cellworker.analysis.statistics.groups import Groups
 
     data, n, _ = _data(store)
     sets = _sets(n, int(clusters))
@@ -171,8 +175,8 @@ def dots(store: str, clusters: str) -> None:
 
 def build(store: str, clusters: str) -> None:
     """Gather and sort block after block, as the store's writer does; the benchmark "open" counts its writing too."""
-    from cellworker.analysis.sorting import GeneSorter
-    from cellworker.experiment.store_blocks import cut
+    from cellworker.analysis.statistics.sorting import GeneSorter
+    from cellworker.experiment.store.blocks import cut
 
     _, n, experiment_ = _data(store)
     by_cell = experiment_.data_by_cell

@@ -70,19 +70,19 @@ def ensure_columns(folder: Path, store: Path) -> Path:
 
 
 def open_once(folder: Path, store_dir: Path) -> Path:
-    from cellworker.formats.opening import open_experiment
+    from cellworker.formats.opening.open import open_experiment
 
     return open_experiment(folder, _settings(store_dir)).store
 
 
 def _cell_ids(store: Path) -> np.ndarray:
-    from cellworker.experiment.store import open_store
+    from cellworker.experiment.store.store import open_store
 
     return np.array(open_store(store).cell_ids)
 
 
 def _names(store: Path) -> list[str]:
-    from cellworker.experiment.store import open_store
+    from cellworker.experiment.store.store import open_store
 
     return list(open_store(store).genes.names)
 
@@ -100,7 +100,7 @@ def _bare_interpreter() -> float:
 
 
 def cold_open(folder: str, store_dir: str) -> None:
-    from cellworker.formats.opening import open_experiment
+    from cellworker.formats.opening.open import open_experiment
 
     open_experiment(Path(folder), _settings(Path(store_dir)))
 
@@ -137,7 +137,7 @@ def _cold(folder: Path, work: Path, *, quick: bool) -> list[Case]:
 
 
 def convert_to(source: str, target: str, store_dir: str) -> None:
-    from cellworker.formats.converting import convert
+    from cellworker.formats.convert.converting import convert
 
     convert(Path(source), Path(target), _settings(Path(store_dir)), force=True)
 
@@ -175,8 +175,8 @@ def read_only(path: str) -> None:
     """Read without a store and without a child process, libraries imported."""
     from cellworker.formats.anndata.opening import open_anndata
     from cellworker.formats.anndata.reader import read_anndata
-    from cellworker.formats.findings import Findings
-    from cellworker.formats.seurat_scratch import Scratch
+    from cellworker.formats.common.findings import Findings
+    from cellworker.formats.common.scratch import Scratch
 
     with timed(), open_anndata(Path(path), 1 << 40, 2) as root:
         read_anndata(root, Findings(), Scratch(), lambda _stage, _part: None)
@@ -193,7 +193,7 @@ def _installed(module: str) -> bool:
 
 def restart(folder: str, store_dir: str, gene: str) -> None:
     """Open and touch one gene, libraries imported."""
-    from cellworker.formats.opening import open_experiment
+    from cellworker.formats.opening.open import open_experiment
 
     settings = _settings(Path(store_dir))
     with timed():
@@ -204,7 +204,7 @@ def restart(folder: str, store_dir: str, gene: str) -> None:
 
 def restart_process(folder: str, store_dir: str, gene: str) -> None:
     """The same, counted from the start of the interpreter."""
-    from cellworker.formats.opening import open_experiment
+    from cellworker.formats.opening.open import open_experiment
 
     opened = open_experiment(Path(folder), _settings(Path(store_dir)))
     cells, values = opened.experiment.data.gene(int(gene))
@@ -235,7 +235,7 @@ def _restart(folder: Path, work: Path, columns: Path) -> list[Case]:
 
 def genes_to_bytes(folder: str, store_dir: str, genes: str, repeats: str) -> None:
     """GeneExpression from its body to the compressed bytes that go to the result store."""
-    from cellworker.api import open_experiment
+    from cellworker.api.experiment import open_experiment
     from cellworker.protocol.encoding import compress
 
     opened = open_experiment(folder, _settings(Path(store_dir)))
@@ -293,7 +293,7 @@ def engine_at_rest(folder: str, store_dir: str, names: str) -> None:
     port = _free_port()
     environment = {**os.environ, "STORE_DIR": store_dir, "LOG_LEVEL": "ERROR"}
     start = time.perf_counter()
-    command = [sys.executable, "-m", "cellworker.cli", "engine", folder, "--port", str(port)]
+    command = [sys.executable, "-m", "cellworker.cli.main", "engine", folder, "--port", str(port)]
     engine = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         _wait_for_health(port, engine)
@@ -370,7 +370,7 @@ def _engine(folder: Path, work: Path, names: list[str]) -> list[Case]:
 
 def matrix(folder: str, store_dir: str, cells: str) -> None:
     """GetNormalizedExpression; without `cells` of all cells, else of the set of that name."""
-    from cellworker.api import open_experiment
+    from cellworker.api.experiment import open_experiment
 
     opened = open_experiment(folder, _settings(Path(store_dir)))
     with opened, timed() as details:

@@ -66,8 +66,8 @@ def cells(n: int) -> np.ndarray:
 
 
 def _learn(points: np.ndarray, method: str, search):
-    from cellworker.analysis.pseudotime import pseudotime
-    from cellworker.analysis.trajectory import learn_trajectory
+    from cellworker.analysis.trajectories.pseudotime import pseudotime
+    from cellworker.analysis.trajectories.trajectory import learn_trajectory
 
     graph = learn_trajectory(points, method, "euclidean", search)
     pseudotime(graph.nodes, graph.links, graph.places, graph.anchors[:1])
@@ -75,7 +75,7 @@ def _learn(points: np.ndarray, method: str, search):
 
 
 def _search(points, k, metric, *, on_progress):
-    from cellworker.analysis.fast_neighbours import fast_neighbours
+    from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 
     return fast_neighbours(points, k, metric, threads=1, on_progress=on_progress)
 
@@ -101,7 +101,7 @@ def whole(n: str) -> None:
 
 
 def roots(n: str) -> None:
-    from cellworker.analysis.pseudotime import pseudotime
+    from cellworker.analysis.trajectories.pseudotime import pseudotime
 
     found = _learn(cells(int(n)), "louvain", _search)
     with timed():

@@ -29,15 +29,16 @@ import zstandard
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes
-from cellworker.experiment.store import open_store
-from cellworker.formats.converting import write_annotated_copy
-from cellworker.formats.loading import load
-from cellworker.formats.locating import locate
-from cellworker.formats.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
-from cellworker.formats.rds.build import factor, integers, strings
-from cellworker.formats.rds.model import RList
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.sandbox import run_sandboxed
+from cellworker.experiment.store.store import open_store
+from cellworker.formats.common.locating import locate
+from cellworker.formats.convert.converting import write_annotated_copy
+from cellworker.formats.opening.loading import load
+from cellworker.formats.opening.sandbox import run_sandboxed
+from cellworker.formats.opening.shelf import store_file
+from cellworker.formats.r.rds.build import factor, integers, strings
+from cellworker.formats.r.rds.model import RList
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400
@@ -210,14 +211,15 @@ def _annotated(name: str) -> Files:
     """Return the same small object as an AnnData file, or the files of a store."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         base = Path(folder)
-        _write(base, {"r.rds": _rds(_tree()), "spool/.keep": b"", "stores/.keep": b""})
+        _write(base, {"r.rds": _rds(_tree()), "spool/.keep": b""})
         made = load(
-            str(base / "r.rds"), str(base / "stores"), str(base / "spool"), max_bytes=1 << 30, threads=1,
+            str(base / "r.rds"), str(base / "spool"), max_bytes=1 << 30, threads=1,
             progress=lambda _what, _part: None,
         )  # fmt: skip
         target = base / "made" / name
         target.parent.mkdir()
-        write_annotated_copy(open_store(base / "stores" / made["store"]), {}, target)
+        source = open_store(base / "spool" / store_file(made["store"]))
+        write_annotated_copy(base / "r.rds", source, {}, target)
         files = [path for path in target.parent.rglob("*") if path.is_file()]
         return {str(path.relative_to(target.parent)): path.read_bytes() for path in files}
 
@@ -308,7 +310,7 @@ def _open(base: Path) -> None:
         CellSets.parse((given / "cell_sets.json").read_bytes())
         return
     load(
-        str(locate(given).source), str(base / "stores"), str(base / "spool"), max_bytes=1 << 30, threads=1,
+        str(locate(given).source), str(base / "spool"), max_bytes=1 << 30, threads=1,
         progress=lambda _what, _part: None,
     )  # fmt: skip
 

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Genes
-from cellworker.formats.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
-from cellworker.formats.rds.build import doubles, integers, strings
-from cellworker.formats.rds.model import RValue
-from cellworker.formats.rds.writer import write_rds
+from cellworker.formats.r.rds.build import doubles, integers, strings
+from cellworker.formats.r.rds.model import RValue
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
 SOURCE = "celltypist==1.7.1"
 SOURCE_SHA256 = "3953f96a4476ed1dd2807446d97d3945e8905bbdac6bfef0d20b84a9a00d1101"

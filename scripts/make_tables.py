@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from cellworker.cli_tasks import task_rows
+from cellworker.cli.commands.tasks import task_rows
 from cellworker.errors import ErrorCode
 from cellworker.settings import Settings
 from cellworker.tasks import catalog

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from cellworker.gateway.aws import Cloud
-from cellworker.gateway.names import Names
+from cellworker.gateway.aws.clients import Cloud
+from cellworker.gateway.platform.names import Names
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 

@@ -1,6 +1,7 @@
-"""What all tests share: an environment of their own, and the data that lies around."""
+"""What all tests share: an environment of their own, the data that lies around, and a look at what they leave."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -10,22 +11,54 @@ import pytest
 
 from cellworker.settings import Settings
 
+TESTS = Path(__file__).parent
+if str(TESTS) not in sys.path:
+    sys.path.insert(0, str(TESTS))
+
+import reference_material  # noqa: E402
+from leftovers import Leftovers  # noqa: E402
+
 # How long one example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("house")
 
-ROOT = Path(__file__).parent.parent
+ROOT = TESTS.parent
+SHARED = ROOT.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shared", type=Path, default=SHARED, help="where the reference material lies")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(reference_material.Plugin(config.getoption("--shared"), SHARED))
+    config.pluginmanager.register(Leftovers(ROOT), "leftovers")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No setting of the developer's shell reaches a test, and no test touches the developer's stores or data."""
+def own_environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[None]:
+    """No setting of the developer's shell reaches a test, and no test touches the developer's stores or data.
+
+    Temporary files go to a folder of the session, too, so that those that a test leaves are told from everybody else's.
+    """
+    stores, data, home, temporary = (tmp_path_factory.mktemp(name) for name in ("stores", "data", "home", "tmp"))
     with pytest.MonkeyPatch.context() as patch:
         for item in fields(Settings):
             patch.delenv(item.name.upper(), raising=False)
-        patch.setenv("STORE_DIR", str(tmp_path_factory.mktemp("stores")))
-        patch.setenv("DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("STORE_DIR", str(stores))
+        patch.setenv("DATA_DIR", str(data))
+        patch.setenv("XDG_DATA_HOME", str(home))
+        patch.setenv("TMPDIR", str(temporary))
+        patch.setattr("tempfile.tempdir", None)
+        pytestconfig.pluginmanager.get_plugin("leftovers").watch(stores / ".locks", data, home, temporary)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test keeps as a user would is seen by no other test."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "user" / "data"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "user" / "home"))
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +78,9 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The reference material beside the checkout; tests that use it are also marked ``shared``."""
-    folder = ROOT.parent / "shared"
-    if not (folder / "contract.md").is_file():
-        pytest.skip("the reference material ../shared is not here")
+def shared(pytestconfig: pytest.Config) -> Path:
+    """The reference material; only tests that are marked ``shared`` may use it, and these skip where it is not."""
+    folder: Path = pytestconfig.getoption("--shared")
     return folder
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.formats.rds.reader import read_rds
-from cellworker.formats.seurat import draft_from_seurat
+from cellworker.formats.r.rds.reader import read_rds
+from cellworker.formats.seurat.read.reader import draft_from_seurat
 
 ROOT = Path(__file__).parents[1]
 

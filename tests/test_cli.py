@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import cellworker
-from cellworker.cli import main
+from cellworker.cli.main import main
 from cellworker.settings import Settings
 
 SAVED = '{"type": "umap", "useSaved": true}'
@@ -33,7 +33,7 @@ def run(*arguments: str | Path, capsys: pytest.CaptureFixture[str]) -> tuple[int
 
 
 def process(*arguments: str | Path, **more) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "cellworker.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "cellworker.cli.main", *map(str, arguments)]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
 
 
@@ -46,7 +46,7 @@ def test_the_version_is_that_of_the_package(capsys) -> None:
 
 
 def test_help_imports_nothing_that_takes_long() -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "cellworker.cli", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "cellworker.cli.main", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "Answers the analysis requests" in done.stdout
@@ -71,7 +71,7 @@ def test_a_bug_is_one_sentence_and_a_file_with_the_traceback(monkeypatch, capsys
     def broken(options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("cellworker.cli_tasks.command", broken)
+    monkeypatch.setattr("cellworker.cli.commands.tasks.command", broken)
     status, _, err = run("tasks", capsys=capsys)
     assert status == 70
     assert err.startswith("PYTHON_WORKER_ERROR: an unexpected error (ZeroDivisionError)")
@@ -87,7 +87,7 @@ def test_ctrl_c_ends_quietly(monkeypatch, capsys) -> None:
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellworker.cli_tasks.command", interrupted)
+    monkeypatch.setattr("cellworker.cli.commands.tasks.command", interrupted)
     assert run("tasks", capsys=capsys) == (130, "", "")
 
 

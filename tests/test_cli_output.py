@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from cellworker.cli_bug import save_traceback
-from cellworker.cli_output import Destination, read_json, request_body, write_file, write_result
-from cellworker.cli_progress import Bar
+from cellworker.cli.bug import save_traceback
+from cellworker.cli.output import Destination, read_json, request_body, write_file, write_result
+from cellworker.cli.progress import Bar
 from cellworker.errors import WorkerError
 
 TABLE = {"gene": ["LYZ", "IL7R", None], "score": [1.5, 2.0, 0.1]}
@@ -199,3 +199,14 @@ def test_an_object_is_delivered_as_it_is_under_its_own_name(tmp_path: Path) -> N
 def test_a_name_without_a_known_ending_is_for_files_only(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="end the name in"):
         Destination(f"{tmp_path}/a.rds", None)
+
+
+@pytest.mark.parametrize("name", ["a.rds", "a.h5ad", "a.bin"])
+def test_an_object_is_not_saved_under_the_name_of_another_kind(tmp_path, name):
+    destination = Destination(str(tmp_path / name), None, file_result=True)
+    destination.check_ending(f"processed_matrix{Path(name).suffix}")
+    if name == "a.rds":
+        with pytest.raises(WorkerError, match=r"the result is an \.h5ad file: end its name in \.h5ad, or ask"):
+            destination.check_ending("processed_matrix.h5ad")
+    if name == "a.bin":
+        destination.check_ending("processed_matrix.h5ad")

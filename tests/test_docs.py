@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cellworker.cli import main
+from cellworker.cli.main import main
 from cellworker.errors import ErrorCode
 from cellworker.protocol.events import Status
 from cellworker.settings import Settings
@@ -44,7 +44,7 @@ def test_no_page_is_about_a_code_that_there_is_not(root: Path) -> None:
 
 def test_every_metric_is_documented(root: Path) -> None:
     pytest.importorskip("prometheus_client")
-    from cellworker.gateway.metrics import Metrics
+    from cellworker.gateway.observe.metrics import Metrics
 
     text = Metrics(catalog.TASKS).text().decode()
     served = set(re.findall(r"^# TYPE (cellworker_\w+) ", text, re.MULTILINE))
@@ -169,9 +169,11 @@ def test_the_examples_of_the_documentation_print_what_they_say(root: Path, tmp_p
         (tmp_path / name).symlink_to(root / name)
     with ExitStack() as background:
         for page, command, text in told:
+            # Each page begins afresh: what a reader did on one is no part of what another page shows.
+            environment["XDG_DATA_HOME"] = str(tmp_path / "home" / page)
             expected = text.replace("127.0.0.1:4000", f"127.0.0.1:{port}").replace("port 4000", f"port {port}")
             if command.endswith(" &"):
-                background.enter_context(started(command.removesuffix(" &"), expected, tmp_path, environment))
+                background.enter_context(started(command.removesuffix(" &"), expected, tmp_path, dict(environment)))
                 continue
             done = subprocess.run(
                 ["bash", "-c", command],

@@ -1,6 +1,7 @@
 """The house: what the checkout promises about itself."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import cellworker
-from cellworker.cli import main
+from cellworker.cli.main import main
 
 TEXT_SUFFIXES = {
     ".py",
@@ -46,7 +47,7 @@ def make_targets(root: Path) -> set[str]:
 
 
 def commands() -> set[str]:
-    from cellworker.cli import _parser
+    from cellworker.cli.main import _parser
 
     (actions,) = (a for a in _parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
     return set(actions.choices)
@@ -149,9 +150,32 @@ def test_the_median_module_is_a_page_and_not_a_book(root: Path) -> None:
 
 
 def test_ci_does_what_a_person_would_type(root: Path) -> None:
-    script = root / ".ci" / "run"
-    words = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
-    assert words[-1] == "exec make test"
+    script = (root / ".ci" / "run").read_text().splitlines()
+    words = [line.removeprefix("exec ") for line in script if line.startswith(("make", "exec"))]
+    assert words == ["make test", "make test-alone"]
+    assert script[-1] == "exec make test-alone"
+    assert {line.removeprefix("make ") for line in words} <= make_targets(root)
+    # Every further line sets the shell up; nothing runs that a person would not.
+    assert [line.split()[0] for line in script if line and line[0] != "#"] == ["set", "cd", "make", "exec"]
+
+
+def test_the_tests_that_need_the_material_are_run_without_it(root: Path) -> None:
+    # Without what a make around this one hands down, as when `make test` runs this.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"
+    }
+    planned = subprocess.run(
+        ["make", "-n", "test-alone"], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    command = planned.stdout.splitlines()[-1].split()
+    assert command[-3:] == ["-m", "shared", "--shared=.hidden"]
+    assert not (root / ".hidden").exists()
+    done = subprocess.run(
+        [sys.executable, *command[1:], "tests/protocol"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.split()[0].strip("s") == ""  # pytest writes an s for each test that skips
+    assert "the reference material .hidden is not here" in done.stdout
 
 
 def test_the_licence_is_mit(root: Path) -> None:

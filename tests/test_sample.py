@@ -7,8 +7,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from cellworker.formats.rds.reader import read_rds
-from cellworker.formats.seurat import draft_from_seurat
+from cellworker.formats.r.rds.reader import read_rds
+from cellworker.formats.seurat.read.reader import draft_from_seurat
 from cellworker.sample import sample_path
 
 RSCRIPT = shutil.which("Rscript")

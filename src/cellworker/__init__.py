@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from cellworker.errors import ErrorCode, WorkerError
 
 if TYPE_CHECKING:
-    from cellworker.api import OpenExperiment, open_experiment
+    from cellworker.api.experiment import OpenExperiment, open_experiment
 
 __version__ = "0.1.0"
 __all__ = ["ErrorCode", "OpenExperiment", "WorkerError", "__version__", "open_experiment"]

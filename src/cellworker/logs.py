@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
+from cellworker.plain_text import one_line, shown
+
 __all__ = ["blank", "configure", "context", "log", "redact"]
 
 _SECRET_NAMES = re.compile(r"auth|token|secret|password|cookie|credential|api_?key|signed_?url", re.IGNORECASE)
@@ -114,15 +116,18 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = redact(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False, default=lambda value: redact(str(value)))
+        return one_line(json.dumps(line, ensure_ascii=False, default=lambda value: redact(str(value))))
 
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
-        facts = " ".join(f"{name}={value}" for name, value in _facts(record).items())
+        facts = " ".join(f"{name}={one_line(value)}" for name, value in _facts(record).items())
         text = f"{clock} {record.levelname.lower():7} {redact(record.getMessage())} {facts}".rstrip()
-        return f"{text}\n{redact(self.formatException(record.exc_info))}" if record.exc_info else text
+        if record.exc_info:
+            text = f"{text}\n{redact(self.formatException(record.exc_info))}"
+        # Further lines are set in, so that none can pass for an event.
+        return shown(text).replace("\n", "\n    ")
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -68,6 +68,15 @@ class Settings:
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
     load_max_gb: float = _setting(512.0, "largest experiment file, after decompression, in gigabytes")
+    counts_matrix: str = _setting(
+        "",
+        "matrix of a file that holds raw counts, such as `layers/raw` or `RNA/counts`, or `none`; empty: values decide",
+    )
+    data_matrix: str = _setting(
+        "", "matrix of a file that holds the log-normalised values, served as it is; empty: values decide"
+    )
+    sample_column: str = _setting("", "column of cell metadata that tells samples apart; empty: its name decides")
+    drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
     long_timeout_s: float = _setting(3600.0, "time that a request of the long lane may compute, in seconds")
@@ -126,6 +135,7 @@ class Settings:
     )
     api_url: str = _setting("", "address of the platform's API; empty is the sandbox's own")
     engine_url: str = _setting("http://localhost:4000", "where the gateway finds the engine")
+    engine_silent_s: float = _setting(40.0, "an engine that does not answer for so many seconds hangs, and is left")
     ignore_timeout: bool = _setting(default=False, help_text="never end for lack of work")
     idle_timeout_s: float = _setting(
         0.0, "end after this many seconds without work; 0 is the platform's own rule, 600 or 2400"

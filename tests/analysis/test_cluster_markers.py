@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse, stats
 
-from cellworker.analysis.cluster_markers import marker_table
+from cellworker.analysis.annotation.cluster_markers import marker_table
 
 
 def gene_major(dense):
@@ -39,8 +39,8 @@ def expected(dense, codes):
 
 def rows_of(table):
     columns = (
-        table.cluster, table.gene, table.p, table.p_adjusted, table.log2_fold_change, table.fraction_in,
-        table.fraction_out,
+        table.cluster, table.gene, table.p_values.values, table.p_values.times(table.n_genes).values,
+        table.log2_fold_change, table.fraction_in, table.fraction_out,
     )  # fmt: skip
     return list(zip(*(column.tolist() for column in columns), strict=True))
 

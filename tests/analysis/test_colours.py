@@ -2,7 +2,7 @@
 
 import re
 
-from cellworker.analysis.colours import first_colours, next_colour
+from cellworker.analysis.annotation.colours import first_colours, next_colour
 
 
 def test_colours_come_in_the_pools_order_and_skip_those_in_use():

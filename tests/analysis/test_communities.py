@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from cellworker.analysis.leiden import leiden, modularity
-from cellworker.analysis.louvain import by_falling_size, join_singletons, louvain
-from cellworker.analysis.neighbours import Neighbours, nearest_neighbours
-from cellworker.analysis.projection import carry_over
-from cellworker.analysis.snn import Links, links_of, shared_neighbours
+from cellworker.analysis.graphs.leiden import leiden, modularity
+from cellworker.analysis.graphs.louvain import by_falling_size, join_singletons, louvain
+from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
+from cellworker.analysis.graphs.projection import carry_over
+from cellworker.analysis.graphs.snn import Links, links_of, shared_neighbours
 
 EMPTY = Links(np.zeros(4, np.int64), np.empty(0, np.int32), np.empty(0))
 

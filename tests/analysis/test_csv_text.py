@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.analysis.csv_text import CsvRows
+from cellworker.analysis.text.csv_text import CsvRows
 
 
 def plain_python(dense, ids):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cellworker.analysis.expression import gather_picked, gather_rows, gene_statistics
+from cellworker.analysis.statistics.expression import gather_picked, gather_rows, gene_statistics
 
 value = st.one_of(st.just(0.0), st.just(0.0), st.floats(-50, 50, width=32), st.integers(-3, 3))
 dense_matrices = hnp.arrays(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.analysis.fast_neighbours import fast_neighbours
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 
 
 def brute(points, k, queries=None):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.analysis.marker_scores import (
+from cellworker.analysis.annotation.marker_scores import (
     cluster_sums,
     marker_weights,
     one_row_per_symbol,
@@ -100,7 +100,7 @@ def test_many_blocks_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=(100, 7)).astype(np.float32)
     codes = np.arange(100) % 4 - 1
     whole = cluster_sums(values, np.arange(7), codes, 3)
-    monkeypatch.setattr("cellworker.analysis.marker_scores._BLOCK_BYTES", 7 * 4 * 9)
+    monkeypatch.setattr("cellworker.analysis.annotation.marker_scores._BLOCK_BYTES", 7 * 4 * 9)
     told: list[float] = []
     parts = cluster_sums(values, np.arange(7), codes, 3, told.append)
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-12)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.analysis.module_scores import (
+from cellworker.analysis.annotation.module_scores import (
     G2M_GENES,
     PHASES,
     S_GENES,
@@ -17,7 +17,7 @@ from cellworker.analysis.module_scores import (
     module_scores,
     phases,
 )
-from cellworker.analysis.r_random import RRandom
+from cellworker.analysis.statistics.r_random import RRandom
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for `import builders`
 

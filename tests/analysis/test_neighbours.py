@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from cellworker.analysis.neighbours import nearest_neighbours
-from cellworker.analysis.snn import Links, links_of, shared_neighbours
+from cellworker.analysis.graphs.neighbours import nearest_neighbours
+from cellworker.analysis.graphs.snn import Links, links_of, shared_neighbours
 
 
 @pytest.fixture(scope="module")

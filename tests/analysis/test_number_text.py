@@ -1,6 +1,5 @@
 """Numbers as text: short, exact, the same whatever the number of threads."""
 
-import ctypes
 import json
 from fractions import Fraction
 
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker import native
-from cellworker.analysis.number_text import floats_json, ints_json, points_json
+from cellworker.analysis.text.number_text import floats_json, ints_json, points_json
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -25,7 +24,7 @@ def significant(text):
 
 
 def test_the_table_of_powers_of_ten_is_what_its_formula_says():
-    table = (ctypes.c_uint64 * 77).in_dll(native._library(), "cw_powers_of_ten")
+    table = native.constant("cw_powers_of_ten", np.uint64, 77).tolist()
     for exponent, entry in zip(range(-31, 46), table, strict=True):
         power = Fraction(10) ** exponent
         log2 = power.numerator.bit_length() - power.denominator.bit_length()

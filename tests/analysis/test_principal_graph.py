@@ -10,17 +10,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
-from cellworker.analysis.graph_projection import Places, project
-from cellworker.analysis.igraph_random import igraph_shuffle
-from cellworker.analysis.multilevel import multilevel
-from cellworker.analysis.neighbour_links import merged, neighbour_links
-from cellworker.analysis.partitions import link_tests, partitions
-from cellworker.analysis.plane_kmeans import plane_kmeans
-from cellworker.analysis.plane_order import plane_order
-from cellworker.analysis.principal_graph import nearest_nodes, principal_tree, shortest_tree
-from cellworker.analysis.principal_loops import RootedTree, loop_links, pruned
-from cellworker.analysis.pseudotime import chained_pseudotime, pseudotime
-from cellworker.analysis.snn import Links, links_of
+from cellworker.analysis.graphs.multilevel import multilevel
+from cellworker.analysis.graphs.neighbour_links import merged, neighbour_links
+from cellworker.analysis.graphs.partitions import link_tests, partitions
+from cellworker.analysis.graphs.snn import Links, links_of
+from cellworker.analysis.trajectories.graph_projection import Places, project
+from cellworker.analysis.trajectories.igraph_random import igraph_shuffle
+from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
+from cellworker.analysis.trajectories.plane_order import plane_order
+from cellworker.analysis.trajectories.principal_graph import nearest_nodes, principal_tree, shortest_tree
+from cellworker.analysis.trajectories.principal_loops import RootedTree, loop_links, pruned
+from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
 
 coordinate = st.floats(-1e3, 1e3).map(lambda x: round(x, 3))
 clouds = st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=60).map(lambda rows: np.array(rows, float))

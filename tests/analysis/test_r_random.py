@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.analysis.r_random import RRandom
+from cellworker.analysis.statistics.r_random import RRandom
 
 
 def test_the_numbers_everybody_knows():

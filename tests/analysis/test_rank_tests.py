@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from cellworker.analysis import rank_tests as module
-from cellworker.analysis.dots import expm1_means, scale_dots
-from cellworker.analysis.groups import Groups
-from cellworker.analysis.markers import top_markers
-from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests, rank_tests
+from cellworker.analysis.statistics import rank_tests as module
+from cellworker.analysis.statistics.dots import expm1_means, scale_dots
+from cellworker.analysis.statistics.groups import Groups
+from cellworker.analysis.statistics.markers import top_markers
+from cellworker.analysis.statistics.p_values import benjamini_hochberg
+from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, rank_tests
 
-FIELDS = ("p", "auc", "log_fold_change", "fraction_in", "fraction_out")
+FIELDS = ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")
 
 
 def gene_major(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,7 +172,7 @@ def test_prestos_numbers_come_out_with_prestos_ties(shared: Path, name: str):
     matrix, labels, rows = np.array(golden["X"], float), golden["y"], golden["r"]
     levels = sorted({label for label in labels if label is not None})
     sets = [np.array([i for i, label in enumerate(labels) if label == level]) for level in levels]
-    tests = rank_tests(gene_major(matrix), Groups.from_sets(sets, len(labels)), original_ties=True)
+    tests = rank_tests(gene_major(matrix), Groups.from_sets(sets, len(labels)), original=True)
     columns = {
         "pval": tests.p, "padj": benjamini_hochberg(tests.p), "auc": tests.auc, "logFC": tests.log_fold_change,
         "pct_in": tests.fraction_in, "pct_out": tests.fraction_out,
@@ -185,7 +186,7 @@ def test_prestos_numbers_come_out_with_prestos_ties(shared: Path, name: str):
 def test_the_worked_example_with_a_tie_at_the_top():
     matrix = np.array([[0, 0, 1, 1, 2, 2, 0, 2]])
     groups = two_sets(4, 8)
-    assert rank_tests(gene_major(matrix), groups, original_ties=True).p[0, 0] == pytest.approx(0.1804026663, abs=1e-10)
+    assert rank_tests(gene_major(matrix), groups, original=True).p[0, 0] == pytest.approx(0.1804026663, abs=1e-10)
     assert rank_tests(gene_major(matrix), groups).p[0, 0] == pytest.approx(0.1692019217, abs=1e-10)
 
 
@@ -205,11 +206,12 @@ def test_a_gene_belongs_to_the_set_with_its_smallest_p_value_and_sets_are_cut_by
         return np.array(rows, float)
 
     tests = GroupTests(
-        p=both([[0.01, 0.0, 0.2, 0.001, 0.5], [0.001, 0.0, 0.3, 0.5, 0.5]]),
+        score=both([[2.6, 41.0, 1.3, 3.3, 0.7], [3.3, 40.0, 1.0, 0.7, 0.7]]),
         auc=both([[0.9, 0.9, 0.9, 0.9, 0.2], [0.9] * 5]),
         log_fold_change=both([[1, 3, 5, 2, 1], [2, 1, 1, -1, 1]]),
         fraction_in=both([[50, 50, 50, 50, 50], [50, 50, 50, 50, 10]]),
         fraction_out=both([[10] * 5, [10, 10, 80, 10, 10]]),
+        original=False,
     )
     assert [genes.tolist() for genes in top_markers(tests, 2)] == [[2, 1], [0]]
     assert [genes.tolist() for genes in top_markers(tests, 9)] == [[2, 1, 3], [0]]

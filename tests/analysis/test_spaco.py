@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cellworker.analysis.colours import first_colours
-from cellworker.analysis.lab import from_lab, to_lab
-from cellworker.analysis.spaco import Slice, interlacement, spatial_colours
+from cellworker.analysis.annotation.colours import first_colours
+from cellworker.analysis.annotation.lab import from_lab, to_lab
+from cellworker.analysis.annotation.spaco import Slice, interlacement, spatial_colours
 
 FIXTURE = Path(__file__).parent.parent / "fixtures" / "spaco"
 POOL = ["#77aadd", "#ee8866", "#eedd88"]

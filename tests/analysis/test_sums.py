@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from cellworker.analysis.sums import group_sums
+from cellworker.analysis.statistics.sums import group_sums
 
 
 def cell_major(dense):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from cellworker.analysis.fast_neighbours import fast_neighbours
-from cellworker.analysis.partitions import components
-from cellworker.analysis.pseudotime import chained_pseudotime, pseudotime
-from cellworker.analysis.trajectory import learn_trajectory
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+from cellworker.analysis.graphs.partitions import components
+from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
+from cellworker.analysis.trajectories.trajectory import learn_trajectory
 
 
 def search(points, k, metric, *, on_progress):

@@ -1,18 +1,13 @@
 """t-SNE: as faithful as the original, true to its formula, the same everywhere."""
 
-import ctypes
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import goldens
-from cellworker.analysis import tsne as module
-from cellworker.analysis.neighbours import Neighbours, nearest_neighbours
-from cellworker.analysis.tsne import neighbours_for, tsne
-from cellworker.formats.opening import open_experiment
+from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
+from cellworker.analysis.maps import tsne as module
+from cellworker.analysis.maps.tsne import neighbours_for, tsne
+from cellworker.formats.opening.open import open_experiment
 from cellworker.native import address, kernel
 from cellworker.settings import Settings
 from quality import coordinates, preservation, trustworthiness
@@ -42,9 +37,8 @@ def repulsion(layout, *, exact):
     """What the kernel says: pushes and the sum over all pairs."""
     layout = np.ascontiguousarray(layout, np.float32)
     pushes, total = np.empty_like(layout), np.empty(1)
-    pointer, whole = ctypes.c_void_p, ctypes.c_int32
     with module._layout(layout, 1) as held:
-        failed = kernel("cw_tsne_repulsion", whole, pointer, whole, pointer, pointer)(
+        failed = kernel("cw_tsne_repulsion")(
             held, exact, address(pushes, np.float32, writable=True), address(total, np.float64, writable=True)
         )
     assert not failed
@@ -157,24 +151,10 @@ def test_the_bytes_are_the_same_whatever_the_threads_and_the_time_it_takes(large
     assert tsne(near, perplexity=10, points=points, n_iterations=300, threads=3).tobytes() == one.tobytes()
 
 
-def test_the_bytes_are_the_same_without_wide_vectors(large, monkeypatch, tmp_path, root):
-    sys.path.insert(0, str(root))
-    import hatch_build
-
-    library = tmp_path / "narrow.so"
-    command = [*hatch_build.find_compiler(), *hatch_build.FLAGS, "-O1", "-DCW_NARROW"]
-    source = Path(root, hatch_build.NATIVE, "tsne.c")
-    subprocess.run([*command, str(source), "-o", str(library), "-lm"], check=True)
-    narrow = ctypes.CDLL(str(library))
-
-    def bind(name, result, *arguments):
-        function = narrow[name]
-        function.restype, function.argtypes = result, list(arguments)
-        return function
-
+def test_the_bytes_are_the_same_without_wide_vectors(large, monkeypatch, narrow_kernel):
     near, points, _ = large
     wide = tsne(near, perplexity=10, points=points, n_iterations=100)
-    monkeypatch.setattr(module, "kernel", bind)
+    monkeypatch.setattr(module, "kernel", narrow_kernel)
     assert tsne(near, perplexity=10, points=points, n_iterations=100).tobytes() == wide.tobytes()
 
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import goldens
-from cellworker.analysis import umap as module
-from cellworker.analysis.neighbours import Neighbours
-from cellworker.analysis.umap import umap, umap_transform
-from cellworker.analysis.umap_graph import curve, fuzzy_graph
-from cellworker.formats.opening import open_experiment
+from cellworker.analysis.graphs.neighbours import Neighbours
+from cellworker.analysis.maps import umap as module
+from cellworker.analysis.maps.umap import umap, umap_transform
+from cellworker.analysis.maps.umap_graph import curve, fuzzy_graph
+from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 from quality import coordinates, preservation, trustworthiness
 
@@ -110,16 +110,13 @@ def test_memberships_add_up_and_their_union_is_symmetric():
     np.testing.assert_allclose(dense, np.where(want < 1 / 500, 0, want), atol=2e-3)
 
 
-def test_threads_processors_and_repetition_change_nothing(monkeypatch):
+def test_threads_processors_and_repetition_change_nothing(monkeypatch, narrow_kernel):
     points, found = cloud()
     one = umap(found, min_dist=0.3, points=points, n_epochs=20)
     assert one.dtype == np.float32
     for threads in (1, 2, 3):
         assert umap(found, min_dist=0.3, points=points, n_epochs=20, threads=threads).tobytes() == one.tobytes()
-    real = module.kernel
-    monkeypatch.setattr(
-        module, "kernel", lambda name, *types: real(f"{name}_plain" if name == "cw_umap_move" else name, *types)
-    )
+    monkeypatch.setattr(module, "kernel", narrow_kernel)
     assert umap(found, min_dist=0.3, points=points, n_epochs=20, threads=2).tobytes() == one.tobytes()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cellworker.cli import _parser
+from cellworker.cli.commands.probe import _PATIENCE_S
+from cellworker.cli.main import _parser
 from cellworker.settings import Settings
 
 from .conftest import Tool
@@ -154,7 +155,15 @@ def test_both_containers_are_asked_whether_they_live_and_have_time_to_end(name: 
     for part in ("worker", "worker-r"):
         for probe in ("startupProbe", "livenessProbe"):
             assert container(objects, part)[probe]["timeoutSeconds"] >= 10
-    assert container(objects, "worker")["readinessProbe"]["httpGet"]["path"] == "/health/ready"
+    asked = {name: probe["httpGet"]["path"] for name, probe in container(objects, "worker").items() if "Probe" in name}
+    assert asked == {
+        "startupProbe": "/health/started",
+        "readinessProbe": "/health/ready",
+        "livenessProbe": "/health/live",
+    }
+    hangs = container(objects, "worker-r")["livenessProbe"]
+    noticed_s = hangs["periodSeconds"] * hangs["failureThreshold"] + _PATIENCE_S
+    assert noticed_s <= 60, "an engine that hangs is started again within a minute"
     assert (
         str(container(objects, "worker")["ports"][0]["containerPort"]) == environment(objects, "worker")["HEALTH_PORT"]
     )

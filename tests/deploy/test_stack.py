@@ -47,7 +47,7 @@ def stack(root: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
         assert seeded.returncode == 0, seeded.stderr
         assert "cell_sets.json" in seeded.stdout
         own = {"PORT": str(free_port()), "HEALTH_PORT": "0", "STORE_DIR": str(tmp_path / "stores")}
-        command = [sys.executable, "-m", "cellworker.cli", *services(root)["worker"]["command"]]
+        command = [sys.executable, "-m", "cellworker.cli.main", *services(root)["worker"]["command"]]
         with (tmp_path / "worker.log").open("wb") as log:
             environment = {**common, **variables(root, "worker", places), **own}
             worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

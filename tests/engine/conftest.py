@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from cellworker.engine.runner import TaskRunner
+from cellworker.engine.workers.runner import TaskRunner
 from cellworker.settings import Settings
 
 HANG_S = 20.0

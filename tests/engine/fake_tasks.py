@@ -13,7 +13,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
-from cellworker.tasks.annotator import ClusterQuestion
+from cellworker.tasks.common.annotator import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 
@@ -174,7 +174,7 @@ def process_id(experiment: TextExperiment, request: Nothing, context: Context) -
 
 
 def keep(experiment: TextExperiment, request: Text, context: Context) -> Any:
-    from cellworker.tasks.kept import kept
+    from cellworker.tasks.common.result_cache import kept
 
     known = kept(context.kept, request.value, lambda: {"maker": np.array(os.getpid())})
     return {"maker": int(known["maker"]), "pid": os.getpid(), "folder": str(context.kept)}
@@ -217,7 +217,7 @@ _ALL = [
     _task("workerError", Text, worker_error),
     _task("big", Number, big),
     _task("floats", Number, floats),
-    _task("writeFile", Text, write_file, file_result=True),
+    _task("writeFile", Text, write_file, file_name=lambda file: file.name),
     _task("progress", Hold, progress),
     _task("annotate", Nothing, annotate, lane="long"),
     _task("processId", Nothing, process_id),

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from cellworker.engine import cassia
-from cellworker.engine.cassia import annotate, annotator
-from cellworker.engine.frames import WorkerInit
-from cellworker.engine.language_model import LanguageModel, language_model
+from cellworker.engine.annotators import cassia
+from cellworker.engine.annotators.cassia import annotate, annotator
+from cellworker.engine.annotators.language_model import LanguageModel, language_model
+from cellworker.engine.workers.frames import WorkerInit
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import redact
 from cellworker.settings import Settings
-from cellworker.tasks.annotator import ClusterQuestion
+from cellworker.tasks.common.annotator import ClusterQuestion
 
 TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:

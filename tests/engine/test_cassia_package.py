@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cellworker.engine.cassia import annotate
-from cellworker.engine.language_model import LanguageModel
+from cellworker.engine.annotators.cassia import annotate
+from cellworker.engine.annotators.language_model import LanguageModel
 from cellworker.errors import WorkerError
-from cellworker.tasks.annotator import ClusterQuestion
+from cellworker.tasks.common.annotator import ClusterQuestion
 
 TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:
@@ -84,7 +84,7 @@ def test_its_answers_may_be_nonsense(tmp_path: Path) -> None:
 def test_a_token_for_bedrock_is_a_signed_address(monkeypatch: pytest.MonkeyPatch) -> None:
     import base64
 
-    from cellworker.engine.cassia_child import bedrock_token
+    from cellworker.engine.annotators.cassia_child import bedrock_token
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")

@@ -10,7 +10,7 @@ pytestmark = linux_only
 
 TRIAL = """
 import json, os, socket, threading
-from cellworker.engine.confinement import give_up_connections
+from cellworker.engine.workers.confinement import give_up_connections
 
 listener = socket.create_server(("127.0.0.1", 0))
 told = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellworker.engine.marker_table import PUBLISHED_SHA256, marker_table, read_table, table_places
+from cellworker.engine.annotators.marker_table import PUBLISHED_SHA256, marker_table, read_table, table_places
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 

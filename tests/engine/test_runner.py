@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cellworker.engine.runner import MalformedBodyError, TaskRunner
-from cellworker.engine.scratch import Scratch
+from cellworker.engine.workers.runner import MalformedBodyError, TaskRunner
+from cellworker.engine.workers.scratch import Scratch
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 
@@ -344,7 +344,7 @@ async def test_killing_the_engine_takes_its_workers_along_and_the_next_engine_sw
 import asyncio, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from cellworker.engine.runner import TaskRunner
+from cellworker.engine.workers.runner import TaskRunner
 from cellworker.settings import Settings
 async def main():
     async with TaskRunner(Path({str(store)!r}), Settings(), **{FAKES!r}) as runner:
@@ -366,4 +366,4 @@ asyncio.run(main())
 
 async def test_workers_import_nothing_that_they_do_not_need(runner):
     modules = set((await ask(runner, "processId"))["modules"])
-    assert modules.isdisjoint({"aiohttp", "asyncio", "scipy", "pandas", "cellworker.engine.runner"})
+    assert modules.isdisjoint({"aiohttp", "asyncio", "scipy", "pandas", "cellworker.engine.workers.runner"})

@@ -14,10 +14,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from cellworker.engine.following import ProgressBoard
 from cellworker.engine.loading import ServedExperiment
+from cellworker.engine.request_progress import ProgressBoard
 from cellworker.engine.server import make_app
-from cellworker.engine.worker import load_object
+from cellworker.engine.workers.worker import load_object
 from cellworker.settings import Settings
 
 from .conftest import HANG_S
@@ -200,8 +200,8 @@ async def test_a_client_that_disconnects_stops_its_computation(engine, pipes, ga
 
 
 async def test_too_many_requests_are_told_to_come_back(start, monkeypatch, pipes, gate):
-    monkeypatch.setattr("cellworker.engine.runner.TaskRunner.__init__.__kwdefaults__", {
-        **load_object("cellworker.engine.runner:TaskRunner").__init__.__kwdefaults__, "waiting_limit": 0,
+    monkeypatch.setattr("cellworker.engine.workers.runner.TaskRunner.__init__.__kwdefaults__", {
+        **load_object("cellworker.engine.workers.runner:TaskRunner").__init__.__kwdefaults__, "waiting_limit": 0,
     })  # fmt: skip
     engine = await start()
     await engine.served.ready()

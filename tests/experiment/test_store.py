@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Genes, Misc, Origin, Reduction, TissueImage
-from cellworker.experiment.store import open_store, write_store
+from cellworker.experiment.store.store import open_store, write_store
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -305,7 +305,8 @@ def test_the_summary_tells_what_the_values_are(tmp_path):
 
 
 def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch):
-    from cellworker.experiment import store_rows, store_sorted
+    from cellworker.experiment.store import rows as store_rows
+    from cellworker.experiment.store import sorted_side as store_sorted
 
     random = np.random.default_rng(0)
     counts = random.poisson(1.0, (500, 300)).astype(np.float32)
@@ -326,7 +327,8 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
 
 
 def test_memory_does_not_grow_with_the_matrix(tmp_path, monkeypatch):
-    from cellworker.experiment import store_rows, store_sorted
+    from cellworker.experiment.store import rows as store_rows
+    from cellworker.experiment.store import sorted_side as store_sorted
 
     for module, name, value in [
         (store_rows, "_BLOCK", 1 << 14),
@@ -475,7 +477,7 @@ def test_a_damaged_store_is_refused_with_one_sentence(tmp_path, rich):
 
 
 def test_arrays_outside_the_file_are_refused(tmp_path):
-    from cellworker.experiment.store_index import ArrayPlace, StoreIndex, append_index, read_index
+    from cellworker.experiment.store.index import ArrayPlace, StoreIndex, append_index, read_index
 
     for place in [
         ArrayPlace(8, "<i4", (1000,)),
@@ -496,7 +498,7 @@ def test_a_store_opens_without_the_hdf5_library(tmp_path, rich):
     path = tmp_path / "a.h5ad"
     written(path, rich)
     script = (
-        "import sys; from pathlib import Path; from cellworker.experiment.store import open_store\n"
+        "import sys; from pathlib import Path; from cellworker.experiment.store.store import open_store\n"
         "e = open_store(Path(sys.argv[1])); e.data, e.counts, e.genes, e.barcodes, dict(e.metadata)\n"
         "assert 'h5py' not in sys.modules; print(e.n_cells)"
     )

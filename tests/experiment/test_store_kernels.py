@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellworker.analysis.sorting import GeneSorter, RowConverter, RowSplitter, scan_rows
+from cellworker.analysis.statistics.sorting import GeneSorter, RowConverter, RowSplitter, scan_rows
 
 FAR = 2**31 + 5
 

@@ -64,9 +64,9 @@ class Worker:
 
     def start(self) -> None:
         """Start, on the same port as before where there was one, and wait until it listens."""
-        command = [sys.executable, "-m", "cellworker.cli", "run", "--no-browser", "--port", str(self.port)]
+        command = [sys.executable, "-m", "cellworker.cli.main", "run", "--no-browser", "--port", str(self.port)]
         command += [] if self._experiment is None else [str(self._experiment)]
-        environment = {**os.environ, "DATA_DIR": str(self.data)}
+        environment = {**os.environ, "DATA_DIR": str(self.data), "XDG_DATA_HOME": str(self.data / "own")}
         self._process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -96,7 +96,7 @@ class Worker:
 
     def forget_changes(self) -> None:
         """Take back what tests did to the cell sets."""
-        for own in (self.data / ".cell_sets").glob("*.json"):
+        for own in self.data.rglob("*.cellworker.json"):
             own.unlink()
 
 

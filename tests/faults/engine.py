@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cellworker.engine.serve import serve
-from cellworker.gateway.labels import PodLabels, assigned_folder
+from cellworker.gateway.platform.labels import PodLabels, assigned_folder
 from cellworker.logs import configure
 from cellworker.settings import Settings
 

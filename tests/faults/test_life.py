@@ -51,22 +51,24 @@ async def test_it_never_ends_by_itself_where_it_is_told_so_and_work_puts_the_end
 async def test_a_whole_worker_in_one_container_survives_its_engine_and_takes_it_along(world: Any) -> None:
     pod = world.pod()
     environment = {**pod.engine.environment, **pod.gateway.environment, "PORT": pod.engine_url.rpartition(":")[2]}
-    worker = Process([pod.gateway.command[0], "-m", "cellworker.cli", "worker"], environment, pod.folder / "worker.log")
+    worker = Process(
+        [pod.gateway.command[0], "-m", "cellworker.cli.main", "worker"], environment, pod.folder / "worker.log"
+    )
     pod.gateway = worker
     worker.start()
     await world.answer(await world.send(LIST_GENES))
-    (engine,) = _children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "engine")
     os.kill(engine, signal.SIGKILL)
     await world.answer(await world.send(LIST_GENES))
     assert worker.said("engine ended", status=-9)
-    (engine,) = _children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "engine")
     worker.signal(signal.SIGTERM)
     assert await worker.ended() == 0
     await until(lambda: not Path(f"/proc/{engine}").exists(), "the engine ends with its gateway")
 
 
-def _children(pid: int, command: str) -> list[int]:
-    """Direct children with this word in their command line."""
+def children(pid: int, command: str) -> list[int]:
+    """Direct children with this in a word of their command line."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -74,6 +76,6 @@ def _children(pid: int, command: str) -> list[int]:
             words = (place / "cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError):
             continue
-        if parent == pid and command.encode() in words:
+        if parent == pid and any(command.encode() in word for word in words):
             found.append(int(place.name))
     return found

@@ -265,7 +265,7 @@ class Pod:
             folder / "engine.log",
         )
         self.gateway = Process(
-            [python, "-m", "cellworker.cli", "gateway"],
+            [python, "-m", "cellworker.cli.main", "gateway"],
             {
                 **common,
                 "ENGINE_URL": self.engine_url,
@@ -370,6 +370,10 @@ class Api:
         self.tokens: list[str | None] = []
         self.fail: list[int] = []
         self.drop_answers = 0
+        self.arrived = 0
+        self.goes_on = asyncio.Event()
+        """Cleared, the API works on what it is asked, and has changed nothing yet."""
+        self.goes_on.set()
 
     async def patch(self, request: web.Request) -> web.Response:
         experiment_id = request.match_info["experiment"]
@@ -377,6 +381,8 @@ class Api:
             status = self.fail.pop(0)
             return web.json_response({"message": "The platform says no.", "code": status}, status=status)
         operations = json.loads(await request.read())
+        self.arrived += 1
+        await self.goes_on.wait()
         document = json.loads(await self._read(experiment_id))
         changed = merge_cell_sets(document, operations)
         await self._write(experiment_id, json.dumps(changed).encode())
@@ -430,6 +436,7 @@ class World:
             "VISIBILITY_S": "30",
             "GRACE_S": "10",
             "RESCUE": "false",
+            "ENGINE_SILENT_S": "40",
             **{name: str(value) for name, value in settings.items()},
         }
         folder = self.folder / f"{name}-{len(self.pods)}"

@@ -9,8 +9,8 @@ import numpy as np
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.formats.anndata.opening import open_anndata
 from cellworker.formats.anndata.reader import read_anndata
-from cellworker.formats.findings import Findings
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
 
 CONTAINERS = ("h5ad", "h5ad-gzip", "h5ad-lzf", "zarr-2", "zarr-3")
 

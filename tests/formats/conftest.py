@@ -6,9 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cellworker.formats.rds.build import data_frame, dgc_matrix, doubles, factor, integers, named_list, package_version
-from cellworker.formats.rds.build import strings as r_strings
-from cellworker.formats.rds.model import RS4, RList, RNull, RVector
+from cellworker.formats.r.rds.build import (
+    data_frame,
+    dgc_matrix,
+    doubles,
+    factor,
+    integers,
+    named_list,
+    package_version,
+)
+from cellworker.formats.r.rds.build import strings as r_strings
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
 
 CELLS = [f"cell{i}" for i in range(6)]
 GENES = ["CD3D", "MS4A1", "NKG7", "LYZ"]

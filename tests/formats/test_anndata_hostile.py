@@ -16,7 +16,7 @@ from tests.formats.test_anndata_reading import COUNTS, adata, write
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.anndata.codecs import decompress
 from cellworker.formats.anndata.opening import open_anndata
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 
 SECRET = b"root:x:0:0:not for the reader's eyes"

@@ -14,8 +14,8 @@ from tests.formats.anndata_files import CONTAINERS, dense, read, write
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical
-from cellworker.formats.check import check_experiment
-from cellworker.formats.opening import locate, open_experiment
+from cellworker.formats.check.checking import check_experiment
+from cellworker.formats.opening.open import locate, open_experiment
 from cellworker.settings import Settings
 
 COUNTS = np.array([[3, 0, 0, 1], [0, 4, 0, 0], [1, 0, 7, 2], [0, 0, 0, 5], [2, 2, 0, 0], [0, 1, 1, 1]], np.float32)
@@ -199,9 +199,9 @@ def test_what_scanpy_leaves_is_found(tmp_path):
     assert draft.metadata["nCount_RNA"].tolist() == COUNTS.sum(axis=1).tolist()
     assert draft.dispersions.dispersions.tolist() == [0.5, -1.0, 2.0, -1.0]
     assert "connectivities" in draft.graphs
-    assert "varm/PCs" in draft.extra["left_out"]
+    assert draft.extra["used"] == {"frame": "var", "data": "X", "counts": "layers/counts"}
     opened = open_experiment(path, Settings(store_dir=tmp_path / "stores", threads=1))
-    clusters = opened.cell_sets.find_class("louvain")
+    clusters = opened.cell_sets.find_class("leiden")
     assert [(child.name, child.color) for child in clusters.children] == [
         ("Cluster 0", "#ff0000"), ("Cluster 1", "#00ff00")
     ]  # fmt: skip
@@ -224,7 +224,7 @@ def test_everything_that_is_missing_is_told_at_once(tmp_path):
     assert report.status == 1
     errors = {problem.field: problem for problem in report.problems if problem.severity == "error"}
     assert set(errors) == {"X", "obs cells_id"}
-    assert "X (scaled)" in errors["X"].found
+    assert "X (scaled values)" in errors["X"].found
     assert "layers['counts']" in errors["X"].advice
     assert any(problem.field == "obsm" for problem in report.problems)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.formats.check import check_experiment, render
-from cellworker.formats.rds.build import doubles, integers, named_list, strings
-from cellworker.formats.rds.model import RList
-from cellworker.formats.rds.writer import write_rds
+from cellworker.formats.check.checking import check_experiment, render
+from cellworker.formats.r.rds.build import doubles, integers, named_list, strings
+from cellworker.formats.r.rds.model import RList
+from cellworker.formats.r.rds.writer import write_rds
 from cellworker.settings import Settings
 
 
@@ -71,10 +71,10 @@ def test_every_stand_in_of_a_users_own_object_is_told(check, trees):
 
 
 def test_missing_columns_name_the_request_that_will_be_refused(check, trees):
-    root = trees.seurat(**{"meta.data": trees.metadata(percent_mito=doubles([1] * 6))})
+    root = trees.seurat(**{"meta.data": trees.metadata(my_percent_mt=doubles([1] * 6))})
     advice = {problem.field: problem.advice for problem in check(root).problems}
     assert advice["meta.data doublet_scores"] == "GetDoubletScore will be refused"
-    assert advice["meta.data percent.mt"].endswith("if percent_mito holds it, copy that column to percent.mt")
+    assert advice["meta.data percent.mt"].endswith("if my_percent_mt holds it, copy that column to percent.mt")
 
 
 def test_every_problem_of_an_object_that_cannot_be_served_is_told_at_once(check, trees):
@@ -171,7 +171,9 @@ def test_the_report_for_people_names_contents_memory_and_problems(check, trees):
     assert text.splitlines()[0].endswith("experiment: can be served (2 warnings)")
     assert "  cells             6\n" in text
     assert "memory to serve" in text
-    assert "warning: meta.data percent.mt\n  found     no such column\n  expected  one number per cell\n" in text
+    assert (
+        "warning: meta.data percent.mt\n  found     no such column\n  expected  one number from 0 up per cell\n" in text
+    )
 
 
 def test_the_report_for_programs_is_json(check, trees):

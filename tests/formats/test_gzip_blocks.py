@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats import gzip_blocks
-from cellworker.formats.gzip_blocks import GzipWriter, combine_crc32, write_gzip
+from cellworker.formats.r import gzip_blocks
+from cellworker.formats.r.gzip_blocks import GzipWriter, combine_crc32, write_gzip
 
 
 @given(st.binary(), st.binary())

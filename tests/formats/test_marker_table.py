@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.marker_table import approved_symbols, read_marker_table
+from cellworker.formats.common.marker_table import approved_symbols, read_marker_table
 
 HEADER = ["tissueType", "cellName", "geneSymbolmore1", "geneSymbolmore2", "shortName"]
 

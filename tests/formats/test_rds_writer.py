@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.rds import build
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
-from cellworker.formats.rds.reader import read_rds
-from cellworker.formats.rds.writer import write_rds
+from cellworker.formats.r.rds import build
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
+from cellworker.formats.r.rds.reader import read_rds
+from cellworker.formats.r.rds.writer import write_rds
 
 RSCRIPT = shutil.which("Rscript")
 needs_r = pytest.mark.skipif(RSCRIPT is None, reason="Rscript is not installed")

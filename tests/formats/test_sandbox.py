@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.sandbox import run_sandboxed
+from cellworker.formats.opening.sandbox import run_sandboxed
 
 GIB = 1 << 30
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system holds this on Linux only")
@@ -70,7 +70,7 @@ def calling(port):
 PARENT = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from cellworker.formats.sandbox import run_sandboxed
+from cellworker.formats.opening.sandbox import run_sandboxed
 pids = sys.argv[1] + "/pids"
 run_sandboxed("child_functions:sleeping", {"path": pids}, memory_bytes=1 << 30, timeout_s=100)
 """

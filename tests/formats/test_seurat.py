@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.findings import Findings
-from cellworker.formats.rds.build import data_frame, doubles, integers, logicals, named_list, strings
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RVector, Skipped
-from cellworker.formats.seurat import draft_from_seurat, read_seurat
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.build import data_frame, doubles, integers, logicals, named_list, strings
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RVector, Skipped
+from cellworker.formats.seurat.read.reader import draft_from_seurat, read_seurat
 
 
 def dense(matrix):
@@ -183,13 +183,26 @@ def test_a_cell_without_counts_is_normalised_to_zeros(trees):
     assert np.all(dense(draft.data)[2] == 0)
 
 
-@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
-def test_counts_that_cannot_be_normalised_are_refused(trees, bad):
+def test_counts_below_zero_that_cannot_be_normalised_are_refused(trees):
+    counts = trees.counts.copy()
+    counts[0, 0] = -1.0
+    assay = trees.assay(counts=trees.sparse(counts), data=trees.empty())
+    with pytest.raises(WorkerError, match="counts that are negative \\(1 of 12 values\\)"):
+        draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_count_that_is_no_number_spoils_its_gene_and_nothing_else(trees, bad):
     counts = trees.counts.copy()
     counts[0, 0] = bad
     assay = trees.assay(counts=trees.sparse(counts), data=trees.empty())
-    with pytest.raises(WorkerError, match="counts that are negative or not numbers"):
-        draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})))
+    draft = draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})))
+    counts[0, 0] = 0
+    expected = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    found = dense(draft.data)
+    assert not np.isfinite(found[0, 0])
+    found[0, 0] = 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_assay_rna_is_served_whichever_is_active(trees):
@@ -303,7 +316,7 @@ def test_every_problem_of_an_object_is_found_at_once(trees):
 
 
 def test_large_arrays_made_on_the_way_lie_in_the_spool_folder(trees, tmp_path, monkeypatch):
-    monkeypatch.setattr("cellworker.formats.seurat_scratch._IN_MEMORY", 8)
+    monkeypatch.setattr("cellworker.formats.common.scratch._IN_MEMORY", 8)
     assay = trees.assay(data=RNull())
     draft = draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})), tmp_path)
     assert isinstance(draft.data.values, np.memmap)

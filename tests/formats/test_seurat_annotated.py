@@ -10,15 +10,15 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.rds import build
-from cellworker.formats.rds.model import RS4, RList, RNull, RVector
-from cellworker.formats.rds.reader import read_rds
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.seurat_annotated import write_annotated
-from cellworker.formats.seurat_annotated_value import annotate_value, write_value
-from cellworker.formats.seurat_annotation import Annotation, Embedding
-from cellworker.formats.seurat_survey import survey_seurat
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.rds import build
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
+from cellworker.formats.r.rds.reader import read_rds
+from cellworker.formats.r.rds.writer import write_rds
+from cellworker.formats.seurat.write.annotated import write_annotated
+from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
+from cellworker.formats.seurat.write.annotation import Annotation, Embedding
+from cellworker.formats.seurat.write.survey import survey_seurat
 from cellworker.settings import Settings
 
 TESTS = Path(__file__).parent.parent

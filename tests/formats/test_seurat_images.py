@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellworker.formats.findings import Findings
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.rds.build import data_frame, doubles, integers, named_list, strings
-from cellworker.formats.rds.model import RS4, RList, RNull, RVector
-from cellworker.formats.seurat_images import read_images
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.rds.build import data_frame, doubles, integers, named_list, strings
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
+from cellworker.formats.seurat.read.images import read_images
 from cellworker.settings import Settings
 
 IMAGES = Path(__file__).parent.parent / "fixtures" / "images"

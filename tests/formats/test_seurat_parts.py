@@ -5,9 +5,9 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
-from cellworker.formats.rds.build import data_frame, doubles, factor, integers, logicals, named_list, strings
-from cellworker.formats.rds.model import RS4, RList, RVector, Skipped
-from cellworker.formats.seurat import draft_from_seurat
+from cellworker.formats.r.rds.build import data_frame, doubles, factor, integers, logicals, named_list, strings
+from cellworker.formats.r.rds.model import RS4, RList, RVector, Skipped
+from cellworker.formats.seurat.read.reader import draft_from_seurat
 
 NA = -(2**31)
 
@@ -39,13 +39,27 @@ def test_without_cell_ids_cells_are_numbered(trees):
         (integers([0, 1, 2, 3, 4, -5]), "the id -5"),
         (integers([0, 1, 2, 3, 4, 2_000_000_000]), "the id 2000000000"),
         (doubles([0, 1, 2, 3, 4, 1e18]), "the id 1000000000000000000"),
-        (strings(list("abcdef")), "text"),
     ],
 )
 def test_cell_ids_that_cannot_be_are_refused_naming_the_column(trees, ids, words):
     with pytest.raises(WorkerError, match=f"meta.data cells_id: found {words}") as caught:
         draft_from_seurat(trees.seurat(**{"meta.data": trees.metadata(cells_id=ids)}))
     assert caught.value.code == ErrorCode.EXPERIMENT_UNREADABLE
+
+
+def test_text_in_a_users_own_column_of_that_name_is_no_cell_id(trees):
+    root = trees.seurat(**{"meta.data": trees.metadata(cells_id=strings(list("abcdef")))})
+    draft = draft_from_seurat(root)
+    assert draft.cell_ids.tolist() == [0, 1, 2, 3, 4, 5]
+    kept = draft.metadata["cells_id (column)"]
+    assert [kept.categories[code] for code in kept.codes] == list("abcdef")
+    assert any("the column is kept as cells_id (column)" in note for note in draft.origin.fallbacks)
+
+
+def test_text_where_the_platform_keeps_its_cell_ids_is_refused(trees):
+    root = trees.platform(**{"meta.data": trees.metadata(cells_id=strings(list("abcdef")))})
+    with pytest.raises(WorkerError, match=r"meta\.data cells_id: found text"):
+        draft_from_seurat(root)
 
 
 def test_columns_of_every_kind_are_kept_with_their_missing_values(trees):

@@ -16,9 +16,9 @@ import msgspec
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
-from cellworker.gateway.ports import Delivery
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
+from cellworker.gateway.core.ports import Claim, Delivery, NotHeldError
 from cellworker.protocol.encoding import decompress
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
@@ -60,7 +60,7 @@ TASKS = {
         task("ListGenes"),
         task("MarkerHeatmap", needs_cell_sets=True),
         task("GeneExpression", finish=lambda data: b'{"finished":' + data + b"}"),
-        task("GetNormalizedExpression", file_result=True),
+        task("GetNormalizedExpression", file_name=lambda file: file.name),
         task(
             "ClusterCells",
             cacheable=False,
@@ -89,6 +89,8 @@ class MemoryJournal:
     buried: list[str] = field(default_factory=list)
     written: int = 0
     error: Exception | None = None
+    sent: dict[str, datetime] = field(default_factory=dict)
+    held: bool = True
 
     def leave(self, message: bytes, attempt: int) -> None:
         self.left.append((message, attempt))
@@ -104,6 +106,9 @@ class MemoryJournal:
         self.left.clear()
         return taken
 
+    async def sent_at(self, message_id: str) -> datetime | None:
+        return self.sent.get(message_id)
+
     async def bury(self, delivery: Delivery, reason: str) -> None:
         self.buried.append(json.loads(delivery.body)["ETag"])
 
@@ -117,7 +122,10 @@ class MemoryJournal:
         async def release() -> None:
             self.released.append(etag)
 
-        return Delivery(message, attempt, done, release, f"id of {etag}")
+        async def claim() -> bool:
+            return self.held
+
+        return Delivery(message, attempt, done, release, f"id of {etag}", claim=claim)
 
 
 @dataclass
@@ -204,11 +212,19 @@ class World:
             raise self.sync_error
 
     async def patch(
-        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+        self,
+        experiment_id: str,
+        operations: list[dict[str, Any]],
+        authorization: str | None,
+        *,
+        claim: Claim | None = None,
     ) -> None:
         if self.patch_error:
             raise self.patch_error
-        self.again.append(again)
+        assert claim is not None
+        self.again.append(await claim.earlier() is not None)
+        if not await claim.take():
+            raise NotHeldError
         self.patches.append((experiment_id, operations, authorization))
 
     async def compute(

@@ -24,8 +24,11 @@ class EngineProcess:
     def __init__(self, data_dir: Path, **environment: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        temporary = data_dir / ".temporary"  # what a killed engine leaves is swept with the test's folder
+        temporary.mkdir(exist_ok=True)
         self._environment = {
             **os.environ,
+            "TMPDIR": str(temporary),
             "DATA_DIR": str(data_dir),
             "STORE_DIR": str(data_dir / ".stores"),
             "LABELS_FILE": str(data_dir / "labels"),
@@ -38,7 +41,7 @@ class EngineProcess:
 
     async def start(self, *arguments: str) -> None:
         """Start it and wait until it listens."""
-        command = [sys.executable, "-m", "cellworker.cli", "engine", *arguments, "--port", str(self.port)]
+        command = [sys.executable, "-m", "cellworker.cli.main", "engine", *arguments, "--port", str(self.port)]
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*command, env=self._environment, stdout=pipe)
         assert "listens" in await self.line()

@@ -9,7 +9,7 @@ import aiobotocore.session
 import pytest
 
 from cellworker.errors import WorkerError
-from cellworker.gateway.aws import Cloud
+from cellworker.gateway.aws.clients import Cloud
 from cellworker.logs import configure
 from cellworker.settings import Settings
 

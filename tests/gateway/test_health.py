@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from cellworker.gateway.health import Health, serve_health
+from cellworker.gateway.observe.health import Health, serve_health
 
 REDIS_WITH_PASSWORD = "redis://worker:hunter2-hunter2@cache:6379"
 
@@ -177,8 +177,8 @@ async def test_a_taken_port_is_an_error_and_not_silence(health: Health) -> None:
 async def test_the_heartbeat_times_troubles_that_nobody_asks_about_and_logs_each_change_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cellworker.gateway.health._BEAT_S", 0.01)
-    caplog.set_level(logging.INFO, "cellworker.gateway.health")
+    monkeypatch.setattr("cellworker.gateway.observe.health._BEAT_S", 0.01)
+    caplog.set_level(logging.INFO, "cellworker.gateway.observe.health")
     looked = asyncio.Event()
     trouble: list[str | None] = [None]
 
@@ -229,8 +229,8 @@ async def test_a_loop_that_was_held_up_is_told(
     clock = Clock()
     health = Health(clock=clock)
     told = asyncio.Event()
-    monkeypatch.setattr("cellworker.gateway.health.log", lambda *_, **facts: (held.append(facts), told.set()))
-    monkeypatch.setattr("cellworker.gateway.health._BEAT_S", 0.01)
+    monkeypatch.setattr("cellworker.gateway.observe.health.log", lambda *_, **facts: (held.append(facts), told.set()))
+    monkeypatch.setattr("cellworker.gateway.observe.health._BEAT_S", 0.01)
     held: list[dict[str, Any]] = []
     looked = asyncio.Event()
     health.expect("queue", looked.set)

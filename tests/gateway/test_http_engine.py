@@ -14,7 +14,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.http_engine import HttpEngine
+from cellworker.gateway.engine_client.http_engine import HttpEngine
 from cellworker.protocol.bodies import convert
 from cellworker.tasks.catalog import find
 from cellworker.tasks.task import PrepareInput

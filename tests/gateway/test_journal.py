@@ -3,14 +3,15 @@
 import asyncio
 import json
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cellworker.gateway.journal import ObjectJournal, StoredObject, orphaned_experiments
-from cellworker.gateway.ports import Delivery
-from cellworker.gateway.sealing import Sealer
+from cellworker.gateway.core.journal import ObjectJournal, StoredObject, orphaned_experiments
+from cellworker.gateway.core.ports import Delivery
+from cellworker.gateway.core.sealing import Sealer
 
 TOKEN = "Bearer hidden-token-of-a-user"
 KEY = Sealer(b"k" * 32)
@@ -126,6 +127,51 @@ async def test_a_new_entry_never_overwrites_what_an_earlier_process_left(folder:
     await asyncio.gather(*(new.write(delivery(f"new-{number}")) for number in range(3)))
     found = await new.orphans()
     assert sorted(json.loads(item.body)["ETag"] for item in found) == ["old-0", "old-1", "old-2"]
+
+
+async def test_whoever_was_taken_over_has_no_claim_any_more(folder: Folder) -> None:
+    first = journal(folder)
+    entry = await first.write(delivery())
+    folder.clock += 91
+    (taken,) = await journal(folder, "pod-2").orphans()
+    assert not await entry.claim()
+    assert first.entries == 0, "it is not held any more"
+    assert await taken.claim()
+
+
+async def test_a_restarted_container_takes_the_claim_from_the_process_before_it(folder: Folder) -> None:
+    entry = await journal(folder).write(delivery())
+    (taken,) = await journal(folder).orphans()
+    assert not await entry.claim()
+    assert await taken.claim()
+
+
+async def test_the_next_attempt_knows_when_a_change_of_cell_sets_was_sent(folder: Folder) -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    entry = await journal(folder, now=lambda: now).write(delivery())
+    (unsent,) = await journal(folder).orphans()
+    assert entry.sent_at is unsent.sent_at is None
+    (sent,) = await journal(folder, now=lambda: now).orphans()
+    assert await sent.claim()
+    (found,) = await journal(folder).orphans()
+    assert found.sent_at == now
+    (later,) = await journal(folder).orphans()
+    assert later.sent_at == now, "also the attempt after an attempt that came to nothing"
+
+
+async def test_a_message_that_another_pod_holds_in_the_journal_is_known_by_its_id(folder: Folder) -> None:
+    now = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    entry = await journal(folder).write(delivery())
+    other = journal(folder, "pod-2", now=lambda: now)
+    assert await other.sent_at("id of e2") is None
+    assert await other.sent_at("id of e1") == now, "it may be sent at any moment"
+    sent = datetime(2026, 11, 22, 11, tzinfo=UTC)
+    (taken,) = await journal(folder, now=lambda: sent).orphans()
+    assert await taken.claim()
+    assert await other.sent_at("id of e1") == sent
+    await taken.done()
+    assert await other.sent_at("id of e1") is None
+    assert not await entry.claim()
 
 
 async def test_slots_are_used_again(folder: Folder) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cellworker.gateway.labels import PodLabels, assigned_folder, parse_labels, point_engine
+from cellworker.gateway.platform.labels import PodLabels, assigned_folder, parse_labels, point_engine
+from cellworker.identifiers import ExperimentId
 from cellworker.settings import Settings
 
 
@@ -42,19 +43,19 @@ def test_a_file_is_read_as_kubernetes_writes_it(text: str, wanted: dict[str, str
 def test_labels_come_first_then_the_environment(file: Path) -> None:
     pod = labels(file, experiment_id="e", sandbox_id="s", work_queue_hash="h")
     assert (pod.experiment_id, pod.sandbox_id, pod.work_queue_hash, pod.labelled) == ("e", "s", "h", False)
-    file.write_text('experimentId="E"\nsandboxId="S"\nworkQueueHash="H"\n')
-    assert (pod.experiment_id, pod.sandbox_id, pod.work_queue_hash, pod.labelled) == ("E", "S", "H", True)
+    file.write_text('experimentId="E"\nsandboxId="t"\nworkQueueHash="H"\n')
+    assert (pod.experiment_id, pod.sandbox_id, pod.work_queue_hash, pod.labelled) == ("E", "t", "H", True)
 
 
 def test_a_change_of_the_file_is_seen_at_the_next_look_and_its_removal_too(file: Path) -> None:
     pod = labels(file, cluster_env="production")
-    assert pod.experiment_id == ""
+    assert pod.experiment_id is None
     for name in ("first", "other"):
         file.with_name("new").write_text(f'experimentId="{name}"')
         file.with_name("new").replace(file)  # Kubernetes swaps a link, so that a reader sees one whole file
         assert pod.experiment_id == name
     file.unlink()
-    assert pod.experiment_id == ""
+    assert pod.experiment_id is None
 
 
 @pytest.mark.parametrize(
@@ -63,13 +64,15 @@ def test_a_change_of_the_file_is_seen_at_the_next_look_and_its_removal_too(file:
         ({}, "test-experiment-id"),
         ({"cluster_env": "development", "k8s_env": "production"}, "test-experiment-id"),
         ({"experiment_id": "mine"}, "mine"),
-        ({"k8s_env": "production"}, ""),
-        ({"k8s_env": "anything"}, ""),
-        ({"cluster_env": "staging"}, ""),
-        ({"development_default": False}, ""),
+        ({"k8s_env": "production"}, None),
+        ({"k8s_env": "anything"}, None),
+        ({"cluster_env": "staging"}, None),
+        ({"development_default": False}, None),
     ],
 )
-def test_only_development_has_an_experiment_by_default(file: Path, settings: dict[str, Any], wanted: str) -> None:
+def test_only_development_has_an_experiment_by_default(
+    file: Path, settings: dict[str, Any], wanted: str | None
+) -> None:
     assert labels(file, **settings).experiment_id == wanted
 
 
@@ -86,12 +89,12 @@ def test_the_engine_serves_the_pods_own_experiment_before_one_it_was_pointed_at(
     data = tmp_path / "data"
     folder = assigned_folder(labels(file, k8s_env="production"), data)
     assert folder() is None
-    point_engine(data, "rescued")
+    point_engine(data, ExperimentId("rescued"))
     assert folder() == data / "rescued"
     file.write_text('experimentId="own"\n')
     assert folder() == data / "own"
     file.unlink()
-    point_engine(data, "")
+    point_engine(data, None)
     assert folder() is None
     assert list(data.iterdir()) == []
 

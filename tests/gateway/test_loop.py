@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.answering import Patience
-from cellworker.gateway.loop import Limits
-from cellworker.gateway.recent import Recent
+from cellworker.gateway.core.answering import Patience
+from cellworker.gateway.core.loop import Limits
+from cellworker.gateway.core.lru import Recent
 from cellworker.protocol.encoding import compress, decompress
 from cellworker.protocol.events import Status
 
@@ -352,7 +352,7 @@ async def test_a_long_computation_tells_its_progress(world: Any) -> None:
     world.progress = [("Finding neighbours", 0.25), ("Clustering", 0.5)]
     world.send()
     running = asyncio.create_task(world.work(tick_s=0.005))
-    await world.until(lambda: len(world.events) >= 3)
+    await world.until(lambda: len(world.events) >= 2)
     world.hold.set()
     await running
     ticks = [payload for name, payload in world.events if "progress_percent" in payload]
@@ -508,6 +508,32 @@ async def test_a_set_that_is_added_has_the_same_key_at_every_attempt_and_another
     keys = [world.inserted(operations)["key"] for _, operations, _ in world.patches]
     assert keys[0] == keys[1] != keys[2]
     assert world.again == [False, True, False]
+
+
+async def test_a_change_of_cell_sets_lies_in_the_journal_before_it_is_sent(world: Any) -> None:
+    world.send(body={"name": "Inserts"}, message_id="m1")
+    await world.work(journal=world.journal)
+    assert world.journal.written == 1
+    assert world.journal.open == {}
+    assert len(world.patches) == 1
+
+
+async def test_without_the_journal_nothing_is_changed_and_the_request_is_kept(world: Any) -> None:
+    world.journal.error = OSError("S3 is away")
+    message = world.send(body={"name": "Inserts"}, message_id="m1")
+    await world.work(journal=world.journal, patience=Patience(store_s=0.01, first_pause_s=0.001))
+    assert world.patches == []
+    assert world.released == [message]
+    assert world.answer()["response"]["errorCode"] == "RESULT_NOT_STORED"
+
+
+async def test_whoever_has_lost_a_request_says_nothing_and_hands_it_back(world: Any) -> None:
+    world.journal.held = False
+    world.send(body={"name": "Inserts"}, message_id="m1")
+    await world.work(journal=world.journal)
+    assert world.patches == []
+    assert world.journal.released == ["e1"]
+    assert not [name for name, _ in world.events if name.startswith("WorkResponse-")]
 
 
 async def test_stopping_finishes_what_fits_into_the_grace_period(world: Any) -> None:

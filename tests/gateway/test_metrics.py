@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cellworker import __version__
 from cellworker.errors import ErrorCode
-from cellworker.gateway.health import Health, serve_health
-from cellworker.gateway.metrics import DONE, GAUGES, Metrics, NoMetrics
+from cellworker.gateway.observe.health import Health, serve_health
+from cellworker.gateway.observe.metrics import DONE, GAUGES, Metrics, NoMetrics
 from cellworker.tasks.catalog import TASKS
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -184,7 +184,7 @@ def test_the_twin_has_the_same_methods() -> None:
 def test_the_twin_does_without_prometheus() -> None:
     script = """
 import sys
-from cellworker.gateway.metrics import GAUGES, NoMetrics
+from cellworker.gateway.observe.metrics import GAUGES, NoMetrics
 metrics = NoMetrics()
 metrics.delivered(1); metrics.begun(0.1); metrics.answered("ListGenes", "done", 0.1); metrics.duplicate_joined()
 metrics.answered_from_store(); metrics.journal_written(); metrics.orphans_taken(2)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.names import Names, cluster_env, idle_timeout_s, work_queue_hash
+from cellworker.gateway.platform.names import Names, cluster_env, idle_timeout_s, work_queue_hash
 from cellworker.settings import Settings
 
 ACCOUNT = "160782110667"

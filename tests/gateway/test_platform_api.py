@@ -4,14 +4,16 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.cell_set_patches import applied, examine
-from cellworker.gateway.platform_api import PlatformCellSets
+from cellworker.gateway.core.ports import Claim, NotHeldError
+from cellworker.gateway.platform.api import PlatformCellSets
+from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.local.merge import merge_cell_sets
 
 TOKEN = "Bearer eyJhbGciOi.hidden-token-of-a-user.sig"
@@ -118,6 +120,18 @@ async def cell_sets(api: Api) -> AsyncIterator[PlatformCellSets]:
         yield made
 
 
+def claimed(*, sent_s: float | None = None, held: bool = True) -> Claim:
+    """A claim whose earlier attempt sent its change so many seconds ago."""
+
+    async def earlier() -> datetime | None:
+        return None if sent_s is None else datetime.now(UTC) - timedelta(seconds=sent_s)
+
+    async def take() -> bool:
+        return held
+
+    return Claim(earlier, take)
+
+
 async def refusal(cell_sets: PlatformCellSets, operations: Any = INSERT, token: str | None = TOKEN, **more: Any) -> str:
     with pytest.raises(WorkerError) as caught:
         await cell_sets.patch("x1", operations, token, **more)
@@ -217,7 +231,7 @@ async def test_a_patch_of_another_kind_is_not_sent_twice(api: Api, cell_sets: Pl
     message = await refusal(cell_sets, [{"$append": LOUVAIN}])
     assert "did not say whether" in message
     assert len(api.requests) == 1
-    assert "did not say whether" in await refusal(cell_sets, [{"$append": LOUVAIN}], again=True)
+    assert "did not say whether" in await refusal(cell_sets, [{"$append": LOUVAIN}], claim=claimed(sent_s=0.0))
     assert len(api.requests) == 1
 
 
@@ -231,12 +245,58 @@ async def test_too_many_requests_is_tried_again(api: Api, cell_sets: PlatformCel
 async def test_a_second_attempt_looks_before_it_sends(api: Api, cell_sets: PlatformCellSets, there: bool) -> None:
     if there:
         await cell_sets.patch("x1", INSERT, TOKEN)
-    await cell_sets.patch("x1", INSERT, TOKEN, again=True)
+    await cell_sets.patch("x1", INSERT, TOKEN, claim=claimed(sent_s=9.0))
     assert api.sets() == ["5f0c"]
     assert len(api.requests) == 1
-    await cell_sets.patch("x1", REPLACE, TOKEN, again=True)
+    reads = api.reads
+    await cell_sets.patch("x1", REPLACE, TOKEN, claim=claimed(sent_s=0.0))
     assert api.classes() == ["louvain", "scratchpad"]
-    assert api.reads == 1
+    assert api.reads == reads, "a class that is replaced twice is the same"
+
+
+async def test_whoever_has_lost_the_request_sends_nothing(api: Api, cell_sets: PlatformCellSets) -> None:
+    for operations in (INSERT, REPLACE):
+        with pytest.raises(NotHeldError):
+            await cell_sets.patch("x1", operations, TOKEN, claim=claimed(held=False))
+    assert api.requests == []
+
+
+async def test_a_set_that_is_there_is_never_sent_again_whoever_inserted_it(
+    api: Api, cell_sets: PlatformCellSets
+) -> None:
+    await cell_sets.patch("x1", INSERT, TOKEN, claim=claimed())
+    await cell_sets.patch("x1", INSERT, TOKEN, claim=claimed())
+    assert api.sets() == ["5f0c"]
+    assert len(api.requests) == 1
+
+
+async def test_what_an_earlier_attempt_has_sent_is_waited_for_as_long_as_an_answer_may_take(api: Api) -> None:
+    async with PlatformCellSets(api.read, api.url, timeout_s=60.0, settle_s=0.0) as cell_sets:
+        patching = asyncio.create_task(cell_sets.patch("x1", INSERT, TOKEN, claim=claimed(sent_s=5.0)))
+        while api.reads < 2:
+            await asyncio.sleep(0.01)
+        assert api.requests == []
+        api.document = merge_cell_sets(api.document, INSERT)
+        await patching
+    assert api.requests == []
+    assert api.sets() == ["5f0c"]
+
+
+async def test_whoever_was_paused_between_looking_and_sending_looks_again(
+    api: Api, cell_sets: PlatformCellSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+
+    async def take() -> bool:
+        taken.append(0.0)
+        if len(taken) == 1:  # a pause, in which another process inserts the set
+            api.document = merge_cell_sets(api.document, INSERT)
+            monkeypatch.setattr("cellworker.gateway.platform.api._JUST_NOW_S", 0.0)
+        return True
+
+    await cell_sets.patch("x1", INSERT, TOKEN, claim=Claim(claimed().earlier, take))
+    assert api.requests == []
+    assert api.sets() == ["5f0c"]
 
 
 async def test_where_it_cannot_be_looked_nothing_is_sent_again(api: Api) -> None:
@@ -244,7 +304,7 @@ async def test_where_it_cannot_be_looked_nothing_is_sent_again(api: Api) -> None
         raise OSError("S3 is away")
 
     async with PlatformCellSets(unreadable, api.url) as cell_sets:
-        assert "did not say whether" in await refusal(cell_sets, again=True)
+        assert "did not say whether" in await refusal(cell_sets, claim=claimed(sent_s=0.0))
     assert api.requests == []
 
 

@@ -10,7 +10,7 @@ FIXTURE = Path(__file__).parent.parent / "fixtures" / "pbmcsmall" / "v5"
 
 
 async def probe(port: int, *options: str) -> tuple[int | None, str]:
-    command = [sys.executable, "-m", "cellworker.cli", "probe", "--port", str(port), *options]
+    command = [sys.executable, "-m", "cellworker.cli.main", "probe", "--port", str(port), *options]
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     _, said = await process.communicate()
     return process.returncode, said.decode()

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway import redis_bus
-from cellworker.gateway.redis_bus import RedisBus, RedisUnavailableError, resolve_redis_url
+from cellworker.gateway.platform import redis_bus
+from cellworker.gateway.platform.redis_bus import RedisBus, RedisUnavailableError, resolve_redis_url
 from cellworker.logs import configure
 from cellworker.settings import Settings
 
@@ -269,7 +269,7 @@ async def test_results_wait_for_a_redis_that_was_killed(server: Redis, caplog: p
             await heard.until(lambda: len(heard.messages) == 20)
             assert heard.payloads == list(range(20)), "in order, and without the heartbeat that was given up"
             assert bus.trouble_since is None
-    told = [record.getMessage() for record in caplog.records if record.name == "cellworker.gateway.redis_bus"]
+    told = [record.getMessage() for record in caplog.records if record.name == "cellworker.gateway.platform.redis_bus"]
     assert told == ["redis out of reach", "redis is back"]
 
 

@@ -17,8 +17,8 @@ import aiobotocore.session
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.aws import Cloud
-from cellworker.gateway.s3 import S3CellSets, S3Files, S3Object, S3Results, StoreUnavailableError
+from cellworker.gateway.aws.clients import Cloud
+from cellworker.gateway.aws.s3 import S3CellSets, S3Files, S3Object, S3Results, StoreUnavailableError
 from cellworker.logs import configure
 from cellworker.settings import Settings
 

@@ -15,9 +15,9 @@ TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
-from cellworker.gateway.aws import Cloud  # noqa: E402
-from cellworker.gateway.s3 import S3Results, StoreUnavailableError  # noqa: E402
-from cellworker.gateway.s3_direct import DirectS3  # noqa: E402
+from cellworker.gateway.aws.clients import Cloud  # noqa: E402
+from cellworker.gateway.aws.s3 import S3Results, StoreUnavailableError  # noqa: E402
+from cellworker.gateway.aws.s3_direct import DirectS3  # noqa: E402
 from cellworker.settings import Settings  # noqa: E402
 from cloud.servers import Server, StandIn, moto_server, start_s3  # noqa: E402
 

@@ -10,8 +10,8 @@ TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
-from cellworker.gateway.aws import Cloud  # noqa: E402
-from cellworker.gateway.s3_folder import S3Folder  # noqa: E402
+from cellworker.gateway.aws.clients import Cloud  # noqa: E402
+from cellworker.gateway.aws.s3_folder import S3Folder  # noqa: E402
 from cellworker.settings import Settings  # noqa: E402
 from cloud.servers import StandIn, start_s3  # noqa: E402
 

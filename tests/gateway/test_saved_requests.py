@@ -43,7 +43,7 @@ async def asked(tmp_path: Path, step: str) -> tuple[dict[str, Any], list[Path]]:
 
 
 async def replayed(tmp_path: Path, file: Path, *options: str) -> tuple[int | None, bytes, bytes]:
-    command = [sys.executable, "-m", "cellworker.cli", "replay", str(file), "--quiet", *options]
+    command = [sys.executable, "-m", "cellworker.cli.main", "replay", str(file), "--quiet", *options]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, cwd=tmp_path)
     output, errors = await process.communicate()

@@ -14,10 +14,10 @@ from typing import Any
 import aiobotocore.session
 import pytest
 
-from cellworker.gateway.aws import Cloud
-from cellworker.gateway.ports import Delivery
-from cellworker.gateway.sqs import SqsQueue
-from cellworker.gateway.sqs_batches import QueueUnavailableError
+from cellworker.gateway.aws.clients import Cloud
+from cellworker.gateway.aws.sqs import SqsQueue
+from cellworker.gateway.aws.sqs_batches import QueueUnavailableError
+from cellworker.gateway.core.ports import Delivery
 from cellworker.logs import configure
 from cellworker.settings import Settings
 

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.http_engine import HttpEngine
-from cellworker.gateway.syncing import ExperimentSync
+from cellworker.gateway.engine_client.http_engine import HttpEngine
+from cellworker.gateway.engine_client.syncing import ExperimentSync
 from cellworker.protocol.events import Status
 from cellworker.tasks.catalog import find
 

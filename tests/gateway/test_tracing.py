@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.tracing import NoTracing, Origin, Tracing, make_tracing, parse_trace_header
+from cellworker.gateway.observe.tracing import NoTracing, Origin, Tracing, make_tracing, parse_trace_header
 
 TRACE = "5759e988bd862e3fe1be46a994272793"
 PARENT = "53995c3f42cd8ad8"
@@ -323,7 +323,7 @@ async def test_without_an_address_nothing_is_traced() -> None:
 def test_without_an_address_opentelemetry_is_not_even_loaded() -> None:
     script = """
 import sys
-from cellworker.gateway.tracing import make_tracing
+from cellworker.gateway.observe.tracing import make_tracing
 make_tracing("", [])
 assert not any(name.startswith("opentelemetry") for name in sys.modules)
 """

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from cellworker.gateway.http_engine import HttpEngine
+from cellworker.gateway.engine_client.http_engine import HttpEngine
 from cellworker.tasks.catalog import find
 
 TRACEPARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import numpy as np
 import pytest
 from aiohttp import web
 
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.formats.opening.own_work import OwnWorkFile
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue
@@ -37,6 +40,12 @@ CELL_SETS = {
         {"key": "scratchpad", "name": "Custom cell sets", "rootNode": True, "type": "cellSets", "children": []},
     ]
 }
+
+
+def own_work_file(folder: Path, document: Any = CELL_SETS) -> OwnWorkFile:
+    """Where a person's own work on an experiment of five cells is kept."""
+    base = CellSets.parse(json.dumps(document).encode())
+    return OwnWorkFile(folder / "r.rds", "content-key", base, np.arange(5, dtype=np.int32), list("abcde"))
 
 
 @dataclass
@@ -89,7 +98,7 @@ class Worker:
         self.sockets = SocketServer()
         self.results = DiskResults(folder / ".results")
         (folder / "cell_sets.json").write_text(json.dumps(CELL_SETS))
-        self.cell_sets = FileCellSets(folder / "cell_sets.json", folder / "own" / "copy.json")
+        self.cell_sets = FileCellSets(folder / "cell_sets.json", own_work_file(folder, CELL_SETS))
         self.url = ""
         self.port = 0
 
@@ -176,6 +185,12 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
         yield worker
         queue.close()
         await loop
+
+
+@pytest.fixture
+def own_work() -> Callable[..., OwnWorkFile]:
+    """Makes a place for a person's own work."""
+    return own_work_file
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.formats.common.whole_files import write_whole
 from cellworker.local import files
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.queue import MemoryQueue
@@ -99,7 +100,7 @@ async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatc
 def test_written_files_have_the_usual_permissions(tmp_path: Path) -> None:
     mask = os.umask(0o022)
     try:
-        files.write_whole(tmp_path / "a", b"1")
+        write_whole(tmp_path / "a", b"1")
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
@@ -121,8 +122,8 @@ def read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-async def test_cell_sets_are_changed_beside_the_experiment(beside: Path, tmp_path: Path) -> None:
-    cell_sets = FileCellSets(beside, tmp_path / "own.json")
+async def test_cell_sets_are_changed_beside_the_experiment(beside: Path, tmp_path: Path, own_work: Any) -> None:
+    cell_sets = FileCellSets(beside, own_work(beside.parent, DOCUMENT))
     await cell_sets.patch("x1", APPEND)
     assert keys(await cell_sets.read("x1")) == ["louvain", "new"]
     assert keys(read(beside)) == ["louvain", "new"]
@@ -130,17 +131,20 @@ async def test_cell_sets_are_changed_beside_the_experiment(beside: Path, tmp_pat
 
 
 @pytest.mark.parametrize("why", ["keep", "no access", "file marked read-only", "folder marked read-only"])
-async def test_cell_sets_that_may_not_be_touched_are_changed_in_a_copy(
-    beside: Path, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
+async def test_cell_sets_that_may_not_be_touched_are_changed_in_ones_own_work(
+    beside: Path, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch, own_work: Any
 ) -> None:
     protect(beside, why, monkeypatch)
-    own = tmp_path / "own" / "copy.json"
     before = read(beside)
-    await FileCellSets(beside, own, keep_original=why == "keep").patch("x1", APPEND)
-    again = FileCellSets(beside, own, keep_original=why == "keep")
+    keep = why == "keep"
+    await FileCellSets(beside, own_work(beside.parent, DOCUMENT), keep_original=keep).patch("x1", APPEND)
+    again = FileCellSets(beside, own_work(beside.parent, DOCUMENT), keep_original=keep)
     assert keys(await again.read("x1")) == ["louvain", "new"]
     assert read(beside) == before
-    assert keys(read(own)) == ["louvain", "new"]
+    own = beside.parent / "r.rds.cellworker.json"
+    if why in {"no access", "folder marked read-only"}:
+        (own,) = (tmp_path / "user" / "home" / "cellworker").iterdir()
+    assert json.loads(read(own))["own"] == [{"key": "new", "whole": True, "sets": ["s"]}]
 
 
 def protect(beside: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,32 +156,28 @@ def protect(beside: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
         beside.parent.chmod(0o555)
 
 
-async def test_derived_cell_sets_hold_until_they_are_changed(tmp_path: Path) -> None:
-    derived = CellSets.parse(json.dumps(DOCUMENT).encode())
-    cell_sets = FileCellSets(tmp_path / "none.json", tmp_path / "own.json", derived, keep_original=True)
+async def test_derived_cell_sets_hold_until_they_are_changed(tmp_path: Path, own_work: Any) -> None:
+    cell_sets = FileCellSets(tmp_path / "none.json", own_work(tmp_path, DOCUMENT), keep_original=True)
     assert keys(await cell_sets.read("x1")) == ["louvain"]
     await cell_sets.patch("x1", APPEND)
     assert keys(await cell_sets.read("x1")) == ["louvain", "new"]
 
 
-async def test_an_experiment_without_cell_sets_says_so(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError) as told:
-        await FileCellSets(tmp_path / "none.json", tmp_path / "own.json").read("x1")
-    assert told.value.code is ErrorCode.CELL_SETS_INVALID
-
-
-async def test_a_refused_patch_changes_nothing(beside: Path, tmp_path: Path) -> None:
+async def test_a_refused_patch_changes_nothing(beside: Path, own_work: Any) -> None:
     before = read(beside)
     with pytest.raises(WorkerError):
-        await FileCellSets(beside, tmp_path / "own.json").patch("x1", [{"$append": {"key": "bad"}}])
+        await FileCellSets(beside, own_work(beside.parent)).patch("x1", [{"$append": {"key": "bad"}}])
     assert read(beside) == before
     assert names(beside.parent) == ["cell_sets.json"]
 
 
-async def test_patches_at_the_same_time_do_not_lose_each_other(beside: Path, tmp_path: Path) -> None:
-    cell_sets = FileCellSets(beside, tmp_path / "own.json")
+@pytest.mark.parametrize("keep", [False, True])
+async def test_patches_at_the_same_time_do_not_lose_each_other(beside: Path, own_work: Any, keep: bool) -> None:
+    # As many as there are processes with locks of their own.
+    doors = [FileCellSets(beside, own_work(beside.parent, DOCUMENT), keep_original=keep) for _ in range(8)]
     patches = [[{"$append": {"key": f"k{i}", "name": "n", "children": []}}] for i in range(8)]
-    await asyncio.gather(*(cell_sets.patch("x1", patch) for patch in patches))
+    await asyncio.gather(*(door.patch("x1", patch) for door, patch in zip(doors, patches, strict=True)))
+    cell_sets = doors[0]
     assert sorted(keys(await cell_sets.read("x1"))) == sorted(["louvain", *(f"k{i}" for i in range(8))])
 
 

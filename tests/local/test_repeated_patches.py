@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cellworker.gateway.core.ports import Claim
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.sync import NoSync
 
@@ -21,11 +22,23 @@ INSERT: list[dict[str, Any]] = [
 ]
 
 
+async def _none() -> None:
+    return None
+
+
+async def _held() -> bool:
+    return True
+
+
+CLAIM = Claim(_none, _held)
+
+
 @pytest.fixture
-def cell_sets(tmp_path: Path) -> FileCellSets:
+def cell_sets(tmp_path: Path, own_work: Any) -> FileCellSets:
     path = tmp_path / "cell_sets.json"
-    path.write_text(json.dumps({"cellSets": [{"key": "scratchpad", "name": "Custom", "children": []}]}))
-    return FileCellSets(path, tmp_path / "own.json")
+    document = {"cellSets": [{"key": "scratchpad", "name": "Custom", "children": []}]}
+    path.write_text(json.dumps(document))
+    return FileCellSets(path, own_work(tmp_path, document))
 
 
 def keys(content: bytes) -> list[str]:
@@ -37,12 +50,12 @@ async def test_a_set_that_is_there_is_not_inserted_again(
     cell_sets: FileCellSets, again: bool, wanted: list[str]
 ) -> None:
     await cell_sets.patch("x1", INSERT)
-    await cell_sets.patch("x1", INSERT, again=again)
+    await cell_sets.patch("x1", INSERT, claim=CLAIM if again else None)
     assert keys(await cell_sets.read("x1")) == wanted
 
 
 async def test_a_set_that_is_not_there_is_inserted_at_the_second_attempt(cell_sets: FileCellSets) -> None:
-    await cell_sets.patch("x1", INSERT, again=True)
+    await cell_sets.patch("x1", INSERT, claim=CLAIM)
     assert keys(await cell_sets.read("x1")) == ["5f0c"]
 
 

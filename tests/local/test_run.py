@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.r.rds.reader import read_rds
 from cellworker.local.experiment import find_experiment
 from cellworker.local.run import LocalRun, run_local, start_local
 from cellworker.local.submit import submit_async
@@ -105,8 +105,8 @@ async def test_the_annotated_object_holds_the_embedding_that_was_computed_before
         await submit_async(run.url, {**body, "embeddingETag": "f" * 32})
 
 
-async def test_a_new_cell_set_of_the_sample_is_kept_in_the_data_folder(
-    run: LocalRun, settings: Settings, sample: Path
+async def test_a_new_cell_set_of_the_sample_is_kept_in_the_users_data_folder(
+    run: LocalRun, tmp_path: Path, sample: Path
 ) -> None:
     before = (sample / "cell_sets.json").read_bytes()
     body = (await run.ready()).examples["GetExpressionCellSets"]
@@ -116,7 +116,10 @@ async def test_a_new_cell_set_of_the_sample_is_kept_in_the_data_folder(
     (scratchpad,) = (item for item in classes if item["key"] == "scratchpad")
     assert scratchpad["children"][-1]["name"] == f"{body['genesConfig'][0]['geneName']}>0.5"
     assert (sample / "cell_sets.json").read_bytes() == before
-    assert [item.name[:7] for item in (settings.data_dir / ".cell_sets").iterdir()] == ["sample-"]
+    (kept,) = (tmp_path / "user" / "home" / "cellworker").iterdir()
+    assert kept.name.startswith("r.rds-")
+    assert json.loads(kept.read_bytes())["own"][0]["key"] == "scratchpad"
+    assert not sample.joinpath("r.rds.cellworker.json").exists()
 
 
 async def test_a_second_run_answers_from_what_the_first_stored(settings: Settings, sample: Path) -> None:
@@ -223,7 +226,7 @@ class Process:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cellworker.cli", "run", "--port", str(self.port)],
+            [sys.executable, "-m", "cellworker.cli.main", "run", "--port", str(self.port)],
             stdout=self.log,
             stderr=subprocess.STDOUT,
             cwd=folder,

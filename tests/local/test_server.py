@@ -69,6 +69,18 @@ async def test_a_file_result_is_served_as_the_file(worker: Any, tmp_path: Path) 
     assert "attachment" in headers["Content-Disposition"]
 
 
+async def test_a_downloaded_object_is_named_for_what_is_in_it(worker: Any, tmp_path: Path) -> None:
+    for number, (content, name) in enumerate([(b"\x89HDF\r\n\x1a\n", "h5ad"), (b"\x1f\x8b", "rds")]):
+        file = tmp_path / f"scratch{number}"
+        file.write_bytes(content)
+        worker.engine.value = str(file)
+        body = {"name": "DownloadAnnotSeuratObject", "isObj2s": True, "embeddingMethod": "umap", "format": name}
+        got = await submit_async(worker.url, body, folder=tmp_path)
+        assert got.file is not None
+        assert got.file.name == f"processed_matrix.{name}"
+        assert got.file.read_bytes() == content
+
+
 async def test_a_large_result_comes_by_its_url(worker: Any) -> None:
     worker.engine.value = [[i, (i * 7919) % 104729 / 7] for i in range(60_000)]
     async with worker.events() as events:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cellworker.experiment.store import open_store
-from cellworker.formats.opening import open_experiment
+from cellworker.experiment.store.store import open_store
+from cellworker.formats.opening.open import open_experiment
 from cellworker.local.run import start_local
 from cellworker.settings import Settings
 

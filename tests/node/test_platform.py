@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.redis_bus import RedisBus
+from cellworker.gateway.platform.redis_bus import RedisBus
 from cellworker.protocol import events
 from cellworker.protocol.encoding import compress, inline
 from cellworker.protocol.envelope import WorkRequest

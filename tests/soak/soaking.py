@@ -4,8 +4,10 @@
     await soak.run()
     await soak.judge()
 
-For two thirds of the time something is killed every few seconds: gateway, engine, Redis or the object store, in an
-order that the seed decides. In the last third nothing is, so that memory and open files can be compared.
+For two thirds of the time something goes wrong every few seconds, in an order that the seed decides: gateway, engine,
+Redis or the object store is killed or paused (SIGSTOP), the engine hangs until somebody ends it, the object store is
+slow, or a reader is killed while it makes the store again. In the last third nothing does, so that memory and open
+files can be compared.
 
 What is published while nobody is subscribed is gone: Redis keeps nothing. So an answer may be missing at the listener
 where the gateway says, between the killing of Redis and the listener's return, that it sent it; such a request counts
@@ -15,21 +17,25 @@ as excused, its result has to be stored all the same, and the number of them is 
 import asyncio
 import contextlib
 import json
+import os
 import random
 import re
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from world import CELL_SETS, PASSWORD, RESULTS, SECRET_KEY, TOKEN, Api, Pod, World
+from test_life import children
+from world import CELL_SETS, PASSWORD, RESULTS, SECRET_KEY, TOKEN, Api, Pod, Process, World, until
 
 from cellworker.protocol.encoding import decompress
+from cloud.servers import Server
 from secret_scan import assert_no_secrets
 
 OUTSTANDING = 30
@@ -38,6 +44,11 @@ FORGOTTEN_S = 60.0
 """A request that is unanswered for so long counts no more as outstanding."""
 BETWEEN_KILLS_S = (4.0, 10.0)
 AWAY_S = (0.0, 2.0)
+SILENT_S = 2
+"""An engine that is silent for so long hangs."""
+SLOW_S = 0.2
+"""The object store needs so much longer for each answer while it is slow."""
+READS_WITHIN_S = 20.0
 LAST_ANSWER_S = 180.0
 MARGIN_S = 1.0
 """The gateway's log is so much later than the event, and the listener's return so much later than known."""
@@ -118,9 +129,9 @@ class Soak:
     async def run(self) -> None:
         """Send and kill for the time given, then wait until nothing is owed any more."""
         async with self._api():
-            self.pod = self.world.pod(VISIBILITY_S=5, MAX_ATTEMPTS=50)
-            self.pod.engine.command = [sys.executable, "-m", "cellworker.cli", "engine"]
-            self.pod.gateway.command = [sys.executable, "-m", "cellworker.cli", "gateway"]
+            self.pod = self.world.pod(VISIBILITY_S=5, MAX_ATTEMPTS=50, ENGINE_SILENT_S=SILENT_S)
+            self.pod.engine.command = [sys.executable, "-m", "cellworker.cli.main", "engine"]
+            self.pod.gateway.command = [sys.executable, "-m", "cellworker.cli.main", "gateway"]
             self.pod.start()
             await self.pod.ready()
             self._started = time.monotonic()
@@ -284,7 +295,19 @@ class Soak:
     # --- faults ---
 
     async def _kill_until(self, end: float) -> None:
-        faults = {"gateway": self._gateway, "engine": self._engine, "redis": self._redis, "object store": self._store}
+        faults = {
+            "gateway killed": self._gateway,
+            "engine killed": self._engine,
+            "redis killed": self._redis,
+            "object store killed": self._store,
+            "gateway paused": self._paused(self.pod.gateway),
+            "engine paused": self._paused(self.pod.engine),
+            "redis paused": self._away(self.world.redis),
+            "object store paused": self._away(self.world.s3),
+            "object store slow": self._slow,
+            "engine hangs": self._hang,
+            "reader killed": self._reader,
+        }
         turn: list[str] = []
         while True:
             pause = self._fate.uniform(*BETWEEN_KILLS_S)
@@ -292,13 +315,14 @@ class Soak:
                 await self._sleep_until(end)
                 return
             await asyncio.sleep(pause)
-            turn = turn or self._fate.sample([*faults, "gateway", "engine"], len(faults) + 2)
+            often = ["gateway killed", "engine killed"]
+            turn = turn or self._fate.sample([*faults, *often], len(faults) + len(often))
             name = turn.pop()
             away_s = self._fate.uniform(*AWAY_S)
             self.kills[name] += 1
-            self._note(f"{name} killed, for {away_s:.2f} s")
+            self._note(f"{name}, for {away_s:.2f} s")
             await faults[name](away_s)
-            self._note(f"{name} started again")
+            self._note(f"{name}: over")
 
     async def _gateway(self, away_s: float) -> None:
         self.pod.gateway.kill()
@@ -323,6 +347,49 @@ class Soak:
         self.world.s3.kill()
         await asyncio.sleep(away_s)
         await asyncio.to_thread(self.world.s3.start)
+
+    def _paused(self, process: Process) -> Callable[[float], Awaitable[None]]:
+        async def pause(away_s: float) -> None:
+            process.signal(signal.SIGSTOP)
+            await asyncio.sleep(away_s)
+            process.signal(signal.SIGCONT)
+
+        return pause
+
+    def _away(self, server: Server) -> Callable[[float], Awaitable[None]]:
+        async def pause(away_s: float) -> None:
+            server.pause()
+            await asyncio.sleep(away_s)
+            server.resume()
+
+        return pause
+
+    async def _slow(self, away_s: float) -> None:
+        await asyncio.to_thread(self.world.s3.fault, "*", latency_s=SLOW_S)
+        await asyncio.sleep(away_s + 1.0)
+        await asyncio.to_thread(self.world.s3.clear)
+
+    async def _hang(self, away_s: float) -> None:
+        """The engine hangs until the gateway has noticed; then it is started again, as the kubelet would do."""
+        noticed = len(self.pod.gateway.said("engine hangs"))
+        self.pod.engine.signal(signal.SIGSTOP)
+        await until(lambda: len(self.pod.gateway.said("engine hangs")) > noticed, "an engine that hangs is noticed")
+        await self._engine(away_s)
+
+    async def _reader(self, away_s: float) -> None:
+        """Somebody removes the store, and the process that makes it again is killed."""
+        for store in self.world.platform.stores.glob("*.h5ad"):
+            store.unlink()
+        end = time.monotonic() + READS_WITHIN_S
+        while not (readers := children(self.pod.engine.pid, "cellworker.formats.opening.sandbox_child")):
+            if time.monotonic() > end:
+                self._note("nobody reads")  # the engine has not been asked for anything meanwhile
+                return
+            await asyncio.sleep(0.005)
+        for reader in readers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(reader, signal.SIGKILL)
+        await asyncio.sleep(away_s)
 
     # --- the judgement ---
 
@@ -355,7 +422,7 @@ class Soak:
         if complaints:
             shown = "\n".join(complaints[:40])
             raise AssertionError(
-                f"{self}\n{len(complaints)} complaints:\n{shown}\n\nkills:\n" + "\n".join(self.timeline)
+                f"{self}\n{len(complaints)} complaints:\n{shown}\n\nfaults:\n" + "\n".join(self.timeline)
             )
         await asyncio.to_thread(self._no_secrets)
 
@@ -363,7 +430,7 @@ class Soak:
         return (
             f"soak, seed {self.seed}: {self.messages} messages, {len(self.sent)} ETags, {len(self._heard)} answered, "
             f"{len(self.excused)} answered while nobody listened, "
-            f"{len(self.unfetched)} file results of killed gateways unfetched, kills {dict(self.kills)}, "
+            f"{len(self.unfetched)} file results of killed gateways unfetched, faults {dict(self.kills)}, "
             f"MB and files in the middle {self.middle}, at the end {self.end}"
         )
 
@@ -451,6 +518,8 @@ class Soak:
                 self.unfetched.append(name)
             else:
                 yield f"left behind: {name}"
+        stores = self.world.platform.stores
+        yield from (f"half a store: {path.name}" for path in [*stores.glob("build-*.spool"), *stores.glob(".*.tmp")])
 
     def _usage(self) -> dict[str, tuple[float, int]]:
         return {name: usage(process.pid) for name, process in self._processes()}

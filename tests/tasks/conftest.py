@@ -11,7 +11,7 @@ import pytest
 from cellworker.engine.encoding import encode
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.formats.opening import Opened, open_experiment
+from cellworker.formats.opening.open import Opened, open_experiment
 from cellworker.protocol.bodies import convert, decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog

@@ -13,9 +13,9 @@ import pytest
 import goldens
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.rds.model import RList, RStrings, RVector
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.rds.model import RList, RStrings, RVector
+from cellworker.formats.r.rds.reader import read_rds
 from cellworker.protocol.bodies import decode_body
 from cellworker.protocol.engine_bodies import TypedClass
 from cellworker.settings import Settings

@@ -5,7 +5,7 @@ import pytest
 
 import goldens
 from builders import cell_major, cell_sets, small_experiment
-from cellworker.api import OpenExperiment
+from cellworker.api.experiment import OpenExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Genes
 

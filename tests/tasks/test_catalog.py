@@ -1,5 +1,7 @@
 """The list of tasks."""
 
+from pathlib import Path
+
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
@@ -58,3 +60,12 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
         find("Nope")
     assert caught.value.code is ErrorCode.INVALID_INPUT
     assert find("ListGenes") is TASKS["ListGenes"]
+
+
+@pytest.mark.parametrize(("content", "ending"), [(b"\x89HDF\r\n\x1a\n", ".h5ad"), (b"\x1f\x8b", ".rds")])
+def test_the_name_of_a_download_follows_its_content(content: bytes, ending: str, tmp_path: Path) -> None:
+    (tmp_path / "result").write_bytes(content)
+    task = find("DownloadAnnotSeuratObject")
+    assert task.file_result
+    assert task.file_name is not None
+    assert task.file_name(tmp_path / "result") == f"processed_matrix{ending}"

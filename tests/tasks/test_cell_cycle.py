@@ -7,10 +7,10 @@ import pytest
 
 import goldens
 from builders import small_experiment
-from cellworker.analysis.module_scores import G2M_GENES, S_GENES, module_scores
+from cellworker.analysis.annotation.module_scores import G2M_GENES, S_GENES, module_scores
 from cellworker.errors import WorkerError
 from cellworker.experiment.model import Genes
-from cellworker.gateway.cell_set_patches import examine
+from cellworker.gateway.platform.cell_set_patches import examine
 from cellworker.local.merge import merge_cell_sets
 from cellworker.tasks.catalog import TASKS
 
@@ -121,7 +121,7 @@ def test_other_genes_leave_the_phase_undetermined(answer):
 def test_missing_values_are_refused(answer):
     experiment = lively()
     experiment.data.values[experiment.data.indptr[1] - 1] = np.nan
-    with pytest.raises(WorkerError, match="missing values"):
+    with pytest.raises(WorkerError, match="missing or infinite"):
         answer(experiment, "CellCycleScoring", {})
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import goldens
 from builders import small_experiment
-from cellworker.analysis.leiden import leiden, modularity
-from cellworker.analysis.neighbours import nearest_neighbours
-from cellworker.analysis.snn import shared_neighbours
+from cellworker.analysis.graphs.leiden import leiden, modularity
+from cellworker.analysis.graphs.neighbours import nearest_neighbours
+from cellworker.analysis.graphs.snn import shared_neighbours
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Graph, Misc, Origin, Reduction
 from cellworker.tasks.cluster_cells import CLUSTER_CELLS

@@ -11,13 +11,13 @@ from scipy import stats
 
 import goldens
 from builders import cell_major, cell_sets, small_experiment
-from cellworker.api import OpenExperiment
+from cellworker.api.experiment import OpenExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Genes
 from cellworker.settings import Settings
 from cellworker.tasks import differential_expression
 from cellworker.tasks.catalog import TASKS
-from cellworker.tasks.sampling import like_the_original
+from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.task import Context
 
 NO_MATCH = "DifferentialExpression-x-genesOnly-nomatch"

@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from cellworker.tasks import kept as module
-from cellworker.tasks.kept import kept
+from cellworker.tasks.common import result_cache as module
+from cellworker.tasks.common.result_cache import kept
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from scipy import stats
 
 import goldens
 from builders import cell_sets, small_experiment
-from cellworker.analysis.groups import Groups
-from cellworker.analysis.markers import find_markers, top_markers
-from cellworker.analysis.rank_tests import rank_tests
-from cellworker.api import OpenExperiment
+from cellworker.analysis.statistics.groups import Groups
+from cellworker.analysis.statistics.markers import find_markers, top_markers
+from cellworker.analysis.statistics.rank_tests import rank_tests
+from cellworker.api.experiment import OpenExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import Genes

@@ -5,13 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cellworker.analysis.statistics.p_values import PValues
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.protocol.bodies import Pagination, convert
-from cellworker.tasks.result_table import page_of, whole
+from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, plain, whole
+from cellworker.tasks.common.tables import Ranked
 
 GAP = np.nan
+
+
+def by_itself(numbers):
+    column = np.array(numbers, float)
+    return Ranked(column, column)
+
+
 TABLE = {
-    "p_val": np.array([0.2, 0.01, 0.01, 1.0, GAP]),
+    "p_val": by_itself([0.2, 0.01, 0.01, 1.0, GAP]),
     "logFC": np.array([1.0, -2.0, 0.5, 0.0, GAP]),
     "gene_names": ["b.c", "A", "abc", "(x", "late"],
     "Gene": ["g1", "g2", "g3", "g4", "g5"],
@@ -27,7 +36,8 @@ def genes(**given):
 
 
 def test_a_table_that_nobody_pages_comes_whole_with_its_gaps():
-    assert whole(TABLE) == {"gene_results": TABLE, "full_count": 5}
+    assert whole(TABLE) == {"gene_results": plain(TABLE), "full_count": 5}
+    assert plain(TABLE)["p_val"] is TABLE["p_val"].values
 
 
 def test_rows_with_gaps_are_on_no_page_and_not_counted():
@@ -111,7 +121,7 @@ numbers = st.one_of(st.just(GAP), st.sampled_from([0.0, 1.0]), st.floats(-5, 5))
 )
 def test_pages_are_the_table_cut_in_pieces(rows, limit, order_by, direction, least):
     table = {
-        "p_val": np.array([row[0] for row in rows], float),
+        "p_val": by_itself([row[0] for row in rows]),
         "logFC": np.array([row[1] for row in rows], float),
         "gene_names": [row[2] for row in rows],
         "Gene": [f"g{i}" for i in range(len(rows))],
@@ -129,3 +139,77 @@ def test_pages_are_the_table_cut_in_pieces(rows, limit, order_by, direction, lea
     assert {piece["full_count"] for piece in pieces} == {len(wanted)}
     for name, column in everything["gene_results"].items():
         assert [x for piece in pieces for x in piece["gene_results"][name]] == list(column)
+
+
+@pytest.mark.parametrize("name", ["p_val", "p_val_adj", "log10_p"])
+def test_a_column_of_p_values_without_an_order_of_its_own_is_a_bug(name):
+    with pytest.raises(TypeError, match=name):
+        whole(TABLE | {name: np.zeros(5)})
+    with pytest.raises(TypeError, match=name):
+        paged(table=TABLE | {name: np.zeros(5)})
+
+
+SCORES = np.array([45.0, 3.0, 60.0, 38.0, 45.0, 38.2, 0.0, 41.0, 37.6, 2.9])
+"""p-values of 0, one of 0 twice with equal evidence, and below the smallest normal double."""
+
+
+def underflowing(*, original=False, scores=SCORES):
+    p_values = PValues.of_scores(scores, original=original)
+    n = len(scores)
+    return {
+        "p_val": p_column(p_values), "logFC": np.zeros(n), "p_val_adj": adjusted_column(p_values),
+        "gene_names": [f"n{i}" for i in range(n)], "Gene": [f"g{i}" for i in range(n)], **log_columns(p_values),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["p_val", "p_val_adj", "log10_p", "log10_p_adj"])
+def test_rows_whose_p_values_underflow_are_ordered_by_the_statistic_both_ways(column):
+    best_first = ["g2", "g0", "g4", "g7", "g5", "g3", "g8", "g1", "g9", "g6"]
+    worst_first = ["g6", "g9", "g1", "g8", "g3", "g5", "g7", "g0", "g4", "g2"]  # equal ones keep their order
+    assert genes_of(underflowing(), orderBy=column) == best_first
+    assert genes_of(underflowing(), orderBy=column, orderDirection="DESC") == worst_first
+    pages = [genes_of(underflowing(), orderBy=column, offset=i, limit=3) for i in range(0, 10, 3)]
+    assert [gene for page in pages for gene in page] == best_first
+    certain = [number("p_val_adj", "lessThan", 1e-300)]
+    assert genes_of(underflowing(), orderBy=column, filters=certain, offset=1, limit=3) == ["g0", "g4", "g7"]
+
+
+def genes_of(table, **given):
+    return list(paged(table=table, **given)["gene_results"]["Gene"])
+
+
+@pytest.mark.parametrize("column", ["p_val", "p_val_adj"])
+def test_like_the_original_rows_of_equal_p_values_keep_their_order(column):
+    table = underflowing(original=True)
+    beyond_the_cut = ["g0", "g2", "g3", "g4", "g5", "g7", "g8"]
+    assert genes_of(table, orderBy=column) == [*beyond_the_cut, "g1", "g9", "g6"]
+    assert genes_of(table, orderBy=column, orderDirection="DESC") == ["g6", "g9", "g1", *beyond_the_cut]
+
+
+def test_equal_adjusted_p_values_are_ordered_by_the_statistic_and_like_the_original_keep_their_order():
+    scores = np.array([0.1, 0.3, 0.2, 0.0, 0.4])
+    best_first = ["g4", "g1", "g2", "g0", "g3"]
+    assert len(set(underflowing(scores=scores)["p_val_adj"].values)) == 1
+    assert genes_of(underflowing(scores=scores), orderBy="p_val_adj") == best_first
+    table = underflowing(scores=scores, original=True)
+    assert genes_of(table, orderBy="p_val_adj") == ["g0", "g1", "g2", "g3", "g4"]
+    assert genes_of(table, orderBy="p_val") == best_first
+
+
+@pytest.mark.parametrize("direction", ["ASC", "DESC"])
+def test_adjusted_p_values_that_are_shown_never_fall_even_where_doubles_lose_their_digits(direction):
+    scores = np.linspace(37, 39, 400)  # p-values below the smallest normal double, and 0, which is shown as that
+    got = paged(table=underflowing(scores=scores), orderBy="p_val_adj", orderDirection=direction)["gene_results"]
+    shown = np.array(got["p_val_adj"])
+    assert (shown > 0).all()
+    doubles = np.where(shown == 2.2250738585072014e-308, 0, shown)  # which stands for 0 (contract 5.3)
+    assert (doubles == 0).any()
+    assert (np.diff(doubles) * (1 if direction == "ASC" else -1) >= 0).all()
+    assert (np.diff(got["log10_p"]) * (1 if direction == "ASC" else -1) > 0).all()
+    assert min(got["log10_p"]) < -330
+
+
+def test_a_table_can_be_filtered_by_its_own_columns():
+    assert genes_of(underflowing(), filters=[number("log10_p", "lessThan", -500)]) == ["g2"]
+    with pytest.raises(WorkerError, match="no column 'log10_p'"):
+        paged(filters=[number("log10_p", "lessThan", -500)])

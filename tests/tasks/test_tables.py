@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.tasks.tables import collation_key, number_filter, ordered_rows, select_page, text_filter
+from cellworker.tasks.common.tables import collation_key, number_filter, ordered_rows, select_page, text_filter
 
 NAMES = ["CD3D", "cd79a", "MS4A1", "HLA-DRA", "ACD", "LYZ", None]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from builders import small_experiment
-from cellworker.analysis.spaco import Slice, spatial_colours
+from cellworker.analysis.annotation.spaco import Slice, spatial_colours
 from cellworker.experiment.model import Misc, Reduction, TissueImage
+from cellworker.tasks.common.tissue_colours import cluster_colours
 from cellworker.tasks.task import Context
-from cellworker.tasks.tissue_colours import cluster_colours
 
 POOL = ["#77aadd", "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99"]
 K, N = 6, 400

@@ -12,11 +12,11 @@ import goldens
 from cellworker import OpenExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.formats.opening import open_experiment
+from cellworker.formats.opening.open import open_experiment
 from cellworker.protocol.bodies import decode_body
 from cellworker.settings import Settings
 from cellworker.tasks import catalog, trajectory
-from cellworker.tasks.earlier import ask_for_earlier
+from cellworker.tasks.earlier_results import ask_for_earlier
 from cellworker.tasks.task import Context, PrepareInput
 
 NODES, TIME = "runTrajectoryAnalysisStartingNodesTask", "runTrajectoryAnalysisPseudoTimeTask"

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from cellworker.engine.cassia import annotator
-from cellworker.engine.marker_table import marker_table
+from cellworker.engine.annotators.cassia import annotator
+from cellworker.engine.annotators.marker_table import marker_table
 from cellworker.settings import Settings
 from cellworker.tasks.task import Context, Progress
 
 __all__ = ["make_context"]
 
 
-def make_context(settings: Settings, progress: Progress, scratch: Path, kept: Path | None = None) -> Context:
+def make_context(
+    settings: Settings, progress: Progress, scratch: Path, kept: Path | None = None, *, own_tables: bool = False
+) -> Context:
     """Return a task's context.
 
     Parameters
@@ -23,6 +25,8 @@ def make_context(settings: Settings, progress: Progress, scratch: Path, kept: Pa
         A folder for files that are results.
     kept
         A folder for what later requests may use again.
+    own_tables
+        Whether the result becomes tables of our own.
     """
     return Context(
         progress=progress,
@@ -32,4 +36,5 @@ def make_context(settings: Settings, progress: Progress, scratch: Path, kept: Pa
         marker_table=marker_table(settings),
         annotate=annotator(settings),
         kept=kept,
+        own_tables=own_tables,
     )

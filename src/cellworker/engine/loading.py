@@ -8,17 +8,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from cellworker.engine.pool import SHUTTING_DOWN
-from cellworker.engine.process import ProcessLost
-from cellworker.engine.runner import TaskRunner
 from cellworker.engine.saved_requests import RequestSaver
-from cellworker.engine.worker import GENERIC_SENTENCE, load_object
+from cellworker.engine.workers.pool import SHUTTING_DOWN
+from cellworker.engine.workers.process import ProcessLost
+from cellworker.engine.workers.runner import TaskRunner
+from cellworker.engine.workers.worker import GENERIC_SENTENCE, load_object
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.settings import Settings
 
 if TYPE_CHECKING:
-    from cellworker.formats.opening import Opened
+    from cellworker.formats.opening.open import Opened
 
 __all__ = ["ServedExperiment"]
 
@@ -63,9 +63,9 @@ class ServedExperiment:
         path: Path,
         settings: Settings,
         *,
-        opener: str = "cellworker.formats.opening:open_experiment",
+        opener: str = "cellworker.formats.opening.open:open_experiment",
         tasks: str = "cellworker.tasks.catalog:BY_PATH",
-        store_opener: str = "cellworker.experiment.store:open_store",
+        store_opener: str = "cellworker.experiment.store.store:open_store",
     ) -> None:
         self.path = path
         self._settings = settings
@@ -79,6 +79,7 @@ class ServedExperiment:
         self._attempted = asyncio.Event()
         self._first_served = asyncio.Event()
         self._tried: _Signature | None = None
+        self._served: _Signature | None = None
         self._look = asyncio.Event()
         self._settled = asyncio.Event()
         self._stop = threading.Event()
@@ -121,6 +122,8 @@ class ServedExperiment:
         if self._loader:
             # It ends, and removes what it wrote, when it next reports progress.
             await asyncio.to_thread(self._loader.join, _PATIENCE_S)
+        # aiohttp caches handlers for the whole process, and with them what they lead to: the store's pages are let go.
+        self._opened = None
 
     async def ready(self) -> TaskRunner:
         """Wait for the first load.
@@ -153,7 +156,7 @@ class ServedExperiment:
         """
         while not self._stop.is_set():
             if self._is_settled():
-                if self._error:
+                if self._error and not self._serves_what_lies_there():
                     raise self._error
                 return self._generation
             self._look.set()
@@ -172,7 +175,7 @@ class ServedExperiment:
         """
         out: dict[str, Any] = {
             "status": self._state,
-            "ready": self._runner is not None,
+            "ready": self._runner is not None and self._runner.able,
             "path": str(self.path),
             "generation": self._generation,
             "progress": self._progress,
@@ -195,6 +198,8 @@ class ServedExperiment:
             signature, self._tried = _signature(self.path), None
             loaded = await self._load()
             self._tried = signature
+            if loaded:
+                self._served = signature
             self._settle()
             if loaded:
                 retry_s = _FIRST_RETRY_S
@@ -318,6 +323,10 @@ class ServedExperiment:
     def _is_settled(self) -> bool:
         """Whether the last attempt is over and was about what lies there now."""
         return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
+
+    def _serves_what_lies_there(self) -> bool:
+        """Whether an attempt that failed was only to make the store again: what is served has the same content."""
+        return self._runner is not None and self._served == self._tried
 
     def _settle(self) -> None:
         """Wake those who wait for the end of an attempt."""

@@ -12,6 +12,7 @@ import orjson
 
 from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName
 from cellworker.logs import blank, log
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
@@ -71,7 +72,7 @@ class RequestSaver:
             "experiment": str(self._experiment.absolute()),
             "likeOriginal": self._like_original,
         }
-        path = self._folder / name
+        path = self._folder / FileName(name)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             path.write_bytes(orjson.dumps({**saved, "request": blank(orjson.loads(request))}))

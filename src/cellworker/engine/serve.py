@@ -11,10 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
-from cellworker.engine.assigned import AssignedExperiment
 from cellworker.engine.loading import ServedExperiment
+from cellworker.engine.placement import AssignedExperiment
 from cellworker.engine.server import make_app
-from cellworker.engine.worker import load_object
+from cellworker.engine.workers.worker import load_object
 from cellworker.logs import log
 from cellworker.settings import Settings
 

@@ -1,7 +1,7 @@
 """The HTTP surface of the engine: that of the original's R service (contract 7), with its slips mended.
 
 ====================================  ==========================================================================
-``GET /health``                       200 ``"up"``; 409 while there is nothing to serve yet
+``GET /health``                       200 ``"up"``; 409 while requests cannot be answered
 ``GET /health/live``                  200 as long as the process answers
 ``GET /health/ready``                 200 or 503, JSON: what is served, its state, the last error, the lanes
 ``POST /v0/<task>``                   one request of contract section 5
@@ -42,9 +42,9 @@ from typing import Any, Protocol
 import orjson
 from aiohttp import web
 
-from cellworker.engine.following import ProgressBoard
-from cellworker.engine.runner import Answer, MalformedBodyError, TaskRunner
-from cellworker.engine.worker import GENERIC_SENTENCE
+from cellworker.engine.request_progress import ProgressBoard
+from cellworker.engine.workers.runner import Answer, MalformedBodyError, TaskRunner
+from cellworker.engine.workers.worker import GENERIC_SENTENCE
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.task import Task
@@ -123,14 +123,14 @@ class _Surface:
         self._instance = secrets.token_hex(8)
 
     async def health(self, _: web.Request) -> web.Response:
-        return _json(b'"up"') if self._served.runner else _out_of_date()
+        return _json(b'"up"') if self._served.describe()["ready"] else _out_of_date()
 
     async def live(self, _: web.Request) -> web.Response:
         return _json(b'{"status":"up"}')
 
     async def ready(self, _: web.Request) -> web.Response:
         description = self._served.describe()
-        return _json(orjson.dumps(description), 200 if self._served.runner else 503)
+        return _json(orjson.dumps(description), 200 if description["ready"] else 503)
 
     async def reload(self, _: web.Request) -> web.Response:
         try:

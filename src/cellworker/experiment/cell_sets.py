@@ -1,7 +1,7 @@
 """The cell sets of an experiment (contract 6.1): classes, their sets, and the cells in each."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ __all__ = ["CellClass", "CellSet", "CellSets"]
 
 _MAX_PROBLEMS_SHOWN = 20
 _MAX_CELL_ID = 2**31 - 1
+_PLATFORM_CLUSTERS = "louvain"
+"""The key under which the platform's programs ask for the clusters in use, whatever method made them (contract 6.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,12 @@ class CellClass:
     root_node: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def column(self) -> str:
+        """The column of the file that the class says; empty for classes that come from elsewhere."""
+        found = self.extra.get("column")
+        return found if isinstance(found, str) else ""
+
     def cell_ids(self) -> NDArray[np.int32]:
         """Return the union of the sets: int32, ascending, without repetitions."""
         return _union([child.cell_ids for child in self.children])
@@ -61,10 +69,25 @@ class CellClass:
 
 @dataclass(frozen=True, slots=True)
 class CellSets:
-    """All classes, in the order that the user sees. No look-up changes anything."""
+    """All classes, in the order that the user sees. No look-up changes anything.
+
+    A class answers to its key, and to the name of the column that it comes from. Sets that were derived from a file's
+    own columns (`cellworker.formats.common.derive`) name the class of the clusters in use in ``extra["clusters"]``; in
+    the platform's own files that is the class ``louvain``.
+
+    Attributes
+    ----------
+    classes
+        The classes.
+    extra
+        Further fields of the file.
+    wire
+        Whether ``louvain`` stands for the clusters in use where no class has that name.
+    """
 
     classes: list[CellClass]
     extra: Mapping[str, Any] = field(default_factory=dict)
+    wire: bool = False
 
     @classmethod
     def empty(cls) -> "CellSets":
@@ -128,17 +151,64 @@ class CellSets:
             for child in item.children:
                 yield item, child
 
+    @property
+    def derived(self) -> bool:
+        """Whether the sets were made from a file's own columns."""
+        return isinstance(self.extra.get("clusters"), str)
+
+    @property
+    def clusters(self) -> CellClass | None:
+        """The class of the clusters in use."""
+        named = self.extra.get("clusters", _PLATFORM_CLUSTERS)
+        found = next((item for item in self.classes if item.key == named), None)
+        if found is None and self.derived:  # it was removed: the next clustering is in use
+            others = (item for item in self.classes if item.type == "cellSets" and item.key != "scratchpad")
+            return next((item for item in others if item.children), None)
+        return found
+
+    def for_wire(self) -> "CellSets":
+        """Return the same sets for requests of the platform's programs, which call the clusters in use ``louvain``."""
+        return replace(self, wire=True)
+
+    def by_platform_key(self) -> dict[str, CellClass]:
+        """Return the classes by the keys that the platform's programs know: ``louvain`` is the clusters in use.
+
+        Of classes with the same key the first is the one that counts. A file's own class ``louvain`` that is not in use
+        goes by ``louvain (column)`` here.
+        """
+        clusters = self.clusters if self.derived else None
+        out: dict[str, CellClass] = {}
+        for item in reversed(self.classes):
+            own = f"{_PLATFORM_CLUSTERS} (column)" if item.key == _PLATFORM_CLUSTERS and clusters else item.key
+            out[_PLATFORM_CLUSTERS if item is clusters else own] = item
+        return dict(reversed(out.items()))
+
     def find_class(self, key: str) -> CellClass | None:
-        """Return the first class of that key."""
-        return next((item for item in self.classes if item.key == key), None)
+        """Return the first class of that key, else of that column."""
+        found = next((item for item in self.classes if item.key == key), None)
+        found = found or next((item for item in self.classes if key and item.column == key), None)
+        return self.clusters if found is None and self.wire and key == _PLATFORM_CLUSTERS else found
 
     def find_set(self, key: str) -> CellSet | None:
-        """Return the first set of that key."""
-        return next((child for _, child in self.sets() if child.key == key), None)
+        """Return the first set of that key, else the set that a class of another name has under it."""
+        found = next((child for _, child in self.sets() if child.key == key), None)
+        return found or next((child for _, child in self._other_names(key)), None)
 
     def class_of(self, key: str) -> CellClass | None:
         """Return the class that holds the first set of that key."""
-        return next((item for item, child in self.sets() if child.key == key), None)
+        found = next((item for item, child in self.sets() if child.key == key), None)
+        return found or next((item for item, _ in self._other_names(key)), None)
+
+    def _other_names(self, key: str) -> Iterator[tuple[CellClass, CellSet]]:
+        """Find sets by other names of their classes: ``donor-A`` is the set ``sample-A`` of the samples ``donor``."""
+        for item in self.classes:
+            names = [item.column] if item.column and item.column != item.key else []
+            if self.wire and item is self.clusters:
+                names.append(_PLATFORM_CLUSTERS)
+            for name in names:
+                if key.startswith(f"{name}-"):
+                    same = f"{item.key}-{key.removeprefix(f'{name}-')}"
+                    yield from ((item, child) for child in item.children if child.key == same)
 
     def cells_of(self, key: str, what: str = "cell set") -> NDArray[np.int32]:
         """Return the cells of a set, of a class, or of a bitmap: int32, ascending, without repetitions.
@@ -158,7 +228,10 @@ class CellSets:
             return parent.cell_ids()
         if is_bitmap(key):
             return cells_of_bitmap(key, what)
-        message = f"{what}: the experiment has no cell set or class with the key {key!r}."
+        message = f"{what}: the experiment has no cell set or class with the key {key!r}"
+        # The sentence for the platform's own files stays as it is.
+        known = ", ".join(item.key for item in self.classes)
+        message += f"; its classes are {known}." if self.derived else "."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
 
     def all_cell_ids(self) -> NDArray[np.int32]:

@@ -77,5 +77,6 @@ def _rest(cell_sets: CellSets, cell_set: str) -> NDArray[np.int32]:
     if parent is None:  # a class has no siblings to be compared with
         return np.empty(0, np.int32)
     # by key, so that a second set of the same key does not count as the rest of itself
-    parts = [child.cell_ids for child in parent.children if child.key != cell_set]
+    chosen = cell_sets.find_set(cell_set)
+    parts = [child.cell_ids for child in parent.children if chosen is None or child.key != chosen.key]
     return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int32)

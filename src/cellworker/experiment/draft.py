@@ -22,14 +22,15 @@ class SparseDraft:
     columns
         int32 ``(nnz,)``: gene positions (cell positions for graphs), unchecked.
     values
-        float32 ``(nnz,)``; may hold stored zeros, which the store drops.
+        float32 ``(nnz,)``; float64 or int64 where float32 would round a count. May hold stored zeros, which the store
+        drops.
     n_columns
         Width of the matrix.
     """
 
     indptr: NDArray[np.int64]
     columns: NDArray[np.int32]
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     n_columns: int
 
 

@@ -19,7 +19,9 @@ __all__ = [
     "Graph",
     "Reduction",
     "ScaledData",
+    "StrangeCounts",
     "TissueImage",
+    "labels_of",
 ]
 
 
@@ -41,6 +43,21 @@ class Categorical:
 
 Column = NDArray[Any] | Categorical
 """A column of cell metadata: float64 (NaN missing), int64, bool, or labels."""
+
+
+def labels_of(column: Column | None) -> Categorical | None:
+    """Return a column as labels; None where it holds anything but text, truth values or whole numbers."""
+    if column is None or isinstance(column, Categorical):
+        return column
+    if column.dtype == np.bool_:
+        return Categorical(column.astype(np.int32), ["FALSE", "TRUE"])
+    known = np.isfinite(column)
+    if not known.any() or np.any(np.isinf(column)) or np.any(column[known] != np.floor(column[known])):
+        return None
+    values, codes = np.unique(column[known], return_inverse=True)
+    out = np.full(len(column), -1, np.int32)
+    out[known] = codes
+    return Categorical(out, [str(int(value)) for value in values.tolist()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +223,15 @@ class Genes:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class StrangeCounts:
+    """How many counts are below 0, missing or infinite, or no whole numbers."""
+
+    negative: int = 0
+    missing: int = 0
+    fractional: int = 0
+
+
 class Experiment:
     """An open experiment. Large arrays are mapped from the store and shared between processes.
 
@@ -247,6 +273,26 @@ class Experiment:
     def n_cells(self) -> int:
         """Number of cells."""
         return len(self.cell_ids)
+
+    @property
+    def samples(self) -> tuple[str, Categorical] | None:
+        """The column that tells the samples apart: its name and each cell's sample."""
+        chosen = self.origin.columns.get("samples")
+        for name in [chosen] if chosen is not None else ["samples", "orig.ident"]:
+            labels = labels_of(self.metadata.get(name))
+            if labels is not None:
+                return name, labels
+        return None
+
+    @cached_property
+    def strange_counts(self) -> StrangeCounts:
+        """How many of the raw counts are none."""
+        if self.counts is None or self.counts.values.dtype.kind == "u":
+            return StrangeCounts()
+        values = self.counts.values
+        known = np.isfinite(values)
+        whole = values == np.floor(values)
+        return StrangeCounts(int((values < 0).sum()), int((~known).sum()), int((known & ~whole).sum()))
 
     @cached_property
     def max_cell_id(self) -> int:
@@ -311,3 +357,8 @@ class Origin:
     assay_class: str = ""
     fallbacks: list[str] = field(default_factory=list)
     """One sentence for each thing that was missing and what stands in for it."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """By the platform's name of a column (``samples``, ``nCount_RNA``, ...): the column of the metadata that holds it,
+    empty where none does."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why each of them was chosen, or why none was."""

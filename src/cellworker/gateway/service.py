@@ -7,7 +7,6 @@ finishes requests that a pod which is no more had accepted. It leaves that at on
 import asyncio
 import contextlib
 import logging
-import shutil
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -16,27 +15,30 @@ from pathlib import Path
 from typing import Any
 
 from cellworker.errors import WorkerError
-from cellworker.gateway.answering import Patience, Ports
-from cellworker.gateway.aws import Cloud
-from cellworker.gateway.ending import end
-from cellworker.gateway.health import Health, serve_health
-from cellworker.gateway.http_engine import HttpEngine
-from cellworker.gateway.journal import ObjectJournal, orphaned_experiments
-from cellworker.gateway.labels import PodLabels, point_engine
-from cellworker.gateway.loop import Limits, WorkLoop
-from cellworker.gateway.metrics import Metrics, NoMetrics
-from cellworker.gateway.names import Names, idle_timeout_s
-from cellworker.gateway.platform_api import PlatformCellSets
-from cellworker.gateway.ports import Delivery, Queue
-from cellworker.gateway.redis_bus import RedisBus, resolve_redis_url
-from cellworker.gateway.s3 import S3CellSets, S3Files, S3Results
-from cellworker.gateway.s3_direct import DirectS3
-from cellworker.gateway.s3_folder import S3Folder
-from cellworker.gateway.sealing import Sealer
+from cellworker.gateway.aws.clients import Cloud
+from cellworker.gateway.aws.s3 import S3CellSets, S3Files, S3Results
+from cellworker.gateway.aws.s3_direct import DirectS3
+from cellworker.gateway.aws.s3_folder import S3Folder
+from cellworker.gateway.aws.sqs import SqsQueue
+from cellworker.gateway.core.answering import Patience, Ports
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
+from cellworker.gateway.core.loop import Limits, WorkLoop
+from cellworker.gateway.core.ports import Delivery, Queue
+from cellworker.gateway.core.sealing import Sealer
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
+from cellworker.gateway.engine_client.experiment_folder import forget_experiment
+from cellworker.gateway.engine_client.http_engine import HttpEngine
+from cellworker.gateway.engine_client.syncing import ExperimentSync
+from cellworker.gateway.observe.health import Health, serve_health
+from cellworker.gateway.observe.metrics import Metrics, NoMetrics
+from cellworker.gateway.observe.tracing import Tracing, make_tracing
+from cellworker.gateway.platform.api import PlatformCellSets
+from cellworker.gateway.platform.labels import PodLabels, point_engine
+from cellworker.gateway.platform.names import Names, idle_timeout_s
+from cellworker.gateway.platform.redis_bus import RedisBus, resolve_redis_url
 from cellworker.gateway.signals import Signals
-from cellworker.gateway.sqs import SqsQueue
-from cellworker.gateway.syncing import ExperimentSync
-from cellworker.gateway.tracing import Tracing, make_tracing
+from cellworker.identifiers import ExperimentId, PodName
 from cellworker.logs import context, log
 from cellworker.protocol.events import Status
 from cellworker.settings import Settings
@@ -68,6 +70,7 @@ class _World:
     metrics: NoMetrics
     tracing: Tracing
     health: Health
+    engine: EngineWatch
     labels: PodLabels
     signals: Signals
 
@@ -112,6 +115,7 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
         url = await _redis_url(settings, names, cloud)
         verify = settings.redis_certificates.lower() == "verify"
         bus = await stack.enter_async_context(RedisBus(url, verify=verify))
+        engine = await stack.enter_async_context(EngineWatch(settings.engine_url, silent_s=settings.engine_silent_s))
         world = _World(
             settings=settings,
             names=names,
@@ -125,9 +129,12 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
             metrics=metrics,
             tracing=tracing,
             health=health,
+            engine=engine,
             labels=PodLabels(settings),
             signals=signals,
         )
+        health.expect("engine", lambda: engine.trouble, tolerance_min=0)
+        health.expect("experiment", lambda: _unread(world), tolerance_min=0)
         health.expect("redis", lambda: "Redis cannot be reached." if bus.trouble_since else None)
         metrics.follow("redis_trouble", lambda: float(bus.trouble_since is not None))
         living = asyncio.create_task(_live(world))
@@ -152,10 +159,14 @@ async def _live(world: _World) -> None:
     """Serve the pod's experiment; until it has one, help out."""
     next_look = time.monotonic() + _POLL_S
     log(_logger, logging.INFO, "gateway started", environment=world.names.environment)
+    world.health.mark_started()
+    missing: str | None = None
     while not world.signals.first.is_set():
         experiment_id = world.labels.experiment_id
-        if experiment_id:
-            await asyncio.to_thread(point_engine, world.settings.data_dir, "")
+        if experiment_id and missing != (missing := _missing(world)) and missing is not None:
+            log(_logger, logging.ERROR, "experiment cannot be served", experiment=experiment_id, reason=missing)
+        if experiment_id and missing is None:
+            await asyncio.to_thread(point_engine, world.settings.data_dir, None)
             with context(experiment=experiment_id):
                 await _Session(world, experiment_id).serve()
             return
@@ -164,6 +175,24 @@ async def _live(world: _World) -> None:
             await _rescue(world)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(world.signals.first.wait(), _POLL_S)
+
+
+def _missing(world: _World) -> str | None:
+    """Return what is missing to serve an experiment, beside its id; the labels may follow."""
+    try:
+        world.names.queue(world.labels.work_queue_hash)
+        if not world.settings.api_url:
+            world.names.api_url(world.labels.sandbox_id)
+    except WorkerError as error:
+        return error.message
+    return None
+
+
+def _unread(world: _World) -> str | None:
+    """Return why no request of the pod's experiment would be answered before it is served; None without one."""
+    if world.labels.experiment_id is None:
+        return None
+    return _missing(world) or "The experiment has not been read yet."
 
 
 async def _rescue(world: _World) -> None:
@@ -180,15 +209,18 @@ async def _rescue(world: _World) -> None:
         try:
             with context(experiment=experiment_id):
                 await _Session(world, experiment_id, helps=True).rescue()
+        except WorkerError as error:
+            log(_logger, logging.WARNING, "requests cannot be finished", code=error.code, reason=error.message)
+            return
         finally:
             await asyncio.to_thread(_forget, world.settings.data_dir, experiment_id, world.labels.experiment_id)
 
 
-def _forget(data_dir: Path, experiment_id: str, own: str) -> None:
+def _forget(data_dir: Path, experiment_id: ExperimentId, own: ExperimentId | None) -> None:
     """Leave nothing of an experiment that is not this pod's: the next may be as large."""
-    point_engine(data_dir, "")
+    point_engine(data_dir, None)
     if experiment_id != own:
-        shutil.rmtree(data_dir / experiment_id, ignore_errors=True)
+        forget_experiment(data_dir, experiment_id)
 
 
 class _NoQueue:
@@ -202,7 +234,7 @@ class _NoQueue:
 class _Session:
     """The time in which the gateway works for one experiment."""
 
-    def __init__(self, world: _World, experiment_id: str, *, helps: bool = False) -> None:
+    def __init__(self, world: _World, experiment_id: ExperimentId, *, helps: bool = False) -> None:
         self._world = world
         self._helps = helps
         self._experiment_id = experiment_id
@@ -211,6 +243,7 @@ class _Session:
             settings.engine_url,
             world.find_task,
             experiment_id=experiment_id,
+            watch=world.engine,
             traceparent=world.tracing.current_traceparent,
         )
         self._files = ExperimentSync(
@@ -218,9 +251,10 @@ class _Session:
             settings.engine_url,
             settings.data_dir,
             experiment_id,
+            watch=world.engine,
         )
         self._journal = ObjectJournal(
-            world.folder, experiment_id, settings.hostname or socket.gethostname(), world.sealer
+            world.folder, experiment_id, PodName.of(settings.hostname or socket.gethostname()), world.sealer
         )
         reader = S3CellSets(world.s3, names.cell_sets_bucket)
         api_url = settings.api_url or names.api_url(world.labels.sandbox_id)
@@ -237,6 +271,7 @@ class _Session:
             visibility_s=world.settings.visibility_s,
             room=lambda: holder[0].room() if holder else 0,
         )
+        world.health.expect("experiment", self._unserved, tolerance_min=0)
         world.health.expect("queue", lambda: "The queue cannot be reached." if queue.trouble_since else None)
         world.metrics.follow("queue_trouble", lambda: float(queue.trouble_since is not None))
         world.metrics.follow("visibility_extension_denied", lambda: float(queue.degraded))
@@ -306,7 +341,6 @@ class _Session:
     async def _until_idle(self, loop: WorkLoop) -> None:
         """Read the experiment, then wait until there has been no work for as long as that may last."""
         await self._first_sync()
-        self._world.health.mark_started()
         ready = time.monotonic()
         allowed = idle_timeout_s(self._world.settings)
         while allowed is None or min(loop.idle_s, time.monotonic() - ready) <= allowed:  # noqa: ASYNC110 - time passes
@@ -321,6 +355,12 @@ class _Session:
         while quiet < 3 and not self._world.labels.experiment_id:
             await asyncio.sleep(_POLL_S)
             quiet = 0 if loop.busy or self._journal.entries else quiet + 1
+
+    def _unserved(self) -> str | None:
+        """Return why a request would not be answered now."""
+        if not self._files.generation:
+            return "The experiment has not been read yet."
+        return None if self._world.engine.serves else "The engine serves no experiment."
 
     async def _first_sync(self) -> None:
         """Have the experiment read before anybody asks; what goes wrong is told to whoever asks."""

@@ -1,17 +1,19 @@
-"""Cell sets kept in files: read from beside the experiment, changed there where that is allowed."""
+"""The cell sets of the local run: read beside the experiment, changed there or in a person's own work."""
 
 import asyncio
-import os
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.cell_sets import CellSets
-from cellworker.gateway.cell_set_patches import applied, examine
-from cellworker.local.files import write_whole
-from cellworker.local.merge import merge_cell_sets
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.formats.opening.own_work import OwnWorkFile, may_write
+from cellworker.gateway.core.ports import Claim
+from cellworker.gateway.platform.cell_set_patches import applied, examine
+from cellworker.identifiers import ExperimentId
+from cellworker.local.own_classes import patched
 
 __all__ = ["FileCellSets"]
 
@@ -22,37 +24,32 @@ class FileCellSets:
     Parameters
     ----------
     path
-        The cell_sets.json; it need not exist where `initial` is given.
-    own_copy
-        Where changed cell sets go when the folder of `path` may not be written to. Once there, they are what is read.
-    initial
-        What holds as long as there is no file.
+        The cell_sets.json; it need not exist.
+    own
+        Where a person's own work is kept, and what holds as long as there is none.
     keep_original
         Never write to `path`, even where it is possible.
     """
 
-    def __init__(
-        self, path: Path, own_copy: Path, initial: CellSets | None = None, *, keep_original: bool = False
-    ) -> None:
+    def __init__(self, path: Path, own: OwnWorkFile, *, keep_original: bool = False) -> None:
         self._path = path
-        self._own_copy = own_copy
-        self._initial = initial
+        self._own = own
         self._keep_original = keep_original
         self._lock = asyncio.Lock()
 
-    async def read(self, experiment_id: str) -> bytes:  # noqa: ARG002 - there is one experiment
+    async def read(self, experiment_id: ExperimentId) -> bytes:  # noqa: ARG002 - there is one experiment
         """Return the current cell_sets.json."""
         return await asyncio.to_thread(self.current)
 
     async def patch(
         self,
-        experiment_id: str,  # noqa: ARG002
+        experiment_id: ExperimentId,  # noqa: ARG002
         operations: list[dict[str, Any]],
         authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
         *,
-        again: bool = False,
+        claim: Claim | None = None,
     ) -> None:
-        """Apply operations of contract 5.22, whole or not at all; where `again`, not what was applied already.
+        """Apply operations of contract 5.22, whole or not at all; with a claim, not what was applied already.
 
         Raises
         ------
@@ -60,38 +57,38 @@ class FileCellSets:
             ``CELL_SETS_UPDATE_FAILED`` naming what was refused.
         """
         async with self._lock:
-            await asyncio.to_thread(self._patch, operations, again=again)
+            await asyncio.to_thread(self._patch, operations, look=claim is not None)
 
     def current(self) -> bytes:
         """Return the current cell_sets.json."""
-        for path in (self._own_copy, self._path):
-            try:
-                return path.read_bytes()
-            except FileNotFoundError:
-                continue
-        if self._initial is None:
-            raise WorkerError(ErrorCode.CELL_SETS_INVALID, "The experiment has no cell_sets.json beside it.")
-        return self._initial.encode()
+        work = self._own.read()
+        if work is not None:
+            return work.cell_sets.encode()
+        if not self._keep_original:
+            with contextlib.suppress(FileNotFoundError):
+                return self._path.read_bytes()
+        return self._own.base.encode()
 
-    def _patch(self, operations: list[dict[str, Any]], *, again: bool) -> None:
-        content = self.current()
-        if again and applied(content, examine(operations).inserted):
-            return
-        document = orjson.loads(content)
-        if not isinstance(document, dict):
-            raise WorkerError(
-                ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
-            )
-        write_whole(self.saved_in, orjson.dumps(merge_cell_sets(document, operations)))
+    def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
+        with self._own.alone():
+            content = self.current()
+            if look and applied(content, examine(operations).inserted):
+                return
+            document = orjson.loads(content)
+            if not isinstance(document, dict):
+                raise WorkerError(
+                    ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
+                )
+            changed = orjson.dumps(patched(document, operations))
+            if self._in_place():
+                write_whole(self._path, changed)
+            else:
+                self._own.write(changed)
 
     @property
     def saved_in(self) -> Path:
         """The file that the next change is written to."""
-        beside = not self._keep_original and not self._own_copy.exists() and _may_write(self._path)
-        return self._path if beside else self._own_copy
+        return self._path if self._in_place() else self._own.place()
 
-
-def _may_write(path: Path) -> bool:
-    """Whether a file may be replaced; root may do anything, so what is marked read-only counts as well."""
-    marked = all(place.stat().st_mode & 0o222 for place in (path, path.parent) if place.exists())
-    return marked and os.access(path.parent, os.W_OK)
+    def _in_place(self) -> bool:
+        return not self._keep_original and self._path.exists() and self._own.read() is None and may_write(self._path)

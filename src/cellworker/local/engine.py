@@ -5,7 +5,7 @@ from typing import Protocol
 
 import orjson
 
-from cellworker.engine.runner import TaskRunner
+from cellworker.engine.workers.runner import TaskRunner
 from cellworker.tasks.task import Task
 
 __all__ = ["RunnerEngine"]

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from cellworker import __version__
+from cellworker.identifiers import ETag
 
 __all__ = ["RESULT_VERSION", "etag_of"]
 
@@ -16,7 +17,7 @@ RESULT_VERSION = 1
 
 def etag_of(
     body: Mapping[str, Any], request_props: Mapping[str, Any], experiment_key: str, cell_sets_version: str
-) -> str:
+) -> ETag:
     """Return the ETag of a request: the MD5 hex digest of a canonical form of all that its answer depends on.
 
     Parameters
@@ -36,7 +37,7 @@ def etag_of(
         "version": [__version__, RESULT_VERSION],
     }
     text = orjson.dumps(question, option=orjson.OPT_SORT_KEYS)
-    return hashlib.md5(text, usedforsecurity=False).hexdigest()
+    return ETag(hashlib.md5(text, usedforsecurity=False).hexdigest())
 
 
 def _canonical(value: Any) -> Any:  # noqa: ANN401 - any JSON value

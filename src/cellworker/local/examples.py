@@ -13,8 +13,8 @@ __all__ = ["example_bodies"]
 def example_bodies(experiment: Experiment, cell_sets: CellSets) -> dict[str, dict[str, Any]]:
     """Return the bodies by task, in the order of the contract; they are what the platform's UI would send."""
     genes = _lively_genes(experiment)
-    clusters = _class(cell_sets, "louvain")
-    samples = _class(cell_sets, "sample")
+    clusters = _or_any(cell_sets.clusters, cell_sets)
+    samples = _or_any(cell_sets.find_class("sample"), cell_sets)
     cluster_keys = [child.key for child in clusters.children] if clusters else []
     sample_keys = [child.key for child in samples.children] if samples else []
     root = clusters.key if clusters else "louvain"
@@ -74,9 +74,9 @@ def example_bodies(experiment: Experiment, cell_sets: CellSets) -> dict[str, dic
     return {name: {"name": name, **body} for name, body in bodies.items()}
 
 
-def _class(cell_sets: CellSets, key: str) -> CellClass | None:
-    """Return the class of that key, else the first that has sets at all."""
-    return cell_sets.find_class(key) or next((item for item in cell_sets.classes if item.children), None)
+def _or_any(found: CellClass | None, cell_sets: CellSets) -> CellClass | None:
+    """Return the class, else the first that has sets at all."""
+    return found or next((item for item in cell_sets.classes if item.children), None)
 
 
 def _lively_genes(experiment: Experiment) -> list[str]:

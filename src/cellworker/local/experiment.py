@@ -7,7 +7,9 @@ from typing import Any
 
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.opening import Opened
+from cellworker.formats.opening.open import Opened
+from cellworker.gateway.core.ports import Claim
+from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
 from cellworker.local.explorer_facts import explorer_facts
@@ -33,7 +35,7 @@ class Place:
         ``data_dir``.
     """
 
-    def __init__(self, path: Path, experiment_id: str, *, keep_original: bool = False) -> None:
+    def __init__(self, path: Path, experiment_id: ExperimentId, *, keep_original: bool = False) -> None:
         self.path = path
         self.experiment_id = experiment_id
         self.keep_original = keep_original
@@ -59,7 +61,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
         if not settings.experiment_id:
             from cellworker.sample import SAMPLE_ID, sample_path  # noqa: PLC0415 - only who wants the sample pays for it
 
-            return Place(sample_path(), SAMPLE_ID, keep_original=True)
+            return Place(sample_path(), ExperimentId(SAMPLE_ID), keep_original=True)
         wanted = settings.experiment_id
         here = None
     else:
@@ -68,23 +70,19 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
         # A person's own file is material, not a workspace: only what lies under the data folder is changed in place.
         inside = here.resolve().is_relative_to(settings.data_dir.resolve())
         return Place(here, _id_of(here), keep_original=not inside)
-    folder = settings.data_dir / str(wanted)
-    if _is_name(str(wanted)) and folder.exists():
-        return Place(folder, str(wanted))
-    places = " or ".join(str(place) for place in (here, folder) if place is not None)
+    folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None
+    if folder is not None and folder.exists():
+        return Place(folder, ExperimentId(str(wanted)))
+    places = " or ".join(str(place) for place in (here, f"{settings.data_dir}/{wanted}") if place is not None)
     advice = "Give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs."
     raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no experiment at {places}. {advice}")
 
 
-def _is_name(text: str) -> bool:
-    return text not in (".", "..") and not _NOT_IN_URLS.search(text)
-
-
-def _id_of(path: Path) -> str:
+def _id_of(path: Path) -> ExperimentId:
     resolved = path.resolve()
     served = resolved.is_file() and resolved.name in {"r.qs", "r.rds"}
     name = resolved.name if resolved.is_dir() else resolved.parent.name if served else resolved.stem
-    return _NOT_IN_URLS.sub("-", name).strip("-.") or "experiment"
+    return ExperimentId(_NOT_IN_URLS.sub("-", name).lstrip("-._")[:128].rstrip("-.") or "experiment")
 
 
 class LocalExperiment:
@@ -96,14 +94,11 @@ class LocalExperiment:
         Opens it and follows its file.
     place
         Where it lies.
-    data_dir
-        Where cell sets go that may not be changed in place.
     """
 
-    def __init__(self, experiment: ServedExperiment, place: Place, data_dir: Path) -> None:
+    def __init__(self, experiment: ServedExperiment, place: Place) -> None:
         self._experiment = experiment
         self._place = place
-        self._data_dir = data_dir
         self._for: Opened | None = None
         self._served: Served | None = None
         self._cell_sets: FileCellSets | None = None
@@ -114,6 +109,10 @@ class LocalExperiment:
         await self._current()
         assert self._served is not None
         return self._served
+
+    def close(self) -> None:
+        """Let go of the experiment's files."""
+        self._cell_sets = self._for = self._served = None
 
     def health(self) -> dict[str, Any]:
         """Say how it goes."""
@@ -126,15 +125,20 @@ class LocalExperiment:
         }
         return {"status": status, **kept}
 
-    async def read(self, experiment_id: str) -> bytes:
+    async def read(self, experiment_id: ExperimentId) -> bytes:
         """Return the current cell_sets.json."""
         return await (await self._current()).read(experiment_id)
 
     async def patch(
-        self, experiment_id: str, operations: list[dict[str, Any]], authorization: str | None, *, again: bool = False
+        self,
+        experiment_id: ExperimentId,
+        operations: list[dict[str, Any]],
+        authorization: str | None,
+        *,
+        claim: Claim | None = None,
     ) -> None:
-        """Apply operations of contract 5.22; where `again`, not what was applied already."""
-        await (await self._current()).patch(experiment_id, operations, authorization, again=again)
+        """Apply operations of contract 5.22; with a claim, not what was applied already."""
+        await (await self._current()).patch(experiment_id, operations, authorization, claim=claim)
 
     async def _current(self) -> FileCellSets:
         """Follow the experiment to its newest content."""
@@ -144,16 +148,14 @@ class LocalExperiment:
         if opened is self._for and self._cell_sets is not None:
             return self._cell_sets
         async with self._lock:
-            key = opened.experiment.key
-            own = self._data_dir / ".cell_sets" / f"{self._place.experiment_id}-{key[:16]}.json"
             keep = self._place.keep_original or opened.derived_cell_sets
-            cell_sets = FileCellSets(opened.cell_sets_path, own, opened.cell_sets, keep_original=keep)
-            self._served = await asyncio.to_thread(_describe, opened, self._place, cell_sets.saved_in)
+            cell_sets = FileCellSets(opened.cell_sets_path, opened.own_work_file, keep_original=keep)
+            self._served = await asyncio.to_thread(_describe, opened, self._place, cell_sets)
             self._cell_sets, self._for = cell_sets, opened
         return cell_sets
 
 
-def _describe(opened: Opened, place: Place, saved_in: Path) -> Served:
+def _describe(opened: Opened, place: Place, cell_sets: FileCellSets) -> Served:
     experiment, origin = opened.experiment, opened.experiment.origin
     summary = {
         "cells": experiment.n_cells,
@@ -165,8 +167,9 @@ def _describe(opened: Opened, place: Place, saved_in: Path) -> Served:
         "assay": origin.assay,
         "fallbacks": origin.fallbacks,
         "derivedCellSets": opened.derived_cell_sets,
+        "ownWork": _own_work(opened),
     }
-    facts = explorer_facts(opened, place.experiment_id, place.path, str(saved_in))
+    facts = explorer_facts(opened, place.experiment_id, place.path, str(cell_sets.saved_in))
 
     def barcodes() -> list[str | None]:
         by_id: list[str | None] = [None] * (experiment.max_cell_id + 1)
@@ -175,3 +178,8 @@ def _describe(opened: Opened, place: Place, saved_in: Path) -> Served:
         return by_id
 
     return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets), facts, barcodes)
+
+
+def _own_work(opened: Opened) -> dict[str, Any] | None:
+    work = opened.own_work
+    return None if work is None else {"sets": work.n_sets, "path": str(work.path), "notes": work.notes}

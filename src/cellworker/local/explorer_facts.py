@@ -8,7 +8,7 @@ import numpy as np
 
 from cellworker import __version__
 from cellworker.errors import WorkerError
-from cellworker.formats.opening import Opened
+from cellworker.formats.opening.open import Opened
 from cellworker.tasks.cell_metadata import find_column
 
 __all__ = ["ExplorerFacts", "ReductionFacts", "explorer_facts"]

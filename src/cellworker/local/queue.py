@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from cellworker.gateway.ports import Delivery
+from cellworker.gateway.core.ports import Delivery
 
 __all__ = ["MemoryQueue"]
 

@@ -1,17 +1,17 @@
 """Results in a folder: one file per ETag, its tags beside it."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
 
-from cellworker.local.files import place_file, write_whole
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.identifiers import ETag
+from cellworker.local.files import place_file
 
 __all__ = ["DiskResults"]
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _TAGS = ".tags.json"
 
 
@@ -32,29 +32,29 @@ class DiskResults:
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
 
-    async def exists(self, etag: str) -> bool:
+    async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored."""
         return self.find(etag) is not None
 
-    async def get(self, etag: str) -> bytes | None:
+    async def get(self, etag: ETag) -> bytes | None:
         """Return a stored result as it lies there; None when there is none."""
         path = self.find(etag)
         return None if path is None else await asyncio.to_thread(path.read_bytes)
 
-    async def put(self, etag: str, content: bytes | Path, tags: Mapping[str, str]) -> None:
+    async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result; a file is moved. The tags are there before the result is, so no result is ever without."""
         await asyncio.to_thread(self._put, etag, content, dict(tags))
 
-    async def url(self, etag: str) -> str:
+    async def url(self, etag: ETag) -> str:
         """Where a client can fetch the result."""
         return f"{self.base_url}{etag}"
 
-    def find(self, etag: str) -> Path | None:
+    def find(self, etag: ETag) -> Path | None:
         """Return the file of a stored result."""
         path = self._path(etag)
         return path if path is not None and path.is_file() else None
 
-    def tags(self, etag: str) -> dict[str, str]:
+    def tags(self, etag: ETag) -> dict[str, str]:
         """Return the tags of a stored result; empty when there is none."""
         path = self._path(etag)
         try:
@@ -63,7 +63,7 @@ class DiskResults:
             return {}
         return tags if isinstance(tags, dict) else {}
 
-    def _put(self, etag: str, content: bytes | Path, tags: dict[str, str]) -> None:
+    def _put(self, etag: ETag, content: bytes | Path, tags: dict[str, str]) -> None:
         path = self._path(etag)
         if path is None:
             message = f"{etag!r} cannot be the name of a result"
@@ -74,6 +74,6 @@ class DiskResults:
         else:
             write_whole(path, content)
 
-    def _path(self, etag: str) -> Path | None:
-        """Only plain names lead to files, none to the tags of another: clients choose the ETag."""
-        return self.folder / etag if _NAME.fullmatch(etag) and not etag.endswith(_TAGS) else None
+    def _path(self, etag: ETag) -> Path | None:
+        """Only ETags lead to files, none to the tags of another: clients choose them."""
+        return self.folder / ETag(etag) if ETag.fits(etag) and not etag.endswith(_TAGS) else None

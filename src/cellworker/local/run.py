@@ -12,8 +12,8 @@ from aiohttp import web
 
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.answering import Ports
-from cellworker.gateway.loop import WorkLoop
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications
@@ -89,7 +89,8 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listening.close)
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
-        source = LocalExperiment(served, place, settings.data_dir)
+        source = LocalExperiment(served, place)
+        stack.callback(source.close)
         ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
         work = WorkLoop(queue, ports, place.experiment_id, find)
         loop = asyncio.create_task(work.run())
@@ -171,6 +172,11 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
     classes = ", ".join(f"{item['name']} ({item['sets']})" for item in facts["cellSets"]) or "none"
     say(f"{facts['cells']:,} cells x {facts['genes']:,} genes; reductions: {', '.join(facts['reductions']) or 'none'}")
     say(f"cell sets: {classes}")
+    if facts["ownWork"] is not None:
+        number, path = facts["ownWork"]["sets"], facts["ownWork"]["path"]
+        say(f"among them {number} cell set{'s' * (number != 1)} of your own, kept in {path}")
+        for sentence in facts["ownWork"]["notes"]:
+            say(f"note: {sentence}")
     for sentence in facts["fallbacks"]:
         say(f"note: {sentence}")
     body = (

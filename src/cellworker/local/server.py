@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +15,8 @@ from aiohttp import web
 from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.gateway.ports import CellSetsSource
+from cellworker.gateway.core.ports import CellSetsSource
+from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.etag import etag_of
 from cellworker.local.explorer_facts import ExplorerFacts
 from cellworker.local.guard import add_cors, guard
@@ -31,10 +33,6 @@ __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
-_FILE_NAMES = {
-    "GetNormalizedExpression": "NormalizedExpression.csv.gz",
-    "DownloadAnnotSeuratObject": "processed_matrix.rds",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,7 @@ class LocalServer:
 
     def __init__(
         self,
-        experiment_id: str,
+        experiment_id: ExperimentId,
         *,
         source: Source,
         results: DiskResults,
@@ -206,10 +204,10 @@ class LocalServer:
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         etag = request.match_info["etag"]
-        path = self._results.find(etag)
+        path = self._results.find(ETag(etag)) if ETag.fits(etag) else None
         if path is None:
             raise web.HTTPNotFound(reason="There is no such result.")
-        name = _FILE_NAMES.get(self._results.tags(etag).get("requestType", ""))
+        name = await asyncio.to_thread(self._file_name, ETag(etag), path)
         if name is None and request.query.get("decode") in ("1", "true"):
             content = await asyncio.to_thread(lambda: decompress(path.read_bytes()))
             return web.Response(body=content, content_type="application/json", charset="utf-8")
@@ -217,6 +215,14 @@ class LocalServer:
         if name is not None:
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return web.FileResponse(path, headers=headers)
+
+    def _file_name(self, etag: ETag, path: Path) -> str | None:
+        """Return the name to save a result under, None for one that is no file."""
+        try:
+            task = self._find_task(self._results.tags(etag).get("requestType", ""))
+        except WorkerError:
+            return None
+        return None if task.file_name is None else task.file_name(path)
 
     async def _get_cell_sets(self, request: web.Request) -> web.Response:
         self._check_id(request)

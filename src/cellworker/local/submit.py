@@ -14,6 +14,7 @@ import aiohttp
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName, parse
 from cellworker.local import engineio
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.events import heartbeat_event, result_event
@@ -22,6 +23,7 @@ __all__ = ["Submitted", "submit", "submit_async"]
 
 _POLL_S = 0.5
 _PIECE = 1 << 20
+_UNNAMED = "result"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class _Client:
             if name is None:
                 return Submitted(etag, decompress(await response.read()), repeated=repeated)
             folder = tempfile.mkdtemp(prefix="cellworker-") if self._folder is None else self._folder
-            path = Path(folder) / Path(name).name
+            path = Path(folder) / (parse(FileName, name, "result") or _UNNAMED)
             with path.open("wb") as file:
                 async for piece in response.content.iter_chunked(_PIECE):
                     file.write(piece)

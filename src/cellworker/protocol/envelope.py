@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import ETag
 from cellworker.protocol.bodies import convert
 
 __all__ = ["InvalidEnvelopeError", "WorkRequest", "parse_timeout"]
@@ -20,7 +21,7 @@ MAX_DEPTH = 64
 _NEVER = datetime.max.replace(tzinfo=UTC)
 SECRET_KEYS = frozenset({"authorization", "authjwt"})
 
-_ETAG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_UNKNOWN = ETag("unknown")
 _FORMATS = (
     "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%a %b %d %Y %H:%M:%S GMT%z", "%a %b %d %H:%M:%S %Y",
     "%Y-%m-%d %H:%M:%S %z", "%Y-%m-%dT%H:%M:%S %z", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y, %I:%M:%S %p", "%d %b %Y %H:%M:%S",
@@ -45,7 +46,7 @@ class InvalidEnvelopeError(WorkerError):
         super().__init__(ErrorCode.INVALID_INPUT, message)
         self.envelope: Mapping[str, Any] = envelope if isinstance(envelope, dict) else {}
         etag = self.envelope.get("ETag")
-        self.etag: str | None = etag if isinstance(etag, str) and _ETAG.fullmatch(etag) else None
+        self.etag: ETag | None = ETag(etag) if isinstance(etag, str) and ETag.fits(etag) else None
 
     @property
     def request(self) -> "WorkRequest":
@@ -53,7 +54,7 @@ class InvalidEnvelopeError(WorkerError):
         experiment = self.envelope.get("experimentId")
         props = self.envelope.get("requestProps")
         return WorkRequest(
-            etag=self.etag or "",
+            etag=self.etag or _UNKNOWN,
             experiment_id=experiment if isinstance(experiment, str) else "",
             timeout=_NEVER,
             body={},
@@ -99,7 +100,7 @@ class WorkRequest:
         Everything as it came, secrets included; `redacted` is what may be sent out.
     """
 
-    etag: str
+    etag: ETag
     experiment_id: str
     timeout: datetime
     body: Mapping[str, Any]
@@ -139,7 +140,7 @@ class WorkRequest:
             wire = convert(raw, _Wire, "request")
         except WorkerError as error:
             raise InvalidEnvelopeError(error.message, raw) from None
-        if not _ETAG.fullmatch(wire.etag):
+        if not ETag.fits(wire.etag):
             raise InvalidEnvelopeError("request.ETag: expected 1 to 128 letters, digits, '.', '_' or '-'.", raw)
         if not wire.experiment_id or len(wire.experiment_id) > 256:
             raise InvalidEnvelopeError("request.experimentId: expected 1 to 256 characters.", raw)
@@ -152,7 +153,7 @@ class WorkRequest:
                 "request.timeout: expected a date and time such as 2026-07-23T17:55:43.000Z.", raw
             ) from None
         return cls(
-            etag=wire.etag,
+            etag=ETag(wire.etag),
             experiment_id=wire.experiment_id,
             timeout=timeout,
             body=wire.body,

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Experiment
-from cellworker.formats.seurat_annotation import Annotation, Embedding
+from cellworker.experiment.store.store import StoredExperiment
+from cellworker.formats.common.kinds import is_hdf5
+from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.bodies import DownloadBody
 from cellworker.protocol.engine_bodies import AnnotatedObjectRequest, RequestedClass, RequestedSet, TypedClass
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
@@ -49,15 +51,15 @@ def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
             )
         embedding = given.earlier
     classes = {
-        item.key: TypedClass(
+        key: TypedClass(
             children=[RequestedSet(child.name, child.cell_ids.tolist()) for child in item.children],
             name=item.name,
             type=item.type,
         )
-        for item in reversed(given.cell_sets.classes)  # of classes with the same key the first is the one that counts
+        for key, item in given.cell_sets.by_platform_key().items()
     }
     return AnnotatedObjectRequest(
-        cell_sets=dict(reversed(classes.items())),
+        cell_sets=classes,
         embedding_method=body.embedding_method,
         is_obj2s=body.is_obj2s,
         embedding=Raw(embedding),
@@ -109,8 +111,8 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
     if experiment.origin.assay_class == "AnnData":  # there is no R object to add to
         _write_copy(experiment, annotation, target, context)
         return
-    from cellworker.formats.seurat_annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
-    from cellworker.formats.source import source_of  # noqa: PLC0415
+    from cellworker.formats.opening.source import source_of  # noqa: PLC0415
+    from cellworker.formats.seurat.write.annotated import write_annotated  # noqa: PLC0415 - one task in 21 writes objects
 
     def progress(fraction: float) -> None:
         context.progress(_STAGE, fraction)
@@ -119,13 +121,16 @@ def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, con
 
 
 def _write_copy(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
-    from cellworker.formats.converting import write_annotated_copy  # noqa: PLC0415
+    from cellworker.formats.convert.converting import write_annotated_copy  # noqa: PLC0415
+    from cellworker.formats.opening.source import source_of  # noqa: PLC0415
 
     def progress(stage: str, fraction: float | None = None) -> None:  # noqa: ARG001 - one stage in the user's words
         context.progress(_STAGE, fraction)
 
     embedding = annotation.embedding
+    assert isinstance(experiment, StoredExperiment)  # one made in memory has no source, which is said above
     write_annotated_copy(
+        source_of(experiment),
         experiment,
         annotation.columns,
         target,
@@ -210,6 +215,10 @@ def _bad_embedding(what: str) -> WorkerError:
     return WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
+def _file_name(file: Path) -> str:
+    return f"processed_matrix.{'h5ad' if is_hdf5(file) else 'rds'}"
+
+
 ANNOTATED_OBJECT = Task(
     name="DownloadAnnotSeuratObject",
     path="DownloadAnnotSeuratObject",
@@ -219,6 +228,6 @@ ANNOTATED_OBJECT = Task(
     compute=compute,
     lane="long",
     needs_cell_sets=True,
-    file_result=True,
+    file_name=_file_name,
     earlier=_earlier,
 )

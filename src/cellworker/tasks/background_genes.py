@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from cellworker.analysis.sums import group_sums
-from cellworker.errors import ErrorCode, WorkerError
+from cellworker.analysis.statistics.sums import group_sums
 from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import counted, require
 from cellworker.protocol.bodies import BackgroundGenesBody
 from cellworker.protocol.engine_bodies import BackgroundGenesRequest
-from cellworker.tasks.compared_cells import compared_rows
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.compared_cells import compared_rows
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["BACKGROUND_GENES"]
@@ -30,12 +30,9 @@ def prepare(given: PrepareInput) -> BackgroundGenesRequest:
 
 def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Context) -> dict[str, Any]:
     """Symbols, as they came, of the genes with more than 15 counts over both sets, in matrix order."""
+    require(counted(experiment))
     counts = experiment.counts
-    if counts is None:
-        message = (
-            "Expressed genes are found by raw counts, and the experiment holds none: upload an object with counts."
-        )
-        raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
+    assert counts is not None
     rows = np.union1d(*compared_rows(experiment, request.base_cells, request.background_cells))
     total = group_sums(
         counts.indptr,

@@ -6,17 +6,23 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.cluster_markers import MarkerTable, marker_table
+from cellworker.analysis.annotation.cluster_markers import MarkerTable, marker_table
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import AnnotationBody
 from cellworker.protocol.engine_bodies import CassiaRequest
-from cellworker.tasks.annotated_class import cluster_codes, labelled_sets, new_class, replace_class, requested_classes
-from cellworker.tasks.annotator import ClusterQuestion
-from cellworker.tasks.compared_cells import check_values
+from cellworker.tasks.common.annotated_class import (
+    cluster_codes,
+    labelled_sets,
+    new_class,
+    replace_class,
+    requested_classes,
+)
+from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.common.compared_cells import check_values
+from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.expression_cell_sets import time_uuid
-from cellworker.tasks.sampling import like_the_original
-from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CASSIA"]
@@ -83,7 +89,7 @@ def _markers(experiment: Experiment, codes: NDArray[np.int64], context: Context)
     data = experiment.data
     return marker_table(
         (data.indptr, data.cells, data.values), groups[:-1], groups[-1], experiment.n_cells,
-        original_ties=context.like_original, threads=context.threads,
+        original=context.like_original, threads=context.threads,
         on_progress=lambda _: context.progress("Computing marker genes"),
     )  # fmt: skip
 
@@ -96,11 +102,11 @@ def _question(experiment: Experiment, request: CassiaRequest, table: MarkerTable
         additional_info=request.additional_info,
         n_clusters=len(np.unique(table.cluster)),
         markers={
-            "p_val": table.p.tolist(),
+            "p_val": table.p_values.values.tolist(),
             "avg_log2FC": table.log2_fold_change.tolist(),
             "pct.1": table.fraction_in.tolist(),
             "pct.2": table.fraction_out.tolist(),
-            "p_val_adj": table.p_adjusted.tolist(),
+            "p_val_adj": table.p_values.times(table.n_genes).values.tolist(),
             "cluster": (table.cluster + 1).tolist(),
             "gene": [symbols[gene] or ids[gene] for gene in table.gene.tolist()],
         },

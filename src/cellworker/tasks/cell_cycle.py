@@ -6,14 +6,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.module_scores import G2M_GENES, PHASES, S_GENES, ModuleError, module_scores, phases
-from cellworker.analysis.sums import group_sums
+from cellworker.analysis.annotation.module_scores import G2M_GENES, PHASES, S_GENES, ModuleError, module_scores, phases
+from cellworker.analysis.statistics.sums import group_sums
 from cellworker.experiment.model import Experiment, Genes
 from cellworker.protocol.bodies import CellCycleBody
 from cellworker.protocol.engine_bodies import CellCycleRequest
-from cellworker.tasks.annotated_class import class_tables, labelled_sets, replace_class
-from cellworker.tasks.compared_cells import check_values
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.annotated_class import class_tables, labelled_sets, replace_class
+from cellworker.tasks.common.compared_cells import check_values
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CELL_CYCLE"]

@@ -4,12 +4,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.number_text import floats_json
-from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Categorical, Experiment
+from cellworker.analysis.text.number_text import floats_json
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import measured, measured_column, require
 from cellworker.protocol.bodies import MetadataBody
 from cellworker.protocol.engine_bodies import MetadataRequest
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["DOUBLET_SCORE", "MITOCHONDRIAL_CONTENT", "N_GENES", "N_UMIS"]
@@ -36,19 +36,17 @@ def by_cell(experiment: Experiment, column: str, *, log10: bool) -> orjson.Fragm
 
 
 def find_column(experiment: Experiment, column: str) -> NDArray[np.float64]:
-    """Return a numeric column.
+    """Return a numeric column, see `measured_column`.
 
-    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``): in an object whose main
-    assay has another name than RNA, those of that assay stand in.
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_COLUMN_NOT_FOUND``.
     """
-    names = [column]
-    if column.endswith("_RNA"):
-        names.append(f"{column.removesuffix('_RNA')}_{experiment.origin.assay}")
-    for name in names:
-        found = experiment.metadata.get(name)
-        if found is not None and not isinstance(found, Categorical):
-            return found
-    raise WorkerError(ErrorCode.R_WORKER_COLUMN_NOT_FOUND, f"{column} is not computed for this experiment.")
+    require(measured(experiment, column=column))
+    found = measured_column(experiment, column)
+    assert found is not None
+    return found
 
 
 def _task(name: str, path: str, column: str, *, log10: bool = False) -> Task:

@@ -7,19 +7,20 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.leiden import leiden
-from cellworker.analysis.louvain import join_singletons, louvain
-from cellworker.analysis.neighbours import Metric, nearest_neighbours
-from cellworker.analysis.projection import carry_over
-from cellworker.analysis.snn import Links, links_of, shared_neighbours
+from cellworker.analysis.graphs.leiden import leiden
+from cellworker.analysis.graphs.louvain import join_singletons, louvain
+from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
+from cellworker.analysis.graphs.projection import carry_over
+from cellworker.analysis.graphs.snn import Links, links_of, shared_neighbours
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import CLUSTERS, own_graph
 from cellworker.protocol.bodies import ClusterCellsBody
 from cellworker.protocol.engine_bodies import ClusterCellsRequest
-from cellworker.tasks.reductions import coordinates_of, find_sketch
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.reductions import coordinates_of, find_sketch
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tissue_colours import cluster_colours
 from cellworker.tasks.task import Context, PrepareInput, Progress, Task
-from cellworker.tasks.tissue_colours import cluster_colours
 
 __all__ = ["CLUSTER_CELLS"]
 
@@ -27,7 +28,6 @@ _KEY = "louvain"  # whatever the method: clients look for it
 _K = 20
 _DIMS = 10
 _K_PROJECTED = 50
-_PURPOSE = "cells are clustered on"
 
 
 def prepare(given: PrepareInput) -> ClusterCellsRequest:
@@ -82,7 +82,7 @@ def _labels(
 
     links = _own_graph(experiment)
     if links is None:
-        links = _graph(coordinates_of(experiment, active, _PURPOSE)[:, :_DIMS], request, context)
+        links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :_DIMS], request, context)
     clusters, joined = _cluster(links, request, context.progress)
     found = np.unique(clusters).tolist()
     # The original sorts as text once it has joined single cells to other clusters.
@@ -93,7 +93,7 @@ def _sketched_labels(
     experiment: Experiment, request: ClusterCellsRequest, context: Context, full: str, sketch: NDArray[np.int64]
 ) -> tuple[NDArray[Any], list[str]]:
     """Cluster the cells of a sketch, and carry their labels over to all cells by the reduction `full`."""
-    everywhere = coordinates_of(experiment, full, _PURPOSE)
+    everywhere = coordinates_of(experiment, full, CLUSTERS)
     coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :_DIMS]
     clusters, _ = _cluster(_graph(coordinates, request, context), request, context.progress)
     nearest = nearest_neighbours(
@@ -109,8 +109,8 @@ def _sketched_labels(
 
 
 def _own_graph(experiment: Experiment) -> Links | None:
-    name = f"{experiment.origin.assay}_snn"
-    if name not in experiment.graphs:
+    name = own_graph(experiment)
+    if name is None:
         return None
     graph = experiment.graphs[name]
     try:

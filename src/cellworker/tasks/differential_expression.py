@@ -11,23 +11,24 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.pseudobulk import two_group_test
-from cellworker.analysis.rank_tests import GroupTests, benjamini_hochberg, pair_tests
-from cellworker.analysis.sums import group_sums
+from cellworker.analysis.statistics.pseudobulk import two_group_test
+from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests
+from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
-from cellworker.experiment.model import Categorical, Experiment
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import comparable_samples, require, sampled
 from cellworker.protocol.bodies import BatchDifferentialExpressionBody, DifferentialExpressionBody, Pagination, convert
 from cellworker.protocol.engine_bodies import (
     BatchDifferentialExpressionRequest,
     ComparedCells,
     DifferentialExpressionRequest,
 )
-from cellworker.tasks.compared_cells import check_values, compared_rows
-from cellworker.tasks.result_table import SMALLEST, page_of, whole
-from cellworker.tasks.sampling import like_the_original
-from cellworker.tasks.table_frames import Tables
-from cellworker.tasks.tables import TableColumn, ordered_rows
+from cellworker.tasks.common.compared_cells import check_values, compared_rows
+from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, whole, with_logs
+from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tables import TableColumn, ordered_rows, take
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["BATCH_DIFFERENTIAL_EXPRESSION", "DIFFERENTIAL_EXPRESSION"]
@@ -84,7 +85,7 @@ def compute(experiment: Experiment, request: DifferentialExpressionRequest, cont
         columns = _between(experiment, *rows, context)
     else:
         tests = _within(experiment, [rows], context, lambda done: context.progress("Comparing the two cell sets", done))
-        columns = _within_columns(experiment, tests[0])
+        columns = _within_columns(experiment, tests[0], context)
     if request.pagination is None:
         return whole(columns)
     return page_of(columns, request.pagination, genes_only=request.genes_only)
@@ -105,7 +106,7 @@ def compute_batch(
             lambda done: context.progress(stage, _SHARED_PASS * done),
         )  # fmt: skip
         for done, ((i, _), tests) in enumerate(zip(present, together, strict=True), start=1):
-            tables[i] = _within_columns(experiment, tests)
+            tables[i] = _within_columns(experiment, tests, context)
             context.progress(f"Comparison {done} of {n}", _SHARED_PASS + (1 - _SHARED_PASS) * done / n)
     else:
         for done, (i, rows) in enumerate(present):
@@ -140,38 +141,37 @@ def _within(
             comparisons.append((base, background))
     data = experiment.data
     return pair_tests(
-        (data.indptr, data.cells, data.values), comparisons, experiment.n_cells, original_ties=context.like_original,
+        (data.indptr, data.cells, data.values), comparisons, experiment.n_cells, original=context.like_original,
         threads=context.threads, on_progress=on_progress,
     )  # fmt: skip
 
 
-def _within_columns(experiment: Experiment, tests: GroupTests) -> Columns:
-    adjusted = benjamini_hochberg(tests.p[0])
-    adjusted[adjusted == 0] = SMALLEST
-    return {
-        "p_val": tests.p[0],
+def _within_columns(experiment: Experiment, tests: GroupTests, context: Context) -> Columns:
+    p_values = tests.p_values.take(0)
+    columns: Columns = {
+        "p_val": p_column(p_values),
         "logFC": tests.log_fold_change[0],
         "pct_1": tests.fraction_in[0],
         "pct_2": tests.fraction_out[0],
-        "p_val_adj": adjusted,
+        "p_val_adj": adjusted_column(p_values),
         "auc": tests.auc[0],
         "gene_names": experiment.genes.names,
         "Gene": experiment.genes.ids,
     }
+    return columns | log_columns(p_values) if context.own_tables else columns
 
 
 def _between(
     experiment: Experiment, base: NDArray[np.int32], background: NDArray[np.int32], context: Context
 ) -> Columns:
-    counts = experiment.counts
-    if counts is None:
-        raise WorkerError(
-            ErrorCode.EXPERIMENT_UNSUPPORTED,
-            "Samples are compared by their raw counts, and the experiment holds none: upload an object with counts.",
-        )
+    require(comparable_samples(experiment))
+    require(sampled(experiment))
+    counts, samples = experiment.counts, experiment.samples
+    assert counts is not None
+    assert samples is not None
     rows = np.union1d(base, background)
     in_base = np.isin(rows, base)
-    sample = _samples(experiment)[rows]
+    column, sample = samples[0], samples[1].codes[rows]
     rows, in_base, sample = rows[sample >= 0], in_base[sample >= 0], sample[sample >= 0]
     kept = np.flatnonzero(np.bincount(sample) >= _MIN_CELLS_PER_SAMPLE) if len(sample) else np.empty(0, np.int64)
     inside = np.isin(sample, kept)
@@ -181,7 +181,7 @@ def _between(
     first = np.sort(first)
     group = in_base[first]
     if not len(group) or group.all() or not group.any():
-        raise _not_testable(_why_one_sided(group, in_base, sample), "per sample")
+        raise _not_testable(column, _why_one_sided(group, in_base, sample), "per sample")
     number = np.empty(int(present.max()) + 1, np.int64)
     number[present] = np.arange(len(present))
     sums = group_sums(
@@ -195,22 +195,21 @@ def _between(
         threads=context.threads,
     )
     try:
-        result = two_group_test(sums.T.copy(), group)
+        result = two_group_test(sums.T.copy(), group, original=context.like_original)
     except ValueError as error:
-        raise _not_testable(str(error), "or samples") from None
-    columns: Columns
-    if result.p is None:
+        raise _not_testable(column, str(error), "or samples") from None
+    names: Columns = {"gene_names": experiment.genes.names, "Gene": experiment.genes.ids}
+    columns: Columns = {"logFC": result.log_fold_change, "AveExpr": result.average}
+    if result.p_values is None:
         order = ordered_rows(np.abs(result.log_fold_change), descending=True)
-        columns = {"logFC": result.log_fold_change, "AveExpr": result.average}
+        columns |= names
     else:
-        order = ordered_rows(result.p)
-        adjusted = benjamini_hochberg(result.p)
-        adjusted[adjusted == 0] = SMALLEST
-        columns = {"p_val": result.p, "logFC": result.log_fold_change, "AveExpr": result.average, "p_val_adj": adjusted}
-    columns = {name: column[order] for name, column in columns.items() if isinstance(column, np.ndarray)}
-    columns["gene_names"] = [experiment.genes.names[i] for i in order.tolist()]
-    columns["Gene"] = [experiment.genes.ids[i] for i in order.tolist()]
-    return columns
+        ranked = p_column(result.p_values)
+        order = ordered_rows(ranked)
+        columns = {"p_val": ranked, **columns, "p_val_adj": adjusted_column(result.p_values), **names}
+        if context.own_tables:
+            columns |= log_columns(result.p_values)
+    return {name: take(column, order) for name, column in columns.items()}
 
 
 def _why_one_sided(group: NDArray[np.bool_], in_base: NDArray[np.bool_], sample: NDArray[np.int32]) -> str:
@@ -221,22 +220,11 @@ def _why_one_sided(group: NDArray[np.bool_], in_base: NDArray[np.bool_], sample:
     return f"{side} {has} a sample with at least {_MIN_CELLS_PER_SAMPLE} of its cells"
 
 
-def _not_testable(reason: str, more: str) -> WorkerError:
+def _not_testable(column: str, reason: str, more: str) -> WorkerError:
     return WorkerError(
         ErrorCode.DESIGN_NOT_TESTABLE,
-        f"Samples cannot be compared: {reason}. Choose sets with more cells {more}, or compare the cells themselves "
-        "(comparison within samples).",
-    )
-
-
-def _samples(experiment: Experiment) -> np.ndarray[Any, np.dtype[np.int32]]:
-    for name in ("samples", "orig.ident"):
-        column = experiment.metadata.get(name)
-        if isinstance(column, Categorical):
-            return column.codes
-    raise WorkerError(
-        ErrorCode.R_WORKER_COLUMN_NOT_FOUND,
-        "samples is not computed for this experiment: without samples only cells can be compared.",
+        f"Samples (column {column}) cannot be compared: {reason}. Choose sets with more cells {more}, or compare the "
+        "cells themselves (comparison within samples).",
     )
 
 
@@ -258,12 +246,14 @@ def finish_batch(data: bytes) -> bytes:
 
 def to_tables(result: Any) -> Tables:  # noqa: ANN401
     """One table: a row per gene."""
-    return {"genes": result["data"]}
+    return {"genes": with_logs(result["data"])}
 
 
 def to_tables_batch(result: Any) -> Tables:  # noqa: ANN401
     """One table per comparison that has one, numbered from 1."""
-    return {f"comparison_{i}": item["data"] for i, item in enumerate(result, start=1) if item["data"] != _NO_DATA}
+    return {
+        f"comparison_{i}": with_logs(item["data"]) for i, item in enumerate(result, start=1) if item["data"] != _NO_DATA
+    }
 
 
 DIFFERENTIAL_EXPRESSION = Task(

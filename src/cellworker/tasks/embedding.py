@@ -6,13 +6,13 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.number_text import points_json
+from cellworker.analysis.text.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Reduction
 from cellworker.protocol.bodies import EmbeddingBody
 from cellworker.protocol.engine_bodies import EmbeddingRequest
-from cellworker.tasks.layouts import check_config, lay_out_tsne, lay_out_umap
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.layouts import check_config, lay_out_tsne, lay_out_umap
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["EMBEDDING"]

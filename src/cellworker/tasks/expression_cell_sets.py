@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import orjson
 
-from cellworker.analysis.colours import next_colour
+from cellworker.analysis.annotation.colours import next_colour
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import ExpressionCellSetsBody, GeneThreshold
 from cellworker.protocol.engine_bodies import ExpressionCellSetsRequest
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["EXPRESSION_CELL_SETS", "r_number", "time_uuid"]

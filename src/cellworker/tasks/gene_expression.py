@@ -8,14 +8,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.expression import Columns, gather_picked, gather_rows, gene_statistics
-from cellworker.analysis.number_text import floats_json, ints_json
+from cellworker.analysis.statistics.expression import Columns, gather_picked, gather_rows, gene_statistics
+from cellworker.analysis.text.number_text import floats_json, ints_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import DownsampleSettings, GeneExpressionBody
 from cellworker.protocol.engine_bodies import GeneExpressionRequest
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["GENE_EXPRESSION"]
@@ -42,7 +42,8 @@ def samples_cells(body: GeneExpressionBody) -> bool:
 def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArray[np.int32]:
     """Return at most 1000 cells of every combination of groups, each cell once.
 
-    The cells of the selected class that survived quality control (that is, are in the class ``louvain``) are split by
+    The cells of the selected class that survived quality control (that is, are in the class ``louvain``; sets that were
+    derived from an experiment hold no others) are split by
     every grouped class in turn; cells in none of its sets are a group of their own. The sample is seeded by the
     settings: the same request has the same answer.
     """
@@ -51,7 +52,7 @@ def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArra
             ErrorCode.INVALID_INPUT, "body.downsampleSettings.selectedCellSet: is required without cellIds."
         )
     cells = cell_sets.cells_of(settings.selected_cell_set, "body.downsampleSettings.selectedCellSet")
-    survivors = cell_sets.find_class("louvain")
+    survivors = None if cell_sets.derived else cell_sets.find_class("louvain")
     if survivors is not None:
         cells = np.intersect1d(cells, survivors.cell_ids())
     if not len(cells) or not settings.grouped_tracks:

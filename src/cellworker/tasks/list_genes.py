@@ -8,8 +8,8 @@ import orjson
 from cellworker.experiment.model import Dispersions, Experiment
 from cellworker.protocol.bodies import ListGenesBody
 from cellworker.protocol.engine_bodies import ListGenesRequest
-from cellworker.tasks.table_frames import Tables
-from cellworker.tasks.tables import TableColumn, select_page, text_filter
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tables import TableColumn, select_page, text_filter
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["LIST_GENES"]

@@ -5,18 +5,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.dots import expm1_means, scale_dots
-from cellworker.analysis.groups import Groups
-from cellworker.analysis.markers import find_markers
+from cellworker.analysis.statistics.dots import expm1_means, scale_dots
+from cellworker.analysis.statistics.groups import Groups
+from cellworker.analysis.statistics.markers import find_markers
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import DotPlotBody, MarkerHeatmapBody
 from cellworker.protocol.engine_bodies import DotPlotRequest, MarkerHeatmapRequest, RequestedClass, RequestedSet
-from cellworker.tasks.compared_cells import check_values, listed_rows
-from cellworker.tasks.sampling import like_the_original
-from cellworker.tasks.table_frames import Tables
-from cellworker.tasks.tables import collation_key
+from cellworker.tasks.common.compared_cells import check_values, listed_rows
+from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tables import collation_key
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["DOT_PLOT", "MARKER_HEATMAP", "set_rows"]
@@ -56,7 +56,7 @@ def _top(experiment: Experiment, sets: list[NDArray[np.int32]], n: int, context:
         sets = like_the_original(sets, _ORIGINAL_CAP)
     data = experiment.data
     return find_markers(
-        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original_ties=context.like_original,
+        (data.indptr, data.cells, data.values), sets, experiment.n_cells, n, original=context.like_original,
         threads=context.threads,
         on_progress=lambda fraction: context.progress("Comparing each cell set with the others", fraction),
     )  # fmt: skip
@@ -86,6 +86,8 @@ def prepare_dots(given: PrepareInput) -> DotPlotRequest:
     if filtered:
         parent = _class_of(given.cell_sets, body.filter_by.group, "filterBy.group")
         child = next((item for item in parent.children if item.key == body.filter_by.key), None)
+        if child is None and given.cell_sets.class_of(body.filter_by.key) is parent:
+            child = given.cell_sets.find_set(body.filter_by.key)
         if child is None:
             message = f"filterBy.key: the class {parent.key!r} has no set {body.filter_by.key!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.csv_text import CsvRows
+from cellworker.analysis.text.csv_text import CsvRows
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
-from cellworker.formats.gzip_blocks import Content, write_gzip
+from cellworker.formats.r.gzip_blocks import Content, write_gzip
 from cellworker.protocol.bodies import NormalizedExpressionBody
 from cellworker.protocol.engine_bodies import NormalizedExpressionRequest
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -93,5 +93,5 @@ NORMALIZED_EXPRESSION = Task(
     compute=compute,
     lane="long",
     needs_cell_sets=True,
-    file_result=True,
+    file_name=lambda _: "NormalizedExpression.csv.gz",
 )

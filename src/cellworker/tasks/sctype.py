@@ -7,19 +7,22 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from cellworker.analysis.marker_scores import (
+from cellworker.analysis.annotation.marker_scores import (
     cluster_sums,
     marker_weights,
     one_row_per_symbol,
     scaled_cluster_sums,
     top_types,
 )
+from cellworker.analysis.statistics.groups import Sorted
+from cellworker.analysis.statistics.variable_genes import gene_variability
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Experiment, Genes
-from cellworker.formats.marker_table import CellType, read_marker_table
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import require, symbols
+from cellworker.formats.common.marker_table import CellType, read_marker_table
 from cellworker.protocol.bodies import AnnotationBody
 from cellworker.protocol.engine_bodies import ScTypeRequest
-from cellworker.tasks.annotated_class import (
+from cellworker.tasks.common.annotated_class import (
     class_tables,
     cluster_codes,
     labelled_sets,
@@ -27,8 +30,8 @@ from cellworker.tasks.annotated_class import (
     replace_class,
     requested_classes,
 )
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.expression_cell_sets import time_uuid
-from cellworker.tasks.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["SCTYPE"]
@@ -37,6 +40,7 @@ _SPECIES = ("human", "mouse")
 _UNKNOWN = "Unknown"
 _STAGE = "Scoring cell types"
 _ROWS_AT_A_TIME = 4096
+_VARIABLE_GENES = 2000
 
 
 def prepare(given: PrepareInput) -> ScTypeRequest:
@@ -57,7 +61,7 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
     if request.species not in _SPECIES:
         message = f"species: {request.species!r} is not known; known are {' and '.join(_SPECIES)}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
-    _check_symbols(experiment.genes)
+    require(symbols(experiment))
     clusters = cluster_codes(experiment, request.cell_sets)
     context.progress("Reading the table of marker genes")
     table = read_marker_table(context.marker_table())
@@ -70,25 +74,13 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
     return new_class(name, children, request.cell_sets)
 
 
-def _check_symbols(genes: Genes) -> None:
-    """Refuse genes of which half or more have nothing but an Ensembl id, in both columns of names."""
-    columns = (genes.ids, genes.original_names)
-    if all(2 * sum(name.startswith("ENS") for name in column) >= len(column) for column in columns):
-        raise WorkerError(ErrorCode.R_WORKER_NO_GENE_SYMBOLS, "Features file doesn't contain gene symbols.")
-
-
 def _types(
     experiment: Experiment, clusters: NDArray[np.int64], cell_types: list[CellType], tissue: str, context: Context
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Return each cell's type, -1 for none, and the types' names, the last of which is "Unknown"."""
     original = context.like_original
-    all_symbols = experiment.genes.original_names
-    if experiment.scaled is not None:
-        genes = experiment.scaled.genes.astype(np.int64)
-    else:
-        markers = {gene for item in cell_types for gene in (*item.positive, *item.negative)}
-        genes = np.array([i for i, symbol in enumerate(all_symbols) if symbol.upper() in markers], np.int64)
-    symbols = [all_symbols[gene] for gene in genes.tolist()]
+    genes = _scaled_genes(experiment, context)
+    symbols = [experiment.genes.original_names[gene] for gene in genes.tolist()]
     if not original:  # the original turns symbols into capitals only after it chose among equal ones
         symbols = [symbol.upper() for symbol in symbols]
     kept = one_row_per_symbol(symbols, _means(experiment, genes, symbols, original=original), original=original)
@@ -110,25 +102,54 @@ def _types(
     return labels[clusters], [*names, _UNKNOWN]
 
 
+def _scaled_genes(experiment: Experiment, context: Context) -> NDArray[np.int64]:
+    """Return the genes that have scaled values, ascending: those of the file, or else the most variable ones.
+
+    Seurat's defaults, as the original has them: `FindVariableFeatures` looks at the counts, or where there are none at
+    the normalised values.
+    """
+    if experiment.scaled is not None:
+        return experiment.scaled.genes.astype(np.int64)
+    if experiment.n_cells < 2:
+        raise WorkerError(ErrorCode.INVALID_INPUT, "cell types: one cell cannot be scaled; two are needed at least.")
+    matrix = experiment.data_by_cell if experiment.counts is None else experiment.counts
+
+    def tell(fraction: float) -> None:
+        context.progress("Choosing variable genes", fraction)
+
+    variability = gene_variability(
+        matrix.genes, matrix.values, n_cells=matrix.n_cells, n_genes=matrix.n_genes, threads=context.threads,
+        progress=tell,
+    )  # fmt: skip
+    return np.sort(variability.top(_VARIABLE_GENES))
+
+
 def _means(
     experiment: Experiment, genes: NDArray[np.int64], symbols: list[str], *, original: bool
 ) -> NDArray[np.float64]:
     """Return what rows of the same symbol are chosen by, float64 ``(k,)``.
 
     That is the mean of the normalised values, which is 0 here for symbols that occur once: it is not asked for. The
-    scaled values, whose mean the original takes, have the mean 0 but for rounding.
+    original takes the mean of the scaled values, which is 0 but for rounding and for what was cut.
     """
     if original and experiment.scaled is not None:
         total, values = np.zeros(len(genes)), experiment.scaled.values
         for start in range(0, len(values), _ROWS_AT_A_TIME):
             total += np.nansum(values[start : start + _ROWS_AT_A_TIME], axis=0, dtype=np.float64)
         return total / max(1, len(values))
+    if original:
+        everyone = np.zeros(experiment.n_cells, np.int64)
+        return np.asarray(scaled_cluster_sums(_by_gene(experiment), genes, everyone, 1)[0] / experiment.n_cells)
     times = Counter(symbols)
     means = np.zeros(len(genes))
     for i, (gene, symbol) in enumerate(zip(genes.tolist(), symbols, strict=True)):
-        if original or times[symbol] > 1:
+        if times[symbol] > 1:
             means[i] = experiment.data.gene(gene)[1].sum(dtype=np.float64) / experiment.n_cells
     return means
+
+
+def _by_gene(experiment: Experiment) -> Sorted:
+    return experiment.data.indptr, experiment.data.cells, experiment.data.values
 
 
 def _sums(
@@ -140,8 +161,7 @@ def _sums(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Sum the scaled expression of the markers over each cluster, and count the cells that have any.
 
-    Where the experiment holds no scaled values, the markers are scaled here, all of them. The original would scale the
-    2,000 most variable genes and lose the markers that are not among them.
+    Where the experiment holds no scaled values, those of the markers are made here.
     """
     n_clusters = int(clusters.max()) + 1
 
@@ -150,8 +170,7 @@ def _sums(
 
     if experiment.scaled is not None:
         return cluster_sums(experiment.scaled.values, rows, clusters, n_clusters, tell)
-    data = experiment.data
-    sums = scaled_cluster_sums((data.indptr, data.cells, data.values), genes[rows], clusters, n_clusters, tell)
+    sums = scaled_cluster_sums(_by_gene(experiment), genes[rows], clusters, n_clusters, tell)
     return sums, np.bincount(clusters[clusters >= 0], minlength=n_clusters)
 
 

@@ -10,8 +10,8 @@ import msgspec
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.tasks.annotator import Annotator, no_annotator
-from cellworker.tasks.progress import Progress
+from cellworker.tasks.common.annotator import Annotator, no_annotator
+from cellworker.tasks.common.progress import Progress
 
 __all__ = ["Compute", "Context", "EarlierResult", "Lane", "PrepareInput", "Progress", "Task"]
 
@@ -40,8 +40,10 @@ class Context:
     annotate
         Asks a language model for the cell types of clusters (the settings ``cassia_*``).
     kept
-        A folder for what another request of this engine may use again (`cellworker.tasks.kept`); None where there is
-        none.
+        A folder for what another request of this engine may use again (`tasks.common.result_cache`); None where there
+        is none.
+    own_tables
+        The result becomes tables of our own (Python, command line), which may have columns that the wire has not.
     """
 
     progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
@@ -51,6 +53,7 @@ class Context:
     marker_table: Callable[[], bytes] = _no_marker_table
     annotate: Annotator = no_annotator
     kept: Path | None = None
+    own_tables: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +138,9 @@ class Task:
         Body to the earlier result that `prepare` needs, if any.
     bare
         The engine answers with the value alone, without ``{data, error}`` (GeneExpression).
-    file_result
-        The value is the path of a finished file which is uploaded as it is.
+    file_name
+        For a task whose value is the path of a finished file, which is uploaded as it is: the file to the name under
+        which a person saves it, which tells what is in it.
     patch
         For tasks that change cell sets: engine value to the list of patch operations of contract 5.22.
     to_tables
@@ -154,12 +158,17 @@ class Task:
     cacheable: bool = True
     needs_cell_sets: bool = False
     bare: bool = False
-    file_result: bool = False
+    file_name: Callable[[Path], str] | None = None
     patch: Callable[[bytes], list[dict[str, Any]]] | None = None
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
     earlier: Callable[[Any], EarlierResult | None] | None = None
+
+    @property
+    def file_result(self) -> bool:
+        """Whether the value is a file."""
+        return self.file_name is not None
 
     def lane_of(self, read: Callable[[], Any]) -> Lane:
         """Return the lane of one request; `read` decodes it where that matters, and what is refused is so at once."""

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker import __version__
-from cellworker.analysis.fast_neighbours import fast_neighbours
-from cellworker.analysis.graph_projection import Places
-from cellworker.analysis.neighbours import Metric, Neighbours, nearest_neighbours
-from cellworker.analysis.pseudotime import chained_pseudotime, pseudotime
-from cellworker.analysis.trajectory import Method, Trajectory, learn_trajectory
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+from cellworker.analysis.graphs.neighbours import Metric, Neighbours, nearest_neighbours
+from cellworker.analysis.trajectories.graph_projection import Places
+from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
+from cellworker.analysis.trajectories.trajectory import Method, Trajectory, learn_trajectory
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import PseudoTimeBody, StartingNodesBody
 from cellworker.protocol.engine_bodies import PseudoTimeRequest, StartingNodesRequest, TrajectoryEmbedding
-from cellworker.tasks.kept import kept
-from cellworker.tasks.table_frames import Tables
+from cellworker.tasks.common.result_cache import kept
+from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
 
 __all__ = ["PSEUDO_TIME", "STARTING_NODES"]

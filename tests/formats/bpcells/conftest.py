@@ -11,8 +11,8 @@ import pytest
 import scipy.sparse
 import zstandard
 
-from cellworker.formats.rds.build import doubles, integers, logicals, strings
-from cellworker.formats.rds.model import RS4, RList, RNull, RVector
+from cellworker.formats.r.rds.build import doubles, integers, logicals, strings
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
 
 MAGIC = {"<u4": b"UINT32v1", "<u8": b"UINT64v1", "<f4": b"FLOATSv1", "<f8": b"DOUBLEv1"}
 NUMBERS = {"uint": "<u4", "float": "<f4", "double": "<f8"}

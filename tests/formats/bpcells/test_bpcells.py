@@ -15,13 +15,13 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.bpcells import layer
 from cellworker.formats.bpcells.layer import read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
-from cellworker.formats.findings import Findings, PartBrokenError
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.rds.build import dgc_matrix, doubles, integers, logicals, named_list, strings
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.model import RS4, RList
-from cellworker.formats.rds.writer import write_rds
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.rds.build import dgc_matrix, doubles, integers, logicals, named_list, strings
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.model import RS4, RList
+from cellworker.formats.r.rds.writer import write_rds
 from cellworker.settings import Settings
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "bpcells"

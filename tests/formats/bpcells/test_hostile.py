@@ -15,10 +15,10 @@ import zstandard
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.bpcells.layer import read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
-from cellworker.formats.findings import Findings, PartBrokenError
-from cellworker.formats.rds.build import integers, logicals
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.build import integers, logicals
+from cellworker.formats.r.rds.limits import Limits
 
 COUNTS = np.random.default_rng(5).poisson(0.4, (60, 40)).astype(np.uint32)
 ARCHIVE = "matrix_dir.tar.zst"

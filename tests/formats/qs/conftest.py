@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import zstandard
 
-from cellworker.formats.qs.reader import QsFile, read_qs
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector
+from cellworker.formats.r.qs.reader import QsFile, read_qs
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector
 
 BLOCK = 1 << 19
 PRIMES = 0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D, 0x27D4EB2F, 0x165667B1

@@ -9,8 +9,8 @@ import pytest
 import zstandard
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.qs.header import MAGIC
-from cellworker.formats.rds.limits import Limits
+from cellworker.formats.r.qs.header import MAGIC
+from cellworker.formats.r.rds.limits import Limits
 
 HEAD = MAGIC + bytes(4)
 
@@ -205,7 +205,7 @@ def test_broken_lz4_blocks_are_refused(read, block):
 
 
 def test_random_lz4_blocks_never_leave_their_room(read):
-    from cellworker.formats.qs.blocks import BLOCK_BYTES, _lz4_block
+    from cellworker.formats.r.qs.blocks import BLOCK_BYTES, _lz4_block
 
     rng = random.Random(11)
     for _ in range(3_000):
@@ -242,7 +242,7 @@ def test_lies_about_blocks_are_refused(read, content, words):
 def test_a_full_disk_is_named(q, read, monkeypatch):
     import errno
 
-    from cellworker.formats.rds import spool
+    from cellworker.formats.r.rds import spool
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -2,24 +2,22 @@
 
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellworker.formats.opening import open_experiment
-from cellworker.formats.qs import blocks, scan
-from cellworker.formats.qs.header import Algorithm
-from cellworker.formats.qs.reader import read_qs
-from cellworker.formats.rds.build import doubles, integers, named_list, strings
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.r.qs import blocks, scan
+from cellworker.formats.r.qs.header import Algorithm
+from cellworker.formats.r.qs.reader import read_qs
+from cellworker.formats.r.rds.build import doubles, integers, named_list, strings
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
+from cellworker.formats.r.rds.reader import read_rds
 from cellworker.settings import Settings
 
-SHARED = Path(__file__).parents[4] / "shared"
 FOX = b"the quick brown fox jumps over the lazy dog; the quick brown fox jumps again and again and again"
 
 
@@ -317,12 +315,12 @@ def test_a_folder_with_both_forms_is_served_from_qs(q, tmp_path, trees):
         ("seurat_small.qs", "pointillism_pbmc_v2/seurat_small.rds"),
     ],
 )
-def test_both_forms_of_an_object_give_the_same_tree(tmp_path, as_plain, qs, rds):
+def test_both_forms_of_an_object_give_the_same_tree(shared, tmp_path, as_plain, qs, rds):
     folders = [tmp_path / "qs", tmp_path / "rds"]
     for folder in folders:
         folder.mkdir()
-    found = read_qs(SHARED / "data" / "qs" / qs, folders[0])
-    assert as_plain(found.root) == as_plain(read_rds(SHARED / "data" / "objects" / rds, folders[1]).root)
+    found = read_qs(shared / "data" / "qs" / qs, folders[0])
+    assert as_plain(found.root) == as_plain(read_rds(shared / "data" / "objects" / rds, folders[1]).root)
     assert found.header.hashed
 
 
@@ -334,10 +332,10 @@ def test_both_forms_of_an_object_give_the_same_tree(tmp_path, as_plain, qs, rds)
         ("seurat_small.qs", "pointillism_pbmc_v2/seurat_small.rds"),
     ],
 )
-def test_both_forms_of_an_object_give_the_same_experiment(tmp_path, qs, rds):
+def test_both_forms_of_an_object_give_the_same_experiment(shared, tmp_path, qs, rds):
     settings_ = Settings(store_dir=tmp_path / "stores", threads=1, load_memory_gb=1.5, load_timeout_s=60.0)
-    a = open_experiment(SHARED / "data" / "qs" / qs, settings_)
-    b = open_experiment(SHARED / "data" / "objects" / rds, settings_)
+    a = open_experiment(shared / "data" / "qs" / qs, settings_)
+    b = open_experiment(shared / "data" / "objects" / rds, settings_)
     assert a.store != b.store
     one, other = a.experiment, b.experiment
     assert (one.barcodes, one.genes, one.origin) == (other.barcodes, other.genes, other.origin)

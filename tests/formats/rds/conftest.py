@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.reader import RdsFile, read_rds
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.reader import RdsFile, read_rds
 
 
 def words(*values: int) -> bytes:

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.rds import build
-from cellworker.formats.rds.copying import Copier, copy_rds
-from cellworker.formats.rds.model import RList, RSymbol
+from cellworker.formats.r.rds import build
+from cellworker.formats.r.rds.copying import Copier, copy_rds
+from cellworker.formats.r.rds.model import RList, RSymbol
 
 RSCRIPT = shutil.which("Rscript")
 HEADERS = {

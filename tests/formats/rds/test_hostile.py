@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.reader import read_rds
 
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -185,7 +185,7 @@ def test_more_bytes_than_the_limit_are_refused(r, read):
 
 @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz", "zstd"])
 def test_a_bomb_is_refused_by_its_ratio(r, read, tmp_path, monkeypatch, name):
-    monkeypatch.setattr("cellworker.formats.rds.stream._RATIO_CHECKED_FROM", 16 << 20)
+    monkeypatch.setattr("cellworker.formats.r.rds.stream._RATIO_CHECKED_FROM", 16 << 20)
     size = 256 << 20
     pack = {
         "gzip": _Gzip,
@@ -347,7 +347,7 @@ def test_a_full_disk_is_told(r, read, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cellworker.formats.rds.spool._write", full)
+    monkeypatch.setattr("cellworker.formats.r.rds.spool._write", full)
     assert "TMPDIR" in refused(read, r.file(words(24, 3_000_000) + bytes(3_000_000)), code=ErrorCode.DISK_FULL)
 
 

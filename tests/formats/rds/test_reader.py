@@ -16,8 +16,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cellworker.formats.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
-from cellworker.formats.rds.reader import read_rds
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RVector, Skipped
+from cellworker.formats.r.rds.reader import read_rds
 
 NA_INTEGER = -(2**31)
 FAST = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,78 +1,211 @@
 """Which matrix of an AnnData file holds the counts, which the log-normalised values, and whose genes are served.
 
-AnnData gives its matrices no fixed meaning, so values decide together with the names that scverse's tutorials use:
+AnnData gives its matrices no fixed meaning. `cellworker.formats.common.value_kinds` decides what their values are; the
+names that scverse's tutorials use, or whoever opens the file (`MatrixChoice`), decide which of them is served:
 
-* counts: ``layers["counts"]`` and its like, else ``X``, else ``raw.X``, where the values are whole numbers;
-* log-normalised values: ``X`` where it looks so, else a layer named so, else ``raw.X``;
-* scaled values (some are negative): ``X`` or a layer ``scaled``; they are kept beside the others.
+* counts: ``layers["counts"]`` and its like, else ``X``, else ``raw.X``, where they hold counts;
+* log-normalised values: ``X`` where it holds such, else a layer named so, else ``raw.X``;
+* scaled values: ``X`` or a layer ``scaled``; they are kept beside the others.
 
 ``raw`` may have more genes than ``X``: its genes are served where only ``raw`` holds what is needed, or where it holds
 log-normalised values of more genes and no counts would be lost by that.
+
+A first choice is made by a sample of each matrix. Those that are chosen are read whole, and what is then known of all
+their values decides anew.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cellworker.formats.anndata.elements import Matrix, Table, is_group, matrix_of
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
 from cellworker.formats.anndata.tree import Group
-from cellworker.formats.findings import Findings
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrix_choice import MatrixChoice, used_for
+from cellworker.formats.common.value_evidence import Evidence, gather_with_base
+from cellworker.formats.common.value_kinds import Decision, Hint, Kind, decide
 
-__all__ = ["Choice", "Source", "choose"]
+__all__ = ["Choice", "Source", "choose", "judged", "sources_of"]
 
-Kind = Literal["counts", "log", "linear", "scaled"]
 Frame = Literal["var", "raw"]
 
-_COUNTS = ("counts", "raw_counts", "count", "umi", "umis", "raw")
+_COUNTS = (
+    "counts", "raw_counts", "count", "umi", "umis", "raw", "corrected_counts", "soupx", "soupx_counts", "cellbender",
+    "decontx", "decontx_counts", "decontxcounts",
+)  # fmt: skip
 _LOG = ("logcounts", "log1p", "lognorm", "log_norm", "log_normalized", "log1p_norm", "normalized", "norm", "data")
 _SCALED = ("scaled", "scale.data", "scale_data")
-_LARGEST_LOG = 25.0
-"""Above any logarithm of normalised counts: exp(25) would be 72 thousand million."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A matrix of the file, the genes that it is about, and what its values look like."""
+    """A matrix of the file, the genes that it is about, and what its values are.
+
+    Attributes
+    ----------
+    field
+        "X", "raw.X" or "layers/<name>".
+    hint
+        What the name says of the values.
+    declared_base
+        Base of the logarithm that ``uns["log1p"]`` tells of; None where it tells of none.
+    """
 
     field: str
     frame: Frame
     matrix: Matrix
-    kind: Kind
+    hint: Hint
+    declared_base: float | None
+    evidence: Evidence
+    decision: Decision
+
+    @property
+    def kind(self) -> Kind:
+        """What the values are."""
+        return self.decision.kind
+
+    @property
+    def layer(self) -> str:
+        """The layer's name in small letters, empty for ``X`` and ``raw.X``."""
+        return self.field.removeprefix("layers/").casefold() if self.field.startswith("layers/") else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to serve. `data` is None where it is to be computed from the counts, `linear` tells that it wants log1p."""
+    """What to serve. `data` is None where it is to be computed from the counts.
+
+    `as_it_is` tells that `data` was named by whoever opens the file, and is not to be changed.
+    """
 
     frame: Frame
     counts: Source | None
     data: Source | None
     scaled: Source | None
-    linear: bool = False
+    as_it_is: bool = False
+
+    @property
+    def served(self) -> list[Source]:
+        """The matrices that are read cell after cell."""
+        return [source for source in (self.counts, self.data) if source is not None]
+
+    def report(self, sources: Mapping[str, Source]) -> list[dict[str, str]]:
+        """Say of every matrix what it holds, why, and what it is used for."""
+        # Without log-normalised values these are made from the counts.
+        served = self.data or self.counts
+        return [
+            used_for(
+                field,
+                source.decision,
+                counts=self.counts is not None and field == self.counts.field,
+                data=served is not None and field == served.field,
+                scaled=self.scaled is not None and field == self.scaled.field,
+                sampled=not source.evidence.complete and field not in {each.field for each in self.served},
+                as_it_is=self.as_it_is,
+            )
+            for field, source in sources.items()
+        ]
 
 
-def kind_of(sample: NDArray[np.float32]) -> Kind:
-    """Tell what values look like from some of them, zeros left out."""
-    if np.any(sample < 0):
-        return "scaled"
-    known = sample[np.isfinite(sample)]
-    if np.all(known == np.floor(known)):
-        return "counts"
-    return "log" if known.max(initial=0) <= _LARGEST_LOG else "linear"
+def judged(source: Source, matrix: SparseDraft, *, complete: bool = True) -> Source:
+    """Return a source with what its values, all of them or some, say of it."""
+    evidence = gather_with_base(matrix, declared_base=source.declared_base, complete=complete)
+    return replace(source, evidence=evidence, decision=decide(evidence, source.hint))
 
 
-def choose(  # noqa: PLR0911 - one for each situation
-    root: Group, var: Table | None, raw_var: Table | None, n_cells: int, findings: Findings
+def choose(
+    sources: Mapping[str, Source],
+    tables: tuple[Table | None, Table | None],
+    wanted: MatrixChoice,
+    findings: Findings,
+    *,
+    ours: bool = False,
+    marked: Container[str] = (),
 ) -> Choice | None:
-    """Choose matrices; every one of the wrong shape is recorded. None when nothing can be served."""
-    sources = _sources(root, var, raw_var, n_cells, findings)
+    """Choose matrices. None when nothing can be served.
+
+    Parameters
+    ----------
+    tables
+        ``var`` and ``raw.var``.
+    wanted
+        What whoever opens the file has chosen; the rest is decided here.
+    ours
+        Whether cellworker wrote the file: ``X`` is then what was served, where the values do not tell.
+    marked
+        ``data`` where ``X``, ``counts`` where ``layers/counts`` is unchanged since cellworker wrote it (`is_marked`):
+        they are then what they were, whatever their values.
+    """
+    if "data" in marked and "X" in sources and not wanted.counts and not wanted.data:
+        own_counts = sources.get("layers/counts") if "counts" in marked else None
+        return Choice("var", own_counts, sources["X"], None, as_it_is=True)
+    counts, data = _named(sources, wanted.counts, "counts", findings), _named(sources, wanted.data, "data", findings)
+    if findings.errors:
+        return None
+    choice = _by_values(sources, tables, findings, counts) if data is None else None
+    if data is not None:
+        frame: Frame = data.frame
+        own = counts or next((s for s in _all_counts(sources) if s.field != data.field and s.frame == frame), None)
+        choice = Choice(frame, own, data, _scaled_of(sources, data), as_it_is=True)
+    if choice is None and ours and "X" in sources:
+        choice = Choice(
+            "var", counts or _first(_layers(sources), _COUNTS, ("counts",)), sources["X"], None, as_it_is=True
+        )
+    if choice is not None and wanted.counts == "none":
+        choice = replace(choice, counts=None, data=choice.data or choice.counts)
+    if choice is not None:
+        return choice
+    held = ", ".join(f"{name} ({source.decision.title})" for name, source in sources.items()) or "no matrix"
+    findings.error(
+        "X", found=held, expected="raw counts or log-normalised values in X, raw.X or a layer named counts",
+        advice="keep them, for example adata.layers['counts'] = adata.X.copy() before sc.pp.normalize_total(), and"
+        " write the file again; or name the matrix that holds them with --counts or --data",
+    )  # fmt: skip
+    return None
+
+
+def _named(sources: Mapping[str, Source], name: str, option: str, findings: Findings) -> Source | None:
+    """Find the matrix of that name: as it is listed, or a layer without its folder."""
+    if not name or (option == "counts" and name == "none"):
+        return None
+    short = {"raw": "raw.X", "raw/X": "raw.X"}
+    found = sources.get(short.get(name, name)) or sources.get(f"layers/{name}")
+    if found is None:
+        findings.error(
+            f"--{option}", found=f"{name!r}, which the file does not hold", expected=f"one of {', '.join(sources)}",
+            advice="name one of these", code=ErrorCode.INVALID_INPUT,
+        )  # fmt: skip
+    return found
+
+
+def _layers(sources: Mapping[str, Source]) -> dict[str, Source]:
+    return {source.layer: source for source in sources.values() if source.layer}
+
+
+def _all_counts(sources: Mapping[str, Source]) -> list[Source]:
     x, raw = sources.get("X"), sources.get("raw.X")
-    layers = {name.removeprefix("layers/").casefold(): s for name, s in sources.items() if name.startswith("layers/")}
-    counts = _first(layers, _COUNTS, ("counts", "linear")) or (x if x is not None and x.kind == "counts" else None)
+    found = [_first(_layers(sources), _COUNTS, ("counts",)), x, raw]
+    return [source for source in found if source is not None and source.kind == "counts"]
+
+
+def _scaled_of(sources: Mapping[str, Source], data: Source | None) -> Source | None:
+    x = sources.get("X")
+    found = x if x is not None and x.kind == "scaled" else _first(_layers(sources), _SCALED, ("scaled",))
+    return found if found is not data else None
+
+
+def _by_values(
+    sources: Mapping[str, Source], tables: tuple[Table | None, Table | None], findings: Findings, chosen: Source | None
+) -> Choice | None:
+    var, raw_var = tables
+    x, raw, layers = sources.get("X"), sources.get("raw.X"), _layers(sources)
+    counts = chosen or _first(layers, _COUNTS, ("counts",)) or (x if x is not None and x.kind == "counts" else None)
     log = x if x is not None and x.kind == "log" else _first(layers, _LOG, ("log",))
-    scaled = x if x is not None and x.kind == "scaled" else _first(layers, _SCALED, ("scaled",))
+    scaled = _scaled_of(sources, log)
     if log is not None and raw is not None and raw.kind == "log" and counts is None and _wider(raw_var, var):
         findings.fallback(
             "X", found=f"{_size(var):,} genes, log-normalised, and raw with {_size(raw_var):,}",
@@ -87,45 +220,73 @@ def choose(  # noqa: PLR0911 - one for each situation
         found = "scaled values" if x is not None and x.kind == "scaled" else "no log-normalised values"
         findings.fallback("X", found=found, advice="raw.X, which is log-normalised, is served")
         same = counts is not None and _covers(raw_var, var) and _size(raw_var) == _size(var)
-        return Choice("raw", counts if same else None, raw, scaled)
+        return Choice("raw", counts if same or counts is chosen else None, raw, scaled)
     if counts is not None:
-        return Choice("var", counts, None, scaled)
+        return Choice(counts.frame, counts, None, scaled)
     if raw is not None and raw.kind == "counts":
         return Choice("raw", raw, None, scaled)
-    linear = x if x is not None and x.kind == "linear" else raw if raw is not None and raw.kind == "linear" else None
-    if linear is not None:
-        return Choice(linear.frame, None, linear, scaled, linear=True)
-    held = ", ".join(f"{name} ({source.kind})" for name, source in sources.items()) or "no matrix"
-    findings.error(
-        "X", found=held, expected="raw counts or log-normalised values in X, raw.X or a layer named counts",
-        advice="keep them, for example adata.layers['counts'] = adata.X.copy() before sc.pp.normalize_total(), and"
-        " write the file again",
-    )  # fmt: skip
-    return None
+    candidates = [x, raw, _first(layers, _LOG, ("linear",)), _first(layers, _COUNTS, ("linear",))]
+    linear = next((source for source in candidates if source is not None and source.kind == "linear"), None)
+    return Choice(linear.frame, None, linear, scaled) if linear is not None else None
 
 
-def _sources(
-    root: Group, var: Table | None, raw_var: Table | None, n_cells: int, findings: Findings
+def sources_of(
+    root: Group, tables: tuple[Table | None, Table | None], n_cells: int, findings: Findings, wanted: MatrixChoice
 ) -> dict[str, Source]:
+    """Look at a sample of every matrix; those that would be served and have the wrong shape are recorded.
+
+    `tables` are ``var`` and ``raw.var``.
+    """
+    var, raw_var = tables
     places: list[tuple[str, str, Frame, Table | None]] = [("X", "X", "var", var), ("raw.X", "raw/X", "raw", raw_var)]
     layers = root.get("layers")
     if is_group(layers):
         places += [(f"layers/{name}", f"layers/{name}", "var", var) for name in layers.names()]
-    wanted = {*_COUNTS, *_LOG, *_SCALED}
+    base = _declared_base(root)
+    served = {
+        *_COUNTS,
+        *_LOG,
+        *_SCALED,
+        *(name.removeprefix("layers/").casefold() for name in (wanted.counts, wanted.data)),
+    }
     out: dict[str, Source] = {}
     for field, path, frame, table in places:
         node = root.get(path)
-        if node is None or (field.startswith("layers/") and field[7:].casefold() not in wanted):
+        if node is None:
             continue
+        layer = field.removeprefix("layers/").casefold() if field.startswith("layers/") else ""
         matrix = matrix_of(node)
         expected = (n_cells, _size(table))
         if matrix is None or matrix.shape != expected:
+            if layer and layer not in served:
+                continue
             found = "no matrix that AnnData describes" if matrix is None else "{} x {}".format(*matrix.shape)
             size = f"{expected[0]} x {expected[1]} numbers (cells x genes), dense or sparse"
             findings.error(field, found=found, expected=size, advice="the file is damaged; write it again")
             continue
-        out[field] = Source(field, frame, matrix, kind_of(matrix.sample()))
+        hint: Hint = "counts" if layer in _COUNTS else "data" if layer in _LOG else ""
+        declared = None if layer else base
+        source = Source(field, frame, matrix, hint, declared, Evidence(), Decision("counts", ""))
+        try:
+            some, complete = matrix.sample()
+        except WorkerError:
+            if not layer or layer in served:
+                raise
+            continue
+        out[field] = judged(source, some, complete=complete)
     return out
+
+
+def _declared_base(root: Group) -> float | None:
+    """Return the base of the logarithm that scanpy's log1p() leaves a note of, None where there is none."""
+    note = root.get("uns/log1p")
+    if note is None:
+        return None
+    base = note.get("base") if is_group(note) else None
+    if is_array(base) and base.dtype is not None and base.dtype.kind in "iuf":
+        value = float(np.asarray(base.read()).ravel()[0]) if np.asarray(base.read()).size else math.e
+        return value if math.isfinite(value) and value > 1 else math.e
+    return math.e
 
 
 def _first(layers: dict[str, Source], names: tuple[str, ...], kinds: tuple[Kind, ...]) -> Source | None:

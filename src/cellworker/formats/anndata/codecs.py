@@ -9,7 +9,6 @@ The frame of Blosc is described in the README_CHUNK_FORMAT of c-blosc, LZ4's blo
 import bz2
 import struct
 from collections.abc import Mapping
-from ctypes import c_int64, c_void_p
 from typing import Any
 
 import numpy as np
@@ -84,7 +83,7 @@ def _within(content: bytes, size: int, path: str) -> bytes:
 
 
 def _lz4(content: NDArray[np.uint8], out: NDArray[np.uint8], path: str) -> None:
-    block = kernel("cw_lz4_block", c_int64, c_void_p, c_int64, c_void_p, c_int64)
+    block = kernel("cw_lz4_block")
     done = block(address(content, np.uint8), len(content), address(out, np.uint8, writable=True), len(out))
     if done != len(out):
         raise damaged(path, "a piece cannot be decompressed (LZ4)")
@@ -166,7 +165,7 @@ def _unshuffled(raw: NDArray[np.uint8], flags: int, width: int) -> NDArray[np.ui
         return np.concatenate([bits.reshape(-1), raw[count * width :]])
     if flags & _SHUFFLED and width > 1:
         out = raw.copy()  # the bytes beyond the last whole element stay where they are
-        unshuffle = kernel("cw_unshuffle", None, c_void_p, c_int64, c_int64, c_void_p)
+        unshuffle = kernel("cw_unshuffle")
         unshuffle(address(raw, np.uint8), count, width, address(out, np.uint8, writable=True))
         return out
     return raw

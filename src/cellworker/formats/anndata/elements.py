@@ -5,7 +5,6 @@ here, since what follows relies on them.
 """
 
 from collections.abc import Callable, Iterator
-from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -16,9 +15,10 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.growing import Growing
 from cellworker.formats.anndata.tree import Array, Group, Node, damaged
-from cellworker.formats.seurat_cells import categorical
-from cellworker.formats.seurat_matrix import blocks
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.exact_values import ExactValues, exact_dtype, single
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.seurat.read.cells import categorical
+from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.native import address, kernel
 
 __all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]
@@ -185,21 +185,35 @@ class Matrix:
     shape: tuple[int, int]
     node: Node
 
-    def sample(self) -> NDArray[np.float32]:
-        """Return some of its values, without zeros: from its beginning and from its middle."""
+    def sample(self) -> tuple[SparseDraft, bool]:
+        """Return some of its cells, from its beginning and from its middle, and whether these are all.
+
+        Columns are left out. Of a large matrix of compressed columns, whose cells lie scattered, all values that were
+        looked at come as one cell.
+        """
         if self.form == "dense":
-            assert is_array(self.node)
-            rows = max(1, _SAMPLE // max(1, self.shape[1]))
-            middle = self.shape[0] // 2
-            parts = [self.node.read(at, min(at + rows, self.shape[0])).ravel() for at in (0, middle)]
-        else:
-            assert is_group(self.node)
-            values = _member(self.node, "data")
-            middle = values.shape[0] // 2
-            parts = [values.read(at, min(at + _SAMPLE, values.shape[0])) for at in (0, middle)]
-        found = _single(np.concatenate(parts))
-        kept: NDArray[np.float32] = found[found != 0]
-        return kept
+            return self._some_dense()
+        group = self.node
+        assert is_group(group)
+        values = _member(group, "data")
+        pointers = _member(group, "indptr").read().astype(np.int64)
+        if self.form == "csr" and len(pointers) > 1 and not np.any(np.diff(pointers, append=values.shape[0]) < 0):
+            return _some_rows(values, pointers)
+        if self.form == "csc" and values.shape[0] <= 2 * _SAMPLE:
+            return self.read(Scratch(), lambda _: None), True
+        middle = values.shape[0] // 2
+        parts = [values.read(at, min(at + _SAMPLE, values.shape[0])) for at in (0, middle)]
+        found = single(np.concatenate(parts))
+        return SparseDraft(np.array([0, len(found)]), np.zeros(0, np.int32), found, self.shape[1]), False
+
+    def _some_dense(self) -> tuple[SparseDraft, bool]:
+        assert is_array(self.node)
+        n_rows, width = self.shape
+        rows = max(1, _SAMPLE // max(1, width))
+        pieces = [(0, n_rows)] if n_rows <= 2 * rows else [(0, rows), (n_rows // 2, n_rows // 2 + rows)]
+        found = np.concatenate([single(self.node.read(start, stop)) for start, stop in pieces])
+        indptr = np.arange(len(found) + 1, dtype=np.int64) * width
+        return SparseDraft(indptr, np.zeros(0, np.int32), found.ravel(), width), len(pieces) == 1
 
     def read(self, scratch: Scratch, progress: Callable[[float], None]) -> SparseDraft:
         """Read it cell after cell; large arrays go to spool files.
@@ -221,7 +235,7 @@ class Matrix:
         assert is_array(self.node)
         out: NDArray[np.float32] = scratch.empty(self.shape, np.float32)
         for start, end in blocks(self.shape[0], self.node.rows_at_once()):
-            out[start:end] = _single(self.node.read(start, end))
+            out[start:end] = single(self.node.read(start, end))
         return out
 
 
@@ -269,17 +283,26 @@ def _compressed(
             raise damaged(path=f"{group.path}/indices", what=f"an index outside 0 to {n_minor - 1}")
         minor[start : start + len(block)] = block
         progress(0.5 * (start + len(block)) / nnz)
-    values = scratch.empty((nnz,), np.float32)
+    values = ExactValues(nnz, scratch)
     for start, block in data.blocks():
-        values[start : start + len(block)] = _single(block)
+        values.put(slice(start, start + len(block)), block)
         progress(0.5 + 0.5 * (start + len(block)) / nnz)
-    return SparseDraft(pointers, minor, values, n_minor)
+    return SparseDraft(pointers, minor, values.values, n_minor)
 
 
-def _single(values: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, as anywhere
-        single: NDArray[np.float32] = np.asarray(values, np.float32)
-        return single
+def _some_rows(values: Array, pointers: NDArray[np.int64]) -> tuple[SparseDraft, bool]:
+    """Return the first rows, and some from the middle, of a matrix of compressed rows."""
+    n_rows = len(pointers) - 1
+    if pointers[-1] - pointers[0] <= 2 * _SAMPLE:
+        pieces = [(0, n_rows)]
+    else:
+        starts = (0, int(np.searchsorted(pointers, pointers[-1] // 2)))
+        ends = [int(np.searchsorted(pointers, pointers[at] + _SAMPLE, "right")) - 1 for at in starts]
+        pieces = [(at, max(at + 1, min(end, n_rows))) for at, end in zip(starts, ends, strict=True) if at < n_rows]
+    found = [single(values.read(int(pointers[start]), int(pointers[stop]))) for start, stop in pieces]
+    lengths = np.concatenate([np.diff(pointers[start : stop + 1]) for start, stop in pieces])
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return SparseDraft(indptr, np.zeros(0, np.int32), np.concatenate(found), 0), len(pieces) == 1
 
 
 def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
@@ -292,7 +315,11 @@ def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
     np.cumsum(lengths, out=indptr[1:])
     columns, values = scratch.empty((nnz,), np.int32), scratch.empty((nnz,), np.float32)
     filled = indptr[:-1].copy()
-    turn = kernel("cw_turn_columns", None, c_void_p, c_int64, c_int64, *[c_void_p] * 5)
+    if matrix.values.dtype != np.float32:
+        order = np.argsort(matrix.columns, kind="stable")
+        columns[:] = np.repeat(np.arange(len(matrix.indptr) - 1, dtype=np.int32), np.diff(matrix.indptr))[order]
+        return SparseDraft(indptr, columns, np.asarray(matrix.values)[order], len(matrix.indptr) - 1)
+    turn = kernel("cw_turn_columns")
     turn(
         address(matrix.indptr, np.int64), 0, len(matrix.indptr) - 1,
         address(matrix.columns, np.int32), address(matrix.values, np.float32), address(filled, np.int64, writable=True),
@@ -304,13 +331,27 @@ def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
 def _from_dense(
     node: Array, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
 ) -> SparseDraft:
-    n_cells, n_genes = shape
-    if n_genes > _MAX_INT32:
+    if shape[1] > _MAX_INT32:
         raise damaged(node.path, "more columns than a matrix of genes can have")
+    found = _kept_of_dense(node, shape, np.dtype(np.float32), scratch, progress)
+    while isinstance(found, np.dtype):
+        found = _kept_of_dense(node, shape, found, scratch, progress)
+    return found
+
+
+def _kept_of_dense(
+    node: Array, shape: tuple[int, int], dtype: np.dtype[Any], scratch: Scratch, progress: Callable[[float], None]
+) -> SparseDraft | np.dtype[Any]:
+    """Keep what is not 0; returns a wider type instead where the values need it."""
+    n_cells, n_genes = shape
     indptr = np.zeros(n_cells + 1, np.int64)
-    genes, kept = Growing(np.int32, scratch), Growing(np.float32, scratch)
+    genes, kept = Growing(np.int32, scratch), Growing(dtype, scratch)
     for start, end in blocks(n_cells, node.rows_at_once()):
-        block = _single(node.read(start, end))
+        block = node.read(start, end)
+        narrow = dtype == np.float32
+        if narrow and (wanted := exact_dtype(block.ravel())) != np.float32:
+            return wanted
+        block = single(block) if narrow else block
         rows, columns = np.nonzero(block)
         indptr[start + 1 : end + 1] = np.bincount(rows, minlength=end - start)
         genes.append(columns)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["Growing"]
 

@@ -183,7 +183,7 @@ class Hdf5Array:
         self.shape: tuple[int, ...] = tuple(dataset.shape or ())
         dtype = dataset.dtype
         self._is_text = dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None
-        self._is_plain = dtype.kind in "biuf"
+        self._is_plain = dtype.kind in "biufc"
         self.dtype: np.dtype[Any] | None = None if self._is_text else dtype.newbyteorder("=")
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
@@ -261,7 +261,30 @@ class Hdf5Array:
         with _readable(self.path):
             values = self._dataset[()]
         items = [values] if not self.shape else np.asarray(values).ravel().tolist()
-        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in items]
+        return [_text(item) for item in items]
+
+    def records(self) -> NDArray[Any]:
+        """Return all records, fields of text as str."""
+        dtype = self._dataset.dtype
+        if not dtype.names:
+            raise damaged(self.path, "expected records")
+        with _readable(self.path):
+            values = np.asarray(self._dataset[()])
+        is_text = {name: h5py.check_string_dtype(dtype[name]) is not None for name in dtype.names}
+        for name in dtype.names:
+            if not is_text[name] and dtype[name].kind not in "biufc":
+                raise damaged(self.path, f"the field {name} holds neither numbers nor text")
+        out = np.empty(values.shape, [(name, object if is_text[name] else dtype[name]) for name in dtype.names])
+        for name in dtype.names:
+            column = values[name]
+            out[name] = (
+                np.reshape([_text(item) for item in column.ravel().tolist()], column.shape) if is_text[name] else column
+            )
+        return out
+
+    def is_null(self) -> bool:
+        """Tell whether it holds nothing."""
+        return self._dataset.shape is None
 
 
 class _Attributes(Mapping[str, Any]):
@@ -297,6 +320,10 @@ class _Attributes(Mapping[str, Any]):
 
 class _AbsentError(LookupError):
     """No attribute of that name."""
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -2,10 +2,11 @@
 
 What is read: the matrices that `cellworker.formats.anndata.choosing` picks; ``obs`` (columns of any encoding), ``var``
 (and ``raw.var``), ``obsm`` as reductions (``X_umap`` is served as umap), square ``obsp`` as graphs, the colours in
-``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. What of the file an
-experiment does not hold is listed in ``extra["left_out"]``.
+``uns``, and the representation on which ``uns["neighbors"]`` says the neighbours were found. Which of the file's
+matrices the experiment's are is in ``extra["used"]``; what it does not hold, conversions take from the file.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
@@ -14,21 +15,27 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction
-from cellworker.formats.anndata.cells import IDENTITIES, add_samples, colors_of, read_obs
-from cellworker.formats.anndata.choosing import Choice, Source, choose
+from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction, TissueImage
+from cellworker.formats.active_reduction import choose_active
+from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
+from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
+from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.tree import Array, Group, Node
-from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
-from cellworker.formats.findings import Findings
-from cellworker.formats.normalise import cell_totals, log_normalise
-from cellworker.formats.palette import palette
-from cellworker.formats.seurat_cells import read_cell_ids, unique_names
-from cellworker.formats.seurat_genes import gene_variances
-from cellworker.formats.seurat_matrix import assemble, blocks
-from cellworker.formats.seurat_parts import default_reduction
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.palette import palette
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.samples import add_samples
+from cellworker.formats.seurat.read.cells import read_cell_ids, unique_names
+from cellworker.formats.seurat.read.genes import gene_variances
+from cellworker.formats.seurat.read.matrix import assemble
+from cellworker.formats.seurat.read.parts import default_reduction
 
 __all__ = ["read_anndata"]
 
@@ -39,7 +46,9 @@ _WIDEST = 10_000
 """Dimensions of a reduction; a wider array is something else."""
 
 
-def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Progress) -> ExperimentDraft | None:
+def read_anndata(
+    root: Group, findings: Findings, scratch: Scratch, progress: Progress, wanted: MatrixChoice | None = None
+) -> ExperimentDraft | None:
     """Read an opened file; None when it cannot be served, and `findings` then says why.
 
     Parameters
@@ -50,7 +59,10 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         Room for large arrays.
     progress
         Told the stage and the fraction of the reading.
+    wanted
+        What whoever opens the file says about its matrices and samples.
     """
+    wanted = wanted or MatrixChoice()
     if not _is_anndata(root, findings):
         return None
     obs, var, raw_var = table_of(root.get("obs")), table_of(root.get("var")), table_of(root.get("raw/var"))
@@ -63,32 +75,51 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
     if obs is None:
         return None
     n_cells = len(obs.index)
-    choice = choose(root, var, raw_var, n_cells, findings)
+    if not n_cells:
+        findings.error(
+            "obs", found="no cells", expected="at least one cell",
+            advice="write the file again before its cells are filtered out",
+        )  # fmt: skip
+    if var is not None and not len(var.index):
+        findings.error(
+            "var", found="no genes", expected="at least one gene",
+            advice="write the file again before its genes are filtered out",
+        )  # fmt: skip
+    sources = sources_of(root, (var, raw_var), n_cells, findings, wanted)
+    reading = _Reading(findings, scratch, progress)
+    ours = root.get("uns/cellworker") is not None
+    marked = [what for what, path in (("data", "X"), ("counts", "layers/counts")) if is_marked(root, what, path)]
+    choice = None
+    if not findings.errors:
+        choice = reading.settle(
+            sources,
+            lambda found, notes: choose(found, (var, raw_var), wanted, notes, ours=ours, marked=marked),
+        )
     metadata = read_obs(obs, findings)
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
-    add_samples(metadata, n_cells, findings)
+    sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=wanted.sample or None)
     reductions = _reductions(root, n_cells)
     misc = _misc(root, reductions, findings)
     served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
     if choice is None or served is None or findings.errors:
         return None
     genes = genes_of(served, rest, findings)
-    read = _Reading(served, rest, findings, scratch, progress)
+    reading.serve(served, rest)
     data: SparseDraft | None = None
     counts: SparseDraft | None = None
     with findings.part():
-        counts, data = read.matrices(choice)
+        counts, data = reading.matrices(choice)
     if data is None or findings.errors:
         return None
-    if counts is not None:
-        _add_totals(metadata, counts, genes, findings)
+    matrices = Matrices(counts, data, mitochondrial_genes(genes))
+    chosen = {"samples": sample_column, **add_measures(metadata, matrices, n_cells, findings, table="obs")}
     dispersions = dispersions_of(genes, served, rest, findings)
     if dispersions is None:
         advice = "the variance of the normalised values orders the gene list"
         findings.fallback("var", found="no column of highly_variable_genes", advice=advice)
         dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
-    scaled = _own_scaled(root, n_cells, len(genes), scratch) or read.scaled(choice)
+    scaled = _own_scaled(root, n_cells, len(genes), scratch) or reading.scaled(choice)
     graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
     return ExperimentDraft(
         cell_ids=cell_ids,
@@ -101,11 +132,19 @@ def read_anndata(root: Group, findings: Findings, scratch: Scratch, progress: Pr
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
+        images=_own_images(root, n_cells),
         dispersions=dispersions,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
-        origin=Origin(kind="own", writer=_writer(root), assay_class="AnnData", fallbacks=findings.fallbacks),
-        extra={"colors": colors_of(root, metadata), "left_out": _left_out(root, choice, reductions, graphs)},
+        origin=Origin(
+            kind="own",
+            writer=_writer(root),
+            assay_class="AnnData",
+            fallbacks=findings.fallbacks,
+            columns={role: column for role, (column, _) in chosen.items()},
+            reasons={role: reason for role, (_, reason) in chosen.items()},
+        ),
+        extra={"colors": colors_of(root, metadata), "used": _used(choice), "matrices": choice.report(sources)},
     )
 
 
@@ -127,51 +166,66 @@ def _is_anndata(root: Group, findings: Findings) -> bool:
 
 
 class _Reading:
-    """Reads matrices into the order of the served genes."""
+    """Reads matrices, settles which are served, and brings them into the order of the served genes."""
 
-    def __init__(
-        self, served: Table, rest: Table | None, findings: Findings, scratch: Scratch, progress: Progress
-    ) -> None:
-        self._served, self._rest = served, rest
+    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress) -> None:
         self._findings, self._scratch, self._progress = findings, scratch, progress
+        self._read: dict[str, SparseDraft] = {}
+
+    def settle(
+        self, sources: dict[str, Source], choose_again: Callable[[dict[str, Source], Findings], Choice | None]
+    ) -> Choice | None:
+        """Read what is chosen, until all values of the matrices that are served agree with the choice."""
+        while True:
+            choice = choose_again(sources, Findings())
+            unread = [source for source in choice.served if source.field not in self._read] if choice else []
+            if not unread:
+                return choose_again(sources, self._findings)
+            for number, source in enumerate(unread):
+                matrix = self._whole(source, number / len(unread), 1 / len(unread))
+                self._read[source.field] = matrix
+                # A sample that was complete has said everything already.
+                sources[source.field] = source if source.evidence.complete else judged(source, matrix)
+
+    def _whole(self, source: Source, begin: float, part: float) -> SparseDraft:
+        def tell(fraction: float) -> None:
+            self._progress(f"reading {source.field}", begin + part * fraction)
+
+        return source.matrix.read(self._scratch, tell)
+
+    def serve(self, served: Table, rest: Table | None) -> None:
+        """Say whose genes are served."""
+        self._served, self._rest = served, rest
 
     def matrices(self, choice: Choice) -> tuple[SparseDraft | None, SparseDraft]:
-        sources = [source for source in (choice.counts, choice.data) if source is not None]
-        read = {}
-        for number, source in enumerate(sources):
-            part = 1 / len(sources)
-            found = self._read(source, number * part, part)
-            read[source.field] = found if source.frame == choice.frame else self._placed(source, found)
+        """Return counts and log-normalised values of the served genes."""
+        read = {
+            source.field: self._read[source.field]
+            if source.frame == choice.frame
+            else self._placed(source, self._read[source.field])
+            for source in choice.served
+        }
         counts = read[choice.counts.field] if choice.counts is not None else None
         if counts is None:
             self._findings.warning(
                 "counts", found="none", expected="raw counts in X, raw.X or layers['counts']",
                 advice="comparisons between samples and other requests that need counts will be refused",
             )  # fmt: skip
+        elif choice.counts is not None:
+            tell_about_counts(choice.counts.field, counts, self._findings)
         if choice.data is None:
             assert counts is not None
             assert choice.counts is not None
             self._findings.fallback(
-                choice.counts.field, found="raw counts and no log-normalised values",
+                choice.counts.field, found=f"{choice.counts.decision.title} and no log-normalised values",
                 advice="they are normalised to 10,000 per cell and log1p is taken",
             )  # fmt: skip
             return counts, log_normalise(counts, choice.counts.field, self._findings, self._scratch)
         data = read[choice.data.field]
-        if choice.linear:
-            self._findings.fallback(
-                choice.data.field, found="normalised values that are not logarithms", advice="log1p is taken of them"
-            )
-            values = self._scratch.empty(data.values.shape, np.float32)
-            for start, end in blocks(len(values)):
-                values[start:end] = np.log1p(data.values[start:end])
-            data = SparseDraft(data.indptr, data.columns, values, data.n_columns)
-        return counts, data
-
-    def _read(self, source: Source, begin: float, part: float) -> SparseDraft:
-        def tell(fraction: float) -> None:
-            self._progress(f"reading {source.field}", begin + part * fraction)
-
-        return source.matrix.read(self._scratch, tell)
+        if choice.as_it_is:
+            return counts, data
+        decision = choice.data.decision
+        return counts, as_logarithms(data, choice.data.field, decision, self._findings, self._scratch)
 
     def _places(self) -> NDArray[np.int64]:
         """Return the place among the served genes of each of the other genes, -1 where it has none."""
@@ -212,15 +266,32 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
+def _own_images(root: Group, n_cells: int) -> dict[str, TissueImage]:
+    """Return where the cells lie on images, of a file that cellworker wrote."""
+    out: dict[str, TissueImage] = {}
+    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
+        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
+        name = _one(image, "name")
+        if not name or not is_array(cells) or not is_array(points) or not is_array(scale):
+            continue
+        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
+        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
+            out[name] = TissueImage(rows.astype(np.int32), places.astype(np.float64), float(factor[0]))
+    return out
+
+
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
+    names = {name for name, _ in members(root.get("obsm"))}
     for name, node in members(root.get("obsm")):
         if not _is_reduction(node, n_cells) or (name == SCALED and root.get(SCALED_GENES) is not None):
             continue
         short = name.removeprefix("X_") or name
+        # X_umap and umap are two reductions.
+        free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[short] = Reduction(node.read().astype(np.float64), key[0] if key else _KEYS.get(short, f"{short}_"))
+        out[free] = Reduction(node.read().astype(np.float64), key[0] if key else _KEYS.get(short, f"{short}_"))
     return out
 
 
@@ -239,8 +310,10 @@ def _graphs(root: Group, n_cells: int) -> Iterator[tuple[str, Matrix]]:
 def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> Misc:
     own = root.get("uns/cellworker/misc")
     used = text_of(root.get("uns/neighbors/params/use_rep"))
-    candidates = [name.removeprefix("X_") for name in (_one(own, "active_reduction"), used[0] if used else "") if name]
-    active = next((name for name in [*candidates, "pca"] if name in reductions), "pca")
+    chosen = choose_active(
+        reductions, [name.removeprefix("X_") for name in (_one(own, "active_reduction"), used[0] if used else "")]
+    )
+    active = chosen.name
     if active not in reductions:
         there = f" (there are: {', '.join(reductions)})" if reductions else ""
         findings.warning(
@@ -248,9 +321,8 @@ def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> 
             advice="new embeddings, clusterings and trajectories will be refused; run sc.pp.pca() and write again",
         )  # fmt: skip
     elif active != "pca":
-        findings.fallback(
-            "obsm", found=f"neighbours were found on {active}", advice=f"{active} is used where pca would"
-        )
+        found = chosen.found or f"neighbours were found on {active}"
+        findings.fallback("obsm", found=found, advice=f"{active} is the active reduction, used where pca would be")
     colors = text_of(own.get("color_pool")) if is_group(own) else None
     microns = _one(own, "microns_per_pixel")
     pcs = _one(own, "num_pcs")
@@ -284,51 +356,11 @@ def _writer(root: Group) -> str:
     return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"
 
 
-def _add_totals(metadata: dict[str, Column], counts: SparseDraft, genes: Genes, findings: Findings) -> None:
-    lacking = [name for name in ("nCount_RNA", "nFeature_RNA", "percent.mt") if name not in metadata]
-    mitochondrial = np.array([name.upper().startswith("MT-") for name in genes.names], np.bool_)
-    if not mitochondrial.any() and "percent.mt" in lacking:
-        lacking.remove("percent.mt")
-    if not lacking:
-        return
-    sums, detected = cell_totals(counts)
-    if "nCount_RNA" in lacking:
-        metadata["nCount_RNA"] = sums
-    if "nFeature_RNA" in lacking:
-        metadata["nFeature_RNA"] = detected
-    if "percent.mt" in lacking:
-        part = _sums_of(counts, mitochondrial)
-        metadata["percent.mt"] = np.divide(100 * part, sums, out=np.zeros(len(sums)), where=sums > 0)
-    findings.fallback(f"obs {', '.join(lacking)}", found="no such column", advice="computed from the counts")
-
-
-def _sums_of(counts: SparseDraft, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each cell's sum over some genes."""
-    n_cells = len(counts.indptr) - 1
-    out = np.zeros(n_cells)
-    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(counts.values)))):
-        bounds = counts.indptr[start : end + 1]
-        where = slice(int(bounds[0]), int(bounds[-1]))
-        rows = np.repeat(np.arange(end - start), np.diff(bounds))
-        out[start:end] = np.bincount(rows, counts.values[where] * chosen[counts.columns[where]], end - start)
-    return out
-
-
-def _left_out(
-    root: Group, choice: Choice, reductions: dict[str, Reduction], graphs: dict[str, SparseDraft]
-) -> list[str]:
-    """Name what the file holds and an experiment does not."""
-    used = {source.matrix.path for source in (choice.counts, choice.data, choice.scaled) if source is not None}
-    out = [path for path in ("X", "raw/X") if root.get(path) is not None and path not in used]
-    known = {
-        "layers": {path.removeprefix("layers/") for path in used} | {"sorted"},
-        "obsm": {SCALED} | {name for short in reductions for name in (short, f"X_{short}")},
-        "obsp": set(graphs),
-        "varm": set[str](),
-        "varp": set[str](),
-        "uns": {"cellworker", "misc", "origin", "gene_dispersion"},
-    }
-    for place, names in known.items():
-        found = [name for name, _ in members(root.get(place))]
-        out += [f"{place}/{name}" for name in found if name not in names and not name.endswith("_colors")]
-    return out
+def _used(choice: Choice) -> dict[str, str]:
+    """Return the paths of the matrices that the experiment's were read from, unchanged."""
+    data = choice.data
+    if data is not None and not choice.as_it_is and (data.decision.kind, data.decision.base) != ("log", math.e):
+        data = None  # what is served was made of it
+    found = {"counts": choice.counts, "data": data, "scaled": choice.scaled}
+    used = {what: source for what, source in found.items() if source is not None and source.frame == choice.frame}
+    return {"frame": choice.frame, **{what: source.matrix.path for what, source in used.items()}}

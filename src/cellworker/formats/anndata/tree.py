@@ -47,7 +47,15 @@ class Array(Protocol):
         ...
 
     def texts(self) -> list[str]:
-        """Return all strings of an array of text; of a scalar, a list of one."""
+        """Return all strings of an array of text, row after row; of a scalar, a list of one."""
+        ...
+
+    def records(self) -> NDArray[Any]:
+        """Return all records of an array whose `dtype` has fields; fields of text hold str."""
+        ...
+
+    def is_null(self) -> bool:
+        """Tell whether it holds nothing, not even a shape (how anndata writes None)."""
         ...
 
 

@@ -18,21 +18,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker import __version__
-from cellworker.experiment.model import Categorical, Column, Experiment, Reduction
+from cellworker.experiment.model import Experiment, Reduction
+from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, TEXTS, ColumnOut, write_column
+from cellworker.formats.anndata.leaves import Leaves
+from cellworker.formats.anndata.marks import mark_of
 from cellworker.formats.anndata.sink import Sink
-from cellworker.formats.annotated_columns import Annotated
+from cellworker.formats.common.annotated_columns import Annotated
 
-__all__ = ["SCALED", "SCALED_GENES", "write_anndata"]
+__all__ = ["IMAGES", "SCALED", "SCALED_GENES", "Beside", "Writer", "write_anndata"]
 
 SCALED = "scaled"
 SCALED_GENES = "uns/cellworker/scaled_genes"
 
-_DICT = {"encoding-type": "dict", "encoding-version": "0.1.0"}
-_ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
-_TEXTS = {"encoding-type": "string-array", "encoding-version": "0.2.0"}
-_TEXT = {"encoding-type": "string", "encoding-version": "0.2.0"}
+IMAGES = "uns/cellworker/images"
 _AS_NAMED = ("spatial",)
 """Members of ``obsm`` that scverse knows without ``X_`` before their name."""
+
+
+@dataclass(slots=True)
+class Beside:
+    """What a source holds beside an experiment, for the places that AnnData has for it.
+
+    Attributes
+    ----------
+    obs, var
+        Columns that say more than the experiment's of the same names, and further ones.
+    varm, obsp
+        Arrays of all genes; graphs with the values of the source.
+    tables
+        Data frames of all cells, for ``obsm``.
+    layers
+        Matrices of all cells and genes: bounds, genes, values.
+    rest
+        Writes what goes to ``uns``.
+    """
+
+    obs: dict[str, ColumnOut] = field(default_factory=dict)
+    var: dict[str, ColumnOut] = field(default_factory=dict)
+    varm: dict[str, NDArray[Any]] = field(default_factory=dict)
+    obsp: dict[str, tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
+    tables: dict[str, dict[str, ColumnOut]] = field(default_factory=dict)
+    rest: Callable[["Writer"], None] = field(default=lambda _: None)
 
 
 def write_anndata(
@@ -42,6 +68,7 @@ def write_anndata(
     *,
     reductions: Mapping[str, Reduction],
     progress: Callable[[str, float | None], None],
+    beside: Beside | None = None,
 ) -> list[str]:
     """Write everything that AnnData has a place for.
 
@@ -53,61 +80,119 @@ def write_anndata(
         What goes to ``obsm``, by the name without ``X_``.
     progress
         Told the stage and the fraction done; raising stops the writing.
+    beside
+        What the source holds beside the experiment.
 
     Returns
     -------
     What had to be renamed, in words.
     """
-    writer = _Writer(sink, progress, _values(experiment))
+    beside = beside or Beside()
+    writer = Writer(sink, progress, _values(experiment))
     sink.group("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
-    n_cells, n_genes = experiment.n_cells, len(experiment.genes)
-    by_cell = experiment.data_by_cell
-    writer.sparse("X", (n_cells, n_genes), (by_cell.indptr, by_cell.genes, by_cell.values), np.float32)
-    sink.group("layers", _DICT)
-    counts = experiment.counts
-    if counts is not None:
-        # Small integers would overflow in the hands of whoever adds them up.
-        exact = counts.values.dtype.itemsize < 4 or counts.values.dtype.kind == "f"
-        parts = (counts.indptr, counts.genes, counts.values)
-        writer.sparse("layers/counts", (n_cells, n_genes), parts, np.float32 if exact else np.float64)
-    columns: dict[str, Column | Sequence[str]] = {"cells_id": np.asarray(experiment.cell_ids)}
-    columns |= {name: column for name, column in annotated.columns.items() if name != "cells_id"}
-    if experiment.identities is not None:
-        columns.setdefault("seurat_identity", experiment.identities)
-    names = writer.table("obs", experiment.barcodes, columns)
-    genes = experiment.genes
-    about: dict[str, Column | Sequence[str]] = {"gene_ids": genes.ids, "gene_symbols": genes.original_names}
-    if experiment.dispersions is not None:
-        about["dispersion"] = _dispersions(experiment)
-    writer.table("var", genes.names, about)
-    sink.group("obsm", _DICT)
-    keys = {}
-    for name, reduction in reductions.items():
-        leaf = writer.leaf("obsm", name if name in _AS_NAMED else f"X_{name}")
-        keys[leaf] = reduction.key
-        values = reduction.values
-        writer.dense(f"obsm/{leaf}", values, np.float64)
-    scaled = experiment.scaled
-    if scaled is not None:
-        writer.dense(f"obsm/{SCALED}", scaled.values, np.float32)
-    for place in ("varm", "varp", "obsp"):
-        sink.group(place, _DICT)
+    marks = _matrices(writer, experiment)
+    names = writer.table("obs", experiment.barcodes, _obs(experiment, annotated, beside))
+    writer.table("var", experiment.genes.names, _var(experiment, beside))
+    keys = _obsm(writer, experiment, reductions, beside)
+    sink.group("varm", DICT)
+    for name, values in beside.varm.items():
+        writer.dense(f"varm/{writer.leaves.free('varm', name)}", values, np.float64)
+    sink.group("varp", DICT)
+    sink.group("obsp", DICT)
+    shape = (experiment.n_cells, experiment.n_cells)
     for name, graph in experiment.graphs.items():
-        place = f"obsp/{writer.leaf('obsp', name)}"
-        writer.sparse(place, (n_cells, n_cells), (graph.indptr, graph.cells, graph.weights), np.float32)
-    sink.group("uns", _DICT)
+        place = f"obsp/{writer.leaves.free('obsp', name)}"
+        exact = beside.obsp.get(name)
+        if exact is None:
+            writer.sparse(place, shape, (graph.indptr, graph.cells, graph.weights), np.float32)
+        else:
+            writer.sparse(place, shape, exact, np.float64)
+    sink.group("uns", DICT)
+    writer.leaves.take("uns", ["cellworker", "seurat"])
     for name, colors in annotated.colors.items():
         if name in names:
-            sink.texts(f"uns/{names[name]}_colors", colors, _TEXTS)
-    sink.group("uns/cellworker", _DICT)
-    sink.scalar("uns/cellworker/version", __version__, _TEXT)
-    if scaled is not None:
-        writer.dense(SCALED_GENES, np.asarray(scaled.genes), np.int32)
-    sink.group("uns/cellworker/reduction_keys", _DICT)
+            sink.texts(f"uns/{writer.leaves.free('uns', f'{names[name]}_colors')}", colors, TEXTS)
+    sink.group("uns/cellworker", DICT)
+    sink.scalar("uns/cellworker/version", __version__, TEXT)
+    sink.group("uns/cellworker/matrices", DICT)
+    for name, mark in marks.items():
+        sink.scalar(f"uns/cellworker/matrices/{name}", mark, TEXT)
+    if experiment.scaled is not None:
+        writer.dense(SCALED_GENES, np.asarray(experiment.scaled.genes), np.int32)
+    sink.group("uns/cellworker/reduction_keys", DICT)
     for leaf, key in keys.items():
-        sink.scalar(f"uns/cellworker/reduction_keys/{leaf}", key, _TEXT)
+        sink.scalar(f"uns/cellworker/reduction_keys/{leaf}", key, TEXT)
     _write_misc(experiment, sink)
-    return writer.renamed
+    _write_images(experiment, writer)
+    beside.rest(writer)
+    return writer.leaves.renamed
+
+
+def _matrices(writer: "Writer", experiment: Experiment) -> dict[str, str]:
+    """Write the values and the counts; return the marks that tell later that they are unchanged."""
+    shape = (experiment.n_cells, len(experiment.genes))
+    by_cell, counts = experiment.data_by_cell, experiment.counts
+    writer.sparse("X", shape, (by_cell.indptr, by_cell.genes, by_cell.values), np.float32)
+    marks = {"data": mark_of(np.asarray(by_cell.values, np.float32))}
+    writer.sink.group("layers", DICT)
+    if counts is not None:
+        # Small integers would overflow in the hands of whoever adds them up.
+        small = counts.values.dtype.itemsize < 4 or counts.values.dtype == np.float32
+        wide = np.int64 if counts.values.dtype == np.int64 else np.float64
+        dtype = np.float32 if small else wide
+        writer.sparse("layers/counts", shape, (counts.indptr, counts.genes, counts.values), dtype)
+        marks["counts"] = mark_of(counts.values)
+    return marks
+
+
+def _obs(experiment: Experiment, annotated: Annotated, beside: Beside) -> dict[str, ColumnOut]:
+    ids = np.asarray(experiment.cell_ids)
+    columns: dict[str, ColumnOut] = {} if "cells_id" in annotated.columns else {"cells_id": ids}
+    columns |= {**annotated.columns, **beside.obs}
+    columns["cells_id"] = ids  # where the source has it
+    if experiment.identities is not None:
+        columns.setdefault("seurat_identity", experiment.identities)
+    return columns
+
+
+def _var(experiment: Experiment, beside: Beside) -> dict[str, ColumnOut]:
+    genes = experiment.genes
+    about: dict[str, ColumnOut] = {"gene_ids": genes.ids, "gene_symbols": genes.original_names}
+    if experiment.dispersions is not None:
+        about["dispersion"] = _dispersions(experiment)
+    return {**beside.var, **about}
+
+
+def _obsm(
+    writer: "Writer", experiment: Experiment, reductions: Mapping[str, Reduction], beside: Beside
+) -> dict[str, str]:
+    writer.sink.group("obsm", DICT)
+    keys = {}
+    if experiment.scaled is not None:
+        writer.leaves.take("obsm", [SCALED])
+    for name, reduction in reductions.items():
+        leaf = writer.leaves.free("obsm", name if name in _AS_NAMED else f"X_{name}")
+        keys[leaf] = reduction.key
+        writer.dense(f"obsm/{leaf}", reduction.values, np.float64)
+    if experiment.scaled is not None:
+        writer.dense(f"obsm/{SCALED}", experiment.scaled.values, np.float32)
+    for name, columns in beside.tables.items():
+        writer.table(f"obsm/{writer.leaves.free('obsm', name)}", experiment.barcodes, columns)
+    return keys
+
+
+def _write_images(experiment: Experiment, writer: "Writer") -> None:
+    """Write where the cells lie on images, in the form in which cellworker reads them again."""
+    if not experiment.images:
+        return
+    writer.sink.group(IMAGES, DICT)
+    for number, (name, image) in enumerate(experiment.images.items()):
+        place = f"{IMAGES}/{number}"
+        writer.sink.group(place, DICT)
+        writer.sink.scalar(f"{place}/name", name, TEXT)
+        writer.dense(f"{place}/cells", image.cells, np.int32)
+        writer.dense(f"{place}/points", image.points, np.float64)
+        writer.dense(f"{place}/scale", np.array([image.scale]), np.float64)
 
 
 def _values(experiment: Experiment) -> int:
@@ -128,8 +213,8 @@ def _dispersions(experiment: Experiment) -> NDArray[np.float64]:
 
 def _write_misc(experiment: Experiment, sink: Sink) -> None:
     misc = experiment.misc
-    sink.group("uns/cellworker/misc", _DICT)
-    sink.texts("uns/cellworker/misc/color_pool", misc.color_pool, _TEXTS)
+    sink.group("uns/cellworker/misc", DICT)
+    sink.texts("uns/cellworker/misc/color_pool", misc.color_pool, TEXTS)
     texts = {
         "active_reduction": misc.active_reduction, "num_pcs": str(misc.num_pcs), "technology": misc.technology,
         "microns_per_pixel": "" if misc.microns_per_pixel is None else repr(misc.microns_per_pixel),
@@ -137,30 +222,28 @@ def _write_misc(experiment: Experiment, sink: Sink) -> None:
     }  # fmt: skip
     for name, text in texts.items():
         if text:
-            sink.scalar(f"uns/cellworker/misc/{name}", text, _TEXT)
+            sink.scalar(f"uns/cellworker/misc/{name}", text, TEXT)
 
 
 @dataclass(slots=True)
-class _Writer:
+class Writer:
+    """Writes the parts of an experiment into a sink.
+
+    Attributes
+    ----------
+    sink, progress
+        Where they go, and who is told.
+    total, done
+        Values to write, and written.
+    leaves
+        Gives out names.
+    """
+
     sink: Sink
     progress: Callable[[str, float | None], None]
     total: int
-    renamed: list[str] = field(default_factory=list)
+    leaves: Leaves = field(default_factory=Leaves)
     done: int = 0
-    taken: dict[str, set[str]] = field(default_factory=dict)
-
-    def leaf(self, place: str, wanted: str) -> str:
-        """Return a name that files and groups allow and that is free."""
-        taken = self.taken.setdefault(place, {"_index"})
-        name = wanted.replace("/", "_").replace("\\", "_").replace("\0", "")
-        name = "_" + name if not name or name.startswith((".", "__")) else name
-        free, number = name, 2
-        while free in taken:
-            free, number = f"{name}_{number}", number + 1
-        taken.add(free)
-        if free != wanted:
-            self.renamed.append(f"{place}: {wanted!r} is {free!r}")
-        return free
 
     def sparse(
         self,
@@ -169,6 +252,7 @@ class _Writer:
         parts: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
         dtype: Any,  # noqa: ANN401
     ) -> None:
+        """Write compressed rows: bounds, columns, values."""
         indptr, indices, values = parts
         size = np.array(shape, np.int64)
         about = {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": size.tolist()}
@@ -179,7 +263,9 @@ class _Writer:
         width = np.int32 if len(values) < 2**31 else np.int64
         self.dense(f"{path}/indptr", indptr, width, {})
 
-    def dense(self, path: str, values: NDArray[Any], dtype: Any, attrs: Mapping[str, Any] = _ARRAY) -> None:  # noqa: ANN401
+    def dense(self, path: str, values: NDArray[Any], dtype: Any, attrs: Mapping[str, Any] = ARRAY) -> None:  # noqa: ANN401
+        """Write an array."""
+
         def rows(start: int, stop: int) -> NDArray[Any]:
             self.done += stop - start
             self.progress("writing", min(1.0, self.done / self.total) if self.total else None)
@@ -187,21 +273,12 @@ class _Writer:
 
         self.sink.array(path, values.shape, dtype, rows, attrs)
 
-    def table(self, path: str, index: Sequence[str], columns: Mapping[str, Column | Sequence[str]]) -> dict[str, str]:
+    def table(self, path: str, index: Sequence[str], columns: Mapping[str, ColumnOut]) -> dict[str, str]:
         """Write a data frame; return the name under which each column went to the file."""
-        leaves = {name: self.leaf(path, name) for name in columns}
+        leaves = {name: self.leaves.free(path, name) for name in columns}
         about = {"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "_index"}
         self.sink.group(path, {**about, "column-order": list(leaves.values())})
-        self.sink.texts(f"{path}/_index", index, _TEXTS)
+        self.sink.texts(f"{path}/_index", index, TEXTS)
         for name, column in columns.items():
-            place = f"{path}/{leaves[name]}"
-            if isinstance(column, Categorical):
-                about = {"encoding-type": "categorical", "encoding-version": "0.2.0"}
-                self.sink.group(place, {**about, "ordered": False})
-                self.sink.texts(f"{place}/categories", column.categories, _TEXTS)
-                self.dense(f"{place}/codes", column.codes, np.int8 if len(column.categories) < 128 else np.int32)
-            elif isinstance(column, np.ndarray):
-                self.dense(place, column, column.dtype)
-            else:
-                self.sink.texts(place, column, _TEXTS)
+            write_column(self.sink, f"{path}/{leaves[name]}", column)
         return leaves

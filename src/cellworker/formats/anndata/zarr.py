@@ -168,8 +168,28 @@ class ZarrArray:
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return the numbers of some rows, or of all."""
-        if self.dtype is None or self.dtype.kind not in "biuf":
+        if self.dtype is None or self.dtype.kind not in "biufcMm":
             raise damaged(self.path, "expected numbers")
+        return self._rows(start, stop)
+
+    def records(self) -> NDArray[Any]:
+        """Return all records, fields of text as str."""
+        if self.dtype is None or not self.dtype.names:
+            raise damaged(self.path, "expected records")
+        values, dtype = self._rows(0, None), self.dtype
+        names = self.dtype.names
+        out = np.empty(values.shape, [(name, object if dtype[name].kind in "US" else dtype[name]) for name in names])
+        for name in names:
+            column = values[name]
+            out[name] = np.strings.decode(column, "utf-8", "replace") if column.dtype.kind == "S" else column
+        return out
+
+    def is_null(self) -> bool:
+        """Tell whether it stands for None."""
+        return bool(self.attrs.get("encoding-type") == "null")
+
+    def _rows(self, start: int, stop: int | None) -> NDArray[Any]:
+        assert self.dtype is not None
         if not self.shape:
             return np.asarray(self._piece(()).reshape(())[()], self.dtype)
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
@@ -217,16 +237,23 @@ class ZarrArray:
         """Return all strings."""
         if not self._is_text:
             raise damaged(self.path, "expected text")
-        if len(self.shape) > 1:
-            raise damaged(self.path, "expected a list of text")
         if not self.shape:
-            return [str(item) for item in np.atleast_1d(self._piece(())).ravel()[:1].tolist()]
+            return [_text(item) for item in np.atleast_1d(self._piece(())).ravel()[:1].tolist()]
+        if len(self.shape) > 1:
+            return self._table_of_texts()
         out: list[str] = []
         step = self._layout.chunks[0]
         for number in range(-(-self.shape[0] // step)):
             piece = self._piece((number,))[: self.shape[0] - number * step].tolist()
-            out += [item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item) for item in piece]
+            out += [_text(item) for item in piece]
         return out
+
+    def _table_of_texts(self) -> list[str]:
+        out = np.empty(self.shape, object)
+        grid = [range(-(-n // chunk)) for n, chunk in zip(self.shape, self._layout.chunks, strict=True)]
+        for index in itertools.product(*grid):
+            self._lay(out, 0, self.shape[0], index)
+        return [_text(item) for item in out.ravel().tolist()]
 
     def _piece(self, index: tuple[int, ...]) -> NDArray[Any]:
         """Return one chunk, native byte order, of the full chunk's shape."""
@@ -247,6 +274,8 @@ class ZarrArray:
         if self._layout.stored is None:
             return np.full(shape, fill if isinstance(fill, str) else "", object)
         try:
+            if self._layout.stored.names or isinstance(fill, list):  # anndata fills neither records nor complex numbers
+                return np.zeros(shape, self._layout.stored.newbyteorder("="))
             return np.full(shape, 0 if fill is None else fill, self._layout.stored.newbyteorder("="))
         except (TypeError, ValueError):
             raise damaged(self.path, f"the fill value {fill!r}") from None
@@ -288,3 +317,7 @@ class ZarrArray:
             where = tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, shard.chunks, strict=True))
             out[where] = self._decode(content[at : at + size], shard.chunks, shard.inner)
         return out
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -18,8 +18,11 @@ _NUMBERS: Final = frozenset(
         "float16",
         "float32",
         "float64",
+        "complex64",
+        "complex128",
     )
 )
+_MAX_FIELDS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def version_2(path: str, about: dict[str, Any]) -> Layout:
     stored: np.dtype[Any] | None = None
     if not is_text:
         try:
-            stored = np.dtype(kind) if isinstance(kind, str) else np.dtype(np.void)
+            stored = np.dtype(kind) if isinstance(kind, str) else _fields(path, kind)
         except TypeError:
             raise damaged(path, f"the data type {kind!r}") from None
         if stored.hasobject:
@@ -116,6 +119,34 @@ def version_3(path: str, about: dict[str, Any]) -> Layout:
     return Layout(shape, chunks, stored, about.get("fill_value"), codecs, prefix, separator)
 
 
+def _fields(path: str, value: Any) -> np.dtype[Any]:  # noqa: ANN401
+    """Return the type of records: a list of names and types, text and numbers only."""
+    if not isinstance(value, list) or not 0 < len(value) <= _MAX_FIELDS:
+        raise damaged(path, f"the data type {value!r}")
+    fields: list[tuple[str, np.dtype[Any]]] = []
+    for item in value:
+        known = isinstance(item, list) and len(item) == 2 and all(isinstance(part, str) for part in item)
+        kind = np.dtype(item[1]) if known else np.dtype(np.void)
+        if kind.kind not in "biufcUS" or not item[0]:
+            raise refused(what=f"{path} holds records of {item!r}", advice="write it again with anndata")
+        fields.append((item[0], kind))
+    try:
+        return np.dtype(fields)
+    except ValueError as error:
+        raise damaged(path, error) from None
+
+
+def _structured(path: str, value: Any) -> np.dtype[Any]:  # noqa: ANN401
+    if not isinstance(value, list):
+        raise damaged(path, "records without fields")
+    fields = []
+    for item in value:
+        if not isinstance(item, list) or len(item) != 2:
+            raise damaged(path, f"a field {item!r}")
+        fields.append([item[0], _type_of_version_3(path, item[1]).str])
+    return _fields(path, fields)
+
+
 def _type_of_version_3(path: str, kind: Any) -> np.dtype[Any]:  # noqa: ANN401
     if isinstance(kind, str) and kind in _NUMBERS:
         return np.dtype(kind)
@@ -123,6 +154,8 @@ def _type_of_version_3(path: str, kind: Any) -> np.dtype[Any]:  # noqa: ANN401
         length = _configuration(kind).get("length_bytes")
         if type(length) is int and 0 < length < 1 << 20:
             return np.dtype(f"U{length // 4}")
+    if isinstance(kind, dict) and kind.get("name") in {"structured", "struct"}:
+        return _structured(path, _configuration(kind).get("fields"))
     if isinstance(kind, str | dict):
         return np.dtype(np.void)  # nothing that AnnData's elements need; told when it is asked for
     raise damaged(path, f"the data type {kind!r}")

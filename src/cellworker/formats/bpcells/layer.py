@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bpcells.broken import MatrixError, damaged
@@ -11,9 +10,10 @@ from cellworker.formats.bpcells.operations import Matrix
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.bpcells.stored import Slice
 from cellworker.formats.bpcells.tree import build, is_bpcells, is_turned
-from cellworker.formats.findings import Findings
-from cellworker.formats.rds.model import RS4
-from cellworker.formats.seurat_scratch import Scratch
+from cellworker.formats.common.exact_values import ExactValues
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.rds.model import RS4
 
 __all__ = ["is_bpcells", "read_disk_backed"]
 
@@ -77,21 +77,18 @@ def _ordered(found: Slice) -> Slice:
     return Slice(found.lengths, minors, found.values[order])
 
 
-def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return values.astype(np.float32)
-
-
 def _by_major(matrix: Matrix, scratch: Scratch) -> SparseDraft:
     most = int(matrix.lengths.sum())
-    columns, values = scratch.empty((most,), np.int32), scratch.empty((most,), np.float32)
+    columns, values = scratch.empty((most,), np.int32), ExactValues(most, scratch)
     indptr = np.zeros(matrix.n_majors + 1, np.int64)
     at = 0
     for start, end, found in _slices(matrix):
         here = slice(at, at + len(found.minors))
-        columns[here], values[here] = found.minors, _single(found.values)
+        columns[here] = found.minors
+        values.put(here, found.values)
         indptr[start + 1 : end + 1] = found.lengths
         at = here.stop
-    return SparseDraft(np.cumsum(indptr), columns[:at], values[:at], matrix.n_minors)
+    return SparseDraft(np.cumsum(indptr), columns[:at], values.values[:at], matrix.n_minors)
 
 
 def _by_minor(matrix: Matrix, scratch: Scratch) -> SparseDraft:
@@ -100,7 +97,7 @@ def _by_minor(matrix: Matrix, scratch: Scratch) -> SparseDraft:
     for _, _, found in _slices(matrix):
         indptr[1:] += np.bincount(found.minors, minlength=matrix.n_minors)
     np.cumsum(indptr, out=indptr)
-    columns, values = scratch.empty((int(indptr[-1]),), np.int32), scratch.empty((int(indptr[-1]),), np.float32)
+    columns, values = scratch.empty((int(indptr[-1]),), np.int32), ExactValues(int(indptr[-1]), scratch)
     free = indptr[:-1].copy()
     for start, end, found in _slices(matrix):
         order = np.argsort(found.minors, kind="stable")
@@ -108,6 +105,6 @@ def _by_minor(matrix: Matrix, scratch: Scratch) -> SparseDraft:
         first = np.searchsorted(minors, minors, "left")
         where = free[minors] + np.arange(len(minors)) - first
         columns[where] = np.repeat(np.arange(start, end), found.lengths)[order]
-        values[where] = _single(found.values[order])
+        values.put(where, found.values[order])
         free += np.bincount(minors, minlength=matrix.n_minors)
-    return SparseDraft(indptr, columns, values, matrix.n_majors)
+    return SparseDraft(indptr, columns, values.values, matrix.n_majors)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.bpcells.broken import MatrixError, damaged
 from cellworker.formats.bpcells.tar import members
-from cellworker.formats.companions import ARCHIVE, Companion
-from cellworker.formats.rds.limits import Limits
-from cellworker.formats.rds.spool import Spool
-from cellworker.formats.rds.stream import ByteStream
+from cellworker.formats.common.companions import ARCHIVE, Companion
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.spool import Spool
+from cellworker.formats.r.rds.stream import ByteStream
 
 __all__ = ["MatrixFiles", "Outside"]
 

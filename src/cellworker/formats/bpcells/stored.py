@@ -8,7 +8,6 @@ bpcells 0.3, read for the facts of the format.
 """
 
 import re
-from ctypes import c_int64, c_void_p
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,11 +37,7 @@ _BLOCK = 128
 _TEXT_BYTES = 100
 _NO_OFFSETS = np.array([0, 2**64 - 1], np.uint64)
 
-_unpack = kernel(
-    "cw_bpcells_unpack",
-    c_int64,
-    *(c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p),
-)
+_unpack = kernel("cw_bpcells_unpack")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ follows them is looked at.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cellworker.formats.rds.refusals import damaged, refused
-from cellworker.formats.rds.stream import ByteStream
+from cellworker.formats.r.rds.refusals import damaged, refused
+from cellworker.formats.r.rds.stream import ByteStream
 
 __all__ = ["Member", "members"]
 

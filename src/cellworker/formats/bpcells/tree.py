@@ -23,8 +23,8 @@ from cellworker.formats.bpcells.operations import (
 )
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.bpcells.stored import StoredMatrix
-from cellworker.formats.rds.model import RS4, RList, RStrings, RValue, RVector
-from cellworker.formats.seurat_values import describe, dim, slot
+from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
+from cellworker.formats.r.values import describe, dim, slot
 
 __all__ = ["build", "is_bpcells", "is_turned"]
 

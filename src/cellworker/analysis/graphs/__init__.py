@@ -1,0 +1,1 @@
+"""Neighbours, graphs of cells, and their clusters."""

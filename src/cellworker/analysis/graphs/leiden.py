@@ -1,0 +1,171 @@
+"""Leiden clusters of largest modularity, seeded and repeatable (algorithms.md, section 6.5)."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.graphs.louvain import by_falling_size
+from cellworker.analysis.graphs.snn import Links
+from cellworker.native import address, kernel
+
+__all__ = ["leiden", "modularity", "potts_leiden"]
+
+_RANDOMNESS = 0.01
+_REPORT_S = 0.1
+_MOST_ITERATIONS = 20
+_LINKS_AT_WILL = 20_000_000
+"""So many links are looked at for the sake of further starts."""
+_MOST_STARTS, _FEWEST_STARTS = 50, 1
+
+
+def leiden(
+    links: Links,
+    resolution: float,
+    *,
+    seed: int = 42,
+    on_progress: Callable[[float], None] | None = None,
+) -> NDArray[np.int32]:
+    """Find communities of large modularity: the best of some starts, each repeated until it gains no more.
+
+    Each cell is linked to itself with weight 1, as in Seurat's graph, which counts twice in its strength. Small graphs
+    get more starts: there the best optimum is missed more easily, and a start costs nothing.
+
+    Parameters
+    ----------
+    links
+        The graph.
+    resolution
+        Weight of the expected links, from 0; larger means more clusters.
+    seed
+        Of the generator that all starts share.
+    on_progress
+        Told the fraction done; may raise to stop.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32 ``(n_cells,)``: clusters numbered from 0 by falling size.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room.
+    """
+    n = len(links)
+    if not n:
+        return np.empty(0, np.int32)
+    strength = _strength(links)
+    state = np.array([seed], np.uint64)
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    best, highest = np.zeros(n, np.int32), -np.inf
+    starts = int(np.clip(_LINKS_AT_WILL // (10 * max(1, len(links.cells))), _FEWEST_STARTS, _MOST_STARTS))
+    quality = np.empty(1)
+    for start in range(starts):
+        labels, reached = np.arange(n, dtype=np.int32), -np.inf
+        for _ in range(_MOST_ITERATIONS):
+            search = _Search(state, labels, quality)
+            _iterate(links, strength, resolution / strength.sum(), search, partial(report, start / starts))
+            gain, reached = float(quality[0]) - reached, float(quality[0])
+            if gain <= 1e-9 * strength.sum():
+                break
+        if reached > highest:
+            best, highest = labels, reached
+    return by_falling_size(best)
+
+
+def potts_leiden(
+    links: Links,
+    resolution: float,
+    *,
+    iterations: int = 2,
+    seed: int = 42,
+    on_progress: Callable[[float], None] | None = None,
+) -> NDArray[np.int32]:
+    """Find communities in which each cell is linked to the others with at least `resolution`, on average.
+
+    The quality is the constant Potts model (Traag and others 2011, doi:10.1103/PhysRevE.84.016114): the weight inside a
+    community less `resolution` times the number of its pairs.
+
+    Parameters
+    ----------
+    links
+        The graph.
+    resolution
+        Smallest density, from 0; larger means more clusters.
+    iterations
+        How often the method is repeated.
+    seed
+        Of the generator.
+    on_progress
+        Told the fraction done; may raise to stop.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32 ``(n_cells,)``: clusters numbered from 0 by falling size.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room.
+    """
+    n = len(links)
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    search = _Search(np.array([seed], np.uint64), np.arange(n, dtype=np.int32), np.empty(1))
+    sizes = np.ones(n)
+    for i in range(iterations if n else 0):
+        _iterate(links, sizes, resolution, search, partial(report, i / iterations))
+    return by_falling_size(search.labels)
+
+
+def modularity(links: Links, labels: NDArray[np.integer], resolution: float) -> float:
+    """Return the quality of clusters, labels ``(n_cells,)``: the share of weight inside them less what is expected."""
+    strength = _strength(links)
+    rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
+    inside = links.weights[labels[rows] == labels[links.cells]].sum() + 2 * len(links)
+    total = np.bincount(labels, strength)
+    whole = strength.sum()
+    return float((inside - resolution * (total**2).sum() / whole) / whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Where a search for communities stands: the generator's state, the labels, and their quality."""
+
+    state: NDArray[np.uint64]
+    labels: NDArray[np.int32]
+    quality: NDArray[np.float64]
+
+
+def _iterate(
+    links: Links, strength: NDArray[np.float64], resolution: float, search: _Search, report: Callable[[], None]
+) -> None:
+    """Improve the labels once. What `report` raises, several times a second, stops it."""
+    iterate = kernel("cw_leiden_iteration")  # fmt: skip
+    stop = np.zeros(1, np.int32)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(
+            iterate,
+            address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64),
+            address(strength, np.float64), len(links), resolution, _RANDOMNESS,
+            address(search.state, np.uint64, writable=True), address(search.labels, np.int32, writable=True),
+            address(search.quality, np.float64, writable=True), address(stop, np.int32),
+        )  # fmt: skip
+        try:
+            report()
+            while not wait([running], _REPORT_S).done:
+                report()
+        except BaseException:
+            stop[0] = 1
+            raise
+        if running.result() < 0:
+            raise MemoryError("no memory for the clustering")
+
+
+def _strength(links: Links) -> NDArray[np.float64]:
+    rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
+    return np.asarray(np.bincount(rows, links.weights, minlength=len(links)) + 2.0, np.float64)

@@ -1,0 +1,145 @@
+"""Seurat's graph of shared nearest neighbours, which its clusterings start from (algorithms.md, section 6.3)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.native import address, kernel
+
+__all__ = ["Links", "links_of", "neighbour_lists", "shared_neighbours"]
+
+_BLOCK = 8192  # cells
+_PRUNE = 1 / 15
+_USUAL_K = (20, *range(5, 20), *range(21, 201))
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """A symmetric graph without loops: compressed rows, cells ascending in each.
+
+    Attributes
+    ----------
+    indptr
+        int64 ``(n_cells + 1,)``.
+    cells
+        int32 ``(n_links,)``; each link is there in both directions.
+    weights
+        float64 ``(n_links,)``, finite, above 0.
+    """
+
+    indptr: NDArray[np.int64]
+    cells: NDArray[np.int32]
+    weights: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+def neighbour_lists(neighbours: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Return lists of neighbours ``(n_cells, k)`` as a C-contiguous int32 matrix.
+
+    Raises
+    ------
+    IndexError
+        If a neighbour's number is not that of a cell.
+    """
+    lists = np.ascontiguousarray(neighbours, np.int32)
+    if lists.size and lists.max() >= len(lists):
+        raise IndexError("a neighbour is not among the cells")
+    return lists
+
+
+def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, threads: int = 1) -> Links:
+    """Link the cells that share neighbours.
+
+    Two cells with lists of k neighbours of which u are the same get the weight ``u / (2 k - u)``, the share of the
+    lists' union that is common; smaller weights than `prune` are left out.
+
+    Parameters
+    ----------
+    neighbours
+        int32 ``(n_cells, k)``: rows without repetition, negative for none.
+    prune
+        Smallest weight.
+    threads
+        Threads to use; the result does not depend on it.
+
+    Raises
+    ------
+    IndexError
+        If a neighbour's number is not that of a cell.
+    MemoryError
+        If there is no room.
+    """
+    lists = neighbour_lists(neighbours)
+    n, k = lists.shape
+    share = np.arange(k + 1) / (2 * k - np.arange(k + 1))
+    least = int(np.searchsorted(share, prune))
+    listed = lists.ravel()
+    order = np.argsort(listed, kind="stable")[int(np.count_nonzero(listed < 0)) :]
+    holders = (order // max(k, 1)).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(listed[listed >= 0], minlength=n))]).astype(np.int64)
+
+    run = kernel("cw_shared")
+    fixed = (address(lists, np.int32), k, n, address(starts, np.int64), address(holders, np.int32))
+
+    def each(*arrays: int | None) -> None:
+        def block(start: int) -> None:
+            if run(*fixed, start, min(n, start + _BLOCK), max(1, least), *arrays):
+                raise MemoryError("no memory for the neighbour graph")
+
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            list(pool.map(block, range(0, n, _BLOCK)))
+
+    counts = np.zeros(n, np.int64)
+    each(address(counts, np.int64, writable=True), None, None, None)
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    cells, shared = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
+    each(
+        None, address(indptr, np.int64), address(cells, np.int32, writable=True),
+        address(shared, np.int32, writable=True),
+    )  # fmt: skip
+    return Links(indptr, cells, share[shared])
+
+
+def links_of(indptr: NDArray[np.integer[Any]], cells: NDArray[np.integer[Any]], weights: NDArray[np.floating]) -> Links:
+    """Make links of a stored graph as Seurat reads it: what is below the diagonal counts, for both directions.
+
+    Weights that were kept in single precision get their doubles back where all of them are ``u / (2 k - u)`` for one k:
+    ties between clusters are decided by the last bits.
+
+    Parameters
+    ----------
+    indptr, cells, weights
+        Compressed rows: ``(n_cells + 1,)``, ``(n_links,)``, ``(n_links,)``; diagonal and zeros allowed.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite.
+    """
+    from scipy.sparse import csr_array, tril  # noqa: PLC0415  (heavy)
+
+    n = len(indptr) - 1
+    if len(weights) and not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError("weights of a graph must be finite and not negative")
+    exact = _restored(weights) if weights.dtype == np.float32 else weights.astype(np.float64)
+    lower = tril(csr_array((exact, cells, indptr), shape=(n, n)), k=-1, format="csr")
+    lower.eliminate_zeros()
+    both = (lower + lower.T).tocsr()
+    both.sort_indices()
+    return Links(both.indptr.astype(np.int64), both.indices.astype(np.int32), both.data.astype(np.float64))
+
+
+def _restored(weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    values, places = np.unique(weights, return_inverse=True)
+    for k in _USUAL_K:
+        shares = np.arange(k + 1) / (2 * k - np.arange(k + 1))
+        rounded = shares.astype(np.float32)
+        nearest = np.clip(np.searchsorted(rounded, values), 0, k)
+        if np.array_equal(rounded[nearest], values):
+            return np.asarray(shares[nearest][places], np.float64)
+    return weights.astype(np.float64)

@@ -1,0 +1,1 @@
+"""Maps of cells: UMAP and t-SNE."""

@@ -1,0 +1,307 @@
+"""UMAP (McInnes, Healy and Melville, 2018): a map of points in two dimensions, the same for any number of threads."""
+
+import ctypes
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.graphs.neighbours import Metric, Neighbours, single_precision
+from cellworker.analysis.maps.umap_graph import Graph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
+from cellworker.analysis.maps.umap_start import beginning, noise
+from cellworker.native import address, kernel
+
+__all__ = ["umap", "umap_transform"]
+
+OnProgress = Callable[[float], None]
+
+_WINDOW = 64  # points that repel another in an epoch
+_NEGATIVES = 5.0  # repulsions for each unit of attraction
+_RATE = 0.5
+_BETAS = (0.5, 0.9)
+_EPS = 1e-7
+_ROWS = 2048
+_GROUP = 65536  # rows between two reports: a fraction of a second
+_FEW = 10_000  # points, up to which epochs are cheap
+_TRIED_ROWS = 2000
+_MOST_TRIES = 24
+
+_P, _W, _F, _U = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float, ctypes.c_uint64
+
+
+class _Layout(ctypes.Structure):
+    """What `cw_umap_move` reads and writes, field by field as in umap.c."""
+
+    _fields_ = (
+        *((name, _P) for name in ("first", "to", "weight", "strength", "anchors", "pool_x", "pool_y")),
+        *((name, _P) for name in ("old", "new", "moments", "next_x", "next_y", "place")),
+        ("seed", _U), ("n_pool", _W), ("window", _W), ("a", _F), ("b", _F), ("negatives", _F),
+    )  # fmt: skip
+
+
+class _Step(ctypes.Structure):
+    _fields_ = (("rate", _F), ("beta1", _F), ("beta2", _F), ("eps", _F))
+
+
+def umap(
+    neighbours: Neighbours,
+    *,
+    min_dist: float,
+    spread: float = 1.0,
+    metric: Metric = "euclidean",
+    points: NDArray[np.floating] | None = None,
+    n_epochs: int | None = None,
+    seed: int = 42,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> NDArray[np.float32]:
+    """Lay points out so that those that are near each other stay so.
+
+    Memberships and their union as in the paper (and in uwot's umap2); the layout moves all points at once, by the
+    gradients of the epoch before (uwot's batch mode, with Adam). Attraction is summed over all links rather than
+    drawn. Of up to 1,000 points several layouts are made, and the one that keeps most neighbours is returned: with
+    so few, chance decides too much in one.
+
+    Parameters
+    ----------
+    neighbours
+        The nearest points of each, itself among them, as `nearest_neighbours` finds them.
+    min_dist
+        How near points may lie, from 0 to ten times `spread`.
+    spread
+        Scale of the layout, above 0.
+    metric
+        How the neighbours were found. Of "cosine", whose distances are given as lengths d of chords, ``d^2 / 2``
+        counts, one less the cosine.
+    points
+        ``(n, n_dims)``: where the neighbours come from, if the layout is to begin there (the first seven dimensions
+        count; principal components are in their order). By default it begins at noise.
+    n_epochs
+        By default 500, or 200 for more than 10,000 points and for each of several layouts.
+    seed
+        From 0 to 2^64 - 1.
+    threads
+        Threads to use; the result does not depend on it, to the last bit.
+    on_progress
+        Told the fraction done; may raise to stop.
+
+    Returns
+    -------
+    float32 ``(n, 2)``, with mean 0.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a number is out of range, or a distance or coordinate is not finite.
+    MemoryError
+        If there is no room.
+    """
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    a, b = curve(min_dist, spread)
+    check_neighbours(neighbours, len(neighbours.cells))
+    n = len(neighbours.cells)
+    begins = None if points is None else _places(points, n)
+    _check_counts(n_epochs, seed)
+    if n == 1:
+        return np.zeros((1, 2), np.float32)
+    tries = max(1, min(_MOST_TRIES, _TRIED_ROWS // n))
+    epochs = n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
+    report(0.0)
+    with ThreadPoolExecutor(max(1, threads)) as run:
+        graph = fuzzy_graph(neighbours, run, metric=metric, report=lambda part: report(0.04 * part))
+        begin = beginning(graph, begins, seed, run, lambda part: report(0.04 + 0.11 * part))
+        # What is near in memory is near in the layout, and read at about the same time.
+        order = _along_a_curve(begin)
+        graph, begin = graph.rearranged(order, run), begin[order]
+        best, most = begin, -1.0
+        for i in range(tries):
+
+            def told(part: float, i: int = i) -> None:
+                report(0.15 + 0.85 * (i + part) / tries)
+
+            # Other beginnings and other draws, but for the first.
+            start = begin if i == 0 else begin + np.float32(5 * (i % 3)) * noise((n, 2), seed + i)
+            layout = _moved(_Task(graph, start, None, (seed + i) % 2**64, a, b, epochs, _RATE), run, threads, told)
+            out = np.empty_like(layout)
+            out[order] = layout
+            kept = _kept(neighbours.cells, out) if tries > 1 else 0.0
+            if kept > most:
+                best, most = out, kept
+    for d in range(2):
+        # the exact sum, whatever the order
+        best[:, d] -= np.float32(math.fsum(best[:, d].tolist()) / n)
+    return best
+
+
+def umap_transform(
+    neighbours: Neighbours,
+    layout: NDArray[np.floating],
+    *,
+    min_dist: float,
+    spread: float = 1.0,
+    metric: Metric = "euclidean",
+    n_epochs: int | None = None,
+    seed: int = 42,
+    threads: int = 1,
+    on_progress: OnProgress | None = None,
+) -> NDArray[np.float32]:
+    """Place new points in a layout, which stays as it is.
+
+    A point begins at the mean of its neighbours' places, weighted by their memberships, and moves for a few epochs.
+
+    Parameters
+    ----------
+    neighbours
+        The nearest points of each new one, among those of the layout.
+    layout
+        ``(n_old, 2)``, finite.
+    min_dist, spread, metric, seed, threads, on_progress
+        As in `umap`, and as the layout was made with.
+    n_epochs
+        By default 100, or 30 for more than 10,000 new points.
+
+    Returns
+    -------
+    float32 ``(n_new, 2)``.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, a number is out of range or not finite, or a point has no neighbour.
+    MemoryError
+        If there is no room.
+    """
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    a, b = curve(min_dist, spread)
+    old = _places(layout, len(layout))
+    if old.shape[1] != 2:
+        raise ValueError("a layout has two dimensions")
+    cells, distances = check_neighbours(neighbours, len(old))
+    if (cells < 0).all(axis=1).any():
+        raise ValueError("a point has no neighbour")
+    _check_counts(n_epochs, seed)
+    n, k = cells.shape
+    epochs = n_epochs if n_epochs is not None else 100 if n <= _FEW else 30
+    report(0.0)
+    with ThreadPoolExecutor(max(1, threads)) as run:
+        weights = fuzzy_rows(
+            cells, distances, run, metric=metric, queries=True, report=lambda part: report(0.1 * part)
+        )  # fmt: skip
+        cells = np.maximum(cells, 0)
+        # One neighbour after the other: the same sums on every machine.
+        strength, start = np.zeros(n, np.float32), np.zeros((n, 2), np.float32)
+        for j in range(k):
+            strength += weights[:, j]
+            start += weights[:, j, None] * old[cells[:, j]]
+        start /= strength[:, None]
+        graph = Graph(np.arange(0, n * k + 1, k, dtype=np.int64), cells.ravel(), weights.ravel(), strength)
+        task = _Task(graph, start, old, seed, a, b, epochs, _RATE / 4)
+        return _moved(task, run, threads, lambda part: report(0.2 + 0.8 * part))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Points to be moved: `anchors` are where links lead to, None for the points themselves."""
+
+    graph: Graph
+    start: NDArray[np.float32]
+    anchors: NDArray[np.float32] | None
+    seed: int
+    a: float
+    b: float
+    epochs: int
+    rate: float
+
+
+def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDArray[np.float32]:
+    graph, n = task.graph, len(task.graph)
+    old, new = np.array(task.start, np.float32, order="C"), np.empty((n, 2), np.float32)
+    anchors = old if task.anchors is None else task.anchors
+    n_pool = len(anchors)
+    place = np.empty(n_pool, np.int32)
+    kernel("cw_umap_shuffle")(address(place, np.int32, writable=True), n_pool, task.seed)
+    pool = np.empty((2, n_pool + _WINDOW), np.float32)
+    pool[:, place] = anchors.T
+    pool[:, n_pool:] = np.resize(pool[:, :n_pool].T, (_WINDOW, 2)).T
+    next_pool = np.empty_like(pool)
+    moments = np.zeros((n, 4), np.float32)
+    move = kernel("cw_umap_move")
+    whole = ctypes.sizeof(ctypes.c_float) * (n_pool + _WINDOW)
+
+    def here(array: NDArray[np.float32]) -> int:
+        return address(array, np.float32, writable=True)
+
+    beta1, beta2 = _BETAS
+    for epoch in range(task.epochs):
+        self_moving = task.anchors is None
+        layout = _Layout(
+            address(graph.first, np.int64), address(graph.to, np.int32), address(graph.weight, np.float32),
+            address(graph.strength, np.float32), address(old if self_moving else anchors, np.float32),
+            here(pool), here(pool) + whole, here(old), here(new), here(moments),
+            here(next_pool) if self_moving else None, here(next_pool) + whole if self_moving else None,
+            address(place, np.int32), task.seed, n_pool, _WINDOW, task.a, task.b, _NEGATIVES,
+        )  # fmt: skip
+        rate = task.rate * (1 - epoch / task.epochs)
+        rate *= math.sqrt(1 - _power(beta2, epoch + 1)) / (1 - _power(beta1, epoch + 1))
+        step = _Step(rate, beta1, beta2, _EPS)
+        at, how = ctypes.addressof(layout), ctypes.addressof(step)
+        for first in range(0, n, _GROUP):
+            report((epoch + first / n) / task.epochs)
+            last = min(first + _GROUP, n)
+            if threads < 2 or last - first <= _ROWS:
+                move(at, first, last, epoch, how)
+            else:
+                blocks = range(first, last, _ROWS)
+                list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, how), blocks))  # noqa: B023
+        old, new, pool, next_pool = new, old, *((next_pool, pool) if self_moving else (pool, next_pool))
+    return old
+
+
+def _along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
+    least = layout.min(axis=0)
+    width = max(float((layout.max(axis=0) - least).max()), 1e-30)
+    cells = ((layout - least) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
+    code = np.zeros(len(layout), np.int64)
+    for bit in range(10):
+        for d in range(2):
+            code |= ((cells[:, d] >> bit) & 1) << (2 * bit + d)
+    return np.argsort(code, kind="stable")
+
+
+def _power(base: float, exponent: int) -> float:
+    """Return a power from multiplications alone, which are the same on every machine."""
+    out = 1.0
+    for _ in range(min(exponent, 1000)):
+        out *= base
+    return out
+
+
+def _kept(cells: NDArray[np.int32], layout: NDArray[np.float32]) -> float:
+    """Return the share of listed neighbours that are near in the layout: of the lists, and of their nearer halves."""
+    dx, dy = (layout[:, None, d] - layout[None, :, d] for d in range(2))
+    near = np.argsort(dx * dx + dy * dy, axis=1, kind="stable")
+    rank = np.empty_like(near)
+    np.put_along_axis(rank, near, np.arange(len(near))[None], axis=1)
+    total = 0.0
+    for length in {cells.shape[1], (cells.shape[1] + 1) // 2}:
+        some = cells[:, :length]
+        inside = (np.take_along_axis(rank, np.maximum(some, 0), axis=1) < length) & (some >= 0)
+        total += int(np.count_nonzero(inside)) / length
+    return total
+
+
+def _places(points: NDArray[np.floating], n: int) -> NDArray[np.float32]:
+    if points.ndim != 2 or len(points) != n or not points.shape[1]:
+        message = f"expected a place for each of {n} points, not {points.shape}"
+        raise ValueError(message)
+    return single_precision(points)
+
+
+def _check_counts(n_epochs: int | None, seed: int) -> None:
+    if (n_epochs is not None and n_epochs < 1) or not 0 <= seed < 2**64:
+        message = f"epochs must be at least 1 and the seed fit 64 bits, not {n_epochs} and {seed}"
+        raise ValueError(message)

@@ -1,0 +1,95 @@
+"""Where UMAP's layouts begin: each connected part of the graph by its smoothest functions, apart from the others."""
+
+import math
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.maps.smooth import VECTORS, smooth_functions
+from cellworker.analysis.maps.umap_graph import Graph, parts_of
+from cellworker.native import address, kernel
+
+__all__ = ["beginning", "noise"]
+
+_SIDE = 10.0
+_SMALL = 16  # points; smaller parts are too small to have a shape
+_JITTER = 1e-3
+_TURN = (-0.7373688780783197, 0.6754902942615238)  # cosine and sine of the golden angle
+
+
+def noise(shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
+    """Return float32 numbers from -1 to 1, the same on every machine."""
+    out = np.empty(shape, np.float32)
+    fill = kernel("cw_umap_noise")
+    fill(address(out, np.float32, writable=True), out.size, seed)
+    return out
+
+
+def beginning(
+    graph: Graph, points: NDArray[np.float32] | None, seed: int, run: Executor, report: Callable[[float], None]
+) -> NDArray[np.float32]:
+    """Return a first layout, float32 ``(n, 2)``, the same for any number of threads.
+
+    A connected part fills a square with an area that goes with its number of points. Parts lie where their points'
+    means are in the first two dimensions of `points`; without `points` they lie in a spiral, the largest innermost.
+    """
+    n = len(graph)
+    n_parts, part = parts_of(graph)
+    jitter = noise((n, VECTORS), seed)
+    start = jitter.copy()
+    if points is not None:
+        # Coordinates of the data are smooth on the graph already; the first vector is not looked at.
+        dims = min(points.shape[1], VECTORS - 1)
+        start[:, 1 : 1 + dims] = points[:, :dims]
+    # Rows of a part side by side, so that each is a graph of its own.
+    order = np.argsort(part, kind="stable")
+    sizes = np.bincount(part, minlength=n_parts)
+    ends = np.cumsum(sizes).tolist()
+    ordered = graph if n_parts == 1 else graph.rearranged(order, run)
+    centres = _centres(part, sizes, points)
+    out = np.empty((n, 2), np.float32)
+    for i, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        rows, side = order[begin:end], _SIDE * math.sqrt((end - begin) / n)
+        if end - begin < _SMALL:
+            shape = jitter[rows, :2] * np.float32(0.5)
+        else:
+
+            def told(part_done: float, begin: int = begin, size: int = end - begin) -> None:
+                report((begin + part_done * size) / n)
+
+            found = smooth_functions(
+                ordered.first, ordered.to, ordered.weight, ordered.strength, range(begin, end), start=start[rows],
+                run=run, report=told,
+            )  # fmt: skip
+            least, most = found.min(axis=0), found.max(axis=0)
+            width = np.where(most > least, most - least, 1)
+            shape = (found - least) / width - np.float32(0.5) + np.float32(_JITTER) * jitter[rows, :2]
+        out[rows] = np.float32(side) * shape + centres[i]
+    return out
+
+
+def _centres(
+    part: NDArray[np.int32], sizes: NDArray[np.int64], points: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    n_parts = len(sizes)
+    if n_parts == 1:
+        return np.zeros((1, 2), np.float32)
+    if points is not None:
+        # bincount adds up one after the other, on every machine alike
+        dims = [points[:, d] for d in range(min(2, points.shape[1]))]
+        means = [np.bincount(part, weights=values, minlength=n_parts) / sizes for values in dims]
+        widest = max(float(np.ptp(mean)) for mean in means)
+        if widest > 0:
+            scale = 2 * _SIDE / widest
+            columns = [(mean - (mean.max() + mean.min()) / 2) * scale for mean in means]
+            return np.column_stack([*columns, np.zeros((n_parts, 2 - len(columns)))]).astype(np.float32)
+    out = np.zeros((n_parts, 2), np.float32)
+    total, covered, x, y = int(sizes.sum()), 0, 1.0, 0.0
+    for i in np.argsort(-sizes, kind="stable").tolist():
+        radius = 2 * _SIDE * math.sqrt(covered / total)
+        out[i] = radius * x, radius * y
+        covered += int(sizes[i])
+        x, y = _TURN[0] * x - _TURN[1] * y, _TURN[1] * x + _TURN[0] * y
+    return out

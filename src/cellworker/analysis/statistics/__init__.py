@@ -1,0 +1,1 @@
+"""Tests, sums and summaries of expression."""

@@ -1,0 +1,342 @@
+"""Compressed sparse rows: judged, put in order, transposed and sorted by value, in blocks that any thread may do.
+
+The kernels release the interpreter lock, so plain threads run them side by side. What they write does not depend on how
+the work was cut or on how many threads did it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.native import address, kernel
+
+__all__ = ["Compressed", "GeneSorter", "RowConverter", "RowSplitter", "RowSummary", "scan_rows"]
+
+Compressed = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+"""A compressed matrix: int64 ``(n_rows + 1,)`` bounds, int32 ``(nnz,)`` columns, float32 ``(nnz,)`` values."""
+
+
+_SUMMARY = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("kept", "nan", "infinite", "negative", "fractional", "unsorted_rows", "problem", "problem_row")
+    ]
+    + [("largest", np.int32), ("smallest", np.int32)]
+)
+_PROBLEMS = {1: "bounds", 2: "column", 3: "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class RowSummary:
+    """What some rows hold.
+
+    Attributes
+    ----------
+    stored, kept
+        Entries as they came, and those that are not zero (NaN counts as not zero).
+    nan, infinite, negative, fractional
+        How many entries are so. NaN is neither negative nor fractional; an infinite value is not fractional.
+    unsorted_rows
+        Rows whose columns do not strictly ascend.
+    largest, smallest
+        Over all entries that are numbers; minus and plus infinity where there are none.
+    problem
+        "" or what is wrong with `problem_row`: "bounds" (its place in the arrays), "column" (one is outside the
+        matrix), "length" (more entries than columns). The other fields then tell of the rows before it.
+    """
+
+    stored: int = 0
+    kept: int = 0
+    nan: int = 0
+    infinite: int = 0
+    negative: int = 0
+    fractional: int = 0
+    unsorted_rows: int = 0
+    largest: float = -np.inf
+    smallest: float = np.inf
+    problem: str = ""
+    problem_row: int = -1
+
+    def __add__(self, other: "RowSummary") -> "RowSummary":
+        first = self if self.problem or not other.problem else other
+        return RowSummary(
+            self.stored + other.stored,
+            self.kept + other.kept,
+            self.nan + other.nan,
+            self.infinite + other.infinite,
+            self.negative + other.negative,
+            self.fractional + other.fractional,
+            self.unsorted_rows + other.unsorted_rows,
+            max(self.largest, other.largest),
+            min(self.smallest, other.smallest),
+            first.problem,
+            first.problem_row,
+        )
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the rows can be taken as they are: no stored zeros, columns ascending."""
+        return self.kept == self.stored and self.unsorted_rows == 0
+
+
+def _check(matrix: Compressed, start: int, stop: int) -> None:
+    indptr, columns, values = matrix
+    if not 0 <= start <= stop < len(indptr) or len(columns) != len(values):
+        message = f"rows {start} to {stop} of {len(indptr) - 1}; {len(columns)} columns, {len(values)} values"
+        raise ValueError(message)
+
+
+def scan_rows(
+    matrix: Compressed,
+    start: int,
+    stop: int,
+    n_columns: int,
+    *,
+    kept: NDArray[np.int64],
+    per_column: NDArray[np.int64] | None = None,
+) -> RowSummary:
+    """Judge rows ``start`` to ``stop`` of a matrix that nobody has checked.
+
+    Parameters
+    ----------
+    matrix
+        The whole matrix.
+    kept
+        Receives the number of non-zeros of each of these rows: int64 ``(stop - start,)``.
+    per_column
+        The non-zeros of each column are added to it: int64 ``(n_columns,)``.
+    """
+    _check(matrix, start, stop)
+    indptr, columns, values = matrix
+    if len(kept) != stop - start or (per_column is not None and len(per_column) != n_columns):
+        raise ValueError("kept and per_column do not fit the rows and columns")
+    out = np.zeros(1, _SUMMARY)
+    kernel("cw_scan_rows")(
+        address(indptr, np.int64),
+        start,
+        stop,
+        address(columns, np.int32),
+        address(values, np.float32),
+        len(columns),
+        n_columns,
+        address(kept, np.int64, writable=True),
+        None if per_column is None else address(per_column, np.int64, writable=True),
+        out.ctypes.data,
+    )
+    found: Any = out[0]
+    problem = _PROBLEMS.get(int(found["problem"]), "")
+    return RowSummary(
+        stored=0 if problem else int(indptr[stop] - indptr[start]),
+        kept=int(found["kept"]),
+        nan=int(found["nan"]),
+        infinite=int(found["infinite"]),
+        negative=int(found["negative"]),
+        fractional=int(found["fractional"]),
+        unsorted_rows=int(found["unsorted_rows"]),
+        largest=_from_key(int(found["largest"]), -np.inf),
+        smallest=_from_key(int(found["smallest"]), np.inf),
+        problem=problem,
+        problem_row=int(found["problem_row"]) if problem else -1,
+    )
+
+
+def _from_key(key: int, none: float) -> float:
+    """Return the float that an ordered key stands for; the extreme keys stand for no number at all."""
+    bits = np.int32(key if key >= 0 else key ^ 0x7FFFFFFF)
+    value = float(bits.view(np.float32))
+    return none if np.isnan(value) else value
+
+
+class RowConverter:
+    """Puts blocks of sound rows in order: no stored zeros, columns ascending.
+
+    One per thread; its buffers are used again.
+
+    Parameters
+    ----------
+    matrix
+        The matrix, all of whose rows `scan_rows` found sound.
+    bounds
+        int64 ``(n_rows + 1,)``: where each row's non-zeros go.
+    """
+
+    def __init__(self, matrix: Compressed, bounds: NDArray[np.int64]) -> None:
+        self._matrix = matrix
+        self._bounds = bounds
+        self._columns = np.empty(0, np.int32)
+        self._values = np.empty(0, np.float32)
+        self._scratch = np.empty((2, 0), np.uint64)
+
+    def convert(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the columns and values of rows ``start`` to ``stop``; valid until the next call.
+
+        Raises
+        ------
+        ValueError
+            If a row names a column twice; the argument is the row's number.
+        """
+        _check(self._matrix, start, stop)
+        indptr, columns, values = self._matrix
+        bounds = self._bounds[start : stop + 1] - self._bounds[start]
+        size = int(bounds[-1])
+        longest = int(np.diff(indptr[start : stop + 1]).max(initial=0))
+        if len(self._columns) < size + 1:
+            self._columns = np.empty(size + 1, np.int32)
+            self._values = np.empty(size + 1, np.float32)
+        if self._scratch.shape[1] < longest:
+            self._scratch = np.empty((2, longest), np.uint64)
+        row = kernel("cw_convert_rows")(
+            address(indptr, np.int64),
+            start,
+            stop,
+            address(columns, np.int32),
+            address(values, np.float32),
+            address(bounds, np.int64),
+            address(self._columns, np.int32, writable=True),
+            address(self._values, np.float32, writable=True),
+            address(self._scratch[0], np.uint64, writable=True),
+            address(self._scratch[1], np.uint64, writable=True),
+        )
+        if row >= 0:
+            raise ValueError(row)
+        return self._columns[:size], self._values[:size]
+
+
+class RowSplitter:
+    """Takes rows apart at given columns, so that each range of columns can be worked on alone.
+
+    Parameters
+    ----------
+    matrix
+        Columns ascend within a row.
+    edges
+        int32 ``(n_parts + 1,)``: the first column of each part, and the number of columns.
+    """
+
+    def __init__(self, matrix: Compressed, edges: NDArray[np.int32]) -> None:
+        self._matrix = matrix
+        self._edges = edges
+        self._columns = np.empty(0, np.int32)
+        self._values = np.empty(0, np.float32)
+
+    def split(
+        self, start: int, stop: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Return the slices of rows ``start`` to ``stop``, part after part and in each part row after row.
+
+        Returns
+        -------
+        lengths
+            int32 ``(n_parts, stop - start)``.
+        bounds
+            int64 ``(n_parts + 1,)``: where the parts are in the two arrays that follow.
+        columns, values
+            Valid until the next call.
+        """
+        _check(self._matrix, start, stop)
+        indptr, columns, values = self._matrix
+        n_parts = len(self._edges) - 1
+        size = int(indptr[stop] - indptr[start])
+        if len(self._columns) < size:
+            self._columns = np.empty(size, np.int32)
+            self._values = np.empty(size, np.float32)
+        lengths = np.empty((n_parts, stop - start), np.int32)
+        bounds = np.empty(n_parts + 1, np.int64)
+        kernel("cw_split_rows")(
+            address(indptr, np.int64),
+            start,
+            stop,
+            address(columns, np.int32),
+            address(values, np.float32),
+            address(self._edges, np.int32),
+            n_parts,
+            address(lengths, np.int32, writable=True),
+            address(bounds, np.int64, writable=True),
+            address(self._columns, np.int32, writable=True),
+            address(self._values, np.float32, writable=True),
+        )
+        return lengths, bounds, self._columns[:size], self._values[:size]
+
+
+class GeneSorter:
+    """Turns cell-major rows into gene-major runs in ascending order of value.
+
+    After `seek` it walks over the genes from left to right and remembers where it stands in every cell, so that each
+    entry is read once. One per thread; its buffers are used again.
+
+    Parameters
+    ----------
+    matrix
+        The matrix, cell after cell; genes ascend within a cell.
+    bounds
+        int64 ``(n_genes + 1,)``: where each gene's entries go, that is the running sum of the entries per gene.
+    """
+
+    def __init__(self, matrix: Compressed, bounds: NDArray[np.int64]) -> None:
+        indptr = matrix[0]
+        _check(matrix, 0, len(indptr) - 1)
+        self._matrix = matrix
+        self._bounds = bounds
+        self._gene = 0
+        self._cursor = indptr[:-1].copy()
+        self._entries = np.empty(0, np.uint64)
+        self._scratch = np.empty(0, np.uint64)
+
+    def seek(self, gene: int) -> None:
+        """Go to the beginning of a gene."""
+        indptr, genes, _ = self._matrix
+        if not 0 <= gene < len(self._bounds):
+            raise ValueError(gene)
+        self._gene = gene
+        kernel("cw_seek_column")(
+            address(indptr, np.int64),
+            len(self._cursor),
+            address(genes, np.int32),
+            gene,
+            address(self._cursor, np.int64, writable=True),
+        )
+
+    def until(self, last: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the cells and values of the genes up to `last`, each gene's values ascending, ties by cell, NaN last.
+
+        The arrays are valid until the next call.
+        """
+        indptr, genes, values = self._matrix
+        first, self._gene = self._gene, last
+        if not first <= last < len(self._bounds):
+            raise ValueError(last)
+        bounds = self._bounds[first : last + 1] - self._bounds[first]
+        size = int(bounds[-1])
+        longest = int(np.diff(bounds).max(initial=0))
+        if len(self._entries) < size:
+            self._entries = np.empty(size, np.uint64)
+            self._cells = np.empty(size, np.int32)
+            self._values = np.empty(size, np.float32)
+        if len(self._scratch) < longest:
+            self._scratch = np.empty(longest, np.uint64)
+        slots = bounds[:-1].copy()
+        lost = kernel("cw_gather_genes")(
+            address(indptr, np.int64),
+            len(self._cursor),
+            address(genes, np.int32),
+            address(values, np.float32),
+            first,
+            last,
+            address(self._cursor, np.int64, writable=True),
+            address(slots, np.int64, writable=True),
+            size,
+            address(self._entries, np.uint64, writable=True),
+        )
+        if lost or not np.array_equal(slots, bounds[1:]):
+            raise ValueError("the entries per gene are not what they were when they were counted")
+        kernel("cw_sort_genes")(
+            address(bounds, np.int64),
+            last - first,
+            address(self._entries, np.uint64, writable=True),
+            address(self._scratch, np.uint64, writable=True),
+            address(self._cells, np.int32, writable=True),
+            address(self._values, np.float32, writable=True),
+        )
+        return self._cells[:size], self._values[:size]

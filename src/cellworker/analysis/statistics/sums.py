@@ -1,0 +1,91 @@
+"""Raw counts summed over groups of cells, from the cell-major side: only the chosen cells are read."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.native import address, kernel
+
+__all__ = ["group_sums"]
+
+_KERNELS = {
+    "uint8": "cw_group_sums_u8",
+    "uint16": "cw_group_sums_u16",
+    "uint32": "cw_group_sums_u32",
+    "float32": "cw_group_sums_f32",
+    "float64": "cw_group_sums_f64",
+    "int64": "cw_group_sums_i64",
+}
+_PARTS = 4  # fixed, whatever the number of threads: sums of fractional counts must not depend on it
+_WORTH = 1 << 12  # cells
+
+
+def group_sums(
+    indptr: NDArray[np.int64],
+    genes: NDArray[np.int32],
+    values: NDArray[Any],
+    rows: NDArray[np.integer[Any]],
+    group: NDArray[np.integer[Any]],
+    *,
+    n_groups: int,
+    n_genes: int,
+    threads: int = 1,
+) -> NDArray[np.float64]:
+    """Sum the counts of each group of cells.
+
+    Parameters
+    ----------
+    indptr, genes, values
+        Cell-major counts: int64 ``(n_cells + 1,)``, int32 and uint8/uint16/uint32/int64/float32/float64
+        ``(nnz,)``.
+    rows
+        The cells to sum, row numbers ``(k,)``.
+    group
+        Group of each of them, 0 to `n_groups` - 1, ``(k,)``.
+    n_groups, n_genes
+        Shape of the result.
+    threads
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 ``(n_groups, n_genes)``.
+
+    Raises
+    ------
+    IndexError
+        If a row, a group or a gene is out of range.
+    """
+    rows, group = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(group, np.int32)
+    if len(group) != len(rows) or len(genes) != len(values):
+        raise IndexError("arrays of different lengths")
+    if len(rows):
+        if rows.min() < 0 or rows.max() >= len(indptr) - 1 or group.min() < 0 or group.max() >= n_groups:
+            raise IndexError("row or group out of range")
+        if indptr[rows].min() < 0 or indptr[rows + 1].max() > len(genes):
+            raise IndexError("the offsets of the cells do not fit the stored values")
+    run = kernel(_KERNELS[values.dtype.name])
+    arrays = (address(indptr, np.int64), address(genes, np.int32), address(values, values.dtype))
+
+    parts = _PARTS if len(rows) >= _WORTH else 1
+
+    def part(chosen: slice) -> NDArray[np.float64]:
+        out = np.zeros((n_groups, n_genes))
+        mine, codes = rows[chosen], group[chosen]
+        if run(
+            *arrays, address(mine, np.int64), len(mine), address(codes, np.int32), n_genes,
+            address(out, np.float64, writable=True),
+        ):  # fmt: skip
+            raise IndexError("the counts hold genes beyond the last one")
+        return out
+
+    cuts = [len(rows) * i // parts for i in range(parts + 1)]
+    total = np.zeros((n_groups, n_genes))
+    with ThreadPoolExecutor(min(max(1, threads), parts)) as pool:
+        for piece in pool.map(part, [slice(a, b) for a, b in pairwise(cuts)]):
+            total += piece
+    return total

@@ -1,0 +1,148 @@
+"""The most variable genes, as Seurat's ``FindVariableFeatures`` chooses them (method vst; Stuart et al. 2019).
+
+A gene varies more than others where its variance exceeds the one that is expected at its mean; what is expected is a
+local regression of the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.statistics.library_functions import library_function
+from cellworker.analysis.statistics.local_regression import local_quadratic
+from cellworker.native import address, kernel
+
+__all__ = ["GeneVariability", "gene_variability"]
+
+Floats = NDArray[np.float64]
+Progress = Callable[[float], None]
+
+_SPAN = 0.3
+_AT_A_TIME = 1 << 20  # values
+_WORTH = 1 << 18  # values
+
+
+@dataclass(frozen=True, slots=True)
+class GeneVariability:
+    """How much each gene varies, float64 ``(n_genes,)`` each.
+
+    Attributes
+    ----------
+    mean
+        Mean count over all cells.
+    variance
+        Of the counts (n - 1).
+    expected
+        Variance that genes of this mean have; 0 for genes that are constant, or whose mean is not a number above 0.
+    standardized
+        Variance of the counts less the mean over the root of `expected`, what exceeds the root of the number of cells
+        being cut; 0 where `expected` is.
+    """
+
+    mean: Floats
+    variance: Floats
+    expected: Floats
+    standardized: Floats
+
+    def ranking(self) -> NDArray[np.int64]:
+        """Return the genes that occur, int64, the most variable first; equal ones in their order."""
+        order = np.argsort(-self.standardized, kind="stable")
+        return order[self.mean[order] > 0]
+
+    def top(self, n: int = 2000) -> NDArray[np.int64]:
+        """Return the `n` most variable genes, int64, the most variable first, or as many as occur."""
+        return self.ranking()[:n]
+
+
+def gene_variability(
+    genes: NDArray[np.int32],
+    values: NDArray[Any],
+    *,
+    n_cells: int,
+    n_genes: int,
+    threads: int = 1,
+    progress: Progress = lambda fraction: None,  # noqa: ARG005
+) -> GeneVariability:
+    """Measure how much each gene varies.
+
+    The matrix is read three times from one end to the other, a few megabytes at a time: it may be mapped from a file
+    that is larger than memory.
+
+    Parameters
+    ----------
+    genes, values
+        The stored counts, cell after cell: int32 and any number ``(nnz,)``. No entry of the matrix is there twice.
+    n_cells, n_genes
+        Shape of the matrix.
+    threads
+        Threads to use; the result does not depend on it.
+    progress
+        Told the fraction done; may raise to stop.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two cells, or `genes` and `values` differ in length.
+    IndexError
+        If a gene does not exist.
+    """
+    if n_cells < 2:
+        raise ValueError("one cell does not vary: at least two are needed")
+    if len(genes) != len(values):
+        raise ValueError("genes and values differ in length")
+    passes = _Passes(genes, values, n_genes, threads, progress)
+    totals, stored = passes.totals()
+    mean = totals / n_cells
+    empty = n_cells - stored
+    variance = (passes.squares(mean, np.ones(n_genes), np.inf) + mean**2 * empty) / (n_cells - 1)
+    varies = np.isfinite(variance) & (variance > 0) & (mean > 0)
+    expected = np.zeros(n_genes)
+    fitted = local_quadratic(
+        library_function("log10", mean[varies]), library_function("log10", variance[varies]), span=_SPAN
+    )
+    expected[varies] = library_function("exp10", fitted)
+    scale = np.sqrt(np.where(varies, expected, 1.0))
+    squares = passes.squares(mean, scale, float(np.sqrt(n_cells))) + (mean / scale) ** 2 * empty
+    return GeneVariability(mean, variance, expected, np.where(varies, squares / (n_cells - 1), 0.0))
+
+
+class _Passes:
+    """Runs kernels over the matrix, a part after the other; threads share the genes."""
+
+    def __init__(
+        self, genes: NDArray[np.int32], values: NDArray[Any], n_genes: int, threads: int, progress: Progress
+    ) -> None:
+        self._genes, self._values, self._n_genes = genes, values, n_genes
+        self._threads, self._progress = max(1, threads) if len(values) >= _WORTH else 1, progress
+        self._done = 0
+
+    def _over(self, run: Callable[..., int], n_sums: int, *given: Any) -> list[Floats]:  # noqa: ANN401 as ctypes takes them
+        sums = [np.zeros(self._n_genes) for _ in range(n_sums)]
+        into = [address(x, np.float64, writable=True) for x in sums]
+        cuts = [self._n_genes * i // self._threads for i in range(self._threads + 1)]
+        with ThreadPoolExecutor(self._threads) as pool:
+            for start in range(0, len(self._values), _AT_A_TIME):
+                genes = np.ascontiguousarray(self._genes[start : start + _AT_A_TIME], np.int32)
+                values = self._values[start : start + _AT_A_TIME].astype(np.float64)
+                part = (address(genes, np.int32), address(values, np.float64), len(values), self._n_genes)
+                if any(pool.map(lambda low, high, part=part: run(*part, low, high, *given, *into), cuts, cuts[1:])):
+                    raise IndexError("the counts hold genes beyond the last one")
+                self._done += len(values)
+                self._progress(self._done / (3 * len(self._values)))
+        return sums
+
+    def totals(self) -> tuple[Floats, Floats]:
+        """Sum of each gene's stored values, and their number."""
+        run = kernel("cw_gene_totals")
+        sums, stored = self._over(run, 2)
+        return sums, stored
+
+    def squares(self, mean: Floats, scale: Floats, limit: float) -> Floats:
+        """Sum of the squares of each gene's stored values less `mean`, over `scale`, at most `limit`."""
+        run = kernel("cw_gene_squares")
+        (sums,) = self._over(run, 1, address(mean, np.float64), address(scale, np.float64), limit)
+        return sums

@@ -1,0 +1,1 @@
+"""The graph along which cells develop, and pseudotime."""

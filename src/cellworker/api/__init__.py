@@ -1,0 +1,5 @@
+"""The Python door: an experiment in a notebook."""
+
+from cellworker.api.experiment import OpenExperiment, open_experiment
+
+__all__ = ["OpenExperiment", "open_experiment"]

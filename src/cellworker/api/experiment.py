@@ -1,0 +1,238 @@
+"""cellworker in a notebook: open an experiment, ask it what the platform asks, get data frames."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from weakref import finalize
+
+import orjson
+
+from cellworker.engine.contexts import make_context
+from cellworker.engine.encoding import encode
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Categorical, Experiment
+from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.plain_text import one_line
+from cellworker.protocol.bodies import decode_body
+from cellworker.settings import Settings
+from cellworker.tasks import catalog
+from cellworker.tasks.earlier_results import ask_for_earlier
+from cellworker.tasks.task import PrepareInput, Progress, Task
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["OpenExperiment", "open_experiment"]
+
+
+def open_experiment(
+    path: str | Path,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    *,
+    counts: str | None = None,
+    data: str | None = None,
+    sample: str | None = None,
+    drop_genes: bool | None = None,
+) -> "OpenExperiment":
+    """Open an experiment.
+
+    Parameters
+    ----------
+    path
+        An experiment file (``.rds``, ``.qs``, ``.h5ad``, ``.zarr``), or a folder that holds one and its
+        ``cell_sets.json``.
+    settings
+        None reads the environment.
+    progress
+        Told how far the reading is, and later how far long requests are: called with a sentence and a fraction.
+    counts
+        The matrix of raw counts, where it is known better than the values tell: ``"X"``, ``"raw.X"`` or a layer's name
+        in AnnData, ``"RNA/counts"`` or the like in Seurat objects; ``"none"`` where there are no counts.
+    data
+        The matrix of log-normalised values, named in the same way; it is served as it is.
+    sample
+        The column of cell metadata that tells samples apart.
+    drop_genes
+        Leave out genes with values that are missing or infinite.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_NOT_FOUND``, ``EXPERIMENT_UNREADABLE``, ``EXPERIMENT_UNSUPPORTED`` or ``CELL_SETS_INVALID``, with
+        a sentence that says what to do.
+
+    Examples
+    --------
+    >>> experiment = open_experiment("data/1234")  # doctest: +SKIP
+    >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
+    """
+    settings = settings or Settings.from_environment()
+    named: dict[str, Any] = {
+        "counts_matrix": counts,
+        "data_matrix": data,
+        "sample_column": sample,
+        "drop_genes": drop_genes,
+    }
+    settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
+    opened = open_files(Path(path), settings, progress)
+    return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
+
+
+class OpenExperiment:
+    """An open experiment that answers the platform's requests in this process.
+
+    Parameters
+    ----------
+    experiment, cell_sets
+        What requests are answered from.
+    source
+        The file that it was read from; None for one made in memory.
+    settings
+        Threads and the switch `like_original`; None reads the environment.
+    progress
+        Told how far long requests are.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        cell_sets: CellSets | None = None,
+        source: Path | None = None,
+        *,
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.cell_sets = cell_sets or CellSets.empty()
+        self.source = source
+        self._settings = settings or Settings.from_environment()
+        self._progress = progress or _silent
+
+    def run(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
+        """Answer one request and return tables as data frames (needs ``pip install 'cellworker[notebook]'``).
+
+        Parameters
+        ----------
+        task
+            The task's name on the wire, for example "GeneExpression".
+        pagination
+            What the platform sends as ``requestProps.pagination``.
+        **body
+            The fields of the request's body, under their names on the wire.
+
+        Returns
+        -------
+        A data frame; a dict of data frames by name where the result is several tables; a `pathlib.Path` where it is a
+        file, which lives as long as this object; the decoded JSON where it is no table.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the field, or the task's own error.
+        """
+        found = catalog.find(task)
+        answer = self._answer(found, pagination, body, own_tables=True)
+        if isinstance(answer, Path):
+            return answer
+        value = orjson.loads(answer)
+        if found.to_tables is None:
+            return value
+        frames = {name: _frame(columns) for name, columns in found.to_tables(value).items()}
+        return next(iter(frames.values())) if len(frames) == 1 else frames
+
+    def call(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
+        """Answer one request and return the result as the platform's clients get it, in plain Python. See `run`."""
+        answer = self._answer(catalog.find(task), pagination, body)
+        return answer if isinstance(answer, Path) else orjson.loads(answer)
+
+    def run_raw(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> bytes:  # noqa: ANN401
+        """Answer one request and return the result's bytes: JSON text, or the content of a file. See `run`."""
+        answer = self._answer(catalog.find(task), pagination, body)
+        return answer.read_bytes() if isinstance(answer, Path) else answer
+
+    def _answer(
+        self, task: Task, pagination: Mapping[str, Any] | None, body: Mapping[str, Any], *, own_tables: bool = False
+    ) -> bytes | Path:
+        try:
+            text = encode({"name": task.name, **body})
+        except TypeError as error:
+            reason = error.__cause__ or error
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"body: {reason}.") from None
+        checked = decode_body(task.name, text)
+        scratch = self._scratch if task.file_result or task.lane == "long" else Path()
+        kept = scratch / "kept" if task.lane == "long" else None
+        context = make_context(self._settings, self._progress, scratch, kept, own_tables=own_tables)
+        earlier = ask_for_earlier(task, checked, self.experiment, context)
+        request = task.prepare(PrepareInput(checked, pagination, self.cell_sets, earlier))
+        value = task.compute(self.experiment, request, context)
+        return value if isinstance(value, Path) else task.finish(encode(value))
+
+    @cached_property
+    def _scratch(self) -> Path:
+        folder = tempfile.mkdtemp(prefix="cellworker-")
+        self._remove_scratch = finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def close(self) -> None:
+        """Remove the files of results. Happens by itself when the object goes away."""
+        if "_scratch" in self.__dict__:
+            self._remove_scratch()
+            del self.__dict__["_scratch"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def genes(self) -> "DataFrame":
+        """The genes in matrix order: id, display name, original symbol."""
+        genes = self.experiment.genes
+        return _frame({"id": genes.ids, "name": genes.names, "original_name": genes.original_names})
+
+    @property
+    def cells(self) -> "DataFrame":
+        """The cells in matrix order: id, barcode, and every column of metadata."""
+        columns: dict[str, Any] = {"cell_id": self.experiment.cell_ids, "barcode": self.experiment.barcodes}
+        for name, column in self.experiment.metadata.items():
+            columns[name] = _labels(column) if isinstance(column, Categorical) else column
+        return _frame(columns)
+
+    def __repr__(self) -> str:
+        sets = sum(1 for _ in self.cell_sets.sets())
+        name = one_line(self.source.name) if self.source else "in memory"
+        return (
+            f"<Experiment {name}: {self.experiment.n_cells:,} cells x {len(self.experiment.genes):,} genes, "
+            f"{sets} cell sets in {len(self.cell_sets.classes)} classes>"
+        )
+
+
+def _silent(stage: str, fraction: float | None = None) -> None:
+    pass
+
+
+def _labels(column: Categorical) -> Any:  # noqa: ANN401
+    return _pandas().Categorical.from_codes(column.codes, categories=column.categories)
+
+
+def _frame(columns: Mapping[str, Any]) -> "DataFrame":
+    return _pandas().DataFrame(dict(columns))
+
+
+def _pandas() -> Any:  # noqa: ANN401
+    try:
+        import pandas as pd  # noqa: PLC0415 only notebooks need it
+    except ImportError as error:
+        message = "data frames need pandas: pip install 'cellworker[notebook]' (or use .call() for plain Python)"
+        raise ImportError(message) from error
+    return pd

@@ -1,0 +1,55 @@
+"""`cellworker submit`: what a client of the platform does, from the command line."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cellworker.cli.output import Destination, request_body, request_pagination, write_file, write_result
+from cellworker.cli.progress import Bar
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.local.submit import submit
+from cellworker.plain_text import say
+from cellworker.settings import Settings
+from cellworker.tasks import catalog
+
+__all__ = ["command"]
+
+
+def command(options: argparse.Namespace) -> int:
+    """Send one request, wait for its result, and write it."""
+    settings = Settings.from_environment()
+    task = catalog.find(options.task)
+    body = {"name": task.name, **request_body(task.name, options.body)}
+    props: dict[str, Any] = {"broadcast": False, "cacheUniquenessKey": None}
+    if (pagination := request_pagination(options.pagination)) is not None:
+        props["pagination"] = pagination
+    destination = Destination(options.out, options.format, file_result=task.file_result)
+    url = options.url or f"http://127.0.0.1:{settings.port}"
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"--url {url}: expected http://HOST:PORT")
+    with tempfile.TemporaryDirectory() as scratch:
+        with Bar(quiet=options.quiet) as bar:
+
+            def on_heartbeat(beat: dict[str, Any]) -> None:
+                percent = beat.get("progress_percent")
+                bar(beat["user_message"], None if percent is None else percent / 100)
+
+            answer = submit(
+                url,
+                body,
+                request_props=props,
+                timeout_s=options.timeout,
+                folder=Path(scratch),
+                on_heartbeat=on_heartbeat,
+            )
+        if answer.file is not None:
+            destination.check_ending(answer.file.name)
+            write_file(destination, answer.file)
+        elif answer.content is None:
+            say("Done: the experiment's cell sets were changed. There is no other result.", file=sys.stderr)
+        else:
+            write_result(destination, answer.value, task.to_tables)
+    return 0

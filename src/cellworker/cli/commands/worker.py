@@ -1,0 +1,117 @@
+"""`cellworker worker`."""
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+
+from cellworker.cli.commands.gateway import gateway, run
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.engine_client.engine_watch import EngineWatch
+from cellworker.logs import configure, log
+from cellworker.settings import Settings
+
+__all__ = ["command"]
+
+_PR_SET_PDEATHSIG = 1
+_FIRST_PAUSE_S = 0.5
+_LAST_PAUSE_S = 30.0
+_START_S = 60.0
+"""An engine that does not listen by then hangs."""
+_STEADY_S = 60.0
+"""An engine that lived so long did not die of what it was started with."""
+
+_logger = logging.getLogger(__name__)
+
+
+def command(options: argparse.Namespace) -> int:  # noqa: ARG001 - everything is a setting
+    """Run the gateway, and the engine as its child: a worker in one container."""
+    settings = Settings.from_environment()
+    configure(settings.log_level)
+    return run(_worker(settings))
+
+
+async def _worker(settings: Settings) -> int:
+    settings = replace(settings, engine_url=f"http://127.0.0.1:{settings.port}")
+    engine = asyncio.create_task(_keep_engine(settings))
+    try:
+        return await gateway(settings)
+    finally:
+        engine.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await engine
+
+
+async def _keep_engine(settings: Settings) -> None:
+    """Start the engine, and start it again when it dies; cancelling ends it."""
+    loop = asyncio.get_running_loop()
+    pause = _FIRST_PAUSE_S
+    # Neither what the gateway may do in the cloud nor what it knows of tokens is the engine's business.
+    environment = {name: value for name, value in os.environ.items() if not _is_credential(name)}
+    environment |= {"PORT": str(settings.port), "HOST": "127.0.0.1"}
+    while True:
+        started = loop.time()
+        engine = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cellworker.cli.main",
+            "engine",
+            env=environment,
+            stdout=asyncio.subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,
+            start_new_session=True,  # signals of the terminal reach the engine through us, in order
+        )
+        try:
+            status = await _until_ended(engine, settings)
+        except asyncio.CancelledError:
+            await _end(engine, settings.grace_s)
+            raise
+        if loop.time() - started > _STEADY_S:
+            pause = _FIRST_PAUSE_S
+        log(_logger, logging.ERROR, "engine ended", status=status, again_in_s=pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LAST_PAUSE_S)
+
+
+async def _until_ended(engine: asyncio.subprocess.Process, settings: Settings) -> int:
+    """Wait until the engine ends, and end it when it hangs; returns its status."""
+    async with EngineWatch(settings.engine_url, silent_s=settings.engine_silent_s, start_s=_START_S) as watch:
+        waiting = asyncio.create_task(engine.wait())
+        hanging = asyncio.create_task(watch.hung.wait())
+        try:
+            await asyncio.wait({waiting, hanging}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                # A process that is stopped takes no other signal.
+                with contextlib.suppress(ProcessLookupError):
+                    engine.kill()
+            return await waiting
+        finally:
+            await end(waiting, hanging)
+
+
+async def _end(engine: asyncio.subprocess.Process, grace_s: float) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        engine.send_signal(signal.SIGTERM)
+        # Nothing that the gateway asked is under way any more; a second signal is for one that does not listen.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(engine.wait(), min(grace_s, 3.0))
+            return
+        engine.kill()
+        await engine.wait()
+
+
+def _is_credential(name: str) -> bool:
+    if name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        return False
+    return name.startswith(("AWS_", "OTEL_")) or name in ("REDIS_URL", "JOURNAL_KEY")
+
+
+def _die_with_parent() -> None:
+    """Have Linux end this process when its parent is killed; otherwise an engine would be left that nobody asks."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,237 @@
+"""The command line: the only place where the parts are wired together.
+
+Every command is a module `cli_<name>` that is imported when it is asked for, so that ``cellworker --help`` answers at
+once. Exit status: 0 done, 1 refused (one sentence on standard error, with its code), 2 used wrongly or nothing readable
+there, 70 a bug of ours, 130 stopped from the keyboard.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from cellworker import __version__
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.plain_text import say, shown
+
+__all__ = ["main"]
+
+DONE, REFUSED, UNUSABLE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+_UNREADABLE = frozenset({ErrorCode.EXPERIMENT_NOT_FOUND, ErrorCode.EXPERIMENT_UNREADABLE})
+
+_BODY_HELP = "the request's fields as JSON, @FILE, or @- for standard input (contract section 5, without the name)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said what is wrong
+        return int(stop.code or 0)
+    try:
+        return _guarded(options)
+    except Exception:  # --debug wants its traceback
+        sys.excepthook = _tell_traceback
+        raise
+    finally:
+        _flush()
+
+
+def _guarded(options: argparse.Namespace) -> int:
+    try:
+        command: Callable[[argparse.Namespace], int] = importlib.import_module(
+            f"cellworker.cli.commands.{options.module}"
+        ).command
+        return command(options)
+    except WorkerError as error:
+        if options.debug:
+            raise
+        _say(str(error))
+        return UNUSABLE if error.code in _UNREADABLE else REFUSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return REFUSED
+    except OSError as error:
+        if options.debug:
+            raise
+        _say(_about_system(error))
+        return REFUSED
+    except Exception as error:
+        if options.debug:
+            raise
+        from cellworker.cli.bug import save_traceback  # noqa: PLC0415
+
+        what = f"{ErrorCode.PYTHON_WORKER_ERROR}: an unexpected error ({type(error).__name__}), a bug of cellworker"
+        _say(f"{what}; the details are in {save_traceback(error)}, and --debug shows them here")
+        return BUG
+
+
+def _tell_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(shown("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _say(sentence: str) -> None:
+    say(sentence, file=sys.stderr)
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _about_system(error: OSError) -> str:
+    import errno  # noqa: PLC0415
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{ErrorCode.DISK_FULL}: there is no space left for {error.filename or 'a file'}"
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{ErrorCode.INVALID_INPUT}: {place}{error.strerror or error}"
+
+
+def _port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        message = f"expected a port from 0 to 65535, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return port
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="cellworker",
+        description="Answers the analysis requests of the Cellenics single-cell platform: no R, no cloud, no waiting.",
+        epilog="'cellworker COMMAND --help' tells more; 'cellworker run' is a good first step.",
+    )
+    parser.add_argument("--version", action="version", version=f"cellworker {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, module: str, about: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, parents=[common], help=about, description=f"{about[0].upper()}{about[1:]}.")
+        command.set_defaults(module=module)
+        return command
+
+    run = add("run", "run", "serve an experiment on this machine, with everything embedded")
+    run.add_argument(
+        "experiment",
+        nargs="?",
+        metavar="PATH|ID",
+        help="a file, a folder, or the id of an experiment under DATA_DIR; without it EXPERIMENT_ID, else the sample",
+    )
+    run.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
+
+    run.add_argument("--no-browser", action="store_true", help="do not open the explorer in a browser")
+
+    engine = add("engine", "engine", "serve an experiment over the engine's HTTP surface only")
+    engine.add_argument(
+        "path",
+        nargs="?",
+        metavar="PATH",
+        help="a folder with r.qs or r.rds, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
+    )
+    _add_matrices(run)
+    _add_matrices(engine)
+    engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
+
+    probe = add("probe", "probe", "tell by the exit status whether an engine answers on a port of this machine")
+    probe.add_argument("--port", type=_port, help="its port (PORT, 4000)")
+    probe.add_argument("--ready", action="store_true", help="whether it serves an experiment, not only lives")
+
+    add("gateway", "gateway", "take requests from the platform's queue, have the engine answer them")
+    add("worker", "worker", "the gateway and its engine together: a whole worker in one container")
+
+    call = add("call", "call", "answer one request in this process")
+    call.add_argument("--experiment", metavar="PATH", help="a file or folder; without it the bundled sample")
+    _add_matrices(call)
+    _add_request(call)
+
+    submit = add("submit", "submit", "send one request to a running worker and wait for the result")
+    submit.add_argument("--url", help="where 'cellworker run' listens (http://127.0.0.1:PORT)")
+    submit.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
+    _add_request(submit)
+
+    replay = add("replay", "replay", "run a request that DEBUG_STEP saved once more, in this process")
+    replay.add_argument("file", metavar="FILE", help="what was saved, under DATA_DIR/debug")
+    replay.add_argument("--experiment", metavar="PATH", help="a file or folder instead of the one in FILE")
+    _add_matrices(replay)
+    _add_output(replay)
+
+    check = add("check", "check", "list all problems of an experiment, and what is in it")
+    check.add_argument("path", metavar="PATH", help="a file or folder")
+    _add_matrices(check)
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    convert = add("convert", "convert", "convert an experiment: .rds, .h5ad and .zarr, in every direction")
+    convert.add_argument("source", metavar="A", help="a file or folder")
+    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
+    convert.add_argument("--force", action="store_true", help="replace B if it exists")
+    convert.add_argument("--report", metavar="FILE", help="also write what is printed, in full, to a JSON file")
+    _add_matrices(convert)
+    convert.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
+    tasks.add_argument("--json", action="store_true", help="print the list as JSON")
+
+    _add_about_here(add)
+    return parser
+
+
+def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    settings = add("settings", "settings", "print every setting, its value and where the value comes from")
+    settings.add_argument("--json", action="store_true", help="print the settings as JSON")
+
+    stop = add("stop", "stop", "stop the worker that 'cellworker run' started on a port")
+    stop.add_argument("--port", type=_port, help="its port (PORT, 4000)")
+
+    add("version", "settings", "print the version").set_defaults(version=True)
+
+
+def _add_matrices(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what the file's matrices hold, where you know better than their values tell")
+    group.add_argument(
+        "--counts", dest="counts_matrix", metavar="MATRIX",
+        help="the raw counts: X, raw.X or a layer (AnnData), RNA/counts or the like (Seurat), none (COUNTS_MATRIX)",
+    )  # fmt: skip
+    group.add_argument(
+        "--data", dest="data_matrix", metavar="MATRIX",
+        help="the log-normalised values, named in the same way and served as they are (DATA_MATRIX)",
+    )  # fmt: skip
+    group.add_argument(
+        "--sample", dest="sample_column", metavar="COLUMN",
+        help="the column of cell metadata that tells samples apart (SAMPLE_COLUMN)",
+    )  # fmt: skip
+    group.add_argument(
+        "--drop-genes", action="store_const", const=True,
+        help="leave out genes with values that are missing or infinite (DROP_GENES)",
+    )  # fmt: skip
+
+
+def _add_request(command: argparse.ArgumentParser) -> None:
+    command.add_argument("task", metavar="TASK", help="its name, as in 'cellworker tasks'")
+    command.add_argument("--body", metavar="JSON|@FILE", help=_BODY_HELP)
+    command.add_argument("--pagination", metavar="JSON|@FILE", help="order, offset, limit and filters of a table")
+    _add_output(command)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--out", metavar="FILE", help="save to FILE.json, .csv or .parquet; .gz may follow the first two"
+    )
+    command.add_argument("--format", choices=("json", "csv", "parquet"), help="format, where no FILE tells it (json)")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

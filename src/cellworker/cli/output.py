@@ -1,0 +1,267 @@
+"""What commands share: requests from the command line, and results to a file or the terminal, all or nothing."""
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import orjson
+
+from cellworker.engine.encoding import encode
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.plain_text import is_terminal, shown
+from cellworker.protocol.bodies import Pagination, convert
+from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.task import Task
+
+__all__ = [
+    "Destination",
+    "read_json",
+    "request_body",
+    "request_pagination",
+    "write_file",
+    "write_result",
+    "write_value",
+]
+
+Format = Literal["json", "csv", "parquet"]
+
+_FORMATS: dict[str, Format] = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_OBJECTS = frozenset({".rds", ".h5ad"})
+_INVALID = ErrorCode.INVALID_INPUT
+_STEP = 1 << 20
+
+
+def read_json(option: str, text: str | None) -> dict[str, Any]:
+    """Read an option's JSON object: given as it is, as ``@FILE``, or as ``@-`` for standard input; absent is empty.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the option, and for JSON the place where it goes wrong.
+    """
+    if text is None:
+        return {}
+    place = option
+    if text.startswith("@"):
+        place = f"{option} ({'standard input' if text == '@-' else text[1:]})"
+        try:
+            text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise WorkerError(_INVALID, f"{place}: not text in UTF-8") from error
+        except OSError as error:
+            raise WorkerError(_INVALID, f"{place}: {error.strerror}") from error
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise WorkerError(
+            _INVALID, f"{place}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except RecursionError as error:
+        raise WorkerError(_INVALID, f"{place}: nested too deeply") from error
+    if not isinstance(value, dict):
+        raise WorkerError(
+            _INVALID, f'{place}: expected an object like {{"genes": ["LYZ"]}}, found {type(value).__name__}'
+        )
+    return value
+
+
+def request_body(task: str, text: str | None) -> dict[str, Any]:
+    """Return ``--body`` without its name, after checking that a name in it is the task's."""
+    body = read_json("--body", text)
+    name = body.pop("name", task)
+    if name != task:
+        raise WorkerError(_INVALID, f"--body: its name is {name!r}, but the task asked for is {task}")
+    return body
+
+
+def request_pagination(text: str | None) -> dict[str, Any] | None:
+    """Return ``--pagination`` after checking its fields; None where it is not given."""
+    if text is None:
+        return None
+    pagination = read_json("--pagination", text)
+    convert(pagination, Pagination, "--pagination")
+    return pagination
+
+
+class Destination:
+    """Where a result goes and in which format, checked before anything is computed.
+
+    Parameters
+    ----------
+    out
+        ``--out``; None for standard output.
+    chosen
+        ``--format``; None to go by the file's name.
+    file_result
+        Whether the result is a file, which may have any name.
+    """
+
+    def __init__(self, out: str | None, chosen: Format | None, *, file_result: bool = False) -> None:
+        self.path = Path(out) if out is not None else None
+        self.gzipped = self.path is not None and self.path.suffix == ".gz"
+        if self.path is None:
+            self.format: Format = chosen or "json"
+            if self.format == "parquet" and sys.stdout.isatty():
+                raise WorkerError(_INVALID, "--format parquet: binary data, save it with --out FILE.parquet")
+            return
+        name = Path(self.path.stem if self.gzipped else self.path.name)
+        by_name = _FORMATS.get(name.suffix)
+        self.format = chosen or by_name or "json"
+        if chosen is None and by_name is None and not self.gzipped and not file_result:
+            raise WorkerError(
+                _INVALID, f"--out {self.path}: end the name in .json, .csv or .parquet (.gz after it), or give --format"
+            )
+        if not self.path.parent.is_dir():
+            raise WorkerError(_INVALID, f"--out {self.path}: there is no folder {self.path.parent}")
+        if self.path.is_dir():
+            raise WorkerError(_INVALID, f"--out {self.path}: is a folder, name a file in it")
+
+    def check_ending(self, name: str) -> None:
+        """Refuse to save one kind of object under a name that stands for another.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the option.
+        """
+        wanted = Path(name).suffix
+        if self.path is not None and {wanted, self.path.suffix} <= _OBJECTS and wanted != self.path.suffix:
+            advice = f'end its name in {wanted}, or ask for another kind with "format" in --body'
+            raise WorkerError(_INVALID, f"--out {self.path}: the result is an {wanted} file: {advice}")
+
+    def named(self, table: str) -> Path:
+        """Return the file of one of several tables: ``markers.csv`` becomes ``markers-<table>.csv``."""
+        assert self.path is not None
+        stem, _, endings = self.path.name.partition(".")
+        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in table)
+        return self.path.with_name(f"{stem}-{safe}.{endings}")
+
+
+def write_result(
+    destination: Destination,
+    value: Any,  # noqa: ANN401 - any JSON value
+    to_tables: Callable[[Any], Tables] | None,
+) -> list[Path]:
+    """Write a decoded result, and return the files that were made.
+
+    Parameters
+    ----------
+    destination
+        Where to.
+    value
+        What JSON gets.
+    to_tables
+        Makes tables of it, for CSV and Parquet; None where the task has none.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` when the result has no form as a table, or several and nowhere to put them.
+    """
+    if destination.format == "json":
+        contents = {destination.path: json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"}
+    else:
+        tables = to_tables(value) if to_tables else {}
+        if not tables:
+            raise WorkerError(
+                _INVALID, f"the result is no table, so it cannot be saved as {destination.format}: choose JSON"
+            )
+        if destination.path is None and len(tables) > 1:
+            raise WorkerError(
+                _INVALID, f"the result is {len(tables)} tables ({', '.join(tables)}): save them with --out FILE"
+            )
+        paths = [destination.path] if len(tables) == 1 else [destination.named(name) for name in tables]
+        contents = {
+            path: _encode(table, destination.format) for path, table in zip(paths, tables.values(), strict=True)
+        }
+    return _write_all(contents, gzipped=destination.gzipped)
+
+
+def _encode(table: Mapping[str, Sequence[Any]], kind: Format) -> bytes:
+    if kind == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+        return text.getvalue().encode()
+    try:
+        import pyarrow as pa  # noqa: PLC0415
+        from pyarrow import parquet  # noqa: PLC0415
+    except ImportError:
+        advice = "install it with pip install 'cellworker[notebook]', or choose .csv"
+        raise WorkerError(_INVALID, f"Parquet needs the package pyarrow: {advice}") from None
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({name: pa.array(column) for name, column in table.items()}), buffer)
+    return buffer.getvalue()
+
+
+def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[Path]:
+    with contextlib.ExitStack() as stack:
+        for path, content in contents.items():
+            if path is None:
+                _to_stdout(content)
+                continue
+            file = stack.enter_context(_replacing(path))
+            file.write(gzip.compress(content, 6, mtime=0) if gzipped else content)
+    return [path for path in contents if path is not None]
+
+
+def write_value(destination: Destination, task: Task, value: Any) -> None:  # noqa: ANN401 - the engine's value
+    """Deliver what a task computed in this process, as its clients get it."""
+    if task.file_name is not None:
+        destination.check_ending(task.file_name(value))
+        write_file(destination, value)
+    else:
+        write_result(destination, orjson.loads(task.finish(encode(value))), task.to_tables)
+
+
+def write_file(destination: Destination, result: Path) -> list[Path]:
+    """Deliver a result that is a file already: unpacked, unless it goes to a name that stands for what is packed."""
+    with result.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    as_it_is = not packed or destination.gzipped or (destination.path is not None and destination.path.suffix == ".rds")
+    with result.open("rb") if as_it_is else gzip.open(result) as source:
+        if destination.path is None:
+            if is_terminal(sys.stdout):
+                for line in source:
+                    _to_stdout(line)
+            else:
+                shutil.copyfileobj(source, sys.stdout.buffer, _STEP)
+            return []
+        with _replacing(destination.path) as target:
+            shutil.copyfileobj(source, target, _STEP)
+    return [destination.path]
+
+
+def _to_stdout(content: bytes) -> None:
+    """Write to standard output: exact where a program reads it, and where a person looks, so that nothing steers."""
+    if is_terminal(sys.stdout):
+        content = shown(content.decode("utf-8", "backslashreplace")).encode()
+    sys.stdout.buffer.write(content)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write beside a file and put the new one in its place only when all went well."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

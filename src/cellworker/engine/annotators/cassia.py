@@ -1,0 +1,170 @@
+"""Asks a language model through the package `cassia`, in a process of its own (contract 5.19).
+
+That process is the only one on the engine's side that speaks to the outside: to the address of CASSIA_URL, and, to make
+a token for Amazon Bedrock, to AWS. It is made for one request and gone after it. It gets its key through a pipe, no
+environment but what networks and certificates need, and a folder of its own.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from cellworker.engine.annotators import cassia_child
+from cellworker.engine.annotators.cassia_failures import endpoint_failure, failure, told_failure
+from cellworker.engine.annotators.language_model import LanguageModel, language_model
+from cellworker.settings import Settings
+from cellworker.tasks.common.annotator import Annotator, ClusterQuestion
+from cellworker.tasks.common.progress import Progress
+
+__all__ = ["annotate", "annotator"]
+
+_MOST_WORKERS = 50
+_LEVELS = ("Merged_Grouping_1", "Merged_Grouping_2", "Merged_Grouping_3")
+_UNREADABLE = "Error parsing response"
+"""What `cassia` fills in where it cannot read the model's answer."""
+_TICK_MS = 250
+_TAIL_BYTES = 1 << 16
+_FIRST_STAGE = "Running CASSIA annotation (this can take several minutes)"
+_PASSED_ON = re.compile(r"(https?|all|no)_proxy|ssl_cert_(file|dir)|requests_ca_bundle|curl_ca_bundle", re.IGNORECASE)
+
+
+def annotator(settings: Settings) -> Annotator:
+    """Return what asks the language model of the settings; see `annotate`."""
+    return partial(annotate, language_model(settings))
+
+
+def annotate(
+    model: LanguageModel, question: ClusterQuestion, progress: Progress, scratch: Path
+) -> list[dict[int, str]]:
+    """Return the three groupings of `cassia`; see `cellworker.tasks.common.annotator.Annotator`.
+
+    Raises
+    ------
+    WorkerError
+        ``R_WORKER_CASSIA_ERROR`` saying what failed and what to do.
+    """
+    model.check()
+    progress(_FIRST_STAGE)
+    with tempfile.TemporaryDirectory(
+        prefix="cassia-", dir=scratch if scratch.parts else None, ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
+        _write_markers(folder / "markers.csv", question)
+        _run(model, question, progress, folder)
+        return _groupings(model, folder)
+
+
+def _write_markers(path: Path, question: ClusterQuestion) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(question.markers)
+        writer.writerows(zip(*question.markers.values(), strict=True))
+
+
+def _run(model: LanguageModel, question: ClusterQuestion, progress: Progress, folder: Path) -> None:
+    request = {
+        "sys_path": _module_path(),
+        "url": model.url,
+        "model": model.model,
+        "key": model.key,
+        "bedrock_region": model.bedrock_region,
+        "species": question.species,
+        "tissue": question.tissue,
+        "additional_info": question.additional_info,
+        "workers": min(question.n_clusters, _MOST_WORKERS),
+    }
+    reading, writing = os.pipe()
+    with io.FileIO(reading) as news, (folder / "output.txt").open("wb") as output:
+        command = [sys.executable, "-I", "-X", "utf8", cassia_child.__file__, str(writing)]
+        try:
+            child = subprocess.Popen(  # noqa: S603 our own interpreter and script
+                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=folder,
+                env=_environment(model, folder), pass_fds=[writing],
+            )  # fmt: skip
+        finally:
+            os.close(writing)
+        try:
+            assert child.stdin
+            with suppress(BrokenPipeError), child.stdin as pipe:
+                pipe.write(json.dumps(request).encode())
+            _follow(news, model, progress, lambda: _tail(folder))
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _module_path() -> list[str]:
+    return [str(Path(entry).absolute()) for entry in sys.path if entry]
+
+
+def _environment(model: LanguageModel, folder: Path) -> dict[str, str]:
+    """Return what the process may know: how to reach networks and, to make a token, who it is for AWS."""
+    kept = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+    kept |= {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "MPLBACKEND": "Agg"}
+    kept |= {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+    if model.bedrock_region:
+        home = Path("~/.aws").expanduser()
+        kept |= {"AWS_SHARED_CREDENTIALS_FILE": str(home / "credentials"), "AWS_CONFIG_FILE": str(home / "config")}
+        kept |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return kept
+
+
+def _follow(news: io.FileIO, model: LanguageModel, progress: Progress, tail: Callable[[], str]) -> None:
+    """Hand on what the process tells until it is done; calling `progress` may raise, at least every quarter second."""
+    deadline = time.monotonic() + model.timeout_s
+    stage: tuple[str, float | None] = (_FIRST_STAGE, None)
+    buffer = b""
+    poll = select.poll()
+    poll.register(news, select.POLLIN)
+    while True:
+        if poll.poll(_TICK_MS):
+            piece = news.read(1 << 16)
+            if not piece:
+                raise endpoint_failure(model, tail())
+            *lines, buffer = (buffer + piece).split(b"\n")
+            for message in map(json.loads, lines):
+                if "done" in message:
+                    return
+                if "error" in message:
+                    raise told_failure(model, message["error"], message["text"])
+                step, total = message["step"], message["total"]
+                stage = (f"{message['title']} ({step}/{total})", step / total) if total else (message["title"], None)
+                progress(*stage)
+        elif time.monotonic() > deadline:
+            within = f"within {model.timeout_s:g} seconds (CASSIA_TIMEOUT_S)"
+            reason = f"the language model at {model.host} did not give all answers {within}"
+            raise failure(reason)
+        progress(*stage)
+
+
+def _groupings(model: LanguageModel, folder: Path) -> list[dict[int, str]]:
+    try:
+        with (folder / "merged.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except OSError:
+        raise failure("CASSIA did not produce a results file") from None
+    levels: list[dict[int, str]] = []
+    for column in _LEVELS:
+        labels = {int(float(row["Cluster ID"])): (row.get(column) or "").strip() for row in rows}
+        levels.append({cluster: label for cluster, label in labels.items() if label and label != _UNREADABLE})
+        if not levels[-1]:
+            raise endpoint_failure(model, _tail(folder))
+    return levels
+
+
+def _tail(folder: Path) -> str:
+    """Return the last of what the process printed. It may hold what is secret: only its meaning is told."""
+    with (folder / "output.txt").open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        return file.read().decode(errors="replace")

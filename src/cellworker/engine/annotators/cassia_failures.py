@@ -1,0 +1,71 @@
+"""What went wrong with `cassia` or its language model, as a sentence that says what to do and holds no secret."""
+
+import re
+
+from cellworker.engine.annotators.language_model import LanguageModel
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.logs import redact
+
+__all__ = ["endpoint_failure", "failure", "told_failure"]
+
+_MOST_CITED = 300
+_RULER = re.compile(r"[=-]{4,}")
+_STATUS = re.compile(r"Error code: (\d{3})")
+_REFUSED = frozenset({401, 403})
+_BY_STATUS = {
+    404: "does not know the model {model!r}: check CASSIA_MODEL and CASSIA_URL",
+    429: "takes no more questions now (HTTP 429): try again later, or have its limits raised",
+}
+_BY_TEXT = (
+    (r"timed out", "did not answer in time: try again later"),
+    (r"Connection error", "cannot be reached: check CASSIA_URL and the network's rules"),
+    (
+        r"NoneType|has no attribute|JSON|Expecting value|empty response|parsing response",
+        "gave answers that CASSIA cannot read: check CASSIA_URL, or choose another CASSIA_MODEL",
+    ),
+)
+
+
+def failure(reason: str) -> WorkerError:
+    """Return the error of that reason, words without a full stop."""
+    return WorkerError(ErrorCode.R_WORKER_CASSIA_ERROR, f"The clusters could not be annotated: {reason}.")
+
+
+def told_failure(model: LanguageModel, kind: str, text: str) -> WorkerError:
+    """Return the error that the process of `cassia` told: ``import``, ``token`` or ``cassia``, with a text."""
+    if kind == "import":
+        return failure(f"the module {text!r} is missing where cellworker runs (pip install 'cellworker[cassia]')")
+    if kind == "token":
+        message = (
+            f"Could not mint a Bedrock bearer token from the worker's IAM credentials (region {model.bedrock_region}). "
+            f"Give the worker an IAM role, or set CASSIA_URL and CASSIA_KEY ({text})."
+        )
+        return WorkerError(ErrorCode.R_WORKER_CASSIA_ERROR, message)
+    return endpoint_failure(model, text)
+
+
+def endpoint_failure(model: LanguageModel, text: str) -> WorkerError:
+    """Return the error that a text of `cassia` means; what is not understood is cited, without what is secret."""
+    return failure(_meaning(model, text))
+
+
+def _meaning(model: LanguageModel, text: str) -> str:
+    where = f"the language model at {model.host}"
+    found = _STATUS.search(text)
+    status = int(found[1]) if found else 0
+    if status in _REFUSED or "Authentication error" in text:
+        if model.bedrock_region:
+            return f"{where} refused the worker's role: it needs bedrock:CallWithBearerToken and bedrock:InvokeModel"
+        return f"{where} refused the key: check CASSIA_KEY"
+    if status in _BY_STATUS:
+        return f"{where} {_BY_STATUS[status].format(model=model.model)}"
+    if status:
+        advice = "try again later" if status >= 500 else "check CASSIA_MODEL and CASSIA_URL"
+        return f"{where} failed (HTTP {status}): {advice}"
+    for pattern, meaning in _BY_TEXT:
+        if re.search(pattern, text, re.IGNORECASE):
+            return f"{where} {meaning}"
+    words = " ".join(_RULER.sub("", text).split())
+    if model.key:
+        words = words.replace(model.key, "[key]")
+    return f"CASSIA failed ({str(redact(words))[-_MOST_CITED:] or 'without a word'})"

@@ -1,0 +1,1 @@
+"""Worker processes: one runs one request at a time, and fails alone."""

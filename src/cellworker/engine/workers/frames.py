@@ -1,0 +1,122 @@
+"""Frames on the stream between the engine and its worker processes: one letter, a length, the payload."""
+
+import socket
+from enum import Enum
+from struct import Struct
+
+import msgspec
+
+from cellworker.engine.annotators.language_model import LanguageModel
+
+__all__ = ["HEADER", "LARGEST", "Kind", "Problem", "Progress", "Request", "WorkerInit", "pack", "receive", "send"]
+
+HEADER = Struct("<cQ")
+_SMALL_BYTES = 1 << 16
+LARGEST = 1 << 36
+"""A longer frame is the word of a process whose memory is corrupted."""
+
+
+class Kind(bytes, Enum):
+    """What a frame is."""
+
+    INIT = b"I"
+    """To the worker: `WorkerInit`."""
+    REQUEST = b"R"
+    """To the worker: `Request`; the body follows as the next frame."""
+    BODY = b"B"
+    """To the worker: the request's body."""
+    CANCEL = b"C"
+    """To the worker: nobody waits for the answer any more."""
+    READY = b"Y"
+    """From the worker: the store is open."""
+    PROGRESS = b"P"
+    """From the worker: `Progress`."""
+    RETIRE = b"G"
+    """From the worker: it holds too much memory, the answer that follows shall be its last."""
+    ANSWER = b"A"
+    """From the worker: the value's JSON text."""
+    FILE = b"F"
+    """From the worker: the path of a file result."""
+    PROBLEM = b"E"
+    """From the worker: `Problem`."""
+
+
+class WorkerInit(msgspec.Struct):
+    """What a worker is to serve, and within which bounds."""
+
+    store: str
+    opener: str
+    tasks: str
+    memory_bytes: int
+    memory_gb: float
+    threads: int
+    like_original: bool
+    nice: int
+    fault_file: str
+    marker_table: tuple[str, str] = ("", "")
+    """Arguments of `cellworker.engine.annotators.marker_table.read_table`."""
+    language_model: LanguageModel = LanguageModel()
+    kept: str = ""
+    """A folder for what later requests may use again."""
+
+
+class Request(msgspec.Struct):
+    """One request; `scratch` is a folder of its own, made by the worker."""
+
+    path: str
+    scratch: str
+
+
+class Progress(msgspec.Struct):
+    """How far a computation is."""
+
+    stage: str
+    fraction: float | None
+
+
+class Problem(msgspec.Struct):
+    """Why there is no value.
+
+    `malformed`: the body is not JSON. `cancelled`: as was asked. `traceback`: of a bug, for the log.
+    """
+
+    code: str
+    message: str
+    malformed: bool = False
+    cancelled: bool = False
+    traceback: str = ""
+
+
+def pack(kind: Kind, payload: bytes = b"") -> bytes:
+    """Return a whole frame."""
+    return HEADER.pack(kind.value, len(payload)) + payload
+
+
+def send(connection: socket.socket, kind: Kind, payload: bytes = b"") -> None:
+    """Send a frame on a blocking socket."""
+    if len(payload) < _SMALL_BYTES:
+        connection.sendall(pack(kind, payload))
+    else:
+        connection.sendall(HEADER.pack(kind.value, len(payload)))
+        connection.sendall(payload)
+
+
+def receive(connection: socket.socket) -> tuple[Kind, bytearray] | None:
+    """Wait for a frame on a blocking socket; None at the end of the stream."""
+    header = _exactly(connection, HEADER.size)
+    if header is None:
+        return None
+    letter, length = HEADER.unpack(header)
+    payload = _exactly(connection, length)
+    return None if payload is None else (Kind(letter), payload)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytearray | None:
+    out = bytearray(length)
+    view = memoryview(out)
+    while view:
+        count = connection.recv_into(view)
+        if not count:
+            return None
+        view = view[count:]
+    return out

@@ -1,0 +1,207 @@
+"""The engine's handle on one worker process."""
+
+import asyncio
+import inspect
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from cellworker.engine.workers.frame_reader import FrameReader
+from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, pack
+from cellworker.engine.workers.zygote_client import Nursery
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.logs import log
+
+__all__ = ["OnProgress", "ProcessLost", "WorkerProcess"]
+
+OnProgress = Callable[[str, float | None], Awaitable[None] | None]
+"""Told the stage and, where known, the fraction done."""
+
+_Frame = tuple[Kind, bytes | bytearray]
+
+_json = msgspec.json.Encoder()
+_logger = logging.getLogger(__name__)
+
+
+class ProcessLost(Exception):  # noqa: N818 it is an event, not a mistake
+    """The process ended instead of answering; `status` is minus the signal, or the exit code."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+    @property
+    def reason(self) -> str:
+        """The signal's name, or the exit code."""
+        if self.status < 0:
+            with suppress(ValueError):
+                return signal.Signals(-self.status).name
+        return f"exit code {self.status}"
+
+
+class WorkerProcess:
+    """A worker that has opened the store and waits for requests, one at a time.
+
+    Made by `start`. The owner sends it requests with `call`; after `call` was left early, by a deadline or a
+    cancellation, the worker is still busy: the owner calls `interrupt` and then uses it again or drops it.
+    """
+
+    def __init__(self, nursery: Nursery, init: WorkerInit) -> None:
+        self._nursery = nursery
+        self._fault_file = Path(init.fault_file)
+        self._answer: asyncio.Future[_Frame | None] | None = None
+        self._reporter: _Reporter | None = None
+        self._transport: asyncio.Transport | None = None
+        self._number = 0
+        self._exited: asyncio.Future[int] | None = None
+        self.store = init.store
+        self.retiring = False
+        self.lost = False
+
+    @classmethod
+    async def start(cls, nursery: Nursery, init: WorkerInit) -> "WorkerProcess":
+        """Make a process and wait until it has opened the store.
+
+        Raises
+        ------
+        WorkerError
+            If the store cannot be opened.
+        ProcessLost
+            If the process dies first.
+        """
+        self = cls(nursery, init)
+        ours, theirs = socket.socketpair()
+        self._number, self._exited = nursery.start_process(theirs)
+        self._exited.add_done_callback(lambda _: self._on_lost())
+        self._answer = asyncio.get_running_loop().create_future()
+        transport, _ = await asyncio.get_running_loop().create_unix_connection(
+            lambda: FrameReader(self._on_frame, self._on_lost), sock=ours
+        )
+        self._transport = transport
+        try:
+            transport.write(pack(Kind.INIT, _json.encode(init)))
+            kind, payload = await self._wait()
+        except BaseException:
+            self.kill()
+            raise
+        if kind is Kind.PROBLEM:
+            self.kill()
+            problem = msgspec.json.decode(payload, type=Problem)
+            if problem.traceback:
+                message = f"the store cannot be opened: {problem.traceback.strip().splitlines()[-1]}"
+                raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
+            raise WorkerError(ErrorCode(problem.code), problem.message)
+        return self
+
+    async def call(self, request: Request, body: bytes, on_progress: OnProgress | None) -> _Frame:
+        """Send a request and wait for the frame that ends it: ANSWER, FILE or PROBLEM.
+
+        Raises
+        ------
+        ProcessLost
+            If the process dies meanwhile.
+        """
+        if self.lost or self._transport is None:
+            raise ProcessLost(await self.exit_status())
+        self._answer = asyncio.get_running_loop().create_future()
+        self._reporter = _Reporter(on_progress) if on_progress else None
+        self._transport.write(pack(Kind.REQUEST, _json.encode(request)) + pack(Kind.BODY, body))
+        try:
+            return await self._wait()
+        finally:
+            if self._reporter:
+                self._reporter.stop()
+
+    async def interrupt(self, grace_s: float) -> bool:
+        """Tell the worker that nobody waits any more; whether it is free again within `grace_s` seconds."""
+        if self.lost or self._transport is None:
+            return False
+        self._transport.write(pack(Kind.CANCEL))
+        with suppress(TimeoutError, ProcessLost):
+            async with asyncio.timeout(grace_s):
+                await self._wait()
+                return True
+        return False
+
+    async def exit_status(self) -> int:
+        """Wait until the process is gone; minus the signal, or the exit code."""
+        return await asyncio.shield(self._exited) if self._exited else 0
+
+    def kill(self) -> None:
+        """End the process now."""
+        self._nursery.kill(self._number)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Let an idle process end by itself."""
+        self.lost = True
+        if self._transport:
+            self._transport.abort()
+
+    async def fault(self) -> str:
+        """Wait until the process is gone; the stack that it left when it crashed, for the log."""
+        await self.exit_status()
+        try:
+            return self._fault_file.read_text(errors="replace").strip()
+        except OSError:
+            return ""
+        finally:
+            self._fault_file.unlink(missing_ok=True)
+
+    async def _wait(self) -> _Frame:
+        # Shielded, so that the answer can still be waited for after a caller has left.
+        frame = await asyncio.shield(self._answer) if self._answer else None
+        if frame is None:
+            raise ProcessLost(await self.exit_status())
+        return frame
+
+    def _on_frame(self, kind: Kind, payload: bytes | bytearray) -> None:
+        if kind is Kind.PROGRESS:
+            if self._reporter:
+                self._reporter.put(msgspec.json.decode(payload, type=Progress))
+        elif kind is Kind.RETIRE:
+            self.retiring = True
+        else:
+            self._finish((kind, payload))
+
+    def _on_lost(self) -> None:
+        self.lost = True
+        if self._transport:
+            self._transport.abort()
+        self._finish(None)
+
+    def _finish(self, frame: _Frame | None) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_result(frame)
+
+
+class _Reporter:
+    """Hands on the latest progress; a slow listener misses steps instead of holding up the answer."""
+
+    def __init__(self, listener: OnProgress) -> None:
+        self._listener = listener
+        self._latest: Progress | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, progress: Progress) -> None:
+        self._latest = progress
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._hand_on())
+
+    def stop(self) -> None:
+        self._latest = None
+
+    async def _hand_on(self) -> None:
+        while self._latest:
+            progress, self._latest = self._latest, None
+            try:
+                outcome = self._listener(progress.stage, progress.fraction)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception as error:  # noqa: BLE001 progress that cannot be delivered is no reason to fail
+                log(_logger, logging.WARNING, "progress not delivered", error=error)

@@ -1,0 +1,298 @@
+"""Runs tasks in isolated processes: one that crashes, takes too much memory or too long fails alone, by name."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from cellworker.engine.annotators.language_model import language_model
+from cellworker.engine.annotators.marker_table import table_places
+from cellworker.engine.workers.frames import Kind, Problem, Request, WorkerInit
+from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
+from cellworker.engine.workers.process import OnProgress, ProcessLost, WorkerProcess
+from cellworker.engine.workers.scratch import Scratch
+from cellworker.engine.workers.worker import load_object
+from cellworker.engine.workers.zygote_client import Nursery, StartMethod
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import FileName
+from cellworker.logs import log
+from cellworker.protocol.bodies import convert
+from cellworker.settings import Settings
+from cellworker.tasks.task import Task
+
+__all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "TaskRunner"]
+
+_WAITING_LIMIT = 1000
+_RESULT_LIFE_S = 3600.0
+"""A file result that nobody has fetched by then is removed."""
+_LONG_LANE_NICE = 10
+"""Long computations yield the processor to short ones."""
+_SIGKILL = -9
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a task returned: JSON text, or the path of a file that whoever asked removes."""
+
+    data: bytes = b""
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLoad:
+    """How busy a lane is: requests computed and waiting, and how many it computes at a time."""
+
+    running: int
+    waiting: int
+    size: int
+
+
+class MalformedBodyError(WorkerError):
+    """The request's body is not JSON at all."""
+
+
+class TaskRunner:
+    """A pool of worker processes with a lane for short requests and a lane for long ones.
+
+    An async context manager: entering starts the processes, leaving ends them and removes all temporary files. The
+    memory budget is kept by Linux only; elsewhere a request is bounded by the machine.
+
+    Parameters
+    ----------
+    store
+        The experiment's store.
+    settings
+        Lane sizes, time limits, memory budget, threads, `like_original`.
+    tasks
+        ``module:attribute`` of the tasks by engine path.
+    opener
+        ``module:attribute`` of the function that opens a store.
+    method
+        How processes are made; the default is the fastest that is safe on this system.
+    waiting_limit
+        Requests that may wait in each lane.
+    on_request
+        Called with each request before it is computed.
+
+    Raises
+    ------
+    WorkerError
+        On entering, if the store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        store: Path,
+        settings: Settings,
+        *,
+        tasks: str = "cellworker.tasks.catalog:BY_PATH",
+        opener: str = "cellworker.experiment.store.store:open_store",
+        method: StartMethod | None = None,
+        waiting_limit: int = _WAITING_LIMIT,
+        on_request: Callable[[Task, bytes], object] | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._names = (tasks, opener)
+        self._tasks: Mapping[str, Task] = load_object(tasks)
+        preload = ["cellworker.engine.workers.worker", *(name.partition(":")[0] for name in self._names)]
+        self._nursery = Nursery(preload, method)
+        self._scratch: Scratch | None = None
+        self._closing = False
+        self._on_request = on_request
+        self._numbers = count(1)
+        sizes = {"short": settings.short_workers, "long": settings.long_workers}
+        self._lanes = {
+            name: Lane(name, max(1, size), waiting_limit, self._nursery, partial(self._worker_init, name))
+            for name, size in sizes.items()
+        }
+        self._limits_s = {"short": settings.short_timeout_s, "long": settings.long_timeout_s}
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks, by engine path."""
+        return self._tasks
+
+    @property
+    def store(self) -> Path:
+        """The store that new requests use."""
+        return self._store
+
+    @property
+    def loads(self) -> dict[str, LaneLoad]:
+        """How busy each lane is."""
+        return {name: LaneLoad(lane.running, lane.waiting, lane.size) for name, lane in self._lanes.items()}
+
+    @property
+    def able(self) -> bool:
+        """Whether requests of every lane would be computed: each has a process that lives."""
+        return all(lane.able for lane in self._lanes.values())
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way or waits, and every file result was fetched."""
+        unfetched = self._scratch is not None and any(self._scratch.results.glob("*"))
+        return not unfetched and not any(lane.running or lane.waiting for lane in self._lanes.values())
+
+    async def __aenter__(self) -> Self:
+        self._scratch = Scratch()
+        try:
+            for lane in self._lanes.values():
+                lane.store = str(self._store)
+            await asyncio.gather(*(lane.fill() for lane in self._lanes.values()))
+        except ProcessLost as lost:
+            await self.close()
+            message = f"The processes that compute cannot be started ({lost.reason})."
+            raise WorkerError(ErrorCode.TASK_CRASHED, message) from None
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End all processes, whatever they do, and remove all temporary files, unfetched file results too."""
+        self._closing = True
+        for lane in self._lanes.values():
+            await lane.close()
+        await self._nursery.close()
+        if self._scratch:
+            self._scratch.close()
+
+    async def run(self, task: Task | str, request: bytes, on_progress: OnProgress | None = None) -> Answer:
+        """Compute one request. Cancelling this call ends the computation within a second.
+
+        Parameters
+        ----------
+        task
+            The task, or its engine path.
+        request
+            The engine request's JSON text.
+        on_progress
+            Told the stage and the fraction done, not more often than every 50 ms.
+
+        Raises
+        ------
+        WorkerError
+            The task's own error; ``INVALID_INPUT`` naming the field (a `MalformedBodyError` if it is not JSON);
+            ``TASK_CRASHED``, ``OUT_OF_MEMORY``, ``DEADLINE_EXCEEDED``, ``DISK_FULL``, ``ENGINE_BUSY``; and
+            ``R_WORKER_UNHANDLED_ERROR`` for a bug, whose traceback is in the log.
+        """
+        task = self._tasks[task] if isinstance(task, str) else task
+        if self._scratch is None:
+            raise RuntimeError("the runner was not entered")
+        if self._on_request:
+            self._on_request(task, request)
+        lane_name = task.lane_of(lambda: convert(request, task.request, "request"))
+        lane = self._lanes[lane_name]
+        worker = await lane.acquire()
+        folder = self._scratch.path / FileName(f"request-{next(self._numbers)}")
+        answered, patient = False, True
+        try:
+            async with asyncio.timeout(self._limits_s[lane_name] or None):
+                kind, payload = await worker.call(Request(task.path, str(folder)), request, on_progress)
+            answered = True
+        except TimeoutError:
+            patient = False
+            raise self._deadline_error(lane_name) from None
+        except ProcessLost as lost:
+            patient = False
+            raise await self._crash_error(task, worker, lost) from None
+        finally:
+            if answered:
+                lane.release(worker)
+            else:
+                lane.drop(worker, after=lambda: shutil.rmtree(folder, ignore_errors=True), patient=patient)
+        if kind is Kind.PROBLEM:
+            raise self._error(task, msgspec.json.decode(payload, type=Problem))
+        if kind is Kind.FILE:
+            return Answer(file=self._keep_result(folder, Path(bytes(payload).decode())))
+        return Answer(data=bytes(payload))
+
+    async def reload(self, store: Path) -> None:
+        """Serve another store from now on. Requests under way finish on the old one; none is refused meanwhile.
+
+        Raises
+        ------
+        WorkerError, ProcessLost
+            If the new store cannot be opened; the old one stays in service.
+        """
+        lane = self._lanes["short"]
+        init = self._worker_init("short")
+        init.store = str(store)
+        first = await WorkerProcess.start(self._nursery, init)
+        self._store = store
+        lane.adopt(first)
+        for other in self._lanes.values():
+            other.renew(str(store))
+
+    def _worker_init(self, lane: str) -> WorkerInit:
+        assert self._scratch
+        settings = self._settings
+        return WorkerInit(
+            store=str(self._store),
+            opener=self._names[1],
+            tasks=self._names[0],
+            memory_bytes=int(settings.task_memory_gb * 2**30),
+            memory_gb=settings.task_memory_gb,
+            threads=settings.threads,
+            like_original=settings.like_original,
+            nice=_LONG_LANE_NICE if lane == "long" else 0,
+            fault_file=str(self._scratch.path / FileName(f"fault-{next(self._numbers)}")),
+            marker_table=table_places(settings),
+            language_model=language_model(settings),
+            kept=str(self._scratch.path / "kept"),
+        )
+
+    def _keep_result(self, folder: Path, file: Path) -> Path:
+        """Move a file result out of its request's folder, so that removing the file leaves nothing behind."""
+        assert self._scratch
+        if not file.is_relative_to(folder):
+            message = f"a task returned a file outside its scratch folder: {file}"
+            raise RuntimeError(message)
+        kept = self._scratch.results / FileName(f"{folder.name}-{file.name}")
+        file.replace(kept)
+        shutil.rmtree(folder, ignore_errors=True)
+        asyncio.get_running_loop().call_later(_RESULT_LIFE_S, lambda: kept.unlink(missing_ok=True))
+        return kept
+
+    def _error(self, task: Task, problem: Problem) -> WorkerError:
+        if problem.traceback:
+            log(_logger, logging.ERROR, "task failed", task=task.name, traceback=problem.traceback)
+        kind = MalformedBodyError if problem.malformed else WorkerError
+        return kind(ErrorCode(problem.code), problem.message)
+
+    def _deadline_error(self, lane: str) -> WorkerError:
+        setting = f"{lane}_timeout_s".upper()
+        message = (
+            f"The request was stopped after the {self._limits_s[lane]:g} seconds that it may compute. "
+            f"Ask for fewer cells or genes, or raise the setting {setting}."
+        )
+        return WorkerError(ErrorCode.DEADLINE_EXCEEDED, message)
+
+    async def _crash_error(self, task: Task, worker: WorkerProcess, lost: ProcessLost) -> WorkerError:
+        if self._closing:
+            return WorkerError(ErrorCode.REQUEST_CANCELLED, SHUTTING_DOWN)
+        log(_logger, logging.ERROR, "task crashed", task=task.name, reason=lost.reason, fault=await worker.fault())
+        if lost.status == _SIGKILL:
+            message = (
+                "The computation was stopped by the system, most likely because the machine ran out of memory. "
+                "Ask for fewer cells or genes."
+            )
+            return WorkerError(ErrorCode.OUT_OF_MEMORY, message)
+        message = f"The computation stopped unexpectedly ({lost.reason}). Others were not affected. Please report this."
+        return WorkerError(ErrorCode.TASK_CRASHED, message)

@@ -1,0 +1,274 @@
+"""A worker process: opens the store, then answers one request after the other until the engine hangs up.
+
+It holds nothing of the network: no server, no event loop. What a request does to its process stays here.
+"""
+
+import ctypes
+import errno
+import faulthandler
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cellworker.engine.encoding import encode
+from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, receive, send
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment
+from cellworker.protocol.bodies import convert
+from cellworker.tasks.common import progress
+from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.task import Context, Task
+
+__all__ = ["GENERIC_SENTENCE", "load_object", "main", "serve"]
+
+GENERIC_SENTENCE = "An unexpected error occurred while performing the work."
+
+_PROGRESS_INTERVAL_S = 0.05
+_PAGE_BYTES = resource.getpagesize()
+_KEPT_BYTES = 96 << 20
+"""A worker that holds more private memory than this above what it began with is replaced: idle memory stays small."""
+
+_json = msgspec.json.Encoder()
+
+
+class _Cancelled(BaseException):
+    """Nobody waits for the answer; not an Exception, so that a task's own handlers let it through."""
+
+
+def load_object(name: str) -> Any:  # noqa: ANN401
+    """Import ``module:attribute``."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer requests on `connection` until it ends."""
+    _prepare_process()
+    first = receive(connection)
+    if first is None:
+        return
+    init = msgspec.json.decode(first[1], type=WorkerInit)
+    with suppress(OSError):
+        os.nice(init.nice)
+    with Path(init.fault_file).open("w") as fault_file:
+        faulthandler.enable(fault_file)
+        try:
+            tasks: Mapping[str, Task] = load_object(init.tasks)
+            experiment: Experiment = load_object(init.opener)(Path(init.store))
+        except Exception as error:  # noqa: BLE001 a store that cannot be opened is reported, whatever the reason
+            send(connection, Kind.PROBLEM, _json.encode(_problem(error, init)))
+            return
+        send(connection, Kind.READY)
+        worker = _Worker(connection, init, tasks, experiment)
+        while worker.answer_next():
+            pass
+
+
+def main() -> None:
+    """Run as ``python -m cellworker.engine.workers.worker FD SYS_PATH_JSON``, where forking is not safe."""
+    sys.path[:] = msgspec.json.decode(sys.argv[2], type=list[str])
+    with socket.socket(fileno=int(sys.argv[1])) as connection:
+        connection.setblocking(True)  # noqa: FBT003
+        serve(connection)
+
+
+def _prepare_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        with suppress(OSError):
+            # When the machine runs out of memory, the computation goes, not the engine.
+            Path("/proc/self/oom_score_adj").write_text("500")
+
+
+class _Worker:
+    def __init__(
+        self, connection: socket.socket, init: WorkerInit, tasks: Mapping[str, Task], experiment: Experiment
+    ) -> None:
+        self._connection = connection
+        self._init = init
+        self._tasks = tasks
+        self._experiment = experiment
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+        self._first_private = _private_bytes()
+        self._lock = threading.Lock()
+        self._computing = False
+        self._cancelled = False
+        self._last_progress = 0.0
+        self._poll = select.poll()
+        self._poll.register(connection, select.POLLIN)
+
+    def answer_next(self) -> bool:
+        """Wait for a request and answer it; False when there will be no more."""
+        frame = receive(self._connection)
+        if frame is None:
+            return False
+        if frame[0] is not Kind.REQUEST:
+            # A cancellation that crossed the answer on its way.
+            return True
+        body = receive(self._connection)
+        if body is None:
+            return False
+        request = msgspec.json.decode(frame[1], type=Request)
+        self._computing, self._cancelled, self._last_progress = True, False, 0.0
+        kind, payload = self._outcome(request, body[1])
+        with self._lock:
+            self._computing = False
+        if kind is not Kind.FILE:
+            _remove_folder(request.scratch)
+        if self._is_bloated():
+            send(self._connection, Kind.RETIRE)
+        send(self._connection, kind, payload)
+        return True
+
+    def _outcome(self, request: Request, body: bytearray) -> tuple[Kind, bytes]:
+        try:
+            os.mkdir(request.scratch)  # noqa: PTH102 the shorter way, on the path of every request
+            _limit_memory(self._init.memory_bytes)
+            value = self._compute(self._tasks[request.path], request, body)
+            # orjson reserves eight times a text's length and crashes when it does not get it; what fitted the budget is
+            # encoded without one.
+            _limit_memory(None)
+            return (Kind.FILE, str(value).encode()) if isinstance(value, Path) else (Kind.ANSWER, encode(value))
+        except _Cancelled:
+            _limit_memory(None)
+            return Kind.PROBLEM, _json.encode(
+                Problem(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.", cancelled=True)
+            )
+        except BaseException as error:  # noqa: BLE001 SystemExit of a library shall not end the process either
+            _limit_memory(None)
+            return Kind.PROBLEM, _json.encode(_problem(error, self._init))
+
+    def _compute(self, task: Task, request: Request, body: bytearray) -> Any:  # noqa: ANN401
+        decoder = self._decoders.get(task.path)
+        if decoder is None:
+            decoder = self._decoders[task.path] = msgspec.json.Decoder(task.request)
+        try:
+            checked = decoder.decode(body)
+        except msgspec.ValidationError:
+            # The second, slower look is for its sentence, which names the field.
+            checked = convert(bytes(body), task.request, "request")
+        context = Context(
+            progress=self._progress,
+            scratch=Path(request.scratch),
+            threads=self._init.threads,
+            like_original=self._init.like_original,
+            marker_table=self._marker_table,
+            annotate=self._annotate,
+            kept=Path(self._init.kept) if self._init.kept else None,
+        )
+        return task.compute(self._experiment, checked, context)
+
+    def _marker_table(self) -> bytes:
+        from cellworker.engine.annotators.marker_table import read_table  # noqa: PLC0415 one task in 21 needs it
+
+        return read_table(*self._init.marker_table)
+
+    def _annotate(self, question: ClusterQuestion, tell: progress.Progress, scratch: Path) -> list[dict[int, str]]:
+        from cellworker.engine.annotators.cassia import annotate  # noqa: PLC0415 one task in 21 needs it
+
+        return annotate(self._init.language_model, question, tell, scratch)
+
+    def _progress(self, stage: str, fraction: float | None = None) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._cancelled:
+                raise _Cancelled
+            if not self._computing or (now - self._last_progress < _PROGRESS_INTERVAL_S and fraction != 1):
+                return
+            self._last_progress = now
+            if self._poll.poll(0):
+                # While a request is under way, the engine says nothing but that it is cancelled, or that it goes away.
+                if receive(self._connection) is None:
+                    os._exit(0)
+                self._cancelled = True
+                raise _Cancelled
+            send(self._connection, Kind.PROGRESS, _json.encode(Progress(stage, fraction)))
+
+    def _is_bloated(self) -> bool:
+        if _private_bytes() - self._first_private <= _KEPT_BYTES:
+            return False
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+        return _private_bytes() - self._first_private > _KEPT_BYTES
+
+
+def _problem(error: BaseException, init: WorkerInit) -> Problem:
+    if isinstance(error, WorkerError):
+        return Problem(error.code, error.message)
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+        return Problem(ErrorCode.INVALID_INPUT, f"The request's body is not JSON: {error}", malformed=True)
+    if isinstance(error, MemoryError):
+        return Problem(
+            ErrorCode.OUT_OF_MEMORY,
+            f"The request needs more memory than the {init.memory_gb:g} GB that one request may use. "
+            "Ask for fewer cells or genes, or raise the setting TASK_MEMORY_GB.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return Problem(
+            ErrorCode.DISK_FULL,
+            "There is no space left on the disk for the result, or it is read-only; free some space and try again.",
+        )
+    text = "".join(traceback.format_exception(error))
+    return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, GENERIC_SENTENCE, traceback=text)
+
+
+def _limit_memory(budget: int | None) -> None:
+    """Let this process grow by `budget` bytes of private memory, or freely; mapped pages of the store do not count."""
+    if sys.platform != "linux":
+        return
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    soft = hard
+    if budget:
+        soft = _data_bytes() + budget
+        if hard != resource.RLIM_INFINITY:
+            soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    """Private writable memory that this process has asked for, touched or not: what RLIMIT_DATA counts."""
+    return _memory_pages()[5] * _PAGE_BYTES
+
+
+def _private_bytes() -> int:
+    """Memory of this process that no file backs."""
+    if sys.platform != "linux":
+        return 0
+    fields = _memory_pages()
+    return (fields[1] - fields[2]) * _PAGE_BYTES
+
+
+def _memory_pages() -> list[int]:
+    file = os.open("/proc/self/statm", os.O_RDONLY)
+    try:
+        return [int(field) for field in os.read(file, 200).split()]
+    finally:
+        os.close(file)
+
+
+def _remove_folder(path: str) -> None:
+    try:
+        os.rmdir(path)  # noqa: PTH106 most are empty
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

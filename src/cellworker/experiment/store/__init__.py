@@ -1,0 +1,1 @@
+"""The memory-mapped store behind an open experiment."""

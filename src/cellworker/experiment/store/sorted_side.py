@@ -1,0 +1,120 @@
+"""The gene-major side of a store, made from the cell-major side that its file already holds."""
+
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, RowSplitter
+from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
+from cellworker.experiment.store.index import ArrayPlace
+
+__all__ = ["write_sorted"]
+
+# A block of genes should fit the caches, a cell's slice of it some cache lines, and all threads' buffers the budget.
+_LEAST_BLOCK = 1 << 21
+_ENTRIES_PER_CELL = 48
+_BUFFERS = 1 << 28
+_BYTES_PER_ENTRY = 16
+
+# The blocks sweep over all cells again and again: larger matrices, which may not stay in memory, are first taken apart.
+_RESIDENT = 1 << 28
+_SHELF = 1 << 25
+_SPLIT_ROWS = 1 << 22
+
+
+def write_sorted(
+    file: StoreFile,
+    folder: Path,
+    places: dict[str, ArrayPlace],
+    per_gene: NDArray[np.int64],
+    *,
+    threads: int,
+    meter: Meter,
+) -> None:
+    """Write the gene-major side of a store.
+
+    Parameters
+    ----------
+    file
+        Holds the cell-major side already.
+    folder
+        Where a temporary file of the same size may be; used when the matrix is large.
+    per_gene
+        int64 ``(n_genes,)`` non-zeros of each gene.
+    """
+    bounds = np.zeros(len(per_gene) + 1, np.int64)
+    np.cumsum(per_gene, out=bounds[1:])
+    file.put(places["sorted/indptr"].offset, bounds)
+    if not bounds[-1]:
+        return
+    pages = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
+    indptr, genes, values = (
+        np.frombuffer(pages, place.dtype, place.size, place.offset)
+        for place in (places["X/indptr"], places["X/indices"], places["X/data"])
+    )
+    block = min(_BUFFERS // _BYTES_PER_ENTRY // threads, max(_LEAST_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
+    at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
+
+    def sort(matrix: Compressed, first: int, last: int) -> None:
+        blocks = [(first + start, first + stop) for start, stop in cut(bounds[first : last + 1], block)]
+        share = -(-len(blocks) // (3 * threads))
+        strips = [blocks[i : i + share] for i in range(0, len(blocks), share)]
+
+        def worker() -> Callable[[list[tuple[int, int]]], None]:
+            sorter = GeneSorter(matrix, bounds)
+
+            def work(strip: list[tuple[int, int]]) -> None:
+                sorter.seek(strip[0][0])
+                for start, stop in strip:
+                    cells, ordered = sorter.until(stop)
+                    file.put(at_cells + int(bounds[start]) * 4, cells)
+                    file.put(at_values + int(bounds[start]) * 4, ordered)
+                    meter.add("sorting", 4 * len(cells))
+
+            return work
+
+        in_threads(strips, threads, worker)
+
+    matrix = indptr, genes, values
+    if len(genes) <= _RESIDENT:
+        sort(matrix, 0, len(per_gene))
+        return
+    for shelf, first, last in _shelves(matrix, bounds, folder):
+        sort(shelf, first, last)
+
+
+def _shelves(matrix: Compressed, bounds: NDArray[np.int64], folder: Path) -> Iterator[tuple[Compressed, int, int]]:
+    """Take a matrix apart into ranges of genes, so that reading and writing go through the disk only once each.
+
+    Gives each range as a matrix of all cells, with its first and last gene.
+    """
+    indptr, genes, _ = matrix
+    n_cells, nnz = len(indptr) - 1, len(genes)
+    ranges = cut(bounds, _SHELF)
+    edges = np.array([first for first, _ in ranges] + [len(bounds) - 1], np.int32)
+    with tempfile.TemporaryFile(dir=folder) as spool:
+        spooled = StoreFile(spool.fileno())
+        splitter = RowSplitter(matrix, edges)
+        filled = bounds[edges[:-1]].copy()
+        at_values, at_lengths = 4 * nnz, 8 * nnz
+        for start, stop in cut(indptr, _SPLIT_ROWS):
+            lengths, parts, columns, values = splitter.split(start, stop)
+            for shelf in range(len(ranges)):
+                part = slice(int(parts[shelf]), int(parts[shelf + 1]))
+                spooled.put(4 * int(filled[shelf]), columns[part])
+                spooled.put(at_values + 4 * int(filled[shelf]), values[part])
+                spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
+            filled += np.diff(parts)
+        pages = mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ)
+        for shelf, (first, last) in enumerate(ranges):
+            begin, size = int(bounds[first]), int(bounds[last] - bounds[first])
+            shelf_bounds = np.zeros(n_cells + 1, np.int64)
+            lengths = np.frombuffer(pages, np.int32, n_cells, at_lengths + 4 * shelf * n_cells)
+            np.cumsum(lengths, out=shelf_bounds[1:])
+            columns = np.frombuffer(pages, np.int32, size, 4 * begin)
+            values = np.frombuffer(pages, np.float32, size, at_values + 4 * begin)
+            yield (shelf_bounds, columns, values), first, last

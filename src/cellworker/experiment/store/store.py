@@ -1,0 +1,293 @@
+"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used where they lie.
+
+Any tool of the field opens the file; see `cellworker.experiment.store.layout` for what is where. We map it: processes
+share the pages, and data larger than memory is paged in as it is touched.
+"""
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.statistics.sorting import RowSummary
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.draft import ExperimentDraft
+from cellworker.experiment.model import (
+    Categorical,
+    CellMajor,
+    Column,
+    Dispersions,
+    Experiment,
+    GeneMajor,
+    Genes,
+    Graph,
+    Misc,
+    Origin,
+    Reduction,
+    ScaledData,
+    StrangeCounts,
+    TissueImage,
+)
+from cellworker.experiment.store.index import StoreIndex, read_index
+
+__all__ = ["StoredExperiment", "WriteProgress", "open_store", "write_store"]
+
+T = TypeVar("T")
+
+
+class WriteProgress(Protocol):
+    """Told how far the writing of a store is; raising stops it and leaves nothing behind."""
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        """Report a stage in words and the fraction of all work done (0 to 1)."""
+        ...
+
+
+def write_store(
+    draft: ExperimentDraft, path: Path, *, key: str, threads: int = 2, progress: WriteProgress | None = None
+) -> None:
+    """Write an experiment to one ``.h5ad`` file that `open_store` maps.
+
+    The file appears under its name when it is complete, or not at all. Beside the draft, memory stays under about
+    half a gigabyte whatever the size. The same draft gives the same bytes for any number of threads.
+
+    Parameters
+    ----------
+    draft
+        What was read. Sparse matrices are checked here, once and for all: columns inside the matrix, none twice in a
+        row.
+    path
+        Where to write; its folder must exist.
+    key
+        Hash of the source's content, kept in the store.
+    threads
+        How many threads convert, transpose and sort.
+    progress
+        Told how far it is.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` naming the matrix that breaks a rule; ``DISK_FULL``.
+    """
+    from cellworker.experiment.store.write import write  # noqa: PLC0415 - h5py takes longer to import than a store to open
+
+    write(draft, path, key=key, threads=threads, progress=progress)
+
+
+def open_store(path: Path) -> "StoredExperiment":
+    """Map a store. Takes about a millisecond whatever its size: each part is made when it is first touched.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_NOT_FOUND`` when there is none; ``EXPERIMENT_UNREADABLE`` when it is cut short, damaged or of
+        another version (then it is to be made again from its source).
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"there is no store {path.name}") from None
+    try:
+        index = read_index(descriptor, path)
+        pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(descriptor)
+    return StoredExperiment(pages, index, path)
+
+
+class StoredExperiment(Experiment):
+    """An experiment whose arrays are read-only views of a mapped file."""
+
+    def __init__(self, pages: mmap.mmap, index: StoreIndex, path: Path) -> None:
+        self._pages = pages
+        self._index = index
+        self._contents = index.contents
+        self.key = str(index.contents["key"])
+        self.store = path
+
+    @property
+    def source_sha256(self) -> str:
+        """SHA-256 of the file that it was read from, in hex."""
+        return str(self.extra.get("sha256", self.key))
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return int(self._contents["n_cells"])
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return int(self._contents["n_genes"])
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file: the memory that serving takes when all of it is touched."""
+        return len(self._pages)
+
+    @cached_property
+    def data(self) -> GeneMajor:  # type: ignore[override]
+        """Normalised expression, gene after gene, each gene's values ascending."""
+        return GeneMajor(*self._sparse("sorted"), n_cells=self.n_cells)
+
+    @cached_property
+    def data_by_cell(self) -> CellMajor:  # type: ignore[override]
+        """Normalised expression, cell after cell."""
+        return CellMajor(*self._sparse("X"), n_genes=self.n_genes)
+
+    @cached_property
+    def counts(self) -> CellMajor | None:  # type: ignore[override]
+        """Raw counts, cell after cell."""
+        return CellMajor(*self._sparse("counts"), n_genes=self.n_genes) if "counts/data" in self._index.arrays else None
+
+    @cached_property
+    def scaled(self) -> ScaledData | None:  # type: ignore[override]
+        """Scaled expression of some genes."""
+        if "scaled" not in self._index.arrays:
+            return None
+        return ScaledData(self._array("scaled_genes"), self._array("scaled"))
+
+    @cached_property
+    def genes(self) -> Genes:  # type: ignore[override]
+        """Names of the genes."""
+        return Genes(self._strings("gene_ids"), self._strings("gene_names"), self._strings("gene_original_names"))
+
+    @cached_property
+    def barcodes(self) -> list[str]:  # type: ignore[override]
+        """Barcodes of the cells."""
+        return self._strings("barcodes")
+
+    @cached_property
+    def cell_ids(self) -> NDArray[np.int32]:  # type: ignore[override]
+        """The platform's cell ids."""
+        return self._array("cell_ids")
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Column]:  # type: ignore[override]
+        """Columns of cell metadata, each read when it is asked for."""
+        return _Lazy({name: self._column_reader(place) for name, place in self._contents["metadata"]})
+
+    @cached_property
+    def identities(self) -> Categorical | None:  # type: ignore[override]
+        """Seurat's active identities."""
+        return self._categorical("identities") if "identities/codes" in self._index.arrays else None
+
+    @cached_property
+    def reductions(self) -> Mapping[str, Reduction]:  # type: ignore[override]
+        """Dimensional reductions, by their exact names."""
+        return _Lazy({name: self._reduction_reader(place, key) for name, place, key in self._contents["reductions"]})
+
+    @cached_property
+    def graphs(self) -> Mapping[str, Graph]:  # type: ignore[override]
+        """Cell-cell graphs, by their exact names."""
+        return _Lazy({name: self._graph_reader(place) for name, place in self._contents["graphs"]})
+
+    @cached_property
+    def images(self) -> Mapping[str, TissueImage]:  # type: ignore[override]
+        """Where cells lie on images of tissues, by the images' exact names."""
+        return _Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
+
+    @cached_property
+    def dispersions(self) -> Dispersions | None:  # type: ignore[override]
+        """The gene-variability table."""
+        if "dispersions" not in self._index.arrays:
+            return None
+        return Dispersions(
+            self._strings("dispersion_names"), self._strings("dispersion_ids"), self._array("dispersions")
+        )
+
+    @cached_property
+    def misc(self) -> Misc:  # type: ignore[override]
+        """The ``misc`` slots."""
+        return Misc(**self._contents["misc"])
+
+    @cached_property
+    def origin(self) -> Origin:  # type: ignore[override]
+        """Where the experiment came from."""
+        return Origin(**self._contents["origin"])
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What the reader kept beside the model, as plain values."""
+        return dict(self._contents["extra"])
+
+    @property
+    def data_summary(self) -> RowSummary:
+        """What the normalised data held when it was written: how many values are missing, negative and so on."""
+        return RowSummary(**self._contents["data_summary"])
+
+    @property
+    def counts_summary(self) -> RowSummary | None:
+        """The same of the counts."""
+        summary = self._contents["counts_summary"]
+        return RowSummary(**summary) if summary else None
+
+    @cached_property
+    def strange_counts(self) -> StrangeCounts:
+        """How many of the raw counts are none, as it was found when the store was written."""
+        found = self.counts_summary
+        if found is None:
+            return StrangeCounts()
+        return StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
+
+    def _array(self, name: str) -> NDArray[Any]:
+        place = self._index.arrays[name]
+        if not place.size:
+            return np.zeros(place.shape, place.dtype)
+        return np.frombuffer(self._pages, place.dtype, place.size, place.offset).reshape(place.shape)
+
+    def _sparse(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+        return self._array(f"{name}/indptr"), self._array(f"{name}/indices"), self._array(f"{name}/data")
+
+    def _strings(self, name: str) -> list[str]:
+        if f"{name}/text" in self._index.arrays:
+            text = self._array(f"{name}/text").tobytes()
+            bounds = self._array(f"{name}/bounds").tolist()
+            return [text[a:b].decode() for a, b in pairwise(bounds)]
+        raw = self._array(name).tolist()
+        return b"\0".join(raw).decode().split("\0") if raw else []
+
+    def _categorical(self, name: str) -> Categorical:
+        return Categorical(self._array(f"{name}/codes"), self._strings(f"{name}/categories"))
+
+    def _column_reader(self, place: str) -> Callable[[], Column]:
+        labels = f"{place}/codes" in self._index.arrays
+        return lambda: self._categorical(place) if labels else self._array(place)
+
+    def _reduction_reader(self, place: str, key: str) -> Callable[[], Reduction]:
+        return lambda: Reduction(self._array(place), key)
+
+    def _image_reader(self, place: str, scale: float) -> Callable[[], TissueImage]:
+        return lambda: TissueImage(self._array(f"{place}/cells"), self._array(f"{place}/points"), scale)
+
+    def _graph_reader(self, place: str) -> Callable[[], Graph]:
+        return lambda: Graph(*self._sparse(place))
+
+
+class _Lazy(Mapping[str, T], Generic[T]):
+    """A mapping whose values are made when they are first asked for."""
+
+    def __init__(self, readers: dict[str, Callable[[], T]]) -> None:
+        self._readers = readers
+        self._values: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._values:
+            self._values[name] = self._readers[name]()
+        return self._values[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)

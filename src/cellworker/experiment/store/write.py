@@ -1,0 +1,263 @@
+"""Writing a store: the parts of an experiment, in the order in which their sizes become known."""
+
+import errno
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.draft import ExperimentDraft
+from cellworker.experiment.model import Categorical, Column
+from cellworker.experiment.store.blocks import Meter, StoreFile
+from cellworker.experiment.store.index import VERSION, StoreIndex, append_index
+from cellworker.experiment.store.layout import Layout
+from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
+from cellworker.experiment.store.sorted_side import write_sorted
+from cellworker.experiment.store.store import WriteProgress
+
+__all__ = ["write"]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ROWS = 1 << 22
+
+
+def write(draft: ExperimentDraft, path: Path, *, key: str, threads: int, progress: WriteProgress | None) -> None:
+    """Write an experiment to `path`; see `cellworker.experiment.store.store.write_store`."""
+    _check_shapes(draft)
+    threads = max(1, threads)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        _write(draft, temporary, key, threads, progress)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        # h5py hides the error number in its sentence.
+        if error.errno in _FULL or any(f"errno = {code}," in str(error) for code in _FULL):
+            advice = "free some space on its disk, or choose another with STORE_DIR"
+            raise WorkerError(ErrorCode.DISK_FULL, f"there is no room for the store {path.name}: {advice}") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(draft: ExperimentDraft, path: Path, key: str, threads: int, progress: WriteProgress | None) -> None:
+    n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
+    entries = len(draft.data.values)
+    counted = len(draft.counts.values) if draft.counts is not None else 0
+    linked = sum(len(graph.values) for graph in draft.graphs.values())
+    meter = Meter(progress, 6 * entries + 2 * counted + 2 * linked)
+
+    data = scan("the normalised data", draft.data, (n_cells, n_genes), threads, meter, per_column=True)
+    counts = None
+    if draft.counts is not None:
+        counts = scan("the counts", draft.counts, (n_cells, n_genes), threads, meter)
+    graphs = {
+        name: scan(f"the graph {name}", graph, (n_cells, n_cells), threads, meter)
+        for name, graph in draft.graphs.items()
+    }
+    shared = counts is not None and same_pattern(data, counts, threads)
+
+    with Layout(path) as layout:
+        contents = _lay_out(layout, draft, data, counts, graphs, shared=shared)
+        contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
+        layout.plain("uns/cellworker", {"store_version": VERSION, "key": key})
+    places = layout.places
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        _reserve(descriptor)
+        file = StoreFile(descriptor)
+        for name, values in layout.pending.items():
+            file.put(places[name].offset, values)
+        write_rows(file, data, places, "X", threads=threads, meter=meter)
+        if counts is not None:
+            write_rows(file, counts, places, "counts", threads=threads, meter=meter, indices=not shared)
+        for number, graph in enumerate(graphs.values()):
+            write_rows(file, graph, places, f"graph{number}", threads=threads, meter=meter)
+        if draft.scaled_values is not None and "scaled" in places:
+            _put_dense(file, places["scaled"].offset, draft.scaled_values)
+        assert data.per_column is not None
+        with ThreadPoolExecutor(1) as background:
+            # The disk can work while the processor sorts.
+            flushed = background.submit(os.fsync, descriptor)
+            write_sorted(file, path.parent, places, data.per_column, threads=threads, meter=meter)
+            flushed.result()
+        append_index(descriptor, StoreIndex(places, contents))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lay_out(
+    layout: Layout,
+    draft: ExperimentDraft,
+    data: ScannedRows,
+    counts: ScannedRows | None,
+    graphs: dict[str, ScannedRows],
+    *,
+    shared: bool,
+) -> dict[str, Any]:
+    """Make the skeleton of the file, and return what the index tells beside the places."""
+    n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
+    for where in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
+        layout.group(where)
+    layout.group("uns/cellworker")
+
+    metadata = [(name, f"metadata{i}", column) for i, (name, column) in enumerate(draft.metadata.items())]
+    columns: list[tuple[str, str, Column]] = [("cell_ids", "cells_id", np.ascontiguousarray(draft.cell_ids, np.int32))]
+    columns += [(place, name, column) for name, place, column in metadata]
+    if draft.identities is not None:
+        columns.append(("identities", "seurat_identity", draft.identities))
+    layout.table("obs", ("barcodes", draft.barcodes), columns)
+    layout.table(
+        "var",
+        ("gene_ids", draft.genes.ids),
+        [
+            ("gene_names", "name", draft.genes.names),
+            ("gene_original_names", "original_name", draft.genes.original_names),
+        ],
+    )
+    if draft.dispersions is not None:
+        table = draft.dispersions
+        values = np.ascontiguousarray(table.dispersions, np.float64)
+        titled: list[tuple[str, str, Any]] = [
+            ("dispersion_names", "name", table.names),
+            ("dispersions", "dispersion", values),
+        ]
+        layout.table("uns/gene_dispersion", ("dispersion_ids", table.ids), titled)
+
+    reductions = []
+    for number, (name, reduction) in enumerate(draft.reductions.items()):
+        place = f"reduction{number}"
+        layout.put(place, layout.free_name("obsm", f"X_{name}"), np.ascontiguousarray(reduction.values, np.float64))
+        reductions.append((name, place, reduction.key))
+    images = []
+    for number, (name, image) in enumerate(draft.images.items()):
+        place, where = f"image{number}", f"uns/images/{number}"
+        if not number:
+            layout.group("uns/images")
+        layout.plain(where, {"name": name, "scale": image.scale})
+        layout.put(f"{place}/cells", f"{where}/cells", np.ascontiguousarray(image.cells, np.int32))
+        layout.put(f"{place}/points", f"{where}/points", np.ascontiguousarray(image.points, np.float64))
+        images.append((name, place, image.scale))
+    if draft.scaled_values is not None and draft.scaled_genes is not None:
+        layout.array("scaled", layout.free_name("obsm", "scaled"), draft.scaled_values.shape, np.float32)
+        layout.put("scaled_genes", "uns/cellworker/scaled_genes", np.ascontiguousarray(draft.scaled_genes, np.int32))
+
+    shape = (n_cells, n_genes)
+    layout.sparse("X", "X", form="csr", shape=shape, nnz=data.nnz, dtype=np.float32)
+    if counts is not None:
+        dtype = _smallest_dtype(counts)
+        layout.sparse(
+            "counts", "layers/counts", form="csr", shape=shape, nnz=counts.nnz, dtype=dtype, share="X" if shared else ""
+        )
+    layout.sparse("sorted", "layers/sorted", form="csc", shape=shape, nnz=data.nnz, dtype=np.float32)
+    for number, (name, graph) in enumerate(graphs.items()):
+        where = layout.free_name("obsp", name)
+        layout.sparse(f"graph{number}", where, form="csr", shape=(n_cells, n_cells), nnz=graph.nnz, dtype=np.float32)
+
+    contents: dict[str, Any] = {
+        "metadata": [(name, place) for name, place, _ in metadata],
+        "reductions": reductions,
+        "images": images,
+        "graphs": [(name, f"graph{number}") for number, name in enumerate(graphs)],
+        "misc": asdict(draft.misc),
+        "origin": asdict(draft.origin),
+        "extra": draft.extra,
+        "data_summary": asdict(data.summary),
+        "counts_summary": asdict(counts.summary) if counts is not None else None,
+    }
+    layout.plain("uns/misc", contents["misc"])
+    layout.plain("uns/origin", contents["origin"])
+    layout.plain("uns/cellworker/metadata", {place: name for name, place, _ in metadata})
+    layout.plain("uns/cellworker/reductions", {place: name for name, place, _ in reductions})
+    layout.plain("uns/cellworker/reduction_keys", {place: prefix for _, place, prefix in reductions})
+    layout.plain("uns/cellworker/graphs", {place: name for name, place in contents["graphs"]})
+    return contents
+
+
+def _smallest_dtype(counts: ScannedRows) -> type[np.generic]:
+    """Return the smallest type that holds every count exactly."""
+    found = counts.summary
+    wide = counts.draft.values.dtype
+    if wide != np.float32 and (found.fractional or found.negative or found.nan or found.largest >= 2**32):
+        return wide.type
+    if found.fractional or found.negative or found.infinite or found.nan or found.largest >= 2**32:
+        return np.float32
+    return next(kind for kind in (np.uint8, np.uint16, np.uint32) if found.largest <= np.iinfo(kind).max)
+
+
+def _check_shapes(draft: ExperimentDraft) -> None:
+    """Refuse parts that do not fit each other."""
+    n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
+    problems = []
+
+    def expect(what: str, found: int, wanted: int) -> None:
+        if found != wanted:
+            problems.append(f"{what}: {found} entries, expected {wanted}")
+
+    expect("the barcodes", len(draft.barcodes), n_cells)
+    expect("the gene names", len(draft.genes.names), n_genes)
+    expect("the original gene names", len(draft.genes.original_names), n_genes)
+    labels = dict(draft.metadata)
+    if draft.identities is not None:
+        labels["identities"] = draft.identities
+    for name, column in labels.items():
+        codes = column.codes if isinstance(column, Categorical) else column
+        expect(f"the metadata column {name}", len(codes), n_cells)
+        if (
+            isinstance(column, Categorical)
+            and len(codes)
+            and not -1 <= codes.min() <= codes.max() < len(column.categories)
+        ):
+            problems.append(f"the metadata column {name}: codes outside its {len(column.categories)} labels")
+    for name, reduction in draft.reductions.items():
+        expect(f"the reduction {name}", len(reduction.values), n_cells)
+    for name, image in draft.images.items():
+        expect(f"the image {name}", len(image.cells), len(image.points))
+        if len(image.cells) and not 0 <= image.cells.min() <= image.cells.max() < n_cells:
+            problems.append(f"the image {name}: cells that are not in the experiment")
+    if draft.scaled_values is not None and draft.scaled_genes is not None:
+        positions = draft.scaled_genes
+        expect("the scaled data's cells", len(draft.scaled_values), n_cells)
+        expect("the scaled data's genes", draft.scaled_values.shape[1], len(positions))
+        if len(positions) and not 0 <= positions.min() <= positions.max() < n_genes:
+            problems.append("the scaled data: genes that are not in the experiment")
+    if draft.dispersions is not None:
+        expect("the dispersions' names", len(draft.dispersions.names), len(draft.dispersions.dispersions))
+        expect("the dispersions' ids", len(draft.dispersions.ids), len(draft.dispersions.dispersions))
+    if problems:
+        message = f"the parts of the experiment do not fit each other ({'; '.join(problems)}); export it again"
+        raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
+
+
+def _reserve(descriptor: int) -> None:
+    """Claim the disk space now, so that a full disk is found before the work and not after it."""
+    if not hasattr(os, "posix_fallocate"):  # macOS, where the write that does not fit fails
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system that cannot
+            raise
+
+
+def _put_dense(file: StoreFile, offset: int, values: NDArray[np.float32]) -> None:
+    step = max(1, _ROWS // max(1, values.shape[1]))
+    for start in range(0, len(values), step):
+        block = np.ascontiguousarray(values[start : start + step], np.float32)
+        file.put(offset + start * values.shape[1] * 4, block)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

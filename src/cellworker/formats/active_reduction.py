@@ -1,0 +1,78 @@
+"""Which reduction new clusters, embeddings and trajectories start from."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cellworker.experiment.model import Reduction
+from cellworker.formats.measures import plain_name
+
+__all__ = ["ActiveReduction", "choose_active"]
+
+_PCA: Final = "pca"
+_LATENT = (
+    "harmony", "integrated", "scanvi", "scvi", "totalvi", "multivi", "peakvi", "fastmnn", "mnn", "scanorama", "rpca",
+    "cca", "liger", "inmf", "lsi", "glmpca", "wpca", "spca", "pca", "latent", "ica", "nmf", "svd", "mofa", "lda", "emb",
+)  # fmt: skip
+"""Parts of the names of latent spaces, the most telling first."""
+_MAP = re.compile(
+    r"umap|tsne|forceatlas|drawgraph|^f[ar]2?$|^fle$|phate|diffmap|spatial|centroid|tissue|trimap|pacmap|mde$"
+)
+"""Maps to look at, whose distances say little, and places in a tissue."""
+_MIN_DIMS: Final = 4
+"""A latent space without a telling name has at least so many dimensions; what has fewer was made to be drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveReduction:
+    """The choice: `name` is what is used; `found` is empty where it is just what was asked for, else says why not."""
+
+    name: str
+    found: str = ""
+
+
+def choose_active(
+    reductions: Mapping[str, Reduction], named: Sequence[str] = (), *, strict: bool = False
+) -> ActiveReduction:
+    """Choose the reduction to start from.
+
+    Parameters
+    ----------
+    reductions
+        What the file has, by name.
+    named
+        What the file says that it used, the most telling first. Case and punctuation do not count.
+    strict
+        A name in `named` that is not there is an error: nothing stands in for it.
+
+    Returns
+    -------
+    One of `named`, else the principal components, else a latent space: one with a telling name, else one that is no
+    map. The name is none of `reductions` where nothing can serve.
+    """
+    wanted = [name for name in named if name]
+    for name in wanted:
+        found = _same(name, reductions)
+        if found is not None:
+            return ActiveReduction(found, "" if found == name else f"no {name}, but {found}")
+    if wanted and strict:
+        return ActiveReduction(wanted[0])
+    pca = _same(_PCA, reductions)
+    if pca is not None:
+        return ActiveReduction(pca, "" if pca == _PCA else f"no {_PCA}, but {pca}")
+    spaces = [name for name in reductions if not _MAP.search(plain_name(name))]
+    for part in _LATENT:
+        for name in spaces:
+            if part in plain_name(name):
+                return ActiveReduction(name, f"no {_PCA}, and the latent space {name}")
+    deep = [name for name in spaces if reductions[name].values.shape[1] >= _MIN_DIMS]
+    return ActiveReduction(deep[0], f"no {_PCA}, and the coordinates {deep[0]}") if deep else ActiveReduction(_PCA)
+
+
+def _same(name: str, reductions: Mapping[str, Reduction]) -> str | None:
+    if name in reductions:
+        return name
+    plain = plain_name(name).removeprefix("x")
+    alike = (other for other in reductions if plain and plain_name(other).removeprefix("x") == plain)
+    return next(alike, None)

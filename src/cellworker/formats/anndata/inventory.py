@@ -1,0 +1,61 @@
+"""Every element of an AnnData file, as AnnData counts them: a column or a sparse matrix is one, whatever its parts."""
+
+from collections.abc import Iterator
+
+from cellworker.formats.anndata.elements import is_array, is_group
+from cellworker.formats.anndata.tree import Array, Group, Node
+from cellworker.formats.common.ledger import Element, Path
+
+__all__ = ["elements_of", "encoding_of", "is_element"]
+
+_WHOLE = frozenset(
+    {
+        "csr_matrix", "csc_matrix", "categorical", "nullable-integer", "nullable-boolean", "nullable-string-array",
+        "awkward-array",
+    }
+)  # fmt: skip
+"""Encodings of groups that are one element."""
+_PLACES = frozenset({"layers", "obsm", "obsp", "varm", "varp", "uns", "raw"})
+LEGACY_CATEGORIES = "__categories"
+"""Where anndata before 0.8 keeps the labels of a table's columns."""
+
+
+def encoding_of(node: Node) -> str:
+    """Return the encoding that a node declares, "" where it declares none."""
+    return str(node.attrs.get("encoding-type", "") or "")
+
+
+def is_element(node: Node) -> bool:
+    """Tell a single element from a group of elements."""
+    return is_array(node) or encoding_of(node) in _WHOLE or bool(node.attrs.get("h5sparse_format", ""))
+
+
+def elements_of(root: Group) -> Iterator[Element]:
+    """Walk over the whole tree; an empty group counts as an element unless it is one of AnnData's own places."""
+    waiting: list[tuple[Path, Group]] = [((), root)]
+    while waiting:
+        path, group = waiting.pop()
+        names = [name for name in group.names() if name != LEGACY_CATEGORIES]
+        for name in names:
+            node = group.get(name)
+            if node is None:
+                continue
+            where = (*path, name)
+            if is_element(node) or not is_group(node):
+                yield Element(where, kind_of(node))
+            else:
+                waiting.append((where, node))
+        if not names and not (len(path) <= 1 and (not path or path[0] in _PLACES)) and path[:1] != ("raw",):
+            yield Element(path, "an empty group")
+
+
+def kind_of(node: Node) -> str:
+    """Say what an element is, in words."""
+    if is_array(node):
+        return _array_kind(node)
+    return encoding_of(node) or "a group"
+
+
+def _array_kind(node: Array) -> str:
+    what = "text" if node.dtype is None else "records" if node.dtype.names else node.dtype.name
+    return f"{' x '.join(map(str, node.shape))} {what}" if node.shape else f"one {what}"

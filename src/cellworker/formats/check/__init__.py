@@ -1,0 +1,1 @@
+"""What is in an experiment's files, and what is wrong with it."""

@@ -1,0 +1,90 @@
+"""Which file of a folder is the experiment, and where its cell sets lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.kinds import is_zarr
+
+__all__ = ["Located", "locate"]
+
+CELL_SETS = "cell_sets.json"
+_OBJECTS = ("r.qs", "r.rds")
+"""The platform's names, the preferred one first (contract 6.3)."""
+_KINDS = frozenset({".qs", ".rds"})
+_LATER = frozenset({
+    ".qs2", ".qd", ".qdata", ".h5seurat", ".rdata", ".rda", ".h5", ".hdf5", ".h5mu", ".loom", ".zip", ".gz", ".tar",
+})  # fmt: skip
+"""Endings of what is looked at where a folder holds nothing else: its content tells whether it is read."""
+_MATRIX = {"matrix.mtx", "matrix.mtx.gz"}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """The experiment's file, and the cell-sets file beside it; None where there is none."""
+
+    source: Path
+    cell_sets: Path | None
+
+
+def locate(path: Path) -> Located:
+    """Find the experiment at a path.
+
+    Parameters
+    ----------
+    path
+        A folder that holds ``r.qs``, else ``r.rds``, else exactly one other ``.qs`` or ``.rds`` file, else exactly one
+        ``.h5ad`` file or ``.zarr`` store; or such a file or store. Cell sets are taken from ``<name>.cell_sets.json``
+        beside the file, else from ``cell_sets.json`` in its folder.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_NOT_FOUND`` or ``EXPERIMENT_UNSUPPORTED``, saying what was looked for and what is there.
+    """
+    try:
+        source = _in_folder(path) if path.is_dir() and not is_zarr(path) else path
+        if not source.is_file() and not is_zarr(source):
+            advice = "give the path of an .rds, .qs or .h5ad file, of a .zarr store, or of a folder with r.rds or r.qs"
+            raise _not_found(message=f"there is no file or folder {path}: {advice}")
+        beside = (source.with_name(f"{source.stem}.{CELL_SETS}"), source.with_name(CELL_SETS))
+        return Located(source, next((found for found in beside if found.is_file()), None))
+    except OSError as error:
+        raise _not_found(message=f"{path} cannot be looked at: {error.strerror or error}") from None
+
+
+def _in_folder(folder: Path) -> Path:
+    files = sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+    objects = [item for item in files if item.suffix.lower() in _KINDS]
+    main = [folder / name for name in _OBJECTS if folder / name in objects] or (objects if len(objects) == 1 else [])
+    if main:
+        return main[0]
+    if objects:
+        names = ", ".join(item.name for item in objects[:5]) + (", ..." if len(objects) > 5 else "")
+        raise _not_found(
+            message=f"{folder} holds {len(objects)} objects ({names}) and none is r.rds or r.qs: name the one to open"
+        )
+    annotated = [item for item in files if item.suffix.lower() == ".h5ad" or is_zarr(item)]
+    if len(annotated) == 1:
+        return annotated[0]
+    if annotated:
+        names = ", ".join(item.name for item in annotated[:5]) + (", ..." if len(annotated) > 5 else "")
+        raise _not_found(message=f"{folder} holds {len(annotated)} AnnData files ({names}): name the one to open")
+    if any(item.name in _MATRIX for item in files):
+        advice = f"in Python: import scanpy; scanpy.read_10x_mtx({folder.name!r}).write_h5ad({f'{folder.name}.h5ad'!r})"
+        message = f"{folder} holds a matrix in text (Matrix Market), which is not read; {advice}."
+        raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
+    later = [item for item in files if item.suffix.lower() in _LATER]
+    if later:
+        return later[0]
+    inner = [item.name for item in files if item.is_dir() and any((item / name).is_file() for name in _OBJECTS)]
+    hint = (
+        f"; there is one in {', '.join(inner[:5])}: open that"
+        if inner
+        else ": save the Seurat object there with saveRDS(), or an AnnData object with write_h5ad()"
+    )
+    raise _not_found(message=f"{folder} holds no r.rds or r.qs{hint}")
+
+
+def _not_found(message: str) -> WorkerError:
+    return WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, message)

@@ -1,0 +1,85 @@
+"""What whoever opens a file says about its matrices, and what is told about each of them."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cellworker.formats.common.value_kinds import Decision
+
+__all__ = ["MatrixChoice", "used_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixChoice:
+    """What of a file is what, where its reader is not to decide.
+
+    Attributes
+    ----------
+    counts
+        The matrix of counts: "X", "raw.X" or the name of a layer (AnnData); a layer or slot, with or without its assay
+        ("RNA/counts", Seurat). "none": the file holds no counts. Empty: the reader decides.
+    data
+        The matrix of log-normalised values, named in the same way. It is served as it is.
+    sample
+        The column of cell metadata that tells samples apart.
+    drop_genes
+        Leave out the genes with values that are missing or infinite.
+    """
+
+    counts: str = ""
+    data: str = ""
+    sample: str = ""
+    drop_genes: bool = False
+
+    def __bool__(self) -> bool:
+        return self != MatrixChoice()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the choice as plain values."""
+        return asdict(self)
+
+
+def used_for(
+    field: str,
+    decision: Decision,
+    *,
+    counts: bool,
+    data: bool,
+    scaled: bool = False,
+    sampled: bool = False,
+    as_it_is: bool = False,
+) -> dict[str, str]:
+    """Say what a matrix holds, why, and what it is used for.
+
+    Parameters
+    ----------
+    counts, data, scaled
+        Whether it serves as such.
+    sampled
+        Whether only some of its values were looked at.
+    as_it_is
+        Whether it is served as data without a change, whatever it holds.
+    """
+    uses = [
+        what
+        for used, what in (
+            (data, "expression and tests" + (_made(decision, as_it_is=as_it_is))),
+            (counts, "comparisons of samples"),
+            (scaled, "scaled values"),
+        )
+        if used
+    ]
+    why = decision.why + ("; a sample was looked at, since it is not used" if sampled else "")
+    return {"matrix": field, "holds": decision.title, "why": why, "used for": ", ".join(uses) or "nothing"}
+
+
+def _made(decision: Decision, *, as_it_is: bool) -> str:
+    if decision.kind == "log" and (as_it_is or decision.base == math.e):
+        return ""
+    if as_it_is:
+        return " (as they are)"
+    if decision.kind == "log":
+        return " (as natural logarithms)"
+    if decision.kind == "counts" or decision.total is not None:
+        return " (normalised to 10,000 per cell, log1p)"
+    return " (log1p)" if decision.kind == "linear" else " (as they are)"

@@ -1,0 +1,50 @@
+"""Small files that appear whole or not at all."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["no_space", "write_whole"]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename it; what it held before stays until then.
+
+    Raises
+    ------
+    WorkerError
+        ``DISK_FULL`` when there is no room; nothing is left behind.
+    OSError
+        When the folder may not be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise no_space(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def no_space(error: OSError, path: Path) -> Exception:
+    """Return the error for a file that could not be written: a sentence when the disk is full, else as it was."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        message = f"There is no space left for {path.name}. Free some and try again."
+        return WorkerError(ErrorCode.DISK_FULL, message)
+    return error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

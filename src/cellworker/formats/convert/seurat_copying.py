@@ -1,0 +1,111 @@
+"""A Seurat object as it is, in another file: what `write_annotated` copies, and what became of its elements."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Categorical, Reduction
+from cellworker.experiment.store.store import StoredExperiment
+from cellworker.formats.common.annotated_columns import Annotated
+from cellworker.formats.common.ledger import Conversion, Element, Ledger
+from cellworker.formats.opening.open import OpenProgress
+from cellworker.formats.r.gzip_blocks import GzipWriter
+from cellworker.formats.r.rds.copying import Copier, copy_rds
+from cellworker.formats.r.rds.elements import CODE, elements_of
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.reading import begins_as_qs, read_exactly
+from cellworker.formats.seurat.write.annotated import write_annotated
+from cellworker.formats.seurat.write.annotation import Annotation, Embedding
+from cellworker.formats.seurat.write.survey import survey_seurat
+
+__all__ = ["copy_seurat"]
+
+_OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
+
+
+def copy_seurat(
+    source: Path,
+    target: Path,
+    experiment: StoredExperiment,
+    columns: Mapping[str, Categorical | NDArray[np.bool_]],
+    annotated: Annotated,
+    *,
+    embedding: tuple[str, Reduction] | None,
+    threads: int,
+    report: OpenProgress,
+) -> Conversion:
+    """Copy an object with further columns of ``meta.data``.
+
+    An `.rds` file is copied as it is serialised, code and environments included; a `.qs` file is read and written anew,
+    without them.
+
+    Returns
+    -------
+    What became of every element.
+
+    Raises
+    ------
+    WorkerError
+        As `write_annotated`.
+    """
+
+    def progress(fraction: float) -> None:
+        report("writing the Seurat object", fraction)
+
+    is_qs = begins_as_qs(source)
+    with TemporaryDirectory(dir=target.parent, prefix=".spool-") as folder:
+        # A file that is copied as it is serialised is one element: nothing of it can be forgotten.
+        root = read_exactly(source, Path(folder), lambda done, total: progress(done / total)).root if is_qs else None
+        ledger = Ledger([Element((), "the object")] if root is None else elements_of(root))
+    for element in ledger.elements():
+        if element.kind in CODE:
+            ledger.lose(element.path, "the .qs reader skips R code and its environments: NULL stands there")
+    if not is_qs and not _takes_columns(source):
+        _copy_whole(source, target, experiment, threads, progress)
+        for name in columns:
+            ledger.note_loss(f"the cell sets {name} as a column: objects of Seurat 2 are copied as they are")
+    else:
+        new = Embedding(embedding[0], embedding[1].values) if embedding is not None else None
+        identities = annotated.clusters if annotated.identities is not None else None
+        annotation = Annotation(columns, identities=identities or None, embedding=new)
+        write_annotated(source, target, experiment, annotation, threads=threads, progress=progress)
+        _note_replaced(ledger, experiment, annotation)
+    for element in ledger.elements():
+        ledger.keep(element.path)
+    return ledger.close()
+
+
+def _takes_columns(source: Path) -> bool:
+    try:
+        survey_seurat(source, _OPENED_BEFORE)
+    except WorkerError as error:
+        if error.code is not ErrorCode.EXPERIMENT_UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def _copy_whole(
+    source: Path, target: Path, experiment: StoredExperiment, threads: int, progress: Callable[[float], None]
+) -> None:
+    with GzipWriter(target, threads=threads, effort="small") as file:
+        sha256 = copy_rds(
+            source, file, Copier.copy, limits=_OPENED_BEFORE, on_bytes=lambda done, total: progress(done / total)
+        )
+    if sha256 != experiment.source_sha256:
+        message = f"{source.name} changed since the experiment was opened: open it again when it is complete"
+        raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
+
+
+def _note_replaced(ledger: Ledger, experiment: StoredExperiment, annotation: Annotation) -> None:
+    for name in annotation.columns:
+        if name in experiment.metadata and not (name == "samples" and "sample_ids" in annotation.columns):
+            ledger.note_loss(f"meta.data/{name}: replaced by the column that the cell sets have under this name")
+    if annotation.identities is not None:
+        ledger.note_loss(f"active.ident: replaced by {annotation.identities}")
+    if annotation.embedding is not None and annotation.embedding.name in experiment.reductions:
+        ledger.note_loss(f"reductions/{annotation.embedding.name}: replaced by the stored embedding")

@@ -1,0 +1,112 @@
+"""What the matrices say of cells: totals, numbers of genes, and the share of mitochondrial genes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.draft import SparseDraft
+from cellworker.experiment.model import Genes
+
+__all__ = ["Floats", "Matrices", "Measured", "mitochondrial_genes"]
+
+Floats = NDArray[np.float64]
+
+MAX_CHECKED_CELLS: Final = 1000
+"""How many cells, spread over the file, a column is held against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the matrices say of some cells, to hold columns against; None where they do not say it.
+
+    Attributes
+    ----------
+    rows
+        int64 ``(k,)``: which cells.
+    sums, genes
+        float64 ``(k,)``: the sum of each cell's counts, and how many genes have any.
+    share
+        float64 ``(k,)``: percentage of mitochondrial genes among the counts, or among normalised values.
+    """
+
+    rows: NDArray[np.int64]
+    sums: Floats | None = None
+    genes: Floats | None = None
+    share: Floats | None = None
+
+
+def mitochondrial_genes(genes: Genes) -> NDArray[np.bool_]:
+    """Return which genes are mitochondrial by their symbols, bool ``(n_genes,)``: those of man and mouse are MT-..."""
+    symbols = (genes.names, genes.original_names)
+    return np.array(
+        [any(name.upper().startswith("MT-") for name in pair) for pair in zip(*symbols, strict=True)], np.bool_
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """The matrices to measure: counts and log-normalised values, and which genes are mitochondrial, bool ``(g,)``."""
+
+    counts: SparseDraft | None
+    data: SparseDraft | None
+    mitochondrial: NDArray[np.bool_]
+
+    def measure(self, n_cells: int) -> Measured:
+        """Measure some cells, spread over all."""
+        rows = np.unique(np.linspace(0, max(0, n_cells - 1), min(n_cells, MAX_CHECKED_CELLS)).astype(np.int64))
+        if self.counts is not None:
+            sums, genes, part = _sums(self.counts, rows, self.mitochondrial)
+            return Measured(rows, sums, genes, self._share(part, sums))
+        if self.data is not None and self.mitochondrial.any():
+            sums, _, part = _sums(self.data, rows, self.mitochondrial, np.expm1)
+            return Measured(rows, share=self._share(part, sums))
+        return Measured(rows)
+
+    def _share(self, part: Floats, sums: Floats) -> Floats | None:
+        if not self.mitochondrial.any():
+            return None
+        return np.divide(100 * part, sums, out=np.zeros(len(sums)), where=sums > 0)
+
+    def computable(self, role: str) -> bool:
+        """Say whether a role's number can be computed for every cell."""
+        counted = self.counts is not None and role in ("nCount_RNA", "nFeature_RNA", "percent.mt")
+        return counted and (role != "percent.mt" or bool(self.mitochondrial.any()))
+
+    def compute(self, role: str, n_cells: int) -> NDArray[np.float64] | NDArray[np.int64]:
+        """Compute a role's number for every cell, from the counts."""
+        assert self.counts is not None
+        sums, genes, part = _sums(self.counts, np.arange(n_cells), self.mitochondrial)
+        if role == "nFeature_RNA":
+            return genes.astype(np.int64)
+        share = self._share(part, sums)
+        return sums if role == "nCount_RNA" or share is None else share
+
+
+def _sums(
+    matrix: SparseDraft,
+    rows: NDArray[np.int64],
+    chosen: NDArray[np.bool_],
+    change: Callable[[Floats], Floats] = lambda values: values,
+) -> tuple[Floats, Floats, Floats]:
+    """Return the sum, the number of values other than 0 and the sum over the chosen genes of each of some cells."""
+    out = np.zeros((3, len(rows)))
+    widest = max(1, len(matrix.values) // max(1, len(matrix.indptr) - 1))
+    step = max(1, (1 << 22) // widest)
+    for begin in range(0, len(rows), step):
+        some = rows[begin : begin + step]
+        starts, ends = matrix.indptr[some], matrix.indptr[some + 1]
+        lengths = ends - starts
+        if len(some) and some[-1] - some[0] == len(some) - 1:
+            where: NDArray[np.int64] | slice = slice(int(starts[0]), int(ends[-1]))
+        else:
+            offsets = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+            where = offsets + np.arange(int(lengths.sum()))
+        values = change(np.asarray(matrix.values[where], np.float64))
+        cells = np.repeat(np.arange(len(some)), lengths)
+        place = slice(begin, begin + len(some))
+        for line, weights in enumerate((values, values != 0, np.where(chosen[matrix.columns[where]], values, 0))):
+            out[line, place] = np.bincount(cells, weights, len(some))
+    return out[0], out[1], out[2]

@@ -1,0 +1,158 @@
+"""What the sandboxed child does: read a file, make it an experiment, write its store."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellworker.experiment.draft import ExperimentDraft, SparseDraft
+from cellworker.experiment.store.store import write_store
+from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.kinds import content_hash
+from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.unusable_genes import leave_out_unusable
+from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
+from cellworker.formats.opening.shelf import keyed, store_file
+from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.reading import read_object
+from cellworker.formats.seurat.read.matrix import blocks
+from cellworker.formats.seurat.read.reader import read_seurat
+from cellworker.identifiers import StoreName
+
+__all__ = ["load"]
+
+Progress = Callable[[str, float | None], None]
+
+_EXACT_IN_FLOAT32 = 2.0**24
+_READING = 0.6
+"""The part of the whole time that reading the file takes, for the progress bar."""
+
+
+def load(
+    source: str,
+    spool: str,
+    *,
+    max_bytes: int,
+    threads: int,
+    choice: dict[str, Any] | None = None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Read one experiment into a store.
+
+    Parameters
+    ----------
+    source, spool
+        The file, and a folder for spool files that the caller removes; the store is written there too, so that nothing
+        of it is left wherever this process is killed.
+    max_bytes
+        Largest size after decompression.
+    threads
+        For the kernels that write the store.
+    choice
+        `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
+    progress
+        Told the stage and the fraction of all work done.
+
+    Returns
+    -------
+    ``store`` (its key; absent when there are errors), ``problems``, every one found, and ``companions``, the
+    files beside the source that were read too, as `Companion.to_json` gives them.
+
+    Raises
+    ------
+    WorkerError
+        When the file is of a kind that is not read, when it is damaged, or when the store cannot be written.
+    """
+    folder, findings = Path(spool), Findings()
+    companions: dict[str, list[int]] = {}
+    kind = kind_of(Path(source))
+    if kind not in READ:
+        raise not_read(kind, Path(source))
+    wanted = MatrixChoice(**(choice or {}))
+    how = _How(folder, findings, max_bytes, threads, wanted, progress)
+    if kind is Kind.ANNDATA:
+        draft, key = _anndata(Path(source), how)
+    else:
+        draft, key, companions = _seurat(Path(source), how)
+    if draft is not None:
+        draft = leave_out_unusable(draft, findings, Scratch(folder), drop=wanted.drop_genes)
+    problems = [problem.to_json() for problem in findings.problems]
+    if draft is None or findings.errors:
+        return {"problems": problems}
+    draft.extra["problems"] = problems
+    draft.extra.setdefault("sha256", key)
+    name = StoreName(keyed(key, wanted))
+    store = folder / store_file(name)
+
+    def on_write(stage: str, fraction: float | None = None) -> None:
+        progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
+
+    write_store(draft, store, key=name, threads=threads, progress=on_write)
+    return {"store": name, "problems": problems, "companions": companions}
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    folder: Path
+    findings: Findings
+    max_bytes: int
+    threads: int
+    wanted: MatrixChoice
+    progress: Progress
+
+
+def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+    folder, progress = how.folder, how.progress
+
+    def on_bytes(done: int, total: int) -> None:
+        progress("reading the file", _READING * done / total if total else None)
+
+    limits = Limits(max_inflated_bytes=how.max_bytes)
+    outside = Outside(source.parent, folder, limits)
+
+    def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
+        file = read_object(source, spool, limits, on_bytes, exact=exact)
+        progress("making the experiment", _READING)
+        return read_seurat(file.root, findings, Scratch(spool), outside, how.wanted), file.sha256
+
+    found = Findings()
+    draft, sha256 = made(folder, found, exact=False)
+    if draft is not None and draft.counts is not None and _is_rounded(draft.counts):
+        again = folder / "exact"
+        again.mkdir()
+        found = Findings()
+        draft, sha256 = made(again, found, exact=True)
+    how.findings.problems += found.problems
+    if draft is not None:
+        draft.extra["sha256"] = sha256
+    companions = {name: companion.to_json() for name, companion in outside.companions.items()}
+    return draft, outside.key(sha256), companions
+
+
+def _is_rounded(counts: SparseDraft) -> bool:
+    """Tell whether counts are so large that the float32 in which they were read may have rounded them."""
+    if counts.values.dtype != np.float32:
+        return False
+    return any(
+        bool(np.any(np.isfinite(block) & (block >= _EXACT_IN_FLOAT32)))
+        for block in (counts.values[start:end] for start, end in blocks(len(counts.values)))
+    )
+
+
+def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
+    from cellworker.formats.anndata.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
+    from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
+
+    with ThreadPoolExecutor(1, "hash") as background, open_anndata(source, how.max_bytes, how.threads) as root:
+        key = background.submit(content_hash, source)
+
+        def tell(stage: str, fraction: float) -> None:
+            how.progress(stage, _READING * fraction)
+
+        draft = read_anndata(root, how.findings, Scratch(how.folder), tell, how.wanted)
+        return draft, key.result()

@@ -1,0 +1,233 @@
+"""Opening an experiment: from its store in milliseconds, from its file when there is none yet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.store.store import StoredExperiment, open_store
+from cellworker.formats.common.companions import companions_of
+from cellworker.formats.common.derive import derived_from
+from cellworker.formats.common.findings import Findings, Problem
+from cellworker.formats.common.kinds import is_hdf5
+from cellworker.formats.common.locating import Located, locate
+from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
+from cellworker.formats.opening.shelf import Fingerprint, Shelf
+from cellworker.identifiers import StoreName
+from cellworker.settings import Settings
+
+__all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
+
+_LEAST_S, _PER_MEGABYTE_S = 120.0, 60.0
+_GIGABYTE = 1 << 30
+
+
+class OpenProgress(Protocol):
+    """Told how far the reading of a file is; raising stops it and leaves nothing behind."""
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        """Report a stage in words and the fraction of all work done (0 to 1)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open experiment.
+
+    Attributes
+    ----------
+    experiment, cell_sets
+        What was asked for.
+    store
+        The mapped file that the experiment lies in; other processes open it with `open_store`.
+    source
+        The file that it was read from.
+    cell_sets_path
+        The file that the cell sets came from; beside the store when they were derived.
+    derived_cell_sets
+        Whether they were made from the experiment's own metadata, for want of a file.
+    own_work_file
+        Where a person's own cell sets of local runs are kept.
+    own_work
+        What is kept there, and part of `cell_sets`; None where there is nothing.
+    """
+
+    experiment: StoredExperiment
+    cell_sets: CellSets
+    store: Path
+    source: Path
+    cell_sets_path: Path
+    derived_cell_sets: bool
+    own_work_file: OwnWorkFile
+    own_work: OwnWork | None = None
+
+
+def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Opened:
+    """Open an experiment and its cell sets.
+
+    A file that was read before, and has not changed since, is not read again: its store is mapped. Otherwise it is
+    read in a child process with limits on memory and time, its store is kept in ``settings.store_dir``, and nothing
+    else stays behind, whatever happens.
+
+    Parameters
+    ----------
+    path
+        A folder or a file, see `locate`.
+    settings
+        Where stores lie, how large they may grow, and the limits of reading.
+    on_progress
+        Told how far the reading is; not called when a store is there.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_NOT_FOUND``, ``EXPERIMENT_UNREADABLE``, ``EXPERIMENT_UNSUPPORTED``, ``CELL_SETS_INVALID``,
+        ``EXPERIMENT_OUT_OF_DATE`` (the file changed while it was read), ``OUT_OF_MEMORY``, ``DEADLINE_EXCEEDED``,
+        ``DISK_FULL``.
+    """
+    located = locate(path)
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
+    store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    beside, derived = located.cell_sets, located.cell_sets is None
+    if beside is None:
+        beside = shelf.cell_sets_of(store)
+        cell_sets = _derived(shelf, experiment, beside)
+    else:
+        cell_sets = _parse(beside)
+    own_work_file = own_work_of(located.source, experiment, cell_sets, settings)
+    own_work = own_work_file.read()
+    return Opened(
+        experiment,
+        own_work.cell_sets if own_work is not None else cell_sets,
+        store,
+        located.source,
+        beside,
+        derived_cell_sets=derived,
+        own_work_file=own_work_file,
+        own_work=own_work,
+    )
+
+
+def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, settings: Settings) -> OwnWorkFile:
+    """Return where a person's own work on an experiment is kept; `base` are the cell sets that it has without it."""
+    from cellworker.sample import sample_path  # noqa: PLC0415 - imports what a worker in the cloud does not need
+
+    earlier = sorted((settings.data_dir / ".cell_sets").glob(f"*-{experiment.key[:16]}.json"))
+    return OwnWorkFile(
+        source,
+        experiment.key,
+        base,
+        experiment.cell_ids,
+        experiment.barcodes,
+        keep_out=source.resolve().is_relative_to(sample_path().resolve()),
+        earlier=earlier[0] if earlier else None,
+    )
+
+
+def matrix_choice(settings: Settings) -> MatrixChoice:
+    """Return what the settings say about the matrices of files."""
+    return MatrixChoice(
+        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+    )
+
+
+def open_source(
+    source: Path, settings: Settings, on_progress: OpenProgress | None = None
+) -> tuple[Path, StoredExperiment]:
+    """Open one experiment file without its cell sets; returns its store and what is in it."""
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
+    return _open_source(shelf, source, settings, on_progress)
+
+
+def _open_source(
+    shelf: Shelf, source: Path, settings: Settings, on_progress: OpenProgress | None
+) -> tuple[Path, StoredExperiment]:
+    shelf.sweep()
+    found = _warm(shelf, shelf.known(source))
+    if found is not None:
+        return found
+    with shelf.building(source, on_progress) as spool:
+        # Another process may have read it while this one waited.
+        found = _warm(shelf, shelf.known(source))
+        if found is not None:
+            return found
+        seen = Fingerprint.of(source)
+        found = _warm(shelf, shelf.same_content(source))
+        if found is not None:
+            shelf.remember(source, seen, found[0])
+            return found
+        store, companions = _cold(shelf, source, spool, settings, on_progress)
+        if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
+            message = f"{source.name} changed while it was being read: open it again when it is complete"
+            raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
+        shelf.remember(source, seen, store, companions)
+        experiment = open_store(store)
+    shelf.prune(store)
+    return store, experiment
+
+
+def _warm(shelf: Shelf, store: Path | None) -> tuple[Path, StoredExperiment] | None:
+    if store is None:
+        return None
+    try:
+        experiment = open_store(store)
+    except WorkerError:
+        # Damaged, of another version, or just removed: made again from the source.
+        return None
+    shelf.used(store)
+    return store, experiment
+
+
+def _patience_s(source: Path, most_s: float) -> float:
+    """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
+    if not is_hdf5(source):
+        return most_s
+    return min(most_s, _LEAST_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
+
+
+def _cold(
+    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None
+) -> tuple[Path, dict[str, list[int]]]:
+    from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
+
+    answer: dict[str, Any] = run_sandboxed(
+        "cellworker.formats.opening.loading:load",
+        {
+            "source": str(source.resolve()),
+            "spool": str(spool),
+            "max_bytes": int(settings.load_max_gb * _GIGABYTE),
+            "threads": settings.threads,
+            "choice": matrix_choice(settings).to_json(),
+        },
+        memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
+        timeout_s=_patience_s(source, settings.load_timeout_s),
+        on_progress=on_progress,
+    )
+    if "store" not in answer:
+        findings = Findings()
+        findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
+        findings.raise_errors()
+    return shelf.adopt(spool, StoreName(str(answer["store"]))), answer["companions"]
+
+
+def _parse(path: Path) -> CellSets:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        message = f"{path.name} cannot be read: {error.strerror or error}"
+        raise WorkerError(ErrorCode.CELL_SETS_INVALID, message) from None
+    return CellSets.parse(content)
+
+
+def _derived(shelf: Shelf, experiment: StoredExperiment, path: Path) -> CellSets:
+    if path.exists():
+        try:
+            return _parse(path)
+        except WorkerError:
+            # Cut short by a full disk or a killed process: made again below.
+            path.unlink(missing_ok=True)
+    cell_sets = derived_from(experiment)
+    shelf.write(path, cell_sets.encode())
+    return cell_sets

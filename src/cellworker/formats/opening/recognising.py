@@ -1,0 +1,273 @@
+"""What a file is, by what is in it, and what to do with one that is not read.
+
+`kind_of` tells the kind of any path; names and their endings count for nothing. It looks into untrusted files, HDF5
+among them, so it is called in the sandboxed child. Each kind that is not read has a sentence that names it and says
+how to make something of it that is read.
+"""
+
+import bz2
+import json
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import zstandard
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.kinds import ROOTS, is_hdf5, is_zarr
+from cellworker.formats.r.qs.header import MAGIC as QS
+
+__all__ = ["READ", "Kind", "kind_of", "not_read"]
+
+_HEAD: Final = 512
+_FEW: Final = 20
+_TAR_MARK, _TAR_AT = b"ustar", 257
+
+
+class Kind(StrEnum):
+    """Kinds of files, as a sentence calls them."""
+
+    RDS = "an .rds file"
+    QS = "a file of R's package qs"
+    ANNDATA = "an AnnData file"
+    OLD_ANNDATA = "an AnnData file as anndata before 0.7 wrote it (obs and var are compound tables)"
+    MUDATA = "a MuData file"
+    SPATIALDATA = "a SpatialData store"
+    LOOM = "a loom file"
+    TENX = "a matrix of 10x Genomics in HDF5"
+    H5SEURAT = "an h5Seurat file"
+    HDF5 = "an HDF5 file of another kind"
+    ZARR = "a Zarr store of another kind"
+    ZIPPED_ZARR = "a zipped Zarr store"
+    PACKED_HDF5 = "a compressed HDF5 file"
+    WORKSPACE = "an R workspace (.rda, .RData)"
+    QS2 = "a file of R's package qs2"
+    QDATA = "a qdata file of R's package qs2"
+    MATRIX_MARKET = "a matrix in text (Matrix Market)"
+    ZIP = "a zip archive"
+    TAR = "a tar archive"
+    LFS = "a pointer of Git LFS and not the file itself"
+    WEB_PAGE = "a web page and not the file itself"
+    UNKNOWN = "no file of a known kind"
+
+
+_BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
+    (QS, Kind.QS),
+    # The formats of R's package qs2, as its header files give them.
+    (b"\x0b\x0e\x0a\xc1", Kind.QS2),
+    ((b"\x0b\x0e\x0a\xc2", b"\x0b\x0e\x0a\xcd"), Kind.QDATA),
+    ((b"X\n", b"A\n", b"B\n"), Kind.RDS),
+    ((b"RDX2\n", b"RDX3\n", b"RDA2\n", b"RDA3\n", b"RDB2\n", b"RDB3\n"), Kind.WORKSPACE),
+    (b"\x89HDF\r\n\x1a\n", Kind.PACKED_HDF5),
+    (b"PK\x03\x04", Kind.ZIP),
+    (b"%%MatrixMarket", Kind.MATRIX_MARKET),
+    (b"version https://git-lfs", Kind.LFS),
+    ((b"<!DOC", b"<!doc", b"<html", b"<HTML"), Kind.WEB_PAGE),
+)
+"""First bytes of the content, after decompression."""
+
+READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.ANNDATA, Kind.UNKNOWN})
+"""What is given to a reader; that of .rds files says why what is unknown is none."""
+
+
+def kind_of(path: Path) -> Kind:
+    """Tell the kind of a file, or of the folder of a Zarr store."""
+    if path.is_dir():
+        return _of_store(path)
+    return _of_hdf5(path) if is_hdf5(path) else _of_bytes(path)
+
+
+def _of_bytes(path: Path) -> Kind:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    plain = _inflated(head)
+    kind = next((kind for begins, kind in _BEGINS if plain.startswith(begins)), Kind.UNKNOWN)
+    if kind is Kind.ZIP and _root_of_zip(path) is not None:
+        return Kind.ZIPPED_ZARR
+    if kind is Kind.UNKNOWN and plain[_TAR_AT : _TAR_AT + len(_TAR_MARK)] == _TAR_MARK:
+        return Kind.TAR
+    return kind
+
+
+def not_read(kind: Kind, path: Path) -> WorkerError:
+    """Return the error for a file of a kind that is not read: what it is, and what makes a file of it that is."""
+    advice = _ADVICE[kind](path)
+    return WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, f"{path.name}: {kind}, which is not read; {advice}.")
+
+
+def _inflated(head: bytes) -> bytes:
+    """Return the first bytes of the content; `head` itself where it is not compressed."""
+    try:
+        if head.startswith(b"\x1f\x8b"):
+            return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+        if head.startswith(b"BZh"):
+            return bz2.BZ2Decompressor().decompress(head, _HEAD)
+        if head.startswith(b"\xfd7zXZ\x00"):
+            return lzma.LZMADecompressor(memlimit=256 << 20).decompress(head, _HEAD)
+        if head.startswith(b"\x28\xb5\x2f\xfd"):
+            return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj().decompress(head)[:_HEAD]
+    except (OSError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError):
+        return b""
+    return head
+
+
+# ---- HDF5 and Zarr ----
+
+
+class _Members:
+    """What a root group holds: the names in it, and of each member the names in it, None for an array."""
+
+    def __init__(self, names: set[str], look: Callable[[str], set[str] | None], encoding: str = "") -> None:
+        self.names, self.look, self.encoding = names, look, encoding
+
+
+def _of_hdf5(path: Path) -> Kind:
+    import h5py  # noqa: PLC0415 - the files of R need none
+
+    def names(group: Any) -> set[str]:  # noqa: ANN401 - h5py has no types
+        return {raw.decode("utf-8", "replace") for raw in group}
+
+    def look(name: str) -> set[str] | None:
+        raw = name.encode()
+        if file.id.links.get_info(raw).type != h5py.h5l.TYPE_HARD:  # another would open another file
+            return set()
+        item = h5py.h5o.open(file.id, raw)
+        return names(item) if isinstance(item, h5py.h5g.GroupID) else None
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            encoding = file.attrs.get("encoding-type", "")
+            return _of_members(_Members(names(file.id), look, str(encoding)), Kind.HDF5)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError):
+        return Kind.ANNDATA  # its reader says what is broken
+
+
+def _of_store(path: Path) -> Kind:
+    if not is_zarr(path):
+        return Kind.UNKNOWN
+
+    def names(folder: Path) -> set[str]:
+        return {item.name for item in folder.iterdir() if item.is_dir()}
+
+    return _of_members(
+        _Members(names(path), lambda name: None if _is_array(path / name) else names(path / name)), Kind.ZARR
+    )
+
+
+def _is_array(path: Path) -> bool:
+    if (path / ".zarray").is_file():
+        return True
+    try:
+        found: Any = json.loads((path / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("node_type") == "array"
+
+
+def _of_members(root: _Members, otherwise: Kind) -> Kind:
+    names = root.names
+    if {"obs", "var"} <= names and "mod" not in names:
+        otherwise = Kind.OLD_ANNDATA if None in (root.look("obs"), root.look("var")) else Kind.ANNDATA
+    elif any({"barcodes", "indptr", "shape"} <= (root.look(name) or set()) for name in sorted(names)[:_FEW]):
+        otherwise = Kind.TENX
+    told = (
+        ("mod" in names or root.encoding.casefold() == "mudata", Kind.MUDATA),
+        ({"matrix", "row_attrs", "col_attrs"} <= names, Kind.LOOM),
+        ("assays" in names and bool({"cell.names", "meta.data"} & names), Kind.H5SEURAT),
+        ("tables" in names and "obs" not in names, Kind.SPATIALDATA),
+    )
+    return next((kind for holds, kind in told if holds), otherwise)
+
+
+# ---- what to do ----
+
+
+def _python(*lines: str) -> str:
+    return f"in Python: {'; '.join(lines)}"
+
+
+def _r(text: str) -> str:
+    """Return a string as R reads it."""
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{quoted}'"
+
+
+def _new(path: Path, ending: str = ".h5ad") -> str:
+    """Return a name for the file that is to be made, never the name of the one that is there."""
+    stem = path.name.split(".")[0] or "experiment"
+    return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"
+
+
+def _mudata(path: Path) -> str:
+    names = sorted(_modalities(path))
+    name = "rna" if "rna" in names or not names else names[0]
+    if path.is_dir():
+        return f"open one of its modalities: {path.name}/mod/{name}"
+    return _python("import mudata", f"mudata.read_h5mu({path.name!r})[{name!r}].write_h5ad({_new(path)!r})")
+
+
+def _modalities(path: Path) -> list[str]:
+    if path.is_dir():
+        return [item.name for item in (path / "mod").iterdir() if item.is_dir()] if (path / "mod").is_dir() else []
+    import h5py  # noqa: PLC0415
+
+    with h5py.File(path, "r", locking=False) as file:
+        if "mod" not in file or file.id.links.get_info(b"mod").type != h5py.h5l.TYPE_HARD:
+            return []
+        group = h5py.h5o.open(file.id, b"mod")
+        return [raw.decode("utf-8", "replace") for raw in group] if isinstance(group, h5py.h5g.GroupID) else []
+
+
+def _spatialdata(path: Path) -> str:
+    tables = path / "tables"
+    names = sorted(item.name for item in tables.iterdir() if item.is_dir()) if tables.is_dir() else []
+    return f"open its table: {path.name}/tables/{names[0] if names else 'table'}"
+
+
+def _root_of_zip(path: Path) -> str | None:
+    """Return the folder in a zip archive in which a Zarr store lies, "" for the archive itself."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            roots = [name.rpartition("/")[0] for name in archive.namelist() if name.rpartition("/")[2] in ROOTS]
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return None
+    return min(roots, key=len, default=None)
+
+
+def _zipped(path: Path) -> str:
+    folder = path.name.removesuffix(".zip").removesuffix(".zarr") + ".zarr"
+    inner = _root_of_zip(path) or ""
+    return f"unpack it: python -m zipfile -e {path.name} {folder}, and open {folder}{'/' * bool(inner)}{inner}"
+
+
+_ADVICE: Final[dict[Kind, Callable[[Path], str]]] = {
+    Kind.OLD_ANNDATA: lambda path: _python(
+        "import anndata", f"anndata.read_h5ad({path.name!r}).write_h5ad({_new(path)!r})"
+    ),
+    Kind.MUDATA: _mudata,
+    Kind.SPATIALDATA: _spatialdata,
+    Kind.LOOM: lambda path: _python("import scanpy", f"scanpy.read_loom({path.name!r}).write_h5ad({_new(path)!r})"),
+    Kind.TENX: lambda path: _python(
+        "import scanpy", f"data = scanpy.read_10x_h5({path.name!r})", "data.var_names_make_unique()",
+        f"data.write_h5ad({_new(path)!r})",
+    ),
+    Kind.H5SEURAT: lambda path: f"in R: saveRDS(SeuratDisk::LoadH5Seurat({_r(path.name)}), {_r(_new(path, '.rds'))})",
+    Kind.HDF5: lambda _: "open an AnnData file (.h5ad), or a Seurat object that saveRDS() wrote",
+    Kind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
+    Kind.ZIPPED_ZARR: _zipped,
+    Kind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
+    Kind.WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
+    Kind.QS2: lambda path: f"in R: saveRDS(qs2::qs_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
+    Kind.QDATA: lambda path: f"in R: saveRDS(qs2::qd_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
+    Kind.MATRIX_MARKET: lambda path: _python(
+        "import scanpy", f"scanpy.read_10x_mtx('.').write_h5ad({_new(path)!r})"
+    ) + ", in the folder that holds it with its barcodes and features",
+    Kind.ZIP: lambda _: "unpack it and open what is in it",
+    Kind.TAR: lambda _: "unpack it (tar xf) and open what is in it",
+    Kind.LFS: lambda _: "fetch the file: git lfs pull",
+    Kind.WEB_PAGE: lambda _: "download the file again: a page came in its place",
+}  # fmt: skip

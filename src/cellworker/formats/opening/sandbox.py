@@ -1,0 +1,224 @@
+"""Reading untrusted files in a child process with limits, so that no file can harm the process that serves."""
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any, Final
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["Progress", "run_sandboxed"]
+
+Progress = Callable[[str, float | None], None]
+"""Told what is being done and which part of it is done (0 to 1), None when unknown."""
+
+_log = logging.getLogger(__name__)
+
+_Reply = dict[str, Any]
+_START: Final = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv.pop()); "
+    "from cellworker.formats.opening.sandbox_child import main; main()"
+)
+_KEPT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_LARGEST_REPLY: Final = 64 << 20
+_LARGEST_LOG: Final = 64 << 10
+_GRACE_S: Final = 2.0
+
+
+def run_sandboxed(
+    function: str,
+    kwargs: Mapping[str, Any],
+    *,
+    memory_bytes: int,
+    timeout_s: float,
+    on_progress: Progress | None = None,
+) -> Any:  # noqa: ANN401 - whatever JSON can say
+    """Call a function in a child process that has no credentials, little memory and little time.
+
+    The child is killed with everything it started when the call ends in any way, and dies with this process.
+
+    Parameters
+    ----------
+    function
+        ``"module:name"``, importable here. It gets `progress`, a `Progress`, if it has a parameter of that name.
+    kwargs
+        Its keyword arguments, in terms of JSON.
+    memory_bytes
+        Memory that the child may fill; maps of files do not count. The system holds this on Linux only.
+    timeout_s
+        Seconds until it is killed.
+    on_progress
+        Called with what the function reports. What it raises ends the child and comes out of here.
+
+    Returns
+    -------
+    Any
+        What the function returned, through JSON.
+
+    Raises
+    ------
+    WorkerError
+        The function's own; ``OUT_OF_MEMORY``; ``DEADLINE_EXCEEDED``; ``EXPERIMENT_UNREADABLE`` when it crashed or
+        raised anything else (the log has the traceback).
+    """
+    deadline = time.monotonic() + timeout_s
+    order = {
+        "function": function,
+        "kwargs": dict(kwargs),
+        "memory_bytes": memory_bytes,
+        "cpu_s": timeout_s * max(1, os.cpu_count() or 1),
+        "parent": os.getpid(),
+    }
+    with contextlib.ExitStack() as stack:
+        replies, child_replies = os.pipe()
+        stack.callback(os.close, replies)
+        child_life, life = os.pipe()  # the child sees its end when this process is gone
+        stack.callback(os.close, life)
+        with os.fdopen(child_replies, "wb"), os.fdopen(child_life, "rb"), tempfile.TemporaryFile() as stdin:
+            stdin.write(json.dumps({**order, "replies": child_replies, "life": child_life}).encode())
+            stdin.seek(0)
+            child = _spawn(stdin, (child_replies, child_life))
+            stack.callback(_end, child)
+        reply = _follow(child, replies, deadline, on_progress)
+        if reply is None and time.monotonic() >= deadline:
+            raise _too_slow(timeout_s)
+        status = _status(child) if reply is None else None
+    return _judge(reply, status, memory_bytes, timeout_s)
+
+
+def _status(child: subprocess.Popen[bytes]) -> int | None:
+    """Return how a child that fell silent ended; None if it did not end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.wait(_GRACE_S)
+    return None
+
+
+def _spawn(stdin: IO[bytes], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | dict.fromkeys(_ONE_THREAD, "1")
+    path = [entry for entry in sys.path if entry]
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
+        [sys.executable, "-I", "-X", "utf8", "-c", _START, json.dumps(path)],
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+        pass_fds=descriptors,
+        start_new_session=True,
+    )
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the child and of whatever it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    if child.stderr is not None:
+        child.stderr.close()
+
+
+def _follow(
+    child: subprocess.Popen[bytes], replies: int, deadline: float, on_progress: Progress | None
+) -> _Reply | None:
+    """Return the child's last word, or None if it died or the deadline passed without one."""
+    assert child.stderr is not None
+    pending, size, log = [b""], 0, b""
+    try:
+        with selectors.DefaultSelector() as selector:
+            selector.register(replies, selectors.EVENT_READ)
+            selector.register(child.stderr, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:
+                ready = [key.fd for key, _ in selector.select(left)]
+                if child.stderr.fileno() in ready:
+                    content = os.read(child.stderr.fileno(), 1 << 16)
+                    log = (log + content)[-_LARGEST_LOG:]
+                    if not content:
+                        selector.unregister(child.stderr)
+                if replies in ready:
+                    content = os.read(replies, 1 << 20)
+                    pending.append(content)
+                    size += len(content)
+                    if b"\n" in content:
+                        *lines, rest = b"".join(pending).split(b"\n")
+                        pending, size = [rest], len(rest)
+                        for line in lines:
+                            if (reply := _parse(line, on_progress)) is not None:
+                                return reply
+                    if not content or size > _LARGEST_REPLY:
+                        return None
+            return None
+    finally:
+        if log:
+            _log.warning("the process that reads files said: %s", log.decode("utf-8", "replace"))
+
+
+def _parse(line: bytes, on_progress: Progress | None) -> _Reply | None:
+    """Hand progress on; return anything else."""
+    try:
+        reply: _Reply = json.loads(line)
+        kind = reply["kind"]
+    except (ValueError, TypeError, KeyError):
+        return {"kind": "nonsense"}
+    if kind != "progress":
+        return reply
+    if on_progress is not None:
+        part = reply.get("part")
+        on_progress(str(reply.get("what", "")), float(part) if isinstance(part, int | float) else None)
+    return None
+
+
+def _judge(reply: _Reply | None, status: int | None, memory_bytes: int, timeout_s: float) -> Any:  # noqa: ANN401 - JSON
+    """Return the result, or raise the error that tells why there is none; `status` is that of a child that died."""
+    kind = reply["kind"] if reply is not None else "death"
+    if reply is not None and kind == "result":
+        return reply.get("value")
+    if reply is not None and kind == "refusal":
+        with contextlib.suppress(ValueError, KeyError):
+            raise WorkerError(ErrorCode(reply["code"]), str(reply["message"]))
+    if reply is not None and kind == "failure":
+        _log.error("reading a file failed:\n%s", reply.get("traceback"))
+    if kind == "memory":
+        raise _too_large(memory_bytes)
+    if status == -signal.SIGXCPU:
+        raise _too_slow(timeout_s)
+    if status == -signal.SIGKILL:
+        raise WorkerError(
+            ErrorCode.OUT_OF_MEMORY,
+            "The system ended the process that read the file, most likely because the machine's memory ran out: "
+            "use a machine with more memory, or lower LOAD_MEMORY_GB to be told earlier.",
+        )
+    if status is not None and status < 0:
+        raise WorkerError(
+            ErrorCode.EXPERIMENT_UNREADABLE,
+            f"The file made the process that read it crash ({signal.strsignal(-status)}), so it is damaged or hostile. "
+            "Copy it here again, or save the object again.",
+        )
+    raise WorkerError(
+        ErrorCode.EXPERIMENT_UNREADABLE,
+        "The file cannot be read: it is damaged, or holds something that was not foreseen (the log has the details). "
+        "Copy it here again, or save the object again.",
+    )
+
+
+def _too_large(memory_bytes: int) -> WorkerError:
+    return WorkerError(
+        ErrorCode.OUT_OF_MEMORY,
+        f"Reading the file takes more memory than the {memory_bytes / (1 << 30):.3g} GB that it may use: "
+        "raise LOAD_MEMORY_GB, or make the object smaller (DietSeurat) and save it again.",
+    )
+
+
+def _too_slow(timeout_s: float) -> WorkerError:
+    return WorkerError(
+        ErrorCode.DEADLINE_EXCEEDED,
+        f"Reading the file took longer than the {timeout_s:g} seconds that it may take, and was stopped: "
+        "raise LOAD_TIMEOUT_S if the file is large, or copy it here again if it may be damaged.",
+    )

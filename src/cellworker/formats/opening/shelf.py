@@ -1,0 +1,361 @@
+"""The folder of stores: which source each was made from, who is making one, and which go when it is full."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.store.index import VERSION
+from cellworker.formats.common.companions import companions_of
+from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.identifiers import FileName, StoreName
+
+__all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
+
+READER_VERSION = 2
+"""Raised whenever readers make something else of the same file; stores made before are then made again."""
+
+_SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
+_WAIT = 0.1
+_BEHIND_PATH = "\0"
+"""Divides a source's path from the choice of its matrices; no path holds it."""
+_ABANDONED_S = 3600.0
+"""A temporary file that nobody has written to for so long is nobody's."""
+
+Waiting = Callable[[str, float | None], None]
+"""Told, again and again, that another process is awaited; raising ends the wait."""
+
+
+def keyed(content: str, choice: MatrixChoice) -> str:
+    """Return the key of the store that is made from a source with this content hash and a choice of its matrices."""
+    if not choice:
+        return content
+    return hashlib.sha256(json.dumps([content, choice.to_json()], sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells, without reading it, that a file is the one that was read; of a folder, all of its files together."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, source: Path) -> "Fingerprint":
+        """Look at a file.
+
+        Raises
+        ------
+        WorkerError
+            ``EXPERIMENT_NOT_FOUND``.
+        """
+        try:
+            status = source.stat()
+            if stat.S_ISDIR(status.st_mode):
+                return cls._of_folder(source)
+        except OSError as error:
+            message = f"{source.name} cannot be looked at: {error.strerror or error}"
+            raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, message) from None
+        return cls(status.st_size, status.st_mtime_ns, status.st_ino)
+
+    @classmethod
+    def _of_folder(cls, folder: Path) -> "Fingerprint":
+        files = []
+        for place, _, names in os.walk(folder):
+            for name in names:
+                status = os.lstat(os.path.join(place, name))  # noqa: PTH118 - a Zarr store may have many thousand files
+                files.append((place, name, status.st_size, status.st_mtime_ns, status.st_ino))
+        mark = hashlib.sha256(json.dumps(sorted(files)).encode()).digest()
+        newest = max((file[3] for file in files), default=0)
+        return cls(sum(file[2] for file in files), newest, int.from_bytes(mark[:8], "big"))
+
+
+class Shelf:
+    """Stores by the content of their source. Safe to use from many processes at once.
+
+    Parameters
+    ----------
+    folder
+        Made when it is missing.
+    max_bytes
+        Stores that were not opened for longest are removed beyond it.
+    choice
+        What whoever opens sources says about their matrices: each choice has stores of its own.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming STORE_DIR when the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, choice: MatrixChoice | None = None) -> None:
+        self._choice = choice or MatrixChoice()
+        try:
+            self._locks = folder.resolve() / ".locks"
+            self._locks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"environment variable STORE_DIR: {folder} cannot be made ({error.strerror})"
+            raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
+        self.folder = folder.resolve()
+        self._max_bytes = max_bytes
+        self._index = self.folder / "index.json"
+
+    def store_of(self, key: StoreName) -> Path:
+        """Return where the store of a source with this content hash lies, whether or not it exists."""
+        return self.folder / store_file(key)
+
+    def adopt(self, spool: Path, key: StoreName) -> Path:
+        """Put a store that was written whole in a spool folder, under its own name, among the others.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming STORE_DIR.
+        """
+        store = self.store_of(key)
+        try:
+            (spool / store_file(key)).replace(store)
+            _sync_folder(self.folder)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return store
+
+    @staticmethod
+    def cell_sets_of(store: Path) -> Path:
+        """Return where the derived cell sets of a store lie, whether or not they exist."""
+        return store.with_name(store.name.removesuffix(".h5ad") + ".cell_sets.json")
+
+    def known(self, source: Path) -> Path | None:
+        """Return the store made from a source that has not changed since, without reading the source.
+
+        The matrices that were read beside it must not have changed either.
+        """
+        entry = self._entries().get(self._name(source))
+        if entry is None:
+            return None
+        beside = companions_of(source.resolve().parent, entry.get("companions"))
+        key = StoreName(entry["key"])
+        if entry != self._entry(Fingerprint.of(source), key, beside):
+            return None
+        store = self.store_of(key)
+        return store if store.exists() else None
+
+    def same_content(self, source: Path) -> Path | None:
+        """Return the store made from another file with the same content (a copy, or the file after a touch)."""
+        size = Fingerprint.of(source).size
+        keys = [StoreName(entry["key"]) for entry in self._entries().values() if entry.get("size") == size]
+        stores: dict[str, Path] = {key: self.store_of(key) for key in keys}
+        if not any(store.exists() for store in stores.values()):
+            return None
+        try:
+            with source.open("rb") as file:
+                key = keyed(hashlib.file_digest(file, "sha256").hexdigest(), self._choice)
+        except OSError:
+            return None
+        store = stores.get(key)
+        return store if store is not None and store.exists() else None
+
+    def sources_of(self, store: Path) -> list[Path]:
+        """Return the files that a store was made from and that are still of the same size, the surest first.
+
+        A file that was only touched since has the same content, one that was replaced by another of its size has not:
+        whoever reads it looks at its hash.
+        """
+        found: list[tuple[bool, Path]] = []
+        for name, entry in self._entries().items():
+            if store_file(StoreName(entry["key"])) == store.name:
+                path = Path(name.partition(_BEHIND_PATH)[0])
+                with suppress(WorkerError):
+                    seen = Fingerprint.of(path)
+                    if seen.size == entry.get("size"):
+                        touched = (seen.mtime_ns, seen.inode) != (entry.get("mtime_ns"), entry.get("inode"))
+                        found.append((touched, path))
+        return [path for _, path in sorted(found)]
+
+    def remember(
+        self, source: Path, seen: Fingerprint, store: Path, companions: dict[str, list[int]] | None = None
+    ) -> None:
+        """Note that a store was made from a source as it was when `seen`, and from files beside it."""
+        key = StoreName(store.name.removesuffix(_SUFFIX))
+        with self._locked("index"):
+            entries = {
+                path: entry
+                for path, entry in self._entries().items()
+                if self.store_of(StoreName(entry["key"])).exists()
+            }
+            entries[self._name(source)] = self._entry(seen, key, companions or {})
+            self.write(self._index, json.dumps(entries, indent=1).encode())
+
+    def _name(self, source: Path) -> str:
+        choice = json.dumps(self._choice.to_json(), sort_keys=True) if self._choice else ""
+        return str(source.resolve()) + (_BEHIND_PATH + choice if choice else "")
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a small file of the folder, whole or not at all.
+
+        Raises
+        ------
+        WorkerError
+            ``DISK_FULL``, or ``INVALID_INPUT`` naming STORE_DIR.
+        """
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                message = f"there is no room for {path.name}: free some space on its disk, or set STORE_DIR"
+                raise WorkerError(ErrorCode.DISK_FULL, message) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> WorkerError:
+        message = f"environment variable STORE_DIR: {self.folder} cannot be written ({error.strerror or error})"
+        return WorkerError(ErrorCode.INVALID_INPUT, message)
+
+    def used(self, store: Path) -> None:
+        """Note that a store is in use now."""
+        with suppress(OSError):
+            os.utime(store)
+
+    @contextmanager
+    def building(self, source: Path, waiting: Waiting | None = None) -> Iterator[Path]:
+        """Hold the right to read a source, alone among all processes, and a folder for spool files.
+
+        The folder is removed whatever happens; one that a killed process left is removed by the next.
+        """
+        name = "build-" + hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:24]
+        with self._locked(name, waiting):
+            spool = self.folder / FileName(f"{name}.spool")
+            shutil.rmtree(spool, ignore_errors=True)
+            try:
+                spool.mkdir(mode=0o700)
+                yield spool
+            finally:
+                shutil.rmtree(spool, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half written; whoever is still at it holds a lock, and is left alone."""
+        for spool in self.folder.glob("build-*.spool"):
+            with suppress(BlockingIOError, WorkerError), self._locked(spool.stem, wait=False):
+                shutil.rmtree(spool, ignore_errors=True)
+        # Small files on their way to their place; and whole stores, as versions before 0.2 wrote them.
+        for temporary in self.folder.glob(".*.tmp"):
+            with suppress(OSError):
+                if time.time() - temporary.stat().st_mtime > _ABANDONED_S:
+                    temporary.unlink()
+
+    def prune(self, keep: Path) -> None:
+        """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit.
+
+        All that lies in the folder counts for the limit, also what others are just writing.
+        """
+        self.sweep()
+        stores = []
+        for store in self.folder.glob("*.h5ad"):
+            with suppress(FileNotFoundError):
+                status = store.stat()
+                stores.append((store.name.endswith(_SUFFIX), status.st_mtime, status.st_size, store))
+        total = _bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
+        for current, _, size, store in sorted(stores, reverse=True):
+            total += size
+            if store != keep and (total > self._max_bytes or not current):
+                store.unlink(missing_ok=True)
+                self.cell_sets_of(store).unlink(missing_ok=True)
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        """Return what is known of sources, by their paths; each names its store by ``key``."""
+        try:
+            entries = json.loads(self._index.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(entries, dict):
+            return {}
+        sound = ((path, entry) for path, entry in entries.items() if isinstance(entry, dict))
+        return {path: entry for path, entry in sound if StoreName.fits(str(entry.get("key")))}
+
+    @staticmethod
+    def _entry(seen: Fingerprint, key: StoreName, companions: dict[str, list[int]]) -> dict[str, Any]:
+        entry: dict[str, Any] = {"size": seen.size, "mtime_ns": seen.mtime_ns, "inode": seen.inode, "key": key}
+        return entry | {"companions": companions} if companions else entry
+
+    @contextmanager
+    def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
+        path = self._locks / FileName(f"{name}.lock")
+        descriptor = self._lock(path, waiting, wait=wait)
+        try:
+            yield
+        finally:
+            # Whoever waits for this very file sees that it is gone, and makes a new one.
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _lock(self, path: Path, waiting: Waiting | None, *, wait: bool) -> int:
+        while True:
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(descriptor, path):
+                    return descriptor
+            except BlockingIOError:
+                if not wait:
+                    os.close(descriptor)
+                    raise
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            self._wait(path, waiting)
+
+    @staticmethod
+    def _wait(path: Path, waiting: Waiting | None) -> None:
+        if path.exists():
+            if waiting is not None:
+                waiting("waiting for another process that reads the same file", None)
+            time.sleep(_WAIT)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has its name: another process may have removed it and made one anew."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def store_file(key: StoreName) -> FileName:
+    """Return what the file of a store is called."""
+    return FileName(f"{key}{_SUFFIX}")
+
+
+def _bytes_of(folder: Path) -> int:
+    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
+    return total
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""R's serialisation, in `.rds` and `.qs` files."""

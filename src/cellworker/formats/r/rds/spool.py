@@ -1,0 +1,112 @@
+"""Long vectors on their way from the file to the store: swapped piece by piece into files of their own, then mapped."""
+
+import errno
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.r.rds.inflate import CHUNK_BYTES
+from cellworker.native import address, kernel
+
+__all__ = ["Layout", "Spool", "convert"]
+
+_swap32 = kernel("cw_rds_swap32")
+_swap64 = kernel("cw_rds_swap64")
+_doubles_to_floats = kernel("cw_rds_doubles_to_floats")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How elements lie in the file (`stored`, big-endian) and in memory (`kept`)."""
+
+    stored: np.dtype[Any]
+    kept: np.dtype[Any]
+
+    @classmethod
+    def of(cls, stored: str, kept: str) -> "Layout":
+        """Name the two dtypes."""
+        return cls(np.dtype(stored), np.dtype(kept))
+
+
+def convert(content: bytes | memoryview, layout: Layout) -> NDArray[Any]:
+    """Return the elements of a short run of bytes in native order."""
+    elements = np.frombuffer(content, layout.stored)
+    if layout.kept.itemsize == layout.stored.itemsize:
+        return elements.astype(layout.kept)
+    with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, as it would anywhere
+        return elements.astype(layout.kept)
+
+
+class Spool:
+    """Files in one folder, whose names begin with `prefix`; deleting the folder is its owner's business."""
+
+    def __init__(self, folder: Path, prefix: str = "vector") -> None:
+        self._folder = folder
+        self._prefix = prefix
+        self._count = 0
+        self._scratch = np.empty(2 * CHUNK_BYTES, np.uint8)
+
+    def keep(self, pieces: Iterable[memoryview], count: int, layout: Layout) -> NDArray[Any]:
+        """Convert `count` elements out of `pieces` (whole elements each) and return them as a read-only map."""
+        path = self._next_path()
+        try:
+            with path.open("wb", buffering=0) as file:
+                for piece in pieces:
+                    for start in range(0, len(piece), CHUNK_BYTES):
+                        _write(file, self._swapped(piece[start : start + CHUNK_BYTES], layout))
+        except OSError as problem:
+            raise _failed(problem) from None
+        return np.memmap(path, layout.kept, "r", shape=(count,))
+
+    def keep_arrays(self, arrays: Iterable[NDArray[Any]], count: int, kept: np.dtype[Any]) -> NDArray[Any]:
+        """Write `count` elements that come as arrays, and return them as a read-only map."""
+        path = self._next_path()
+        try:
+            with path.open("wb", buffering=0) as file:
+                for array in arrays:
+                    _write(file, array.astype(kept, copy=False))
+        except OSError as problem:
+            raise _failed(problem) from None
+        return np.memmap(path, kept, "r", shape=(count,))
+
+    def _next_path(self) -> Path:
+        self._count += 1
+        return self._folder / f"{self._prefix}-{self._count:06d}.bin"
+
+    def _swapped(self, piece: memoryview, layout: Layout) -> NDArray[Any]:
+        source = np.frombuffer(piece, np.uint8)
+        stored, kept = layout.stored.itemsize, layout.kept.itemsize
+        count = len(piece) // stored
+        out = self._scratch[: count * kept].view(layout.kept)
+        if layout.stored.kind == "f" and kept == 4:
+            _doubles_to_floats(address(source, np.uint8), count, address(out, np.float32, writable=True))
+        elif stored == 4:
+            _swap32(address(source, np.uint8), count, address(out, layout.kept, writable=True))
+        elif stored in (8, 16):
+            _swap64(address(source, np.uint8), len(piece) // 8, address(out, layout.kept, writable=True))
+        else:
+            return source
+        return out
+
+
+def _write(file: Any, array: NDArray[Any]) -> None:  # noqa: ANN401
+    view = array.data.cast("B")
+    while view:
+        view = view[file.write(view) :]
+
+
+def _failed(problem: OSError) -> WorkerError:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return WorkerError(
+            ErrorCode.DISK_FULL,
+            "The disk has no room to unpack the experiment: free some space, or let TMPDIR name a larger one.",
+        )
+    return WorkerError(
+        ErrorCode.EXPERIMENT_UNREADABLE,
+        f"The experiment could not be unpacked to the temporary folder: {problem.strerror}.",
+    )

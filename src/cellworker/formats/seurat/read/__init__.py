@@ -1,0 +1,1 @@
+"""From a parsed Seurat object to an experiment."""

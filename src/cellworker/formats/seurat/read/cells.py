@@ -1,0 +1,234 @@
+"""The cells of a Seurat object: ids, barcodes, metadata columns, samples and identities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.model import Categorical, Column
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.r.rds.model import RStrings, RValue, RVector
+from cellworker.formats.r.values import NA_INTEGER, Frame, class_names, describe, slot
+
+__all__ = [
+    "categorical",
+    "match_rows",
+    "read_cell_ids",
+    "read_identities",
+    "read_metadata",
+    "unique_names",
+]
+
+_IDS = "cells_id"
+_MAX_ID = 2**31 - 2
+_LAST_DAY = 700_000
+"""Days around 1970 that dates may lie in: the years 54 to 3886."""
+
+
+def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:
+    """Return the names, each repetition with ``.1``, ``.2``, ... behind it as R's make.unique writes them."""
+    taken = set(names)
+    if len(taken) == len(names):
+        return names
+    seen: set[str] = set()
+    repeats: dict[str, int] = {}
+    out: list[str] = []
+    for name in names:
+        unique = name
+        while unique in seen or (unique != name and unique in taken):
+            repeats[name] = repeats.get(name, 0) + 1
+            unique = f"{name}.{repeats[name]}"
+        seen.add(unique)
+        out.append(unique)
+    findings.fallback(
+        field, found=f"{len(names) - len(taken)} repeated {what}", advice="they are told apart by .1, .2, ..."
+    )
+    return out
+
+
+def match_rows(rows: Sequence[str] | None, n_rows: int, cells: list[str]) -> NDArray[np.int64] | None:
+    """Return each cell's row in a table, -1 where it has none; None when the table's rows cannot be matched.
+
+    Rows without names count as being in the cells' order when there are as many.
+    """
+    n = len(cells)
+    if rows is None or list(rows) == cells:
+        return np.arange(n) if n_rows == n else None
+    if len(rows) != n_rows:
+        return None
+    places = {name: row for row, name in reversed(list(enumerate(rows)))}
+    return np.array([places.get(cell, -1) for cell in cells], np.int64)
+
+
+def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> dict[str, Column]:
+    """Read every usable column of ``meta.data``, one value for each cell in the assay's order."""
+    if table is None:
+        findings.warning(
+            "meta.data", found="no table of cell metadata", expected="a data.frame",
+            advice="requests for metadata columns will be refused",
+        )  # fmt: skip
+        return {}
+    rows = match_rows(table.rows, table.n_rows, cells)
+    if rows is None or not np.any(rows >= 0):
+        findings.error(
+            "meta.data", found=f"{table.n_rows} rows that do not match the {len(cells)} cells",
+            expected="a row for each cell",
+            advice="give meta.data the cells' barcodes as row names and save the object again",
+        )  # fmt: skip
+        return {}
+    lacking = int((rows < 0).sum())
+    if lacking:
+        findings.warning(
+            "meta.data", found=f"no row for {lacking} of {len(cells)} cells", expected="a row for each cell",
+            advice="their values count as missing",
+        )  # fmt: skip
+    columns: dict[str, Column] = {}
+    skipped: list[str] = []
+    for name, value in table.columns:
+        column = _column(value, rows, table.n_rows)
+        if not name or name in columns or column is None:
+            skipped.append(f"{name or '(no name)'} ({describe(value)})")
+        else:
+            columns[name] = column
+    if skipped:
+        found = f"columns that are no plain vectors of one value per cell: {', '.join(skipped[:8])}"
+        findings.fallback("meta.data", found=found, advice="they are left out")
+    return columns
+
+
+def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:  # noqa: PLR0911 - one a type
+    if isinstance(value, RStrings):
+        if len(value) != n_rows:
+            return None
+        strings = value.tolist()
+        return categorical([strings[row] if row >= 0 else None for row in rows.tolist()])
+    if not isinstance(value, RVector) or len(value) != n_rows or value.kind in {"complex", "raw"}:
+        return None
+    # Cells without a row take the first one here and are marked missing below.
+    values, missing = value.values[np.maximum(rows, 0)], rows < 0
+    levels = slot(value, "levels")
+    if isinstance(levels, RStrings) and value.kind == "integer":
+        return _factor(np.where(missing, NA_INTEGER, values), levels.tolist())
+    if value.kind == "logical":
+        missing = missing | (values == NA_INTEGER)
+        truth = values != 0
+        return Categorical(np.where(missing, -1, truth).astype(np.int32), ["FALSE", "TRUE"]) if missing.any() else truth
+    classes = class_names(value)
+    if "Date" in classes or "POSIXct" in classes:
+        return _times(values, missing, is_date="Date" in classes)
+    return _numbers(values, missing, is_integer64="integer64" in classes)
+
+
+def _times(values: NDArray[Any], missing: NDArray[np.bool_], *, is_date: bool) -> Categorical:
+    """Return dates, or times in UTC, as text that sorts as they do; categories in their order."""
+    numbers = np.where(missing | (values == NA_INTEGER), np.nan, values.astype(np.float64))
+    # Of years that have no four digits, and of what is no finite number, R has no text either.
+    known = np.isfinite(numbers) & (np.abs(numbers) < (_LAST_DAY if is_date else _LAST_DAY * 86_400))
+    moments, codes = np.unique(numbers[known], return_inverse=True)
+    if is_date:
+        texts = np.datetime_as_string(np.floor(moments).astype("M8[D]")).tolist()
+    else:
+        unit = "us" if np.any(moments != np.floor(moments)) else "s"
+        stamps = np.round(moments * (1e6 if unit == "us" else 1)).astype(np.int64).astype(f"M8[{unit}]")
+        texts = [f"{text}Z" for text in np.datetime_as_string(stamps).tolist()]
+    places: dict[str, int] = {}
+    order = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)
+    out = np.full(len(numbers), -1, np.int32)
+    out[known] = order[codes] if len(order) else 0
+    return Categorical(out, list(places))
+
+
+def _numbers(values: NDArray[Any], missing: NDArray[np.bool_], *, is_integer64: bool) -> NDArray[Any]:
+    if is_integer64:
+        # Package bit64 keeps 64-bit integers in the bits of doubles; its NA is the smallest one.
+        values = values.view(np.int64)
+        missing = missing | (values == np.iinfo(np.int64).min)
+    elif values.dtype == np.int32:
+        missing = missing | (values == NA_INTEGER)
+    else:
+        return np.where(missing, np.nan, values.astype(np.float64))
+    return np.where(missing, np.nan, values.astype(np.float64)) if missing.any() else values.astype(np.int64)
+
+
+def _factor(codes: NDArray[np.int32], levels: list[str | None]) -> Categorical | None:
+    present = codes[codes != NA_INTEGER]
+    if len(present) and (present.min() < 1 or present.max() > len(levels)):
+        return None
+    places: dict[str, int] = {}
+    new = np.array(
+        [-1, *(-1 if level is None else places.setdefault(level, len(places)) for level in levels)], np.int32
+    )
+    return Categorical(new[np.where(codes == NA_INTEGER, 0, codes)], list(places))
+
+
+def categorical(labels: Sequence[str | None]) -> Categorical:
+    """Make a column of labels; categories in the order of first appearance."""
+    places: dict[str, int] = {}
+    codes = [-1 if label is None else places.setdefault(label, len(places)) for label in labels]
+    return Categorical(np.array(codes, np.int32), list(places))
+
+
+def read_cell_ids(
+    metadata: dict[str, Column], n_cells: int, findings: Findings, table: str = "meta.data", *, platform: bool = False
+) -> NDArray[np.int32]:
+    """Return the platform's cell ids, or 0 .. n - 1 for an object that has none.
+
+    Text in a user's own column ``cells_id`` is something else: it stays in `metadata`, as ``cells_id (column)``.
+
+    Parameters
+    ----------
+    platform
+        Whether the platform made the object: text is then an error, as numbers that cannot be ids always are.
+    """
+    column = metadata.get(_IDS)
+    counted = np.arange(n_cells, dtype=np.int32)
+    field, instead = f"{table} {_IDS}", "cells are numbered 0, 1, 2, ... in their order"
+    if column is None:
+        findings.fallback(field, found="no such column", advice=instead)
+        return counted
+    limit = min(_MAX_ID, 50 * n_cells + 1_000_000)
+    problem = _problem_of_ids(column, n_cells, limit)
+    if problem is None:
+        assert not isinstance(column, Categorical)
+        return column.astype(np.int32)
+    is_text = isinstance(column, Categorical) or column.dtype == np.bool_
+    expected = f"whole numbers from 0 to {limit}, each once"
+    if platform or not is_text:
+        advice = "write the platform's 0-based cell ids into this column and save the object again"
+        findings.error(field, found=problem, expected=expected, advice=advice)
+    else:
+        metadata[f"{_IDS} (column)"] = metadata.pop(_IDS)
+        found = f"{problem}, which are not the platform's ids"
+        findings.fallback(field, found=found, advice=f"{instead}; the column is kept as {_IDS} (column)")
+    return counted
+
+
+def _problem_of_ids(column: Column, n_cells: int, limit: int) -> str | None:
+    """Say why a column cannot hold the platform's cell ids; None where it can."""
+    if isinstance(column, Categorical) or column.dtype == np.bool_:
+        return "text"
+    bad = ~np.isfinite(column) | (column != np.floor(column))
+    if bad.any():
+        return f"{int(bad.sum())} values that are missing or not whole"
+    if n_cells and (column.min() < 0 or column.max() > limit):
+        outside = column.min() if column.min() < 0 else column.max()
+        return f"the id {outside:.0f}"
+    repeated = n_cells - len(np.unique(column))
+    return f"{repeated} repeated ids" if repeated else None
+
+
+def read_identities(value: RValue | None, cells: list[str]) -> Categorical | None:
+    """Read ``active.ident``, matched to the cells by name; None when the object has none."""
+    if not isinstance(value, RVector) or value.kind != "integer":
+        return None
+    levels, names = slot(value, "levels"), slot(value, "names")
+    if not isinstance(levels, RStrings):
+        return None
+    rows = match_rows(
+        [name or "" for name in names.tolist()] if isinstance(names, RStrings) else None, len(value), cells
+    )
+    if rows is None:
+        return None
+    codes = value.values[np.maximum(rows, 0)] if len(value) else np.full(len(rows), NA_INTEGER, np.int32)
+    return _factor(np.where(rows < 0, NA_INTEGER, codes), levels.tolist())

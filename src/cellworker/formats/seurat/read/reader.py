@@ -1,0 +1,197 @@
+"""From a parsed Seurat object to an experiment.
+
+What is read, and what stands in for what is missing (each stand-in is told in `Origin.fallbacks`):
+
+* the assay RNA, else the active assay;
+* ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does
+  (`cellworker.formats.common.value_kinds` tells what each holds);
+* ``meta.data$cells_id``, else 0 .. n - 1;
+* gene symbols from ``misc$gene_annotations``, else the assay's feature names;
+* samples from the column that `cellworker.formats.samples` chooses, else one sample;
+* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `cellworker.formats.measures` chooses them;
+* ``misc$gene_dispersion``, else the assay's variable features, else the variance of the normalised values;
+* ``misc$color_pool``, else a built-in pool.
+
+Code in the object (closures, environments, commands) has been skipped by the reader and is never looked at.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cellworker.errors import ErrorCode
+from cellworker.experiment.draft import ExperimentDraft
+from cellworker.experiment.model import Categorical, Column, Genes, Origin
+from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.measures import add_measures
+from cellworker.formats.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.r.rds.model import RS4, RValue
+from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
+from cellworker.formats.samples import add_samples
+from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
+from cellworker.formats.seurat.read.cells import (
+    read_cell_ids,
+    read_identities,
+    read_metadata,
+    unique_names,
+)  # fmt: skip
+from cellworker.formats.seurat.read.expression import Expression, read_expression
+from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
+from cellworker.formats.seurat.read.images import read_images, read_own_images
+from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
+from cellworker.formats.seurat.read.v2 import from_version_2
+
+__all__ = ["draft_from_seurat", "read_seurat"]
+
+_BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
+
+
+def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
+    """Turn a parsed object into an experiment, checked as far as that is cheap.
+
+    Parameters
+    ----------
+    root
+        What `read_rds` found at the top of the file.
+    spool
+        Folder for large arrays made on the way; its owner removes it. Without one they stay in memory.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNSUPPORTED`` or ``EXPERIMENT_UNREADABLE``: the first problem, and how many more there are.
+    """
+    findings = Findings()
+    draft = read_seurat(root, findings, Scratch(spool))
+    findings.raise_errors()
+    assert draft is not None
+    return draft
+
+
+def read_seurat(
+    root: RValue,
+    findings: Findings,
+    scratch: Scratch,
+    outside: Outside | None = None,
+    wanted: MatrixChoice | None = None,
+) -> ExperimentDraft | None:
+    """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
+
+    Disk-backed layers are looked for in `outside`; without it they are refused. `wanted` is what whoever opens the file
+    says about its matrices and samples.
+    """
+    wanted = wanted or MatrixChoice()
+    try:
+        seurat = _as_seurat(root, findings)
+    except PartBrokenError:
+        return None
+    assay: Assay | None = None
+    name, assay_value = "", None
+    with findings.part():
+        name, assay_value = choose_assay(seurat, findings, wanted)
+        assay = read_assay(name, assay_value, findings, scratch, outside, wanted=wanted)
+    table = frame(slot(seurat, "meta.data"))
+    cells = assay.cells if assay else list(table.rows or []) if table else []
+    if table and assay and table.n_rows > len(cells):
+        found = f"{table.n_rows} cells in the object, {len(cells)} in the assay {name}"
+        findings.fallback("cells", found=found, advice="the assay's cells are served")
+    metadata = read_metadata(table, cells, findings)
+    misc_items = dict(named(slot(seurat, "misc")))
+    platform = "cells_id" in metadata and "gene_annotations" in misc_items
+    cell_ids = read_cell_ids(metadata, len(cells), findings, platform=platform)
+    project = text(slot(seurat, "project.name"))
+    chosen = {
+        "samples": add_samples(
+            metadata,
+            cells,
+            findings,
+            table="meta.data",
+            wanted=wanted.sample or None,
+            platform=platform,
+            project=project,
+        )
+    }
+    gene_ids = unique_names(assay.genes, "genes", "feature names", findings) if assay else []
+    genes = read_genes(gene_ids, misc_items.get("gene_annotations"), findings) if assay else Genes([], [], [])
+    reductions = read_reductions(slot(seurat, "reductions"), cells, findings)
+    misc = read_misc(slot(seurat, "misc"), reductions, findings)
+    graphs = read_graphs(slot(seurat, "graphs"), cells, findings, scratch)
+    if assay is None:
+        return None
+    expression: Expression | None = None
+    dispersions = None
+    with findings.part():
+        expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)
+        dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings)
+    assays = dict(named(slot(seurat, "assays")))
+    scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
+    if expression is None or findings.errors:
+        return None
+    if expression is not None:
+        matrices = Matrices(expression.counts, expression.data, mitochondrial_genes(genes))
+        chosen |= add_measures(
+            metadata, matrices, len(cells), findings, table="meta.data", assay=name, keep_own=platform
+        )
+    return ExperimentDraft(
+        cell_ids=cell_ids,
+        barcodes=unique_names(cells, "cells", "barcodes", findings),
+        genes=genes,
+        data=expression.data,
+        counts=expression.counts,
+        scaled_genes=scaled[0] if scaled else None,
+        scaled_values=scaled[1] if scaled else None,
+        metadata=metadata,
+        reductions=reductions,
+        graphs=graphs,
+        images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
+        or read_own_images(misc_items.get("cellworker_images"), len(cells)),
+        dispersions=dispersions,
+        identities=_identities(read_identities(slot(seurat, "active.ident"), cells), misc_items, metadata),
+        misc=misc,
+        origin=Origin(
+            kind="platform" if platform else "own",
+            writer=f"Seurat {version(slot(seurat, 'version'))}".strip(),
+            assay=name,
+            assay_class=(class_names(assay_value) or [""])[0],
+            fallbacks=findings.fallbacks,
+            columns={role: column for role, (column, _) in chosen.items()},
+            reasons={role: reason for role, (_, reason) in chosen.items()},
+        ),
+        extra={"matrices": expression.matrices},
+    )
+
+
+def _identities(
+    found: Categorical | None, misc: Mapping[str, RValue], metadata: Mapping[str, Column]
+) -> Categorical | None:
+    """Return the identities, unless cellworker made them for want of any and nobody changed them since."""
+    if found is None or "cellworker_identities" not in misc:
+        return found
+    column = metadata.get(text(misc["cellworker_identities"]))
+    made = column if isinstance(column, Categorical) else Categorical(np.zeros(len(found.codes), np.int32), ["cells"])
+    same = made.categories == found.categories and np.array_equal(made.codes, found.codes)
+    return None if same else found
+
+
+def _as_seurat(root: RValue, findings: Findings) -> RS4:
+    if isinstance(root, RS4) and root.class_name == "Seurat":
+        return root
+    if isinstance(root, RS4) and root.class_name == "seurat":
+        return from_version_2(root, findings)
+    advice = "save the Seurat object itself with saveRDS()"
+    if isinstance(root, RS4) and root.class_name in _BIOCONDUCTOR:
+        # Seurat's as.Seurat() fails without a column of cells, and asks for "logcounts" where `data` is not NULL.
+        object_ = "x" if root.class_name == "SingleCellExperiment" else "as(x, 'SingleCellExperiment')"
+        write = f"saveRDS(Seurat::as.Seurat({object_}, data = NULL), 'r.rds')"
+        advice = f"in R, with the object as x: x$barcode <- colnames(x); {write}"
+    raise findings.broken(
+        "the file",
+        found=describe(root),
+        expected="a Seurat object",
+        advice=advice,
+        code=ErrorCode.EXPERIMENT_UNSUPPORTED,
+    )

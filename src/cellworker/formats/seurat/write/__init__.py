@@ -1,0 +1,1 @@
+"""Seurat objects, written: annotated copies and fresh ones."""

@@ -1,0 +1,1 @@
+"""Adapters for SQS and S3."""

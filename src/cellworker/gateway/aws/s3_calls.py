@@ -1,0 +1,63 @@
+"""Calls of S3 that are repeated while that may help."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from cellworker.gateway.aws.errors import TROUBLE, passing, reason
+from cellworker.gateway.core.retry import Waiting
+
+__all__ = ["StoreUnavailableError", "pages", "repeated"]
+
+_T = TypeVar("_T")
+
+
+class StoreUnavailableError(Exception):
+    """The object store could not do what it was asked for.
+
+    Parameters
+    ----------
+    what
+        What it could not do.
+    why
+        The code of its answer or the kind of trouble; no address, which could be a signed one.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+async def repeated(call: Callable[[], Awaitable[_T]], what: str, patience_s: float) -> _T:
+    """Make a call, and again with growing pauses while its trouble is of the kind that passes.
+
+    Parameters
+    ----------
+    call
+        Does the same each time, and touches no local file.
+    what
+        What could not be done, for the error: "the result could not be stored".
+    patience_s
+        How long to go on, in seconds.
+
+    Raises
+    ------
+    StoreUnavailableError
+        When the trouble is of another kind, or has lasted too long.
+    """
+    waiting = Waiting(patience_s)
+    while True:
+        try:
+            return await call()
+        except TROUBLE as error:
+            if not passing(error) or not await waiting.pause():
+                raise StoreUnavailableError(what, reason(error)) from error
+
+
+async def pages(listing: Callable[[dict[str, str]], Awaitable[Any]]) -> AsyncIterator[Any]:
+    """Yield the answers of ListObjectsV2 until the listing is whole; `listing` is given what asks for the next page."""
+    page: dict[str, str] = {}
+    while True:
+        answer = await listing(page)
+        yield answer
+        if not answer.get("IsTruncated"):
+            return
+        page = {"ContinuationToken": answer["NextContinuationToken"]}

@@ -1,0 +1,127 @@
+"""Large files go to S3 in parts: a few at a time, each tried again on its own, and all of them or nothing."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cellworker.gateway.aws.errors import TROUBLE, error_code, reason
+from cellworker.gateway.aws.s3_calls import repeated
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.logs import log
+
+__all__ = ["attempt_s", "upload_in_parts"]
+
+_PART_BYTES = 16 << 20
+_MOST_PARTS = 10_000
+_AT_A_TIME = 3
+_ABORT_S = 10.0
+_SLOWEST = 50_000.0
+_WHAT = "the file could not be stored"
+
+_logger = logging.getLogger(__name__)
+
+
+def attempt_s(size: int) -> float:
+    """Return the seconds that one attempt to send so many bytes may take: no less than 50 kB/s go out."""
+    return 30.0 + size / _SLOWEST
+
+
+async def upload_in_parts(
+    client: Any,  # noqa: ANN401 - aiobotocore makes its clients' types at run time
+    bucket: str,
+    key: str,
+    path: Path,
+    *,
+    tagging: str,
+    patience_s: float,
+    exists: Callable[[], Awaitable[bool]],
+) -> None:
+    """Store a file; in memory are three parts at most, of which aiohttp makes a copy.
+
+    Parameters
+    ----------
+    client
+        An aiobotocore client for S3.
+    bucket, key
+        Where it goes.
+    path
+        The file; it must not change meanwhile.
+    tagging
+        The object's tags as a query string.
+    patience_s
+        How long to go on with one part, in seconds.
+    exists
+        Whether the object is there: asked where the answer that it is complete got lost.
+
+    Raises
+    ------
+    StoreUnavailableError
+        When it could not be stored; the parts are removed as far as that is allowed. So they are on cancellation.
+    OSError
+        When the file cannot be read.
+    """
+    where = {"Bucket": bucket, "Key": key}
+    begun = await repeated(lambda: client.create_multipart_upload(**where, Tagging=tagging), _WHAT, patience_s)
+    where["UploadId"] = begun["UploadId"]
+
+    async def complete(parts: list[dict[str, Any]]) -> None:
+        try:
+            await client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+        except ClientError as error:
+            if error_code(error) != "NoSuchUpload" or not await exists():
+                raise
+
+    try:
+        parts = await _send_parts(client, where, path, patience_s)
+        await repeated(lambda: complete(parts), _WHAT, patience_s)
+    except BaseException:
+        # What was cancelled is over only when its parts are gone, so this does not heed the cancellation.
+        await asyncio.shield(_abort(client, where))
+        raise
+
+
+async def _send_parts(client: Any, where: dict[str, Any], path: Path, patience_s: float) -> list[dict[str, Any]]:  # noqa: ANN401
+    size = (await asyncio.to_thread(path.stat)).st_size
+    part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
+    numbers = iter(range(1, -(-size // part_bytes) + 1))
+    tags: dict[int, str] = {}
+
+    async def send(number: int) -> str:
+        content = await asyncio.to_thread(_read, path, (number - 1) * part_bytes, part_bytes)
+
+        async def upload() -> str:
+            async with asyncio.timeout(attempt_s(len(content))):
+                answer = await client.upload_part(**where, PartNumber=number, Body=content)
+            return str(answer["ETag"])
+
+        return await repeated(upload, _WHAT, patience_s)
+
+    async def work() -> None:
+        for number in numbers:
+            tags[number] = await send(number)  # whose content is gone when the next part is read
+
+    workers = [asyncio.create_task(work()) for _ in range(_AT_A_TIME)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        await end(*workers)
+    return [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
+
+
+async def _abort(client: Any, where: dict[str, Any]) -> None:  # noqa: ANN401
+    try:
+        async with asyncio.timeout(_ABORT_S):
+            await client.abort_multipart_upload(**where)
+    except TROUBLE as error:
+        facts = {"bucket": where["Bucket"], "key": where["Key"], "reason": reason(error)}
+        log(_logger, logging.WARNING, "parts of an upload could not be removed", **facts)
+
+
+def _read(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)

@@ -1,0 +1,243 @@
+"""The queue in SQS: receives as much as there is room for, hides what is held, deletes what is answered, in batches."""
+
+import asyncio
+import logging
+import math
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from cellworker.gateway.aws.errors import error_code, reason
+from cellworker.gateway.aws.sqs_batches import Deletes, Handle, Visibility
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.ports import Delivery
+from cellworker.gateway.core.retry import Waiting
+from cellworker.logs import log
+
+__all__ = ["SqsQueue"]
+
+_MISSING = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
+_MOST = 10
+_LOOK_AGAIN_S = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """One attempt to receive. Repeated after a lost answer, it brings the messages that the answer held."""
+
+    id: str
+    messages: int
+
+
+class SqsQueue:
+    """Messages of one queue, which may come to exist later; an asynchronous context manager.
+
+    It holds none that was not asked for: messages are received when somebody waits for one, and no more than there is
+    room for. What it needs is the right to receive, to delete and to look up the queue's address. Where it may also
+    change the visibility of messages, they stay hidden for as long as they are held, and what is released is there for
+    others at once; without that right it says so, once.
+
+    Parameters
+    ----------
+    client
+        An aiobotocore client for SQS whose time-out is longer than `wait_s`.
+    queue_name
+        As `Names.queue` tells it.
+    visibility_s
+        How long a received message is hidden from others, in seconds.
+    wait_s
+        How long the service may wait for a message before it answers that there is none, 0 to 20 seconds.
+    room
+        How many messages may be taken now; at least one is, since somebody asks for it.
+    on_trouble
+        Told a few words when the queue cannot be reached, and None when it can be again.
+    longest_pause_s
+        Between two attempts to reach it, in seconds.
+
+    Attributes
+    ----------
+    trouble_since
+        Since when it cannot be reached, by `time.monotonic`; None while it can.
+    """
+
+    def __init__(
+        self,
+        client: Any,  # noqa: ANN401 - aiobotocore makes its clients' types at run time
+        queue_name: str,
+        *,
+        visibility_s: int,
+        wait_s: int = 20,
+        room: Callable[[], int] = lambda: _MOST,
+        on_trouble: Callable[[str | None], None] = lambda _: None,
+        longest_pause_s: float = 20.0,
+    ) -> None:
+        self._client = client
+        self._name = queue_name
+        self._visibility_s = visibility_s
+        self._wait_s = wait_s
+        self._room = room
+        self._on_trouble = on_trouble
+        self._longest_pause_s = longest_pause_s
+        self._url: str | None = None
+        self._ask: _Ask | None = None
+        self._taken: deque[Delivery] = deque()
+        self._closed = asyncio.Event()
+        self._deletes = Deletes(client, visibility_s)
+        self._visibility = Visibility(client, visibility_s)
+        self.trouble_since: float | None = None
+
+    @property
+    def degraded(self) -> bool:
+        """Whether messages come back after `visibility_s` while they are still held, because the right is missing."""
+        return self._visibility.denied
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        await self._deletes.close()
+        await self._visibility.close()
+
+    def deliveries(self) -> "SqsDeliveries":
+        """Yield messages until `close`; outages are waited for, with growing pauses.
+
+        Whoever waits for the next one may be cancelled and ask again: nothing that was received gets lost, and a wait
+        at the service ends at once.
+        """
+        return SqsDeliveries(self)
+
+    def close(self) -> None:
+        """Receive no more, and hand back what nobody has taken yet; what was taken can still be done with."""
+        self._closed.set()
+
+    async def next(self) -> Delivery | None:
+        """Return the next message; None when the queue is closed."""
+        while not self._taken and not self._closed.is_set():
+            receiving = asyncio.create_task(self._receive())
+            closing = asyncio.create_task(self._closed.wait())
+            try:
+                await asyncio.wait({receiving, closing}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                await end(receiving, closing)
+        if self._closed.is_set():
+            await self.hand_back()
+            return None
+        return self._taken.popleft()
+
+    async def hand_back(self) -> None:
+        """Give back what nobody has taken yet."""
+        taken = [*self._taken]
+        self._taken.clear()
+        await asyncio.gather(*(delivery.release() for delivery in taken))
+
+    async def _receive(self) -> None:
+        """Receive some messages, or none within the time that the service waits; outages are waited for."""
+        waiting: Waiting | None = None
+        while True:
+            try:
+                messages = await self._asked()
+                # Without an await since the answer came: from here on cancelling loses nothing.
+                self._taken.extend([self._delivery(message) for message in messages])
+            except Exception as error:  # noqa: BLE001 - whatever it is, requests must be answered again afterwards
+                if error_code(error) in _MISSING:
+                    # The platform makes the queue when it sends the first message.
+                    self._url = self._ask = None
+                    self._reached()
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    return
+                self._not_reached(error)
+                waiting = waiting or Waiting(math.inf, self._longest_pause_s)
+                await waiting.pause()
+            else:
+                self._ask = None
+                self._reached()
+                return
+
+    async def _asked(self) -> list[dict[str, Any]]:
+        if self._url is None:
+            answer = await self._client.get_queue_url(QueueName=self._name)
+            self._url = str(answer["QueueUrl"])
+        if self._ask is None:
+            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MOST, self._room())))
+        more = {"ReceiveRequestAttemptId": self._ask.id} if self._name.endswith(".fifo") else {}
+        answer = await self._client.receive_message(
+            QueueUrl=self._url,
+            MaxNumberOfMessages=self._ask.messages,
+            VisibilityTimeout=self._visibility_s,
+            # After an outage the answer comes at once, so that its end is known.
+            WaitTimeSeconds=self._wait_s if self.trouble_since is None else 0,
+            # The older name of the parameter, which stand-ins of any age know, and AWS has promised to keep.
+            AttributeNames=["ApproximateReceiveCount", "AWSTraceHeader"],
+            **more,
+        )
+        return list(answer.get("Messages", ()))
+
+    def _delivery(self, message: dict[str, Any]) -> Delivery:
+        assert self._url is not None
+        handle = Handle(self._url, message["ReceiptHandle"], message["MessageId"])
+        self._visibility.hold(handle)
+
+        async def done() -> None:
+            self._visibility.forget(handle)
+            await self._deletes.delete(handle)
+
+        async def release() -> None:
+            if self._visibility.forget(handle):
+                await self._visibility.show(handle)
+
+        async def claim() -> bool:
+            return self._visibility.hides(handle)
+
+        attributes = message.get("Attributes", {})
+        return Delivery(
+            body=message["Body"].encode("utf-8", "surrogatepass"),
+            attempt=int(attributes.get("ApproximateReceiveCount", 1)),
+            done=done,
+            release=release,
+            message_id=handle.message_id,
+            trace=attributes.get("AWSTraceHeader"),
+            claim=claim,
+        )
+
+    def _not_reached(self, error: Exception) -> None:
+        if self.trouble_since is None:
+            self.trouble_since = time.monotonic()
+            log(_logger, logging.WARNING, "queue cannot be reached", queue=self._name, reason=reason(error))
+            self._on_trouble(reason(error))
+
+    def _reached(self) -> None:
+        if self.trouble_since is not None:
+            seconds = round(time.monotonic() - self.trouble_since, 1)
+            self.trouble_since = None
+            log(_logger, logging.WARNING, "queue can be reached again", queue=self._name, seconds=seconds)
+            self._on_trouble(None)
+
+
+class SqsDeliveries:
+    """Iterates over a queue's messages; unlike a generator it goes on after `anext` was cancelled."""
+
+    def __init__(self, queue: SqsQueue) -> None:
+        self._queue = queue
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delivery:
+        delivery = await self._queue.next()
+        if delivery is None:
+            raise StopAsyncIteration
+        return delivery
+
+    async def aclose(self) -> None:
+        """End it, and hand back what nobody has taken."""
+        self._queue.close()
+        await self._queue.hand_back()

@@ -1,0 +1,313 @@
+"""What is done to received messages, many at a time: deleting them, keeping them hidden, showing them to others."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from cellworker.gateway.aws.errors import DENIED, error_code, reason
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.retry import Waiting
+from cellworker.logs import log
+
+__all__ = ["Deletes", "Handle", "QueueUnavailableError", "Visibility"]
+
+_MOST = 10
+_CALLS_AT_A_TIME = 1
+"""What comes meanwhile goes together with the next call; a FIFO group gives out nothing before its last one anyway."""
+_SHOW_S = 5.0
+_ON_THE_WAY_S = 1.0
+"""An answer of the service may be so old when it arrives."""
+_LONGEST_PAUSE_S = 5.0
+_GONE = frozenset({
+    # A handle that is no longer valid: the message came back in the meantime, or is deleted, or the queue is. A batch
+    # and a single call, and FIFO and other queues, each have a code of their own for it.
+    "ReceiptHandleIsInvalid", "InvalidParameterValue", "AWS.SimpleQueueService.MessageNotInflight",
+    "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "MessageNotInflight",
+})  # fmt: skip
+
+_logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class QueueUnavailableError(Exception):
+    """A message could not be deleted before its time was over; it will be delivered again.
+
+    Parameters
+    ----------
+    why
+        The code of the service's answer, or the kind of trouble.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the message could not be deleted: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What a received message is deleted and hidden by.
+
+    Attributes
+    ----------
+    url
+        The queue's.
+    receipt
+        Another one for each delivery.
+    message_id
+        The message's, for the log.
+    """
+
+    url: str
+    receipt: str = field(repr=False)
+    message_id: str
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    handle: Handle
+    done: "asyncio.Future[None]"
+
+
+class _Batches:
+    """Collects what is asked for in one turn of the event loop, and hands it on in batches, one at a time.
+
+    While a call is under way the next one fills up, so that batches grow under load and nothing waits without it.
+    """
+
+    def __init__(self, send: Callable[[list[_Entry]], Awaitable[None]]) -> None:
+        self._send = send
+        self._waiting: deque[_Entry] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._scheduled = False
+
+    async def add(self, handle: Handle) -> None:
+        """Have it done, and return when it is."""
+        loop = asyncio.get_running_loop()
+        entry = _Entry(handle, loop.create_future())
+        self._waiting.append(entry)
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        await entry.done
+
+    async def close(self) -> None:
+        """Wait until all is done; cancelling ends it."""
+        try:
+            while self._calls or self._waiting:
+                if self._calls:
+                    await asyncio.wait(self._calls)
+                await asyncio.sleep(0)
+        finally:
+            await end(*self._calls)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        while self._waiting and len(self._calls) < _CALLS_AT_A_TIME:
+            entries = [self._waiting.popleft() for _ in range(min(_MOST, len(self._waiting)))]
+            call = asyncio.create_task(self._call(entries))
+            self._calls.add(call)
+            call.add_done_callback(self._called)
+
+    def _called(self, call: "asyncio.Task[None]") -> None:
+        self._calls.discard(call)
+        self._flush()
+
+    async def _call(self, entries: list[_Entry]) -> None:
+        try:
+            await self._send(entries)
+        except asyncio.CancelledError:
+            for entry in entries:
+                _fail(entry, QueueUnavailableError("the queue was closed"))
+            raise
+
+
+class Deletes:
+    """Removes messages for good.
+
+    Parameters
+    ----------
+    client
+        An aiobotocore client for SQS.
+    patience_s
+        How long to go on trying, in seconds; no longer than a message stays hidden, because then it comes back anyway.
+    """
+
+    def __init__(self, client: Any, patience_s: float) -> None:  # noqa: ANN401 - made at run time
+        self._client = client
+        self._patience_s = patience_s
+        self._batches = _Batches(self._delete)
+
+    async def delete(self, handle: Handle) -> None:
+        """Return when the message is gone, or came back as another delivery.
+
+        Raises
+        ------
+        QueueUnavailableError
+            When the queue did not confirm it in time.
+        """
+        await self._batches.add(handle)
+
+    async def close(self) -> None:
+        """Wait until all is deleted."""
+        await self._batches.close()
+
+    async def _delete(self, entries: list[_Entry]) -> None:
+        waiting = Waiting(self._patience_s, _LONGEST_PAUSE_S)
+        while True:
+            entries, why = await self._try(entries)
+            if not entries:
+                return
+            log(_logger, logging.DEBUG, "messages not deleted yet", messages=len(entries), reason=why)
+            if not await waiting.pause():
+                for entry in entries:
+                    _fail(entry, QueueUnavailableError(why))
+                return
+
+    async def _try(self, entries: list[_Entry]) -> tuple[list[_Entry], str]:
+        """Delete what can be deleted, and return what is to be tried again and why."""
+        try:
+            failed = await _each(self._client.delete_message_batch, [entry.handle for entry in entries])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message is to be deleted
+            if error_code(error) not in _GONE:
+                return entries, reason(error)
+            failed = dict.fromkeys(range(len(entries)), error_code(error))
+        again = []
+        for number, entry in enumerate(entries):
+            code = failed.get(number)
+            if code is not None and code not in _GONE:
+                again.append(entry)
+                continue
+            if code is not None:
+                log(_logger, logging.DEBUG, "message was gone", message_id=entry.handle.message_id, code=code)
+            _succeed(entry)
+        return again, ", ".join(sorted({*failed.values()} - _GONE))
+
+
+class Visibility:
+    """Keeps messages hidden while they are held, and shows them to others when they are handed back.
+
+    Parameters
+    ----------
+    client
+        An aiobotocore client for SQS.
+    visibility_s
+        For how long a message is hidden from when it is received or extended, in seconds.
+
+    Attributes
+    ----------
+    denied
+        The role may not do this; nothing is tried any more.
+    """
+
+    def __init__(self, client: Any, visibility_s: float) -> None:  # noqa: ANN401 - made at run time
+        self._client = client
+        self._visibility_s = visibility_s
+        self._due: dict[Handle, float] = {}
+        self._hidden_until: dict[Handle, float] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self._batches = _Batches(self._show)
+        self.denied = False
+
+    def hold(self, handle: Handle) -> None:
+        """Keep a message hidden that was received just now."""
+        if not self.denied and (self._keeper is None or self._keeper.done()):
+            self._keeper = asyncio.create_task(self._keep())
+        now = asyncio.get_running_loop().time()
+        self._due[handle] = now + self._visibility_s / 2
+        self._hidden_until[handle] = now + self._visibility_s - _ON_THE_WAY_S
+
+    def forget(self, handle: Handle) -> bool:
+        """Keep it hidden no longer; whether it was held."""
+        self._hidden_until.pop(handle, None)
+        return self._due.pop(handle, None) is not None
+
+    def hides(self, handle: Handle) -> bool:
+        """Whether a message is hidden from others for certain, however long this process was not looking."""
+        return asyncio.get_running_loop().time() < self._hidden_until.get(handle, 0.0)
+
+    async def show(self, handle: Handle) -> None:
+        """Show a message to others at once, where that is allowed and possible."""
+        if not self.denied:
+            await self._batches.add(handle)
+
+    async def close(self) -> None:
+        """Wait until all is shown that was to be, and keep nothing hidden any more."""
+        await self._batches.close()
+        await end(self._keeper)
+
+    async def _keep(self) -> None:
+        """Extend what is due, as long as anything is held."""
+        loop = asyncio.get_running_loop()
+        while self._due and not self.denied:
+            soon = loop.time() + self._visibility_s / 10  # together with what is due in a moment
+            due = [handle for handle, at in self._due.items() if at <= soon]
+            if due:
+                await asyncio.gather(*map(self._extend, _chunks(due)))
+            else:
+                await asyncio.sleep(min(self._due.values()) - loop.time())
+
+    async def _extend(self, handles: Sequence[Handle]) -> None:
+        now = asyncio.get_running_loop().time()
+        codes = await self._change(handles, int(self._visibility_s), self._visibility_s / 4)
+        for number, handle in enumerate(handles):
+            if handle not in self._due:
+                continue
+            if codes.get(number) in _GONE:
+                log(_logger, logging.DEBUG, "message came back while it was held", message_id=handle.message_id)
+                del self._due[handle]
+                self._hidden_until.pop(handle, None)
+            else:
+                self._due[handle] = now + self._visibility_s / (8 if number in codes else 2)
+                if number not in codes:
+                    self._hidden_until[handle] = now + self._visibility_s - _ON_THE_WAY_S
+
+    async def _show(self, entries: list[_Entry]) -> None:
+        await self._change([entry.handle for entry in entries], 0, _SHOW_S)
+        for entry in entries:
+            _succeed(entry)
+
+    async def _change(self, handles: Sequence[Handle], seconds: int, patience_s: float) -> dict[int, str]:
+        """Set for how long messages are hidden from now on; return the codes of those for which it failed."""
+        try:
+            async with asyncio.timeout(patience_s):
+                failed = await _each(self._client.change_message_visibility_batch, handles, VisibilityTimeout=seconds)
+        except Exception as error:  # noqa: BLE001 - the messages come back a little later, or earlier
+            failed = dict.fromkeys(range(len(handles)), error_code(error) or reason(error))
+        if not self.denied and DENIED & {*failed.values()}:
+            self.denied = True
+            log(
+                _logger,
+                logging.WARNING,
+                "messages cannot be kept hidden",
+                right="sqs:ChangeMessageVisibility",
+                effect=f"what is held for more than {self._visibility_s:g} s is delivered again meanwhile",
+            )
+        elif failed:
+            log(_logger, logging.DEBUG, "visibility not changed", codes=sorted({*failed.values()}))
+        return failed
+
+
+async def _each(call: Callable[..., Awaitable[Any]], handles: Sequence[Handle], **more: int) -> dict[int, str]:
+    """Make one call for all handles; return the codes of those for which it failed, by their place."""
+    answer = await call(
+        QueueUrl=handles[0].url,  # all are of one queue, whose name and so its address stay the same
+        Entries=[{"Id": str(number), "ReceiptHandle": handle.receipt, **more} for number, handle in enumerate(handles)],
+    )
+    return {int(item["Id"]): str(item.get("Code", "")) for item in answer.get("Failed", ())}
+
+
+def _chunks(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[start : start + _MOST] for start in range(0, len(items), _MOST))
+
+
+def _succeed(entry: _Entry) -> None:
+    if not entry.done.done():
+        entry.done.set_result(None)
+
+
+def _fail(entry: _Entry, error: Exception) -> None:
+    if not entry.done.done():
+        entry.done.set_exception(error)

@@ -1,0 +1,1 @@
+"""The work loop, and the ports through which it sees the world."""

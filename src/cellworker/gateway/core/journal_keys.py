@@ -1,0 +1,77 @@
+"""The keys of the journal: made from checked names, and read back into them.
+
+===========================================  =======================================================================
+``.journal/<experiment>/<owner>/<slot>``     one request
+``.journal/<experiment>/<owner>/alive``      renewed as long as the owner, a pod, has requests open
+``.dead/<experiment>/<etag>``                a request that was given up
+===========================================  =======================================================================
+"""
+
+import re
+from dataclasses import dataclass
+
+from cellworker.identifiers import ETag, ExperimentId, PodName, refuse
+
+__all__ = ["ROOT", "AliveKey", "EntryKey", "buried_key", "home_of", "parse_key"]
+
+ROOT = ".journal/"
+_DEAD = ".dead/"
+_ALIVE = "alive"
+# One way to write a number, so that a key read back is the key that was read.
+_SLOT = re.compile(r"0|[1-9][0-9]{0,8}")
+
+
+@dataclass(frozen=True, slots=True)
+class AliveKey:
+    """Where a pod signs."""
+
+    experiment_id: ExperimentId
+    owner: PodName
+
+    @property
+    def text(self) -> str:
+        """The key."""
+        return f"{home_of(self.experiment_id, self.owner)}{_ALIVE}"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryKey:
+    """Where a request lies."""
+
+    experiment_id: ExperimentId
+    owner: PodName
+    slot: int
+
+    @property
+    def text(self) -> str:
+        """The key."""
+        return f"{home_of(self.experiment_id, self.owner)}{self.slot}"
+
+    @property
+    def alive(self) -> AliveKey:
+        """Where its owner signs."""
+        return AliveKey(self.experiment_id, self.owner)
+
+
+def home_of(experiment_id: ExperimentId, owner: PodName | None = None) -> str:
+    """Return what the keys of an experiment begin with, or those of one of its owners."""
+    return f"{ROOT}{experiment_id}/" if owner is None else f"{ROOT}{experiment_id}/{owner}/"
+
+
+def buried_key(experiment_id: ExperimentId, etag: ETag) -> str:
+    """Return where a request is told of that was given up."""
+    return f"{_DEAD}{experiment_id}/{etag}"
+
+
+def parse_key(text: str) -> EntryKey | AliveKey | None:
+    """Read a key of a listing; None, logged once, for one that this journal does not write."""
+    parts = text.removeprefix(ROOT).split("/")
+    if text.startswith(ROOT) and len(parts) == 3:
+        experiment_id, owner, name = parts
+        if ExperimentId.fits(experiment_id) and PodName.fits(owner):
+            if name == _ALIVE:
+                return AliveKey(ExperimentId(experiment_id), PodName(owner))
+            if _SLOT.fullmatch(name):
+                return EntryKey(ExperimentId(experiment_id), PodName(owner), int(name))
+    refuse("journal", text, "bucket")
+    return None

@@ -1,0 +1,274 @@
+"""The engine over HTTP (contract 7): asks it, follows its progress, and waits for it while it is away."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from itertools import count
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineWatch
+from cellworker.gateway.engine_client.session import engine_session
+from cellworker.logs import log
+from cellworker.tasks.task import Task
+
+__all__ = ["HttpEngine"]
+
+OnProgress = Callable[[str, float | None], Awaitable[None]]
+
+_QUIET_S = 0.5
+"""A request that has been answered by then is not asked about."""
+_BETWEEN_NEWS_S = 0.2
+_HEAD, _TAIL, _FAILED = b'{"data":', b',"error":null}', b'{"data":[],"error":{'
+_GENERIC = "An unexpected error occurred while performing the work."
+_AWAY = "The part of the worker that computes could not be reached. Please try again in a few minutes."
+_BUSY = "Too many requests are waiting already. Please try again in a few minutes."
+_OUT_OF_DATE = "The experiment is still being read. Please try again in a few minutes."
+_LOST = (
+    "The part of the worker that computes ended {} times while it worked on this request. Please report this, and try "
+    "again with fewer cells or genes."
+)
+
+_logger = logging.getLogger(__name__)
+
+_Lost = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError, ConnectionError)
+"""The connection broke after it was there."""
+_Unreached = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, EngineAwayError)
+"""There was never a connection."""
+
+
+class _TryLaterError(Exception):
+    """The engine cannot answer just now; holds what to say if that stays so, and when to ask again at the earliest."""
+
+    def __init__(self, error: WorkerError, after_s: float = 0.0) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.after_s = after_s
+
+
+class HttpEngine:
+    """Asks the engine; an async context manager.
+
+    An engine that restarts, reads the experiment or has too much to do is waited for: computing has no side effects, so
+    that a request can be sent again. A request in the midst of which the connection breaks is sent again, but not for
+    ever: it may be what ends the engine. Cancelling a call closes its connection, which stops the computation.
+
+    Parameters
+    ----------
+    url
+        Where the engine listens.
+    find_task
+        Looks a task up by its name.
+    experiment_id
+        The experiment that requests are about: an engine that has changed over to another one does not answer them.
+        Empty asks whatever is served.
+    patience_s
+        How long to wait for an engine that does not answer, in seconds.
+    crash_attempts
+        How often a request is sent again after the connection broke.
+    watch
+        Tells when the engine hangs: a request that it does not answer any more is asked again.
+    traceparent
+        Returns the W3C header of the span that a call belongs to; None where nothing is traced.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        find_task: Callable[[str], Task],
+        *,
+        experiment_id: str = "",
+        patience_s: float = 120.0,
+        crash_attempts: int = 2,
+        watch: EngineWatch | None = None,
+        traceparent: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._url = URL(url.rstrip("/"))
+        self._find_task = find_task
+        self._headers = {"Content-Type": "application/json"}
+        if experiment_id:
+            self._headers["X-Experiment-Id"] = experiment_id
+        self._patience_s = patience_s
+        self._crash_attempts = crash_attempts
+        self._guard: Callable[[], AbstractAsyncContextManager[None]] = watch.guard if watch else nullcontext
+        self._traceparent = traceparent
+        self._session: aiohttp.ClientSession | None = None
+        self._paths: dict[str, URL] = {}
+        self._ids = (f"{name}.{number}" for name in (secrets.token_hex(4),) for number in count())
+        self._away = False
+
+    async def __aenter__(self) -> Self:
+        self._session = engine_session()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def compute(self, task: str, request: bytes, on_progress: OnProgress | None = None) -> bytes:
+        """Return the JSON text of the task's value; for a file result, of the file's path.
+
+        Raises
+        ------
+        WorkerError
+            What the engine answered as its error; ``TASK_CRASHED`` for a request that the engine does not survive;
+            ``ENGINE_BUSY``, ``EXPERIMENT_OUT_OF_DATE`` or what keeps the engine from reading the experiment, when
+            patience is over.
+        """
+        found = self._find_task(task)
+        waiting: Waiting | None = None
+        lost = 0
+        while True:
+            try:
+                value = await self._ask(found, request, on_progress)
+            except _Unreached as error:
+                reason, later = type(error).__name__, _TryLaterError(WorkerError(ErrorCode.TASK_CRASHED, _AWAY))
+            except _Lost as error:
+                lost += 1
+                reason, later = type(error).__name__, _TryLaterError(WorkerError(ErrorCode.TASK_CRASHED, _AWAY))
+                if lost > self._crash_attempts:
+                    log(_logger, logging.ERROR, "engine lost again and again", task=task, times=lost, reason=reason)
+                    raise WorkerError(ErrorCode.TASK_CRASHED, _LOST.format(lost)) from None
+                # It was there just now: what follows is a wait of its own.
+                waiting = None
+            except _TryLaterError as error:
+                reason, later = str(error.error.code), error
+            else:
+                self._note(away=False)
+                return value
+            self._note(away=True, reason=reason)
+            waiting = waiting or Waiting(self._patience_s)
+            if not await waiting.pause(later.after_s):
+                raise await self._reason(later.error) from None
+
+    async def _ask(self, task: Task, request: bytes, on_progress: OnProgress | None) -> bytes:
+        assert self._session is not None, "the engine was not entered"
+        request_id = next(self._ids)
+        follower: list[asyncio.Task[None]] = []
+        timer: asyncio.TimerHandle | None = None
+        if on_progress is not None:
+
+            def follow() -> None:
+                follower.append(asyncio.create_task(self._follow(request_id, on_progress)))
+
+            timer = asyncio.get_running_loop().call_later(_QUIET_S, follow)
+        headers = {**self._headers, "X-Request-Id": request_id}
+        if traceparent := self._traceparent():
+            headers["traceparent"] = traceparent
+        try:
+            async with (
+                self._guard(),
+                self._session.post(self._path(task.path), data=request, headers=headers) as response,
+            ):
+                content = await response.read()
+                if response.status != 200:
+                    _refused(task, response, content)
+                return _value(task, content)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            await end(*follower)
+
+    async def _follow(self, request_id: str, on_progress: OnProgress) -> None:
+        """Pass on what the engine tells of a request, until it knows no more of it."""
+        assert self._session is not None
+        address = self._url / "v0" / "progress" / request_id
+        sequence = 0
+        while True:
+            try:
+                async with self._session.get(address.with_query(after=str(sequence))) as response:
+                    if response.status != 200:
+                        return
+                    latest = orjson.loads(await response.read())
+            except (aiohttp.ClientError, ConnectionError, TimeoutError, orjson.JSONDecodeError):
+                # The request itself will tell what is the matter.
+                return
+            if latest["sequence"] > sequence:
+                sequence = latest["sequence"]
+                await on_progress(latest["stage"], latest["fraction"])
+            if latest["finished"]:
+                return
+            await asyncio.sleep(_BETWEEN_NEWS_S)
+
+    async def _reason(self, error: WorkerError) -> WorkerError:
+        """Ask an engine that serves nothing what keeps it from it; returns `error` where it does not say."""
+        if error.code is not ErrorCode.EXPERIMENT_OUT_OF_DATE or self._session is None:
+            return error
+        try:
+            async with self._session.get(self._url / "health" / "ready") as response:
+                known = orjson.loads(await response.read())["error"]
+            return _engine_error(known) if known else error
+        except (aiohttp.ClientError, ConnectionError, TimeoutError, ValueError, TypeError, KeyError):
+            return error
+
+    def _path(self, path: str) -> URL:
+        if path not in self._paths:
+            self._paths[path] = self._url / "v0" / path
+        return self._paths[path]
+
+    def _note(self, *, away: bool, reason: str = "") -> None:
+        """Log that the engine is waited for, and that it is back, once each."""
+        if away == self._away:
+            return
+        self._away = away
+        if away:
+            log(_logger, logging.WARNING, "waiting for the engine", url=str(self._url), reason=reason)
+        else:
+            log(_logger, logging.INFO, "engine answers again", url=str(self._url))
+
+
+def _value(task: Task, content: bytes) -> bytes:
+    """Take the value out of an answer, without reading what may be a hundred megabytes where that can be avoided."""
+    if task.bare:
+        if not content.startswith(_FAILED):
+            return content
+    elif content.startswith(_HEAD) and content.endswith(_TAIL):
+        return content[len(_HEAD) : -len(_TAIL)]
+    try:
+        answer = orjson.loads(content)
+        error = answer["error"]
+        if not error:
+            return orjson.dumps(answer["data"])
+    except (ValueError, TypeError, KeyError):
+        log(_logger, logging.ERROR, "engine answered what is no answer", task=task.name, bytes=len(content))
+        raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, _GENERIC) from None
+    found = _engine_error(error)
+    if found.code is ErrorCode.REQUEST_CANCELLED:
+        # Nobody but us could cancel it: the engine ends, or changes over to another experiment.
+        raise _TryLaterError(WorkerError(ErrorCode.TASK_CRASHED, _AWAY))
+    raise found
+
+
+def _engine_error(error: Any) -> WorkerError:  # noqa: ANN401 - any JSON value
+    code, message = (error.get("error_code"), error.get("user_message")) if isinstance(error, dict) else (None, None)
+    try:
+        known = ErrorCode(str(code))
+    except ValueError:
+        known = ErrorCode.R_WORKER_UNHANDLED_ERROR
+        log(_logger, logging.WARNING, "engine answered an unknown error", code=str(code)[:100])
+    return WorkerError(known, message if isinstance(message, str) and message else _GENERIC)
+
+
+def _refused(task: Task, response: aiohttp.ClientResponse, content: bytes) -> NoReturn:
+    if response.status == 409:
+        raise _TryLaterError(WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, _OUT_OF_DATE))
+    if response.status == 503:
+        after = response.headers.get("Retry-After", "")
+        raise _TryLaterError(
+            WorkerError(ErrorCode.ENGINE_BUSY, _BUSY), min(float(after), 30.0) if after.isdecimal() else 1.0
+        )
+    text = content[:200].decode("utf-8", errors="replace")
+    log(_logger, logging.ERROR, "engine refused a request", task=task.name, status=response.status, text=text)
+    raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, _GENERIC)

@@ -1,0 +1,1 @@
+"""Names, labels, API and Redis of the platform."""

@@ -1,0 +1,205 @@
+"""Names that come from outside, as types: an object of one of them is proof that the name was checked.
+
+Whoever writes into a bucket, a label or an archive chooses names, and a name that becomes part of a path or of a key
+chooses where we read, write and remove. So a text from outside becomes one of these types where it enters, by calling
+the type or `parse`, and everything that makes paths or keys asks for the type: mypy refuses a plain text there, and
+``tests/test_identifiers.py`` looks for paths that are made from anything else.
+
+A type is a `str`, so it is written, compared and formatted as the name that it is.
+"""
+
+import hashlib
+import logging
+import re
+from typing import ClassVar, Self, TypeVar
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = [
+    "ETag",
+    "ExperimentId",
+    "FileName",
+    "Identifier",
+    "ObjectName",
+    "PodName",
+    "QueueHash",
+    "SandboxId",
+    "StoreName",
+    "parse",
+    "refuse",
+]
+
+_MAX_SHOWN = 100
+_MAX_TOLD = 1000
+
+_logger = logging.getLogger(__name__)
+
+
+class Identifier(str):
+    """A name that was checked; making one of a text that is none raises.
+
+    Parameters
+    ----------
+    text
+        The name.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` that names the kind and what is expected.
+    """
+
+    __slots__ = ()
+
+    KIND: ClassVar[str] = "name"
+    EXPECTED: ClassVar[str] = ""
+    _FORM: ClassVar[re.Pattern[str]]
+
+    def __new__(cls, text: str) -> Self:
+        """Check a text."""
+        if not cls.fits(text):
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"{cls.KIND}: expected {cls.EXPECTED}.")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Whether a text is such a name."""
+        return cls._FORM.fullmatch(text) is not None
+
+
+class ExperimentId(Identifier):
+    """The id of an experiment: the name of its folder, and the first part of its keys in the buckets."""
+
+    __slots__ = ()
+
+    KIND = "experimentId"
+    EXPECTED = "1 to 128 letters, digits, '.', '_' or '-', the first a letter or a digit"
+    _FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class ETag(Identifier):
+    """What a result is stored under. The form leaves no room for the keys of the journal, which begin with a dot."""
+
+    __slots__ = ()
+
+    KIND = "ETag"
+    EXPECTED = "1 to 128 letters, digits, '.', '_' or '-', the first no '.'"
+    _FORM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+
+
+class PodName(Identifier):
+    """The name of a pod, a part of its journal's keys."""
+
+    __slots__ = ()
+
+    KIND = "HOSTNAME"
+    EXPECTED = "1 to 253 letters, digits, '.', '_' or '-', the first a letter or a digit"
+    _FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Return the name of this machine, whatever it is called: of a name that is none, a name made from its hash."""
+        if cls.fits(text):
+            return cls(text)
+        return cls("host-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16])
+
+
+class SandboxId(Identifier):
+    """The id of a sandbox, a part of the host name that users' tokens are sent to: a DNS label, behind ``api-``."""
+
+    __slots__ = ()
+
+    KIND = "sandboxId"
+    EXPECTED = "1 to 59 lower-case letters, digits or '-', the first and the last no '-'"
+    _FORM = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,57}[a-z0-9])?")
+
+
+class QueueHash(Identifier):
+    """The label ``workQueueHash``, a part of the queue's name."""
+
+    __slots__ = ()
+
+    KIND = "workQueueHash"
+    EXPECTED = "1 to 40 letters, digits, '_' or '-'"
+    _FORM = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+class ObjectName(Identifier):
+    """The name of a file of an experiment in its bucket, without the experiment's id: a relative path of plain names.
+
+    No part is empty, begins with a dot (hidden files are ours), or is longer than a file's name may be.
+    """
+
+    __slots__ = ()
+
+    KIND = "object"
+    EXPECTED = "plain names with '/' between them"
+    # No control characters (C0, DEL, C1), no backslash, no surrogates: those cannot be written or read back.
+    _FORM = re.compile(r"(?:[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]*/)*"
+                       r"[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]*")  # fmt: skip
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Whether a text is such a name."""
+        return (
+            len(text) <= 1024
+            and super().fits(text)
+            # 32 bytes less than a file system takes, for the ending of a temporary name.
+            and all(len(part.encode()) <= 223 for part in text.split("/"))
+        )
+
+
+class FileName(Identifier):
+    """The name of a file or a folder, not hidden, without a way to another place."""
+
+    __slots__ = ()
+
+    KIND = "file"
+    EXPECTED = "a name without '/', the first character no '.'"
+    _FORM = re.compile(r"[^./\\\x00-\x1f\x7f-\x9f\ud800-\udfff][^/\\\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Whether a text is such a name."""
+        return len(text) <= 255 and super().fits(text) and len(text.encode()) <= 255
+
+
+class StoreName(Identifier):
+    """The hash of what a store was made from, the first part of its file's name."""
+
+    __slots__ = ()
+
+    KIND = "store"
+    EXPECTED = "64 hexadecimal digits"
+    _FORM = re.compile(r"[0-9a-f]{64}")
+
+
+_T = TypeVar("_T", bound=Identifier)
+_told: set[tuple[str, str, str]] = set()
+
+
+def parse(kind: type[_T], text: str, where: str) -> _T | None:
+    """Return a name from outside, or None for one that is none, which is logged once.
+
+    Parameters
+    ----------
+    kind
+        What the name is.
+    text
+        The name as it came.
+    where
+        Where it came from, for the log.
+    """
+    if kind.fits(text):
+        return kind(text)
+    refuse(kind.KIND, text, where)
+    return None
+
+
+def refuse(kind: str, text: str, where: str) -> None:
+    """Log, once for each, that a name from outside is passed over; a thousand are told, so that none fills the log."""
+    shown = ascii(text[:_MAX_SHOWN])[1:-1]
+    if (kind, shown, where) in _told or len(_told) >= _MAX_TOLD:
+        return
+    _told.add((kind, shown, where))
+    _logger.warning("name passed over", extra={"facts": {"kind": kind, "name": shown, "where": where}})

@@ -1,0 +1,143 @@
+/* Sparse rows as they come from a file: judged once, then rewritten with sorted columns and without stored zeros. */
+#include "cellworker.h"
+
+#include <string.h>
+
+#include "radix.h"
+
+
+enum { NO_PROBLEM = 0, BAD_INDPTR = 1, BAD_COLUMN = 2, TOO_LONG = 3, INFINITE = 0x7F800000 };
+
+struct RowSummary {
+    int64_t kept, nan, infinite, negative, fractional, unsorted_rows, problem, problem_row;
+    int32_t largest, smallest; /* ordered keys of floats: negative ones with all bits but the sign flipped */
+};
+
+static inline int32_t ordered(int32_t raw) { return raw ^ ((raw >> 31) & 0x7FFFFFFF); }
+
+/* Judge rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `kept` (from its first entry on) and, where
+   `per_column` is given, adds the non-zeros of each column to it. Stops at the first row that breaks a rule. */
+void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
+                         const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out) {
+    RowSummary s = {0};
+    s.largest = INT32_MIN;
+    s.smallest = INT32_MAX;
+    for (int64_t row = start; row < stop; row++) {
+        const int64_t begin = indptr[row], end = indptr[row + 1];
+        if (begin < 0 || end < begin || end > nnz) s.problem = BAD_INDPTR;
+        else if (end - begin > n_columns) s.problem = TOO_LONG;
+        if (s.problem) {
+            s.problem_row = row;
+            break;
+        }
+        const int64_t n = end - begin;
+        const int32_t *c = columns + begin;
+        const int32_t *v = values + begin;
+        int32_t lowest = 0, highest = 0, descents = 0;
+        for (int64_t i = 0; i < n; i++) {
+            lowest = c[i] < lowest ? c[i] : lowest;
+            highest = c[i] > highest ? c[i] : highest;
+        }
+        if (lowest < 0 || (n && highest >= n_columns)) {
+            s.problem = BAD_COLUMN;
+            s.problem_row = row;
+            break;
+        }
+        for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
+        /* Everything on the bits, as integers: comparisons of floats keep the compiler from doing four at a time. */
+        int32_t nonzero = 0, nan = 0, infinite = 0, negative = 0, fractional = 0, most = s.largest, least = s.smallest;
+        for (int64_t i = 0; i < n; i++) {
+            const int32_t raw = v[i], magnitude = raw & 0x7FFFFFFF;
+            nonzero += magnitude != 0;
+            nan += magnitude > INFINITE;
+            infinite += magnitude == INFINITE;
+            negative += raw < 0;
+            negative -= raw == INT32_MIN;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            const int32_t key = ordered(v[i]);
+            most = key > most ? key : most;
+            least = key < least ? key : least;
+        }
+        if (nan) {
+            most = s.largest;
+            least = s.smallest;
+            for (int64_t i = 0; i < n; i++) {
+                const int32_t key = ordered(v[i]);
+                if ((v[i] & 0x7FFFFFFF) > INFINITE) {
+                    negative -= v[i] < 0;
+                    continue;
+                }
+                most = key > most ? key : most;
+                least = key < least ? key : least;
+            }
+        }
+        /* Adding 2^23 rounds to a whole number; from there on every float is whole. */
+        const float *f = (const float *)values + begin;
+        for (int64_t i = 0; i < n; i++) {
+            const float magnitude = __builtin_fabsf(f[i]);
+            const int32_t whole = (magnitude + 8388608.0f) - 8388608.0f == magnitude;
+            fractional += (magnitude < 8388608.0f) & !whole;
+        }
+        s.largest = most;
+        s.smallest = least;
+        s.kept += nonzero;
+        s.nan += nan;
+        s.infinite += infinite;
+        s.negative += negative;
+        s.fractional += fractional;
+        s.unsorted_rows += descents > 0;
+        kept[row - start] = nonzero;
+        if (per_column) {
+            if (nonzero == n)
+                for (int64_t i = 0; i < n; i++) per_column[c[i]]++;
+            else
+                for (int64_t i = 0; i < n; i++) per_column[c[i]] += (v[i] & 0x7FFFFFFF) != 0;
+        }
+    }
+    *out = s;
+}
+
+/* Rewrite rows [start, stop) that cw_scan_rows found sound: zeros dropped, columns ascending. `bounds` (stop - start + 1)
+   are the rows' bounds in the output, from 0; the output arrays have room for one entry more. `a` and `b` hold the longest
+   row each. Returns -1, or the first row that names a column twice (or is not as it was when it was scanned). */
+int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
+                               const float *values, const int64_t *bounds, int32_t *out_columns, float *out_values,
+                               uint64_t *a, uint64_t *b) {
+    for (int64_t row = start; row < stop; row++) {
+        const int64_t n = indptr[row + 1] - indptr[row];
+        const int32_t *c = columns + indptr[row];
+        const float *v = values + indptr[row];
+        int32_t *oc = out_columns + bounds[row - start];
+        float *ov = out_values + bounds[row - start];
+        const int64_t room = bounds[row - start + 1] - bounds[row - start];
+        int32_t descents = 0;
+        for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
+        if (!descents && room == n) {
+            memcpy(oc, c, (size_t)n * sizeof *oc);
+            memcpy(ov, v, (size_t)n * sizeof *ov);
+            continue;
+        }
+        int64_t k = 0;
+        if (!descents) {
+            for (int64_t i = 0; i < n && k <= room; i++) {
+                oc[k] = c[i];
+                ov[k] = v[i];
+                k += v[i] != 0.0f;
+            }
+            if (k != room) return row;
+            continue;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            uint32_t raw;
+            memcpy(&raw, v + i, sizeof raw);
+            a[k] = (uint64_t)(uint32_t)c[i] << 32 | raw;
+            k += v[i] != 0.0f;
+        }
+        if (k != room) return row;
+        radix_split(a, k, b, (uint32_t *)ov, (uint32_t *)oc);
+        for (int64_t i = 1; i < k; i++)
+            if (oc[i] == oc[i - 1]) return row;
+    }
+    return -1;
+}

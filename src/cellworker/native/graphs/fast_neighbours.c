@@ -1,0 +1,229 @@
+/* Nearest neighbours for embeddings, in single precision: exact by a tree of boxes, or among the nearest lists of a
+ * k-means partition. A distance is the sum of the squared differences in the order of the dimensions, so the result is the
+ * same to the last bit on every processor; points lie in blocks of WIDE, and one instruction works on several points of a
+ * block, never on several terms of one sum. */
+#include "cellworker.h"
+#include "dispatch.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define INSIDE static inline __attribute__((always_inline))
+
+enum {
+    LANES = 8,
+    WIDE = 32, /* points of a block: four registers of sums keep the adders busy */
+    HEAD = 10, /* dimensions before a block is given up: the first principal components part most points */
+    DEEP = 64  /* more than the levels of any tree */
+};
+
+static const float SLACK = 0.5F;
+
+typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t Masks __attribute__((vector_size(4 * LANES)));
+
+/* The points of an index. Coordinates are n_blocks x n_dims x WIDE, rows are n_blocks x WIDE, -1 for padding. */
+typedef struct {
+    const float *coordinates;
+    const int32_t *rows;
+    int32_t n_dims;
+} Blocks;
+
+/* What was found so far: sorted by distance, ties by row. */
+typedef struct {
+    float *distances;
+    int32_t *rows;
+    int32_t held, room;
+    float limit; /* beyond it nothing is of interest */
+} Found;
+
+INSIDE void offer(Found *f, float distance, int32_t row) {
+    int32_t at = f->held;
+    if (at == f->room) {
+        at--;
+        if (distance == f->distances[at] && row > f->rows[at]) return;
+    } else {
+        f->held++;
+    }
+    while (at && (f->distances[at - 1] > distance || (f->distances[at - 1] == distance && f->rows[at - 1] > row))) {
+        f->distances[at] = f->distances[at - 1];
+        f->rows[at] = f->rows[at - 1];
+        at--;
+    }
+    f->distances[at] = distance;
+    f->rows[at] = row;
+    if (f->held == f->room) f->limit = f->distances[f->room - 1];
+}
+
+INSIDE void add_dimensions(Lanes sums[4], const float *block, const float *query, int32_t from, int32_t to) {
+    for (int32_t d = from; d < to; d++) {
+        const Lanes *x = (const Lanes *)(block + (int64_t)d * WIDE);
+        for (int i = 0; i < 4; i++) {
+            const Lanes apart = x[i] - query[d];
+            sums[i] += apart * apart;
+        }
+    }
+}
+
+INSIDE int some_within(const Lanes sums[4], float limit) {
+    const Masks within = (sums[0] <= limit) | (sums[1] <= limit) | (sums[2] <= limit) | (sums[3] <= limit);
+    uint64_t word[LANES / 2];
+    memcpy(word, &within, sizeof word);
+    return (word[0] | word[1] | word[2] | word[3]) != 0;
+}
+
+/* Offers the points of the blocks [first, last), without the point `self`. */
+INSIDE void scan(const Blocks *b, int64_t first, int64_t last, const float *query, int32_t self, Found *found) {
+    const int32_t n = b->n_dims, head = n < 2 * HEAD ? n : HEAD;
+    for (int64_t i = first; i < last; i++) {
+        const float *block = b->coordinates + i * n * WIDE;
+        Lanes sums[4] = {{0}, {0}, {0}, {0}};
+        add_dimensions(sums, block, query, 0, head);
+        if (!some_within(sums, found->limit)) continue;
+        if (head < n) {
+            add_dimensions(sums, block, query, head, n);
+            if (!some_within(sums, found->limit)) continue;
+        }
+        float distances[WIDE];
+        memcpy(distances, sums, sizeof distances);
+        const int32_t *rows = b->rows + i * WIDE;
+        for (int lane = 0; lane < WIDE; lane++) {
+            if (distances[lane] <= found->limit && rows[lane] >= 0 && rows[lane] != self) {
+                offer(found, distances[lane], rows[lane]);
+            }
+        }
+    }
+}
+
+/* At most the distance to any point of the box, rounding included: every step is monotone. */
+INSIDE float to_box(const float *box, const float *query, int32_t n) {
+    const float *low = box, *high = box + n;
+    float sum = 0;
+    for (int32_t d = 0; d < n; d++) {
+        const float below = low[d] - query[d], over = query[d] - high[d];
+        float apart = below > over ? below : over;
+        apart = apart > 0 ? apart : 0;
+        sum += apart * apart;
+    }
+    return sum;
+}
+
+typedef struct {
+    int64_t node, first, last;
+    float distance;
+} Range;
+
+/* The node of the blocks [first, last) has its halves at node + 1 and at node + 2 x (blocks of the first half). */
+INSIDE void search_tree(const Blocks *b, const float *boxes, int64_t n_blocks, const float *query, int32_t self,
+                        Found *found) {
+    const int32_t n = b->n_dims;
+    Range stack[DEEP];
+    int depth = 0;
+    stack[depth++] = (Range){0, 0, n_blocks, 0};
+    while (depth) {
+        const Range r = stack[--depth];
+        if (r.distance > found->limit) continue;
+        if (r.last - r.first == 1) {
+            scan(b, r.first, r.last, query, self, found);
+            continue;
+        }
+        const int64_t middle = (r.first + r.last) / 2, left = r.node + 1, right = r.node + 2 * (middle - r.first);
+        const Range one = {left, r.first, middle, to_box(boxes + left * 2 * n, query, n)};
+        const Range two = {right, middle, r.last, to_box(boxes + right * 2 * n, query, n)};
+        const int one_first = one.distance <= two.distance;
+        stack[depth++] = one_first ? two : one;
+        stack[depth++] = one_first ? one : two;
+    }
+}
+
+/* The squared distance of two points of an index. */
+INSIDE float between(const Blocks *b, int32_t i, int32_t j) {
+    const int32_t n = b->n_dims;
+    const float *x = b->coordinates + (int64_t)(i / WIDE) * n * WIDE + i % WIDE;
+    const float *y = b->coordinates + (int64_t)(j / WIDE) * n * WIDE + j % WIDE;
+    float sum = 0;
+    for (int32_t d = 0; d < n; d++) sum += (x[d * WIDE] - y[d * WIDE]) * (x[d * WIDE] - y[d * WIDE]);
+    return sum;
+}
+
+/* Looks into the lists with the n_probes nearest centres, and into everything where that does not suffice. The points of
+ * another list lie beyond the plane half way between its centre and the query's own; where already that plane is farther
+ * than SLACK x the last neighbour so far, the list is left out, for few of its points lie so near the plane. */
+INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *centres, int64_t n_lists,
+                         int64_t n_blocks, const float *query, int32_t self, Found *probes, Found *found) {
+    const int64_t centre_blocks = (n_lists + WIDE - 1) / WIDE;
+    probes->held = 0;
+    probes->limit = INFINITY;
+    scan(centres, 0, centre_blocks, query, -1, probes);
+    for (int32_t i = 0; i < probes->held; i++) {
+        const int32_t list = probes->rows[i];
+        const float farther = probes->distances[i] - probes->distances[0];
+        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, probes->rows[0]) * found->limit) continue;
+        scan(b, starts[list], starts[list + 1], query, self, found);
+    }
+    if (found->held < found->room) {
+        found->held = 0;
+        found->limit = INFINITY;
+        scan(b, 0, n_blocks, query, self, found);
+    }
+}
+
+/* What a search is asked: a tree where `boxes` is given, lists where `starts` is. */
+typedef struct {
+    Blocks points, centres;
+    const float *boxes;
+    const int64_t *starts;
+    int64_t n_blocks, n_lists;
+    const float *queries;
+    const int32_t *asked; /* rows of the queries, in the order in which they are looked up */
+    int64_t n_asked;
+    int32_t k, n_probes, own; /* own: the queries are the points, and a point is not its own neighbour */
+    int32_t *rows;            /* all queries x k */
+    float *distances;
+} Search;
+
+INSIDE int32_t run(const Search *s) {
+    Found probes = {NULL, NULL, 0, s->n_probes, INFINITY};
+    const size_t room = (size_t)(s->n_probes > 0 ? s->n_probes : 1);
+    probes.distances = malloc(room * sizeof *probes.distances);
+    probes.rows = malloc(room * sizeof *probes.rows);
+    const int32_t failed = probes.distances && probes.rows ? 0 : -1;
+    for (int64_t i = 0; i < s->n_asked && !failed; i++) {
+        const int32_t row = s->asked[i];
+        const float *query = s->queries + (int64_t)row * s->points.n_dims;
+        const int32_t self = s->own ? row : -1;
+        const int64_t at = (int64_t)row * s->k;
+        Found found = {s->distances + at, s->rows + at, 0, s->k, INFINITY};
+        if (s->boxes) {
+            search_tree(&s->points, s->boxes, s->n_blocks, query, self, &found);
+        } else {
+            search_lists(&s->points, s->starts, &s->centres, s->n_lists, s->n_blocks, query, self, &probes, &found);
+        }
+        for (int32_t j = 0; j < s->k; j++) found.distances[j] = sqrtf(found.distances[j]);
+    }
+    free(probes.distances);
+    free(probes.rows);
+    return failed;
+}
+
+#ifdef CW_AVX2
+/* Wider registers only: the same operations in the same order. */
+CW_AVX2 static int32_t run_avx2(const Search *s) { return run(s); }
+#endif
+
+static int32_t run_plain(const Search *s) { return run(s); }
+
+/* Fills the rows of the queries asked for; -1 when memory ran out. Needs k points besides the query itself. */
+int32_t cw_fast_neighbours(const float *coordinates, const int32_t *rows, int32_t n_dims, int64_t n_blocks,
+                                  const float *boxes, const int64_t *starts, const float *centres,
+                                  const int32_t *centre_rows, int64_t n_lists, int32_t n_probes, const float *queries,
+                                  const int32_t *asked, int64_t n_asked, int32_t k, int32_t own, int32_t *found_rows,
+                                  float *found_distances) {
+    const Search s = {{coordinates, rows, n_dims}, {centres, centre_rows, n_dims}, boxes, starts, n_blocks, n_lists,
+                      queries, asked, n_asked, k, n_probes, own, found_rows, found_distances};
+#ifdef CW_AVX2
+    if (cw_has_avx2()) return run_avx2(&s);
+#endif
+    return run_plain(&s);
+}

@@ -1,0 +1,247 @@
+/* Communities by the Leiden method (Traag, Waltman and van Eck 2019): nodes are moved, each cluster is refined into parts that
+ * hang together, the parts become nodes, and so on. Quality is modularity in Seurat's and igraph's reading: a strength may
+ * count loops that are not among the links (algorithms.md, section 6.5). */
+#include "cellworker.h"
+
+#include <math.h>
+
+#include "network.h"
+
+
+/* Scratch of one run, each for as many numbers as the network has nodes. */
+typedef struct {
+    double *total, *link, *outward, *chance;
+    int32_t *sizes, *order, *met, *empty, *refined;
+    uint8_t *waits;
+} Room;
+
+/* Steele, Lea and Flood's SplitMix, 64 bits. */
+static uint64_t draw(uint64_t *state) {
+    uint64_t x = *state += 0x9E3779B97F4A7C15ULL;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ULL;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBULL;
+    return x ^ (x >> 31);
+}
+
+/* The upper bits of a product: a bias below 2^-32. */
+static int32_t below(uint64_t *state, int32_t n) { return (int32_t)(((draw(state) >> 32) * (uint64_t)n) >> 32); }
+
+static double uniform(uint64_t *state) { return (double)(draw(state) >> 11) * 0x1p-53; }
+
+static void shuffle(uint64_t *state, int32_t *order, int32_t n) {
+    for (int32_t i = 0; i < n; i++) order[i] = i;
+    for (int32_t i = n - 1; i > 0; i--) {
+        const int32_t j = below(state, i + 1), kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
+static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t *cluster, double *link, int32_t *met) {
+    int32_t n_met = 0;
+    for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
+        const int32_t c = cluster[net->to[e]];
+        if (link[c] == 0) met[n_met++] = c;
+        link[c] += net->weight[e];
+    }
+    return n_met;
+}
+
+/* Moves nodes from a queue, which those enter again whose surroundings have changed; returns the number of clusters. */
+static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster, const Room *room,
+                          const volatile int32_t *stop) {
+    const int32_t n = net->n;
+    if (n < 1) return 0;
+    double *total = room->total, *link = room->link;
+    int32_t *sizes = room->sizes, *queue = room->order, *met = room->met, *empty = room->empty, n_empty = 0;
+    memset(total, 0, (size_t)n * sizeof *total);
+    memset(sizes, 0, (size_t)n * sizeof *sizes);
+    for (int32_t i = 0; i < n; i++) {
+        total[cluster[i]] += net->strength[i];
+        sizes[cluster[i]]++;
+    }
+    for (int32_t c = 0; c < n; c++) {
+        if (!sizes[c]) empty[n_empty++] = c;
+    }
+    shuffle(state, queue, n);
+    memset(room->waits, 1, (size_t)n);
+    int32_t head = 0, waiting = n; /* at most n wait, so that a ring of n holds them */
+    while (waiting && !*stop) {
+        const int32_t node = queue[head], home = cluster[node];
+        head = head + 1 < n ? head + 1 : 0;
+        waiting--;
+        room->waits[node] = 0;
+        const double strength = net->strength[node];
+        const int32_t n_met = links_to_clusters(net, node, cluster, link, met);
+        total[home] -= strength;
+        sizes[home]--;
+        int32_t best = home;
+        double most = link[home] - strength * total[home] * resolution;
+        if (most < 0 && sizes[home] && n_empty) { /* alone is better */
+            best = empty[n_empty - 1];
+            most = 0;
+        }
+        for (int32_t m = 0; m < n_met; m++) {
+            const int32_t c = met[m];
+            const double gain = link[c] - strength * total[c] * resolution;
+            if (gain > most + 1e-12 * strength) { /* rounding must not move nodes to and fro for ever */
+                best = c;
+                most = gain;
+            }
+            link[c] = 0;
+        }
+        if (!sizes[best] && best != home) n_empty--;
+        total[best] += strength;
+        sizes[best]++;
+        if (best == home) continue;
+        if (!sizes[home]) empty[n_empty++] = home;
+        cluster[node] = best;
+        for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
+            const int32_t other = net->to[e];
+            if (cluster[other] == best || room->waits[other]) continue;
+            room->waits[other] = 1;
+            const int64_t place = (int64_t)head + waiting++;
+            queue[place < n ? place : place - n] = other;
+        }
+    }
+    return renumber(cluster, n, sizes, met);
+}
+
+/* Splits each cluster into parts: single nodes join, in random order and each at most once, parts of their own cluster to
+ * which they and which to the rest are well linked, mostly the best one. Writes `refined`; returns the number of parts. */
+static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
+                      const Room *room, const volatile int32_t *stop) {
+    const int32_t n = net->n;
+    if (n < 1) return 0;
+    double *total = room->total, *link = room->link, *outward = room->outward, *all = room->chance + n;
+    int32_t *part = room->refined, *sizes = room->sizes, *met = room->met;
+    memset(all, 0, (size_t)n * sizeof *all);
+    for (int32_t i = 0; i < n; i++) {
+        all[cluster[i]] += net->strength[i];
+        part[i] = i;
+        sizes[i] = 1;
+        total[i] = net->strength[i];
+        outward[i] = 0; /* links of a part to the rest of its cluster */
+        for (int64_t e = net->first[i]; e < net->first[i + 1]; e++) {
+            if (cluster[net->to[e]] == cluster[i]) outward[i] += net->weight[e];
+        }
+    }
+    shuffle(state, room->order, n);
+    for (int32_t k = 0; k < n && !*stop; k++) {
+        const int32_t node = room->order[k], home = part[node];
+        const double strength = net->strength[node], whole = all[cluster[node]];
+        if (sizes[home] != 1 || outward[home] < strength * (whole - strength) * resolution) continue;
+        int32_t n_met = 0;
+        for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
+            if (cluster[net->to[e]] != cluster[node]) continue;
+            const int32_t p = part[net->to[e]];
+            if (link[p] == 0) met[n_met++] = p;
+            link[p] += net->weight[e];
+        }
+        double most = 0;
+        for (int32_t m = 0; m < n_met; m++) {
+            const int32_t p = met[m];
+            const int good = outward[p] >= total[p] * (whole - total[p]) * resolution;
+            const double gain = link[p] - strength * total[p] * resolution;
+            room->chance[m] = good && gain >= 0 ? gain : -1;
+            if (room->chance[m] > most) most = room->chance[m];
+        }
+        double sum = exp(-most / randomness); /* of staying alone */
+        for (int32_t m = 0; m < n_met; m++) {
+            if (room->chance[m] >= 0) sum += exp((room->chance[m] - most) / randomness);
+        }
+        double left = uniform(state) * sum - exp(-most / randomness);
+        int32_t chosen = home;
+        for (int32_t m = 0; m < n_met && left >= 0; m++) {
+            if (room->chance[m] < 0) continue;
+            left -= exp((room->chance[m] - most) / randomness);
+            chosen = met[m];
+        }
+        if (chosen != home) {
+            outward[chosen] += outward[home] - 2 * link[chosen];
+            total[chosen] += strength;
+            sizes[chosen]++;
+            sizes[home] = 0;
+            total[home] = 0;
+            part[node] = chosen;
+        }
+        for (int32_t m = 0; m < n_met; m++) link[met[m]] = 0;
+    }
+    return renumber(part, n, sizes, met);
+}
+
+static int make_room(Room *room, int32_t n) {
+    const size_t size = (size_t)n;
+    *room = (Room){
+        .total = malloc(size * sizeof(double)),
+        .link = calloc(size, sizeof(double)),
+        .outward = malloc(size * sizeof(double)),
+        .chance = malloc(2 * size * sizeof(double)),
+        .sizes = malloc(size * sizeof(int32_t)),
+        .order = malloc(size * sizeof(int32_t)),
+        .met = malloc(size * sizeof(int32_t)),
+        .empty = malloc(size * sizeof(int32_t)),
+        .refined = malloc(size * sizeof(int32_t)),
+        .waits = malloc(size),
+    };
+    return room->total && room->link && room->outward && room->chance && room->sizes && room->order && room->met &&
+           room->empty && room->refined && room->waits;
+}
+
+static void free_room(Room *room) {
+    free(room->total);
+    free(room->link);
+    free(room->outward);
+    free(room->chance);
+    free(room->sizes);
+    free(room->order);
+    free(room->met);
+    free(room->empty);
+    free(room->refined);
+    free(room->waits);
+}
+
+/* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight inside,
+ * less what is expected. The network is compressed rows, symmetric, without loops, weights above 0; `resolution` is divided by
+ * the sum of the strengths. Returns -1 when memory ran out, or `stop` became other than 0. */
+int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+                                   int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
+                                   double *quality, const volatile int32_t *stop) {
+    const Network whole = {n, first, to, weight, strength, 0};
+    Network net = whole;
+    Room room;
+    int32_t *node_of = malloc((size_t)n * sizeof *node_of), *mine = malloc((size_t)n * sizeof *mine);
+    int32_t n_clusters = make_room(&room, n) && node_of && mine ? 0 : -1;
+    if (!n_clusters) {
+        memcpy(mine, cluster, (size_t)n * sizeof *mine);
+        for (int32_t i = 0; i < n; i++) node_of[i] = i;
+        for (;;) {
+            n_clusters = move_nodes(&net, resolution, state, mine, &room, stop);
+            if (n_clusters == net.n && !*stop) break;
+            int32_t n_parts = refine(&net, resolution, randomness, state, mine, &room, stop);
+            if (n_parts == net.n) { /* nothing joined: the clusters themselves become nodes */
+                memcpy(room.refined, mine, (size_t)net.n * sizeof *mine);
+                n_parts = n_clusters;
+            }
+            Network merged;
+            if (*stop || merge(&net, room.refined, n_parts, &merged)) {
+                n_clusters = -1;
+                break;
+            }
+            for (int32_t i = 0; i < n; i++) node_of[i] = room.refined[node_of[i]];
+            for (int32_t i = 0; i < net.n; i++) room.met[room.refined[i]] = mine[i];
+            memcpy(mine, room.met, (size_t)n_parts * sizeof *mine);
+            if (net.first != first) release(&net);
+            net = merged;
+        }
+        if (n_clusters >= 0) {
+            for (int32_t i = 0; i < n; i++) cluster[i] = mine[node_of[i]];
+            *quality = excess(&whole, resolution, cluster, room.total);
+        }
+        if (net.first != first) release(&net);
+    }
+    free_room(&room);
+    free(node_of);
+    free(mine);
+    return n_clusters;
+}

@@ -1,0 +1,28 @@
+/* Sums per gene over the stored values of a cell-major matrix, for the choice of variable genes. Each looks at the genes from `low` to
+ * before `high` and takes their values one after the other: genes with the same counts get the same sums, and threads share genes, not
+ * cells. Returns -1 for a gene that does not exist. */
+#include "cellworker.h"
+
+EXPORT int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low, int32_t high, double *sums, double *stored) {
+    for (int64_t i = 0; i < n; i++) {
+        if ((uint32_t)genes[i] >= (uint64_t)n_genes) return -1;
+        if (genes[i] < low || genes[i] >= high) continue;
+        sums[genes[i]] += values[i];
+        stored[genes[i]] += 1.0;
+    }
+    return 0;
+}
+
+/* Squares of (value - mean) / scale, the quotient at most `limit`. */
+EXPORT int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low, int32_t high,
+                               const double *mean, const double *scale, double limit, double *squares) {
+    for (int64_t i = 0; i < n; i++) {
+        if ((uint32_t)genes[i] >= (uint64_t)n_genes) return -1;
+        const int32_t g = genes[i];
+        if (g < low || g >= high) continue;
+        double z = (values[i] - mean[g]) / scale[g];
+        if (z > limit) z = limit;
+        squares[g] += z * z;
+    }
+    return 0;
+}

@@ -1,0 +1,245 @@
+/* A tree among points of the plane: soft assignment of the points to its nodes, the shortest tree that links the nodes, and
+ * where the nodes lie best (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
+#include "cellworker.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "plane.h"
+
+
+/* Nodes sorted by bucket, a row of buckets after the other, so that those of neighbouring buckets lie side by side. */
+struct GraphNodes {
+    int32_t n;
+    int32_t *first, *id;
+    double *x, *y, *distance, *share;
+    Plane plane;
+};
+
+void cw_nodes_free(GraphNodes *nodes) {
+    if (!nodes) return;
+    plane_free(&nodes->plane);
+    free(nodes->first);
+    free(nodes->id);
+    free(nodes->x);
+    free(nodes->y);
+    free(nodes->distance);
+    free(nodes->share);
+    free(nodes);
+}
+
+/* `at` are pairs; `box` (left, bottom, right, top) holds them and all that is asked about. NULL when memory ran out. */
+GraphNodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
+    GraphNodes *nodes = calloc(1, sizeof *nodes);
+    if (!nodes) return NULL;
+    if (plane_make(&nodes->plane, box, at, n)) {
+        free(nodes);
+        return NULL;
+    }
+    const Plane *p = &nodes->plane;
+    const int32_t n_buckets = p->width * p->height;
+    const size_t size = (size_t)n + 1;
+    nodes->n = n;
+    nodes->first = malloc(((size_t)n_buckets + 1) * sizeof *nodes->first);
+    nodes->id = malloc(size * sizeof *nodes->id);
+    nodes->x = malloc(size * sizeof *nodes->x);
+    nodes->y = malloc(size * sizeof *nodes->y);
+    nodes->distance = malloc(size * sizeof *nodes->distance);
+    nodes->share = malloc(size * sizeof *nodes->share);
+    if (!nodes->first || !nodes->id || !nodes->x || !nodes->y || !nodes->distance || !nodes->share) {
+        cw_nodes_free(nodes);
+        return NULL;
+    }
+    int32_t held = 0;
+    for (int32_t b = 0; b < n_buckets; b++) {
+        nodes->first[b] = held;
+        for (int32_t i = p->head[b]; i >= 0; i = p->next[i]) {
+            nodes->id[held] = i;
+            nodes->x[held] = at[2 * i];
+            nodes->y[held++] = at[2 * i + 1];
+        }
+    }
+    nodes->first[n_buckets] = held;
+    return nodes;
+}
+
+static inline int32_t nearest(const GraphNodes *nodes, double x, double y, double *distance) {
+    const Plane *p = &nodes->plane;
+    double least = INFINITY;
+    int32_t best = 0;
+    Rings r = plane_rings(p, x, y);
+    for (; r.ring <= r.last && plane_bound(p, &r) <= least; r.ring++) {
+        const int32_t low = r.row - r.ring, high = r.row + r.ring, left = r.column - r.ring, right = r.column + r.ring;
+        for (int32_t row = low < 0 ? 0 : low; row <= high && row < p->height; row++) {
+            const int whole = row == low || row == high;
+            /* A whole row of the ring, or its two ends. */
+            for (int side = 0; side < (whole || !r.ring ? 1 : 2); side++) {
+                int32_t from = whole || !side ? left : right, to = whole || side ? right : left;
+                if (from < 0) from = 0;
+                if (to >= p->width) to = p->width - 1;
+                if (from > to || (!whole && side ? right >= p->width : !whole && left < 0)) continue;
+                const int32_t *bucket = nodes->first + (int64_t)row * p->width;
+                for (int32_t k = bucket[from]; k < bucket[to + 1]; k++) {
+                    const double a = x - nodes->x[k], b = y - nodes->y[k], d = a * a + b * b;
+                    if (d < least || (d == least && nodes->id[k] < best)) {
+                        least = d;
+                        best = nodes->id[k];
+                    }
+                }
+            }
+        }
+    }
+    *distance = least;
+    return best;
+}
+
+/* The nearest node of each point, the first of equals. */
+void cw_nodes_nearest(const GraphNodes *nodes, const double *x, int32_t count, int32_t *best) {
+    double distance;
+    for (int32_t i = 0; i < count; i++) best[i] = nearest(nodes, x[2 * i], x[2 * i + 1], &distance);
+}
+
+/* e to the power of a number from -700 to 0, to about one unit in the last place, the same on every machine. Adding 1.5 * 2^52
+ * rounds to a whole number, which is then found in the lowest bits. */
+static inline double power(double x) {
+    const double shifted = x * 1.4426950408889634 + 0x1.8p52, n = shifted - 0x1.8p52;
+    const double r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    uint64_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    bits = (bits << 52) + (1023ULL << 52);
+    double scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}
+
+enum { NEGLIGIBLE = 40 }; /* e^-40 of a share is below half a unit in its last place */
+
+/* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times their
+ * shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - least d^2) / sigma), as mantissa
+ * and exponent of two, and the sum of the least d^2. `spare` has room for the nodes. */
+void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
+                           double *figures, int32_t *spare) {
+    const Plane *p = &nodes->plane;
+    double mantissa = figures[0], exponent = figures[1];
+    double *distance = nodes->distance, *share = nodes->share;
+    const double scale = 1 / sigma;
+    for (int32_t k = 0; k < count; k++) {
+        const double a = x[2 * k], b = x[2 * k + 1];
+        double least;
+        nearest(nodes, a, b, &least);
+        const double most = least + NEGLIGIBLE * sigma, reach = sqrt(most) * (1 + 1e-12);
+        const int32_t low = plane_row(p, b - reach), high = plane_row(p, b + reach);
+        const int32_t left = plane_column(p, a - reach), right = plane_column(p, a + reach);
+        int32_t held = 0;
+        for (int32_t row = low; row <= high; row++) {
+            const int32_t *bucket = nodes->first + (int64_t)row * p->width;
+            for (int32_t i = bucket[left]; i < bucket[right + 1]; i++) {
+                const double s = a - nodes->x[i], t = b - nodes->y[i], d = s * s + t * t;
+                spare[held] = nodes->id[i];
+                distance[held] = d;
+                held += d <= most;
+            }
+        }
+        for (int32_t m = 0; m < held; m++) share[m] = power((least - distance[m]) * scale);
+        double sum = 0;
+        for (int32_t m = 0; m < held; m++) sum += share[m];
+        const double part = 1 / sum;
+        for (int32_t m = 0; m < held; m++) {
+            const double mine = share[m] * part;
+            weight[spare[m]] += mine;
+            sums[2 * spare[m]] += mine * a;
+            sums[2 * spare[m] + 1] += mine * b;
+        }
+        mantissa *= sum;
+        if (mantissa > 0x1p500) {
+            int more;
+            mantissa = frexp(mantissa, &more);
+            exponent += more;
+        }
+        figures[2] += least;
+    }
+    figures[0] = mantissa;
+    figures[1] = exponent;
+}
+
+/* Adds `count` nodes to the shortest tree (Prim's method). At the start `order` is 0, 1, ..., `reach` infinite but for node 0,
+ * `parent` -1. The first `held` places of `order` are the tree, parents before children; returns the new `held`. */
+int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, int32_t *order, int32_t *parent,
+                            double *reach) {
+    for (; count > 0 && held < n; count--) {
+        int32_t next = held;
+        for (int32_t i = held + 1; i < n; i++) {
+            const int32_t a = order[i], b = order[next];
+            if (reach[a] < reach[b] || (reach[a] == reach[b] && a < b)) next = i;
+        }
+        const int32_t added = order[next];
+        order[next] = order[held];
+        order[held++] = added;
+        const double x = at[2 * added], y = at[2 * added + 1];
+        for (int32_t i = held; i < n; i++) {
+            const int32_t o = order[i];
+            const double a = at[2 * o] - x, b = at[2 * o + 1] - y, d = a * a + b * b;
+            if (d < reach[o]) {
+                reach[o] = d;
+                parent[o] = added;
+            }
+        }
+    }
+    return held;
+}
+
+/* Solves (2 L + diag(pull)) c = sums for the nodes' places, pairs, L the Laplacian of a tree: from the leaves to the root and
+ * back. `sums` becomes the places; `pull`, not negative and not all zero, is used up. */
+void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, double *pull, double *sums) {
+    for (int32_t k = n - 1; k > 0; k--) {
+        const int32_t i = order[k], up = parent[i];
+        const double share = 2 / (2 + pull[i]);
+        pull[up] += share * pull[i];
+        sums[2 * up] += share * sums[2 * i];
+        sums[2 * up + 1] += share * sums[2 * i + 1];
+    }
+    const int32_t root = order[0];
+    sums[2 * root] /= pull[root];
+    sums[2 * root + 1] /= pull[root];
+    for (int32_t k = 1; k < n; k++) {
+        const int32_t i = order[k], up = parent[i];
+        for (int d = 0; d < 2; d++) sums[2 * i + d] = (sums[2 * i + d] + 2 * sums[2 * up + d]) / (2 + pull[i]);
+    }
+}
+
+/* Where each point lies best on the links of its node: the other end (-1 where there is none) and the part of the way to it. */
+void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to, const double *x, const int32_t *node,
+                             int32_t count, int32_t *other, double *part) {
+    for (int32_t k = 0; k < count; k++) {
+        const int32_t v = node[k];
+        const double a = x[2 * k] - at[2 * v], b = x[2 * k + 1] - at[2 * v + 1];
+        double least = INFINITY;
+        other[k] = -1;
+        part[k] = 0;
+        for (int64_t e = first[v]; e < first[v + 1]; e++) {
+            const double s = at[2 * to[e]] - at[2 * v], t = at[2 * to[e] + 1] - at[2 * v + 1], length = s * s + t * t;
+            double way = length > 0 ? (a * s + b * t) / length : 0;
+            way = way > 1 ? 1 : way > 0 ? way : 0;
+            const double p = a - way * s, q = b - way * t, d = p * p + q * q;
+            if (d < least) {
+                least = d;
+                other[k] = to[e];
+                part[k] = way;
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+"""From cell ids of a request to the rows that are compared."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.comparisons import EmptySideError
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import rankable, require
+
+__all__ = ["check_values", "compared_rows", "listed_rows"]
+
+
+def listed_rows(experiment: Experiment, cell_ids: list[int] | int | None) -> NDArray[np.int32]:
+    """Return the rows of cell ids, ascending, each once; ids that quality control removed are passed over."""
+    ids = [] if cell_ids is None else [cell_ids] if isinstance(cell_ids, int) else cell_ids
+    rows = experiment.positions(np.array(ids, np.int64))
+    listed = np.zeros(experiment.n_cells, np.bool_)
+    listed[rows[rows >= 0]] = True
+    return np.flatnonzero(listed).astype(np.int32)
+
+
+def compared_rows(
+    experiment: Experiment, base_ids: list[int] | int, background_ids: list[int] | int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the rows of both sides; a cell that is on both counts as base.
+
+    Raises
+    ------
+    EmptySideError
+        When a side has no cell in the experiment.
+    """
+    base = listed_rows(experiment, base_ids)
+    background = np.setdiff1d(listed_rows(experiment, background_ids), base, assume_unique=True)
+    if not len(base) or not len(background):
+        raise EmptySideError.of(first=not len(base))
+    return base, background
+
+
+def check_values(experiment: Experiment) -> None:
+    """Refuse to rank values that are missing or infinite.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNSUPPORTED`` naming genes.
+    """
+    require(rankable(experiment))

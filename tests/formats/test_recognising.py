@@ -1,0 +1,309 @@
+"""Files that are not read are told by what is in them, whatever their names, and the advice works."""
+
+import bz2
+import contextlib
+import gzip
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from tests.formats.anndata_files import write
+from tests.formats.test_anndata_reading import adata
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.check.checking import check_experiment
+from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.opening.recognising import Kind, kind_of, not_read
+from cellworker.settings import Settings
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Settings:
+    return Settings(store_dir=tmp_path / "stores", threads=1)
+
+
+def old_anndata(path: Path) -> None:
+    """What anndata 0.6 wrote: obs and var as compound tables, sparse matrices with an attribute of their own."""
+    data = adata()
+    with h5py.File(path, "w") as file:
+        for name, frame in (("obs", data.obs), ("var", data.var)):
+            table = np.zeros(len(frame), [("index", "S20"), ("n", "f8")])
+            table["index"] = [label.encode() for label in frame.index]
+            file[name] = table
+        file["X"] = np.asarray(data.X.todense() if sparse.issparse(data.X) else data.X, np.float32)
+
+
+def loom(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["matrix"] = np.ones((3, 4))
+        for name, field, size in (("row_attrs", "Gene", 3), ("col_attrs", "CellID", 4)):
+            file[f"{name}/{field}"] = np.array([f"{field}{i}".encode() for i in range(size)])
+        for name in ("layers", "row_graphs", "col_graphs"):
+            file.create_group(name)
+
+
+def mudata(path: Path) -> None:
+    import anndata
+
+    with h5py.File(path, "w", userblock_size=512) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file.attrs["encoding-type"] = "MuData"
+        for name in ("prot", "rna"):
+            anndata.io.write_elem(file.require_group("mod"), name, adata())
+        anndata.io.write_elem(file, "obs", adata().obs)
+        anndata.io.write_elem(file, "var", adata().var)
+    with path.open("r+b") as block:  # what the package mudata writes there
+        block.write(b"MuData (format-version=0.1.0;creator=muon;creator-version=0.1)")
+
+
+def tenx(path: Path) -> None:
+    counts = sparse.random(4, 3, 0.5, "csc", random_state=1)
+    with h5py.File(path, "w") as file:
+        for name in ("data", "indices", "indptr"):
+            file[f"matrix/{name}"] = getattr(counts, name)
+        file["matrix/shape"], file["matrix/barcodes"] = (4, 3), [b"a", b"b", b"c"]
+        for name in ("id", "name", "feature_type", "genome"):
+            file[f"matrix/features/{name}"] = [b"x"] * 4
+
+
+def tenx_2(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name in ("data", "indices", "indptr", "shape", "barcodes", "genes", "gene_names"):
+            file[f"GRCh38/{name}"] = [1]
+
+
+def h5seurat(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name in ("assays", "meta.data", "reductions"):
+            file.create_group(name)
+        file["cell.names"] = [b"a"]
+
+
+def zarr(path: Path) -> Path:
+    return write(adata(), path.parent, "zarr-2", "inner")
+
+
+def zipped(path: Path) -> None:
+    store = zarr(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for item in store.rglob("*"):
+            archive.write(item, item.relative_to(store))
+
+
+def zipped_inside(path: Path) -> None:
+    store = zarr(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        for item in store.rglob("*"):
+            archive.write(item, Path("stores") / "mine" / item.relative_to(store))
+
+
+def zip_of_text(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "a")
+
+
+def tarred(path: Path) -> None:
+    (path.parent / "member").write_text("a")
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(path.parent / "member", "member")
+
+
+def packed(path: Path) -> None:
+    path.write_bytes(gzip.compress(write(adata(), path.parent, "h5ad", "inner").read_bytes()))
+
+
+def bytes_of(content: bytes) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        path.write_bytes(content)
+
+    return make
+
+
+MADE: dict[str, tuple[Callable[[Path], None], Kind, str]] = {
+    "old.h5ad": (old_anndata, Kind.OLD_ANNDATA, "anndata.read_h5ad('old.h5ad').write_h5ad('old-new.h5ad')"),
+    "a.loom": (loom, Kind.LOOM, "scanpy.read_loom('a.loom').write_h5ad('a.h5ad')"),
+    "a.h5mu": (mudata, Kind.MUDATA, "mudata.read_h5mu('a.h5mu')['rna'].write_h5ad('a.h5ad')"),
+    "10x.h5": (tenx, Kind.TENX, "scanpy.read_10x_h5('10x.h5')"),
+    "10x2.h5": (tenx_2, Kind.TENX, "var_names_make_unique()"),
+    "a.h5seurat": (h5seurat, Kind.H5SEURAT, "saveRDS(SeuratDisk::LoadH5Seurat('a.h5seurat'), 'a.rds')"),
+    "keras.h5": (lambda path: h5py.File(path, "w").close(), Kind.HDF5, "open an AnnData file"),
+    "a.zarr.zip": (zipped, Kind.ZIPPED_ZARR, "python -m zipfile -e a.zarr.zip a.zarr, and open a.zarr."),
+    "b.zip": (zipped_inside, Kind.ZIPPED_ZARR, "and open b.zarr/stores/mine."),
+    "c.zip": (zip_of_text, Kind.ZIP, "unpack it"),
+    "a.tar.gz": (tarred, Kind.TAR, "unpack it"),
+    "a.h5ad.gz": (packed, Kind.PACKED_HDF5, "unpack it (gunzip, bunzip2, unxz or unzstd) and open a.h5ad."),
+    "a.rda": (bytes_of(gzip.compress(b"RDX3\nX\n")), Kind.WORKSPACE, "saveRDS(get(load('a.rda')[1]), 'a.rds')"),
+    "b.RData": (bytes_of(bz2.compress(b"RDA2\nA\n")), Kind.WORKSPACE, "load('b.RData')"),
+    "c.RData": (bytes_of(lzma.compress(b"RDX2\nX\n")), Kind.WORKSPACE, "load('c.RData')"),
+    "it's.rda": (bytes_of(b"RDX3\nX\n"), Kind.WORKSPACE, r"load('it\'s.rda')"),
+    "a.qs2": (bytes_of(b"\x0b\x0e\x0a\xc1" + bytes(60)), Kind.QS2, "saveRDS(qs2::qs_read('a.qs2'), 'a.rds')"),
+    "a.qd": (bytes_of(b"\x0b\x0e\x0a\xcd" + bytes(60)), Kind.QDATA, "qs2::qd_read('a.qd')"),
+    "matrix.mtx.gz": (
+        bytes_of(gzip.compress(b"%%MatrixMarket matrix coordinate integer general\n1 1 0\n")),
+        Kind.MATRIX_MARKET,
+        "scanpy.read_10x_mtx('.')",
+    ),
+    "lfs.rds": (bytes_of(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), Kind.LFS, "git lfs pull"),
+    "page.h5ad": (bytes_of(b"<!DOCTYPE html><html>Sign in</html>"), Kind.WEB_PAGE, "download the file again"),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("disguise", ["", "r.rds", "x.h5ad", "x.bin"])
+def test_a_file_that_is_not_read_is_named_for_what_it_is(
+    tmp_path: Path, stores: Settings, name: str, disguise: str
+) -> None:
+    make, kind, advice = MADE[name]
+    path = tmp_path / name
+    make(path)
+    assert kind_of(path) is kind
+    if disguise:
+        path = path.rename(tmp_path / disguise)
+        assert kind_of(path) is kind
+        return
+    with pytest.raises(WorkerError) as told:
+        open_experiment(path, stores)
+    assert told.value.code is ErrorCode.EXPERIMENT_UNSUPPORTED
+    assert told.value.message.startswith(f"{name}: {kind}, which is not read; ")
+    assert advice in told.value.message
+    report = check_experiment(path, stores)
+    assert (report.status, report.problems[0].found) == (2, told.value.message)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind.name not in {"RDS", "QS", "ANNDATA", "UNKNOWN"}])
+def test_every_kind_has_advice_that_makes_a_file_of_another_name(kind: Kind, tmp_path: Path) -> None:
+    for name in ("a.h5ad", "a.rds", "a"):
+        path = tmp_path / name
+        (path if kind is Kind.SPATIALDATA else tmp_path).mkdir(exist_ok=True)
+        if kind is Kind.MUDATA and not path.exists():
+            mudata(path)
+        message = not_read(kind, path).message
+        for made in re.findall(r"write_h5ad\('([^']*)'\)|, '([^']*\.rds)'\)", message):
+            assert "".join(made) not in {"", name}
+        for code in re.findall(r"in Python: (.*?)\.?$", message):
+            compile(code.partition(", in the folder")[0], "advice", "exec")
+
+
+def test_an_anndata_file_is_read_whatever_it_is_called(tmp_path: Path, stores: Settings) -> None:
+    made = write(adata(), tmp_path, "h5ad")
+    for name in ("a.h5", "a.hdf5", "a.rds", "a"):
+        folder = tmp_path / f"of-{name}"
+        folder.mkdir()
+        path = Path(shutil.copy(made, folder / name))
+        assert kind_of(path) is Kind.ANNDATA
+        assert open_experiment(path, stores).experiment.n_cells == adata().n_obs
+    assert open_experiment(tmp_path / "of-a.h5", stores).source.name == "a.h5"
+
+
+def test_a_mudata_store_is_opened_by_its_modality(tmp_path: Path, stores: Settings) -> None:
+    store = tmp_path / "m.zarr"
+    (store / "mod").mkdir(parents=True)
+    (store / ".zgroup").write_text('{"zarr_format": 2}')
+    write(adata(), store / "mod", "zarr-2", "made").rename(store / "mod" / "rna")
+    with pytest.raises(WorkerError, match="a MuData file, which is not read; open one of its modalities: ") as told:
+        open_experiment(store, stores)
+    place = told.value.message.rpartition(": ")[2].rstrip(".")
+    assert open_experiment(tmp_path / place, stores).experiment.n_cells == adata().n_obs
+
+
+def test_a_folder_of_matrix_market_says_what_to_do(tmp_path: Path, stores: Settings) -> None:
+    for name in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"%%MatrixMarket"))
+    with pytest.raises(WorkerError, match="read_10x_mtx") as told:
+        open_experiment(tmp_path, stores)
+    assert told.value.code is ErrorCode.EXPERIMENT_UNSUPPORTED
+
+
+@pytest.mark.parametrize("name", ["old.h5ad", "a.zarr.zip", "b.zip"])
+def test_who_follows_the_advice_has_a_file_that_is_read(tmp_path: Path, stores: Settings, name: str) -> None:
+    MADE[name][0](tmp_path / name)
+    message = not_read(kind_of(tmp_path / name), tmp_path / name).message
+    python = re.search(r"in Python: (.*)\.$", message)
+    if python:
+        command, made = (
+            [sys.executable, "-W", "ignore", "-c", python[1]],
+            re.findall(r"write_h5ad\('(.*?)'\)", message)[0],
+        )
+    else:
+        words, made = re.findall(r"unpack it: (.*), and open (.*)\.$", message)[0]
+        command = [sys.executable, *words.split()[1:]]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert open_experiment(tmp_path / made, stores).experiment.n_cells == adata().n_obs
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="there is no R here")
+def test_who_follows_the_advice_for_a_workspace_has_an_object_that_is_read(
+    tmp_path: Path, stores: Settings, root: Path
+) -> None:
+    object_ = root / "tests/fixtures/pbmcsmall/v5/r.rds"
+    run = lambda code: subprocess.run(  # noqa: E731
+        ["Rscript", "--vanilla", "-e", code], cwd=tmp_path, check=True, capture_output=True
+    )
+    run(f"mine <- readRDS('{object_}'); save(mine, file = 'mine.rda')")
+    with pytest.raises(WorkerError, match="an R workspace") as told:
+        open_experiment(tmp_path / "mine.rda", stores)
+    run(told.value.message.partition("in R: ")[2].rstrip("."))
+    assert open_experiment(tmp_path / "mine.rds", stores).experiment.n_cells > 0
+
+
+R_PACKAGES = "SingleCellExperiment", "Seurat"
+
+
+def r_has(*packages: str) -> bool:
+    names = ", ".join(map(repr, packages))
+    code = f"stopifnot(all(sapply(c({names}), requireNamespace, quietly = TRUE)))"
+    if shutil.which("Rscript") is None:
+        return False
+    return subprocess.run(["Rscript", "-e", code], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("class_", ["SingleCellExperiment", "SummarizedExperiment"])
+def test_who_follows_the_advice_for_an_object_of_bioconductor_has_one_that_is_read(
+    tmp_path: Path, stores: Settings, class_: str
+) -> None:
+    if not r_has(*R_PACKAGES):
+        pytest.skip(f"R has no {' or no '.join(R_PACKAGES)}")
+    run = lambda code: subprocess.run(  # noqa: E731
+        ["Rscript", "--vanilla", "-e", f"suppressMessages(library(SingleCellExperiment)); {code}"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    counts = "matrix(rpois(600, 1), 20, 30, dimnames = list(paste0('g', 1:20), paste0('c', 1:30)))"
+    run(f"saveRDS({class_}(list(counts = as({counts}, 'CsparseMatrix'))), 'x.rds')")
+    with pytest.raises(WorkerError, match=class_) as told:
+        open_experiment(tmp_path / "x.rds", stores)
+    assert told.value.code is ErrorCode.EXPERIMENT_UNSUPPORTED
+    run(f"x <- readRDS('x.rds'); {told.value.message.partition('as x: ')[2]}")
+    assert open_experiment(tmp_path / "r.rds", stores).experiment.n_cells == 30
+
+
+MAGIC = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\x89HDF\r\n\x1a\n"]
+
+
+@given(content=st.binary(max_size=600), prefix=st.sampled_from(MAGIC))
+def test_the_kind_of_any_bytes_is_told_without_an_error(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, prefix: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}"
+    path.write_bytes(prefix + content)
+    try:
+        kind = kind_of(path)
+        assert kind in Kind
+        with contextlib.suppress(KeyError):
+            assert json.dumps(not_read(kind, path).message)
+    finally:
+        path.unlink()
