@@ -98,7 +98,7 @@ def explorer_facts(opened: Opened, experiment_id: str, path: Path, saved_in: str
         if np.isfinite(np.asarray(values, np.float64)).any():
             numbers.append(task)
     return ExplorerFacts(
-        experiment_id=experiment_id,
+        experiment_id=str(experiment_id),  # msgspec encodes no subclass of text
         version=__version__,
         key=experiment.key,
         file=path.name,
