@@ -26,7 +26,7 @@ BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do
 	exit 1
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: .venv/.ready-web ## serve data/$EXPERIMENT_ID, or the bundled sample, on $PORT (4000)
 	@exec $(BIN)/cellworker run

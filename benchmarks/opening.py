@@ -173,7 +173,7 @@ def _cold_anndata(folder: Path, work: Path, store: Path) -> list[Case]:
 
 def read_only(path: str) -> None:
     """Read without a store and without a child process, libraries imported."""
-    from cellworker.formats.anndata.opening import open_anndata
+    from cellworker.formats.anndata.containers.opening import open_anndata
     from cellworker.formats.anndata.reader import read_anndata
     from cellworker.formats.common.findings import Findings
     from cellworker.formats.common.scratch import Scratch

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.version import __version__
 
 if TYPE_CHECKING:
     from cellworker.api.experiment import OpenExperiment, open_experiment
 
-__version__ = "0.1.0"
 __all__ = ["ErrorCode", "OpenExperiment", "WorkerError", "__version__", "open_experiment"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
-from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 

@@ -16,7 +16,7 @@ from cellworker.engine.workers.frames import WorkerInit
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import redact
 from cellworker.settings import Settings
-from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.annotator import ClusterQuestion
 
 TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:

@@ -9,7 +9,7 @@ import pytest
 from cellworker.engine.annotators.cassia import annotate
 from cellworker.engine.annotators.language_model import LanguageModel
 from cellworker.errors import WorkerError
-from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks.annotator import ClusterQuestion
 
 TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.formats.anndata.opening import open_anndata
+from cellworker.formats.anndata.containers.opening import open_anndata
 from cellworker.formats.anndata.reader import read_anndata
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.scratch import Scratch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellworker.experiment.model import Reduction
-from cellworker.formats.active_reduction import choose_active
+from cellworker.formats.common.active_reduction import choose_active
 
 
 def widths(**dims: int) -> dict[str, Reduction]:

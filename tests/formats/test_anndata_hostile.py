@@ -14,8 +14,8 @@ from tests.formats.anndata_files import read
 from tests.formats.test_anndata_reading import COUNTS, adata, write
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.anndata.codecs import decompress
-from cellworker.formats.anndata.opening import open_anndata
+from cellworker.formats.anndata.containers.codecs import decompress
+from cellworker.formats.anndata.containers.opening import open_anndata
 from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 

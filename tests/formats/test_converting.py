@@ -18,7 +18,7 @@ from cellworker.cli.main import main
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical
-from cellworker.formats.common.annotated_columns import annotated_columns
+from cellworker.formats.common.cells.annotated_columns import annotated_columns
 from cellworker.formats.convert.converting import convert, write_annotated_copy
 from cellworker.formats.opening.open import open_experiment
 from cellworker.local.examples import example_bodies

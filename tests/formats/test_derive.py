@@ -9,7 +9,7 @@ from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Categorical
-from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.cells.derive import derive_cell_sets
 from cellworker.formats.common.palette import palette
 
 IDS = np.array([7, 0, 3, 9, 4, 2], np.int32)

@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as hnp
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Genes
+from cellworker.formats.common.cells.measures import ROLES, add_measures
+from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.measures import ROLES, add_measures
-from cellworker.formats.measuring import Matrices, mitochondrial_genes
 
 N_CELLS, N_GENES = 40, 12
 GENES = Genes([f"g{i}" for i in range(N_GENES)], *2 * [["MT-1", "mt-2", *(f"G{i}" for i in range(N_GENES - 2))]])

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
+from cellworker.formats.common.cells.samples import add_samples, choose_sample
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.samples import add_samples, choose_sample
 
 N = 60
 LIBRARY = np.repeat([0, 1, 2], 20)

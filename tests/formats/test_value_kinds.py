@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from cellworker.experiment.draft import SparseDraft
-from cellworker.formats.common.value_evidence import gather, gather_with_base
-from cellworker.formats.common.value_kinds import decide
+from cellworker.formats.common.matrices.value_evidence import gather, gather_with_base
+from cellworker.formats.common.matrices.value_kinds import decide
 
 
 def draft(values) -> SparseDraft:
@@ -157,5 +157,5 @@ def test_every_figure_is_what_numpy_makes_of_it():
 def test_one_look_does_not_depend_on_where_blocks_end(monkeypatch):
     matrix = draft(np.log1p(1e4 * shares(counts())))
     whole = gather(matrix, closely=True)
-    monkeypatch.setattr("cellworker.formats.common.value_evidence._BLOCK", 1000)
+    monkeypatch.setattr("cellworker.formats.common.matrices.value_evidence._BLOCK", 1000)
     assert gather(matrix, closely=True) == whole

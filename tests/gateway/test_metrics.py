@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cellworker import __version__
 from cellworker.errors import ErrorCode
+from cellworker.gateway.core.metrics import DONE, GAUGES, NoMetrics
 from cellworker.gateway.observe.health import Health, serve_health
-from cellworker.gateway.observe.metrics import DONE, GAUGES, Metrics, NoMetrics
+from cellworker.gateway.observe.metrics import Metrics
 from cellworker.tasks.catalog import TASKS
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.core.cell_set_patches import applied, examine
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.gateway.platform.api import PlatformCellSets
-from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.local.merge import merge_cell_sets
 
 TOKEN = "Bearer eyJhbGciOi.hidden-token-of-a-user.sig"

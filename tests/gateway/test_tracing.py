@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.observe.tracing import NoTracing, Origin, Tracing, make_tracing, parse_trace_header
+from cellworker.gateway.core.tracing import NoTracing, Origin, Tracing, parse_trace_header
+from cellworker.gateway.observe.tracing import make_tracing
 
 TRACE = "5759e988bd862e3fe1be46a994272793"
 PARENT = "53995c3f42cd8ad8"

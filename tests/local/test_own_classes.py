@@ -5,7 +5,7 @@ import orjson
 
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical
-from cellworker.formats.common.derive import derive_cell_sets
+from cellworker.formats.common.cells.derive import derive_cell_sets
 from cellworker.local.own_classes import patched
 from cellworker.tasks.common.annotated_class import replace_class
 

@@ -11,7 +11,7 @@ from cellworker.analysis.statistics.r_random import RRandom
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes
-from cellworker.gateway.platform.cell_set_patches import examine
+from cellworker.gateway.core.cell_set_patches import examine
 from cellworker.local.merge import merge_cell_sets
 from cellworker.protocol.bodies import decode_body
 from cellworker.tasks.catalog import TASKS

@@ -10,7 +10,7 @@ from builders import small_experiment
 from cellworker.analysis.annotation.module_scores import G2M_GENES, S_GENES, module_scores
 from cellworker.errors import WorkerError
 from cellworker.experiment.model import Genes
-from cellworker.gateway.platform.cell_set_patches import examine
+from cellworker.gateway.core.cell_set_patches import examine
 from cellworker.local.merge import merge_cell_sets
 from cellworker.tasks.catalog import TASKS
 

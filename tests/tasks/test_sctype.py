@@ -16,7 +16,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Genes, ScaledData
 from cellworker.formats.common.marker_table import read_marker_table
 from cellworker.formats.opening.open import open_experiment
-from cellworker.gateway.platform.cell_set_patches import examine
+from cellworker.gateway.core.cell_set_patches import examine
 from cellworker.local.merge import merge_cell_sets
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import TASKS

@@ -13,9 +13,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
+from cellworker.version import __version__
 
 __all__ = ["main"]
 

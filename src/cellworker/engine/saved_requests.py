@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName
 from cellworker.logs import blank, log
 from cellworker.settings import Settings
 from cellworker.tasks.task import Task
+from cellworker.version import __version__
 
 __all__ = ["RequestSaver", "SavedRequest", "read_saved"]
 

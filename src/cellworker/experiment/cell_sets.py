@@ -72,8 +72,8 @@ class CellSets:
     """All classes, in the order that the user sees. No look-up changes anything.
 
     A class answers to its key, and to the name of the column that it comes from. Sets that were derived from a file's
-    own columns (`cellworker.formats.common.derive`) name the class of the clusters in use in ``extra["clusters"]``; in
-    the platform's own files that is the class ``louvain``.
+    own columns (`formats.common.cells.derive`) name the class of the clusters in use in ``extra["clusters"]``; in the
+    platform's own files that is the class ``louvain``.
 
     Attributes
     ----------

@@ -200,9 +200,9 @@ def measured(experiment: Experiment, *, column: str) -> Concern | None:
 def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] | None:
     """Return a numeric column.
 
-    The reader chose the column that holds it (`cellworker.formats.measures`). For an experiment without that choice:
-    Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so in an object whose
-    main assay has another name than RNA, those of that assay stand in.
+    The reader chose the column that holds it (`formats.common.cells.measures`). For an experiment without that
+    choice: Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so in an object
+    whose main assay has another name than RNA, those of that assay stand in.
     """
     names = [column]
     chosen = experiment.origin.columns.get(column)

@@ -24,15 +24,17 @@ from cellworker.gateway.core.answering import Patience, Ports
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
 from cellworker.gateway.core.loop import Limits, WorkLoop
+from cellworker.gateway.core.metrics import NoMetrics
 from cellworker.gateway.core.ports import Delivery, Queue
 from cellworker.gateway.core.sealing import Sealer
+from cellworker.gateway.core.tracing import Tracing
 from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.gateway.engine_client.experiment_folder import forget_experiment
 from cellworker.gateway.engine_client.http_engine import HttpEngine
 from cellworker.gateway.engine_client.syncing import ExperimentSync
 from cellworker.gateway.observe.health import Health, serve_health
-from cellworker.gateway.observe.metrics import Metrics, NoMetrics
-from cellworker.gateway.observe.tracing import Tracing, make_tracing
+from cellworker.gateway.observe.metrics import Metrics
+from cellworker.gateway.observe.tracing import make_tracing
 from cellworker.gateway.platform.api import PlatformCellSets
 from cellworker.gateway.platform.labels import PodLabels, point_engine
 from cellworker.gateway.platform.names import Names, idle_timeout_s

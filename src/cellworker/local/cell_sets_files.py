@@ -10,8 +10,8 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.opening.own_work import OwnWorkFile, may_write
+from cellworker.gateway.core.cell_set_patches import applied, examine
 from cellworker.gateway.core.ports import Claim
-from cellworker.gateway.platform.cell_set_patches import applied, examine
 from cellworker.identifiers import ExperimentId
 from cellworker.local.own_classes import patched
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from cellworker import __version__
 from cellworker.identifiers import ETag
+from cellworker.version import __version__
 
 __all__ = ["RESULT_VERSION", "etag_of"]
 

@@ -8,7 +8,7 @@ stay: what is inserted gets a key that is free.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from cellworker.gateway.platform.cell_set_patches import matched_key
+from cellworker.gateway.core.cell_set_patches import matched_key
 from cellworker.local.merge import merge_cell_sets
 
 __all__ = ["patched"]

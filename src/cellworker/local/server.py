@@ -12,7 +12,6 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.ports import CellSetsSource
@@ -28,6 +27,7 @@ from cellworker.protocol.bodies import Pagination, convert
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
 from cellworker.tasks.task import Task
+from cellworker.version import __version__
 
 __all__ = ["LocalServer", "Served", "Source", "summarize"]
 

@@ -11,6 +11,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import AnnotationBody
 from cellworker.protocol.engine_bodies import CassiaRequest
+from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.common.annotated_class import (
     cluster_codes,
     labelled_sets,
@@ -18,7 +19,6 @@ from cellworker.tasks.common.annotated_class import (
     replace_class,
     requested_classes,
 )
-from cellworker.tasks.common.annotator import ClusterQuestion
 from cellworker.tasks.common.compared_cells import check_values
 from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.common.table_frames import Tables

@@ -10,8 +10,8 @@ import msgspec
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.tasks.common.annotator import Annotator, no_annotator
-from cellworker.tasks.common.progress import Progress
+from cellworker.tasks.annotator import Annotator, no_annotator
+from cellworker.tasks.progress import Progress
 
 __all__ = ["Compute", "Context", "EarlierResult", "Lane", "PrepareInput", "Progress", "Task"]
 

@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker import __version__
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, nearest_neighbours
 from cellworker.analysis.trajectories.graph_projection import Places
@@ -20,6 +19,7 @@ from cellworker.protocol.engine_bodies import PseudoTimeRequest, StartingNodesRe
 from cellworker.tasks.common.result_cache import kept
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
+from cellworker.version import __version__
 
 __all__ = ["PSEUDO_TIME", "STARTING_NODES"]
 

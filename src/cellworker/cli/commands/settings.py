@@ -6,9 +6,9 @@ import os
 from dataclasses import Field, fields
 from typing import Any
 
-from cellworker import __version__
 from cellworker.plain_text import say
 from cellworker.settings import Settings
+from cellworker.version import __version__
 
 __all__ = ["command"]
 

@@ -24,8 +24,8 @@ from cellworker.engine.annotators import cassia_child
 from cellworker.engine.annotators.cassia_failures import endpoint_failure, failure, told_failure
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
 from cellworker.settings import Settings
-from cellworker.tasks.common.annotator import Annotator, ClusterQuestion
-from cellworker.tasks.common.progress import Progress
+from cellworker.tasks.annotator import Annotator, ClusterQuestion
+from cellworker.tasks.progress import Progress
 
 __all__ = ["annotate", "annotator"]
 
@@ -47,7 +47,7 @@ def annotator(settings: Settings) -> Annotator:
 def annotate(
     model: LanguageModel, question: ClusterQuestion, progress: Progress, scratch: Path
 ) -> list[dict[int, str]]:
-    """Return the three groupings of `cassia`; see `cellworker.tasks.common.annotator.Annotator`.
+    """Return the three groupings of `cassia`; see `cellworker.tasks.annotator.Annotator`.
 
     Raises
     ------

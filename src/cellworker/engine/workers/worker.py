@@ -29,8 +29,8 @@ from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, W
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.bodies import convert
-from cellworker.tasks.common import progress
-from cellworker.tasks.common.annotator import ClusterQuestion
+from cellworker.tasks import progress
+from cellworker.tasks.annotator import ClusterQuestion
 from cellworker.tasks.task import Context, Task
 
 __all__ = ["GENERIC_SENTENCE", "load_object", "main", "serve"]

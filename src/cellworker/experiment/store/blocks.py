@@ -4,12 +4,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Meter", "StoreFile", "cut", "in_threads"]
+__all__ = ["Meter", "StoreFile", "WriteProgress", "cut", "in_threads"]
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -97,3 +97,11 @@ def in_threads(blocks: Sequence[B], threads: int, worker: Callable[[], Callable[
                 stop.set()
                 raise
     return [results[i] for i in range(len(blocks))]
+
+
+class WriteProgress(Protocol):
+    """Told how far the writing of a store is; raising stops it and leaves nothing behind."""
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        """Report a stage in words and the fraction of all work done (0 to 1)."""
+        ...

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,19 +34,12 @@ from cellworker.experiment.model import (
     StrangeCounts,
     TissueImage,
 )
+from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.index import StoreIndex, read_index
 
-__all__ = ["StoredExperiment", "WriteProgress", "open_store", "write_store"]
+__all__ = ["StoredExperiment", "open_store", "write_store"]
 
 T = TypeVar("T")
-
-
-class WriteProgress(Protocol):
-    """Told how far the writing of a store is; raising stops it and leaves nothing behind."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report a stage in words and the fraction of all work done (0 to 1)."""
-        ...
 
 
 def write_store(

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
-from cellworker.experiment.store.blocks import Meter, StoreFile
+from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, StoreIndex, append_index
 from cellworker.experiment.store.layout import Layout
 from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import write_sorted
-from cellworker.experiment.store.store import WriteProgress
 
 __all__ = ["write"]
 

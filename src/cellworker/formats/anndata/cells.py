@@ -3,8 +3,8 @@
 import re
 
 from cellworker.experiment.model import Categorical, Column
+from cellworker.formats.anndata.containers.tree import Group
 from cellworker.formats.anndata.elements import Table, is_group, text_of
-from cellworker.formats.anndata.tree import Group
 from cellworker.formats.common.findings import Findings
 
 __all__ = ["IDENTITIES", "colors_of", "read_obs"]

@@ -1,6 +1,6 @@
 """Which matrix of an AnnData file holds the counts, which the log-normalised values, and whose genes are served.
 
-AnnData gives its matrices no fixed meaning. `cellworker.formats.common.value_kinds` decides what their values are; the
+AnnData gives its matrices no fixed meaning. `common.matrices.value_kinds` decides what their values are; the
 names that scverse's tutorials use, or whoever opens the file (`MatrixChoice`), decide which of them is served:
 
 * counts: ``layers["counts"]`` and its like, else ``X``, else ``raw.X``, where they hold counts;
@@ -23,12 +23,12 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.anndata.containers.tree import Group
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
-from cellworker.formats.anndata.tree import Group
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrix_choice import MatrixChoice, used_for
-from cellworker.formats.common.value_evidence import Evidence, gather_with_base
-from cellworker.formats.common.value_kinds import Decision, Hint, Kind, decide
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_for
+from cellworker.formats.common.matrices.value_evidence import Evidence, gather_with_base
+from cellworker.formats.common.matrices.value_kinds import Decision, Hint, Kind, decide
 
 __all__ = ["Choice", "Source", "choose", "judged", "sources_of"]
 

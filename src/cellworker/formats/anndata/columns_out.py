@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.anndata.sink import Sink
+from cellworker.formats.anndata.containers.sink import Sink
 
 __all__ = ["ARRAY", "DICT", "TEXT", "TEXTS", "ColumnOut", "Labels", "Nullable", "write_column"]
 

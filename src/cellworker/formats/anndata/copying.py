@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Column, Reduction
 from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXTS, write_column
+from cellworker.formats.anndata.containers.opening import open_anndata
+from cellworker.formats.anndata.containers.sink import EditableSink, Rows, Sink
+from cellworker.formats.anndata.containers.stores import edit_store, new_store
+from cellworker.formats.anndata.containers.tree import Array, Group
 from cellworker.formats.anndata.elements import is_array, is_group, table_of
 from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, elements_of, encoding_of
 from cellworker.formats.anndata.leaves import Leaves
-from cellworker.formats.anndata.opening import open_anndata
-from cellworker.formats.anndata.sink import EditableSink, Rows, Sink, edit_store, new_store
-from cellworker.formats.anndata.tree import Array, Group
-from cellworker.formats.common.annotated_columns import same_column
+from cellworker.formats.common.cells.annotated_columns import same_column
 from cellworker.formats.common.kinds import content_hash, is_zarr
 from cellworker.formats.common.ledger import Ledger
 

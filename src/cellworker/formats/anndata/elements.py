@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.anndata.growing import Growing
-from cellworker.formats.anndata.tree import Array, Group, Node, damaged
-from cellworker.formats.common.exact_values import ExactValues, exact_dtype, single
+from cellworker.formats.anndata.containers.growing import Growing
+from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
+from cellworker.formats.common.cells.labels import categorical
+from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
+from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.seurat.read.cells import categorical
-from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.native import address, kernel
 
 __all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, ColumnOut, Labels, Nullable, write_column
+from cellworker.formats.anndata.containers.sink import Sink
 from cellworker.formats.anndata.leaves import Leaves
-from cellworker.formats.anndata.sink import Sink
 from cellworker.formats.common.ledger import Ledger, Path
+from cellworker.formats.r.code import without_code
 from cellworker.formats.r.rds.elements import (
     CODE,
     MAX_DEPTH,
@@ -279,10 +280,3 @@ def _walk(root: RValue) -> list[RValue]:
         found.append(value)
         waiting += [item for _, item in [*(children_of(value) or []), *attributes_beyond(value)]]
     return found
-
-
-def without_code(value: RValue) -> RValue:
-    """Return a value with NULL in place of what is code."""
-    from cellworker.formats.seurat.write.annotated_value import without_code as remove  # noqa: PLC0415 - it imports writers
-
-    return remove(value)

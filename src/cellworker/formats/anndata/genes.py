@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.model import Dispersions, Genes
 from cellworker.formats.anndata.elements import Table
+from cellworker.formats.common.cells.names import unique_names
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.seurat.read.cells import unique_names
 
 __all__ = ["dispersions_of", "genes_of"]
 

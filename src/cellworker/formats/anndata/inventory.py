@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import is_array, is_group
-from cellworker.formats.anndata.tree import Array, Group, Node
 from cellworker.formats.common.ledger import Element, Path
 
 __all__ = ["elements_of", "encoding_of", "is_element"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.formats.anndata.containers.tree import Group
 from cellworker.formats.anndata.elements import is_array, is_group
-from cellworker.formats.anndata.tree import Group
 
 __all__ = ["is_marked", "mark_of"]
 

@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction, TissueImage
-from cellworker.formats.active_reduction import choose_active
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
+from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.marks import is_marked
-from cellworker.formats.anndata.tree import Array, Group, Node
 from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
+from cellworker.formats.common.active_reduction import choose_active, default_reduction
+from cellworker.formats.common.cells.cell_ids import read_cell_ids
+from cellworker.formats.common.cells.measures import add_measures
+from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.common.cells.names import unique_names
+from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrix_choice import MatrixChoice
-from cellworker.formats.common.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.matrices.sparse import assemble
+from cellworker.formats.common.matrices.variances import gene_variances
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.measures import add_measures
-from cellworker.formats.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.samples import add_samples
-from cellworker.formats.seurat.read.cells import read_cell_ids, unique_names
-from cellworker.formats.seurat.read.genes import gene_variances
-from cellworker.formats.seurat.read.matrix import assemble
-from cellworker.formats.seurat.read.parts import default_reduction
 
 __all__ = ["read_anndata"]
 

@@ -19,9 +19,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import is_array, is_group
 from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, encoding_of
-from cellworker.formats.anndata.tree import Array, Group, Node
 from cellworker.formats.common.ledger import Ledger, Path
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RValue, RVector

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker import __version__
 from cellworker.experiment.model import Experiment, Reduction
 from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, TEXTS, ColumnOut, write_column
+from cellworker.formats.anndata.containers.sink import Sink
 from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.anndata.marks import mark_of
-from cellworker.formats.anndata.sink import Sink
-from cellworker.formats.common.annotated_columns import Annotated
+from cellworker.formats.common.cells.annotated_columns import Annotated
+from cellworker.version import __version__
 
 __all__ = ["IMAGES", "SCALED", "SCALED_GENES", "Beside", "Writer", "write_anndata"]
 

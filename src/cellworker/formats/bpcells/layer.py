@@ -10,8 +10,8 @@ from cellworker.formats.bpcells.operations import Matrix
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.bpcells.stored import Slice
 from cellworker.formats.bpcells.tree import build, is_bpcells, is_turned
-from cellworker.formats.common.exact_values import ExactValues
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.exact_values import ExactValues
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4
 

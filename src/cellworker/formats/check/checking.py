@@ -15,7 +15,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.experiment.suitability import Concern, TaskConcern, concerns
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
-from cellworker.formats.common.derive import derived_from
+from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
 from cellworker.formats.opening.open import OpenProgress, locate, open_source, own_work_of
 from cellworker.plain_text import one_line

@@ -23,11 +23,11 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.anndata.columns_out import DICT, ColumnOut, Labels, Nullable
 from cellworker.formats.anndata.from_r import FromR, has_na_level, plain_column
 from cellworker.formats.anndata.writer import Beside, Writer
+from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
 from cellworker.formats.r.rds.elements import attributes_beyond, children_of, elements_of
 from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.r.values import class_names, dim, dimnames, frame, named, slot, string_list
-from cellworker.formats.seurat.read.cells import match_rows
 
 __all__ = ["SeuratRest"]
 

@@ -21,7 +21,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Column, Reduction
 from cellworker.experiment.store.store import StoredExperiment
-from cellworker.formats.common.annotated_columns import Annotated, annotated_columns
+from cellworker.formats.common.cells.annotated_columns import Annotated, annotated_columns
 from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
@@ -224,7 +224,7 @@ class _Job:
         return _with(ledger.close(), renamed)
 
     def _anndata_to_rds(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.opening import open_anndata  # noqa: PLC0415
+        from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415
         from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
         from cellworker.formats.seurat.write.from_anndata import extras_from_anndata  # noqa: PLC0415
 
@@ -250,7 +250,7 @@ class _Job:
         )  # fmt: skip
 
     def _seurat_to_anndata(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.sink import new_store  # noqa: PLC0415
+        from cellworker.formats.anndata.containers.stores import new_store  # noqa: PLC0415
         from cellworker.formats.anndata.writer import write_anndata  # noqa: PLC0415
         from cellworker.formats.convert.anndata_from_seurat import SeuratRest  # noqa: PLC0415
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Reduction
 from cellworker.experiment.store.store import StoredExperiment
-from cellworker.formats.common.annotated_columns import Annotated
+from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
 from cellworker.formats.opening.open import OpenProgress
 from cellworker.formats.r.gzip_blocks import GzipWriter

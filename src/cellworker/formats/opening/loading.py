@@ -13,14 +13,14 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.sparse import blocks
+from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.common.unusable_genes import leave_out_unusable
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
-from cellworker.formats.seurat.read.matrix import blocks
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
 
@@ -145,7 +145,7 @@ def _is_rounded(counts: SparseDraft) -> bool:
 
 
 def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
-    from cellworker.formats.anndata.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
+    from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
 
     with ThreadPoolExecutor(1, "hash") as background, open_anndata(source, how.max_bytes, how.threads) as root:

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import StoredExperiment, open_store
+from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf
 from cellworker.identifiers import StoreName

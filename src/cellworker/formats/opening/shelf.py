@@ -18,7 +18,7 @@ from typing import Any
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
 from cellworker.formats.common.companions import companions_of
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]

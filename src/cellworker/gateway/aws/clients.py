@@ -8,10 +8,10 @@ import aiobotocore.session
 from aiobotocore.config import AioConfig
 from botocore.credentials import ReadOnlyCredentials
 
-from cellworker import __version__
 from cellworker.gateway.aws.s3_direct import DirectS3
 from cellworker.gateway.platform.names import Names
 from cellworker.settings import Settings
+from cellworker.version import __version__
 
 __all__ = ["Cloud", "ElastiCache"]
 

@@ -18,7 +18,9 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.cell_set_patches import named_after
 from cellworker.gateway.core.earlier_results import earlier_result
+from cellworker.gateway.core.metrics import NoMetrics
 from cellworker.gateway.core.ports import (
     CellSetsSource,
     Claim,
@@ -30,9 +32,7 @@ from cellworker.gateway.core.ports import (
 )
 from cellworker.gateway.core.progress import Ticker
 from cellworker.gateway.core.retry import Waiting
-from cellworker.gateway.observe.metrics import NoMetrics
-from cellworker.gateway.observe.tracing import NoTracing, Tracing
-from cellworker.gateway.platform.cell_set_patches import named_after
+from cellworker.gateway.core.tracing import NoTracing, Tracing
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.logs import log
 from cellworker.protocol import events

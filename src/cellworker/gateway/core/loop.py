@@ -19,9 +19,9 @@ from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.cancellable import CancellableWork
 from cellworker.gateway.core.holding import Holding, quietly
 from cellworker.gateway.core.lru import Recent
+from cellworker.gateway.core.metrics import DONE, NoMetrics
 from cellworker.gateway.core.ports import Delivery, Journal, NotHeldError, Queue
-from cellworker.gateway.observe.metrics import DONE, NoMetrics
-from cellworker.gateway.observe.tracing import NoTracing, Tracing
+from cellworker.gateway.core.tracing import NoTracing, Tracing
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import context, log
 from cellworker.protocol.bodies import convert

@@ -25,9 +25,9 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
-from cellworker import __version__
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.logs import log, redact
+from cellworker.version import __version__
 
 __all__ = ["Check", "Health", "health_app", "serve_health"]
 

@@ -21,10 +21,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
-from cellworker import __version__
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.observe.tracing import Origin, RequestSpan, parse_trace_header
+from cellworker.gateway.core.tracing import Origin, RequestSpan, parse_trace_header
 from cellworker.logs import log
+from cellworker.version import __version__
 
 __all__ = ["OtelTracing"]
 

@@ -15,9 +15,9 @@ import orjson
 from yarl import URL
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.core.cell_set_patches import Repeatable, applied, examine
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.gateway.core.retry import Waiting
-from cellworker.gateway.platform.cell_set_patches import Repeatable, applied, examine
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import log, redact
 

@@ -12,11 +12,12 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bpcells.layer import is_bpcells, read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.sparse import assemble, same_matrix
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.r.values import class_names, describe, dim, dimnames, is_absent, named, same_strings, slot
-from cellworker.formats.seurat.read.matrix import Layer, assemble, read_layer, same_matrix
+from cellworker.formats.seurat.read.matrix import Layer, read_layer
 
 __all__ = ["Assay", "LayerMap", "choose_assay", "layer_map", "layers_named", "read_assay"]
 

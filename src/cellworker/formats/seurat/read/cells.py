@@ -1,64 +1,21 @@
 """The cells of a Seurat object: ids, barcodes, metadata columns, samples and identities."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical, Column
+from cellworker.formats.common.cells.labels import categorical
+from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.r.rds.model import RStrings, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, Frame, class_names, describe, slot
 
-__all__ = [
-    "categorical",
-    "match_rows",
-    "read_cell_ids",
-    "read_identities",
-    "read_metadata",
-    "unique_names",
-]
+__all__ = ["read_identities", "read_metadata"]
 
-_IDS = "cells_id"
-_MAX_ID = 2**31 - 2
 _LAST_DAY = 700_000
 """Days around 1970 that dates may lie in: the years 54 to 3886."""
-
-
-def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:
-    """Return the names, each repetition with ``.1``, ``.2``, ... behind it as R's make.unique writes them."""
-    taken = set(names)
-    if len(taken) == len(names):
-        return names
-    seen: set[str] = set()
-    repeats: dict[str, int] = {}
-    out: list[str] = []
-    for name in names:
-        unique = name
-        while unique in seen or (unique != name and unique in taken):
-            repeats[name] = repeats.get(name, 0) + 1
-            unique = f"{name}.{repeats[name]}"
-        seen.add(unique)
-        out.append(unique)
-    findings.fallback(
-        field, found=f"{len(names) - len(taken)} repeated {what}", advice="they are told apart by .1, .2, ..."
-    )
-    return out
-
-
-def match_rows(rows: Sequence[str] | None, n_rows: int, cells: list[str]) -> NDArray[np.int64] | None:
-    """Return each cell's row in a table, -1 where it has none; None when the table's rows cannot be matched.
-
-    Rows without names count as being in the cells' order when there are as many.
-    """
-    n = len(cells)
-    if rows is None or list(rows) == cells:
-        return np.arange(n) if n_rows == n else None
-    if len(rows) != n_rows:
-        return None
-    places = {name: row for row, name in reversed(list(enumerate(rows)))}
-    return np.array([places.get(cell, -1) for cell in cells], np.int64)
 
 
 def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> dict[str, Column]:
@@ -160,62 +117,6 @@ def _factor(codes: NDArray[np.int32], levels: list[str | None]) -> Categorical |
         [-1, *(-1 if level is None else places.setdefault(level, len(places)) for level in levels)], np.int32
     )
     return Categorical(new[np.where(codes == NA_INTEGER, 0, codes)], list(places))
-
-
-def categorical(labels: Sequence[str | None]) -> Categorical:
-    """Make a column of labels; categories in the order of first appearance."""
-    places: dict[str, int] = {}
-    codes = [-1 if label is None else places.setdefault(label, len(places)) for label in labels]
-    return Categorical(np.array(codes, np.int32), list(places))
-
-
-def read_cell_ids(
-    metadata: dict[str, Column], n_cells: int, findings: Findings, table: str = "meta.data", *, platform: bool = False
-) -> NDArray[np.int32]:
-    """Return the platform's cell ids, or 0 .. n - 1 for an object that has none.
-
-    Text in a user's own column ``cells_id`` is something else: it stays in `metadata`, as ``cells_id (column)``.
-
-    Parameters
-    ----------
-    platform
-        Whether the platform made the object: text is then an error, as numbers that cannot be ids always are.
-    """
-    column = metadata.get(_IDS)
-    counted = np.arange(n_cells, dtype=np.int32)
-    field, instead = f"{table} {_IDS}", "cells are numbered 0, 1, 2, ... in their order"
-    if column is None:
-        findings.fallback(field, found="no such column", advice=instead)
-        return counted
-    limit = min(_MAX_ID, 50 * n_cells + 1_000_000)
-    problem = _problem_of_ids(column, n_cells, limit)
-    if problem is None:
-        assert not isinstance(column, Categorical)
-        return column.astype(np.int32)
-    is_text = isinstance(column, Categorical) or column.dtype == np.bool_
-    expected = f"whole numbers from 0 to {limit}, each once"
-    if platform or not is_text:
-        advice = "write the platform's 0-based cell ids into this column and save the object again"
-        findings.error(field, found=problem, expected=expected, advice=advice)
-    else:
-        metadata[f"{_IDS} (column)"] = metadata.pop(_IDS)
-        found = f"{problem}, which are not the platform's ids"
-        findings.fallback(field, found=found, advice=f"{instead}; the column is kept as {_IDS} (column)")
-    return counted
-
-
-def _problem_of_ids(column: Column, n_cells: int, limit: int) -> str | None:
-    """Say why a column cannot hold the platform's cell ids; None where it can."""
-    if isinstance(column, Categorical) or column.dtype == np.bool_:
-        return "text"
-    bad = ~np.isfinite(column) | (column != np.floor(column))
-    if bad.any():
-        return f"{int(bad.sum())} values that are missing or not whole"
-    if n_cells and (column.min() < 0 or column.max() > limit):
-        outside = column.min() if column.min() < 0 else column.max()
-        return f"the id {outside:.0f}"
-    repeated = n_cells - len(np.unique(column))
-    return f"{repeated} repeated ids" if repeated else None
 
 
 def read_identities(value: RValue | None, cells: list[str]) -> Categorical | None:

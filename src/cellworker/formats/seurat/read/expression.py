@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrix_choice import MatrixChoice, used_for
-from cellworker.formats.common.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_for
+from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
+from cellworker.formats.common.matrices.value_evidence import gather_with_base
+from cellworker.formats.common.matrices.value_kinds import Decision, Hint, decide
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.common.value_evidence import gather_with_base
-from cellworker.formats.common.value_kinds import Decision, Hint, decide
 from cellworker.formats.seurat.read.assay import Assay, data_is_raw
 
 __all__ = ["Expression", "read_expression"]

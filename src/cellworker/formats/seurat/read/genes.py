@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Dispersions, Genes
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.variances import gene_variances
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, Frame, frame, slot, string_list
-from cellworker.formats.seurat.read.matrix import blocks, check_bounds
 
-__all__ = ["gene_variances", "read_dispersions", "read_genes"]
+__all__ = ["read_dispersions", "read_genes"]
 
 # Columns of Seurat's tables that rank genes by variability, the most telling first.
 _MEASURES = ("residual_variance", "variance.standardized", "dispersion.scaled", "dispersion")
@@ -137,16 +137,3 @@ def _from_assay(n_genes: int, assay: RValue | None) -> tuple[NDArray[np.float64]
             means = np.divide(sums, counts, out=np.full(n_genes, np.nan), where=counts > 0)
             return means, usable[0][0] + (" (mean over layers)" if len(usable) > 1 else "")
     return None
-
-
-def gene_variances(data: SparseDraft, findings: Findings) -> NDArray[np.float64]:
-    """Return each gene's variance over all cells (n - 1 in the denominator), float64 ``(n_genes,)``."""
-    n_cells, n_genes = len(data.indptr) - 1, data.n_columns
-    sums, squares = np.zeros(n_genes), np.zeros(n_genes)
-    check_bounds(data.columns, n_genes, "data, slot i", findings)
-    for start, end in blocks(len(data.columns)):
-        columns, values = data.columns[start:end], data.values[start:end].astype(np.float64)
-        sums += np.bincount(columns, values, n_genes)
-        squares += np.bincount(columns, values * values, n_genes)
-    with np.errstate(invalid="ignore"):
-        return np.maximum(squares - sums * sums / n_cells, 0) / max(n_cells - 1, 1)

@@ -1,15 +1,17 @@
 """What surrounds the matrices of a Seurat object: reductions, graphs, scaled values, and the ``misc`` list."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Misc, Reduction
-from cellworker.formats.active_reduction import choose_active
+from cellworker.formats.common.active_reduction import choose_active, default_reduction
+from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.sparse import assemble, blocks, transpose
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
@@ -25,8 +27,7 @@ from cellworker.formats.r.values import (
     text,
 )  # fmt: skip
 from cellworker.formats.seurat.read.assay import layer_map
-from cellworker.formats.seurat.read.cells import match_rows
-from cellworker.formats.seurat.read.matrix import assemble, blocks, dense_values, read_layer, transpose
+from cellworker.formats.seurat.read.matrix import dense_values, read_layer
 
 __all__ = ["read_graphs", "read_misc", "read_reductions", "read_scaled"]
 
@@ -57,16 +58,6 @@ def read_reductions(
         values[rows >= 0] = matrix.values.reshape(shape[1], shape[0]).T[rows[rows >= 0]]
         out[name] = Reduction(values, text(slot(reduction, "key")))
     return out
-
-
-def default_reduction(reductions: Iterable[str]) -> str:
-    """Return the reduction that Seurat plots by default: the first with umap in its name, else tsne, else pca."""
-    names = list(reductions)
-    for kind in ("umap", "tsne", "pca"):
-        for name in names:
-            if kind in name.lower():
-                return name
-    return ""
 
 
 def read_graphs(value: RValue | None, cells: list[str], findings: Findings, scratch: Scratch) -> dict[str, SparseDraft]:

@@ -4,11 +4,11 @@ What is read, and what stands in for what is missing (each stand-in is told in `
 
 * the assay RNA, else the active assay;
 * ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does
-  (`cellworker.formats.common.value_kinds` tells what each holds);
+  (`cellworker.formats.common.matrices.value_kinds` tells what each holds);
 * ``meta.data$cells_id``, else 0 .. n - 1;
 * gene symbols from ``misc$gene_annotations``, else the assay's feature names;
-* samples from the column that `cellworker.formats.samples` chooses, else one sample;
-* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `cellworker.formats.measures` chooses them;
+* samples from the column that `cellworker.formats.common.cells.samples` chooses, else one sample;
+* UMI counts, numbers of genes, mitochondrial shares and doublet scores as `formats.common.cells.measures` chooses them;
 * ``misc$gene_dispersion``, else the assay's variable features, else the variance of the normalised values;
 * ``misc$color_pool``, else a built-in pool.
 
@@ -24,21 +24,18 @@ from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column, Genes, Origin
 from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.common.cells.cell_ids import read_cell_ids  # fmt: skip
+from cellworker.formats.common.cells.measures import add_measures
+from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
+from cellworker.formats.common.cells.names import unique_names  # fmt: skip
+from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings, PartBrokenError
-from cellworker.formats.common.matrix_choice import MatrixChoice
+from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.measures import add_measures
-from cellworker.formats.measuring import Matrices, mitochondrial_genes
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
-from cellworker.formats.samples import add_samples
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
-from cellworker.formats.seurat.read.cells import (
-    read_cell_ids,
-    read_identities,
-    read_metadata,
-    unique_names,
-)  # fmt: skip
+from cellworker.formats.seurat.read.cells import read_identities, read_metadata  # fmt: skip
 from cellworker.formats.seurat.read.expression import Expression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
 from cellworker.formats.seurat.read.images import read_images, read_own_images

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.r.code import without_code
 from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.qs.reader import read_qs
 from cellworker.formats.r.rds.copying import Copier, Editor, copy_rds
@@ -22,7 +23,7 @@ from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.reading import begins_as_qs
-from cellworker.formats.seurat.write.annotated_value import annotate_value, without_code, write_value
+from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
 from cellworker.formats.seurat.write.annotation import Annotation, Values, values_for
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers, in_memory, with_layers
 from cellworker.formats.seurat.write.survey import AssaySurvey, SeuratSurvey, survey_seurat

@@ -1,18 +1,17 @@
 """Adding to a Seurat object that was read as a value, for sources that are no `.rds` files; see `seurat_annotated`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.r.gzip_blocks import GzipWriter
-from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RValue, RVector, Skipped
+from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue
 from cellworker.formats.r.rds.scan import strings_of
 from cellworker.formats.r.rds.writer import ItemWriter, References
 from cellworker.formats.seurat.write.annotation import Annotation, values_for
 from cellworker.formats.seurat.write.survey import row_names
 
-__all__ = ["annotate_value", "without_code", "write_value"]
+__all__ = ["annotate_value", "write_value"]
 
 
 def annotate_value(root: RS4, annotation: Annotation, barcodes: list[str]) -> RS4:
@@ -77,21 +76,6 @@ def write_value(root: RValue, target: Path, *, threads: int = 1) -> None:
         writer.header(3)
         writer.item(root)
     part.replace(target)
-
-
-def without_code(value: RValue) -> RValue:
-    """Return a value with NULL in place of functions and environments, which readers skip."""
-    if isinstance(value, Skipped):
-        return RNull()
-    if isinstance(value, RS4):
-        slots = {name: without_code(item) for name, item in value.slots.items()}
-        return RS4(value.class_name, value.package, slots)
-    if isinstance(value, RList):
-        attributes = {name: without_code(item) for name, item in value.attributes.items()}
-        return RList([without_code(item) for item in value.items], attributes)
-    if isinstance(value, RVector | RStrings):
-        return replace(value, attributes={name: without_code(item) for name, item in value.attributes.items()})
-    return value
 
 
 def _with(old: RList, replaced: Mapping[str, RValue], moved: Mapping[str, RValue]) -> RList:

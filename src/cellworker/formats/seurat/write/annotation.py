@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
+from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
-from cellworker.formats.seurat.read.cells import match_rows
 
 __all__ = ["Annotation", "Embedding", "Values", "values_for"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, CellMajor, Column, Experiment, Genes, Reduction
-from cellworker.formats.common.annotated_columns import Annotated
+from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.r.rds.build import (
     dgc_matrix,
     doubles,

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.anndata.cells import IDENTITIES
+from cellworker.formats.anndata.containers.tree import Group, Node
 from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, members, table_of
 from cellworker.formats.anndata.inventory import elements_of, encoding_of
 from cellworker.formats.anndata.to_r import ToR, sparse_of
-from cellworker.formats.anndata.tree import Group, Node
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
+from cellworker.formats.common.cells.names import unique_names
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
-from cellworker.formats.seurat.read.cells import unique_names
 
 __all__ = ["SeuratExtras", "extras_from_anndata"]
 

@@ -1,13 +1,12 @@
 """A file of groups and arrays in the making, whatever it is stored in: what the AnnData writers see."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["EditableSink", "Rows", "Sink", "edit_store", "new_store"]
+__all__ = ["EditableSink", "Rows", "Sink"]
 
 Rows = Callable[[int, int], NDArray[Any]]
 """Gives the values from one row to another; of a scalar, the scalar."""
@@ -71,25 +70,3 @@ class EditableSink(Sink, Protocol):
     def attribute(self, path: str, name: str, value: Any) -> None:  # noqa: ANN401
         """Set one attribute of a group or array."""
         ...
-
-
-def new_store(path: Path, threads: int, *, zarr: bool) -> EditableSink:
-    """Return a sink for a new HDF5 file or a new Zarr folder."""
-    if zarr:
-        from cellworker.formats.anndata.zarr_out import ZarrSink  # noqa: PLC0415 - each is loaded where it is needed
-
-        return ZarrSink(path, threads)
-    from cellworker.formats.anndata.hdf5_out import Hdf5Sink  # noqa: PLC0415
-
-    return Hdf5Sink(path, threads)
-
-
-def edit_store(path: Path, threads: int) -> EditableSink:
-    """Return a sink that changes parts of a file or folder that is there."""
-    if path.is_dir():
-        from cellworker.formats.anndata.zarr_out import ZarrSink  # noqa: PLC0415
-
-        return ZarrSink(path, threads, edit=True)
-    from cellworker.formats.anndata.hdf5_out import Hdf5Sink  # noqa: PLC0415
-
-    return Hdf5Sink(path, threads, edit=True)

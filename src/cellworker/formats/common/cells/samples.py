@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Column, labels_of
+from cellworker.formats.common.cells.measures import plain_name
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.measures import plain_name
 
 __all__ = ["SampleChoice", "add_samples", "choose_sample"]
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import WorkerError
-from cellworker.formats.anndata.inflate import inflate
-from cellworker.formats.anndata.tree import Budget, Node, damaged, refused
+from cellworker.formats.anndata.containers.inflate import inflate
+from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
 
 __all__ = ["open_hdf5"]
 
@@ -149,7 +149,7 @@ class _Pool:
 
 
 class Hdf5Group:
-    """A group; see `cellworker.formats.anndata.tree.Group`."""
+    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
 
     def __init__(self, group: h5py.Group, path: str, pool: _Pool) -> None:
         self.path = path
@@ -174,7 +174,7 @@ class Hdf5Group:
 
 
 class Hdf5Array:
-    """A dataset; see `cellworker.formats.anndata.tree.Array`."""
+    """A dataset; see `cellworker.formats.anndata.containers.tree.Array`."""
 
     def __init__(self, dataset: h5py.Dataset, path: str, pool: _Pool) -> None:
         self.path = path

@@ -1,7 +1,7 @@
 """Reading Zarr stores of strangers (versions 2 and 3, in a folder), without the zarr package.
 
 A store is files of JSON and of compressed pieces. This reader opens regular files below the store's folder only (a
-symbolic link anywhere is refused), undoes the codecs of `cellworker.formats.anndata.codecs` and no other, and trusts no
+symbolic link anywhere is refused), undoes the codecs of `containers.codecs` and no other, and trusts no
 size that it is told.
 """
 
@@ -21,9 +21,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.anndata.codecs import decompress, split_text
-from cellworker.formats.anndata.tree import Budget, Node, damaged, refused
-from cellworker.formats.anndata.zarr_layout import Codecs, Layout, Shard, version_2, version_3
+from cellworker.formats.anndata.containers.codecs import decompress, split_text
+from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
+from cellworker.formats.anndata.containers.zarr_layout import Codecs, Layout, Shard, version_2, version_3
 
 __all__ = ["open_zarr"]
 
@@ -120,7 +120,7 @@ def _node(folder: Path, path: str, store: _Store) -> Node | None:
 
 
 class ZarrGroup:
-    """A group; see `cellworker.formats.anndata.tree.Group`."""
+    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
 
     def __init__(self, folder: Path, path: str, attrs: Mapping[str, Any], store: _Store) -> None:
         self.path = path
@@ -142,7 +142,7 @@ class ZarrGroup:
 
 
 class ZarrArray:
-    """An array; see `cellworker.formats.anndata.tree.Array`."""
+    """An array; see `cellworker.formats.anndata.containers.tree.Array`."""
 
     def __init__(self, folder: Path, path: str, attrs: Mapping[str, Any], store: _Store, layout: Layout) -> None:
         self.path = path

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cellworker.formats.common.value_kinds import Decision
+from cellworker.formats.common.matrices.value_kinds import Decision
 
 __all__ = ["MatrixChoice", "used_for"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.anndata.inflate import inflate
-from cellworker.formats.anndata.tree import damaged, refused
+from cellworker.formats.anndata.containers.inflate import inflate
+from cellworker.formats.anndata.containers.tree import damaged, refused
 from cellworker.native import address, kernel
 
 __all__ = ["codec_name", "decompress", "known", "split_text"]

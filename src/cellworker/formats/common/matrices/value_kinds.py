@@ -1,7 +1,7 @@
 """What the values of a matrix are: counts, logarithms, normalised values without a logarithm, or scaled values.
 
 File formats do not say it, so values decide, together with what the file tells about them. `gather` looks at every
-value once and keeps a few facts (`cellworker.formats.common.value_evidence`); `decide` is a pure function of these
+value once and keeps a few facts (`value_evidence`); `decide` is a pure function of these
 facts. Every reader uses both, so that the same numbers mean the same in AnnData, Zarr and Seurat files.
 
 The strongest evidence is what stays the same from cell to cell: normalisation gives all cells one sum (before the
@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from cellworker.formats.common.value_evidence import MAX_LOG, MIN_SCALED_SHARE, Evidence
+from cellworker.formats.common.matrices.value_evidence import MAX_LOG, MIN_SCALED_SHARE, Evidence
 
 __all__ = ["Decision", "Hint", "Kind", "decide"]
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cellworker.formats.anndata.hdf5 import open_hdf5
-from cellworker.formats.anndata.tree import Group
-from cellworker.formats.anndata.zarr import open_zarr
+from cellworker.formats.anndata.containers.hdf5 import open_hdf5
+from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.zarr import open_zarr
 from cellworker.formats.common.kinds import is_zarr
 
 __all__ = ["open_anndata"]

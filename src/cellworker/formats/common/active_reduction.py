@@ -1,14 +1,14 @@
 """Which reduction new clusters, embeddings and trajectories start from."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cellworker.experiment.model import Reduction
-from cellworker.formats.measures import plain_name
+from cellworker.formats.common.cells.measures import plain_name
 
-__all__ = ["ActiveReduction", "choose_active"]
+__all__ = ["ActiveReduction", "choose_active", "default_reduction"]
 
 _PCA: Final = "pca"
 _LATENT = (
@@ -76,3 +76,13 @@ def _same(name: str, reductions: Mapping[str, Reduction]) -> str | None:
     plain = plain_name(name).removeprefix("x")
     alike = (other for other in reductions if plain and plain_name(other).removeprefix("x") == plain)
     return next(alike, None)
+
+
+def default_reduction(reductions: Iterable[str]) -> str:
+    """Return the reduction that Seurat plots by default: the first with umap in its name, else tsne, else pca."""
+    names = list(reductions)
+    for kind in ("umap", "tsne", "pca"):
+        for name in names:
+            if kind in name.lower():
+                return name
+    return ""

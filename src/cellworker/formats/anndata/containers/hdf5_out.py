@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from cellworker.formats.anndata.inflate import deflate
-from cellworker.formats.anndata.sink import Rows
+from cellworker.formats.anndata.containers.inflate import deflate
+from cellworker.formats.anndata.containers.sink import Rows
 
 __all__ = ["Hdf5Sink"]
 
@@ -22,7 +22,7 @@ _TEXT = h5py.string_dtype("utf-8")
 
 
 class Hdf5Sink:
-    """A new file, or with `edit` one that is there; see `cellworker.formats.anndata.sink`."""
+    """A new file, or with `edit` one that is there; see `cellworker.formats.anndata.containers.sink`."""
 
     def __init__(self, path: Path, threads: int = 1, *, edit: bool = False) -> None:
         # Tables of thousands of columns need newer headers, which HDF5 reads since 1.10.

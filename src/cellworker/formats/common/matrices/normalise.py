@@ -7,9 +7,9 @@ import numpy as np
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.sparse import blocks
+from cellworker.formats.common.matrices.value_kinds import Decision
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.common.value_kinds import Decision
-from cellworker.formats.seurat.read.matrix import blocks
 
 __all__ = ["as_logarithms", "cell_totals", "log_normalise", "tell_about_counts"]
 

@@ -18,7 +18,7 @@ import numpy as np
 import zstandard
 from numpy.typing import DTypeLike, NDArray
 
-from cellworker.formats.anndata.sink import Rows
+from cellworker.formats.anndata.containers.sink import Rows
 
 __all__ = ["ZarrSink"]
 
@@ -30,7 +30,7 @@ _TWO: Final = (".zgroup", ".zarray", ".zattrs")
 
 
 class ZarrSink:
-    """A new store in a folder, or with `edit` one that is there; see `cellworker.formats.anndata.sink`."""
+    """A new store in a folder, or with `edit` one that is there; see `cellworker.formats.anndata.containers.sink`."""
 
     def __init__(self, folder: Path, threads: int = 1, *, edit: bool = False) -> None:
         if not edit:

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from cellworker.formats.anndata.codecs import codec_name, known
-from cellworker.formats.anndata.tree import damaged, refused
+from cellworker.formats.anndata.containers.codecs import codec_name, known
+from cellworker.formats.anndata.containers.tree import damaged, refused
 
 __all__ = ["Codecs", "Layout", "Shard", "version_2", "version_3"]
 

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from cellworker.experiment.model import Categorical, Column
+from cellworker.formats.common.cells.measuring import Floats, Matrices, Measured
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.measuring import Floats, Matrices, Measured
 
 __all__ = ["ROLES", "Measure", "add_measures", "choose_measure", "plain_name"]
 

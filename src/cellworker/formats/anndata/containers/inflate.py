@@ -3,7 +3,7 @@
 import zlib
 from typing import Any
 
-from cellworker.formats.anndata.tree import damaged
+from cellworker.formats.anndata.containers.tree import damaged
 
 __all__ = ["deflate", "inflate"]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Dispersions, Genes
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.sparse import assemble, blocks
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.seurat.read.matrix import assemble, blocks
 
 __all__ = ["leave_out_unusable"]
 

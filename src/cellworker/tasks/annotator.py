@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.tasks.common.progress import Progress
+from cellworker.tasks.progress import Progress
 
 __all__ = ["Annotator", "ClusterQuestion", "no_annotator"]
 

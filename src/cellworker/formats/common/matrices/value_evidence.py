@@ -1,4 +1,4 @@
-"""Facts about all values of a matrix, by which `cellworker.formats.common.value_kinds` decides."""
+"""Facts about all values of a matrix, by which `cellworker.formats.common.matrices.value_kinds` decides."""
 
 import math
 from dataclasses import dataclass

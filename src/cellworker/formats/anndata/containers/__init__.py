@@ -1,0 +1,1 @@
+"""Files of groups and arrays: HDF5 and Zarr, read and written alike."""

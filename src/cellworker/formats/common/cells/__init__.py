@@ -1,0 +1,1 @@
+"""Cells and their columns: names, ids, samples, measures, cell sets."""

@@ -1,0 +1,1 @@
+"""What a matrix of a file holds, and matrices in the making."""

@@ -1,0 +1,113 @@
+"""Sparse matrices, cell after cell, in blocks: cut, checked, turned, laid into one."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
+
+__all__ = ["assemble", "blocks", "check_bounds", "same_matrix", "transpose"]
+
+_BLOCK = 1 << 22
+
+
+def blocks(length: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
+    """Cut ``range(length)`` into pieces of at most `size`."""
+    for start in range(0, length, size):
+        yield start, min(start + size, length)
+
+
+def check_bounds(indices: NDArray[np.int32], n: int, field: str, findings: Findings) -> None:
+    """Refuse indices outside ``0 .. n - 1``."""
+    for start, end in blocks(len(indices)):
+        block = indices[start:end]
+        low, high = int(block.min()), int(block.max())
+        if low < 0 or high >= n:
+            bad = low if low < 0 else high
+            advice = "the file is damaged; save the object again"
+            raise findings.broken(field, found=f"index {bad}", expected=f"0 to {n - 1}", advice=advice)
+
+
+def transpose(matrix: SparseDraft, field: str, findings: Findings) -> SparseDraft:
+    """Turn rows into columns; entries of a row come out ascending."""
+    check_bounds(matrix.columns, matrix.n_columns, field, findings)
+    n_rows = len(matrix.indptr) - 1
+    order = np.argsort(matrix.columns, kind="stable")
+    rows = np.repeat(np.arange(n_rows, dtype=np.int32), np.diff(matrix.indptr))[order]
+    indptr = np.zeros(matrix.n_columns + 1, np.int64)
+    np.cumsum(np.bincount(matrix.columns, minlength=matrix.n_columns), out=indptr[1:])
+    return SparseDraft(indptr, rows, np.asarray(matrix.values)[order], n_rows)
+
+
+def assemble(
+    parts: Sequence[tuple[SparseDraft, NDArray[np.int64], NDArray[np.int64] | None]],
+    shape: tuple[int, int], field: str, findings: Findings, scratch: Scratch,
+) -> SparseDraft:  # fmt: skip
+    """Lay matrices of different cells (and perhaps fewer genes) into one.
+
+    Parameters
+    ----------
+    parts
+        Each a matrix, the place of each of its cells in the whole (-1: left out), and the place of each of its genes
+        (-1: left out; None: the whole's genes in its order). No cell may come from two parts.
+    shape
+        Cells and genes of the whole.
+    """
+    n_cells, n_genes = shape
+    lengths = np.zeros(n_cells, np.int64)
+    kept = [_kept(matrix, genes, field, findings) for matrix, _, genes in parts]
+    for (_, cells, _), row_lengths in zip(parts, kept, strict=True):
+        lengths[cells[cells >= 0]] = row_lengths[cells >= 0]
+    indptr = np.zeros(n_cells + 1, np.int64)
+    np.cumsum(lengths, out=indptr[1:])
+    nnz = int(indptr[-1])
+    dtype = np.result_type(np.float32, *(matrix.values.dtype for matrix, _, _ in parts))
+    if any(matrix.values.dtype == np.int64 for matrix, _, _ in parts):
+        dtype = np.dtype(np.int64)  # whole numbers that float64 would round
+    out = SparseDraft(indptr, scratch.empty((nnz,), np.int32), scratch.empty((nnz,), dtype), n_genes)
+    for matrix, cells, genes in parts:
+        _lay(matrix, cells, genes, out)
+    return out
+
+
+def _kept(matrix: SparseDraft, genes: NDArray[np.int64] | None, field: str, findings: Findings) -> NDArray[np.int64]:
+    if genes is None:
+        return np.diff(matrix.indptr)
+    check_bounds(matrix.columns, matrix.n_columns, field, findings)
+    running = np.zeros(len(matrix.columns) + 1, np.int64)
+    np.cumsum(genes[matrix.columns] >= 0, out=running[1:])
+    return np.diff(running[matrix.indptr])
+
+
+def _lay(matrix: SparseDraft, cells: NDArray[np.int64], genes: NDArray[np.int64] | None, out: SparseDraft) -> None:
+    step = max(1, int(_BLOCK // max(1, len(matrix.columns) // max(1, len(cells)))))
+    for start, end in blocks(len(cells), step):
+        low, high = int(matrix.indptr[start]), int(matrix.indptr[end])
+        rows = np.repeat(cells[start:end], np.diff(matrix.indptr[start : end + 1]))
+        block, x = matrix.columns[low:high], matrix.values[low:high]
+        keep = rows >= 0
+        if genes is not None:
+            block = genes[block].astype(np.int32)
+            keep &= block >= 0
+            order = np.lexsort((block, rows))
+            rows, block, x, keep = rows[order], block[order], x[order], keep[order]
+        if not keep.all():
+            rows, block, x = rows[keep], block[keep], x[keep]
+        # Entries of one cell are neighbours now: each goes to its row's start plus its place in the run.
+        new = np.flatnonzero(np.r_[True, np.diff(rows) != 0]) if len(rows) else np.zeros(0, np.int64)
+        within = np.arange(len(rows)) - np.repeat(new, np.diff(np.r_[new, len(rows)]))
+        where = out.indptr[rows] + within
+        out.columns[where], out.values[where] = block, x
+
+
+def same_matrix(a: SparseDraft, b: SparseDraft) -> bool:
+    """Tell whether two matrices are the same, entry by entry; stops at the first block that differs."""
+    if len(a.values) != len(b.values) or not np.array_equal(a.indptr, b.indptr):
+        return False
+    return all(
+        np.array_equal(a.values[s:e], b.values[s:e]) and np.array_equal(a.columns[s:e], b.columns[s:e])
+        for s, e in blocks(len(a.values))
+    )

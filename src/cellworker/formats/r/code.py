@@ -1,0 +1,22 @@
+"""Code in R values: it is never looked at, and left out of what is written."""
+
+from dataclasses import replace
+
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RValue, RVector, Skipped
+
+__all__ = ["without_code"]
+
+
+def without_code(value: RValue) -> RValue:
+    """Return a value with NULL in place of functions and environments, which readers skip."""
+    if isinstance(value, Skipped):
+        return RNull()
+    if isinstance(value, RS4):
+        slots = {name: without_code(item) for name, item in value.slots.items()}
+        return RS4(value.class_name, value.package, slots)
+    if isinstance(value, RList):
+        attributes = {name: without_code(item) for name, item in value.attributes.items()}
+        return RList([without_code(item) for item in value.items], attributes)
+    if isinstance(value, RVector | RStrings):
+        return replace(value, attributes={name: without_code(item) for name, item in value.attributes.items()})
+    return value

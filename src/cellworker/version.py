@@ -1,0 +1,5 @@
+"""The version, in one place: the package, its metadata, and everything that says who wrote it read it here."""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"
