@@ -2,7 +2,8 @@
 
 Chromium draws in software, as on a machine without a graphics card. Times are taken in the page, from the action to the
 frame that shows its outcome; CPU seconds are those of browser and worker together, and depend less on what else the
-machine does. The experiments of 100,000 and 1,000,000 cells are made here, at random: clusters in a plane, 20,000 genes.
+machine does. The experiments of 100,000 and 1,000,000 cells are made here, at random: clusters in a plane, 20,000
+genes.
 """
 
 import contextlib
@@ -17,8 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
+from playwright.sync_api import sync_playwright
 
 from benchmarks.harness import RESULTS, cpu_of_tree, machine, memory_mb
 
@@ -74,9 +78,6 @@ def _chromium_version() -> str:
 
 def generated(cells: int) -> Path:
     """Make an .h5ad of so many cells, once; it is kept in the user's cache."""
-    import anndata
-    import pandas as pd
-
     target = Path.home() / ".cache" / "cellworker-benchmarks" / f"explorer-generated-{cells}.h5ad"
     if target.exists():
         return target
@@ -135,8 +136,6 @@ def serving(experiment: Path | None) -> Iterator[tuple[str, int]]:
 
 def measure(name: str, cells: int) -> list[dict[str, Any]]:
     """Return a row for each wait of a person, and one for the memory at the end."""
-    from playwright.sync_api import sync_playwright
-
     experiment = None if cells == 0 else generated(cells)
     with serving(experiment) as (url, worker), sync_playwright() as playwright:
         # outside of the policy, so that conditions can be text

@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
 SIZE = {"width": 1280, "height": 800}
 SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--no-sandbox"]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 60_000
 
 
@@ -92,7 +93,7 @@ def compare(page: Page) -> None:
 
 def main() -> int:
     """Take all pictures."""
-    chromium = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    chromium = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if chromium is None:
         print("Chromium is not here: apt-get install chromium", file=sys.stderr)
         return 1
