@@ -18,7 +18,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
-SIZE = {"width": 1280, "height": 800}
+SIZE = {"width": 1440, "height": 900}
 SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--no-sandbox"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 60_000
@@ -57,7 +57,7 @@ def save(page: Page, name: str) -> None:
     """Take the picture when the page rests."""
     expect(page.locator("footer .job")).to_have_count(0)
     expect(page.locator(".state.waiting")).to_have_count(0)
-    page.mouse.move(640, 12)
+    page.mouse.move(420, SIZE["height"] - 6)
     page.screenshot(path=FOLDER / f"explorer-{name}.png")
 
 

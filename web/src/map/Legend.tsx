@@ -1,7 +1,7 @@
 // What the colours mean, with counts; a click hides, a double click isolates.
 import { useState } from "preact/hooks";
 import { dark } from "../state/theme";
-import { hoveredSet } from "../state/selection";
+import { useHoveredSet } from "../state/selection";
 import { toggleHidden, update, view } from "../state/view";
 import { Swatch } from "../ui/Swatch";
 import { shortened } from "./labels";
@@ -20,14 +20,14 @@ function isolate(groups: readonly Group[], key: string): void {
 
 function Row({ group, groups }: { group: Group; groups: readonly Group[] }) {
   const hidden = view.value.hidden.includes(group.key);
+  const hover = useHoveredSet(group.key);
   return (
     <button
       class={`row ${hidden ? "hidden" : ""}`}
       aria-pressed={!hidden}
       title={`${group.name}: ${group.count.toLocaleString("en")} cells. Click hides or shows, double click shows it alone.`}
       onClick={(event) => (event.detail > 1 ? isolate(groups, group.key) : toggleHidden(group.key))}
-      onPointerEnter={() => (hoveredSet.value = group.key)}
-      onPointerLeave={() => (hoveredSet.value = null)}
+      {...hover}
     >
       <Swatch color={group.color} round />
       <span class="name">{group.name}</span>

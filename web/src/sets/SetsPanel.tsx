@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { maskOf } from "../data/bitmap";
 import { groupColours } from "../map/palette";
-import { assign, hoveredSet, saveSelection, select, selectedCount, selection } from "../state/selection";
+import { assign, hoveredSet, saveSelection, select, selectedCount, selection, useHoveredSet } from "../state/selection";
 import { colourBy, toggleHidden, update, view } from "../state/view";
 import { Icon, IconButton } from "../ui/icons";
 import { Menu, MenuItem } from "../ui/Menu";
@@ -35,6 +35,7 @@ function Row({ set, color }: { set: CellSet; color: string }) {
   const [editing, setEditing] = useState(false);
   const hidden = view.value.hidden.includes(set.key);
   const mark = letters(set.key);
+  const hover = useHoveredSet(set.key);
   const classNames = ["set", hidden && "hidden", mark && "sel", hoveredSet.value === set.key && "lit"].filter(Boolean).join(" ");
   return (
     <div
@@ -42,8 +43,7 @@ function Row({ set, color }: { set: CellSet; color: string }) {
       onDragStart={(event) => event.dataTransfer?.setData("text/x-cell-set", set.key)}
       onDragOver={(event) => event.preventDefault()}
       onDrop={(event) => (event.preventDefault(), void moveSet(event.dataTransfer?.getData("text/x-cell-set") ?? "", set.key))}
-      onPointerEnter={() => (hoveredSet.value = set.key)}
-      onPointerLeave={() => (hoveredSet.value = null)}
+      {...hover}
     >
       <Swatch color={color} />
       {editing ? (

@@ -1,5 +1,6 @@
 // The cells under the lasso, and what the pointer is over: for the moment only, never saved.
 import { computed, signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { countOf, keyOf, type Mask } from "../data/bitmap";
 import { say } from "../ui/notes";
 import { makeSet } from "../sets/edit";
@@ -21,6 +22,15 @@ export const hoveredCell = signal<number | null>(null);
 export const hoveredSet = signal<string | null>(null);
 /** Gene under the pointer in table or volcano. */
 export const hoveredGene = signal<string | null>(null);
+
+/** Follows the pointer over one set; what it left, or what went from under it, no longer stands out. */
+export function useHoveredSet(key: string): { onPointerEnter: () => void; onPointerLeave: () => void } {
+  const leave = () => {
+    if (hoveredSet.peek() === key) hoveredSet.value = null;
+  };
+  useEffect(() => leave, [key]);
+  return { onPointerEnter: () => (hoveredSet.value = key), onPointerLeave: leave };
+}
 
 export function select(mask: Mask | null, outline: Selection["outline"] = null): void {
   selection.value = mask && countOf(mask) ? { mask, outline } : null;
