@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from tests.formats.anndata_files import dense, load, read, write
+from tests.formats.anndata_files import load, read, write
 from tests.formats.test_value_kinds import corrected, counts, shares
 
 from cellworker import open_experiment

@@ -20,11 +20,11 @@ from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.connections import Connections, GuardedRunner
+from cellworker.local.door.socketio import SocketServer
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
-from cellworker.local.socketio import SocketServer
 from cellworker.local.sync import NoSync
 from cellworker.tasks.catalog import find
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellworker.local.engineio import event_packet, handshake_packet, join_payload, split_payload
+from cellworker.local.door.engineio import event_packet, handshake_packet, join_payload, split_payload
 
 packets = st.lists(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x1e")).map("4".__add__), min_size=1

@@ -9,8 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from cellworker.local.engineio import join_payload, split_payload
-from cellworker.local.socketio import SocketServer
+from cellworker.local.door.engineio import join_payload, split_payload
+from cellworker.local.door.socketio import SocketServer
 
 pytestmark = pytest.mark.parametrize("version", [3, 4])
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from cellworker.local.socketio import SocketServer
+from cellworker.local.door.socketio import SocketServer
 from cellworker.protocol.events import result_event
 
 __all__ = ["SocketNotifications"]

@@ -18,6 +18,7 @@ from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.door.admission import Admission, warnings_of
 from cellworker.local.door.connections import Connections, GuardedRunner
+from cellworker.local.door.socketio import SocketServer
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications
@@ -25,7 +26,6 @@ from cellworker.local.pages import NO_EXPLORER, has_explorer
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
-from cellworker.local.socketio import SocketServer
 from cellworker.local.sync import NoSync
 from cellworker.logs import log
 from cellworker.settings import Settings

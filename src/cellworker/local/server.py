@@ -19,13 +19,13 @@ from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.bodies import read_body
 from cellworker.local.door.connections import Connections
+from cellworker.local.door.guard import add_cors, guard
+from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
 from cellworker.local.explorer_facts import ExplorerFacts
-from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.pages import add_pages
 from cellworker.local.results import DiskResults
-from cellworker.local.socketio import SocketServer
 from cellworker.protocol.bodies import Pagination, convert
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout

@@ -15,7 +15,7 @@ import orjson
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName, parse
-from cellworker.local import engineio
+from cellworker.local.door import engineio
 from cellworker.local.door.admission import TOKEN_HEADER, split_token
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.events import heartbeat_event, result_event

@@ -1,1 +1,1 @@
-"""The limits of the local door: who is let in, what a body may be, how long a connection may wait."""
+"""The local door: who is let in, what a body may be, how long a connection may wait, and the events over sockets."""

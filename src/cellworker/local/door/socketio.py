@@ -18,9 +18,9 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from cellworker.errors import WorkerError
-from cellworker.local import engineio
+from cellworker.local.door import engineio
 from cellworker.local.door.bodies import read_body
-from cellworker.local.engineio import Version
+from cellworker.local.door.engineio import Version
 
 __all__ = ["SocketServer"]
 
