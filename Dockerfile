@@ -12,8 +12,9 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
-COPY pyproject.toml uv.lock README.md LICENSE hatch_build.py ./
+COPY pyproject.toml uv.lock README.md LICENSE hatch_build.py web_build.py ./
 COPY scripts ./scripts
+COPY web ./web
 COPY src ./src
 # For instance --build-arg EXTRAS="--extra cassia"
 ARG EXTRAS=""

@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -12,7 +12,8 @@ LATEST_TAG ?= latest
 SECONDS ?= 30
 
 C_FILES := $(wildcard src/cellworker/native/*.c src/cellworker/native/*/*.c src/cellworker/native/*/*.h)
-INPUTS := uv.lock pyproject.toml hatch_build.py scripts/bootstrap.py $(C_FILES)
+INPUTS := uv.lock pyproject.toml hatch_build.py web_build.py scripts/bootstrap.py $(C_FILES)
+WEB := $(shell find web -type f -not -path '*/node_modules/*')
 
 # The first Python of a supported version; the names of pyenv and macOS exist without being usable, so each is tried.
 BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
@@ -29,10 +30,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # Whoever changes the code has a developer's tools anyway.
-run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-run) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
+run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-web) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
 	@exec $(if $(RELOAD),$(BIN)/python scripts/reload.py,$(BIN)/cellworker run)
 
-test: check ## check, then run all tests (ARGS="-k genes" picks some)
+test: check .venv/.ready-web ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
 
 coverage: check ## the same with coverage measured: a table, coverage.xml, and a floor below which it fails
@@ -54,6 +55,14 @@ fmt: .venv/.ready-dev ## format, and repair what the linter can
 	$(BIN)/python scripts/make_chart.py
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES)
+
+web: .venv/.ready-dev ## check the explorer's types and bundle its page
+	$(BIN)/python scripts/make_web_types.py
+	$(BIN)/python web_build.py --types
+	@touch .venv/.ready-web
+
+web-dev: .venv/.ready-dev ## serve the explorer from its sources, beside the worker on CELLWORKER_URL (port 4000)
+	$(BIN)/python web_build.py --watch
 
 logs: ## follow the log of the worker that runs on $PORT
 	@test -f "$(DATA_DIR)/.run/$(PORT).log" || { echo "No worker has run on port $(PORT) yet."; exit 1; }
@@ -118,6 +127,9 @@ clean: ## remove the environment, caches and compiled kernels; data/ and the sto
 
 .venv/.ready-run: $(INPUTS)
 	@$(call BOOTSTRAP,run)
+
+.venv/.ready-web: .venv/.ready-run $(WEB)
+	@$(call BOOTSTRAP,web)
 
 .venv/.ready-dev: $(INPUTS)
 	@$(call BOOTSTRAP,dev)

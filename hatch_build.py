@@ -1,8 +1,10 @@
-"""Compile the C kernels into one shared library beside their Python bindings.
+"""Compile the C kernels into one shared library beside their Python bindings, and bundle the explorer's page.
 
 The library is plain C behind ctypes: it depends on neither the Python version nor NumPy's ABI, a fresh process pays no
 compile pause, and a read-only or unprivileged container needs no cache folder. A machine without a C compiler gets one
 from the package index (`ziglang`), so that nothing but Python is needed.
+
+The page is bundled by `web_build.py`, with Node from the package index where the machine has none.
 
 Run as a script it builds in place: ``python hatch_build.py``.
 """
@@ -16,8 +18,13 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import web_build
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -74,17 +81,27 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[misc]
     """Hatchling's hook: compile for wheels and for editable installs."""
 
     def dependencies(self) -> list[str]:
-        """Ask for a compiler from the package index only where the machine has none."""
-        return [] if find_compiler() else ["ziglang>=0.13"]
+        """Ask for a compiler and for Node from the package index only where they are needed and missing."""
+        compiler = [] if find_compiler() else ["ziglang>=0.13"]
+        return [*compiler, *web_build.requirements(Path(self.root))]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Build the library and name the wheel after the platform, not after the Python version."""
-        target = build(Path(self.root))
+        with ThreadPoolExecutor(1) as aside:
+            # The page waits for the registry most of the time, the kernels for the processor.
+            page = aside.submit(web_build.build, Path(self.root))
+            target = build(Path(self.root))
         build_data["artifacts"].append(str(target.relative_to(self.root)))
+        problem = page.result()
+        if problem:
+            self.app.display_warning(problem)
+        build_data["artifacts"].append(f"/{web_build.BUNDLE.as_posix()}/**")
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
 
 
 if __name__ == "__main__":
-    print(build(Path(__file__).parent))
+    root = Path(__file__).parent
+    print(build(root))
+    print(web_build.build(root) or root / web_build.BUNDLE)

@@ -4,6 +4,7 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "explorer": "benchmarks.explorer",
     "files": "benchmarks.files",
     "gateway": "benchmarks.gateway",
     "maps": "benchmarks.maps",

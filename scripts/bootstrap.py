@@ -32,6 +32,9 @@ GROUPS = {
 }
 """What each purpose asks of `uv export`."""
 
+WEB = "web"
+"""The purpose of what needs no packages, only the project built again: the page has changed."""
+
 
 class SetupError(Exception):
     """Set-up cannot go on; the message says what to do."""
@@ -217,35 +220,43 @@ def install_project(uv: Path, env: dict[str, str]) -> None:
     sys.path.insert(0, str(ROOT))
     sys.dont_write_bytecode = True
     from hatch_build import find_compiler  # noqa: PLC0415
+    from web_build import is_current  # noqa: PLC0415
 
     compiler = find_compiler()
     source = compiler[0] if compiler else "ziglang from the package index, as there is no C compiler here"
     # --refresh-package: uv would take a build from its cache and never compile.
     options: list[str | Path] = ["--no-deps", "--reinstall", "--refresh-package", "cellworker"]
     options += ["--build-constraints", locked_builders(uv, VENV)]
-    with step(f"cellworker, its kernels compiled with {source}"):
+    page = "" if is_current(ROOT) else ", its page bundled"
+    with step(f"cellworker, its kernels compiled with {source}{page}"):
         call(uv, "pip", "install", "--python", PYTHON, *options, "-e", ".", env=env)
         call(PYTHON, "-m", "compileall", "-q", "src")
+    if not is_current(ROOT):
+        print("  The explorer is missing, because its build could not reach the npm registry: '/' offers the console.")
+        print("  'make web' builds it where the registry can be reached.")
 
 
 def main(arguments: list[str]) -> int:
     """Set up for one purpose and touch its stamp."""
     purpose = arguments[0] if arguments else "dev"
-    if purpose not in GROUPS or not OLDEST <= sys.version_info[:2] <= NEWEST:
-        print(f"usage: python3.11 scripts/bootstrap.py {'|'.join(GROUPS)}", file=sys.stderr)
+    if purpose not in (*GROUPS, WEB) or not OLDEST <= sys.version_info[:2] <= NEWEST:
+        print(f"usage: python3.11 scripts/bootstrap.py {'|'.join((*GROUPS, WEB))}", file=sys.stderr)
         return 2
     started = time.monotonic()
-    print(f"Setting up cellworker in .venv, once (Python {'.'.join(map(str, sys.version_info[:3]))}, {sys.executable})")
+    what = "Bundling the explorer" if purpose == WEB else "Setting up cellworker in .venv, once"
+    print(f"{what} (Python {'.'.join(map(str, sys.version_info[:3]))}, {sys.executable})")
     try:
         uv = find_uv()
         make_environment(uv)
         env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **index_settings()}
-        install_packages(uv, purpose, env)
+        if purpose != WEB:
+            install_packages(uv, purpose, env)
         install_project(uv, env)
     except SetupError as error:
         print(f"Set-up stopped. {error}", file=sys.stderr)
         return 1
-    for done in ("run",) if purpose == "run" else ("run", purpose):
+    # In this order: the page's stamp has to be newer than those that it depends on.
+    for done in [*{"run": ["run"], WEB: []}.get(purpose, ["run", purpose]), WEB]:
         (VENV / f".ready-{done}").touch()
     print(f"Ready after {time.monotonic() - started:.1f} s.", flush=True)
     return 0

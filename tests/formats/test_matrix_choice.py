@@ -57,6 +57,14 @@ def test_shares_are_normalised_to_ten_thousand_wherever_they_lie(tmp_path, place
     assert draft.counts is None
 
 
+@pytest.mark.parametrize("note", [{"base": None}, {}, {"base": np.array([])}], ids=str)
+@pytest.mark.parametrize("container", ["h5ad", "zarr-3"])
+def test_the_note_that_scanpy_leaves_of_its_logarithm_is_read_in_every_form(tmp_path, container, note):
+    draft, findings = read(write(adata(LOG, uns={"log1p": note}), tmp_path, container))
+    assert not findings.errors
+    np.testing.assert_allclose(dense(draft.data), LOG, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(("place", "form", "container"), list(ways()))
 def test_corrected_counts_are_counts_wherever_they_lie(tmp_path, place, form, container):
     made = corrected(COUNTS)

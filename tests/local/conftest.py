@@ -163,6 +163,9 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         notifications = SocketNotifications(worker.sockets, grace_s=0.01)
         queue = MemoryQueue()
+        work = WorkLoop(
+            queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets, NoSync()), "x1", find
+        )
         door = LocalServer(
             "x1",
             source=worker.source,
@@ -172,14 +175,11 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
+            cancel=work.cancel,
             admission=worker.admission,
             connections=worker.connections,
         )
-        loop = asyncio.create_task(
-            WorkLoop(
-                queue, Ports(worker.engine, worker.results, notifications, worker.cell_sets, NoSync()), "x1", find
-            ).run()
-        )
+        loop = asyncio.create_task(work.run())
         runner = GuardedRunner(door.app(), worker.connections)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -132,6 +132,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
+    run.add_argument("--no-browser", action="store_true", help="do not open the explorer in a browser")
+
     engine = add("engine", "engine", "serve an experiment over the engine's HTTP surface only")
     engine.add_argument(
         "path",

@@ -9,6 +9,7 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.bitmaps import cells_of_bitmap, is_bitmap
 from cellworker.experiment.id_sets import union
 
 __all__ = ["CellClass", "CellSet", "CellSets"]
@@ -222,7 +223,9 @@ class CellSets:
                     yield from ((item, child) for child in item.children if child.key == same)
 
     def cells_of(self, key: str, what: str = "cell set") -> NDArray[np.int32]:
-        """Return the cells of a set, or the union of a class: int32, ascending, without repetitions.
+        """Return the cells of a set, of a class, or of a bitmap: int32, ascending, without repetitions.
+
+        A class means the union of its sets. A key that no set has may be the cells themselves (`bitmaps`).
 
         Raises
         ------
@@ -235,6 +238,8 @@ class CellSets:
         parent = self.find_class(key)
         if parent is not None:
             return parent.cell_ids()
+        if is_bitmap(key):
+            return cells_of_bitmap(key, what)
         message = f"{what}: the experiment has no cell set or class with the key {key!r}"
         # The sentence for the platform's own files stays as it is.
         known = ", ".join(item.key for item in self.classes)

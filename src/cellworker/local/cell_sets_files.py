@@ -86,6 +86,11 @@ class FileCellSets:
             else:
                 self._own.write(changed)
 
+    @property
+    def saved_in(self) -> Path:
+        """The file that the next change is written to."""
+        return self._path if self._in_place() else self._own.place()
+
     def _in_place(self) -> bool:
         return not self._keep_original and self._path.exists() and self._own.read() is None and may_write(self._path)
 

@@ -11,6 +11,7 @@ from cellworker.formats.opening.open import Opened
 from cellworker.gateway.core.ports import Claim
 from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
+from cellworker.local.explorer_facts import explorer_facts
 from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import example_bodies
@@ -149,12 +150,12 @@ class LocalExperiment:
         async with self._lock:
             keep = self._place.keep_original or opened.derived_cell_sets
             cell_sets = FileCellSets(opened.cell_sets_path, opened.own_work_file, keep_original=keep)
-            self._served = await asyncio.to_thread(_describe, opened)
+            self._served = await asyncio.to_thread(_describe, opened, self._place, cell_sets)
             self._cell_sets, self._for = cell_sets, opened
         return cell_sets
 
 
-def _describe(opened: Opened) -> Served:
+def _describe(opened: Opened, place: Place, cell_sets: FileCellSets) -> Served:
     experiment, origin = opened.experiment, opened.experiment.origin
     summary = {
         "cells": experiment.n_cells,
@@ -168,7 +169,15 @@ def _describe(opened: Opened) -> Served:
         "derivedCellSets": opened.derived_cell_sets,
         "ownWork": _own_work(opened),
     }
-    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets))
+    facts = explorer_facts(opened, place.experiment_id, place.path, str(cell_sets.saved_in))
+
+    def barcodes() -> list[str | None]:
+        by_id: list[str | None] = [None] * (experiment.max_cell_id + 1)
+        for cell_id, barcode in zip(experiment.cell_ids.tolist(), experiment.barcodes, strict=True):
+            by_id[cell_id] = barcode
+        return by_id
+
+    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets), facts, barcodes)
 
 
 def _own_work(opened: Opened) -> dict[str, Any] | None:

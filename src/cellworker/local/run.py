@@ -22,6 +22,7 @@ from cellworker.local.door.socketio import SocketServer
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications
+from cellworker.local.pages import NO_EXPLORER, has_explorer
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
@@ -103,7 +104,8 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
         source = LocalExperiment(served, place)
         stack.callback(source.close)
         ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
-        loop = asyncio.create_task(WorkLoop(queue, ports, place.experiment_id, find).run())
+        work = WorkLoop(queue, ports, place.experiment_id, find)
+        loop = asyncio.create_task(work.run())
         stack.push_async_callback(_end, loop)
         door = LocalServer(
             place.experiment_id,
@@ -114,6 +116,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
+            cancel=work.cancel,
             admission=admission,
             connections=connections,
         )
@@ -132,6 +135,7 @@ async def run_local(
     settings: Settings,
     *,
     say: Callable[[str], object] = print,
+    show: Callable[[str], object] | None = None,
     stop: asyncio.Event | None = None,
 ) -> int:
     """Serve an experiment until SIGTERM, SIGINT, or `stop`.
@@ -142,6 +146,8 @@ async def run_local(
         As in `start_local`.
     say
         Told, in lines for a person, where to look and what was found.
+    show
+        Opens the page as soon as the worker listens; the page itself tells how the opening of the file goes.
     stop
         Ends the run when set.
 
@@ -163,6 +169,8 @@ async def run_local(
                 say(f"warning: {sentence}")
             if run.link("/") != run.url:
                 say(f"its address with the token: {run.link('/')}")
+            if show is not None:
+                show(run.link("/"))
             ready = asyncio.create_task(run.ready())
             stopped = asyncio.create_task(stop.wait())
             try:
@@ -191,6 +199,8 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
     body = (
         '{"body": {"name": "ListGenes", "orderBy": "dispersions", "orderDirection": "DESC", "offset": 0, "limit": 5}}'
     )
+    if not has_explorer():
+        say(f"note: {NO_EXPLORER}")
     question = run.link(f"/v2/workRequest/{run.experiment_id}")
     say(f"Open {run.link('/')} in a browser, or: curl {shlex.quote(question)} -d '{body}'")
 

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +23,9 @@ from cellworker.local.door.connections import Connections
 from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
+from cellworker.local.explorer_facts import ExplorerFacts
 from cellworker.local.notifications import SocketNotifications
+from cellworker.local.pages import add_pages
 from cellworker.local.results import DiskResults
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
@@ -37,10 +38,6 @@ __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
-_CONSOLE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self' ws: wss:; img-src data:"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +52,17 @@ class Served:
         Facts for ``/health`` and the console, JSON-able.
     examples
         An example body of each task.
+    explorer
+        Facts for the explorer.
+    barcodes
+        Returns the barcode of each cell by its id, None for ids that no cell has.
     """
 
     key: str
     summary: dict[str, Any] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    explorer: ExplorerFacts | None = None
+    barcodes: Callable[[], list[str | None]] = list
 
 
 class Source(Protocol):
@@ -94,6 +97,8 @@ class LocalServer:
         Puts a message on the queue.
     find_task
         Looks a task up by its name.
+    cancel
+        Ends the work on an ETag; whether there was any.
     admission
         Decides who is let in; by default as on loopback.
     connections
@@ -111,6 +116,7 @@ class LocalServer:
         notifications: SocketNotifications,
         submit: Callable[[bytes], None],
         find_task: Callable[[str], Task],
+        cancel: Callable[[str], bool] = lambda etag: False,  # noqa: ARG005 - a door without a work loop has no work to end
         admission: Admission | None = None,
         connections: Connections | None = None,
     ) -> None:
@@ -123,6 +129,7 @@ class LocalServer:
         self._notifications = notifications
         self._submit = submit
         self._find_task = find_task
+        self._cancel = cancel
         self._admission = admission or Admission()
         self._connections = connections or Connections()
 
@@ -131,12 +138,15 @@ class LocalServer:
         door = guard(self._admission, self._connections)
         app = web.Application(middlewares=[door], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(add_cors(self._admission))
-        app.router.add_get("/", self._console)
+        add_pages(app)
+        app.router.add_get("/explorer.json", self._explorer_facts)
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v2/workRequest/{experiment}", self._work_request)
+        app.router.add_delete("/v2/workRequest/{experiment}/{etag}", self._cancel_request)
         app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
         app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
+        app.router.add_get("/v2/experiments/{experiment}/barcodes", self._barcodes)
         app.router.add_get("/results/{etag}", self._result)
         self._sockets.attach(app)
         return app
@@ -239,6 +249,12 @@ class LocalServer:
         await self._cell_sets.patch(self.experiment_id, operations, None)
         return web.json_response({"data": {"message": "success", "code": 200}})
 
+    async def _barcodes(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        served = await self._source.served()
+        content = await asyncio.to_thread(orjson.dumps, served.barcodes())
+        return web.Response(body=content, content_type="application/json")
+
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
         facts = {"status": "loading", "experimentId": self.experiment_id, "version": __version__}
         return web.json_response({**facts, **self._source.health(), "clients": self._sockets.clients})
@@ -247,10 +263,15 @@ class LocalServer:
         content = await self._cell_sets.read(self.experiment_id)
         return await asyncio.to_thread(lambda: hashlib.sha256(whole(content)).hexdigest())
 
-    async def _console(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        page = await asyncio.to_thread(files("cellworker.local").joinpath("console.html").read_text, "utf-8")
-        headers = {"Content-Security-Policy": _CONSOLE_POLICY, "Referrer-Policy": "no-referrer"}
-        return web.Response(text=page, content_type="text/html", headers=headers)
+    async def _cancel_request(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        return web.json_response({"data": {"cancelled": self._cancel(request.match_info["etag"])}})
+
+    async def _explorer_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        served = await self._source.served()
+        if served.explorer is None:
+            raise web.HTTPNotFound(reason="This worker has no facts for the explorer.")
+        return web.Response(body=msgspec.json.encode(served.explorer), content_type="application/json")
 
     async def _console_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
         served = await self._source.served()

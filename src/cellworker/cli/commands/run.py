@@ -7,10 +7,12 @@ import functools
 import logging
 import os
 import socket
+import sys
 
 from cellworker.cli.handover import forget_secrets
 from cellworker.cli.running import run_note
 from cellworker.cli.settings_of import settings_of
+from cellworker.local.browser import is_desktop, open_page
 from cellworker.local.run import run_local
 from cellworker.logs import configure
 from cellworker.plain_text import say
@@ -29,7 +31,9 @@ def command(options: argparse.Namespace) -> int:
         # The terminal is for what a person wants to know; the log file has it all.
         logging.getLogger().handlers[0].setLevel(logging.WARNING)
     with run_note(settings.data_dir, settings.port):
-        return asyncio.run(run_local(options.experiment, settings, say=functools.partial(say, flush=True)))
+        show = open_page if not options.no_browser and is_desktop(os.environ, sys.stdout) else None
+        told = functools.partial(say, flush=True)
+        return asyncio.run(run_local(options.experiment, settings, say=told, show=show))
 
 
 def _free_port(host: str) -> int:

@@ -283,8 +283,10 @@ def _declared_base(root: Group) -> float | None:
     if note is None:
         return None
     base = note.get("base") if is_group(note) else None
-    if is_array(base) and base.dtype is not None and base.dtype.kind in "iuf":
-        value = float(np.asarray(base.read()).ravel()[0]) if np.asarray(base.read()).size else math.e
+    # scanpy writes {"base": None} for e, which a file holds as an array of nothing
+    if is_array(base) and not base.is_null() and base.dtype is not None and base.dtype.kind in "iuf":
+        values = np.asarray(base.read()).ravel()
+        value = float(values[0]) if values.size else math.e
         return value if math.isfinite(value) and value > 1 else math.e
     return math.e
 

@@ -138,7 +138,7 @@ class OwnWorkFile:
             "barcodes": [self._barcodes[place] for place in found.tolist()],
             **orjson.loads(content),
         }
-        path = self._place()
+        path = self.place()
         try:
             self._put_aside(path)
             write_whole(path, orjson.dumps(document))
@@ -150,7 +150,7 @@ class OwnWorkFile:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other processes from changing the work at the same time."""
-        folder = self._place().parent
+        folder = self.place().parent
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)  # a lock on the folder leaves no file behind
         try:
@@ -165,7 +165,8 @@ class OwnWorkFile:
             return self._earlier
         return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
-    def _place(self) -> Path:
+    def place(self) -> Path:
+        """Return the file that the next change is written to."""
         return self.beside if not self._keep_out and may_write(self.beside) else self.in_data_folder
 
     def _put_aside(self, path: Path) -> None:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome, Ports
 from cellworker.gateway.core.cancel_tasks import end
+from cellworker.gateway.core.cancellable import CancellableWork
 from cellworker.gateway.core.holding import Holding, quietly
 from cellworker.gateway.core.lru import Recent
 from cellworker.gateway.core.metrics import DONE, NoMetrics
@@ -122,6 +123,7 @@ class WorkLoop:
         self._now = now
         self._handling: set[asyncio.Task[None]] = set()
         self._computing: dict[str, asyncio.Future[Outcome]] = {}
+        self._cancellable = CancellableWork()
         self._held: dict[Lane, int] = {"short": 0, "long": 0}
         self._roomy = asyncio.Event()
         self._slow_ones = asyncio.Semaphore(_SLOW_AT_A_TIME)
@@ -153,6 +155,10 @@ class WorkLoop:
             return 0
         # What has only just been taken is not in a lane yet, and counts as short.
         return max(0, self._limits.short_in_flight - (len(self._handling) - self._held["long"]))
+
+    def cancel(self, etag: str) -> bool:
+        """End the work on a request, whose waiters are told REQUEST_CANCELLED; whether there was any."""
+        return self._cancellable.cancel(etag)
 
     def stop(self, grace_s: float | None = None) -> None:
         """Take nothing more, and end when all that was taken is answered, or after `grace_s` seconds.
@@ -355,18 +361,20 @@ class WorkLoop:
         computing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._computing[request.etag] = computing
         try:
-            outcome = await self._answering.work(request, question, delivery.message_id, holding.claim)
+            work = self._answering.work(request, question, delivery.message_id, holding.claim)
+            outcome = await self._cancellable.run(request.etag, work)
+        except WorkerError as error:
+            outcome = Outcome(error)
         except BaseException as error:
             computing.set_exception(
                 error if isinstance(error, Exception) else ConnectionAbortedError("the worker stops")
             )
             computing.exception()  # where nobody follows, nobody asks for it
             raise
-        else:
-            computing.set_result(outcome)
-            return outcome
         finally:
             del self._computing[request.etag]
+        computing.set_result(outcome)
+        return outcome
 
     async def _give_up(self, request: WorkRequest, delivery: Delivery) -> Outcome:
         tries = delivery.attempt - 1

@@ -1,0 +1,45 @@
+"""Work that a client may end before it is done."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.gateway.core.cancel_tasks import end
+
+__all__ = ["CancellableWork"]
+
+_CANCELLED = "The request was cancelled."
+
+_T = TypeVar("_T")
+
+
+class CancellableWork:
+    """Runs the work on each ETag in a task of its own: ending that task is an answer, not the end of its caller."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    def cancel(self, etag: str) -> bool:
+        """End the work on an ETag; whether there was any."""
+        work = self._running.get(etag)
+        return work is not None and work.cancel()
+
+    async def run(self, etag: str, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return what the work returns.
+
+        Raises
+        ------
+        WorkerError
+            ``REQUEST_CANCELLED`` after `cancel`.
+        """
+        task = asyncio.create_task(work)
+        self._running[etag] = task
+        try:
+            await asyncio.wait({task})
+            if task.cancelled():
+                raise WorkerError(ErrorCode.REQUEST_CANCELLED, _CANCELLED)
+            return task.result()
+        finally:
+            del self._running[etag]
+            await end(task)

@@ -1,0 +1,118 @@
+"""What the explorer is told of the experiment before it asks for anything."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from cellworker import __version__
+from cellworker.errors import WorkerError
+from cellworker.formats.opening.open import Opened
+from cellworker.tasks.cell_metadata import find_column
+
+__all__ = ["ExplorerFacts", "ReductionFacts", "explorer_facts"]
+
+_NUMBERS = {
+    "GetNUmis": "nCount_RNA",
+    "GetNGenes": "nFeature_RNA",
+    "GetMitochondrialContent": "percent.mt",
+    "GetDoubletScore": "doublet_scores",
+}
+"""The columns of the tasks of one number per cell."""
+
+_MAP_NAME = re.compile(r"umap|t-?sne|spatial|draw|force|diffmap|phate|fitsne", re.IGNORECASE)
+
+
+class ReductionFacts(msgspec.Struct, rename="camel"):
+    """One reduction that the file holds."""
+
+    name: str
+    dimensions: int
+    is_map: bool
+    """Whether its name says that it was made to be looked at: UMAP and its like, no principal components."""
+
+
+class ExplorerFacts(msgspec.Struct, rename="camel"):
+    """Facts for the page.
+
+    Attributes
+    ----------
+    numbers
+        Tasks of one number per cell that the experiment can answer.
+    max_cell_id
+        By-cell vectors have one entry more.
+    default_reduction
+        What to show first; empty where the file holds no map.
+    own_colours
+        Whether the colours of cell sets come from the experiment, not from our palette.
+    """
+
+    experiment_id: str
+    version: str
+    key: str
+    file: str
+    cells: int
+    genes: int
+    max_cell_id: int
+    samples: int
+    assay: str
+    writer: str
+    fallbacks: list[str]
+    reductions: list[ReductionFacts]
+    default_reduction: str
+    numbers: list[str]
+    has_images: bool
+    own_colours: bool
+    saved_in: str
+
+
+def explorer_facts(opened: Opened, experiment_id: str, path: Path, saved_in: str) -> ExplorerFacts:
+    """Collect the facts of an experiment that is open.
+
+    Parameters
+    ----------
+    opened
+        The experiment with its cell sets.
+    experiment_id
+        The id under which clients ask.
+    path
+        The file or folder.
+    saved_in
+        Where changed cell sets are kept, in words.
+    """
+    experiment = opened.experiment
+    reductions = [
+        ReductionFacts(name, reduction.values.shape[1], _MAP_NAME.search(name) is not None)
+        for name, reduction in experiment.reductions.items()
+    ]
+    maps = [item.name for item in reductions if item.is_map and item.dimensions >= 2]
+    default = experiment.misc.default_reduction
+    samples = opened.cell_sets.find_class("sample")
+    numbers = []
+    for task, column in _NUMBERS.items():
+        try:
+            values = find_column(experiment, column)
+        except WorkerError:
+            continue
+        if np.isfinite(np.asarray(values, np.float64)).any():
+            numbers.append(task)
+    return ExplorerFacts(
+        experiment_id=str(experiment_id),  # msgspec encodes no subclass of text
+        version=__version__,
+        key=experiment.key,
+        file=path.name,
+        cells=experiment.n_cells,
+        genes=len(experiment.genes),
+        max_cell_id=experiment.max_cell_id,
+        samples=len(samples.children) if samples else 0,
+        assay=experiment.origin.assay,
+        writer=experiment.origin.writer,
+        fallbacks=experiment.origin.fallbacks,
+        reductions=reductions,
+        default_reduction=default if default in maps else (maps[0] if maps else ""),
+        numbers=numbers,
+        has_images=bool(experiment.images),
+        own_colours=not opened.derived_cell_sets,
+        saved_in=saved_in,
+    )

@@ -1,0 +1,93 @@
+// A trajectory: learn the graph, choose roots on the map, see pseudotime and what a gene does along it.
+import { useState } from "preact/hooks";
+import { failureOf } from "../data/loaded";
+import { pseudotime } from "../data/numbers";
+import { mapPoints } from "../data/points";
+import { enclosed } from "../map/lasso";
+import { classes } from "../sets/model";
+import { selection } from "../state/selection";
+import { activeMap } from "../state/view";
+import { say } from "../ui/notes";
+import { keyOf } from "../data/bitmap";
+import { AlongPseudotime } from "../charts/AlongPseudotime";
+import { Failure, Hint, Waiting } from "../ui/States";
+import { computePseudotime, findTrajectory, forgetTrajectory, roots, trajectory, trouble } from "./trajectory";
+
+/** Makes roots of the nodes inside the outline that was drawn last. */
+function rootsFromLasso(): void {
+  const now = trajectory.value;
+  const outline = selection.value?.outline;
+  if (!now || !outline) {
+    say("Draw a lasso around the first cells on the map (L), then take the nodes in it.", "bad");
+    return;
+  }
+  const { x, y } = now.graph;
+  const points = { x: Float32Array.from(x), y: Float32Array.from(y), placed: Int32Array.from(x, (_, i) => i), bounds: { left: 0, right: 0, bottom: 0, top: 0 } };
+  const inside = enclosed(points, outline.points, () => true);
+  roots.value = [...new Set([...roots.value, ...points.placed.filter((i) => inside[i])])];
+}
+
+function targetOf(of: string): string[] {
+  if (of === "selection") return selection.value ? [keyOf(selection.value.mask)] : [];
+  if (of) return [of];
+  // every cell that is in some set of the class with most cells
+  const largest = classes.value.map((item) => [item.key, item.children.reduce((sum, child) => sum + child.cellIds.length, 0)] as const).sort((a, b) => b[1] - a[1])[0];
+  return largest ? [largest[0]] : [];
+}
+
+export function TrajectoryPanel() {
+  const [of, setOf] = useState("");
+  const [busy, setBusy] = useState("");
+  const map = activeMap();
+  const ready = map && mapPoints(map.source).value.state === "ready";
+  const run = async (what: string, task: () => Promise<void>) => {
+    setBusy(what);
+    await task().catch((error: unknown) => (trouble.value = failureOf(error).message));
+    setBusy("");
+  };
+  const now = trajectory.value;
+  return (
+    <div class="panel scroll">
+      <section class="task">
+        <h3>1. Learn the graph</h3>
+        <label class="field wide">
+          <span>Of</span>
+          <select value={of} onChange={(event) => setOf(event.currentTarget.value)}>
+            <option value="">all cells</option>
+            <option value="selection" disabled={!selection.value}>the selected cells</option>
+            {classes.value.map((item) => (
+              <optgroup key={item.key} label={item.name}>
+                {item.children.map((set) => <option key={set.key} value={set.key}>{set.name}</option>)}
+              </optgroup>
+            ))}
+          </select>
+        </label>
+        <div class="buttons">
+          <button class="btn p" disabled={!ready || busy !== "" || !targetOf(of).length} onClick={() => map && void run("Learning the graph", () => findTrajectory(map.source, targetOf(of)))}>Learn the trajectory</button>
+          {now && <button class="btn" onClick={forgetTrajectory}>Remove it from the map</button>}
+        </div>
+      </section>
+      <section class="task">
+        <h3>2. Choose where it begins</h3>
+        {now ? (
+          <>
+            <p class="said"><b>{now.graph.x.length} nodes</b>, {roots.value.length} chosen as roots. Click nodes on the map, or draw a lasso around some.</p>
+            <div class="buttons">
+              <button class="btn" disabled={!selection.value} onClick={rootsFromLasso}>Nodes in the lasso</button>
+              <button class="btn" disabled={!roots.value.length} onClick={() => (roots.value = [])}>None</button>
+            </div>
+          </>
+        ) : (
+          <Hint>The graph comes first.</Hint>
+        )}
+      </section>
+      <section class="task">
+        <h3>3. Pseudotime</h3>
+        <div class="buttons"><button class="btn p" disabled={!now || !roots.value.length || busy !== ""} onClick={() => void run("Computing pseudotime", computePseudotime)}>Compute pseudotime</button></div>
+      </section>
+      {busy && <Waiting text={busy} />}
+      {trouble.value && <Failure message={trouble.value} small />}
+      {pseudotime.value && <AlongPseudotime column={pseudotime.value} />}
+    </div>
+  );
+}

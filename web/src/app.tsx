@@ -1,0 +1,73 @@
+// The page: left what can colour and select, in the middle the maps, right what is asked.
+import { ClustersPanel } from "./analyses/ClustersPanel";
+import { TissuePanel } from "./analyses/TissuePanel";
+import { TrajectoryPanel } from "./analyses/TrajectoryPanel";
+import { TypesPanel } from "./analyses/TypesPanel";
+import { PlotsPanel } from "./charts/PlotsPanel";
+import { ComparePanel } from "./compare/ComparePanel";
+import { GenesPanel, VariableGenes } from "./genes/GenesPanel";
+import { ScoresPanel } from "./genes/ScoresPanel";
+import { MapView } from "./map/MapView";
+import { ColumnsPanel } from "./sets/ColumnsPanel";
+import { SetsPanel } from "./sets/SetsPanel";
+import { update, view, type LeftTab, type RightTab } from "./state/view";
+import { started } from "./start";
+import { Tabs } from "./ui/Fields";
+import { Footer } from "./ui/Footer";
+import { Header } from "./ui/Header";
+import { Keys } from "./ui/Keys";
+import { Opening } from "./ui/Opening";
+import { Palette } from "./ui/Palette";
+import { Tour } from "./ui/Tour";
+
+const LEFT: readonly (readonly [LeftTab, string])[] = [["sets", "Sets"], ["columns", "Columns"], ["genes", "Genes"], ["scores", "Scores"]];
+const RIGHT: readonly (readonly [RightTab, string])[] = [
+  ["compare", "Compare"], ["plots", "Plots"], ["clusters", "Clusters"], ["types", "Types"], ["trajectory", "Trajectory"], ["tissue", "Tissue"],
+];
+
+function Left() {
+  const { left } = view.value;
+  return (
+    <aside class="left" aria-label="What can colour and select">
+      <Tabs label="What can colour and select" value={left} options={LEFT} onChange={(tab) => update({ left: tab })} />
+      {left === "sets" && <SetsPanel />}
+      {left === "columns" && <ColumnsPanel />}
+      {left === "genes" && <GenesPanel />}
+      {left === "scores" && <ScoresPanel />}
+      {left === "sets" && <VariableGenes />}
+    </aside>
+  );
+}
+
+function Right() {
+  const { right } = view.value;
+  return (
+    <aside class="right" aria-label="What can be asked">
+      <Tabs label="What can be asked" value={right} options={RIGHT} onChange={(tab) => update({ right: tab })} />
+      {right === "compare" && <ComparePanel />}
+      {right === "plots" && <PlotsPanel />}
+      {right === "clusters" && <ClustersPanel />}
+      {right === "types" && <TypesPanel />}
+      {right === "trajectory" && <TrajectoryPanel />}
+      {right === "tissue" && <TissuePanel />}
+    </aside>
+  );
+}
+
+export function App() {
+  const now = started.value;
+  if (now.state !== "ready") return <Opening failure={now.state === "failed" ? now.message : ""} />;
+  const { maps, leftFolded, rightFolded } = view.value;
+  return (
+    <div class={`app ${leftFolded ? "no-left" : ""} ${rightFolded ? "no-right" : ""}`}>
+      <Header />
+      {!leftFolded && <Left />}
+      <main class={`maps-${maps.length}`}>{maps.map((map, i) => <MapView key={map.id} map={map} first={i === 0} />)}</main>
+      {!rightFolded && <Right />}
+      <Footer />
+      <Palette />
+      <Keys />
+      <Tour />
+    </div>
+  );
+}

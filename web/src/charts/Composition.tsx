@@ -1,0 +1,65 @@
+// What share of each sample, or of each set of another class, belongs to which group.
+import { useState } from "preact/hooks";
+import { shortened } from "../map/labels";
+import { classes, findClass, groupsOf, type CellClass } from "../sets/model";
+import { Choice } from "../ui/Fields";
+import { Hint } from "../ui/States";
+import { Figure } from "./Figure";
+import type { PlotGroup } from "./groups";
+
+const ROW = 24;
+const LEFT = 108;
+
+function counts(bars: CellClass, groups: readonly PlotGroup[]): number[][] {
+  const { codes } = groupsOf(bars);
+  return groups.map((group) => {
+    const own = bars.children.map(() => 0);
+    for (const cell of group.cells) if (codes[cell] >= 0) own[codes[cell]]++;
+    return own;
+  });
+}
+
+export function Composition({ item, groups }: { item: CellClass; groups: readonly PlotGroup[] }) {
+  const others = classes.value.filter((other) => other.key !== item.key && other.children.length);
+  const [chosen, setChosen] = useState("");
+  const bars = findClass(chosen) ?? others.find((other) => other.key === "sample") ?? others[0];
+  if (!bars) return <Hint>There is no second class to compare with: samples, or another grouping of the cells.</Hint>;
+  const found = counts(bars, groups);
+  const totals = bars.children.map((_, i) => found.reduce((sum, own) => sum + own[i], 0));
+  const rows = bars.children.flatMap((bar, i) => groups.map((group, g) => ({ bar: bar.name, group: group.name, cells: found[g][i], share: totals[i] ? found[g][i] / totals[i] : 0 })));
+  const table = () => ({ [bars.name]: rows.map((row) => row.bar), [item.name]: rows.map((row) => row.group), cells: rows.map((row) => row.cells), share: rows.map((row) => row.share) });
+  return (
+    <>
+      <Choice label="By" value={bars.key} options={others.map((other) => [other.key, other.name] as const)} onChange={setChosen} />
+      <Figure title={`${item.name} by ${bars.name}`} label={`Share of ${item.name} in ${bars.children.length} groups of ${bars.name}`} height={bars.children.length * ROW + 24} table={table}>
+        {(width) => {
+          const wide = width - LEFT - 46;
+          return (
+            <>
+              {bars.children.map((bar, i) => {
+                let before = 0;
+                return (
+                  <g key={bar.key}>
+                    <text class="tick" x={LEFT - 8} y={ROW * (i + 0.5) + 4} text-anchor="end">{shortened(bar.name, 16)}</text>
+                    {groups.map((group, g) => {
+                      const share = totals[i] ? found[g][i] / totals[i] : 0;
+                      const x = LEFT + before * wide;
+                      before += share;
+                      return (
+                        <rect key={group.key} x={x} y={ROW * i + 4} width={Math.max(0, share * wide - 1)} height={ROW - 8} fill={group.color}>
+                          <title>{`${bar.name}: ${found[g][i]} cells (${(share * 100).toFixed(1)} %) are ${group.name}`}</title>
+                        </rect>
+                      );
+                    })}
+                    <text class="tick" x={width - 2} y={ROW * (i + 0.5) + 4} text-anchor="end">{totals[i].toLocaleString("en")}</text>
+                  </g>
+                );
+              })}
+              {[0, 0.5, 1].map((share) => <text key={share} class="tick" x={LEFT + share * wide} y={bars.children.length * ROW + 16} text-anchor="middle">{share * 100} %</text>)}
+            </>
+          );
+        }}
+      </Figure>
+    </>
+  );
+}

@@ -1,0 +1,87 @@
+// Mean expression and share of expressing cells of several genes by group, as the worker computes them.
+import { useMemo } from "preact/hooks";
+import { Kept } from "../data/loaded";
+import { steps, rampOf } from "../map/palette";
+import { shortened } from "../map/labels";
+import { dark } from "../state/theme";
+import { Failure, Waiting } from "../ui/States";
+import { ask } from "../wire/door";
+import type { Dots as Result } from "../wire/types";
+import { Figure } from "./Figure";
+
+const ROW = 22;
+const LEFT = 108;
+const BOTTOM = 64;
+const LIMIT = 2.5;
+const kept = new Kept<Result>(12);
+
+interface Props {
+  readonly groupBy: string;
+  readonly groupName: string;
+  /** Empty takes the marker genes of the groups. */
+  readonly genes: readonly string[];
+  /** Names the state of the cell sets, so that changed sets are asked for anew. */
+  readonly version: string;
+}
+
+/** Markers in the order of the groups that express them most, so that they stand along the diagonal. */
+function diagonal({ geneNames, geneNameIdx, cellSetsIdx, avgExpression }: Result): string[] {
+  const best = geneNames.map(() => ({ group: 0, mean: -Infinity }));
+  geneNameIdx.forEach((gene, k) => {
+    const mean = avgExpression[k] ?? -Infinity;
+    if (mean > best[gene].mean) best[gene] = { group: cellSetsIdx[k], mean };
+  });
+  return [...geneNames.keys()].sort((a, b) => best[a].group - best[b].group || best[b].mean - best[a].mean).map((i) => geneNames[i]);
+}
+
+export function Dots({ groupBy, groupName, genes, version }: Props) {
+  const key = JSON.stringify([groupBy, genes, version]);
+  const result = useMemo(
+    () =>
+      kept.get(key, () =>
+        ask("DotPlot", { groupBy, useMarkerGenes: !genes.length, numberOfMarkers: 3, customGenesList: [...genes], filterBy: { group: "All", key: "All" } }, "Dot plot"),
+      ),
+    [key],
+  ).value;
+  if (result.state === "loading") return <Waiting text="Averaging" />;
+  if (result.state === "failed") return <Failure message={result.message} small />;
+  const { cellSetsNames, geneNames, cellSetsIdx, geneNameIdx, avgExpression, cellsPercentage } = result.value;
+  if (!cellSetsNames?.length) return <Failure message="None of these groups has cells." small />;
+  const names = genes.length ? genes.filter((gene) => geneNames.includes(gene)) : diagonal(result.value);
+  const column = new Map(names.map((gene, i) => [gene, i]));
+  const colors = steps(rampOf("zero", dark.value));
+  const height = cellSetsNames.length * ROW + BOTTOM + 8;
+  const table = () => ({
+    group: cellSetsIdx.map((i) => cellSetsNames[i]), gene: geneNameIdx.map((i) => geneNames[i]), scaled_mean: avgExpression, percent_expressing: cellsPercentage,
+  });
+  return (
+    <Figure title={`Genes by ${groupName}`} note="size: share of cells; colour: scaled mean" label={`Dot plot of ${names.length} genes in ${cellSetsNames.length} groups`} height={height} table={table}>
+      {(width) => {
+        const step = Math.min(34, (width - LEFT - 6) / Math.max(1, names.length));
+        const most = Math.min(step, ROW) / 2 - 1;
+        return (
+          <>
+            {cellSetsNames.map((name, i) => <text key={name} class="tick" x={LEFT - 12} y={8 + ROW * (i + 0.5) + 4} text-anchor="end">{shortened(name, 16)}</text>)}
+            {names.map((gene, i) => {
+              const x = LEFT + step * (i + 0.5);
+              const y = cellSetsNames.length * ROW + 18;
+              return <text key={gene} class="tick gene" x={x} y={y} text-anchor="end" transform={`rotate(-50 ${x} ${y})`}>{gene}</text>;
+            })}
+            {cellSetsIdx.map((group, k) => {
+              const at = column.get(geneNames[geneNameIdx[k]]);
+              if (at === undefined) return null;
+              const mean = avgExpression[k];
+              const share = (cellsPercentage[k] ?? 0) / 100;
+              const level = mean === null ? 0 : Math.round(((Math.max(-LIMIT, Math.min(LIMIT, mean)) + LIMIT) / (2 * LIMIT)) * 255);
+              return (
+                <circle key={k} cx={LEFT + step * (at + 0.5)} cy={8 + ROW * (group + 0.5)} r={Math.max(0.6, Math.sqrt(share) * most)} fill={`rgb(${colors[level * 3]},${colors[level * 3 + 1]},${colors[level * 3 + 2]})`} class="dot">
+                  <title>{`${geneNames[geneNameIdx[k]]} in ${cellSetsNames[group]}: ${(share * 100).toFixed(0)} % express it, scaled mean ${mean === null ? "none" : mean.toFixed(2)}`}</title>
+                </circle>
+              );
+            })}
+          </>
+        );
+      }}
+    </Figure>
+  );
+}

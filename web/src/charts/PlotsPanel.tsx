@@ -1,0 +1,86 @@
+// Plots of chosen genes by the sets of a class.
+import { useState } from "preact/hooks";
+import { findGenes, geneNames, valuesOfGenes } from "../data/genes";
+import { savedAt } from "../sets/history";
+import { classes } from "../sets/model";
+import { genesOfText } from "../genes/ScoresPanel";
+import { addPlotGene } from "../genes/GenesPanel";
+import { update, view, type PlotKind } from "../state/view";
+import { Choice } from "../ui/Fields";
+import { Failure, Hint, Waiting } from "../ui/States";
+import { Composition } from "./Composition";
+import { Dots } from "./Dots";
+import { GeneAgainstGene } from "./GeneAgainstGene";
+import { GeneHistogram } from "./GeneHistogram";
+import { Heatmap } from "./Heatmap";
+import { plotClass, plotGroups, type PlotGroup } from "./groups";
+import { Violins } from "./Violins";
+
+const KINDS: readonly (readonly [PlotKind, string])[] = [
+  ["violin", "Violins"], ["dots", "Dot plot"], ["heatmap", "Heatmap of markers"], ["histogram", "Histogram"], ["composition", "Composition"], ["scatter", "Gene against gene"],
+];
+
+/** The genes to plot: those chosen, else the one that colours a map, else the most variable. */
+function genesToPlot(most: number): readonly string[] {
+  const { plotGenes, maps } = view.value;
+  if (plotGenes.length) return plotGenes.slice(0, most);
+  const shown = maps.flatMap((map) => (map.colour.by === "gene" ? [map.colour.gene, ...(map.colour.with ? [map.colour.with] : [])] : []));
+  return [...new Set([...shown, ...(geneNames.value?.names.slice(0, 3) ?? [])])].slice(0, Math.min(most, Math.max(2, shown.length)));
+}
+
+function Chips() {
+  const [text, setText] = useState("");
+  const found = text ? findGenes(text, 6) : [];
+  const add = (gene: string) => (addPlotGene(gene), setText(""));
+  return (
+    <div class="chips">
+      {view.value.plotGenes.map((gene) => (
+        <button key={gene} class="chip gene" title={`Leave ${gene} out`} onClick={() => update({ plotGenes: view.value.plotGenes.filter((other) => other !== gene) })}>{gene} ×</button>
+      ))}
+      <input
+        type="search" placeholder="Add genes" aria-label="Add genes to the plots" value={text} onInput={(event) => setText(event.currentTarget.value)}
+        onPaste={(event) => {
+          const { known } = genesOfText(event.clipboardData?.getData("text") ?? "");
+          if (known.length > 1) (event.preventDefault(), update({ plotGenes: [...new Set([...view.value.plotGenes, ...known])] }));
+        }}
+        onKeyDown={(event) => event.key === "Enter" && found[0] && add(found[0])}
+      />
+      {found.map((gene) => <button key={gene} class="chip gene faint" onClick={() => add(gene)}>{gene} +</button>)}
+    </div>
+  );
+}
+
+function OfGenes({ kind, groups }: { kind: PlotKind; groups: readonly PlotGroup[] }) {
+  const genes = genesToPlot(kind === "scatter" ? 2 : 12);
+  const now = valuesOfGenes(genes).value;
+  if (now.state === "loading") return <Waiting text="Reading genes" />;
+  if (now.state === "failed") return <Failure message={now.message} small />;
+  if (kind === "scatter") {
+    return now.value.length < 2 ? <Hint>Add two genes.</Hint> : <><GeneAgainstGene genes={[now.value[0], now.value[1]]} groups={groups} /><Hint>Drag a box to select its cells, then <kbd>N</kbd> makes them a set.</Hint></>;
+  }
+  return <>{now.value.map((gene) => (kind === "violin" ? <Violins key={gene.name} gene={gene} groups={groups} /> : <GeneHistogram key={gene.name} gene={gene} groups={groups} />))}</>;
+}
+
+export function PlotsPanel() {
+  const { plot, plotGenes } = view.value;
+  const item = plotClass();
+  if (!item) return <div class="panel"><Hint>There are no cell sets to group by yet. Cluster the cells, or make a set.</Hint></div>;
+  const groups = plotGroups(item);
+  const options = classes.value.filter((other) => other.children.length).map((other) => [other.key, other.name] as const);
+  const version = String(savedAt.value ?? 0);
+  return (
+    <div class="panel scroll">
+      <div class="form">
+        <Choice label="Plot" value={plot} options={KINDS} onChange={(kind) => update({ plot: kind })} />
+        <Choice label="Groups" value={item.key} options={options} onChange={(groupBy) => update({ groupBy })} />
+        {plot !== "composition" && <Chips />}
+      </div>
+      {!groups.length && <Hint>All groups are hidden.</Hint>}
+      {groups.length > 0 && plot === "dots" && <Dots groupBy={item.key} groupName={item.name} genes={plotGenes} version={version} />}
+      {groups.length > 0 && plot === "heatmap" && <Heatmap groupBy={item.key} groupName={item.name} groups={groups} genes={plotGenes} version={version} />}
+      {groups.length > 0 && plot === "composition" && <Composition item={item} groups={groups} />}
+      {groups.length > 0 && (plot === "violin" || plot === "histogram" || plot === "scatter") && <OfGenes kind={plot} groups={groups} />}
+      {plot === "dots" && !plotGenes.length && <Hint>Without genes of your own: three marker genes of each group.</Hint>}
+    </div>
+  );
+}

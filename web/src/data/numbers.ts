@@ -1,0 +1,57 @@
+// One number per cell: quality measures, scores of gene sets, pseudotime.
+import { signal, type ReadonlySignal } from "@preact/signals";
+import { ask } from "../wire/door";
+import type { TaskName } from "../wire/types";
+import { Kept, type Loaded } from "./loaded";
+
+export interface NumberColumn {
+  readonly label: string;
+  /** By cell id; NaN where a cell has none. */
+  readonly values: Float32Array;
+  readonly min: number;
+  readonly max: number;
+}
+
+export type NumberTask = Extract<TaskName, "GetNUmis" | "GetNGenes" | "GetMitochondrialContent" | "GetDoubletScore">;
+
+export const NUMBER_LABELS: Readonly<Record<NumberTask, string>> = {
+  GetNUmis: "UMI counts, log10",
+  GetNGenes: "Genes per cell, log10",
+  GetMitochondrialContent: "Mitochondrial reads, %",
+  GetDoubletScore: "Doublet score",
+};
+
+const kept = new Kept<NumberColumn>(20);
+
+/** The pseudotime that was computed last. */
+export const pseudotime = signal<NumberColumn | null>(null);
+
+export function columnOf(label: string, raw: ArrayLike<number | null>): NumberColumn {
+  const values = new Float32Array(raw.length);
+  let min = Infinity;
+  let max = -Infinity;
+  for (let i = 0; i < raw.length; i++) {
+    const value = raw[i] ?? NaN;
+    values[i] = value;
+    if (value < min) min = value;
+    if (value > max) max = value;
+  }
+  return { label, values, min: Number.isFinite(min) ? min : 0, max: Number.isFinite(max) ? max : 0 };
+}
+
+export function numberColumn(task: NumberTask): ReadonlySignal<Loaded<NumberColumn>> {
+  const label = NUMBER_LABELS[task];
+  return kept.get(task, async () => columnOf(label, await ask(task, {}, label)));
+}
+
+/** The mean of the values of some genes in each cell. */
+export function meanOfGenes(name: string, genes: readonly string[]): ReadonlySignal<Loaded<NumberColumn>> {
+  return kept.get(`mean ${genes.join(" ")}`, async () => {
+    const got = await ask("GeneExpression", { genes: [...genes] }, `Score of ${name}`);
+    const { values, index, size } = got.rawExpression;
+    const sums = new Float32Array(size[0]);
+    for (let i = 0; i < values.length; i++) sums[index[i]] += (values[i] ?? 0) / size[1];
+    return columnOf(`${name}, mean of ${size[1]} genes`, sums);
+  });
+}
+

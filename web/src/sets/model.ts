@@ -1,0 +1,101 @@
+// The cell sets as the page holds them, read from cell_sets.json.
+import { computed, signal } from "@preact/signals";
+import { countOf, isBitmap, maskOf, maskOfKey, union, type Mask } from "../data/bitmap";
+import { facts, readCellSets } from "../wire/door";
+
+export interface CellSet {
+  readonly key: string;
+  readonly name: string;
+  readonly color: string | null;
+  readonly type?: string;
+  readonly rootNode?: boolean;
+  readonly cellIds: readonly number[];
+}
+
+export interface CellClass {
+  readonly key: string;
+  readonly name: string;
+  readonly type?: string;
+  readonly rootNode?: boolean;
+  readonly children: readonly CellSet[];
+}
+
+/** The class that takes sets which a person makes. */
+export const OWN_CLASS = "scratchpad";
+
+export const classes = signal<readonly CellClass[]>([]);
+
+/** One entry more than the largest cell id. */
+export const idCount = computed(() => (facts.value?.maxCellId ?? -1) + 1);
+
+interface Raw {
+  cellSets: (Omit<CellClass, "children"> & { children: (Omit<CellSet, "cellIds"> & { cellIds: number[] | number })[] })[];
+}
+
+export function parseCellSets(raw: unknown): CellClass[] {
+  return (raw as Raw).cellSets.map((item) => ({
+    ...item,
+    children: item.children.map((child) => ({
+      ...child,
+      cellIds: Array.isArray(child.cellIds) ? child.cellIds : [child.cellIds],
+    })),
+  }));
+}
+
+export async function loadCellSets(): Promise<void> {
+  classes.value = parseCellSets(await readCellSets());
+}
+
+export function findClass(key: string): CellClass | undefined {
+  return classes.value.find((item) => item.key === key);
+}
+
+export function findSet(key: string): { parent: CellClass; set: CellSet } | undefined {
+  for (const parent of classes.value) {
+    const set = parent.children.find((child) => child.key === key);
+    if (set) return { parent, set };
+  }
+  return undefined;
+}
+
+/** The group of each cell in a class. A cell in several sets belongs to the first. */
+export interface Groups {
+  /** By cell id; -1 in no set. */
+  readonly codes: Int32Array;
+  readonly counts: readonly number[];
+}
+
+const groupsKept = new WeakMap<CellClass, Groups>();
+
+export function groupsOf(item: CellClass): Groups {
+  const known = groupsKept.get(item);
+  if (known) return known;
+  const codes = new Int32Array(idCount.value).fill(-1);
+  const counts = item.children.map(() => 0);
+  item.children.forEach((child, code) => {
+    for (const cell of child.cellIds) {
+      if (cell < codes.length) {
+        counts[code]++;
+        if (codes[cell] < 0) codes[cell] = code;
+      }
+    }
+  });
+  const made = { codes, counts };
+  groupsKept.set(item, made);
+  return made;
+}
+
+/** Returns the cells of a set, of a class, or of a bitmap; null where there is none of that key. */
+export function maskOfCells(key: string): Mask | null {
+  if (isBitmap(key)) return maskOfKey(key, idCount.value);
+  const found = findSet(key);
+  if (found) return maskOf(found.set.cellIds, idCount.value);
+  const item = findClass(key);
+  if (!item) return null;
+  return item.children.reduce<Mask>((all, child) => union(all, maskOf(child.cellIds, idCount.value)), new Uint8Array(idCount.value));
+}
+
+export function sizeOf(key: string): number {
+  const mask = maskOfCells(key);
+  return mask ? countOf(mask) : 0;
+}

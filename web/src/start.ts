@@ -1,0 +1,86 @@
+// From nothing to a map: facts, cell sets, names of genes, the view of the address.
+import { signal } from "@preact/signals";
+import { loadGeneNames } from "./data/genes";
+import { failureOf, type Loaded } from "./data/loaded";
+import { mapPoints, type MapSource } from "./data/points";
+import { defaultSettings } from "./map/MapTitle";
+import { classes, loadCellSets } from "./sets/model";
+import { savedAt } from "./sets/history";
+import { followView, openAddress } from "./state/address";
+import { rememberGeneSets } from "./state/session";
+import { update, view, type Colouring } from "./state/view";
+import { followKeys } from "./ui/actions";
+import { say } from "./ui/notes";
+import { beginTourOnce } from "./ui/Tour";
+import { facts, followProgress, getJson } from "./wire/door";
+import { connect, whenReconnected } from "./wire/socket";
+import type { ExplorerFacts } from "./wire/types";
+
+export const started = signal<Loaded<true>>({ state: "loading" });
+const RETRY_MS = 1500;
+
+/** The map to begin with: the one that the file would show, else one that is computed now. */
+function firstSource(known: ExplorerFacts): MapSource {
+  return known.defaultReduction ? { kind: "saved", name: known.defaultReduction } : defaultSettings("umap", known.cells);
+}
+
+/** Types before clusters before anything else: what a person recognises. */
+function firstColour(): Colouring {
+  const filled = classes.value.filter((item) => item.children.length > 1);
+  const named = filled.find((item) => /cell.?type|annot|type/i.test(item.name)) ?? filled.find((item) => item.key === "louvain") ?? filled[0];
+  return named ? { by: "class", key: named.key } : { by: "plain" };
+}
+
+async function open(): Promise<void> {
+  const known = await getJson<ExplorerFacts>("/explorer.json");
+  facts.value = known;
+  document.title = `${known.experimentId} · cellworker`;
+  followProgress(known.experimentId);
+  const source = firstSource(known);
+  // the coordinates are on their way while the cell sets are read
+  mapPoints(source);
+  const genes = loadGeneNames();
+  await loadCellSets();
+  const colour = firstColour();
+  const opened = [colour.by === "class" ? colour.key : "", "scratchpad"].filter(Boolean);
+  update({ maps: [{ id: 1, source, colour }], active: 1, open: opened });
+  rememberGeneSets();
+  const address = location.hash.slice(1);
+  if (address) {
+    await genes;
+    openAddress(address);
+  }
+  genes.catch((error: unknown) => say(failureOf(error).message, "bad"));
+}
+
+/** After the worker was away: whether it still serves the same, and the cell sets as they are now. */
+async function lookAgain(): Promise<void> {
+  const known = await getJson<ExplorerFacts>("/explorer.json");
+  if (known.key !== facts.value?.key) {
+    say("The worker serves another content now; the page opens it.");
+    location.reload();
+    return;
+  }
+  facts.value = known;
+  await loadCellSets();
+  savedAt.value ??= null;
+  say("The worker is back.");
+}
+
+export async function start(): Promise<void> {
+  connect();
+  for (;;) {
+    try {
+      await open();
+      break;
+    } catch (error) {
+      started.value = failureOf(error);
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+  started.value = { state: "ready", value: true };
+  followKeys();
+  followView();
+  whenReconnected(() => void lookAgain().catch((error: unknown) => say(failureOf(error).message, "bad")));
+  if (view.value.maps.length) beginTourOnce();
+}

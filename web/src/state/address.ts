@@ -1,0 +1,155 @@
+// The view as the part of the address behind the #, short and readable, and as a session file that holds all of it.
+import { effect } from "@preact/signals";
+import { knownGene } from "../data/genes";
+import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
+import type { MapSource } from "../data/points";
+import { findClass, findSet } from "../sets/model";
+import { say } from "../ui/notes";
+import { facts } from "../wire/door";
+import { select, selection } from "./selection";
+import { keyOf, maskOfKey } from "../data/bitmap";
+import { idCount } from "../sets/model";
+import { EMPTY_VIEW, MAX_MAPS, REST, update, view, type Colouring, type CompareMode, type LeftTab, type MapState, type PlotKind, type RightTab, type Side, type View } from "./view";
+
+const MAX_ADDRESS = 6000;
+
+function sourceText(source: MapSource): string {
+  switch (source.kind) {
+    case "saved":
+      return `saved~${source.name}`;
+    case "umap":
+      return `umap~${source.minimumDistance}~${source.distanceMetric}`;
+    case "tsne":
+      return `tsne~${source.perplexity}~${source.learningRate}`;
+    case "tissue":
+      return "tissue";
+  }
+}
+
+function sourceOf(text: string): MapSource | null {
+  const [kind, one, two] = text.split("~");
+  if (kind === "saved" && one) return facts.value?.reductions.some((item) => item.name === one) ? { kind, name: one } : null;
+  if (kind === "umap") return { kind, minimumDistance: Number(one) || 0, distanceMetric: two === "euclidean" ? two : "cosine" };
+  if (kind === "tsne" && Number(one) > 0 && Number(two) > 0) return { kind, perplexity: Number(one), learningRate: Number(two) };
+  return kind === "tissue" && facts.value?.hasImages ? { kind } : null;
+}
+
+function colourText(colour: Colouring): string {
+  switch (colour.by) {
+    case "class":
+      return `class~${colour.key}`;
+    case "gene":
+      return `gene~${colour.gene}${colour.with ? `~${colour.with}` : ""}`;
+    case "number":
+      return `number~${colour.task}`;
+    case "score":
+      return `score~${colour.name}`;
+    default:
+      return colour.by;
+  }
+}
+
+/** Reads a colouring; what is unknown here is named in `unknown` and left out. */
+function colourOfText(text: string, unknown: string[]): Colouring | null {
+  const [by, one, two] = text.split("~");
+  if (by === "class") {
+    if (findClass(one)) return { by, key: one };
+    unknown.push(`the cell sets “${one}”`);
+    return null;
+  }
+  if (by === "gene") {
+    const gene = knownGene(one ?? "");
+    const other = two ? knownGene(two) : undefined;
+    if (gene === null) unknown.push(`the gene “${one}”`);
+    if (other === null) unknown.push(`the gene “${two}”`);
+    return gene === null ? null : { by, gene, ...(other ? { with: other } : {}) };
+  }
+  if (by === "number" && one in NUMBER_LABELS) return { by, task: one as NumberTask };
+  if (by === "score" && view.value.geneSets.some((item) => item.name === one)) return { by, name: one };
+  return by === "plain" ? { by } : null;
+}
+
+function sideText(side: Side): string {
+  return side.key === REST.key ? "rest" : `${side.key}~${side.name}`;
+}
+
+function sideOf(text: string | null, unknown: string[]): Side | null {
+  if (!text) return null;
+  if (text === "rest") return REST;
+  const at = text.indexOf("~");
+  const key = at < 0 ? text : text.slice(0, at);
+  const found = findSet(key)?.set ?? findClass(key);
+  if (found) return { key, name: found.name };
+  if (key.startsWith("cells:")) return { key, name: at < 0 ? "selection" : text.slice(at + 1) };
+  unknown.push("a cell set that was compared");
+  return null;
+}
+
+/** Writes the view as the address says it; a selection that is too large for an address is left out. */
+export function addressOf(now: View, selected: string | null): string {
+  const parts = new URLSearchParams();
+  for (const map of now.maps) parts.append("map", `${sourceText(map.source)}|${colourText(map.colour)}`);
+  if (now.a) parts.set("a", sideText(now.a));
+  if (now.b.key !== REST.key) parts.set("b", sideText(now.b));
+  const plain: readonly (keyof View)[] = ["left", "right", "mode", "plot", "groupBy"];
+  for (const name of plain) if (now[name] !== EMPTY_VIEW[name]) parts.set(name, String(now[name]));
+  if (now.plotGenes.length) parts.set("genes", now.plotGenes.join(","));
+  for (const key of now.hidden) parts.append("hide", key);
+  if (selected) parts.set("selected", selected);
+  const text = parts.toString();
+  if (text.length <= MAX_ADDRESS) return text;
+  parts.delete("selected");
+  for (const name of ["a", "b"]) if (parts.get(name)?.startsWith("cells:")) parts.delete(name);
+  return parts.toString();
+}
+
+/** Opens a view from an address; says in one sentence what of it does not exist here. */
+export function openAddress(text: string): boolean {
+  const parts = new URLSearchParams(text);
+  const unknown: string[] = [];
+  const maps: MapState[] = [];
+  for (const part of parts.getAll("map").slice(0, MAX_MAPS)) {
+    const [source, colour] = part.split("|");
+    const found = sourceOf(source);
+    if (!found) unknown.push("a map");
+    else maps.push({ id: maps.length + 1, source: found, colour: colourOfText(colour ?? "", unknown) ?? view.value.maps[0]?.colour ?? { by: "plain" } });
+  }
+  const choices = {
+    left: ["sets", "columns", "genes", "scores"], right: ["compare", "plots", "clusters", "types", "trajectory", "tissue"],
+    mode: ["cells", "samples", "clusters"], plot: ["violin", "dots", "heatmap", "histogram", "composition", "scatter"],
+  };
+  const choice = <T extends string>(name: keyof typeof choices, other: T): T => (choices[name].includes(parts.get(name) ?? "") ? (parts.get(name) as T) : other);
+  update({
+    ...(maps.length ? { maps, active: maps[0].id } : {}),
+    a: sideOf(parts.get("a"), unknown),
+    b: sideOf(parts.get("b"), unknown) ?? REST,
+    left: choice<LeftTab>("left", "sets"), right: choice<RightTab>("right", "compare"),
+    mode: choice<CompareMode>("mode", "cells"), plot: choice<PlotKind>("plot", "violin"),
+    groupBy: findClass(parts.get("groupBy") ?? "") ? (parts.get("groupBy") as string) : "",
+    plotGenes: (parts.get("genes") ?? "").split(",").flatMap((gene) => knownGene(gene) ?? []),
+    hidden: parts.getAll("hide").filter((key) => findSet(key)),
+  });
+  const selected = parts.get("selected");
+  if (selected?.startsWith("cells:")) openSelection(selected);
+  if (unknown.length) say(`This experiment does not have ${[...new Set(unknown)].slice(0, 4).join(", ")}; the rest of the view is shown.`, "bad");
+  return maps.length > 0;
+}
+
+function openSelection(key: string): void {
+  try {
+    select(maskOfKey(key, idCount.value));
+  } catch {
+    say("The selection in the address cannot be read; it was left out.", "bad");
+  }
+}
+
+/** Keeps the address in step with the view. */
+export function followView(): void {
+  let timer = 0;
+  effect(() => {
+    const text = addressOf(view.value, selection.value ? keyOf(selection.value.mask) : null);
+    clearTimeout(timer);
+    timer = window.setTimeout(() => history.replaceState(null, "", `#${text}`), 150);
+  });
+  window.addEventListener("hashchange", () => openAddress(location.hash.slice(1)));
+}

@@ -1,0 +1,76 @@
+// The cells under the lasso, and what the pointer is over: for the moment only, never saved.
+import { computed, signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { countOf, keyOf, type Mask } from "../data/bitmap";
+import { say } from "../ui/notes";
+import { makeSet } from "../sets/edit";
+import { OWN_CLASS } from "../sets/model";
+import { REST, update, view, type Side } from "./view";
+
+export interface Selection {
+  readonly mask: Mask;
+  /** The outline in the map's coordinates, and the map that it was drawn on; null where it was not drawn. */
+  readonly outline: { readonly map: number; readonly points: readonly (readonly [number, number])[] } | null;
+}
+
+export const selection = signal<Selection | null>(null);
+export const selectedCount = computed(() => (selection.value ? countOf(selection.value.mask) : 0));
+
+/** Cell under the pointer. */
+export const hoveredCell = signal<number | null>(null);
+/** Set under the pointer in a list or a legend: it stands out in every map. */
+export const hoveredSet = signal<string | null>(null);
+/** Gene under the pointer in table or volcano. */
+export const hoveredGene = signal<string | null>(null);
+
+/** Follows the pointer over one set; what it left, or what went from under it, no longer stands out. */
+export function useHoveredSet(key: string): { onPointerEnter: () => void; onPointerLeave: () => void } {
+  const leave = () => {
+    if (hoveredSet.peek() === key) hoveredSet.value = null;
+  };
+  useEffect(() => leave, [key]);
+  return { onPointerEnter: () => (hoveredSet.value = key), onPointerLeave: leave };
+}
+
+export function select(mask: Mask | null, outline: Selection["outline"] = null): void {
+  selection.value = mask && countOf(mask) ? { mask, outline } : null;
+}
+
+/** Makes a side of the comparison from the selection; null, with a sentence, where nothing is selected. */
+export function sideFromSelection(): Side | null {
+  const now = selection.value;
+  if (!now) {
+    say("Nothing is selected. Draw around cells on the map (L), or click a cell set.", "bad");
+    return null;
+  }
+  return { key: keyOf(now.mask), name: "selection" };
+}
+
+export function assign(which: "a" | "b", side: Side | null): void {
+  if (!side) return;
+  if (which === "a") update({ a: side, right: "compare" });
+  else update({ b: side, right: "compare" });
+}
+
+export function swapSides(): void {
+  const { a, b } = view.value;
+  if (a && b.key !== REST.key) update({ a: b, b: a });
+}
+
+let made = 0;
+
+export async function saveSelection(name?: string): Promise<string | null> {
+  const now = selection.value;
+  if (!now) {
+    say("Nothing is selected. Draw around cells on the map (L) first.", "bad");
+    return null;
+  }
+  made += 1;
+  const title = name ?? `Selection ${made}`;
+  const key = await makeSet(title, now.mask);
+  if (key) {
+    update({ left: "sets", open: [...new Set([...view.value.open, OWN_CLASS])] });
+    say(`${title}: ${selectedCount.value.toLocaleString("en")} cells`);
+  }
+  return key;
+}

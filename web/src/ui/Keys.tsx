@@ -1,0 +1,27 @@
+// The list of keys.
+import { ACTIONS } from "./actions";
+import { keysShown } from "./palette-state";
+
+function keyText(key: string): string {
+  return key.length === 1 ? key.toUpperCase() : key.replace("shift+", "Shift ").replace("ctrl+k", "Ctrl K").replace(/ (\w)$/, (found) => found.toUpperCase());
+}
+
+export function Keys() {
+  if (!keysShown.value) return null;
+  const close = () => (keysShown.value = false);
+  return (
+    <div class="veil" onClick={close}>
+      <div class="pill keys" role="dialog" aria-label="Keys" onClick={(event) => event.stopPropagation()}>
+        <h3>Keys</h3>
+        <dl>
+          {ACTIONS.filter((action) => action.key).map((action) => (
+            <div key={action.name}><dt><kbd>{keyText(action.key as string)}</kbd></dt><dd>{action.name}</dd></div>
+          ))}
+          <div><dt><kbd>Shift</kbd> <kbd>Alt</kbd></dt><dd>While drawing: add to the selection, take away from it</dd></div>
+          <div><dt>wheel, <kbd>Ctrl</kbd> drag</dt><dd>Zoom, move</dd></div>
+        </dl>
+        <button class="btn p" ref={(element) => element?.focus()} onClick={close}>Close</button>
+      </div>
+    </div>
+  );
+}

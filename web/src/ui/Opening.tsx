@@ -1,0 +1,43 @@
+// The page while the file is read, and when it cannot be.
+import { useEffect, useState } from "preact/hooks";
+import { readHealth, type Health } from "../wire/door";
+import { Failure } from "./States";
+
+const LOOK_MS = 400;
+
+export function Opening({ failure }: { failure: string }) {
+  const [health, setHealth] = useState<Health | null>(null);
+  useEffect(() => {
+    let ended = false;
+    const look = async () => {
+      const now = await readHealth().catch(() => null);
+      if (ended) return;
+      setHealth(now);
+      timer = window.setTimeout(() => void look(), LOOK_MS);
+    };
+    let timer = window.setTimeout(() => void look(), LOOK_MS);
+    return () => {
+      ended = true;
+      clearTimeout(timer);
+    };
+  }, []);
+  const sentence = failure || (health?.status === "failed" ? (health.error?.user_message ?? "") : "");
+  const progress = health?.progress;
+  const share = progress?.fraction ?? (progress?.percent == null ? null : progress.percent / 100);
+  return (
+    <div class="opening">
+      <span class="brand"><i aria-hidden="true" />cellworker</span>
+      {sentence ? (
+        <>
+          <Failure message={sentence} />
+          <p class="hint">The worker tries again by itself, and at once when the file changes. <a href="/console">The console</a> shows its answers.</p>
+        </>
+      ) : (
+        <>
+          <p role="status">{progress?.stage ?? "Opening the experiment"} …</p>
+          <span class={`prog ${share === null ? "unknown" : ""}`}><b style={{ width: `${Math.round((share ?? 0.3) * 100)}%` }} /></span>
+        </>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,79 @@
+// The search over everything: genes, sets, columns, actions.
+import { useEffect, useState } from "preact/hooks";
+import { findGenes } from "../data/genes";
+import { maskOf } from "../data/bitmap";
+import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
+import { classes, idCount } from "../sets/model";
+import { shortened } from "../map/labels";
+import { select } from "../state/selection";
+import { colourBy, showGene } from "../state/view";
+import { facts } from "../wire/door";
+import { ACTIONS } from "./actions";
+import { palette } from "./palette-state";
+
+interface Found {
+  readonly kind: string;
+  readonly text: string;
+  readonly gene?: boolean;
+  readonly key?: string;
+  readonly run: () => unknown;
+}
+
+const MAX_EACH = 6;
+
+function find(text: string): Found[] {
+  const wanted = text.trim().toLowerCase();
+  const matches = (name: string) => !wanted || name.toLowerCase().includes(wanted);
+  const genes = wanted ? findGenes(wanted, MAX_EACH) : [];
+  const sets = classes.value.flatMap((item) => item.children.filter((set) => wanted && matches(set.name)).map((set) => ({ item, set }))).slice(0, MAX_EACH);
+  const columns = ((facts.value?.numbers ?? []) as NumberTask[]).filter((task) => matches(NUMBER_LABELS[task]));
+  return [
+    ...genes.map((gene) => ({ kind: "gene", text: gene, gene: true, run: () => showGene(gene) })),
+    ...sets.map(({ item, set }) => ({ kind: shortened(item.name, 24), text: shortened(set.name, 60), run: () => select(maskOf(set.cellIds, idCount.value)) })),
+    ...classes.value.filter((item) => item.children.length && matches(item.name)).slice(0, MAX_EACH).map((item) => ({ kind: "cell sets", text: `Colour by ${shortened(item.name, 50)}`, run: () => colourBy({ by: "class", key: item.key }) })),
+    ...columns.map((task) => ({ kind: "column", text: `Colour by ${NUMBER_LABELS[task]}`, run: () => colourBy({ by: "number", task }) })),
+    ...ACTIONS.filter((action) => matches(action.name)).map((action) => ({ kind: "action", text: action.name, key: action.key, run: action.run })),
+  ];
+}
+
+export function Palette() {
+  const text = palette.value;
+  const [at, setAt] = useState(0);
+  useEffect(() => setAt(0), [text]);
+  if (text === null) return null;
+  const found = find(text).slice(0, 30);
+  const close = () => (palette.value = null);
+  const choose = (item: Found | undefined) => {
+    close();
+    if (item) void item.run();
+  };
+  const keys = (event: KeyboardEvent) => {
+    if (event.key === "Escape") close();
+    else if (event.key === "ArrowDown") setAt(Math.min(found.length - 1, at + 1));
+    else if (event.key === "ArrowUp") setAt(Math.max(0, at - 1));
+    else if (event.key === "Enter") choose(found[at]);
+    else return;
+    event.preventDefault();
+    event.stopPropagation();
+  };
+  return (
+    <div class="veil" onClick={close}>
+      <div class="pill palette" role="dialog" aria-label="Search" onClick={(event) => event.stopPropagation()} onKeyDown={keys}>
+        <input
+          type="text" role="combobox" list={undefined} aria-expanded="true" aria-controls="found" aria-activedescendant={`found-${at}`} aria-label="Genes, sets, columns, actions"
+          placeholder="Genes, sets, columns, actions" value={text} ref={(element) => element?.focus()} onInput={(event) => (palette.value = event.currentTarget.value)}
+        />
+        <div id="found" role="listbox" aria-label="Found">
+          {found.map((item, i) => (
+            <div key={`${item.kind} ${item.text}`} id={`found-${i}`} role="option" aria-selected={i === at} class={i === at ? "on" : ""} onPointerEnter={() => setAt(i)} onClick={() => choose(item)}>
+              <span class={item.gene ? "gene" : ""}>{item.text}</span>
+              <em>{item.kind}</em>
+              {item.key && <kbd>{item.key.replace("shift+", "Shift ").replace("ctrl+", "Ctrl ")}</kbd>}
+            </div>
+          ))}
+          {!found.length && <p class="hint">Nothing is called “{text.slice(0, 60)}”.</p>}
+        </div>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,142 @@
+// The worker's HTTP door: requests are posted, an event tells when the result lies ready, and it is fetched.
+import { signal } from "@preact/signals";
+import { beginJob, endJob, heartbeat, type Job } from "./jobs";
+import { listen, listening, whenReconnected } from "./socket";
+import { FILE_TASKS, PATCHING_TASKS, type Bodies, type ExplorerFacts, type Results, type TaskName } from "./types";
+
+/** What the worker refused, in its own sentence. */
+export class DoorError extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+export const CANCELLED = "REQUEST_CANCELLED";
+export const facts = signal<ExplorerFacts | null>(null);
+
+interface Notice {
+  response?: { error?: boolean; errorCode?: string; userMessage?: string };
+}
+
+interface Refusal {
+  message?: string;
+  errors?: { code?: string }[];
+}
+
+async function refusal(response: Response): Promise<DoorError> {
+  const told = (await response.json().catch(() => ({}))) as Refusal;
+  return new DoorError(told.errors?.[0]?.code ?? String(response.status), told.message ?? response.statusText);
+}
+
+async function call(path: string, init?: RequestInit): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(path, init);
+  } catch {
+    throw new DoorError("UNREACHABLE", "The worker does not answer. It may be starting again; the page waits for it.");
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+export async function getJson<T>(path: string): Promise<T> {
+  return (await (await call(path)).json()) as T;
+}
+
+function here(): string {
+  return encodeURIComponent(facts.value?.experimentId ?? "");
+}
+
+/** Begins to listen for progress. */
+export function followProgress(experimentId: string): void {
+  listen(`Heartbeat-${experimentId}`, heartbeat);
+}
+
+async function post(body: object): Promise<{ ETag: string; signedUrl: string | null }> {
+  const response = await call(`/v2/workRequest/${here()}`, { method: "POST", body: JSON.stringify({ body }) });
+  return ((await response.json()) as { data: { ETag: string; signedUrl: string | null } }).data;
+}
+
+/** Resolves when the worker says that a result is ready; asks again when the worker was started anew. */
+function answered(etag: string, body: object): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const endings: (() => void)[] = [];
+    const settle = (error?: unknown) => {
+      for (const ending of endings) ending();
+      if (error) reject(error);
+      else resolve();
+    };
+    endings.push(
+      listen(`WorkResponse-${etag}`, (payload) => {
+        const response = typeof payload === "object" ? (payload as Notice).response : undefined;
+        const failed = response?.error === true;
+        settle(failed ? new DoorError(response.errorCode ?? "", response.userMessage ?? "") : undefined);
+      }),
+      whenReconnected(() => {
+        post(body).then((again) => again.signedUrl && settle(), settle);
+      }),
+    );
+  });
+}
+
+function cancelOnWorker(etag: string): void {
+  void call(`/v2/workRequest/${here()}/${etag}`, { method: "DELETE" }).catch(() => undefined);
+}
+
+async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Promise<string> {
+  const whole = { name, ...body };
+  await listening();
+  const told = await post(whole);
+  if (told.signedUrl) return told.ETag;
+  job.cancel = () => cancelOnWorker(told.ETag);
+  await answered(told.ETag, whole);
+  return told.ETag;
+}
+
+/**
+ * Asks for one task.
+ *
+ * @param label what a person calls it, shown while it runs
+ */
+export async function ask<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<Results[T]> {
+  const job = beginJob(label, () => undefined);
+  try {
+    const etag = await run(name, body, job);
+    if (PATCHING_TASKS.includes(name) || FILE_TASKS.includes(name)) return null as Results[T];
+    return await getJson<Results[T]>(`/results/${etag}?decode=1`);
+  } finally {
+    endJob(job);
+  }
+}
+
+/** Asks for a task that answers with a file; returns the address to download it from. */
+export async function askFile<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<string> {
+  const job = beginJob(label, () => undefined);
+  try {
+    return `/results/${await run(name, body, job)}`;
+  } finally {
+    endJob(job);
+  }
+}
+
+export function readCellSets(): Promise<unknown> {
+  return getJson(`/v2/experiments/${here()}/cellSets`);
+}
+
+export async function patchCellSets(operations: object[]): Promise<void> {
+  await call(`/v2/experiments/${here()}/cellSets`, { method: "PATCH", body: JSON.stringify(operations) });
+}
+
+export interface Health {
+  status: "up" | "loading" | "failed";
+  version: string;
+  progress?: { stage?: string; fraction?: number | null; percent?: number } | null;
+  error?: { error_code: string; user_message: string } | null;
+}
+
+export function readHealth(): Promise<Health> {
+  return getJson<Health>("/health");
+}
