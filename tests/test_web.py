@@ -12,8 +12,8 @@ import web_build
 
 from cellworker import open_experiment
 from cellworker.local.examples import example_bodies
-from cellworker.local.explorer_results import RESULTS
-from cellworker.local.pages import BUNDLE, has_explorer
+from cellworker.local.page.pages import BUNDLE, has_explorer
+from cellworker.local.page.results import RESULTS
 from cellworker.tasks.catalog import TASKS
 
 MAX_LINES = 300

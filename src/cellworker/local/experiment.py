@@ -12,7 +12,7 @@ from cellworker.gateway.core.ports import Claim
 from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.examples import example_bodies
-from cellworker.local.explorer_facts import explorer_facts
+from cellworker.local.page.facts import explorer_facts
 from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
 

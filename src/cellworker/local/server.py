@@ -17,10 +17,10 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.etag import etag_of
-from cellworker.local.explorer_facts import ExplorerFacts
 from cellworker.local.guard import add_cors, guard
 from cellworker.local.notifications import SocketNotifications
-from cellworker.local.pages import add_pages
+from cellworker.local.page.facts import ExplorerFacts
+from cellworker.local.page.pages import add_pages
 from cellworker.local.results import DiskResults
 from cellworker.local.socketio import SocketServer
 from cellworker.protocol.bodies import Pagination, convert
