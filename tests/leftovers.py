@@ -97,6 +97,8 @@ class Leftovers:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
         result = yield
+        # pytest holds what fixtures returned until after this hook: an array that maps a file would seem to be left.
+        getattr(item, "funcargs", {}).clear()
         self._give_to_libraries()
         if not self._fresh():
             return result

@@ -188,7 +188,7 @@ def _task(
     lane: Literal["short", "long"] = "short",
     quick: Callable[[Any], bool] | None = None,
     bare: bool = False,
-    file_result: bool = False,
+    file_name: Callable[[Path], str] | None = None,
 ) -> Task:
     return Task(
         name=path.capitalize(),
@@ -200,7 +200,7 @@ def _task(
         lane=lane,
         quick=quick,
         bare=bare,
-        file_result=file_result,
+        file_name=file_name,
     )
 
 

@@ -180,9 +180,17 @@ def within(*, like_original=False):
     return opened(dense, sets, like_original=like_original), dense, sets
 
 
-ASK, TWO, TWO_SETS = within()
+_ASK, TWO, TWO_SETS = within()
 TWO_SCORES = scores(TWO, TWO_SETS["c0"], TWO_SETS["c1"])
 BODY = {"cellSet": "c0", "compareWith": "c1"}
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """The experiment of these cells; the folder that its first answer makes goes with it."""
+    _ASK.call("DifferentialExpression", **BODY)
+    yield _ASK
+    _ASK.close()
 
 
 def zeros_again(shown):
@@ -195,7 +203,7 @@ def zeros_again(shown):
     column=st.sampled_from(["p_val", "p_val_adj"]), direction=st.sampled_from(["ASC", "DESC"]),
     limit=st.integers(1, 90), least=st.one_of(st.none(), st.floats(-1, 4)),
 )  # fmt: skip
-def test_pages_of_a_rank_test_are_in_the_order_of_the_statistic(column, direction, limit, least):
+def test_pages_of_a_rank_test_are_in_the_order_of_the_statistic(ask, column, direction, limit, least):
     filters = [] if least is None else [{"columnName": "logFC", "comparison": "greaterThan", "value": least}]
     fold = TWO[:4000].mean(axis=0, dtype=float) - TWO[4000:].mean(axis=0, dtype=float)
     rows = np.arange(80) if least is None else np.flatnonzero(fold > least)
@@ -203,7 +211,7 @@ def test_pages_of_a_rank_test_are_in_the_order_of_the_statistic(column, directio
     got, shown = [], []
     for offset in range(0, 80, limit):
         page = {"orderBy": column, "orderDirection": direction, "offset": offset, "limit": limit, "filters": filters}
-        data = ASK.call("DifferentialExpression", **BODY, pagination=page)["data"]
+        data = ask.call("DifferentialExpression", **BODY, pagination=page)["data"]
         assert list(data) == WITHIN
         got += data["gene_names"]
         shown += data[column]
@@ -212,10 +220,10 @@ def test_pages_of_a_rank_test_are_in_the_order_of_the_statistic(column, directio
     assert doubles == sorted(doubles, reverse=direction == "DESC")
 
 
-def test_the_wire_has_its_columns_and_our_tables_the_logarithms_too():
+def test_the_wire_has_its_columns_and_our_tables_the_logarithms_too(ask):
     assert (TWO_SCORES > 40).sum() > 40
-    wire = ASK.call("DifferentialExpression", **BODY)["data"]
-    frame = ASK.run("DifferentialExpression", **BODY)
+    wire = ask.call("DifferentialExpression", **BODY)["data"]
+    frame = ask.run("DifferentialExpression", **BODY)
     assert (list(wire), list(frame.columns)) == (WITHIN, [*WITHIN, *LOGS])
     for name in WITHIN:
         assert frame[name].tolist() == wire[name]
@@ -229,21 +237,21 @@ def test_the_wire_has_its_columns_and_our_tables_the_logarithms_too():
     np.testing.assert_allclose(frame["log10_p_adj"].to_numpy()[order], want, rtol=1e-12, atol=1e-12)
 
 
-def test_our_tables_can_be_paged_by_the_logarithms_and_a_batch_has_them():
+def test_our_tables_can_be_paged_by_the_logarithms_and_a_batch_has_them(ask):
     page = {"orderBy": "log10_p", "orderDirection": "ASC", "offset": 0, "limit": 7, "filters": []}
-    frame = ASK.run("DifferentialExpression", **BODY, pagination=page)
+    frame = ask.run("DifferentialExpression", **BODY, pagination=page)
     assert frame["gene_names"].tolist() == [f"GENE{i + 1}" for i in np.argsort(-TWO_SCORES, kind="stable")[:7]]
-    (batch,) = [ASK.run("BatchDifferentialExpression", cellSet=["c0"], compareWith="c1", basis=["all"])]
+    (batch,) = [ask.run("BatchDifferentialExpression", cellSet=["c0"], compareWith="c1", basis=["all"])]
     assert list(batch.columns) == [*WITHIN, *LOGS]
-    np.testing.assert_array_equal(batch["log10_p"], ASK.run("DifferentialExpression", **BODY)["log10_p"])
+    np.testing.assert_array_equal(batch["log10_p"], ask.run("DifferentialExpression", **BODY)["log10_p"])
 
 
-def test_a_set_of_one_cell_is_tested_and_ordered_like_any():
-    frame = ASK.run("DifferentialExpression", cellSet="one", compareWith="c1")
+def test_a_set_of_one_cell_is_tested_and_ordered_like_any(ask):
+    frame = ask.run("DifferentialExpression", cellSet="one", compareWith="c1")
     z = scores(TWO, [3], TWO_SETS["c1"])
     np.testing.assert_allclose(frame["log10_p"], log10_tail(z), rtol=1e-9, atol=1e-15)
     page = {"orderBy": "p_val_adj", "orderDirection": "ASC", "offset": 0, "limit": 80, "filters": []}
-    got = ASK.run("DifferentialExpression", cellSet="one", compareWith="c1", pagination=page)["gene_names"]
+    got = ask.run("DifferentialExpression", cellSet="one", compareWith="c1", pagination=page)["gene_names"]
     assert got.tolist() == [f"GENE{i + 1}" for i in np.argsort(-z.round(12), kind="stable")]
 
 

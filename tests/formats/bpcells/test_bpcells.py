@@ -113,7 +113,7 @@ def test_any_numbers_come_back(bp, tmp_path_factory, rows, columns, seed, bits, 
         draft = read_disk_backed(
             bp.directory(values.shape, turned=row_major), Outside(folder, folder, Limits()), "x", Findings(), Scratch()
         )
-    assert np.array_equal(dense(draft), values.T.astype(np.float32))
+    assert np.array_equal(dense(draft), values.T)
 
 
 @pytest.mark.shared
