@@ -216,7 +216,7 @@ def test_large_counts_stay_exact_through_store_and_conversion(tmp_path, stores, 
         assert [first[gene] for gene in range(3)] == LARGE
     for name in ("out.h5ad", "out.zarr"):
         convert(path, tmp_path / name, stores)
-        np.testing.assert_array_equal(dense(load(tmp_path / name).X), made)
+        np.testing.assert_array_equal(filled(load(tmp_path / name).X), made)
     made[0, 2] = 2**53  # what R's numbers hold
     whole.X = FORMS[form](made)
     path = write(whole, tmp_path, container, "r")
@@ -233,7 +233,7 @@ def test_counts_that_r_rounds_are_reported(tmp_path, stores):
     assert any("2^53" in line and "1 " in line for line in report.lost)
 
 
-def dense(matrix):
+def filled(matrix):
     return matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
 
 
@@ -299,7 +299,7 @@ def test_cases_of_large_counts_and_no_cells(shared, stores, tmp_path):
     path = shared / "cases" / "b22_bigcounts.h5ad"
     convert(path, tmp_path / "out.h5ad", stores)
     original = load(path).X
-    np.testing.assert_array_equal(dense(load(tmp_path / "out.h5ad").X), dense(original))
+    np.testing.assert_array_equal(filled(load(tmp_path / "out.h5ad").X), filled(original))
     report = check_experiment(shared / "cases" / "c12_zerocells.h5ad", stores)
     assert report.status == 1
     assert report.problems[0].found == "no cells"
