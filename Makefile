@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -63,6 +63,9 @@ web: .venv/.ready-dev ## check the explorer's types and bundle its page
 
 web-dev: .venv/.ready-dev ## serve the explorer from its sources, beside the worker on CELLWORKER_URL (port 4000)
 	$(BIN)/python web_build.py --watch
+
+chromium: ## install the browser of the explorer's tests, where it is missing and may be
+	@sh scripts/install_chromium.sh
 
 logs: ## follow the log of the worker that runs on $PORT
 	@test -f "$(DATA_DIR)/.run/$(PORT).log" || { echo "No worker has run on port $(PORT) yet."; exit 1; }

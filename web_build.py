@@ -19,7 +19,7 @@ from pathlib import Path
 __all__ = ["BUNDLE", "build", "is_current", "requirements"]
 
 WEB = Path("web")
-BUNDLE = Path("src/cellworker/local/explorer")
+BUNDLE = Path("src/cellworker/local/page/bundle")
 STAMP = "stamp.txt"
 
 OLDEST_NODE = ((20, 19), (22, 12))

@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec import inspect
 
-from cellworker.local.explorer_facts import ExplorerFacts
-from cellworker.local.explorer_results import RESULTS
+from cellworker.local.page.facts import ExplorerFacts
+from cellworker.local.page.results import RESULTS
 from cellworker.tasks.catalog import TASKS
 
 __all__ = ["main", "web_types"]

@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import web_build
-from cellworker.local.examples import example_bodies
 
 from cellworker import open_experiment
-from cellworker.local.explorer_results import RESULTS
-from cellworker.local.pages import BUNDLE, has_explorer
-from cellworker.tasks.catalog import TASKS
+from cellworker.local.page.pages import BUNDLE, has_explorer
+from cellworker.local.page.results import RESULTS
+from cellworker.tasks.catalog import TASKS, example_bodies
 
 MAX_LINES = 300
 MAX_BUNDLE = 400_000

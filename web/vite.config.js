@@ -7,7 +7,7 @@ const doors = ["/v2", "/results", "/health", "/explorer.json", "/console", "/con
 export default defineConfig({
   plugins: [licences("licences.txt")],
   build: {
-    outDir: process.env.CELLWORKER_PAGE ?? "../src/cellworker/local/explorer",
+    outDir: process.env.CELLWORKER_PAGE ?? "../src/cellworker/local/page/bundle",
     emptyOutDir: true,
     assetsInlineLimit: 0, // the page's policy allows files only
     modulePreload: { polyfill: false },

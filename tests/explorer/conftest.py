@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.explorer.seeing import Explorer
 
-from cellworker.local.pages import has_explorer
+from cellworker.local.page.pages import has_explorer
 
 pytest.importorskip("playwright", reason="playwright is not installed (make setup)")
 from playwright.sync_api import Browser, expect, sync_playwright

@@ -6,7 +6,7 @@ import aiohttp
 import msgspec
 
 from cellworker import __version__
-from cellworker.local.explorer_facts import ExplorerFacts
+from cellworker.local.page.facts import ExplorerFacts
 from cellworker.local.run import start_local
 from cellworker.settings import Settings
 

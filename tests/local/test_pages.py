@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cellworker.local import pages
-from cellworker.local.browser import is_desktop
+from cellworker.local.page import pages
+from cellworker.local.page.browser import is_desktop
 
 
 @pytest.fixture

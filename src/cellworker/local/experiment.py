@@ -11,7 +11,7 @@ from cellworker.formats.opening.open import Opened
 from cellworker.gateway.core.ports import Claim
 from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
-from cellworker.local.explorer_facts import explorer_facts
+from cellworker.local.page.facts import explorer_facts
 from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import example_bodies

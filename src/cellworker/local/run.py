@@ -22,7 +22,7 @@ from cellworker.local.door.socketio import SocketServer
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
 from cellworker.local.notifications import SocketNotifications
-from cellworker.local.pages import NO_EXPLORER, has_explorer
+from cellworker.local.page.pages import NO_EXPLORER, has_explorer
 from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served

@@ -23,9 +23,9 @@ from cellworker.local.door.connections import Connections
 from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
-from cellworker.local.explorer_facts import ExplorerFacts
 from cellworker.local.notifications import SocketNotifications
-from cellworker.local.pages import add_pages
+from cellworker.local.page.facts import ExplorerFacts
+from cellworker.local.page.pages import add_pages
 from cellworker.local.results import DiskResults
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout

@@ -12,7 +12,7 @@ import sys
 from cellworker.cli.handover import forget_secrets
 from cellworker.cli.running import run_note
 from cellworker.cli.settings_of import settings_of
-from cellworker.local.browser import is_desktop, open_page
+from cellworker.local.page.browser import is_desktop, open_page
 from cellworker.local.run import run_local
 from cellworker.logs import configure
 from cellworker.plain_text import say

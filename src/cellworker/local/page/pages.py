@@ -9,7 +9,7 @@ __all__ = ["BUNDLE", "NO_EXPLORER", "add_pages", "has_explorer"]
 
 _HERE = Path(__file__).parent
 
-BUNDLE = _HERE / "explorer"
+BUNDLE = _HERE / "bundle"
 """What the package's build makes of ``web/``; missing where the build could not reach the npm registry."""
 
 _POLICY = (

@@ -1,0 +1,1 @@
+"""The pages of the local run and what they are told: the explorer and the console."""
