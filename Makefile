@@ -29,9 +29,22 @@ BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do
 help: ## list the targets
 	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
+##@ Use it
+
 # Whoever changes the code has a developer's tools anyway.
 run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-web) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
 	@exec $(if $(RELOAD),$(BIN)/python scripts/reload.py,$(BIN)/cellworker run)
+
+logs: ## follow the log of the worker that runs on $PORT
+	@test -f "$(DATA_DIR)/.run/$(PORT).log" || { echo "No worker has run on port $(PORT) yet."; exit 1; }
+	@exec tail -n 100 -F "$(DATA_DIR)/.run/$(PORT).log"
+
+kill: .venv/.ready-run ## stop the worker that runs on $PORT
+	@exec $(BIN)/cellworker stop
+
+##@ Change it
+
+setup: .venv/.ready-dev ## make .venv with everything a developer needs
 
 test: check .venv/.ready-web ## check, then run all tests (ARGS="-k genes" picks some)
 	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
@@ -67,12 +80,41 @@ web-dev: .venv/.ready-dev ## serve the explorer from its sources, beside the wor
 chromium: ## install the browser of the explorer's tests, where it is missing and may be
 	@sh scripts/install_chromium.sh
 
-logs: ## follow the log of the worker that runs on $PORT
-	@test -f "$(DATA_DIR)/.run/$(PORT).log" || { echo "No worker has run on port $(PORT) yet."; exit 1; }
-	@exec tail -n 100 -F "$(DATA_DIR)/.run/$(PORT).log"
+docs: .venv/.ready-dev ## build the documentation's site into site/
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
 
-kill: .venv/.ready-run ## stop the worker that runs on $PORT
-	@exec $(BIN)/cellworker stop
+hooks: ## have git run `make check` before each commit of this checkout
+	git config core.hooksPath scripts/hooks
+
+lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
+	PATH="$(CURDIR)/.venv/tools/bin:$(CURDIR)/.venv/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
+
+clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay
+	rm -rf .coverage coverage.xml .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f src/cellworker/native/_kernels.so src/cellworker/native/*.tmp
+	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Prove it
+
+bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
+	@exec $(BIN)/python -m benchmarks $(NAME)
+
+soak: .venv/.ready-dev ## requests of all kinds for MINUTES (10) while processes are killed
+	SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -q tests/soak
+
+fuzz: .venv/.ready-dev ## bend files at random for SECONDS (30) per format, and read them
+	$(BIN)/python scripts/fuzz.py --seconds $(SECONDS) $(ARGS)
+
+asan: .venv/.ready-dev ## kernels and hostile files under address and undefined-behaviour sanitizers
+	$(BIN)/python scripts/asan.py --fuzz $(SECONDS) $(ARGS)
+
+test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
+	$(BIN)/python scripts/test_lowest.py $(ARGS)
+
+test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package itself (350 MB)
+	$(BIN)/python scripts/test_cassia.py $(ARGS)
+
+##@ Ship it
 
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .
@@ -93,40 +135,6 @@ run-downloaded: ## the same stack with the image that `make download-image` fetc
 	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker \
 	  || { docker compose logs --no-log-prefix seed; exit 1; }
 	@docker compose logs --no-log-prefix seed
-
-hooks: ## have git run `make check` before each commit of this checkout
-	git config core.hooksPath scripts/hooks
-
-docs: .venv/.ready-dev ## build the documentation's site into site/
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
-
-bench: .venv/.ready-bench ## run one benchmark: make bench NAME=...
-	@exec $(BIN)/python -m benchmarks $(NAME)
-
-soak: .venv/.ready-dev ## requests of all kinds for MINUTES (10) while processes are killed
-	SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -q tests/soak
-
-fuzz: .venv/.ready-dev ## bend files at random for SECONDS (30) per format, and read them
-	$(BIN)/python scripts/fuzz.py --seconds $(SECONDS) $(ARGS)
-
-asan: .venv/.ready-dev ## kernels and hostile files under address and undefined-behaviour sanitizers
-	$(BIN)/python scripts/asan.py --fuzz $(SECONDS) $(ARGS)
-
-test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproject.toml allows
-	$(BIN)/python scripts/test_lowest.py $(ARGS)
-
-test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package itself (350 MB)
-	$(BIN)/python scripts/test_cassia.py $(ARGS)
-
-lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
-	PATH="$(CURDIR)/.venv/tools/bin:$(CURDIR)/.venv/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
-
-setup: .venv/.ready-dev ## make .venv with everything a developer needs
-
-clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay
-	rm -rf .coverage coverage.xml .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -f src/cellworker/native/_kernels.so src/cellworker/native/*.tmp
-	find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.ready-run: $(INPUTS)
 	@$(call BOOTSTRAP,run)
