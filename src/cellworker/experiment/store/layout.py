@@ -220,4 +220,5 @@ def _clean(text: str) -> bytes:
 def _encode(target: h5py.HLObject, kind: str, version: str) -> None:
     for name, value in ((b"encoding-type", kind), (b"encoding-version", version)):
         attribute = h5py.h5a.create(target.id, name, _TEXT_ID, _SCALAR)
-        attribute.write(np.array(value.encode(), object), _TEXT_ID)
+        # In memory the type is that of Python objects: with the file's own, HDF5 takes an object's address for text.
+        attribute.write(np.array(value.encode(), _TEXT))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Genes
+from cellworker.formats.common.matrices.sparse import require_columns, require_rows
 from cellworker.native import address, kernel
 
 __all__ = ["Floats", "Matrices", "Measured", "mitochondrial_genes"]
@@ -99,6 +100,7 @@ def _sums(
     change: Callable[[Floats], Floats] = lambda values: values,
 ) -> tuple[Floats, Floats, Floats]:
     """Return the sum, the number of values other than 0 and the sum over the chosen genes of each of some cells."""
+    require_rows(matrix.indptr, min(len(matrix.values), len(matrix.columns)))
     out = np.zeros((3, len(rows)))
     sums_of_rows, flags = kernel("cw_row_sums"), np.ascontiguousarray(chosen, np.bool_)
     widest = max(1, len(matrix.values) // max(1, len(matrix.indptr) - 1))
@@ -114,6 +116,7 @@ def _sums(
             where = offsets + np.arange(int(lengths.sum()))
         values = np.ascontiguousarray(change(np.asarray(matrix.values[where], np.float64)))
         columns = np.ascontiguousarray(matrix.columns[where], np.int32)
+        require_columns(columns, len(flags))
         bounds = np.concatenate([[0], np.cumsum(lengths)])
         sums_of_rows(
             address(bounds, np.int64), len(some), address(values, np.float64), address(columns, np.int32),

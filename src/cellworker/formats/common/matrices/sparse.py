@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.scratch import Scratch
 
-__all__ = ["assemble", "blocks", "check_bounds", "same_matrix", "transpose"]
+__all__ = ["assemble", "blocks", "check_bounds", "require_columns", "require_rows", "same_matrix", "transpose"]
 
 _BLOCK = 1 << 22
 
@@ -18,6 +19,36 @@ def blocks(length: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
     """Cut ``range(length)`` into pieces of at most `size`."""
     for start in range(0, length, size):
         yield start, min(start + size, length)
+
+
+def require_rows(indptr: NDArray[np.int64], size: int) -> None:
+    """Refuse rows that lie outside a matrix's `size` entries, before a kernel follows them.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE``.
+    """
+    if len(indptr) and (int(indptr[0]) < 0 or int(indptr[-1]) > size or bool(np.any(indptr[1:] < indptr[:-1]))):
+        raise _outside("rows lie outside the matrix's entries")
+
+
+def require_columns(columns: NDArray[np.int32], n_columns: int) -> None:
+    """Refuse columns outside ``0 .. n_columns - 1``, before a kernel follows them.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE``.
+    """
+    if len(columns) and (int(columns.min()) < 0 or int(columns.max()) >= n_columns):
+        msg = f"a row names a column outside 0 to {n_columns - 1}"
+        raise _outside(msg)
+
+
+def _outside(what: str) -> WorkerError:
+    message = f"A matrix is damaged: {what}. Copy the file here again, or save it again."
+    return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
 
 
 def check_bounds(indices: NDArray[np.int32], n: int, field: str, findings: Findings) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.common.matrices.sparse import require_rows
 from cellworker.native import address, kernel
 
 __all__ = ["MAX_LOG", "MIN_SCALED_SHARE", "Evidence", "Spread", "gather", "gather_with_base"]
@@ -161,6 +162,7 @@ def gather(
     closely
         Whether to look for whole inverses, squares and multiples too, which takes several times longer.
     """
+    require_rows(matrix.indptr, len(matrix.values))
     n_cells = len(matrix.indptr) - 1
     sums, units, levels = np.zeros(n_cells), np.zeros(n_cells), np.full(n_cells, np.nan)
     total = np.zeros(1, _FACTS)[0]
