@@ -23,7 +23,7 @@ GRACE_S = 5.0
 """Seconds that a process which was told to end may take, and a thread that waits for it."""
 _POLL_S = 0.02
 _PROC = Path("/proc")
-_CACHES = frozenset({".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__", ".coverage"})
+_CACHES = frozenset({".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__", ".coverage", "build"})
 _MARK = "CELLWORKER_TEST_RUN"
 _LIBRARY_LOOPS = frozenset({"zarr_IO_loop", "zarr_io"})
 """Threads of event loops that libraries start once for the whole process, in whichever test comes first."""

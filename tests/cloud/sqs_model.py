@@ -229,6 +229,12 @@ class State:
         # What the snapshot itself takes is not growth.
         self._lines = -count
 
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+
     def _replay(self, content: bytes) -> None:
         for line in content.split(b"\n")[:-1]:  # a line without its end was not acknowledged
             verb, name, value = orjson.loads(line)

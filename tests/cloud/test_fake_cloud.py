@@ -461,7 +461,10 @@ def test_a_log_that_has_grown_is_rewritten_and_says_the_same(tmp_path: Path) -> 
         queue.recent.clear()
         largest = max(largest, path.stat().st_size)
     assert largest < 8 * MIB
-    again = sqs_model.State(path).queues["a.fifo"]
+    state.close()
+    reread = sqs_model.State(path)
+    again = reread.queues["a.fifo"]
+    reread.close()
     assert list(again.messages) == [f"m{number}" for number in range(0, 30_000, 1000)]
     assert again.sequence == queue.sequence
 

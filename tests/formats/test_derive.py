@@ -180,6 +180,10 @@ def test_every_grouping_of_a_file_answers_to_its_own_name(columns, chosen):
     assert found.encode() == derive_cell_sets(IDS, columns, None, samples=chosen).encode()
     for name, column in columns.items():
         used = np.unique(column.codes)
+        mine = columns[chosen]
+        copied = name == "samples" and chosen != name and column.categories == mine.categories
+        if copied and np.array_equal(column.codes, mine.codes):
+            continue  # readers put a copy of the column of samples there
         if len(used) < 2:
             continue
         key = f"{name} (column)" if name in PLATFORM_WORDS and name != chosen else name

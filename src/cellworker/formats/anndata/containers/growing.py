@@ -1,8 +1,10 @@
 """An array of unknown length on its way into memory, or into a spool file once it is long."""
 
 import errno
+import os
 import tempfile
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,7 +27,7 @@ class Growing:
         self._pieces: list[NDArray[Any]] = []
         self._length = 0
         self._held = 0
-        self._file: IO[bytes] | None = None
+        self._file: Path | None = None
 
     def append(self, piece: NDArray[Any]) -> None:
         """Add a piece behind the others.
@@ -45,11 +47,14 @@ class Growing:
     def _spill(self) -> None:
         self._scratch.claim(self._held)
         if self._file is None:
-            self._file = tempfile.NamedTemporaryFile(dir=self._folder, prefix="growing-", delete=False)  # noqa: SIM115
+            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix="growing-")
+            os.close(descriptor)
+            self._file = Path(name)
         try:
-            for piece in self._pieces:
-                self._file.write(piece.data)
-            self._file.flush()
+            # Opened anew for each spill: what is refused halfway leaves no open file.
+            with self._file.open("ab") as file:
+                for piece in self._pieces:
+                    file.write(piece.data)
         except OSError as error:
             if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
                 raise
@@ -62,5 +67,4 @@ class Growing:
         if self._file is None:
             return np.concatenate([np.zeros(0, self._dtype), *self._pieces])
         self._spill()
-        with self._file:
-            return np.memmap(self._file, self._dtype, "r", shape=(self._length,))
+        return np.memmap(self._file, self._dtype, "r", shape=(self._length,))
