@@ -15,6 +15,8 @@ TESTS = Path(__file__).parent
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
+pytest.register_assert_rewrite("port_suites")
+
 import reference_material  # noqa: E402
 from leftovers import Leftovers  # noqa: E402
 

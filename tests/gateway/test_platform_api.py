@@ -15,22 +15,8 @@ from cellworker.gateway.core.cell_set_patches import applied, examine
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.gateway.platform.api import PlatformCellSets
 from cellworker.local.merge import merge_cell_sets
+from port_suites.cell_sets import DOCUMENT, INSERT, LOUVAIN, REPLACE, TOKEN, CellSetsTests
 
-TOKEN = "Bearer eyJhbGciOi.hidden-token-of-a-user.sig"
-LOUVAIN = {"key": "louvain", "name": "louvain clusters", "rootNode": True, "type": "cellSets", "children": []}
-REPLACE: list[dict[str, Any]] = [
-    {"$match": {"query": '$[?(@.key == "louvain")]', "value": {"$remove": True}}},
-    {"$prepend": LOUVAIN},
-]
-SET = {"key": "5f0c", "name": "CD79B>0", "rootNode": False, "color": "#77aadd", "cellIds": [5]}
-INSERT: list[dict[str, Any]] = [
-    {
-        "$match": {
-            "query": '$[?(@.key == "scratchpad")]',
-            "value": {"children": [{"$insert": {"index": "-", "value": SET}}]},
-        }
-    }
-]
 Answer = Callable[["Api", web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,7 +24,7 @@ class Api:
     """Applies patches; `answers`, one a call, can say something else before or instead."""
 
     def __init__(self) -> None:
-        self.document: dict[str, Any] = {"cellSets": [{"key": "scratchpad", "name": "Custom", "children": []}]}
+        self.document = DOCUMENT
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.answers: list[Answer] = []
         self.at_once = 0
@@ -70,7 +56,10 @@ class Api:
 
 
 async def ok(api: Api, request: web.Request) -> web.StreamResponse:
-    api.apply()
+    try:
+        api.apply()
+    except WorkerError as error:
+        return web.json_response({"message": error.message}, status=400)
     return web.json_response({"data": {"message": "success", "code": 200}})
 
 
@@ -118,6 +107,10 @@ async def api() -> AsyncIterator[Api]:
 async def cell_sets(api: Api) -> AsyncIterator[PlatformCellSets]:
     async with PlatformCellSets(api.read, api.url + "/", retry_budget_s=1.0, timeout_s=0.5, settle_s=0.05) as made:
         yield made
+
+
+class TestPlatformCellSets(CellSetsTests):
+    """With the fixture `cell_sets` of this file."""
 
 
 def claimed(*, sent_s: float | None = None, held: bool = True) -> Claim:

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ if TESTS not in sys.path:
     sys.path.insert(0, TESTS)
 
 from cloud.servers import Redis, moto_server, start_redis  # noqa: E402
+from port_suites.notifications import BusUnderTest, Events, NotificationsTests  # noqa: E402
 
 PASSWORD = "open-sesame/?#@:"
 QUOTED = "open-sesame%2F%3F%23%40%3A"
@@ -162,6 +163,20 @@ async def bus(server: Redis) -> AsyncIterator[RedisBus]:
     async with RedisBus(server.url) as running:
         await running.emit("ready", None, deadline=LONG_S)
         yield running
+
+
+class TestRedisBus(NotificationsTests):
+    @pytest.fixture
+    async def bus_under_test(self, server: Redis, bus: RedisBus) -> AsyncIterator[BusUnderTest]:
+        def of(listener: Listener) -> Callable[[int], Awaitable[Events]]:
+            async def heard(number: int) -> Events:
+                await listener.until(lambda: len(listener.messages) >= number)
+                return listener.events
+
+            return heard
+
+        async with Listener.on(server) as first, Listener.on(server) as second:
+            yield BusUnderTest(bus, (of(first), of(second)))
 
 
 async def test_a_heartbeat_and_a_result_arrive_as_the_originals_byte_for_byte(server: Redis, heard: Listener) -> None:
@@ -524,17 +539,6 @@ async def test_a_group_without_a_primary_is_said_so(answer: dict[str, Any]) -> N
 
     with pytest.raises(WorkerError, match=r"biomage-redis-production.*REDIS_URL"):
         await resolve_redis_url(Settings(), ElastiCache(), environment="production")
-
-
-async def test_what_is_posted_keeps_its_place_among_what_is_emitted(bus: RedisBus, heard: Listener) -> None:
-    told: list[bool] = []
-    for number in range(20):
-        bus.post("posted", number, told.append)
-        bus.post("posted", number, told.append)
-        await bus.emit("emitted", number)
-    await heard.until(lambda: len(heard.messages) == 60)
-    assert heard.events == [(name, number) for number in range(20) for name in ("posted", "posted", "emitted")]
-    assert told == [True] * 40
 
 
 async def test_what_is_posted_is_dropped_while_redis_is_away_and_never_comes_late(server: Redis) -> None:

@@ -28,6 +28,7 @@ if TESTS not in sys.path:
 
 from cloud.servers import TESTER as TEST_KEY  # noqa: E402
 from cloud.servers import StandIn, moto_server, start_s3  # noqa: E402
+from port_suites.results import ResultsTests, StoreUnderTest  # noqa: E402
 
 RESULTS, CELL_SETS, FILES = "worker-results", "cell-sets", "processed-matrix"
 RIGHTS = ["s3:GetObject", "s3:ListBucket", "s3:PutObject", "s3:PutObjectTagging"]
@@ -115,11 +116,29 @@ def stored(s3: StandIn, bucket: str = RESULTS) -> dict[str, Any]:
 # Results
 
 
-async def test_a_stored_result_is_read_and_one_that_is_not_there_is_none(client: Any, s3: StandIn) -> None:
-    results = S3Results(client, RESULTS)
-    assert await results.get(ETAG) is None
-    await results.put(ETAG, b"answer", TAGS)
-    assert await results.get(ETAG) == b"answer"
+class TestS3Results(ResultsTests):
+    @pytest.fixture
+    def results(self, client: Any) -> S3Results:
+        return S3Results(client, RESULTS)
+
+    @pytest.fixture
+    def store(self, results: S3Results, admin: Any) -> StoreUnderTest:
+        async def fetch(url: str) -> bytes:
+            content: bytes = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read())
+            return content
+
+        return StoreUnderTest(results, lambda etag: tags_of(admin, etag), fetch)
+
+
+class TestS3ResultsByTheDirectWay(TestS3Results):
+    @pytest.fixture
+    async def results(self, client: Any, s3: StandIn) -> AsyncIterator[S3Results]:
+        async with Cloud(Settings(aws_endpoint_url=s3.url)) as cloud:
+            yield S3Results(cloud.s3, RESULTS, direct=cloud.direct)
+
+
+async def test_a_result_that_may_not_be_read_is_told(client: Any, s3: StandIn) -> None:
+    await S3Results(client, RESULTS).put(ETAG, b"answer", TAGS)
     s3.restrict(deny=["s3:GetObject"])
     with pytest.raises(StoreUnavailableError, match="an earlier result could not be fetched"):
         await S3Results(client, RESULTS, retry_budget_s=0.01).get(ETAG)
@@ -136,24 +155,6 @@ async def test_a_result_is_stored_with_its_tags_in_one_call(client: Any, admin: 
     head = await admin.head_object(Bucket=RESULTS, Key=ETAG)
     assert head["ContentType"] == "binary/octet-stream"
     assert "ContentEncoding" not in head
-
-
-async def test_a_stored_result_comes_back_and_one_that_is_not_there_is_none(
-    client: Any, admin: Any, s3: StandIn
-) -> None:
-    results = S3Results(client, RESULTS)
-    await admin.put_object(Bucket=RESULTS, Key=ETAG, Body=b"answer")
-    assert await results.get(ETAG) == b"answer"
-    assert await results.get(ETAG[:-1]) is None
-
-
-async def test_a_result_exists_by_its_whole_name_and_of_any_size(client: Any, admin: Any) -> None:
-    results = S3Results(client, RESULTS)
-    await admin.put_object(Bucket=RESULTS, Key=f"{ETAG}-more", Body=b"x")
-    assert not await results.exists(ETAG)
-    await admin.put_object(Bucket=RESULTS, Key=ETAG, Body=b"")
-    assert await results.exists(ETAG)
-    assert not await results.exists(ETAG[:-1])
 
 
 @pytest.mark.parametrize(
@@ -287,13 +288,6 @@ async def test_parts_that_may_not_be_removed_are_told_and_no_further_trouble(
         await S3Results(client, RESULTS, retry_budget_s=0.2).put(ETAG, large, TAGS)
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert said == ["parts of an upload could not be removed"]
-
-
-async def test_a_signed_url_gives_the_result_to_whoever_has_it(client: Any, s3: StandIn) -> None:
-    results = S3Results(client, RESULTS)
-    await results.put(ETAG, b"answer", TAGS)
-    url = await results.url(ETAG)
-    assert await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read()) == b"answer"
 
 
 # Cell sets

@@ -27,6 +27,7 @@ if TESTS not in sys.path:
 
 from cloud.servers import TESTER as TEST_KEY  # noqa: E402
 from cloud.servers import StandIn, moto_server, start_sqs  # noqa: E402
+from port_suites.queues import QueueTests, QueueUnderTest  # noqa: E402
 
 NAME = "development-queue.fifo"
 RIGHTS = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueUrl"]
@@ -117,6 +118,14 @@ def state(sqs: StandIn) -> dict[str, Any]:
 
 def told(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= level]
+
+
+class TestSqsQueue(QueueTests):
+    @pytest.fixture
+    async def line(self, client: Any, sender: Sender, sqs: StandIn) -> AsyncIterator[QueueUnderTest]:
+        sqs.restrict(allow=[*RIGHTS, "sqs:ChangeMessageVisibility"])
+        async with queue_of(client) as queue:
+            yield QueueUnderTest(queue, sender.send, queue.close)
 
 
 # Receiving

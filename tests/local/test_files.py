@@ -14,7 +14,6 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.local import files
 from cellworker.local.cell_sets_files import FileCellSets
-from cellworker.local.queue import MemoryQueue
 from cellworker.local.results import DiskResults
 
 TAGS = {"experimentId": "x1", "requestType": "ListGenes"}
@@ -179,17 +178,3 @@ async def test_patches_at_the_same_time_do_not_lose_each_other(beside: Path, own
     await asyncio.gather(*(door.patch("x1", patch) for door, patch in zip(doors, patches, strict=True)))
     cell_sets = doors[0]
     assert sorted(keys(await cell_sets.read("x1"))) == sorted(["louvain", *(f"k{i}" for i in range(8))])
-
-
-async def test_a_message_handed_back_comes_again_with_its_number() -> None:
-    queue = MemoryQueue()
-    queue.submit(b"a")
-    seen = []
-    async for delivery in queue.deliveries():
-        seen.append((delivery.body, delivery.attempt))
-        if delivery.attempt < 3:
-            await delivery.release()
-        else:
-            await delivery.done()
-            queue.close()
-    assert seen == [(b"a", 1), (b"a", 2), (b"a", 3)]

@@ -1,62 +1,24 @@
-"""A patch of local cell sets that may have been applied already."""
+"""What is the local run's own about patches that come again, and about files that are not fetched."""
 
 import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from cellworker.gateway.core.ports import Claim
+from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.sync import NoSync
-
-NEW = {"key": "5f0c", "name": "CD79B>0", "cellIds": [5]}
-INSERT: list[dict[str, Any]] = [
-    {
-        "$match": {
-            "query": '$[?(@.key == "scratchpad")]',
-            "value": {"children": [{"$insert": {"index": "-", "value": NEW}}]},
-        }
-    }
-]
+from port_suites.cell_sets import DOCUMENT, INSERT, TOKEN
 
 
-async def _none() -> None:
-    return None
-
-
-async def _held() -> bool:
-    return True
-
-
-CLAIM = Claim(_none, _held)
-
-
-@pytest.fixture
-def cell_sets(tmp_path: Path, own_work: Any) -> FileCellSets:
+async def test_a_patch_without_a_claim_is_applied_as_often_as_it_comes(tmp_path: Path, own_work: Any) -> None:
     path = tmp_path / "cell_sets.json"
-    document = {"cellSets": [{"key": "scratchpad", "name": "Custom", "children": []}]}
-    path.write_text(json.dumps(document))
-    return FileCellSets(path, own_work(tmp_path, document))
-
-
-def keys(content: bytes) -> list[str]:
-    return [child["key"] for child in json.loads(content)["cellSets"][0]["children"]]
-
-
-@pytest.mark.parametrize(("again", "wanted"), [(True, ["5f0c"]), (False, ["5f0c", "5f0c"])])
-async def test_a_set_that_is_there_is_not_inserted_again(
-    cell_sets: FileCellSets, again: bool, wanted: list[str]
-) -> None:
-    await cell_sets.patch("x1", INSERT)
-    await cell_sets.patch("x1", INSERT, claim=CLAIM if again else None)
-    assert keys(await cell_sets.read("x1")) == wanted
-
-
-async def test_a_set_that_is_not_there_is_inserted_at_the_second_attempt(cell_sets: FileCellSets) -> None:
-    await cell_sets.patch("x1", INSERT, claim=CLAIM)
-    assert keys(await cell_sets.read("x1")) == ["5f0c"]
+    path.write_text(json.dumps(DOCUMENT))
+    cell_sets = FileCellSets(path, own_work(tmp_path, DOCUMENT))
+    for _ in range(2):
+        await cell_sets.patch(ExperimentId("x1"), INSERT, TOKEN)
+    classes = json.loads(await cell_sets.read(ExperimentId("x1")))["cellSets"]
+    assert [child["key"] for child in classes[0]["children"]] == ["5f0c", "5f0c"]
 
 
 async def test_a_local_run_has_nothing_to_fetch() -> None:

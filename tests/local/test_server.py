@@ -5,6 +5,7 @@ import base64
 import gzip
 import json
 import re
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,10 @@ async def test_new_cell_sets_are_in_the_file_when_the_event_comes(worker: Any) -
     assert notice["response"]["cacheable"] is False
     assert events.story == ["STARTED_TASK", "ExperimentUpdates", "FINISHED_TASK", "WorkResponse"]
     _, content, _ = await worker.get("/v2/experiments/x1/cellSets")
-    assert json.loads(content)["cellSets"][1]["children"] == [CELL_SET]
-    assert json.loads((worker.folder / "cell_sets.json").read_text())["cellSets"][1]["children"] == [CELL_SET]
+    (made,) = json.loads(content)["cellSets"][1]["children"]
+    assert made == {**CELL_SET, "key": made["key"]}
+    assert uuid.UUID(made["key"]).version == 5, "of the message, so that its next attempt inserts the same set"
+    assert json.loads((worker.folder / "cell_sets.json").read_text())["cellSets"][1]["children"] == [made]
 
 
 async def test_cell_sets_are_read_and_patched_as_on_the_platform(worker: Any) -> None:

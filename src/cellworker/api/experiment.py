@@ -1,6 +1,5 @@
 """cellworker in a notebook: open an experiment, ask it what the platform asks, get data frames."""
 
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from weakref import finalize
 import orjson
 
 from cellworker.api.fields import refuse_unknown_fields
+from cellworker.api.matrix_roles import with_roles
 from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
@@ -74,14 +74,7 @@ def open_experiment(
     >>> experiment = open_experiment("data/1234")  # doctest: +SKIP
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
-    settings = settings or Settings.from_environment()
-    named: dict[str, Any] = {
-        "counts_matrix": counts,
-        "data_matrix": data,
-        "sample_column": sample,
-        "drop_genes": drop_genes,
-    }
-    settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
+    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes)
     opened = open_files(Path(path), settings, progress)
     guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)

@@ -4,12 +4,13 @@ import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellworker.api.anndata.arguments import check_adata, invalid
 from cellworker.api.dataset import Dataset
+from cellworker.api.matrix_roles import with_roles
 from cellworker.api.progress import ProgressBar
 from cellworker.formats.opening.open import open_experiment as open_files
 from cellworker.settings import Settings
@@ -62,14 +63,7 @@ def open(  # noqa: A001 the name that everybody looks for
     >>> experiment.markers("leiden", n=5)  # doctest: +SKIP
     >>> experiment.compare("leiden == '0'", "leiden == '1'")  # doctest: +SKIP
     """
-    settings = settings or Settings.from_environment()
-    named: dict[str, Any] = {
-        "counts_matrix": counts,
-        "data_matrix": data,
-        "sample_column": sample,
-        "drop_genes": drop_genes,
-    }
-    settings = dataclasses.replace(settings, **{name: value for name, value in named.items() if value is not None})
+    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes)
     report = progress or ProgressBar()
     try:
         if isinstance(source, str | Path):

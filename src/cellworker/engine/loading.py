@@ -117,6 +117,7 @@ class ServedExperiment:
         self._settle()
         if self._guard:
             self._guard.stop()
+            self._guard = None
         if self._follower:
             self._follower.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -12,7 +12,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.opening.own_work import OwnWorkFile, may_write
 from cellworker.gateway.core.cell_set_patches import applied, examine
-from cellworker.gateway.core.ports import Claim
+from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.identifiers import ExperimentId
 from cellworker.local.own_classes import patched
 
@@ -56,8 +56,12 @@ class FileCellSets:
         ------
         WorkerError
             ``CELL_SETS_UPDATE_FAILED`` naming what was refused.
+        NotHeldError
+            When the claim was lost; nothing was changed then.
         """
         async with self._lock:
+            if claim is not None and not await claim.take():
+                raise NotHeldError
             await asyncio.to_thread(self._patch, operations, look=claim is not None)
 
     def current(self) -> bytes:

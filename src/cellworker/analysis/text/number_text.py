@@ -33,28 +33,12 @@ def floats_json(values: NDArray[np.float32], threads: int = 1) -> bytes:
     ASCII text with brackets. Each number is the shortest decimal that reads back as the same float32, and of
     those the closest to it (method: see text.c).
     """
-    values = np.ascontiguousarray(values, np.float32)
-
-    def piece(start: int, end: int) -> bytes:
-        part = values[start:end]
-        out = np.empty(part.size * _FLOAT_BYTES + _SLACK, np.uint8)
-        length = _floats(address(part, np.float32), part.size, address(out, np.uint8, writable=True))
-        return out[:length].tobytes()
-
-    return _array(values.size, threads, piece)
+    return _numbers(np.ascontiguousarray(values, np.float32), _floats, _FLOAT_BYTES, threads)
 
 
 def ints_json(values: NDArray[np.int32], threads: int = 1) -> bytes:
     """Return the text of a JSON array of integers, int32 ``(n,)``."""
-    values = np.ascontiguousarray(values, np.int32)
-
-    def piece(start: int, end: int) -> bytes:
-        part = values[start:end]
-        out = np.empty(part.size * _INT_BYTES + _SLACK, np.uint8)
-        length = _ints(address(part, np.int32), part.size, address(out, np.uint8, writable=True))
-        return out[:length].tobytes()
-
-    return _array(values.size, threads, piece)
+    return _numbers(np.ascontiguousarray(values, np.int32), _ints, _INT_BYTES, threads)
 
 
 def points_json(x: NDArray[np.float32], y: NDArray[np.float32], threads: int = 1) -> bytes:
@@ -83,6 +67,18 @@ def points_json(x: NDArray[np.float32], y: NDArray[np.float32], threads: int = 1
         return out[:length].tobytes()
 
     return _array(x.size, threads, piece)
+
+
+def _numbers(
+    values: NDArray[np.float32] | NDArray[np.int32], write: Callable[..., int], value_bytes: int, threads: int
+) -> bytes:
+    def piece(start: int, end: int) -> bytes:
+        part = values[start:end]
+        out = np.empty(part.size * value_bytes + _SLACK, np.uint8)
+        length = write(address(part, values.dtype.type), part.size, address(out, np.uint8, writable=True))
+        return out[:length].tobytes()
+
+    return _array(values.size, threads, piece)
 
 
 def _array(n: int, threads: int, piece: Callable[[int, int], bytes]) -> bytes:

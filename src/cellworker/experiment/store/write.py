@@ -20,6 +20,7 @@ from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import Layout
 from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import temporary_bytes, write_sorted
+from cellworker.experiment.store.sync_folder import sync_folder
 
 __all__ = ["write"]
 
@@ -43,7 +44,7 @@ def write(
     try:
         _write(draft, temporary, key, threads, progress, claim)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         # h5py hides the error number in its sentence.
         if error.errno in _FULL or any(f"errno = {code}," in str(error) for code in _FULL):
@@ -272,11 +273,3 @@ def _put_dense(file: StoreFile, offset: int, values: NDArray[np.float32]) -> Non
     for start in range(0, len(values), step):
         block = np.ascontiguousarray(values[start : start + step], np.float32)
         file.put(offset + start * values.shape[1] * 4, block)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from typing import Any
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.index import VERSION
 from cellworker.experiment.store.store import StoredExperiment, file_id
+from cellworker.experiment.store.sync_folder import sync_folder
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.identifiers import FileName, StoreName
@@ -128,7 +129,7 @@ class Shelf:
         store = self.store_of(key)
         try:
             (spool / store_file(key)).replace(store)
-            _sync_folder(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
         return store
@@ -361,14 +362,6 @@ def _bytes_of(folder: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
     return total
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_unused(store: Path) -> bool:

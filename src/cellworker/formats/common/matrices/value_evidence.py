@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
+from cellworker.experiment.store.blocks import cut
 from cellworker.formats.common.matrices.sparse import require_rows
 from cellworker.native import address, kernel
 
@@ -167,7 +168,7 @@ def gather(
     sums, units, levels = np.zeros(n_cells), np.zeros(n_cells), np.full(n_cells, np.nan)
     total = np.zeros(1, _FACTS)[0]
     total["smallest"], total["largest"] = np.inf, -np.inf
-    for start, end in _rows(matrix.indptr):
+    for start, end in cut(matrix.indptr, _BLOCK):
         per_cell = (sums[start:end], units[start:end], levels[start:end])
         found = _block(matrix, (start, end), (math.log(base), closely), per_cell)
         for name in _FACTS.names or ():
@@ -209,18 +210,6 @@ def gather_with_base(matrix: SparseDraft, *, declared_base: float | None = None,
 
 def _finite(value: float) -> float:
     return float(value) if math.isfinite(value) else 0.0
-
-
-def _rows(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut the rows into runs of about a block's values."""
-    last = len(indptr) - 1
-    out, start = [], 0
-    while start < last:
-        end = int(np.searchsorted(indptr, indptr[start] + _BLOCK, "right")) - 1
-        end = min(last, max(end, start + 1))
-        out.append((start, end))
-        start = end
-    return out
 
 
 def _block(

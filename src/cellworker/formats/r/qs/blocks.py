@@ -6,7 +6,7 @@ import numpy as np
 import zstandard
 
 from cellworker.formats.r.qs.header import Algorithm, Header
-from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source
+from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, zstd_pieces
 from cellworker.formats.r.rds.refusals import damaged, truncated
 from cellworker.native import address, kernel
 
@@ -64,7 +64,7 @@ def _checked(source: Source, header: Header, file_bytes: int) -> Iterator[tuple[
         raise truncated(0)
     source.read(header.size)
     if header.algorithm is Algorithm.ZSTD_STREAM:
-        pieces = _stream(_Bounded(source, body))
+        pieces = zstd_pieces(_Bounded(source, body))
     elif header.algorithm is Algorithm.UNCOMPRESSED:
         pieces = _plain(source, body)
     else:
@@ -98,22 +98,6 @@ def _plain(source: Source, left: int) -> Iterator[bytes]:
         if not piece:
             return  # the file shrank meanwhile; the parser says that it is truncated
         left -= len(piece)
-        yield piece
-
-
-def _stream(body: _Bounded) -> Iterator[bytes]:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-    # The stubs ask for a whole file object; `read` is all that is used.
-    reader = decompressor.stream_reader(body, read_across_frames=True)  # type: ignore[arg-type]
-    inflated = 0
-    while True:
-        try:
-            piece = reader.read(CHUNK_BYTES)
-        except zstandard.ZstdError as problem:
-            raise damaged(inflated, f"its zstd compression is broken ({problem})") from None
-        if not piece:
-            return
-        inflated += len(piece)
         yield piece
 
 

@@ -12,7 +12,7 @@ import zstandard
 
 from cellworker.formats.r.rds.refusals import damaged, truncated
 
-__all__ = ["CHUNK_BYTES", "Codec", "Source", "codec_of", "inflate"]
+__all__ = ["CHUNK_BYTES", "Codec", "Readable", "Source", "codec_of", "inflate", "zstd_pieces"]
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
@@ -30,6 +30,14 @@ class _Decompressor(Protocol):
     @property
     def unused_data(self) -> bytes: ...
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+class Readable(Protocol):
+    """What gives compressed bytes, none at the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` further bytes."""
+        ...
 
 
 class _Zlib:
@@ -149,20 +157,36 @@ def _plain(source: Source) -> Iterator[tuple[bytes, int]]:
 
 
 def _zstd(source: Source) -> Iterator[tuple[bytes, int]]:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    # The stubs ask for a whole file object; `read` is all that is used.
-    reader = decompressor.stream_reader(source, read_size=_READ_BYTES, read_across_frames=True)  # type: ignore[arg-type]
-    inflated = 0
+    chunks = zstd_pieces(source, _READ_BYTES)
     while True:
         used = max(0, source.taken - _READ_BYTES)
+        chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk, used
+
+
+def zstd_pieces(source: Readable, read_bytes: int = zstandard.DECOMPRESSION_RECOMMENDED_INPUT_SIZE) -> Iterator[bytes]:
+    """Yield the content of Zstandard frames, piece by piece.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` if the compression is broken.
+    """
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    # The stubs ask for a whole file object; `read` is all that is used.
+    reader = decompressor.stream_reader(source, read_size=read_bytes, read_across_frames=True)  # type: ignore[arg-type]
+    inflated = 0
+    while True:
         try:
-            chunk = reader.read(CHUNK_BYTES)
+            piece = reader.read(CHUNK_BYTES)
         except zstandard.ZstdError as problem:
             raise damaged(inflated, f"its zstd compression is broken ({problem})") from None
-        if not chunk:
+        if not piece:
             return
-        inflated += len(chunk)
-        yield chunk, used
+        inflated += len(piece)
+        yield piece
 
 
 def _members(source: Source, codec: Codec, make: Callable[[], _Decompressor]) -> Iterator[tuple[bytes, int]]:
