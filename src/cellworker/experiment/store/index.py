@@ -7,6 +7,7 @@ bytes of a file and mapping it, without parsing HDF5 and without importing its l
 import errno
 import json
 import math
+import mmap
 import os
 import struct
 import zlib
@@ -49,6 +50,20 @@ class ArrayPlace:
     def n_bytes(self) -> int:
         """Length in bytes."""
         return self.size * np.dtype(self.dtype).itemsize
+
+    def view(self, pages: mmap.mmap) -> NDArray[Any]:
+        """Return the array where it lies in the mapped file; a small one that lies askew comes as a copy.
+
+        Only large arrays are laid out at addresses that kernels take, see `cellworker.experiment.store.layout`.
+        """
+        if not self.size:
+            return np.zeros(self.shape, self.dtype)
+        found = np.frombuffer(pages, self.dtype, self.size, self.offset).reshape(self.shape)
+        if found.flags.aligned:
+            return found
+        found = found.copy()
+        found.flags.writeable = False
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,19 @@ from cellworker.experiment.store.index import ArrayPlace
 
 __all__ = ["Layout"]
 
-_ALIGNMENT = 64
+_ALIGNMENT, _ALIGNED_FROM = 64, 1024
+"""Arrays from so many bytes on begin at a multiple of 64.
+
+For smaller ones, and for the headers of objects, the gaps between them would cost more time than all else: HDF5 keeps
+a list of the gaps, and looks through it for each of them.
+"""
 _TEXT = h5py.string_dtype("utf-8")
 # Made once: a store has tens of thousands of attributes where the experiment has as many columns.
 _TEXT_ID, _SCALAR = h5py.h5t.py_create(_TEXT, logical=True), h5py.h5s.create(h5py.h5s.SCALAR)
+_UTF8_NAME = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+_UTF8_NAME.set_char_encoding(h5py.h5t.CSET_UTF8)
+_NO = np.zeros((), np.bool_)
+_BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
 # Fixed-width text is used where it lies, but one long string would blow up a million short ones.
 _MAX_PADDING = 1 << 26
 
@@ -47,14 +56,15 @@ class Layout:
     """
 
     def __init__(self, path: Path) -> None:
-        # Newer object headers allow wide tables (attributes over 64 kB); HDF5 1.10 and later read them.
-        self._file = h5py.File(
-            path, "w-", libver=("v108", "v110"), locking=False, alignment_threshold=1, alignment_interval=_ALIGNMENT
-        )
-        self._options = _contiguous()
+        options = _timeless(h5py.h5p.FILE_CREATE)
+        self._file = h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_EXCL, options, _access()))
+        self._parent: tuple[str, Any] = "", self._file.id
+        self._types: dict[str, Any] = {}
+        self._spaces: dict[tuple[int, ...], Any] = {}
+        self._options, self._group_options = _contiguous(), _timeless(h5py.h5p.GROUP_CREATE)
         self.places: dict[str, ArrayPlace] = {}
         self.pending: dict[str, NDArray[Any]] = {}
-        _encode(self._file, "anndata", "0.1.0")
+        _encode(self._file.id, "anndata", "0.1.0")
 
     def __enter__(self) -> Self:
         return self
@@ -62,29 +72,22 @@ class Layout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._parent = "", None
         self._file.close()
 
     def group(self, where: str) -> None:
         """Make a mapping."""
-        _encode(self._file.create_group(where), "dict", "0.1.0")
+        _encode(self._file.create_group(where).id, "dict", "0.1.0")
 
     def array(
         self, name: str, where: str, shape: tuple[int, ...], dtype: DTypeLike, *, encoding: str = "array"
     ) -> None:
         """Reserve room for an array."""
         dtype = np.dtype(dtype)
-        fixed = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
-        parent, _, leaf = where.rpartition("/")
-        group = self._file[parent] if parent else self._file
-        made = h5py.h5d.create(
-            group.id,
-            leaf.encode(),
-            h5py.h5t.py_create(fixed, logical=True),
-            h5py.h5s.create_simple(shape),
-            self._options,
-        )
+        group, leaf = self._parent_of(where)
+        made = h5py.h5d.create(group, leaf, self._type(dtype), self._space(shape), self._options)
         if encoding:
-            _encode(h5py.Dataset(made), encoding, "0.2.0")
+            _encode(made, encoding, "0.2.0")
         self.places[name] = ArrayPlace(made.get_offset() or 0, dtype.str, shape)
 
     def put(self, name: str, where: str, values: NDArray[Any], *, encoding: str = "array") -> None:
@@ -100,7 +103,7 @@ class Layout:
         if width * len(raw) <= _MAX_PADDING + 4 * int(lengths.sum()):
             self.put(name, where, np.array(raw, f"S{width}"), encoding="string-array")
             return
-        _encode(self._file.create_dataset(where, data=raw, dtype=_TEXT), "string-array", "0.2.0")
+        _encode(self._file.create_dataset(where, data=raw, dtype=_TEXT).id, "string-array", "0.2.0")
         bounds = np.zeros(len(raw) + 1, np.int64)
         np.cumsum(lengths, out=bounds[1:])
         self._plain_group("uns/cellworker/long_text")
@@ -110,18 +113,21 @@ class Layout:
 
     def labels(self, name: str, where: str, column: Categorical) -> None:
         """Add a categorical column."""
-        group = self._file.create_group(where)
+        parent, leaf = self._parent_of(where)
+        group = h5py.h5g.create(parent, leaf, _UTF8_NAME, self._group_options)
         _encode(group, "categorical", "0.2.0")
-        group.attrs["ordered"] = False
+        _attribute(group, b"ordered", _BOOLEAN_ID, _NO)
+        held, self._parent = self._parent, (where, group)
         self.strings(f"{name}/categories", f"{where}/categories", column.categories)
         self.put(f"{name}/codes", f"{where}/codes", np.ascontiguousarray(column.codes, np.int32))
+        self._parent = held
 
     def table(
         self, where: str, index: tuple[str, Sequence[str]], columns: Iterable[tuple[str, str, Column | Sequence[str]]]
     ) -> None:
         """Add a data frame: its index (store name and labels), and columns as (store name, column name, contents)."""
         group = self._file.create_group(where)
-        _encode(group, "dataframe", "0.2.0")
+        _encode(group.id, "dataframe", "0.2.0")
         group.attrs["_index"] = "_index"
         self.strings(index[0], f"{where}/_index", index[1])
         order: dict[str, None] = {"_index": None}
@@ -153,7 +159,7 @@ class Layout:
         `share` names one whose index arrays serve for this too.
         """
         group = self._file.create_group(where)
-        _encode(group, f"{form}_matrix", "0.1.0")
+        _encode(group.id, f"{form}_matrix", "0.1.0")
         group.attrs["shape"] = np.array(shape, np.int64)
         self.array(f"{name}/data", f"{where}/data", (nnz,), dtype, encoding="")
         if share:
@@ -182,23 +188,59 @@ class Layout:
                 kind = "string-array"
             else:
                 made, kind = self._file.create_dataset(place, data=value), "numeric-scalar"
-            _encode(made, kind, "0.2.0")
+            _encode(made.id, kind, "0.2.0")
 
     def free_name(self, where: str, wanted: str) -> str:
         """Return a path for a part of that name: as it is where HDF5 and the group allow."""
         return f"{where}/{file_name(wanted, self._file[where])}"
+
+    def _parent_of(self, where: str) -> tuple[Any, bytes]:
+        """Return the group of a path, which stays open for the next column beside it, and the name in it."""
+        parent, _, leaf = where.rpartition("/")
+        if parent != self._parent[0]:
+            self._parent = parent, (self._file[parent] if parent else self._file).id
+        return self._parent[1], leaf.encode()
+
+    def _type(self, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - h5py has no types
+        if dtype.str not in self._types:
+            fixed = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
+            self._types[dtype.str] = h5py.h5t.py_create(fixed, logical=True)
+        return self._types[dtype.str]
+
+    def _space(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+        if shape not in self._spaces:
+            self._spaces[shape] = h5py.h5s.create_simple(shape)
+        return self._spaces[shape]
 
     def _plain_group(self, where: str) -> None:
         if where not in self._file:
             self.group(where)
 
 
+def _access() -> Any:  # noqa: ANN401 - h5py has no types
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    # Newer object headers allow wide tables (attributes over 64 kB); HDF5 1.10 and later read them.
+    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V110)
+    access.set_file_locking(use_file_locking=False, ignore_when_disabled=True)
+    access.set_alignment(_ALIGNED_FROM, _ALIGNMENT)
+    # Values are written at once: HDF5 crashes where a full disk stops it from writing them when it closes.
+    access.set_sieve_buf_size(0)
+    return access
+
+
 def _contiguous() -> Any:  # noqa: ANN401 - h5py has no types
-    options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    options = _timeless(h5py.h5p.DATASET_CREATE)
     options.set_layout(h5py.h5d.CONTIGUOUS)
     options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     options.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    options.set_obj_track_times(False)  # the same contents give the same bytes
+    return options
+
+
+def _timeless(kind: Any) -> Any:  # noqa: ANN401
+    """Return options of a new object without the time: the same contents give the same bytes."""
+    options = h5py.h5p.create(kind)
+    options.set_obj_track_times(False)
     return options
 
 
@@ -217,8 +259,10 @@ def _clean(text: str) -> bytes:
     return text.replace("\0", "").encode("utf-8", "replace")
 
 
-def _encode(target: h5py.HLObject, kind: str, version: str) -> None:
+def _encode(target: Any, kind: str, version: str) -> None:  # noqa: ANN401
     for name, value in ((b"encoding-type", kind), (b"encoding-version", version)):
-        attribute = h5py.h5a.create(target.id, name, _TEXT_ID, _SCALAR)
-        # In memory the type is that of Python objects: with the file's own, HDF5 takes an object's address for text.
-        attribute.write(np.array(value.encode(), _TEXT))
+        _attribute(target, name, _TEXT_ID, np.array(value.encode(), _TEXT))
+
+
+def _attribute(target: Any, name: bytes, kind: Any, value: NDArray[Any]) -> None:  # noqa: ANN401
+    h5py.h5a.create(target, name, kind, _SCALAR).write(value)  # from its type in memory, which for text is another

@@ -57,10 +57,7 @@ def write_sorted(
     if not bounds[-1]:
         return
     pages = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
-    indptr, genes, values = (
-        np.frombuffer(pages, place.dtype, place.size, place.offset)
-        for place in (places["X/indptr"], places["X/indices"], places["X/data"])
-    )
+    indptr, genes, values = (places[f"X/{part}"].view(pages) for part in ("indptr", "indices", "data"))
     block = min(_BUFFERS // _BYTES_PER_ENTRY // threads, max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
     at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
 

@@ -40,7 +40,7 @@ from cellworker.experiment.model import (
 )
 from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.checksums import first_damage
-from cellworker.experiment.store.index import StoreIndex, read_index
+from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index
 
 __all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
 
@@ -135,6 +135,7 @@ class StoredExperiment(Experiment):
         self._pages = pages
         self._index = index
         self._contents = index.contents
+        self._views: dict[ArrayPlace, NDArray[Any]] = {}
         self._descriptor = descriptor
         # The map keeps a descriptor of its own for the same opening, and with it the lock, as long as arrays live.
         weakref.finalize(self, os.close, descriptor)
@@ -302,9 +303,9 @@ class StoredExperiment(Experiment):
 
     def _array(self, name: str) -> NDArray[Any]:
         place = self._index.arrays[name]
-        if not place.size:
-            return np.zeros(place.shape, place.dtype)
-        return np.frombuffer(self._pages, place.dtype, place.size, place.offset).reshape(place.shape)
+        if place not in self._views:
+            self._views[place] = place.view(self._pages)
+        return self._views[place]
 
     def _sparse(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
         return self._array(f"{name}/indptr"), self._array(f"{name}/indices"), self._array(f"{name}/data")

@@ -34,9 +34,10 @@ def read_obs(table: Table, findings: Findings) -> dict[str, Column]:
 def colors_of(root: Group, columns: dict[str, Column]) -> dict[str, list[str]]:
     """Return the colours of ``uns["<column>_colors"]``, one for each category, where they are hex colours."""
     uns = root.get("uns")
+    there = frozenset(uns.names()) if is_group(uns) else frozenset()
     out: dict[str, list[str]] = {}
     for name, column in columns.items():
-        if not is_group(uns) or not isinstance(column, Categorical) or "/" in name:
+        if not is_group(uns) or not isinstance(column, Categorical) or f"{name}_colors" not in there:
             continue
         colors = text_of(uns.get(f"{name}_colors"))
         if colors and len(colors) >= len(column.categories) and all(map(_COLOR.fullmatch, colors)):

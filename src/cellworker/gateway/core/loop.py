@@ -366,9 +366,8 @@ class WorkLoop:
         except WorkerError as error:
             outcome = Outcome(error)
         except BaseException as error:
-            computing.set_exception(
-                error if isinstance(error, Exception) else ConnectionAbortedError("the worker stops")
-            )
+            stopped = error if isinstance(error, Exception) else ConnectionAbortedError("the worker stops")
+            computing.set_exception(stopped)
             computing.exception()  # where nobody follows, nobody asks for it
             raise
         finally:
@@ -397,6 +396,5 @@ class WorkLoop:
 
 async def _closed(deliveries: AsyncIterator[Delivery]) -> None:
     """Let a generator run its end, in which it hands back what it still had."""
-    close = getattr(deliveries, "aclose", None)
-    if close is not None:
+    if (close := getattr(deliveries, "aclose", None)) is not None:
         await close()

@@ -5,11 +5,13 @@ HDF5 files can make a reader open other files (external links, external storage,
 through: hard links, groups, datasets of numbers and text, stored whole or in chunks, with HDF5's own filters.
 """
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,28 +77,27 @@ def _readable(path: str) -> Iterator[None]:
 
 
 def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
-    seen: set[bytes] = set()
+    seen: set[int] = set()
     waiting = deque([("", root, 0)])
     while waiting:
         path, group, depth = waiting.popleft()
         if depth > _MAX_DEPTH:
             raise refused(what=f"{path} lies {depth} groups deep", advice=f"at most {_MAX_DEPTH} are read")
+        links = group.links
         for raw in group:
             where = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
             # Looked at without following it: opening an external link would open another file.
-            kind = group.links.get_info(raw).type
-            if kind != h5py.h5l.TYPE_HARD:
+            link = links.get_info(raw)
+            if link.type != h5py.h5l.TYPE_HARD:
                 names = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
                 raise refused(
-                    what=f"{where} is {names.get(kind, 'a link of a foreign kind')}",
+                    what=f"{where} is {names.get(link.type, 'a link of a foreign kind')}",
                     advice="write the file with anndata",
                 )
-            item = h5py.h5o.open(group, raw)
-            info = h5py.h5o.get_info(item)
-            mark = f"{info.fileno}:{info.addr}".encode()
-            if mark in seen:  # two names for one object, as of index arrays in our own stores
+            if link.u in seen:  # two names for one object, as of index arrays in our own stores
                 continue
-            seen.add(mark)
+            seen.add(link.u)  # where the object lies: no other file takes part, so that tells it from any other
+            item = h5py.h5o.open(group, raw)
             if len(seen) > _MAX_OBJECTS:
                 raise refused(what=f"it holds more than {_MAX_OBJECTS:,} objects", advice="AnnData holds fewer")
             if isinstance(item, h5py.h5g.GroupID):
@@ -124,9 +125,10 @@ def _inspect_dataset(path: str, dataset: Any, budget: Budget) -> None:  # noqa: 
             advice = "write it again with anndata and compression='gzip'"
             raise refused(what=f"{path} is compressed with a filter that is not HDF5's own (number {code})",
                           advice=f"{known} are read; {advice}")  # fmt: skip
-    _inspect_type(path, dataset.get_type())
+    kind = dataset.get_type()
+    _inspect_type(path, kind)
     shape = dataset.shape
-    size = int(np.prod([float(length) for length in shape])) * dataset.get_type().get_size() if shape else 0
+    size = int(math.prod([float(length) for length in shape])) * kind.get_size() if shape else 0
     budget.claim(path, size, dataset.get_storage_size())
 
 
@@ -154,7 +156,7 @@ class Hdf5Group:
     def __init__(self, group: h5py.Group, path: str, pool: _Pool) -> None:
         self.path = path
         self._group, self._pool = group, pool
-        self.attrs: Mapping[str, Any] = _Attributes(group, path or "the root")
+        self.attrs: Mapping[str, Any] = _Attributes(group.id, path or "the root")
 
     def names(self) -> list[str]:
         """Return the names in it, sorted."""
@@ -165,26 +167,39 @@ class Hdf5Group:
         """Return a member by name or path."""
         path = f"{self.path}/{name}".lstrip("/")
         with _readable(path):
-            if name not in self._group:
+            try:
+                item = h5py.h5o.open(self._group.id, name.encode())
+            except _UNREADABLE:
+                if name in self._group:
+                    raise
                 return None
-            item = self._group[name]
-            return Hdf5Group(item, path, self._pool) if isinstance(item, h5py.Group) else Hdf5Array(
-                item, path, self._pool
-            )  # fmt: skip
+            if isinstance(item, h5py.h5g.GroupID):
+                return Hdf5Group(h5py.Group(item), path, self._pool)
+            return Hdf5Array(item, path, self._pool)
 
 
 class Hdf5Array:
     """A dataset; see `cellworker.formats.anndata.containers.tree.Array`."""
 
-    def __init__(self, dataset: h5py.Dataset, path: str, pool: _Pool) -> None:
+    def __init__(self, dataset: Any, path: str, pool: _Pool) -> None:  # noqa: ANN401 - h5py has no types
         self.path = path
-        self._dataset, self._pool = dataset, pool
+        self._id, self._pool = dataset, pool
         self.attrs: Mapping[str, Any] = _Attributes(dataset, path)
         self.shape: tuple[int, ...] = tuple(dataset.shape or ())
         dtype = dataset.dtype
-        self._is_text = dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None
         self._is_plain = dtype.kind in "biufc"
+        self._is_text = not self._is_plain and (dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None)
         self.dtype: np.dtype[Any] | None = None if self._is_text else dtype.newbyteorder("=")
+
+    @cached_property
+    def _dataset(self) -> h5py.Dataset:
+        """What selects parts; a small column, which is read whole, does without."""
+        return h5py.Dataset(self._id)
+
+    def _whole(self) -> NDArray[Any]:
+        out = np.empty(self.shape, self._id.dtype)
+        self._id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+        return out
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Return the numbers of some rows, or of all."""
@@ -193,6 +208,8 @@ class Hdf5Array:
         with _readable(self.path):
             if not self.shape:
                 return np.asarray(self._dataset[()], self.dtype)
+            if not start and (stop is None or stop >= self.shape[0]) and 0 not in self.shape:
+                return np.asarray(self._whole(), self.dtype)
             return np.asarray(self._dataset[start:stop], self.dtype)
 
     def rows_at_once(self) -> int:
@@ -259,7 +276,7 @@ class Hdf5Array:
         if not self._is_text:
             raise damaged(self.path, "expected text")
         with _readable(self.path):
-            values = self._dataset[()]
+            values = self._whole() if self.shape and 0 not in self.shape else self._dataset[()]
         items = [values] if not self.shape else np.asarray(values).ravel().tolist()
         return [_text(item) for item in items]
 
@@ -290,14 +307,19 @@ class Hdf5Array:
 class _Attributes(Mapping[str, Any]):
     """The attributes of one object, each read when it is asked for."""
 
-    def __init__(self, item: h5py.HLObject, path: str) -> None:
-        self._item, self._path = item, path
+    def __init__(self, item: Any, path: str) -> None:  # noqa: ANN401 - h5py has no types
+        self._id, self._path = item, path
+
+    @property
+    def _attrs(self) -> h5py.AttributeManager:
+        kind = h5py.Group if isinstance(self._id, h5py.h5g.GroupID) else h5py.Dataset
+        return kind(self._id).attrs
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401
         with _readable(f"{self._path}, attribute {name}"):
-            if name not in self._item.attrs:
+            if not h5py.h5a.exists(self._id, name.encode()):
                 raise _AbsentError(name)
-            value = self._item.attrs[name]
+            value = self._attrs[name]
         if isinstance(value, np.ndarray):
             value = [_plain(item) for item in value.ravel().tolist()]
         return _plain(value)
@@ -312,10 +334,10 @@ class _Attributes(Mapping[str, Any]):
         return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._item.attrs)
+        return iter(self._attrs)
 
     def __len__(self) -> int:
-        return len(self._item.attrs)
+        return len(self._attrs)
 
 
 class _AbsentError(LookupError):
