@@ -38,7 +38,8 @@ def find_chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+# Not of the session: Playwright's loop runs in this thread as long as it lives, and asynchronous tests need the thread.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = find_chromium()
     if chromium is None:
@@ -110,7 +111,7 @@ def serving(experiment: Path | None, data: Path) -> Iterator[Worker]:
         worker.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sample_worker(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
     with serving(None, tmp_path_factory.mktemp("explorer")) as worker:
         yield worker
