@@ -150,9 +150,9 @@ async def _run(options: argparse.Namespace) -> int:
         if options.send:
             body = {**json.loads(options.body), "name": options.send}
             try:
-                answer = await send(cloud, names, queue_url, experiment_id, body, options.budgets)
+                answer = await send(cloud, names, queue_url, experiment_id, body, options.patience)
             except TimeoutError:
-                print(f"no answer within {options.budgets:g} s: look into the worker's log", file=sys.stderr)
+                print(f"no answer within {options.patience:g} s: look into the worker's log", file=sys.stderr)
                 return 1
             print(decoded(answer)[: options.head])
     return 0
