@@ -11,6 +11,15 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 
 NAMES = [item.name for item in fields(Settings)]
+NAMES_OF_0_1_0 = """
+    api_url aws_account_id aws_default_region aws_endpoint_url aws_region cassia_key cassia_model
+    cassia_timeout_s cassia_url cluster_env data_dir debug_step egress engine_url experiment_id grace_s
+    health_port host hostname idle_timeout_s ignore_timeout journal_after_s journal_key k8s_env labels_file
+    like_original load_max_gb load_memory_gb load_timeout_s log_level long_in_flight long_timeout_s long_workers
+    max_attempts metrics port redis_certificates redis_url reload_poll_s rescue sandbox_id sctype_table
+    short_in_flight short_timeout_s short_workers shutdown_file store_dir store_max_gb store_patience_s
+    task_memory_gb threads traces_url visibility_s work_queue_hash
+"""
 
 
 def refused(name: str, text: str) -> str:
@@ -20,6 +29,10 @@ def refused(name: str, text: str) -> str:
     assert name in caught.value.message
     assert repr(text) in caught.value.message
     return caught.value.message
+
+
+def test_a_deployment_that_was_set_up_for_an_earlier_version_keeps_its_settings() -> None:
+    assert set(NAMES_OF_0_1_0.split()) <= set(NAMES)
 
 
 @pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)

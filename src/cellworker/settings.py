@@ -184,7 +184,7 @@ class Settings:
     journal_key: str = _setting(
         "", "secret with which tokens in the journal are sealed; empty makes one per pod under DATA_DIR", secret=True
     )
-    store_retry_budget_s: float = _setting(60.0, "how long storing one result is tried before it is told, in seconds")
+    store_patience_s: float = _setting(60.0, "how long storing one result is tried before it is told, in seconds")
     max_attempts: int = _setting(3, "a request that ended its worker this often is answered with an error")
     short_in_flight: int = _setting(32, "requests of the short lane that the gateway takes at a time")
     long_in_flight: int = _setting(

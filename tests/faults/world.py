@@ -41,6 +41,7 @@ from aiohttp import web
 from cellworker.local.merge import merge_cell_sets
 from cellworker.protocol.encoding import decompress
 from cellworker.sample import sample_path
+from cellworker.settings import Settings
 from cloud.servers import TESTER, Redis, StandIn, free_port, start_redis, start_s3, start_sqs
 
 HERE = Path(__file__).parent
@@ -424,6 +425,8 @@ class World:
 
         `settings` are environment variables of the gateway, `engine` those of the engine.
         """
+        unknown = {name for name in settings if name.lower() not in Settings.__dataclass_fields__}
+        assert not unknown, f"no settings: {unknown}"
         environment = {
             "AWS_ACCOUNT_ID": ACCOUNT,
             "AWS_DEFAULT_REGION": REGION,

@@ -304,7 +304,7 @@ class _Session:
                     journal_after_s=settings.journal_after_s,
                     max_attempts=settings.max_attempts,
                 ),
-                budgets=RetryBudgets(store_s=settings.store_retry_budget_s),
+                budgets=RetryBudgets(store_s=settings.store_patience_s),
                 metrics=world.metrics,
                 tracing=world.tracing,
             )
