@@ -258,7 +258,7 @@ def worker(command: str, *arguments: str | Path) -> Iterator[tuple[subprocess.Po
     finally:
         if child.poll() is None:
             child.terminate()
-        child.communicate(timeout=30)
+        child.communicate(timeout=60)
 
 
 def test_run_answers_submit_and_ends_with_stop(capsys) -> None:
@@ -280,7 +280,7 @@ def test_run_answers_submit_and_ends_with_stop(capsys) -> None:
         assert f"port {port}" in err
         assert "request answered" in (Settings.from_environment().data_dir / ".run" / f"{port}.log").read_text()
         assert run("stop", "--port", port, capsys=capsys)[:2] == (0, f"Stopped the worker on port {port}.\n")
-        assert child.wait(timeout=10) == 0
+        assert child.wait(timeout=60) == 0
         assert "No worker" in run("stop", "--port", port, capsys=capsys)[1]
 
 
@@ -302,7 +302,7 @@ def test_the_engine_serves_and_ends_in_order(number: int, sample: Path) -> None:
         with urllib.request.urlopen(request, timeout=10) as answer:
             assert len(json.load(answer)["data"]) > 100
         child.send_signal(number)
-        assert child.wait(timeout=30) == 0
+        assert child.wait(timeout=60) == 0
 
 
 def test_a_port_that_is_taken_is_said_in_words(sample: Path, capsys) -> None:

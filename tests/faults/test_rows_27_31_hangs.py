@@ -14,7 +14,7 @@ from cellworker.sample import sample_path
 
 SILENT_S = 120
 """Longer than the owner of a journal entry may be silent."""
-HANGS_S = 2
+HANGS_S = 6
 """An engine that is silent for so long hangs, in these tests."""
 HOSTILE_KEYS = [
     ".journal/../evil/0",

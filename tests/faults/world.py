@@ -55,7 +55,7 @@ EXPERIMENTS = f"processed-matrix-staging-{ACCOUNT}"
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0LW9mLWEtdXNlcg.c2lnbmF0dXJlLW9mLWEtdXNlcg"
 SECRET_KEY = "planted-aws-secret-key-of-the-pod"
 PASSWORD = "planted-password-of-redis"
-WAIT_S = 40.0
+WAIT_S = 120.0
 
 PLATFORM_RIGHTS = [
     "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueUrl",

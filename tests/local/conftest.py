@@ -28,7 +28,7 @@ from cellworker.local.server import LocalServer, Served
 from cellworker.local.sync import NoSync
 from cellworker.tasks.catalog import find
 
-WAIT_S = 10
+WAIT_S = 60
 
 CELL_SETS = {
     "cellSets": [
