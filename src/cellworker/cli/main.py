@@ -213,6 +213,10 @@ def _add_matrices(command: argparse.ArgumentParser) -> None:
         help="the column of cell metadata that tells samples apart (SAMPLE_COLUMN)",
     )  # fmt: skip
     group.add_argument(
+        "--object", dest="object_name", metavar="NAME",
+        help="the object that is served, of a file that holds several, such as a workspace of R (OBJECT_NAME)",
+    )  # fmt: skip
+    group.add_argument(
         "--drop-genes", action="store_const", const=True,
         help="leave out genes with values that are missing or infinite (DROP_GENES)",
     )  # fmt: skip

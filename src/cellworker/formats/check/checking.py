@@ -198,7 +198,7 @@ def _looks_raw(data: RowSummary) -> bool:
 
 
 def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
-    table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
+    table = experiment.origin.table
     named, samples = experiment.samples or ("samples", None)
     if samples is not None and np.any(samples.codes < 0):
         findings.warning(

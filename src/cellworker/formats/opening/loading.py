@@ -10,8 +10,9 @@ import numpy as np
 
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.store import write_store
+from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.bpcells.outside import Outside
-from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
@@ -20,7 +21,9 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
 from cellworker.formats.opening.shelf import keyed, store_file
+from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
@@ -83,7 +86,7 @@ def load(
     if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), how)
     else:
-        draft, key, companions = _seurat(Path(source), how)
+        draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
         draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
     problems = [problem.to_json() for problem in findings.problems]
@@ -112,7 +115,7 @@ class _How:
     progress: Progress
 
 
-def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
     folder, progress = how.folder, how.progress
 
     def on_bytes(done: int, total: int) -> None:
@@ -122,9 +125,21 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
     outside = Outside(source.parent, folder, limits)
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
-        file = read_object(source, spool, limits, on_bytes, exact=exact)
+        try:
+            file = read_object(
+                source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings
+            )
+        except PartBrokenError:
+            return None, ""
         progress("making the experiment", _READING)
-        return read_seurat(file.root, findings, Scratch(spool, how.writing), outside, how.wanted), file.sha256
+        root, scratch = file.root, Scratch(spool, how.writing)
+        if isinstance(root, RS4) and is_summarized(root):
+            draft = read_bioconductor(root, findings, scratch, outside, how.wanted)
+        else:
+            draft = read_seurat(root, findings, scratch, outside, how.wanted)
+        if draft is not None and file.name:
+            draft.extra["object"] = file.name
+        return draft, file.sha256
 
     found = Findings()
     draft, sha256 = made(folder, found, exact=False)

@@ -70,7 +70,7 @@ _BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
 )
 """First bytes of the content, after decompression."""
 
-READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.ANNDATA, Kind.UNKNOWN})
+READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.ANNDATA, Kind.UNKNOWN})
 """What is given to a reader; that of .rds files says why what is unknown is none."""
 
 
@@ -260,8 +260,6 @@ _ADVICE: Final[dict[Kind, Callable[[Path], str]]] = {
     Kind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
     Kind.ZIPPED_ZARR: _zipped,
     Kind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
-    Kind.WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
-    Kind.QS2: lambda path: f"in R: saveRDS(qs2::qs_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
     Kind.QDATA: lambda path: f"in R: saveRDS(qs2::qd_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
     Kind.MATRIX_MARKET: lambda path: _python(
         "import scanpy", f"scanpy.read_10x_mtx('.').write_h5ad({_new(path)!r})"

@@ -24,12 +24,15 @@ class MatrixChoice:
         The column of cell metadata that tells samples apart.
     drop_genes
         Leave out the genes with values that are missing or infinite.
+    object_name
+        The object that is served, of a file that holds several.
     """
 
     counts: str = ""
     data: str = ""
     sample: str = ""
     drop_genes: bool = False
+    object_name: str = ""
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()

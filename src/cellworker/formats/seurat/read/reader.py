@@ -44,8 +44,6 @@ from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
-_BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
-
 
 def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
     """Turn a parsed object into an experiment, checked as far as that is cheap.
@@ -179,16 +177,11 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
         return root
     if isinstance(root, RS4) and root.class_name == "seurat":
         return from_version_2(root, findings)
-    advice = "save the Seurat object itself with saveRDS()"
-    if isinstance(root, RS4) and root.class_name in _BIOCONDUCTOR:
-        # Seurat's as.Seurat() fails without a column of cells, and asks for "logcounts" where `data` is not NULL.
-        object_ = "x" if root.class_name == "SingleCellExperiment" else "as(x, 'SingleCellExperiment')"
-        write = f"saveRDS(Seurat::as.Seurat({object_}, data = NULL), 'r.rds')"
-        advice = f"in R, with the object as x: x$barcode <- colnames(x); {write}"
+    advice = "save the object itself with saveRDS()"
     raise findings.broken(
         "the file",
         found=describe(root),
-        expected="a Seurat object",
+        expected="a Seurat object, a SingleCellExperiment or a SummarizedExperiment",
         advice=advice,
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )
