@@ -177,6 +177,10 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", metavar="A", help="a file or folder")
     convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
     convert.add_argument("--force", action="store_true", help="replace B if it exists")
+    convert.add_argument(
+        "--class", dest="rds_class", choices=("Seurat", "SingleCellExperiment"), default="Seurat",
+        help="the class of the object in an .rds file; a name that ends in .sce.rds asks for the second",
+    )  # fmt: skip
     convert.add_argument("--report", metavar="FILE", help="also write what is printed, in full, to a JSON file")
     _add_matrices(convert)
     convert.add_argument("--quiet", action="store_true", help="no progress bar")

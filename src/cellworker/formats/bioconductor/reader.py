@@ -16,6 +16,7 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Misc, Origin, Reduction
 from cellworker.formats.bioconductor.features import dispersions_of, genes_of, names_of_features
 from cellworker.formats.bioconductor.matrices import Expression, read_matrices
+from cellworker.formats.bioconductor.own import Own, own_of
 from cellworker.formats.bioconductor.parts import (
     Part,
     alternatives,
@@ -95,8 +96,9 @@ def read_bioconductor(
     metadata = read_metadata(replace(columns, rows=None, n_rows=len(cells)), cells, findings, _TABLE)
     cell_ids = read_cell_ids(metadata, len(cells), findings, table=_TABLE)
     samples = add_samples(metadata, cells, findings, table=_TABLE, wanted=wanted.sample or None)
-    reductions = _reductions(whole, cells, findings)
-    misc = _misc(reductions, findings)
+    own = own_of(slot(root, "metadata"), len(cells), len(names))
+    reductions = _reductions(whole, cells, own, findings)
+    misc = own.misc(_misc(reductions, own, findings))
     expression: Expression | None = None
     with findings.part():
         expression = read_matrices(found, names, cells, wanted, findings, scratch, outside)
@@ -108,6 +110,7 @@ def read_bioconductor(
         )  # fmt: skip
     if expression is None or findings.errors:
         return None
+    scaled = own.scaled()
     genes = genes_of(names, feature_table(experiment), findings)
     matrices = Matrices(expression.counts, expression.data, mitochondrial_genes(genes))
     chosen = {"samples": samples, **add_measures(metadata, matrices, len(cells), findings, table=_TABLE)}
@@ -117,14 +120,14 @@ def read_bioconductor(
         genes=genes,
         data=expression.data,
         counts=expression.counts,
-        scaled_genes=None,
-        scaled_values=None,
+        scaled_genes=scaled[0] if scaled is not None else None,
+        scaled_values=scaled[1] if scaled is not None else None,
         metadata=metadata,
         reductions=reductions,
-        graphs={},
-        images={},
+        graphs=own.graphs(cells, findings, scratch),
+        images=own.images(),
         dispersions=dispersions_of(genes, feature_table(experiment), expression.data, findings),
-        identities=None,
+        identities=own.identities(),
         misc=misc,
         origin=Origin(
             kind="own",
@@ -175,7 +178,7 @@ def _cell_names(columns: Frame, matrices: dict[str, Part], findings: Findings) -
     return [f"cell{number + 1}" for number in range(n_cells)]
 
 
-def _reductions(root: Part, cells: list[str], findings: Findings) -> dict[str, Reduction]:
+def _reductions(root: Part, cells: list[str], own: Own, findings: Findings) -> dict[str, Reduction]:
     parts = reduced(root)
     out: dict[str, Reduction] = {}
     for name, part in parts.items():
@@ -185,7 +188,7 @@ def _reductions(root: Part, cells: list[str], findings: Findings) -> dict[str, R
             findings.fallback(f"reducedDims {name}", found=describe(part.value), advice=advice)
             continue
         short = short_name(name, parts)
-        out[short] = Reduction(values, _KEYS.get(short, f"{short}_"))
+        out[short] = Reduction(values, own.key_of(short) or _KEYS.get(short, f"{short}_"))
     return out
 
 
@@ -224,8 +227,8 @@ def _texts(names: RStrings | None) -> list[str] | None:
     return None if names is None else [name or "" for name in names.tolist()]
 
 
-def _misc(reductions: dict[str, Reduction], findings: Findings) -> Misc:
-    chosen = choose_active(reductions)
+def _misc(reductions: dict[str, Reduction], own: Own, findings: Findings) -> Misc:
+    chosen = choose_active(reductions, [own.active_reduction])
     if chosen.name not in reductions:
         there = f" (there are: {', '.join(reductions)})" if reductions else ""
         findings.warning(
