@@ -19,8 +19,8 @@ from cellworker.formats.common.matrices.sparse import assemble
 from cellworker.formats.common.matrices.value_evidence import gather_with_base
 from cellworker.formats.common.matrices.value_kinds import Decision, Hint, decide
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.r.rds.model import RS4, RStrings, RValue
-from cellworker.formats.r.values import class_names, dim, dimnames, is_absent, same_strings, slot
+from cellworker.formats.r.rds.model import RS4, RValue
+from cellworker.formats.r.values import dim, slot
 from cellworker.formats.seurat.read.assay import any_layer
 from cellworker.formats.seurat.read.matrix import Layer
 
@@ -78,15 +78,12 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, RS4) or "seed" not in value.slots:
             return value
-        known = value.class_name in _IN_MEMORY | _NAMES_ONLY
-        if not known:
-            what = class_names(value)[0]
-            outside = {"file", "filepath", "name"} & value.slots.keys()
-            found = f"a matrix whose values lie in another file ({what})" if outside else f"a delayed operation ({what})"
-            break
         inner = slot(value, "seed")
         if isinstance(inner, RS4) and {"file", "filepath"} & inner.slots.keys():
             found = f"a matrix whose values lie in another file ({inner.class_name})"
+            break
+        if value.class_name not in _IN_MEMORY | _NAMES_ONLY:
+            found = f"a matrix that has yet to be computed ({value.class_name})"
             break
         if inner is None:
             found = f"a {value.class_name} without values"

@@ -3,8 +3,8 @@
 =====================  ===============================================================================================
 part                   where it lies
 =====================  ===============================================================================================
-assays                 slot ``assays``: SimpleAssays with a SimpleList in ``data``; before Bioconductor 3.10 an object
-                       of a reference class, whose field ``data`` lies in an environment; a plain list
+assays                 slot ``assays``: SimpleAssays with a SimpleList in ``data`` (`in_new_layout` makes it of what
+                       was there before Bioconductor 3.10); a SimpleList; a plain list
 names of features      ``NAMES``; of ``rowRanges`` (GRanges: of its ``ranges``; GRangesList: of its ``partitioning``)
 table of features      ``elementMetadata``; of ``rowRanges``; before Bioconductor 3.3 ``rowData``
 table of cells         ``colData``
@@ -61,7 +61,7 @@ def _slot(part: Part | None, *names: str) -> Part | None:
 def assays(root: Part) -> dict[str, Part]:
     """Return the matrices by name; an assay without a name is named by its position."""
     held = _slot(root, "assays")
-    inner = _slot(held, "data") or _slot(held, ".xData", "data") or held
+    inner = _slot(held, "data") or held
     values = list_of(inner.value) if inner is not None else None
     if inner is None or values is None:
         return {}

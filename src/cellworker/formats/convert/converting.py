@@ -31,7 +31,7 @@ from cellworker.formats.common.locating import CELL_SETS
 from cellworker.formats.convert.placing import check_target, holds, placed, replace_file
 from cellworker.formats.opening.open import OpenProgress, open_experiment
 from cellworker.formats.r.rds.model import RS4
-from cellworker.formats.r.reading import read_exactly
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.settings import Settings
 
 __all__ = ["Conversion", "RdsClass", "convert", "write_annotated_copy"]

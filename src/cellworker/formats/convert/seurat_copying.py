@@ -17,7 +17,8 @@ from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.rds.copying import Copier, copy_rds
 from cellworker.formats.r.rds.elements import CODE, elements_of
 from cellworker.formats.r.rds.limits import Limits
-from cellworker.formats.r.reading import is_plain_rds, read_exactly
+from cellworker.formats.r.reading import is_plain_rds
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated import write_annotated
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.formats.seurat.write.survey import survey_seurat

@@ -24,7 +24,7 @@ from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4
-from cellworker.formats.r.reading import read_object
+from cellworker.formats.seurat.h5.files import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
 
@@ -127,8 +127,9 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
         try:
             file = read_object(
-                source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings
-            )
+                source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings,
+                threads=how.threads,
+            )  # fmt: skip
         except PartBrokenError:
             return None, ""
         progress("making the experiment", _READING)

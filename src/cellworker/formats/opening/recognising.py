@@ -70,7 +70,9 @@ _BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
 )
 """First bytes of the content, after decompression."""
 
-READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.ANNDATA, Kind.UNKNOWN})
+READ: Final = frozenset(
+    {Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.H5SEURAT, Kind.ANNDATA, Kind.UNKNOWN}
+)
 """What is given to a reader; that of .rds files says why what is unknown is none."""
 
 
@@ -255,7 +257,6 @@ _ADVICE: Final[dict[Kind, Callable[[Path], str]]] = {
         "import scanpy", f"data = scanpy.read_10x_h5({path.name!r})", "data.var_names_make_unique()",
         f"data.write_h5ad({_new(path)!r})",
     ),
-    Kind.H5SEURAT: lambda path: f"in R: saveRDS(SeuratDisk::LoadH5Seurat({_r(path.name)}), {_r(_new(path, '.rds'))})",
     Kind.HDF5: lambda _: "open an AnnData file (.h5ad), or a Seurat object that saveRDS() wrote",
     Kind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
     Kind.ZIPPED_ZARR: _zipped,

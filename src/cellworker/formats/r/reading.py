@@ -7,6 +7,7 @@ from pathlib import Path
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.r import qs2
 from cellworker.formats.r.choosing import choose_object
+from cellworker.formats.r.old_classes import in_new_layout
 from cellworker.formats.r.qs.header import MAGIC
 from cellworker.formats.r.qs.reader import read_qs
 from cellworker.formats.r.rds.limits import Limits
@@ -63,7 +64,7 @@ def read_object(
     """
     root, sha256, is_workspace = _read(path, spool, limits, on_bytes, exact=exact)
     chosen = choose_object(root, wanted, findings or Findings(), is_workspace=is_workspace)
-    return SavedObject(chosen.value, sha256, chosen.name)
+    return SavedObject(in_new_layout(chosen.value), sha256, chosen.name)
 
 
 def read_exactly(path: Path, spool: Path, on_bytes: Callable[[int, int], None], name: str = "") -> SavedObject:

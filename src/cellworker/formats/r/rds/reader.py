@@ -17,7 +17,18 @@ from typing import Any
 from cellworker.formats.r.rds.altrep import materialise
 from cellworker.formats.r.rds.inflate import Codec
 from cellworker.formats.r.rds.limits import Limits
-from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
+from cellworker.formats.r.rds.model import (
+    RS4,
+    Attributes,
+    REnvironment,
+    RList,
+    RNull,
+    RStrings,
+    RSymbol,
+    RValue,
+    RVector,
+    Skipped,
+)
 from cellworker.formats.r.rds.refusals import damaged, not_rds
 from cellworker.formats.r.rds.scan import HAS_ATTRIBUTES, HAS_TAG, NUMBERS, Scanner, strings_of
 from cellworker.formats.r.rds.skip import PAIRS, Skipper
@@ -42,6 +53,9 @@ Steps = Generator[Any, Any, RValue]
 """Reads one value: yields its parts (or the steps that read them), is sent them back, and returns the value."""
 
 _DEFAULT_LIMITS = Limits()
+_ENVIRONMENT = 4
+_FIELDS = ".xData"
+"""The slot in which R keeps the environment of an object of a reference class."""
 _SKIPPED = {
     **PAIRS,
     **dict.fromkeys((4, 241, 242, 250, 253), "environment"),
@@ -305,13 +319,33 @@ class ObjectReader(Skipper):
             if flags & HAS_TAG:
                 name = yield from self._part()
                 tag = name.name if isinstance(name, RSymbol) else ""
-            item = self._item(as_floats=as_floats(len(cells), tag))
+            item = self._field_holder() if tag == _FIELDS else self._item(as_floats=as_floats(len(cells), tag))
             cells.append((tag, (yield item) if isinstance(item, GeneratorType) else item))  # type: ignore[arg-type]
             flags = self.flags()
         if flags & 0xFF != 254:  # a chain may end in a value instead of NULL
             last = self._opened(flags, as_floats=False)
             cells.append(("", (yield last) if isinstance(last, GeneratorType) else last))  # type: ignore[arg-type]
         return cells, attributes
+
+    def _field_holder(self) -> RValue | Steps:
+        """Read the environment of an object of a reference class; anything else as ever."""
+        flags = self.flags()
+        return self._environment() if flags & 0xFF == _ENVIRONMENT else self._opened(flags, as_floats=False)
+
+    def _environment(self) -> Steps:
+        """Keep what the fields hold, and nothing of R's own, whose names begin with a dot."""
+        self.stream.int32()
+        self.entered("environment")
+        self.skip(1)
+        frame = yield from self._part()
+        table = yield from self._part()
+        self.skip(1)
+        found: Attributes = {}
+        for cells in (frame, *(table.items if isinstance(table, RList) else ())):
+            for name, value in cells.pairs() if isinstance(cells, RList) else ():
+                if name and not name.startswith("."):
+                    found.setdefault(name, value)
+        return REnvironment("environment", found)
 
     def _part(self) -> Steps:
         item = self._item()

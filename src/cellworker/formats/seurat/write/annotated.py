@@ -22,7 +22,8 @@ from cellworker.formats.r.rds.copying import Copier, Editor, copy_rds
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.reader import read_rds
-from cellworker.formats.r.reading import is_plain_rds, read_exactly
+from cellworker.formats.r.reading import is_plain_rds
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
 from cellworker.formats.seurat.write.annotation import Annotation, Values, values_for
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers, in_memory, with_layers
