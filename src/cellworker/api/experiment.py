@@ -48,8 +48,8 @@ def open_experiment(
     Parameters
     ----------
     path
-        An experiment file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5ad``, ``.zarr``, ``.h5seurat``), or a folder that holds one and its
-        ``cell_sets.json``.
+        An experiment file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5seurat``, ``.h5ad``, ``.zarr``), or a folder
+        that holds one and its ``cell_sets.json``.
     settings
         None reads the environment.
     progress

@@ -38,8 +38,8 @@ def open(  # noqa: A001 the name that everybody looks for
     Parameters
     ----------
     source
-        A file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5ad``, ``.zarr``, ``.h5seurat``), a folder that holds one, or an AnnData in memory. An AnnData
-        is written to a temporary file and read from there; it stays as it is.
+        A file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5seurat``, ``.h5ad``, ``.zarr``), a folder that holds one, or
+        an AnnData in memory. An AnnData is written to a temporary file and read from there; it stays as it is.
     counts, data
         The matrices of raw counts and of log-normalised values, where they are known better than the values tell:
         ``"X"``, ``"raw.X"`` or a layer's name in AnnData.

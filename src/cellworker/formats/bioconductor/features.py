@@ -16,8 +16,10 @@ from cellworker.formats.r.values import Frame, dimnames, string_list
 
 __all__ = ["dispersions_of", "genes_of", "names_of_features"]
 
-_SYMBOLS = ("original_name", "symbol", "symbols", "gene_symbol", "gene_symbols", "gene_name", "gene_names",
-            "gene_short_name", "feature_name", "external_gene_name", "genename", "hgnc_symbol", "mgi_symbol")  # fmt: skip
+_SYMBOLS = (
+    "original_name", "symbol", "symbols", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "gene_short_name",
+    "feature_name", "external_gene_name", "genename", "hgnc_symbol", "mgi_symbol",
+)  # fmt: skip
 _IDS = ("id", "gene_id", "gene_ids", "ensembl", "ensembl_id", "ensembl_gene_id", "feature_id", "geneid")
 _DISPLAY = ("name",)
 _MEASURES = ("dispersion", "variances_norm", "vst.variance.standardized", "bio", "residual_variance")
@@ -27,7 +29,7 @@ _LOOKED_AT = 1000
 
 
 def names_of_features(root: Part, matrices: dict[str, Part], findings: Findings) -> list[str] | None:
-    """Return the names of an object's features: its own, else those of an assay, else of a column of ids or symbols."""
+    """Return the names of an object's features: its own, else those of an assay, else a column of ids or symbols."""
     own = feature_names(root)
     if own is not None:
         return own
@@ -82,4 +84,3 @@ def dispersions_of(genes: Genes, part: Part | None, data: SparseDraft, findings:
         advice="the variance of the normalised values orders the gene list",
     )  # fmt: skip
     return Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
-

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.draft import SparseDraft
@@ -94,7 +95,7 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
     name = field.removeprefix("assay ")
     raise findings.broken(
         field, found=found, expected="a matrix inside the object",
-        advice=f"in R, with the object as x: assay(x, '{name}') <- as(assay(x, '{name}'), 'dgCMatrix'), and save it again",
+        advice=f"in R, with the object as x: assay(x, '{name}') <- as(assay(x, '{name}'), 'dgCMatrix'), and save x again",
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )  # fmt: skip
 
@@ -155,7 +156,7 @@ class _Reader:
 
     def _in_order(self, layer: Layer, field: str) -> SparseDraft:
         """Put rows and columns in the object's order, where the matrix has names of its own in another one."""
-        places = []
+        places: list[NDArray[np.int64] | None] = []
         for names, own in ((layer.cells, self._cells), (layer.genes, self._genes)):
             texts = [name or "NA" for name in names.tolist()] if names is not None else own
             known = {name: row for row, name in enumerate(own)}
@@ -181,11 +182,11 @@ def hint_of(name: str) -> Hint:
 
 def read_matrices(
     parts: Mapping[str, Part],
-    genes: list[str],
-    cells: list[str],
+    names: tuple[list[str], list[str]],
     wanted: MatrixChoice,
     findings: Findings,
     scratch: Scratch,
+    *,
     outside: Outside | None = None,
 ) -> Expression:
     """Choose and read the assays that are served.
@@ -194,8 +195,8 @@ def read_matrices(
     ----------
     parts
         The assays.
-    genes, cells
-        The names of the object's features and cells.
+    names
+        Those of the object's features, and of its cells.
     wanted
         An assay that was named by whoever opens the file is taken for what he says.
 
@@ -204,7 +205,7 @@ def read_matrices(
     PartBrokenError
         When there is nothing to serve.
     """
-    reader = _Reader(parts, (genes, cells), findings, scratch, outside)
+    reader = _Reader(parts, names, findings, scratch, outside)
     counts = _named(parts, wanted.counts, "counts", reader, findings)
     data = _named(parts, wanted.data, "data", reader, findings)
     order = sorted(parts, key=_rank)
@@ -213,7 +214,8 @@ def read_matrices(
     if data is None:
         data = _first(order, reader, lambda found: found.decision.kind == "log")
     if data is None and counts is None:
-        data = _first(order, reader, lambda found: found.decision.kind in {"linear", "roots"} or wanted.counts == "none")
+        any_kind = wanted.counts == "none"
+        data = _first(order, reader, lambda found: any_kind or found.decision.kind in {"linear", "roots"})
     if counts is None and data is None:
         held = ", ".join(f"{name} ({found.decision.title})" for name, found in reader.read.items())
         raise findings.broken(
@@ -242,10 +244,10 @@ def read_matrices(
         for name in parts
         if name not in reader.read
     ]
-    names = {id(found): name for name, found in reader.read.items()}
-    used = {"counts": names[id(counts)]} if counts is not None else {}
+    by_matrix = {id(found): name for name, found in reader.read.items()}
+    used = {"counts": by_matrix[id(counts)]} if counts is not None else {}
     if main is not None and served is main.matrix:
-        used["data"] = names[id(main)]
+        used["data"] = by_matrix[id(main)]
     return Expression(counts.matrix if counts is not None else None, served, used, matrices)
 
 
@@ -257,15 +259,13 @@ def _rank(name: str) -> tuple[int, int]:
     return _UNKNOWN, 0
 
 
-def _named(
-    parts: Mapping[str, Part], name: str, option: str, reader: _Reader, findings: Findings
-) -> Found | None:
+def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, findings: Findings) -> Found | None:
     if not name or (option == "counts" and name == "none"):
         return None
     short = name if name in parts else name.removeprefix("assays/")
     if short not in parts:
         raise findings.broken(
-            f"--{option}", found=f"{name!r}, which the object does not hold",
+            field=f"--{option}", found=f"{name!r}, which the object does not hold",
             expected=f"one of {', '.join(sorted(parts)) or 'none'}", advice="name one of these",
             code=ErrorCode.INVALID_INPUT,
         )  # fmt: skip

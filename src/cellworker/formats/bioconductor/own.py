@@ -1,4 +1,4 @@
-"""What cellworker keeps in ``metadata(x)$cellworker`` of a SingleCellExperiment, since the class has no place for it."""
+"""What cellworker keeps in ``metadata(x)$cellworker`` of a SingleCellExperiment: the class has no place for it."""
 
 from collections.abc import Mapping
 

@@ -101,7 +101,7 @@ def read_bioconductor(
     misc = own.misc(_misc(reductions, own, findings))
     expression: Expression | None = None
     with findings.part():
-        expression = read_matrices(found, names, cells, wanted, findings, scratch, outside)
+        expression = read_matrices(found, (names, cells), wanted, findings, scratch, outside=outside)
     for name, part in alternatives(whole):
         size = len(names_of_features(part, assays(part), Findings()) or ())
         findings.fallback(
@@ -153,8 +153,8 @@ def _named_experiment(whole: Part, wanted: MatrixChoice, findings: Findings) -> 
         return whole, wanted
     name = prefixes.pop()
     findings.fallback("altExps", found=f"a matrix of {name} was named", advice=f"the features of {name} are served")
-    short = {what: value.removeprefix(f"{name}/") for what, value in (("counts", wanted.counts), ("data", wanted.data))}
-    return others[name], replace(wanted, **short)
+    counts, data = (value.removeprefix(f"{name}/") for value in (wanted.counts, wanted.data))
+    return others[name], replace(wanted, counts=counts, data=data)
 
 
 def _cell_names(columns: Frame, matrices: dict[str, Part], findings: Findings) -> list[str] | None:

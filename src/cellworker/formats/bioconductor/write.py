@@ -105,9 +105,7 @@ def _names(experiment: Experiment, renamed: list[str]) -> Genes:
 
 
 def _matrix(matrix: CellMajor, genes: list[str], cells: list[str]) -> RS4:
-    return build.dgc_matrix(
-        matrix.indptr, matrix.genes, matrix.values, len(genes), row_names=genes, column_names=cells
-    )
+    return build.dgc_matrix(matrix.indptr, matrix.genes, matrix.values, len(genes), row_names=genes, column_names=cells)
 
 
 def _plain(graph: RS4) -> RS4:

@@ -37,7 +37,7 @@ def beside_from_bioconductor(
     -------
     What goes to AnnData's own places and writes the rest; and the ledger of the object, settled once that is written.
     """
-    found = collect(root, experiment, replaced, embedding, ANNDATA, _takes)
+    found = collect(root, experiment, replaced, embedding, ANNDATA, takes=_takes)
     obs = {name: column for name, value in found.columns.items() if (column := plain_column(value)) is not None}
     var = {name: column for name, value in found.features.items() if (column := plain_column(value)) is not None}
     return Beside(obs=obs, var=var, rest=lambda writer: _rest(writer, found)), found.ledger

@@ -27,7 +27,7 @@ from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
 from cellworker.formats.convert.from_r_objects import is_plain, rounding
 from cellworker.formats.r.rds.elements import attributes_beyond, children_of, elements_of
-from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
+from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.formats.r.values import class_names, dim, dimnames, frame, named, slot, string_list
 
 __all__ = ["SeuratRest"]

@@ -13,6 +13,7 @@ from cellworker.formats.bioconductor import parts
 from cellworker.formats.bioconductor.parts import Part
 from cellworker.formats.bioconductor.write import NAMES
 from cellworker.formats.common.ledger import Conversion, Ledger
+from cellworker.formats.convert.from_r_objects import NO_CODE
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.elements import CODE, elements_of
@@ -58,7 +59,7 @@ def copy_bioconductor(
         ledger = Ledger(elements_of(root))
         for element in ledger.elements():
             if element.kind in CODE:
-                ledger.lose(element.path, "R code and its environments are not read: NULL stands there")
+                ledger.lose(element.path, NO_CODE)
         whole = Part(root, ())
         cells = parts.cell_table(whole)
         added = {name: r_column(column) for name, column in columns.items()}

@@ -240,8 +240,8 @@ class _Job:
 
     def _anndata_to_rds(self, path: Path) -> Conversion:
         from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415
-        from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
         from cellworker.formats.bioconductor.write import write_single_cell_experiment  # noqa: PLC0415
+        from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
         from cellworker.formats.seurat.write.from_anndata import (  # noqa: PLC0415
             BIOCONDUCTOR_WORDS,
             SEURAT_WORDS,

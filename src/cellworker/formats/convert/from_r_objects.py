@@ -13,16 +13,17 @@ import numpy as np
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.bioconductor import parts
 from cellworker.formats.bioconductor.parts import Part
-from cellworker.formats.bioconductor.reader import coordinates, short_name
+from cellworker.formats.bioconductor.reader import short_name
 from cellworker.formats.common.ledger import Ledger, Path
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.rds.build import named_list
 from cellworker.formats.r.rds.elements import CODE, MAX_DEPTH, attributes_beyond, children_of, elements_of
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
-from cellworker.formats.r.values import class_names, dim, dimnames, frame, named, slot
+from cellworker.formats.r.values import class_names, dim, frame, named, slot
 
-__all__ = ["ANNDATA", "BIOCONDUCTOR", "SEURAT", "Collected", "Places", "collect", "is_plain", "rounding"]
+__all__ = ["ANNDATA", "BIOCONDUCTOR", "NO_CODE", "SEURAT", "Collected", "Places", "collect", "is_plain", "rounding"]
 
+NO_CODE: Final = "R code and its environments are not read: NULL stands there"
 _BLOCK: Final = 1 << 22
 _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "original_name", "name", "_index"})
 """Columns by which cellworker tells genes apart in what it writes: those of another meaning stay in the list."""
@@ -79,7 +80,7 @@ class Collected:
         if path and self.ledger.is_whole(path):
             for element in elements_of(value):
                 if element.kind in CODE and self.ledger.is_open((*path, *element.path)):
-                    self.ledger.lose((*path, *element.path), "R code and its environments are not read: NULL stands there")
+                    self.ledger.lose((*path, *element.path), NO_CODE)
             if self.ledger.is_open(path):
                 self.ledger.rename(path, place)
             return without_code(value)
@@ -101,6 +102,7 @@ def collect(
     replaced: Mapping[str, object],
     embedding: str,
     places: Places,
+    *,
     takes: Callable[[RValue], bool] | None = None,
 ) -> Collected:
     """Settle what has a place of its own in the target.

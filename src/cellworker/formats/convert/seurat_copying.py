@@ -12,6 +12,7 @@ from cellworker.experiment.model import Categorical, Reduction
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
+from cellworker.formats.convert.from_r_objects import NO_CODE
 from cellworker.formats.opening.open import OpenProgress
 from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.rds.copying import Copier, copy_rds
@@ -67,7 +68,7 @@ def copy_seurat(
         ledger = Ledger([Element((), "the object")] if root is None else elements_of(root))
     for element in ledger.elements():
         if element.kind in CODE:
-            ledger.lose(element.path, "R code and its environments are not read: NULL stands there")
+            ledger.lose(element.path, NO_CODE)
     if is_copied and not _takes_columns(source):
         _copy_whole(source, target, experiment, threads, progress)
         for name in columns:

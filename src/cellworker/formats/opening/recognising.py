@@ -70,9 +70,7 @@ _BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
 )
 """First bytes of the content, after decompression."""
 
-READ: Final = frozenset(
-    {Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.H5SEURAT, Kind.ANNDATA, Kind.UNKNOWN}
-)
+READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.H5SEURAT, Kind.ANNDATA, Kind.UNKNOWN})
 """What is given to a reader; that of .rds files says why what is unknown is none."""
 
 

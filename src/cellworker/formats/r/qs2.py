@@ -62,9 +62,9 @@ def codec(head: bytes, file_bytes: int) -> Codec:
         raise truncated(0)
     version, compression, order, _ = head[4:8]
     if version > _NEWEST or not version:
-        raise _not_qs2(f"its format version is {version}, where qs2 0.4 writes {_NEWEST}")
+        raise _not_qs2(what=f"its format version is {version}, where qs2 0.4 writes {_NEWEST}")
     if compression != _ZSTD:
-        raise _not_qs2(f"its way of compression, number {compression}, is not known")
+        raise _not_qs2(what=f"its way of compression, number {compression}, is not known")
     if order not in (_BIG, _LITTLE):
         raise _not_qs2("its byte order is not known")
     byte_order = "<" if order == _LITTLE else ">"
@@ -125,6 +125,6 @@ def _put_together(piece: bytes) -> bytes:
 
 def _not_qs2(what: str) -> WorkerError:
     return refused(
-        f"The file is not a .qs2 file that can be read: {what}. In R, save the object with qs2::qs_save(object, 'r.qs2') "
-        "or saveRDS(object, 'r.rds')."
+        f"The file is not a .qs2 file that can be read: {what}. In R, save the object with "
+        "qs2::qs_save(object, 'r.qs2') or saveRDS(object, 'r.rds')."
     )

@@ -95,7 +95,7 @@ def _read(
 
 
 def is_plain_rds(path: Path) -> bool:
-    """Tell a file of `saveRDS` in its usual form, which can be copied as it is serialised; any other is written anew."""
+    """Tell a file of `saveRDS` in its usual form, which can be copied as it is; any other is written anew."""
     if _begins(path).startswith((MAGIC, qs2.MAGIC)):
         return False
     stream = ByteStream(path, _OPENED_BEFORE)

@@ -1,8 +1,8 @@
 """Reading what R saved without R: bytes in, plain values out, nothing in it evaluated.
 
 The format is R's own serialisation, versions 2 and 3, in its big-endian form or in the byte order of the machine that
-wrote it ("R Internals", section 1.8); `save` puts a line before it and serialises a pairlist of objects. Values are read
-by generators that ask for their parts, driven by a loop with a stack of its own: the depth of nesting is a number
+wrote it ("R Internals", section 1.8); `save` puts a line before it and serialises a pairlist of objects. Values are
+read by generators that ask for their parts, driven by a loop with a stack of its own: the depth of nesting is a number
 that is checked, never the depth of Python's stack.
 """
 
@@ -56,6 +56,7 @@ _DEFAULT_LIMITS = Limits()
 _ENVIRONMENT = 4
 _FIELDS = ".xData"
 """The slot in which R keeps the environment of an object of a reference class."""
+_VALUE_OF = ".->"
 _SKIPPED = {
     **PAIRS,
     **dict.fromkeys((4, 241, 242, 250, 253), "environment"),
@@ -333,7 +334,7 @@ class ObjectReader(Skipper):
         return self._environment() if flags & 0xFF == _ENVIRONMENT else self._opened(flags, as_floats=False)
 
     def _environment(self) -> Steps:
-        """Keep what the fields hold, and nothing of R's own, whose names begin with a dot."""
+        """Keep what the fields hold: a field of a declared class is a function, its value lies under another name."""
         self.stream.int32()
         self.entered("environment")
         self.skip(1)
@@ -343,7 +344,9 @@ class ObjectReader(Skipper):
         found: Attributes = {}
         for cells in (frame, *(table.items if isinstance(table, RList) else ())):
             for name, value in cells.pairs() if isinstance(cells, RList) else ():
-                if name and not name.startswith("."):
+                if name.startswith(_VALUE_OF):
+                    found[name.removeprefix(_VALUE_OF)] = value
+                elif name and not name.startswith("."):  # what else begins with a dot is R's own
                     found.setdefault(name, value)
         return REnvironment("environment", found)
 

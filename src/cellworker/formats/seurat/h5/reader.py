@@ -20,6 +20,12 @@ from cellworker.formats.seurat.h5.values import Values, damaged, is_array, is_gr
 
 __all__ = ["read_h5seurat"]
 
+_OF_ASSAY = frozenset(
+    {"counts", "data", "scale.data", "scaled.features", "features", "variable.features", "meta.features", "misc"}
+)
+_OF_REDUCTION = frozenset(
+    {"cell.embeddings", "feature.loadings", "feature.loadings.projected", "features", "projected.features", "stdev"}
+)
 _VERSION = re.compile(r"\d+(\.\d+){1,3}")
 
 
@@ -128,14 +134,15 @@ class _Object:
         slots["meta.features"] = values.frame(table, features, f"{path}/meta.features") if table else RNull()
         misc = group.get("misc")
         slots["misc"] = values.members(misc) if is_group(misc) else RNull()
-        known = {"counts", "data", "scale.data", "scaled.features", "features", "variable.features", "meta.features", "misc"}
-        for other in group.names():
-            item = group.get(other)
-            if other not in known and item is not None:
-                slots[other] = values.value(item)
+        slots |= self._others(group, _OF_ASSAY)
         declared = str(group.attrs.get("s4class", "") or "")
         package, _, class_name = declared.rpartition(":")
         return RS4(class_name or "Assay", package or "SeuratObject", slots)
+
+    def _others(self, group: Group, known: frozenset[str]) -> dict[str, RValue]:
+        """Return further slots, of an assay or reduction of a class of its own."""
+        items = {name: group.get(name) for name in group.names() if name not in known}
+        return {name: self._values.value(item) for name, item in items.items() if item is not None}
 
     def _matrix(self, group: Group, kind: str, features: RStrings) -> RValue | None:
         node = group.get(kind)
@@ -149,8 +156,8 @@ class _Object:
             return found
         if is_array(node) and len(node.shape) == 2 and 0 not in node.shape:
             return self._values.matrix(node, features, self._cells)
-        if is_array(node) and 0 not in node.shape or is_group(node):
-            raise damaged(f"{group.path}/{kind}", "expected a sparse or dense matrix")
+        if is_group(node) or (is_array(node) and 0 not in node.shape):
+            raise damaged(path=f"{group.path}/{kind}", what="expected a sparse or dense matrix")
         return None
 
     def _graphs(self) -> Iterator[tuple[str, RValue]]:
@@ -165,7 +172,7 @@ class _Object:
         slots: dict[str, RValue] = {}
         embeddings = group.get("cell.embeddings")
         if not is_array(embeddings) or len(embeddings.shape) != 2:
-            raise damaged(f"{group.path}/cell.embeddings", "expected a matrix")
+            raise damaged(path=f"{group.path}/cell.embeddings", what="expected a matrix")
         titles = strings([f"{key}{number + 1}" for number in range(embeddings.shape[0])])
         slots["cell.embeddings"] = values.matrix(embeddings, self._cells, titles)
         for name, rows in (("feature.loadings", "features"), ("feature.loadings.projected", "projected.features")):
@@ -176,13 +183,10 @@ class _Object:
             else:
                 slots[name] = RVector(np.zeros(0), "double", {"dim": integers([0, 0])})
         stdev = group.get("stdev")
-        slots["stdev"] = values.vector(stdev) if is_array(stdev) and stdev.dtype is not None else RVector(np.zeros(0), "double")
+        known = is_array(stdev) and stdev.dtype is not None
+        slots["stdev"] = values.vector(stdev) if known and is_array(stdev) else RVector(np.zeros(0), "double")
         slots["assay.used"] = strings(str(group.attrs.get("active.assay", "") or ""))
         slots["global"] = logicals([bool(group.attrs.get("global", 0))])
         slots["key"] = strings(key)
-        known = {"cell.embeddings", "feature.loadings", "feature.loadings.projected", "features", "projected.features", "stdev"}
-        for other in group.names():
-            item = group.get(other)
-            if other not in known and item is not None:
-                slots[other] = values.value(item)
+        slots |= self._others(group, _OF_REDUCTION)
         return RS4("DimReduc", "SeuratObject", slots)

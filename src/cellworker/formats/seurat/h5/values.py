@@ -23,13 +23,14 @@ _NA_INTEGER: Final = -(2**31)
 _NA_LOGICAL: Final = 2
 _SPARSE: Final = frozenset({"data", "indices", "indptr"})
 _SPOOL_BYTES: Final = 1 << 20
+_NONE: Final = np.zeros(0)
 
 
 def damaged(path: str, what: str) -> WorkerError:
     """Return the error for content that SeuratDisk does not write."""
     return refused(
-        f"The h5Seurat file is damaged or incomplete: {path}: {what}. Copy it here again, or save the object again with "
-        "SeuratDisk::SaveH5Seurat() or saveRDS()."
+        f"The h5Seurat file is damaged or incomplete: {path}: {what}. Copy it here again, or save the object again "
+        "with SeuratDisk::SaveH5Seurat() or saveRDS()."
     )
 
 
@@ -113,20 +114,24 @@ class Values:
             value.attributes["dimnames"] = RList([rows or RNull(), columns or RNull()])
         return value
 
-    def sparse(self, group: Group, rows: RStrings | None, columns: RStrings | None, class_name: str = "dgCMatrix") -> RS4:
+    def sparse(
+        self, group: Group, rows: RStrings | None, columns: RStrings | None, class_name: str = "dgCMatrix"
+    ) -> RS4:
         """Read a sparse matrix."""
         parts = {}
         for name in _SPARSE:
             part = group.get(name)
             if not is_array(part) or len(part.shape) != 1:
-                raise damaged(f"{group.path}/{name}", "expected a list of numbers")
+                raise damaged(path=f"{group.path}/{name}", what="expected a list of numbers")
             parts[name] = part
         indptr = self.numbers(parts["indptr"])
         dims = _dims(group, len(indptr) - 1, rows)
         kept = np.dtype(np.float64 if self._exact else np.float32)
         slots: dict[str, RValue] = {
             "i": RVector(self._indices(parts["indices"]), "integer"),
-            "p": RVector(indptr.astype(np.float64), "double") if indptr.dtype != np.int32 else RVector(indptr, "integer"),
+            "p": _as_pointers(indptr),
+            if indptr.dtype == np.int32
+            else RVector(indptr.astype(np.float64), "double"),
             "Dim": integers(dims),
             "Dimnames": RList([rows or RNull(), columns or RNull()]),
             "x": RVector(self.numbers(parts["data"], kept), "double"),
@@ -195,18 +200,18 @@ class Values:
         """Read a factor."""
         values, levels = group.get("values"), self.texts(group.get("levels"), f"{group.path}/levels")
         if not is_array(values):
-            raise damaged(f"{group.path}/values", "expected whole numbers")
+            raise damaged(path=f"{group.path}/values", what="expected whole numbers")
         codes = self._indices(values)
         inside = codes[codes != _NA_INTEGER]
         if len(inside) and (inside.min() < 1 or inside.max() > len(levels)):
-            raise damaged(f"{group.path}/values", f"numbers that are none of the {len(levels)} levels")
+            raise damaged(path=f"{group.path}/values", what=f"numbers that are none of the {len(levels)} levels")
         return RVector(codes, "integer", {"levels": levels, "class": strings("factor")})
 
     def value(self, node: Node) -> RValue:  # noqa: PLR0911 - one for each kind
         """Read any value."""
         if is_array(node):
             if node.is_null() or 0 in node.shape:
-                return strings([]) if node.dtype is None else RList([]) if node.is_null() else RVector(np.zeros(0), "double")
+                return RList([]) if node.is_null() else strings([]) if node.dtype is None else RVector(_NONE, "double")
             if node.dtype is None:
                 return strings(node.texts())
             if node.dtype.names:
@@ -253,6 +258,10 @@ def _pieces(array: Array, kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
 def _cast(piece: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):  # a double beyond float32 becomes infinite, as it would anywhere
         return piece.astype(kind, copy=False)
+
+
+def _as_pointers(values: NDArray[Any]) -> RVector:
+    return RVector(values, "integer") if values.dtype == np.int32 else RVector(values.astype(np.float64), "double")
 
 
 def _dims(group: Group, n_columns: int, rows: RStrings | None) -> list[int]:

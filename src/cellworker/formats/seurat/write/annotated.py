@@ -17,7 +17,6 @@ from cellworker.experiment.model import Experiment
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.gzip_blocks import GzipWriter
-from cellworker.formats.r.qs.reader import read_qs
 from cellworker.formats.r.rds.copying import Copier, Editor, copy_rds
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4

@@ -33,6 +33,7 @@ from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
 
 __all__ = ["BIOCONDUCTOR_WORDS", "SEURAT_WORDS", "SeuratExtras", "extras_from_anndata"]
 
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """What the object that is written calls its parts, for the report."""
