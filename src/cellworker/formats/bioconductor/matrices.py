@@ -95,7 +95,7 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
     name = field.removeprefix("assay ")
     raise findings.broken(
         field, found=found, expected="a matrix inside the object",
-        advice=f"in R, with the object as x: assay(x, '{name}') <- as(assay(x, '{name}'), 'dgCMatrix'), and save x again",
+        advice=f"in R, with the object as x: assay(x, '{name}') <- as(assay(x, '{name}'), 'dgCMatrix'), and save it",
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )  # fmt: skip
 

@@ -130,8 +130,6 @@ class Values:
         slots: dict[str, RValue] = {
             "i": RVector(self._indices(parts["indices"]), "integer"),
             "p": _as_pointers(indptr),
-            if indptr.dtype == np.int32
-            else RVector(indptr.astype(np.float64), "double"),
             "Dim": integers(dims),
             "Dimnames": RList([rows or RNull(), columns or RNull()]),
             "x": RVector(self.numbers(parts["data"], kept), "double"),
