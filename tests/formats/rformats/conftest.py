@@ -27,7 +27,9 @@ def shuffled(block: bytes) -> bytes:
     return np.frombuffer(block[:whole], np.uint8).reshape(-1, 8).T.tobytes() + block[whole:]
 
 
-def qs2(content: bytes, *, block: int = BLOCK, shuffle: bool = True, check: int | None = None, big: bool = False) -> bytes:
+def qs2(
+    content: bytes, *, block: int = BLOCK, shuffle: bool = True, check: int | None = None, big: bool = False
+) -> bytes:
     """Pack R's serialisation as the package qs2 does: every other block is shuffled."""
     word = ">" if big else "<"
     body = b""

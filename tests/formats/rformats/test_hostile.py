@@ -12,9 +12,9 @@ import zstandard
 from tests.formats.rformats.conftest import FIXTURES, plain, qs2
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.r.rds.build import strings
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4, RVector

@@ -130,7 +130,11 @@ def test_an_object_is_chosen_by_its_name(opened, truth, name, said):
 @pytest.mark.parametrize(
     ("file", "named", "words"),
     [
-        ("several.RData", "", ["seurat (an object of class Seurat)", "sce (", "notes (a list of 2)", "--object seurat"]),
+        (
+            "several.RData",
+            "",
+            ["seurat (an object of class Seurat)", "sce (", "notes (a list of 2)", "--object seurat"],
+        ),
         ("several.RData", "nobody", ["'nobody'", "seurat (an object of class Seurat)"]),
         ("several.RData", "notes", ["a list of 2", "a Seurat object"]),
         ("none.rda", "", ["no object that can be served among 2", "helper (a closure)"]),

@@ -69,8 +69,7 @@ def copy_bioconductor(
         if embedding is not None:
             root = _with_embedding(root, embedding, experiment.barcodes, ledger)
         write_rds(without_code(root), target)
-    for element in ledger.elements():
-        ledger.keep(element.path)
+    ledger.keep_rest()
     return ledger.close()
 
 

@@ -79,8 +79,7 @@ def copy_seurat(
         annotation = Annotation(columns, identities=identities or None, embedding=new)
         write_annotated(source, target, experiment, annotation, threads=threads, progress=progress)
         _note_replaced(ledger, experiment, annotation)
-    for element in ledger.elements():
-        ledger.keep(element.path)
+    ledger.keep_rest()
     return ledger.close()
 
 
