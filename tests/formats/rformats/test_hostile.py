@@ -23,9 +23,10 @@ from cellworker.formats.seurat.read.reader import read_seurat
 
 WITHIN_S = 2.0
 MEMORY = 64 << 20
+USUAL = Limits()
 
 
-def read(path, tmp_path, limits=Limits()):
+def read(path, tmp_path, limits=USUAL):
     """Read a file as far as an experiment, and return what is in it."""
     findings = Findings()
     found = read_object(path, tmp_path, limits, lambda _done, _total: None, findings=findings)
@@ -34,7 +35,7 @@ def read(path, tmp_path, limits=Limits()):
     return read_seurat(found.root, findings, Scratch(tmp_path)), findings
 
 
-def refused(content: bytes, tmp_path, limits=Limits()) -> str:
+def refused(content: bytes, tmp_path, limits=USUAL) -> str:
     path = tmp_path / "x.qs2"
     path.write_bytes(content)
     tracemalloc.start()

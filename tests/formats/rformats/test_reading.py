@@ -166,7 +166,7 @@ def test_delayed_matrices_are_refused_in_words(opened, file, words):
 def test_qdata_is_refused_in_words(opened, tmp_path):
     path = tmp_path / "x.qs2"
     path.write_bytes(b"\x0b\x0e\x0a\xcd" + bytes(60))
-    with pytest.raises(WorkerError, match="qdata file of R's package qs2, which is not read; in R: .*qd_read"):
+    with pytest.raises(WorkerError, match=r"qdata file of R's package qs2, which is not read; in R: .*qd_read"):
         opened(path)
 
 

@@ -36,8 +36,8 @@ def made(tmp_path_factory):
     """Every source in every form, with the reports: converted once for all tests."""
     folder = tmp_path_factory.mktemp("made")
     stores = Settings(store_dir=folder / "stores", threads=1)
-    sources = {"sce": FIXTURES / "sce.rds", "seurat": FIXTURES / "one.rda", "anndata": write(rich(), folder, "h5ad", "in"),
-               "h5seurat": FIXTURES / "object.h5seurat", "old": FIXTURES / "old_se.rds"}  # fmt: skip
+    files = {"sce": "sce.rds", "seurat": "one.rda", "h5seurat": "object.h5seurat", "old": "old_se.rds"}
+    sources = {name: FIXTURES / file for name, file in files.items()} | {"anndata": write(rich(), folder, "h5ad", "in")}
     out = {}
     for name, source in sources.items():
         for ending in ("h5ad", "rds", "sce.rds"):
@@ -116,7 +116,7 @@ def test_columns_keep_what_r_says_of_them(made, tmp_path):
         table = root.slots.get("meta.data") or root.slots["colData"].slots["listData"]
         assert table.get("flag").kind == "logical"
         assert table.get("flag").values[:3].tolist() == [1, 0, -(2**31)]
-        assert table.get("gap").values[:2].tolist() in ([-(2**31), 2],)
+        assert table.get("gap").values[:2].tolist() == [-(2**31), 2]
 
 
 def test_a_rich_anndata_file_is_in_the_single_cell_experiment(made, tmp_path):
@@ -161,10 +161,12 @@ def test_an_annotated_copy_of_a_single_cell_experiment_is_a_seurat_object(tmp_pa
     assert again.identities.categories == ["even", "odd"]
 
 
+NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=4)
+
+
 @given(
     counts=st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), min_size=2, max_size=5),
-    names=st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), min_size=1, max_size=4),
-                   min_size=3, max_size=3, unique=True),
+    names=st.lists(NAMES, min_size=3, max_size=3, unique=True),
     numbers=st.lists(st.floats(allow_nan=False, width=64), min_size=5, max_size=5),
 )  # fmt: skip
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,7 +210,8 @@ stopifnot(validObject(x))
 y <- cbind(x[1:10, 1:4], x[1:10, 5:6]); y$extra <- 1:6; colLabels(y) <- factor(1:6); sizeFactors(y) <- rep(1, 6)
 stopifnot(identical(dim(y), c(10L, 6L)))
 list(class = as.character(class(x)), cells = colnames(x), genes = rownames(x), assays = assayNames(x),
-  reduced = reducedDimNames(x), counts = exact(counts(x)), logcounts = exact(logcounts(x)), pca = exact(reducedDim(x, "PCA")),
+  reduced = reducedDimNames(x), counts = exact(counts(x)), logcounts = exact(logcounts(x)),
+  pca = exact(reducedDim(x, "PCA")),
   columns = colnames(colData(x)), groups = as.character(x$groups))
 }
 cat(jsonlite::toJSON(lapply(commandArgs(TRUE), say)))

@@ -110,8 +110,13 @@ def read_bioconductor(
         )  # fmt: skip
     if expression is None or findings.errors:
         return None
+    dispersions = None
     scaled = own.scaled()
     genes = genes_of(names, feature_table(experiment), findings)
+    with findings.part():
+        dispersions = dispersions_of(genes, feature_table(experiment), expression.data, findings)
+    if findings.errors:
+        return None
     matrices = Matrices(expression.counts, expression.data, mitochondrial_genes(genes))
     chosen = {"samples": samples, **add_measures(metadata, matrices, len(cells), findings, table=_TABLE)}
     return ExperimentDraft(
@@ -126,7 +131,7 @@ def read_bioconductor(
         reductions=reductions,
         graphs=own.graphs(cells, findings, scratch),
         images=own.images(),
-        dispersions=dispersions_of(genes, feature_table(experiment), expression.data, findings),
+        dispersions=dispersions,
         identities=own.identities(),
         misc=misc,
         origin=Origin(

@@ -12,7 +12,7 @@ from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.store import write_store
 from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.bpcells.outside import Outside
-from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
@@ -125,22 +125,22 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
     outside = Outside(source.parent, folder, limits)
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
-        try:
+        draft, sha256 = None, ""
+        with findings.part():  # whatever breaks is told already
             file = read_object(
                 source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings,
                 threads=how.threads,
             )  # fmt: skip
-        except PartBrokenError:
-            return None, ""
-        progress("making the experiment", _READING)
-        root, scratch = file.root, Scratch(spool, how.writing)
-        if isinstance(root, RS4) and is_summarized(root):
-            draft = read_bioconductor(root, findings, scratch, outside, how.wanted)
-        else:
-            draft = read_seurat(root, findings, scratch, outside, how.wanted)
-        if draft is not None and file.name:
-            draft.extra["object"] = file.name
-        return draft, file.sha256
+            sha256 = file.sha256
+            progress("making the experiment", _READING)
+            root, scratch = file.root, Scratch(spool, how.writing)
+            if isinstance(root, RS4) and is_summarized(root):
+                draft = read_bioconductor(root, findings, scratch, outside, how.wanted)
+            else:
+                draft = read_seurat(root, findings, scratch, outside, how.wanted)
+            if draft is not None and file.name:
+                draft.extra["object"] = file.name
+        return draft, sha256
 
     found = Findings()
     draft, sha256 = made(folder, found, exact=False)
