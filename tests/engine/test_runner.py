@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cellworker.engine.workers.runner import MalformedBodyError, TaskRunner
-from cellworker.engine.workers.scratch import Scratch
+from cellworker.engine.workers.scratch import ScratchFolder
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 
@@ -357,9 +357,9 @@ asyncio.run(main())
     await engine.wait()
     await pipe.gone()
     assert left_behind() != []
-    with Scratch() as scratch:
+    with ScratchFolder() as scratch:
         assert [path for path in left_behind() if path.parent == scratch.path.parent] == [scratch.path]
-        with Scratch():
+        with ScratchFolder():
             assert scratch.path.exists()
     assert left_behind() == []
 

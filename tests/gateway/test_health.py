@@ -106,7 +106,7 @@ async def test_a_condition_without_tolerance_counts_at_once(health: Health) -> N
 
 async def test_readiness_falls_while_more_is_in_flight_than_the_limit(health: Health) -> None:
     in_flight = [64]
-    health.expect_at_most("in_flight", lambda: in_flight[0], 64)
+    health.expect_max("in_flight", lambda: in_flight[0], 64)
     assert (await verdict(health, "ready"))[0] == 200
     in_flight[0] = 65
     status, answer = await verdict(health, "ready")

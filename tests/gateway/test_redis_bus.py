@@ -268,13 +268,13 @@ async def test_results_wait_for_a_redis_that_was_killed(server: Redis, caplog: p
         async with Listener.on(server) as heard:
             await asyncio.gather(*(bus.emit("before", number) for number in range(50)))
             await heard.until(lambda: len(heard.messages) == 50)
-            assert bus.trouble_since is None
+            assert bus.failing_since is None
             server.kill()
             results = [asyncio.create_task(bus.emit_until("result", number, soon())) for number in range(20)]
             with pytest.raises(RedisUnavailableError, match=rf"Redis at 127\.0\.0\.1:{gate.port}: "):
                 await bus.emit("heartbeat", "lost", deadline=0.3)
-            assert bus.trouble_since is not None
-            assert bus.trouble_since <= datetime.now(UTC)
+            assert bus.failing_since is not None
+            assert bus.failing_since <= datetime.now(UTC)
             assert not any(result.done() for result in results)
             gate.cut()
             server.restart()
@@ -283,7 +283,7 @@ async def test_results_wait_for_a_redis_that_was_killed(server: Redis, caplog: p
             await asyncio.gather(*results)
             await heard.until(lambda: len(heard.messages) == 20)
             assert heard.payloads == list(range(20)), "in order, and without the heartbeat that was given up"
-            assert bus.trouble_since is None
+            assert bus.failing_since is None
     told = [record.getMessage() for record in caplog.records if record.name == "cellworker.gateway.platform.redis_bus"]
     assert told == ["redis out of reach", "redis is back"]
 
@@ -294,7 +294,7 @@ async def test_the_bus_starts_without_redis_and_finds_it_later(server: Redis, he
         async with RedisBus(gate.url) as bus:
             result = asyncio.create_task(bus.emit_until("x", "early", soon()))
             await until(lambda: gate.tried >= 3)
-            assert bus.trouble_since is not None
+            assert bus.failing_since is not None
             gate.is_open = True
             await result
             await heard.until(lambda: heard.messages)
@@ -323,23 +323,23 @@ async def test_a_redis_that_does_not_answer_is_left_and_tried_again(
         result = asyncio.create_task(bus.emit_until("x", "patient", soon()))
         with pytest.raises(RedisUnavailableError, match="no answer in time"):
             await bus.emit("x", "impatient", deadline=0.1)
-        await until(lambda: bus.trouble_since)
+        await until(lambda: bus.failing_since)
         assert not result.done()
     finally:
         server.resume()
     await result
     await heard.until(lambda: "patient" in heard.payloads)
-    assert bus.trouble_since is None
+    assert bus.failing_since is None
 
 
 async def test_an_outage_is_noticed_while_nothing_is_sent(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_bus, "_PROBE_EVERY_S", 0.05)
     async with RedisBus(server.url) as bus:
-        await until(lambda: bus.trouble_since is None)
+        await until(lambda: bus.failing_since is None)
         server.kill()
-        await until(lambda: bus.trouble_since is not None)
+        await until(lambda: bus.failing_since is not None)
         server.restart()
-        await until(lambda: bus.trouble_since is None)
+        await until(lambda: bus.failing_since is None)
 
 
 async def test_a_cancelled_event_leaves_the_others_whole(bus: RedisBus, heard: Listener) -> None:
@@ -563,11 +563,11 @@ async def test_after_an_outage_a_result_is_sent_until_somebody_listens(server: R
         gate.cut()
         sending = asyncio.create_task(bus.emit("result", 2, deadline=LONG_S))
         async with asyncio.timeout(LONG_S):
-            while bus.trouble_since is None:
+            while bus.failing_since is None:
                 await asyncio.sleep(0.01)
         gate.is_open = True
         async with asyncio.timeout(LONG_S):
-            while bus.trouble_since is not None:
+            while bus.failing_since is not None:
                 await asyncio.sleep(0.01)
         async with Listener.on(server) as heard:
             await sending

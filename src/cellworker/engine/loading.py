@@ -25,7 +25,7 @@ __all__ = ["ServedExperiment"]
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 300.0
-_PATIENCE_S = 1.0
+_JOIN_TIMEOUT_S = 1.0
 _UPDATING = ".updating"
 _UPDATING_POLL_S = 0.05
 
@@ -127,7 +127,7 @@ class ServedExperiment:
             self._runner = None
         if self._loader:
             # It ends, and removes what it wrote, when it next reports progress.
-            await asyncio.to_thread(self._loader.join, _PATIENCE_S)
+            await asyncio.to_thread(self._loader.join, _JOIN_TIMEOUT_S)
         # aiohttp caches handlers for the whole process, and with them what they lead to: the store's pages are let go.
         self._opened = None
 
@@ -250,7 +250,7 @@ class ServedExperiment:
                 tasks=self._tasks,
                 opener=self._store_opener,
                 on_request=saver.save,
-                on_store_trouble=self._look_at_store,
+                on_store_failure=self._look_at_store,
             )
             self._runner = await runner.__aenter__()
         elif self._opened is None or self._opened.experiment.file_id != opened.experiment.file_id:

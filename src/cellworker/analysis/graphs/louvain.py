@@ -46,7 +46,7 @@ def louvain(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(links)
     if not len(links.cells):

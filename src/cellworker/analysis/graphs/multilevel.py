@@ -51,7 +51,7 @@ def multilevel(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     n = len(links)

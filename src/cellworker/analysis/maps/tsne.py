@@ -97,7 +97,7 @@ def tsne(
     ValueError
         If shapes do not fit, a parameter is out of range, or a number is not finite.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     cells, distances = neighbours.cells, neighbours.distances
     n, k = cells.shape
@@ -119,7 +119,11 @@ def tsne(
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     n_threads = 1 if n < _FEW else max(1, threads)
     weights = _affinities(
-        np.ascontiguousarray(cells, np.int32), np.ascontiguousarray(distances, np.float32), perplexity, n_threads, report
+        np.ascontiguousarray(cells, np.int32),
+        np.ascontiguousarray(distances, np.float32),
+        perplexity,
+        n_threads,
+        report,
     )
     with _layout(start, n_threads) as layout:
         _link(layout, np.ascontiguousarray(cells, np.int32), weights, report)
@@ -128,7 +132,13 @@ def tsne(
         exaggeration = min(_EXAGGERATION, max(1.0, n / (3 * perplexity)))
         early, late = (min(rate, _HIGHEST_RATE) for rate in rates)
         out = _descend(
-            layout, start, n_iterations, rates=(early, late), exaggeration=exaggeration, n_threads=n_threads, report=report
+            layout,
+            start,
+            n_iterations,
+            rates=(early, late),
+            exaggeration=exaggeration,
+            n_threads=n_threads,
+            report=report,
         )
     return _centred(out).astype(np.float32)
 

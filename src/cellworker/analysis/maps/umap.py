@@ -97,7 +97,7 @@ def umap(
     ValueError
         If shapes do not fit, a number is out of range, or a distance or coordinate is not finite.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     a, b = curve(min_dist, spread)
@@ -147,7 +147,7 @@ def umap_of_graph(
     ValueError
         If shapes do not fit or a number is out of range.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     shape = curve(min_dist, spread)
@@ -210,7 +210,7 @@ def _laid_out(
     # What is near in memory is near in the layout, and read at about the same time.
     order = along_a_curve(begin)
     graph, begin = graph.rearranged(order, run), begin[order]
-    best, most = begin, -1.0
+    best, max_kept = begin, -1.0
     for i in range(tries.count):
 
         def told(part: float, i: int = i) -> None:
@@ -222,8 +222,8 @@ def _laid_out(
         out = np.empty_like(layout)
         out[order] = layout
         kept = _kept(tries.lists, out) if tries.count > 1 else 0.0
-        if kept > most:
-            best, most = out, kept
+        if kept > max_kept:
+            best, max_kept = out, kept
     for d in range(2):
         # the exact sum, whatever the order
         best[:, d] -= np.float32(math.fsum(best[:, d].tolist()) / n)
@@ -266,7 +266,7 @@ def umap_transform(
     ValueError
         If shapes do not fit, a number is out of range or not finite, or a point has no neighbour.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     a, b = curve(min_dist, spread)

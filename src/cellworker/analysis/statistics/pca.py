@@ -213,8 +213,8 @@ def _leading(products: _Products, k: int, seed: int, report: OnProgress) -> Floa
 
 def _next(image: Floats, basis: Floats, random: np.random.Generator) -> Floats:
     """Return new orthonormal directions; where the images hold none, random ones stand in."""
-    room = basis.shape[0] - basis.shape[1]
-    block = image[:, :room]
+    columns_left = basis.shape[0] - basis.shape[1]
+    block = image[:, :columns_left]
     scale = np.sqrt(np.square(image).sum(axis=0)).max()
     for _ in range(3):
         block = block - basis @ (basis.T @ block)

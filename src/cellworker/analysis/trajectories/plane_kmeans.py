@@ -45,7 +45,7 @@ def plane_kmeans(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n, k = len(points), len(centres)
     own = np.zeros(n, np.int32)

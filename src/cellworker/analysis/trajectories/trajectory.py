@@ -44,7 +44,7 @@ class Search(Protocol):
         ...
 
 
-class Progress(Protocol):
+class ReportStage(Protocol):
     """Told a stage in words and the fraction of it that is done; may raise to stop."""
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:
@@ -84,7 +84,7 @@ def learn_trajectory(
     search: Search,
     *,
     like_original: bool = False,
-    progress: Progress = lambda stage, fraction=None: None,  # noqa: ARG005
+    progress: ReportStage = lambda stage, fraction=None: None,  # noqa: ARG005
 ) -> Trajectory:
     """Learn the graph.
 
@@ -109,7 +109,7 @@ def learn_trajectory(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(points)
     near: Neighbours | None = None
@@ -154,7 +154,7 @@ def learn_trajectory(
     return Trajectory(joined, both, places, partition, anchors)
 
 
-def _part_of(progress: Progress, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
+def _part_of(progress: ReportStage, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
     return lambda fraction: progress(stage, begun + share * fraction)
 
 
@@ -176,7 +176,7 @@ def _reordered(found: Neighbours, order: NDArray[np.int64]) -> Neighbours:
     return out
 
 
-def _clusters(links: Links, method: Method, progress: Progress, *, like_original: bool) -> NDArray[np.int32]:
+def _clusters(links: Links, method: Method, progress: ReportStage, *, like_original: bool) -> NDArray[np.int32]:
     stage = "Clustering cells"
     if method == "leiden":
         return potts_leiden(links, _RESOLUTION, on_progress=_part_of(progress, stage))

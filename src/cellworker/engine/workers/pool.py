@@ -9,7 +9,7 @@ from typing import Any
 
 from cellworker.engine.workers.frames import WorkerInit
 from cellworker.engine.workers.process import ProcessLost, WorkerProcess
-from cellworker.engine.workers.zygote_client import Nursery
+from cellworker.engine.workers.zygote_client import ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 
@@ -36,7 +36,7 @@ class Lane:
         Number of processes.
     waiting_limit
         Requests that may wait; one more is refused.
-    nursery
+    zygote
         Makes the processes.
     init
         Called for each new process; says what it serves.
@@ -50,7 +50,7 @@ class Lane:
         name: str,
         size: int,
         waiting_limit: int,
-        nursery: Nursery,
+        zygote: ZygoteClient,
         *,
         init: Callable[[], WorkerInit],
         explain: Callable[[Exception], tuple[WorkerError, bool]],
@@ -59,7 +59,7 @@ class Lane:
         self.size = size
         self.edition = 0
         self._waiting_limit = waiting_limit
-        self._nursery = nursery
+        self._zygote = zygote
         self._init = init
         self._explain = explain
         self._renewed = asyncio.Event()
@@ -219,7 +219,7 @@ class Lane:
     async def _start(self) -> None:
         self._starting += 1
         try:
-            worker = await WorkerProcess.start(self._nursery, self._init())
+            worker = await WorkerProcess.start(self._zygote, self._init())
         finally:
             self._starting -= 1
         self._workers.add(worker)

@@ -14,15 +14,15 @@ import msgspec
 
 from cellworker.engine.workers import zygote
 
-__all__ = ["Nursery", "StartMethod"]
+__all__ = ["StartMethod", "ZygoteClient"]
 
 StartMethod = Literal["fork", "spawn"]
 
 _ZYGOTE_KILLED = -9
-_PATIENCE_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
-class Nursery:
+class ZygoteClient:
     """Makes processes through a zygote, which is started anew should it ever die.
 
     Parameters
@@ -85,7 +85,7 @@ class Nursery:
             loop.remove_reader(self._control)
             self._control.shutdown(socket.SHUT_WR)
             with suppress(TimeoutError, ConnectionResetError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     while await loop.sock_recv(self._control, 4096):
                         pass
         self._lose_zygote()

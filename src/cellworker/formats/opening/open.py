@@ -191,11 +191,11 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
     return store, experiment
 
 
-def _retry_budget_s(source: Path, most_s: float) -> float:
+def _retry_budget_s(source: Path, max_s: float) -> float:
     """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
     if not is_hdf5(source):
-        return most_s
-    return min(most_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
+        return max_s
+    return min(max_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
 
 
 def _cold(

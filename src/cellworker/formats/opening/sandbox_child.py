@@ -55,11 +55,11 @@ def _call(name: str, kwargs: dict[str, Any], replies: int) -> Any:  # noqa: ANN4
     function = getattr(importlib.import_module(module), attribute)
     with contextlib.suppress(ValueError):  # builtins without a signature
         if "progress" in inspect.signature(function).parameters:
-            kwargs = {**kwargs, "progress": _Progress(replies)}
+            kwargs = {**kwargs, "progress": _ProgressReplies(replies)}
     return function(**kwargs)
 
 
-class _Progress:
+class _ProgressReplies:
     """Sends progress to the parent, not more often than anybody can see."""
 
     def __init__(self, replies: int) -> None:

@@ -35,7 +35,7 @@ _BEHIND_PATH = "\0"
 _ABANDONED_S = 3600.0
 """A temporary file that nobody has written to for so long is nobody's."""
 
-Waiting = Callable[[str, float | None], None]
+OnWait = Callable[[str, float | None], None]
 """Told, again and again, that another process is awaited; raising ends the wait."""
 
 
@@ -233,7 +233,7 @@ class Shelf:
             os.utime(store)
 
     @contextmanager
-    def building(self, source: Path, waiting: Waiting | None = None) -> Iterator[Path]:
+    def building(self, source: Path, waiting: OnWait | None = None) -> Iterator[Path]:
         """Hold the right to read a source, alone among all processes, and a folder for spool files.
 
         The folder is removed whatever happens; one that a killed process left is removed by the next.
@@ -303,7 +303,7 @@ class Shelf:
         return entry | {"companions": companions} if companions else entry
 
     @contextmanager
-    def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
+    def _locked(self, name: str, waiting: OnWait | None = None, *, wait: bool = True) -> Iterator[None]:
         path = self._locks / FileName(f"{name}.lock")
         descriptor = self._lock(path, waiting, wait=wait)
         try:
@@ -313,7 +313,7 @@ class Shelf:
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
-    def _lock(self, path: Path, waiting: Waiting | None, *, wait: bool) -> int:
+    def _lock(self, path: Path, waiting: OnWait | None, *, wait: bool) -> int:
         while True:
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -334,7 +334,7 @@ class Shelf:
             self._wait(path, waiting)
 
     @staticmethod
-    def _wait(path: Path, waiting: Waiting | None) -> None:
+    def _wait(path: Path, waiting: OnWait | None) -> None:
         if path.exists():
             if waiting is not None:
                 waiting("waiting for another process that reads the same file", None)

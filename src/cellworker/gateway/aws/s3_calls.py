@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from cellworker.gateway.aws.errors import TROUBLE, passing, reason
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.aws.errors import CALL_ERRORS, passing, reason
+from cellworker.gateway.core.retry import Backoff
 
 __all__ = ["StoreUnavailableError", "pages", "repeated"]
 
@@ -43,12 +43,12 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
     StoreUnavailableError
         When the trouble is of another kind, or has lasted too long.
     """
-    waiting = Waiting(retry_budget_s)
+    backoff = Backoff(retry_budget_s)
     while True:
         try:
             return await call()
-        except TROUBLE as error:
-            if not passing(error) or not await waiting.pause():
+        except CALL_ERRORS as error:
+            if not passing(error) or not await backoff.pause():
                 raise StoreUnavailableError(what, reason(error)) from error
 
 

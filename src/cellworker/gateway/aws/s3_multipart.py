@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cellworker.gateway.aws.errors import TROUBLE, error_code, reason
+from cellworker.gateway.aws.errors import CALL_ERRORS, error_code, reason
 from cellworker.gateway.aws.s3_calls import repeated
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.logs import log
@@ -116,7 +116,7 @@ async def _abort(client: Any, where: dict[str, Any]) -> None:  # noqa: ANN401
     try:
         async with asyncio.timeout(_ABORT_S):
             await client.abort_multipart_upload(**where)
-    except TROUBLE as error:
+    except CALL_ERRORS as error:
         facts = {"bucket": where["Bucket"], "key": where["Key"], "reason": reason(error)}
         log(_logger, logging.WARNING, "parts of an upload could not be removed", **facts)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cellworker.gateway.aws.errors import DENIED, error_code, reason
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.logs import log
 
 __all__ = ["Deletes", "Handle", "QueueUnavailableError", "Visibility"]
@@ -155,13 +155,13 @@ class Deletes:
         await self._batches.close()
 
     async def _delete(self, entries: list[_Entry]) -> None:
-        waiting = Waiting(self._retry_budget_s, _LONGEST_PAUSE_S)
+        backoff = Backoff(self._retry_budget_s, _LONGEST_PAUSE_S)
         while True:
             entries, why = await self._try(entries)
             if not entries:
                 return
             log(_logger, logging.DEBUG, "messages not deleted yet", messages=len(entries), reason=why)
-            if not await waiting.pause():
+            if not await backoff.pause():
                 for entry in entries:
                     _fail(entry, QueueUnavailableError(why))
                 return

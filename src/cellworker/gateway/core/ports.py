@@ -89,7 +89,7 @@ class Delivery:
 class Queue(Protocol):
     """Where requests come from."""
 
-    def offer(self, room: int) -> None:
+    def offer(self, capacity: int) -> None:
         """Say how many messages may be taken from now on, until it is said again; whoever waits for one takes one."""
         ...
 

@@ -22,7 +22,7 @@ __all__ = ["EngineAwayError", "EngineHungError", "EngineWatch"]
 
 _EVERY_S = 1.0
 _MIN_SILENT_S = 1.0
-_PATIENCE_S = 5.0
+_RETRY_BUDGET_S = 5.0
 """An answer that takes longer is none. Nothing that the engine does holds up its event loop for so long."""
 
 _logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class EngineWatch:
         silent_s: float,
         start_s: float | None = None,
         every_s: float = _EVERY_S,
-        retry_budget_s: float = _PATIENCE_S,
+        retry_budget_s: float = _RETRY_BUDGET_S,
     ) -> None:
         self._url = f"{url.rstrip('/')}/health/ready"
         silent_s = max(silent_s, _MIN_SILENT_S)

@@ -15,7 +15,7 @@ from yarl import URL
 
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineWatch
 from cellworker.gateway.engine_client.session import engine_session
 from cellworker.logs import log
@@ -127,7 +127,7 @@ class HttpEngine:
             the retry budget is spent.
         """
         found = self._find_task(task)
-        waiting: Waiting | None = None
+        backoff: Backoff | None = None
         lost = 0
         while True:
             try:
@@ -141,15 +141,15 @@ class HttpEngine:
                     log(_logger, logging.ERROR, "engine lost again and again", task=task, times=lost, reason=reason)
                     raise WorkerError(ErrorCode.TASK_CRASHED, _LOST.format(lost)) from None
                 # It was there just now: what follows is a wait of its own.
-                waiting = None
+                backoff = None
             except _TryLaterError as error:
                 reason, later = str(error.error.code), error
             else:
                 self._note(away=False)
                 return value
             self._note(away=True, reason=reason)
-            waiting = waiting or Waiting(self._retry_budget_s)
-            if not await waiting.pause(later.after_s):
+            backoff = backoff or Backoff(self._retry_budget_s)
+            if not await backoff.pause(later.after_s):
                 raise await self._reason(later.error) from None
 
     async def _ask(self, task: Task, request: bytes, on_progress: OnProgress | None) -> bytes:

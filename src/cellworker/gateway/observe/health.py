@@ -110,7 +110,7 @@ class Health:
         """
         self._conditions[name] = _Condition(check, 60 * tolerance_min, vital)
 
-    def expect_at_most(self, name: str, count: Callable[[], int], limit: int, *, tolerance_min: float = 0.0) -> None:
+    def expect_max(self, name: str, count: Callable[[], int], limit: int, *, tolerance_min: float = 0.0) -> None:
         """Add the condition that a number, such as the requests in flight, stays at or below a limit."""
 
         def check() -> str | None:

@@ -81,7 +81,7 @@ class OtelTracing:
                 set_status_on_exception=False,
             )
             with opening as span, _marking_failure(span):
-                yield _Request(span)
+                yield _RequestSpan(span)
         finally:
             _trace_id.reset(wanted)
 
@@ -121,7 +121,7 @@ class OtelTracing:
             log(_logger, logging.WARNING, "traces left unsent at the end")
 
 
-class _Request:
+class _RequestSpan:
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 

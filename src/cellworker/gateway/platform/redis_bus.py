@@ -112,7 +112,7 @@ class RedisBus:
         self._waiting: deque[_Event] = deque()
         self._wake = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
-        self._trouble_since: datetime | None = None
+        self._failing_since: datetime | None = None
         self._reason = "not connected yet"
         self._told = False
         self._last_look = -math.inf
@@ -120,16 +120,16 @@ class RedisBus:
         self._listeners_until = -math.inf
 
     @property
-    def trouble_since(self) -> datetime | None:
+    def failing_since(self) -> datetime | None:
         """When Redis was found to be out of reach, in UTC; None while all is well.
 
         It is known within 10 seconds, also while nothing is sent. Before the first connection it is the time at which
         the bus was entered.
         """
-        return self._trouble_since
+        return self._failing_since
 
     async def __aenter__(self) -> Self:
-        self._trouble_since = datetime.now(UTC)
+        self._failing_since = datetime.now(UTC)
         self._sender = asyncio.create_task(self._run())
         return self
 
@@ -231,7 +231,7 @@ class RedisBus:
                     self._note_success()
                     await self._work_or_time_to_probe()
             except Exception as error:  # noqa: BLE001 - whatever it was, a new connection is the answer to it
-                self._note_trouble(error)
+                self._note_failure(error)
             await self._disconnect()
             await asyncio.sleep(_pause(failures))
             failures += 1
@@ -302,17 +302,17 @@ class RedisBus:
             async with asyncio.timeout(_CLOSE_S):
                 await self._connection.disconnect(nowait=not wait)
 
-    def _note_trouble(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         words = str(error) or (_SLOW if isinstance(error, TimeoutError) else type(error).__name__)
         password = self._address.password
         self._reason = words.replace(password, "[secret]") if password else words
-        self._trouble_since = self._trouble_since or datetime.now(UTC)
+        self._failing_since = self._failing_since or datetime.now(UTC)
         if not self._told:
             self._told = True
             log(_logger, logging.WARNING, "redis out of reach", redis=str(self._address), reason=self._reason)
 
     def _note_success(self) -> None:
-        since, self._trouble_since = self._trouble_since, None
+        since, self._failing_since = self._failing_since, None
         if since and self._told:
             seconds = round((datetime.now(UTC) - since).total_seconds(), 1)
             log(_logger, logging.INFO, "redis is back", redis=str(self._address), seconds=seconds)

@@ -93,7 +93,7 @@ class SocketServer:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         try:
             session = self._session(request)
-        except _RefusedError as refused:
+        except _HandshakeError as refused:
             return refused.response()
         if request.query["transport"] == "websocket":
             return await self._websocket(request, session)
@@ -105,32 +105,32 @@ class SocketServer:
         transport = query.get("transport")
         version = _VERSIONS.get(query.get("EIO", ""))
         if transport not in ("polling", "websocket"):
-            raise _RefusedError(0, "Transport unknown")
+            raise _HandshakeError(0, "Transport unknown")
         if version is None:
-            raise _RefusedError(5, "Unsupported protocol version")
+            raise _HandshakeError(5, "Unsupported protocol version")
         if "sid" in query:
             session = self._sessions.get(query["sid"])
             if session is None or session.version != version:
-                raise _RefusedError(1, "Session ID unknown")
+                raise _HandshakeError(1, "Session ID unknown")
             return session
         if request.method != "GET":
-            raise _RefusedError(2, "Bad handshake method")
+            raise _HandshakeError(2, "Bad handshake method")
         if "j" in query:  # script tags, for browsers that no longer exist
-            raise _RefusedError(3, "Bad request")
+            raise _HandshakeError(3, "Bad request")
         if len(self._sessions) >= self.max_sessions:
-            raise _RefusedError(4, "Too many sessions")
+            raise _HandshakeError(4, "Too many sessions")
         origin = request.headers.get("Origin") or f"programs of {request.remote}"
         if sum(session.origin == origin for session in self._sessions.values()) >= self.max_per_origin:
-            raise _RefusedError(4, "Too many sessions")
+            raise _HandshakeError(4, "Too many sessions")
         return self._open(version, transport, origin)
 
     async def _post(self, request: web.Request) -> web.Response:
         try:
             session = self._session(request)
-        except _RefusedError as refused:
+        except _HandshakeError as refused:
             return refused.response()
         if request.query["transport"] != "polling" or session.socket is not None:
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         try:
             body = await read_body(request, largest=self.max_payload)
         except (web.HTTPException, WorkerError):
@@ -141,7 +141,7 @@ class SocketServer:
                 session.receive(packet)
         except ValueError:
             session.close()
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         return web.Response(text="ok", content_type="text/html")
 
     def _open(self, version: Version, transport: str, origin: str) -> "_Session":
@@ -168,7 +168,7 @@ class SocketServer:
     async def _websocket(self, request: web.Request, session: "_Session") -> web.StreamResponse:
         upgrade = "sid" in request.query
         if session.socket is not None or session.upgrading:
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         session.upgrading = upgrade
         socket = web.WebSocketResponse(max_msg_size=self.max_payload, compress=False, timeout=1.0)
         try:
@@ -253,10 +253,10 @@ class _Session:
     async def poll(self) -> web.Response:
         """Answer one long-polling request: wait for packets, then send all there are."""
         if self.socket is not None:
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         if self._polling:
             self.close()
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         self._polling = True
         try:
             while not (self._waiting or self._closed or self._changing):
@@ -348,7 +348,7 @@ class _Session:
         await asyncio.gather(self._watcher, return_exceptions=True)
 
 
-class _RefusedError(Exception):
+class _HandshakeError(Exception):
     """A request that is no part of the protocol, with the protocol's number for the reason."""
 
     def __init__(self, code: int, reason: str) -> None:

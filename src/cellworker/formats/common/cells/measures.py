@@ -239,14 +239,14 @@ def _unit(factor: float) -> str:
     return ", as fractions" if factor != 1 else ""
 
 
-def _follows(values: Floats, truth: Floats, least: float) -> bool:
+def _follows(values: Floats, truth: Floats, min_correlation: float) -> bool:
     """Tell whether two rankings agree (Spearman); a handful of cells says nothing, and is believed."""
     if len(values) < 5 or np.ptp(truth) == 0:
         return True
     if np.ptp(values) == 0:
         return False
     a, b = (np.unique(x, return_inverse=True)[1].astype(np.float64) for x in (values, truth))
-    return bool(np.corrcoef(a, b)[0, 1] >= least)
+    return bool(np.corrcoef(a, b)[0, 1] >= min_correlation)
 
 
 # ---- into the columns of an experiment ----

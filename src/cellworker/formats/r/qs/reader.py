@@ -130,7 +130,7 @@ class _Reader(Leaves):
 
     def _claim(self, parts: int, what: str) -> None:
         self.stream.expect(parts, what)
-        self._objects.room_for(parts)
+        self._objects.check_count(parts)
 
     def _bare(self, kind: Kind, length: int, *, as_floats: bool) -> RValue | Steps:  # noqa: PLR0911 - one per kind
         if kind in _NUMBERS:

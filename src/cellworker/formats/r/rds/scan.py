@@ -78,9 +78,9 @@ class Scanner:
     def items(self, count: int) -> None:
         """Count values that were met, or that take room whatever they are."""
         self._items_left -= count
-        self.room_for(0)
+        self.check_count(0)
 
-    def room_for(self, count: int) -> None:
+    def check_count(self, count: int) -> None:
         """Refuse a claim of more values than the file may have."""
         if count > self._items_left:
             sentence = f"The object has more than {self._items:,} parts, as no experiment in a file of this size has."
