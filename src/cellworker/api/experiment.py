@@ -20,6 +20,7 @@ from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
 from cellworker.formats.opening.store_guard import guard
 from cellworker.plain_text import one_line
+from cellworker.progress import silent
 from cellworker.protocol.value_json import encode
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
@@ -108,7 +109,7 @@ class OpenExperiment:
         self.cell_sets = cell_sets or CellSets.empty()
         self.source = source
         self._settings = settings or Settings.from_environment()
-        self._progress = progress or _silent
+        self._progress = progress or silent
 
     def run(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
         """Answer one request and return tables as data frames (needs ``pip install 'cellworker[notebook]'``).
@@ -222,10 +223,6 @@ class OpenExperiment:
             f"<Experiment {name}: {self.experiment.n_cells:,} cells x {len(self.experiment.genes):,} genes, "
             f"{sets} cell sets in {len(self.cell_sets.classes)} classes>"
         )
-
-
-def _silent(stage: str, fraction: float | None = None) -> None:
-    pass
 
 
 def _labels(column: Categorical) -> Any:  # noqa: ANN401

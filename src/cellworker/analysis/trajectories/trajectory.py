@@ -21,6 +21,7 @@ from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
 from cellworker.analysis.trajectories.plane_order import plane_order
 from cellworker.analysis.trajectories.principal_graph import nearest_nodes, principal_tree
 from cellworker.analysis.trajectories.principal_loops import RootedTree, loop_links, pruned
+from cellworker.progress import Progress, silent
 
 __all__ = ["Method", "Search", "Trajectory", "learn_trajectory"]
 
@@ -41,14 +42,6 @@ class Search(Protocol):
         self, points: NDArray[np.float64], k: int, metric: Metric, *, on_progress: Callable[[float], None] | None
     ) -> Neighbours:
         """Find the `k` nearest of `points` ``(n, 2)`` to each of them."""
-        ...
-
-
-class ReportStage(Protocol):
-    """Told a stage in words and the fraction of it that is done; may raise to stop."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report."""
         ...
 
 
@@ -84,7 +77,7 @@ def learn_trajectory(
     search: Search,
     *,
     like_original: bool = False,
-    progress: ReportStage = lambda stage, fraction=None: None,  # noqa: ARG005
+    progress: Progress = silent,
 ) -> Trajectory:
     """Learn the graph.
 
@@ -154,7 +147,7 @@ def learn_trajectory(
     return Trajectory(joined, both, places, partition, anchors)
 
 
-def _part_of(progress: ReportStage, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
+def _part_of(progress: Progress, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
     return lambda fraction: progress(stage, begun + share * fraction)
 
 
@@ -176,7 +169,7 @@ def _reordered(found: Neighbours, order: NDArray[np.int64]) -> Neighbours:
     return out
 
 
-def _clusters(links: Links, method: Method, progress: ReportStage, *, like_original: bool) -> NDArray[np.int32]:
+def _clusters(links: Links, method: Method, progress: Progress, *, like_original: bool) -> NDArray[np.int32]:
     stage = "Clustering cells"
     if method == "leiden":
         return potts_leiden(links, _RESOLUTION, on_progress=_part_of(progress, stage))

@@ -8,7 +8,7 @@ which nobody else can change.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +29,10 @@ from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.common.cells.annotated_columns import same_column
 from cellworker.formats.common.kinds import content_hash, is_zarr
 from cellworker.formats.common.ledger import Ledger
+from cellworker.progress import Progress
 
 __all__ = ["Additions", "copy_anndata"]
 
-Progress = Callable[[str, float | None], None]
 _BLOCK: Final = 16 << 20
 _ANY_SIZE: Final = 1 << 50
 """The limit that the user set was looked at when the experiment was opened."""

@@ -1,6 +1,5 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
+from cellworker.progress import Progress
 
 __all__ = ["load"]
 
-Progress = Callable[[str, float | None], None]
 
 _EXACT_IN_FLOAT32 = 2.0**24
 _READING = 0.6

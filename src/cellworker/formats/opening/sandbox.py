@@ -10,14 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import IO, Any, Final
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.progress import Progress
 
-__all__ = ["Progress", "run_sandboxed"]
+__all__ = ["run_sandboxed"]
 
-Progress = Callable[[str, float | None], None]
 """Told what is being done and which part of it is done (0 to 1), None when unknown."""
 
 _log = logging.getLogger(__name__)

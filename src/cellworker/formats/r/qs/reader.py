@@ -67,16 +67,8 @@ def read_qs(
 
     Parameters
     ----------
-    path
-        The file.
-    spool
-        An existing folder for long vectors; they are maps of files in it, which whoever made the folder deletes.
-    limits
-        Ceilings beyond which a file is refused.
-    on_bytes
-        Called with compressed bytes done and in all.
-    exact
-        Keep the values of sparse matrices as doubles, not as float32.
+    path, spool, limits, on_bytes, exact
+        As for `cellworker.formats.r.rds.reader.read_rds`.
 
     Raises
     ------
