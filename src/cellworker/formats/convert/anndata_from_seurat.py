@@ -307,10 +307,6 @@ def _rounding(matrix: RValue | None) -> str:
     return ""
 
 
-def _is_complex(value: RVector, length: int) -> bool:
-    return value.kind == "complex" and _is_plain(value) and len(value) == length
-
-
 def _same_values(one: RValue, other: RValue) -> bool:
     first, second = slot(one, "x"), slot(other, "x")
     return isinstance(first, RVector) and isinstance(second, RVector) and np.array_equal(first.values, second.values)

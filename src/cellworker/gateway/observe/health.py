@@ -110,15 +110,6 @@ class Health:
         """
         self._conditions[name] = _Condition(check, 60 * tolerance_min, vital)
 
-    def expect_max(self, name: str, count: Callable[[], int], limit: int, *, tolerance_min: float = 0.0) -> None:
-        """Add the condition that a number, such as the requests in flight, stays at or below a limit."""
-
-        def check() -> str | None:
-            now = count()
-            return f"{now} where at most {limit} are taken at a time." if now > limit else None
-
-        self.expect(name, check, tolerance_min=tolerance_min)
-
     def tell(self, name: str, fact: Callable[[], Any]) -> None:
         """Add a JSON-able fact to the summary, such as the generation of the experiment that is served."""
         self._facts[name] = fact

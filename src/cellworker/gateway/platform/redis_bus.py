@@ -207,14 +207,6 @@ class RedisBus:
                 return
             await asyncio.sleep(_LISTENERS_EVERY_S)
 
-    async def emit_until(self, event: str, payload: Any, deadline: datetime) -> None:  # noqa: ANN401
-        """Send one event to everyone, through outages, until a point in time (with a zone) but 2 seconds at least.
-
-        Raises as `emit`.
-        """
-        left = (deadline - datetime.now(UTC)).total_seconds()
-        await self.emit(event, payload, deadline=max(TRY_S, left))
-
     async def _run(self) -> None:
         """Send what waits, for ever; after trouble, connect anew."""
         failures = 0
