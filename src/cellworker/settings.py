@@ -106,7 +106,7 @@ class Settings:
     data_matrix: str = _setting(
         "", "matrix of a file that holds the log-normalised values, served as it is; empty: values decide"
     )
-    sample_column: str = _setting("", "column of cell metadata that tells samples apart; empty: its name decides")
+    sample_column: str = _setting("", "column of cell metadata that names each cell's sample; empty: its name decides")
     drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")

@@ -53,14 +53,14 @@ def open_experiment(
     settings
         None reads the environment.
     progress
-        Told how far the reading is, and later how far long requests are: called with a sentence and a fraction.
+        Called with the progress of the reading, and later of long requests: a sentence and a fraction.
     counts
-        The matrix of raw counts, where it is known better than the values tell: ``"X"``, ``"raw.X"`` or a layer's name
+        The matrix of raw counts, where it is known better than from the values: ``"X"``, ``"raw.X"`` or a layer's name
         in AnnData, ``"RNA/counts"`` or the like in Seurat objects; ``"none"`` where there are no counts.
     data
         The matrix of log-normalised values, named in the same way; it is served as it is.
     sample
-        The column of cell metadata that tells samples apart.
+        The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out genes with values that are missing or infinite.
 
@@ -93,7 +93,7 @@ class OpenExperiment:
     settings
         Threads and the switch `like_original`; None reads the environment.
     progress
-        Told how far long requests are.
+        Called with the progress of long requests.
     """
 
     def __init__(

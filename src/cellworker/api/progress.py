@@ -43,7 +43,7 @@ class ProgressBar:
             self._bar.refresh()
 
     def done(self) -> None:
-        """Take the bar away; the next report begins anew."""
+        """Take the bar away; the next report begins again."""
         if self._bar is not None:
             self._bar.close()
         self._bar = self._began = None

@@ -1,4 +1,4 @@
-"""A progress bar for whoever waits at a terminal: only after a while, and gone when the answer is there."""
+"""A progress bar for anyone who waits at a terminal: only after a while, and gone when the answer is there."""
 
 import sys
 import time

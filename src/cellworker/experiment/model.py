@@ -276,7 +276,7 @@ class Experiment:
 
     @property
     def samples(self) -> tuple[str, Categorical] | None:
-        """The column that tells the samples apart: its name and each cell's sample."""
+        """The column that names the samples: its name and each cell's sample."""
         chosen = self.origin.columns.get("samples")
         for name in [chosen] if chosen is not None else ["samples", "orig.ident"]:
             labels = labels_of(self.metadata.get(name))

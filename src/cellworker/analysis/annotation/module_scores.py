@@ -160,7 +160,7 @@ def module_scores(
     seed
         As for R's ``set.seed``.
     on_progress
-        Told the fraction done.
+        Called with the fraction done.
 
     Returns
     -------

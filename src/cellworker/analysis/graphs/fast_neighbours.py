@@ -77,7 +77,7 @@ def fast_neighbours(
     threads
         Threads for the queries; the result depends neither on it nor on the machine.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

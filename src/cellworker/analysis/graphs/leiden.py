@@ -45,7 +45,7 @@ def leiden(
     loops
         Weight of each cell's link to itself, which counts twice in its strength: 1 as in Seurat's graph, 0 for none.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def potts_leiden(
     seed
         Of the generator.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------

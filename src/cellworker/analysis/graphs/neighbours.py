@@ -68,7 +68,7 @@ def nearest_neighbours(
     threads
         Threads for the queries; the result does not depend on it.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

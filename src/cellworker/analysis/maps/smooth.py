@@ -48,7 +48,7 @@ def smooth_functions(
     run
         Threads; the result does not depend on how many.
     report
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------

@@ -86,7 +86,7 @@ def umap(
     threads
         Threads to use; the result does not depend on it, to the last bit.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------

@@ -76,7 +76,7 @@ def principal_components(
     threads
         Threads for the products; the result does not depend on it, to the last bit.
     on_progress
-        Told the fraction done, roughly; may raise to stop.
+        Called with the fraction done, roughly; may raise to stop.
 
     Raises
     ------

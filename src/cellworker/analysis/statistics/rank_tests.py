@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 21  # stored values per unit of work
-_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
+_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, however large the matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
 _REPORTS = 50
 _SKIP_TOP_BLOCK, _NO_CONTINUITY = 1, 2  # rules of the kernel
@@ -224,7 +224,7 @@ def rank_tests(
     threads
         Threads of the scan; the result does not depend on it.
     on_progress
-        Told the fraction done, now and then; it may raise to stop the scan.
+        Called with the fraction done, now and then; it may raise to stop the scan.
 
     Returns
     -------

@@ -35,7 +35,7 @@ def plane_kmeans(
     rounds
         At most so many; a round is a pass over all clusters, and passes over each point's best two until nothing moves.
     on_progress
-        Told the fraction done, at most; may raise to stop.
+        Called with the fraction done, at most; may raise to stop.
 
     Returns
     -------

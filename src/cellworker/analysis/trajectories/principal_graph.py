@@ -67,7 +67,7 @@ def principal_tree(
     rounds, tolerance
         Ends after so many rounds, or when the objective changes by a smaller part.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

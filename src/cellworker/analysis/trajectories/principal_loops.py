@@ -94,7 +94,7 @@ def loop_links(
     """Find the ends of branches that belong together although the tree leads far around.
 
     Two ends are linked if the cells at both are neighbours far more often than by chance, the tree's way between them
-    has at min_length `geodesic_ratio` times as many links as its longest, and they are nearer to each other than
+    has at least `geodesic_ratio` times as many links as its longest, and they are nearer to each other than
     `euclidean_ratio` times the longest link of the shortest tree of the nodes. As in monocle3, this is only looked at
     where some groups are linked beyond any doubt.
 
@@ -151,7 +151,7 @@ def pruned(
     loops
         int32 ``(n_loops, 2)``: links beside the tree's.
     min_length
-        Trees of fewer nodes stay as they are, and so do loops of at min_length so many links.
+        Trees of fewer nodes stay as they are, and so do loops of `min_length` links or more.
 
     Returns
     -------

@@ -24,7 +24,7 @@ def pseudotime(
     places
         Where the cells lie on the links.
     roots
-        Cells from whose places the ways begin, at min_step one.
+        Cells from whose places the ways begin, at least one.
 
     Returns
     -------

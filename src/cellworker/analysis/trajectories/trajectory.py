@@ -97,7 +97,7 @@ def learn_trajectory(
     like_original
         Visit the cells in the original's random order when clustering by Louvain's method.
     progress
-        Told the stages.
+        Called with the stages.
 
     Raises
     ------

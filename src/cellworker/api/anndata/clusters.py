@@ -45,7 +45,7 @@ def leiden(
     resolution
         Larger means more clusters.
     restrict_to
-        A column of ``obs`` and some of its labels: only these cells are clustered anew, under ``"<labels>,<number>"``;
+        A column of ``obs`` and some of its labels: only these cells are clustered again, under ``"<labels>,<number>"``;
         the key is then ``<key_added>_R``.
     random_state
         Seed.

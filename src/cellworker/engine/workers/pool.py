@@ -241,7 +241,7 @@ class Lane:
                 delay = min(2 * delay, _LAST_RETRY_S)
 
     def _refuse_waiting(self, answer: WorkerError) -> None:
-        """Without any worker left, those who wait get an error instead of waiting for ever."""
+        """Without any worker left, those who wait get an error instead of waiting forever."""
         while self._waiting and not self._workers:
             waiter = self._waiting.popleft()
             if not waiter.done():

@@ -23,7 +23,7 @@ from cellworker.tasks.context import Annotator, no_annotator
 __all__ = ["OnProgress", "ProcessLost", "WorkerProcess"]
 
 OnProgress = Callable[[str, float | None], Awaitable[None] | None]
-"""Told the stage and, where known, the fraction done."""
+"""Called with the stage and, where known, the fraction done."""
 
 _Frame = tuple[Kind, bytes | bytearray]
 
@@ -118,7 +118,7 @@ class WorkerProcess:
         request, body
             What is sent.
         on_progress
-            Told how far it is.
+            Called with the progress.
         annotate
             Asks the language model, if the worker has a question.
 

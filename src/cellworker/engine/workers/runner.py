@@ -205,7 +205,7 @@ class TaskRunner:
         request
             The engine request's JSON text.
         on_progress
-            Told the stage and the fraction done, not more often than every 50 ms.
+            Called with the stage and the fraction done, not more often than every 50 ms.
 
         Raises
         ------

@@ -23,7 +23,7 @@ _CLOSE_TIMEOUT_S = 5.0
 
 
 class ZygoteClient:
-    """Makes processes through a zygote, which is started anew should it ever die.
+    """Makes processes through a zygote, which is started again should it ever die.
 
     Parameters
     ----------

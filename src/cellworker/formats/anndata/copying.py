@@ -1,7 +1,7 @@
 """Copying an AnnData file as it is, some columns added: nothing that is not touched changes.
 
 Within one kind of container the bytes are copied: chunks, filters, order of creation and attributes stay. From HDF5 to
-Zarr and back every element is written anew, with its type, shape, encoding and attributes. Sources were inspected by
+Zarr and back every element is written again, with its type, shape, encoding and attributes. Sources were inspected by
 the readers (no links to other files, no codecs that run code), and of a copied file the copy is what is inspected,
 which nobody else can change.
 """
@@ -77,7 +77,7 @@ def copy_anndata(
     threads
         How many compress and decompress.
     progress
-        Told the stage and the fraction done; raising stops it.
+        Called with the stage and the fraction done; raising stops it.
 
     Returns
     -------
@@ -165,7 +165,7 @@ class _Copy:
         for name in node.attrs:
             value = node.attrs.get(name)
             if legacy and name == "categories":
-                continue  # a reference, made anew
+                continue  # a reference, made again
             if _is_plain(value):
                 out[name] = value
             else:

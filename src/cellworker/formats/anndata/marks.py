@@ -37,7 +37,7 @@ def _mark(length: int, parts: list[NDArray[Any]]) -> str:
 
 
 def is_marked(root: Group, what: str, path: str) -> bool:
-    """Tell whether the matrix at a path is the one that cellworker wrote there as `what`: data or counts."""
+    """Return whether the matrix at a path is the one that cellworker wrote there as `what`: data or counts."""
     marks, matrix = root.get("uns/cellworker/matrices"), root.get(path)
     mark = marks.get(what) if is_group(marks) else None
     values = matrix.get("data") if is_group(matrix) else None

@@ -58,9 +58,9 @@ def read_anndata(
     scratch
         Room for large arrays.
     progress
-        Told the stage and the fraction of the reading.
+        Called with the stage and the fraction of the reading.
     wanted
-        What whoever opens the file says about its matrices and samples.
+        The user's choice of its matrices and samples.
     """
     wanted = wanted or MatrixChoice()
     if not _is_anndata(root, findings):

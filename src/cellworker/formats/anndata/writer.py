@@ -79,7 +79,7 @@ def write_anndata(
     reductions
         What goes to ``obsm``, by the name without ``X_``.
     progress
-        Told the stage and the fraction done; raising stops the writing.
+        Called with the stage and the fraction done; raising stops the writing.
     beside
         What the source holds beside the experiment.
 

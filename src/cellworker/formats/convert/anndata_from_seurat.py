@@ -284,7 +284,7 @@ _BLOCK = 1 << 22
 
 
 def _is_plain(value: RValue) -> bool:
-    """Tell whether a column is a vector of its type's own meaning: no dates, no units."""
+    """Return whether a column is a vector of its type's own meaning: no dates, no units."""
     classes = set(class_names(value))
     return isinstance(value, RVector | RStrings) and classes <= {"factor", "ordered", "integer64"} \
         and not attributes_beyond(value) and "dim" not in value.attributes  # fmt: skip

@@ -60,7 +60,7 @@ def convert(
     force
         Whether what is there already may be replaced.
     on_progress
-        Told the stage and the fraction done; raising stops it and leaves nothing behind.
+        Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def write_annotated_copy(
     threads
         How many compress.
     on_progress
-        Told the stage and the fraction done; raising stops it and leaves nothing behind.
+        Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
     Raises
     ------

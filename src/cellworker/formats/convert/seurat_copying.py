@@ -40,7 +40,7 @@ def copy_seurat(
 ) -> Conversion:
     """Copy an object with further columns of ``meta.data``.
 
-    An `.rds` file is copied as it is serialised, code and environments included; a `.qs` file is read and written anew,
+    An `.rds` file is copied as it is serialised, with code and environments; a `.qs` file is read and written again,
     without them.
 
     Returns

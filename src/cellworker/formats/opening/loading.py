@@ -59,7 +59,7 @@ def load(
     choice
         `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
     progress
-        Told the stage and the fraction of all work done.
+        Called with the stage and the fraction of all work done.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
 
 
 def _is_rounded(counts: SparseDraft) -> bool:
-    """Tell whether counts are so large that the float32 in which they were read may have rounded them."""
+    """Return whether counts are so large that the float32 in which they were read may have rounded them."""
     if counts.values.dtype != np.float32:
         return False
     return any(

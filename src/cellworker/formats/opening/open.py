@@ -183,7 +183,7 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
 
 
 def _retry_budget_s(source: Path, max_s: float) -> float:
-    """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
+    """Return how long reading may take: the HDF5 library can loop forever on damaged text, however small the file."""
     if not is_hdf5(source):
         return max_s
     return min(max_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)

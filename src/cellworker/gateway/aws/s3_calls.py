@@ -19,7 +19,7 @@ class StoreUnavailableError(Exception):
     what
         What it could not do.
     why
-        The code of its answer or the kind of trouble; no address, which could be a signed one.
+        The code of its answer or the kind of error; no address, which could be a signed one.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -27,7 +27,7 @@ class StoreUnavailableError(Exception):
 
 
 async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s: float) -> _T:
-    """Make a call, and again with growing pauses while its trouble is of the kind that passes.
+    """Make a call; retry it with growing pauses while its error is temporary.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
     Raises
     ------
     StoreUnavailableError
-        When the trouble is of another kind, or has lasted too long.
+        When the error is permanent, or the retry budget is spent.
     """
     backoff = Backoff(retry_budget_s)
     while True:

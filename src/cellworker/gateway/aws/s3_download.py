@@ -182,7 +182,7 @@ class _Download:
 
 
 class _BrokenError(Exception):
-    """The network's trouble, as opposed to the disk's, which has errors of the same types."""
+    """An error of the network, not of the disk, whose errors have the same types."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(reason(error))

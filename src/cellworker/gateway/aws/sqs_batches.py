@@ -39,7 +39,7 @@ class QueueUnavailableError(Exception):
     Parameters
     ----------
     why
-        The code of the service's answer, or the kind of trouble.
+        The code of the service's answer, or the kind of error.
     """
 
     def __init__(self, why: str) -> None:

@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the gateway needs from the world, all but the queue."""
+    """What the gateway needs from outside, all but the queue."""
 
     engine: EnginePort
     results: Results
@@ -91,7 +91,7 @@ class Answering:
     Parameters
     ----------
     ports
-        The world.
+        The ports.
     experiment_id
         The experiment whose cell sets are read and changed: the one that the engine serves.
     find_task
@@ -99,7 +99,7 @@ class Answering:
     tick_s
         Seconds between progress heartbeats.
     budgets
-        How long trouble of the world is waited for.
+        Retry budgets for failing services.
     metrics, tracing
         Told what happens.
     now

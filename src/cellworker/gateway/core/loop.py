@@ -69,7 +69,7 @@ class WorkLoop:
     Parameters
     ----------
     queue, ports
-        The world.
+        The ports.
     experiment_id
         The experiment that the engine serves.
     find_task
@@ -79,7 +79,7 @@ class WorkLoop:
     limits
         How much is taken at a time.
     budgets
-        How long trouble of the world is waited for.
+        Retry budgets for failing services.
     metrics, tracing
         Told what happens.
     tick_s

@@ -78,7 +78,7 @@ class ExperimentSync:
     """Fetches what changed in the store before it is needed; an async context manager.
 
     Whoever asks is answered by a look at the store that began after they asked; those who ask at the same time share
-    one. Where the store cannot be looked at, requests fail: an answer from older data would be kept for ever under the
+    one. Where the store cannot be looked at, requests fail: an answer from older data would be kept forever under the
     name of the newer.
 
     Parameters

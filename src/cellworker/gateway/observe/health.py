@@ -75,7 +75,7 @@ class Health:
     """Started, alive, ready: from named conditions that are looked at every second.
 
     Use it as an asynchronous context manager: inside, a heartbeat on the event loop looks at the conditions, so that
-    the length of a trouble is known to a second, and logs when readiness changes.
+    the duration of a failure is known to a second, and logs when readiness changes.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ class Health:
         check
             Quick, and never waits.
         tolerance_min
-            Minutes that a trouble may last before it counts.
+            Minutes that a failure may last before it counts.
         vital
-            A trouble that lasts ends liveness too: nothing but a restart can help.
+            A failure that lasts ends liveness too: only a restart can help.
         """
         self._conditions[name] = _Condition(check, 60 * tolerance_min, vital)
 
@@ -134,7 +134,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be answered now; a trouble within its tolerance does not count."""
+        """Whether a request would be answered now; a failure within its tolerance does not count."""
         return not self.unready()
 
     def dying(self) -> dict[str, str]:

@@ -51,7 +51,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RedisUnavailableError(ConnectionError):
-    """An event could not be sent in its time; the text holds the address and the trouble, never the password."""
+    """An event could not be sent in its time; the text holds the address and the error, never the password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class RedisBus:
             await asyncio.sleep(_LISTENERS_EVERY_S)
 
     async def _run(self) -> None:
-        """Send what waits, for ever; after trouble, connect anew."""
+        """Send what waits, forever; after an error, connect again."""
         failures = 0
         while True:
             try:

@@ -83,7 +83,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         for (int32_t m = 0; m < n_met; m++) {
             const int32_t c = met[m];
             const double gain = link[c] - strength * total[c] * resolution;
-            if (gain > best_gain + 1e-12 * strength) { /* rounding must not move nodes to and fro for ever */
+            if (gain > best_gain + 1e-12 * strength) { /* rounding must not move nodes back and forth forever */
                 best = c;
                 best_gain = gain;
             }

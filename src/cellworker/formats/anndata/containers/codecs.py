@@ -27,7 +27,7 @@ _SHUFFLED, _COPIED, _BIT_SHUFFLED, _WHOLE = 0x1, 0x2, 0x4, 0x10
 
 
 def known(name: str) -> bool:
-    """Tell whether a codec can be undone here."""
+    """Return whether a codec can be undone here."""
     return name in _KNOWN
 
 

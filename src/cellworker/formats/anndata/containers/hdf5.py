@@ -231,7 +231,7 @@ class Hdf5Array:
             yield start, self.read(start, min(start + _BLOCK, length))
 
     def _inflates(self) -> bool:
-        """Tell whether the chunks are plain gzip, which we undo faster than HDF5 does, in several threads."""
+        """Return whether the chunks are plain gzip, which we undo faster than HDF5 does, in several threads."""
         return (
             self._dataset.compression == "gzip"
             and not self._dataset.fletcher32
@@ -300,7 +300,7 @@ class Hdf5Array:
         return out
 
     def is_null(self) -> bool:
-        """Tell whether it holds nothing."""
+        """Return whether it holds nothing."""
         return self._dataset.shape is None
 
 

@@ -60,7 +60,7 @@ class EditableSink(Sink, Protocol):
     """A store that is there already, parts of which are replaced."""
 
     def has(self, path: str) -> bool:
-        """Tell whether there is something under a path."""
+        """Return whether there is something under a path."""
         ...
 
     def remove(self, path: str) -> None:

@@ -13,7 +13,7 @@ __all__ = ["Array", "Budget", "Group", "Node", "damaged", "refused"]
 
 _GIB = 1 << 30
 _MAX_RATIO = 250
-"""As for `.rds`: no honest matrix is stored in a 250th of its size; looked at from 1 GiB on."""
+"""As for `.rds`: no real matrix is stored in a 250th of its size; looked at from 1 GiB on."""
 
 
 class Array(Protocol):
@@ -55,7 +55,7 @@ class Array(Protocol):
         ...
 
     def is_null(self) -> bool:
-        """Tell whether it holds nothing, not even a shape (how anndata writes None)."""
+        """Return whether it holds nothing, not even a shape (how anndata writes None)."""
         ...
 
 

@@ -240,7 +240,7 @@ def _unit(factor: float) -> str:
 
 
 def _follows(values: Floats, truth: Floats, min_correlation: float) -> bool:
-    """Tell whether two rankings agree (Spearman); a handful of cells says nothing, and is believed."""
+    """Return whether two rankings agree (Spearman); a handful of cells says nothing, and is believed."""
     if len(values) < 5 or np.ptp(truth) == 0:
         return True
     if np.ptp(values) == 0:

@@ -21,7 +21,7 @@ class MatrixChoice:
     data
         The matrix of log-normalised values, named in the same way. It is served as it is.
     sample
-        The column of cell metadata that tells samples apart.
+        The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out the genes with values that are missing or infinite.
     """

@@ -3,7 +3,7 @@
 What later items refer to by number (symbols, environments, packages, pointers) is numbered in the order met. Whatever
 is put in or left out shifts the numbers behind it, so the copy keeps a table of old numbers and new ones: until
 something changes they agree and the bytes go through untouched; from then on the references, four bytes each, are
-written anew.
+written again.
 Vectors go through in pieces of the reader's buffer, whatever their length. Nothing is evaluated.
 """
 

@@ -11,7 +11,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings that no honest experiment reaches.
+    """Ceilings that no real experiment reaches.
 
     Attributes
     ----------
