@@ -1,4 +1,4 @@
-"""Sets of cells that nobody has named, written as keys: ``cells:`` and a bitmap in base64url.
+"""Sets of cells without a name, written as keys: ``cells:`` and a bitmap in base64url.
 
 Wherever a request names a cell set, such a key stands for the cells themselves. Bit ``i % 8`` (from the least
 significant) of byte ``i // 8`` says whether the cell with id ``i`` is in it. A million cells are 167 kB, whatever the

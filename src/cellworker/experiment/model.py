@@ -286,7 +286,7 @@ class Experiment:
 
     @cached_property
     def strange_counts(self) -> StrangeCounts:
-        """How many of the raw counts are none."""
+        """How many of the raw counts are no whole numbers."""
         if self.counts is None or self.counts.values.dtype.kind == "u":
             return StrangeCounts()
         values = self.counts.values

@@ -112,7 +112,7 @@ def rankable(experiment: Experiment) -> Concern | None:
 
 
 def counted(experiment: Experiment) -> Concern | None:
-    """Whatever is found by raw counts needs some."""
+    """Return why results from raw counts cannot be computed, if there are no counts."""
     if experiment.counts is not None:
         return None
     return Concern(

@@ -1,7 +1,7 @@
-"""The gateway's life: waiting for an experiment, serving it, ending for lack of work or when it is told to.
+"""The life cycle of the gateway: wait for an experiment, serve it, end when there is no work or on a signal.
 
 A pod is given its experiment by a label, once and for good. Until then it has nothing to do but to help out: it
-finishes requests that a pod which is no more had accepted. It leaves that at once when its own label comes.
+finishes requests that a deleted pod had accepted. It leaves that at once when its own label comes.
 """
 
 import asyncio
@@ -366,7 +366,7 @@ class _Session:
         return None if self._services.engine.serves else "The engine serves no experiment."
 
     async def _first_sync(self) -> None:
-        """Have the experiment read before anybody asks; what goes wrong is told to whoever asks."""
+        """Have the experiment read before the first request, which gets the error if there is one."""
 
         async def on_stage(status: Status) -> None:
             log(_logger, logging.INFO, "reading the experiment", stage=str(status))

@@ -70,7 +70,7 @@ class Context:
     progress
         Where to report.
     scratch
-        A folder for files that are results; whoever asked removes them.
+        A folder for files that are results; the caller removes them.
     threads
         How many threads kernels may use.
     like_original

@@ -18,7 +18,7 @@ _RANDOMNESS = 0.01
 _REPORT_S = 0.1
 _MAX_ITERATIONS = 20
 _MAX_LINKS_OVER_ALL_STARTS = 20_000_000
-"""So many links are looked at for the sake of further starts."""
+"""Links visited by all starts together: a larger graph gets fewer starts."""
 _MAX_STARTS, _MIN_STARTS = 50, 1
 
 
@@ -30,7 +30,7 @@ def leiden(
     loops: float = 1.0,
     on_progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.int32]:
-    """Find communities of large modularity: the best of some starts, each repeated until it gains no more.
+    """Find communities of large modularity: the best of some starts, each repeated until modularity stops growing.
 
     Small graphs get more starts: there the best optimum is missed more easily, and a start costs nothing.
 

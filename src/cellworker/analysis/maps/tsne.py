@@ -162,7 +162,7 @@ def _affinities(
 
     with ThreadPoolExecutor(threads) as pool:
         starts = range(0, n, rows)
-        for first in range(0, len(starts), threads):  # in rounds, so that what was stopped does not go on
+        for first in range(0, len(starts), threads):  # in rounds, so that a stopped computation ends
             report(_AFFINITIES * first / len(starts))
             list(pool.map(block, starts[first : first + threads]))
     return out

@@ -216,7 +216,7 @@ def _laid_out(
         def told(part: float, i: int = i) -> None:
             report(0.11 + 0.89 * (i + part) / tries.count)
 
-        # Other beginnings and other draws, but for the first.
+        # Every start but the first has its own seed and starting point.
         start = begin if i == 0 else begin + np.float32(5 * (i % 3)) * noise((n, 2), seed + i)
         layout = _moved(_Task(graph, start, None, (seed + i) % 2**64, *shape, tries.epochs, _RATE), run, threads, told)
         out = np.empty_like(layout)
@@ -225,7 +225,7 @@ def _laid_out(
         if kept > max_kept:
             best, max_kept = out, kept
     for d in range(2):
-        # the exact sum, whatever the order
+        # the exact sum in any order
         best[:, d] -= np.float32(math.fsum(best[:, d].tolist()) / n)
     return best
 

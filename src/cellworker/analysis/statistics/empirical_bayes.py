@@ -132,7 +132,7 @@ def _robust_prior(x: Floats, d1: float) -> _Prior:
 
 
 # Ranks and orders are those of the logarithms of the variances, from which limma makes all that follows: taking the
-# logarithm joins variances that differ in the last bit. Tail probabilities have the same order but for their rounding.
+# logarithm joins variances that differ in the last bit. Tail probabilities have the same order except for rounding.
 
 
 def _infinite_df(z: Floats, corrected: float, d1: float) -> Floats:

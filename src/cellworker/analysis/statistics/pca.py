@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 OnProgress = Callable[[float], None]
 
 _BLOCK = 10  # vectors at a time
-_ROWS = 4096  # of a part; parts are added up in their order, whoever multiplied them
+_ROWS = 4096  # of a part; parts are added in order, whichever thread computed them
 _MAX_COVARIANCE = 3000  # genes
 _DENSE = 0.1  # share of stored values above which a part is multiplied as a dense one
 _TOLERANCE = 1e-8  # of residuals, of the largest variance

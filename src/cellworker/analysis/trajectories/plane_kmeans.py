@@ -33,7 +33,7 @@ def plane_kmeans(
     centres
         float64 ``(k, 2)``: where the clusters start, k from 1, at most n.
     rounds
-        At most so many; a round is a pass over all clusters, and passes over each point's best two until nothing moves.
+        Max rounds; a round is a pass over all clusters, and passes over each point's best two until nothing moves.
     on_progress
         Called with the fraction done, at most; may raise to stop.
 

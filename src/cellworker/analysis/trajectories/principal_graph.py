@@ -65,7 +65,7 @@ def principal_tree(
     gamma, sigma
         Weight of the points, and how far (squared) a point's share reaches, in the points' own units.
     rounds, tolerance
-        Ends after so many rounds, or when the objective changes by a smaller part.
+        Max rounds; ends earlier when the objective changes by a smaller part.
     on_progress
         Called with the fraction done; may raise to stop.
 

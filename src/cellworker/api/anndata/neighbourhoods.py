@@ -188,7 +188,7 @@ def neighbors(
     n_neighbors
         How many, the cell itself among them.
     n_pcs
-        Use so many dimensions of the representation; 0 is ``X`` itself.
+        Number of dimensions of the representation to use; 0 is ``X`` itself.
     use_rep
         A key of ``obsm``, or ``"X"``.
     method

@@ -56,7 +56,7 @@ async def ask(
         return Answered(await asyncio.to_thread(annotate, given, tell, scratch))
     except WorkerError as error:
         return Answered(code=error.code, message=error.message)
-    except Exception as error:  # noqa: BLE001 the worker waits for a word, whatever happens
+    except Exception as error:  # noqa: BLE001 the worker waits for a reply in every case
         log(_logger, logging.ERROR, "asking the language model failed", error=error)
         message = "The clusters could not be annotated: an unexpected error occurred."
         return Answered(code=ErrorCode.R_WORKER_CASSIA_ERROR, message=message)

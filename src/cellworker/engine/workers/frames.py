@@ -36,7 +36,7 @@ class Kind(bytes, Enum):
     BODY = b"B"
     """To the worker: the request's body."""
     CANCEL = b"C"
-    """To the worker: nobody waits for the answer any more."""
+    """To the worker: the request is cancelled."""
     ANSWERED = b"M"
     """To the worker: `Answered`."""
     READY = b"Y"

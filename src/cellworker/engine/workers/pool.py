@@ -1,4 +1,4 @@
-"""Lanes of worker processes: so many requests at a time, the others wait their turn, and what dies is replaced."""
+"""Lanes of worker processes: each has a max number of requests at a time, a queue, and replaces dead processes."""
 
 import asyncio
 import logging
@@ -41,8 +41,8 @@ class Lane:
     init
         Called for each new process; says what it serves.
     explain
-        Called when no process can be started; returns what those are told who wait for one, and whether the reason is
-        news for the log.
+        Called when no process can be started; returns the error for the requests that wait for one, and whether
+        the log has not had the reason yet.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Lane:
         self._offer(worker)
 
     def drop(self, worker: WorkerProcess, *, after: Callable[[], None], patient: bool) -> None:
-        """Give back a worker that is still busy with a request that nobody waits for.
+        """Give back a worker that is still busy with a cancelled request.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class Lane:
         self._renewed = asyncio.Event()
 
     async def close(self) -> None:
-        """End all workers, whatever they do."""
+        """End all workers at once, busy or not."""
         self._closing = True
         for waiter in self._waiting:
             if not waiter.done():

@@ -143,7 +143,7 @@ class WorkerProcess:
                 self._reporter.stop()
 
     async def interrupt(self, grace_s: float) -> bool:
-        """Tell the worker that nobody waits any more; whether it is free again within `grace_s` seconds."""
+        """Cancel the worker's request; return whether it is free again within `grace_s` seconds."""
         if self.lost or self._transport is None:
             return False
         self._transport.write(pack(Kind.CANCEL))

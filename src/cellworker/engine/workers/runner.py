@@ -32,7 +32,7 @@ __all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "StoreLostE
 
 _WAITING_LIMIT = 1000
 _RESULT_LIFE_S = 3600.0
-"""A file result that nobody has fetched by then is removed."""
+"""Seconds after which an unfetched file result is removed."""
 _LONG_LANE_NICE = 10
 """Long computations yield the processor to short ones."""
 _SIGKILL = -9
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a task returned: JSON text, or the path of a file that whoever asked removes."""
+    """What a task returned: JSON text, or the path of a file that the caller removes."""
 
     data: bytes = b""
     file: Path | None = None
@@ -187,7 +187,7 @@ class TaskRunner:
         await self.close()
 
     async def close(self) -> None:
-        """End all processes, whatever they do, and remove all temporary files, unfetched file results too."""
+        """End all processes at once, busy or not, and remove all temporary files, unfetched file results too."""
         self._closing = True
         for lane in self._lanes.values():
             await lane.close()

@@ -53,7 +53,7 @@ _json = msgspec.json.Encoder()
 
 
 class _Cancelled(BaseException):
-    """Nobody waits for the answer; not an Exception, so that a task's own handlers let it through."""
+    """The request was cancelled; not an Exception, so that a task's own handlers let it through."""
 
 
 def load_object(name: str) -> Any:  # noqa: ANN401
@@ -76,7 +76,7 @@ def serve(connection: socket.socket) -> None:
         try:
             tasks: Mapping[str, Task] = load_object(init.tasks)
             experiment: Experiment = load_object(init.opener)(Path(init.store))
-        except Exception as error:  # noqa: BLE001 a store that cannot be opened is reported, whatever the reason
+        except Exception as error:  # noqa: BLE001 any reason why a store cannot be opened is reported
             send(connection, Kind.PROBLEM, _json.encode(_problem(error, init)))
             return
         send(connection, Kind.READY)
@@ -123,7 +123,7 @@ class _Worker:
         self._poll.register(connection, select.POLLIN)
 
     def answer_next(self) -> bool:
-        """Wait for a request and answer it; False when there will be no more."""
+        """Wait for a request and answer it; False when the engine has closed the connection."""
         frame = receive(self._connection)
         if frame is None:
             return False
@@ -181,7 +181,7 @@ class _Worker:
         return read_table(*self._init.marker_table)
 
     def _annotate(self, question: ClusterQuestion, tell: Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
-        """Have the engine ask: only the process that speaks to the model, and who started it, know the key."""
+        """Have the engine ask: only the process that calls the model, and the engine that started it, know the key."""
         send(self._connection, Kind.ASK, msgspec.msgpack.encode(question))
         frame = receive(self._connection)
         if frame is None:

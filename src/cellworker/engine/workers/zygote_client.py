@@ -1,4 +1,4 @@
-"""The engine's side of the zygote: starts it, asks it for worker processes, hears of their ends."""
+"""The engine's side of the zygote: starts it, asks it for worker processes, receives their exit statuses."""
 
 import asyncio
 import os
@@ -23,14 +23,14 @@ _CLOSE_TIMEOUT_S = 5.0
 
 
 class ZygoteClient:
-    """Makes processes through a zygote, which is started again should it ever die.
+    """Makes processes through a zygote, which is started again if it dies.
 
     Parameters
     ----------
     preload
         Modules that every worker needs.
     method
-        How processes are made: forked from the zygote, or started afresh where forking is not safe.
+        How processes are made: forked from the zygote, or started by spawn where forking is not safe.
     """
 
     def __init__(self, preload: Sequence[str], method: StartMethod | None = None) -> None:

@@ -14,7 +14,7 @@ from cellworker.experiment.store.blocks import in_threads
 __all__ = ["BLOCK_BYTES", "block_checksums", "first_damage", "lower_priority"]
 
 BLOCK_BYTES: Final = 4 << 20
-"""One checksum stands for so many bytes; the last block of a file may be shorter."""
+"""Bytes that one checksum covers; the last block of a file may be shorter."""
 _READ_BYTES: Final = 1 << 18
 _LOWEST_PRIORITY: Final = 19
 

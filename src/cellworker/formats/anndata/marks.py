@@ -1,7 +1,7 @@
 """How a file of ours tells later that a matrix is still the one that was written, and so what its values are.
 
 Values alone do not always say it: an object may hold normalised values below 0 (an integrated assay), or none at all.
-Whoever changes the matrix changes its mark, and then the values decide, as in any file.
+Changing the matrix changes its mark, and then the values decide, as in any file.
 """
 
 import zlib

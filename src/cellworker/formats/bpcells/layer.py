@@ -53,7 +53,7 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
 
 
 def _slices(matrix: Matrix) -> Iterator[tuple[int, int, Slice]]:
-    """Read all majors, so many at a time as hold `_BLOCK` values."""
+    """Read all majors, in blocks of about `_BLOCK` values."""
     ends = np.cumsum(matrix.lengths)
     start = 0
     while start < matrix.n_majors:

@@ -21,7 +21,7 @@ _MAP = re.compile(
 )
 """Maps to look at, whose distances say little, and places in a tissue."""
 _MIN_DIMS: Final = 4
-"""A latent space without a known name has at least so many dimensions; what has fewer was made to be drawn."""
+"""A latent space without a known name has at least this many dimensions; one with fewer is a map for plots."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What becomes of each element of a source file when it is written in another form.
 
-The reader lists every element of the source; whoever writes settles each of them exactly once. An element that nobody
+The reader lists every element of the source; the writer settles each of them exactly once. An element that is never
 settled, or that two settled, is a bug and raises: a report that forgets something cannot be made.
 """
 

@@ -47,7 +47,7 @@ class SeuratRest:
     experiment
         What was opened from it.
     replaced
-        Columns of ``obs`` that the cell sets have anew.
+        Columns of ``obs`` that the cell sets replace.
     embedding
         The name of a reduction that is replaced; "" where none is.
 
@@ -76,7 +76,7 @@ class SeuratRest:
     @property
     def beside(self) -> Beside:
         """What goes to AnnData's own places, and what writes the rest."""
-        # Made anew: kept, it would hold this object, and with it a mapped store, in a cycle.
+        # Made for each call: kept, it would hold this object, and with it a mapped store, in a cycle.
         return replace(self._beside, rest=self._rest)
 
     def _settle(self, path: Path, to: str, note: str = "") -> None:
@@ -257,7 +257,7 @@ class SeuratRest:
     # ---- all else ----
 
     def _rest(self, writer: Writer) -> None:
-        """Write whatever is open into ``uns["seurat"]``, under its own names."""
+        """Write all that is unsettled into ``uns["seurat"]``, under its own names."""
         if not self.ledger.is_open(()):
             return
         sink, put = writer.sink, FromR(writer.sink, self.ledger, writer.leaves)

@@ -57,7 +57,7 @@ def load(
     threads
         For the kernels that write the store.
     choice
-        `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
+        `MatrixChoice.to_json` of the user's choice.
     progress
         Called with the stage and the fraction of all work done.
 

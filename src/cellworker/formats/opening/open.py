@@ -45,7 +45,7 @@ class Opened:
     cell_sets_path
         The file that the cell sets came from; beside the store when they were derived.
     derived_cell_sets
-        Whether they were made from the experiment's own metadata, for want of a file.
+        Whether they were made from the experiment's own metadata, because there was no file.
     own_work_file
         Where a person's own cell sets of local runs are kept.
     own_work
@@ -67,7 +67,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
 
     A file that was read before, and has not changed since, is not read again: its store is mapped. Otherwise it is
     read in a child process with limits on memory and time, its store is kept in ``settings.store_dir``, and nothing
-    else stays behind, whatever happens.
+    else stays behind, also after an error.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     settings
         Where stores lie, how large they may grow, and the limits of reading.
     on_progress
-        Told how far the reading is; not called when a store is there.
+        Called with the progress of the reading; not called when a store exists.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _open_source(
 
 
 def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Path, StoredExperiment] | None:
-    """Map a store that is there and sound; `alone` says that nobody else can be making it again."""
+    """Map a store that exists and is sound; `alone` says that no other process can be making it again."""
     if store is None:
         return None
     try:

@@ -33,10 +33,10 @@ _WAIT = 0.1
 _BEHIND_PATH = "\0"
 """Divides a source's path from the choice of its matrices; no path holds it."""
 _ABANDONED_S = 3600.0
-"""A temporary file that nobody has written to for so long is nobody's."""
+"""Seconds without a write after which a temporary file counts as abandoned."""
 
 OnWait = Callable[[str, float | None], None]
-"""Told, again and again, that another process is awaited; raising ends the wait."""
+"""Called repeatedly while another process is awaited; raising ends the wait."""
 
 
 def keyed(content: str, choice: MatrixChoice) -> str:
@@ -94,7 +94,7 @@ class Shelf:
     max_bytes
         Stores that were not opened for longest are removed beyond it.
     choice
-        What whoever opens sources says about their matrices: each choice has stores of its own.
+        The user's choice of matrices: each choice has its own stores.
 
     Raises
     ------
@@ -173,7 +173,7 @@ class Shelf:
         """Return the files that a store was made from and that are still of the same size, the surest first.
 
         A file that was only touched since has the same content, one that was replaced by another of its size has not:
-        whoever reads it looks at its hash.
+        readers check its hash.
         """
         found: list[tuple[bool, Path]] = []
         for name, entry in self._entries().items():
@@ -236,7 +236,7 @@ class Shelf:
     def building(self, source: Path, waiting: OnWait | None = None) -> Iterator[Path]:
         """Hold the right to read a source, alone among all processes, and a folder for spool files.
 
-        The folder is removed whatever happens; one that a killed process left is removed by the next.
+        The folder is removed in every case; one that a killed process left is removed by the next.
         """
         name = "build-" + hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:24]
         with self._locked(name, waiting):
@@ -249,7 +249,7 @@ class Shelf:
                 shutil.rmtree(spool, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half written; whoever is still at it holds a lock, and is left alone."""
+        """Remove what killed processes left half written; files of live processes are locked, and stay."""
         for spool in self.folder.glob("build-*.spool"):
             with suppress(BlockingIOError, WorkerError), self._locked(spool.stem, wait=False):
                 shutil.rmtree(spool, ignore_errors=True)
@@ -309,7 +309,7 @@ class Shelf:
         try:
             yield
         finally:
-            # Whoever waits for this very file sees that it is gone, and makes a new one.
+            # A process that waits for this file sees that it is gone, and makes a new one.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -342,7 +342,7 @@ class Shelf:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has its name: another process may have removed it and made one anew."""
+    """Whether an open file still has its name: another process may have removed it and made a new one."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -367,7 +367,7 @@ def _bytes_of(folder: Path) -> int:
 def _remove_unused(store: Path) -> bool:
     """Remove a store unless somebody has it open; whether it is gone.
 
-    Whoever opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
+    A process that opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
     """
     try:
         # Locks on network file systems ask for a descriptor that may write.

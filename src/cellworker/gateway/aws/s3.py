@@ -63,7 +63,7 @@ class S3Results:
         self._deadline_s = deadline_s
 
     async def exists(self, etag: ETag) -> bool:
-        """Whether a result is stored, of whatever size.
+        """Whether a result is stored, of any size.
 
         Raises
         ------
@@ -278,7 +278,7 @@ class S3Files:
         path
             Where it goes.
         on_bytes
-            Told numbers of bytes as they arrive.
+            Called with numbers of bytes as they arrive.
 
         Raises
         ------

@@ -36,7 +36,7 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
     what
         What could not be done, for the error: "the result could not be stored".
     retry_budget_s
-        How long to go on, in seconds.
+        Retry budget in seconds.
 
     Raises
     ------

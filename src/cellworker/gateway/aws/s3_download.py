@@ -57,9 +57,9 @@ async def download_object(
     etag, size
         Which content is expected: the ETag without quotes, the size in bytes.
     retry_budget_s
-        How long to go on while next to nothing arrives, in seconds.
+        Retry budget while almost nothing arrives, in seconds.
     on_bytes
-        Told numbers of bytes as they arrive.
+        Called with numbers of bytes as they arrive.
 
     Raises
     ------

@@ -60,7 +60,7 @@ class SqsQueue:
     wait_s
         How long the service may wait for a message before it answers that there is none, 0 to 20 seconds.
     on_failure
-        Told a few words when the queue cannot be reached, and None when it can be again.
+        Called with the reason when the queue cannot be reached, and with None when it can be again.
     longest_pause_s
         Between two attempts to reach it, in seconds.
 
@@ -120,13 +120,13 @@ class SqsQueue:
     def deliveries(self) -> "SqsDeliveries":
         """Yield messages until `close`; outages are waited for, with growing pauses.
 
-        Whoever waits for the next one may be cancelled and ask again: nothing that was received gets lost, and a wait
+        A waiting receiver may be cancelled and ask again: no received message is lost, and a wait
         at the service ends at once.
         """
         return SqsDeliveries(self)
 
     def close(self) -> None:
-        """Receive no more, and hand back what nobody has taken yet; what was taken can still be done with."""
+        """Stop receiving, and give back messages that were not taken; messages taken can still be deleted."""
         self._closed.set()
 
     async def next(self) -> Delivery | None:
@@ -144,7 +144,7 @@ class SqsQueue:
         return self._taken.popleft()
 
     async def hand_back(self) -> None:
-        """Give back what nobody has taken yet."""
+        """Give back messages that were received and not taken."""
         taken = [*self._taken]
         self._taken.clear()
         await asyncio.gather(*(delivery.release() for delivery in taken))
@@ -250,7 +250,7 @@ class SqsQueue:
 
 
 class SqsDeliveries:
-    """Iterates over a queue's messages; unlike a generator it goes on after `anext` was cancelled."""
+    """Iterates over a queue's messages; unlike a generator it continues after `anext` was cancelled."""
 
     def __init__(self, queue: SqsQueue) -> None:
         self._queue = queue
@@ -265,6 +265,6 @@ class SqsDeliveries:
         return delivery
 
     async def aclose(self) -> None:
-        """End it, and hand back what nobody has taken."""
+        """End it, and give back messages that were not taken."""
         self._queue.close()
         await self._queue.hand_back()

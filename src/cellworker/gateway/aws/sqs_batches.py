@@ -132,7 +132,7 @@ class Deletes:
     client
         An aiobotocore client for SQS.
     retry_budget_s
-        How long to go on trying, in seconds; no longer than a message stays hidden, because then it comes back anyway.
+        Retry budget in seconds; no longer than a message stays hidden, because then it comes back anyway.
     """
 
     def __init__(self, client: Any, retry_budget_s: float) -> None:  # noqa: ANN401 - made at run time
@@ -199,7 +199,7 @@ class Visibility:
     Attributes
     ----------
     denied
-        The role may not do this; nothing is tried any more.
+        The role may not do this; it is not tried again.
     """
 
     def __init__(self, client: Any, visibility_s: float) -> None:  # noqa: ANN401 - made at run time
@@ -234,7 +234,7 @@ class Visibility:
             await self._batches.add(handle)
 
     async def close(self) -> None:
-        """Wait until all is shown that was to be, and keep nothing hidden any more."""
+        """Wait until all returned messages are visible, and stop hiding the rest."""
         await self._batches.close()
         await end(self._keeper)
 

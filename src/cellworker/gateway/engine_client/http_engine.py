@@ -58,7 +58,7 @@ class HttpEngine:
     """Asks the engine; an async context manager.
 
     An engine that restarts, reads the experiment or has too much to do is waited for: computing has no side effects, so
-    that a request can be sent again. A request in the midst of which the connection breaks is sent again, but not for
+    that a request can be sent again. A request whose connection breaks is sent again, but not for
     ever: it may be what ends the engine. Cancelling a call closes its connection, which stops the computation.
 
     Parameters
@@ -69,13 +69,13 @@ class HttpEngine:
         Looks a task up by its name.
     experiment_id
         The experiment that requests are about: an engine that has changed over to another one does not answer them.
-        Empty asks whatever is served.
+        Empty asks for the experiment that is served.
     retry_budget_s
         How long to wait for an engine that does not answer, in seconds.
     crash_attempts
         How often a request is sent again after the connection broke.
     watch
-        Tells when the engine hangs: a request that it does not answer any more is asked again.
+        Reports when the engine hangs: its requests are then sent again.
     traceparent
         Returns the W3C header of the span that a call belongs to; None where nothing is traced.
     """
@@ -181,7 +181,7 @@ class HttpEngine:
             await end(*follower)
 
     async def _follow(self, request_id: str, on_progress: OnProgress) -> None:
-        """Pass on what the engine tells of a request, until it knows no more of it."""
+        """Pass on the engine's progress of a request, until the engine forgets it."""
         assert self._session is not None
         address = self._url / "v0" / "progress" / request_id
         sequence = 0
@@ -245,7 +245,7 @@ def _value(task: Task, content: bytes) -> bytes:
         raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED) from None
     found = _engine_error(error)
     if found.code is ErrorCode.REQUEST_CANCELLED:
-        # Nobody but us could cancel it: the engine ends, or changes over to another experiment.
+        # Only this process could have cancelled it: the engine ends, or changes over to another experiment.
         raise _TryLaterError(WorkerError(ErrorCode.TASK_CRASHED, _AWAY))
     raise found
 

@@ -30,7 +30,7 @@ __all__ = ["ExperimentSync", "RemoteFiles", "RemoteObject"]
 OnStage = Callable[[Status], Awaitable[None]]
 
 _QUIET_S = 1.0
-"""An engine that has answered by then was not loading anything that is worth telling."""
+"""Seconds; an engine that answers earlier loads so fast that the client needs no notice."""
 _AT_A_TIME = 3
 _NOT_FETCHED = (
     "The experiment's data could not be fetched from the platform's store. Please try again in a few minutes."
@@ -71,13 +71,13 @@ class _Run:
 
     def fail(self, error: Exception) -> None:
         self.done.set_exception(error)
-        self.done.exception()  # where nobody waits any more, nobody asks for it
+        self.done.exception()  # the last waiter was cancelled, and its error is not needed
 
 
 class ExperimentSync:
     """Fetches what changed in the store before it is needed; an async context manager.
 
-    Whoever asks is answered by a look at the store that began after they asked; those who ask at the same time share
+    Each call is answered by a look at the store that began after the call; calls at the same time share
     one. Where the store cannot be looked at, requests fail: an answer from older data would be kept forever under the
     name of the newer.
 
@@ -94,7 +94,7 @@ class ExperimentSync:
     watch
         Tells when the engine hangs.
     retry_budget_s
-        How long to go on trying where the store or the engine does not answer, in seconds.
+        Retry budget while the store or the engine does not answer, in seconds.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class ExperimentSync:
         Parameters
         ----------
         on_stage
-            Told DOWNLOADING and LOADING where they take place, once each.
+            Called with DOWNLOADING and LOADING where they take place, once each.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class ExperimentSync:
                 raise
             except WorkerError as error:
                 run.fail(error)
-            except Exception as error:  # noqa: BLE001 - told to those who asked
+            except Exception as error:  # noqa: BLE001 - raised to the callers
                 log(_logger, logging.ERROR, "experiment not synchronised", error=error)
                 run.fail(WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, _NOT_FETCHED))
             else:

@@ -9,7 +9,7 @@
 =======================  ==========================================================================
 
 A worker takes its work from a queue and not from these doors, so "not ready" takes nothing away from it: it tells the
-platform (roll-outs, dashboards, alarms) that a request would not be answered now. Nobody asks anything of a pod without
+platform (roll-outs, dashboards, alarms) that a request would not be answered now. No traffic goes to a pod without
 an experiment, so such a pod is ready as soon as its engine answers: a rolling update waits for nothing else.
 """
 
@@ -119,7 +119,7 @@ class Health:
         self._started = True
 
     def mark_stopping(self) -> None:
-        """Say that no more work is taken."""
+        """Record that the worker stops taking work."""
         self._stopping = True
 
     @property

@@ -56,7 +56,7 @@ class PlatformCellSets:
     api_url
         Where the API is.
     retry_budget_s
-        How long to go on trying, in seconds.
+        Retry budget in seconds.
     timeout_s
         How long one answer may take, in seconds.
     settle_s
@@ -165,7 +165,7 @@ class PlatformCellSets:
     async def _needs_sending(self, experiment_id: ExperimentId, known: Repeatable, claim: Claim | None) -> bool:
         """Look for what is to be inserted, and make sure that the request is still ours, both just now.
 
-        Whoever was paused in between looks again: others take a request over after a longer silence than that.
+        A process that was paused in between looks again: others take a request over after a longer silence than that.
 
         Raises
         ------

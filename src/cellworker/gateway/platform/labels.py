@@ -105,7 +105,7 @@ def parse_labels(text: str) -> dict[str, str]:
 
 
 def assigned_folder(labels: PodLabels, data_dir: Path) -> Callable[[], Path | None]:
-    """Return a function that tells the folder of the experiment to serve, None while there is none.
+    """Return a function that returns the folder of the experiment to serve, None while there is none.
 
     The pod's own experiment comes first; where it has none, the one that `point_engine` named.
     """

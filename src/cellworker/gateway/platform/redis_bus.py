@@ -1,6 +1,6 @@
 """Events to browsers over Redis, where the platform's Socket.IO servers listen.
 
-Redis keeps no events: one that is published while nobody is connected is gone. So an event counts as sent only when the
+Redis keeps no events: one that is published without a subscriber is lost. So an event counts as sent only when the
 primary has confirmed it, and one whose confirmation got lost is sent again: an event arrives at least once.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["RedisBus", "RedisUnavailableError", "resolve_redis_url"]
 
 TRY_S = 2.0
 _LISTENERS_S = 10.0
-"""After an outage, listeners are waited for so long."""
+"""Seconds to wait for listeners after an outage."""
 _LISTENERS_EVERY_S = 0.2
 """How long an event is tried for where its sender says nothing, in seconds."""
 
@@ -41,7 +41,7 @@ _PROBE_EVERY_S = 10.0
 _LOOK_EVERY_S = 1.0
 _CLOSE_S = 1.0
 _FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.5  # less than TRY_S, so that whoever waits that long has had a try
+_LONGEST_PAUSE_S = 1.5  # less than TRY_S, so that an event gets at least one try
 _BATCH_BYTES = 1_000_000
 _DEVELOPMENT_URL = "redis://host.docker.internal:6379"
 _SLOW = "no answer in time"
@@ -174,7 +174,7 @@ class RedisBus:
         """Send one event to everyone, and return when Redis has confirmed it.
 
         Redis keeps nothing for those who are not there. After an outage of it the platform's servers come back a little
-        later than this bus, so in the first seconds an event that nobody heard is sent again.
+        later than this bus, so in the first seconds an event without a listener is sent again.
 
         Parameters
         ----------

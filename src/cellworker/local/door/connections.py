@@ -1,4 +1,4 @@
-"""Limits on connections before a request has come whole, and what the log hears of those that never do."""
+"""Limits on connections before a request has come whole, and log lines about those that never do."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ class Connections:
         be idle.
     max_waiting
         Connections that may wait for their first request; when there are more, the one that has waited longest is
-        closed, so that nobody who is quick is kept out.
+        closed, so that fast clients get in.
     max_open
         All connections; further ones are closed at once.
     """
@@ -48,7 +48,7 @@ class Connections:
         return len(self._waiting)
 
     def watched(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
-        """Return a maker of protocols that are told of here."""
+        """Return a factory of protocols that report their connections here."""
         return lambda: _Watched(make(), self)
 
     def begun(self, transport: asyncio.BaseTransport | None) -> None:

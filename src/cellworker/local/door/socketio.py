@@ -1,4 +1,4 @@
-"""A small Socket.IO server that speaks two generations of the protocol on one address.
+"""A small Socket.IO server for two generations of the protocol on one address.
 
 The platform's UI brings socket.io-client 2.x, which speaks Engine.IO revision 3; today's clients speak revision 4.
 Node's own server serves both at once (``allowEIO3``), and a worker that stands in for the platform has to do the same.
@@ -225,7 +225,7 @@ class _Session:
         self._news.set()
 
     def receive(self, packet: str) -> None:
-        """Take one packet of the client; raises `ValueError` for what is none."""
+        """Take one packet of the client; raises `ValueError` for bytes that are no packet."""
         self._heard.set()
         kind, data = packet[:1], packet[1:]
         if kind == engineio.MESSAGE:
@@ -268,7 +268,7 @@ class _Session:
         return web.Response(text=engineio.join_payload(self.version, packets), content_type="text/plain")
 
     async def probed(self, socket: web.WebSocketResponse) -> bool:
-        """Change from polling to a websocket; False when the client thinks better of it."""
+        """Change from polling to a websocket; False when the client reconnects instead."""
         try:
             async with asyncio.timeout(self.server.ping_timeout):
                 if await socket.receive_str() != engineio.PING + "probe":
@@ -340,7 +340,7 @@ class _Session:
         self.server.forget(self)
 
     async def ended(self) -> None:
-        """Wait until nothing of the session runs any more; a client that takes nothing off our hands gets a second."""
+        """Wait until the session's tasks end; a client that does not read gets one second."""
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):

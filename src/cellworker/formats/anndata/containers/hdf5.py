@@ -193,7 +193,7 @@ class Hdf5Array:
 
     @cached_property
     def _dataset(self) -> h5py.Dataset:
-        """What selects parts; a small column, which is read whole, does without."""
+        """What selects parts; a small column is read whole without it."""
         return h5py.Dataset(self._id)
 
     def _whole(self) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""A file of groups and arrays, whatever it is stored in: what the AnnData readers see of HDF5 and of Zarr."""
+"""A file of groups and arrays, in HDF5 or Zarr: the interface that the AnnData readers use."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -157,7 +157,7 @@ def _type_of_version_3(path: str, kind: Any) -> np.dtype[Any]:  # noqa: ANN401
     if isinstance(kind, dict) and kind.get("name") in {"structured", "struct"}:
         return _structured(path, _configuration(kind).get("fields"))
     if isinstance(kind, str | dict):
-        return np.dtype(np.void)  # nothing that AnnData's elements need; told when it is asked for
+        return np.dtype(np.void)  # AnnData's elements do not need it; reported when it is read
     raise damaged(path, f"the data type {kind!r}")
 
 

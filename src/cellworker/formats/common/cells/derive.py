@@ -23,7 +23,7 @@ _CLUSTERING = re.compile(
 )
 _PLATFORM_KEYS = ("scratchpad", "sample")
 _WORDS = ("all", "rest", "background")
-"""Words of requests (contract 5.0), whatever their case."""
+"""Words of requests (contract 5.0), in any case."""
 _CUSTOM = "custom_cellset-"
 _IDENTITIES, _ALL_CELLS = "identities", "all cells"
 

@@ -1,4 +1,4 @@
-"""Which column holds a cell's UMI count, number of genes, mitochondrial share and doublet score, told by its values.
+"""Which column holds a cell's UMI count, number of genes, mitochondrial share and doublet score, by its values.
 
 A name alone says little: ``total_counts`` that was made from scaled values has values below 0. Every candidate is held
 against the counts (or, for the mitochondrial share, the normalised values) of some cells, and its rejection has a

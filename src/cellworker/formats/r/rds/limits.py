@@ -28,7 +28,7 @@ class Limits:
     max_items_per_byte
         Values per byte of the compressed file, looked at beyond a million: a billion NULLs compress to nothing.
     max_sequence
-        Elements that all compact sequences (``1:n`` costs a few bytes whatever ``n``) may come to together.
+        Elements that all compact sequences (``1:n`` costs a few bytes for any ``n``) may have in total.
     spool_bytes
         Vectors of this many bytes and more go to files.
     writing

@@ -86,7 +86,7 @@ class Scanner:
         return self._int32()
 
     def items(self, count: int) -> None:
-        """Count values that were met, or that take room whatever they are."""
+        """Count values that were read or skipped: both take memory."""
         self._items_left -= count
         self.check_count(0)
 
@@ -244,7 +244,7 @@ class Scanner:
         kind
             R's type number.
         as_floats
-            Keep doubles as float32, whatever their number.
+            Keep doubles as float32, however few there are.
         """
         name, layout = NUMBERS[kind]
         if as_floats and kind == 14:
@@ -280,7 +280,7 @@ def strings_in_runs(
     count
         How many strings follow in the file.
     plain
-        Takes up to so many plain strings; returns them, and whether it stopped before one that is not plain.
+        Takes up to a number of plain strings; returns them, and whether it stopped before one that is not plain.
     single
         Takes one string of any kind.
     """

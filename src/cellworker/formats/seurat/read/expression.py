@@ -23,7 +23,7 @@ class Expression:
     counts
         None where there are none, or where that slot holds something else.
     matrices
-        What is told about each slot (`used_for`).
+        The sentence about each slot (`used_for`).
     """
 
     counts: SparseDraft | None
@@ -132,5 +132,5 @@ class _Work:
 
 
 def _below_zero(decision: Decision, counts: SparseDraft) -> bool:
-    """Return whether so many values are below 0 that nothing can be normalised."""
+    """Return whether too many values are below 0 for normalisation."""
     return decision.kind in {"scaled", "counts"} and int((counts.values < 0).sum()) > 0.01 * len(counts.values)
