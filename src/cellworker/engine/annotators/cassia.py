@@ -1,7 +1,7 @@
 """Asks a language model through the package `cassia`, in a process of its own (contract 5.19).
 
-That process is the only one on the engine's side with connections to the outside: to the address of CASSIA_URL, and to AWS
-for a token for Amazon Bedrock. It is made for one request and gone after it. It gets its key through a pipe, no
+That process is the only one on the engine's side with connections to the outside: to the address of CASSIA_URL, and
+to AWS for a token for Amazon Bedrock. It is made for one request and gone after it. It gets its key through a pipe, no
 environment but what networks and certificates need, and a folder of its own.
 """
 
