@@ -106,8 +106,7 @@ async def loop(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) ->
         ports = Ports(engine=engine, results=world, notifications=world, cell_sets=world, files=world)
         yield WorkLoop(world, ports, "served", by_path.__getitem__, journal=world.journal, now=lambda: NOW)
     await runner.cleanup()
-    for name in ("counted_tasks", "fake_tasks"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("counted_tasks", None)
 
 
 @pytest.mark.parametrize(
@@ -138,10 +137,7 @@ async def test_a_request_is_decoded_once_by_the_gateway_and_once_by_the_worker(
     assert world.answer() == genes
     assert envelopes == {"parsed": 1}
     notes = collections.Counter((await asyncio.to_thread((tmp_path / "notes").read_text)).splitlines())
-    assert (
-        notes
-        == collections.Counter({"body": 1, "request": 1, "fields that choose the lane": looks}) - collections.Counter()
-    )
+    assert notes == {"body": 1, "request": 1} | ({"fields that choose the lane": 1} if looks else {})
 
 
 async def test_a_request_that_is_refused_is_decoded_once_too(loop: WorkLoop, world: World, tmp_path: Path) -> None:
@@ -150,6 +146,6 @@ async def test_a_request_that_is_refused_is_decoded_once_too(loop: WorkLoop, wor
     world.close()
     async with asyncio.timeout(HANG_S):
         await loop.run()
-    assert world.answer()["response"]["error"]["error_code"] == "INVALID_INPUT"
+    assert world.answer()["response"]["errorCode"] == "INVALID_INPUT"
     notes = (await asyncio.to_thread((tmp_path / "notes").read_text)).splitlines()
     assert sorted(notes) == ["body", "request"], json.dumps(notes)
