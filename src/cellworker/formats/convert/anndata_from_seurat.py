@@ -48,7 +48,7 @@ class SeuratRest:
     experiment
         What was opened from it.
     replaced
-        Columns of ``obs`` that the cell sets have anew.
+        Columns of ``obs`` that the cell sets replace.
     embedding
         The name of a reduction that is replaced; "" where none is.
 
@@ -77,7 +77,7 @@ class SeuratRest:
     @property
     def beside(self) -> Beside:
         """What goes to AnnData's own places, and what writes the rest."""
-        # Made anew: kept, it would hold this object, and with it a mapped store, in a cycle.
+        # Made for each call: kept, it would hold this object, and with it a mapped store, in a cycle.
         return replace(self._beside, rest=self._rest)
 
     def _settle(self, path: Path, to: str, note: str = "") -> None:
@@ -258,7 +258,7 @@ class SeuratRest:
     # ---- all else ----
 
     def _rest(self, writer: Writer) -> None:
-        """Write whatever is open into ``uns["seurat"]``, under its own names."""
+        """Write all that is unsettled into ``uns["seurat"]``, under its own names."""
         if not self.ledger.is_open(()):
             return
         sink, put = writer.sink, FromR(writer.sink, self.ledger, writer.leaves)
@@ -285,10 +285,6 @@ _SPREAD = frozenset({"assays", "meta.data", "reductions", "graphs", "misc", "ima
 
 def _notes(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _is_complex(value: RVector, length: int) -> bool:
-    return value.kind == "complex" and is_plain(value) and len(value) == length
 
 
 def _same_values(one: RValue, other: RValue) -> bool:

@@ -1,6 +1,5 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,10 @@ from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.seurat.h5.files import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
+from cellworker.progress import Progress
 
 __all__ = ["load"]
 
-Progress = Callable[[str, float | None], None]
 
 _EXACT_IN_FLOAT32 = 2.0**24
 _READING = 0.6
@@ -61,9 +60,9 @@ def load(
     threads
         For the kernels that write the store.
     choice
-        `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
+        `MatrixChoice.to_json` of the user's choice.
     progress
-        Told the stage and the fraction of all work done.
+        Called with the stage and the fraction of all work done.
 
     Returns
     -------
@@ -157,7 +156,7 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
 
 
 def _is_rounded(counts: SparseDraft) -> bool:
-    """Tell whether counts are so large that the float32 in which they were read may have rounded them."""
+    """Return whether counts are so large that the float32 in which they were read may have rounded them."""
     if counts.values.dtype != np.float32:
         return False
     return any(
