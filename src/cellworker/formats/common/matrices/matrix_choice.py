@@ -24,12 +24,15 @@ class MatrixChoice:
         The column of cell metadata that tells samples apart.
     drop_genes
         Leave out the genes with values that are missing or infinite.
+    make
+        Make principal components, clusters, a map and doublet scores where the file has none.
     """
 
     counts: str = ""
     data: str = ""
     sample: str = ""
     drop_genes: bool = False
+    make: bool = True
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()
