@@ -21,13 +21,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.graphs.clusters import DIMS, cell_graph, clusters_of
-from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
-from cellworker.analysis.maps.umap import umap
+from cellworker.analysis.graphs.clusters import DIMS
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import GeneVariability, gene_variability
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Dispersions, Reduction
+from cellworker.experiment.model import Dispersions, Reduction
 from cellworker.formats.common.active_reduction import default_reduction
 from cellworker.formats.common.cells.derive import has_clusters
 from cellworker.formats.common.findings import Findings
@@ -35,6 +33,7 @@ from cellworker.formats.common.matrices.sparse import blocks, require_columns, r
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.completing.doublets import add_doublet_scores
+from cellworker.formats.completing.making import RESOLUTION, grouped, laid_out
 
 __all__ = ["MADE", "Completing", "complete"]
 
@@ -43,9 +42,6 @@ Progress = Callable[[str, float], None]
 MADE = "made here"
 """What the note of each thing that was made says."""
 N_GENES, N_COMPONENTS = 2000, 50
-RESOLUTION = 0.8
-"""The platform's pipeline clusters with it."""
-_NEIGHBOURS, _MIN_DIST = 30, 0.3  # of the platform's UMAP
 _SHARES = {"doublets": 0.25, "genes": 0.05, "components": 0.25, "clusters": 0.15, "map": 0.3}
 """Of the time, roughly."""
 
@@ -182,14 +178,10 @@ class _Maker:
             return
         with _Trying(self, "clusters", "clusters") as trying:
             report = self._told("finding clusters", "clusters")
-            links = cell_graph(
-                points, "louvain", threads=self._how.threads, progress=lambda _, part: report(0.6 * part)
-            )
-            labels, _ = clusters_of(links, "louvain", RESOLUTION, progress=lambda _, part: report(0.6 + 0.4 * part))
-            found, codes = np.unique(labels, return_inverse=True)
+            found = grouped(points, "louvain", RESOLUTION, threads=self._how.threads, progress=report)
             name = next(name for name in _names("louvain") if name not in draft.metadata)
-            draft.metadata[name] = Categorical(codes.astype(np.int32).ravel(), [str(i) for i in found.tolist()])
-            trying.made(f"{len(found)} clusters in the column {name} (Louvain, resolution {RESOLUTION})")
+            draft.metadata[name] = found
+            trying.made(f"{len(found.categories)} clusters in the column {name} (Louvain, resolution {RESOLUTION})")
 
     def map(self) -> None:
         """Lay the cells out, where there is no map."""
@@ -200,15 +192,8 @@ class _Maker:
             return
         with _Trying(self, "reductions umap", "a map") as trying:
             report = self._told("laying out the cells", "map")
-            found = fast_neighbours(
-                points, min(_NEIGHBOURS, len(points)), "cosine", threads=self._how.threads,
-                on_progress=lambda part: report(0.3 * part),
-            )  # fmt: skip
-            layout = umap(
-                found, min_dist=_MIN_DIST, metric="cosine", points=points, threads=self._how.threads,
-                on_progress=lambda part: report(0.3 + 0.7 * part),
-            )  # fmt: skip
-            reductions = {**draft.reductions, "umap": Reduction(layout.astype(np.float64), "UMAP_")}
+            layout = laid_out(points, threads=self._how.threads, progress=report)
+            reductions = {**draft.reductions, "umap": Reduction(layout, "UMAP_")}
             misc = replace(draft.misc, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
             trying.made(f"a UMAP of {points.shape[1]} dimensions of {draft.misc.active_reduction}")
