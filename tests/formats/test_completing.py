@@ -223,12 +223,13 @@ def test_simulated_doublets_are_found():
     doublets = counts[first] + counts[second]
     from scipy.sparse import vstack
 
-    found = doublet_scores(vstack([counts[80:], doublets]).tocsr())
+    found = doublet_scores(vstack([counts[80:], doublets]).tocsr(), rate=0.11)
     mixed = types[first] != types[second]
     singles, pairs = found.scores[:320], found.scores[320:][mixed]
     above = np.mean([np.mean(pair > singles) + np.mean(pair == singles) / 2 for pair in pairs])
     assert above > 0.97, "area under the ROC curve"
     assert np.mean(pairs > found.threshold) > 0.8
+    assert np.mean(singles > found.threshold) < 0.03
 
 
 def read_h5ad(path):

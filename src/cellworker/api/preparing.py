@@ -62,5 +62,9 @@ def prepare(
         listed = [{"path": os.fspath(path)} for path in samples]
     flags = {**parameters, "samples": listed or None, "set": list(thresholds)}
     found = read_parameters(Path(config) if config is not None else None, flags)
-    report = on_progress or (lambda stage, fraction: None)  # noqa: ARG005
+
+    def report(stage: str, fraction: float | None = None) -> None:
+        if on_progress is not None:
+            on_progress(stage, fraction)
+
     return run(found, Path(out), settings or Settings.from_environment(), report, force=force)

@@ -280,8 +280,8 @@ class _Work:
     def _write(self, draft: ExperimentDraft, folder: Path) -> None:
         threads = self.settings.threads
 
-        def tell(stage: str, part: float | None = None) -> None:
-            self.progress(stage, None if part is None else _MAPPED + (_WRITTEN - _MAPPED) * 0.8 * part)
+        def tell(stage: str, fraction: float | None = None) -> None:
+            self.progress(stage, None if fraction is None else _MAPPED + (_WRITTEN - _MAPPED) * 0.8 * fraction)
 
         store = folder / "store.h5ad"
         write_store(draft, store, key=Keeper.key(*self._quality_keys()), threads=threads, progress=tell)

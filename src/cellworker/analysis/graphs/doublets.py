@@ -29,6 +29,7 @@ _GENES, _COMPONENTS = 1000, 30  # of 2,000 genes the components take four times 
 _SCALE = 1e4
 _RATE_PER_CELL = 8e-6  # 0.8 doublets in 100 barcodes for each 1,000 cells, as 10x Genomics tells
 _MAX_RATE = 0.3
+_UNCERTAIN = 0.4  # of the expected rate: nobody knows it better
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,9 @@ class DoubletScores:
     simulated
         float64: the scores of the simulated doublets.
     threshold
-        Cells above it are called doublets: where the share of simulated doublets below and the share of cells above
-        are smallest together (as scDblFinder weighs them; Germain et al. 2021, doi:10.12688/f1000research.73600).
+        Cells above it are called doublets. It weighs, as scDblFinder does (Germain et al. 2021,
+        doi:10.12688/f1000research.73600), the share of simulated doublets below, the share of cells above, and how far
+        that share lies from the expected one.
     """
 
     scores: Floats
@@ -59,6 +61,7 @@ def expected_rate(n_cells: int) -> float:
 def doublet_scores(
     counts: Any,  # noqa: ANN401 SciPy's
     *,
+    rate: float | None = None,
     seed: int = 0,
     threads: int = 1,
     progress: Progress = lambda fraction: None,  # noqa: ARG005
@@ -69,6 +72,8 @@ def doublet_scores(
     ----------
     counts
         Raw counts, finite, from 0 up: SciPy's compressed rows ``(n_cells, n_genes)``, no entry there twice.
+    rate
+        The share of doublets that is expected, above 0; by default `expected_rate`.
     seed
         Of the random pairs.
     threads
@@ -115,11 +120,12 @@ def doublet_scores(
         points, k + 1, "euclidean", threads=threads, on_progress=lambda part: progress(0.6 + 0.4 * part)
     )
     near = found.cells[:, 1:]  # a point is its own first neighbour
+    rate = expected_rate(n) if rate is None else rate
     numbers = (near >= n).sum(axis=1)
-    scores = _scores(np.arange(k + 1), k, ratio, expected_rate(n))
+    scores = _scores(np.arange(k + 1), k, ratio, rate)
     own, simulated = scores[numbers[:n]], scores[numbers[n:]]
     progress(1.0)
-    return DoubletScores(own, simulated, float(scores[_dividing(numbers[:n], numbers[n:], k)]))
+    return DoubletScores(own, simulated, float(scores[_dividing(numbers[:n], numbers[n:], k, rate)]))
 
 
 def _normalised(rows: Any, totals: Floats) -> Any:  # noqa: ANN401 SciPy's
@@ -138,8 +144,9 @@ def _scores(simulated: NDArray[np.int64], k: int, ratio: float, rate: float) -> 
     return np.asarray(likely / (1 - rate - share * (1 - rate - rate / ratio)))
 
 
-def _dividing(cells: NDArray[np.int64], simulated: NDArray[np.int64], k: int) -> int:
+def _dividing(cells: NDArray[np.int64], simulated: NDArray[np.int64], k: int, rate: float) -> int:
     """Return the number of neighbours above which a barcode is called a doublet."""
     kept = np.cumsum(np.bincount(simulated, minlength=k + 1)) / len(simulated)
     called = 1 - np.cumsum(np.bincount(cells, minlength=k + 1)) / len(cells)
-    return int(np.argmin(kept + called))
+    off = np.maximum(0.0, np.abs(called - rate) / rate - _UNCERTAIN)
+    return int(np.argmin(kept + called + off**2))
