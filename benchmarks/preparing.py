@@ -1,8 +1,8 @@
 """Benchmark "prepare": raw counts of samples to an experiment, beside scanpy's pipeline and Seurat's.
 
-All start from the same files. scanpy does the same steps: Scrublet per sample, limits by 3 MADs, normalisation, variable
+scanpy starts from the same files and does the same steps: Scrublet per sample, limits by 3 MADs, normalisation, variable
 genes, scaling, components, Harmony, neighbours, Leiden, UMAP, and writes an ``.h5ad``. Seurat starts from the merged
-object that we wrote and does everything from NormalizeData() to FindClusters(), to compare genes, components and clusters.
+counts that we wrote and does everything from NormalizeData() to FindClusters(), to compare genes, components, clusters.
 """
 
 # ruff: noqa: PLC0415 - every case is a process of its own and pays for what it imports, and for nothing else
@@ -29,7 +29,7 @@ SEURAT = """
     suppressMessages(library(Seurat))
     before <- proc.time()
     x <- readRDS("{folder}/ours/r.rds")
-    s <- CreateSeuratObject(GetAssayData(x, layer = "counts"))
+    s <- CreateSeuratObject(slot(x[["RNA"]], "counts"))
     s <- NormalizeData(s, verbose = FALSE)
     s <- FindVariableFeatures(s, nfeatures = 2000, verbose = FALSE)
     s <- ScaleData(s, verbose = FALSE)
@@ -88,7 +88,7 @@ def _cases(folder: Path, work: Path, size: Size) -> list[Case]:
     if rscript:
         code = SEURAT.format(folder=work)
         seurat = {"Seurat": Command([rscript, "--vanilla", "-e", code], limit_s=LIMIT_S, prepare=lambda: _as_rds(work))}
-        one = Command(python(f"{HERE}:merged", folder, work), prepare=lambda: None, limit_s=LIMIT_S)
+        one = Command(python(f"{HERE}:merged", work), prepare=lambda: None, limit_s=LIMIT_S)
         cases.append(Case("one matrix to clusters, samples as they are", one, seurat, 1))
     return cases
 
@@ -113,7 +113,7 @@ def ours(folder: str, work: str) -> None:
         told |= {"cells": made.n_cells, "genes": made.n_genes, "clusters": made.n_clusters, "how": made.integration}
 
 
-def merged(folder: str, work: str) -> None:
+def merged(work: str) -> None:
     """Do of the merged counts what Seurat does here; the file is read in the time, too."""
     from scipy.sparse import csr_matrix
 
@@ -134,7 +134,7 @@ def merged(folder: str, work: str) -> None:
             logs.indptr.astype(np.int64), columns, logs.data, np.sort(top), 50, n_genes=n_genes, threads=threads
         )
         points = np.ascontiguousarray(space.components.scores[:, :10])
-        labels = grouped(points, "louvain", 0.8, threads=threads, progress=lambda part: None)
+        labels = grouped(points, "louvain", 0.8, threads=threads, progress=lambda _: None)
     told["clusters"] = len(labels.categories)
     np.savez(
         Path(work) / "merged.npz", barcodes=np.array(barcodes), labels=labels.codes, points=points,

@@ -212,7 +212,7 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
     together = prepare.add_argument_group("what is made of them")
     together.add_argument("--variable-genes", type=int, metavar="N", help="how many are scaled (2000)")
     together.add_argument("--components", type=int, metavar="N", help="principal components (50)")
-    together.add_argument("--dimensions", type=int, metavar="N", help="of them for integration and map (30)")
+    together.add_argument("--dimensions", type=int, metavar="N", help="of them for integration, clusters and map (30)")
     together.add_argument(
         "--integration", choices=("auto", "none", "harmony", "mnn"), help="of samples (auto: where they lie apart)"
     )

@@ -75,7 +75,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     variable_genes, components
         How many genes are scaled, and components found.
     dimensions
-        Leading components that integration and map use.
+        Leading components that integration, clusters and map use.
     integration
         "auto" integrates where samples separate: with Harmony, or with MNN where they separate still.
     separation
