@@ -1,7 +1,7 @@
 """Benchmark "prepare": raw counts of samples to an experiment, beside scanpy's pipeline and Seurat's.
 
-scanpy starts from the same files and does the same steps: Scrublet per sample, limits by 3 MADs, normalisation, variable
-genes, scaling, components, Harmony, neighbours, Leiden, UMAP, and writes an ``.h5ad``. Seurat starts from the merged
+scanpy starts from the same files and does the same steps: Scrublet per sample, limits by 3 MADs, normalisation,
+variable genes, scaling, components, Harmony, neighbours, Leiden, UMAP, and writes an ``.h5ad``. Seurat starts from the merged
 counts that we wrote and does everything from NormalizeData() to FindClusters(), to compare genes, components, clusters.
 """
 
@@ -24,6 +24,8 @@ HERE = "benchmarks.preparing"
 N_TYPES = 12
 DOUBLETS = 0.04
 LIMIT_S = 3600.0
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""More would spin while others compute, and count."""
 
 SEURAT = """
     suppressMessages(library(Seurat))
@@ -82,13 +84,17 @@ def _cases(folder: Path, work: Path, size: Size) -> list[Case]:
         Bar("peak_mb", 3000, "40,000 cells in 3 GB"),
     ]
     ours = Command(python(f"{HERE}:ours", folder, work), prepare=clear, limit_s=LIMIT_S)
-    peers = {"scanpy": Command(python(f"{HERE}:theirs", folder, work), limit_s=LIMIT_S)}
+    peers = {"scanpy": Command(python(f"{HERE}:theirs", folder, work), ONE_BLAS_THREAD, limit_s=LIMIT_S)}
     cases = [Case("raw counts to an experiment", ours, peers, 1, bars)]
     rscript = shutil.which("Rscript")
     if rscript:
         code = SEURAT.format(folder=work)
-        seurat = {"Seurat": Command([rscript, "--vanilla", "-e", code], limit_s=LIMIT_S, prepare=lambda: _as_rds(work))}
-        one = Command(python(f"{HERE}:merged", work), prepare=lambda: None, limit_s=LIMIT_S)
+        seurat = {
+            "Seurat": Command(
+                [rscript, "--vanilla", "-e", code], ONE_BLAS_THREAD, limit_s=LIMIT_S, prepare=lambda: _as_rds(work)
+            )
+        }
+        one = Command(python(f"{HERE}:merged", work), ONE_BLAS_THREAD, prepare=lambda: None, limit_s=LIMIT_S)
         cases.append(Case("one matrix to clusters, samples as they are", one, seurat, 1))
     return cases
 
