@@ -1,8 +1,8 @@
 """Benchmark "prepare": raw counts of samples to an experiment, beside scanpy's pipeline and Seurat's.
 
 scanpy starts from the same files and does the same steps: Scrublet per sample, limits by 3 MADs, normalisation,
-variable genes, scaling, components, Harmony, neighbours, Leiden, UMAP, and writes an ``.h5ad``. Seurat starts from the merged
-counts that we wrote and does everything from NormalizeData() to FindClusters(), to compare genes, components, clusters.
+variable genes, scaling, components, Harmony, neighbours, Leiden, UMAP, and writes an ``.h5ad``. Seurat starts from the
+merged counts that we wrote and does everything from NormalizeData() to FindClusters(): genes, components, clusters.
 """
 
 # ruff: noqa: PLC0415 - every case is a process of its own and pays for what it imports, and for nothing else

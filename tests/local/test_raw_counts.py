@@ -1,12 +1,13 @@
 """Whoever has only raw counts asks everything that the platform's experiments answer."""
 
+import asyncio
 import hashlib
 import sys
 from pathlib import Path
 
 import pytest
 
-from cellworker.local.run import start_local
+from cellworker.local.run import run_local, start_local
 from cellworker.local.submit import submit_async
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import find
@@ -37,3 +38,19 @@ async def test_raw_counts_alone_answer_every_task(tmp_path: Path, monkeypatch: p
             for body in platform:
                 got = await submit_async(run.url, body, folder=tmp_path)  # raises what a task refuses
                 assert got.etag, body
+
+
+async def test_whoever_opens_raw_counts_is_offered_to_prepare_them(tmp_path: Path) -> None:
+    source = write_counts(tmp_path / "raw.h5ad", counts_of_types(60, 120)[0])
+    settings = Settings(port=0, data_dir=tmp_path / "data", store_dir=tmp_path / "store", threads=1)
+    said: list[str] = []
+    stop = asyncio.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "curl" in line:
+            stop.set()
+
+    async with asyncio.timeout(120):
+        await run_local(source, settings, say=say, stop=stop)
+    assert any("cellworker run --prepare" in line for line in said)

@@ -241,3 +241,27 @@ def test_the_command_line_makes_a_seurat_object_too(samples, tmp_path, monkeypat
     assert json.loads((out / "cell_sets.json").read_bytes())
     assert main(["check", str(out)]) == 0
     assert "written by        Seurat" in capsys.readouterr().out
+
+
+def test_run_prepares_once_and_serves_what_came_of_it(samples, tmp_path, settings, monkeypatch, capsys):
+    from cellworker.cli.commands import run as command
+
+    source = tmp_path / "mine.h5ad"
+    source.write_bytes(samples["one"].read_bytes())
+    monkeypatch.setenv("STORE_DIR", str(settings.store_dir))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    served = []
+
+    async def serve(experiment, settings, **rest):
+        served.append(experiment)
+        return 0
+
+    monkeypatch.setattr(command, "run_local", serve)
+    for _ in range(2):
+        assert main(["run", str(source), "--prepare", "--port", "0", "--no-browser"]) == 0
+    assert served == [tmp_path / "mine-prepared"] * 2
+    said = capsys.readouterr().out
+    assert said.count("prepared: ") == said.count("prepared before: ") == 1
+    assert open_experiment(served[0], settings).experiment.reductions
+    assert main(["run", "--prepare"]) == 1
+    assert "expected a file or folder of raw counts" in capsys.readouterr().err

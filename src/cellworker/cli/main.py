@@ -132,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
+    run.add_argument(
+        "--prepare",
+        action="store_true",
+        help="of raw counts: prepare an experiment first ('cellworker prepare')",
+    )
     run.add_argument("--no-browser", action="store_true", help="do not open the explorer in a browser")
 
     engine = add("engine", "engine", "serve an experiment over the engine's HTTP surface only")
@@ -183,9 +188,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_prepare(add("prepare", "prepare", "make an experiment of samples' raw counts"))
 
-    tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
-    tasks.add_argument("--json", action="store_true", help="print the list as JSON")
-
     _add_about_here(add)
     return parser
 
@@ -225,6 +227,9 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
 
 
 def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
+    tasks.add_argument("--json", action="store_true", help="print the list as JSON")
+
     settings = add("settings", "settings", "print every setting, its value and where the value comes from")
     settings.add_argument("--json", action="store_true", help="print the settings as JSON")
 
