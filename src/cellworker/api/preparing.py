@@ -1,12 +1,13 @@
 """From raw counts of samples to an experiment, in one call."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cellworker.preparing.parameters import read_parameters
 from cellworker.preparing.pipeline import Prepared, run
+from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
 __all__ = ["Prepared", "prepare"]
@@ -20,7 +21,7 @@ def prepare(
     thresholds: Sequence[str] = (),
     force: bool = False,
     settings: Settings | None = None,
-    on_progress: Callable[[str, float | None], None] | None = None,
+    on_progress: Progress | None = None,
     **parameters: Any,  # noqa: ANN401
 ) -> Prepared:
     """Prepare an experiment: what ``cellworker prepare`` does.
@@ -62,9 +63,4 @@ def prepare(
         listed = [{"path": os.fspath(path)} for path in samples]
     flags = {**parameters, "samples": listed or None, "set": list(thresholds)}
     found = read_parameters(Path(config) if config is not None else None, flags)
-
-    def report(stage: str, fraction: float | None = None) -> None:
-        if on_progress is not None:
-            on_progress(stage, fraction)
-
-    return run(found, Path(out), settings or Settings.from_environment(), report, force=force)
+    return run(found, Path(out), settings or Settings.from_environment(), on_progress or silent, force=force)

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,13 +15,13 @@ from cellworker.experiment.model import Genes, StrangeCounts
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.findings import Findings, RefusedError
 from cellworker.formats.common.locating import locate
-from cellworker.formats.opening.open import OpenProgress, open_source
+from cellworker.formats.opening.open import open_source
 from cellworker.preparing.parameters import Parameters, SampleInput, Thresholds, plain_name
+from cellworker.progress import Progress
 from cellworker.settings import Settings
 
 __all__ = ["Sample", "read_samples"]
 
-Progress = Callable[[str, float | None], None]
 
 _MIN_SHARED = 0.5
 """Share of the smaller sample's genes that two samples have in common, at least."""
@@ -94,7 +93,7 @@ def _tell(progress: Progress, part: float, stage: str, fraction: float | None = 
     progress(stage, part)
 
 
-def _read(given: SampleInput, settings: Settings, findings: Findings, progress: OpenProgress) -> list[Sample]:
+def _read(given: SampleInput, settings: Settings, findings: Findings, progress: Progress) -> list[Sample]:
     name = given.name or plain_name(given.path)
     try:
         located = locate(Path(given.path))

@@ -31,7 +31,6 @@ from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.completing.making import grouped, laid_out
 from cellworker.formats.convert.converting import convert
 from cellworker.formats.convert.placing import placed
-from cellworker.formats.opening.open import OpenProgress
 from cellworker.preparing.inputs import Sample, read_samples
 from cellworker.preparing.integration import Integrated, integrate
 from cellworker.preparing.keeping import Keeper
@@ -40,12 +39,12 @@ from cellworker.preparing.parameters import FILE_NAME, Parameters, to_yaml
 from cellworker.preparing.quality import Quality, assess
 from cellworker.preparing.report import Findings as Told
 from cellworker.preparing.report import report
+from cellworker.progress import Progress
 from cellworker.settings import Settings
 from cellworker.version import __version__
 
 __all__ = ["EXPERIMENT", "REPORT", "Prepared", "run"]
 
-Progress = OpenProgress
 
 EXPERIMENT, REPORT, CELL_SETS, OBJECT = "experiment.h5ad", "report.html", "cell_sets.json", "r.rds"
 _KEPT = ".prepare"
@@ -105,7 +104,7 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
         ``INVALID_INPUT`` with everything that is wrong with the samples; ``DISK_FULL``; what opening a file raises.
     """
     _check_target(out, force=force)
-    samples = read_samples(parameters, settings, lambda stage, part: progress(stage, _READING * (part or 0.0)))
+    samples = read_samples(parameters, settings, lambda stage, part=None: progress(stage, _READING * (part or 0.0)))
     out.mkdir(parents=True, exist_ok=True)
     work = _Work(parameters, out, settings, progress, Keeper(out / _KEPT), samples)
     with _one_blas_thread():

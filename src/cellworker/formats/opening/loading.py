@@ -1,7 +1,6 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,9 @@ from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
+from cellworker.progress import Progress
 
 __all__ = ["load"]
-
-Progress = Callable[[str, float | None], None]
 
 _EXACT_IN_FLOAT32 = 2.0**24
 _READING, _MAKING = 0.4, 0.8
@@ -60,11 +58,11 @@ def load(
     threads
         For the kernels that write the store.
     choice
-        `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
+        `MatrixChoice.to_json` of the user's choice.
     make_s
         Seconds that making what the file lacks may take.
     progress
-        Told the stage and the fraction of all work done.
+        Called with the stage and the fraction of all work done.
 
     Returns
     -------
@@ -157,7 +155,7 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
 
 
 def _is_rounded(counts: SparseDraft) -> bool:
-    """Tell whether counts are so large that the float32 in which they were read may have rounded them."""
+    """Return whether counts are so large that the float32 in which they were read may have rounded them."""
     if counts.values.dtype != np.float32:
         return False
     return any(
