@@ -51,6 +51,8 @@ class ExperimentDraft:
     graphs: dict[str, SparseDraft] = field(default_factory=dict)
     images: dict[str, TissueImage] = field(default_factory=dict)
     dispersions: Dispersions | None = None
+    dispersions_stand_in: bool = False
+    """Whether the file has none, and the variance of the normalised values stands in."""
     identities: Categorical | None = None
     """Seurat's active identities (``Idents``)."""
     misc: Misc = field(default_factory=Misc)

@@ -1,5 +1,6 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,9 @@ from cellworker.progress import Progress
 
 __all__ = ["load"]
 
-
 _EXACT_IN_FLOAT32 = 2.0**24
-_READING = 0.6
-"""The part of the whole time that reading the file takes, for the progress bar."""
+_READING, _MAKING = 0.4, 0.8
+"""The parts of the whole time after which the file is read, and what it lacks is made, for the progress bar."""
 
 
 def load(
@@ -44,6 +44,7 @@ def load(
     max_ratio: float,
     threads: int,
     choice: dict[str, Any] | None = None,
+    make_s: float = math.inf,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -61,6 +62,8 @@ def load(
         For the kernels that write the store.
     choice
         `MatrixChoice.to_json` of the user's choice.
+    make_s
+        Seconds that making what the file lacks may take.
     progress
         Called with the stage and the fraction of all work done.
 
@@ -88,6 +91,8 @@ def load(
         draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
         draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
+    if draft is not None and wanted.make and not findings.errors:
+        draft = _completed(draft, how, make_s)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
         return {"problems": problems}
@@ -97,10 +102,20 @@ def load(
     store = folder / store_file(name)
 
     def on_write(stage: str, fraction: float | None = None) -> None:
-        progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
+        progress(stage, None if fraction is None else _MAKING + (1 - _MAKING) * fraction)
 
     write_store(draft, store, key=name, threads=threads, progress=on_write, claim=writing.claim)
     return {"store": name, "problems": problems, "companions": companions}
+
+
+def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> ExperimentDraft:
+    """Make what the file lacks."""
+    from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
+
+    def tell(stage: str, fraction: float) -> None:
+        how.progress(stage, _READING + (_MAKING - _READING) * fraction)
+
+    return complete(draft, how.findings, Scratch(how.folder, how.writing), Completing(how.threads, seconds, tell))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class MatrixChoice:
         Leave out the genes with values that are missing or infinite.
     object_name
         The object that is served, of a file that holds several.
+    make
+        Make principal components, clusters, a map and doublet scores where the file has none.
     """
 
     counts: str = ""
@@ -33,6 +35,7 @@ class MatrixChoice:
     sample: str = ""
     drop_genes: bool = False
     object_name: str = ""
+    make: bool = True
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()

@@ -118,10 +118,12 @@ def read_seurat(
     if assay is None:
         return None
     expression: Expression | None = None
-    dispersions = None
+    dispersions, stand_in = None, False
     with findings.part():
         expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)
-        dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings)
+        dispersions, stand_in = read_dispersions(
+            genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings
+        )
     assays = dict(named(slot(seurat, "assays")))
     scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
     if expression is None or findings.errors:
@@ -145,6 +147,7 @@ def read_seurat(
         images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
         or read_own_images(misc_items.get("cellworker_images"), len(cells)),
         dispersions=dispersions,
+        dispersions_stand_in=stand_in,
         identities=_identities(read_identities(slot(seurat, "active.ident"), cells), misc_items, metadata),
         misc=misc,
         origin=Origin(
