@@ -10,8 +10,8 @@ names that scverse's tutorials use, or whoever opens the file (`MatrixChoice`), 
 ``raw`` may have more genes than ``X``: its genes are served where only ``raw`` holds what is needed, or where it holds
 log-normalised values of more genes and no counts would be lost by that.
 
-A first choice is made by a sample of each matrix. Those that are chosen are read whole, the others are looked at from one
-end to the other, and what is then known of all values decides anew.
+A first choice is made by a sample of each matrix. Those that are chosen are read whole, the others are looked at from
+one end to the other, and what is then known of all values decides anew.
 """
 
 import math
