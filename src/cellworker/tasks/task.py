@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.validation import convert
+from cellworker.tasks.common.table_frames import Tables, with_every_cell
 from cellworker.tasks.context import Context, Progress
 
 __all__ = ["Compute", "Context", "EarlierResult", "ExampleParts", "Lane", "PrepareInput", "Progress", "Task"]
@@ -149,6 +152,9 @@ class Task:
         For tasks that change cell sets: engine value to the list of patch operations of contract 5.22.
     to_tables
         Decoded wire result to named data frames for the Python API and the command line.
+    every_cell
+        The tables are of cells, and each cell of the experiment has a row, with nothing in it where the result has
+        nothing: a wire result tells no cell without a number from an id that no cell has.
     """
 
     name: str
@@ -167,7 +173,8 @@ class Task:
     bare: bool = False
     file_name: Callable[[Path], str] | None = None
     patch: Callable[[bytes], list[dict[str, Any]]] | None = None
-    to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
+    to_tables: Callable[[Any], Tables] | None = field(default=None)
+    every_cell: bool = False
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
     glance: type[msgspec.Struct] | None = None
@@ -186,6 +193,11 @@ class Task:
     def read_request(self, request: bytes | bytearray | Mapping[str, Any]) -> Any:  # noqa: ANN401
         """Check an engine request, as JSON text or parsed; returns a `request`. Raises as `read_body`."""
         return convert(request, self.request, "request")
+
+    def tables(self, value: Any, cell_ids: NDArray[np.int32]) -> Tables:  # noqa: ANN401
+        """Return a decoded result as tables, empty where it is none; `cell_ids` are those of all cells."""
+        tables = self.to_tables(value) if self.to_tables is not None else {}
+        return with_every_cell(tables, cell_ids.tolist()) if self.every_cell else tables
 
     @property
     def file_result(self) -> bool:
