@@ -14,6 +14,7 @@ all else                               ``uns["seurat"]``, under the same names; 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +88,9 @@ class SeuratRest:
         """Settle the matrices of an object of Seurat 2; all else of it goes to ``uns``."""
         for name, to in (("raw.data", "layers/counts"), ("data", "X")):
             if self._experiment.counts is not None or name == "data":
-                self._settle((name,), to, _rounding(self._root.slots.get(name)))
+                held = self._experiment.counts if name == "raw.data" else None
+                dtype = _FLOAT32 if held is None else held.values.dtype
+                self._settle((name,), to, _rounding(self._root.slots.get(name), dtype))
 
     # ---- the assay that is served ----
 
@@ -107,7 +110,8 @@ class SeuratRest:
         note = "joined with the other layers of its kind" if max(len(data), len(counts)) > 1 else ""
         if self._experiment.counts is not None:
             for layer in counts:
-                self._settle((*inside, layer), "layers/counts", _notes(note, _rounding(found[layer])))
+                rounding = _rounding(found[layer], self._experiment.counts.values.dtype)
+                self._settle((*inside, layer), "layers/counts", _notes(note, rounding))
         raw_again = len(data) == len(counts) == 1 and _same_values(found[data[0]], found[counts[0]])
         for layer in data:
             to = "layers/counts (the same values); X holds what Seurat's NormalizeData makes of them"
@@ -281,6 +285,7 @@ class SeuratRest:
 
 _SPREAD = frozenset({"assays", "meta.data", "reductions", "graphs", "misc", "images", "tools", "commands", "neighbors"})
 _BLOCK = 1 << 22
+_FLOAT32 = np.dtype(np.float32)
 
 
 def _is_plain(value: RValue) -> bool:
@@ -294,16 +299,17 @@ def _notes(*notes: str) -> str:
     return "; ".join(filter(None, notes))
 
 
-def _rounding(matrix: RValue | None) -> str:
-    """Say so where a matrix's doubles are not held exactly by float32, in which experiments keep their values."""
+def _rounding(matrix: RValue | None, held: np.dtype[Any] = _FLOAT32) -> str:
+    """Say so where a matrix's doubles are not held exactly by the type in which the experiment keeps its values."""
     values = slot(matrix, "x") if isinstance(matrix, RS4) else matrix
+    kept = "float32" if held.kind == "f" and held.itemsize == 4 else "doubles" if held.kind == "f" else "whole numbers"
     if not isinstance(values, RVector) or values.kind != "double":
-        return "" if isinstance(values, RVector) else "values as float32"
-    with np.errstate(over="ignore"):
+        return "" if isinstance(values, RVector) else f"values as {kept}"
+    with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(values), _BLOCK):
             block = values.values[start : start + _BLOCK]
-            if not np.array_equal(block.astype(np.float32), block, equal_nan=True):
-                return "doubles rounded to float32"
+            if not np.array_equal(block.astype(held).astype(np.float64), block, equal_nan=True):
+                return f"doubles rounded to {kept}"
     return ""
 
 
