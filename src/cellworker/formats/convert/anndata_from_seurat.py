@@ -48,7 +48,7 @@ class SeuratRest:
     experiment
         What was opened from it.
     replaced
-        Columns of ``obs`` that the cell sets have anew.
+        Columns of ``obs`` that the cell sets replace.
     embedding
         The name of a reduction that is replaced; "" where none is.
 
@@ -77,7 +77,7 @@ class SeuratRest:
     @property
     def beside(self) -> Beside:
         """What goes to AnnData's own places, and what writes the rest."""
-        # Made anew: kept, it would hold this object, and with it a mapped store, in a cycle.
+        # Made for each call: kept, it would hold this object, and with it a mapped store, in a cycle.
         return replace(self._beside, rest=self._rest)
 
     def _settle(self, path: Path, to: str, note: str = "") -> None:
@@ -115,7 +115,9 @@ class SeuratRest:
         raw_again = len(data) == len(counts) == 1 and _same_values(found[data[0]], found[counts[0]])
         for layer in data:
             to = "layers/counts (the same values); X holds what Seurat's NormalizeData makes of them"
-            self._settle((*inside, layer), to if raw_again else "X", _notes(note, _rounding(found[layer])))
+            same = self._experiment.counts if raw_again else None
+            rounding = _rounding(found[layer], _FLOAT32 if same is None else same.values.dtype)
+            self._settle((*inside, layer), to if raw_again else "X", _notes(note, rounding))
         self._scaled(found.get("scale.data"), (*inside, "scale.data"))
         self._names(assay, found, [*data, *counts])
         self._features(assay, where)
@@ -261,7 +263,7 @@ class SeuratRest:
     # ---- all else ----
 
     def _rest(self, writer: Writer) -> None:
-        """Write whatever is open into ``uns["seurat"]``, under its own names."""
+        """Write all that is unsettled into ``uns["seurat"]``, under its own names."""
         if not self.ledger.is_open(()):
             return
         sink, put = writer.sink, FromR(writer.sink, self.ledger, writer.leaves)
@@ -289,7 +291,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def _is_plain(value: RValue) -> bool:
-    """Tell whether a column is a vector of its type's own meaning: no dates, no units."""
+    """Return whether a column is a vector of its type's own meaning: no dates, no units."""
     classes = set(class_names(value))
     return isinstance(value, RVector | RStrings) and classes <= {"factor", "ordered", "integer64"} \
         and not attributes_beyond(value) and "dim" not in value.attributes  # fmt: skip
@@ -311,10 +313,6 @@ def _rounding(matrix: RValue | None, held: np.dtype[Any] = _FLOAT32) -> str:
             if not np.array_equal(block.astype(held).astype(np.float64), block, equal_nan=True):
                 return f"doubles rounded to {kept}"
     return ""
-
-
-def _is_complex(value: RVector, length: int) -> bool:
-    return value.kind == "complex" and _is_plain(value) and len(value) == length
 
 
 def _same_values(one: RValue, other: RValue) -> bool:
