@@ -7,7 +7,7 @@ from builders import small_experiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Origin
 from cellworker.tasks.catalog import TASKS
-from cellworker.tasks.common.table_frames import with_every_cell
+from cellworker.tasks.task import with_every_cell
 
 PATHS = {
     "getDoubletScore": "doublet_scores",
