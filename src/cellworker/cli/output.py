@@ -14,7 +14,9 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.errors import ErrorCode, WorkerError
@@ -220,14 +222,14 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
     return [path for path in contents if path is not None]
 
 
-def write_answer(destination: Destination, task: Task, answer: bytes | Path) -> None:
-    """Deliver the result of a task as its clients get it."""
+def write_answer(destination: Destination, task: Task, answer: bytes | Path, cell_ids: NDArray[np.int32]) -> None:
+    """Deliver the result of a task as its clients get it, or as tables; `cell_ids` are those of all cells."""
     if isinstance(answer, Path):
         assert task.file_name is not None
         destination.check_ending(task.file_name(answer))
         write_file(destination, answer)
     else:
-        write_result(destination, orjson.loads(answer), task.to_tables)
+        write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids))
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:

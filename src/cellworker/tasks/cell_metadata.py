@@ -74,6 +74,7 @@ def _task(name: str, path: str, about: str, column: str, *, log10: bool = False)
         prepare=prepare,
         compute=compute,
         to_tables=to_tables,
+        every_cell=True,
     )
 
 

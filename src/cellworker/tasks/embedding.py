@@ -137,7 +137,7 @@ def find_reduction(experiment: Experiment, name: str) -> Reduction:
 
 
 def to_tables(result: list[list[float] | None]) -> Tables:
-    """One table: a row for each cell that has a place, or for each of its places."""
+    """One table: a row for each of a cell's places."""
     points = [(cell, own[i], own[i + 1]) for cell, own in enumerate(result) if own for i in range(0, len(own), 2)]
     return {
         "cells": {
@@ -161,4 +161,5 @@ EMBEDDING = Task(
     quick=is_quick,
     glance=Glance,
     to_tables=to_tables,
+    every_cell=True,
 )

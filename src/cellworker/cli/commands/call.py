@@ -32,5 +32,5 @@ def command(options: argparse.Namespace) -> int:
             result = answer(
                 task, body, opened.experiment, context, catalog.find, cell_sets=opened.cell_sets, pagination=pagination
             )
-        write_answer(destination, task, result)
+        write_answer(destination, task, result, opened.experiment.cell_ids)
     return 0

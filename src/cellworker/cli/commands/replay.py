@@ -29,5 +29,5 @@ def command(options: argparse.Namespace) -> int:
         with Bar(quiet=options.quiet) as bar:
             opened = open_experiment(path, settings, bar)
             result = answer_request(task, request, opened.experiment, make_context(settings, bar, Path(scratch)))
-        write_answer(destination, task, result)
+        write_answer(destination, task, result, opened.experiment.cell_ids)
     return 0
