@@ -182,3 +182,21 @@ async def test_row_31_a_whole_worker_starts_its_engine_again_when_it_hangs(world
     assert worker.said("engine ended", status=-9)
     assert hanging not in children(worker.pid, "engine")
     await world.settled()
+
+
+async def test_row_31_the_process_that_makes_workers_hangs_and_what_it_took_along_is_computed_again(world: World) -> None:
+    pod = world.pod(engine={"LOOK_EVERY_S": "0.5"})
+    pod.fault("hold", "MarkerHeatmap")
+    pod.start()
+    await world.answer(await world.send(LIST_GENES))
+    etag = await world.send(HEATMAP)
+    await pod.began("MarkerHeatmap")
+    (hanging,) = children(pod.engine.pid, "zygote")
+    os.kill(hanging, signal.SIGSTOP)
+    await until(lambda: pod.engine.said("zygote hangs"), "it is noticed")
+    pod.clear("hold", "MarkerHeatmap")
+    assert (await world.answer(etag))["orderedGeneNames"]
+    assert len((await world.answer(await world.send(LIST_GENES)))["gene_names"]) == 4
+    assert hanging not in children(pod.engine.pid, "zygote")
+    assert len(pod.engine.said("experiment ready")) == 1, "the experiment was not loaded again"
+    await world.settled()
