@@ -184,7 +184,9 @@ async def test_row_31_a_whole_worker_starts_its_engine_again_when_it_hangs(world
     await world.settled()
 
 
-async def test_row_31_the_process_that_makes_workers_hangs_and_what_it_took_along_is_computed_again(world: World) -> None:
+async def test_row_31_the_process_that_makes_workers_hangs_and_what_it_took_along_is_computed_again(
+    world: World,
+) -> None:
     pod = world.pod(engine={"LOOK_EVERY_S": "0.5"})
     pod.fault("hold", "MarkerHeatmap")
     pod.start()
