@@ -33,7 +33,7 @@ def measure(rounds: int) -> dict[str, Any]:
         source = Path(folder) / "cell_sets.json"
         _write(source)
         command = [sys.executable, "-m", "benchmarks.large_cell_sets", str(source), str(rounds)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)  # noqa: S603
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         figures: dict[str, Any] = json.loads(done.stdout)
         return {"cells": N_CELLS, "classes": N_CLASSES, "file_mb": source.stat().st_size >> 20, **figures}
 
@@ -84,8 +84,6 @@ async def _serve(source: str, rounds: int) -> dict[str, Any]:
             await asyncio.to_thread(_prepared, task, given)
         taken.append(time.perf_counter() - began)
     watching.cancel()
-    # Not ru_maxrss, which a new program inherits from the process that started it.
-    (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
     cpu_ms, wall_ms = (1000 * np.array(column) for column in zip(*lags, strict=True))
     return {
         "rounds": rounds,
@@ -93,9 +91,15 @@ async def _serve(source: str, rounds: int) -> dict[str, Any]:
         "seconds_per_round": round(float(np.median(taken)), 2),
         "loop_cpu_ms": {"p99": _short(np.percentile(cpu_ms, 99)), "max": _short(cpu_ms.max())},
         "loop_wall_ms": {"p99": _short(np.percentile(wall_ms, 99)), "max": _short(wall_ms.max())},
-        "memory_mb": int(peak) >> 10,
+        "memory_mb": _peak_mb(),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def _peak_mb() -> int:
+    # Not ru_maxrss, which a new program inherits from the process that started it.
+    (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    return int(peak) >> 10
 
 
 def _short(value: float) -> float:

@@ -18,6 +18,7 @@ from cellworker.settings import Settings
 __all__ = ["drop_key", "forget_secrets", "keep_key", "keeper_of"]
 
 _KEEPER = "CELLWORKER_KEEPER_FD"
+_MODEL = frozenset({"CASSIA_URL", "CASSIA_MODEL", "CASSIA_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "EGRESS"})
 _SECRET = tuple(item.name for item in fields(Settings) if item.metadata["secret"])
 
 
@@ -46,7 +47,9 @@ def keep_key() -> None:
     key = os.environ.get("CASSIA_KEY", "")
     if not key or sys.platform != "linux":
         return
-    model = language_model(Settings.from_environment())
+    # These alone: whatever is wrong with others is said once, by the process that goes on.
+    given = {name: value for name, value in os.environ.items() if name in _MODEL}
+    model = language_model(Settings.from_environment(given))
     if not model.reachable:
         drop_key()
     others = {name: value for name, value in os.environ.items() if name.lower() not in _SECRET}
