@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.local.door import bodies
@@ -213,7 +214,7 @@ def test_whatever_the_headers_hold_a_request_is_let_in_or_refused_in_words(
 ) -> None:
     admission = Admission("0.0.0.0" if opened else "127.0.0.1", allowed_hosts=["box"])
     request: Any = SimpleNamespace(
-        headers={"Host": host, "Origin": origin}, method="GET", path="/", cookies={}, query={}
+        headers=CIMultiDict({"Host": host, "Origin": origin}), method="GET", path="/", cookies={}, query={}
     )
     ours = re.fullmatch(r"(?i)(localhost|127\.0\.0\.1|\[?::1\]?|box|[0-9a-f.:\[\]%]+)\.?(:\d*)?", host)
     with contextlib.suppress(aiohttp.web.HTTPForbidden):
