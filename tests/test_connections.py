@@ -76,7 +76,7 @@ async def test_half_requests_keep_nobody_out_and_end(
 ) -> None:
     limits = connections.Connections.__init__.__kwdefaults__
     monkeypatch.setitem(limits, "headers_s", 1.0)
-    monkeypatch.setitem(limits, "most_waiting", 16)
+    monkeypatch.setitem(limits, "max_waiting", 16)
     with caplog.at_level(logging.DEBUG):
         async with opened(tmp_path) as port:
             half = [asyncio.create_task(said_to(port, HALF)) for _ in range(32)]

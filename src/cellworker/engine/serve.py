@@ -90,7 +90,11 @@ async def serve(
         stack.push_async_exit(await served.__aenter__())
         app = make_app(served, load_object(tasks), loopback_only=settings.host in _LOOPBACK)
         runner = GuardedRunner(
-            app, Connections(most=_MAX_CONNECTIONS), idle_s=_IDLE_S, handler_cancellation=True, shutdown_timeout=grace_s
+            app,
+            Connections(max_open=_MAX_CONNECTIONS),
+            idle_s=_IDLE_S,
+            handler_cancellation=True,
+            shutdown_timeout=grace_s,
         )
         await runner.setup()
         try:
@@ -154,7 +158,7 @@ async def _stop(runner: web.AppRunner, signals: asyncio.Queue[int], grace_s: flo
 
 @contextlib.contextmanager
 def _appearance(file: str, signals: asyncio.Queue[int]) -> Iterator[None]:
-    """Put a signal into the queue when a file is made, or made anew (contract 9.44: an old one is none)."""
+    """Put a signal into the queue when a file is made, or made again (contract 9.44: an old one is none)."""
     before = _signature(file)
 
     async def watch() -> None:

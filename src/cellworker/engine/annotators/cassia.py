@@ -159,7 +159,7 @@ def _groupings(model: LanguageModel, folder: Path) -> list[dict[int, str]]:
 
 
 def _tail(folder: Path) -> str:
-    """Return the last of what the process printed. It may hold what is secret: only its meaning is told."""
+    """Return the last of what the process printed. It may hold secrets: users see only what it means."""
     with (folder / "output.txt").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         return file.read().decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The engine's side of the zygote: starts it, asks it for worker processes, hears of their ends."""
+"""The engine's side of the zygote: starts it, asks it for worker processes, receives their exit statuses."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ import msgspec
 from cellworker.engine.workers import zygote
 from cellworker.logs import log
 
-__all__ = ["ZYGOTE_LOST", "Nursery", "StartMethod"]
+__all__ = ["ZYGOTE_LOST", "StartMethod", "ZygoteClient"]
 
 StartMethod = Literal["fork", "spawn"]
 
 ZYGOTE_LOST = -256
 """No signal and no exit code: the worker ended because the zygote did, by no fault of its own."""
-_PATIENCE_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 _LOOK_EVERY_S = 5.0
 """Seconds between two questions whether the zygote is alive."""
 _MAX_UNANSWERED = 6
@@ -33,15 +33,15 @@ _MAX_UNANSWERED_AT_START = 24
 _logger = logging.getLogger(__name__)
 
 
-class Nursery:
-    """Makes processes through a zygote, which is started anew should it ever die.
+class ZygoteClient:
+    """Makes processes through a zygote, which is started again if it dies.
 
     Parameters
     ----------
     preload
         Modules that every worker needs.
     method
-        How processes are made: forked from the zygote, or started afresh where forking is not safe.
+        How processes are made: forked from the zygote, or started by spawn where forking is not safe.
     """
 
     def __init__(self, preload: Sequence[str], method: StartMethod | None = None) -> None:
@@ -100,7 +100,7 @@ class Nursery:
             loop.remove_reader(self._control)
             self._control.shutdown(socket.SHUT_WR)
             with suppress(TimeoutError, ConnectionResetError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     while await loop.sock_recv(self._control, 4096):
                         pass
         self._lose_zygote()

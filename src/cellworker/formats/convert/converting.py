@@ -27,10 +27,11 @@ from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.convert.placing import check_target, holds, placed, remove
-from cellworker.formats.opening.open import Opened, OpenProgress, open_experiment
+from cellworker.formats.opening.open import Opened, open_experiment
 from cellworker.formats.opening.store_guard import verified
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.reading import read_exactly
+from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
 __all__ = ["Conversion", "convert", "write_annotated_copy"]
@@ -45,7 +46,7 @@ def convert(
     settings: Settings,
     *,
     force: bool = False,
-    on_progress: OpenProgress | None = None,
+    on_progress: Progress | None = None,
 ) -> Conversion:
     """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad`` or ``.zarr``.
 
@@ -61,7 +62,7 @@ def convert(
     force
         Whether what is there already may be replaced.
     on_progress
-        Told the stage and the fraction done; raising stops it and leaves nothing behind.
+        Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def convert(
         ``INVALID_INPUT`` for a target that cannot be written, ``DISK_FULL``, ``EXPERIMENT_OUT_OF_DATE`` when the source
         changes meanwhile, or what opening the source raises.
     """
-    kind, report = target.suffix.lower(), on_progress or _silent
+    kind, report = target.suffix.lower(), on_progress or silent
     check_target(source, target, kind, (target,), force=force)
     with placed(target) as place:
         out, cell_sets = verified(
@@ -87,7 +88,7 @@ def convert(
 
 
 def _written(
-    opened: Opened, target: Path, place: Path, settings: Settings, *, force: bool, report: OpenProgress
+    opened: Opened, target: Path, place: Path, settings: Settings, *, force: bool, report: Progress
 ) -> tuple[Conversion, CellSets | None]:
     """Write the target's content to a place; returns the cell sets that go beside the target, None where none do."""
     remove(place)
@@ -126,7 +127,7 @@ def write_annotated_copy(
     identities: str | None = None,
     embedding: tuple[str, NDArray[np.float64]] | None = None,
     threads: int = 1,
-    on_progress: OpenProgress | None = None,
+    on_progress: Progress | None = None,
 ) -> Conversion:
     """Write an experiment with further columns of cell metadata, in the format that the target's name ends in.
 
@@ -147,7 +148,7 @@ def write_annotated_copy(
     threads
         How many compress.
     on_progress
-        Told the stage and the fraction done; raising stops it and leaves nothing behind.
+        Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
     Raises
     ------
@@ -163,11 +164,7 @@ def write_annotated_copy(
     if embedding is not None:
         new = (embedding[0], Reduction(embedding[1], KEYS.get(embedding[0], "")))
     with placed(target) as place:
-        return _Job(source, experiment, annotated, kind, threads, on_progress or _silent, new).write(place)
-
-
-def _silent(stage: str, fraction: float | None = None) -> None:
-    pass
+        return _Job(source, experiment, annotated, kind, threads, on_progress or silent, new).write(place)
 
 
 def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
@@ -212,7 +209,7 @@ class _Job:
     annotated: Annotated
     kind: str
     threads: int
-    report: OpenProgress
+    report: Progress
     embedding: tuple[str, Reduction] | None = None
 
     @property
