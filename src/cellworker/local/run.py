@@ -12,12 +12,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+from cellworker.connections import Connections, GuardedRunner
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.door.admission import Admission, warnings_of
-from cellworker.local.door.connections import Connections, GuardedRunner
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment

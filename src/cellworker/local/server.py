@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from cellworker.connections import Connections
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
@@ -19,7 +20,6 @@ from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.bodies import read_body
-from cellworker.local.door.connections import Connections
 from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of

@@ -21,7 +21,7 @@ from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
 from cellworker.engine.workers.process import OnProgress, ProcessLost, WorkerProcess
 from cellworker.engine.workers.scratch import ScratchFolder
 from cellworker.engine.workers.worker import load_object
-from cellworker.engine.workers.zygote_client import StartMethod, ZygoteClient
+from cellworker.engine.workers.zygote_client import ZYGOTE_LOST, StartMethod, ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName
 from cellworker.logs import log
@@ -55,6 +55,10 @@ class LaneLoad:
     running: int
     waiting: int
     size: int
+
+
+class _InterruptedError(Exception):
+    """All worker processes went away together, since the one that starts them did."""
 
 
 class MalformedBodyError(WorkerError):
@@ -219,6 +223,17 @@ class TaskRunner:
             raise RuntimeError("the runner was not entered")
         if self._on_request:
             self._on_request(task, request)
+        try:
+            return await self._compute(task, request, on_progress)
+        except _InterruptedError:
+            # Not the request's fault, so that another process computes it; once, in case it was its fault after all.
+            log(_logger, logging.WARNING, "task begun again", task=task.name)
+            return await self._compute(task, request, on_progress, may_repeat=False)
+
+    async def _compute(
+        self, task: Task, request: bytes, on_progress: OnProgress | None, *, may_repeat: bool = True
+    ) -> Answer:
+        assert self._scratch
         lane_name = task.lane_of_request(request)
         lane = self._lanes[lane_name]
         worker = await lane.acquire()
@@ -235,6 +250,8 @@ class TaskRunner:
             raise self._deadline_error(lane_name) from None
         except ProcessLost as lost:
             patient = False
+            if lost.status == ZYGOTE_LOST and may_repeat and not self._closing:
+                raise _InterruptedError from None
             raise await self._crash_error(task, worker, lost) from None
         finally:
             if answered:
