@@ -172,7 +172,12 @@ class LocalServer:
         reads_cell_sets = self._check(submission)
         if self._columns is not None and accepts_columns(request.headers.get("Accept")):
             pagination = (submission.request_props or {}).get("pagination")
-            content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+            try:
+                content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+            except WorkerError as error:
+                # As in the event that others wait for: what a task refuses is an answer, no fault of the connection.
+                refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
+                return web.json_response({"response": refusal})
             if content is not None:
                 return web.Response(body=content, content_type=MEDIA_TYPE)
         served = await self._source.served()

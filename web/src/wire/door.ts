@@ -127,12 +127,18 @@ export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], l
   try {
     const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
     const response = await call(`/v2/workRequest/${here()}`, init);
+    if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);
     return decodeColumns<FactsOf<Results[T]>>(await response.arrayBuffer());
   } catch (error) {
     throw hangUp.signal.aborted ? new DoorError(CANCELLED, "Cancelled.") : error;
   } finally {
     endJob(job);
   }
+}
+
+/** What a task refused; whoever answers with anything else does not know columns. */
+function refusalOf({ response }: Notice): DoorError {
+  return new DoorError(response?.errorCode ?? "", response?.userMessage ?? "The worker does not answer with columns: is it an older one?");
 }
 
 /** Asks for a task that answers with a file; returns the address to download it from. */
