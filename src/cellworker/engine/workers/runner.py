@@ -199,7 +199,9 @@ class TaskRunner:
         if self._scratch:
             self._scratch.close()
 
-    async def run(self, task: Task | str, request: bytes, on_progress: OnProgress | None = None) -> Answer:
+    async def run(
+        self, task: Task | str, request: bytes, on_progress: OnProgress | None = None, *, columns: bool = False
+    ) -> Answer:
         """Compute one request. Cancelling this call ends the computation within a second.
 
         Parameters
@@ -210,6 +212,8 @@ class TaskRunner:
             The engine request's JSON text.
         on_progress
             Called with the stage and the fraction done, not more often than every 50 ms.
+        columns
+            Answer with typed columns (`protocol.columns`); only for tasks that have them.
 
         Raises
         ------
@@ -224,14 +228,14 @@ class TaskRunner:
         if self._on_request:
             self._on_request(task, request)
         try:
-            return await self._compute(task, request, on_progress)
+            return await self._compute(task, request, on_progress, columns=columns)
         except _InterruptedError:
             # Not the request's fault, so that another process computes it; once, in case it was its fault after all.
             log(_logger, logging.WARNING, "task begun again", task=task.name)
-            return await self._compute(task, request, on_progress, may_repeat=False)
+            return await self._compute(task, request, on_progress, columns=columns, may_repeat=False)
 
     async def _compute(
-        self, task: Task, request: bytes, on_progress: OnProgress | None, *, may_repeat: bool = True
+        self, task: Task, request: bytes, on_progress: OnProgress | None, *, columns: bool, may_repeat: bool = True
     ) -> Answer:
         assert self._scratch
         lane_name = task.lane_of_request(request)
@@ -242,7 +246,7 @@ class TaskRunner:
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
                 kind, payload = await worker.call(
-                    RequestFrame(task.path, str(folder)), request, on_progress, annotate=self._annotate
+                    RequestFrame(task.path, str(folder), columns), request, on_progress, annotate=self._annotate
                 )
             answered = True
         except TimeoutError:

@@ -23,6 +23,7 @@ from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_grou
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.looking import pieces_of
 from cellworker.formats.anndata.marks import is_marked
+from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
 from cellworker.formats.common.active_reduction import choose_active, default_reduction
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
@@ -134,6 +135,7 @@ def read_anndata(
         reductions=reductions,
         graphs=graphs,
         images=_own_images(root, n_cells),
+        stored=stored_results(root, findings).tables,
         dispersions=dispersions,
         dispersions_stand_in=stand_in,
         identities=identities if isinstance(identities, Categorical) else None,
