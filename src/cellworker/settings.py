@@ -108,6 +108,12 @@ class Settings:
     )
     sample_column: str = _setting("", "column of cell metadata that tells samples apart; empty: its name decides")
     drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
+    file_part: str = _setting(
+        "", "part of a file to open: a modality of MuData, a genome or kind of features of 10x; empty: gene expression"
+    )
+    orientation: str = _setting(
+        "", "`cells-by-genes` or `genes-by-cells`, of a matrix that is a table in text; empty: its names decide"
+    )
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
     long_timeout_s: float = _setting(3600.0, "time that a request of the long lane may compute, in seconds")

@@ -41,6 +41,8 @@ def open_experiment(
     data: str | None = None,
     sample: str | None = None,
     drop_genes: bool | None = None,
+    part: str | None = None,
+    orientation: str | None = None,
 ) -> "OpenExperiment":
     """Open an experiment.
 
@@ -74,7 +76,9 @@ def open_experiment(
     >>> experiment = open_experiment("data/1234")  # doctest: +SKIP
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
-    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes)
+    settings = with_roles(
+        settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes, part=part, orientation=orientation
+    )
     opened = open_files(Path(path), settings, progress)
     guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)

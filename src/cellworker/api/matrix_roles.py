@@ -15,6 +15,8 @@ def with_roles(
     data: str | None,
     sample: str | None,
     drop_genes: bool | None,
+    part: str | None = None,
+    orientation: str | None = None,
 ) -> Settings:
     """Return settings in which the arguments that are not None win.
 
@@ -22,7 +24,7 @@ def with_roles(
     ----------
     settings
         None reads the environment.
-    counts, data, sample, drop_genes
+    counts, data, sample, drop_genes, part, orientation
         As in `cellworker.open`.
 
     Raises
@@ -35,6 +37,8 @@ def with_roles(
         "data_matrix": data,
         "sample_column": sample,
         "drop_genes": drop_genes,
+        "file_part": part,
+        "orientation": orientation,
     }
     given = {name: value for name, value in named.items() if value is not None}
     return dataclasses.replace(settings or Settings.from_environment(), **given)

@@ -216,6 +216,14 @@ def _add_matrices(command: argparse.ArgumentParser) -> None:
         "--drop-genes", action="store_const", const=True,
         help="leave out genes with values that are missing or infinite (DROP_GENES)",
     )  # fmt: skip
+    group.add_argument(
+        "--part", dest="file_part", metavar="NAME",
+        help="the modality (MuData), genome or kind of features (10x) to open (FILE_PART)",
+    )  # fmt: skip
+    group.add_argument(
+        "--orientation", choices=("cells-by-genes", "genes-by-cells"),
+        help="what the rows of a table in text are, where their names do not tell (ORIENTATION)",
+    )  # fmt: skip
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.growing import Growing
+from cellworker.formats.anndata.containers.memory import MemoryMatrix
 from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
@@ -21,7 +22,7 @@ from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
 from cellworker.native import address, kernel
 
-__all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]
+__all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of", "turned"]
 
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 19
@@ -228,8 +229,10 @@ class Matrix:
             assert is_array(self.node)
             return _from_dense(self.node, self.shape, scratch, progress)
         assert is_group(self.node)
+        if isinstance(self.node, MemoryMatrix):
+            return self.node.draft
         matrix = _compressed(self.node, self.form, self.shape, scratch, progress)
-        return matrix if self.form == "csr" else _turned(matrix, scratch)
+        return matrix if self.form == "csr" else turned(matrix, scratch)
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
         """Read every value of a dense matrix, float32."""
@@ -306,7 +309,7 @@ def _some_rows(values: Array, pointers: NDArray[np.int64]) -> tuple[SparseDraft,
     return SparseDraft(indptr, np.zeros(0, np.int32), np.concatenate(found), 0), len(pieces) == 1
 
 
-def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
+def turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
     """Turn compressed columns, whose indices were checked, into compressed rows, each row ascending."""
     n_rows, nnz = matrix.n_columns, len(matrix.columns)
     lengths = np.zeros(n_rows, np.int64)

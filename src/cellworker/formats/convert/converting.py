@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ from cellworker.formats.opening.open import OpenProgress, open_experiment
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.reading import read_exactly
 from cellworker.settings import Settings
+
+if TYPE_CHECKING:
+    from cellworker.formats.anndata.containers.tree import Group
+    from cellworker.formats.anndata.copying import Additions
 
 __all__ = ["Conversion", "convert", "write_annotated_copy"]
 
@@ -213,23 +218,33 @@ class _Job:
         return {**self.experiment.reductions, **new}
 
     def _anndata(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.copying import Additions, copy_anndata  # noqa: PLC0415 - h5py where needed
+        from cellworker.formats.anndata.copying import Additions  # noqa: PLC0415 - h5py where needed
+        from cellworker.formats.opening.tree import is_foreign, open_tree  # noqa: PLC0415
 
         colors = {name: found for name, found in self.annotated.colors.items() if name in self.annotated.new}
         additions = Additions(self.added, colors, self.embedding)
+        if not is_foreign(self.experiment.extra):
+            return self._copied(path, additions, None)
+        with open_tree(self.source, self.experiment.extra, self.threads, path.parent) as (root, told):
+            found = self._copied(path, additions, root)
+        return Conversion([*told.kept, *found.kept], [*told.renamed, *found.renamed], [*told.lost, *found.lost])
+
+    def _copied(self, path: Path, additions: "Additions", tree: "Group | None") -> Conversion:
+        from cellworker.formats.anndata.copying import copy_anndata  # noqa: PLC0415
+
         ledger, renamed = copy_anndata(
             self.source, path, additions, zarr=self.kind == ".zarr", sha256=self.experiment.source_sha256,
-            threads=self.threads, progress=self.report,
+            threads=self.threads, progress=self.report, tree=tree,
         )  # fmt: skip
         return _with(ledger.close(), renamed)
 
     def _anndata_to_rds(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415
+        from cellworker.formats.opening.tree import open_tree  # noqa: PLC0415
         from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
         from cellworker.formats.seurat.write.from_anndata import extras_from_anndata  # noqa: PLC0415
 
         self.report("writing the Seurat object")
-        with open_anndata(self.source, 1 << 50, self.threads) as root:
+        with open_tree(self.source, self.experiment.extra, self.threads, path.parent) as (root, told):
             found = extras_from_anndata(root, self.experiment, self.added, self.embedding)
             found.add_colors(self.annotated.colors)
             renamed = write_seurat(
@@ -237,7 +252,8 @@ class _Job:
                 held=found.misc(),
             )  # fmt: skip
         self._check(content_hash(self.source))
-        return _with(found.ledger.close(), renamed)
+        out = _with(found.ledger.close(), renamed)
+        return Conversion([*told.kept, *out.kept], [*told.renamed, *out.renamed], [*told.lost, *out.lost])
 
     def _seurat_to_rds(self, path: Path) -> Conversion:
         from cellworker.formats.convert.seurat_copying import copy_seurat  # noqa: PLC0415

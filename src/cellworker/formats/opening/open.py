@@ -134,7 +134,12 @@ def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, sett
 def matrix_choice(settings: Settings) -> MatrixChoice:
     """Return what the settings say about the matrices of files."""
     return MatrixChoice(
-        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+        settings.counts_matrix,
+        settings.data_matrix,
+        settings.sample_column,
+        settings.drop_genes,
+        part=settings.file_part,
+        orientation=settings.orientation,
     )
 
 

@@ -9,6 +9,9 @@ from cellworker.formats.common.matrices.value_kinds import Decision
 __all__ = ["MatrixChoice", "used_for"]
 
 
+_LATER = frozenset({"part", "orientation"})
+
+
 @dataclass(frozen=True, slots=True)
 class MatrixChoice:
     """What of a file is what, where its reader is not to decide.
@@ -24,19 +27,26 @@ class MatrixChoice:
         The column of cell metadata that tells samples apart.
     drop_genes
         Leave out the genes with values that are missing or infinite.
+    part
+        The part of a file that is opened: a modality (MuData), a genome or kind of features (10x).
+    orientation
+        "cells-by-genes" or "genes-by-cells", of a table in text.
     """
 
     counts: str = ""
     data: str = ""
     sample: str = ""
     drop_genes: bool = False
+    part: str = ""
+    orientation: str = ""
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()
 
     def to_json(self) -> dict[str, Any]:
         """Return the choice as plain values."""
-        return asdict(self)
+        # Stores are named by this: what came later changes no name where it is not used.
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
 
 
 def used_for(

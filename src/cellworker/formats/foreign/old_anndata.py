@@ -1,0 +1,134 @@
+"""AnnData as anndata before 0.7 wrote it.
+
+``obs`` and ``var`` are compound tables (also ``raw.var``; ``obsm`` and ``varm`` of the oldest); columns of labels are codes, their labels lie
+in ``uns["<column>_categories"]``; sparse matrices carry ``h5sparse_format``; ``raw.X`` and ``raw.var`` may lie in the
+root under these very names. As anndata's own reader of legacy files has it (anndata/_io/h5ad.py, read_h5ad's
+"clean up legacy").
+"""
+
+from typing import Final
+
+import numpy as np
+
+from cellworker.experiment.model import Categorical
+from cellworker.formats.anndata.containers.memory import MemoryArray, MemoryGroup, moved, put_column, table_group
+from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
+from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
+from cellworker.formats.anndata.inventory import elements_of
+from cellworker.formats.common.ledger import Ledger
+from cellworker.formats.foreign.shown import Shown
+
+__all__ = ["read_old_anndata"]
+
+_TABLES: Final = {"obs": "obs", "var": "var", "raw.var": "raw/var", "raw/var": "raw/var"}
+_WIDE: Final = {"obsm": "obsm", "varm": "varm", "raw.varm": "raw/varm", "raw/varm": "raw/varm"}
+_INDICES: Final = ("index", "_index", "obs_names", "var_names")
+_SUFFIX: Final = "_categories"
+
+
+def read_old_anndata(root: Group) -> Shown:
+    """Show an opened file as AnnData of today.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when a table is damaged.
+    """
+    ledger = Ledger(elements_of(root))
+    out = MemoryGroup("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
+    uns = root.get("uns")
+    used: set[str] = set()
+    for source, target in (*_TABLES.items(), *_WIDE.items()):
+        node = root.get(source)
+        if node is None or _at(out, target) is not None:
+            continue
+        if not is_array(node):
+            _put(out, target, moved(node, target))
+            _same(ledger, source, target)
+        elif source in _TABLES:
+            _table(node, out, target, uns if is_group(uns) else None, used)
+            ledger.rename(tuple(source.split("/")), target, "columns of its compound table")
+        else:
+            _wide(node, out, target)
+            ledger.rename(tuple(source.split("/")), target, "arrays of its compound table")
+    for name, node in members(root):
+        target = {"raw.X": "raw/X"}.get(name, name)
+        if name in _TABLES or name in _WIDE or name in {"uns", "raw"}:
+            continue
+        _put(out, target, moved(node, target))
+        _same(ledger, name, target)
+    for name, node in members(root.get("raw")):
+        if name not in {"var", "varm"}:
+            _put(out, f"raw/{name}", moved(node, f"raw/{name}"))
+            _same(ledger, f"raw/{name}", f"raw/{name}")
+    target_uns = out.group("uns")
+    for name, node in members(uns):
+        if name in used:
+            ledger.rename(("uns", name), f"the categories of {name.removesuffix(_SUFFIX)}")
+            continue
+        target_uns.put(name, moved(node, f"uns/{name}"))
+        _same(ledger, f"uns/{name}", f"uns/{name}")
+    for name in ("layers", "obsm", "obsp", "varm", "varp"):
+        if out.get(name) is None:
+            out.group(name)
+    return Shown(out, "anndata before 0.7", ledger.close())
+
+
+def _same(ledger: Ledger, source: str, target: str) -> None:
+    where = tuple(source.split("/"))
+    if ledger.is_open(where):
+        if source == target:
+            ledger.keep(where)
+        else:
+            ledger.rename(where, target)
+
+
+def _at(root: MemoryGroup, path: str) -> Node | None:
+    return root.get(path)
+
+
+def _put(root: MemoryGroup, path: str, node: Node) -> None:
+    *before, name = path.split("/")
+    for part in before:
+        root = root.group(part)
+    root.put(name, node)
+
+
+def _table(node: Array, out: MemoryGroup, target: str, uns: Group | None, used: set[str]) -> None:
+    records = node.records()
+    fields = records.dtype.names or ()
+    if records.ndim != 1:
+        raise damaged(node.path, "expected one record for each cell or gene")
+    place, _, name = target.rpartition("/")
+    parent = out.group(place) if place else out
+    index = next((field for field in _INDICES if field in fields), None)
+    names = list(map(str, records[index].tolist())) if index is not None else list(map(str, range(len(records))))
+    table = table_group(parent, name, names)
+    for field in fields:
+        if field == index:
+            continue
+        values = records[field]
+        if values.ndim != 1:
+            raise damaged(node.path, f"the field {field} holds several values for each record")
+        stored = uns.get(field + _SUFFIX) if uns is not None else None
+        labels = text_of(stored) if is_array(stored) else None
+        if labels is not None and values.dtype.kind in "iu":
+            codes = values.astype(np.int64)
+            if len(codes) and not -1 <= codes.min() <= codes.max() < len(labels):
+                raise damaged(node.path, f"a code of {field} outside its {len(labels)} categories")
+            put_column(table, field, Categorical(codes.astype(np.int32), labels))
+            used.add(field + _SUFFIX)
+        elif values.dtype.kind in "biuf":
+            put_column(table, field, np.ascontiguousarray(values))
+        else:
+            put_column(table, field, list(map(str, values.tolist())))
+
+
+def _wide(node: Array, out: MemoryGroup, target: str) -> None:
+    records = node.records()
+    place, _, name = target.rpartition("/")
+    group = (out.group(place) if place else out).group(name)
+    for field in records.dtype.names or ():
+        values = records[field]
+        if values.dtype.kind in "biuf":
+            group.put(field, MemoryArray(f"{target}/{field}", np.ascontiguousarray(values)))
