@@ -4,6 +4,8 @@
 AnnData to AnnData    the file as it is (`cellworker.formats.anndata.copying`)
 Seurat to `.rds`      the object as it is (`cellworker.formats.seurat.write.annotated`)
 from one to another   the experiment, and beside it every element of the source's tree
+anything to 10x       counts, barcodes and features (`cellworker.formats.convert.tenx`)
+other formats         shown as AnnData (`cellworker.formats.foreign`), then as above
 ====================  ==========================================================================================
 
 Cell sets of a file of their own become columns of the cells' metadata.
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversion", "convert", "write_annotated_copy"]
 
+TENX = ".h5"
+"""The ending of a matrix of 10x in HDF5."""
 KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 """How Seurat begins the names of a reduction's dimensions."""
 
@@ -50,7 +54,7 @@ def convert(
     force: bool = False,
     on_progress: OpenProgress | None = None,
 ) -> Conversion:
-    """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad`` or ``.zarr``.
+    """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad``, ``.zarr``, ``.h5`` (10x).
 
     Cell sets become columns of the cells' metadata; where the source has a file of them, the same file goes beside the
     target, under the name that `locate` looks for. The target appears when it is complete, or not at all.
@@ -91,7 +95,7 @@ def convert(
     if opened.derived_cell_sets and not annotated.clusters:
         _mark_derived(opened.cell_sets, annotated)
     job = _Job(opened.source, experiment, annotated, kind, settings.threads, report)
-    out = _described(experiment, annotated, job.write(target), kind)
+    out = job.write(target) if kind == TENX else _described(experiment, annotated, job.write(target), kind)
     if cell_sets is not None:
         replace_file(beside, cell_sets.encode())
         out.kept.append(f"cell sets as they are, in {beside.name}")
@@ -206,6 +210,10 @@ class _Job:
     def write(self, target: Path) -> Conversion:
         """Write it, whole or not at all."""
         with placed(target) as path:
+            if self.kind == TENX:
+                from cellworker.formats.convert.tenx import write_tenx  # noqa: PLC0415
+
+                return write_tenx(self.source, self.experiment, path, threads=self.threads, report=self.report)
             to_rds, from_anndata = self.kind == ".rds", self.experiment.origin.assay_class == "AnnData"
             if from_anndata and to_rds:
                 return self._anndata_to_rds(path)

@@ -14,7 +14,7 @@ from cellworker.formats.common.kinds import is_zarr
 
 __all__ = ["KINDS", "check_target", "holds", "placed", "replace_file"]
 
-KINDS = (".rds", ".h5ad", ".zarr")
+KINDS = (".rds", ".h5ad", ".zarr", ".h5")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 

@@ -43,7 +43,7 @@ def matrix_of_tree(name: str, shown: Shown, path: Path, reading: Reading) -> Mat
     assert table is not None
     ids = next((texts for column in _IDS if (texts := table.texts(column)) is not None and all(texts)), [])
     genes = {column: texts for column in ("feature_types", "genome") if (texts := table.texts(column)) is not None}
-    cells = {column: values for column in obs.columns if (values := obs.get(column)) is not None}
+    cells = {column: found for column in obs.columns if (found := obs.get(column)) is not None}
     told = _told(
         shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {*_IDS, *genes}}
     )
@@ -53,7 +53,7 @@ def matrix_of_tree(name: str, shown: Shown, path: Path, reading: Reading) -> Mat
 
 
 def _told(shown: Shown, place: str, frame: str, left_out: dict[str, set[str]]) -> Conversion:
-    """Settle every element: the matrix, the tables' columns but for those left out; nothing else goes with the counts."""
+    """Settle every element: the matrix, the tables' columns but for those left out; all else is lost."""
     ledger = Ledger(elements_of(shown.root))
     for element in ledger.elements():
         where = "/".join(element.path)

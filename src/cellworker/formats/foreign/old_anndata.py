@@ -1,9 +1,9 @@
 """AnnData as anndata before 0.7 wrote it.
 
-``obs`` and ``var`` are compound tables (also ``raw.var``; ``obsm`` and ``varm`` of the oldest); columns of labels are codes, their labels lie
-in ``uns["<column>_categories"]``; sparse matrices carry ``h5sparse_format``; ``raw.X`` and ``raw.var`` may lie in the
-root under these very names. As anndata's own reader of legacy files has it (anndata/_io/h5ad.py, read_h5ad's
-"clean up legacy").
+``obs`` and ``var`` are compound tables (also ``raw.var``, and ``obsm`` and ``varm`` of the oldest). Columns of labels are
+codes, whose labels lie in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
+``raw.var`` may lie in the root under these very names. All as anndata's own reader of legacy files has it
+(``anndata/_io/h5ad.py``).
 """
 
 from typing import Final
@@ -37,30 +37,8 @@ def read_old_anndata(root: Group) -> Shown:
     ledger = Ledger(elements_of(root))
     out = MemoryGroup("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
     uns = root.get("uns")
-    used: set[str] = set()
-    for source, target in (*_TABLES.items(), *_WIDE.items()):
-        node = root.get(source)
-        if node is None or _at(out, target) is not None:
-            continue
-        if not is_array(node):
-            _put(out, target, moved(node, target))
-            _same(ledger, source, target)
-        elif source in _TABLES:
-            _table(node, out, target, uns if is_group(uns) else None, used)
-            ledger.rename(tuple(source.split("/")), target, "columns of its compound table")
-        else:
-            _wide(node, out, target)
-            ledger.rename(tuple(source.split("/")), target, "arrays of its compound table")
-    for name, node in members(root):
-        target = {"raw.X": "raw/X"}.get(name, name)
-        if name in _TABLES or name in _WIDE or name in {"uns", "raw"}:
-            continue
-        _put(out, target, moved(node, target))
-        _same(ledger, name, target)
-    for name, node in members(root.get("raw")):
-        if name not in {"var", "varm"}:
-            _put(out, f"raw/{name}", moved(node, f"raw/{name}"))
-            _same(ledger, f"raw/{name}", f"raw/{name}")
+    used = _tables(root, out, uns if is_group(uns) else None, ledger)
+    _others(root, out, ledger)
     target_uns = out.group("uns")
     for name, node in members(uns):
         if name in used:
@@ -74,6 +52,37 @@ def read_old_anndata(root: Group) -> Shown:
     return Shown(out, "anndata before 0.7", ledger.close())
 
 
+def _tables(root: Group, out: MemoryGroup, uns: Group | None, ledger: Ledger) -> set[str]:
+    """Lay out the tables; returns the names of the labels in ``uns`` that went into them."""
+    used: set[str] = set()
+    for source, target in (*_TABLES.items(), *_WIDE.items()):
+        node = root.get(source)
+        if node is None or out.get(target) is not None:
+            continue
+        if not is_array(node):
+            _put(out, target, moved(node, target))
+            _same(ledger, source, target)
+        elif source in _TABLES:
+            _table(node, out, target, uns, used)
+            ledger.rename(tuple(source.split("/")), target, "columns of its compound table")
+        else:
+            _wide(node, out, target)
+            ledger.rename(tuple(source.split("/")), target, "arrays of its compound table")
+    return used
+
+
+def _others(root: Group, out: MemoryGroup, ledger: Ledger) -> None:
+    for name, node in members(root):
+        target = {"raw.X": "raw/X"}.get(name, name)
+        if name not in _TABLES and name not in _WIDE and name not in {"uns", "raw"}:
+            _put(out, target, moved(node, target))
+            _same(ledger, name, target)
+    for name, node in members(root.get("raw")):
+        if name not in {"var", "varm"}:
+            _put(out, f"raw/{name}", moved(node, f"raw/{name}"))
+            _same(ledger, f"raw/{name}", f"raw/{name}")
+
+
 def _same(ledger: Ledger, source: str, target: str) -> None:
     where = tuple(source.split("/"))
     if ledger.is_open(where):
@@ -81,10 +90,6 @@ def _same(ledger: Ledger, source: str, target: str) -> None:
             ledger.keep(where)
         else:
             ledger.rename(where, target)
-
-
-def _at(root: MemoryGroup, path: str) -> Node | None:
-    return root.get(path)
 
 
 def _put(root: MemoryGroup, path: str, node: Node) -> None:

@@ -87,8 +87,7 @@ class Found:
 def sample_name(path: Path) -> str:
     """Return a file's or folder's name without endings and without words that every sample has."""
     name = _ENDINGS.sub("", path.name)
-    name = _WORDS.sub("", _STATE.sub("", name)).strip("_-. ")
-    return name
+    return _WORDS.sub("", _STATE.sub("", name)).strip("_-. ")
 
 
 def find_samples(folder: Path, kind_of: KindOf) -> Found:

@@ -95,15 +95,16 @@ def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> lis
     for path, missing in found.incomplete:
         reading.findings.error(
             str(path.relative_to(source)), found=f"a matrix without its {missing}", expected="lists of names beside it",
-            advice="copy barcodes.tsv and features.tsv (or genes.tsv) of the matrix there", code=ErrorCode.EXPERIMENT_NOT_FOUND,
+            advice="copy barcodes.tsv and features.tsv (or genes.tsv) of the matrix there",
+            code=ErrorCode.EXPERIMENT_NOT_FOUND,
         )  # fmt: skip
     for name, what, reason in found.passed_over:
         reading.findings.fallback(name, found=what, advice=f"it is not read: {reason}")
     if not found.samples and not found.incomplete:
         raise WorkerError(
             ErrorCode.EXPERIMENT_NOT_FOUND,
-            f"{source.name} holds no matrix that is known: give a folder of 10x, Parse or BD Rhapsody, a matrix in HDF5 or "
-            "in text, or a folder with one of these for each sample.",
+            f"{source.name} holds no matrix that is known: give a folder of 10x, Parse or BD Rhapsody, a matrix in HDF5 "
+            "or in text, or a folder with one of these for each sample.",
         )
     out = []
     for sample in found.samples:
@@ -133,7 +134,8 @@ def _single(kind: str, source: Path) -> Sample:
     if missing:
         raise WorkerError(
             ErrorCode.EXPERIMENT_NOT_FOUND,
-            f"{source.name} is a matrix without its {missing}: put barcodes.tsv and features.tsv (or genes.tsv) beside it.",
+            f"{source.name} is a matrix without its {missing}: put barcodes.tsv and features.tsv (or genes.tsv) beside "
+            "it.",
         )
     name = sample_name(source)
     return Sample(

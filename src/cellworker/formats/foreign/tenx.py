@@ -1,5 +1,4 @@
-"""10x Genomics' matrices in HDF5, as Cell Ranger 3 and later (one group ``matrix``) and before (a group for each genome)
-write them.
+"""10x Genomics' matrices in HDF5: of Cell Ranger 3 and later (one group ``matrix``), and before (one for each genome).
 
 They hold features x barcodes in compressed columns, which is cells x genes in compressed rows. Described in 10x's
 documentation, "Feature Barcode Matrices (HDF5 Format)".

@@ -1,4 +1,4 @@
-"""Unpacking zip archives (Zarr stores, matrix folders) into the spool folder: names, sizes and kinds are checked first."""
+"""Unpacking zip archives (Zarr stores, matrix folders) into the spool folder, after a look at names and sizes."""
 
 import stat
 import zipfile

@@ -5,7 +5,7 @@ checking, conversion with its ledger) reads that format too.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +183,7 @@ class _MovedArray:
 def moved(node: Node, path: str) -> Node:
     """Return a node of another container as if it lay at `path`."""
     if hasattr(node, "shape"):
-        return _MovedArray(node, path)
+        return _MovedArray(cast("Array", node), path)
     return Moved(node, path)
 
 

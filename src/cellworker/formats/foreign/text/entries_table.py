@@ -1,4 +1,4 @@
-"""Lists of entries in text, a cell, a gene and a number in each line: BD Rhapsody's expression data, UMI-tools' counts."""
+"""Lists of entries in text, a cell, a gene and a number in each line: BD Rhapsody's data, UMI-tools' counts."""
 
 import csv
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def entries_layout_of(path: Path) -> EntriesLayout | None:
         found = [next((lower.index(word) for word in words if word in lower), -1) for words in (_CELL, _GENE, _VALUE)]
         if len(names) >= 3 and min(found) >= 0 and len(set(found)) == 3:
             comments = [line.decode("utf-8", "replace") for line in lines[:start] if line.strip()]
-            return EntriesLayout(separator, names, *found, start + 1, comments)
+            return EntriesLayout(separator, names, found[0], found[1], found[2], start + 1, comments)
     return None
 
 
