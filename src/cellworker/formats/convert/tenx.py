@@ -1,6 +1,7 @@
 """Writing 10x Genomics' matrix in HDF5, as Cell Ranger 3 and later write it: counts, barcodes and features.
 
-Scanpy's ``read_10x_h5`` and Seurat's ``Read10X_h5`` read it. All else that an experiment has is reported as left behind.
+Scanpy's ``read_10x_h5`` and Seurat's ``Read10X_h5`` read it. All else that an experiment has is
+reported as left behind.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +37,8 @@ def check_counts(experiment: StoredExperiment, target: Path) -> CellMajor:
     if counts is None:
         raise WorkerError(
             ErrorCode.INVALID_INPUT,
-            f"{target.name}: a matrix of 10x holds raw counts, and the experiment has none; name them with --counts if it "
-            "has, or write .h5ad.",
+            f"{target.name}: a matrix of 10x holds raw counts, and the experiment has none; name them with --counts if "
+            "it has, or write .h5ad.",
         )
     return counts
 

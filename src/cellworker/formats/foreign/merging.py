@@ -1,8 +1,8 @@
 """Several samples as one experiment: everything that speaks against it is found first, then they are laid into one.
 
 Genes are the union of the samples' genes, by id. Barcodes that two samples share get the sample's number behind them,
-``_1``, ``_2``, ..., in all samples, as Seurat's ``merge`` does it in the platform's pipeline. The column ``samples`` says
-which sample a cell is of.
+``_1``, ``_2``, ..., in all samples, as Seurat's ``merge`` does it in the platform's pipeline. The column ``samples``
+says which sample a cell is of.
 """
 
 from collections import Counter
@@ -179,7 +179,8 @@ def merged(samples: Sequence[Matrix], findings: Findings, scratch: Scratch) -> M
     shared = len(set.intersection(*(set(one.keys()) for one in samples)))
     findings.fallback(
         SAMPLES, found=f"{len(samples)} samples ({', '.join(one.name for one in samples)})",
-        advice=f"they are one experiment of {int(starts[-1]):,} cells and {len(keys):,} genes, {shared:,} in every sample",
+        advice=f"they are one experiment of {int(starts[-1]):,} cells and {len(keys):,} genes,"
+        f" {shared:,} in every sample",
     )  # fmt: skip
     writers = list(dict.fromkeys(one.writer for one in samples))
     return Matrix(

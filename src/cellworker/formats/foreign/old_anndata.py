@@ -1,7 +1,7 @@
 """AnnData as anndata before 0.7 wrote it.
 
-``obs`` and ``var`` are compound tables (also ``raw.var``, and ``obsm`` and ``varm`` of the oldest). Columns of labels are
-codes, whose labels lie in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
+``obs`` and ``var`` are compound tables (also ``raw.var``, and ``obsm`` and ``varm`` of the oldest). Columns of labels
+are codes, whose labels lie in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
 ``raw.var`` may lie in the root under these very names. All as anndata's own reader of legacy files has it
 (``anndata/_io/h5ad.py``).
 """
@@ -11,7 +11,14 @@ from typing import Final
 import numpy as np
 
 from cellworker.experiment.model import Categorical
-from cellworker.formats.anndata.containers.memory import MemoryArray, MemoryGroup, moved, put_column, table_group
+from cellworker.formats.anndata.containers.memory import (
+    MemoryArray,
+    MemoryGroup,
+    Moved,
+    MovedArray,
+    put_column,
+    table_group,
+)
 from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
 from cellworker.formats.anndata.inventory import elements_of
@@ -23,6 +30,7 @@ __all__ = ["read_old_anndata"]
 _TABLES: Final = {"obs": "obs", "var": "var", "raw.var": "raw/var", "raw/var": "raw/var"}
 _WIDE: Final = {"obsm": "obsm", "varm": "varm", "raw.varm": "raw/varm", "raw/varm": "raw/varm"}
 _INDICES: Final = ("index", "_index", "obs_names", "var_names")
+_GRAPHS: Final = frozenset({"connectivities", "distances"})
 _SUFFIX: Final = "_categories"
 
 
@@ -41,10 +49,13 @@ def read_old_anndata(root: Group) -> Shown:
     _others(root, out, ledger)
     target_uns = out.group("uns")
     for name, node in members(uns):
+        if name == "neighbors" and is_group(node):
+            _neighbours(node, out, target_uns, ledger)
+            continue
         if name in used:
             ledger.rename(("uns", name), f"the categories of {name.removesuffix(_SUFFIX)}")
             continue
-        target_uns.put(name, moved(node, f"uns/{name}"))
+        target_uns.put(name, _modern(node, f"uns/{name}"))
         _same(ledger, f"uns/{name}", f"uns/{name}")
     for name in ("layers", "obsm", "obsp", "varm", "varp"):
         if out.get(name) is None:
@@ -60,7 +71,7 @@ def _tables(root: Group, out: MemoryGroup, uns: Group | None, ledger: Ledger) ->
         if node is None or out.get(target) is not None:
             continue
         if not is_array(node):
-            _put(out, target, moved(node, target))
+            _put(out, target, _modern(node, target))
             _same(ledger, source, target)
         elif source in _TABLES:
             _table(node, out, target, uns, used)
@@ -75,12 +86,25 @@ def _others(root: Group, out: MemoryGroup, ledger: Ledger) -> None:
     for name, node in members(root):
         target = {"raw.X": "raw/X"}.get(name, name)
         if name not in _TABLES and name not in _WIDE and name not in {"uns", "raw"}:
-            _put(out, target, moved(node, target))
+            _put(out, target, _modern(node, target))
             _same(ledger, name, target)
     for name, node in members(root.get("raw")):
         if name not in {"var", "varm"}:
-            _put(out, f"raw/{name}", moved(node, f"raw/{name}"))
+            _put(out, f"raw/{name}", _modern(node, f"raw/{name}"))
             _same(ledger, f"raw/{name}", f"raw/{name}")
+
+
+def _neighbours(node: Group, out: MemoryGroup, uns: MemoryGroup, ledger: Ledger) -> None:
+    """Put the graphs of ``uns["neighbors"]`` into ``obsp``, where anndata puts them when it reads such a file."""
+    graphs = [name for name, member in members(node) if name in _GRAPHS and is_group(member) and _is_sparse(member)]
+    obsp = out.group("obsp")
+    for name in graphs:
+        member = node.get(name)
+        if member is not None and obsp.get(name) is None:
+            obsp.put(name, _modern(member, f"obsp/{name}"))
+            _same(ledger, f"uns/neighbors/{name}", f"obsp/{name}")
+    uns.put("neighbors", _Modern(node, "uns/neighbors", frozenset(graphs)))
+    _same(ledger, "uns/neighbors", "uns/neighbors")
 
 
 def _same(ledger: Ledger, source: str, target: str) -> None:
@@ -90,6 +114,44 @@ def _same(ledger: Ledger, source: str, target: str) -> None:
             ledger.keep(where)
         else:
             ledger.rename(where, target)
+
+
+def _is_sparse(node: Group) -> bool:
+    return bool(node.attrs.get("h5sparse_format", ""))
+
+
+class _Modern(Moved):
+    """A group under another path whose elements say what they are, as anndata writes it today."""
+
+    def __init__(self, group: Group, path: str, left_out: frozenset[str] = frozenset()) -> None:
+        super().__init__(group, path, left_out)
+        if _is_sparse(group):
+            shape = group.attrs.get("h5sparse_shape", None)
+            kind = f"{group.attrs.get('h5sparse_format', '')}_matrix"
+            self.attrs = {"encoding-type": kind, "encoding-version": "0.1.0", "shape": shape}
+        elif not group.attrs.get("encoding-type", ""):
+            self.attrs = {"encoding-type": "dict", "encoding-version": "0.1.0"}
+        self._plain = _is_sparse(group)
+
+    def get(self, name: str) -> Node | None:
+        """Return a member by name or path."""
+        node = super().get(name)
+        if node is None or self._plain:
+            return node
+        return _modern(node, node.path)
+
+
+def _modern(node: Node, path: str) -> Node:
+    if is_group(node):
+        return _Modern(node, path)
+    assert is_array(node)
+    found = MovedArray(node, path)
+    if not node.attrs.get("encoding-type", "") and not node.is_null():
+        text, scalar = node.dtype is None, not node.shape
+        kind = ("string" if scalar else "string-array") if text else "numeric-scalar" if scalar else "array"
+        kind = "rec-array" if node.dtype is not None and node.dtype.names else kind
+        found.attrs = {"encoding-type": kind, "encoding-version": "0.2.0"}
+    return found
 
 
 def _put(root: MemoryGroup, path: str, node: Node) -> None:

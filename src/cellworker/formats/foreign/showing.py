@@ -103,8 +103,8 @@ def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> lis
     if not found.samples and not found.incomplete:
         raise WorkerError(
             ErrorCode.EXPERIMENT_NOT_FOUND,
-            f"{source.name} holds no matrix that is known: give a folder of 10x, Parse or BD Rhapsody, a matrix in HDF5 "
-            "or in text, or a folder with one of these for each sample.",
+            f"{source.name} holds no matrix that is known: give a folder of 10x, Parse or BD Rhapsody, a matrix in "
+            "HDF5 or in text, or a folder with one of these for each sample.",
         )
     out = []
     for sample in found.samples:

@@ -14,7 +14,17 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
 
-__all__ = ["MemoryArray", "MemoryGroup", "MemoryMatrix", "MemoryTexts", "Moved", "moved", "put_column", "table_group"]
+__all__ = [
+    "MemoryArray",
+    "MemoryGroup",
+    "MemoryMatrix",
+    "MemoryTexts",
+    "Moved",
+    "MovedArray",
+    "moved",
+    "put_column",
+    "table_group",
+]
 
 _BLOCK: Final = 1 << 22
 _ARRAY: Final = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -171,7 +181,7 @@ class Moved:
         return None if node is None else moved(node, f"{self.path}/{name}".lstrip("/"))
 
 
-class _MovedArray:
+class MovedArray:
     """An array of another container, under another path."""
 
     def __init__(self, array: Array, path: str) -> None:
@@ -183,7 +193,7 @@ class _MovedArray:
 def moved(node: Node, path: str) -> Node:
     """Return a node of another container as if it lay at `path`."""
     if hasattr(node, "shape"):
-        return _MovedArray(cast("Array", node), path)
+        return MovedArray(cast("Array", node), path)
     return Moved(node, path)
 
 
