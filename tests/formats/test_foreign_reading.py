@@ -67,7 +67,7 @@ def test_features_that_are_no_genes_are_named_and_left_out_or_taken(tmp_path: Pa
     assert "found 5 of Antibody Capture in x" in sentences(check_experiment(path, stores))
     taken = cellworker.read(path, part="Antibody Capture", settings=stores)
     assert np.array_equal(dense(taken), files.COUNTS[:, 40:])
-    with pytest.raises(WorkerError, match="--part: found 'CRISPR'.*one of Antibody Capture, GRCh38, Gene Expression"):
+    with pytest.raises(WorkerError, match=r"--part: found 'CRISPR'.*one of Antibody Capture, GRCh38, Gene Expression"):
         cellworker.read(path, part="CRISPR", settings=stores)
 
 
@@ -231,7 +231,7 @@ def test_a_modality_of_mudata_is_what_mudata_reads(root: Path, tmp_path: Path, s
     assert np.array_equal(opened.experiment.reductions["pca"].values, right["pca"])
     assert "rna is opened; --part opens another" in sentences(check_experiment(path, stores))
     assert np.array_equal(dense(cellworker.read(path, part="prot", settings=stores)), right["prot"])
-    with pytest.raises(WorkerError, match="--part|one of prot, rna"):
+    with pytest.raises(WorkerError, match=r"no modality.*one of prot, rna"):
         cellworker.read(path, part="atac", settings=stores)
 
 

@@ -77,7 +77,8 @@ def _in_folder(folder: Path) -> Path:
     if annotated or any(_is_matrix(item) for item in files):
         return folder
     later = [item for item in files if item.suffix.lower() in _LATER]
-    if len(later) > 1 and later[0].suffix.lower() not in _OF_R:
+    several = len(later) > 1 or _has_matrices([item for item in files if item.is_dir()])
+    if later and several and later[0].suffix.lower() not in _OF_R:
         return folder  # a sample each
     if later:
         return later[0]

@@ -19,6 +19,9 @@ KindOf = Callable[[Path], str]
 
 MARKET: Final = "MATRIX_MARKET"
 _FILES: Final = frozenset({"TENX", "TEXT", "ENTRIES", "LOOM", "ANNDATA", "OLD_ANNDATA", "MUDATA", "ZIPPED_ZARR"})
+_TABLES: Final = frozenset({"TEXT", "ENTRIES"})
+_RESULTS: Final = frozenset({"analysis", "spatial", "SC_RNA_COUNTER_CS", "figures", "process"})
+"""Folders in which Cell Ranger and Parse's pipeline keep results of the matrices beside them."""
 _MAX_DEPTH: Final = 5
 _MAX_ENTRIES: Final = 10_000
 _LISTS: Final = {
@@ -105,24 +108,21 @@ def _look(folder: Path, name: str, kind_of: KindOf, found: Found, depth: int) ->
     entries = [item for item in entries if item not in links]
     stores = [item for item in entries if is_zarr(item)]
     files = [item for item in entries if item.is_file() and item.stat().st_size]
-    folders = [item for item in entries if item.is_dir() and item not in stores]
+    folders = [item for item in entries if item.is_dir() and item not in stores and item.name not in _RESULTS]
     kinds = {item: kind_of(item) for item in [*files, *stores]}
     here = _markets(folder, name, [item for item in files if kinds[item] == MARKET], files, found)
     used = {path for sample in here for path in sample.files.values()}
     others = [item for item in kinds if item not in used and kinds[item] in _FILES]
-    if here or any(kinds[item] not in {"TEXT", "ENTRIES"} for item in others):
-        # Tables beside matrices are summaries of them.
-        here += [
-            Sample(_joined(name, sample_name(item)), kinds[item], {"file": item})
-            for item in others
-            if kinds[item] not in {"TEXT", "ENTRIES"}
-        ]
-    else:
-        here += [Sample(_joined(name, sample_name(item)), kinds[item], {"file": item}) for item in others]
+    here += [Sample(_joined(name, sample_name(item)), kinds[item], {"file": item}) for item in others]
     within = Found()
     for item in folders if depth < _MAX_DEPTH else []:
         _look(item, _joined(name, sample_name(item)), kind_of, within, depth + 1)
-    found.samples += _preferred([*here, *within.samples], found)
+    samples = _preferred([*here, *within.samples], found)
+    if any(sample.kind not in _TABLES for sample in here):
+        for table in (sample for sample in samples if sample.kind in _TABLES):
+            found.passed_over.append((table.where.name, "a table beside a matrix", "tables there are results of it"))
+        samples = [sample for sample in samples if sample.kind not in _TABLES]
+    found.samples += samples
     found.passed_over += within.passed_over
     found.incomplete += within.incomplete
 

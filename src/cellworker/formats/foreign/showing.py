@@ -56,7 +56,7 @@ def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator
             yield shown
         return
     pairs = _matrices(kind, source, reading, kind_of)
-    if pairs and not reading.findings.errors:
+    if pairs:
         check_samples(pairs, reading.findings)
         if len(pairs) > 1:
             for matrix, where in pairs:

@@ -74,8 +74,8 @@ def layout_of(path: Path) -> Layout | None:
             return None
         named = len(fields) == len(values)
         columns = fields[1:] if named else fields
-        if all(_is_number(name) for name in columns) and len(columns) > 1 and not all(map(str.isdigit, columns)):
-            return None
+        if all(map(_is_number, columns)) and not (named and (not fields[0] or not _is_number(fields[0]))):
+            return None  # numbers without names
         comments = [line.decode("utf-8", "replace") for line in lines[:start] if line.strip()]
         return Layout(separator, columns, fields[0] if named else "", start + 1, comments)
     return None
