@@ -20,11 +20,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zstandard
+from fuzz_foreign import FOREIGN, HDF5
 
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
@@ -45,7 +47,7 @@ BATCH = 400
 """Cases of one child."""
 HANGS_S = 30.0
 """Seconds without an end after which a child is killed."""
-LOOPS = {"h5ad": 5.0}
+LOOPS = {"h5ad": 5.0, **dict.fromkeys(HDF5, 5.0)}
 """Formats whose library (libhdf5) is known to loop on damaged files: the time limit ends it, which is no finding."""
 SLOW_S = 5.0
 """Processor seconds that reading so small a file may take."""
@@ -256,6 +258,7 @@ READERS: dict[str, Callable[[], Make]] = {
     "cell_sets": cell_sets,
     "h5ad": h5ad,
     "zarr": zarr,
+    **{name: partial(make, bent) for name, make in FOREIGN.items()},
 }
 
 
