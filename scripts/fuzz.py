@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import zstandard
-from fuzz_foreign import FOREIGN, HDF5
 
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
@@ -41,6 +40,7 @@ from cellworker.formats.r.rds.build import factor, integers, strings
 from cellworker.formats.r.rds.model import RList
 from cellworker.formats.r.rds.writer import write_rds
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
+from fuzz_foreign import FOREIGN, HDF5
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400

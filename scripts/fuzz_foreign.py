@@ -67,7 +67,7 @@ def tenx(bend: Bend) -> Make:
 
 
 def hdf5(name: str) -> Callable[[Bend], Make]:
-    """A file of the fixtures."""
+    """Take a file of the fixtures."""
     return lambda bend: _one_bent({name: (FIXTURES / name).read_bytes()}, bend)
 
 
@@ -80,25 +80,23 @@ def market(bend: Bend) -> Make:
 def packed(bend: Bend) -> Make:
     """Matrix folders of 10x, gzip."""
     files = _files()
-    return _one_bent(_content(lambda base: files.tenx_folder(base)), bend)
+    return _one_bent(_content(files.tenx_folder), bend)
 
 
 def parse(bend: Bend) -> Make:
     """Matrix folders of Parse."""
     files = _files()
-    return _one_bent(_content(lambda base: files.parse_folder(base)), bend)
+    return _one_bent(_content(files.parse_folder), bend)
 
 
 def table(bend: Bend) -> Make:
     """Tables of numbers."""
     files = _files()
-    each = [
-        _one_bent(
-            _content(lambda base, mark=mark, turn=turn: files.table(base / "r.csv", mark, genes_are_rows=turn)), bend
-        )
-        for mark in (",", "\t", " ")
-        for turn in (False, True)
-    ]
+
+    def made(mark: str, *, turn: bool) -> Make:
+        return _one_bent(_content(lambda base: files.table(base / "r.csv", mark, genes_are_rows=turn)), bend)
+
+    each = [made(mark, turn=turn) for mark in (",", "\t", " ") for turn in (False, True)]
     return lambda rng: rng.choice(each)(rng)
 
 
@@ -113,7 +111,7 @@ def rhapsody(bend: Bend) -> Make:
 
 
 def zipped(bend: Bend) -> Make:
-    """Archives of a matrix folder, bent outside or inside."""
+    """Pack a matrix folder and bend the archive, or what is in it."""
     files = _files()
     good = _content(lambda base: files.tenx_folder(base, packed=False))
     inner = _one_bent(good, bend)
@@ -130,7 +128,7 @@ def zipped(bend: Bend) -> Make:
 
 
 def samples(bend: Bend) -> Make:
-    """A folder with a sample each."""
+    """Make a folder with a sample each."""
     files = _files()
 
     def build(base: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 READERS = [
-    "rds", "qs", "bpcells", "cell_sets", "h5ad", "zarr", "tenx", "loom", "h5mu", "old_h5ad", "market", "market_gz", "parse",
-    "table", "rhapsody", "zip", "samples",
+    "rds", "qs", "bpcells", "cell_sets", "h5ad", "zarr", "tenx", "loom", "h5mu", "old_h5ad", "market", "market_gz",
+    "parse", "table", "rhapsody", "zip", "samples",
 ]  # fmt: skip
 
 

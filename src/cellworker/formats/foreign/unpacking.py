@@ -1,12 +1,14 @@
 """Unpacking zip archives (Zarr stores, matrix folders) into the spool folder, after a look at names and sizes."""
 
+import errno
 import stat
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from cellworker.errors import WorkerError
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.kinds import ROOTS
 from cellworker.formats.foreign.shown import Reading, refused
 
@@ -31,17 +33,14 @@ def unpacked(path: Path, folder: Path, reading: Reading) -> Path:
         ``EXPERIMENT_UNREADABLE``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            _check(path, members, reading)
-            for member in members:
-                if not member.is_dir():
-                    _extract(path, archive, member, folder)
-    except WorkerError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
-        raise refused(path, f"its archive is damaged ({error})", _AGAIN) from None
+    with _readable(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        members = archive.infolist()
+        _check(path, members, reading)
+        for member in members:
+            if not member.is_dir():
+                _extract(path, archive, member, folder)
     roots = [item.parent for name in ROOTS for item in folder.rglob(name)]
     if roots:
         return min(roots, key=lambda place: len(place.parts))
@@ -76,11 +75,40 @@ def _check(path: Path, members: list[zipfile.ZipInfo], reading: Reading) -> None
 
 def _extract(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
     target = folder.joinpath(*PurePosixPath(member.filename).parts)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as out:
+            for block in _pieces(path, archive, member):
+                out.write(block)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            message = f"there is no room to unpack {path.name} beside the store: free some space, or set STORE_DIR"
+            raise WorkerError(ErrorCode.DISK_FULL, message) from error
+        raise refused(path, f"{member.filename!r} in it cannot be written ({error.strerror})", _AGAIN) from None
+
+
+def _pieces(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
     left = member.file_size
-    with archive.open(member) as source, target.open("xb") as out:
-        while block := source.read(_BLOCK):
+    with _readable(path):
+        source = archive.open(member)
+    with source:
+        while True:
+            with _readable(path):
+                block = source.read(_BLOCK)
+            if not block:
+                return
             left -= len(block)
             if left < 0:
                 raise refused(path, f"{member.filename!r} is longer than its size says", _AGAIN)
-            out.write(block)
+            yield block
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the modules zipfile, zlib, bz2 and lzma raise for damaged content into a sentence."""
+    try:
+        yield
+    except (MemoryError, WorkerError):
+        raise
+    except Exception as error:  # noqa: BLE001 - each of them has errors of its own, and zipfile trusts what it seeks to
+        raise refused(path, f"its archive is damaged ({type(error).__name__}: {error})", _AGAIN) from None

@@ -8,6 +8,7 @@ how to make something of it that is read.
 import bz2
 import json
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -235,7 +236,7 @@ def _root_of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             roots = [name.rpartition("/")[0] for name in archive.namelist() if name.rpartition("/")[2] in ROOTS]
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error):
         return None
     return min(roots, key=len, default=None)
 
