@@ -139,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         nargs="?",
         metavar="PATH",
-        help="a folder with r.qs or r.rds, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
+        help="a folder with r.qs, r.rds or matrices, or .rds, .qs, .h5ad, .zarr, .h5, .loom, .h5mu; "
+        "without it the pod's in DATA_DIR",
     )
     _add_matrices(run)
     _add_matrices(engine)
@@ -173,9 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_matrices(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
-    convert = add("convert", "convert", "convert an experiment: .rds, .h5ad and .zarr, in every direction")
+    convert = add("convert", "convert", "convert an experiment to .rds, .h5ad, .zarr or 10x .h5")
     convert.add_argument("source", metavar="A", help="a file or folder")
-    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
+    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad, .zarr or .h5")
     convert.add_argument("--force", action="store_true", help="replace B if it exists")
     convert.add_argument("--report", metavar="FILE", help="also write what is printed, in full, to a JSON file")
     _add_matrices(convert)

@@ -98,6 +98,8 @@ def _is_matrix(path: Path) -> bool:
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
+    elif suffixes[-1:] == [".txt"]:
+        return False  # notes, mostly; whoever means a table names it
     return path.is_file() and suffixes[-1:] != [] and suffixes[-1] in _MATRICES
 
 
