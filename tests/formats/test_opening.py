@@ -377,7 +377,8 @@ def test_cell_sets_named_like_the_file_go_before_those_of_the_folder(tmp_path):
 @pytest.mark.parametrize(
     ("names", "source"),
     [
-        (["matrix.mtx"], ""), (["a.h5ad", "b.h5ad"], ""), (["a.h5", "b.h5"], ""), (["a.h5"], "a.h5"), (["a.csv.gz"], ""),
+        (["matrix.mtx"], ""), (["a.h5ad", "b.h5ad"], ""), (["a.h5", "b.h5"], ""), (["a.h5"], "a.h5"),
+        (["a.csv.gz"], ""),
         (["s1/matrix.mtx.gz", "s2/outs/filtered/matrix.mtx"], ""), (["GSM1.txt.gz"], ""), (["a.loom", "s/b.loom"], ""),
         (["a.h5ad", "counts.csv"], "a.h5ad"), (["r.rds", "matrix.mtx"], "r.rds"),
     ],
