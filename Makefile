@@ -31,7 +31,7 @@ help: ## list the targets
 
 ##@ Use it
 
-# Whoever changes the code has a developer's tools anyway.
+# A checkout has a developer's tools anyway.
 run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-web) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
 	@exec $(if $(RELOAD),$(BIN)/python scripts/reload.py,$(BIN)/cellworker run)
 
@@ -47,10 +47,10 @@ kill: .venv/.ready-run ## stop the worker that runs on $PORT
 setup: .venv/.ready-dev ## make .venv with everything a developer needs
 
 test: check .venv/.ready-web ## check, then run all tests (ARGS="-k genes" picks some)
-	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 coverage: check ## the same with coverage measured: a table, coverage.xml, and a floor below which it fails
-	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
 
 test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
 	$(BIN)/python -m pytest -q -m shared --shared=.hidden
@@ -86,7 +86,7 @@ docs: .venv/.ready-dev ## build the documentation's site into site/
 hooks: ## have git run `make check` before each commit of this checkout
 	git config core.hooksPath scripts/hooks
 
-lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
+lock: .venv/.ready-dev ## resolve the dependencies again into uv.lock
 	PATH="$(CURDIR)/.venv/tools/bin:$(CURDIR)/.venv/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
 
 clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay

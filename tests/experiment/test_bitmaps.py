@@ -1,5 +1,6 @@
 """Cells that nobody has named, as keys."""
 
+import base64
 import contextlib
 
 import numpy as np
@@ -8,9 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.bitmaps import PREFIX, cells_of_bitmap, write_bitmap
+from cellworker.experiment.bitmaps import PREFIX, cells_of_bitmap
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.comparisons import resolve_comparison
+
+
+def write_bitmap(cell_ids):
+    """Write a key as the page's data/bitmap.ts does."""
+    bits = np.zeros(int(cell_ids.max()) + 1 if len(cell_ids) else 0, np.uint8)
+    bits[cell_ids] = 1
+    content = np.packbits(bits, bitorder="little").tobytes()
+    return PREFIX + base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+
 
 cells = st.sets(st.integers(0, 5000), max_size=200)
 

@@ -1,4 +1,4 @@
-"""Sets of cells that nobody has named, written as keys: ``cells:`` and a bitmap in base64url.
+"""Sets of cells without a name, written as keys: ``cells:`` and a bitmap in base64url.
 
 Wherever a request names a cell set, such a key stands for the cells themselves. Bit ``i % 8`` (from the least
 significant) of byte ``i // 8`` says whether the cell with id ``i`` is in it. A million cells are 167 kB, whatever the
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["PREFIX", "cells_of_bitmap", "is_bitmap", "write_bitmap"]
+__all__ = ["PREFIX", "cells_of_bitmap", "is_bitmap"]
 
 PREFIX = "cells:"
 _MAX_CHARACTERS = 4 * (2**31 // 8) // 3
@@ -52,17 +52,3 @@ def cells_of_bitmap(key: str, what: str) -> NDArray[np.int32]:
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
     return np.flatnonzero(bits).astype(np.int32)
-
-
-def write_bitmap(cell_ids: NDArray[np.integer]) -> str:
-    """Return the key of a set of cells, in any order.
-
-    Parameters
-    ----------
-    cell_ids
-        Ids from 0.
-    """
-    bits = np.zeros(int(cell_ids.max()) + 1 if len(cell_ids) else 0, np.uint8)
-    bits[cell_ids] = 1
-    content = np.packbits(bits, bitorder="little").tobytes()
-    return PREFIX + base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")

@@ -24,7 +24,7 @@ from cellworker.tasks.task import Context, PrepareInput, Progress, Task
 
 __all__ = ["CLUSTER_CELLS"]
 
-_KEY = "louvain"  # whatever the method: clients look for it
+_KEY = "louvain"  # for every method: clients look for it
 _K = 20
 _DIMS = 10
 _K_PROJECTED = 50

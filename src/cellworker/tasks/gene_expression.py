@@ -130,7 +130,7 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
 
 
 def find_genes(experiment: Experiment, names: list[str]) -> NDArray[np.int64]:
-    """Return the positions of genes by display name, whatever the case: int64, ascending; unknown names are left out.
+    """Return the positions of genes by display name, in any case: int64, ascending; unknown names are left out.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import CellMajor
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
-from cellworker.formats.opening.open import OpenProgress
+from cellworker.progress import Progress
 
 __all__ = ["check_counts", "write_tenx"]
 
@@ -43,9 +43,7 @@ def check_counts(experiment: StoredExperiment, target: Path) -> CellMajor:
     return counts
 
 
-def write_tenx(
-    source: Path, experiment: StoredExperiment, path: Path, *, threads: int, report: OpenProgress
-) -> Conversion:
+def write_tenx(source: Path, experiment: StoredExperiment, path: Path, *, threads: int, report: Progress) -> Conversion:
     """Write a file; returns what became of every element of the source.
 
     Raises

@@ -52,8 +52,7 @@ static const char *number(const char *text, const char *end, double *out) {
             if (n_digits > EXACT_DIGITS || n_decimals > EXACT_POWER) return slow_number(text, end, out);
         }
         if (!any && n_decimals == 0) return 0;
-    } else if (!any)
-        return 0;
+    } else if (!any) return 0;
     if (p < end && (*p == 'e' || *p == 'E')) return slow_number(text, end, out);
     const double value = (double)digits / POWERS[n_decimals];
     *out = negative ? -value : value;
@@ -77,13 +76,13 @@ static const char *position(const char *p, const char *end, int64_t top, int64_t
 }
 
 /* Read lines "row column value" (Matrix Market; without `has_value` the value is 1), rows 1..n_rows and columns
-   1..n_columns, up to `room` entries. `text` ends with a line break. Returns the number of entries and sets `used` to
-   the bytes of whole lines that were read; for a line that is no such entry returns -1 with `used` at its start. */
+   1..n_columns, up to `capacity` entries. `text` ends with a line break. Returns the number of entries and sets `used`
+   to the bytes of whole lines that were read; for a line that is no such entry returns -1 with `used` at its start. */
 int64_t cw_market_entries(const char *text, int64_t size, int32_t has_value, int64_t n_rows, int64_t n_columns,
-                          int64_t room, int32_t *rows, int32_t *columns, double *values, int64_t *used) {
+                          int64_t capacity, int32_t *rows, int32_t *columns, double *values, int64_t *used) {
     const char *p = text, *end = text + size;
     int64_t n = 0;
-    while (p < end && n < room) {
+    while (p < end && n < capacity) {
         const char *line = p, *stop = memchr(p, '\n', (size_t)(end - p));
         if (!stop) break;
         p = blanks(p, stop);
@@ -117,14 +116,14 @@ static const char *missing(const char *p, const char *end) {
     return 0;
 }
 
-/* Read the fields of one line, numbers divided by `separator` (a blank stands for any number of blanks), up to `room`;
-   an empty field or a word for a missing value is NaN. Quotes around a number are passed over. Returns how many; for a
-   field that is no number -1, with `at` at its start. */
-int64_t cw_delimited_numbers(const char *text, int64_t size, int32_t separator, int64_t room, double *out,
+/* Read the fields of one line, numbers divided by `separator` (a blank stands for any number of blanks), up to
+   `capacity`; an empty field or a word for a missing value is NaN. Quotes around a number are passed over. Returns how
+   many; for a field that is no number -1, with `at` at its start. */
+int64_t cw_delimited_numbers(const char *text, int64_t size, int32_t separator, int64_t capacity, double *out,
                              int64_t *at) {
     const char *p = text, *end = text + size;
     int64_t n = 0;
-    while (n < room) {
+    while (n < capacity) {
         while (p < end && (*p == ' ' || *p == '\r' || (*p == '\t' && separator != '\t'))) p++;
         if (separator == ' ' && p == end) return n;
         const char *start = p;
