@@ -43,6 +43,8 @@ def open_experiment(
     sample: str | None = None,
     drop_genes: bool | None = None,
     object: str | None = None,  # noqa: A002 - as the command line calls it
+    part: str | None = None,
+    orientation: str | None = None,
 ) -> "OpenExperiment":
     """Open an experiment.
 
@@ -78,7 +80,16 @@ def open_experiment(
     >>> experiment = open_experiment("data/1234")  # doctest: +SKIP
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
-    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes, object_name=object)
+    settings = with_roles(
+        settings,
+        counts=counts,
+        data=data,
+        sample=sample,
+        drop_genes=drop_genes,
+        object_name=object,
+        part=part,
+        orientation=orientation,
+    )
     opened = open_files(Path(path), settings, progress)
     guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)

@@ -9,6 +9,7 @@ which nobody else can change.
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -58,8 +59,9 @@ class Additions:
 
 
 def copy_anndata(
-    source: Path, target: Path, additions: Additions, *, zarr: bool, sha256: str, threads: int, progress: Progress
-) -> tuple[Ledger, list[str]]:
+    source: Path, target: Path, additions: Additions, *, zarr: bool, sha256: str, threads: int, progress: Progress,
+    tree: Group | None = None,
+) -> tuple[Ledger, list[str]]:  # fmt: skip
     """Copy a file or store.
 
     Parameters
@@ -78,6 +80,8 @@ def copy_anndata(
         How many compress and decompress.
     progress
         Called with the stage and the fraction done; raising stops it.
+    tree
+        The source where it is no AnnData itself and another reader shows it as such.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def copy_anndata(
     WorkerError
         ``EXPERIMENT_OUT_OF_DATE`` when the source has changed; ``EXPERIMENT_UNREADABLE``.
     """
-    if is_zarr(source) == zarr:
+    if tree is None and is_zarr(source) == zarr:
         progress("copying", None)
         found = _copy_bytes(source, target, progress)
         _check_same(source, found, sha256)
@@ -96,7 +100,8 @@ def copy_anndata(
             ledger = Ledger(elements_of(root))
             plan = _Plan.of(root, additions, ledger)
     else:
-        with open_anndata(source, _ANY_SIZE, threads) as root, new_store(target, threads, zarr=zarr) as sink:
+        opened = open_anndata(source, _ANY_SIZE, threads) if tree is None else nullcontext(tree)
+        with opened as root, new_store(target, threads, zarr=zarr) as sink:
             ledger = Ledger(elements_of(root))
             plan = _Plan.of(root, additions, ledger)
             _Copy(sink, ledger, progress, zarr=zarr).tree(root)

@@ -6,6 +6,8 @@ Seurat to `.rds`      the object as it is (`cellworker.formats.seurat.write.anno
 Bioconductor to       the object as it is (`cellworker.formats.convert.bioconductor_copying`)
 `.sce.rds`
 from one to another   the experiment, and beside it every element of the source's tree
+anything to 10x       counts, barcodes and features (`cellworker.formats.convert.tenx`)
+other formats         shown as AnnData (`cellworker.formats.foreign`), then as above
 ====================  ==========================================================================================
 
 Cell sets of a file of their own become columns of the cells' metadata.
@@ -15,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +39,16 @@ from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
+if TYPE_CHECKING:
+    from cellworker.formats.anndata.containers.tree import Group
+    from cellworker.formats.anndata.copying import Additions
+
 __all__ = ["Conversion", "RdsClass", "convert", "write_annotated_copy"]
 
 RdsClass = Literal["Seurat", "SingleCellExperiment"]
 _SCE_ENDING = ".sce.rds"
+TENX = ".h5"
+"""The ending of a matrix of 10x in HDF5."""
 KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 """How Seurat begins the names of a reduction's dimensions."""
 
@@ -54,7 +62,7 @@ def convert(
     rds_class: RdsClass = "Seurat",
     on_progress: Progress | None = None,
 ) -> Conversion:
-    """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad`` or ``.zarr``.
+    """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad``, ``.zarr``, ``.h5`` (10x).
 
     Cell sets become columns of the cells' metadata; where the source has a file of them, the same file goes beside the
     target, under the name that `locate` looks for. The target appears when it is complete, or not at all.
@@ -121,7 +129,7 @@ def _written(
     if target.name.lower().endswith(_SCE_ENDING):
         rds_class = "SingleCellExperiment"
     job = _Job(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
-    out = _described(experiment, annotated, job.write(place), kind)
+    out = job.write(place) if kind == TENX else _described(experiment, annotated, job.write(place), kind)
     if cell_sets is not None:
         out.kept.append(f"cell sets as they are, in {beside.name}")
     if opened.own_work is not None:
@@ -237,6 +245,10 @@ class _Job:
 
     def write(self, path: Path) -> Conversion:
         """Write it to a place that is not the target yet."""
+        if self.kind == TENX:
+            from cellworker.formats.convert.tenx import write_tenx  # noqa: PLC0415
+
+            return write_tenx(self.source, self.experiment, path, threads=self.threads, report=self.report)
         to_rds, family = self.kind == ".rds", self.experiment.origin.family
         if family == "AnnData":
             return self._anndata_to_rds(path) if to_rds else self._anndata(path)
@@ -253,19 +265,29 @@ class _Job:
         return {**self.experiment.reductions, **new}
 
     def _anndata(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.copying import Additions, copy_anndata  # noqa: PLC0415 - h5py where needed
+        from cellworker.formats.anndata.copying import Additions  # noqa: PLC0415 - h5py where needed
+        from cellworker.formats.opening.tree import is_foreign, open_tree  # noqa: PLC0415
 
         colors = {name: found for name, found in self.annotated.colors.items() if name in self.annotated.new}
         additions = Additions(self.added, colors, self.embedding)
+        if not is_foreign(self.experiment.extra):
+            return self._copied(path, additions, None)
+        with open_tree(self.source, self.experiment.extra, self.threads, path.parent) as (root, told):
+            found = self._copied(path, additions, root)
+        return Conversion([*told.kept, *found.kept], [*told.renamed, *found.renamed], [*told.lost, *found.lost])
+
+    def _copied(self, path: Path, additions: "Additions", tree: "Group | None") -> Conversion:
+        from cellworker.formats.anndata.copying import copy_anndata  # noqa: PLC0415
+
         ledger, renamed = copy_anndata(
             self.source, path, additions, zarr=self.kind == ".zarr", sha256=self.experiment.source_sha256,
-            threads=self.threads, progress=self.report,
+            threads=self.threads, progress=self.report, tree=tree,
         )  # fmt: skip
         return _with(ledger.close(), renamed)
 
     def _anndata_to_rds(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415
         from cellworker.formats.bioconductor.write import write_single_cell_experiment  # noqa: PLC0415
+        from cellworker.formats.opening.tree import open_tree  # noqa: PLC0415
         from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
         from cellworker.formats.seurat.write.from_anndata import (  # noqa: PLC0415
             BIOCONDUCTOR_WORDS,
@@ -279,7 +301,7 @@ class _Job:
             if self.rds_class == "Seurat"
             else (write_single_cell_experiment, BIOCONDUCTOR_WORDS)
         )
-        with open_anndata(self.source, 1 << 50, self.threads) as root:
+        with open_tree(self.source, self.experiment.extra, self.threads, path.parent) as (root, told):
             found = extras_from_anndata(root, self.experiment, self.added, self.embedding, words)
             found.add_colors(self.annotated.colors)
             renamed = write(
@@ -287,7 +309,8 @@ class _Job:
                 held=found.misc(),
             )  # fmt: skip
         self._check(content_hash(self.source))
-        return _with(found.ledger.close(), renamed)
+        out = _with(found.ledger.close(), renamed)
+        return Conversion([*told.kept, *out.kept], [*told.renamed, *out.renamed], [*told.lost, *out.lost])
 
     def _seurat_to_rds(self, path: Path) -> Conversion:
         from cellworker.formats.convert.seurat_copying import copy_seurat  # noqa: PLC0415
