@@ -33,7 +33,8 @@ def read(
     ----------
     path
         ``.h5ad`` and ``.zarr`` are read as they are. 10x ``.h5``, loom, MuData, matrix folders, matrices in text, and
-        folders with a sample each give ``X`` as the file has it. R's objects (``.rds``, ``.rda``, ``.qs``, ``.qs2``, h5Seurat) are converted: ``X``
+        folders with a sample each give ``X`` as the file has it.
+        R's objects (``.rds``, ``.rda``, ``.qs``, ``.qs2``, h5Seurat) are converted: ``X``
         log-normalised, ``layers["counts"]`` raw counts.
     object
         The name of the object, in a file that holds several (``.rda``).
