@@ -13,6 +13,7 @@ from cellworker.analysis.statistics.pca import principal_components
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.experiment.model import Categorical
 from cellworker.formats.check.checking import check_experiment, render
+from cellworker.formats.convert.converting import convert
 from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 
@@ -236,3 +237,14 @@ def read_h5ad(path):
     import anndata
 
     return anndata.read_h5ad(path)
+
+
+def test_a_copy_holds_what_was_made(raw, opened, settings, tmp_path):
+    report = convert(raw, tmp_path / "copy.h5ad", settings)
+    assert "reductions: pca, umap" in report.kept
+    copy = read_h5ad(tmp_path / "copy.h5ad")
+    np.testing.assert_array_equal(copy.obsm["X_pca"], opened.reductions["pca"].values)
+    np.testing.assert_array_equal(copy.obsm["X_umap"], opened.reductions["umap"].values)
+    np.testing.assert_array_equal(copy.obs["louvain"].cat.codes, opened.metadata["louvain"].codes)
+    again = open_experiment(tmp_path / "copy.h5ad", settings).experiment
+    assert set(again.extra.get("made", {})) <= {"dispersions"}

@@ -100,12 +100,15 @@ def complete(
     if not maker.made:
         return draft
     origin = replace(maker.draft.origin, fallbacks=findings.fallbacks)
-    return replace(maker.draft, origin=origin, extra={**maker.draft.extra, "made": maker.made})
+    return replace(
+        maker.draft, origin=origin, extra={**maker.draft.extra, "made": maker.made, "made_parts": maker.parts}
+    )
 
 
 class _Maker:
     def __init__(self, draft: ExperimentDraft, findings: Findings, scratch: Scratch, how: Completing) -> None:
         self.draft, self.made = draft, dict[str, str]()
+        self.parts: dict[str, list[str]] = {"columns": [], "reductions": []}
         self._findings, self._scratch, self._how = findings, scratch, how
         self._end, self._done = time.monotonic() + how.seconds, 0.0
         self._checked: set[int] = set()
@@ -125,6 +128,7 @@ class _Maker:
                 return
             column, reason = found
             draft.metadata[column[0]] = column[1]
+            self.parts["columns"].append(column[0])
             columns = {**draft.origin.columns, "doublet_scores": column[0]}
             reasons = {**draft.origin.reasons, "doublet_scores": reason}
             self.draft = replace(draft, origin=replace(draft.origin, columns=columns, reasons=reasons))
@@ -146,6 +150,7 @@ class _Maker:
             )  # fmt: skip
             scores = found.components.scores
             name = "pca"
+            self.parts["reductions"].append(name)
             reductions = {name: Reduction(scores, "PC_"), **draft.reductions}
             misc = replace(draft.misc, active_reduction=name, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
@@ -181,6 +186,7 @@ class _Maker:
             found = grouped(points, "louvain", RESOLUTION, threads=self._how.threads, progress=report)
             name = next(name for name in _names("louvain") if name not in draft.metadata)
             draft.metadata[name] = found
+            self.parts["columns"].append(name)
             trying.made(f"{len(found.categories)} clusters in the column {name} (Louvain, resolution {RESOLUTION})")
 
     def map(self) -> None:
@@ -193,6 +199,7 @@ class _Maker:
         with _Trying(self, "reductions umap", "a map") as trying:
             report = self._told("laying out the cells", "map")
             layout = laid_out(points, threads=self._how.threads, progress=report)
+            self.parts["reductions"].append("umap")
             reductions = {**draft.reductions, "umap": Reduction(layout, "UMAP_")}
             misc = replace(draft.misc, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
