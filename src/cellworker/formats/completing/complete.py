@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.clusters import DIMS
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import GeneVariability, gene_variability
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Dispersions, Reduction
 from cellworker.formats.common.active_reduction import default_reduction
@@ -278,8 +279,10 @@ class _Trying:
         """Tell how it went; swallow what is no more than a reason not to make it."""
         if isinstance(error, _OutOfTimeError):
             self._why = "no time is left (LOAD_TIMEOUT_S)"
-        elif isinstance(error, MemoryError):
+        elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):
             self._why = "no memory is left (LOAD_MEMORY_GB)"
+        elif isinstance(error, WorkerError) and error.code is ErrorCode.DISK_FULL:
+            self._why = "no space is left on the disk (STORE_DIR)"
         elif isinstance(error, ValueError):
             self._why = str(error)
         elif error is not None:
