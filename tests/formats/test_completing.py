@@ -288,3 +288,16 @@ def test_what_there_is_no_room_for_is_told_and_the_rest_is_made(raw, tmp_path, m
     assert "pca" in made.reductions
     assert "umap" not in made.reductions
     assert any("a map is not made" in told and "no " in told for told in findings.fallbacks)
+
+
+@pytest.mark.parametrize("cells", [[], [3], [2, 3, 4], [5, 1, 9], [0, 2, 4], list(range(200))])
+def test_rows_are_taken_out_of_a_matrix_in_any_order(counts, cells):
+    from cellworker.experiment.draft import SparseDraft
+    from cellworker.formats.completing.doublets import counts_of
+
+    x = counts[0]
+    draft = SparseDraft(x.indptr.astype(np.int64), x.indices, x.data, 400)
+    found = counts_of(draft, np.array(cells, np.int64))
+    np.testing.assert_array_equal(found.toarray(), x[cells].toarray())
+    found.data[:] = 0
+    assert draft.values.all(), "what is changed is a copy"
