@@ -116,13 +116,13 @@ def load(
 
 
 def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> ExperimentDraft:
-    """Make what the file lacks."""
+    """Make what the file lacks; what is written on the way is of the size of its matrix, and counts for no limit."""
     from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
 
     def tell(stage: str, fraction: float) -> None:
         how.progress(stage, _READING + (_MAKING - _READING) * fraction)
 
-    return complete(draft, how.findings, Scratch(how.folder, how.writing), Completing(how.threads, seconds, tell))
+    return complete(draft, how.findings, Scratch(how.folder), Completing(how.threads, seconds, tell))
 
 
 @dataclass(frozen=True, slots=True)
