@@ -138,7 +138,7 @@ class LocalServer:
         door = guard(self._admission, self._connections)
         app = web.Application(middlewares=[door], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(add_cors(self._admission))
-        add_pages(app)
+        add_pages(app, framed=self._admission.framed)
         app.router.add_get("/explorer.json", self._explorer_facts)
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)

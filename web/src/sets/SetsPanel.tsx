@@ -105,6 +105,11 @@ function ClassRows({ item }: { item: CellClass }) {
 export function SetsPanel() {
   return (
     <div class="panel">
+      <div class="scroll" aria-label="Cell sets">
+        {classes.value.map((item) => <ClassRows key={item.key} item={item} />)}
+        <Algebra />
+      </div>
+      {/* below the list: a selection moves no row from under the pointer */}
       {selection.value && (
         <div class="selected">
           <span><b>{selectedCount.value.toLocaleString("en")}</b> cells selected</span>
@@ -112,10 +117,6 @@ export function SetsPanel() {
           <IconButton name="close" label="Select nothing (Escape)" onClick={() => select(null)} />
         </div>
       )}
-      <div class="scroll" aria-label="Cell sets">
-        {classes.value.map((item) => <ClassRows key={item.key} item={item} />)}
-        <Algebra />
-      </div>
     </div>
   );
 }

@@ -79,7 +79,7 @@ export const ACTIONS: readonly Action[] = [
   { name: "Save session", run: saveSession },
   { name: "Light or dark", run: switchTheme },
   { name: "Guided tour", run: () => (tourStep.value = 0) },
-  { name: "Console of requests", run: () => window.open("/console", "_blank") },
+  { name: "Console of requests", run: () => window.open("./console", "_blank") },
 ];
 
 function isTyping(target: EventTarget | null): boolean {

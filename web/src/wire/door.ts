@@ -15,6 +15,12 @@ export class DoorError extends Error {
 }
 
 export const CANCELLED = "REQUEST_CANCELLED";
+
+/** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
+export function addressOn(path: string): string {
+  return new URL(path.replace(/^\//, "./"), document.baseURI).href;
+}
+
 export const facts = signal<ExplorerFacts | null>(null);
 
 interface Notice {
@@ -34,7 +40,7 @@ async function refusal(response: Response): Promise<DoorError> {
 async function call(path: string, init?: RequestInit): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(addressOn(path), init);
   } catch {
     throw new DoorError("UNREACHABLE", "The worker does not answer. It may be starting again; the page waits for it.");
   }
@@ -116,7 +122,7 @@ export async function ask<T extends TaskName>(name: T, body: Bodies[T], label: s
 export async function askFile<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<string> {
   const job = beginJob(label, () => undefined);
   try {
-    return `/results/${await run(name, body, job)}`;
+    return addressOn(`/results/${await run(name, body, job)}`);
   } finally {
     endJob(job);
   }
