@@ -128,6 +128,7 @@ class _Source:
             example_bodies(experiment, held.cell_sets),
             facts,
             lambda: barcodes_by_id(experiment),
+            experiment,
         )
 
     async def served(self) -> Served:

@@ -176,7 +176,7 @@ def _describe(opened: Opened, place: Place, cell_sets: FileCellSets) -> Served:
         experiment, opened.cell_sets, place.experiment_id, place.path, str(cell_sets.saved_in), own_colours=own_colours
     )
     examples = example_bodies(experiment, opened.cell_sets)
-    return Served(experiment.key, summary, examples, facts, lambda: barcodes_by_id(experiment))
+    return Served(experiment.key, summary, examples, facts, lambda: barcodes_by_id(experiment), experiment)
 
 
 def barcodes_by_id(experiment: Experiment) -> list[str | None]:

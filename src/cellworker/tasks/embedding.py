@@ -1,5 +1,6 @@
 """GetEmbedding: where each cell lies on the scatter plot (contract 5.1)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,14 +10,14 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.text.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Experiment, Reduction
+from cellworker.experiment.model import Experiment, Reduction, TissueImage
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.layouts import check_config, lay_out_tsne, lay_out_umap
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
-__all__ = ["EMBEDDING"]
+__all__ = ["EMBEDDING", "places_on"]
 
 _COMPUTED = ("umap", "tsne", "images")
 
@@ -88,10 +89,15 @@ def _on_images(experiment: Experiment) -> orjson.Fragment:
             "The experiment holds no images of tissues: only a spatial experiment, whose object has image coordinates, "
             "can be shown with type 'images'. Expected umap, tsne, pca, or a stored reduction with useSaved.",
         )
+    return places_on(experiment, images)
+
+
+def places_on(experiment: Experiment, images: Sequence[TissueImage]) -> orjson.Fragment:
+    """Return each cell's places on some images by cell id, ``null`` for cells that have none; see `compute`."""
     cells = np.concatenate([image.cells for image in images])
     points = np.concatenate([image.points * image.scale for image in images]).astype(np.float32)
     counts = np.bincount(cells, minlength=experiment.n_cells)
-    if counts.max() == 1:
+    if counts.max(initial=0) <= 1:
         places = np.full((experiment.n_cells, 2), np.nan, np.float32)
         places[cells] = points
         return _points(experiment, places)

@@ -1,5 +1,6 @@
 // Where the cells lie on a map.
 import { ask } from "../wire/door";
+import { fetchPlaces } from "./tissues";
 import { Kept, type Loaded } from "./loaded";
 import type { ReadonlySignal } from "@preact/signals";
 
@@ -7,7 +8,7 @@ export type MapSource =
   | { kind: "saved"; name: string }
   | { kind: "umap"; minimumDistance: number; distanceMetric: string }
   | { kind: "tsne"; perplexity: number; learningRate: number }
-  | { kind: "tissue" };
+  | { kind: "tissue"; image: number };
 
 /** Coordinates by cell id; NaN where a cell has no place. */
 export interface Points {
@@ -66,7 +67,7 @@ async function fetchPoints(source: MapSource): Promise<Points> {
   if (source.kind === "saved") {
     return pointsOf(await ask("GetEmbedding", { type: source.name, useSaved: true }, label), false);
   }
-  if (source.kind === "tissue") return pointsOf(await ask("GetEmbedding", { type: "images" }, label), true);
+  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image), true);
   const { kind, ...config } = source;
   return pointsOf(await ask("GetEmbedding", { type: kind, useSaved: false, config }, label), false);
 }

@@ -3,6 +3,7 @@ import { useState } from "preact/hooks";
 import { findGenes } from "../data/genes";
 import { NUMBER_LABELS, pseudotime, type NumberTask } from "../data/numbers";
 import { sourceName, type MapSource } from "../data/points";
+import { tissues } from "../data/tissues";
 import { classes } from "../sets/model";
 import { updateMap, view, type Colouring, type MapState } from "../state/view";
 import { Choice, NumberField } from "../ui/Fields";
@@ -56,7 +57,7 @@ function Sources({ map, close }: { map: MapState; close: () => void }) {
         return <MenuItem key={item.name} on={same(source, map.source)} onClick={() => choose(source)}>{item.name}</MenuItem>;
       })}
       {!saved.length && <p class="hint">The file holds no map.</p>}
-      {facts.value?.hasImages && <MenuItem on={map.source.kind === "tissue"} onClick={() => choose({ kind: "tissue" })}>Tissue</MenuItem>}
+      {tissues().map((item, image) => <MenuItem key={item.name} on={same(map.source, { kind: "tissue", image })} onClick={() => choose({ kind: "tissue", image })}>Tissue {shortened(item.name, 24)}</MenuItem>)}
       <h4>Computed here</h4>
       <Compute map={map} close={close} />
     </>

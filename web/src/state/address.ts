@@ -22,7 +22,7 @@ function sourceText(source: MapSource): string {
     case "tsne":
       return `tsne~${source.perplexity}~${source.learningRate}`;
     case "tissue":
-      return "tissue";
+      return `tissue~${source.image}`;
   }
 }
 
@@ -31,7 +31,7 @@ function sourceOf(text: string): MapSource | null {
   if (kind === "saved" && one) return facts.value?.reductions.some((item) => item.name === one) ? { kind, name: one } : null;
   if (kind === "umap") return { kind, minimumDistance: Number(one) || 0, distanceMetric: two === "euclidean" ? two : "cosine" };
   if (kind === "tsne" && Number(one) > 0 && Number(two) > 0) return { kind, perplexity: Number(one), learningRate: Number(two) };
-  return kind === "tissue" && facts.value?.hasImages ? { kind } : null;
+  return kind === "tissue" && facts.value?.tissues[Number(one)] ? { kind, image: Number(one) } : null;
 }
 
 function colourText(colour: Colouring): string {

@@ -54,6 +54,8 @@ export interface View {
   /** Times the size and opacity that follow from the number of cells. */
   readonly pointSize: number;
   readonly opacity: number;
+  /** Opacity of a tissue's image under the points. */
+  readonly tissueOpacity: number;
   readonly palette: "own" | "safe";
   readonly labels: boolean;
   readonly plot: PlotKind;
@@ -78,6 +80,7 @@ export const EMPTY_VIEW: View = {
   open: [],
   pointSize: 1,
   opacity: 1,
+  tissueOpacity: 1,
   palette: "own",
   labels: true,
   plot: "violin",

@@ -56,6 +56,11 @@ function here(): string {
   return encodeURIComponent(facts.value?.experimentId ?? "");
 }
 
+/** Where things about the experiment lie, beside requests and their results. */
+export function experimentPath(): string {
+  return `/v2/experiments/${here()}`;
+}
+
 /** Begins to listen for progress. */
 export function followProgress(experimentId: string): void {
   listen(`Heartbeat-${experimentId}`, heartbeat);

@@ -9,10 +9,10 @@ import numpy as np
 from cellworker import __version__
 from cellworker.errors import WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Experiment
+from cellworker.experiment.model import Experiment, TissueImage
 from cellworker.tasks.cell_metadata import find_column
 
-__all__ = ["ExplorerFacts", "ReductionFacts", "explorer_facts"]
+__all__ = ["ExplorerFacts", "ReductionFacts", "TissueFacts", "explorer_facts"]
 
 _NUMBERS = {
     "GetNUmis": "nCount_RNA",
@@ -32,6 +32,14 @@ class ReductionFacts(msgspec.Struct, rename="camel"):
     dimensions: int
     is_map: bool
     """Whether its name says that it was made to be looked at: UMAP and its like, no principal components."""
+
+
+class TissueFacts(msgspec.Struct, rename="camel"):
+    """One image of a tissue: its name, and its size in pixels, 0 where the file holds none of them."""
+
+    name: str
+    width: int
+    height: int
 
 
 class ExplorerFacts(msgspec.Struct, rename="camel"):
@@ -63,7 +71,7 @@ class ExplorerFacts(msgspec.Struct, rename="camel"):
     reductions: list[ReductionFacts]
     default_reduction: str
     numbers: list[str]
-    has_images: bool
+    tissues: list[TissueFacts]
     own_colours: bool
     saved_in: str
 
@@ -122,7 +130,12 @@ def explorer_facts(
         reductions=reductions,
         default_reduction=default if default in maps else (maps[0] if maps else ""),
         numbers=numbers,
-        has_images=bool(experiment.images),
+        tissues=[_tissue(name, image) for name, image in experiment.images.items()],
         own_colours=own_colours,
         saved_in=saved_in,
     )
+
+
+def _tissue(name: str, image: TissueImage) -> TissueFacts:
+    height, width = image.pixels.shape[:2] if image.pixels is not None else (0, 0)
+    return TissueFacts(name, width, height)
