@@ -43,7 +43,7 @@ def test_scanpys_image_is_read_and_drawn_under_the_cells(tmp_path):
     assert found.scale == 0.1
     assert np.array_equal(found.points * found.scale, np.arange(2 * CELLS).reshape(CELLS, 2))
     assert np.array_equal(decoded(tissue.picture(opened.experiment, 0)), image)
-    assert tissue.places(opened.experiment, 0).startswith(b"[[0,1],[2,3]")
+    assert tissue.places(opened.experiment, 0).startswith(b"[[0.0,1.0],[2.0,3.0]")
 
 
 def test_cells_lie_on_the_image_of_their_library(tmp_path):
