@@ -1,5 +1,6 @@
 // From nothing to a map: facts, cell sets, names of genes, the view of the address.
 import { signal } from "@preact/signals";
+import { loadCellColumns } from "./data/columns";
 import { loadGeneNames } from "./data/genes";
 import { failureOf, type Loaded } from "./data/loaded";
 import { mapPoints, type MapSource } from "./data/points";
@@ -40,6 +41,7 @@ async function open(): Promise<void> {
   // the coordinates are on their way while the cell sets are read
   mapPoints(source);
   const genes = loadGeneNames();
+  const columns = loadCellColumns();
   await loadCellSets();
   const colour = firstColour();
   const opened = [colour.by === "class" ? colour.key : "", "scratchpad"].filter(Boolean);
@@ -47,7 +49,7 @@ async function open(): Promise<void> {
   rememberGeneSets();
   const address = location.hash.slice(1);
   if (address) {
-    await genes;
+    await Promise.all([genes, columns]);
     openAddress(address);
   }
   genes.catch((error: unknown) => say(failureOf(error).message, "bad"));

@@ -75,6 +75,7 @@ export const ACTIONS: readonly Action[] = [
   { name: "Cell types, cell cycle", run: panel("types") },
   { name: "Trajectory and pseudotime", run: panel("trajectory") },
   { name: "Tissue", run: panel("tissue") },
+  { name: "Results that the file brought", run: panel("results") },
   { name: "Show all hidden cells", run: () => update({ hidden: [] }) },
   { name: "Save session", run: saveSession },
   { name: "Light or dark", run: switchTheme },
