@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.text.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment, Reduction, TissueImage
+from cellworker.protocol.columns import ColumnTable, Numbers
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.layouts import check_config, lay_out_tsne, lay_out_umap
@@ -54,11 +55,27 @@ def compute(experiment: Experiment, request: EmbeddingRequest, context: Context)
     config = _check(request)
     if request.type == "images":
         return _on_images(experiment)
+    return _points(experiment, _places(experiment, request, config, context))
+
+
+def _places(
+    experiment: Experiment, request: EmbeddingRequest, config: dict[str, Any], context: Context
+) -> NDArray[np.float32]:
     if request.use_saved or request.type == "pca":
-        places = find_reduction(experiment, request.type).values[:, :2].astype(np.float32)
-    else:
-        places = (lay_out_umap if request.type == "umap" else lay_out_tsne)(experiment, config, context)
-    return _points(experiment, places)
+        return find_reduction(experiment, request.type).values[:, :2].astype(np.float32)
+    return (lay_out_umap if request.type == "umap" else lay_out_tsne)(experiment, config, context)
+
+
+def columns(experiment: Experiment, request: EmbeddingRequest, context: Context) -> ColumnTable:
+    """Return the same as columns ``x`` and ``y`` by cell id; on images a row for each point, beside its ``cell``."""
+    config = _check(request)
+    if request.type != "images":
+        spread = np.full((2, experiment.max_cell_id + 1), np.nan, np.float32)
+        spread[:, experiment.cell_ids] = _places(experiment, request, config, context).T
+        return ColumnTable({"x": Numbers(spread[0]), "y": Numbers(spread[1])}, {"byCell": True})
+    cells, points = _image_points(experiment)
+    ids = Numbers(experiment.cell_ids[cells])
+    return ColumnTable({"cell": ids, "x": Numbers(points[:, 0]), "y": Numbers(points[:, 1])}, {"byCell": False})
 
 
 def _check(request: EmbeddingRequest) -> dict[str, Any]:
@@ -81,7 +98,7 @@ def _points(experiment: Experiment, places: NDArray[np.float32]) -> orjson.Fragm
     return orjson.Fragment(points_json(spread[0], spread[1]))
 
 
-def _on_images(experiment: Experiment) -> orjson.Fragment:
+def _image_points(experiment: Experiment) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     images = list(experiment.images.values())
     if not images:
         raise WorkerError(
@@ -89,13 +106,24 @@ def _on_images(experiment: Experiment) -> orjson.Fragment:
             "The experiment holds no images of tissues: only a spatial experiment, whose object has image coordinates, "
             "can be shown with type 'images'. Expected umap, tsne, pca, or a stored reduction with useSaved.",
         )
-    return places_on(experiment, images)
+    return _image_places(images)
+
+
+def _on_images(experiment: Experiment) -> orjson.Fragment:
+    return _spread(experiment, *_image_points(experiment))
 
 
 def places_on(experiment: Experiment, images: Sequence[TissueImage]) -> orjson.Fragment:
     """Return each cell's places on some images by cell id, ``null`` for cells that have none; see `compute`."""
-    cells = np.concatenate([image.cells for image in images])
-    points = np.concatenate([image.points * image.scale for image in images]).astype(np.float32)
+    return _spread(experiment, *_image_places(images))
+
+
+def _image_places(images: Sequence[TissueImage]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    points = np.concatenate([image.points * image.scale for image in images])
+    return np.concatenate([image.cells for image in images]), points.astype(np.float32)
+
+
+def _spread(experiment: Experiment, cells: NDArray[np.int32], points: NDArray[np.float32]) -> orjson.Fragment:
     counts = np.bincount(cells, minlength=experiment.n_cells)
     if counts.max(initial=0) <= 1:
         places = np.full((experiment.n_cells, 2), np.nan, np.float32)
@@ -163,6 +191,7 @@ EMBEDDING = Task(
     request=EmbeddingRequest,
     prepare=prepare,
     compute=compute,
+    columns=columns,
     lane="long",
     quick=is_quick,
     glance=Glance,

@@ -12,6 +12,7 @@ import msgspec
 
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
+from cellworker.protocol.columns import ColumnTable
 from cellworker.protocol.validation import convert
 from cellworker.tasks.context import Context, Progress
 
@@ -76,6 +77,10 @@ class ExampleParts:
         The reduction that is shown first.
     is_saved
         Whether it lies in the experiment.
+    column
+        A metadata column, of labels where there is one.
+    stored
+        A result that the file brought; empty where it brought none.
     """
 
     genes: list[str]
@@ -84,6 +89,8 @@ class ExampleParts:
     samples: list[str]
     reduction: str
     is_saved: bool
+    column: str = ""
+    stored: str = ""
 
     @property
     def first_cluster(self) -> str:
@@ -147,6 +154,10 @@ class Task:
         which a person saves it, which tells what is in it.
     patch
         For tasks that change cell sets: engine value to the list of patch operations of contract 5.22.
+    columns
+        Experiment and engine request to the same answer as typed columns (`protocol.columns`), for clients of our own
+        door that ask for them; None where there are none. A task of ours whose `compute` gives a `ColumnTable` names
+        it here again.
     to_tables
         Decoded wire result to named data frames for the Python API and the command line.
     """
@@ -168,6 +179,7 @@ class Task:
     file_name: Callable[[Path], str] | None = None
     patch: Callable[[bytes], list[dict[str, Any]]] | None = None
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
+    columns: Callable[[Experiment, Any, Context], ColumnTable] | None = None
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
     glance: type[msgspec.Struct] | None = None

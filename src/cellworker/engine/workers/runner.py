@@ -195,7 +195,9 @@ class TaskRunner:
         if self._scratch:
             self._scratch.close()
 
-    async def run(self, task: Task | str, request: bytes, on_progress: OnProgress | None = None) -> Answer:
+    async def run(
+        self, task: Task | str, request: bytes, on_progress: OnProgress | None = None, *, columns: bool = False
+    ) -> Answer:
         """Compute one request. Cancelling this call ends the computation within a second.
 
         Parameters
@@ -206,6 +208,8 @@ class TaskRunner:
             The engine request's JSON text.
         on_progress
             Told the stage and the fraction done, not more often than every 50 ms.
+        columns
+            Answer with typed columns (`protocol.columns`); only for tasks that have them.
 
         Raises
         ------
@@ -227,7 +231,7 @@ class TaskRunner:
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
                 kind, payload = await worker.call(
-                    Request(task.path, str(folder)), request, on_progress, annotate=self._annotate
+                    Request(task.path, str(folder), columns), request, on_progress, annotate=self._annotate
                 )
             answered = True
         except TimeoutError:

@@ -22,6 +22,7 @@ from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.marks import is_marked
+from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.tissue import read_tissue
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.active_reduction import choose_active, default_reduction
@@ -134,6 +135,7 @@ def read_anndata(
         reductions=reductions,
         graphs=graphs,
         images=read_tissue(root, n_cells, metadata.get("library_id")),
+        stored=stored_results(root, findings).tables,
         dispersions=dispersions,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
