@@ -127,6 +127,10 @@ class Explorer:
             for row in self.page.locator(".table tbody tr:not(.space)").all_inner_texts()
         ]
 
+    def rows_shown(self, text: str) -> Locator:
+        """Return the rows of the table in which a cell has just this text."""
+        return self.page.locator(".table tbody tr", has=self.page.get_by_text(text, exact=True))
+
     def download(self, press: Locator, folder: Path) -> Path:
         with self.page.expect_download() as waiting:
             press.click()

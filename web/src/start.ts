@@ -5,7 +5,7 @@ import { loadGeneNames } from "./data/genes";
 import { failureOf, type Loaded } from "./data/loaded";
 import { mapPoints, type MapSource } from "./data/points";
 import { defaultSettings } from "./map/MapTitle";
-import { classes, loadCellSets } from "./sets/model";
+import { likeliestClass, loadCellSets } from "./sets/model";
 import { savedAt } from "./sets/history";
 import { followView, openAddress } from "./state/address";
 import { rememberGeneSets } from "./state/session";
@@ -25,10 +25,8 @@ function firstSource(known: ExplorerFacts): MapSource {
   return known.defaultReduction ? { kind: "saved", name: known.defaultReduction } : defaultSettings("umap", known.cells);
 }
 
-/** Types before clusters before anything else: what a person recognises. */
 function firstColour(): Colouring {
-  const filled = classes.value.filter((item) => item.children.length > 1);
-  const named = filled.find((item) => /cell.?type|annot|type/i.test(item.name)) ?? filled.find((item) => item.key === "louvain") ?? filled[0];
+  const named = likeliestClass();
   return named ? { by: "class", key: named.key } : { by: "plain" };
 }
 

@@ -27,6 +27,7 @@ from cellworker.gateway.core.loop import WorkLoop
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import readable
+from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.connections import Connections, GuardedRunner
 from cellworker.local.door.socketio import SocketServer
@@ -40,7 +41,7 @@ from cellworker.local.server import LocalServer, Served
 from cellworker.local.sync import NoSync
 from cellworker.tasks.catalog import example_bodies, find
 from cellworker.tasks.steps import compute
-from cellworker.tasks.task import Context, Progress
+from cellworker.tasks.task import Context, Progress, Task
 
 __all__ = ["EmbeddedDoor", "Held"]
 
@@ -75,7 +76,15 @@ class _Engine:
 
     async def compute(self, task: str, request: bytes, on_progress: _OnProgress | None = None) -> bytes:
         """Return the JSON text of the task's value; for a file result, of the file's path."""
-        found = find(task)
+        return await self._run(find(task), request, on_progress)
+
+    async def columns(self, task: Task, request: bytes, on_progress: _OnProgress | None = None) -> bytes:
+        """Return the task's value as typed columns; only for tasks that have them."""
+        return await self._run(task, request, on_progress, columns=True)
+
+    async def _run(
+        self, found: Task, request: bytes, on_progress: _OnProgress | None, *, columns: bool = False
+    ) -> bytes:
         checked = found.read_request(request)
         loop = asyncio.get_running_loop()
         ended = threading.Event()
@@ -95,7 +104,7 @@ class _Engine:
 
         def work() -> bytes:
             context = self._held.context(progress, self._scratch, self._scratch / "kept")
-            value = compute(found, checked, self._held.experiment, context)
+            value = compute(found, checked, self._held.experiment, context, columns=columns)
             return value if isinstance(value, bytes) else orjson.dumps(str(value))
 
         try:
@@ -107,6 +116,7 @@ class _Engine:
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.shutdown(wait=False, cancel_futures=True)
+        del self._held
 
 
 async def _awaited(value: Awaitable[None]) -> None:
@@ -130,6 +140,10 @@ class _Source:
             lambda: barcodes_by_id(experiment),
             experiment,
         )
+
+    def close(self) -> None:
+        """Let go of the experiment: aiohttp keeps handlers for the whole process, and with them what they lead to."""
+        del self._held, self._served
 
     async def served(self) -> Served:
         return self._served
@@ -228,6 +242,7 @@ class EmbeddedDoor:
             results = DiskResults(folder / "results", f"{self.url}results/", MAX_RESULTS_BYTES)
             engine, source = _Engine(held, folder), _Source(held, experiment_id)
             stack.callback(engine.close)
+            stack.callback(source.close)
             work = WorkLoop(queue, Ports(engine, results, notifications, source, NoSync()), experiment_id, find)
             working = asyncio.create_task(work.run())
             stack.push_async_callback(_ended, working)
@@ -235,6 +250,7 @@ class EmbeddedDoor:
                 experiment_id, source=source, results=results, cell_sets=source, sockets=sockets,
                 notifications=notifications, submit=queue.submit, find_task=find, cancel=work.cancel,
                 admission=admission, connections=connections,
+                columns=ColumnAnswers(experiment_id, engine.columns, source, notifications, find),
             )  # fmt: skip
             outer = web.Application()
             outer.add_subapp(f"/{secret}", door.app())

@@ -68,7 +68,7 @@ function SubsetMap({ components, setComponents }: { components: Components; setC
       <Of value={of} onChange={setOf} all={false} />
       <Choice label="Map" value={type} options={MAPS} onChange={setType} />
       <Choice label="Components" value={components} options={COMPONENTS} onChange={setComponents} />
-      <div class="buttons"><button class="btn p" disabled={!cells || full} onClick={show}>Map beside this one</button></div>
+      <div class="buttons"><button class="btn p" disabled={!cells || full} onClick={show}>Show their map</button></div>
       {!cells && <Hint>Draw around cells on the map (<kbd>L</kbd>), or choose a cell set.</Hint>}
       {full && <Hint>Four maps are on the page; close one first.</Hint>}
       {cells && isBitmap(cells.key) && <Hint>Make a set of the selection (<kbd>N</kbd>) to find it again by name.</Hint>}

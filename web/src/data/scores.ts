@@ -7,7 +7,7 @@ import { Kept, type Loaded } from "./loaded";
 import { columnOf, type NumberColumn } from "./numbers";
 
 export const SCORE_METHODS: readonly (readonly [ScoreMethod, string])[] = [
-  ["seurat", "Seurat (AddModuleScore)"], ["scanpy", "scanpy (score_genes)"], ["mean", "Mean of the genes"],
+  ["seurat", "as Seurat"], ["scanpy", "as scanpy"], ["mean", "their mean"],
 ];
 
 /** How the scores that were made so far were made, by gene set: for the methods of a paper. */

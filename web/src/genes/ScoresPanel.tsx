@@ -22,6 +22,12 @@ export function genesOfText(text: string): { known: string[]; unknown: string[] 
   return { known, unknown };
 }
 
+const METHODS_SAID = {
+  seurat: "AddModuleScore: the mean of the genes less the mean of genes that are expressed as much.",
+  scanpy: "score_genes: the same idea, with scanpy's choice of the genes to compare with.",
+  mean: "The mean of the genes, compared with nothing.",
+} as const;
+
 function Row({ set }: { set: GeneSet }) {
   const shown = view.value.maps.some((map) => map.colour.by === "score" && map.colour.name === set.name);
   const remove = () => update({ geneSets: view.value.geneSets.filter((other) => other !== set) });
@@ -66,6 +72,7 @@ export function ScoresPanel() {
           <label class="field wide"><span>Genes</span><textarea class="gene" rows={5} value={text} placeholder="CD3D, CD3E, TRAC" onInput={(event) => setText(event.currentTarget.value)} /></label>
           {text && <p class="hint">{known.length} genes known{unknown.length ? `; not in this experiment: ${unknown.slice(0, 8).join(", ")}${unknown.length > 8 ? " …" : ""}` : ""}.</p>}
           <Choice label="Score" value={method} options={SCORE_METHODS} onChange={setMethod} />
+          <Hint>{METHODS_SAID[method]}</Hint>
           <button class="btn p" disabled={!known.length} onClick={add}>Keep and score</button>
         </div>
       </div>

@@ -13,7 +13,7 @@ import { Histogram } from "./Histogram";
 const SHOWN_LEVELS = 30;
 const MANY_COLUMNS = 10;
 const KINDS: Readonly<Record<DescribedCellColumn["kind"], string>> = {
-  category: "groups", number: "number", logical: "true or false", date: "date", time: "time", text: "text",
+  category: "groups", number: "number", logical: "true or false", date: "date", time: "time", text: "names",
 };
 
 function Levels({ name, column }: { name: string; column: Extract<CellColumn, { shape: "groups" }> }) {
@@ -55,7 +55,7 @@ function Row({ column }: { column: DescribedCellColumn }) {
   const [open, setOpen] = useState(false);
   const { name, kind, levels } = column;
   const shown = view.value.maps.some((map) => map.colour.by === "column" && map.colour.name === name);
-  const said = kind === "category" || kind === "text" ? `${(levels ?? 0).toLocaleString("en")} ${KINDS[kind]}` : KINDS[kind];
+  const said = kind === "category" || kind === "text" ? `${(levels ?? 0).toLocaleString("en")} ${levels === 1 ? "group" : KINDS[kind]}` : KINDS[kind];
   return (
     <section class="column" data-column={name}>
       <div class="cls">

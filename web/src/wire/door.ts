@@ -16,6 +16,7 @@ export class DoorError extends Error {
 }
 
 export const CANCELLED = "REQUEST_CANCELLED";
+const UNREACHABLE = "UNREACHABLE";
 
 /** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
 export function addressOn(path: string): string {
@@ -46,7 +47,7 @@ async function call(path: string, init?: RequestInit): Promise<Response> {
   try {
     response = await fetch(addressOn(path), init);
   } catch {
-    throw new DoorError("UNREACHABLE", "The worker does not answer. It may be starting again; the page waits for it.");
+    throw new DoorError(UNREACHABLE, "The worker does not answer. It may be starting again; the page waits for it.");
   }
   if (!response.ok) throw await refusal(response);
   return response;
@@ -101,10 +102,27 @@ function cancelOnWorker(etag: string): void {
   void call(`/v2/workRequest/${here()}/${etag}`, { method: "DELETE" }).catch(() => undefined);
 }
 
+const AGAIN_MS = 500;
+
+/** Asks again after the worker was away, until it answers or nobody wants to know. */
+async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof DoorError) || error.code !== UNREACHABLE || !wanted()) throw error;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      await listening();
+    }
+  }
+}
+
 async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Promise<string> {
   const whole = { name, ...body };
+  let wanted = true;
+  job.cancel = () => (wanted = false);
   await listening();
-  const told = await post(whole);
+  const told = await throughRestarts(() => post(whole), () => wanted);
   if (told.signedUrl) return told.ETag;
   job.cancel = () => cancelOnWorker(told.ETag);
   await answered(told.ETag, whole);
@@ -137,8 +155,8 @@ export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], l
   const job = beginJob(label, () => hangUp.abort());
   try {
     const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
-    const response = await call(`/v2/workRequest/${here()}`, init);
-    return decodeColumns<FactsOf<Results[T]>>(await response.arrayBuffer());
+    const asking = async () => (await call(`/v2/workRequest/${here()}`, init)).arrayBuffer();
+    return decodeColumns<FactsOf<Results[T]>>(await throughRestarts(asking, () => !hangUp.signal.aborted));
   } catch (error) {
     throw hangUp.signal.aborted ? new DoorError(CANCELLED, "Cancelled.") : error;
   } finally {
