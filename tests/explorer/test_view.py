@@ -131,21 +131,22 @@ def test_the_tab_of_its_own_shows_the_same(browser, shown):
         context.close()
 
 
-def test_closing_stops_the_door_and_a_browser_is_told(browser, sample):
-    with open_experiment(sample) as experiment:
-        widget = experiment.view()
-        port = widget.port
-        widget.close()
-        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-            pass
-        with notebook(widget) as url:
-            page = browser.new_page()
-            page.goto(url)
-            expect(page.get_by_role("alert")).to_contain_text("this browser does not reach it")
-            page.close()
+def test_closing_stops_the_door_and_a_browser_is_told(browser, shown):
+    experiment, _ = shown
+    widget = experiment.view()
+    port = widget.port
+    widget.close()
+    widget.close()
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        pass
+    with notebook(widget) as url:
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.get_by_role("alert")).to_contain_text("this browser does not reach it")
+        page.close()
 
 
 @pytest.mark.parametrize("height", [0, 10**6, 300.5, "700", True])
-def test_a_height_that_is_none_is_refused(sample, height):
-    with open_experiment(sample) as experiment, pytest.raises(WorkerError, match="height: expected a whole number"):
-        experiment.view(height=height)
+def test_a_height_that_is_none_is_refused(shown, height):
+    with pytest.raises(WorkerError, match="height: expected a whole number"):
+        shown[0].view(height=height)

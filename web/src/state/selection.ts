@@ -23,13 +23,19 @@ export const hoveredSet = signal<string | null>(null);
 /** Gene under the pointer in table or volcano. */
 export const hoveredGene = signal<string | null>(null);
 
-/** Follows the pointer over one set; what it left, or what went from under it, no longer stands out. */
-export function useHoveredSet(key: string): { onPointerEnter: () => void; onPointerLeave: () => void } {
+/**
+ * Follows the pointer over one set; what it left, or what went from under it, no longer stands out. A row that moves
+ * under a pointer at rest is not meant: browsers tell of it with a move of no length.
+ */
+export function useHoveredSet(key: string): { onPointerMove: (event: PointerEvent) => void; onPointerLeave: () => void } {
   const leave = () => {
     if (hoveredSet.peek() === key) hoveredSet.value = null;
   };
   useEffect(() => leave, [key]);
-  return { onPointerEnter: () => (hoveredSet.value = key), onPointerLeave: leave };
+  const move = (event: PointerEvent) => {
+    if (event.movementX || event.movementY) hoveredSet.value = key;
+  };
+  return { onPointerMove: move, onPointerLeave: leave };
 }
 
 export function select(mask: Mask | null, outline: Selection["outline"] = null): void {
