@@ -390,7 +390,8 @@ def test_a_pasted_list_of_genes_is_kept_and_scored(explorer: Explorer, engine):
     explorer.tab("Scores")
     explorer.page.get_by_label("Name", exact=True).fill("T cells")
     explorer.page.get_by_label("Genes", exact=True).fill("cd3d, TRBC2\nIL7R NOSUCH")
-    expect(explorer.page.locator(".form .hint")).to_contain_text("3 genes known; not in this experiment: NOSUCH")
+    explorer.choose("Score", "mean")
+    expect(explorer.page.locator(".form .hint").first).to_contain_text("3 genes known; not in this experiment: NOSUCH")
     explorer.button("Keep and score").click()
     explorer.shows("T cells")
     raw = engine.call("GeneExpression", genes=["CD3D", "TRBC2", "IL7R"])["rawExpression"]
