@@ -308,6 +308,12 @@ def test_sets_are_made_renamed_coloured_ordered_combined_and_taken_back(explorer
     file = explorer.download(explorer.page.locator(".menu").get_by_role("button", name="AnnData (.h5ad)"), tmp_path)
     found = anndata.read_h5ad(file)
     assert int(found.obs["custom_cellset-Selection 1"].sum()) == 189
+    explorer.page.get_by_title("Save pictures, labels, objects").click()
+    file = explorer.download(explorer.page.locator(".menu").get_by_role("button", name="Seurat (.rds)"), tmp_path)
+    assert file.suffix == ".rds"
+    with open_experiment(file) as again:
+        marked = next(name for name in again.cells.columns if name.endswith("Selection 1"))
+        assert int(again.cells[marked].astype(str).str.upper().isin(["TRUE", "1"]).sum()) == 189
 
 
 # 8
@@ -436,6 +442,16 @@ def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_ma
     explorer.button("Score the cell cycle").click()
     explorer.shows("Phase")
     assert {s["name"] for s in worker.cell_sets()["Phase"]["children"]} <= {"G1", "S", "G2M"}
+    explorer.button("Name the clusters").click()
+    expect(explorer.page.locator(".note").last).to_contain_text("ScType")
+    typed = next(item for name, item in worker.cell_sets().items() if "ScType" in name)
+    assert sum(len(item["cellIds"]) for item in typed["children"]) == 548
+    explorer.shows(typed["name"])
+    explorer.page.get_by_placeholder("Peripheral blood").fill("blood")
+    explorer.button("Ask the language model").click()
+    expect(explorer.page.locator("aside.right").get_by_role("alert")).to_contain_text(
+        "CASSIA asks a language model, and none is set up here. ScType names cell types without one"
+    )
     explorer.colour_by("Cell type")
     explorer.tab("Trajectory")
     explorer.button("Learn the trajectory").click()
@@ -450,6 +466,19 @@ def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_ma
     )
     explorer.page.mouse.click(*place)
     expect(said).to_contain_text(f"{nodes} nodes, 1 chosen as roots")
+    explorer.button("None").click()
+    explorer.draw_box(0.02, 0.1, 0.45, 0.9)
+    explorer.footer("189 cells selected")
+    inside = explorer.evaluate(
+        """() => { const box = document.querySelector('.overlay').getBoundingClientRect();
+        const path = document.querySelector('.trajectory .nodes').getAttribute('d');
+        const between = (value, low, high, size) => value > low * size && value < high * size;
+        const within = ([, x, y]) => between(x, 0.02, 0.45, box.width) && between(y, 0.1, 0.9, box.height);
+        return [...path.matchAll(/M([\\d.]+) ([\\d.]+)/g)].filter(within).length; }"""
+    )
+    explorer.button("Nodes in the lasso").click()
+    expect(said).to_contain_text(f"{nodes} nodes, {inside} chosen as roots")
+    explorer.page.keyboard.press("Escape")
     explorer.button("Compute pseudotime").click()
     explorer.shows("Pseudotime")
     expect(explorer.page.locator(".figure")).to_contain_text("along pseudotime")

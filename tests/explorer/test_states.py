@@ -145,6 +145,32 @@ def test_a_file_without_a_map_gets_one(browser, tmp_path):
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
 
 
+def test_one_cell_without_any_gene_is_a_page_with_a_sentence_for_each_thing(browser, tmp_path):
+    data = anndata.AnnData(np.zeros((1, 3), np.float32), layers={"counts": np.zeros((1, 3), np.float32)})
+    data.obs_names, data.var_names = ["lonely"], ["GENE0", "GENE1", "GENE2"]
+    data.uns["log1p"] = {"base": None}
+    data.obsm["X_umap"] = np.zeros((1, 2), np.float32)
+    data.write_h5ad(tmp_path / "one.h5ad")
+    with serving(tmp_path / "one.h5ad", tmp_path / "data") as worker, looking(browser, worker.url) as explorer:
+        explorer.open()
+        expect(explorer.page.locator("header")).to_contain_text("1 cell · 3 genes")
+        explorer.tab("Genes")
+        explorer.page.get_by_label("Find a gene", exact=True).fill("GENE1")
+        explorer.page.keyboard.press("Enter")
+        explorer.shows("GENE1")
+        expect(explorer.legend()).to_contain_text("0 of 1 cells express it")
+        explorer.tab("Plots")
+        expect(
+            explorer.page.locator("aside.right .figure, aside.right .hint, aside.right .state").first
+        ).to_be_visible()
+        explorer.tab("Clusters")
+        explorer.button("Cluster all cells").click()
+        expect(explorer.page.locator("aside.right").get_by_role("alert")).to_be_visible()
+        said = explorer.page.locator("aside.right").get_by_role("alert").inner_text()
+        assert len(said) > 30, "a sentence"
+        assert "Traceback" not in said
+
+
 def test_a_file_that_cannot_be_read_is_told_in_the_engines_words(browser, tmp_path):
     file = tmp_path / "broken.h5ad"
     file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))

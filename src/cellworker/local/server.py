@@ -40,6 +40,7 @@ from cellworker.version import __version__
 
 __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
+_PROBLEM = "application/problem+json"
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 
@@ -179,7 +180,14 @@ class LocalServer:
         reads_cell_sets = self._check(submission)
         if self._columns is not None and accepts_columns(request.headers.get("Accept")):
             pagination = (submission.request_props or {}).get("pagination")
-            content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+            try:
+                content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+            except WorkerError as error:
+                if _PROBLEM not in request.headers.get("Accept", ""):
+                    raise
+                # A page asks for it so: of any other status a browser says in its console that the page has failed.
+                refusal = {"code": error.code, "message": error.message}
+                return web.json_response(refusal, content_type=_PROBLEM)
             if content is not None:
                 return web.Response(body=content, content_type=MEDIA_TYPE)
         served = await self._source.served()
