@@ -37,6 +37,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Leftovers(ROOT), "leftovers")
 
 
+STARTED_FIRST = (
+    "soak/test_soak.py",
+    "test_asan.py",
+    "explorer/test_rows.py",
+    "faults/",
+    "api/test_beside_scanpy.py",
+    "formats/test_own_work.py",
+    "formats/test_read_again.py",
+    "deploy/test_image.py",
+    "explorer/",
+)
+"""What takes longest: a worker that began it last would let the others wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(TESTS).as_posix()
+        return next((at for at, start in enumerate(STARTED_FIRST) if path.startswith(start)), len(STARTED_FIRST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_environment(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[None]:
     """No setting of the developer's shell reaches a test, and no test touches the developer's stores or data.
@@ -92,11 +114,6 @@ def sample() -> Path:
     from cellworker.sample import sample_path
 
     return sample_path()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that one of two processes does not end up waiting for it alone."""
-    items.sort(key=lambda item: item.path.parent.name != "soak")
 
 
 @pytest.fixture(autouse=True)
