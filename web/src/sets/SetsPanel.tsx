@@ -112,7 +112,7 @@ export function SetsPanel() {
       {/* below the list: a selection moves no row from under the pointer */}
       {selection.value && (
         <div class="selected">
-          <span><b>{selectedCount.value.toLocaleString("en")}</b> cells selected</span>
+          <span><b>{selectedCount.value.toLocaleString("en")}</b> selected</span>
           <button class="btn" onClick={() => void saveSelection()}>Make a set <kbd>N</kbd></button>
           <IconButton name="close" label="Select nothing (Escape)" onClick={() => select(null)} />
         </div>
