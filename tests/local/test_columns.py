@@ -92,17 +92,25 @@ async def test_who_does_not_ask_for_columns_gets_none(door: Door) -> None:
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"name": "GetCellColumn"}, ErrorCode.INVALID_INPUT),
         ({"name": "GetCellColumn", "column": "nope"}, ErrorCode.R_WORKER_COLUMN_NOT_FOUND),
         ({"name": "GeneExpression", "genes": ["nope"]}, ErrorCode.R_WORKER_GENE_NOT_FOUND),
         ({"name": "DifferentialExpression", "cellSet": "ranges:2-1", "compareWith": "rest"}, ErrorCode.INVALID_INPUT),
     ],
 )
-async def test_a_refusal_is_the_tasks_own_in_the_form_of_all(door: Door, body: dict[str, Any], code: ErrorCode) -> None:
+async def test_a_refusal_is_the_tasks_own_in_the_form_of_its_event(
+    door: Door, body: dict[str, Any], code: ErrorCode
+) -> None:
     status, kind, content = await door.ask(body)
-    assert (status, kind) == (400, "application/json")
-    assert json.loads(content)["errors"][0]["code"] == code
-    assert any(word in json.loads(content)["message"] for word in ("body.", "not found", "cellSet: expected"))
+    assert (status, kind) == (200, "application/json")
+    told = json.loads(content)["response"]
+    assert (told["error"], told["errorCode"]) == (True, code)
+    assert any(word in told["userMessage"] for word in ("body.", "not found", "cellSet: expected"))
+
+
+async def test_a_malformed_request_is_refused_as_without_columns(door: Door) -> None:
+    status, _, content = await door.ask({"name": "GetCellColumn"})
+    assert status == 400
+    assert json.loads(content)["message"].startswith("body.column:")
 
 
 class _Never:

@@ -40,7 +40,6 @@ from cellworker.version import __version__
 
 __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
-_PROBLEM = "application/problem+json"
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 
@@ -183,11 +182,9 @@ class LocalServer:
             try:
                 content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
             except WorkerError as error:
-                if _PROBLEM not in request.headers.get("Accept", ""):
-                    raise
-                # A page asks for it so: of any other status a browser says in its console that the page has failed.
-                refusal = {"code": error.code, "message": error.message}
-                return web.json_response(refusal, content_type=_PROBLEM)
+                # As in the event that others wait for: what a task refuses is an answer, no fault of the connection.
+                refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
+                return web.json_response({"response": refusal})
             if content is not None:
                 return web.Response(body=content, content_type=MEDIA_TYPE)
         served = await self._source.served()

@@ -16,8 +16,6 @@ export class DoorError extends Error {
 }
 
 export const CANCELLED = "REQUEST_CANCELLED";
-/** What a refusal comes as, so that the browser does not take it for a failure of the page. */
-const PROBLEM = "application/problem+json";
 const UNREACHABLE = "UNREACHABLE";
 
 /** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
@@ -156,12 +154,11 @@ export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], l
   const hangUp = new AbortController();
   const job = beginJob(label, () => hangUp.abort());
   try {
-    const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: `${MEDIA_TYPE}, ${PROBLEM}` }, signal: hangUp.signal };
+    const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
     const asking = async () => {
       const response = await call(`/v2/workRequest/${here()}`, init);
-      if (!response.headers.get("Content-Type")?.startsWith(PROBLEM)) return response.arrayBuffer();
-      const { code, message } = (await response.json()) as { code: string; message: string };
-      throw new DoorError(code, message);
+      if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);
+      return response.arrayBuffer();
     };
     return decodeColumns<FactsOf<Results[T]>>(await throughRestarts(asking, () => !hangUp.signal.aborted));
   } catch (error) {
@@ -169,6 +166,11 @@ export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], l
   } finally {
     endJob(job);
   }
+}
+
+/** What a task refused; whoever answers with anything else does not know columns. */
+function refusalOf({ response }: Notice): DoorError {
+  return new DoorError(response?.errorCode ?? "", response?.userMessage ?? "The worker does not answer with columns: is it an older one?");
 }
 
 /** Asks for a task that answers with a file; returns the address to download it from. */
