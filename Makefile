@@ -31,7 +31,7 @@ help: ## list the targets
 
 ##@ Use it
 
-# Whoever changes the code has a developer's tools anyway.
+# A checkout has a developer's tools anyway.
 run: $(if $(RELOAD),.venv/.ready-dev,.venv/.ready-web) ## serve data/$EXPERIMENT_ID, or the sample, on $PORT (4000); RELOAD=1 follows the code
 	@exec $(if $(RELOAD),$(BIN)/python scripts/reload.py,$(BIN)/cellworker run)
 
@@ -86,7 +86,7 @@ docs: .venv/.ready-dev ## build the documentation's site into site/
 hooks: ## have git run `make check` before each commit of this checkout
 	git config core.hooksPath scripts/hooks
 
-lock: .venv/.ready-dev ## resolve the dependencies anew into uv.lock
+lock: .venv/.ready-dev ## resolve the dependencies again into uv.lock
 	PATH="$(CURDIR)/.venv/tools/bin:$(CURDIR)/.venv/bin:$$PATH" $(BIN)/python scripts/lock.py $(ARGS)
 
 clean: ## remove the environment, caches and compiled kernels; data/ and the stores stay

@@ -101,7 +101,7 @@ def libraries() -> list[str] | None:
 
 
 def copy_and_build() -> None:
-    """Bring the copy up to date; the library is compiled anew only where its source changed."""
+    """Bring the copy up to date; the library is compiled again only where its source changed."""
     source = [ROOT / "hatch_build.py", Path(__file__), *sorted((ROOT / hatch_build.NATIVE).rglob("*.[ch]"))]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in source)).hexdigest()
     stamp, kept = FOLDER / "key", FOLDER / "kernels.so"

@@ -39,6 +39,7 @@ from cellworker.formats.r.rds.build import factor, integers, strings
 from cellworker.formats.r.rds.model import RList
 from cellworker.formats.r.rds.writer import write_rds
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
+from cellworker.progress import silent
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400
@@ -214,7 +215,7 @@ def _annotated(name: str) -> Files:
         _write(base, {"r.rds": _rds(_tree()), "spool/.keep": b""})
         made = load(
             str(base / "r.rds"), str(base / "spool"), max_bytes=1 << 30, max_ratio=250.0, threads=1,
-            progress=lambda _what, _part: None,
+            progress=silent,
         )  # fmt: skip
         target = base / "made" / name
         target.parent.mkdir()
@@ -311,7 +312,7 @@ def _open(base: Path) -> None:
         return
     load(
         str(locate(given).source), str(base / "spool"), max_bytes=1 << 30, max_ratio=250.0, threads=1,
-        progress=lambda _what, _part: None,
+        progress=silent,
     )  # fmt: skip
 
 
@@ -364,7 +365,7 @@ def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
             try:
                 found = run_sandboxed(
                     "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, timeout_s=left + retry_budget_s,
-                    on_progress=lambda what, _part, last=last: last.append(int(what)),  # type: ignore[misc]
+                    on_progress=lambda what, _part=None, last=last: last.append(int(what)),
                 )  # fmt: skip
             except WorkerError as problem:
                 stopped = reader in LOOPS and "took longer than" in problem.message

@@ -20,7 +20,7 @@ from watchfiles import watch
 ROOT = Path(__file__).resolve().parent.parent
 COMPILED = frozenset({".c", ".h"})
 READ = frozenset({".py", ".html", ".js", ".css"}) | COMPILED
-PATIENCE_S = 30
+STOP_TIMEOUT_S = 30
 LOOK_MS = 300
 """How often it is looked whether the worker still runs."""
 
@@ -94,7 +94,7 @@ class Worker:
             return
         self._process.terminate()
         try:
-            self._process.wait(PATIENCE_S)
+            self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -68,7 +68,7 @@ _IO_URING: Final = (425, 426, 427)
 _CLONE3: Final = 435
 """Its flags lie in memory, where a filter cannot look; libraries use `clone` where it is missing."""
 _UNKNOWN: Final = 463
-"""The first number that did not exist when this was written (Linux 6.12): whatever it does, nothing here needs it."""
+"""The first number that did not exist when this was written (Linux 6.12): nothing here needs any later one."""
 
 # Instructions of classic BPF, and where struct seccomp_data has what they look at.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -125,7 +125,8 @@ def confine_reader() -> str:
     Returns
     -------
     str
-        Empty, or why the filter does not hold; see `refuse_connections`. Landlock is an addition, and not told of.
+        Empty, or why the filter does not hold; see `refuse_connections`. Landlock is an addition: its absence is not
+        reported.
     """
     if sys.platform != "linux":
         return f"{sys.platform} is not supported"
@@ -213,9 +214,9 @@ def _program(audit: int, steps: list[_Step]) -> bytes:
 
 
 def _enter_landlock() -> None:
-    """Enter a domain of one's own: whoever is in it looks into no process outside, whatever its user may.
+    """Enter a Landlock domain: processes in it cannot inspect processes outside, even those of the same user.
 
-    Files are read as before, but for those below ``/proc`` that tell of other processes.
+    Files are read as before, except those below ``/proc`` that describe other processes.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
@@ -238,7 +239,7 @@ def _enter_landlock() -> None:
 
 
 def _readable() -> list[str]:
-    """Return what is read as before: all but other processes, and the tokens that Kubernetes puts into containers."""
+    """Return what stays readable: all but other processes, and the tokens that Kubernetes puts into containers."""
     there = [f"/{name}" for name in os.listdir("/") if name not in ("proc", "run")]  # noqa: PTH208 - names are enough
     if os.path.isdir("/run"):  # noqa: PTH112
         there += [f"/run/{name}" for name in os.listdir("/run") if name != "secrets"]  # noqa: PTH208

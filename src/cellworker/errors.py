@@ -5,7 +5,7 @@ from enum import StrEnum
 __all__ = ["UNEXPECTED", "ErrorCode", "WorkerError"]
 
 UNEXPECTED = "An unexpected error occurred while performing the work."
-"""What a user is told of a bug; the log has the traceback."""
+"""The sentence that a user gets for a bug; the log has the traceback."""
 
 
 class ErrorCode(StrEnum):

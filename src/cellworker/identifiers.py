@@ -1,6 +1,6 @@
 """Names that come from outside, as types: an object of one of them is proof that the name was checked.
 
-Whoever writes into a bucket, a label or an archive chooses names, and a name that becomes part of a path or of a key
+Writers of a bucket, a label or an archive choose names, and a name that becomes part of a path or of a key
 chooses where we read, write and remove. So a text from outside becomes one of these types where it enters, by calling
 the type or `parse`, and everything that makes paths or keys asks for the type: mypy refuses a plain text there, and
 ``tests/test_identifiers.py`` looks for paths that are made from anything else.
@@ -36,7 +36,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Identifier(str):
-    """A name that was checked; making one of a text that is none raises.
+    """A name that was checked; making one of a bad text raises.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class PodName(Identifier):
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """Return the name of this machine, whatever it is called: of a name that is none, a name made from its hash."""
+        """Return the name of this machine; for a hostname that is not allowed, a name made from its hash."""
         if cls.fits(text):
             return cls(text)
         return cls("host-" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16])
@@ -197,7 +197,7 @@ def parse(kind: type[_T], text: str, where: str) -> _T | None:
 
 
 def refuse(kind: str, text: str, where: str) -> None:
-    """Log, once for each, that a name from outside is passed over; a thousand are told, so that none fills the log."""
+    """Log once for each bad name from outside that it is skipped; at most a thousand, or they could fill the log."""
     shown = ascii(text[:_MAX_SHOWN])[1:-1]
     if (kind, shown, where) in _told or len(_told) >= _MAX_TOLD:
         return

@@ -1,6 +1,6 @@
-"""Text from files as a terminal or a log may show it: whatever could steer it is written out.
+"""Text from files as a terminal or a log may show it: control characters are escaped.
 
-Names in a file are anybody's. Escape sequences, carriage returns, line breaks and marks of writing direction in them
+Names in a file are untrusted. Escape sequences, carriage returns, line breaks and marks of writing direction in them
 could hide, forge or overwrite what a person reads. At the doors (the command line, logs) every line goes through here;
 between them text stays as it is.
 """
@@ -30,7 +30,7 @@ def shown(text: str) -> str:
 
 
 def one_line(text: object) -> str:
-    """Return text that is one line, whatever is in it: line breaks are written out too."""
+    """Return text as one line: line breaks are escaped too."""
     text = str(text)
     return text if text.isascii() and text.isprintable() else _SUSPECT.sub(_written, text)
 

@@ -106,7 +106,7 @@ class Settings:
     data_matrix: str = _setting(
         "", "matrix of a file that holds the log-normalised values, served as it is; empty: values decide"
     )
-    sample_column: str = _setting("", "column of cell metadata that tells samples apart; empty: its name decides")
+    sample_column: str = _setting("", "column of cell metadata that names each cell's sample; empty: its name decides")
     drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
@@ -135,12 +135,12 @@ class Settings:
     )
     cassia_url: str = _setting(
         "",
-        "address of the language model that CASSIA asks, any that speaks OpenAI's protocol, such as `https://host/v1`; "
+        "address of CASSIA's language model, any with OpenAI's protocol, such as `https://host/v1`; "
         "empty is Amazon Bedrock's",
     )
     cassia_model: str = _setting("qwen.qwen3-next-80b-a3b", "the model's name there")
     cassia_key: str = _setting(
-        "", "its key; empty is none, and for Amazon Bedrock a token from the worker's IAM credentials", secret=True
+        "", "its key; empty means no key, and for Amazon Bedrock a token from the worker's IAM credentials", secret=True
     )
     cassia_timeout_s: float = _setting(1800.0, "time that one annotation may wait for the language model, in seconds")
     csv_guard: bool = _setting(
@@ -171,7 +171,7 @@ class Settings:
     )
     api_url: str = _setting("", "address of the platform's API; empty is the sandbox's own")
     engine_url: str = _setting("http://localhost:4000", "where the gateway finds the engine")
-    engine_silent_s: float = _setting(40.0, "an engine that does not answer for so many seconds hangs, and is left")
+    engine_silent_s: float = _setting(40.0, "an engine without an answer for this many seconds counts as hanging")
     ignore_timeout: bool = _setting(default=False, help_text="never end for lack of work")
     idle_timeout_s: float = _setting(
         0.0, "end after this many seconds without work; 0 is the platform's own rule, 600 or 2400"
@@ -184,7 +184,7 @@ class Settings:
     journal_key: str = _setting(
         "", "secret with which tokens in the journal are sealed; empty makes one per pod under DATA_DIR", secret=True
     )
-    store_patience_s: float = _setting(60.0, "how long storing one result is tried before it is told, in seconds")
+    store_patience_s: float = _setting(60.0, "retry budget for storing one result, in seconds")
     max_attempts: int = _setting(3, "a request that ended its worker this often is answered with an error")
     short_in_flight: int = _setting(32, "requests of the short lane that the gateway takes at a time")
     long_in_flight: int = _setting(

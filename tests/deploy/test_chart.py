@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cellworker.cli.commands.probe import _PATIENCE_S
+from cellworker.cli.commands.probe import _TIMEOUT_S
 from cellworker.cli.main import _parser
 from cellworker.settings import Settings
 
@@ -167,7 +167,7 @@ def test_both_containers_are_asked_whether_they_live_and_have_time_to_end(name: 
         "livenessProbe": "/health/live",
     }
     hangs = container(objects, "worker-r")["livenessProbe"]
-    noticed_s = hangs["periodSeconds"] * hangs["failureThreshold"] + _PATIENCE_S
+    noticed_s = hangs["periodSeconds"] * hangs["failureThreshold"] + _TIMEOUT_S
     assert noticed_s <= 60, "an engine that hangs is started again within a minute"
     assert (
         str(container(objects, "worker")["ports"][0]["containerPort"]) == environment(objects, "worker")["HEALTH_PORT"]

@@ -82,7 +82,7 @@ async def test_when_the_request_ends_so_does_the_process(
     if how == "cancelled":
         request.cancel()
     if how == "crashed":
-        for worker in children_of(runner._nursery.pid):
+        for worker in children_of(runner._zygote.pid):
             os.kill(worker, signal.SIGKILL)
     with pytest.raises((WorkerError, asyncio.CancelledError)) as ended:
         await request

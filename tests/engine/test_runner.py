@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cellworker.engine.workers.runner import MalformedBodyError, TaskRunner
-from cellworker.engine.workers.scratch import Scratch
+from cellworker.engine.workers.scratch import ScratchFolder
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 
@@ -307,7 +307,7 @@ async def test_a_file_result_is_a_file_of_its_own_and_removing_it_leaves_nothing
 @linux_only
 async def test_closing_leaves_no_process_and_no_file(make_runner, pipes, gate, left_behind):
     runner = await make_runner(short_workers=2)
-    session = runner._nursery.pid
+    session = runner._zygote.pid
     await runner.run("writeFile", body(value="nobody fetches this"))
     pipe = pipes("alive")
     request = asyncio.create_task(ask(runner, "hold", alive=pipe.path, go=gate.path))
@@ -328,7 +328,7 @@ async def test_should_the_parent_of_all_workers_die_the_next_request_is_answered
     pipe = pipes("alive")
     request = asyncio.create_task(refusal(runner, "hold", alive=pipe.path, go=gate.path))
     await pipe.begun()
-    os.kill(runner._nursery.pid, signal.SIGKILL)
+    os.kill(runner._zygote.pid, signal.SIGKILL)
     await request
     await pipe.gone()
     assert (await ask(runner, "echo", value=1))["value"] == 1
@@ -357,9 +357,9 @@ asyncio.run(main())
     await engine.wait()
     await pipe.gone()
     assert left_behind() != []
-    with Scratch() as scratch:
+    with ScratchFolder() as scratch:
         assert [path for path in left_behind() if path.parent == scratch.path.parent] == [scratch.path]
-        with Scratch():
+        with ScratchFolder():
             assert scratch.path.exists()
     assert left_behind() == []
 

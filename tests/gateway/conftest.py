@@ -160,12 +160,12 @@ class World:
     sync_error: Exception | None = None
     progress: list[tuple[str, float | None]] = field(default_factory=list)
     again: list[bool] = field(default_factory=list)
-    room: int = 0
+    capacity: int = 0
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     messages: asyncio.Queue[tuple[bytes, int, str] | None] = field(default_factory=asyncio.Queue)
 
-    def offer(self, room: int) -> None:
-        self.room = room
+    def offer(self, capacity: int) -> None:
+        self.capacity = capacity
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         while (item := await self.messages.get()) is not None:

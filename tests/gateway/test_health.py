@@ -104,19 +104,6 @@ async def test_a_condition_without_tolerance_counts_at_once(health: Health) -> N
     assert (await verdict(health, "ready"))[0] == 503
 
 
-async def test_readiness_falls_while_more_is_in_flight_than_the_limit(health: Health) -> None:
-    in_flight = [64]
-    health.expect_at_most("in_flight", lambda: in_flight[0], 64)
-    assert (await verdict(health, "ready"))[0] == 200
-    in_flight[0] = 65
-    status, answer = await verdict(health, "ready")
-    assert status == 503
-    assert "65" in answer["reasons"]["in_flight"]
-    assert "64" in answer["reasons"]["in_flight"]
-    in_flight[0] = 3
-    assert (await verdict(health, "ready"))[0] == 200
-
-
 async def test_only_what_is_beyond_repair_ends_liveness(health: Health, clock: Clock) -> None:
     health.expect("queue", lambda: "The queue does not answer.", tolerance_min=0)
     health.expect("loop", lambda: "The work loop has ended.", tolerance_min=1, vital=True)

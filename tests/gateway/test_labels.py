@@ -1,6 +1,5 @@
 """The pod's labels, as the downward API writes them."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +73,6 @@ def test_only_development_has_an_experiment_by_default(
     file: Path, settings: dict[str, Any], wanted: str | None
 ) -> None:
     assert labels(file, **settings).experiment_id == wanted
-
-
-async def test_waiting_ends_when_the_pod_is_labelled(file: Path) -> None:
-    waiting = asyncio.create_task(labels(file, k8s_env="staging").wait_for_experiment(poll_s=0.01))
-    done, _ = await asyncio.wait({waiting}, timeout=0.05)
-    assert not done
-    await asyncio.to_thread(file.write_text, 'experimentId="late"\n')
-    async with asyncio.timeout(10):
-        assert await waiting == "late"
 
 
 def test_the_engine_serves_the_pods_own_experiment_before_one_it_was_pointed_at(file: Path, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.core.loop import Limits
-from cellworker.gateway.core.lru import Recent
+from cellworker.gateway.core.loop import LoopLimits
+from cellworker.gateway.core.lru import LruNames
 from cellworker.gateway.core.retry import RetryBudgets
 from cellworker.protocol.encoding import compress, decompress
 from cellworker.protocol.events import Status
@@ -273,17 +273,17 @@ async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
     world.hold = asyncio.Event()
     for i in range(7):
         world.send(f"e{i}")
-    loop = world.loop(limits=Limits(short_in_flight=3))
+    loop = world.loop(limits=LoopLimits(short_in_flight=3))
     world.messages.put_nowait(None)
     running = asyncio.create_task(loop.run())
     await world.began.wait()
     for _ in range(50):
         await asyncio.sleep(0)
     assert loop.busy == 3
-    assert world.room == 0
+    assert world.capacity == 0
     world.hold.set()
     await running
-    assert world.room == 3
+    assert world.capacity == 3
     assert len(world.done) == 7
 
 
@@ -430,14 +430,14 @@ async def test_a_long_request_leaves_the_queue_as_soon_as_the_journal_has_it(wor
 
 async def test_a_short_request_never_sees_the_journal_when_it_is_quick(world: Any) -> None:
     message = world.send()
-    await world.work(journal=world.journal, limits=Limits(journal_after_s=5))
+    await world.work(journal=world.journal, limits=LoopLimits(journal_after_s=5))
     assert (world.done, world.journal.written) == ([message], 0)
 
 
 async def test_a_short_request_that_takes_its_time_goes_to_the_journal_too(world: Any) -> None:
     world.hold = asyncio.Event()
     message = world.send()
-    running = asyncio.create_task(world.work(journal=world.journal, limits=Limits(journal_after_s=0.01)))
+    running = asyncio.create_task(world.work(journal=world.journal, limits=LoopLimits(journal_after_s=0.01)))
     await world.until(lambda: world.done)
     assert world.journal.open == {"e1": message}
     world.hold.set()
@@ -558,7 +558,7 @@ async def test_stopping_finishes_what_fits_into_the_grace_period(world: Any) -> 
 async def test_stopping_hands_back_what_does_not_fit(world: Any) -> None:
     world.hold = asyncio.Event()
     quick, slow = world.send("e1"), world.send("e2", body={"name": "Slow"})
-    loop = world.loop(journal=world.journal, limits=Limits(journal_after_s=60))
+    loop = world.loop(journal=world.journal, limits=LoopLimits(journal_after_s=60))
     running = asyncio.create_task(loop.run())
     await world.until(lambda: slow in world.done)
     loop.stop(grace_s=0.01)
@@ -568,7 +568,7 @@ async def test_stopping_hands_back_what_does_not_fit(world: Any) -> None:
 
 
 async def test_only_so_many_answers_are_remembered() -> None:
-    recent = Recent(2)
+    recent = LruNames(2)
     for name in "abc":
         recent.add(name)
     assert [name in recent for name in "abc"] == [False, True, True]

@@ -6,7 +6,7 @@ import itertools
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,10 +142,6 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-def soon() -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=LONG_S)
-
-
 @pytest.fixture
 def server() -> Iterator[Redis]:
     with start_redis() as running:
@@ -268,13 +264,13 @@ async def test_results_wait_for_a_redis_that_was_killed(server: Redis, caplog: p
         async with Listener.on(server) as heard:
             await asyncio.gather(*(bus.emit("before", number) for number in range(50)))
             await heard.until(lambda: len(heard.messages) == 50)
-            assert bus.trouble_since is None
+            assert bus.failing_since is None
             server.kill()
-            results = [asyncio.create_task(bus.emit_until("result", number, soon())) for number in range(20)]
+            results = [asyncio.create_task(bus.emit("result", number, deadline=LONG_S)) for number in range(20)]
             with pytest.raises(RedisUnavailableError, match=rf"Redis at 127\.0\.0\.1:{gate.port}: "):
                 await bus.emit("heartbeat", "lost", deadline=0.3)
-            assert bus.trouble_since is not None
-            assert bus.trouble_since <= datetime.now(UTC)
+            assert bus.failing_since is not None
+            assert bus.failing_since <= datetime.now(UTC)
             assert not any(result.done() for result in results)
             gate.cut()
             server.restart()
@@ -283,7 +279,7 @@ async def test_results_wait_for_a_redis_that_was_killed(server: Redis, caplog: p
             await asyncio.gather(*results)
             await heard.until(lambda: len(heard.messages) == 20)
             assert heard.payloads == list(range(20)), "in order, and without the heartbeat that was given up"
-            assert bus.trouble_since is None
+            assert bus.failing_since is None
     told = [record.getMessage() for record in caplog.records if record.name == "cellworker.gateway.platform.redis_bus"]
     assert told == ["redis out of reach", "redis is back"]
 
@@ -292,9 +288,9 @@ async def test_the_bus_starts_without_redis_and_finds_it_later(server: Redis, he
     async with Gate.before(server) as gate:
         gate.is_open = False
         async with RedisBus(gate.url) as bus:
-            result = asyncio.create_task(bus.emit_until("x", "early", soon()))
+            result = asyncio.create_task(bus.emit("x", "early", deadline=LONG_S))
             await until(lambda: gate.tried >= 3)
-            assert bus.trouble_since is not None
+            assert bus.failing_since is not None
             gate.is_open = True
             await result
             await heard.until(lambda: heard.messages)
@@ -306,7 +302,7 @@ async def test_what_was_given_up_is_not_sent_later(server: Redis, heard: Listene
         gate.is_open = False
         async with RedisBus(gate.url) as bus:
             with pytest.raises(RedisUnavailableError):
-                await bus.emit_until("x", "too late", datetime.now(UTC))
+                await bus.emit("x", "too late", deadline=0.1)
             gate.is_open = True
             await bus.emit("x", "next", deadline=LONG_S)
             await heard.until(lambda: bool(heard.messages))
@@ -320,26 +316,26 @@ async def test_a_redis_that_does_not_answer_is_left_and_tried_again(
     monkeypatch.setattr(redis_bus, "_CONNECT_S", 0.2)
     server.pause()
     try:
-        result = asyncio.create_task(bus.emit_until("x", "patient", soon()))
+        result = asyncio.create_task(bus.emit("x", "patient", deadline=LONG_S))
         with pytest.raises(RedisUnavailableError, match="no answer in time"):
             await bus.emit("x", "impatient", deadline=0.1)
-        await until(lambda: bus.trouble_since)
+        await until(lambda: bus.failing_since)
         assert not result.done()
     finally:
         server.resume()
     await result
     await heard.until(lambda: "patient" in heard.payloads)
-    assert bus.trouble_since is None
+    assert bus.failing_since is None
 
 
 async def test_an_outage_is_noticed_while_nothing_is_sent(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_bus, "_PROBE_EVERY_S", 0.05)
     async with RedisBus(server.url) as bus:
-        await until(lambda: bus.trouble_since is None)
+        await until(lambda: bus.failing_since is None)
         server.kill()
-        await until(lambda: bus.trouble_since is not None)
+        await until(lambda: bus.failing_since is not None)
         server.restart()
-        await until(lambda: bus.trouble_since is None)
+        await until(lambda: bus.failing_since is None)
 
 
 async def test_a_cancelled_event_leaves_the_others_whole(bus: RedisBus, heard: Listener) -> None:
@@ -363,7 +359,7 @@ async def test_a_primary_that_became_a_replica_is_not_believed(server: Redis, bu
         bus._last_look = 0.0  # as if the last event were longer than a second ago
         with pytest.raises(RedisUnavailableError, match="the server is a replica"):
             await bus.emit("x", "seen by nobody", deadline=0.5)
-        result = asyncio.create_task(bus.emit_until("x", "after the failover", soon()))
+        result = asyncio.create_task(bus.emit("x", "after the failover", deadline=LONG_S))
         async with Listener.on(server) as heard:
             server.command_of("REPLICAOF", "NO", "ONE")
             await result
@@ -384,7 +380,7 @@ async def test_a_user_who_may_only_publish_is_enough(server: Redis, heard: Liste
 
 async def test_what_cannot_be_said_is_refused_at_once_and_harms_nobody(bus: RedisBus, heard: Listener) -> None:
     with pytest.raises(TypeError):
-        await bus.emit_until("x", b"bytes", soon())
+        await bus.emit("x", b"bytes", deadline=LONG_S)
     await bus.emit("x", "text")
     await heard.until(lambda: heard.payloads == ["text"])
 
@@ -392,7 +388,7 @@ async def test_what_cannot_be_said_is_refused_at_once_and_harms_nobody(bus: Redi
 async def test_what_waits_at_the_end_is_told_so(server: Redis) -> None:
     server.kill()
     async with RedisBus(server.url) as bus:
-        waiting = asyncio.create_task(bus.emit_until("x", 1, soon()))
+        waiting = asyncio.create_task(bus.emit("x", 1, deadline=LONG_S))
         await asyncio.sleep(0)
     with pytest.raises(RedisUnavailableError, match="closed"):
         await waiting
@@ -563,11 +559,11 @@ async def test_after_an_outage_a_result_is_sent_until_somebody_listens(server: R
         gate.cut()
         sending = asyncio.create_task(bus.emit("result", 2, deadline=LONG_S))
         async with asyncio.timeout(LONG_S):
-            while bus.trouble_since is None:
+            while bus.failing_since is None:
                 await asyncio.sleep(0.01)
         gate.is_open = True
         async with asyncio.timeout(LONG_S):
-            while bus.trouble_since is not None:
+            while bus.failing_since is not None:
                 await asyncio.sleep(0.01)
         async with Listener.on(server) as heard:
             await sending

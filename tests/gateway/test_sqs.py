@@ -182,7 +182,7 @@ async def test_a_queue_that_comes_later_is_waited_for(client: Any, sqs: StandIn)
     async with by_test(sqs.url) as admin, queue_of(client) as queue:
         taking = asyncio.create_task(take(queue, 1))
         await until(lambda: sqs.counts().get("GetQueueUrl", 0) > 0)
-        assert queue.trouble_since is None
+        assert queue.failing_since is None
         sender = Sender(admin)
         await sender.create()
         await sender.send("first")
@@ -196,7 +196,7 @@ async def test_a_queue_that_comes_later_is_waited_for(client: Any, sqs: StandIn)
         await sender.create()
         await sender.send("second")
         assert texts(await taking) == ["second"]
-        assert queue.trouble_since is None
+        assert queue.failing_since is None
         await admin.delete_queue(QueueUrl=sender.url)
 
 
@@ -380,7 +380,7 @@ async def test_an_outage_is_waited_for_and_told_at_its_beginning_and_its_end(
 ) -> None:
     said: list[str | None] = []
     await sender.send("before")
-    async with queue_of(client, on_trouble=said.append) as queue:
+    async with queue_of(client, on_failure=said.append) as queue:
         (delivery,) = await take(queue, 1)
         await delivery.done()
         if isinstance(begin, dict):
@@ -390,13 +390,13 @@ async def test_an_outage_is_waited_for_and_told_at_its_beginning_and_its_end(
         taking = asyncio.create_task(take(queue, 1))
         await until(lambda: bool(said))
         if end is not None:
-            assert queue.trouble_since is not None
+            assert queue.failing_since is not None
             end(sqs)
             sqs.restrict(allow=RIGHTS)
         await until(lambda: None in said)
         await sender.send("after")
         assert texts(await taking) == ["after"]
-        assert queue.trouble_since is None
+        assert queue.failing_since is None
     assert told(caplog) == ["queue cannot be reached", "queue can be reached again"]
     assert len(said) == 2
 
@@ -404,11 +404,11 @@ async def test_an_outage_is_waited_for_and_told_at_its_beginning_and_its_end(
 async def test_a_host_that_does_not_exist_is_an_outage() -> None:
     said: list[str | None] = []
     nowhere = Cloud(Settings(aws_endpoint_url="http://nowhere.invalid:4566"))
-    async with nowhere as cloud, queue_of(cloud.sqs, on_trouble=said.append) as queue:
+    async with nowhere as cloud, queue_of(cloud.sqs, on_failure=said.append) as queue:
         waiting = asyncio.create_task(anext(queue.deliveries()))
         await until(lambda: bool(said))
         assert not waiting.done()
-        assert queue.trouble_since is not None
+        assert queue.failing_since is not None
         queue.close()
         with pytest.raises(StopAsyncIteration):
             await waiting

@@ -98,7 +98,7 @@ class Worker:
         self.engine = Engine()
         self.source = Source()
         self.admission = Admission()
-        self.connections = Connections(headers_s=1.0, most_waiting=20)
+        self.connections = Connections(headers_s=1.0, max_waiting=20)
         self.sockets = SocketServer()
         self.results = DiskResults(folder / ".results")
         (folder / "cell_sets.json").write_text(json.dumps(CELL_SETS))

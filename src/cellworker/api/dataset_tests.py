@@ -37,7 +37,7 @@ class TestedDataset(DatasetBase):
         by
             A class of cell sets; by default the clusters in use.
         n
-            Keep only so many genes of each group.
+            Keep only this many genes of each group.
         groups
             Names of the sets to test; by default all of the class.
         only_positive

@@ -20,6 +20,7 @@ from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.opening.open import open_experiment as open_files
 from cellworker.formats.opening.store_guard import guard
 from cellworker.plain_text import one_line
+from cellworker.progress import silent
 from cellworker.protocol.value_json import encode
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
@@ -54,14 +55,14 @@ def open_experiment(
     settings
         None reads the environment.
     progress
-        Told how far the reading is, and later how far long requests are: called with a sentence and a fraction.
+        Called with the progress of the reading, and later of long requests: a sentence and a fraction.
     counts
-        The matrix of raw counts, where it is known better than the values tell: ``"X"``, ``"raw.X"`` or a layer's name
+        The matrix of raw counts, where it is known better than from the values: ``"X"``, ``"raw.X"`` or a layer's name
         in AnnData, ``"RNA/counts"`` or the like in Seurat objects; ``"none"`` where there are no counts.
     data
         The matrix of log-normalised values, named in the same way; it is served as it is.
     sample
-        The column of cell metadata that tells samples apart.
+        The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out genes with values that are missing or infinite.
 
@@ -94,7 +95,7 @@ class OpenExperiment:
     settings
         Threads and the switch `like_original`; None reads the environment.
     progress
-        Told how far long requests are.
+        Called with the progress of long requests.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class OpenExperiment:
         self.cell_sets = cell_sets or CellSets.empty()
         self.source = source
         self._settings = settings or Settings.from_environment()
-        self._progress = progress or _silent
+        self._progress = progress or silent
 
     def run(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
         """Answer one request and return tables as data frames (needs ``pip install 'cellworker[notebook]'``).
@@ -258,10 +259,6 @@ class OpenExperiment:
             f"<Experiment {name}: {self.experiment.n_cells:,} cells x {len(self.experiment.genes):,} genes, "
             f"{sets} cell sets in {len(self.cell_sets.classes)} classes>"
         )
-
-
-def _silent(stage: str, fraction: float | None = None) -> None:
-    pass
 
 
 def _labels(column: Categorical) -> Any:  # noqa: ANN401

@@ -40,16 +40,16 @@ def open(  # noqa: A001 the name that everybody looks for
         A file (``.rds``, ``.qs``, ``.h5ad``, ``.zarr``), a folder that holds one, or an AnnData in memory. An AnnData
         is written to a temporary file and read from there; it stays as it is.
     counts, data
-        The matrices of raw counts and of log-normalised values, where they are known better than the values tell:
+        The matrices of raw counts and of log-normalised values, where they are known better than from the values:
         ``"X"``, ``"raw.X"`` or a layer's name in AnnData.
     sample
-        The column of cell metadata that tells samples apart.
+        The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out genes with values that are missing or infinite.
     settings
         None reads the environment.
     progress
-        Told how far long work is; by default a bar is shown on what takes longer than a second.
+        Called with the progress of long work; by default a bar is shown on what takes longer than a second.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from cellworker.plain_text import one_line
 
 __all__ = ["ProgressBar"]
 
-_PATIENCE_S = 1.0
+_SHOW_AFTER_S = 1.0
 _FORM = "{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}"
 
 
@@ -16,12 +16,12 @@ class ProgressBar:
 
     Parameters
     ----------
-    patience_s
+    show_after_s
         How long to stay silent.
     """
 
-    def __init__(self, patience_s: float = _PATIENCE_S) -> None:
-        self._patience_s = patience_s
+    def __init__(self, show_after_s: float = _SHOW_AFTER_S) -> None:
+        self._show_after_s = show_after_s
         self._began: float | None = None
         self._bar: Any = None
 
@@ -30,7 +30,7 @@ class ProgressBar:
         now = time.monotonic()
         if self._began is None:
             self._began = now
-        if self._bar is None and now - self._began >= self._patience_s:
+        if self._bar is None and now - self._began >= self._show_after_s:
             from tqdm.auto import tqdm  # noqa: PLC0415 only notebooks need it
 
             self._bar = tqdm(
@@ -43,7 +43,7 @@ class ProgressBar:
             self._bar.refresh()
 
     def done(self) -> None:
-        """Take the bar away; the next report begins anew."""
+        """Take the bar away; the next report begins again."""
         if self._bar is not None:
             self._bar.close()
         self._bar = self._began = None

@@ -128,12 +128,6 @@ def _queried(frame: "DataFrame", cell_sets: CellSets, argument: str, text: str) 
     return np.flatnonzero(np.asarray(mask))
 
 
-def _is_mask(cells: Any) -> bool:  # noqa: ANN401
-    if getattr(cells, "dtype", None) == np.bool_:
-        return True
-    return len(cells) > 0 and all(isinstance(value, bool | np.bool_) for value in cells)
-
-
 def _masked(frame: "DataFrame", argument: str, cells: Any) -> NDArray[np.int64]:  # noqa: ANN401
     index = getattr(cells, "index", None)
     if index is not None and not callable(index) and hasattr(cells, "reindex") and len(frame.index.intersection(index)):

@@ -1,6 +1,6 @@
 """CSV that a spreadsheet shows instead of running it.
 
-Names in a file are anybody's. A spreadsheet takes a cell that begins with one of a few characters for a formula, and a
+Names in a file are untrusted. A spreadsheet takes a cell that begins with one of a few characters for a formula, and a
 formula can send what is beside it to somewhere else (CWE-1236). A ``'`` before it makes it text. Numbers stay numbers.
 """
 

@@ -1,7 +1,8 @@
 """Secrets leave the environment as soon as they are read, and reach a process that we start through a pipe.
 
-What a process was started with stays readable below ``/proc`` for everyone of its user, and is inherited by whatever it
-starts. So each command that serves takes its secrets (`Settings` marks them) out of both, and hides itself.
+The environment that a process was started with stays readable below ``/proc`` for all processes of its user, and the
+processes that it starts inherit it. So each command that serves takes its secrets (`Settings` marks them) out of both,
+and hides itself.
 """
 
 import contextlib

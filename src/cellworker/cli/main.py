@@ -199,7 +199,7 @@ def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> 
 
 
 def _add_matrices(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("what the file's matrices hold, where you know better than their values tell")
+    group = command.add_argument_group("what the file's matrices hold, where you know better than the values show")
     group.add_argument(
         "--counts", dest="counts_matrix", metavar="MATRIX",
         help="the raw counts: X, raw.X or a layer (AnnData), RNA/counts or the like (Seurat), none (COUNTS_MATRIX)",
@@ -210,7 +210,7 @@ def _add_matrices(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--sample", dest="sample_column", metavar="COLUMN",
-        help="the column of cell metadata that tells samples apart (SAMPLE_COLUMN)",
+        help="the column of cell metadata that names each cell's sample (SAMPLE_COLUMN)",
     )  # fmt: skip
     group.add_argument(
         "--drop-genes", action="store_const", const=True,

@@ -1,4 +1,4 @@
-"""A progress bar for whoever waits at a terminal: only after a while, and gone when the answer is there."""
+"""A progress bar for anyone who waits at a terminal: only after a while, and gone when the answer is there."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from cellworker.plain_text import one_line
 
 __all__ = ["Bar"]
 
-_PATIENCE_S = 1.0
+_SHOW_AFTER_S = 1.0
 
 
 class Bar:
@@ -19,13 +19,13 @@ class Bar:
     ----------
     quiet
         Never show anything.
-    retry_budget_s
+    show_after_s
         How long to stay silent.
     """
 
-    def __init__(self, *, quiet: bool = False, retry_budget_s: float = _PATIENCE_S) -> None:
+    def __init__(self, *, quiet: bool = False, show_after_s: float = _SHOW_AFTER_S) -> None:
         self._shown = not quiet and sys.stderr.isatty()
-        self._from = time.monotonic() + retry_budget_s
+        self._from = time.monotonic() + show_after_s
         self._bar: Any = None
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:

@@ -20,7 +20,7 @@ def make_context(
     settings
         Threads, the switch `like_original`, where marker tables and language models are.
     progress
-        Told how far the task is.
+        Called with the progress of the task.
     scratch
         A folder for files that are results.
     kept

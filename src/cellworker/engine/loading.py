@@ -25,7 +25,7 @@ __all__ = ["ServedExperiment"]
 
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 300.0
-_PATIENCE_S = 1.0
+_JOIN_TIMEOUT_S = 1.0
 _UPDATING = ".updating"
 _UPDATING_POLL_S = 0.05
 
@@ -43,9 +43,9 @@ class ServedExperiment:
 
     An async context manager; entering returns at once, while the experiment is read in the background. When the file
     changes it is read again; until then, and if that fails, the content read before is served. Failures are logged,
-    told by `describe`, and retried: after a second at first, then twice as long each time up to five minutes, or as
-    soon as the file changes. While a folder holds a file ``.updating``, whoever replaces several files of it has not
-    finished, and nothing is read.
+    reported by `describe`, and retried: after a second at first, then twice as long each time up to five minutes, or as
+    soon as the file changes. While a folder holds a file ``.updating``, another program is replacing several
+    files of it, and nothing is read.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class ServedExperiment:
 
     @property
     def name(self) -> str | None:
-        """None: whatever requests say that they are about, it is this experiment."""
+        """None: every request is about this experiment, whatever id it names."""
         return None
 
     @property
@@ -127,8 +127,8 @@ class ServedExperiment:
             self._runner = None
         if self._loader:
             # It ends, and removes what it wrote, when it next reports progress.
-            await asyncio.to_thread(self._loader.join, _PATIENCE_S)
-        # aiohttp caches handlers for the whole process, and with them what they lead to: the store's pages are let go.
+            await asyncio.to_thread(self._loader.join, _JOIN_TIMEOUT_S)
+        # aiohttp caches handlers and what they refer to for the whole process: this releases the store's pages.
         self._opened = None
 
     async def ready(self) -> TaskRunner:
@@ -250,7 +250,7 @@ class ServedExperiment:
                 tasks=self._tasks,
                 opener=self._store_opener,
                 on_request=saver.save,
-                on_store_trouble=self._look_at_store,
+                on_store_failure=self._look_at_store,
             )
             self._runner = await runner.__aenter__()
         elif self._opened is None or self._opened.experiment.file_id != opened.experiment.file_id:
@@ -326,7 +326,7 @@ class ServedExperiment:
             if (poll_s or asked) and (_signature(self.path) != signature or self._store_is_gone()):
                 return
             if asked:
-                # Whoever asked saw a change that is no more.
+                # The change that was seen has been taken back meanwhile.
                 self._settle()
 
     async def _until_whole(self) -> None:
@@ -375,7 +375,7 @@ class ServedExperiment:
         self._guard.start()
 
     def _lose_store(self, opened: "Opened", reason: str) -> None:
-        """Serve no more from a damaged store, and have it made again."""
+        """Stop serving a damaged store, and have it made again."""
         if opened is not self._opened or self._lost:
             return
         discard(opened.experiment, reason)

@@ -1,4 +1,4 @@
-"""Serves whichever experiment this engine is assigned, once its file is there, and changes over to another one."""
+"""Serves the experiment that this engine is assigned, once its file exists, and changes to another one when told."""
 
 import asyncio
 import contextlib
@@ -27,13 +27,13 @@ class AssignedExperiment:
     """An engine's experiment where it is not known from the start which one it is.
 
     An async context manager. Until an experiment is assigned and a file of it is there, nothing is served. When another
-    one is assigned, requests for the old one that are under way are finished, within limits, and no more are taken.
-    When none is assigned any more, the last one stays in service.
+    one is assigned, requests for the old one that are under way are finished, within limits, and new ones are refused.
+    When the assignment ends, the last experiment stays in service.
 
     Parameters
     ----------
     assigned
-        Tells the folder of the experiment, None while there is none; asked again and again.
+        Returns the folder of the experiment, None while none is assigned; called repeatedly.
     make
         Makes what serves a folder; not entered yet.
     poll_s

@@ -48,7 +48,7 @@ class ProgressBoard:
             entry.wake()
 
     def end(self, request_id: str) -> None:
-        """Close an entry; those who wait hear that it has finished."""
+        """Close an entry, which wakes the clients that wait for it."""
         entry = self._entries.pop(request_id, None)
         if entry:
             entry.finished = True

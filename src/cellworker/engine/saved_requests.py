@@ -63,7 +63,7 @@ class RequestSaver:
         Returns
         -------
         pathlib.Path or None
-            The file; None where none was wanted, or none could be written: the request goes on either way.
+            The file; None where none was wanted, or none could be written: the request continues either way.
         """
         wanted = self._now_wanted()
         if not wanted or wanted not in (_ALL, task.name.casefold(), task.path.casefold()):
@@ -91,7 +91,7 @@ class RequestSaver:
         try:
             with (self._folder / _STEP).open(encoding="utf-8", errors="replace") as file:
                 return file.read(_MAX_WORD).strip().casefold()
-        except OSError:  # as nearly always: nobody has put one there
+        except OSError:  # the usual case: there is no such file
             return self._wanted
 
 

@@ -147,7 +147,7 @@ async def _stop(runner: web.AppRunner, signals: asyncio.Queue[int], grace_s: flo
 
 @contextlib.contextmanager
 def _appearance(file: str, signals: asyncio.Queue[int]) -> Iterator[None]:
-    """Put a signal into the queue when a file is made, or made anew (contract 9.44: an old one is none)."""
+    """Put a signal into the queue when a file is made, or made again (contract 9.44: an old one is none)."""
     before = _signature(file)
 
     async def watch() -> None:

@@ -230,7 +230,7 @@ async def _success(request: web.Request, task: Task, answer: Answer, facts: dict
         await response.write(tail)
         await response.write_eof()
     except (OSError, asyncio.CancelledError):
-        # Nobody has heard of the file, so nobody else will remove it.
+        # No client knows of the file, so it is removed here.
         _remove(answer.file)
         raise
     return response

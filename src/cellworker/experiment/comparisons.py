@@ -15,7 +15,7 @@ _ALL, _REST, _BACKGROUND = "all", "rest", "background"
 
 
 class EmptySideError(WorkerError):
-    """One side of a comparison has no cells: the keys are right, so other comparisons of a batch can go on."""
+    """One side of a comparison has no cells: the keys are right, so other comparisons of a batch continue."""
 
     @classmethod
     def of(cls, *, first: bool) -> "EmptySideError":

@@ -13,7 +13,7 @@ __all__ = ["common", "union", "without"]
 
 Ids = NDArray[np.int32]
 _IDS_PER_BYTE_LIMIT = 64
-"""A bitmap has at most so many bytes for every id: beyond that, clearing it takes longer than sorting."""
+"""Max bytes of a bitmap for every id: clearing a larger one takes longer than sorting."""
 _SMALL = 1 << 20
 """Bytes that a bitmap may always have."""
 

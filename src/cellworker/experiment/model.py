@@ -315,7 +315,7 @@ class Experiment:
 
     @property
     def samples(self) -> tuple[str, Categorical] | None:
-        """The column that tells the samples apart: its name and each cell's sample."""
+        """The column that names the samples: its name and each cell's sample."""
         chosen = self.origin.columns.get("samples")
         for name in [chosen] if chosen is not None else ["samples", "orig.ident"]:
             labels = labels_of(self.metadata.get(name))
@@ -325,7 +325,7 @@ class Experiment:
 
     @cached_property
     def strange_counts(self) -> StrangeCounts:
-        """How many of the raw counts are none."""
+        """How many of the raw counts are no whole numbers."""
         if self.counts is None or self.counts.values.dtype.kind == "u":
             return StrangeCounts()
         values = self.counts.values

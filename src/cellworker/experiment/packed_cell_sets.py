@@ -1,4 +1,4 @@
-"""Cell sets of any size: ids go from the text straight into one array, which whoever uses them maps.
+"""Cell sets of any size: ids go from the text straight into one array, which its users map.
 
 A cell_sets.json of a million cells in twenty classes is 160 MB of text, and as Python's numbers a gigabyte.
 """
@@ -23,9 +23,9 @@ __all__ = ["LARGE_BYTES", "keys_in", "pack", "unpack"]
 LARGE_BYTES: Final = 1 << 20
 """Text of more bytes than this is read in a process of its own."""
 _MAX_TEXT_BYTES: Final = 4 << 20
-"""Everything but the ids of the cells may take so much: the names of about 25,000 sets."""
+"""Max bytes of everything but the ids of the cells: the names of about 25,000 sets."""
 _LONG_BYTES: Final = 1 << 12
-"""Lists of ids of at least so much text are taken out before the rest is read."""
+"""Lists of ids with at least this many bytes of text are taken out before the rest is read."""
 _MAX_ID: Final = 2**31 - 1
 
 _START = re.compile(rb'(?<!\\)"cellIds"\s*:\s*\[')
@@ -110,9 +110,9 @@ def keys_in(content: bytes | mmap.mmap) -> set[tuple[str, str]]:
 
 
 def _without_ids(content: bytes | mmap.mmap) -> tuple[bytes, list[NDArray[np.int32]], str]:
-    """Take the long lists of ids out of the text; an object with a name that nobody can guess stands for each.
+    """Take the long lists of ids out of the text; an object with a random name stands for each.
 
-    What is no plain list of ids stays where it is, and whoever reads it says what is wrong. A quotation mark inside a
+    What is no plain list of ids stays where it is, and its reader reports what is wrong. A quotation mark inside a
     string has a backslash before it, so that no string can look like the start of a list.
     """
     token = secrets.token_hex(16)

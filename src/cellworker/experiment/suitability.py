@@ -92,7 +92,7 @@ def unusable_genes(experiment: Experiment) -> NDArray[np.int64]:
 
 
 def rankable(experiment: Experiment) -> Concern | None:
-    """Tell whether tests by rank, markers and scores find a number for every cell and gene."""
+    """Return whether tests by rank, markers and scores find a number for every cell and gene."""
     genes = unusable_genes(experiment)
     if not len(genes):
         return None
@@ -112,7 +112,7 @@ def rankable(experiment: Experiment) -> Concern | None:
 
 
 def counted(experiment: Experiment) -> Concern | None:
-    """Whatever is found by raw counts needs some."""
+    """Return why results from raw counts cannot be computed, if there are no counts."""
     if experiment.counts is not None:
         return None
     return Concern(
@@ -182,7 +182,7 @@ def sampled(experiment: Experiment) -> Concern | None:
 
 
 def measured(experiment: Experiment, *, column: str) -> Concern | None:
-    """Tell whether a column of numbers is there."""
+    """Return whether a column of numbers is there."""
     if measured_column(experiment, column) is not None:
         return None
     reason = experiment.origin.reasons.get(column, "")
@@ -218,7 +218,7 @@ def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] 
 
 
 def placed(experiment: Experiment, *, name: str | None = None, purpose: str = MAPS) -> Concern | None:
-    """Tell whether new maps and clusters find coordinates of every cell in the reduction `name`, else the active one.
+    """Return whether new maps and clusters find coordinates of every cell in the reduction `name`, else the active one.
 
     `purpose` is `MAPS` or `CLUSTERS`.
     """

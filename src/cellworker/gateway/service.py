@@ -1,7 +1,7 @@
-"""The gateway's life: waiting for an experiment, serving it, ending for lack of work or when it is told to.
+"""The life cycle of the gateway: wait for an experiment, serve it, end when there is no work or on a signal.
 
 A pod is given its experiment by a label, once and for good. Until then it has nothing to do but to help out: it
-finishes requests that a pod which is no more had accepted. It leaves that at once when its own label comes.
+finishes requests that a deleted pod had accepted. It leaves that at once when its own label comes.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from cellworker.gateway.aws.sqs import SqsQueue
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.journal import ObjectJournal, orphaned_experiments
-from cellworker.gateway.core.loop import Limits, WorkLoop
+from cellworker.gateway.core.loop import LoopLimits, WorkLoop
 from cellworker.gateway.core.metrics import NoMetrics
 from cellworker.gateway.core.ports import Delivery, Queue
 from cellworker.gateway.core.retry import RetryBudgets
@@ -58,7 +58,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _World:
+class _Services:
     """What outlives a session: the settings, and what does not depend on the experiment."""
 
     settings: Settings
@@ -119,7 +119,7 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
         verify = settings.redis_certificates.lower() == "verify"
         bus = await stack.enter_async_context(RedisBus(url, verify=verify))
         engine = await stack.enter_async_context(EngineWatch(settings.engine_url, silent_s=settings.engine_silent_s))
-        world = _World(
+        services = _Services(
             settings=settings,
             names=names,
             find_task=find_task,
@@ -137,10 +137,10 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
             signals=signals,
         )
         health.expect("engine", lambda: engine.trouble, tolerance_min=0)
-        health.expect("experiment", lambda: _unread(world), tolerance_min=0)
-        health.expect("redis", lambda: "Redis cannot be reached." if bus.trouble_since else None)
-        metrics.follow("redis_trouble", lambda: float(bus.trouble_since is not None))
-        living = asyncio.create_task(_live(world))
+        health.expect("experiment", lambda: _unread(services), tolerance_min=0)
+        health.expect("redis", lambda: "Redis cannot be reached." if bus.failing_since else None)
+        metrics.follow("redis_trouble", lambda: float(bus.failing_since is not None))
+        living = asyncio.create_task(_live(services))
         killed = asyncio.create_task(signals.second.wait())
         try:
             await asyncio.wait({living, killed}, return_when=asyncio.FIRST_COMPLETED)
@@ -158,65 +158,65 @@ async def _redis_url(settings: Settings, names: Names, cloud: Cloud) -> str:
     return await resolve_redis_url(settings, elasticache, environment=names.environment)
 
 
-async def _live(world: _World) -> None:
+async def _live(services: _Services) -> None:
     """Serve the pod's experiment; until it has one, help out."""
     next_look = time.monotonic() + _POLL_S
-    log(_logger, logging.INFO, "gateway started", environment=world.names.environment)
-    world.health.mark_started()
+    log(_logger, logging.INFO, "gateway started", environment=services.names.environment)
+    services.health.mark_started()
     missing: str | None = None
-    while not world.signals.first.is_set():
-        experiment_id = world.labels.experiment_id
-        if experiment_id and missing != (missing := _missing(world)) and missing is not None:
+    while not services.signals.first.is_set():
+        experiment_id = services.labels.experiment_id
+        if experiment_id and missing != (missing := _missing(services)) and missing is not None:
             log(_logger, logging.ERROR, "experiment cannot be served", experiment=experiment_id, reason=missing)
         if experiment_id and missing is None:
-            await asyncio.to_thread(point_engine, world.settings.data_dir, None)
+            await asyncio.to_thread(point_engine, services.settings.data_dir, None)
             with context(experiment=experiment_id):
-                await _Session(world, experiment_id).serve()
+                await _Session(services, experiment_id).serve()
             return
-        if world.settings.rescue and time.monotonic() >= next_look:
+        if services.settings.rescue and time.monotonic() >= next_look:
             next_look = time.monotonic() + _RESCUE_POLL_S
-            await _rescue(world)
+            await _rescue(services)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(world.signals.first.wait(), _POLL_S)
+            await asyncio.wait_for(services.signals.first.wait(), _POLL_S)
 
 
-def _missing(world: _World) -> str | None:
+def _missing(services: _Services) -> str | None:
     """Return what is missing to serve an experiment, beside its id; the labels may follow."""
     try:
-        world.names.queue(world.labels.work_queue_hash)
-        if not world.settings.api_url:
-            world.names.api_url(world.labels.sandbox_id)
+        services.names.queue(services.labels.work_queue_hash)
+        if not services.settings.api_url:
+            services.names.api_url(services.labels.sandbox_id)
     except WorkerError as error:
         return error.message
     return None
 
 
-def _unread(world: _World) -> str | None:
+def _unread(services: _Services) -> str | None:
     """Return why no request of the pod's experiment would be answered before it is served; None without one."""
-    if world.labels.experiment_id is None:
+    if services.labels.experiment_id is None:
         return None
-    return _missing(world) or "The experiment has not been read yet."
+    return _missing(services) or "The experiment has not been read yet."
 
 
-async def _rescue(world: _World) -> None:
+async def _rescue(services: _Services) -> None:
     try:
-        waiting = await orphaned_experiments(world.folder)
+        waiting = await orphaned_experiments(services.folder)
     except Exception as error:  # noqa: BLE001 - the store will be back
         log(_logger, logging.WARNING, "journal could not be read", reason=type(error).__name__)
         return
     for experiment_id in waiting:
-        if world.labels.experiment_id or world.signals.first.is_set():
+        if services.labels.experiment_id or services.signals.first.is_set():
             return
         log(_logger, logging.WARNING, "finishing requests of a pod that is no more", experiment=experiment_id)
-        await asyncio.to_thread(point_engine, world.settings.data_dir, experiment_id)
+        await asyncio.to_thread(point_engine, services.settings.data_dir, experiment_id)
         try:
             with context(experiment=experiment_id):
-                await _Session(world, experiment_id, helps=True).rescue()
+                await _Session(services, experiment_id, helps=True).rescue()
         except WorkerError as error:
             log(_logger, logging.WARNING, "requests cannot be finished", code=error.code, reason=error.message)
             return
         finally:
-            await asyncio.to_thread(_forget, world.settings.data_dir, experiment_id, world.labels.experiment_id)
+            await asyncio.to_thread(_forget, services.settings.data_dir, experiment_id, services.labels.experiment_id)
 
 
 def _forget(data_dir: Path, experiment_id: ExperimentId, own: ExperimentId | None) -> None:
@@ -229,7 +229,7 @@ def _forget(data_dir: Path, experiment_id: ExperimentId, own: ExperimentId | Non
 class _NoQueue:
     """A queue that brings nothing."""
 
-    def offer(self, room: int) -> None:
+    def offer(self, capacity: int) -> None:
         pass
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
@@ -240,45 +240,45 @@ class _NoQueue:
 class _Session:
     """The time in which the gateway works for one experiment."""
 
-    def __init__(self, world: _World, experiment_id: ExperimentId, *, helps: bool = False) -> None:
-        self._world = world
+    def __init__(self, services: _Services, experiment_id: ExperimentId, *, helps: bool = False) -> None:
+        self._services = services
         self._helps = helps
         self._experiment_id = experiment_id
-        settings, names = world.settings, world.names
+        settings, names = services.settings, services.names
         self._engine = HttpEngine(
             settings.engine_url,
-            world.find_task,
+            services.find_task,
             experiment_id=experiment_id,
-            watch=world.engine,
-            traceparent=world.tracing.current_traceparent,
+            watch=services.engine,
+            traceparent=services.tracing.current_traceparent,
         )
         self._files = ExperimentSync(
-            S3Files(world.s3, names.object_bucket, experiment_id),
+            S3Files(services.s3, names.object_bucket, experiment_id),
             settings.engine_url,
             settings.data_dir,
             experiment_id,
-            watch=world.engine,
+            watch=services.engine,
         )
         self._journal = ObjectJournal(
-            world.folder, experiment_id, PodName.of(settings.hostname or socket.gethostname()), world.sealer
+            services.folder, experiment_id, PodName.of(settings.hostname or socket.gethostname()), services.sealer
         )
-        reader = S3CellSets(world.s3, names.cell_sets_bucket)
-        api_url = settings.api_url or names.api_url(world.labels.sandbox_id)
+        reader = S3CellSets(services.s3, names.cell_sets_bucket)
+        api_url = settings.api_url or names.api_url(services.labels.sandbox_id)
         self._cell_sets = PlatformCellSets(reader.read, api_url)
-        self._results = S3Results(world.s3, names.results_bucket, direct=world.direct)
+        self._results = S3Results(services.s3, names.results_bucket, direct=services.direct)
 
     async def serve(self) -> None:
         """Work on the queue of the experiment until there is nothing to do for long, or the first signal."""
-        world = self._world
+        services = self._services
         queue = SqsQueue(
-            world.sqs,
-            world.names.queue(world.labels.work_queue_hash),
-            visibility_s=world.settings.visibility_s,
+            services.sqs,
+            services.names.queue(services.labels.work_queue_hash),
+            visibility_s=services.settings.visibility_s,
         )
-        world.health.expect("experiment", self._unserved, tolerance_min=0)
-        world.health.expect("queue", lambda: "The queue cannot be reached." if queue.trouble_since else None)
-        world.metrics.follow("queue_trouble", lambda: float(queue.trouble_since is not None))
-        world.metrics.follow("visibility_extension_denied", lambda: float(queue.degraded))
+        services.health.expect("experiment", self._unserved, tolerance_min=0)
+        services.health.expect("queue", lambda: "The queue cannot be reached." if queue.failing_since else None)
+        services.metrics.follow("queue_trouble", lambda: float(queue.failing_since is not None))
+        services.metrics.follow("visibility_extension_denied", lambda: float(queue.degraded))
         async with queue, self._open(queue) as loop:
             await self._work(loop, self._until_idle(loop))
 
@@ -289,53 +289,53 @@ class _Session:
 
     @contextlib.asynccontextmanager
     async def _open(self, queue: Queue) -> AsyncIterator[WorkLoop]:
-        world = self._world
-        settings = world.settings
+        services = self._services
+        settings = services.settings
         async with self._engine, self._files, self._cell_sets, self._journal:
             loop = WorkLoop(
                 queue,
-                Ports(self._engine, self._results, world.bus, self._cell_sets, self._files),
+                Ports(self._engine, self._results, services.bus, self._cell_sets, self._files),
                 self._experiment_id,
-                world.find_task,
+                services.find_task,
                 journal=self._journal,
-                limits=Limits(
+                limits=LoopLimits(
                     short_in_flight=settings.short_in_flight,
                     long_in_flight=settings.long_in_flight,
                     journal_after_s=settings.journal_after_s,
                     max_attempts=settings.max_attempts,
                 ),
                 budgets=RetryBudgets(store_s=settings.store_patience_s),
-                metrics=world.metrics,
-                tracing=world.tracing,
+                metrics=services.metrics,
+                tracing=services.tracing,
             )
-            world.health.expect(
+            services.health.expect(
                 "backlog",
-                lambda: None if loop.room() else "As many requests are held as are taken at a time.",
+                lambda: None if loop.capacity() else "As many requests are held as are taken at a time.",
                 tolerance_min=1,
             )
-            world.health.tell("experiment", lambda: self._experiment_id)
-            world.metrics.follow("in_flight", lambda: loop.held["short"], lane="short")
-            world.metrics.follow("in_flight", lambda: loop.held["long"], lane="long")
-            world.metrics.follow("experiment_generation", lambda: self._files.generation)
-            world.metrics.follow("journal_entries", lambda: self._journal.entries)
+            services.health.tell("experiment", lambda: self._experiment_id)
+            services.metrics.follow("in_flight", lambda: loop.held["short"], lane="short")
+            services.metrics.follow("in_flight", lambda: loop.held["long"], lane="long")
+            services.metrics.follow("experiment_generation", lambda: self._files.generation)
+            services.metrics.follow("journal_entries", lambda: self._journal.entries)
             yield loop
 
     async def _work(self, loop: WorkLoop, over: Coroutine[Any, Any, None]) -> None:
         """Run the loop until what it waits for is over, then let it finish within the grace period."""
-        world = self._world
+        services = self._services
         running = asyncio.create_task(loop.run())
         ending = asyncio.create_task(over)
-        told = asyncio.create_task(world.signals.first.wait())
+        told = asyncio.create_task(services.signals.first.wait())
         try:
             await asyncio.wait({running, ending, told}, return_when=asyncio.FIRST_COMPLETED)
             if running.done():
                 running.result()
             if not self._helps:
-                world.health.mark_stopping()
+                services.health.mark_stopping()
             log(_logger, logging.INFO, "stopping", in_flight=loop.busy)
             # A pod that helps out and gets an experiment of its own leaves at once: the engine does so too.
-            leaves = self._helps and bool(world.labels.experiment_id)
-            loop.stop(0.0 if leaves else max(0.0, world.settings.grace_s - _HAND_BACK_S))
+            leaves = self._helps and bool(services.labels.experiment_id)
+            loop.stop(0.0 if leaves else max(0.0, services.settings.grace_s - _HAND_BACK_S))
             handed_back = await running
             log(_logger, logging.INFO, "stopped", handed_back=handed_back)
         finally:
@@ -345,17 +345,17 @@ class _Session:
         """Read the experiment, then wait until there has been no work for as long as that may last."""
         await self._first_sync()
         ready = time.monotonic()
-        allowed = idle_timeout_s(self._world.settings)
+        allowed = idle_timeout_s(self._services.settings)
         while allowed is None or min(loop.idle_s, time.monotonic() - ready) <= allowed:  # noqa: ASYNC110 - time passes
             await asyncio.sleep(_POLL_S)
         log(_logger, logging.INFO, "no work for long", seconds=allowed)
-        if self._world.settings.shutdown_file:
-            await asyncio.to_thread(Path(self._world.settings.shutdown_file).touch)
+        if self._services.settings.shutdown_file:
+            await asyncio.to_thread(Path(self._services.settings.shutdown_file).touch)
 
     async def _until_rescued(self, loop: WorkLoop) -> None:
         await self._first_sync()
         quiet = 0
-        while quiet < 3 and not self._world.labels.experiment_id:
+        while quiet < 3 and not self._services.labels.experiment_id:
             await asyncio.sleep(_POLL_S)
             quiet = 0 if loop.busy or self._journal.entries else quiet + 1
 
@@ -363,10 +363,10 @@ class _Session:
         """Return why a request would not be answered now."""
         if not self._files.generation:
             return "The experiment has not been read yet."
-        return None if self._world.engine.serves else "The engine serves no experiment."
+        return None if self._services.engine.serves else "The engine serves no experiment."
 
     async def _first_sync(self) -> None:
-        """Have the experiment read before anybody asks; what goes wrong is told to whoever asks."""
+        """Have the experiment read before the first request, which gets the error if there is one."""
 
         async def on_stage(status: Status) -> None:
             log(_logger, logging.INFO, "reading the experiment", stage=str(status))

@@ -46,7 +46,7 @@ class FileCellSets:
         self,
         experiment_id: ExperimentId,  # noqa: ARG002
         operations: list[dict[str, Any]],
-        authorization: str | None = None,  # noqa: ARG002 - whoever reaches this machine may change its files
+        authorization: str | None = None,  # noqa: ARG002 - a local user may change the files anyway
         *,
         claim: Claim | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ __all__ = ["RunnerEngine"]
 
 
 _STORE_LOSSES = 3
-"""A request whose store is lost under it so often is not tried again: perhaps the disk is broken."""
+"""A request is not retried after this many lost stores: the disk may be broken."""
 
 
 class _Ready(Protocol):

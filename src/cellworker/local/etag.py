@@ -1,4 +1,4 @@
-"""The name of a result: the same for the same question to the same data, whatever the order of keys."""
+"""The name of a result: equal for equal requests to equal data, in any order of keys."""
 
 import hashlib
 from collections.abc import Mapping

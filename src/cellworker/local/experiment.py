@@ -113,7 +113,7 @@ class LocalExperiment:
         return self._served
 
     def close(self) -> None:
-        """Let go of the experiment's files."""
+        """Close the experiment's files."""
         self._cell_sets = self._for = self._served = None
 
     def health(self) -> dict[str, Any]:

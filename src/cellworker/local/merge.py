@@ -10,7 +10,7 @@ merged into the item at the same place:
 * ``$prepend``, ``$append`` and ``$insert`` add an element;
 * anything else is merged: objects by their fields, lists by position, all else is replaced.
 
-Each item of a patch, whatever it does, uses up one position of the list; this tells plain data its place. Before a
+Each item of a patch, of any kind, uses up one position of the list; this tells plain data its place. Before a
 class of cell-level metadata (type ``CLM`` or ``CLMPerSample``) is appended, all classes of these two types are dropped.
 Numbers are JavaScript's: an id that is written ``1.0`` is 1.
 

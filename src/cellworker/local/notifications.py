@@ -11,7 +11,7 @@ __all__ = ["SocketNotifications"]
 
 
 class SocketNotifications:
-    """Broadcasts events; a result waits until whoever asked can have heard its name.
+    """Broadcasts events; a result waits until its client can know its ETag.
 
     Clients of the platform begin to listen for ``WorkResponse-<ETag>`` when the answer to their POST arrives, and an
     answer of a few milliseconds would go out before they do.
@@ -30,7 +30,7 @@ class SocketNotifications:
         self._not_before: dict[str, float] = {}
 
     def asked(self, etag: str) -> None:
-        """Take note that a client has just been told the name of its result."""
+        """Note that a client has just received the ETag of its result."""
         now = asyncio.get_running_loop().time()
         self._not_before = {event: time for event, time in self._not_before.items() if time > now}
         self._not_before[result_event(etag)] = now + self._grace_s

@@ -1,6 +1,6 @@
 """Patches of the platform's programs on cell sets that were derived from a file's own columns.
 
-The platform calls new clusters ``louvain``, whatever method made them, and their sets ``leiden-0``, ``leiden-1``, ...;
+The platform calls new clusters ``louvain`` for every method, and their sets ``leiden-0``, ``leiden-1``, ...;
 a patch that stores them removes the class ``louvain`` first. A file may have columns of these names. Its own classes
 stay: what is inserted gets a key that is free.
 """

@@ -25,7 +25,7 @@ class MemoryQueue:
         self._closed = True
         self._messages.put_nowait(None)
 
-    def offer(self, room: int) -> None:
+    def offer(self, capacity: int) -> None:
         """Take note of nothing: messages are given one at a time, each to somebody who waits for it."""
 
     async def deliveries(self) -> AsyncIterator[Delivery]:

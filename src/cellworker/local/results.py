@@ -107,7 +107,7 @@ class DiskResults:
                 if total <= goal:
                     break
                 if path != keep:
-                    # Whoever is just fetching it has it open, and gets all of it.
+                    # A client that is fetching it has it open, and gets all of it.
                     path.unlink(missing_ok=True)
                     Path(f"{path}{_TAGS}").unlink(missing_ok=True)
                     total -= size

@@ -148,7 +148,7 @@ async def run_local(
     experiment, settings
         As in `start_local`.
     say
-        Told, in lines for a person, where to look and what was found.
+        Called with lines for the user: the address and what was found.
     show
         Opens the page as soon as the worker listens; the page itself tells how the opening of the file goes.
     stop

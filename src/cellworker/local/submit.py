@@ -38,7 +38,7 @@ class Submitted:
     content
         The decoded result's JSON text; None for a file, and for tasks whose only effect are new cell sets.
     file
-        A file result, saved; whoever asked removes it.
+        A file result, saved; the caller removes it.
     repeated
         Whether it came from the store at once.
     """

@@ -89,7 +89,7 @@ def _library() -> tuple[ctypes.CDLL, dict[str, Signature]]:
 
 
 def _checked(library: ctypes.CDLL, header: bytes) -> ctypes.CDLL:
-    """Refuse a library of another interface: its functions would read arguments that nobody passes."""
+    """Refuse a library of another interface: its functions would read arguments that are not passed."""
     try:
         version = library.cw_interface
     except AttributeError:

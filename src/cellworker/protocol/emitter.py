@@ -19,7 +19,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def packet(event: str, payload: Any) -> bytes:  # noqa: ANN401 - any JSON value
-    """Return the message that has all browsers told of an event.
+    """Return the message that sends an event to all browsers.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ class WorkRequest:
     signed_url
         Where the client will look for the result; None where the envelope has none.
     authorization
-        Passed on to the platform's API; shown to nobody else.
+        Passed on to the platform's API, and never shown elsewhere.
     envelope
         Everything as it came, secrets included; `redacted` is what may be sent out.
     """
@@ -171,7 +171,7 @@ class WorkRequest:
 
     @property
     def broadcast(self) -> bool:
-        """Whether everyone who looks at the experiment is to be told."""
+        """Whether all clients of the experiment get the event."""
         return bool(self.request_props.get("broadcast"))
 
     @property
@@ -193,7 +193,7 @@ class WorkRequest:
         return self.timeout <= now
 
     def redacted(self) -> dict[str, Any]:
-        """Return a copy of the envelope without secrets, at whatever depth they lie; all else as it came."""
+        """Return a copy of the envelope without secrets at any depth; the rest is unchanged."""
         copy: dict[str, Any] = _without_secrets(self.envelope)
         return copy
 

@@ -1,4 +1,4 @@
-"""What clients are told while a request is worked on: names of events, heartbeats and notices (contract, section 3)."""
+"""Events that clients get while a request is computed: names, heartbeats and notices (contract, section 3)."""
 
 import re
 from enum import StrEnum

@@ -74,7 +74,7 @@ def _ids_of(genes: Genes, symbols: tuple[str, ...]) -> list[str]:
 
 
 def _module(genes: Genes, wanted: tuple[str, ...]) -> list[int]:
-    """Return the genes whose id is wanted, in the order of `wanted`; if there is none, whatever the case."""
+    """Return the genes whose id is wanted, in the order of `wanted`; if there is none, in any case."""
     found = [genes.by_id[gene] for gene in dict.fromkeys(wanted) if gene in genes.by_id]
     if not found:
         by_capitals = {gene.upper(): i for i, gene in reversed(list(enumerate(genes.ids)))}

@@ -6,16 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.progress import Progress, silent
 
 __all__ = ["Annotator", "ClusterQuestion", "Context", "Progress", "no_annotator"]
-
-
-class Progress(Protocol):
-    """Told how far a computation is. Calling it may raise when the request was cancelled."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report a stage in words for the user and, where known, the fraction done (0 to 1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +70,7 @@ class Context:
     progress
         Where to report.
     scratch
-        A folder for files that are results; whoever asked removes them.
+        A folder for files that are results; the caller removes them.
     threads
         How many threads kernels may use.
     like_original
@@ -94,7 +87,7 @@ class Context:
         The result becomes tables of our own (Python, command line), which may have columns that the wire has not.
     """
 
-    progress: Progress = lambda stage, fraction=None: None  # noqa: ARG005
+    progress: Progress = silent
     scratch: Path = Path()
     threads: int = 1
     like_original: bool = False

@@ -145,7 +145,7 @@ class Glance(Struct):
 
 
 def is_quick(request: EmbeddingBody | Glance) -> bool:
-    """Tell whether an embedding lies ready and need not be computed."""
+    """Return whether an embedding lies ready and need not be computed."""
     return request.use_saved or request.type not in ("umap", "tsne")
 
 

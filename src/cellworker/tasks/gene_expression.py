@@ -167,7 +167,7 @@ def _typed(experiment: Experiment, gene: int, rows: NDArray[np.int32] | None) ->
 
 
 def find_genes(experiment: Experiment, names: list[str]) -> NDArray[np.int64]:
-    """Return the positions of genes by display name, whatever the case: int64, ascending; unknown names are left out.
+    """Return the positions of genes by display name, in any case: int64, ascending; unknown names are left out.
 
     Raises
     ------

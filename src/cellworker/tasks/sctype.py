@@ -134,7 +134,7 @@ def _means(
     """Return what rows of the same symbol are chosen by, float64 ``(k,)``.
 
     That is the mean of the normalised values, which is 0 here for symbols that occur once: it is not asked for. The
-    original takes the mean of the scaled values, which is 0 but for rounding and for what was cut.
+    original takes the mean of the scaled values, which is 0 except for rounding and for what was cut.
     """
     if original and experiment.scaled is not None:
         total, values = np.zeros(len(genes)), experiment.scaled.values

@@ -156,7 +156,7 @@ def cluster_sums(
     n_clusters
         Number of clusters.
     on_progress
-        Told the fraction done.
+        Called with the fraction done.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def scaled_cluster_sums(
     n_clusters
         Number of clusters.
     on_progress
-        Told the fraction done.
+        Called with the fraction done.
 
     Returns
     -------

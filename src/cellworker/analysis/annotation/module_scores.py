@@ -79,7 +79,7 @@ def expression_bins(
     Raises
     ------
     ModuleError
-        If so many genes have the same mean that bins would be empty.
+        If bins would be empty because too many genes have the same mean.
     """
     order = np.argsort(means, kind="stable")
     noise = np.fromiter((stream.normal() for _ in range(len(means))), np.float64, len(means))
@@ -161,7 +161,7 @@ def module_scores(
     seed
         As for R's ``set.seed``.
     on_progress
-        Told the fraction done.
+        Called with the fraction done.
 
     Returns
     -------

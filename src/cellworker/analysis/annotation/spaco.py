@@ -26,7 +26,7 @@ _SPARE = 16  # more neighbours than needed: equally far ones are taken in the or
 _MIN_ALIKE = 3
 _MIN_CELLS = 4
 _CHUNK = 1 << 15
-_CLUSTERS = range(5, 101)  # fewer are told apart anyway, more by no colours
+_CLUSTERS = range(5, 101)  # fewer groups need no help, and more than this no palette can distinguish
 _ROUNDS = 300
 _CLOSEST = 0.5
 """Distance at which clusters that do not interlace shall lie, where those that interlace most shall lie at 1."""

@@ -77,7 +77,7 @@ def fast_neighbours(
     threads
         Threads for the queries; the result depends neither on it nor on the machine.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
@@ -157,7 +157,7 @@ class _Searcher:
             ):  # fmt: skip
                 raise MemoryError("no memory for the neighbour search")
 
-        # In rounds, so that a search that was stopped does not go on in the background.
+        # In rounds, so that a stopped search ends and does not run on in the background.
         starts = range(0, len(order), step)
         at_once = 2 * self._threads
         for first in range(0, len(starts), at_once):

@@ -17,8 +17,8 @@ __all__ = ["leiden", "modularity", "potts_leiden"]
 _RANDOMNESS = 0.01
 _REPORT_S = 0.1
 _MAX_ITERATIONS = 20
-_LINKS_AT_WILL = 20_000_000
-"""So many links are looked at for the sake of further starts."""
+_MAX_LINKS_OVER_ALL_STARTS = 20_000_000
+"""Links visited by all starts together: a larger graph gets fewer starts."""
 _MAX_STARTS, _MIN_STARTS = 50, 1
 
 
@@ -30,7 +30,7 @@ def leiden(
     loops: float = 1.0,
     on_progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.int32]:
-    """Find communities of large modularity: the best of some starts, each repeated until it gains no more.
+    """Find communities of large modularity: the best of some starts, each repeated until modularity stops growing.
 
     Small graphs get more starts: there the best optimum is missed more easily, and a start costs nothing.
 
@@ -45,7 +45,7 @@ def leiden(
     loops
         Weight of each cell's link to itself, which counts twice in its strength: 1 as in Seurat's graph, 0 for none.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def leiden(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(links)
     if not n:
@@ -66,7 +66,7 @@ def leiden(
     state = np.array([seed], np.uint64)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     best, highest = np.zeros(n, np.int32), -np.inf
-    starts = int(np.clip(_LINKS_AT_WILL // (10 * max(1, len(links.cells))), _MIN_STARTS, _MAX_STARTS))
+    starts = int(np.clip(_MAX_LINKS_OVER_ALL_STARTS // (10 * max(1, len(links.cells))), _MIN_STARTS, _MAX_STARTS))
     quality = np.empty(1)
     for start in range(starts):
         labels, reached = np.arange(n, dtype=np.int32), -np.inf
@@ -105,7 +105,7 @@ def potts_leiden(
     seed
         Of the generator.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def potts_leiden(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(links)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005

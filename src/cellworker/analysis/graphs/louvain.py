@@ -36,7 +36,7 @@ def louvain(
     n_starts, n_passes
         Starts from single cells, and at most how many passes each.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def louvain(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(links)
     if not len(links.cells):

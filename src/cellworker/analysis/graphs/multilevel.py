@@ -39,7 +39,7 @@ def multilevel(
         Look at every node in every pass, as igraph does; otherwise only at those next to one that has moved, which is
         several times faster.
     on_progress
-        Told a fraction that grows towards 1; may raise to stop. Called several times a second.
+        Called with a fraction that grows towards 1; may raise to stop. Called several times a second.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def multilevel(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     n = len(links)
@@ -113,6 +113,6 @@ def _moved(
                 address(gain, np.float64, writable=True),
             )  # fmt: skip
         passes += 1
-        # Rounding must not move nodes to and fro for ever.
+        # Rounding must not move nodes back and forth forever.
         if not moved or gain[0] - before <= 1e-12 * total.sum():
             return labels, float(gain[0])

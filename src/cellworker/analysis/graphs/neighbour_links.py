@@ -37,14 +37,14 @@ def neighbour_links(neighbours: NDArray[np.int32]) -> Links:
     IndexError
         If a neighbour's number is not that of a cell.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     lists = neighbour_lists(neighbours)
     n, k = lists.shape
-    room = kernel("cw_links_room")
+    count = kernel("cw_links_count")
     fill = kernel("cw_links_fill")
     first = np.empty(n + 1, np.int64)
-    room(address(lists, np.int32), n, k, address(first, np.int64, writable=True))
+    count(address(lists, np.int32), n, k, address(first, np.int64, writable=True))
     cells, weights = np.empty(first[-1], np.int32), np.empty(first[-1])
     if fill(
         address(lists, np.int32), n, k, address(first, np.int64, writable=True),
@@ -69,7 +69,7 @@ def merged(links: Links, clusters: NDArray[np.int32], strength: NDArray[np.float
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     strength = np.ones(len(links)) if strength is None else strength
     count = int(clusters.max(initial=-1)) + 1

@@ -68,7 +68,7 @@ def nearest_neighbours(
     threads
         Threads for the queries; the result does not depend on it.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def nearest_neighbours(
 
         with ThreadPoolExecutor(max(1, threads)) as pool:
             done = 0
-            # In rounds, so that a search that was stopped does not go on in the background.
+            # In rounds, so that a stopped search ends and does not run on in the background.
             starts = range(0, len(asked), _BLOCK)
             for first in range(0, len(starts), 4 * max(1, threads)):
                 report(_BUILDING + (1 - _BUILDING) * done / max(1, len(asked)))

@@ -72,12 +72,12 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
     IndexError
         If a neighbour's number is not that of a cell.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     lists = neighbour_lists(neighbours)
     n, k = lists.shape
     share = np.arange(k + 1) / (2 * k - np.arange(k + 1))
-    least = int(np.searchsorted(share, prune))
+    min_shared = int(np.searchsorted(share, prune))
     listed = lists.ravel()
     order = np.argsort(listed, kind="stable")[int(np.count_nonzero(listed < 0)) :]
     holders = (order // max(k, 1)).astype(np.int32)
@@ -88,7 +88,7 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
 
     def each(*arrays: int | None) -> None:
         def block(start: int) -> None:
-            if run(*fixed, start, min(n, start + _BLOCK), max(1, least), *arrays):
+            if run(*fixed, start, min(n, start + _BLOCK), max(1, min_shared), *arrays):
                 raise MemoryError("no memory for the neighbour graph")
 
         with ThreadPoolExecutor(max(1, threads)) as pool:

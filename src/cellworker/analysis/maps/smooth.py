@@ -31,7 +31,7 @@ def smooth_functions(
 ) -> NDArray[np.float32]:
     """Return the two functions on a connected part of a graph that differ least along its links.
 
-    Approximations of the first eigenvectors, but for the constant one, of the random walk's Laplacian (Belkin and
+    Approximations of the first eigenvectors, except the constant one, of the random walk's Laplacian (Belkin and
     Niyogi, 2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). Rough ones:
     they serve as a beginning.
 
@@ -48,7 +48,7 @@ def smooth_functions(
     run
         Threads; the result does not depend on how many.
     report
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def smooth_functions(
 
         list(run.map(some, range(len(blocks))))
         total = np.zeros((VECTORS, VECTORS))
-        for part in parts:  # in their order, whoever made them
+        for part in parts:  # in block order, whichever thread made them
             total += part
         return total
 

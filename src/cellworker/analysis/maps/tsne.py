@@ -18,7 +18,7 @@ OnProgress = Callable[[float], None]
 
 _EXAGGERATION, _EXAGGERATED = 12.0, 250
 _STOPS = (0, 50, _EXAGGERATED, 500)
-"""Iterations before which points are numbered anew, so that those that are close lie close in memory."""
+"""Iterations before which points are numbered again, so that those that are close lie close in memory."""
 _MIN_RATE = 200.0
 _HIGHEST_RATE = 1e12  # every move is as long as moves may be, long before
 _SPREAD, _NOISE = 1e-4, 0.01
@@ -85,7 +85,7 @@ def tsne(
     threads
         Threads to use; the result does not depend on it.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def tsne(
     ValueError
         If shapes do not fit, a parameter is out of range, or a number is not finite.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     cells, distances = neighbours.cells, neighbours.distances
     n, k = cells.shape
@@ -117,18 +117,28 @@ def tsne(
     if cells.max() >= n or not np.isfinite(distances[cells >= 0]).all():
         raise ValueError("neighbours must be cells at finite distances")
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
-    members = 1 if n < _FEW else max(1, threads)
+    n_threads = 1 if n < _FEW else max(1, threads)
     weights = _affinities(
-        np.ascontiguousarray(cells, np.int32), np.ascontiguousarray(distances, np.float32), perplexity, members, report
+        np.ascontiguousarray(cells, np.int32),
+        np.ascontiguousarray(distances, np.float32),
+        perplexity,
+        n_threads,
+        report,
     )
-    with _layout(start, members) as layout:
+    with _layout(start, n_threads) as layout:
         _link(layout, np.ascontiguousarray(cells, np.int32), weights, report)
         del weights
         # Where neighbourhoods are a large part of all cells, exaggeration only draws them together.
         exaggeration = min(_EXAGGERATION, max(1.0, n / (3 * perplexity)))
         early, late = (min(rate, _HIGHEST_RATE) for rate in rates)
         out = _descend(
-            layout, start, n_iterations, rates=(early, late), exaggeration=exaggeration, members=members, report=report
+            layout,
+            start,
+            n_iterations,
+            rates=(early, late),
+            exaggeration=exaggeration,
+            n_threads=n_threads,
+            report=report,
         )
     return _centred(out).astype(np.float32)
 
@@ -152,16 +162,16 @@ def _affinities(
 
     with ThreadPoolExecutor(threads) as pool:
         starts = range(0, n, rows)
-        for first in range(0, len(starts), threads):  # in rounds, so that what was stopped does not go on
+        for first in range(0, len(starts), threads):  # in rounds, so that a stopped computation ends
             report(_AFFINITIES * first / len(starts))
             list(pool.map(block, starts[first : first + threads]))
     return out
 
 
 @contextmanager
-def _layout(start: NDArray[np.float32], members: int) -> Iterator[int]:
+def _layout(start: NDArray[np.float32], n_threads: int) -> Iterator[int]:
     new = kernel("cw_tsne_new")
-    layout = new(address(start, np.float32), len(start), members)
+    layout = new(address(start, np.float32), len(start), n_threads)
     if not layout:
         raise MemoryError("no memory for the layout")
     try:
@@ -191,13 +201,13 @@ def _descend(
     *,
     rates: tuple[float, float],
     exaggeration: float,
-    members: int,
+    n_threads: int,
     report: OnProgress,
 ) -> NDArray[np.float32]:
     descend = kernel("cw_tsne_descend")
     sort = kernel("cw_tsne_sort")
     done, at_once = 0, 1
-    with ThreadPoolExecutor(members) as pool:
+    with ThreadPoolExecutor(n_threads) as pool:
         while done < n_iterations:
             report(_LINKS + (1 - _LINKS) * done / n_iterations)
             if 0 < done <= _EXAGGERATED and done in _STOPS and np.ptp(_places(layout, start), axis=0).min() < _SPREAD:
@@ -209,7 +219,7 @@ def _descend(
             stop = min(stop for stop in (*_STOPS, n_iterations) if stop > done)
             steps = min(at_once, stop - done)
             began = time.monotonic()
-            with _helpers(layout, members, pool):
+            with _worker_threads(layout, n_threads, pool):
                 failed = (done in _STOPS and sort(layout)) or descend(layout, steps, *phase)
             if failed:
                 raise MemoryError("no memory for the layout")
@@ -219,17 +229,17 @@ def _descend(
 
 
 @contextmanager
-def _helpers(layout: int, members: int, pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Let other threads help with what is done in here."""
-    kernel("cw_tsne_open")(layout)
-    help_ = kernel("cw_tsne_help")
-    helpers: list[Future[None]] = []
+def _worker_threads(layout: int, n_threads: int, pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Let threads of the pool run pieces of what is done in here."""
+    kernel("cw_tsne_open_pool")(layout)
+    work = kernel("cw_tsne_work")
+    workers: list[Future[None]] = []
     try:
-        helpers += [pool.submit(help_, layout, member) for member in range(1, members)]
+        workers += [pool.submit(work, layout, thread) for thread in range(1, n_threads)]
         yield
     finally:
-        kernel("cw_tsne_close")(layout)
-        wait(helpers)
+        kernel("cw_tsne_close_pool")(layout)
+        wait(workers)
 
 
 def _places(layout: int, like: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ def umap(
     threads
         Threads to use; the result does not depend on it, to the last bit.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def umap(
     ValueError
         If shapes do not fit, a number is out of range, or a distance or coordinate is not finite.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     a, b = curve(min_dist, spread)
@@ -147,7 +147,7 @@ def umap_of_graph(
     ValueError
         If shapes do not fit or a number is out of range.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     shape = curve(min_dist, spread)
@@ -210,22 +210,22 @@ def _laid_out(
     # What is near in memory is near in the layout, and read at about the same time.
     order = along_a_curve(begin)
     graph, begin = graph.rearranged(order, run), begin[order]
-    best, most = begin, -1.0
+    best, max_kept = begin, -1.0
     for i in range(tries.count):
 
         def told(part: float, i: int = i) -> None:
             report(0.11 + 0.89 * (i + part) / tries.count)
 
-        # Other beginnings and other draws, but for the first.
+        # Every start but the first has its own seed and starting point.
         start = begin if i == 0 else begin + np.float32(5 * (i % 3)) * noise((n, 2), seed + i)
         layout = _moved(_Task(graph, start, None, (seed + i) % 2**64, *shape, tries.epochs, _RATE), run, threads, told)
         out = np.empty_like(layout)
         out[order] = layout
         kept = _kept(tries.lists, out) if tries.count > 1 else 0.0
-        if kept > most:
-            best, most = out, kept
+        if kept > max_kept:
+            best, max_kept = out, kept
     for d in range(2):
-        # the exact sum, whatever the order
+        # the exact sum in any order
         best[:, d] -= np.float32(math.fsum(best[:, d].tolist()) / n)
     return best
 
@@ -266,7 +266,7 @@ def umap_transform(
     ValueError
         If shapes do not fit, a number is out of range or not finite, or a point has no neighbour.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     a, b = curve(min_dist, spread)

@@ -126,7 +126,7 @@ def fuzzy_rows(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n, k = cells.shape
     fill = kernel("cw_umap_memberships")
@@ -157,7 +157,7 @@ def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report
     ValueError
         If a neighbour or a distance is impossible.
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(neighbours.cells)
     cells, distances = check_neighbours(neighbours, n)

@@ -63,9 +63,9 @@ def beginning(
                 ordered.first, ordered.to, ordered.weight, ordered.strength, range(begin, end), start=start[rows],
                 run=run, report=told,
             )  # fmt: skip
-            least, most = found.min(axis=0), found.max(axis=0)
-            width = np.where(most > least, most - least, 1)
-            shape = (found - least) / width - np.float32(0.5) + np.float32(_JITTER) * jitter[rows, :2]
+            low, high = found.min(axis=0), found.max(axis=0)
+            width = np.where(high > low, high - low, 1)
+            shape = (found - low) / width - np.float32(0.5) + np.float32(_JITTER) * jitter[rows, :2]
         out[rows] = np.float32(side) * shape + centres[i]
     return out
 
@@ -97,9 +97,9 @@ def _centres(
 
 def along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
-    least = layout.min(axis=0)
-    width = max(float((layout.max(axis=0) - least).max()), 1e-30)
-    cells = ((layout - least) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
+    low = layout.min(axis=0)
+    width = max(float((layout.max(axis=0) - low).max()), 1e-30)
+    cells = ((layout - low) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)
     code = np.zeros(len(layout), np.int64)
     for bit in range(10):
         for d in range(2):

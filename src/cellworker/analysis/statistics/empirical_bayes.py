@@ -132,7 +132,7 @@ def _robust_prior(x: Floats, d1: float) -> _Prior:
 
 
 # Ranks and orders are those of the logarithms of the variances, from which limma makes all that follows: taking the
-# logarithm joins variances that differ in the last bit. Tail probabilities have the same order but for their rounding.
+# logarithm joins variances that differ in the last bit. Tail probabilities have the same order except for rounding.
 
 
 def _infinite_df(z: Floats, corrected: float, d1: float) -> Floats:
@@ -173,17 +173,17 @@ def _root(f: Callable[[float], float], a: float, b: float) -> float:
         if abs(f_c) < abs(f_b):
             a, b, c = b, c, b
             f_a, f_b, f_c = f_b, f_c, f_b
-        least = 2 * np.finfo(np.float64).eps * abs(b) + _ROOT_TOLERANCE / 2
+        min_step = 2 * np.finfo(np.float64).eps * abs(b) + _ROOT_TOLERANCE / 2
         half = (c - b) / 2
-        if abs(half) <= least or f_b == 0:
+        if abs(half) <= min_step or f_b == 0:
             break
         step = half
-        if abs(before) >= least and abs(f_a) > abs(f_b):
+        if abs(before) >= min_step and abs(f_a) > abs(f_b):
             p, q = _interpolated((a, b, c), (f_a, f_b, f_c))
-            if p < min(1.5 * half * q - abs(least * q) / 2, abs(before * q / 2)):
+            if p < min(1.5 * half * q - abs(min_step * q) / 2, abs(before * q / 2)):
                 step = p / q
-        if abs(step) < least:
-            step = np.copysign(least, step) if step else -least
+        if abs(step) < min_step:
+            step = np.copysign(min_step, step) if step else -min_step
         a, f_a = b, f_b
         b += step
         f_b = f(b)

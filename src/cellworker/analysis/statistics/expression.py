@@ -121,9 +121,7 @@ def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
     n_rows
         Number of rows; those of no cell stay empty.
     """
-    sizes = _check(indptr, values, genes, len(row_of_cell))
-    if len(cells) != len(values):
-        raise ValueError("cells and values differ in length")
+    sizes = _check_matrix(indptr, cells, values, genes, len(row_of_cell))
     if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):
         raise ValueError("row_of_cell holds rows that do not exist")
     total = int(sizes.sum())
@@ -151,9 +149,7 @@ def gather_picked(  # noqa: PLR0917 the parts of one matrix, then what is asked
     n_cells
         Number of cells of the matrix.
     """
-    sizes = _check(indptr, values, genes, n_cells)
-    if len(cells) != len(values):
-        raise ValueError("cells and values differ in length")
+    sizes = _check_matrix(indptr, cells, values, genes, n_cells)
     if len(picked) and not (picked.min() >= -1 and picked.max() < n_cells):
         raise ValueError("picked holds cells that do not exist")
     repeats = int(np.bincount(picked[picked >= 0]).max()) if (picked >= 0).any() else 0
@@ -176,6 +172,18 @@ def _check(
     ):
         raise ValueError("indptr is damaged")
     return sizes
+
+
+def _check_matrix(
+    indptr: NDArray[np.int64],
+    cells: NDArray[np.int32],
+    values: NDArray[np.float32],
+    genes: NDArray[np.int64],
+    n_cells: int,
+) -> NDArray[np.int64]:
+    if len(cells) != len(values):
+        raise ValueError("cells and values differ in length")
+    return _check(indptr, values, genes, n_cells)
 
 
 def _raise_for(status: int) -> None:

@@ -73,14 +73,14 @@ class _Cell:
     high: float
 
 
-def _places(xs: Floats, most: int) -> Floats:
+def _places(xs: Floats, max_points: int) -> Floats:
     """Return where local fits are made, ascending: the corners of the cells of a k-d tree of the points `xs`."""
     beyond = _MARGIN * max(xs[-1] - xs[0], 1e-10 * max(abs(xs[0]), abs(xs[-1])) + 1e-30)
     places = [float(xs[0] - beyond), float(xs[-1] + beyond)]
     cells = [_Cell(0, len(xs) - 1, *places)]
     while cells:
         cell = cells.pop()
-        if cell.last - cell.first + 1 <= most:
+        if cell.last - cell.first + 1 <= max_points:
             continue
         at = _cut(xs, cell.first, cell.last)
         place = float(xs[at])

@@ -1,7 +1,7 @@
 """p-values that are ordered by the statistic behind them.
 
-A p-value below 1e-308 is 0 in a double, and the best genes of large clusters all get there: whoever sorts p-values
-sorts them by position. So nobody does. Tests hand over `PValues`: `key` orders them, `log` tells how small they are,
+A p-value below 1e-308 is 0 in a double, and the best genes of large clusters all get there: sorting by p-value then
+sorts them by position. So tests return `PValues`: `key` orders them, `log` gives how small they are,
 and the doubles in `values` are for showing and for comparing with a fixed level. A test
 (``tests/test_p_values_order_nothing.py``) holds that nothing outside this module sorts, ranks or reduces by them.
 
@@ -118,7 +118,7 @@ class PValues:
             small = values <= low
             values[small] = 2 * np.exp(log[small] - np.log(2))  # R doubles the tail of one side
             return cls(values, log, values, original)
-        # Below 1e-290 the logarithms, all negative, go on where the p-values lose their digits.
+        # Below 1e-290 the logarithms, all negative, still differ where p-values have lost their digits.
         return cls(values, log, np.where(values > low, values, log), original)
 
     @property
@@ -161,7 +161,7 @@ def benjamini_hochberg(p: Floats) -> Floats:
         return np.stack([benjamini_hochberg(row) for row in p]) if len(p) else p.copy()
     out = np.full(p.shape, np.nan)
     known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known])]  # equal ones get the same, in whatever order they come
+    order = known[np.argsort(p[known])]  # equal values get equal ranks in any order
     scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
     out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
     return out

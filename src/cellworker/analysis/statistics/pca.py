@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 OnProgress = Callable[[float], None]
 
 _BLOCK = 10  # vectors at a time
-_ROWS = 4096  # of a part; parts are added up in their order, whoever multiplied them
+_ROWS = 4096  # of a part; parts are added in order, whichever thread computed them
 _MAX_COVARIANCE = 3000  # genes
 _DENSE = 0.1  # share of stored values above which a part is multiplied as a dense one
 _TOLERANCE = 1e-8  # of residuals, of the largest variance
@@ -76,7 +76,7 @@ def principal_components(
     threads
         Threads for the products; the result does not depend on it, to the last bit.
     on_progress
-        Told the fraction done, roughly; may raise to stop.
+        Called with the fraction done, roughly; may raise to stop.
 
     Raises
     ------
@@ -213,8 +213,8 @@ def _leading(products: _Products, k: int, seed: int, report: OnProgress) -> Floa
 
 def _next(image: Floats, basis: Floats, random: np.random.Generator) -> Floats:
     """Return new orthonormal directions; where the images hold none, random ones stand in."""
-    room = basis.shape[0] - basis.shape[1]
-    block = image[:, :room]
+    columns_left = basis.shape[0] - basis.shape[1]
+    block = image[:, :columns_left]
     scale = np.sqrt(np.square(image).sum(axis=0)).max()
     for _ in range(3):
         block = block - basis @ (basis.T @ block)

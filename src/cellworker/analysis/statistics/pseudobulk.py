@@ -267,7 +267,7 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_], *, original: bool
 
 
 def _varies(e: Floats, group: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Tell which genes differ between samples of the same group."""
+    """Return which genes differ between samples of the same group."""
     out = np.zeros(len(e), bool)
     for k in (0, 1):
         mine = e[:, group == k]

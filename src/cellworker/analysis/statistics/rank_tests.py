@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 21  # stored values per unit of work
-_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, whatever the matrix
+_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, however large the matrix
 _MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
 _REPORTS = 50
 _SKIP_TOP_BLOCK, _NO_CONTINUITY = 1, 2  # rules of the kernel
@@ -104,11 +104,11 @@ class _Plan:
         ]
 
 
-def _cut(indptr: NDArray[np.int64], n_values: int, most_genes: int) -> list[tuple[int, int]]:
-    """Cut the genes into runs of about `n_values` stored values and at most `most_genes` genes."""
+def _cut(indptr: NDArray[np.int64], n_values: int, max_genes: int) -> list[tuple[int, int]]:
+    """Cut the genes into runs of about `n_values` stored values and at most `max_genes` genes."""
     n_genes = len(indptr) - 1
     cuts = np.searchsorted(indptr, np.arange(indptr[0], indptr[-1] + n_values, n_values))
-    cuts = np.unique(np.clip(np.concatenate([cuts, np.arange(0, n_genes, most_genes), [n_genes]]), 0, n_genes))
+    cuts = np.unique(np.clip(np.concatenate([cuts, np.arange(0, n_genes, max_genes), [n_genes]]), 0, n_genes))
     return list(pairwise(cuts.tolist()))
 
 
@@ -131,12 +131,12 @@ def _scan(
     indptr, cells, values = data
     n_genes, n_cells = len(indptr) - 1, len(plans[0].groups.code) if plans else 0
     longest = int(np.diff(indptr).max(initial=1))
-    most_classes = max((len(plan.groups.class_sizes) for plan in plans), default=0)
-    wide = most_classes > np.iinfo(np.int8).max
+    max_classes = max((len(plan.groups.class_sizes) for plan in plans), default=0)
+    wide = max_classes > np.iinfo(np.int8).max
     arrays = [plan.arrays(np.int16 if wide else np.int8) for plan in plans]
     orders = np.array([_order(plan, held) for plan, held in zip(plans, arrays, strict=True)], np.int64)
     run = kernel("cw_rank_scan")
-    room = kernel("cw_rank_scratch")(longest, most_classes)
+    scratch_bytes = kernel("cw_rank_scratch")(longest, max_classes)
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
     own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
     rules = (_SKIP_TOP_BLOCK if original else 0) | (0 if continuity else _NO_CONTINUITY)
@@ -145,7 +145,7 @@ def _scan(
     def work(genes: tuple[int, int]) -> None:
         first, last = genes
         if not hasattr(own, "scratch"):
-            own.scratch = np.empty(room, np.uint8)
+            own.scratch = np.empty(scratch_bytes, np.uint8)
         tests, column = everything, first
         if tests is None:
             tests, column = _empty_tests(n_sets, last - first, original), 0
@@ -153,7 +153,7 @@ def _scan(
         targets = np.array([*out, tests.score.shape[1]], np.int64)
         outside = run(
             *fixed, first, last, address(orders, np.int64), len(plans), n_cells, rules,
-            address(targets, np.int64), longest, most_classes, address(own.scratch, np.uint8, writable=True), wide,
+            address(targets, np.int64), longest, max_classes, address(own.scratch, np.uint8, writable=True), wide,
             _PLAIN,
         )  # fmt: skip
         if outside:
@@ -224,7 +224,7 @@ def rank_tests(
     threads
         Threads of the scan; the result does not depend on it.
     on_progress
-        Told the fraction done, now and then; it may raise to stop the scan.
+        Called with the fraction done, now and then; it may raise to stop the scan.
 
     Returns
     -------

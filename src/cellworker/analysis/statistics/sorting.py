@@ -97,7 +97,7 @@ def scan_rows(
     kept: NDArray[np.int64],
     per_column: NDArray[np.int64] | None = None,
 ) -> RowSummary:
-    """Judge rows ``start`` to ``stop`` of a matrix that nobody has checked.
+    """Judge rows ``start`` to ``stop`` of an unchecked matrix.
 
     Parameters
     ----------

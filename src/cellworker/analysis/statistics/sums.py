@@ -19,7 +19,7 @@ _KERNELS = {
     "float64": "cw_group_sums_f64",
     "int64": "cw_group_sums_i64",
 }
-_PARTS = 4  # fixed, whatever the number of threads: sums of fractional counts must not depend on it
+_PARTS = 4  # the same for any number of threads: sums of fractional counts must not depend on it
 _WORTH = 1 << 12  # cells
 
 

@@ -81,7 +81,7 @@ def gene_variability(
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

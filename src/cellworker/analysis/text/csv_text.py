@@ -53,19 +53,19 @@ class CsvRows:
         self._matrix = (np.ascontiguousarray(indptr), cells, values)
         self._column_of_cell = column_of_cell
         self.n_columns = n_columns
-        self._room = _COLUMN_BYTES * n_columns + _VALUE_BYTES * sizes + np.diff(self._id_ends) + _ROW_BYTES
+        self._max_bytes = _COLUMN_BYTES * n_columns + _VALUE_BYTES * sizes + np.diff(self._id_ends) + _ROW_BYTES
 
     def blocks(self, max_bytes: int) -> list[tuple[int, int]]:
         """Return ranges of genes whose text is at most `max_bytes` long, or that are one gene."""
         out = []
-        start, room = 0, 0
-        for gene, needed in enumerate(self._room.tolist()):
-            if room and room + needed > max_bytes:
+        start, size = 0, 0
+        for gene, needed in enumerate(self._max_bytes.tolist()):
+            if size and size + needed > max_bytes:
                 out.append((start, gene))
-                start, room = gene, 0
-            room += needed
-        if room:
-            out.append((start, len(self._room)))
+                start, size = gene, 0
+            size += needed
+        if size:
+            out.append((start, len(self._max_bytes)))
         return out
 
     def text(self, first: int, last: int) -> memoryview:
@@ -73,10 +73,10 @@ class CsvRows:
 
         Runs without the interpreter lock and may be called from several threads.
         """
-        if not 0 <= first <= last <= len(self._room):
+        if not 0 <= first <= last <= len(self._max_bytes):
             raise ValueError("no such genes")
         indptr, cells, values = self._matrix
-        out = np.empty(int(self._room[first:last].sum()) + 1, np.uint8)
+        out = np.empty(int(self._max_bytes[first:last].sum()) + 1, np.uint8)
         dense, marks = np.empty(self.n_columns, np.float32), np.zeros((self.n_columns + 63) // 64, np.uint64)
         length = _rows(
             address(indptr, np.int64), address(cells, np.int32), address(values, np.float32), first, last,

@@ -52,7 +52,7 @@ def project(
     links
         ``(n_links, 2)``: the ends of each link.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
     """
     run = kernel("cw_nodes_project")
     ends = np.concatenate([links, links[:, ::-1]]).astype(np.int32)

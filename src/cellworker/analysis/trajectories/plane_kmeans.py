@@ -33,9 +33,9 @@ def plane_kmeans(
     centres
         float64 ``(k, 2)``: where the clusters start, k from 1, at most n.
     rounds
-        At most so many; a round is a pass over all clusters, and passes over each point's best two until nothing moves.
+        Max rounds; a round is a pass over all clusters, and passes over each point's best two until nothing moves.
     on_progress
-        Told the fraction done, at most; may raise to stop.
+        Called with the fraction done, at most; may raise to stop.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def plane_kmeans(
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n, k = len(points), len(centres)
     own = np.zeros(n, np.int32)

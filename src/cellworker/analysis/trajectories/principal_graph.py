@@ -65,14 +65,14 @@ def principal_tree(
     gamma, sigma
         Weight of the points, and how far (squared) a point's share reaches, in the points' own units.
     rounds, tolerance
-        Ends after so many rounds, or when the objective changes by a smaller part.
+        Max rounds; ends earlier when the objective changes by a smaller part.
     on_progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     box = bounding_box(points)
@@ -177,5 +177,5 @@ def _shares(
                 address(sums, np.float64, writable=True), address(figures, np.float64, writable=True),
                 address(spare, np.int32, writable=True),
             )  # fmt: skip
-    mantissa, exponent, least = figures.tolist()
-    return weight, sums, float(least - sigma * (math.log(mantissa) + exponent * _LN2))
+    mantissa, exponent, min_d2 = figures.tolist()
+    return weight, sums, float(min_d2 - sigma * (math.log(mantissa) + exponent * _LN2))

@@ -132,13 +132,15 @@ def loop_links(
     candidates = np.unique(np.concatenate(pairs), axis=0)
     apart = np.sqrt(np.square(nodes[candidates[:, 0]] - nodes[candidates[:, 1]]).sum(axis=1))
     candidates = candidates[apart < nearer_than]
-    least = geodesic_ratio * (tree.longest()[tree.order[0]] - 1)
-    found = [pair for pair in candidates.tolist() if len(tree.way(*pair)) - 1 >= least]
+    min_length = geodesic_ratio * (tree.longest()[tree.order[0]] - 1)
+    found = [pair for pair in candidates.tolist() if len(tree.way(*pair)) - 1 >= min_length]
     return np.array(found, np.int32).reshape(-1, 2)
 
 
-def pruned(tree: RootedTree, loops: NDArray[np.int32], least: int = 10) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
-    """Cut branches whose longest path has fewer than `least` nodes, unless they are part of a loop.
+def pruned(
+    tree: RootedTree, loops: NDArray[np.int32], min_length: int = 10
+) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """Cut branches whose longest path has fewer than `min_length` nodes, unless they are part of a loop.
 
     Of a node's branches the first two that the walk comes to are looked at, as in monocle3.
 
@@ -148,8 +150,8 @@ def pruned(tree: RootedTree, loops: NDArray[np.int32], least: int = 10) -> tuple
         The tree.
     loops
         int32 ``(n_loops, 2)``: links beside the tree's.
-    least
-        Trees of fewer nodes stay as they are, and so do loops of at least so many links.
+    min_length
+        Trees of fewer nodes stay as they are, and so do loops of `min_length` links or more.
 
     Returns
     -------
@@ -159,13 +161,13 @@ def pruned(tree: RootedTree, loops: NDArray[np.int32], least: int = 10) -> tuple
         Those that stay.
     """
     n = len(tree.order)
-    if n < least:
+    if n < min_length:
         return np.ones(n, np.bool_), loops
     guarded = np.zeros(n, np.bool_)
     valid = []
     for a, b in loops.tolist():
         way = tree.way(a, b)
-        if len(way) - 1 >= least:
+        if len(way) - 1 >= min_length:
             guarded[way] = True
             valid.append((a, b))
     longest = tree.longest()
@@ -175,6 +177,6 @@ def pruned(tree: RootedTree, loops: NDArray[np.int32], least: int = 10) -> tuple
         if up >= 0:
             branches = tree.children[up]
             forks = len(branches) + (tree.parent[up] >= 0) > 2
-            cut[i] = cut[up] or (forks and longest[i] < least and i in branches[:2])
+            cut[i] = cut[up] or (forks and longest[i] < min_length and i in branches[:2])
     # What hangs on a cut branch but is part of a loop stays, with its way to the rest of the loop.
     return ~cut | guarded, np.array(valid, np.int32).reshape(-1, 2)

@@ -88,9 +88,9 @@ def chained_pseudotime(
     previous[head] = nodes[source[order][head]]
     steps = np.abs((spots[order] - previous).sum(axis=1))
     parts = part_of_cell[order]
-    least = np.full(int(part_of_cell.max(initial=0)) + 1, np.inf)
-    np.minimum.at(least, parts[steps > 0], steps[steps > 0])
-    steps += np.where(np.isfinite(least), least, 0)[parts]
+    min_step = np.full(int(part_of_cell.max(initial=0)) + 1, np.inf)
+    np.minimum.at(min_step, parts[steps > 0], steps[steps > 0])
+    steps += np.where(np.isfinite(min_step), min_step, 0)[parts]
     chain = np.cumsum(head) - 1
     along = np.empty(len(order))
     for rows in np.split(np.arange(len(order)), np.flatnonzero(head)[1:]):

@@ -21,6 +21,7 @@ from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
 from cellworker.analysis.trajectories.plane_order import plane_order
 from cellworker.analysis.trajectories.principal_graph import nearest_nodes, principal_tree
 from cellworker.analysis.trajectories.principal_loops import RootedTree, loop_links, pruned
+from cellworker.progress import Progress, silent
 
 __all__ = ["Method", "Search", "Trajectory", "learn_trajectory"]
 
@@ -41,14 +42,6 @@ class Search(Protocol):
         self, points: NDArray[np.float64], k: int, metric: Metric, *, on_progress: Callable[[float], None] | None
     ) -> Neighbours:
         """Find the `k` nearest of `points` ``(n, 2)`` to each of them."""
-        ...
-
-
-class Progress(Protocol):
-    """Told a stage in words and the fraction of it that is done; may raise to stop."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report."""
         ...
 
 
@@ -84,7 +77,7 @@ def learn_trajectory(
     search: Search,
     *,
     like_original: bool = False,
-    progress: Progress = lambda stage, fraction=None: None,  # noqa: ARG005
+    progress: Progress = silent,
 ) -> Trajectory:
     """Learn the graph.
 
@@ -104,12 +97,12 @@ def learn_trajectory(
     like_original
         Visit the cells in the original's random order when clustering by Louvain's method.
     progress
-        Told the stages.
+        Called with the stages.
 
     Raises
     ------
     MemoryError
-        If there is no room.
+        If memory runs out.
     """
     n = len(points)
     near: Neighbours | None = None

@@ -45,7 +45,7 @@ def leiden(
     resolution
         Larger means more clusters.
     restrict_to
-        A column of ``obs`` and some of its labels: only these cells are clustered anew, under ``"<labels>,<number>"``;
+        A column of ``obs`` and some of its labels: only these cells are clustered again, under ``"<labels>,<number>"``;
         the key is then ``<key_added>_R``.
     random_state
         Seed.
@@ -94,7 +94,7 @@ def louvain(
 ) -> "AnnData | None":
     """Cluster the cells by Louvain's method on the graph of neighbours; everything is as for `leiden`.
 
-    Of five starts the one of largest modularity is taken. scanpy's `louvain` leaves weights aside unless it is told.
+    Of five starts the one of largest modularity is taken. scanpy's `louvain` ignores weights by default.
     """
     data = target(adata, copy=copy)
     links = _links(data, adjacency, neighbors_key, obsp, use_weights=use_weights)

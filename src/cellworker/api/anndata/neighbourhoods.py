@@ -86,8 +86,8 @@ def pca(
     matrix = chosen_matrix(data, layer=layer, use_raw=False)
     chosen = _mask(data, mask_var)
     values = matrix.csr() if chosen.all() else matrix.csr()[:, chosen]
-    most = min(values.shape) - (1 if zero_center else 0)
-    k = min(_N_PCS, most) if n_comps is None else n_comps
+    max_k = min(values.shape) - (1 if zero_center else 0)
+    k = min(_N_PCS, max_k) if n_comps is None else n_comps
     whole_number("n_comps", k, 1, min(values.shape))
     found = principal_components(
         values, int(k), centre=zero_center, seed=seed_of(random_state), threads=default_threads(threads)
@@ -188,7 +188,7 @@ def neighbors(
     n_neighbors
         How many, the cell itself among them.
     n_pcs
-        Use so many dimensions of the representation; 0 is ``X`` itself.
+        Number of dimensions of the representation to use; 0 is ``X`` itself.
     use_rep
         A key of ``obsm``, or ``"X"``.
     method

@@ -61,7 +61,7 @@ def rank_genes_groups(
     reference
         ``"rest"``: all other cells; or a label.
     n_genes
-        Keep only so many of each group; by default all.
+        Keep only this many of each group; by default all.
     rankby_abs
         Order by the absolute value of the statistic.
     pts

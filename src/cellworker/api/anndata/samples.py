@@ -43,9 +43,9 @@ def pseudobulk(
     adata
         With raw counts.
     groupby
-        A column of ``obs`` that tells the groups, for example a treatment; the same for all cells of a sample.
+        A column of ``obs`` that names the groups, for example a treatment; the same for all cells of a sample.
     sample
-        The column of ``obs`` that tells the samples.
+        The column of ``obs`` that names each cell's sample.
     group
         The label that is compared,
     reference

@@ -20,7 +20,7 @@ def command(options: argparse.Namespace) -> int:
     """Open an experiment, answer one request on it, and write the result."""
     settings = settings_of(options)
     task = catalog.find(options.task)
-    # All that the command line can get wrong is told before an experiment is opened.
+    # Mistakes in the arguments are reported before an experiment is opened, which takes long.
     body = task.read_body({"name": task.name, **request_body(task.name, options.body)})
     pagination = request_pagination(options.pagination)
     destination = Destination(options.out, options.format, file_result=task.file_result, csv_guard=settings.csv_guard)

@@ -9,7 +9,7 @@ from cellworker.settings import Settings
 
 __all__ = ["command"]
 
-_PATIENCE_S = 5.0
+_TIMEOUT_S = 5.0
 _GOOD, _BAD = 0, 1
 
 
@@ -19,7 +19,7 @@ def command(options: argparse.Namespace) -> int:
     It is for the probes of a container: the engine listens on loopback only, where no kubelet reaches it.
     """
     port = Settings.from_environment(port=options.port).port
-    connection = HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_S)
+    connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/health/ready" if options.ready else "/health/live")
         status = connection.getresponse().status

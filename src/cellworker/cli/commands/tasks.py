@@ -11,7 +11,7 @@ __all__ = ["TaskRow", "command", "task_rows"]
 
 
 class TaskRow(TypedDict):
-    """What is told about one task; `ours` is none of the platform's."""
+    """The facts about one task; `ours` marks tasks that the platform does not have."""
 
     task: str
     about: str

@@ -25,7 +25,7 @@ _LAST_PAUSE_S = 30.0
 _START_S = 60.0
 """An engine that does not listen by then hangs."""
 _STEADY_S = 60.0
-"""An engine that lived so long did not die of what it was started with."""
+"""An engine that ran this long, in seconds, did not end because of its arguments or environment."""
 
 _logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ async def _until_ended(engine: asyncio.subprocess.Process, settings: Settings) -
 async def _end(engine: asyncio.subprocess.Process, grace_s: float) -> None:
     with contextlib.suppress(ProcessLookupError):
         engine.send_signal(signal.SIGTERM)
-        # Nothing that the gateway asked is under way any more; a second signal is for one that does not listen.
+        # The gateway's requests are finished; a second signal is for an engine that ignored the first.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(engine.wait(), min(grace_s, 3.0))
             return
@@ -116,6 +116,6 @@ def _is_credential(name: str) -> bool:
 
 
 def _die_with_parent() -> None:
-    """Have Linux end this process when its parent is killed; otherwise an engine would be left that nobody asks."""
+    """Have Linux end this process when its parent is killed: no engine keeps running without a gateway."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,7 +1,7 @@
 """Asks a language model through the package `cassia`, in a process of its own (contract 5.19).
 
-That process is the only one on the engine's side that speaks to the outside: to the address of CASSIA_URL, and, to make
-a token for Amazon Bedrock, to AWS. It is made for one request and gone after it. It gets its key through a pipe, no
+That process is the only one on the engine's side with connections to the outside: to the address of CASSIA_URL, and
+to AWS for a token for Amazon Bedrock. It is made for one request and gone after it. It gets its key through a pipe, no
 environment but what networks and certificates need, and a folder of its own.
 """
 
@@ -165,7 +165,7 @@ def _groupings(model: LanguageModel, folder: Path) -> list[dict[int, str]]:
 
 
 def _tail(folder: Path) -> str:
-    """Return the last of what the process printed. It may hold what is secret: only its meaning is told."""
+    """Return the last of what the process printed. It may hold secrets: users see only what it means."""
     with (folder / "output.txt").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         return file.read().decode(errors="replace")

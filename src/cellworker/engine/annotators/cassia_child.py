@@ -24,7 +24,7 @@ def main() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig, pr_set_dumpable = 1, 4
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-        ctypes.CDLL(None).prctl(pr_set_dumpable, 0)  # whoever runs as the same user may not look for the key
+        ctypes.CDLL(None).prctl(pr_set_dumpable, 0)  # other processes of the same user cannot read the key
     channel = os.fdopen(int(sys.argv[1]), "w", encoding="utf-8")
     request = json.load(sys.stdin)
     sys.path[:] = request["sys_path"]

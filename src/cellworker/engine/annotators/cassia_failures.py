@@ -42,7 +42,7 @@ def not_set_up(detail: str) -> WorkerError:
 
 
 def told_failure(model: LanguageModel, kind: str, text: str) -> WorkerError:
-    """Return the error that the process of `cassia` told: ``import``, ``token`` or ``cassia``, with a text."""
+    """Return the error that the process of `cassia` reported: ``import``, ``token`` or ``cassia``, with a text."""
     if kind == "import":
         return not_set_up(f"the module {text!r} is missing where cellworker runs (pip install 'cellworker[cassia]')")
     if kind == "token":

@@ -56,7 +56,7 @@ class LanguageModel(msgspec.Struct, frozen=True):
         return found[1] if found else ""
 
     def check(self) -> None:
-        """Refuse an address that is none.
+        """Refuse text that is no address.
 
         Raises
         ------

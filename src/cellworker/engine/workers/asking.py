@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from cellworker.engine.workers.frames import Answered, Progress
+from cellworker.engine.workers.frames import Answered, ProgressFrame
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.context import Annotator, ClusterQuestion
@@ -22,7 +22,9 @@ class _NobodyWaitsError(Exception):
     """Raised inside the asking when its request has ended."""
 
 
-async def ask(annotate: Annotator, question: bytes, scratch: Path, on_progress: Callable[[Progress], None]) -> Answered:
+async def ask(
+    annotate: Annotator, question: bytes, scratch: Path, on_progress: Callable[[ProgressFrame], None]
+) -> Answered:
     """Put a worker's question to the model. Cancelling this ends the process that asks within a quarter second.
 
     Parameters
@@ -47,14 +49,14 @@ async def ask(annotate: Annotator, question: bytes, scratch: Path, on_progress: 
     def tell(stage: str, fraction: float | None = None) -> None:
         if stopped.is_set():
             raise _NobodyWaitsError
-        loop.call_soon_threadsafe(on_progress, Progress(stage, fraction))
+        loop.call_soon_threadsafe(on_progress, ProgressFrame(stage, fraction))
 
     try:
         given = ClusterQuestion(**msgspec.msgpack.decode(question))
         return Answered(await asyncio.to_thread(annotate, given, tell, scratch))
     except WorkerError as error:
         return Answered(code=error.code, message=error.message)
-    except Exception as error:  # noqa: BLE001 the worker waits for a word, whatever happens
+    except Exception as error:  # noqa: BLE001 the worker waits for a reply in every case
         log(_logger, logging.ERROR, "asking the language model failed", error=error)
         message = "The clusters could not be annotated: an unexpected error occurred."
         return Answered(code=ErrorCode.R_WORKER_CASSIA_ERROR, message=message)

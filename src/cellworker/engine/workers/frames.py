@@ -11,9 +11,9 @@ __all__ = [
     "LARGEST",
     "Answered",
     "Kind",
-    "Problem",
-    "Progress",
-    "Request",
+    "ProblemFrame",
+    "ProgressFrame",
+    "RequestFrame",
     "WorkerInit",
     "pack",
     "receive",
@@ -32,17 +32,17 @@ class Kind(bytes, Enum):
     INIT = b"I"
     """To the worker: `WorkerInit`."""
     REQUEST = b"R"
-    """To the worker: `Request`; the body follows as the next frame."""
+    """To the worker: `RequestFrame`; the body follows as the next frame."""
     BODY = b"B"
     """To the worker: the request's body."""
     CANCEL = b"C"
-    """To the worker: nobody waits for the answer any more."""
+    """To the worker: the request is cancelled."""
     ANSWERED = b"M"
     """To the worker: `Answered`."""
     READY = b"Y"
     """From the worker: the store is open."""
     PROGRESS = b"P"
-    """From the worker: `Progress`."""
+    """From the worker: `ProgressFrame`."""
     ASK = b"Q"
     """From the worker: a question for the language model, which the engine asks; the worker waits for `ANSWERED`."""
     RETIRE = b"G"
@@ -52,7 +52,7 @@ class Kind(bytes, Enum):
     FILE = b"F"
     """From the worker: the path of a file result."""
     PROBLEM = b"E"
-    """From the worker: `Problem`."""
+    """From the worker: `ProblemFrame`."""
 
 
 class WorkerInit(msgspec.Struct):
@@ -75,7 +75,7 @@ class WorkerInit(msgspec.Struct):
     """A folder for what later requests may use again."""
 
 
-class Request(msgspec.Struct):
+class RequestFrame(msgspec.Struct):
     """One request; `scratch` is a folder of its own, made by the worker; `columns`: the answer as typed columns."""
 
     path: str
@@ -83,7 +83,7 @@ class Request(msgspec.Struct):
     columns: bool = False
 
 
-class Progress(msgspec.Struct):
+class ProgressFrame(msgspec.Struct):
     """How far a computation is."""
 
     stage: str
@@ -98,7 +98,7 @@ class Answered(msgspec.Struct):
     message: str = ""
 
 
-class Problem(msgspec.Struct):
+class ProblemFrame(msgspec.Struct):
     """Why there is no value.
 
     `malformed`: the body is not JSON. `cancelled`: as was asked. `traceback`: of a bug, for the log.

@@ -1,4 +1,4 @@
-"""Lanes of worker processes: so many requests at a time, the others wait their turn, and what dies is replaced."""
+"""Lanes of worker processes: each has a max number of requests at a time, a queue, and replaces dead processes."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from typing import Any
 
 from cellworker.engine.workers.frames import WorkerInit
 from cellworker.engine.workers.process import ProcessLost, WorkerProcess
-from cellworker.engine.workers.zygote_client import Nursery
+from cellworker.engine.workers.zygote_client import ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 
@@ -36,13 +36,13 @@ class Lane:
         Number of processes.
     waiting_limit
         Requests that may wait; one more is refused.
-    nursery
+    zygote
         Makes the processes.
     init
         Called for each new process; says what it serves.
     explain
-        Called when no process can be started; returns what those are told who wait for one, and whether the reason is
-        news for the log.
+        Called when no process can be started; returns the error for the requests that wait for one, and whether
+        the log has not had the reason yet.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Lane:
         name: str,
         size: int,
         waiting_limit: int,
-        nursery: Nursery,
+        zygote: ZygoteClient,
         *,
         init: Callable[[], WorkerInit],
         explain: Callable[[Exception], tuple[WorkerError, bool]],
@@ -59,7 +59,7 @@ class Lane:
         self.size = size
         self.edition = 0
         self._waiting_limit = waiting_limit
-        self._nursery = nursery
+        self._zygote = zygote
         self._init = init
         self._explain = explain
         self._renewed = asyncio.Event()
@@ -129,7 +129,7 @@ class Lane:
         self._offer(worker)
 
     def drop(self, worker: WorkerProcess, *, after: Callable[[], None], patient: bool) -> None:
-        """Give back a worker that is still busy with a request that nobody waits for.
+        """Give back a worker that is still busy with a cancelled request.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class Lane:
         self._renewed = asyncio.Event()
 
     async def close(self) -> None:
-        """End all workers, whatever they do."""
+        """End all workers at once, busy or not."""
         self._closing = True
         for waiter in self._waiting:
             if not waiter.done():
@@ -219,7 +219,7 @@ class Lane:
     async def _start(self) -> None:
         self._starting += 1
         try:
-            worker = await WorkerProcess.start(self._nursery, self._init())
+            worker = await WorkerProcess.start(self._zygote, self._init())
         finally:
             self._starting -= 1
         self._workers.add(worker)
@@ -241,7 +241,7 @@ class Lane:
                 delay = min(2 * delay, _LAST_RETRY_S)
 
     def _refuse_waiting(self, answer: WorkerError) -> None:
-        """Without any worker left, those who wait get an error instead of waiting for ever."""
+        """Without any worker left, those who wait get an error instead of waiting forever."""
         while self._waiting and not self._workers:
             waiter = self._waiting.popleft()
             if not waiter.done():

@@ -14,8 +14,8 @@ import msgspec
 
 from cellworker.engine.workers.asking import ask
 from cellworker.engine.workers.frame_reader import FrameReader
-from cellworker.engine.workers.frames import Kind, Problem, Progress, Request, WorkerInit, pack
-from cellworker.engine.workers.zygote_client import Nursery
+from cellworker.engine.workers.frames import Kind, ProblemFrame, ProgressFrame, RequestFrame, WorkerInit, pack
+from cellworker.engine.workers.zygote_client import ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.context import Annotator, no_annotator
@@ -23,7 +23,7 @@ from cellworker.tasks.context import Annotator, no_annotator
 __all__ = ["OnProgress", "ProcessLost", "WorkerProcess"]
 
 OnProgress = Callable[[str, float | None], Awaitable[None] | None]
-"""Told the stage and, where known, the fraction done."""
+"""Called with the stage and, where known, the fraction done."""
 
 _Frame = tuple[Kind, bytes | bytearray]
 
@@ -54,8 +54,8 @@ class WorkerProcess:
     cancellation, the worker is still busy: the owner calls `interrupt` and then uses it again or drops it.
     """
 
-    def __init__(self, nursery: Nursery, init: WorkerInit) -> None:
-        self._nursery = nursery
+    def __init__(self, zygote: ZygoteClient, init: WorkerInit) -> None:
+        self._zygote = zygote
         self._fault_file = Path(init.fault_file)
         self._answer: asyncio.Future[_Frame | None] | None = None
         self._reporter: _Reporter | None = None
@@ -69,7 +69,7 @@ class WorkerProcess:
         self.lost = False
 
     @classmethod
-    async def start(cls, nursery: Nursery, init: WorkerInit) -> "WorkerProcess":
+    async def start(cls, zygote: ZygoteClient, init: WorkerInit) -> "WorkerProcess":
         """Make a process and wait until it has opened the store.
 
         Raises
@@ -79,9 +79,9 @@ class WorkerProcess:
         ProcessLost
             If the process dies first.
         """
-        self = cls(nursery, init)
+        self = cls(zygote, init)
         ours, theirs = socket.socketpair()
-        self._number, self._exited = nursery.start_process(theirs)
+        self._number, self._exited = zygote.start_process(theirs)
         self._exited.add_done_callback(lambda _: self._on_lost())
         self._answer = asyncio.get_running_loop().create_future()
         transport, _ = await asyncio.get_running_loop().create_unix_connection(
@@ -96,7 +96,7 @@ class WorkerProcess:
             raise
         if kind is Kind.PROBLEM:
             self.kill()
-            problem = msgspec.json.decode(payload, type=Problem)
+            problem = msgspec.json.decode(payload, type=ProblemFrame)
             if problem.traceback:
                 message = f"the store cannot be opened: {problem.traceback.strip().splitlines()[-1]}"
                 raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
@@ -105,7 +105,7 @@ class WorkerProcess:
 
     async def call(
         self,
-        request: Request,
+        request: RequestFrame,
         body: bytes,
         on_progress: OnProgress | None,
         *,
@@ -118,7 +118,7 @@ class WorkerProcess:
         request, body
             What is sent.
         on_progress
-            Told how far it is.
+            Called with the progress.
         annotate
             Asks the language model, if the worker has a question.
 
@@ -143,7 +143,7 @@ class WorkerProcess:
                 self._reporter.stop()
 
     async def interrupt(self, grace_s: float) -> bool:
-        """Tell the worker that nobody waits any more; whether it is free again within `grace_s` seconds."""
+        """Cancel the worker's request; return whether it is free again within `grace_s` seconds."""
         if self.lost or self._transport is None:
             return False
         self._transport.write(pack(Kind.CANCEL))
@@ -159,7 +159,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process now."""
-        self._nursery.kill(self._number)
+        self._zygote.kill(self._number)
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -183,7 +183,7 @@ class WorkerProcess:
         if self._transport and not self.lost:
             self._transport.write(pack(Kind.ANSWERED, _json.encode(answered)))
 
-    def _report(self, progress: Progress) -> None:
+    def _report(self, progress: ProgressFrame) -> None:
         if self._reporter:
             self._reporter.put(progress)
 
@@ -196,7 +196,7 @@ class WorkerProcess:
 
     def _on_frame(self, kind: Kind, payload: bytes | bytearray) -> None:
         if kind is Kind.PROGRESS:
-            self._report(msgspec.json.decode(payload, type=Progress))
+            self._report(msgspec.json.decode(payload, type=ProgressFrame))
         elif kind is Kind.ASK:
             if self._ask:
                 self._asking = asyncio.get_running_loop().create_task(self._ask(bytes(payload)))
@@ -221,10 +221,10 @@ class _Reporter:
 
     def __init__(self, listener: OnProgress) -> None:
         self._listener = listener
-        self._latest: Progress | None = None
+        self._latest: ProgressFrame | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def put(self, progress: Progress) -> None:
+    def put(self, progress: ProgressFrame) -> None:
         self._latest = progress
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._hand_on())

@@ -16,12 +16,12 @@ import msgspec
 
 from cellworker.engine.annotators.cassia import annotator
 from cellworker.engine.annotators.marker_table import table_places
-from cellworker.engine.workers.frames import Kind, Problem, Request, WorkerInit
+from cellworker.engine.workers.frames import Kind, ProblemFrame, RequestFrame, WorkerInit
 from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
 from cellworker.engine.workers.process import OnProgress, ProcessLost, WorkerProcess
-from cellworker.engine.workers.scratch import Scratch
+from cellworker.engine.workers.scratch import ScratchFolder
 from cellworker.engine.workers.worker import load_object
-from cellworker.engine.workers.zygote_client import Nursery, StartMethod
+from cellworker.engine.workers.zygote_client import StartMethod, ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName
 from cellworker.logs import log
@@ -32,7 +32,7 @@ __all__ = ["Answer", "LaneLoad", "MalformedBodyError", "OnProgress", "StoreLostE
 
 _WAITING_LIMIT = 1000
 _RESULT_LIFE_S = 3600.0
-"""A file result that nobody has fetched by then is removed."""
+"""Seconds after which an unfetched file result is removed."""
 _LONG_LANE_NICE = 10
 """Long computations yield the processor to short ones."""
 _SIGKILL = -9
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a task returned: JSON text, or the path of a file that whoever asked removes."""
+    """What a task returned: JSON text, or the path of a file that the caller removes."""
 
     data: bytes = b""
     file: Path | None = None
@@ -91,7 +91,7 @@ class TaskRunner:
         Requests that may wait in each lane.
     on_request
         Called with each request before it is computed.
-    on_store_trouble
+    on_store_failure
         Called when a process cannot open the store or dies while it touches it; returns whether the store is lost,
         and will be replaced by `reload`.
 
@@ -111,19 +111,19 @@ class TaskRunner:
         method: StartMethod | None = None,
         waiting_limit: int = _WAITING_LIMIT,
         on_request: Callable[[Task, bytes], object] | None = None,
-        on_store_trouble: Callable[[], bool] = lambda: False,
+        on_store_failure: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._settings = settings
         self._names = (tasks, opener)
         self._tasks: Mapping[str, Task] = load_object(tasks)
         preload = ["cellworker.engine.workers.worker", *(name.partition(":")[0] for name in self._names)]
-        self._nursery = Nursery(preload, method)
+        self._zygote = ZygoteClient(preload, method)
         self._annotate = annotator(settings)
-        self._scratch: Scratch | None = None
+        self._scratch: ScratchFolder | None = None
         self._closing = False
         self._on_request = on_request
-        self._on_store_trouble = on_store_trouble
+        self._on_store_failure = on_store_failure
         self._edition = 1
         self._numbers = count(1)
         sizes = {"short": settings.short_workers, "long": settings.long_workers}
@@ -132,7 +132,7 @@ class TaskRunner:
                 name,
                 max(1, size),
                 waiting_limit,
-                self._nursery,
+                self._zygote,
                 init=partial(self._worker_init, name),
                 explain=self._explain,
             )
@@ -167,7 +167,7 @@ class TaskRunner:
         return not unfetched and not any(lane.running or lane.waiting for lane in self._lanes.values())
 
     async def __aenter__(self) -> Self:
-        self._scratch = Scratch()
+        self._scratch = ScratchFolder()
         try:
             for lane in self._lanes.values():
                 lane.edition = self._edition
@@ -187,11 +187,11 @@ class TaskRunner:
         await self.close()
 
     async def close(self) -> None:
-        """End all processes, whatever they do, and remove all temporary files, unfetched file results too."""
+        """End all processes at once, busy or not, and remove all temporary files, unfetched file results too."""
         self._closing = True
         for lane in self._lanes.values():
             await lane.close()
-        await self._nursery.close()
+        await self._zygote.close()
         if self._scratch:
             self._scratch.close()
 
@@ -207,7 +207,7 @@ class TaskRunner:
         request
             The engine request's JSON text.
         on_progress
-            Told the stage and the fraction done, not more often than every 50 ms.
+            Called with the stage and the fraction done, not more often than every 50 ms.
         columns
             Answer with typed columns (`protocol.columns`); only for tasks that have them.
 
@@ -231,7 +231,7 @@ class TaskRunner:
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
                 kind, payload = await worker.call(
-                    Request(task.path, str(folder), columns), request, on_progress, annotate=self._annotate
+                    RequestFrame(task.path, str(folder), columns), request, on_progress, annotate=self._annotate
                 )
             answered = True
         except TimeoutError:
@@ -246,7 +246,7 @@ class TaskRunner:
             else:
                 lane.drop(worker, after=lambda: shutil.rmtree(folder, ignore_errors=True), patient=patient)
         if kind is Kind.PROBLEM:
-            raise self._error(task, msgspec.json.decode(payload, type=Problem))
+            raise self._error(task, msgspec.json.decode(payload, type=ProblemFrame))
         if kind is Kind.FILE:
             return Answer(file=self._keep_result(folder, Path(bytes(payload).decode())))
         return Answer(data=bytes(payload))
@@ -262,7 +262,7 @@ class TaskRunner:
         lane = self._lanes["short"]
         init = self._worker_init("short")
         init.store, init.edition = str(store), self._edition + 1
-        first = await WorkerProcess.start(self._nursery, init)
+        first = await WorkerProcess.start(self._zygote, init)
         self._store = store
         self._edition = init.edition
         lane.adopt(first)
@@ -288,7 +288,7 @@ class TaskRunner:
         )
 
     def _explain(self, error: Exception) -> tuple[WorkerError, bool]:
-        if isinstance(error, WorkerError) and self._on_store_trouble():
+        if isinstance(error, WorkerError) and self._on_store_failure():
             return StoreLostError(), False
         return WorkerError(ErrorCode.TASK_CRASHED, "No process could be started to compute the answer."), True
 
@@ -304,7 +304,7 @@ class TaskRunner:
         asyncio.get_running_loop().call_later(_RESULT_LIFE_S, lambda: kept.unlink(missing_ok=True))
         return kept
 
-    def _error(self, task: Task, problem: Problem) -> WorkerError:
+    def _error(self, task: Task, problem: ProblemFrame) -> WorkerError:
         if problem.traceback:
             log(_logger, logging.ERROR, "task failed", task=task.name, traceback=problem.traceback)
         kind = MalformedBodyError if problem.malformed else WorkerError
@@ -321,7 +321,7 @@ class TaskRunner:
     async def _crash_error(self, task: Task, worker: WorkerProcess, lost: ProcessLost) -> WorkerError:
         if self._closing:
             return WorkerError(ErrorCode.REQUEST_CANCELLED, SHUTTING_DOWN)
-        if lost.status == -signal.SIGBUS and self._on_store_trouble():
+        if lost.status == -signal.SIGBUS and self._on_store_failure():
             return StoreLostError()
         log(_logger, logging.ERROR, "task crashed", task=task.name, reason=lost.reason, fault=await worker.fault())
         if lost.status == _SIGKILL:

@@ -10,13 +10,13 @@ from typing import Self
 
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["Scratch"]
+__all__ = ["ScratchFolder"]
 
 _PREFIX = "cellworker-scratch-"
 _LOCK = "lock"
 
 
-class Scratch:
+class ScratchFolder:
     """A folder under the system's temporary folder (``TMPDIR``).
 
     A lock on a file inside tells other engines that the folder is in use; the system drops the lock however a process

@@ -25,12 +25,20 @@ from typing import Any
 import msgspec
 
 from cellworker.confinement import hide_process, show_process
-from cellworker.engine.workers.frames import Answered, Kind, Problem, Progress, Request, WorkerInit, receive, send
+from cellworker.engine.workers.frames import (
+    Answered,
+    Kind,
+    ProblemFrame,
+    ProgressFrame,
+    RequestFrame,
+    WorkerInit,
+    receive,
+    send,
+)
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.validation import NotJsonError
-from cellworker.tasks.context import ClusterQuestion, Context
-from cellworker.tasks.context import Progress as Tell
+from cellworker.tasks.context import ClusterQuestion, Context, Progress
 from cellworker.tasks.steps import compute
 from cellworker.tasks.task import Task
 
@@ -45,7 +53,7 @@ _json = msgspec.json.Encoder()
 
 
 class _Cancelled(BaseException):
-    """Nobody waits for the answer; not an Exception, so that a task's own handlers let it through."""
+    """The request was cancelled; not an Exception, so that a task's own handlers let it through."""
 
 
 def load_object(name: str) -> Any:  # noqa: ANN401
@@ -68,7 +76,7 @@ def serve(connection: socket.socket) -> None:
         try:
             tasks: Mapping[str, Task] = load_object(init.tasks)
             experiment: Experiment = load_object(init.opener)(Path(init.store))
-        except Exception as error:  # noqa: BLE001 a store that cannot be opened is reported, whatever the reason
+        except Exception as error:  # noqa: BLE001 any reason why a store cannot be opened is reported
             send(connection, Kind.PROBLEM, _json.encode(_problem(error, init)))
             return
         send(connection, Kind.READY)
@@ -115,7 +123,7 @@ class _Worker:
         self._poll.register(connection, select.POLLIN)
 
     def answer_next(self) -> bool:
-        """Wait for a request and answer it; False when there will be no more."""
+        """Wait for a request and answer it; False when the engine has closed the connection."""
         frame = receive(self._connection)
         if frame is None:
             return False
@@ -125,7 +133,7 @@ class _Worker:
         body = receive(self._connection)
         if body is None:
             return False
-        request = msgspec.json.decode(frame[1], type=Request)
+        request = msgspec.json.decode(frame[1], type=RequestFrame)
         self._computing, self._cancelled, self._last_progress = True, False, 0.0
         kind, payload = self._outcome(request, body[1])
         with self._lock:
@@ -137,7 +145,7 @@ class _Worker:
         send(self._connection, kind, payload)
         return True
 
-    def _outcome(self, request: Request, body: bytearray) -> tuple[Kind, bytes]:
+    def _outcome(self, request: RequestFrame, body: bytearray) -> tuple[Kind, bytes]:
         try:
             os.mkdir(request.scratch)  # noqa: PTH102 the shorter way, on the path of every request
             _limit_memory(self._init.memory_bytes)
@@ -146,13 +154,13 @@ class _Worker:
         except _Cancelled:
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(
-                Problem(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.", cancelled=True)
+                ProblemFrame(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.", cancelled=True)
             )
         except BaseException as error:  # noqa: BLE001 SystemExit of a library shall not end the process either
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(_problem(error, self._init))
 
-    def _compute(self, task: Task, request: Request, body: bytearray) -> bytes | Path:
+    def _compute(self, task: Task, request: RequestFrame, body: bytearray) -> bytes | Path:
         checked = task.read_request(body)
         context = Context(
             progress=self._progress,
@@ -179,8 +187,8 @@ class _Worker:
 
         return read_table(*self._init.marker_table)
 
-    def _annotate(self, question: ClusterQuestion, tell: Tell, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
-        """Have the engine ask: only the process that speaks to the model, and who started it, know the key."""
+    def _annotate(self, question: ClusterQuestion, tell: Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
+        """Have the engine ask: only the process that calls the model, and the engine that started it, know the key."""
         send(self._connection, Kind.ASK, msgspec.msgpack.encode(question))
         frame = receive(self._connection)
         if frame is None:
@@ -208,7 +216,7 @@ class _Worker:
                     os._exit(0)
                 self._cancelled = True
                 raise _Cancelled
-            send(self._connection, Kind.PROGRESS, _json.encode(Progress(stage, fraction)))
+            send(self._connection, Kind.PROGRESS, _json.encode(ProgressFrame(stage, fraction)))
 
     def _is_bloated(self) -> bool:
         if _private_bytes() - self._first_private <= _KEPT_BYTES:
@@ -218,24 +226,24 @@ class _Worker:
         return _private_bytes() - self._first_private > _KEPT_BYTES
 
 
-def _problem(error: BaseException, init: WorkerInit) -> Problem:
+def _problem(error: BaseException, init: WorkerInit) -> ProblemFrame:
     if isinstance(error, NotJsonError):
-        return Problem(error.code, f"The request's body is not JSON: {error.reason}", malformed=True)
+        return ProblemFrame(error.code, f"The request's body is not JSON: {error.reason}", malformed=True)
     if isinstance(error, WorkerError):
-        return Problem(error.code, error.message)
+        return ProblemFrame(error.code, error.message)
     if isinstance(error, MemoryError):
-        return Problem(
+        return ProblemFrame(
             ErrorCode.OUT_OF_MEMORY,
             f"The request needs more memory than the {init.memory_gb:g} GB that one request may use. "
             "Ask for fewer cells or genes, or raise the setting TASK_MEMORY_GB.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return Problem(
+        return ProblemFrame(
             ErrorCode.DISK_FULL,
             "There is no space left on the disk for the result, or it is read-only; free some space and try again.",
         )
     text = "".join(traceback.format_exception(error))
-    return Problem(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED, traceback=text)
+    return ProblemFrame(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED, traceback=text)
 
 
 def _limit_memory(budget: int | None) -> None:

@@ -1,7 +1,7 @@
 """A small process that has everything imported and makes worker processes, in milliseconds, by forking itself.
 
 It is single-threaded, so forking is safe, and it is the workers' parent: it collects their exit statuses, kills them by
-request, and takes them along when the engine goes away. Where forking is not safe (macOS) it starts them afresh.
+request, and takes them along when the engine goes away. Where forking is not safe (macOS) it starts them by spawn.
 
 Run as ``python -m cellworker.engine.workers.zygote FD``; the records on the control socket are described in `RECORD`.
 """

@@ -1,4 +1,4 @@
-"""The engine's side of the zygote: starts it, asks it for worker processes, hears of their ends."""
+"""The engine's side of the zygote: starts it, asks it for worker processes, receives their exit statuses."""
 
 import asyncio
 import os
@@ -14,23 +14,23 @@ import msgspec
 
 from cellworker.engine.workers import zygote
 
-__all__ = ["Nursery", "StartMethod"]
+__all__ = ["StartMethod", "ZygoteClient"]
 
 StartMethod = Literal["fork", "spawn"]
 
 _ZYGOTE_KILLED = -9
-_PATIENCE_S = 5.0
+_CLOSE_TIMEOUT_S = 5.0
 
 
-class Nursery:
-    """Makes processes through a zygote, which is started anew should it ever die.
+class ZygoteClient:
+    """Makes processes through a zygote, which is started again if it dies.
 
     Parameters
     ----------
     preload
         Modules that every worker needs.
     method
-        How processes are made: forked from the zygote, or started afresh where forking is not safe.
+        How processes are made: forked from the zygote, or started by spawn where forking is not safe.
     """
 
     def __init__(self, preload: Sequence[str], method: StartMethod | None = None) -> None:
@@ -85,7 +85,7 @@ class Nursery:
             loop.remove_reader(self._control)
             self._control.shutdown(socket.SHUT_WR)
             with suppress(TimeoutError, ConnectionResetError):
-                async with asyncio.timeout(_PATIENCE_S):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                     while await loop.sock_recv(self._control, 4096):
                         pass
         self._lose_zygote()

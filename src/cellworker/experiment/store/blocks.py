@@ -100,7 +100,7 @@ def in_threads(blocks: Sequence[B], threads: int, worker: Callable[[], Callable[
 
 
 class WriteProgress(Protocol):
-    """Told how far the writing of a store is; raising stops it and leaves nothing behind."""
+    """Called with the progress of the writing; raising stops it and leaves nothing behind."""
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:
         """Report a stage in words and the fraction of all work done (0 to 1)."""

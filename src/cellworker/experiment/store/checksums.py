@@ -14,7 +14,7 @@ from cellworker.experiment.store.blocks import in_threads
 __all__ = ["BLOCK_BYTES", "block_checksums", "first_damage", "lower_priority"]
 
 BLOCK_BYTES: Final = 4 << 20
-"""One checksum stands for so many bytes; the last block of a file may be shorter."""
+"""Bytes that one checksum covers; the last block of a file may be shorter."""
 _READ_BYTES: Final = 1 << 18
 _LOWEST_PRIORITY: Final = 19
 
@@ -23,8 +23,8 @@ def block_checksums(descriptor: int, size: int, threads: int) -> NDArray[np.uint
     """Return the CRC-32 of each block of the first `size` bytes of a file, uint32."""
 
     def worker() -> Callable[[int], int]:
-        room = bytearray(_READ_BYTES)
-        return lambda start: _checksum(descriptor, start, min(BLOCK_BYTES, size - start), room)
+        buffer = bytearray(_READ_BYTES)
+        return lambda start: _checksum(descriptor, start, min(BLOCK_BYTES, size - start), buffer)
 
     return np.array(in_threads(range(0, size, BLOCK_BYTES), threads, worker), np.uint32)
 
@@ -51,12 +51,12 @@ def first_damage(
     -------
     What is wrong, in words; None when nothing is, or when it was stopped.
     """
-    room = bytearray(_READ_BYTES)
+    buffer = bytearray(_READ_BYTES)
     for number, start in enumerate(range(0, size, BLOCK_BYTES)):
         if stop is not None and stop.is_set():
             return None
         try:
-            found = _checksum(descriptor, start, min(BLOCK_BYTES, size - start), room)
+            found = _checksum(descriptor, start, min(BLOCK_BYTES, size - start), buffer)
         except EOFError:
             return f"it was cut short: it ends before byte {start + BLOCK_BYTES:,}"
         except OSError as error:
@@ -72,10 +72,10 @@ def lower_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
 
 
-def _checksum(descriptor: int, start: int, length: int, room: bytearray) -> int:
+def _checksum(descriptor: int, start: int, length: int, buffer: bytearray) -> int:
     checksum, done = 0, 0
     while done < length:
-        view = memoryview(room)[: length - done]
+        view = memoryview(buffer)[: length - done]
         count = os.preadv(descriptor, [view], start + done)
         if not count:
             raise EOFError

@@ -28,7 +28,7 @@ from cellworker.experiment.store.index import ArrayPlace
 __all__ = ["Layout"]
 
 _ALIGNMENT, _ALIGNED_FROM = 64, 1024
-"""Arrays from so many bytes on begin at a multiple of 64.
+"""Arrays of at least this many bytes begin at a multiple of 64.
 
 For smaller ones, and for the headers of objects, the gaps between them would cost more time than all else: HDF5 keeps
 a list of the gaps, and looks through it for each of them.

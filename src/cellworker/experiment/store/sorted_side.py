@@ -27,7 +27,7 @@ _SPLIT_ROWS = 1 << 22
 
 
 def temporary_bytes(nnz: int) -> int:
-    """Return about how many bytes `write_sorted` takes in a temporary file, for so many values."""
+    """Estimate the bytes that `write_sorted` takes in a temporary file for a number of values."""
     return 8 * nnz if nnz > _RESIDENT else 0
 
 

@@ -60,7 +60,7 @@ def write_store(
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
     The file appears under its name when it is complete, or not at all. Beside the draft, memory stays under about
-    half a gigabyte whatever the size. The same draft gives the same bytes for any number of threads.
+    half a gigabyte for any size. The same draft gives the same bytes for any number of threads.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def write_store(
     threads
         How many threads convert, transpose and sort.
     progress
-        Told how far it is.
+        Called with the progress.
     claim
-        Told how many bytes will be written, before they are; what it raises ends the writing.
+        Called with how many bytes will be written, before they are; what it raises ends the writing.
 
     Raises
     ------
@@ -89,9 +89,9 @@ def write_store(
 
 
 def open_store(path: Path) -> "StoredExperiment":
-    """Map a store. Takes about a millisecond whatever its size: each part is made when it is first touched.
+    """Map a store. Takes about a millisecond for a file of any size: each part is made when it is first touched.
 
-    As long as what is returned lives, in whichever process, the file has a shared lock (``flock``): nobody who asks
+    As long as the result is alive in any process, the file has a shared lock (``flock``): nobody who asks
     first removes it to make room.
 
     Raises
@@ -120,7 +120,7 @@ def file_id(status: os.stat_result) -> tuple[int, int]:
 
 
 def _share(descriptor: int, path: Path) -> None:
-    """Take the lock that keeps a store; whoever has it for himself removes the file and lets go at once."""
+    """Take the shared lock on a store; a process that removes the file holds the exclusive one, briefly."""
     with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     if not os.fstat(descriptor).st_nlink:
@@ -145,7 +145,7 @@ class StoredExperiment(Experiment):
 
     @property
     def file_id(self) -> tuple[int, int]:
-        """Tells the file that is mapped from any other, whatever their names."""
+        """Identifies the mapped file, independent of its name."""
         return file_id(os.fstat(self._descriptor))
 
     @property

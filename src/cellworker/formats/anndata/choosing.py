@@ -1,7 +1,7 @@
 """Which matrix of an AnnData file holds the counts, which the log-normalised values, and whose genes are served.
 
 AnnData gives its matrices no fixed meaning. `common.matrices.value_kinds` decides what their values are; the
-names that scverse's tutorials use, or whoever opens the file (`MatrixChoice`), decide which of them is served:
+names that scverse's tutorials use, or the user (`MatrixChoice`), decide which of them is served:
 
 * counts: ``layers["counts"]`` and its like, else ``X``, else ``raw.X``, where they hold counts;
 * log-normalised values: ``X`` where it holds such, else a layer named so, else ``raw.X``;
@@ -11,7 +11,7 @@ names that scverse's tutorials use, or whoever opens the file (`MatrixChoice`), 
 log-normalised values of more genes and no counts would be lost by that.
 
 A first choice is made by a sample of each matrix. Those that are chosen are read whole, and what is then known of all
-their values decides anew.
+their values decides again.
 """
 
 import math
@@ -79,7 +79,7 @@ class Source:
 class Choice:
     """What to serve. `data` is None where it is to be computed from the counts.
 
-    `as_it_is` tells that `data` was named by whoever opens the file, and is not to be changed.
+    `as_it_is` tells that `data` was named by the user, and is not to be changed.
     """
 
     frame: Frame
@@ -133,7 +133,7 @@ def choose(
     tables
         ``var`` and ``raw.var``.
     wanted
-        What whoever opens the file has chosen; the rest is decided here.
+        The user's choice; the rest is decided here.
     ours
         Whether cellworker wrote the file: ``X`` is then what was served, where the values do not tell.
     marked

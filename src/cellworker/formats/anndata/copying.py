@@ -1,14 +1,14 @@
 """Copying an AnnData file as it is, some columns added: nothing that is not touched changes.
 
 Within one kind of container the bytes are copied: chunks, filters, order of creation and attributes stay. From HDF5 to
-Zarr and back every element is written anew, with its type, shape, encoding and attributes. Sources were inspected by
+Zarr and back every element is written again, with its type, shape, encoding and attributes. Sources were inspected by
 the readers (no links to other files, no codecs that run code), and of a copied file the copy is what is inspected,
 which nobody else can change.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -29,10 +29,10 @@ from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.common.cells.annotated_columns import same_column
 from cellworker.formats.common.kinds import content_hash, is_zarr
 from cellworker.formats.common.ledger import Ledger
+from cellworker.progress import Progress
 
 __all__ = ["Additions", "copy_anndata"]
 
-Progress = Callable[[str, float | None], None]
 _BLOCK: Final = 16 << 20
 _ANY_SIZE: Final = 1 << 50
 """The limit that the user set was looked at when the experiment was opened."""
@@ -77,7 +77,7 @@ def copy_anndata(
     threads
         How many compress and decompress.
     progress
-        Told the stage and the fraction done; raising stops it.
+        Called with the stage and the fraction done; raising stops it.
 
     Returns
     -------
@@ -165,7 +165,7 @@ class _Copy:
         for name in node.attrs:
             value = node.attrs.get(name)
             if legacy and name == "categories":
-                continue  # a reference, made anew
+                continue  # a reference, made again
             if _is_plain(value):
                 out[name] = value
             else:

@@ -320,8 +320,8 @@ def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
         order = np.argsort(matrix.columns, kind="stable")
         columns[:] = np.repeat(np.arange(len(matrix.indptr) - 1, dtype=np.int32), np.diff(matrix.indptr))[order]
         return SparseDraft(indptr, columns, np.asarray(matrix.values)[order], len(matrix.indptr) - 1)
-    turn = kernel("cw_turn_columns")
-    turn(
+    transpose = kernel("cw_transpose_columns")
+    transpose(
         address(matrix.indptr, np.int64), 0, len(matrix.indptr) - 1,
         address(matrix.columns, np.int32), address(matrix.values, np.float32), address(filled, np.int64, writable=True),
         address(columns, np.int32, writable=True), address(values, np.float32, writable=True),
@@ -334,13 +334,13 @@ def _from_dense(
 ) -> SparseDraft:
     if shape[1] > _MAX_INT32:
         raise damaged(node.path, "more columns than a matrix of genes can have")
-    found = _kept_of_dense(node, shape, np.dtype(np.float32), scratch, progress)
+    found = _nonzeros_of_dense(node, shape, np.dtype(np.float32), scratch, progress)
     while isinstance(found, np.dtype):
-        found = _kept_of_dense(node, shape, found, scratch, progress)
+        found = _nonzeros_of_dense(node, shape, found, scratch, progress)
     return found
 
 
-def _kept_of_dense(
+def _nonzeros_of_dense(
     node: Array, shape: tuple[int, int], dtype: np.dtype[Any], scratch: Scratch, progress: Callable[[float], None]
 ) -> SparseDraft | np.dtype[Any]:
     """Keep what is not 0; returns a wider type instead where the values need it."""

@@ -206,7 +206,7 @@ def _factor(value: RVector, levels: RStrings) -> Labels | None:
 
 
 def has_na_level(value: RValue) -> bool:
-    """Tell whether NA is one of a factor's levels."""
+    """Return whether NA is one of a factor's levels."""
     levels = value.attributes.get("levels") if isinstance(value, RVector) else None
     return isinstance(levels, RStrings) and levels.missing is not None and bool(levels.missing.any())
 

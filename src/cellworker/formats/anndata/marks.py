@@ -1,7 +1,7 @@
 """How a file of ours tells later that a matrix is still the one that was written, and so what its values are.
 
 Values alone do not always say it: an object may hold normalised values below 0 (an integrated assay), or none at all.
-Whoever changes the matrix changes its mark, and then the values decide, as in any file.
+Changing the matrix changes its mark, and then the values decide, as in any file.
 """
 
 import zlib
@@ -37,7 +37,7 @@ def _mark(length: int, parts: list[NDArray[Any]]) -> str:
 
 
 def is_marked(root: Group, what: str, path: str) -> bool:
-    """Tell whether the matrix at a path is the one that cellworker wrote there as `what`: data or counts."""
+    """Return whether the matrix at a path is the one that cellworker wrote there as `what`: data or counts."""
     marks, matrix = root.get("uns/cellworker/matrices"), root.get(path)
     mark = marks.get(what) if is_group(marks) else None
     values = matrix.get("data") if is_group(matrix) else None

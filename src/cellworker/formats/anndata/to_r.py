@@ -49,7 +49,7 @@ class ToR:
     Parameters
     ----------
     ledger
-        Of the file: what R has no place for is lost there, all else is left to whoever asked.
+        Of the file: what R has no place for is lost there, the caller decides about the rest.
     """
 
     def __init__(self, ledger: Ledger) -> None:

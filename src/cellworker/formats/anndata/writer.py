@@ -79,7 +79,7 @@ def write_anndata(
     reductions
         What goes to ``obsm``, by the name without ``X_``.
     progress
-        Told the stage and the fraction done; raising stops the writing.
+        Called with the stage and the fraction done; raising stops the writing.
     beside
         What the source holds beside the experiment.
 
@@ -136,7 +136,7 @@ def _matrices(writer: "Writer", experiment: Experiment) -> dict[str, str]:
     marks = {"data": mark_of(np.asarray(by_cell.values, np.float32))}
     writer.sink.group("layers", DICT)
     if counts is not None:
-        # Small integers would overflow in the hands of whoever adds them up.
+        # Small integers would overflow when a reader adds them up.
         small = counts.values.dtype.itemsize < 4 or counts.values.dtype == np.float32
         wide = np.int64 if counts.values.dtype == np.int64 else np.float64
         dtype = np.float32 if small else wide
@@ -234,7 +234,7 @@ class Writer:
     Attributes
     ----------
     sink, progress
-        Where they go, and who is told.
+        The destination, and the progress callback.
     total, done
         Values to write, and written.
     leaves

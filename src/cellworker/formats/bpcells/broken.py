@@ -1,4 +1,4 @@
-"""How a matrix of BPCells is refused: said here in parts, told by `layer` with the layer's name."""
+"""How a matrix of BPCells is refused: the parts are made here, `layer` adds the layer's name."""
 
 from cellworker.errors import ErrorCode
 

@@ -53,7 +53,7 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
 
 
 def _slices(matrix: Matrix) -> Iterator[tuple[int, int, Slice]]:
-    """Read all majors, so many at a time as hold `_BLOCK` values."""
+    """Read all majors, in blocks of about `_BLOCK` values."""
     ends = np.cumsum(matrix.lengths)
     start = 0
     while start < matrix.n_majors:
@@ -78,8 +78,8 @@ def _ordered(found: Slice) -> Slice:
 
 
 def _by_major(matrix: Matrix, scratch: Scratch) -> SparseDraft:
-    most = int(matrix.lengths.sum())
-    columns, values = scratch.empty((most,), np.int32), ExactValues(most, scratch)
+    capacity = int(matrix.lengths.sum())
+    columns, values = scratch.empty((capacity,), np.int32), ExactValues(capacity, scratch)
     indptr = np.zeros(matrix.n_majors + 1, np.int64)
     at = 0
     for start, end, found in _slices(matrix):

@@ -45,7 +45,7 @@ class Matrix(ABC):
     n_majors, n_minors
         Its extent.
     lengths
-        At most so many values each major has, int64 ``(n_majors,)``.
+        Upper bound of the number of values of each major, int64 ``(n_majors,)``.
     """
 
     n_majors: int
@@ -202,7 +202,7 @@ _PLAIN: Final[dict[str, Callable[[Values], Values]]] = {
 
 
 def elementwise(name: str, parameters: NDArray[np.float64]) -> Change | None:
-    """Return what a class of BPCells does to values whatever their place; None when it does not do so."""
+    """Return what a class of BPCells does to values independent of their place; None when it does not do so."""
     if name in _PLAIN:
         plain = _PLAIN[name]
         return lambda values, _minors, _majors: plain(values)

@@ -1,7 +1,7 @@
 """Members of a tar archive, one after another, out of a stream; nothing is made on disk here.
 
 The forms are those of POSIX.1-1988 (ustar), its extended headers of 2001 (pax), and GNU tar's long names and sizes.
-Links, devices, pipes, and names that lead out of the archive are refused wherever they stand, before anything that
+Links, devices, pipes, and names that lead out of the archive are refused anywhere in it, before anything that
 follows them is looked at.
 """
 
@@ -21,7 +21,7 @@ _FILES, _FOLDER, _PAX, _PAX_GLOBAL, _LONG_NAME = b"\0007", b"5", b"x", b"g", b"L
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of the archive: its name in parts, and its bytes, which have to be taken or skipped by whoever asked."""
+    """A file of the archive: its name in parts, and its bytes, which the caller takes or skips."""
 
     parts: tuple[str, ...]
     size: int

@@ -41,12 +41,12 @@ _BY_PLACE: Final = {"TransformMinByRow": "row_params", "TransformMinByCol": "col
 
 
 def is_bpcells(value: RValue | None) -> bool:
-    """Tell whether a layer is a matrix of BPCells."""
+    """Return whether a layer is a matrix of BPCells."""
     return isinstance(value, RS4) and value.package == _PACKAGE
 
 
 def is_turned(value: RS4) -> bool:
-    """Tell whether the object's rows are the columns of what lies on disk."""
+    """Return whether the object's rows are the columns of what lies on disk."""
     flag = slot(value, "transpose")
     return isinstance(flag, RVector) and flag.kind == "logical" and len(flag) == 1 and bool(flag.values[0] == 1)
 

@@ -17,8 +17,9 @@ from cellworker.experiment.suitability import Concern, TaskConcern, concerns
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
 from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
-from cellworker.formats.opening.open import OpenProgress, locate, open_source, own_work_of
+from cellworker.formats.opening.open import locate, open_source, own_work_of
 from cellworker.plain_text import one_line
+from cellworker.progress import Progress
 from cellworker.settings import Settings
 
 __all__ = ["Report", "check_experiment", "render"]
@@ -72,7 +73,7 @@ class Report:
         )
 
 
-def check_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Report:
+def check_experiment(path: Path, settings: Settings, on_progress: Progress | None = None) -> Report:
     """Look at everything in an experiment, and at its cell sets.
 
     Never raises for what a file holds: a file that cannot be read is a report of status 2. The store that is made on

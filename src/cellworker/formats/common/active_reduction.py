@@ -15,13 +15,13 @@ _LATENT = (
     "harmony", "integrated", "scanvi", "scvi", "totalvi", "multivi", "peakvi", "fastmnn", "mnn", "scanorama", "rpca",
     "cca", "liger", "inmf", "lsi", "glmpca", "wpca", "spca", "pca", "latent", "ica", "nmf", "svd", "mofa", "lda", "emb",
 )  # fmt: skip
-"""Parts of the names of latent spaces, the most telling first."""
+"""Parts of the names of latent spaces, the most informative first."""
 _MAP = re.compile(
     r"umap|tsne|forceatlas|drawgraph|^f[ar]2?$|^fle$|phate|diffmap|spatial|centroid|tissue|trimap|pacmap|mde$"
 )
 """Maps to look at, whose distances say little, and places in a tissue."""
 _MIN_DIMS: Final = 4
-"""A latent space without a telling name has at least so many dimensions; what has fewer was made to be drawn."""
+"""A latent space without a known name has at least this many dimensions; one with fewer is a map for plots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ def choose_active(
     reductions
         What the file has, by name.
     named
-        What the file says that it used, the most telling first. Case and punctuation do not count.
+        What the file says that it used, the most informative first. Case and punctuation do not count.
     strict
         A name in `named` that is not there is an error: nothing stands in for it.
 
     Returns
     -------
-    One of `named`, else the principal components, else a latent space: one with a telling name, else one that is no
+    One of `named`, else the principal components, else a latent space: one with a known name, else one that is no
     map. The name is none of `reductions` where nothing can serve.
     """
     wanted = [name for name in named if name]

@@ -95,7 +95,7 @@ class Findings:
     def error(
         self, field: str, *, found: str, expected: str, advice: str, code: ErrorCode = ErrorCode.EXPERIMENT_UNREADABLE
     ) -> None:
-        """Record what keeps the experiment from being served, and go on reading."""
+        """Record what keeps the experiment from being served, and continue reading."""
         self.problems.append(Problem(field, found, expected, advice, "error", code))
 
     def broken(
@@ -114,7 +114,7 @@ class Findings:
         self.problems.append(Problem(field, found, expected, advice, "note"))
 
     def part(self) -> "_Part":
-        """Read one part: if it is broken, go on behind the ``with`` block."""
+        """Read one part: if it is broken, continue after the ``with`` block."""
         return _Part()
 
     def raise_errors(self) -> None:

@@ -1,6 +1,6 @@
 """What becomes of each element of a source file when it is written in another form.
 
-The reader lists every element of the source; whoever writes settles each of them exactly once. An element that nobody
+The reader lists every element of the source; the writer settles each of them exactly once. An element that is never
 settled, or that two settled, is a bug and raises: a report that forgets something cannot be made.
 """
 
@@ -70,15 +70,15 @@ class Ledger:
         self._lost: list[str] = []
 
     def has(self, path: Path) -> bool:
-        """Tell whether there is an element at or below a path."""
+        """Return whether there is an element at or below a path."""
         return path in self._known
 
     def is_open(self, path: Path) -> bool:
-        """Tell whether something at or below a path waits for its fate."""
+        """Return whether something at or below a path waits for its fate."""
         return any(item in self._open for item in self._under.get(path, ()))
 
     def is_whole(self, path: Path) -> bool:
-        """Tell whether nothing at and below a path was settled yet."""
+        """Return whether nothing at and below a path was settled yet."""
         return all(item in self._open for item in self._under.get(path, ()))
 
     def count(self, path: Path) -> int:

@@ -9,7 +9,7 @@ from cellworker.errors import ErrorCode, WorkerError
 __all__ = ["WriteLimit", "size_of"]
 
 _ALWAYS_BYTES = 64 << 20
-"""So much may be written for any file: the store of a very small one is mostly its frame."""
+"""Bytes that may be written for any file: the store of a very small one is mostly its frame."""
 
 
 class WriteLimit:
@@ -20,7 +20,7 @@ class WriteLimit:
     source_bytes
         The size of the file that is read.
     max_ratio
-        Bytes that may be written for each byte of it. An honest experiment takes 10 to 60: its store is not compressed,
+        Bytes that may be written for each byte of it. A real experiment takes 10 to 60: its store is not compressed,
         and holds the matrix twice. A file that says "fill value" or "1:n" can ask for any number.
     max_bytes
         Never more than this.

@@ -47,7 +47,7 @@ class SeuratRest:
     experiment
         What was opened from it.
     replaced
-        Columns of ``obs`` that the cell sets have anew.
+        Columns of ``obs`` that the cell sets replace.
     embedding
         The name of a reduction that is replaced; "" where none is.
 
@@ -76,7 +76,7 @@ class SeuratRest:
     @property
     def beside(self) -> Beside:
         """What goes to AnnData's own places, and what writes the rest."""
-        # Made anew: kept, it would hold this object, and with it a mapped store, in a cycle.
+        # Made for each call: kept, it would hold this object, and with it a mapped store, in a cycle.
         return replace(self._beside, rest=self._rest)
 
     def _settle(self, path: Path, to: str, note: str = "") -> None:
@@ -257,7 +257,7 @@ class SeuratRest:
     # ---- all else ----
 
     def _rest(self, writer: Writer) -> None:
-        """Write whatever is open into ``uns["seurat"]``, under its own names."""
+        """Write all that is unsettled into ``uns["seurat"]``, under its own names."""
         if not self.ledger.is_open(()):
             return
         sink, put = writer.sink, FromR(writer.sink, self.ledger, writer.leaves)
@@ -284,7 +284,7 @@ _BLOCK = 1 << 22
 
 
 def _is_plain(value: RValue) -> bool:
-    """Tell whether a column is a vector of its type's own meaning: no dates, no units."""
+    """Return whether a column is a vector of its type's own meaning: no dates, no units."""
     classes = set(class_names(value))
     return isinstance(value, RVector | RStrings) and classes <= {"factor", "ordered", "integer64"} \
         and not attributes_beyond(value) and "dim" not in value.attributes  # fmt: skip
@@ -305,10 +305,6 @@ def _rounding(matrix: RValue | None) -> str:
             if not np.array_equal(block.astype(np.float32), block, equal_nan=True):
                 return "doubles rounded to float32"
     return ""
-
-
-def _is_complex(value: RVector, length: int) -> bool:
-    return value.kind == "complex" and _is_plain(value) and len(value) == length
 
 
 def _same_values(one: RValue, other: RValue) -> bool:

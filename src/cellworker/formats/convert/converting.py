@@ -26,9 +26,10 @@ from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
 from cellworker.formats.convert.placing import check_target, holds, placed, replace_file
-from cellworker.formats.opening.open import OpenProgress, open_experiment
+from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.reading import read_exactly
+from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
 __all__ = ["Conversion", "convert", "write_annotated_copy"]
@@ -43,7 +44,7 @@ def convert(
     settings: Settings,
     *,
     force: bool = False,
-    on_progress: OpenProgress | None = None,
+    on_progress: Progress | None = None,
 ) -> Conversion:
     """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad`` or ``.zarr``.
 
@@ -59,7 +60,7 @@ def convert(
     force
         Whether what is there already may be replaced.
     on_progress
-        Told the stage and the fraction done; raising stops it and leaves nothing behind.
+        Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def convert(
         ``INVALID_INPUT`` for a target that cannot be written, ``DISK_FULL``, ``EXPERIMENT_OUT_OF_DATE`` when the source
         changes meanwhile, or what opening the source raises.
     """
-    kind, report = target.suffix.lower(), on_progress or _silent
+    kind, report = target.suffix.lower(), on_progress or silent
     beside = target.with_name(f"{target.stem}.{CELL_SETS}")
     check_target(source, target, kind, (target,), force=force)
     opened = open_experiment(source, settings, on_progress)
@@ -105,7 +106,7 @@ def write_annotated_copy(
     identities: str | None = None,
     embedding: tuple[str, NDArray[np.float64]] | None = None,
     threads: int = 1,
-    on_progress: OpenProgress | None = None,
+    on_progress: Progress | None = None,
 ) -> Conversion:
     """Write an experiment with further columns of cell metadata, in the format that the target's name ends in.
 
@@ -126,7 +127,7 @@ def write_annotated_copy(
     threads
         How many compress.
     on_progress
-        Told the stage and the fraction done; raising stops it and leaves nothing behind.
+        Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
     Raises
     ------
@@ -141,11 +142,7 @@ def write_annotated_copy(
     new = None
     if embedding is not None:
         new = (embedding[0], Reduction(embedding[1], KEYS.get(embedding[0], "")))
-    return _Job(source, experiment, annotated, kind, threads, on_progress or _silent, new).write(target)
-
-
-def _silent(stage: str, fraction: float | None = None) -> None:
-    pass
+    return _Job(source, experiment, annotated, kind, threads, on_progress or silent, new).write(target)
 
 
 def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
@@ -190,7 +187,7 @@ class _Job:
     annotated: Annotated
     kind: str
     threads: int
-    report: OpenProgress
+    report: Progress
     embedding: tuple[str, Reduction] | None = None
 
     @property

@@ -63,7 +63,7 @@ def check_target(source: Path, target: Path, kind: str, written: tuple[Path, ...
 
 
 def holds(path: Path, cell_sets: CellSets) -> bool:
-    """Tell whether a file holds these cell sets."""
+    """Return whether a file holds these cell sets."""
     try:
         return path.read_bytes() == cell_sets.encode()
     except OSError:

@@ -12,7 +12,6 @@ from cellworker.experiment.model import Categorical, Reduction
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
-from cellworker.formats.opening.open import OpenProgress
 from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.rds.copying import Copier, copy_rds
 from cellworker.formats.r.rds.elements import CODE, elements_of
@@ -21,6 +20,7 @@ from cellworker.formats.r.reading import begins_as_qs, read_exactly
 from cellworker.formats.seurat.write.annotated import write_annotated
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.formats.seurat.write.survey import survey_seurat
+from cellworker.progress import Progress
 
 __all__ = ["copy_seurat"]
 
@@ -36,11 +36,11 @@ def copy_seurat(
     *,
     embedding: tuple[str, Reduction] | None,
     threads: int,
-    report: OpenProgress,
+    report: Progress,
 ) -> Conversion:
     """Copy an object with further columns of ``meta.data``.
 
-    An `.rds` file is copied as it is serialised, code and environments included; a `.qs` file is read and written anew,
+    An `.rds` file is copied as it is serialised, with code and environments; a `.qs` file is read and written again,
     without them.
 
     Returns

@@ -1,6 +1,5 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,10 @@ from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.reading import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
+from cellworker.progress import Progress
 
 __all__ = ["load"]
 
-Progress = Callable[[str, float | None], None]
 
 _EXACT_IN_FLOAT32 = 2.0**24
 _READING = 0.6
@@ -58,9 +57,9 @@ def load(
     threads
         For the kernels that write the store.
     choice
-        `MatrixChoice.to_json` of what whoever opens the file says about its matrices.
+        `MatrixChoice.to_json` of the user's choice.
     progress
-        Told the stage and the fraction of all work done.
+        Called with the stage and the fraction of all work done.
 
     Returns
     -------
@@ -141,7 +140,7 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
 
 
 def _is_rounded(counts: SparseDraft) -> bool:
-    """Tell whether counts are so large that the float32 in which they were read may have rounded them."""
+    """Return whether counts are so large that the float32 in which they were read may have rounded them."""
     if counts.values.dtype != np.float32:
         return False
     return any(

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
@@ -19,22 +19,15 @@ from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
 from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
 from cellworker.identifiers import StoreName
 from cellworker.logs import log
+from cellworker.progress import Progress
 from cellworker.settings import Settings
 
-__all__ = ["Located", "OpenProgress", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
+__all__ = ["Located", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
 _MIN_S, _PER_MEGABYTE_S = 120.0, 60.0
 _GIGABYTE = 1 << 30
 
 _logger = logging.getLogger(__name__)
-
-
-class OpenProgress(Protocol):
-    """Told how far the reading of a file is; raising stops it and leaves nothing behind."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report a stage in words and the fraction of all work done (0 to 1)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class Opened:
     cell_sets_path
         The file that the cell sets came from; beside the store when they were derived.
     derived_cell_sets
-        Whether they were made from the experiment's own metadata, for want of a file.
+        Whether they were made from the experiment's own metadata, because there was no file.
     own_work_file
         Where a person's own cell sets of local runs are kept.
     own_work
@@ -69,12 +62,12 @@ class Opened:
     own_work: OwnWork | None = None
 
 
-def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | None = None) -> Opened:
+def open_experiment(path: Path, settings: Settings, on_progress: Progress | None = None) -> Opened:
     """Open an experiment and its cell sets.
 
     A file that was read before, and has not changed since, is not read again: its store is mapped. Otherwise it is
     read in a child process with limits on memory and time, its store is kept in ``settings.store_dir``, and nothing
-    else stays behind, whatever happens.
+    else stays behind, also after an error.
 
     Parameters
     ----------
@@ -83,7 +76,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: OpenProgress | 
     settings
         Where stores lie, how large they may grow, and the limits of reading.
     on_progress
-        Told how far the reading is; not called when a store is there.
+        Called with the progress of the reading; not called when a store exists.
 
     Raises
     ------
@@ -138,16 +131,14 @@ def matrix_choice(settings: Settings) -> MatrixChoice:
     )
 
 
-def open_source(
-    source: Path, settings: Settings, on_progress: OpenProgress | None = None
-) -> tuple[Path, StoredExperiment]:
+def open_source(source: Path, settings: Settings, on_progress: Progress | None = None) -> tuple[Path, StoredExperiment]:
     """Open one experiment file without its cell sets; returns its store and what is in it."""
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     return _open_source(shelf, source, settings, on_progress)
 
 
 def _open_source(
-    shelf: Shelf, source: Path, settings: Settings, on_progress: OpenProgress | None
+    shelf: Shelf, source: Path, settings: Settings, on_progress: Progress | None
 ) -> tuple[Path, StoredExperiment]:
     shelf.sweep()
     found = _warm(shelf, shelf.known(source))
@@ -173,7 +164,7 @@ def _open_source(
 
 
 def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Path, StoredExperiment] | None:
-    """Map a store that is there and sound; `alone` says that nobody else can be making it again."""
+    """Map a store that exists and is sound; `alone` says that no other process can be making it again."""
     if store is None:
         return None
     try:
@@ -191,15 +182,15 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
     return store, experiment
 
 
-def _retry_budget_s(source: Path, most_s: float) -> float:
-    """Return how long reading may take: the HDF5 library can loop for ever on damaged text, however small the file."""
+def _retry_budget_s(source: Path, max_s: float) -> float:
+    """Return how long reading may take: the HDF5 library can loop forever on damaged text, however small the file."""
     if not is_hdf5(source):
-        return most_s
-    return min(most_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
+        return max_s
+    return min(max_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
 
 
 def _cold(
-    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: OpenProgress | None
+    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: Progress | None
 ) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 

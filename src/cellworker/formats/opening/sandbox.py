@@ -10,15 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import IO, Any, Final
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.progress import Progress
 
-__all__ = ["Progress", "run_sandboxed"]
+__all__ = ["run_sandboxed"]
 
-Progress = Callable[[str, float | None], None]
-"""Told what is being done and which part of it is done (0 to 1), None when unknown."""
+"""Called with a stage and the fraction of it that is done (0 to 1), None when unknown."""
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _spawn(stdin: IO[bytes], descriptors: tuple[int, int]) -> subprocess.Popen[b
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child and of whatever it started."""
+    """Kill what is left of the child and of the processes it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

@@ -44,7 +44,7 @@ def main() -> None:
         reply = _OUT_OF_MEMORY
     except RuntimeError as problem:
         reply = _OUT_OF_MEMORY if "start new thread" in str(problem) else _failure()
-    except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
+    except BaseException:  # noqa: BLE001 - every error is reported to the parent
         reply = _failure()
     _send(replies, reply)
     os._exit(0)
@@ -55,12 +55,12 @@ def _call(name: str, kwargs: dict[str, Any], replies: int) -> Any:  # noqa: ANN4
     function = getattr(importlib.import_module(module), attribute)
     with contextlib.suppress(ValueError):  # builtins without a signature
         if "progress" in inspect.signature(function).parameters:
-            kwargs = {**kwargs, "progress": _Progress(replies)}
+            kwargs = {**kwargs, "progress": _ProgressReplies(replies)}
     return function(**kwargs)
 
 
-class _Progress:
-    """Sends progress to the parent, not more often than anybody can see."""
+class _ProgressReplies:
+    """Sends progress to the parent, not more often than a person can see."""
 
     def __init__(self, replies: int) -> None:
         self._replies = replies
@@ -90,7 +90,7 @@ def _send(replies: int, content: bytes) -> None:
         while content:
             content = content[os.write(replies, content) :]
     except BrokenPipeError:
-        os._exit(1)  # nobody is left to hear it
+        os._exit(1)  # the parent is gone
 
 
 def _die_with_parent(parent: int, life: int) -> None:

@@ -33,10 +33,10 @@ _WAIT = 0.1
 _BEHIND_PATH = "\0"
 """Divides a source's path from the choice of its matrices; no path holds it."""
 _ABANDONED_S = 3600.0
-"""A temporary file that nobody has written to for so long is nobody's."""
+"""Seconds without a write after which a temporary file counts as abandoned."""
 
-Waiting = Callable[[str, float | None], None]
-"""Told, again and again, that another process is awaited; raising ends the wait."""
+OnWait = Callable[[str, float | None], None]
+"""Called repeatedly while another process is awaited; raising ends the wait."""
 
 
 def keyed(content: str, choice: MatrixChoice) -> str:
@@ -94,7 +94,7 @@ class Shelf:
     max_bytes
         Stores that were not opened for longest are removed beyond it.
     choice
-        What whoever opens sources says about their matrices: each choice has stores of its own.
+        The user's choice of matrices: each choice has its own stores.
 
     Raises
     ------
@@ -173,7 +173,7 @@ class Shelf:
         """Return the files that a store was made from and that are still of the same size, the surest first.
 
         A file that was only touched since has the same content, one that was replaced by another of its size has not:
-        whoever reads it looks at its hash.
+        readers check its hash.
         """
         found: list[tuple[bool, Path]] = []
         for name, entry in self._entries().items():
@@ -233,10 +233,10 @@ class Shelf:
             os.utime(store)
 
     @contextmanager
-    def building(self, source: Path, waiting: Waiting | None = None) -> Iterator[Path]:
+    def building(self, source: Path, waiting: OnWait | None = None) -> Iterator[Path]:
         """Hold the right to read a source, alone among all processes, and a folder for spool files.
 
-        The folder is removed whatever happens; one that a killed process left is removed by the next.
+        The folder is removed in every case; one that a killed process left is removed by the next.
         """
         name = "build-" + hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:24]
         with self._locked(name, waiting):
@@ -249,7 +249,7 @@ class Shelf:
                 shutil.rmtree(spool, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half written; whoever is still at it holds a lock, and is left alone."""
+        """Remove what killed processes left half written; files of live processes are locked, and stay."""
         for spool in self.folder.glob("build-*.spool"):
             with suppress(BlockingIOError, WorkerError), self._locked(spool.stem, wait=False):
                 shutil.rmtree(spool, ignore_errors=True)
@@ -303,17 +303,17 @@ class Shelf:
         return entry | {"companions": companions} if companions else entry
 
     @contextmanager
-    def _locked(self, name: str, waiting: Waiting | None = None, *, wait: bool = True) -> Iterator[None]:
+    def _locked(self, name: str, waiting: OnWait | None = None, *, wait: bool = True) -> Iterator[None]:
         path = self._locks / FileName(f"{name}.lock")
         descriptor = self._lock(path, waiting, wait=wait)
         try:
             yield
         finally:
-            # Whoever waits for this very file sees that it is gone, and makes a new one.
+            # A process that waits for this file sees that it is gone, and makes a new one.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
-    def _lock(self, path: Path, waiting: Waiting | None, *, wait: bool) -> int:
+    def _lock(self, path: Path, waiting: OnWait | None, *, wait: bool) -> int:
         while True:
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -334,7 +334,7 @@ class Shelf:
             self._wait(path, waiting)
 
     @staticmethod
-    def _wait(path: Path, waiting: Waiting | None) -> None:
+    def _wait(path: Path, waiting: OnWait | None) -> None:
         if path.exists():
             if waiting is not None:
                 waiting("waiting for another process that reads the same file", None)
@@ -342,7 +342,7 @@ class Shelf:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has its name: another process may have removed it and made one anew."""
+    """Whether an open file still has its name: another process may have removed it and made a new one."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -367,7 +367,7 @@ def _bytes_of(folder: Path) -> int:
 def _remove_unused(store: Path) -> bool:
     """Remove a store unless somebody has it open; whether it is gone.
 
-    Whoever opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
+    A process that opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
     """
     try:
         # Locks on network file systems ask for a descriptor that may write.

@@ -17,7 +17,7 @@ def source_of(experiment: Experiment) -> Path:
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_NOT_FOUND`` when there is none any more, or never was one.
+        ``EXPERIMENT_NOT_FOUND`` when it does not exist.
     """
     if experiment.store is None:
         message = "This experiment was made in memory, and there is no file that could be annotated."

@@ -1,4 +1,4 @@
-"""Whether an open store is still what was written: looked at once in the background, and thrown away when it is not."""
+"""Whether an open store is still what was written: checked once in the background, and removed when it is not."""
 
 import logging
 import threading

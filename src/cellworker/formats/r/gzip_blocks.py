@@ -58,7 +58,7 @@ class GzipWriter:
     effort
         "small" takes several times longer than "fast", for about a fifth less.
     on_block
-        Told the number of blocks written so far; may raise to stop.
+        Called with the number of blocks written so far; may raise to stop.
 
     Raises
     ------
@@ -113,7 +113,7 @@ class GzipWriter:
             self._write_next()
 
     def write(self, content: Content) -> None:
-        """Add content, whose bytes must not change any more; much of it makes a block."""
+        """Add content, whose bytes must not change afterwards; much of it makes a block."""
         for start in range(0, len(content), _WRITTEN_TOGETHER):
             part = content[start : start + _WRITTEN_TOGETHER]
             self._parts.append(part)
@@ -149,7 +149,7 @@ def write_gzip(
     threads: int = 1,
     on_block: Callable[[int], None] | None = None,
 ) -> None:
-    """Write a gzip file of blocks that are known beforehand; see `GzipWriter`."""
+    """Write a gzip file of known blocks; see `GzipWriter`."""
     with GzipWriter(path, threads=threads, on_block=on_block) as file:
         for block in blocks:
             file.block(block)

@@ -1,4 +1,4 @@
-"""Reading an object that R saved, in whichever form: `.rds` or `.qs`."""
+"""Reading an object that R saved as `.rds` or `.qs`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

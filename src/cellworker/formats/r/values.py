@@ -65,7 +65,7 @@ def describe(value: RValue | None) -> str:
 
 
 def is_absent(value: RValue | None) -> bool:
-    """Tell whether a value is missing, NULL, or code that was skipped."""
+    """Return whether a value is missing, NULL, or code that was skipped."""
     return value is None or isinstance(value, (RNull, RSymbol, Skipped))
 
 
@@ -131,7 +131,7 @@ def dimnames(value: RValue | None) -> tuple[RStrings | None, RStrings | None]:
 
 
 def same_strings(a: RStrings | None, b: RStrings | None) -> bool:
-    """Tell whether two character vectors hold the same strings in the same order, without making Python strings."""
+    """Return whether two character vectors hold the same strings in the same order, without making Python strings."""
     if a is None or b is None:
         return a is b
     return len(a) == len(b) and a.text == b.text and np.array_equal(a.offsets, b.offsets)

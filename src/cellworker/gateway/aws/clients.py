@@ -118,7 +118,7 @@ class Cloud:
             response_checksum_validation="when_required",
             disable_request_compression=True,
             s3=buckets,
-            # botocore puts its own together anew for every call, which takes a tenth of the call's time.
+            # botocore makes its own for every call, which takes a tenth of the call's time.
             user_agent=f"cellworker/{__version__}",
         )
 

@@ -3,7 +3,7 @@
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
-__all__ = ["DENIED", "MISSING", "TROUBLE", "error_code", "passing", "reason"]
+__all__ = ["CALL_ERRORS", "DENIED", "MISSING", "error_code", "passing", "reason"]
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 """Codes of a right that the pod's role lacks; wrong or old credentials have others."""
@@ -11,7 +11,7 @@ DENIED = frozenset({"AccessDenied", "AccessDeniedException"})
 MISSING = frozenset({"NoSuchKey", "404"})
 """Codes of an object that is not there."""
 
-TROUBLE = (BotoCoreError, ClientError, aiohttp.ClientError, OSError)
+CALL_ERRORS = (BotoCoreError, ClientError, aiohttp.ClientError, OSError)
 """What calls raise; the time-outs of asyncio are an `OSError` as well."""
 
 _CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"})
@@ -29,7 +29,7 @@ def error_code(error: BaseException) -> str:
 def passing(error: BaseException) -> bool:
     """Whether the same call may go well a little later: no answer, a busy service, credentials about to be renewed."""
     if not isinstance(error, ClientError):
-        return isinstance(error, TROUBLE) and not isinstance(error, ParamValidationError)
+        return isinstance(error, CALL_ERRORS) and not isinstance(error, ParamValidationError)
     return _status(error) >= 500 or error_code(error) in _BUSY | _CREDENTIALS
 
 

@@ -40,7 +40,7 @@ class S3Results:
     bucket
         Its name.
     retry_budget_s
-        How long to go on with one call whose trouble may pass, in seconds.
+        Retry budget of one call, in seconds.
     deadline_s
         How long storing one result may take in all, in seconds.
     direct
@@ -63,7 +63,7 @@ class S3Results:
         self._deadline_s = deadline_s
 
     async def exists(self, etag: ETag) -> bool:
-        """Whether a result is stored, of whatever size.
+        """Whether a result is stored, of any size.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class S3CellSets:
     bucket
         Its name.
     retry_budget_s
-        How long to go on where the trouble may pass, in seconds.
+        Retry budget, in seconds.
     """
 
     def __init__(self, client: Any, bucket: str, *, retry_budget_s: float = 5.0) -> None:  # noqa: ANN401 - see above
@@ -240,7 +240,7 @@ class S3Files:
     experiment_id
         Whose: all objects whose names begin with it and a slash.
     retry_budget_s
-        How long to go on where the trouble may pass and nothing arrives, in seconds.
+        Retry budget while nothing arrives, in seconds.
     """
 
     def __init__(self, client: Any, bucket: str, experiment_id: ExperimentId, *, retry_budget_s: float = 5.0) -> None:  # noqa: ANN401 - see above
@@ -278,7 +278,7 @@ class S3Files:
         path
             Where it goes.
         on_bytes
-            Told numbers of bytes as they arrive.
+            Called with numbers of bytes as they arrive.
 
         Raises
         ------

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from cellworker.gateway.aws.errors import TROUBLE, passing, reason
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.aws.errors import CALL_ERRORS, passing, reason
+from cellworker.gateway.core.retry import Backoff
 
 __all__ = ["StoreUnavailableError", "pages", "repeated"]
 
@@ -19,7 +19,7 @@ class StoreUnavailableError(Exception):
     what
         What it could not do.
     why
-        The code of its answer or the kind of trouble; no address, which could be a signed one.
+        The code of its answer or the kind of error; no address, which could be a signed one.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -27,7 +27,7 @@ class StoreUnavailableError(Exception):
 
 
 async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s: float) -> _T:
-    """Make a call, and again with growing pauses while its trouble is of the kind that passes.
+    """Make a call; retry it with growing pauses while its error is temporary.
 
     Parameters
     ----------
@@ -36,19 +36,19 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
     what
         What could not be done, for the error: "the result could not be stored".
     retry_budget_s
-        How long to go on, in seconds.
+        Retry budget in seconds.
 
     Raises
     ------
     StoreUnavailableError
-        When the trouble is of another kind, or has lasted too long.
+        When the error is permanent, or the retry budget is spent.
     """
-    waiting = Waiting(retry_budget_s)
+    backoff = Backoff(retry_budget_s)
     while True:
         try:
             return await call()
-        except TROUBLE as error:
-            if not passing(error) or not await waiting.pause():
+        except CALL_ERRORS as error:
+            if not passing(error) or not await backoff.pause():
                 raise StoreUnavailableError(what, reason(error)) from error
 
 

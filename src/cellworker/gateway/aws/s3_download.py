@@ -13,9 +13,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from cellworker.gateway.aws.errors import TROUBLE, error_code, passing, reason
+from cellworker.gateway.aws.errors import CALL_ERRORS, error_code, passing, reason
 from cellworker.gateway.aws.s3_calls import StoreUnavailableError
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.logs import log
 
 __all__ = ["download_object"]
@@ -57,9 +57,9 @@ async def download_object(
     etag, size
         Which content is expected: the ETag without quotes, the size in bytes.
     retry_budget_s
-        How long to go on while next to nothing arrives, in seconds.
+        Retry budget while almost nothing arrives, in seconds.
     on_bytes
-        Told numbers of bytes as they arrive.
+        Called with numbers of bytes as they arrive.
 
     Raises
     ------
@@ -128,7 +128,7 @@ class _Download:
 
     async def fetch(self, size: int, retry_budget_s: float) -> None:
         """Write the whole object."""
-        waiting = Waiting(retry_budget_s)
+        backoff = Backoff(retry_budget_s)
         while True:
             before = self.target.size
             try:
@@ -142,12 +142,12 @@ class _Download:
             if self.target.size == size:
                 return
             if abs(self.target.size - before) >= _PROGRESS_BYTES:
-                waiting.restart()
+                backoff.restart()
             facts = {"key": self.request["Key"], "at": self.target.size, "reason": reason(error)}
             log(_logger, logging.DEBUG, "download broke off", **facts)
             if error_code(error) == "PreconditionFailed":
                 raise StoreUnavailableError(_WHAT, "it was replaced meanwhile") from error
-            if not passing(error) or not await waiting.pause():
+            if not passing(error) or not await backoff.pause():
                 raise StoreUnavailableError(_WHAT, reason(error)) from error
 
     async def _read_on(self) -> None:
@@ -156,7 +156,7 @@ class _Download:
         rest = {"Range": f"bytes={target.size}-"} if target.size else {}
         try:
             answer = await self.client.get_object(**self.request, **rest)
-        except TROUBLE as error:
+        except CALL_ERRORS as error:
             raise _BrokenError(error) from error
         body = answer["Body"]
         try:
@@ -172,7 +172,7 @@ class _Download:
                         content += piece
                         self.on_bytes(len(piece))
                         ended = not piece
-                except TROUBLE as error:
+                except CALL_ERRORS as error:
                     broken = error
                 await asyncio.to_thread(target.write, content)
                 if broken is not None:
@@ -182,7 +182,7 @@ class _Download:
 
 
 class _BrokenError(Exception):
-    """The network's trouble, as opposed to the disk's, which has errors of the same types."""
+    """An error of the network, not of the disk, whose errors have the same types."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(reason(error))

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from cellworker.gateway.aws.errors import TROUBLE, error_code, reason
+from cellworker.gateway.aws.errors import CALL_ERRORS, error_code, reason
 from cellworker.gateway.aws.s3_calls import repeated
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.logs import log
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 
 def attempt_s(size: int) -> float:
-    """Return the seconds that one attempt to send so many bytes may take: no less than 50 kB/s go out."""
+    """Return the timeout of one attempt to send a number of bytes, in seconds: that of 50 kB/s."""
     return 30.0 + size / _SLOWEST
 
 
@@ -53,7 +53,7 @@ async def upload_in_parts(
     tagging
         The object's tags as a query string.
     retry_budget_s
-        How long to go on with one part, in seconds.
+        Retry budget of one part, in seconds.
     exists
         Whether the object is there: asked where the answer that it is complete got lost.
 
@@ -79,7 +79,7 @@ async def upload_in_parts(
         parts = await _send_parts(client, where, path, retry_budget_s)
         await repeated(lambda: complete(parts), _WHAT, retry_budget_s)
     except BaseException:
-        # What was cancelled is over only when its parts are gone, so this does not heed the cancellation.
+        # What was cancelled is over only when its parts are gone, so this finishes despite the cancellation.
         await asyncio.shield(_abort(client, where))
         raise
 
@@ -116,7 +116,7 @@ async def _abort(client: Any, where: dict[str, Any]) -> None:  # noqa: ANN401
     try:
         async with asyncio.timeout(_ABORT_S):
             await client.abort_multipart_upload(**where)
-    except TROUBLE as error:
+    except CALL_ERRORS as error:
         facts = {"bucket": where["Bucket"], "key": where["Key"], "reason": reason(error)}
         log(_logger, logging.WARNING, "parts of an upload could not be removed", **facts)
 

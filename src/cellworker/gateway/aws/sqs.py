@@ -16,7 +16,7 @@ from cellworker.gateway.aws.errors import error_code, reason
 from cellworker.gateway.aws.sqs_batches import Deletes, Handle, Visibility
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.ports import Delivery
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.logs import log
 
 __all__ = ["SqsQueue"]
@@ -59,14 +59,14 @@ class SqsQueue:
         How long a received message is hidden from others, in seconds.
     wait_s
         How long the service may wait for a message before it answers that there is none, 0 to 20 seconds.
-    on_trouble
-        Told a few words when the queue cannot be reached, and None when it can be again.
+    on_failure
+        Called with the reason when the queue cannot be reached, and with None when it can be again.
     longest_pause_s
         Between two attempts to reach it, in seconds.
 
     Attributes
     ----------
-    trouble_since
+    failing_since
         Since when it cannot be reached, by `time.monotonic`; None while it can.
     """
 
@@ -77,15 +77,15 @@ class SqsQueue:
         *,
         visibility_s: int,
         wait_s: int = 20,
-        on_trouble: Callable[[str | None], None] = lambda _: None,
+        on_failure: Callable[[str | None], None] = lambda _: None,
         longest_pause_s: float = 20.0,
     ) -> None:
         self._client = client
         self._name = queue_name
         self._visibility_s = visibility_s
         self._wait_s = wait_s
-        self._room = 1
-        self._on_trouble = on_trouble
+        self._capacity = 1
+        self._on_failure = on_failure
         self._longest_pause_s = longest_pause_s
         self._url: str | None = None
         self._ask: _Ask | None = None
@@ -96,7 +96,7 @@ class SqsQueue:
         self._closed = asyncio.Event()
         self._deletes = Deletes(client, visibility_s)
         self._visibility = Visibility(client, visibility_s)
-        self.trouble_since: float | None = None
+        self.failing_since: float | None = None
 
     @property
     def degraded(self) -> bool:
@@ -113,20 +113,20 @@ class SqsQueue:
         await self._deletes.close()
         await self._visibility.close()
 
-    def offer(self, room: int) -> None:
+    def offer(self, capacity: int) -> None:
         """Say how many messages may be taken; at least one is when somebody waits for it."""
-        self._room = room
+        self._capacity = capacity
 
     def deliveries(self) -> "SqsDeliveries":
         """Yield messages until `close`; outages are waited for, with growing pauses.
 
-        Whoever waits for the next one may be cancelled and ask again: nothing that was received gets lost, and a wait
+        A waiting receiver may be cancelled and ask again: no received message is lost, and a wait
         at the service ends at once.
         """
         return SqsDeliveries(self)
 
     def close(self) -> None:
-        """Receive no more, and hand back what nobody has taken yet; what was taken can still be done with."""
+        """Stop receiving, and give back messages that were not taken; messages taken can still be deleted."""
         self._closed.set()
 
     async def next(self) -> Delivery | None:
@@ -144,14 +144,14 @@ class SqsQueue:
         return self._taken.popleft()
 
     async def hand_back(self) -> None:
-        """Give back what nobody has taken yet."""
+        """Give back messages that were received and not taken."""
         taken = [*self._taken]
         self._taken.clear()
         await asyncio.gather(*(delivery.release() for delivery in taken))
 
     async def _receive(self) -> None:
         """Receive some messages, or none within the time that the service waits; outages are waited for."""
-        waiting: Waiting | None = None
+        backoff: Backoff | None = None
         if self._fifo and self._held:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._none_held.wait(), _LOOK_AGAIN_S)
@@ -168,8 +168,8 @@ class SqsQueue:
                     await asyncio.sleep(_LOOK_AGAIN_S)
                     return
                 self._not_reached(error)
-                waiting = waiting or Waiting(math.inf, self._longest_pause_s)
-                await waiting.pause()
+                backoff = backoff or Backoff(math.inf, self._longest_pause_s)
+                await backoff.pause()
             else:
                 self._ask = None
                 self._reached()
@@ -180,7 +180,7 @@ class SqsQueue:
             answer = await self._client.get_queue_url(QueueName=self._name)
             self._url = str(answer["QueueUrl"])
         if self._ask is None:
-            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MAX, self._room)))
+            self._ask = _Ask(str(uuid.uuid4()), max(1, min(_MAX, self._capacity)))
         more = {"ReceiveRequestAttemptId": self._ask.id} if self._fifo else {}
         blocked = self._fifo and self._held
         answer = await self._client.receive_message(
@@ -188,7 +188,7 @@ class SqsQueue:
             MaxNumberOfMessages=self._ask.messages,
             VisibilityTimeout=self._visibility_s,
             # After an outage the answer comes at once, so that its end is known.
-            WaitTimeSeconds=self._wait_s if self.trouble_since is None and not blocked else 0,
+            WaitTimeSeconds=self._wait_s if self.failing_since is None and not blocked else 0,
             # The older name of the parameter, which stand-ins of any age know, and AWS has promised to keep.
             AttributeNames=["ApproximateReceiveCount", "AWSTraceHeader"],
             **more,
@@ -236,21 +236,21 @@ class SqsQueue:
             self._none_held.set()
 
     def _not_reached(self, error: Exception) -> None:
-        if self.trouble_since is None:
-            self.trouble_since = time.monotonic()
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
             log(_logger, logging.WARNING, "queue cannot be reached", queue=self._name, reason=reason(error))
-            self._on_trouble(reason(error))
+            self._on_failure(reason(error))
 
     def _reached(self) -> None:
-        if self.trouble_since is not None:
-            seconds = round(time.monotonic() - self.trouble_since, 1)
-            self.trouble_since = None
+        if self.failing_since is not None:
+            seconds = round(time.monotonic() - self.failing_since, 1)
+            self.failing_since = None
             log(_logger, logging.WARNING, "queue can be reached again", queue=self._name, seconds=seconds)
-            self._on_trouble(None)
+            self._on_failure(None)
 
 
 class SqsDeliveries:
-    """Iterates over a queue's messages; unlike a generator it goes on after `anext` was cancelled."""
+    """Iterates over a queue's messages; unlike a generator it continues after `anext` was cancelled."""
 
     def __init__(self, queue: SqsQueue) -> None:
         self._queue = queue
@@ -265,6 +265,6 @@ class SqsDeliveries:
         return delivery
 
     async def aclose(self) -> None:
-        """End it, and hand back what nobody has taken."""
+        """End it, and give back messages that were not taken."""
         self._queue.close()
         await self._queue.hand_back()

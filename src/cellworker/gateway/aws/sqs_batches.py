@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from cellworker.gateway.aws.errors import DENIED, error_code, reason
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.logs import log
 
 __all__ = ["Deletes", "Handle", "QueueUnavailableError", "Visibility"]
@@ -39,7 +39,7 @@ class QueueUnavailableError(Exception):
     Parameters
     ----------
     why
-        The code of the service's answer, or the kind of trouble.
+        The code of the service's answer, or the kind of error.
     """
 
     def __init__(self, why: str) -> None:
@@ -132,7 +132,7 @@ class Deletes:
     client
         An aiobotocore client for SQS.
     retry_budget_s
-        How long to go on trying, in seconds; no longer than a message stays hidden, because then it comes back anyway.
+        Retry budget in seconds; no longer than a message stays hidden, because then it comes back anyway.
     """
 
     def __init__(self, client: Any, retry_budget_s: float) -> None:  # noqa: ANN401 - made at run time
@@ -155,13 +155,13 @@ class Deletes:
         await self._batches.close()
 
     async def _delete(self, entries: list[_Entry]) -> None:
-        waiting = Waiting(self._retry_budget_s, _LONGEST_PAUSE_S)
+        backoff = Backoff(self._retry_budget_s, _LONGEST_PAUSE_S)
         while True:
             entries, why = await self._try(entries)
             if not entries:
                 return
             log(_logger, logging.DEBUG, "messages not deleted yet", messages=len(entries), reason=why)
-            if not await waiting.pause():
+            if not await backoff.pause():
                 for entry in entries:
                     _fail(entry, QueueUnavailableError(why))
                 return
@@ -199,7 +199,7 @@ class Visibility:
     Attributes
     ----------
     denied
-        The role may not do this; nothing is tried any more.
+        The role may not do this; it is not tried again.
     """
 
     def __init__(self, client: Any, visibility_s: float) -> None:  # noqa: ANN401 - made at run time
@@ -234,7 +234,7 @@ class Visibility:
             await self._batches.add(handle)
 
     async def close(self) -> None:
-        """Wait until all is shown that was to be, and keep nothing hidden any more."""
+        """Wait until all returned messages are visible, and stop hiding the rest."""
         await self._batches.close()
         await end(self._keeper)
 

@@ -1,1 +1,1 @@
-"""The work loop, and the ports through which it sees the world."""
+"""The work loop, and its ports to the outside."""

@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the gateway needs from the world, all but the queue."""
+    """What the gateway needs from outside, all but the queue."""
 
     engine: EnginePort
     results: Results
@@ -91,7 +91,7 @@ class Answering:
     Parameters
     ----------
     ports
-        The world.
+        The ports.
     experiment_id
         The experiment whose cell sets are read and changed: the one that the engine serves.
     find_task
@@ -99,7 +99,7 @@ class Answering:
     tick_s
         Seconds between progress heartbeats.
     budgets
-        How long trouble of the world is waited for.
+        Retry budgets for failing services.
     metrics, tracing
         Told what happens.
     now
@@ -237,9 +237,9 @@ class Answering:
         return await self._store(request, content, inline(content))
 
     async def publish(self, request: WorkRequest, outcome: Outcome) -> None:
-        """Announce how a request ended: to everyone who looks at the experiment where asked, then to whoever waits.
+        """Announce how a request ended: to all clients of the experiment where asked, then to the one that waits.
 
-        What cannot be sent before the request's time-out is logged: nobody waits for it any more.
+        What cannot be sent before the request's timeout is logged: no client waits for it then.
         """
         allowed = (request.timeout - self._now()).total_seconds()
         allowed = min(max(allowed, self._budgets.notify_min_s), self._budgets.notify_max_s)
@@ -334,7 +334,7 @@ class Answering:
         self._post_heartbeat(request, events.heartbeat(status, request.task))
 
     def _post_heartbeat(self, request: WorkRequest, payload: dict[str, Any]) -> None:
-        """Send what nobody misses when it is lost: the request does not wait for it."""
+        """Send an event whose loss does no harm: the request does not wait for it."""
         event = events.heartbeat_event(request.experiment_id)
         try:
             self._ports.notifications.post(event, payload, lambda sent: self._metrics.notified(event, ok=sent))

@@ -7,7 +7,7 @@ __all__ = ["end"]
 
 
 async def end(*tasks: "asyncio.Future[Any] | None") -> None:
-    """Cancel tasks and wait until they are over, whatever they say; None is passed over."""
+    """Cancel tasks and wait until they end, with any result; None is skipped."""
     wanted = [task for task in tasks if task is not None]
     for task in wanted:
         task.cancel()

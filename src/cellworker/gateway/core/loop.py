@@ -18,7 +18,7 @@ from cellworker.gateway.core.answering import Answering, NotStoredError, Outcome
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.core.cancellable import CancellableWork
 from cellworker.gateway.core.holding import Holding, quietly
-from cellworker.gateway.core.lru import Recent
+from cellworker.gateway.core.lru import LruNames
 from cellworker.gateway.core.metrics import DONE, NoMetrics
 from cellworker.gateway.core.ports import Delivery, Journal, NotHeldError, Queue
 from cellworker.gateway.core.question import Question, understand
@@ -29,7 +29,7 @@ from cellworker.logs import context, log
 from cellworker.protocol.envelope import InvalidEnvelopeError, WorkRequest
 from cellworker.tasks.task import Lane, Task
 
-__all__ = ["Limits", "WorkLoop"]
+__all__ = ["LoopLimits", "WorkLoop"]
 
 _NOT_STORED = "The result could not be stored. It will be tried again; if nothing comes, please ask once more."
 _SLOW_AT_A_TIME = 2
@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LoopLimits:
     """How much is taken at a time, and for how long.
 
     Attributes
@@ -69,7 +69,7 @@ class WorkLoop:
     Parameters
     ----------
     queue, ports
-        The world.
+        The ports.
     experiment_id
         The experiment that the engine serves.
     find_task
@@ -79,7 +79,7 @@ class WorkLoop:
     limits
         How much is taken at a time.
     budgets
-        How long trouble of the world is waited for.
+        Retry budgets for failing services.
     metrics, tracing
         Told what happens.
     tick_s
@@ -96,7 +96,7 @@ class WorkLoop:
         find_task: Callable[[str], Task],
         *,
         journal: Journal | None = None,
-        limits: Limits | None = None,
+        limits: LoopLimits | None = None,
         budgets: RetryBudgets | None = None,
         metrics: NoMetrics | None = None,
         tracing: Tracing | None = None,
@@ -118,7 +118,7 @@ class WorkLoop:
         )
         self._find_task = find_task
         self._journal = journal
-        self._limits = limits or Limits()
+        self._limits = limits or LoopLimits()
         self._budgets = budgets or RetryBudgets()
         self._now = now
         self._handling: set[asyncio.Task[None]] = set()
@@ -128,8 +128,8 @@ class WorkLoop:
         self._roomy = asyncio.Event()
         self._slow_ones = asyncio.Semaphore(_SLOW_AT_A_TIME)
         self._current: dict[str, tuple[asyncio.Task[bool], Holding]] = {}
-        self._answered = Recent()
-        self._unstored = Recent()
+        self._answered = LruNames()
+        self._unstored = LruNames()
         self._stopping = asyncio.Event()
         self._grace_s: float | None = None
         self._last_activity = time.monotonic()
@@ -149,7 +149,7 @@ class WorkLoop:
         """Number of requests held, by lane."""
         return dict(self._held)
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many more messages may be taken now."""
         if self._held["long"] >= self._limits.long_in_flight:
             return 0
@@ -234,9 +234,9 @@ class WorkLoop:
 
     def _offer_room(self) -> None:
         """Tell the queue how many messages may be taken, whenever that may have changed."""
-        room = self.room()
-        self._queue.offer(room)
-        if room:
+        capacity = self.capacity()
+        self._queue.offer(capacity)
+        if capacity:
             self._roomy.set()
         else:
             self._roomy.clear()

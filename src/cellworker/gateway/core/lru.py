@@ -2,10 +2,10 @@
 
 from collections import OrderedDict
 
-__all__ = ["Recent"]
+__all__ = ["LruNames"]
 
 
-class Recent:
+class LruNames:
     """The names that were added last.
 
     Parameters

@@ -1,4 +1,4 @@
-"""The gateway's seams: what it needs from the world, each with an embedded twin and a production adapter."""
+"""The gateway's seams: what it needs from outside, each with an embedded twin and a production adapter."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ class Delivery:
 class Queue(Protocol):
     """Where requests come from."""
 
-    def offer(self, room: int) -> None:
+    def offer(self, capacity: int) -> None:
         """Say how many messages may be taken from now on, until it is said again; whoever waits for one takes one."""
         ...
 
@@ -144,7 +144,7 @@ class Results(Protocol):
     async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
         """Store a result with its tags in one step; a file is moved or uploaded as it is.
 
-        Trouble that may pass is waited for, a little.
+        Temporary errors are retried for a short time.
         """
         ...
 

@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from cellworker.errors import WorkerError
 
-__all__ = ["RetryBudgets", "Waiting", "retry"]
+__all__ = ["Backoff", "RetryBudgets", "retry"]
 
 _FIRST_PAUSE_S = 0.05
 
 _T = TypeVar("_T")
 
 
-class Waiting:
+class Backoff:
     """Pauses between tries: longer each time, until the retry budget is spent.
 
     Parameters
@@ -39,12 +39,12 @@ class Waiting:
         self._end = asyncio.get_running_loop().time() + self._retry_budget_s
         self._pause_s = self._first_pause_s
 
-    async def pause(self, at_least_s: float = 0.0) -> bool:
+    async def pause(self, min_s: float = 0.0) -> bool:
         """Pause; False, at once, when the budget is spent. Jittered, so that not all clients come back together."""
         left = self._end - asyncio.get_running_loop().time()
         if left <= 0:
             return False
-        pause_s = max(at_least_s, self._pause_s * random.uniform(0.7, 1.3))  # noqa: S311 - no secret
+        pause_s = max(min_s, self._pause_s * random.uniform(0.7, 1.3))  # noqa: S311 - no secret
         self._pause_s = min(2 * self._pause_s, self._last_pause_s)
         await asyncio.sleep(min(pause_s, left))
         return True
@@ -73,12 +73,12 @@ class RetryBudgets:
 
 async def retry(step: Callable[[], Awaitable[_T]], allowed_s: float, budgets: RetryBudgets) -> _T:
     """Do a step until it succeeds, with growing pauses; after `allowed_s` seconds its error is the caller's."""
-    waiting = Waiting(allowed_s, budgets.last_pause_s, budgets.first_pause_s)
+    backoff = Backoff(allowed_s, budgets.last_pause_s, budgets.first_pause_s)
     while True:
         try:
             return await step()
         except WorkerError:
             raise
         except Exception:
-            if not await waiting.pause():
+            if not await backoff.pause():
                 raise

@@ -46,7 +46,7 @@ class Tracing(Protocol):
         ...
 
     def current_traceparent(self) -> str | None:
-        """Return the W3C ``traceparent`` header for whoever is called now; None where nothing is traced."""
+        """Return the W3C ``traceparent`` header for anyone who is called now; None where nothing is traced."""
         ...
 
     async def close(self) -> None:

@@ -22,14 +22,14 @@ __all__ = ["EngineAwayError", "EngineHungError", "EngineWatch"]
 
 _EVERY_S = 1.0
 _MIN_SILENT_S = 1.0
-_PATIENCE_S = 5.0
-"""An answer that takes longer is none. Nothing that the engine does holds up its event loop for so long."""
+_RETRY_BUDGET_S = 5.0
+"""Timeout of one probe, in seconds. The engine never blocks its event loop that long."""
 
 _logger = logging.getLogger(__name__)
 
 
 class EngineHungError(ConnectionError):
-    """The engine stopped answering in the midst of a call."""
+    """The engine stopped answering during a call."""
 
 
 class EngineAwayError(ConnectionError):
@@ -44,10 +44,10 @@ class EngineWatch:
     url
         Where the engine listens.
     silent_s
-        An engine that takes connections and does not answer for so long hangs, in seconds.
+        Seconds without an answer after which an engine that takes connections counts as hanging.
     start_s
-        Where it is given: a port where nobody listens counts as silence too, and so long is allowed before the first
-        answer, in seconds. Without it, an engine that does not listen is away and does not hang.
+        If given, a refused connection counts as silence too, and the first answer may take this many seconds.
+        Without it, an engine that does not listen is away and does not hang.
     every_s, retry_budget_s
         Seconds between two questions, and for an answer.
 
@@ -68,7 +68,7 @@ class EngineWatch:
         silent_s: float,
         start_s: float | None = None,
         every_s: float = _EVERY_S,
-        retry_budget_s: float = _PATIENCE_S,
+        retry_budget_s: float = _RETRY_BUDGET_S,
     ) -> None:
         self._url = f"{url.rstrip('/')}/health/ready"
         silent_s = max(silent_s, _MIN_SILENT_S)
@@ -142,14 +142,14 @@ class EngineWatch:
                 silence_s = 0.0
                 self.hung.clear()
             else:
-                # Time in which this process itself was paused is nobody's silence.
+                # Time in which this process itself was paused does not count as the engine's silence.
                 silence_s += min(loop.time() - began, self._retry_budget_s) + self._every_s
                 if silence_s >= allowed_s:
                     self._note_hung(silence_s)
             await asyncio.sleep(self._every_s)
 
     async def _ask(self) -> bool | None:
-        """Ask once; whether it answered, None where nobody listens and that is no silence."""
+        """Ask once; return whether it answered, None for a refused connection that does not count as silence."""
         assert self._session is not None
         noted = self._noted
         try:

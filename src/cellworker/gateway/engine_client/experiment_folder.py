@@ -63,7 +63,7 @@ class RemoteFiles(Protocol):
         path
             A file that does not exist.
         on_bytes
-            Told numbers of bytes as they arrive.
+            Called with numbers of bytes as they arrive.
         """
         ...
 
@@ -138,7 +138,7 @@ class ExperimentFolder:
             part.unlink(missing_ok=True)
 
     def commit(self, objects: Sequence[RemoteObject]) -> None:
-        """Remove what is no more in the store, and put the rest in place: the matrix first, what refers to it last."""
+        """Remove what is no longer in the store, and put the rest in place: the matrix first, files about it last."""
         try:
             self._commit(objects)
         except OSError as error:
@@ -197,7 +197,7 @@ class ExperimentFolder:
             return False
 
     def _unexpected(self, objects: Sequence[RemoteObject]) -> list[Path]:
-        """Return the files that lie here, are served or were put here by us, and are not in the store any more."""
+        """Return the files that lie here, are served or were put here by us, and are no longer in the store."""
         names = {item.key for item in objects}
         keys = {*self._known(), *(self._prefix + name for name in _SERVED)} - names
         return [path for path in map(self._local, sorted(keys)) if path.is_file()]

@@ -15,7 +15,7 @@ from yarl import URL
 
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.gateway.engine_client.engine_watch import EngineAwayError, EngineWatch
 from cellworker.gateway.engine_client.session import engine_session
 from cellworker.logs import log
@@ -58,7 +58,7 @@ class HttpEngine:
     """Asks the engine; an async context manager.
 
     An engine that restarts, reads the experiment or has too much to do is waited for: computing has no side effects, so
-    that a request can be sent again. A request in the midst of which the connection breaks is sent again, but not for
+    that a request can be sent again. A request whose connection breaks is sent again, but not for
     ever: it may be what ends the engine. Cancelling a call closes its connection, which stops the computation.
 
     Parameters
@@ -69,13 +69,13 @@ class HttpEngine:
         Looks a task up by its name.
     experiment_id
         The experiment that requests are about: an engine that has changed over to another one does not answer them.
-        Empty asks whatever is served.
+        Empty asks for the experiment that is served.
     retry_budget_s
         How long to wait for an engine that does not answer, in seconds.
     crash_attempts
         How often a request is sent again after the connection broke.
     watch
-        Tells when the engine hangs: a request that it does not answer any more is asked again.
+        Reports when the engine hangs: its requests are then sent again.
     traceparent
         Returns the W3C header of the span that a call belongs to; None where nothing is traced.
     """
@@ -127,7 +127,7 @@ class HttpEngine:
             the retry budget is spent.
         """
         found = self._find_task(task)
-        waiting: Waiting | None = None
+        backoff: Backoff | None = None
         lost = 0
         while True:
             try:
@@ -141,15 +141,15 @@ class HttpEngine:
                     log(_logger, logging.ERROR, "engine lost again and again", task=task, times=lost, reason=reason)
                     raise WorkerError(ErrorCode.TASK_CRASHED, _LOST.format(lost)) from None
                 # It was there just now: what follows is a wait of its own.
-                waiting = None
+                backoff = None
             except _TryLaterError as error:
                 reason, later = str(error.error.code), error
             else:
                 self._note(away=False)
                 return value
             self._note(away=True, reason=reason)
-            waiting = waiting or Waiting(self._retry_budget_s)
-            if not await waiting.pause(later.after_s):
+            backoff = backoff or Backoff(self._retry_budget_s)
+            if not await backoff.pause(later.after_s):
                 raise await self._reason(later.error) from None
 
     async def _ask(self, task: Task, request: bytes, on_progress: OnProgress | None) -> bytes:
@@ -181,7 +181,7 @@ class HttpEngine:
             await end(*follower)
 
     async def _follow(self, request_id: str, on_progress: OnProgress) -> None:
-        """Pass on what the engine tells of a request, until it knows no more of it."""
+        """Pass on the engine's progress of a request, until the engine forgets it."""
         assert self._session is not None
         address = self._url / "v0" / "progress" / request_id
         sequence = 0
@@ -245,7 +245,7 @@ def _value(task: Task, content: bytes) -> bytes:
         raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED) from None
     found = _engine_error(error)
     if found.code is ErrorCode.REQUEST_CANCELLED:
-        # Nobody but us could cancel it: the engine ends, or changes over to another experiment.
+        # Only this process could have cancelled it: the engine ends, or changes over to another experiment.
         raise _TryLaterError(WorkerError(ErrorCode.TASK_CRASHED, _AWAY))
     raise found
 

@@ -16,7 +16,7 @@ from yarl import URL
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cancel_tasks import end
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.gateway.engine_client.experiment_folder import ExperimentFolder, RemoteFiles, RemoteObject
 from cellworker.gateway.engine_client.session import engine_session
@@ -30,7 +30,7 @@ __all__ = ["ExperimentSync", "RemoteFiles", "RemoteObject"]
 OnStage = Callable[[Status], Awaitable[None]]
 
 _QUIET_S = 1.0
-"""An engine that has answered by then was not loading anything that is worth telling."""
+"""Seconds; an engine that answers earlier loads so fast that the client needs no notice."""
 _AT_A_TIME = 3
 _NOT_FETCHED = (
     "The experiment's data could not be fetched from the platform's store. Please try again in a few minutes."
@@ -71,14 +71,14 @@ class _Run:
 
     def fail(self, error: Exception) -> None:
         self.done.set_exception(error)
-        self.done.exception()  # where nobody waits any more, nobody asks for it
+        self.done.exception()  # the last waiter was cancelled, and its error is not needed
 
 
 class ExperimentSync:
     """Fetches what changed in the store before it is needed; an async context manager.
 
-    Whoever asks is answered by a look at the store that began after they asked; those who ask at the same time share
-    one. Where the store cannot be looked at, requests fail: an answer from older data would be kept for ever under the
+    Each call is answered by a look at the store that began after the call; calls at the same time share
+    one. Where the store cannot be looked at, requests fail: an answer from older data would be kept forever under the
     name of the newer.
 
     Parameters
@@ -94,7 +94,7 @@ class ExperimentSync:
     watch
         Tells when the engine hangs.
     retry_budget_s
-        How long to go on trying where the store or the engine does not answer, in seconds.
+        Retry budget while the store or the engine does not answer, in seconds.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ class ExperimentSync:
         Parameters
         ----------
         on_stage
-            Told DOWNLOADING and LOADING where they take place, once each.
+            Called with DOWNLOADING and LOADING where they take place, once each.
 
         Raises
         ------
@@ -183,7 +183,7 @@ class ExperimentSync:
                 raise
             except WorkerError as error:
                 run.fail(error)
-            except Exception as error:  # noqa: BLE001 - told to those who asked
+            except Exception as error:  # noqa: BLE001 - raised to the callers
                 log(_logger, logging.ERROR, "experiment not synchronised", error=error)
                 run.fail(WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, _NOT_FETCHED))
             else:
@@ -212,7 +212,7 @@ class ExperimentSync:
         await serving
 
     async def _listed(self) -> list[RemoteObject]:
-        waiting = Waiting(self._retry_budget_s)
+        backoff = Backoff(self._retry_budget_s)
         while True:
             try:
                 objects = self._folder.wanted(await self._files.list())
@@ -221,7 +221,7 @@ class ExperimentSync:
             except Exception as error:  # noqa: BLE001 - whatever the store's client raises
                 reason = type(error).__name__
                 log(_logger, logging.WARNING, "store cannot be listed", experiment=self._experiment_id, reason=reason)
-                if not await waiting.pause():
+                if not await backoff.pause():
                     raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, _NOT_FETCHED) from None
             else:
                 if not objects:
@@ -230,7 +230,7 @@ class ExperimentSync:
 
     async def _fetch(self, objects: list[RemoteObject]) -> None:
         """Fetch all that changed, and put it in place together; what changes meanwhile is fetched too."""
-        waiting = Waiting(self._retry_budget_s)
+        backoff = Backoff(self._retry_budget_s)
         limit = asyncio.Semaphore(_AT_A_TIME)
 
         async def fetch(item: RemoteObject) -> None:
@@ -245,7 +245,7 @@ class ExperimentSync:
                     raise error
                 reason = type(error).__name__
                 log(_logger, logging.WARNING, "download failed", experiment=self._experiment_id, reason=reason)
-            if errors and not await waiting.pause():
+            if errors and not await backoff.pause():
                 raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, _NOT_FETCHED)
             again = await self._listed()
             if not self._folder.missing(again):
@@ -257,7 +257,7 @@ class ExperimentSync:
 
     async def _reload(self) -> None:
         """Have the engine look at the files, and wait until it serves them."""
-        waiting: Waiting | None = None
+        backoff: Backoff | None = None
         while True:
             try:
                 await self._ask_to_reload()
@@ -267,10 +267,10 @@ class ExperimentSync:
                 reason, failure = str(error.error.code), error.error
             else:
                 return
-            if waiting is None:
-                waiting = Waiting(self._retry_budget_s)
+            if backoff is None:
+                backoff = Backoff(self._retry_budget_s)
                 log(_logger, logging.INFO, "engine does not serve yet", experiment=self._experiment_id, reason=reason)
-            if not await waiting.pause():
+            if not await backoff.pause():
                 raise failure
 
     async def _ask_to_reload(self) -> None:

@@ -9,7 +9,7 @@
 =======================  ==========================================================================
 
 A worker takes its work from a queue and not from these doors, so "not ready" takes nothing away from it: it tells the
-platform (roll-outs, dashboards, alarms) that a request would not be answered now. Nobody asks anything of a pod without
+platform (roll-outs, dashboards, alarms) that a request would not be answered now. No traffic goes to a pod without
 an experiment, so such a pod is ready as soon as its engine answers: a rolling update waits for nothing else.
 """
 
@@ -75,7 +75,7 @@ class Health:
     """Started, alive, ready: from named conditions that are looked at every second.
 
     Use it as an asynchronous context manager: inside, a heartbeat on the event loop looks at the conditions, so that
-    the length of a trouble is known to a second, and logs when readiness changes.
+    the duration of a failure is known to a second, and logs when readiness changes.
 
     Parameters
     ----------
@@ -104,20 +104,11 @@ class Health:
         check
             Quick, and never waits.
         tolerance_min
-            Minutes that a trouble may last before it counts.
+            Minutes that a failure may last before it counts.
         vital
-            A trouble that lasts ends liveness too: nothing but a restart can help.
+            A failure that lasts ends liveness too: only a restart can help.
         """
         self._conditions[name] = _Condition(check, 60 * tolerance_min, vital)
-
-    def expect_at_most(self, name: str, count: Callable[[], int], limit: int, *, tolerance_min: float = 0.0) -> None:
-        """Add the condition that a number, such as the requests in flight, stays at or below a limit."""
-
-        def check() -> str | None:
-            now = count()
-            return f"{now} where at most {limit} are taken at a time." if now > limit else None
-
-        self.expect(name, check, tolerance_min=tolerance_min)
 
     def tell(self, name: str, fact: Callable[[], Any]) -> None:
         """Add a JSON-able fact to the summary, such as the generation of the experiment that is served."""
@@ -128,7 +119,7 @@ class Health:
         self._started = True
 
     def mark_stopping(self) -> None:
-        """Say that no more work is taken."""
+        """Record that the worker stops taking work."""
         self._stopping = True
 
     @property
@@ -143,7 +134,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be answered now; a trouble within its tolerance does not count."""
+        """Whether a request would be answered now; a failure within its tolerance does not count."""
         return not self.unready()
 
     def dying(self) -> dict[str, str]:

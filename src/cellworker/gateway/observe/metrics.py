@@ -1,8 +1,8 @@
-"""What the gateway counts, for Prometheus; a twin that counts nothing where nobody asked for it.
+"""What the gateway counts, for Prometheus; a twin that counts nothing where metrics are off.
 
 Label values come from fixed sets: what a request says can neither make new series nor show up in one.
 """
-# ruff: noqa: D102 - the methods of both classes are told by NoMetrics
+# ruff: noqa: D102 - NoMetrics documents the methods of both classes
 
 import math
 from collections.abc import Callable, Iterable

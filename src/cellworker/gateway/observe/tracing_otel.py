@@ -81,7 +81,7 @@ class OtelTracing:
                 set_status_on_exception=False,
             )
             with opening as span, _marking_failure(span):
-                yield _Request(span)
+                yield _RequestSpan(span)
         finally:
             _trace_id.reset(wanted)
 
@@ -104,7 +104,7 @@ class OtelTracing:
 
     async def close(self) -> None:
         """Send what is left, for two seconds at most."""
-        # A thread of its own, that the interpreter does not wait for: the exporter's own patience is ten seconds.
+        # A thread of its own, that the interpreter does not wait for: the exporter's own timeout is ten seconds.
         loop = asyncio.get_running_loop()
         sent = asyncio.Event()
 
@@ -121,7 +121,7 @@ class OtelTracing:
             log(_logger, logging.WARNING, "traces left unsent at the end")
 
 
-class _Request:
+class _RequestSpan:
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
@@ -169,7 +169,7 @@ def _parent(origin: Origin | None) -> Context:
     """Return the context that a request's span is opened in: empty, or holding the sender's span."""
     if origin is None or (origin.parent_id is None and origin.sampled):
         return Context()
-    # An unsampled trace is never sent, so nobody sees that this parent is made up where there was none.
+    # An unsampled trace is never sent, so it does not matter that this parent is made up where there was none.
     parent_id = origin.parent_id or RandomIdGenerator().generate_span_id()
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if origin.sampled else trace.TraceFlags.DEFAULT)
     sender = trace.SpanContext(origin.trace_id, parent_id, is_remote=True, trace_flags=flags)

@@ -18,7 +18,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cell_set_patches import Repeatable, applied, examine
 from cellworker.gateway.core.cell_set_reading import CellSetsFile
 from cellworker.gateway.core.ports import Claim, NotHeldError
-from cellworker.gateway.core.retry import Waiting
+from cellworker.gateway.core.retry import Backoff
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import log, redact
 
@@ -56,7 +56,7 @@ class PlatformCellSets:
     api_url
         Where the API is.
     retry_budget_s
-        How long to go on trying, in seconds.
+        Retry budget in seconds.
     timeout_s
         How long one answer may take, in seconds.
     settle_s
@@ -138,7 +138,7 @@ class PlatformCellSets:
         self, experiment_id: ExperimentId, content: bytes, token: str, known: Repeatable, claim: Claim | None
     ) -> None:
         loop = asyncio.get_running_loop()
-        waiting: Waiting | None = None
+        backoff: Backoff | None = None
         maybe_applied = False
         while True:
             if not await self._needs_sending(experiment_id, known, claim):
@@ -155,8 +155,8 @@ class PlatformCellSets:
                 left_s = self._timeout_s - (loop.time() - began) if sent == "under way" else 0.0
                 if await self._becomes_applied(experiment_id, known, max(self._settle_s, left_s)):
                     return
-            waiting = waiting or Waiting(self._retry_budget_s)
-            if not await waiting.pause():
+            backoff = backoff or Backoff(self._retry_budget_s)
+            if not await backoff.pause():
                 if maybe_applied and known.always:
                     raise WorkerError(ErrorCode.CELL_SETS_UPDATE_FAILED, _MAY_HAVE.format(reason))
                 why = f"the platform could not be reached ({reason}). Please try again in a few minutes"
@@ -165,7 +165,7 @@ class PlatformCellSets:
     async def _needs_sending(self, experiment_id: ExperimentId, known: Repeatable, claim: Claim | None) -> bool:
         """Look for what is to be inserted, and make sure that the request is still ours, both just now.
 
-        Whoever was paused in between looks again: others take a request over after a longer silence than that.
+        A process that was paused in between looks again: others take a request over after a longer silence than that.
 
         Raises
         ------

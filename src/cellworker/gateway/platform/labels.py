@@ -1,6 +1,5 @@
 """Which experiment this pod works for: its labels, as Kubernetes writes them to a file, else the environment."""
 
-import asyncio
 import logging
 import os
 import re
@@ -68,14 +67,6 @@ class PodLabels:
         """The hash in the queue's name; None where nothing says it."""
         return self._name(QueueHash, self._settings.work_queue_hash)
 
-    async def wait_for_experiment(self, poll_s: float = 1.0) -> ExperimentId:
-        """Wait until the pod is given an experiment; looks every `poll_s` seconds."""
-        if not self.experiment_id:
-            log(_logger, logging.INFO, "waiting for an experiment", labels_file=str(self._settings.labels_file))
-        while not (experiment_id := self.experiment_id):  # noqa: ASYNC110 - Kubernetes tells nobody but the file
-            await asyncio.sleep(poll_s)
-        return experiment_id
-
     def _name(self, kind: type[_T], fallback: str) -> _T | None:
         """Return the label of a kind, else what the settings say."""
         label = self._look(kind.KIND)
@@ -114,7 +105,7 @@ def parse_labels(text: str) -> dict[str, str]:
 
 
 def assigned_folder(labels: PodLabels, data_dir: Path) -> Callable[[], Path | None]:
-    """Return a function that tells the folder of the experiment to serve, None while there is none.
+    """Return a function that returns the folder of the experiment to serve, None while there is none.
 
     The pod's own experiment comes first; where it has none, the one that `point_engine` named.
     """

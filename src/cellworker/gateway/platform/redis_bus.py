@@ -1,6 +1,6 @@
 """Events to browsers over Redis, where the platform's Socket.IO servers listen.
 
-Redis keeps no events: one that is published while nobody is connected is gone. So an event counts as sent only when the
+Redis keeps no events: one that is published without a subscriber is lost. So an event counts as sent only when the
 primary has confirmed it, and one whose confirmation got lost is sent again: an event arrives at least once.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["RedisBus", "RedisUnavailableError", "resolve_redis_url"]
 
 TRY_S = 2.0
 _LISTENERS_S = 10.0
-"""After an outage, listeners are waited for so long."""
+"""Seconds to wait for listeners after an outage."""
 _LISTENERS_EVERY_S = 0.2
 """How long an event is tried for where its sender says nothing, in seconds."""
 
@@ -41,7 +41,7 @@ _PROBE_EVERY_S = 10.0
 _LOOK_EVERY_S = 1.0
 _CLOSE_S = 1.0
 _FIRST_PAUSE_S = 0.05
-_LONGEST_PAUSE_S = 1.5  # less than TRY_S, so that whoever waits that long has had a try
+_LONGEST_PAUSE_S = 1.5  # less than TRY_S, so that an event gets at least one try
 _BATCH_BYTES = 1_000_000
 _DEVELOPMENT_URL = "redis://host.docker.internal:6379"
 _SLOW = "no answer in time"
@@ -51,7 +51,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RedisUnavailableError(ConnectionError):
-    """An event could not be sent in its time; the text holds the address and the trouble, never the password."""
+    """An event could not be sent in its time; the text holds the address and the error, never the password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class RedisBus:
         self._waiting: deque[_Event] = deque()
         self._wake = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
-        self._trouble_since: datetime | None = None
+        self._failing_since: datetime | None = None
         self._reason = "not connected yet"
         self._told = False
         self._last_look = -math.inf
@@ -120,16 +120,16 @@ class RedisBus:
         self._listeners_until = -math.inf
 
     @property
-    def trouble_since(self) -> datetime | None:
+    def failing_since(self) -> datetime | None:
         """When Redis was found to be out of reach, in UTC; None while all is well.
 
         It is known within 10 seconds, also while nothing is sent. Before the first connection it is the time at which
         the bus was entered.
         """
-        return self._trouble_since
+        return self._failing_since
 
     async def __aenter__(self) -> Self:
-        self._trouble_since = datetime.now(UTC)
+        self._failing_since = datetime.now(UTC)
         self._sender = asyncio.create_task(self._run())
         return self
 
@@ -174,7 +174,7 @@ class RedisBus:
         """Send one event to everyone, and return when Redis has confirmed it.
 
         Redis keeps nothing for those who are not there. After an outage of it the platform's servers come back a little
-        later than this bus, so in the first seconds an event that nobody heard is sent again.
+        later than this bus, so in the first seconds an event without a listener is sent again.
 
         Parameters
         ----------
@@ -207,16 +207,8 @@ class RedisBus:
                 return
             await asyncio.sleep(_LISTENERS_EVERY_S)
 
-    async def emit_until(self, event: str, payload: Any, deadline: datetime) -> None:  # noqa: ANN401
-        """Send one event to everyone, through outages, until a point in time (with a zone) but 2 seconds at least.
-
-        Raises as `emit`.
-        """
-        left = (deadline - datetime.now(UTC)).total_seconds()
-        await self.emit(event, payload, deadline=max(TRY_S, left))
-
     async def _run(self) -> None:
-        """Send what waits, for ever; after trouble, connect anew."""
+        """Send what waits, forever; after an error, connect again."""
         failures = 0
         while True:
             try:
@@ -231,7 +223,7 @@ class RedisBus:
                     self._note_success()
                     await self._work_or_time_to_probe()
             except Exception as error:  # noqa: BLE001 - whatever it was, a new connection is the answer to it
-                self._note_trouble(error)
+                self._note_failure(error)
             await self._disconnect()
             await asyncio.sleep(_pause(failures))
             failures += 1
@@ -302,17 +294,17 @@ class RedisBus:
             async with asyncio.timeout(_CLOSE_S):
                 await self._connection.disconnect(nowait=not wait)
 
-    def _note_trouble(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         words = str(error) or (_SLOW if isinstance(error, TimeoutError) else type(error).__name__)
         password = self._address.password
         self._reason = words.replace(password, "[secret]") if password else words
-        self._trouble_since = self._trouble_since or datetime.now(UTC)
+        self._failing_since = self._failing_since or datetime.now(UTC)
         if not self._told:
             self._told = True
             log(_logger, logging.WARNING, "redis out of reach", redis=str(self._address), reason=self._reason)
 
     def _note_success(self) -> None:
-        since, self._trouble_since = self._trouble_since, None
+        since, self._failing_since = self._failing_since, None
         if since and self._told:
             seconds = round((datetime.now(UTC) - since).total_seconds(), 1)
             log(_logger, logging.INFO, "redis is back", redis=str(self._address), seconds=seconds)

@@ -1,4 +1,4 @@
-"""Limits on connections before a request has come whole, and what the log hears of those that never do."""
+"""Limits on connections before a request has come whole, and log lines about those that never do."""
 
 import asyncio
 import logging
@@ -28,17 +28,17 @@ class Connections:
     headers_s
         Seconds from connecting until the first request's headers are there; later ones have as long as a connection may
         be idle.
-    most_waiting
+    max_waiting
         Connections that may wait for their first request; when there are more, the one that has waited longest is
-        closed, so that nobody who is quick is kept out.
-    most
+        closed, so that fast clients get in.
+    max_open
         All connections; further ones are closed at once.
     """
 
-    def __init__(self, *, headers_s: float = _HEADERS_S, most_waiting: int = _MAX_WAITING, most: int = _MAX) -> None:
+    def __init__(self, *, headers_s: float = _HEADERS_S, max_waiting: int = _MAX_WAITING, max_open: int = _MAX) -> None:
         self._headers_s = headers_s
-        self._most_waiting = most_waiting
-        self._most = most
+        self._max_waiting = max_waiting
+        self._max_open = max_open
         self._open: set[asyncio.BaseTransport | None] = set()
         self._waiting: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
@@ -48,7 +48,7 @@ class Connections:
         return len(self._waiting)
 
     def watched(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
-        """Return a maker of protocols that are told of here."""
+        """Return a factory of protocols that report their connections here."""
         return lambda: _Watched(make(), self)
 
     def begun(self, transport: asyncio.BaseTransport | None) -> None:
@@ -59,11 +59,11 @@ class Connections:
 
     def enter(self, transport: asyncio.Transport) -> None:
         """Note a new connection."""
-        if len(self._open) >= self._most:
+        if len(self._open) >= self._max_open:
             transport.abort()
             return
         self._open.add(transport)
-        if len(self._waiting) >= self._most_waiting:
+        if len(self._waiting) >= self._max_waiting:
             self._end(next(iter(self._waiting)))
         self._waiting[transport] = asyncio.get_running_loop().call_later(self._headers_s, self._end, transport)
 

@@ -28,7 +28,7 @@ def guard(admission: Admission, connections: Connections) -> Middleware:
     admission
         Decides who is let in.
     connections
-        Told of each request that has come.
+        Called for each request that arrives whole.
     """
 
     @web.middleware

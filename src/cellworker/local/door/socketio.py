@@ -1,4 +1,4 @@
-"""A small Socket.IO server that speaks two generations of the protocol on one address.
+"""A small Socket.IO server for two generations of the protocol on one address.
 
 The platform's UI brings socket.io-client 2.x, which speaks Engine.IO revision 3; today's clients speak revision 4.
 Node's own server serves both at once (``allowEIO3``), and a worker that stands in for the platform has to do the same.
@@ -93,7 +93,7 @@ class SocketServer:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         try:
             session = self._session(request)
-        except _RefusedError as refused:
+        except _HandshakeError as refused:
             return refused.response()
         if request.query["transport"] == "websocket":
             return await self._websocket(request, session)
@@ -105,32 +105,32 @@ class SocketServer:
         transport = query.get("transport")
         version = _VERSIONS.get(query.get("EIO", ""))
         if transport not in ("polling", "websocket"):
-            raise _RefusedError(0, "Transport unknown")
+            raise _HandshakeError(0, "Transport unknown")
         if version is None:
-            raise _RefusedError(5, "Unsupported protocol version")
+            raise _HandshakeError(5, "Unsupported protocol version")
         if "sid" in query:
             session = self._sessions.get(query["sid"])
             if session is None or session.version != version:
-                raise _RefusedError(1, "Session ID unknown")
+                raise _HandshakeError(1, "Session ID unknown")
             return session
         if request.method != "GET":
-            raise _RefusedError(2, "Bad handshake method")
+            raise _HandshakeError(2, "Bad handshake method")
         if "j" in query:  # script tags, for browsers that no longer exist
-            raise _RefusedError(3, "Bad request")
+            raise _HandshakeError(3, "Bad request")
         if len(self._sessions) >= self.max_sessions:
-            raise _RefusedError(4, "Too many sessions")
+            raise _HandshakeError(4, "Too many sessions")
         origin = request.headers.get("Origin") or f"programs of {request.remote}"
         if sum(session.origin == origin for session in self._sessions.values()) >= self.max_per_origin:
-            raise _RefusedError(4, "Too many sessions")
+            raise _HandshakeError(4, "Too many sessions")
         return self._open(version, transport, origin)
 
     async def _post(self, request: web.Request) -> web.Response:
         try:
             session = self._session(request)
-        except _RefusedError as refused:
+        except _HandshakeError as refused:
             return refused.response()
         if request.query["transport"] != "polling" or session.socket is not None:
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         try:
             body = await read_body(request, largest=self.max_payload)
         except (web.HTTPException, WorkerError):
@@ -141,7 +141,7 @@ class SocketServer:
                 session.receive(packet)
         except ValueError:
             session.close()
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         return web.Response(text="ok", content_type="text/html")
 
     def _open(self, version: Version, transport: str, origin: str) -> "_Session":
@@ -168,7 +168,7 @@ class SocketServer:
     async def _websocket(self, request: web.Request, session: "_Session") -> web.StreamResponse:
         upgrade = "sid" in request.query
         if session.socket is not None or session.upgrading:
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         session.upgrading = upgrade
         socket = web.WebSocketResponse(max_msg_size=self.max_payload, compress=False, timeout=1.0)
         try:
@@ -225,7 +225,7 @@ class _Session:
         self._news.set()
 
     def receive(self, packet: str) -> None:
-        """Take one packet of the client; raises `ValueError` for what is none."""
+        """Take one packet of the client; raises `ValueError` for bytes that are no packet."""
         self._heard.set()
         kind, data = packet[:1], packet[1:]
         if kind == engineio.MESSAGE:
@@ -253,10 +253,10 @@ class _Session:
     async def poll(self) -> web.Response:
         """Answer one long-polling request: wait for packets, then send all there are."""
         if self.socket is not None:
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         if self._polling:
             self.close()
-            return _RefusedError(3, "Bad request").response()
+            return _HandshakeError(3, "Bad request").response()
         self._polling = True
         try:
             while not (self._waiting or self._closed or self._changing):
@@ -268,7 +268,7 @@ class _Session:
         return web.Response(text=engineio.join_payload(self.version, packets), content_type="text/plain")
 
     async def probed(self, socket: web.WebSocketResponse) -> bool:
-        """Change from polling to a websocket; False when the client thinks better of it."""
+        """Change from polling to a websocket; False when the client reconnects instead."""
         try:
             async with asyncio.timeout(self.server.ping_timeout):
                 if await socket.receive_str() != engineio.PING + "probe":
@@ -340,7 +340,7 @@ class _Session:
         self.server.forget(self)
 
     async def ended(self) -> None:
-        """Wait until nothing of the session runs any more; a client that takes nothing off our hands gets a second."""
+        """Wait until the session's tasks end; a client that does not read gets one second."""
         if self._writer is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -348,7 +348,7 @@ class _Session:
         await asyncio.gather(self._watcher, return_exceptions=True)
 
 
-class _RefusedError(Exception):
+class _HandshakeError(Exception):
     """A request that is no part of the protocol, with the protocol's number for the reason."""
 
     def __init__(self, code: int, reason: str) -> None:

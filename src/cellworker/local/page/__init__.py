@@ -1,1 +1,1 @@
-"""The pages of the local run and what they are told: the explorer and the console."""
+"""The pages of the local run and their data: the explorer and the console."""

@@ -1,4 +1,4 @@
-"""What the explorer is told of the experiment before it asks for anything."""
+"""The facts about the experiment that the explorer gets first."""
 
 import re
 from pathlib import Path

@@ -14,11 +14,11 @@ struct RowSummary {
 
 static inline int32_t ordered(int32_t raw) { return raw ^ ((raw >> 31) & 0x7FFFFFFF); }
 
-/* Judge rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `kept` (from
-   its first entry on) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the first row
-   that breaks a rule. */
+/* Judge rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `nonzeros`
+   (from its first entry on) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the
+   first row that breaks a rule. */
 void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values,
-                  int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column, RowSummary *out) {
+                  int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column, RowSummary *out) {
     RowSummary s = {0};
     s.largest = INT32_MIN;
     s.smallest = INT32_MAX;
@@ -45,7 +45,8 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
         }
         for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
         /* Everything on the bits, as integers: comparisons of floats keep the compiler from doing four at a time. */
-        int32_t nonzero = 0, nan = 0, infinite = 0, negative = 0, fractional = 0, most = s.largest, least = s.smallest;
+        int32_t nonzero = 0, nan = 0, infinite = 0, negative = 0, fractional = 0, largest = s.largest,
+                smallest = s.smallest;
         for (int64_t i = 0; i < n; i++) {
             const int32_t raw = v[i], magnitude = raw & 0x7FFFFFFF;
             nonzero += magnitude != 0;
@@ -56,20 +57,20 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
         }
         for (int64_t i = 0; i < n; i++) {
             const int32_t key = ordered(v[i]);
-            most = key > most ? key : most;
-            least = key < least ? key : least;
+            largest = key > largest ? key : largest;
+            smallest = key < smallest ? key : smallest;
         }
         if (nan) {
-            most = s.largest;
-            least = s.smallest;
+            largest = s.largest;
+            smallest = s.smallest;
             for (int64_t i = 0; i < n; i++) {
                 const int32_t key = ordered(v[i]);
                 if ((v[i] & 0x7FFFFFFF) > INFINITE) {
                     negative -= v[i] < 0;
                     continue;
                 }
-                most = key > most ? key : most;
-                least = key < least ? key : least;
+                largest = key > largest ? key : largest;
+                smallest = key < smallest ? key : smallest;
             }
         }
         /* Adding 2^23 rounds to a whole number; from there on every float is whole. */
@@ -79,15 +80,15 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
             const int32_t whole = (magnitude + 8388608.0f) - 8388608.0f == magnitude;
             fractional += (magnitude < 8388608.0f) & !whole;
         }
-        s.largest = most;
-        s.smallest = least;
+        s.largest = largest;
+        s.smallest = smallest;
         s.kept += nonzero;
         s.nan += nan;
         s.infinite += infinite;
         s.negative += negative;
         s.fractional += fractional;
         s.unsorted_rows += descents > 0;
-        kept[row - start] = nonzero;
+        nonzeros[row - start] = nonzero;
         if (per_column) {
             if (nonzero == n)
                 for (int64_t i = 0; i < n; i++) per_column[c[i]]++;
@@ -99,7 +100,7 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
 }
 
 /* Rewrite rows [start, stop) that cw_scan_rows found sound: zeros dropped, columns ascending. `bounds` (stop - start +
-   1) are the rows' bounds in the output, from 0; the output arrays have room for one entry more. `a` and `b` hold the
+   1) are the rows' bounds in the output, from 0; the output arrays are one entry longer. `a` and `b` hold the
    longest row each. Returns -1, or the first row that names a column twice (or is not as it was when it was scanned).
  */
 int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
@@ -110,22 +111,22 @@ int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, cons
         const float *v = values + indptr[row];
         int32_t *oc = out_columns + bounds[row - start];
         float *ov = out_values + bounds[row - start];
-        const int64_t room = bounds[row - start + 1] - bounds[row - start];
+        const int64_t expected = bounds[row - start + 1] - bounds[row - start];
         int32_t descents = 0;
         for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
-        if (!descents && room == n) {
+        if (!descents && expected == n) {
             memcpy(oc, c, (size_t)n * sizeof *oc);
             memcpy(ov, v, (size_t)n * sizeof *ov);
             continue;
         }
         int64_t k = 0;
         if (!descents) {
-            for (int64_t i = 0; i < n && k <= room; i++) {
+            for (int64_t i = 0; i < n && k <= expected; i++) {
                 oc[k] = c[i];
                 ov[k] = v[i];
                 k += v[i] != 0.0f;
             }
-            if (k != room) return row;
+            if (k != expected) return row;
             continue;
         }
         for (int64_t i = 0; i < n; i++) {
@@ -134,7 +135,7 @@ int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, cons
             a[k] = (uint64_t)(uint32_t)c[i] << 32 | raw;
             k += v[i] != 0.0f;
         }
-        if (k != room) return row;
+        if (k != expected) return row;
         radix_split(a, k, b, (uint32_t *)ov, (uint32_t *)oc);
         for (int64_t i = 1; i < k; i++)
             if (oc[i] == oc[i - 1]) return row;

@@ -19,7 +19,7 @@ static void fill(uint32_t table[SLICES][256]) {
 
 /* Eight bytes at a time: eight look-ups that do not wait for each other. */
 uint32_t cw_crc32c(const uint8_t *in, int64_t n) {
-    uint32_t table[SLICES][256]; /* made anew by each call, in microseconds: no state that threads share */
+    uint32_t table[SLICES][256]; /* made again by each call, in microseconds: no state that threads share */
     uint32_t sum = 0xFFFFFFFF;
     int64_t i = 0;
     fill(table);

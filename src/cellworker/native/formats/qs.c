@@ -1,6 +1,6 @@
 /* Reading files of R's package qs: the XXH32 check value of blocks, vectors whose bytes were sorted by significance
    ("shuffled"), and strings that come one after another. Every read is checked against the end of the source, every
-   write against the room. */
+   write against the size of the output. */
 #include "cellworker.h"
 
 #include <string.h>
@@ -118,7 +118,7 @@ enum {
     MISSING = 15
 };
 
-/* As cw_rds_strings: reads up to `count` strings, their text to `text` (room for `size` bytes), the end of each to
+/* As cw_rds_strings: reads up to `count` strings, their text to `text` (of `size` bytes), the end of each to
    `ends`, and whether it is NA to `missing`. Returns how many; `state` gets the bytes taken and the bytes of text.
    Stops at the source's end and before any string that is not plain. */
 int64_t cw_qs_strings(const uint8_t *source, int64_t size, int64_t count, uint8_t *text, int64_t *ends,

@@ -37,8 +37,8 @@ void cw_rds_doubles_to_floats(const uint8_t *source, int64_t count, float *out) 
 
 enum { HAS_ATTRIBUTES = 0x200, LATIN1 = 4 << 12, UTF8 = 8 << 12 };
 
-/* Reads up to `count` strings out of `source` (`size` bytes): their text goes to `text` (room for `size` bytes), the
-   end of each in it to `ends` and whether it is NA to `missing` (room for `count`). Returns how many were read; `state`
+/* Reads up to `count` strings out of `source` (`size` bytes): their text goes to `text` (of `size` bytes), the
+   end of each in it to `ends` and whether it is NA to `missing` (of `count`). Returns how many were read; `state`
    gets the bytes taken and the bytes of text. It stops early at the source's end, and before any string that is not
    plain: another type, attributes, a wrong length, a NUL, or an encoding that has to be converted. `native_utf8` says
    that text without a mark is UTF-8. */

@@ -65,9 +65,9 @@ static inline __attribute__((always_inline)) void finite_only(const float *value
         int32_t bits;
         memcpy(&bits, values + j, sizeof bits);
         bits = (bits & 0x7FFFFFFF) < 0x7F800000 ? bits : 0;
-        float kept;
-        memcpy(&kept, &bits, sizeof kept);
-        out[j] = (double)kept;
+        float truncated;
+        memcpy(&truncated, &bits, sizeof truncated);
+        out[j] = (double)truncated;
     }
 }
 
@@ -123,7 +123,7 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
                 int32_t bits;
                 memcpy(&bits, v + k + j, sizeof bits);
                 const int32_t magnitude = bits & 0x7FFFFFFF, known = magnitude < 0x7F800000;
-                const int32_t kept = bits & -known, order = kept ^ ((kept >> 31) & 0x7FFFFFFF);
+                const int32_t masked = bits & -known, order = masked ^ ((masked >> 31) & 0x7FFFFFFF);
                 here += magnitude != 0;
                 nan += magnitude > 0x7F800000;
                 infinite += magnitude == 0x7F800000;

@@ -34,13 +34,13 @@ typedef struct {
 typedef struct {
     float *distances;
     int32_t *rows;
-    int32_t held, room;
+    int32_t held, capacity;
     float limit; /* beyond it nothing is of interest */
 } Found;
 
 INSIDE void offer(Found *f, float distance, int32_t row) {
     int32_t at = f->held;
-    if (at == f->room) {
+    if (at == f->capacity) {
         at--;
         if (distance == f->distances[at] && row > f->rows[at]) return;
     } else {
@@ -53,7 +53,7 @@ INSIDE void offer(Found *f, float distance, int32_t row) {
     }
     f->distances[at] = distance;
     f->rows[at] = row;
-    if (f->held == f->room) f->limit = f->distances[f->room - 1];
+    if (f->held == f->capacity) f->limit = f->distances[f->capacity - 1];
 }
 
 INSIDE void add_dimensions(Lanes sums[4], const float *block, const float *query, int32_t from, int32_t to) {
@@ -163,7 +163,7 @@ INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *c
             continue;
         scan(b, starts[list], starts[list + 1], query, self, found);
     }
-    if (found->held < found->room) {
+    if (found->held < found->capacity) {
         found->held = 0;
         found->limit = INFINITY;
         scan(b, 0, n_blocks, query, self, found);
@@ -186,9 +186,9 @@ typedef struct {
 
 INSIDE int32_t run(const Search *s) {
     Found probes = {NULL, NULL, 0, s->n_probes, INFINITY};
-    const size_t room = (size_t)(s->n_probes > 0 ? s->n_probes : 1);
-    probes.distances = malloc(room * sizeof *probes.distances);
-    probes.rows = malloc(room * sizeof *probes.rows);
+    const size_t capacity = (size_t)(s->n_probes > 0 ? s->n_probes : 1);
+    probes.distances = malloc(capacity * sizeof *probes.distances);
+    probes.rows = malloc(capacity * sizeof *probes.rows);
     const int32_t failed = probes.distances && probes.rows ? 0 : -1;
     for (int64_t i = 0; i < s->n_asked && !failed; i++) {
         const int32_t row = s->asked[i];

@@ -153,20 +153,20 @@ static int optimal(Kmeans *m, int32_t end) {
         if (m->size[own] != 1) {
             if (m->moved[own]) m->apart[i] = m->less[own] * squared(m, i, own);
             int32_t best = before;
-            double least = m->size[before] ? m->more[before] * squared(m, i, before) : INFINITY;
+            double min_cost = m->size[before] ? m->more[before] * squared(m, i, before) : INFINITY;
             const int all = step < m->live[own];
             Rings r = plane_rings(&m->plane, m->x[2 * i], m->x[2 * i + 1]);
-            for (; r.ring <= r.last && plane_bound(&m->plane, &r) / 2 <= least; r.ring++) {
+            for (; r.ring <= r.last && plane_bound(&m->plane, &r) / 2 <= min_cost; r.ring++) {
                 PLANE_RING(&m->plane, r, c, {
                     if (c == own || c == before || !m->size[c] || (!all && step >= m->live[c])) continue;
                     const double d = squared(m, i, c);
-                    if (d < least / m->more[c] || (best != before && c < best && d * m->more[c] == least)) {
-                        least = d * m->more[c];
+                    if (d < min_cost / m->more[c] || (best != before && c < best && d * m->more[c] == min_cost)) {
+                        min_cost = d * m->more[c];
                         best = c;
                     }
                 });
             }
-            if (least >= m->apart[i]) {
+            if (min_cost >= m->apart[i]) {
                 m->second[i] = best;
             } else {
                 m->quiet = 0;
@@ -202,9 +202,9 @@ static int quick(Kmeans *m, int32_t end) {
     return 0;
 }
 
-/* Looks at the next `count` points. Returns 1 when done: nothing moved through an optimal stage, or `most` rounds are
- * over. */
-int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t most) {
+/* Looks at the next `count` points. Returns 1 when done: nothing moved through an optimal stage, or `max_rounds` rounds
+ * are over. */
+int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t max_rounds) {
     while (count > 0 && m->stage != DONE) {
         const int32_t end = m->n - m->at > count ? m->at + count : m->n;
         const int32_t stage = m->stage;
@@ -228,7 +228,7 @@ int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t most) {
             m->stage = QUICK;
             m->quiet = m->step = 0;
         } else if (stage == QUICK && ended) {
-            m->stage = ended == 2 || m->k == 2 || ++m->rounds >= most ? DONE : OPTIMAL;
+            m->stage = ended == 2 || m->k == 2 || ++m->rounds >= max_rounds ? DONE : OPTIMAL;
             for (int32_t c = 0; c < m->k; c++) {
                 m->moved[c] = 0;
                 if (m->transfer[c]) m->live[c] = m->n;

@@ -11,8 +11,8 @@
 typedef struct {
     double *total, *link, *outward, *chance;
     int32_t *sizes, *order, *met, *empty, *refined;
-    uint8_t *waits;
-} Room;
+    uint8_t *is_queued;
+} Buffers;
 
 /* Steele, Lea and Flood's SplitMix, 64 bits. */
 static uint64_t draw(uint64_t *state) {
@@ -30,9 +30,9 @@ static double uniform(uint64_t *state) { return (double)(draw(state) >> 11) * 0x
 static void shuffle(uint64_t *state, int32_t *order, int32_t n) {
     for (int32_t i = 0; i < n; i++) order[i] = i;
     for (int32_t i = n - 1; i > 0; i--) {
-        const int32_t j = below(state, i + 1), kept = order[i];
+        const int32_t j = below(state, i + 1), swap = order[i];
         order[i] = order[j];
-        order[j] = kept;
+        order[j] = swap;
     }
 }
 
@@ -47,12 +47,12 @@ static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t
 }
 
 /* Moves nodes from a queue, which those enter again whose surroundings have changed; returns the number of clusters. */
-static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster, const Room *room,
-                          const volatile int32_t *stop) {
+static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster,
+                          const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
     if (n < 1) return 0;
-    double *total = room->total, *link = room->link;
-    int32_t *sizes = room->sizes, *queue = room->order, *met = room->met, *empty = room->empty, n_empty = 0;
+    double *total = buffers->total, *link = buffers->link;
+    int32_t *sizes = buffers->sizes, *queue = buffers->order, *met = buffers->met, *empty = buffers->empty, n_empty = 0;
     memset(total, 0, (size_t)n * sizeof *total);
     memset(sizes, 0, (size_t)n * sizeof *sizes);
     for (int32_t i = 0; i < n; i++) {
@@ -63,29 +63,29 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         if (!sizes[c]) empty[n_empty++] = c;
     }
     shuffle(state, queue, n);
-    memset(room->waits, 1, (size_t)n);
-    int32_t head = 0, waiting = n; /* at most n wait, so that a ring of n holds them */
-    while (waiting && !*stop) {
+    memset(buffers->is_queued, 1, (size_t)n);
+    int32_t head = 0, queued = n; /* at most n wait, so that a ring of n holds them */
+    while (queued && !*stop) {
         const int32_t node = queue[head], home = cluster[node];
         head = head + 1 < n ? head + 1 : 0;
-        waiting--;
-        room->waits[node] = 0;
+        queued--;
+        buffers->is_queued[node] = 0;
         const double strength = net->strength[node];
         const int32_t n_met = links_to_clusters(net, node, cluster, link, met);
         total[home] -= strength;
         sizes[home]--;
         int32_t best = home;
-        double most = link[home] - strength * total[home] * resolution;
-        if (most < 0 && sizes[home] && n_empty) { /* alone is better */
+        double best_gain = link[home] - strength * total[home] * resolution;
+        if (best_gain < 0 && sizes[home] && n_empty) { /* alone is better */
             best = empty[n_empty - 1];
-            most = 0;
+            best_gain = 0;
         }
         for (int32_t m = 0; m < n_met; m++) {
             const int32_t c = met[m];
             const double gain = link[c] - strength * total[c] * resolution;
-            if (gain > most + 1e-12 * strength) { /* rounding must not move nodes to and fro for ever */
+            if (gain > best_gain + 1e-12 * strength) { /* rounding must not move nodes back and forth forever */
                 best = c;
-                most = gain;
+                best_gain = gain;
             }
             link[c] = 0;
         }
@@ -97,9 +97,9 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         cluster[node] = best;
         for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
             const int32_t other = net->to[e];
-            if (cluster[other] == best || room->waits[other]) continue;
-            room->waits[other] = 1;
-            const int64_t place = (int64_t)head + waiting++;
+            if (cluster[other] == best || buffers->is_queued[other]) continue;
+            buffers->is_queued[other] = 1;
+            const int64_t place = (int64_t)head + queued++;
             queue[place < n ? place : place - n] = other;
         }
     }
@@ -110,11 +110,11 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
  * to which they and which to the rest are well linked, mostly the best one. Writes `refined`; returns the number of
  * parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
-                      const Room *room, const volatile int32_t *stop) {
+                      const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
     if (n < 1) return 0;
-    double *total = room->total, *link = room->link, *outward = room->outward, *all = room->chance + n;
-    int32_t *part = room->refined, *sizes = room->sizes, *met = room->met;
+    double *total = buffers->total, *link = buffers->link, *outward = buffers->outward, *all = buffers->chance + n;
+    int32_t *part = buffers->refined, *sizes = buffers->sizes, *met = buffers->met;
     memset(all, 0, (size_t)n * sizeof *all);
     for (int32_t i = 0; i < n; i++) {
         all[cluster[i]] += net->strength[i];
@@ -126,9 +126,9 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
             if (cluster[net->to[e]] == cluster[i]) outward[i] += net->weight[e];
         }
     }
-    shuffle(state, room->order, n);
+    shuffle(state, buffers->order, n);
     for (int32_t k = 0; k < n && !*stop; k++) {
-        const int32_t node = room->order[k], home = part[node];
+        const int32_t node = buffers->order[k], home = part[node];
         const double strength = net->strength[node], whole = all[cluster[node]];
         if (sizes[home] != 1 || outward[home] < strength * (whole - strength) * resolution) continue;
         int32_t n_met = 0;
@@ -138,23 +138,23 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
             if (link[p] == 0) met[n_met++] = p;
             link[p] += net->weight[e];
         }
-        double most = 0;
+        double best_gain = 0;
         for (int32_t m = 0; m < n_met; m++) {
             const int32_t p = met[m];
             const int good = outward[p] >= total[p] * (whole - total[p]) * resolution;
             const double gain = link[p] - strength * total[p] * resolution;
-            room->chance[m] = good && gain >= 0 ? gain : -1;
-            if (room->chance[m] > most) most = room->chance[m];
+            buffers->chance[m] = good && gain >= 0 ? gain : -1;
+            if (buffers->chance[m] > best_gain) best_gain = buffers->chance[m];
         }
-        double sum = exp(-most / randomness); /* of staying alone */
+        double sum = exp(-best_gain / randomness); /* of staying alone */
         for (int32_t m = 0; m < n_met; m++) {
-            if (room->chance[m] >= 0) sum += exp((room->chance[m] - most) / randomness);
+            if (buffers->chance[m] >= 0) sum += exp((buffers->chance[m] - best_gain) / randomness);
         }
-        double left = uniform(state) * sum - exp(-most / randomness);
+        double left = uniform(state) * sum - exp(-best_gain / randomness);
         int32_t chosen = home;
         for (int32_t m = 0; m < n_met && left >= 0; m++) {
-            if (room->chance[m] < 0) continue;
-            left -= exp((room->chance[m] - most) / randomness);
+            if (buffers->chance[m] < 0) continue;
+            left -= exp((buffers->chance[m] - best_gain) / randomness);
             chosen = met[m];
         }
         if (chosen != home) {
@@ -170,9 +170,9 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
     return renumber(part, n, sizes, met);
 }
 
-static int make_room(Room *room, int32_t n) {
+static int allocate(Buffers *buffers, int32_t n) {
     const size_t size = (size_t)n;
-    *room = (Room){
+    *buffers = (Buffers){
         .total = malloc(size * sizeof(double)),
         .link = calloc(size, sizeof(double)),
         .outward = malloc(size * sizeof(double)),
@@ -182,23 +182,23 @@ static int make_room(Room *room, int32_t n) {
         .met = malloc(size * sizeof(int32_t)),
         .empty = malloc(size * sizeof(int32_t)),
         .refined = malloc(size * sizeof(int32_t)),
-        .waits = malloc(size),
+        .is_queued = malloc(size),
     };
-    return room->total && room->link && room->outward && room->chance && room->sizes && room->order && room->met &&
-           room->empty && room->refined && room->waits;
+    return buffers->total && buffers->link && buffers->outward && buffers->chance && buffers->sizes && buffers->order &&
+           buffers->met && buffers->empty && buffers->refined && buffers->is_queued;
 }
 
-static void free_room(Room *room) {
-    free(room->total);
-    free(room->link);
-    free(room->outward);
-    free(room->chance);
-    free(room->sizes);
-    free(room->order);
-    free(room->met);
-    free(room->empty);
-    free(room->refined);
-    free(room->waits);
+static void free_buffers(Buffers *buffers) {
+    free(buffers->total);
+    free(buffers->link);
+    free(buffers->outward);
+    free(buffers->chance);
+    free(buffers->sizes);
+    free(buffers->order);
+    free(buffers->met);
+    free(buffers->empty);
+    free(buffers->refined);
+    free(buffers->is_queued);
 }
 
 /* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight
@@ -210,38 +210,38 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
                             double *quality, const volatile int32_t *stop) {
     const Network whole = {n, first, to, weight, strength, 0};
     Network net = whole;
-    Room room;
+    Buffers buffers;
     int32_t *node_of = malloc((size_t)n * sizeof *node_of), *mine = malloc((size_t)n * sizeof *mine);
-    int32_t n_clusters = make_room(&room, n) && node_of && mine ? 0 : -1;
+    int32_t n_clusters = allocate(&buffers, n) && node_of && mine ? 0 : -1;
     if (!n_clusters) {
         memcpy(mine, cluster, (size_t)n * sizeof *mine);
         for (int32_t i = 0; i < n; i++) node_of[i] = i;
         for (;;) {
-            n_clusters = move_nodes(&net, resolution, state, mine, &room, stop);
+            n_clusters = move_nodes(&net, resolution, state, mine, &buffers, stop);
             if (n_clusters == net.n && !*stop) break;
-            int32_t n_parts = refine(&net, resolution, randomness, state, mine, &room, stop);
+            int32_t n_parts = refine(&net, resolution, randomness, state, mine, &buffers, stop);
             if (n_parts == net.n) { /* nothing joined: the clusters themselves become nodes */
-                memcpy(room.refined, mine, (size_t)net.n * sizeof *mine);
+                memcpy(buffers.refined, mine, (size_t)net.n * sizeof *mine);
                 n_parts = n_clusters;
             }
             Network merged;
-            if (*stop || merge(&net, room.refined, n_parts, &merged)) {
+            if (*stop || merge(&net, buffers.refined, n_parts, &merged)) {
                 n_clusters = -1;
                 break;
             }
-            for (int32_t i = 0; i < n; i++) node_of[i] = room.refined[node_of[i]];
-            for (int32_t i = 0; i < net.n; i++) room.met[room.refined[i]] = mine[i];
-            memcpy(mine, room.met, (size_t)n_parts * sizeof *mine);
+            for (int32_t i = 0; i < n; i++) node_of[i] = buffers.refined[node_of[i]];
+            for (int32_t i = 0; i < net.n; i++) buffers.met[buffers.refined[i]] = mine[i];
+            memcpy(mine, buffers.met, (size_t)n_parts * sizeof *mine);
             if (net.first != first) release(&net);
             net = merged;
         }
         if (n_clusters >= 0) {
             for (int32_t i = 0; i < n; i++) cluster[i] = mine[node_of[i]];
-            *quality = excess(&whole, resolution, cluster, room.total);
+            *quality = excess(&whole, resolution, cluster, buffers.total);
         }
         if (net.first != first) release(&net);
     }
-    free_room(&room);
+    free_buffers(&buffers);
     free(node_of);
     free(mine);
     return n_clusters;

@@ -40,9 +40,9 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
         }
         for (int32_t i = 0; i < n; i++) order[i] = i;
         for (int32_t i = 0; i < n; i++) {
-            const int32_t j = below(random, n), kept = order[i];
+            const int32_t j = below(random, n), swap = order[i];
             order[i] = order[j];
-            order[j] = kept;
+            order[j] = swap;
         }
         int32_t stable = 0;
         for (int32_t at = 0; stable < n; at = at < n - 1 ? at + 1 : 0) {
@@ -57,18 +57,18 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
             total[home] -= strength;
             if (!--sizes[home]) empty[n_empty++] = home;
             int32_t best = -1;
-            double most = 0;
+            double best_gain = 0;
             for (int32_t m = 0; m < n_met; m++) {
                 const int32_t c = met[m];
                 const double gain = link[c] - strength * total[c] * resolution;
-                if (gain > most || (gain == most && c < best)) {
+                if (gain > best_gain || (gain == best_gain && c < best)) {
                     best = c;
-                    most = gain;
+                    best_gain = gain;
                 }
                 link[c] = 0;
             }
             /* When nothing gains there is an empty cluster: n nodes less this one cannot fill n. */
-            if (most == 0) best = empty[--n_empty];
+            if (best_gain == 0) best = empty[--n_empty];
             total[best] += strength;
             sizes[best]++;
             if (best == home) {

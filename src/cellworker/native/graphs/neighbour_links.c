@@ -4,9 +4,9 @@
 
 #include "network.h"
 
-/* Links per cell if all were different: `first` (n + 1) becomes where each cell's room starts. Neighbours: n lists of
+/* Links per cell if all were different: `first` (n + 1) becomes where each cell's links start. Neighbours: n lists of
  * k, negative for none, no cell in its own list, none twice. */
-void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first) {
+void cw_links_count(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first) {
     memset(first, 0, ((size_t)n + 1) * sizeof *first);
     for (int32_t i = 0; i < n; i++) {
         for (int32_t j = 0; j < k; j++) {
@@ -38,7 +38,7 @@ int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *
     }
     int64_t at = 0;
     for (int32_t i = 0; i < n; i++) {
-        const int64_t start = first[i], room = first[i + 1];
+        const int64_t start = first[i], stop = first[i + 1];
         int32_t held = 0;
         for (int32_t j = 0; j < k; j++) {
             const int32_t other = neighbours[(int64_t)i * k + j];
@@ -47,14 +47,14 @@ int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *
             for (; place && mine[place - 1] > other; place--) mine[place] = mine[place - 1];
             mine[place] = other;
         }
-        /* The listing cells go to the end of the room, so that the merged list can grow from its start. */
-        const int64_t n_listing = end[i] - start, shifted = room - n_listing;
+        /* The listing cells go to the end of the cell's range, so that the merged list can grow from its start. */
+        const int64_t n_listing = end[i] - start, shifted = stop - n_listing;
         memmove(to + shifted, to + start, (size_t)n_listing * sizeof *to);
         int64_t e = shifted;
         int32_t m = 0;
         first[i] = at;
-        while (e < room || m < held) {
-            const int32_t a = e < room ? to[e] : INT32_MAX, b = m < held ? mine[m] : INT32_MAX;
+        while (e < stop || m < held) {
+            const int32_t a = e < stop ? to[e] : INT32_MAX, b = m < held ? mine[m] : INT32_MAX;
             e += a <= b;
             m += b <= a;
             to[at] = a < b ? a : b;
@@ -115,20 +115,20 @@ int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const double *w
         total[home] -= strength[node];
         const double scaled = strength[node] * resolution, stay = link[home] - scaled * total[home];
         int32_t best = home;
-        double most = 0;
+        double best_gain = 0;
         for (int32_t m = 0; m < n_met; m++) {
             const int32_t c = met[m];
             const double here = link[c] - scaled * total[c];
-            if (here > most || (here == most && most > 0 && c < best)) {
+            if (here > best_gain || (here == best_gain && best_gain > 0 && c < best)) {
                 best = c;
-                most = here;
+                best_gain = here;
             }
             link[c] = 0;
         }
         total[best] += strength[node];
         if (best != home) {
             cluster[node] = best;
-            *gain += most - stay;
+            *gain += best_gain - stay;
             moved++;
             for (int64_t e = first[node]; stale && e < first[node + 1]; e++) {
                 if (cluster[to[e]] != best) stale[to[e]] = 1;

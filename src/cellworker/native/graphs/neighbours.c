@@ -27,7 +27,7 @@ struct Forest {
     int32_t n_items, n_dims, capacity, cosine;
     uint64_t x, y, z, c; /* the generator's state */
     Word *nodes;
-    int64_t n_nodes, room;
+    int64_t n_nodes, n_allocated;
     int32_t *roots;
     int32_t n_roots;
     int32_t *order, *spare; /* the items of the tree that is being built */
@@ -126,15 +126,15 @@ static float imbalance(int64_t left, int64_t right) {
     return share > 1 - share ? share : 1 - share;
 }
 
-/* Makes room for one node more and returns its id, or -1. Whoever holds a node's address must look it up again. */
+/* Appends a node and returns its id, or -1. The nodes may move: addresses taken before the call are stale. */
 static int64_t new_node(Forest *f) {
-    if (f->n_nodes == f->room) {
-        const int64_t room = f->room + f->room / 2 + 1024;
-        if (room + f->n_items > INT32_MAX) return -1;
-        Word *nodes = realloc(f->nodes, (size_t)room * (size_t)(HEAD + f->capacity) * sizeof *nodes);
+    if (f->n_nodes == f->n_allocated) {
+        const int64_t n_allocated = f->n_allocated + f->n_allocated / 2 + 1024;
+        if (n_allocated + f->n_items > INT32_MAX) return -1;
+        Word *nodes = realloc(f->nodes, (size_t)n_allocated * (size_t)(HEAD + f->capacity) * sizeof *nodes);
         if (!nodes) return -1;
         f->nodes = nodes;
-        f->room = room;
+        f->n_allocated = n_allocated;
     }
     return f->n_items + f->n_nodes++;
 }
@@ -265,16 +265,16 @@ static inline int above(Ranked a, Ranked b) {
 
 typedef struct {
     Ranked *heap;
-    int64_t size, room;
+    int64_t size, capacity;
 } Queue;
 
 static int push(Queue *q, float d, int32_t id) {
-    if (q->size == q->room) {
-        const int64_t room = 2 * q->room + 256;
-        Ranked *heap = realloc(q->heap, (size_t)room * sizeof *heap);
+    if (q->size == q->capacity) {
+        const int64_t capacity = 2 * q->capacity + 256;
+        Ranked *heap = realloc(q->heap, (size_t)capacity * sizeof *heap);
         if (!heap) return -1;
         q->heap = heap;
-        q->room = room;
+        q->capacity = capacity;
     }
     const Ranked new = {d, id};
     int64_t at = q->size++;

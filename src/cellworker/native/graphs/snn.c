@@ -13,12 +13,12 @@ static int ascending(const void *a, const void *b) {
  * number of links of each cell. Then with `cells` and `offsets`: writes each cell's links, ascending, without the one
  * to itself, and how many neighbours are shared. Returns -1 when memory ran out. */
 int32_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
-                  int64_t from, int64_t to, int32_t least, int64_t *counts, const int64_t *offsets, int32_t *cells,
+                  int64_t from, int64_t to, int32_t min_shared, int64_t *counts, const int64_t *offsets, int32_t *cells,
                   int32_t *shared) {
     int32_t *common = calloc((size_t)n, sizeof *common), *met = malloc((size_t)n * sizeof *met);
     const int32_t failed = common && met ? 0 : -1;
     for (int64_t i = from; i < to && !failed; i++) {
-        int64_t n_met = 0, kept = 0;
+        int64_t n_met = 0, n_kept = 0;
         for (int32_t a = 0; a < k; a++) {
             const int32_t m = lists[i * k + a];
             if (m < 0) continue;
@@ -30,12 +30,12 @@ int32_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *sta
         common[i] = 0;
         for (int64_t m = 0; m < n_met; m++) {
             const int32_t j = met[m];
-            if (common[j] >= least) met[kept++] = j;
+            if (common[j] >= min_shared) met[n_kept++] = j;
             else common[j] = 0;
         }
-        if (cells) qsort(met, (size_t)kept, sizeof *met, ascending);
-        else counts[i] = kept;
-        for (int64_t m = 0; m < kept; m++) {
+        if (cells) qsort(met, (size_t)n_kept, sizeof *met, ascending);
+        else counts[i] = n_kept;
+        for (int64_t m = 0; m < n_kept; m++) {
             const int32_t j = met[m];
             if (cells) {
                 cells[offsets[i] + m] = j;

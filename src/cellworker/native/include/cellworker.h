@@ -65,7 +65,7 @@ EXPORT void cw_voom_weights(const double *means, int64_t n_genes, int64_t n, con
 EXPORT int64_t cw_rank_scratch(int64_t longest, int64_t n_classes);
 EXPORT int32_t cw_rank_scan(const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from,
                             int64_t to, const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t rules,
-                            const RankTests *tests, int64_t longest, int64_t most_classes, void *scratch, int32_t wide,
+                            const RankTests *tests, int64_t longest, int64_t max_classes, void *scratch, int32_t wide,
                             int32_t plain);
 EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
                              int64_t n_genes, const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums,
@@ -98,7 +98,7 @@ EXPORT void cw_student_log_tails(const double *t, const double *df, int64_t n, d
 EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column,
                            int64_t *cursor);
 EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
-                               int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t room,
+                               int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity,
                                uint64_t *out);
 EXPORT void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
                           const float *values, const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds,
@@ -117,7 +117,7 @@ EXPORT int32_t cw_fast_neighbours(const float *coordinates, const int32_t *rows,
 EXPORT void cw_kmeans_free(Kmeans *m);
 EXPORT Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const double *centres, int32_t k,
                              int32_t *own);
-EXPORT int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t most);
+EXPORT int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t max_rounds);
 
 /* leiden.c */
 EXPORT int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight,
@@ -129,7 +129,7 @@ EXPORT int32_t cw_louvain_start(const int64_t *first, const int32_t *to, const d
                                 double resolution, int32_t passes, uint64_t *state, int32_t *cluster, double *quality);
 
 /* neighbour_links.c */
-EXPORT void cw_links_room(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first);
+EXPORT void cw_links_count(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first);
 EXPORT int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first, int32_t *to,
                              double *weight);
 EXPORT Network *cw_network_merge(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
@@ -149,7 +149,7 @@ EXPORT int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_
 
 /* snn.c */
 EXPORT int32_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
-                         int64_t from, int64_t to, int32_t least, int64_t *counts, const int64_t *offsets,
+                         int64_t from, int64_t to, int32_t min_shared, int64_t *counts, const int64_t *offsets,
                          int32_t *cells, int32_t *shared);
 
 /* ---- maps: UMAP and t-SNE ---- */
@@ -166,14 +166,14 @@ EXPORT void cw_smooth_ritz(const double *products, const double *images, double 
 EXPORT void cw_tsne_free(Tsne *s);
 EXPORT void cw_tsne_place(Tsne *s, const float *points);
 EXPORT void cw_tsne_layout(const Tsne *s, float *points);
-EXPORT Tsne *cw_tsne_new(const float *points, int32_t n, int32_t members);
+EXPORT Tsne *cw_tsne_new(const float *points, int32_t n, int32_t n_threads);
 EXPORT int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                                   double perplexity, float *out);
 EXPORT int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_t k, int32_t step, int32_t start,
                             int32_t stop);
-EXPORT void cw_tsne_open(Tsne *s);
-EXPORT void cw_tsne_close(Tsne *s);
-EXPORT void cw_tsne_help(Tsne *s, int32_t member);
+EXPORT void cw_tsne_open_pool(Tsne *s);
+EXPORT void cw_tsne_close_pool(Tsne *s);
+EXPORT void cw_tsne_work(Tsne *s, int32_t thread);
 EXPORT int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float momentum, float exaggeration);
 EXPORT int32_t cw_tsne_sort(Tsne *s);
 EXPORT int32_t cw_tsne_repulsion(Tsne *s, int32_t exact, float *pushes, double *total);
@@ -189,7 +189,7 @@ EXPORT int32_t cw_umap_memberships(const int32_t *cells, const float *distances,
 EXPORT void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, int64_t stop, int32_t k,
                            int64_t *at, int32_t *who, float *how);
 EXPORT int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int64_t start, int64_t stop,
-                             const int64_t *who_first, const int32_t *who, const float *how, float least_weight,
+                             const int64_t *who_first, const int32_t *who, const float *how, float min_weight,
                              int64_t end, int64_t *first, int32_t *to, float *weight, float *strength);
 EXPORT int32_t cw_umap_parts(int64_t n, const int64_t *first, const int32_t *to, int32_t *part, int32_t *stack);
 EXPORT void cw_umap_curve(double min_dist, double spread, double reach, double *a, double *b);
@@ -231,7 +231,7 @@ EXPORT int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const u
 
 /* convert.c */
 EXPORT void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
-                         const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *kept, int64_t *per_column,
+                         const int32_t *values, int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column,
                          RowSummary *out);
 EXPORT int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
                                const float *values, const int64_t *bounds, int32_t *out_columns, float *out_values,
@@ -247,7 +247,7 @@ EXPORT void cw_row_sums(const int64_t *bounds, int64_t n_rows, const double *val
                         const uint8_t *chosen, double *sums, double *nonzero, double *chosen_sums);
 
 /* lz4.c */
-EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t room);
+EXPORT int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t capacity);
 EXPORT void cw_unshuffle(const uint8_t *in, int64_t count, int64_t width, uint8_t *out);
 
 /* qs.c */
@@ -269,8 +269,8 @@ EXPORT int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count
                               int64_t *ends, uint8_t *missing, int64_t *state);
 EXPORT int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int64_t *state);
 
-/* turn.c */
-EXPORT void cw_turn_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,
-                            const float *values, int64_t *filled, int32_t *columns_out, float *values_out);
+/* columns_to_rows.c */
+EXPORT void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,
+                                 const float *values, int64_t *filled, int32_t *columns_out, float *values_out);
 
 #endif

@@ -11,11 +11,11 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LANES = 8, ELEMENT = 2 * LANES, MOST_FACTORS = 24 };
+enum { LANES = 8, ELEMENT = 2 * LANES, MAX_FACTORS = 24 };
 
 typedef struct {
     int32_t length, n_factors;
-    int32_t factors[MOST_FACTORS];
+    int32_t factors[MAX_FACTORS];
     double *turns; /* cosine and sine of every multiple of the full turn's length-th part */
 } Fourier;
 
@@ -36,9 +36,9 @@ static void fourier_free(Fourier *f) {
     memset(f, 0, sizeof *f);
 }
 
-/* The smallest length from `least` that the transform can do. */
-static int32_t good_length(int32_t least) {
-    for (int32_t length = least;; length++) {
+/* The smallest length from `min_length` that the transform can do. */
+static int32_t good_length(int32_t min_length) {
+    for (int32_t length = min_length;; length++) {
         int32_t rest = length;
         for (int32_t factor = 2; factor <= 5; factor++) {
             while (rest % factor == 0) rest /= factor;
@@ -66,14 +66,14 @@ static int fourier_new(Fourier *f, int32_t length) {
         double c, s;
         turn(full * (double)(odd ? length - beyond : beyond) / (8.0 * (double)length), &c, &s);
         if (odd) {
-            const double kept = c;
+            const double swap = c;
             c = s;
-            s = kept;
+            s = swap;
         }
         for (int64_t quarter = eighths / 2; quarter > 0; quarter--) {
-            const double kept = c;
+            const double swap = c;
             c = -s;
-            s = kept;
+            s = swap;
         }
         f->turns[2 * j] = c;
         f->turns[2 * j + 1] = s;
@@ -226,9 +226,9 @@ INLINE double *fourier(const Fourier *f, double *a, double *b) {
         if (radix == 5) radix_5(f, n, stride, a, b);
         n /= radix;
         stride *= radix;
-        double *kept = a;
+        double *swap = a;
         a = b;
-        b = kept;
+        b = swap;
     }
     return a;
 }

@@ -23,13 +23,13 @@ static void radix_split(uint64_t *a, int64_t n, uint64_t *b, uint32_t *low, uint
         }
         return;
     }
-    uint64_t least = a[0], most = a[0];
+    uint64_t smallest = a[0], largest = a[0];
     for (int64_t i = 1; i < n; i++) {
-        least = a[i] < least ? a[i] : least;
-        most = a[i] > most ? a[i] : most;
+        smallest = a[i] < smallest ? a[i] : smallest;
+        largest = a[i] > largest ? a[i] : largest;
     }
-    const uint32_t base = (uint32_t)(least >> 32);
-    const uint32_t span = (uint32_t)(most >> 32) - base;
+    const uint32_t base = (uint32_t)(smallest >> 32);
+    const uint32_t span = (uint32_t)(largest >> 32) - base;
     if (span == 0) {
         for (int64_t i = 0; i < n; i++) {
             low[i] = (uint32_t)a[i];

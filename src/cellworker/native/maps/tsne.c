@@ -10,7 +10,7 @@
 #include <float.h>
 #include <math.h>
 
-#include "crew.h"
+#include "thread_pool.h"
 #include "dispatch.h"
 #include "fourier.h"
 #include "numbers.h"
@@ -22,14 +22,14 @@ enum {
     NODES = 4,         /* of a cubic spline */
     MARGIN = 8,        /* nodes over which the inverse of the spline's filter fades */
     FEWEST_STEPS = 48, /* of the grid across the points, when they lie close */
-    MOST_STEPS = 2048, /* when they lie far apart */
+    MAX_STEPS = 2048,  /* when they lie far apart */
     FINEST = -16,      /* halvings of the step */
     EXACT = 768        /* points up to which all pairs are looked at */
 };
 
 static const double STEP = 0.375;     /* of the grid, in units of the layout, where the points are spread out */
 static const double LONGEST_MOVE = 5; /* of a point in one iteration */
-static const float LEAST_GAIN = 0.01f;
+static const float MIN_GAIN = 0.01f;
 
 enum {
     COUNT,
@@ -63,13 +63,13 @@ typedef struct {
 } Summary;
 
 struct Tsne {
-    Crew crew;
-    int32_t n, k, members, piece, pieces;
-    /* the graph: rows filled up with links of no weight; `room` of what is being built */
+    Pool pool;
+    int32_t n, k, n_threads, piece, pieces;
+    /* the graph: rows filled up with links of no weight; `counted` while it is being built */
     int64_t *first;
     int32_t *to;
     float *weight;
-    int64_t *room;
+    int64_t *counted;
     int32_t *from;
     float *back;
     /* the order of the points: which of the caller's each is, and what a new order is made with */
@@ -85,7 +85,7 @@ struct Tsne {
     int64_t *starts;
     /* the grid */
     int32_t halvings, nodes_x, nodes_y, blocks, chunks;
-    int64_t room_counts, room_starts, room_grid, room_spectrum, room_kernel, room_scratch;
+    int64_t capacity_counts, capacity_starts, capacity_grid, capacity_spectrum, capacity_kernel, capacity_scratch;
     double step, low_x, low_y;
     Fourier along, across;
     double *grid, *spectrum, *kernel, *scratch;
@@ -121,18 +121,18 @@ INLINE void affinities(const int32_t *cells, const float *distances, int64_t sta
     double *square = scratch, *e = scratch + filled;
     for (int64_t row = 0; row < count; row++) {
         const int32_t *mine = cells + row * k;
-        double least = DBL_MAX, mean = 0;
+        double min_d2 = DBL_MAX, mean = 0;
         int32_t met = 0;
         for (int32_t j = 0; j < k; j++) {
             const double d = (double)distances[row * k + j];
             const int there = mine[j] >= 0 && mine[j] != start + row;
             square[j] = there ? d * d : -1;
-            if (there && d * d < least) least = d * d;
+            if (there && d * d < min_d2) min_d2 = d * d;
             if (there) mean += d * d;
             met += there;
         }
-        mean = met ? mean / met - least : 0;
-        for (int32_t j = 0; j < filled; j++) square[j] = j < k && square[j] >= 0 ? square[j] - least : DBL_MAX;
+        mean = met ? mean / met - min_d2 : 0;
+        for (int32_t j = 0; j < filled; j++) square[j] = j < k && square[j] >= 0 ? square[j] - min_d2 : DBL_MAX;
         double low = 0, high = DBL_MAX, beta = mean > 0 ? 1 / mean : 1, sum = 1;
         for (int step = 0; step < 100; step++) {
             double s[LANES] = {0}, sd[LANES] = {0}, sdd[LANES] = {0};
@@ -253,12 +253,12 @@ INLINE void spread(Tsne *s, int32_t block, int even) {
     }
 }
 
-INLINE double *scratch_of(const Tsne *s, int32_t member) { return s->scratch + member * s->room_scratch; }
+INLINE double *scratch_of(const Tsne *s, int32_t thread) { return s->scratch + thread * s->capacity_scratch; }
 
 /* Transforms the rows of a block, two in the place of a complex one, and sorts them into columns. */
-INLINE void along(Tsne *s, int32_t block, int32_t member) {
+INLINE void along(Tsne *s, int32_t block, int32_t thread) {
     const int32_t length = s->along.length;
-    double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
+    double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
     const int64_t size = (int64_t)s->nodes_x * ROWS;
     memcpy(a, s->grid + block * size, (size_t)size * sizeof *a);
     memset(a + size, 0, (size_t)((int64_t)length * ELEMENT - size) * sizeof *a);
@@ -285,9 +285,9 @@ INLINE void along(Tsne *s, int32_t block, int32_t member) {
 
 /* Transforms some columns, multiplies by the kernel's transform and goes back. A transform of swapped parts goes back.
  */
-INLINE void across(Tsne *s, int32_t chunk, int32_t member) {
+INLINE void across(Tsne *s, int32_t chunk, int32_t thread) {
     const int32_t length = s->across.length;
-    double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
+    double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
     const int64_t rows = (int64_t)s->blocks * ROWS;
     double *mine = s->spectrum + chunk * rows * ELEMENT;
     const int64_t used = rows < length ? rows : length;
@@ -307,9 +307,9 @@ INLINE void across(Tsne *s, int32_t chunk, int32_t member) {
 }
 
 /* From columns to rows of the potential. */
-INLINE void back(Tsne *s, int32_t block, int32_t member) {
+INLINE void back(Tsne *s, int32_t block, int32_t thread) {
     const int32_t length = s->along.length;
-    double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
+    double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
     for (int32_t chunk = 0; chunk < s->chunks; chunk++) {
         const double *in = s->spectrum + ((int64_t)chunk * s->blocks + block) * ROWS * ELEMENT;
         for (int32_t c = 0; c < LANES && chunk * LANES + c <= length / 2; c++) {
@@ -334,9 +334,9 @@ INLINE void back(Tsne *s, int32_t block, int32_t member) {
 
 /* The kernel at the nodes is even both ways, and so its transform is real: two rows in the place of a complex one part
  * by themselves. */
-INLINE void kernel_along(Tsne *s, int32_t batch, int32_t member) {
+INLINE void kernel_along(Tsne *s, int32_t batch, int32_t thread) {
     const int32_t length = s->along.length, height = s->across.length;
-    double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
+    double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
     const double square = s->step * s->step;
     for (int32_t i = 0; i < length; i++) {
         const int32_t x = i < length - i ? i : length - i;
@@ -359,9 +359,9 @@ INLINE void kernel_along(Tsne *s, int32_t batch, int32_t member) {
 
 /* Divides by the splines' own filter, once for spreading and once for reading, so that the kernel is met at the nodes.
  */
-INLINE void kernel_across(Tsne *s, int32_t chunk, int32_t member) {
+INLINE void kernel_across(Tsne *s, int32_t chunk, int32_t thread) {
     const int32_t length = s->along.length, height = s->across.length;
-    double *a = scratch_of(s, member), *b = a + s->room_scratch / 2;
+    double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
     double *mine = s->kernel + (int64_t)chunk * height * LANES;
     for (int32_t j = 0; j < height; j++) {
         EACH_LANE {
@@ -465,7 +465,7 @@ INLINE float sum_of(const Eight *v) {
 
 INLINE float new_gain(float gain, float slope, float speed) {
     const float next = (slope > 0) != (speed > 0) ? gain + 0.2f : gain * 0.8f;
-    return next > LEAST_GAIN ? next : LEAST_GAIN;
+    return next > MIN_GAIN ? next : MIN_GAIN;
 }
 
 INLINE Summary nowhere(void) { return (Summary){DBL_MAX, DBL_MAX, -DBL_MAX, -DBL_MAX, 0}; }
@@ -543,7 +543,7 @@ INLINE void relabel(Tsne *s, int32_t piece, int weights) {
     }
 }
 
-INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
+INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t thread) {
     switch (what) {
     case COUNT:
         count(s, piece);
@@ -558,13 +558,13 @@ INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
         spread(s, 2 * piece + 1, 0);
         break;
     case ALONG:
-        along(s, piece, member);
+        along(s, piece, thread);
         break;
     case ACROSS:
-        across(s, piece, member);
+        across(s, piece, thread);
         break;
     case BACK:
-        back(s, piece, member);
+        back(s, piece, thread);
         break;
     case GATHER:
         gather(s, piece);
@@ -582,32 +582,32 @@ INLINE void work(Tsne *s, int32_t what, int32_t piece, int32_t member) {
         relabel(s, piece, 1);
         break;
     case KERNEL_ALONG:
-        kernel_along(s, piece, member);
+        kernel_along(s, piece, thread);
         break;
     default:
-        kernel_across(s, piece, member);
+        kernel_across(s, piece, thread);
     }
 }
 
-static void work_narrow(void *s, int32_t what, int32_t piece, int32_t member) { work(s, what, piece, member); }
+static void work_narrow(void *s, int32_t what, int32_t piece, int32_t thread) { work(s, what, piece, thread); }
 
 #ifdef CW_AVX2
-static CW_AVX2 void work_wide(void *s, int32_t what, int32_t piece, int32_t member) { work(s, what, piece, member); }
-static Piecework *worker(void) { return cw_has_avx2() ? work_wide : work_narrow; }
+static CW_AVX2 void work_wide(void *s, int32_t what, int32_t piece, int32_t thread) { work(s, what, piece, thread); }
+static PieceFunction *worker(void) { return cw_has_avx2() ? work_wide : work_narrow; }
 #else
-static Piecework *worker(void) { return work_narrow; }
+static PieceFunction *worker(void) { return work_narrow; }
 #endif
 
-static void all(Tsne *s, int32_t what, int32_t pieces) { share(&s->crew, worker(), s, what, pieces); }
+static void all(Tsne *s, int32_t what, int32_t pieces) { run_pieces(&s->pool, worker(), s, what, pieces); }
 
 /* ---- the layout's surroundings ---- */
 
-/* Makes room for `wanted` numbers whose old values are of no use. */
-static int make_room(void **numbers, int64_t *room, int64_t wanted, size_t size) {
-    if (*room >= wanted) return 0;
+/* Reserves `wanted` numbers; the old values are lost. */
+static int reserve(void **numbers, int64_t *capacity, int64_t wanted, size_t size) {
+    if (*capacity >= wanted) return 0;
     free(*numbers);
     *numbers = malloc((size_t)wanted * size);
-    *room = *numbers ? wanted : 0;
+    *capacity = *numbers ? wanted : 0;
     return *numbers ? 0 : -1;
 }
 
@@ -617,7 +617,7 @@ static int lay_grid(Tsne *s, Summary box) {
     const double span = width > height ? width : height;
     int32_t halvings = 0;
     double step = STEP;
-    while (span > MOST_STEPS * step) {
+    while (span > MAX_STEPS * step) {
         step *= 2;
         halvings++;
     }
@@ -629,9 +629,9 @@ static int lay_grid(Tsne *s, Summary box) {
     s->low_y = box.low_y;
     s->nodes_x = (int32_t)(width / step) + NODES;
     s->nodes_y = (int32_t)(height / step) + NODES;
-    const int32_t least_x = 2 * s->nodes_x + MARGIN, least_y = 2 * s->nodes_y + MARGIN;
-    const int fits = s->along.length >= least_x && s->along.length < 2 * least_x && s->across.length >= least_y &&
-                     s->across.length < 2 * least_y;
+    const int32_t min_x = 2 * s->nodes_x + MARGIN, min_y = 2 * s->nodes_y + MARGIN;
+    const int fits = s->along.length >= min_x && s->along.length < 2 * min_x && s->across.length >= min_y &&
+                     s->across.length < 2 * min_y;
     s->blocks = (s->nodes_y + ROWS - 1) / ROWS;
     const int same = fits && s->halvings == halvings && s->step > 0;
     s->step = step;
@@ -639,24 +639,24 @@ static int lay_grid(Tsne *s, Summary box) {
     if (!same) {
         fourier_free(&s->along);
         fourier_free(&s->across);
-        if (fourier_new(&s->along, good_length(least_x)) || fourier_new(&s->across, good_length(least_y))) return -1;
+        if (fourier_new(&s->along, good_length(min_x)) || fourier_new(&s->across, good_length(min_y))) return -1;
         s->chunks = s->along.length / 2 / LANES + 1;
     }
     const int64_t longest = s->along.length > s->across.length ? s->along.length : s->across.length;
-    const int64_t per_member = 2 * longest * ELEMENT;
-    if (s->room_scratch < per_member) {
+    const int64_t per_thread = 2 * longest * ELEMENT;
+    if (s->capacity_scratch < per_thread) {
         free(s->scratch);
-        s->scratch = malloc((size_t)(s->members * per_member) * sizeof *s->scratch);
-        s->room_scratch = s->scratch ? per_member : 0;
+        s->scratch = malloc((size_t)(s->n_threads * per_thread) * sizeof *s->scratch);
+        s->capacity_scratch = s->scratch ? per_thread : 0;
         if (!s->scratch) return -1;
     }
-    if (make_room((void **)&s->grid, &s->room_grid, (int64_t)s->blocks * s->nodes_x * ROWS, sizeof *s->grid) ||
-        make_room((void **)&s->spectrum, &s->room_spectrum, (int64_t)s->chunks * s->blocks * ROWS * ELEMENT,
-                  sizeof *s->spectrum) ||
-        make_room((void **)&s->kernel, &s->room_kernel, (int64_t)s->chunks * s->across.length * LANES,
-                  sizeof *s->kernel) ||
-        make_room((void **)&s->counts, &s->room_counts, (int64_t)s->pieces * s->blocks, sizeof *s->counts) ||
-        make_room((void **)&s->starts, &s->room_starts, (int64_t)s->blocks + 1, sizeof *s->starts)) {
+    if (reserve((void **)&s->grid, &s->capacity_grid, (int64_t)s->blocks * s->nodes_x * ROWS, sizeof *s->grid) ||
+        reserve((void **)&s->spectrum, &s->capacity_spectrum, (int64_t)s->chunks * s->blocks * ROWS * ELEMENT,
+                sizeof *s->spectrum) ||
+        reserve((void **)&s->kernel, &s->capacity_kernel, (int64_t)s->chunks * s->across.length * LANES,
+                sizeof *s->kernel) ||
+        reserve((void **)&s->counts, &s->capacity_counts, (int64_t)s->pieces * s->blocks, sizeof *s->counts) ||
+        reserve((void **)&s->starts, &s->capacity_starts, (int64_t)s->blocks + 1, sizeof *s->starts)) {
         return -1;
     }
     if (!same) {
@@ -708,16 +708,16 @@ static int repel(Tsne *s, int exact) {
     for (int32_t p = 0; p < s->pieces; p++) s->total += s->summaries[p].total;
     /* No pair is farther apart than the corners of the layout: holds where the grid is too coarse for lone points. */
     const double width = box.high_x - box.low_x, height = box.high_y - box.low_y;
-    const double least = (double)s->n * (double)(s->n - 1) / (1 + width * width + height * height);
-    if (!(s->total > least)) s->total = least;
+    const double min_total = (double)s->n * (double)(s->n - 1) / (1 + width * width + height * height);
+    if (!(s->total > min_total)) s->total = min_total;
     return 0;
 }
 
 void cw_tsne_free(Tsne *s) {
     if (!s) return;
-    void *held[] = {s->first,  s->to,        s->weight, s->room,   s->from,  s->back,     s->original, s->now,
-                    s->before, s->new_first, s->place,  s->next,   s->speed, s->gain,     s->push,     s->summaries,
-                    s->sorted, s->order,     s->counts, s->starts, s->grid,  s->spectrum, s->kernel,   s->scratch};
+    void *held[] = {s->first,  s->to,        s->weight, s->counted, s->from,  s->back,     s->original, s->now,
+                    s->before, s->new_first, s->place,  s->next,    s->speed, s->gain,     s->push,     s->summaries,
+                    s->sorted, s->order,     s->counts, s->starts,  s->grid,  s->spectrum, s->kernel,   s->scratch};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) free(held[i]);
     fourier_free(&s->along);
     fourier_free(&s->across);
@@ -746,16 +746,16 @@ void cw_tsne_layout(const Tsne *s, float *points) {
     for (int32_t i = 0; i < s->n; i++) memcpy(points + 2 * (int64_t)s->original[i], s->place + i, sizeof *s->place);
 }
 
-/* A layout of n points (x, y after one another) without a graph, or NULL; `members` threads may work at it. */
-Tsne *cw_tsne_new(const float *points, int32_t n, int32_t members) {
+/* A layout of n points (x, y after one another) without a graph, or NULL; `n_threads` threads may work at it. */
+Tsne *cw_tsne_new(const float *points, int32_t n, int32_t n_threads) {
     Tsne *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->n = n;
-    s->members = members;
+    s->n_threads = n_threads;
     s->piece = n < 8192 ? 64 : 512;
-    while (n / s->piece >= MOST_PIECES) s->piece *= 2;
+    while (n / s->piece >= MAX_PIECES) s->piece *= 2;
     s->pieces = (n + s->piece - 1) / s->piece;
-    s->crew.over = 1;
+    s->pool.closed = 1;
     const size_t size = (size_t)n;
     s->first = calloc(size + 1, sizeof *s->first);
     s->new_first = malloc((size + 1) * sizeof *s->new_first);
@@ -816,13 +816,13 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
                      int32_t stop) {
     const int32_t n = s->n;
     if (step == 0 && start == 0) {
-        s->room = calloc((size_t)n + 2, sizeof *s->room);
-        if (!s->room) return -1;
+        s->counted = calloc((size_t)n + 2, sizeof *s->counted);
+        if (!s->counted) return -1;
     }
     if (step == 1 && start == 0) {
-        for (int32_t i = 0; i < n; i++) s->room[i + 2] += s->room[i + 1];
-        s->from = malloc((size_t)(s->room[n + 1] + 1) * sizeof *s->from);
-        s->back = malloc((size_t)(s->room[n + 1] + 1) * sizeof *s->back);
+        for (int32_t i = 0; i < n; i++) s->counted[i + 2] += s->counted[i + 1];
+        s->from = malloc((size_t)(s->counted[n + 1] + 1) * sizeof *s->from);
+        s->back = malloc((size_t)(s->counted[n + 1] + 1) * sizeof *s->back);
         if (!s->from || !s->back) return -1;
     }
     if (step == 3 && start == 0) {
@@ -831,7 +831,7 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
         s->weight = malloc((size_t)(s->first[n] + 1) * sizeof *s->weight);
         if (!s->to || !s->weight) return -1;
     }
-    /* After collecting, the links to a cell lie from room[cell] to room[cell + 1]. */
+    /* After collecting, the links to a cell lie from counted[cell] to counted[cell + 1]. */
     int32_t *seen = step >= 2 ? malloc((size_t)n * sizeof *seen) : NULL;
     if (step >= 2 && !seen) return -1;
     if (seen) memset(seen, 0xFF, (size_t)n * sizeof *seen);
@@ -842,9 +842,9 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
         const int64_t begin = at;
         for (int32_t j = 0; j < k; j++) {
             if (!(p[j] > 0)) continue;
-            if (step == 0) s->room[mine[j] + 2]++;
+            if (step == 0) s->counted[mine[j] + 2]++;
             if (step == 1) {
-                const int64_t place = s->room[mine[j] + 1]++;
+                const int64_t place = s->counted[mine[j] + 1]++;
                 s->from[place] = i;
                 s->back[place] = p[j];
             }
@@ -860,7 +860,7 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
         }
         if (step < 2) continue;
         const int64_t own = at;
-        for (int64_t e = s->room[i]; e < s->room[i + 1]; e++) {
+        for (int64_t e = s->counted[i]; e < s->counted[i + 1]; e++) {
             const int32_t other = s->from[e];
             if (step == 2) {
                 at += seen[other] != i;
@@ -885,10 +885,10 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
     }
     free(seen);
     if (step == 3 && stop == n) {
-        free(s->room);
+        free(s->counted);
         free(s->from);
         free(s->back);
-        s->room = NULL;
+        s->counted = NULL;
         s->from = NULL;
         s->back = NULL;
     }
@@ -897,12 +897,12 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
 
 /* ---- the descent ---- */
 
-void cw_tsne_open(Tsne *s) { atomic_store(&s->crew.over, 0); }
+void cw_tsne_open_pool(Tsne *s) { atomic_store(&s->pool.closed, 0); }
 
-void cw_tsne_close(Tsne *s) { atomic_store(&s->crew.over, 1); }
+void cw_tsne_close_pool(Tsne *s) { atomic_store(&s->pool.closed, 1); }
 
-/* A helper's part, on a thread of its own, with a number from 1: returns after cw_tsne_close. */
-void cw_tsne_help(Tsne *s, int32_t member) { help(&s->crew, worker(), s, member); }
+/* Runs pieces on a thread of its own, with a number from 1. Returns after cw_tsne_close_pool. */
+void cw_tsne_work(Tsne *s, int32_t thread) { work_until_closed(&s->pool, worker(), s, thread); }
 
 /* Some iterations; -1 when memory ran out. */
 int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float momentum, float exaggeration) {
@@ -912,9 +912,9 @@ int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float momentum,
     for (int32_t i = 0; i < iterations; i++) {
         if (repel(s, s->n <= EXACT)) return -1;
         all(s, MOVE, s->pieces);
-        Point *kept = s->place;
+        Point *swap = s->place;
         s->place = s->next;
-        s->next = kept;
+        s->next = swap;
     }
     return 0;
 }
@@ -929,9 +929,9 @@ static uint32_t spaced(uint32_t x) {
 
 static void permute(Point **points, Point **spare, const int32_t *before, int32_t n) {
     for (int32_t i = 0; i < n; i++) (*spare)[i] = (*points)[before[i]];
-    Point *kept = *points;
+    Point *swap = *points;
     *points = *spare;
-    *spare = kept;
+    *spare = swap;
 }
 
 /* Numbers the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory ran out.
@@ -971,9 +971,9 @@ int32_t cw_tsne_sort(Tsne *s) {
         float *weight = s->moved;
         s->moved = s->weight;
         s->weight = weight;
-        int64_t *kept = s->first;
+        int64_t *swap = s->first;
         s->first = s->new_first;
-        s->new_first = kept;
+        s->new_first = swap;
         look_around(s);
     }
     free(keys);

@@ -22,8 +22,8 @@ INLINE Wholes alls(int32_t x) { return (Wholes){x, x, x, x, x, x, x, x}; }
 INLINE Reals choose(Wholes which, Reals yes, Reals no) {
     return (Reals)(((Wholes)yes & which) | ((Wholes)no & ~which));
 }
-INLINE Reals least(Reals a, Reals b) { return choose(a < b, a, b); }
-INLINE Reals most(Reals a, Reals b) { return choose(a > b, a, b); }
+INLINE Reals min_of(Reals a, Reals b) { return choose(a < b, a, b); }
+INLINE Reals max_of(Reals a, Reals b) { return choose(a > b, a, b); }
 INLINE Reals load(const float *at) {
     Reals out;
     memcpy(&out, at, sizeof out);
@@ -43,7 +43,7 @@ INLINE Reals power(Reals x, Reals b) {
     log2 = log2 * t + all(0.480629147f);
     log2 = log2 * t + all(-0.72136404f);
     log2 = log2 * t + all(1.44269643f);
-    const Reals y = least(most(b * (log2 * t + __builtin_convertvector(e, Reals)), all(-126.0f)), all(126.0f));
+    const Reals y = min_of(max_of(b * (log2 * t + __builtin_convertvector(e, Reals)), all(-126.0f)), all(126.0f));
     const Reals magic = all(12582912.0f); /* adding it rounds to a whole number, in the low bits */
     const Reals rounded = y + magic;
     const Reals f = y - (rounded - magic);
@@ -56,7 +56,7 @@ INLINE Reals power(Reals x, Reals b) {
     return (Reals)((Wholes)exp2 + (((Wholes)rounded - (Wholes)magic) << 23));
 }
 
-INLINE Reals clip(Reals v) { return least(most(v, all(-4.0f)), all(4.0f)); }
+INLINE Reals clip(Reals v) { return min_of(max_of(v, all(-4.0f)), all(4.0f)); }
 
 static inline uint64_t mixed(uint64_t x) { /* the finalizer of SplitMix64 */
     x += 0x9e3779b97f4a7c15ULL;
@@ -109,7 +109,7 @@ INLINE void move(const UmapLayout *l, int64_t i, int32_t epoch, UmapStep step) {
         for (int k = count; k % LANES; k++) tx[k] = ty[k] = tw[k] = 0;
         for (int k = 0; k < count; k += LANES) {
             const Reals dx = x - load(tx + k), dy = y - load(ty + k), w = load(tw + k);
-            const Reals d2 = most(dx * dx + dy * dy, clamp);
+            const Reals d2 = max_of(dx * dx + dy * dy, clamp);
             const Reals p = power(d2, b);
             const Reals c = pull * p / (d2 * (all(1.0f) + a * p));
             gx += w * clip(c * dx);
@@ -121,7 +121,7 @@ INLINE void move(const UmapLayout *l, int64_t i, int32_t epoch, UmapStep step) {
     const Reals push = all(2.0f * l->b);
     for (int32_t k = from; k < from + l->window; k += LANES) {
         const Reals dx = x - load(l->pool_x + k), dy = y - load(l->pool_y + k);
-        const Reals d2 = most(dx * dx + dy * dy, clamp);
+        const Reals d2 = max_of(dx * dx + dy * dy, clamp);
         const Reals p = power(d2, b);
         const Reals c = push / ((all(0.001f) + d2) * (all(1.0f) + a * p));
         rx += clip(c * dx);

@@ -100,10 +100,10 @@ void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, i
 }
 
 /* Both directions of memberships as one: a + b - a b. Rows start to stop of the symmetric graph are written from `end`
- * on (at most as many links as both lists have), columns ascending, links below `least` left out; `first[row + 1]` and
- * `strength` are set. Returns the new end, or -1 when memory ran out. */
+ * on (at most as many links as both lists have), columns ascending, links below `min_weight` left out; `first[row + 1]`
+ * and `strength` are set. Returns the new end, or -1 when memory ran out. */
 int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int64_t start, int64_t stop,
-                      const int64_t *who_first, const int32_t *who, const float *how, float least_weight, int64_t end,
+                      const int64_t *who_first, const int32_t *who, const float *how, float min_weight, int64_t end,
                       int64_t *first, int32_t *to, float *weight, float *strength) {
     int32_t *mine = malloc((size_t)k * sizeof *mine);
     float *given = malloc((size_t)k * sizeof *given);
@@ -129,7 +129,7 @@ int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int
             const int32_t left = a < count ? mine[a] : INT32_MAX, right = b < who_first[i + 1] ? who[b] : INT32_MAX;
             const float u = left <= right ? given[a++] : 0, v = right <= left ? how[b++] : 0;
             const float w = u + v - u * v;
-            if (w < least_weight) continue;
+            if (w < min_weight) continue;
             to[end] = left < right ? left : right;
             weight[end++] = w;
             total += w;

@@ -62,7 +62,7 @@ typedef struct {
     uint32_t *run;   /* per run: where it begins, then twice the average rank that its entries share */
     uint16_t *start; /* bit by bit: which entries begin a run */
     void *label;
-} Room;
+} Buffers;
 
 INLINE double number(uint32_t bits) {
     float value;
@@ -94,15 +94,15 @@ INLINE void look_up(const void *code, const int32_t *cells, int64_t n, void *res
 
 INLINE int64_t keep_labelled(const void *found, const uint32_t *values, int64_t n, uint32_t *value, void *label,
                              const int wide) {
-    int64_t kept = 0;
+    int64_t n_kept = 0;
     for (int64_t i = 0; i < n; i++) { /* no branch: which cells are listed is anybody's guess */
         const int32_t c = label_at(found, i, wide);
-        value[kept] = values[i];
-        if (wide) ((int16_t *)label)[kept] = (int16_t)c;
-        else ((int8_t *)label)[kept] = (int8_t)c;
-        kept += c >= 0;
+        value[n_kept] = values[i];
+        if (wide) ((int16_t *)label)[n_kept] = (int16_t)c;
+        else ((int8_t *)label)[n_kept] = (int8_t)c;
+        n_kept += c >= 0;
     }
-    return kept;
+    return n_kept;
 }
 
 INLINE int64_t find_runs(const uint32_t *value, int64_t n, uint32_t *run) {
@@ -140,20 +140,20 @@ INLINE void add_two(const uint32_t *value, const uint32_t *twice, const void *la
 #ifdef CW_AVX512
 CW_AVX512 static int64_t keep_labelled_lanes(const int8_t *found, const uint32_t *values, int64_t n, uint32_t *value,
                                              int8_t *label) {
-    int64_t kept = 0;
+    int64_t n_kept = 0;
     for (int64_t i = 0; i < n; i += 64) {
         const __mmask64 here = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
         const __m512i labels = _mm512_maskz_loadu_epi8(here, found + i);
         const uint64_t keep = here & ~_mm512_movepi8_mask(labels);
-        _mm512_storeu_si512(label + kept, _mm512_maskz_compress_epi8(keep, labels));
+        _mm512_storeu_si512(label + n_kept, _mm512_maskz_compress_epi8(keep, labels));
         for (int64_t k = 0; k < 64; k += WIDTH) {
             const uint32_t which = (uint16_t)(keep >> k);
             const __m512i some = _mm512_maskz_loadu_epi32((__mmask16)(here >> k), values + i + k);
-            _mm512_storeu_si512(value + kept, _mm512_maskz_compress_epi32((__mmask16)which, some));
-            kept += _mm_popcnt_u32(which);
+            _mm512_storeu_si512(value + n_kept, _mm512_maskz_compress_epi32((__mmask16)which, some));
+            n_kept += _mm_popcnt_u32(which);
         }
     }
-    return kept;
+    return n_kept;
 }
 
 CW_AVX512 static int64_t find_runs_lanes(const uint32_t *value, int64_t n, uint32_t *run, uint16_t *start) {
@@ -225,9 +225,9 @@ CW_AVX512 static void add_two_lanes(const uint32_t *value, const uint32_t *run, 
 #endif
 
 INLINE void add_many(const uint32_t *value, const uint32_t *twice, const void *label, int64_t n, int64_t n_classes,
-                     Room room, const int wide) {
+                     Buffers buffers, const int wide) {
     const int64_t copies = wide ? 1 : COPIES;
-    Bin *bin = room.bin;
+    Bin *bin = buffers.bin;
     memset(bin, 0, (size_t)(copies * n_classes) * sizeof *bin);
     for (int64_t i = 0; i < n;) {
         const int64_t stop = n - i > FULL ? i + FULL : n;
@@ -246,29 +246,29 @@ INLINE void add_many(const uint32_t *value, const uint32_t *twice, const void *l
         for (int64_t k = 0; k < copies; k++) {
             for (int64_t c = 0; c < n_classes; c++) {
                 Bin *b = bin + k * n_classes + c;
-                room.share[c].rank2 += (int64_t)(b->ranks >> 16);
-                room.share[c].detected += (int64_t)(b->ranks & 0xFFFF);
+                buffers.share[c].rank2 += (int64_t)(b->ranks >> 16);
+                buffers.share[c].detected += (int64_t)(b->ranks & 0xFFFF);
                 b->ranks = 0;
             }
         }
     }
     for (int64_t k = 0; k < copies; k++)
-        for (int64_t c = 0; c < n_classes; c++) room.share[c].sum += bin[k * n_classes + c].sum;
+        for (int64_t c = 0; c < n_classes; c++) buffers.share[c].sum += bin[k * n_classes + c].sum;
 }
 
 typedef unsigned __int128 Cubes; /* of ten million cells that tie, and more */
 
 INLINE Cubes tie_term(uint64_t t) { return (Cubes)(t * t - 1) * t; }
 
-/* The top bit is set if a cell is beyond `most`. The values are fetched meanwhile: memory has time for both. */
-INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n, uint32_t most) {
+/* The top bit is set if a cell is beyond `last_cell`. The values are fetched meanwhile: memory has time for both. */
+INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n, uint32_t last_cell) {
     uint32_t outside = 0;
     int64_t i = 0;
     for (; i + WIDTH <= n; i += WIDTH) {
         __builtin_prefetch((const char *)values + 4 * i);
-        for (int64_t k = 0; k < WIDTH; k++) outside |= (uint32_t)cells[i + k] | (most - (uint32_t)cells[i + k]);
+        for (int64_t k = 0; k < WIDTH; k++) outside |= (uint32_t)cells[i + k] | (last_cell - (uint32_t)cells[i + k]);
     }
-    for (; i < n; i++) outside |= (uint32_t)cells[i] | (most - (uint32_t)cells[i]);
+    for (; i < n; i++) outside |= (uint32_t)cells[i] | (last_cell - (uint32_t)cells[i]);
     return outside;
 }
 
@@ -312,28 +312,28 @@ static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, in
 
 /* Implicit zeros sit between the negative and the positive values. */
 INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, const RankPlan *plan, int64_t gene,
-                      int64_t n_cells, int32_t rules, const RankTests *tests, Room room, const int wide,
+                      int64_t n_cells, int32_t rules, const RankTests *tests, Buffers buffers, const int wide,
                       const int fast) {
     (void)fast;
     const int64_t n_classes = plan->n_classes;
     const size_t size = wide ? sizeof(int16_t) : sizeof(int8_t);
     const int everybody = plan->n_labelled == n_cells;
-    const uint32_t *value = everybody ? values : room.value;
+    const uint32_t *value = everybody ? values : buffers.value;
     int16_t found[PART + PAD];
     int64_t seen = 0;
     for (int64_t k = 0; k < n; k += PART) {
         const int64_t part = n - k > PART ? PART : n - k;
-        void *label = (char *)room.label + (size_t)seen * size, *into = everybody ? label : found;
+        void *label = (char *)buffers.label + (size_t)seen * size, *into = everybody ? label : found;
         look_up(plan->code, cells + k, part, into, wide);
         if (everybody) seen += part;
-        else if (wide) seen += keep_labelled(found, values + k, part, room.value + seen, label, 1);
+        else if (wide) seen += keep_labelled(found, values + k, part, buffers.value + seen, label, 1);
         else
-            seen += WITH_LANES(keep_labelled_lanes((int8_t *)found, values + k, part, room.value + seen, label),
-                               keep_labelled(found, values + k, part, room.value + seen, label, 0));
+            seen += WITH_LANES(keep_labelled_lanes((int8_t *)found, values + k, part, buffers.value + seen, label),
+                               keep_labelled(found, values + k, part, buffers.value + seen, label, 0));
     }
     const int64_t runs =
-        WITH_LANES(find_runs_lanes(value, seen, room.run, room.start), find_runs(value, seen, room.run));
-    uint32_t *run = room.run;
+        WITH_LANES(find_runs_lanes(value, seen, buffers.run, buffers.start), find_runs(value, seen, buffers.run));
+    uint32_t *run = buffers.run;
     run[runs] = (uint32_t)seen;
     const int64_t top = runs ? run[runs] - run[runs - 1] : 0;
     int64_t negative = 0;
@@ -364,17 +364,17 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
             run[r] += run[r + 1] + more;
         }
     }
-    Share *share = room.share;
+    Share *share = buffers.share;
     for (int64_t c = 0; c < n_classes; c++) share[c] = (Share){0, 0, 0.0};
     if (n_classes == 2) {
         double sums[2][WIDTH] = {{0.0}};
 #ifdef CW_AVX512
-        if (fast && !wide) add_two_lanes(value, run, room.start, room.label, seen, share + 1, sums);
+        if (fast && !wide) add_two_lanes(value, run, buffers.start, buffers.label, seen, share + 1, sums);
         else
 #endif
         {
-            spread_runs(value, seen, run, room.twice);
-            add_two(value, room.twice, room.label, seen, share + 1, sums, wide);
+            spread_runs(value, seen, run, buffers.twice);
+            add_two(value, buffers.twice, buffers.label, seen, share + 1, sums, wide);
         }
         for (int64_t i = 0; i < WIDTH; i++) {
             share[0].sum += sums[0][i];
@@ -383,8 +383,9 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
         share[0].detected = seen - share[1].detected;
         share[0].rank2 = seen * (seen + 1) + 2 * zeros * (seen - negative) - share[1].rank2;
     } else {
-        WITH_LANES(spread_runs_lanes(seen, run, room.start, room.twice), spread_runs(value, seen, run, room.twice));
-        add_many(value, room.twice, room.label, seen, n_classes, room, wide);
+        WITH_LANES(spread_runs_lanes(seen, run, buffers.start, buffers.twice),
+                   spread_runs(value, seen, run, buffers.twice));
+        add_many(value, buffers.twice, buffers.label, seen, n_classes, buffers, wide);
     }
     tie += zeros ? tie_term((uint64_t)zeros) : 0;
     if (rules & SKIP_TOP_BLOCK) { /* the block of the largest value: a positive one's, or that of the zeros */
@@ -398,47 +399,47 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
 
 INLINE int64_t rounded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-INLINE int64_t lay_out(char *at, int64_t longest, int64_t n_classes, Room *room) {
+INLINE int64_t lay_out(char *at, int64_t longest, int64_t n_classes, Buffers *buffers) {
     const int64_t begin = (int64_t)(uintptr_t)at, n = longest + PAD;
-    room->share = (Share *)at, at += rounded(n_classes * (int64_t)sizeof(Share));
-    room->bin = (Bin *)at, at += rounded(COPIES * n_classes * (int64_t)sizeof(Bin));
-    room->value = (uint32_t *)at, at += rounded(n * 4);
-    room->twice = (uint32_t *)at, at += rounded(n * 4);
-    room->run = (uint32_t *)at + PAD, at += rounded((n + PAD) * 4);
-    room->start = (uint16_t *)at, at += rounded(n * 2 / WIDTH);
-    room->label = at, at += rounded(n * 2);
+    buffers->share = (Share *)at, at += rounded(n_classes * (int64_t)sizeof(Share));
+    buffers->bin = (Bin *)at, at += rounded(COPIES * n_classes * (int64_t)sizeof(Bin));
+    buffers->value = (uint32_t *)at, at += rounded(n * 4);
+    buffers->twice = (uint32_t *)at, at += rounded(n * 4);
+    buffers->run = (uint32_t *)at + PAD, at += rounded((n + PAD) * 4);
+    buffers->start = (uint16_t *)at, at += rounded(n * 2 / WIDTH);
+    buffers->label = at, at += rounded(n * 2);
     return (int64_t)(uintptr_t)at - begin;
 }
 
 /* Bytes of scratch that a scan of genes with at most `longest` entries needs. */
 int64_t cw_rank_scratch(int64_t longest, int64_t n_classes) {
-    Room room;
-    return lay_out(0, longest, n_classes, &room) + 64;
+    Buffers buffers;
+    return lay_out(0, longest, n_classes, &buffers) + 64;
 }
 
 #define SCAN_ARGUMENTS                                                                             \
     const int64_t *indptr, const int32_t *cells, const uint32_t *values, int64_t from, int64_t to, \
         const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t rules, const RankTests *tests
 
-INLINE int32_t rank_scan(SCAN_ARGUMENTS, Room room, const int wide, const int fast) {
-    const uint32_t most = (uint32_t)n_cells - 1;
+INLINE int32_t rank_scan(SCAN_ARGUMENTS, Buffers buffers, const int wide, const int fast) {
+    const uint32_t last_cell = (uint32_t)n_cells - 1;
     for (int64_t first = from, last; first < to; first = last) {
         for (last = first + 1; last < to && indptr[last + 1] - indptr[first] <= BLOCK;) last++;
         const int64_t begin = indptr[first];
-        if (any_outside(cells + begin, values + begin, indptr[last] - begin, most) >> 31) return 1;
+        if (any_outside(cells + begin, values + begin, indptr[last] - begin, last_cell) >> 31) return 1;
         for (const RankPlan *plan = plans; plan < plans + n_plans; plan++) {
             for (int64_t g = first; g < last; g++) {
                 rank_gene(cells + indptr[g], values + indptr[g], indptr[g + 1] - indptr[g], plan, g - from, n_cells,
-                          rules, tests, room, wide, fast);
+                          rules, tests, buffers, wide, fast);
             }
         }
     }
     return 0;
 }
 
-#define SCAN(NAME, WIDE, FAST)                                                                                      \
-    static int32_t NAME(SCAN_ARGUMENTS, Room room) {                                                                \
-        return rank_scan(indptr, cells, values, from, to, plans, n_plans, n_cells, rules, tests, room, WIDE, FAST); \
+#define SCAN(NAME, WIDE, FAST)                                                                                         \
+    static int32_t NAME(SCAN_ARGUMENTS, Buffers buffers) {                                                             \
+        return rank_scan(indptr, cells, values, from, to, plans, n_plans, n_cells, rules, tests, buffers, WIDE, FAST); \
     }
 SCAN(scan_narrow, 0, 0)
 SCAN(scan_wide, 1, 0)
@@ -453,12 +454,12 @@ CW_AVX512 SCAN(scan_narrow_lanes, 0, 1) CW_AVX512 SCAN(scan_wide_lanes, 1, 1)
      * but more than 127 classes need two. `plain` does without 512-bit registers. Returns 1 at a cell beyond n_cells.
      */
     int32_t
-    cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t most_classes, void *scratch, int32_t wide, int32_t plain) {
-    Room room;
-    lay_out((char *)scratch + (64 - (uintptr_t)scratch % 64) % 64, longest, most_classes, &room);
-    int32_t (*scan)(SCAN_ARGUMENTS, Room) = wide ? scan_wide : scan_narrow;
+    cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t max_classes, void *scratch, int32_t wide, int32_t plain) {
+    Buffers buffers;
+    lay_out((char *)scratch + (64 - (uintptr_t)scratch % 64) % 64, longest, max_classes, &buffers);
+    int32_t (*scan)(SCAN_ARGUMENTS, Buffers) = wide ? scan_wide : scan_narrow;
     if (!plain && cw_has_avx512()) scan = wide ? scan_wide_lanes : scan_narrow_lanes;
-    return scan(indptr, cells, values, from, to, plans, n_plans, n_cells, rules, tests, room);
+    return scan(indptr, cells, values, from, to, plans, n_plans, n_cells, rules, tests, buffers);
 }
 
 #define FORTY 0x42200000u /* 40.0f */

@@ -28,10 +28,10 @@ void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *column
 
 /* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
    (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is
-   moved past them. Returns the number of entries that found no room (`room` is the size of `out`): 0 unless the data
-   changed. */
+   moved past them. Returns the number of entries that found no place (`capacity` is the size of `out`): 0 unless the
+   data changed. */
 int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
-                        int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t room, uint64_t *out) {
+                        int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out) {
     int64_t lost = 0;
     for (int64_t cell = 0; cell < n_cells; cell++) {
         if (cell + AHEAD < n_cells) {
@@ -42,8 +42,8 @@ int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *g
         const int64_t end = indptr[cell + 1];
         int64_t i = cursor[cell];
         for (; i < end && genes[i] < last; i++) {
-            const int64_t target = genes[i] < first ? room : slot[genes[i] - first]++;
-            if (target < room) {
+            const int64_t target = genes[i] < first ? capacity : slot[genes[i] - first]++;
+            if (target < capacity) {
                 /* One line ahead of each gene: a store that misses the cache stalls all that follow it. */
                 __builtin_prefetch(out + target + 8, 1);
                 out[target] = (uint64_t)order_key(values[i]) << 32 | (uint64_t)cell;

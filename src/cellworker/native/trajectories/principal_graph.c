@@ -64,10 +64,10 @@ GraphNodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
 
 static inline int32_t nearest(const GraphNodes *nodes, double x, double y, double *distance) {
     const Plane *p = &nodes->plane;
-    double least = INFINITY;
+    double min_d2 = INFINITY;
     int32_t best = 0;
     Rings r = plane_rings(p, x, y);
-    for (; r.ring <= r.last && plane_bound(p, &r) <= least; r.ring++) {
+    for (; r.ring <= r.last && plane_bound(p, &r) <= min_d2; r.ring++) {
         const int32_t low = r.row - r.ring, high = r.row + r.ring, left = r.column - r.ring, right = r.column + r.ring;
         for (int32_t row = low < 0 ? 0 : low; row <= high && row < p->height; row++) {
             const int whole = row == low || row == high;
@@ -80,15 +80,15 @@ static inline int32_t nearest(const GraphNodes *nodes, double x, double y, doubl
                 const int32_t *bucket = nodes->first + (int64_t)row * p->width;
                 for (int32_t k = bucket[from]; k < bucket[to + 1]; k++) {
                     const double a = x - nodes->x[k], b = y - nodes->y[k], d = a * a + b * b;
-                    if (d < least || (d == least && nodes->id[k] < best)) {
-                        least = d;
+                    if (d < min_d2 || (d == min_d2 && nodes->id[k] < best)) {
+                        min_d2 = d;
                         best = nodes->id[k];
                     }
                 }
             }
         }
     }
-    *distance = least;
+    *distance = min_d2;
     return best;
 }
 
@@ -128,8 +128,8 @@ static inline double power(double x) {
 enum { NEGLIGIBLE = 40 }; /* e^-40 of a share is below half a unit in its last place */
 
 /* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times
- * their shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - least d^2) / sigma),
- * as mantissa and exponent of two, and the sum of the least d^2. `spare` has room for the nodes. */
+ * their shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - min d^2) / sigma),
+ * as mantissa and exponent of two, and the sum of the min d^2. `spare` holds one number for each node. */
 void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
                     double *figures, int32_t *spare) {
     const Plane *p = &nodes->plane;
@@ -138,9 +138,9 @@ void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, dou
     const double scale = 1 / sigma;
     for (int32_t k = 0; k < count; k++) {
         const double a = x[2 * k], b = x[2 * k + 1];
-        double least;
-        nearest(nodes, a, b, &least);
-        const double most = least + NEGLIGIBLE * sigma, reach = sqrt(most) * (1 + 1e-12);
+        double min_d2;
+        nearest(nodes, a, b, &min_d2);
+        const double max_d2 = min_d2 + NEGLIGIBLE * sigma, reach = sqrt(max_d2) * (1 + 1e-12);
         const int32_t low = plane_row(p, b - reach), high = plane_row(p, b + reach);
         const int32_t left = plane_column(p, a - reach), right = plane_column(p, a + reach);
         int32_t held = 0;
@@ -150,10 +150,10 @@ void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, dou
                 const double s = a - nodes->x[i], t = b - nodes->y[i], d = s * s + t * t;
                 spare[held] = nodes->id[i];
                 distance[held] = d;
-                held += d <= most;
+                held += d <= max_d2;
             }
         }
-        for (int32_t m = 0; m < held; m++) share[m] = power((least - distance[m]) * scale);
+        for (int32_t m = 0; m < held; m++) share[m] = power((min_d2 - distance[m]) * scale);
         double sum = 0;
         for (int32_t m = 0; m < held; m++) sum += share[m];
         const double part = 1 / sum;
@@ -169,7 +169,7 @@ void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, dou
             mantissa = frexp(mantissa, &more);
             exponent += more;
         }
-        figures[2] += least;
+        figures[2] += min_d2;
     }
     figures[0] = mantissa;
     figures[1] = exponent;
@@ -228,7 +228,7 @@ void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to,
     for (int32_t k = 0; k < count; k++) {
         const int32_t v = node[k];
         const double a = x[2 * k] - at[2 * v], b = x[2 * k + 1] - at[2 * v + 1];
-        double least = INFINITY;
+        double min_d2 = INFINITY;
         other[k] = -1;
         part[k] = 0;
         for (int64_t e = first[v]; e < first[v + 1]; e++) {
@@ -236,8 +236,8 @@ void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to,
             double way = length > 0 ? (a * s + b * t) / length : 0;
             way = way > 1 ? 1 : way > 0 ? way : 0;
             const double p = a - way * s, q = b - way * t, d = p * p + q * q;
-            if (d < least) {
-                least = d;
+            if (d < min_d2) {
+                min_d2 = d;
                 other[k] = to[e];
                 part[k] = way;
             }

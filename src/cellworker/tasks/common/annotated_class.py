@@ -79,7 +79,7 @@ def cluster_codes(experiment: Experiment, classes: Mapping[str, RequestedClass])
 
 def new_class(name: str, children: list[dict[str, Any]], classes: Mapping[str, AnnotatedClass]) -> dict[str, Any]:
     """Return the class of that name, under the key of the one that it replaces, if there is one among `classes`."""
-    # Whoever annotates again gets the class anew, under its key; of a key by chance there would be two when two
+    # A second annotation replaces the class under its key; with a random key there would be two when two
     # requests cross.
     earlier = [key for key, item in classes.items() if item.name == name]
     key = earlier[0] if earlier else str(uuid.uuid5(uuid.NAMESPACE_OID, name))

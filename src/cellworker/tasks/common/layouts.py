@@ -37,16 +37,16 @@ def check_config(kind: str, config: Mapping[str, Any]) -> None:
         ``INVALID_INPUT`` naming the field and what it may be.
     """
 
-    def number(name: str, wanted: str, *, above: float | None = None, most: float = math.inf) -> None:
+    def number(name: str, wanted: str, *, above: float | None = None, maximum: float = math.inf) -> None:
         value = config.get(name)
         if value is None:
             return
         good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or (value < 0 if above is None else value <= above) or value > most:
+        if not good or (value < 0 if above is None else value <= above) or value > maximum:
             raise WorkerError(ErrorCode.INVALID_INPUT, f"body.config.{name}: expected {wanted}, found {value!r}.")
 
     if kind == "umap":
-        number("minimumDistance", f"a number from 0 to {_LARGEST_MIN_DIST}", most=_LARGEST_MIN_DIST)
+        number("minimumDistance", f"a number from 0 to {_LARGEST_MIN_DIST}", maximum=_LARGEST_MIN_DIST)
         metric = config.get("distanceMetric", _METRIC)
         if metric not in ("euclidean", "cosine"):
             raise WorkerError(

@@ -23,7 +23,7 @@ def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
     """Return what is kept under a key; make and keep it first where there is nothing.
 
     What was used longest ago goes when there are more than 16 files or 512 MB. A file that is damaged is made again;
-    one that cannot be written is done without.
+    one that cannot be written is left out.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ _P_COLUMNS = ("p_val", "p_val_adj", "log10_p", "log10_p_adj")
 
 
 def whole(columns: Columns) -> dict[str, Any]:
-    """Return the engine's value for a table that nobody pages."""
+    """Return the engine's value for a table without pages."""
     _check(columns)
     return {"gene_results": plain(columns), "full_count": _n_rows(columns)}
 
@@ -88,7 +88,7 @@ def with_logs(columns: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
 def page_of(columns: Columns, pagination: Pagination, *, genes_only: bool) -> dict[str, Any]:
     """Filter, order and slice (contract 5.3 with decisions.md).
 
-    With `genes_only` the first `limit` names and ids, whatever the offset: that is a download of a list, not a page.
+    With `genes_only` the first `limit` names and ids, for any offset: that is a download of a list, not a page.
 
     Raises
     ------

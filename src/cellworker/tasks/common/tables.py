@@ -110,7 +110,7 @@ def ordered_rows(column: TableColumn, *, descending: bool = False) -> NDArray[np
 def text_filter(column: Sequence[str | None], expression: str) -> NDArray[np.bool_]:
     """Return which texts match what a user typed, bool ``(n,)``.
 
-    ``abc`` is anywhere in the text, ``^abc`` at its start, ``abc$`` at its end, whatever the case. Everything else
+    ``abc`` is anywhere in the text, ``^abc`` at its start, ``abc$`` at its end, in any case. Everything else
     means itself: no regular expression of a user is ever run. A missing text never matches.
     """
     starts, ends = expression.startswith("^"), expression.endswith("$")
@@ -147,7 +147,7 @@ _RANKS |= {ord(char.upper()): _RANKS[ord(char)] for char in "abcdefghijklmnopqrs
 def collation_key(text: str) -> tuple[str, str, str]:
     """Return a key that sorts texts as R does in the en_US locale with ICU.
 
-    Punctuation, then digits, then letters whatever their case and accents; accents decide between equals, then case,
+    Punctuation, then digits, then letters without case and accents; accents decide between equals, then case,
     small letters first. An approximation of the Unicode Collation Algorithm (UTS 10): exact for ASCII, by code point
     for scripts other than Latin.
     """

@@ -29,7 +29,7 @@ def cluster_colours(experiment: Experiment, codes: NDArray[np.int64], n_clusters
     n_clusters
         Number of clusters.
     context
-        Told how far it is.
+        Called with the progress.
     """
     pool = experiment.misc.color_pool
     if not experiment.images:

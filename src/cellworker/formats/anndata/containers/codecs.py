@@ -1,4 +1,4 @@
-"""The compression of Zarr's pieces: what anndata has written by default since 0.7, and what it can be told to write.
+"""The compression of Zarr's pieces: what anndata has written by default since 0.7, and its other options.
 
 Zstandard, gzip and zlib, bz2, LZ4, Blosc (with LZ4, Zstandard or zlib inside), and CRC-32C sums. Codecs that run code
 (pickle) or turn bytes into objects are not among them. Nothing grows beyond the size that its piece should have.
@@ -27,7 +27,7 @@ _SHUFFLED, _COPIED, _BIT_SHUFFLED, _WHOLE = 0x1, 0x2, 0x4, 0x10
 
 
 def known(name: str) -> bool:
-    """Tell whether a codec can be undone here."""
+    """Return whether a codec can be undone here."""
     return name in _KNOWN
 
 

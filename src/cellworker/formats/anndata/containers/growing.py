@@ -51,7 +51,7 @@ class Growing:
             os.close(descriptor)
             self._file = Path(name)
         try:
-            # Opened anew for each spill: what is refused halfway leaves no open file.
+            # Opened again for each spill: what is refused halfway leaves no open file.
             with self._file.open("ab") as file:
                 for piece in self._pieces:
                     file.write(piece.data)

@@ -193,7 +193,7 @@ class Hdf5Array:
 
     @cached_property
     def _dataset(self) -> h5py.Dataset:
-        """What selects parts; a small column, which is read whole, does without."""
+        """What selects parts; a small column is read whole without it."""
         return h5py.Dataset(self._id)
 
     def _whole(self) -> NDArray[Any]:
@@ -231,7 +231,7 @@ class Hdf5Array:
             yield start, self.read(start, min(start + _BLOCK, length))
 
     def _inflates(self) -> bool:
-        """Tell whether the chunks are plain gzip, which we undo faster than HDF5 does, in several threads."""
+        """Return whether the chunks are plain gzip, which we undo faster than HDF5 does, in several threads."""
         return (
             self._dataset.compression == "gzip"
             and not self._dataset.fletcher32
@@ -300,7 +300,7 @@ class Hdf5Array:
         return out
 
     def is_null(self) -> bool:
-        """Tell whether it holds nothing."""
+        """Return whether it holds nothing."""
         return self._dataset.shape is None
 
 

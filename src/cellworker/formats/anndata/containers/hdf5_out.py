@@ -108,7 +108,7 @@ class Hdf5Sink:
         self._file[path].attrs[name] = group[place].ref
 
     def has(self, path: str) -> bool:
-        """Tell whether there is something under a path."""
+        """Return whether there is something under a path."""
         return path in self._file
 
     def remove(self, path: str) -> None:
@@ -126,7 +126,7 @@ class Hdf5Sink:
             _describe(self._file[path], {name: value})
 
     def _renew(self, path: str) -> None:
-        """Give a group a header of this version of HDF5: made anew, its members linked to it."""
+        """Give a group a header of this version of HDF5: made again, its members linked to it."""
         old = self._file[path]
         new = self._file.create_group(f"{path}.new")
         for name in old:

@@ -1,4 +1,4 @@
-"""A file of groups and arrays in the making, whatever it is stored in: what the AnnData writers see."""
+"""A file of groups and arrays that is being written, in HDF5 or Zarr: the interface that the AnnData writers use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -60,7 +60,7 @@ class EditableSink(Sink, Protocol):
     """A store that is there already, parts of which are replaced."""
 
     def has(self, path: str) -> bool:
-        """Tell whether there is something under a path."""
+        """Return whether there is something under a path."""
         ...
 
     def remove(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""A file of groups and arrays, whatever it is stored in: what the AnnData readers see of HDF5 and of Zarr."""
+"""A file of groups and arrays, in HDF5 or Zarr: the interface that the AnnData readers use."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["Array", "Budget", "Group", "Node", "damaged", "refused"]
 
 _GIB = 1 << 30
 _MAX_RATIO = 250
-"""As for `.rds`: no honest matrix is stored in a 250th of its size; looked at from 1 GiB on."""
+"""As for `.rds`: no real matrix is stored in a 250th of its size; looked at from 1 GiB on."""
 
 
 class Array(Protocol):
@@ -55,7 +55,7 @@ class Array(Protocol):
         ...
 
     def is_null(self) -> bool:
-        """Tell whether it holds nothing, not even a shape (how anndata writes None)."""
+        """Return whether it holds nothing, not even a shape (how anndata writes None)."""
         ...
 
 

@@ -185,7 +185,7 @@ class ZarrArray:
         return out
 
     def is_null(self) -> bool:
-        """Tell whether it stands for None."""
+        """Return whether it stands for None."""
         return bool(self.attrs.get("encoding-type") == "null")
 
     def _rows(self, start: int, stop: int | None) -> NDArray[Any]:

@@ -58,8 +58,8 @@ class Layout:
     separator: str
 
 
-def _sizes(path: str, value: Any, *, least: int) -> tuple[int, ...]:  # noqa: ANN401
-    if not isinstance(value, list) or not all(type(item) is int and least <= item < 2**48 for item in value):
+def _sizes(path: str, value: Any, *, minimum: int) -> tuple[int, ...]:  # noqa: ANN401
+    if not isinstance(value, list) or not all(type(item) is int and minimum <= item < 2**48 for item in value):
         raise damaged(path, "a shape that is none")
     return tuple(value)
 
@@ -72,7 +72,7 @@ def version_2(path: str, about: dict[str, Any]) -> Layout:
     WorkerError
         ``EXPERIMENT_UNREADABLE`` for what is damaged or not read.
     """
-    shape, chunks = _sizes(path, about.get("shape"), least=0), _sizes(path, about.get("chunks"), least=1)
+    shape, chunks = _sizes(path, about.get("shape"), minimum=0), _sizes(path, about.get("chunks"), minimum=1)
     packed = []
     is_text = False
     for codec in about.get("filters") or []:
@@ -103,11 +103,11 @@ def version_2(path: str, about: dict[str, Any]) -> Layout:
 
 def version_3(path: str, about: dict[str, Any]) -> Layout:
     """Read a ``zarr.json`` of an array; raises as `version_2` does."""
-    shape = _sizes(path, about.get("shape"), least=0)
+    shape = _sizes(path, about.get("shape"), minimum=0)
     grid, keys = about.get("chunk_grid"), about.get("chunk_key_encoding")
     if not isinstance(grid, dict) or grid.get("name") != "regular" or not isinstance(keys, dict):
         raise damaged(path, "chunks that are not regular")
-    chunks = _sizes(path, _configuration(grid).get("chunk_shape"), least=1)
+    chunks = _sizes(path, _configuration(grid).get("chunk_shape"), minimum=1)
     separator = _configuration(keys).get("separator", "/" if keys.get("name") == "default" else ".")
     if len(chunks) != len(shape) or separator not in {".", "/"}:
         raise damaged(path, "chunks that do not fit the shape")
@@ -157,7 +157,7 @@ def _type_of_version_3(path: str, kind: Any) -> np.dtype[Any]:  # noqa: ANN401
     if isinstance(kind, dict) and kind.get("name") in {"structured", "struct"}:
         return _structured(path, _configuration(kind).get("fields"))
     if isinstance(kind, str | dict):
-        return np.dtype(np.void)  # nothing that AnnData's elements need; told when it is asked for
+        return np.dtype(np.void)  # AnnData's elements do not need it; reported when it is read
     raise damaged(path, f"the data type {kind!r}")
 
 
@@ -192,11 +192,11 @@ def _chain(path: str, value: Any, ndim: int) -> tuple[Codecs, bool, Literal["<",
         elif name == "vlen-utf8":
             is_text = True
         elif name == "transpose":
-            order = _sizes(path, more.get("order"), least=0)
+            order = _sizes(path, more.get("order"), minimum=0)
             if sorted(order) != list(range(ndim)):
                 raise damaged(path, f"the order of axes {order}")
         elif name == "sharding_indexed":
-            chunks = _sizes(path, more.get("chunk_shape"), least=1)
+            chunks = _sizes(path, more.get("chunk_shape"), minimum=1)
             inner, is_text, endian = _chain(path, more.get("codecs"), ndim)
             index, _, _ = _chain(path, more.get("index_codecs"), ndim + 1)
             if len(chunks) != ndim or inner.shard is not None:

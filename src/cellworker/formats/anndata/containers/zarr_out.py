@@ -140,7 +140,7 @@ class ZarrSink:
         self.attribute(path, name, place)
 
     def has(self, path: str) -> bool:
-        """Tell whether there is something under a path."""
+        """Return whether there is something under a path."""
         return (self._folder / path).is_dir()
 
     def remove(self, path: str) -> None:

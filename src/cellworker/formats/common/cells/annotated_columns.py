@@ -113,7 +113,7 @@ def _add_custom(experiment: Experiment, item: CellClass, out: Annotated) -> None
 
 
 def same_column(one: Column | None, other: Column) -> bool:
-    """Tell whether two columns say the same."""
+    """Return whether two columns say the same."""
     if one is other:
         return True
     if isinstance(one, Categorical) and isinstance(other, Categorical):

@@ -23,7 +23,7 @@ _CLUSTERING = re.compile(
 )
 _PLATFORM_KEYS = ("scratchpad", "sample")
 _WORDS = ("all", "rest", "background")
-"""Words of requests (contract 5.0), whatever their case."""
+"""Words of requests (contract 5.0), in any case."""
 _CUSTOM = "custom_cellset-"
 _IDENTITIES, _ALL_CELLS = "identities", "all cells"
 
@@ -235,7 +235,7 @@ def _column_of(
 
 
 def _same_labels(a: Categorical, b: Categorical) -> bool:
-    """Tell whether two columns give each cell the same label; missing ones count."""
+    """Return whether two columns give each cell the same label; missing ones count."""
     places = {label: code for code, label in enumerate(b.categories)}
     translated = np.array([*(places.get(label, -2) for label in a.categories), -1], np.int32)
     return bool(np.array_equal(translated[a.codes], b.codes))

@@ -1,4 +1,4 @@
-"""Which column holds a cell's UMI count, number of genes, mitochondrial share and doublet score, told by its values.
+"""Which column holds a cell's UMI count, number of genes, mitochondrial share and doublet score, by its values.
 
 A name alone says little: ``total_counts`` that was made from scaled values has values below 0. Every candidate is held
 against the counts (or, for the mitochondrial share, the normalised values) of some cells, and its rejection has a
@@ -239,14 +239,14 @@ def _unit(factor: float) -> str:
     return ", as fractions" if factor != 1 else ""
 
 
-def _follows(values: Floats, truth: Floats, least: float) -> bool:
-    """Tell whether two rankings agree (Spearman); a handful of cells says nothing, and is believed."""
+def _follows(values: Floats, truth: Floats, min_correlation: float) -> bool:
+    """Return whether two rankings agree (Spearman); a handful of cells says nothing, and is believed."""
     if len(values) < 5 or np.ptp(truth) == 0:
         return True
     if np.ptp(values) == 0:
         return False
     a, b = (np.unique(x, return_inverse=True)[1].astype(np.float64) for x in (values, truth))
-    return bool(np.corrcoef(a, b)[0, 1] >= least)
+    return bool(np.corrcoef(a, b)[0, 1] >= min_correlation)
 
 
 # ---- into the columns of an experiment ----

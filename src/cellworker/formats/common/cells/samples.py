@@ -125,7 +125,7 @@ def _candidates(columns: Mapping[str, Column]) -> list[str]:
 
 
 def _libraries(barcodes: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return each barcode's library, told by what surrounds its bases; None where that does not tell several apart."""
+    """Return each barcode's library, by the text around its bases; None where that does not distinguish several."""
     tags: dict[tuple[str, str], int] = {}
     out = np.empty(len(barcodes), np.int64)
     for cell, barcode in enumerate(barcodes):

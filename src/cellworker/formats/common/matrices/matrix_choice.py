@@ -1,4 +1,4 @@
-"""What whoever opens a file says about its matrices, and what is told about each of them."""
+"""The user's choice of a file's matrices, and the report about each of them."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ class MatrixChoice:
     data
         The matrix of log-normalised values, named in the same way. It is served as it is.
     sample
-        The column of cell metadata that tells samples apart.
+        The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out the genes with values that are missing or infinite.
     """
@@ -58,7 +58,7 @@ def used_for(
     sampled
         Whether only some of its values were looked at.
     as_it_is
-        Whether it is served as data without a change, whatever it holds.
+        Whether it is served as data without a change, for any content.
     """
     uses = [
         what

@@ -43,7 +43,7 @@ def _finite(values: np.ndarray) -> np.ndarray:
 def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: Scratch) -> SparseDraft:
     """Return ``log(1 + 10000 * count / total of the cell)``, as Seurat's NormalizeData does by default.
 
-    Stray counts below 0 become 0, which is told; missing and infinite counts stay so and are left out of the totals.
+    Stray counts below 0 become 0, which is reported; missing and infinite counts stay, and do not count in totals.
 
     Parameters
     ----------

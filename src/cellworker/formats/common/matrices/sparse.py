@@ -135,7 +135,7 @@ def _lay(matrix: SparseDraft, cells: NDArray[np.int64], genes: NDArray[np.int64]
 
 
 def same_matrix(a: SparseDraft, b: SparseDraft) -> bool:
-    """Tell whether two matrices are the same, entry by entry; stops at the first block that differs."""
+    """Return whether two matrices are the same, entry by entry; stops at the first block that differs."""
     if len(a.values) != len(b.values) or not np.array_equal(a.indptr, b.indptr):
         return False
     return all(

@@ -17,7 +17,7 @@ __all__ = ["leave_out_unusable"]
 def leave_out_unusable(draft: ExperimentDraft, findings: Findings, scratch: Scratch, *, drop: bool) -> ExperimentDraft:
     """Return the experiment without the genes that cannot be tested; as it is where that was not asked for.
 
-    Columns outside a matrix are left to whoever writes the store.
+    The writer of the store handles columns outside a matrix.
     """
     if not drop:
         return draft

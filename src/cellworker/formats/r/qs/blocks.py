@@ -128,7 +128,7 @@ def _blocks(source: Source, header: Header, left: int) -> Iterator[bytes]:
 
 def _zstd_block(stored: bytes, at: int) -> bytes:
     try:
-        # The decoder makes room for what a frame claims, whatever the largest size that it is told.
+        # The decoder makes room for what a frame claims, whatever max size it is given.
         claimed = zstandard.get_frame_parameters(stored).content_size
         if claimed > BLOCK_BYTES and claimed != zstandard.CONTENTSIZE_UNKNOWN:
             raise damaged(

@@ -67,16 +67,8 @@ def read_qs(
 
     Parameters
     ----------
-    path
-        The file.
-    spool
-        An existing folder for long vectors; they are maps of files in it, which whoever made the folder deletes.
-    limits
-        Ceilings beyond which a file is refused.
-    on_bytes
-        Called with compressed bytes done and in all.
-    exact
-        Keep the values of sparse matrices as doubles, not as float32.
+    path, spool, limits, on_bytes, exact
+        As for `cellworker.formats.r.rds.reader.read_rds`.
 
     Raises
     ------
@@ -130,7 +122,7 @@ class _Reader(Leaves):
 
     def _claim(self, parts: int, what: str) -> None:
         self.stream.expect(parts, what)
-        self._objects.room_for(parts)
+        self._objects.check_count(parts)
 
     def _bare(self, kind: Kind, length: int, *, as_floats: bool) -> RValue | Steps:  # noqa: PLR0911 - one per kind
         if kind in _NUMBERS:

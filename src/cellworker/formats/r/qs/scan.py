@@ -12,7 +12,7 @@ from cellworker.formats.r.qs.header import Header
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RStrings, RVector
 from cellworker.formats.r.rds.refusals import damaged
-from cellworker.formats.r.rds.scan import joined, strings_of
+from cellworker.formats.r.rds.scan import strings_in_runs
 from cellworker.formats.r.rds.spool import Spool
 from cellworker.formats.r.rds.stream import ByteStream
 from cellworker.formats.r.rds.text import BYTES, LATIN1, UTF8, decode
@@ -92,7 +92,6 @@ _PLANES_IN_MEMORY = 64 << 20
 _BLOCK = 1 << 17
 _STRING_BATCH = 1 << 20
 _STRINGS_PER_ITEM = 8
-_LONGEST_RUN = 1024
 _MISSING, _SHORT = 15, 0x20
 _LEVELS = {0x00: 0, 0x40: UTF8, 0x80: LATIN1, 0xC0: BYTES}
 
@@ -169,19 +168,7 @@ class Leaves:
 
     def strings(self, count: int) -> RStrings:
         """Take `count` strings."""
-        pieces: list[RStrings] = []
-        left, run = count, 1
-        while left:
-            piece, stopped = self._plain_strings(left)
-            pieces.append(piece)
-            left -= len(piece)
-            if stopped and left:
-                # Where one string has to be converted the next has too, as a rule: ever longer runs are read here.
-                run = 1 if len(piece) > _LONGEST_RUN else min(2 * run, _LONGEST_RUN)
-                here = min(run, left)
-                pieces.append(strings_of([self.string() for _ in range(here)]))
-                left -= here
-        return joined(pieces) if pieces else strings_of([])
+        return strings_in_runs(count, self._plain_strings, self.string)
 
     def _plain_strings(self, count: int) -> tuple[RStrings, bool]:
         stream = self.stream

@@ -3,8 +3,8 @@
 What later items refer to by number (symbols, environments, packages, pointers) is numbered in the order met. Whatever
 is put in or left out shifts the numbers behind it, so the copy keeps a table of old numbers and new ones: until
 something changes they agree and the bytes go through untouched; from then on the references, four bytes each, are
-written anew.
-Vectors go through in pieces of the reader's buffer, whatever their length. Nothing is evaluated.
+written again.
+Vectors go through in pieces of the reader's buffer, at any length. Nothing is evaluated.
 """
 
 import struct
@@ -104,7 +104,7 @@ class _CopiedStream(ByteStream):
             self._passed = self.pos
 
     def withhold(self, size: int) -> None:
-        """Pass on what was taken so far but for the last bytes, which were taken in one piece."""
+        """Pass on what was taken so far except the last bytes, which were taken in one piece."""
         self.pos -= size
         self.flush()
         self.pos += size

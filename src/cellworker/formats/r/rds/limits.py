@@ -11,7 +11,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings that no honest experiment reaches.
+    """Ceilings that no real experiment reaches.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Limits:
     max_items_per_byte
         Values per byte of the compressed file, looked at beyond a million: a billion NULLs compress to nothing.
     max_sequence
-        Elements that all compact sequences (``1:n`` costs a few bytes whatever ``n``) may come to together.
+        Elements that all compact sequences (``1:n`` costs a few bytes for any ``n``) may have in total.
     spool_bytes
         Vectors of this many bytes and more go to files.
     writing

@@ -96,7 +96,7 @@ def read_rds(
     path
         The file: plain or compressed with gzip, bzip2, xz or Zstandard.
     spool
-        An existing folder for long vectors; they are maps of files in it, which whoever made the folder deletes.
+        An existing folder for long vectors; they are maps of files in it, which the owner of the folder deletes.
     limits
         Ceilings beyond which a file is refused.
     on_bytes

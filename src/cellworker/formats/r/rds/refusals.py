@@ -8,7 +8,7 @@ _AGAIN = "Copy it here again, or save the object again in R with saveRDS() or qs
 
 
 def refused(sentence: str) -> WorkerError:
-    """Return the error for a file that is not read, for a reason told in a sentence of its own."""
+    """Return the error for a file that is not read, for a reason given as a sentence."""
     return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, sentence)
 
 

@@ -1,5 +1,6 @@
 """The leaves of R's serialisation format: lengths, symbols, references, strings and vectors of numbers."""
 
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
 
@@ -13,7 +14,16 @@ from cellworker.formats.r.rds.stream import ByteStream
 from cellworker.formats.r.rds.text import decode, is_utf8
 from cellworker.native import address, kernel
 
-__all__ = ["EMPTY_SLOT", "HAS_ATTRIBUTES", "HAS_TAG", "NA_STRING", "NUMBERS", "Scanner", "joined", "strings_of"]
+__all__ = [
+    "EMPTY_SLOT",
+    "HAS_ATTRIBUTES",
+    "HAS_TAG",
+    "NA_STRING",
+    "NUMBERS",
+    "Scanner",
+    "strings_in_runs",
+    "strings_of",
+]
 
 HAS_ATTRIBUTES: Final = 0x200
 HAS_TAG: Final = 0x400
@@ -76,11 +86,11 @@ class Scanner:
         return self._int32()
 
     def items(self, count: int) -> None:
-        """Count values that were met, or that take room whatever they are."""
+        """Count values that were read or skipped: both take memory."""
         self._items_left -= count
-        self.room_for(0)
+        self.check_count(0)
 
-    def room_for(self, count: int) -> None:
+    def check_count(self, count: int) -> None:
         """Refuse a claim of more values than the file may have."""
         if count > self._items_left:
             sentence = f"The object has more than {self._items:,} parts, as no experiment in a file of this size has."
@@ -188,19 +198,7 @@ class Scanner:
         """Take `count` strings."""
         if count <= _FEW_STRINGS:
             return strings_of([self.string() for _ in range(count)])
-        pieces: list[RStrings] = []
-        left, run = count, 1
-        while left:
-            piece, stopped = self._plain_strings(left)
-            pieces.append(piece)
-            left -= len(piece)
-            if stopped:
-                # Where one string has to be converted the next has too, as a rule: ever longer runs are read here.
-                run = 1 if len(piece) > _LONGEST_RUN else min(2 * run, _LONGEST_RUN)
-                here = min(run, left)
-                pieces.append(strings_of([self.string() for _ in range(here)]))
-                left -= here
-        return joined(pieces)
+        return strings_in_runs(count, self._plain_strings, self.string)
 
     def _plain_strings(self, count: int) -> tuple[RStrings, bool]:
         """Take up to `count` strings from the bytes at hand; say whether one follows that has to be read on its own."""
@@ -246,7 +244,7 @@ class Scanner:
         kind
             R's type number.
         as_floats
-            Keep doubles as float32, whatever their number.
+            Keep doubles as float32, however few there are.
         """
         name, layout = NUMBERS[kind]
         if as_floats and kind == 14:
@@ -272,7 +270,36 @@ def strings_of(strings: list[str | None]) -> RStrings:
     return RStrings(b"".join(contents), offsets, missing)
 
 
-def joined(pieces: list[RStrings]) -> RStrings:
+def strings_in_runs(
+    count: int, plain: Callable[[int], tuple[RStrings, bool]], single: Callable[[], str | None]
+) -> RStrings:
+    """Take `count` strings: plain ones many at a time, others one by one.
+
+    Parameters
+    ----------
+    count
+        How many strings follow in the file.
+    plain
+        Takes up to a number of plain strings; returns them, and whether it stopped before one that is not plain.
+    single
+        Takes one string of any kind.
+    """
+    pieces: list[RStrings] = []
+    left, run = count, 1
+    while left:
+        piece, stopped = plain(left)
+        pieces.append(piece)
+        left -= len(piece)
+        if stopped and left:
+            # A string that has to be converted is mostly followed by more of them, so these runs double.
+            run = 1 if len(piece) > _LONGEST_RUN else min(2 * run, _LONGEST_RUN)
+            here = min(run, left)
+            pieces.append(strings_of([single() for _ in range(here)]))
+            left -= here
+    return _joined(pieces) if pieces else strings_of([])
+
+
+def _joined(pieces: list[RStrings]) -> RStrings:
     """Return all strings of several vectors in one."""
     offsets = [np.zeros(1, np.int64)]
     end = 0

@@ -57,7 +57,7 @@ class Skipper(Scanner):
     def altrep_class(self) -> str:
         """Take the description that opens a compact vector, and return its class.
 
-        Classes that map a file of the machine that reads are refused wherever they stand.
+        Classes that map a file of the machine that reads are refused anywhere in the tree.
         """
         names = [self._altrep_symbol(), self._altrep_symbol()]
         self._altrep_cell()

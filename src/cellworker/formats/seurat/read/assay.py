@@ -330,5 +330,5 @@ def _texts(names: RStrings) -> list[str]:
 
 
 def data_is_raw(counts: SparseDraft | None, data: SparseDraft | None) -> bool:
-    """Tell whether `data` is nothing but the raw counts again, as Seurat leaves it before NormalizeData."""
+    """Return whether `data` is nothing but the raw counts again, as Seurat leaves it before NormalizeData."""
     return counts is not None and data is not None and same_matrix(counts, data)

@@ -23,7 +23,7 @@ class Expression:
     counts
         None where there are none, or where that slot holds something else.
     matrices
-        What is told about each slot (`used_for`).
+        The sentence about each slot (`used_for`).
     """
 
     counts: SparseDraft | None
@@ -41,7 +41,7 @@ def read_expression(
     name
         The assay's.
     wanted
-        A matrix that was named by whoever opens the file is taken for what he says.
+        A matrix that was named by the user is taken for what he says.
     platform
         Whether the platform made the object: ``data`` is then served as it is, as the original does, unless it is the
         raw counts again.
@@ -132,5 +132,5 @@ class _Work:
 
 
 def _below_zero(decision: Decision, counts: SparseDraft) -> bool:
-    """Tell whether so many values are below 0 that nothing can be normalised."""
+    """Return whether too many values are below 0 for normalisation."""
     return decision.kind in {"scaled", "counts"} and int((counts.values < 0).sum()) > 0.01 * len(counts.values)

@@ -14,7 +14,7 @@ from cellworker.formats.r.values import NA_INTEGER, Frame, frame, slot, string_l
 
 __all__ = ["read_dispersions", "read_genes"]
 
-# Columns of Seurat's tables that rank genes by variability, the most telling first.
+# Columns of Seurat's tables that rank genes by variability, the most informative first.
 _MEASURES = ("residual_variance", "variance.standardized", "dispersion.scaled", "dispersion")
 
 

@@ -1,6 +1,6 @@
 """From a parsed Seurat object to an experiment.
 
-What is read, and what stands in for what is missing (each stand-in is told in `Origin.fallbacks`):
+What is read, and what stands in for what is missing (each stand-in is listed in `Origin.fallbacks`):
 
 * the assay RNA, else the active assay;
 * ``data``; where it is absent, or the raw counts again, the counts are log-normalised as NormalizeData does
@@ -79,8 +79,8 @@ def read_seurat(
 ) -> ExperimentDraft | None:
     """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
 
-    Disk-backed layers are looked for in `outside`; without it they are refused. `wanted` is what whoever opens the file
-    says about its matrices and samples.
+    Disk-backed layers are looked for in `outside`; without it they are refused. `wanted` is the
+    user's choice of its matrices and samples.
     """
     wanted = wanted or MatrixChoice()
     try:
@@ -167,7 +167,7 @@ def read_seurat(
 def _identities(
     found: Categorical | None, misc: Mapping[str, RValue], metadata: Mapping[str, Column]
 ) -> Categorical | None:
-    """Return the identities, unless cellworker made them for want of any and nobody changed them since."""
+    """Return the identities, unless cellworker made them because there were none, and they are unchanged."""
     if found is None or "cellworker_identities" not in misc:
         return found
     column = metadata.get(text(misc["cellworker_identities"]))

@@ -1,6 +1,6 @@
 """Writing a Seurat object back with additions: meta data, identities, an embedding (contract 5.21, algorithms 12.6).
 
-The source is copied as it is serialised, and only what changes is written anew: closures, environments, commands and
+The source is copied as it is serialised, and only what changes is written again: closures, environments, commands and
 everything else that we do not understand comes back identical, and no vector is ever held in memory. Layers that lie
 outside the object, in a BPCells folder, are written into it. A `.qs` file has another form: it is read, and written
 anew.
@@ -60,7 +60,7 @@ def write_annotated(
     threads
         How many threads compress.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

@@ -104,7 +104,7 @@ def write_seurat(
     clusters = columns.get(annotated.clusters)
     identities = annotated.identities if annotated.identities is not None else experiment.identities
     if identities is None:
-        # A Seurat object always has identities: ours are told from a user's when it is read again.
+        # A Seurat object always has identities: a mark distinguishes ours from a user's when it is read again.
         more["cellworker_identities"] = strings(annotated.clusters if isinstance(clusters, Categorical) else "")
         identities = clusters if isinstance(clusters, Categorical) else None
     parts = ObjectParts(

@@ -72,7 +72,7 @@ def extras_from_anndata(
     Parameters
     ----------
     replaced
-        Names columns of ``obs`` that the cell sets have anew.
+        Names columns of ``obs`` that the cell sets replace.
     embedding
         Names a reduction that is replaced.
 

@@ -122,7 +122,7 @@ class _Look(ObjectReader):
         )
 
     def _slots(self) -> Iterator[str]:
-        """Yield the name of each slot of the next S4 object; whoever asks takes its value before asking on."""
+        """Yield the name of each slot of the next S4 object; the caller takes its value before the next name."""
         flags = self.flags()
         if flags & 0xFF == _S4 and flags & HAS_ATTRIBUTES:
             yield from self._tags()

@@ -2,9 +2,10 @@
 #include "cellworker.h"
 
 /* Lay the entries of the columns first..last-1 behind what each row has already. `filled` (n_rows) says where a row's
-   next entry goes; `rows` and `values` are indexed by `indptr`. Rows must be inside the matrix and have room. */
-void cw_turn_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows, const float *values,
-                     int64_t *filled, int32_t *columns_out, float *values_out) {
+   next entry goes; `rows` and `values` are indexed by `indptr`. Rows must be inside the matrix and have a free place.
+ */
+void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows, const float *values,
+                          int64_t *filled, int32_t *columns_out, float *values_out) {
     for (int64_t column = first; column < last; column++) {
         for (int64_t i = indptr[column]; i < indptr[column + 1]; i++) {
             const int64_t place = filled[rows[i]]++;
