@@ -10,6 +10,7 @@ BENCHMARKS = {
     "maps": "benchmarks.maps",
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
+    "prepare": "benchmarks.preparing",
     "sizing": "benchmarks.sizing",
     "trajectories": "benchmarks.trajectories",
 }

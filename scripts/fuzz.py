@@ -12,6 +12,7 @@ import gzip
 import importlib.util
 import io
 import json
+import lzma
 import os
 import random
 import shutil
@@ -46,7 +47,7 @@ BATCH = 400
 """Cases of one child."""
 HANGS_S = 30.0
 """Seconds without an end after which a child is killed."""
-LOOPS = {"h5ad": 5.0}
+LOOPS = {"h5ad": 5.0, "h5seurat": 5.0}
 """Formats whose library (libhdf5) is known to loop on damaged files: the time limit ends it, which is no finding."""
 SLOW_S = 5.0
 """Processor seconds that reading so small a file may take."""
@@ -155,6 +156,54 @@ def qs() -> Make:
     return make
 
 
+def _fixture(name: str) -> bytes:
+    content = (ROOT / "tests" / "fixtures" / "rformats" / name).read_bytes()
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
+
+def rda() -> Make:
+    """Workspaces of save, plain and compressed, with one object that can be served, and with several."""
+    contents = [_fixture("one.rda"), lzma.decompress(_fixture("several.RData"))]
+
+    def make(rng: random.Random) -> Files:
+        content = rng.choice(contents)
+        kind = rng.randrange(4)
+        if kind == 0:
+            return {"r.rda": bent(gzip.compress(content, 1), rng)}
+        return {"r.rda": gzip.compress(bent(content, rng), 1) if kind == 1 else bent(content, rng)}
+
+    return make
+
+
+def qs2() -> Make:
+    """Files of the package qs2: the container bent, and what is in it, most of them without a check value."""
+    pack = _tests("rformats").qs2
+    content = _fixture("native.rds")
+
+    def make(rng: random.Random) -> Files:
+        if rng.randrange(3) == 0:
+            return {"r.qs2": bent(pack(content, block=9_000, check=0), rng)}
+        return {"r.qs2": pack(bent(content, rng), block=rng.choice([300, 1 << 20]), check=0)}
+
+    return make
+
+
+def bioconductor() -> Make:
+    """Objects of Bioconductor in every layout."""
+    contents = [_fixture(f"{name}.rds") for name in ("sce", "dense", "bare", "delayed", "on_disk", "old_se")]
+
+    def make(rng: random.Random) -> Files:
+        return {"r.rds": bent(rng.choice(contents), rng)}
+
+    return make
+
+
+def h5seurat() -> Make:
+    """Files of SeuratDisk."""
+    good = _fixture("object.h5seurat")
+    return lambda rng: {"r.h5seurat": bent(good, rng)}
+
+
 def bpcells() -> Make:
     """Objects whose layers lie in a folder or an archive beside them."""
     bp = _tests("bpcells").Bp
@@ -253,6 +302,10 @@ def zarr() -> Make:
 READERS: dict[str, Callable[[], Make]] = {
     "rds": rds,
     "qs": qs,
+    "rda": rda,
+    "qs2": qs2,
+    "bioconductor": bioconductor,
+    "h5seurat": h5seurat,
     "bpcells": bpcells,
     "cell_sets": cell_sets,
     "h5ad": h5ad,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-READERS = ["rds", "qs", "bpcells", "cell_sets", "h5ad", "zarr"]
+READERS = [
+    "rds", "qs", "rda", "qs2", "bioconductor", "h5seurat", "bpcells", "cell_sets", "h5ad", "zarr",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("reader", READERS)

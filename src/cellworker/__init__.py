@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cellworker.api.experiment import OpenExperiment, open_experiment
     from cellworker.api.io import read, write
     from cellworker.api.opening import open  # noqa: A004 the name that everybody looks for
+    from cellworker.api.preparing import prepare
 
 __all__ = [
     "ErrorCode",
@@ -20,6 +21,7 @@ __all__ = [
     "open",
     "open_experiment",
     "pp",
+    "prepare",
     "read",
     "tl",
     "write",
@@ -30,6 +32,7 @@ _LAZY = {
     "open_experiment": "cellworker.api.experiment",
     "open": "cellworker.api.opening",
     "pp": "cellworker.api.pp",
+    "prepare": "cellworker.api.preparing",
     "read": "cellworker.api.io",
     "tl": "cellworker.api.tl",
     "write": "cellworker.api.io",

@@ -107,7 +107,14 @@ class Settings:
         "", "matrix of a file that holds the log-normalised values, served as it is; empty: values decide"
     )
     sample_column: str = _setting("", "column of cell metadata that names each cell's sample; empty: its name decides")
+    object_name: str = _setting(
+        "", "object that is served of a file that holds several, such as a workspace (.rda); empty: the only one"
+    )
     drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
+    make_missing: bool = _setting(
+        default=True,
+        help_text="make principal components, clusters, a UMAP and doublet scores while a file that has none is read",
+    )
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
     long_timeout_s: float = _setting(3600.0, "time that a request of the long lane may compute, in seconds")

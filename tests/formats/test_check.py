@@ -1,6 +1,7 @@
 """What `cellworker check` tells about an experiment."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_the_second_check_tells_the_same_from_the_store(check, trees):
 def test_every_stand_in_of_a_users_own_object_is_told(check, trees):
     report = check(trees.seurat())
     assert report.status == 0
-    assert {"meta.data cells_id", "misc gene_annotations", "misc color_pool", "misc gene_dispersion"} <= set(
+    assert {"meta.data cells_id", "misc gene_annotations", "misc color_pool", "dispersions"} <= set(
         fields(report, "note")
     )
 
@@ -124,9 +125,13 @@ def test_strange_values_are_told(check, trees):
     assert found["assay RNA counts"] == "1 values that are no whole numbers"
 
 
-def test_an_object_without_pca_and_without_counts_is_warned_of(check, trees):
+def test_an_object_without_pca_and_without_counts_is_warned_of(check, trees, stores, tmp_path):
     assay = trees.assay(counts=trees.empty())
     report = check(trees.seurat(assays=named_list({"RNA": assay}), reductions=RList([])))
+    assert "assay RNA counts" in fields(report, "warning")
+    assert "reductions" not in fields(report, "warning")
+    assert {"reductions pca", "reductions umap"} <= set(fields(report, "note")), "they are made"
+    report = check_experiment(tmp_path / "experiment", replace(stores, make_missing=False))
     assert {"assay RNA counts", "reductions"} <= set(fields(report, "warning"))
     assert report.status == 0
 

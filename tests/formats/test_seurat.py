@@ -237,7 +237,7 @@ def test_a_matrix_on_disk_is_refused_in_words(trees):
 @pytest.mark.parametrize(
     ("root", "words"),
     [
-        (RS4("SingleCellExperiment", "SingleCellExperiment", {}), "SingleCellExperiment.*as.Seurat"),
+        (RS4("SingleCellExperiment", "SingleCellExperiment", {}), "SingleCellExperiment.*expected a Seurat object"),
         (data_frame({"a": doubles([1])}, ["x"]), "class data.frame"),
         (RList([RNull()]), "a list of 1"),
         (doubles([1, 2]), "a double vector of 2"),

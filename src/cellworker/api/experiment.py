@@ -44,14 +44,15 @@ def open_experiment(
     data: str | None = None,
     sample: str | None = None,
     drop_genes: bool | None = None,
+    object: str | None = None,  # noqa: A002 - as the command line calls it
 ) -> "OpenExperiment":
     """Open an experiment.
 
     Parameters
     ----------
     path
-        An experiment file (``.rds``, ``.qs``, ``.h5ad``, ``.zarr``), or a folder that holds one and its
-        ``cell_sets.json``.
+        An experiment file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5seurat``, ``.h5ad``, ``.zarr``), or a folder
+        that holds one and its ``cell_sets.json``.
     settings
         None reads the environment.
     progress
@@ -65,6 +66,8 @@ def open_experiment(
         The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out genes with values that are missing or infinite.
+    object
+        The name of the object, in a file that holds several (``.rda``).
 
     Raises
     ------
@@ -77,7 +80,7 @@ def open_experiment(
     >>> experiment = open_experiment("data/1234")  # doctest: +SKIP
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
-    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes)
+    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes, object_name=object)
     opened = open_files(Path(path), settings, progress)
     guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)

@@ -15,6 +15,7 @@ def with_roles(
     data: str | None,
     sample: str | None,
     drop_genes: bool | None,
+    object_name: str | None,
 ) -> Settings:
     """Return settings in which the arguments that are not None win.
 
@@ -22,7 +23,7 @@ def with_roles(
     ----------
     settings
         None reads the environment.
-    counts, data, sample, drop_genes
+    counts, data, sample, drop_genes, object_name
         As in `cellworker.open`.
 
     Raises
@@ -35,6 +36,7 @@ def with_roles(
         "data_matrix": data,
         "sample_column": sample,
         "drop_genes": drop_genes,
+        "object_name": object_name,
     }
     given = {name: value for name, value in named.items() if value is not None}
     return dataclasses.replace(settings or Settings.from_environment(), **given)

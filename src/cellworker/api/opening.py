@@ -29,6 +29,7 @@ def open(  # noqa: A001 the name that everybody looks for
     data: str | None = None,
     sample: str | None = None,
     drop_genes: bool | None = None,
+    object: str | None = None,  # noqa: A002 - as the command line calls it
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -37,8 +38,8 @@ def open(  # noqa: A001 the name that everybody looks for
     Parameters
     ----------
     source
-        A file (``.rds``, ``.qs``, ``.h5ad``, ``.zarr``), a folder that holds one, or an AnnData in memory. An AnnData
-        is written to a temporary file and read from there; it stays as it is.
+        A file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5seurat``, ``.h5ad``, ``.zarr``), a folder that holds one, or
+        an AnnData in memory. An AnnData is written to a temporary file and read from there; it stays as it is.
     counts, data
         The matrices of raw counts and of log-normalised values, where they are known better than from the values:
         ``"X"``, ``"raw.X"`` or a layer's name in AnnData.
@@ -46,6 +47,8 @@ def open(  # noqa: A001 the name that everybody looks for
         The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out genes with values that are missing or infinite.
+    object
+        The name of the object, in a file that holds several (``.rda``).
     settings
         None reads the environment.
     progress
@@ -63,7 +66,7 @@ def open(  # noqa: A001 the name that everybody looks for
     >>> experiment.markers("leiden", n=5)  # doctest: +SKIP
     >>> experiment.compare("leiden == '0'", "leiden == '1'")  # doctest: +SKIP
     """
-    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes)
+    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes, object_name=object)
     report = progress or ProgressBar()
     try:
         if isinstance(source, str | Path):

@@ -132,6 +132,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
+    run.add_argument(
+        "--prepare",
+        action="store_true",
+        help="of raw counts: prepare an experiment first ('cellworker prepare')",
+    )
     run.add_argument("--no-browser", action="store_true", help="do not open the explorer in a browser")
 
     engine = add("engine", "engine", "serve an experiment over the engine's HTTP surface only")
@@ -177,18 +182,58 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", metavar="A", help="a file or folder")
     convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
     convert.add_argument("--force", action="store_true", help="replace B if it exists")
+    convert.add_argument(
+        "--class", dest="rds_class", choices=("Seurat", "SingleCellExperiment"), default="Seurat",
+        help="the class of the object in an .rds file; a name that ends in .sce.rds asks for the second",
+    )  # fmt: skip
     convert.add_argument("--report", metavar="FILE", help="also write what is printed, in full, to a JSON file")
     _add_matrices(convert)
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
-    tasks.add_argument("--json", action="store_true", help="print the list as JSON")
+    _add_prepare(add("prepare", "prepare", "make an experiment of samples' raw counts"))
 
     _add_about_here(add)
     return parser
 
 
+def _add_prepare(prepare: argparse.ArgumentParser) -> None:
+    prepare.add_argument(
+        "samples", nargs="*", metavar="[NAME=]SAMPLE", help="files or folders of raw counts; a sample each"
+    )
+    prepare.add_argument("--out", required=True, metavar="FOLDER", help="what to write; 'cellworker run' opens it")
+    prepare.add_argument("--config", metavar="FILE", help="parameters in YAML, as a run writes them; options win")
+    prepare.add_argument("--force", action="store_true", help="replace an experiment that FOLDER holds")
+    quality = prepare.add_argument_group("which cells are kept")
+    quality.add_argument(
+        "--set", action="append", metavar="[SAMPLE:]LIMIT=NUMBER",
+        help="a limit instead of the suggested one: min_counts, max_counts, min_genes, max_genes, max_mt (percent), "
+        "max_doublet_score",
+    )  # fmt: skip
+    quality.add_argument("--mads", type=float, metavar="N", help="how many MADs from the median limits lie (3)")
+    quality.add_argument(
+        "--empty-droplets", choices=("auto", "yes", "no"), help="look for barcodes without cells (auto: in unfiltered)"
+    )
+    quality.add_argument("--keep-doublets", action="store_true", help="score doublets, and leave them in")
+    quality.add_argument("--min-cells", type=int, metavar="N", help="leave out genes of fewer cells (3)")
+    together = prepare.add_argument_group("what is made of them")
+    together.add_argument("--variable-genes", type=int, metavar="N", help="how many are scaled (2000)")
+    together.add_argument("--components", type=int, metavar="N", help="principal components (50)")
+    together.add_argument("--dimensions", type=int, metavar="N", help="of them for integration, clusters and map (30)")
+    together.add_argument(
+        "--integration", choices=("auto", "none", "harmony", "mnn"), help="of samples (auto: where they lie apart)"
+    )
+    together.add_argument("--separation", type=float, metavar="X", help="from which on they lie apart, 0 to 1 (0.3)")
+    together.add_argument("--clustering", choices=("louvain", "leiden"), help="the method (louvain)")
+    together.add_argument("--resolution", type=float, metavar="X", help="how finely (0.8)")
+    together.add_argument("--rds", action="store_true", help="write a Seurat object too")
+    _add_matrices(prepare)
+    prepare.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
 def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
+    tasks.add_argument("--json", action="store_true", help="print the list as JSON")
+
     settings = add("settings", "settings", "print every setting, its value and where the value comes from")
     settings.add_argument("--json", action="store_true", help="print the settings as JSON")
 
@@ -211,6 +256,10 @@ def _add_matrices(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sample", dest="sample_column", metavar="COLUMN",
         help="the column of cell metadata that names each cell's sample (SAMPLE_COLUMN)",
+    )  # fmt: skip
+    group.add_argument(
+        "--object", dest="object_name", metavar="NAME",
+        help="the object that is served, of a file that holds several, such as a workspace of R (OBJECT_NAME)",
     )  # fmt: skip
     group.add_argument(
         "--drop-genes", action="store_const", const=True,

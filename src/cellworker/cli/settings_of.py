@@ -8,7 +8,7 @@ from cellworker.settings import Settings
 
 __all__ = ["settings_of"]
 
-_OPTIONS = ("port", "counts_matrix", "data_matrix", "sample_column", "drop_genes")
+_OPTIONS = ("port", "counts_matrix", "data_matrix", "sample_column", "drop_genes", "object_name")
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

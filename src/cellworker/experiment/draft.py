@@ -62,6 +62,8 @@ class ExperimentDraft:
     images: dict[str, TissueImage] = field(default_factory=dict)
     stored: dict[str, StoredTable] = field(default_factory=dict)
     dispersions: Dispersions | None = None
+    dispersions_stand_in: bool = False
+    """Whether the file has none, and the variance of the normalised values stands in."""
     identities: Categorical | None = None
     """Seurat's active identities (``Idents``)."""
     misc: Misc = field(default_factory=Misc)

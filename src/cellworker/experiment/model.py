@@ -304,6 +304,11 @@ class Experiment:
     """The mapped file that all of it lies in; None for one made in memory."""
 
     @property
+    def object_name(self) -> str:
+        """The name of the object in the file that it was read from; "" where the file holds one without a name."""
+        return ""
+
+    @property
     def source_sha256(self) -> str:
         """SHA-256 of the file that it was read from, in hex; `key` may stand for files beside it, too."""
         return self.key
@@ -401,3 +406,15 @@ class Origin:
     empty where none does."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why each of them was chosen, or why none was."""
+
+    @property
+    def family(self) -> Literal["AnnData", "SummarizedExperiment", "Seurat"]:
+        """What kind of object the file holds."""
+        if self.assay_class == "AnnData":
+            return "AnnData"
+        return "SummarizedExperiment" if self.assay_class == "SummarizedExperiment" else "Seurat"
+
+    @property
+    def table(self) -> str:
+        """What that kind of object calls its table of cells."""
+        return {"AnnData": "obs", "SummarizedExperiment": "colData", "Seurat": "meta.data"}[self.family]

@@ -342,4 +342,4 @@ def _assay(experiment: Experiment) -> str:
 
 
 def _table(experiment: Experiment) -> str:
-    return "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
+    return experiment.origin.table

@@ -168,6 +168,7 @@ def _describe(opened: Opened, place: Place, cell_sets: FileCellSets) -> Served:
         "writer": origin.writer,
         "assay": origin.assay,
         "fallbacks": origin.fallbacks,
+        "made": list(experiment.extra.get("made", {})),
         "derivedCellSets": opened.derived_cell_sets,
         "ownWork": _own_work(opened),
     }

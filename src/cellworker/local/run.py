@@ -199,6 +199,11 @@ def _tell(say: Callable[[str], object], run: LocalRun, served: Served) -> None:
             say(f"note: {sentence}")
     for sentence in facts["fallbacks"]:
         say(f"note: {sentence}")
+    if "reductions pca" in facts["made"]:
+        say(
+            "These are counts as they came: with 'cellworker run --prepare' empty droplets, damaged cells and doublets "
+            "are left out first, and a report shows how many."
+        )
     body = (
         '{"body": {"name": "ListGenes", "orderBy": "dispersions", "orderDirection": "DESC", "offset": 0, "limit": 5}}'
     )

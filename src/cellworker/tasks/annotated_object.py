@@ -138,7 +138,7 @@ def _check(kind: str, method: str, *, attach: bool, where: str) -> None:
 
 
 def _write_rds(experiment: Experiment, annotation: Annotation, target: Path, context: Context) -> None:
-    if experiment.origin.assay_class == "AnnData":  # there is no R object to add to
+    if experiment.origin.family != "Seurat":  # there is no Seurat object to add to
         _write_copy(experiment, annotation, target, context)
         return
     from cellworker.formats.opening.source import source_of  # noqa: PLC0415

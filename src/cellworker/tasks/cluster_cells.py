@@ -16,7 +16,7 @@ from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CLUSTER_CELLS"]
 
-_KEY = "louvain"  # whatever the method: clients look for it
+_KEY = "louvain"  # for every method: clients look for it
 
 
 class ClusterCellsBody(Struct):

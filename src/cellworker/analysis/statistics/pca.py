@@ -54,6 +54,7 @@ def principal_components(
     k: int,
     *,
     centre: bool = True,
+    origin: Floats | None = None,
     seed: int = 0,
     threads: int = 1,
     on_progress: OnProgress | None = None,
@@ -71,6 +72,9 @@ def principal_components(
         How many, from 1 to the smaller of both sides.
     centre
         Take each gene's mean away; otherwise variances are about 0.
+    origin
+        float64 ``(n_genes,)``: taken away from each cell instead of the means, which `centre` is about. Variances are
+        about it.
     seed
         Of the vectors that the search begins with; the result hardly depends on it.
     threads
@@ -89,7 +93,7 @@ def principal_components(
         raise ValueError(message)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        products = _Products(matrix, pool, centre=centre)
+        products = _Products(matrix, pool, centre=centre, origin=origin)
         vectors = _decomposed(products, k) if width <= _MAX_COVARIANCE else _leading(products, k, seed, report)
         scores = products.scores(vectors)
     # One more rotation within the subspace: columns of the scores are orthogonal to the last digits.
@@ -104,7 +108,14 @@ def principal_components(
 class _Products:
     """Multiplies with the centred matrix; what is added up, and in which order, depends on the matrix alone."""
 
-    def __init__(self, matrix: Any, pool: ThreadPoolExecutor, *, centre: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        matrix: Any,  # noqa: ANN401
+        pool: ThreadPoolExecutor,
+        *,
+        centre: bool,
+        origin: Floats | None = None,
+    ) -> None:
         self.n, self.width = matrix.shape
         self._pool = pool
         self._matrix = matrix
@@ -113,8 +124,11 @@ class _Products:
         for one, two in pool.map(lambda start: _moments(self._rows(start)), self._parts):
             sums += one
             squares += two
+        self._sums = sums
         self._mean = sums / self.n if centre else np.zeros(self.width)
-        self.total = float((squares - self.n * self._mean**2).sum() / max(1, self.n - 1))
+        if origin is not None:
+            self._mean = np.asarray(origin, np.float64)
+        self.total = float((squares - self._crossed(np.multiply)).sum() / max(1, self.n - 1))
 
     def _rows(self, start: int) -> Any:  # noqa: ANN401
         return _rows(self._matrix, start, min(self.n, start + _ROWS))
@@ -139,7 +153,12 @@ class _Products:
         out = np.zeros((self.width, self.width))
         for product in self._pool.map(lambda start: _square(self._rows(start)), self._parts):
             out += product
-        return np.asarray((out - self.n * np.outer(self._mean, self._mean)) / max(1, self.n - 1))
+        return np.asarray((out - self._crossed(np.outer)) / max(1, self.n - 1))
+
+    def _crossed(self, times: Callable[[Floats, Floats], Floats]) -> Floats:
+        """Return what products of columns exceed those of columns with the origin taken away by."""
+        sums, origin = self._sums, self._mean
+        return np.asarray(times(sums, origin) + times(origin, sums) - self.n * times(origin, origin))
 
     def scores(self, block: Floats) -> Floats:
         """Return the centred matrix times a block, float64 ``(n_cells, b)``."""

@@ -23,6 +23,7 @@ def command(options: argparse.Namespace) -> int:
             Path(options.target),
             settings_of(options),
             force=options.force,
+            rds_class=options.rds_class,
             on_progress=bar,
         )
     say(f"{options.target}: written")

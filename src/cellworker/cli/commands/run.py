@@ -26,6 +26,11 @@ def command(options: argparse.Namespace) -> int:
     forget_secrets()
     if settings.port == 0:
         settings = dataclasses.replace(settings, port=_free_port(settings.host))
+    experiment = options.experiment
+    if options.prepare:
+        from cellworker.cli.preparing_first import prepared  # noqa: PLC0415 - most runs prepare nothing
+
+        experiment = prepared(experiment, settings)
     configure(settings.log_level, style="text")
     if "LOG_LEVEL" not in os.environ:
         # The terminal is for what a person wants to know; the log file has it all.
@@ -33,7 +38,7 @@ def command(options: argparse.Namespace) -> int:
     with run_note(settings.data_dir, settings.port):
         show = open_page if not options.no_browser and is_desktop(os.environ, sys.stdout) else None
         told = functools.partial(say, flush=True)
-        return asyncio.run(run_local(options.experiment, settings, say=told, show=show))
+        return asyncio.run(run_local(experiment, settings, say=told, show=show))
 
 
 def _free_port(host: str) -> int:

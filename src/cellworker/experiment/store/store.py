@@ -183,6 +183,11 @@ class StoredExperiment(Experiment):
         return str(self.extra.get("sha256", self.key))
 
     @property
+    def object_name(self) -> str:
+        """The name of the object in its file."""
+        return str(self.extra.get("object", ""))
+
+    @property
     def n_cells(self) -> int:
         """Number of cells."""
         return int(self._contents["n_cells"])

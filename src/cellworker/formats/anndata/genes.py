@@ -1,7 +1,6 @@
 """The genes of an AnnData file: ids, symbols, and how variable each is."""
 
 import re
-from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from cellworker.experiment.model import Dispersions, Genes
 from cellworker.formats.anndata.elements import Table
 from cellworker.formats.common.cells.names import unique_names
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.gene_names import told_apart
 
 __all__ = ["dispersions_of", "genes_of"]
 
@@ -35,30 +35,12 @@ def genes_of(table: Table, more: Table | None, findings: Findings) -> Genes:
     ids_column = _texts(_IDS, table, more)
     symbols = _texts(_SYMBOLS, table, more)
     are_ids = sum(map(bool, map(_ENSEMBL.match, index[:1000]))) > len(index[:1000]) / 2
-    ids = index
-    if ids_column is not None and not are_ids and all(ids_column) and len(set(ids_column)) == len(ids_column):
-        ids = ids_column
-    if symbols is None and ids is not index:
-        symbols = index
-    if symbols is None:
-        if are_ids:
-            findings.fallback(
-                "var", found=f"Ensembl ids and no column {', '.join(_SYMBOLS[1:5])}",
-                advice="the ids serve as gene symbols",
-            )  # fmt: skip
-        return Genes(ids, list(index), list(index))
-    display = _texts(_DISPLAY, table, None) or (index if ids is not index else None)
-    names = display if display is not None and len(set(display)) == len(display) and all(display) else None
-    return Genes(ids, list(names) if names is not None else _unique(symbols, ids), symbols)
-
-
-def _unique(symbols: list[str], ids: list[str]) -> list[str]:
-    """Make display names as the platform does: the id where there is no symbol, behind it where it is repeated."""
-    times = Counter(symbols)
-    return [
-        gene if not symbol else f"{symbol} - {gene}" if times[symbol] > 1 and symbol != gene else symbol
-        for symbol, gene in zip(symbols, ids, strict=True)
-    ]
+    if symbols is None and are_ids:
+        findings.fallback(
+            "var", found=f"Ensembl ids and no column {', '.join(_SYMBOLS[1:5])}",
+            advice="the ids serve as gene symbols",
+        )  # fmt: skip
+    return told_apart(index, ids_column, symbols, _texts(_DISPLAY, table, None), are_ids=are_ids)
 
 
 def _texts(names: tuple[str, ...], table: Table, more: Table | None) -> list[str] | None:

@@ -35,7 +35,7 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
 from cellworker.formats.common.matrices.sparse import assemble
-from cellworker.formats.common.matrices.variances import gene_variances
+from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
 
@@ -117,9 +117,9 @@ def read_anndata(
     matrices = Matrices(counts, data, mitochondrial_genes(genes))
     chosen = {"samples": sample_column, **add_measures(metadata, matrices, n_cells, findings, table="obs")}
     dispersions = dispersions_of(genes, served, rest, findings)
+    stand_in = dispersions is None
     if dispersions is None:
-        advice = "the variance of the normalised values orders the gene list"
-        findings.fallback("var", found="no column of highly_variable_genes", advice=advice)
+        findings.fallback("var", found="no column of highly_variable_genes", advice=VARIANCE_ORDERS)
         dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
     scaled = _own_scaled(root, n_cells, len(genes), scratch) or reading.scaled(choice)
     graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
@@ -137,6 +137,7 @@ def read_anndata(
         images=read_tissue(root, n_cells, metadata.get("library_id")),
         stored=stored_results(root, findings).tables,
         dispersions=dispersions,
+        dispersions_stand_in=stand_in,
         identities=identities if isinstance(identities, Categorical) else None,
         misc=misc,
         origin=Origin(

@@ -199,7 +199,7 @@ def _looks_raw(data: RowSummary) -> bool:
 
 
 def _check_metadata(experiment: StoredExperiment, findings: Findings) -> None:
-    table = "obs" if experiment.origin.assay_class == "AnnData" else "meta.data"
+    table = experiment.origin.table
     named, samples = experiment.samples or ("samples", None)
     if samples is not None and np.any(samples.codes < 0):
         findings.warning(
@@ -236,6 +236,7 @@ def _contents(experiment: StoredExperiment, cell_sets: CellSets | None, source: 
         "graphs": list(experiment.graphs),
         "metadata columns": list(experiment.metadata),
         "samples": len(np.unique(samples.codes[samples.codes >= 0])) if samples is not None else 0,
+        "made here": experiment.extra.get("made", {}),
         "sample column": _with_reason(named, origin.reasons.get("samples", "")),
         "numbers per cell": [
             f"{role} ({origin.reasons[role]})" for role, name in origin.columns.items() if role != "samples" and name
@@ -286,6 +287,9 @@ def render(report: Report) -> str:
     for name, value in report.contents.items():
         if name == "matrices":
             lines += _about_matrices(value)
+            continue
+        if name == "made here":
+            lines += [f"  {name if not i else '':<17} {what}: {how}" for i, (what, how) in enumerate(value.items())]
             continue
         lines.append(f"  {name:<17} {_plain(value)}")
     if report.memory:

@@ -1,5 +1,6 @@
 """What a reader finds wrong or missing in an experiment: all of it at once, each with what to do."""
 
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal
@@ -112,6 +113,12 @@ class Findings:
     def fallback(self, field: str, *, found: str, advice: str, expected: str = "") -> None:
         """Record what was missing and what stands in for it."""
         self.problems.append(Problem(field, found, expected, advice, "note"))
+
+    def withdraw(self, severity: Severity, fields: Container[str], advice: str = "") -> None:
+        """Take back what was said of these fields (with an advice that ends so): what was missing has been made."""
+        self.problems = [
+            p for p in self.problems if p.severity != severity or p.field not in fields or not p.advice.endswith(advice)
+        ]
 
     def part(self) -> "_Part":
         """Read one part: if it is broken, continue after the ``with`` block."""

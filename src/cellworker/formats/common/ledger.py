@@ -106,6 +106,14 @@ class Ledger:
         self._settle(path)
         self._kept.append((path, ""))
 
+    def keep_rest(self) -> None:
+        """Say that all that is left has the same place and name in the target.
+
+        One by one: an element may have others below it, as a vector has attributes.
+        """
+        self._kept += [(path, "") for path in self._open]
+        self._open.clear()
+
     def move(self, path: Path, place: str) -> None:
         """Say that what is left at and below a path has its own name in the place that the target has for its kind."""
         self._settle(path)

@@ -25,8 +25,9 @@ from cellworker.formats.anndata.from_r import FromR, has_na_level, plain_column
 from cellworker.formats.anndata.writer import Beside, Writer
 from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
+from cellworker.formats.convert.from_r_objects import is_plain, rounding
 from cellworker.formats.r.rds.elements import attributes_beyond, children_of, elements_of
-from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
+from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.formats.r.values import class_names, dim, dimnames, frame, named, slot, string_list
 
 __all__ = ["SeuratRest"]
@@ -87,7 +88,7 @@ class SeuratRest:
         """Settle the matrices of an object of Seurat 2; all else of it goes to ``uns``."""
         for name, to in (("raw.data", "layers/counts"), ("data", "X")):
             if self._experiment.counts is not None or name == "data":
-                self._settle((name,), to, _rounding(self._root.slots.get(name)))
+                self._settle((name,), to, rounding(self._root.slots.get(name)))
 
     # ---- the assay that is served ----
 
@@ -107,11 +108,11 @@ class SeuratRest:
         note = "joined with the other layers of its kind" if max(len(data), len(counts)) > 1 else ""
         if self._experiment.counts is not None:
             for layer in counts:
-                self._settle((*inside, layer), "layers/counts", _notes(note, _rounding(found[layer])))
+                self._settle((*inside, layer), "layers/counts", _notes(note, rounding(found[layer])))
         raw_again = len(data) == len(counts) == 1 and _same_values(found[data[0]], found[counts[0]])
         for layer in data:
             to = "layers/counts (the same values); X holds what Seurat's NormalizeData makes of them"
-            self._settle((*inside, layer), to if raw_again else "X", _notes(note, _rounding(found[layer])))
+            self._settle((*inside, layer), to if raw_again else "X", _notes(note, rounding(found[layer])))
         self._scaled(found.get("scale.data"), (*inside, "scale.data"))
         self._names(assay, found, [*data, *counts])
         self._features(assay, where)
@@ -134,7 +135,7 @@ class SeuratRest:
         others = [name for name in ("integrated", "sketch", "SCT") if name in assays and name != path[1]]
         if scaled is None or shape is None or others or shape != (len(scaled.genes), self._experiment.n_cells):
             return  # another assay's values may be served: these are kept as they are
-        self._settle(path, "obsm/scaled", _rounding(value))
+        self._settle(path, "obsm/scaled", rounding(value))
 
     def _features(self, assay: RValue, where: Path) -> None:
         slot_name = "meta.features" if slot(assay, "meta.features") is not None else "meta.data"
@@ -146,7 +147,7 @@ class SeuratRest:
         for (name, item), (key, _) in zip(table.columns, children_of(value) or [], strict=False):
             path = (*where, slot_name, key)
             column = plain_column(item)
-            if not name or not _is_plain(item) or column is None or _length(column) != len(genes):
+            if not name or not is_plain(item) or column is None or _length(column) != len(genes):
                 continue
             if name in _RESERVED or name in self._beside.var:
                 if (
@@ -202,7 +203,7 @@ class SeuratRest:
         """Put a column of the experiment into ``obs``, with what it says beyond that; the rest goes to ``uns`` too."""
         held = self._experiment.metadata[name]
         self._beside.obs[name] = _beyond(held, value, rows)
-        if _is_plain(value) and not has_na_level(value):
+        if is_plain(value) and not has_na_level(value):
             self.ledger.move(path, "obs")
         elif has_na_level(value):
             self._notes[path] = f"obs/{name} has it too, where the level NA counts as missing"
@@ -280,31 +281,10 @@ class SeuratRest:
 
 
 _SPREAD = frozenset({"assays", "meta.data", "reductions", "graphs", "misc", "images", "tools", "commands", "neighbors"})
-_BLOCK = 1 << 22
-
-
-def _is_plain(value: RValue) -> bool:
-    """Return whether a column is a vector of its type's own meaning: no dates, no units."""
-    classes = set(class_names(value))
-    return isinstance(value, RVector | RStrings) and classes <= {"factor", "ordered", "integer64"} \
-        and not attributes_beyond(value) and "dim" not in value.attributes  # fmt: skip
 
 
 def _notes(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _rounding(matrix: RValue | None) -> str:
-    """Say so where a matrix's doubles are not held exactly by float32, in which experiments keep their values."""
-    values = slot(matrix, "x") if isinstance(matrix, RS4) else matrix
-    if not isinstance(values, RVector) or values.kind != "double":
-        return "" if isinstance(values, RVector) else "values as float32"
-    with np.errstate(over="ignore"):
-        for start in range(0, len(values), _BLOCK):
-            block = values.values[start : start + _BLOCK]
-            if not np.array_equal(block.astype(np.float32), block, equal_nan=True):
-                return "doubles rounded to float32"
-    return ""
 
 
 def _same_values(one: RValue, other: RValue) -> bool:
@@ -353,7 +333,7 @@ def _columns_of(value: RValue, rows: NDArray[np.int64]) -> dict[str, ColumnOut] 
     if inner is None or inner.n_rows != len(rows) or not np.array_equal(rows, np.arange(len(rows))):
         return None
     for name, item in inner.columns:
-        column = plain_column(item) if _is_plain(item) and not has_na_level(item) else None
+        column = plain_column(item) if is_plain(item) and not has_na_level(item) else None
         if column is None or not name or name in out or _length(column) != len(rows):
             return None
         out[name] = column

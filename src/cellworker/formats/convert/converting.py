@@ -3,6 +3,8 @@
 ====================  ==========================================================================================
 AnnData to AnnData    the file as it is (`cellworker.formats.anndata.copying`)
 Seurat to `.rds`      the object as it is (`cellworker.formats.seurat.write.annotated`)
+Bioconductor to       the object as it is (`cellworker.formats.convert.bioconductor_copying`)
+`.sce.rds`
 from one to another   the experiment, and beside it every element of the source's tree
 ====================  ==========================================================================================
 
@@ -13,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +31,14 @@ from cellworker.formats.common.locating import CELL_SETS
 from cellworker.formats.convert.placing import check_target, holds, placed, replace_file
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds.model import RS4
-from cellworker.formats.r.reading import read_exactly
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
-__all__ = ["Conversion", "convert", "write_annotated_copy"]
+__all__ = ["Conversion", "RdsClass", "convert", "write_annotated_copy"]
 
+RdsClass = Literal["Seurat", "SingleCellExperiment"]
+_SCE_ENDING = ".sce.rds"
 KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 """How Seurat begins the names of a reduction's dimensions."""
 
@@ -44,6 +49,7 @@ def convert(
     settings: Settings,
     *,
     force: bool = False,
+    rds_class: RdsClass = "Seurat",
     on_progress: Progress | None = None,
 ) -> Conversion:
     """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad`` or ``.zarr``.
@@ -59,6 +65,8 @@ def convert(
         The file (for ``.zarr`` the folder) to write.
     force
         Whether what is there already may be replaced.
+    rds_class
+        The class of the object in an ``.rds`` file. A name that ends in ``.sce.rds`` asks for a SingleCellExperiment.
     on_progress
         Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
@@ -86,7 +94,9 @@ def convert(
     annotated = annotated_columns(experiment, own if opened.derived_cell_sets else cell_sets)
     if opened.derived_cell_sets and not annotated.clusters:
         _mark_derived(opened.cell_sets, annotated)
-    job = _Job(opened.source, experiment, annotated, kind, settings.threads, report)
+    if target.name.lower().endswith(_SCE_ENDING):
+        rds_class = "SingleCellExperiment"
+    job = _Job(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
     out = _described(experiment, annotated, job.write(target), kind)
     if cell_sets is not None:
         replace_file(beside, cell_sets.encode())
@@ -189,6 +199,7 @@ class _Job:
     threads: int
     report: Progress
     embedding: tuple[str, Reduction] | None = None
+    rds_class: RdsClass = "Seurat"
 
     @property
     def added(self) -> dict[str, Column]:
@@ -198,12 +209,16 @@ class _Job:
     def write(self, target: Path) -> Conversion:
         """Write it, whole or not at all."""
         with placed(target) as path:
-            to_rds, from_anndata = self.kind == ".rds", self.experiment.origin.assay_class == "AnnData"
-            if from_anndata and to_rds:
-                return self._anndata_to_rds(path)
-            if from_anndata:
-                return self._anndata(path)
-            return self._seurat_to_rds(path) if to_rds else self._seurat_to_anndata(path)
+            to_rds, family = self.kind == ".rds", self.experiment.origin.family
+            if family == "AnnData":
+                return self._anndata_to_rds(path) if to_rds else self._anndata(path)
+            if not to_rds:
+                return self._r_to_anndata(path)
+            if self.rds_class == "SingleCellExperiment" and family == "SummarizedExperiment":
+                return self._bioconductor_to_rds(path)
+            if self.rds_class == "Seurat" and family == "Seurat":
+                return self._seurat_to_rds(path)
+            return self._r_to_another_class(path)
 
     def _reductions(self) -> dict[str, Reduction]:
         new = dict([self.embedding]) if self.embedding is not None else {}
@@ -222,14 +237,24 @@ class _Job:
 
     def _anndata_to_rds(self, path: Path) -> Conversion:
         from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415
+        from cellworker.formats.bioconductor.write import write_single_cell_experiment  # noqa: PLC0415
         from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
-        from cellworker.formats.seurat.write.from_anndata import extras_from_anndata  # noqa: PLC0415
+        from cellworker.formats.seurat.write.from_anndata import (  # noqa: PLC0415
+            BIOCONDUCTOR_WORDS,
+            SEURAT_WORDS,
+            extras_from_anndata,
+        )
 
-        self.report("writing the Seurat object")
+        self.report(f"writing the object of class {self.rds_class}")
+        write, words = (
+            (write_seurat, SEURAT_WORDS)
+            if self.rds_class == "Seurat"
+            else (write_single_cell_experiment, BIOCONDUCTOR_WORDS)
+        )
         with open_anndata(self.source, 1 << 50, self.threads) as root:
-            found = extras_from_anndata(root, self.experiment, self.added, self.embedding)
+            found = extras_from_anndata(root, self.experiment, self.added, self.embedding, words)
             found.add_colors(self.annotated.colors)
-            renamed = write_seurat(
+            renamed = write(
                 self.experiment, self.annotated, path, reductions=self._reductions(), extras=found.extras,
                 held=found.misc(),
             )  # fmt: skip
@@ -246,22 +271,64 @@ class _Job:
             report=self.report,
         )  # fmt: skip
 
-    def _seurat_to_anndata(self, path: Path) -> Conversion:
+    def _r_to_anndata(self, path: Path) -> Conversion:
         from cellworker.formats.anndata.containers.stores import new_store  # noqa: PLC0415
         from cellworker.formats.anndata.writer import write_anndata  # noqa: PLC0415
+        from cellworker.formats.convert.anndata_from_bioconductor import beside_from_bioconductor  # noqa: PLC0415
         from cellworker.formats.convert.anndata_from_seurat import SeuratRest  # noqa: PLC0415
 
         with TemporaryDirectory(dir=path.parent, prefix=".spool-") as folder:
-            found = read_exactly(self.source, Path(folder), lambda done, total: self.report("reading", done / total))
-            self._check(found.sha256)
-            assert isinstance(found.root, RS4)  # it was opened as an experiment
-            rest = SeuratRest(found.root, self.experiment, self.added, self.embedding[0] if self.embedding else "")
+            root, embedding = self._read(Path(folder)), self.embedding[0] if self.embedding else ""
+            if self.experiment.origin.family == "SummarizedExperiment":
+                beside, ledger = beside_from_bioconductor(root, self.experiment, self.added, embedding)
+            else:
+                rest = SeuratRest(root, self.experiment, self.added, embedding)
+                beside, ledger = rest.beside, rest.ledger
             with new_store(path, self.threads, zarr=self.kind == ".zarr") as sink:
                 renamed = write_anndata(
                     self.experiment, self.annotated, sink, reductions=self._reductions(), progress=self.report,
-                    beside=rest.beside,
+                    beside=beside,
                 )  # fmt: skip
-            return _with(rest.ledger.close(), renamed)
+            return _with(ledger.close(), renamed)
+
+    def _bioconductor_to_rds(self, path: Path) -> Conversion:
+        from cellworker.formats.convert.bioconductor_copying import copy_bioconductor  # noqa: PLC0415
+
+        labels = {name: column for name, column in self.added.items() if _is_label(column)}
+        return copy_bioconductor(
+            self.source, path, self.experiment, labels, embedding=self.embedding, check=self._check,
+            on_bytes=self._on_bytes,
+        )  # fmt: skip
+
+    def _r_to_another_class(self, path: Path) -> Conversion:
+        from cellworker.formats.bioconductor.write import write_single_cell_experiment  # noqa: PLC0415
+        from cellworker.formats.convert.from_r_objects import BIOCONDUCTOR, SEURAT, collect  # noqa: PLC0415
+        from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
+        from cellworker.formats.seurat.write.from_anndata import SeuratExtras  # noqa: PLC0415
+
+        to_seurat = self.rds_class == "Seurat"
+        places = SEURAT if to_seurat else BIOCONDUCTOR
+        embedding = self.embedding[0] if self.embedding else ""
+        with TemporaryDirectory(dir=path.parent, prefix=".spool-") as folder:
+            found = collect(self._read(Path(folder)), self.experiment, self.added, embedding, places)
+            extras = SeuratExtras(metadata=found.columns, features=found.features)
+            self.report(f"writing the object of class {self.rds_class}")
+            write = write_seurat if to_seurat else write_single_cell_experiment
+            renamed = write(
+                self.experiment, self.annotated, path, reductions=self._reductions(), extras=extras,
+                held=found.held(places.held),
+            )  # fmt: skip
+        return _with(found.ledger.close(), renamed)
+
+    def _on_bytes(self, done: int, total: int) -> None:
+        self.report("reading", done / total)
+
+    def _read(self, folder: Path) -> RS4:
+        """Read the object of the source once more, exactly."""
+        found = read_exactly(self.source, folder, self._on_bytes, self.experiment.object_name)
+        self._check(found.sha256)
+        assert isinstance(found.root, RS4)  # it was opened as an experiment
+        return found.root
 
     def _check(self, sha256: str) -> None:
         if sha256 != self.experiment.source_sha256:

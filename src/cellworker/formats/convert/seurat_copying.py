@@ -12,11 +12,13 @@ from cellworker.experiment.model import Categorical, Reduction
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
+from cellworker.formats.convert.from_r_objects import NO_CODE
 from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.rds.copying import Copier, copy_rds
 from cellworker.formats.r.rds.elements import CODE, elements_of
 from cellworker.formats.r.rds.limits import Limits
-from cellworker.formats.r.reading import begins_as_qs, read_exactly
+from cellworker.formats.r.reading import is_plain_rds
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated import write_annotated
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.formats.seurat.write.survey import survey_seurat
@@ -40,8 +42,8 @@ def copy_seurat(
 ) -> Conversion:
     """Copy an object with further columns of ``meta.data``.
 
-    An `.rds` file is copied as it is serialised, with code and environments; a `.qs` file is read and written again,
-    without them.
+    An `.rds` file is copied as it is serialised, with code and environments; the object of any other file (`.qs`,
+    `.rda`, `.h5seurat`) is read and written again, without them.
 
     Returns
     -------
@@ -56,15 +58,18 @@ def copy_seurat(
     def progress(fraction: float) -> None:
         report("writing the Seurat object", fraction)
 
-    is_qs = begins_as_qs(source)
+    is_copied = is_plain_rds(source)
     with TemporaryDirectory(dir=target.parent, prefix=".spool-") as folder:
         # A file that is copied as it is serialised is one element: nothing of it can be forgotten.
-        root = read_exactly(source, Path(folder), lambda done, total: progress(done / total)).root if is_qs else None
+        root = None
+        if not is_copied:
+            name = experiment.object_name
+            root = read_exactly(source, Path(folder), lambda done, total: progress(done / total), name).root
         ledger = Ledger([Element((), "the object")] if root is None else elements_of(root))
     for element in ledger.elements():
         if element.kind in CODE:
-            ledger.lose(element.path, "the .qs reader skips R code and its environments: NULL stands there")
-    if not is_qs and not _takes_columns(source):
+            ledger.lose(element.path, NO_CODE)
+    if is_copied and not _takes_columns(source):
         _copy_whole(source, target, experiment, threads, progress)
         for name in columns:
             ledger.note_loss(f"the cell sets {name} as a column: objects of Seurat 2 are copied as they are")
@@ -74,8 +79,7 @@ def copy_seurat(
         annotation = Annotation(columns, identities=identities or None, embedding=new)
         write_annotated(source, target, experiment, annotation, threads=threads, progress=progress)
         _note_replaced(ledger, experiment, annotation)
-    for element in ledger.elements():
-        ledger.keep(element.path)
+    ledger.keep_rest()
     return ledger.close()
 
 

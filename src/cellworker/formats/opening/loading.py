@@ -1,5 +1,6 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.store import write_store
+from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash
@@ -19,18 +21,19 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
 from cellworker.formats.opening.shelf import keyed, store_file
+from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.limits import Limits
-from cellworker.formats.r.reading import read_object
+from cellworker.formats.r.rds.model import RS4
+from cellworker.formats.seurat.h5.files import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
 from cellworker.progress import Progress
 
 __all__ = ["load"]
 
-
 _EXACT_IN_FLOAT32 = 2.0**24
-_READING = 0.6
-"""The part of the whole time that reading the file takes, for the progress bar."""
+_READING, _MAKING = 0.4, 0.8
+"""The parts of the whole time after which the file is read, and what it lacks is made, for the progress bar."""
 
 
 def load(
@@ -41,6 +44,7 @@ def load(
     max_ratio: float,
     threads: int,
     choice: dict[str, Any] | None = None,
+    make_s: float = math.inf,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -58,6 +62,8 @@ def load(
         For the kernels that write the store.
     choice
         `MatrixChoice.to_json` of the user's choice.
+    make_s
+        Seconds that making what the file lacks may take.
     progress
         Called with the stage and the fraction of all work done.
 
@@ -82,9 +88,11 @@ def load(
     if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), how)
     else:
-        draft, key, companions = _seurat(Path(source), how)
+        draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
         draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
+    if draft is not None and wanted.make and not findings.errors:
+        draft = _completed(draft, how, make_s)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
         return {"problems": problems}
@@ -94,10 +102,20 @@ def load(
     store = folder / store_file(name)
 
     def on_write(stage: str, fraction: float | None = None) -> None:
-        progress(stage, None if fraction is None else _READING + (1 - _READING) * fraction)
+        progress(stage, None if fraction is None else _MAKING + (1 - _MAKING) * fraction)
 
     write_store(draft, store, key=name, threads=threads, progress=on_write, claim=writing.claim)
     return {"store": name, "problems": problems, "companions": companions}
+
+
+def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> ExperimentDraft:
+    """Make what the file lacks."""
+    from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
+
+    def tell(stage: str, fraction: float) -> None:
+        how.progress(stage, _READING + (_MAKING - _READING) * fraction)
+
+    return complete(draft, how.findings, Scratch(how.folder, how.writing), Completing(how.threads, seconds, tell))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +129,7 @@ class _How:
     progress: Progress
 
 
-def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
     folder, progress = how.folder, how.progress
 
     def on_bytes(done: int, total: int) -> None:
@@ -121,9 +139,22 @@ def _seurat(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[
     outside = Outside(source.parent, folder, limits)
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
-        file = read_object(source, spool, limits, on_bytes, exact=exact)
-        progress("making the experiment", _READING)
-        return read_seurat(file.root, findings, Scratch(spool, how.writing), outside, how.wanted), file.sha256
+        draft, sha256 = None, ""
+        with findings.part():  # whatever breaks is told already
+            file = read_object(
+                source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings,
+                threads=how.threads,
+            )  # fmt: skip
+            sha256 = file.sha256
+            progress("making the experiment", _READING)
+            root, scratch = file.root, Scratch(spool, how.writing)
+            if isinstance(root, RS4) and is_summarized(root):
+                draft = read_bioconductor(root, findings, scratch, outside, how.wanted)
+            else:
+                draft = read_seurat(root, findings, scratch, outside, how.wanted)
+            if draft is not None and file.name:
+                draft.extra["object"] = file.name
+        return draft, sha256
 
     found = Findings()
     draft, sha256 = made(folder, found, exact=False)

@@ -25,6 +25,7 @@ from cellworker.settings import Settings
 __all__ = ["Located", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
 _MIN_S, _PER_MEGABYTE_S = 120.0, 60.0
+_MAKING = 0.5  # of the time for reading: what is missing must not cost the file itself
 _GIGABYTE = 1 << 30
 
 _logger = logging.getLogger(__name__)
@@ -127,7 +128,12 @@ def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, sett
 def matrix_choice(settings: Settings) -> MatrixChoice:
     """Return what the settings say about the matrices of files."""
     return MatrixChoice(
-        settings.counts_matrix, settings.data_matrix, settings.sample_column, drop_genes=settings.drop_genes
+        settings.counts_matrix,
+        settings.data_matrix,
+        settings.sample_column,
+        drop_genes=settings.drop_genes,
+        object_name=settings.object_name,
+        make=settings.make_missing,
     )
 
 
@@ -203,6 +209,7 @@ def _cold(
             "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
             "choice": matrix_choice(settings).to_json(),
+            "make_s": _MAKING * _retry_budget_s(source, settings.load_timeout_s),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=_retry_budget_s(source, settings.load_timeout_s),

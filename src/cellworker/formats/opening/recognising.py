@@ -20,6 +20,8 @@ import zstandard
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.kinds import ROOTS, is_hdf5, is_zarr
 from cellworker.formats.r.qs.header import MAGIC as QS
+from cellworker.formats.r.qs2 import MAGIC as QS2
+from cellworker.formats.r.rds.reader import WORKSPACE_LINES
 
 __all__ = ["READ", "Kind", "kind_of", "not_read"]
 
@@ -45,6 +47,7 @@ class Kind(StrEnum):
     ZIPPED_ZARR = "a zipped Zarr store"
     PACKED_HDF5 = "a compressed HDF5 file"
     WORKSPACE = "an R workspace (.rda, .RData)"
+    TEXT_WORKSPACE = "an R workspace as text (ascii = TRUE)"
     QS2 = "a file of R's package qs2"
     QDATA = "a qdata file of R's package qs2"
     MATRIX_MARKET = "a matrix in text (Matrix Market)"
@@ -58,10 +61,11 @@ class Kind(StrEnum):
 _BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
     (QS, Kind.QS),
     # The formats of R's package qs2, as its header files give them.
-    (b"\x0b\x0e\x0a\xc1", Kind.QS2),
+    (QS2, Kind.QS2),
     ((b"\x0b\x0e\x0a\xc2", b"\x0b\x0e\x0a\xcd"), Kind.QDATA),
     ((b"X\n", b"A\n", b"B\n"), Kind.RDS),
-    ((b"RDX2\n", b"RDX3\n", b"RDA2\n", b"RDA3\n", b"RDB2\n", b"RDB3\n"), Kind.WORKSPACE),
+    (WORKSPACE_LINES, Kind.WORKSPACE),
+    ((b"RDA2\n", b"RDA3\n"), Kind.TEXT_WORKSPACE),
     (b"\x89HDF\r\n\x1a\n", Kind.PACKED_HDF5),
     (b"PK\x03\x04", Kind.ZIP),
     (b"%%MatrixMarket", Kind.MATRIX_MARKET),
@@ -70,7 +74,7 @@ _BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
 )
 """First bytes of the content, after decompression."""
 
-READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.ANNDATA, Kind.UNKNOWN})
+READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.H5SEURAT, Kind.ANNDATA, Kind.UNKNOWN})
 """What is given to a reader; that of .rds files says why what is unknown is none."""
 
 
@@ -255,13 +259,11 @@ _ADVICE: Final[dict[Kind, Callable[[Path], str]]] = {
         "import scanpy", f"data = scanpy.read_10x_h5({path.name!r})", "data.var_names_make_unique()",
         f"data.write_h5ad({_new(path)!r})",
     ),
-    Kind.H5SEURAT: lambda path: f"in R: saveRDS(SeuratDisk::LoadH5Seurat({_r(path.name)}), {_r(_new(path, '.rds'))})",
     Kind.HDF5: lambda _: "open an AnnData file (.h5ad), or a Seurat object that saveRDS() wrote",
     Kind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
     Kind.ZIPPED_ZARR: _zipped,
     Kind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
-    Kind.WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
-    Kind.QS2: lambda path: f"in R: saveRDS(qs2::qs_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
+    Kind.TEXT_WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
     Kind.QDATA: lambda path: f"in R: saveRDS(qs2::qd_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
     Kind.MATRIX_MARKET: lambda path: _python(
         "import scanpy", f"scanpy.read_10x_mtx('.').write_h5ad({_new(path)!r})"

@@ -1,69 +1,114 @@
-"""Reading an object that R saved as `.rds` or `.qs`."""
+"""Reading an object that R saved as `.rds`, `.rda`, `.qs` or `.qs2`; told by the content."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.r import qs2
+from cellworker.formats.r.choosing import choose_object
+from cellworker.formats.r.old_classes import in_new_layout
 from cellworker.formats.r.qs.header import MAGIC
 from cellworker.formats.r.qs.reader import read_qs
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RValue
 from cellworker.formats.r.rds.reader import read_rds
+from cellworker.formats.r.rds.stream import ByteStream
 
-__all__ = ["SavedObject", "begins_as_qs", "read_exactly", "read_object"]
+__all__ = ["SavedObject", "is_plain_rds", "read_exactly", "read_object"]
+
+_OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
+"""The limit that the user set was looked at when the experiment was opened."""
+_USUAL = b"X\n"
 
 
 @dataclass(frozen=True, slots=True)
 class SavedObject:
-    """An object, and the SHA-256 of the file that it was saved in, in hex."""
+    """An object, and the SHA-256 of the file that it was saved in, in hex.
+
+    `name` is that of the object in the file, "" where the file holds this object alone.
+    """
 
     root: RValue
     sha256: str
+    name: str = ""
 
 
 def read_object(
-    path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int, int], None], *, exact: bool = False
+    path: Path,
+    spool: Path,
+    limits: Limits,
+    on_bytes: Callable[[int, int], None],
+    *,
+    exact: bool = False,
+    wanted: str = "",
+    findings: Findings | None = None,
 ) -> SavedObject:
-    """Read a file: as `.qs` where it is named so or begins so, else as `.rds`.
+    """Read the object of a file that is served.
 
     Parameters
     ----------
     path, spool, limits, on_bytes, exact
         As for `read_rds` and `read_qs`.
+    wanted
+        The name of the object, in a file that may hold several; "" chooses (`choose_object`).
+    findings
+        Where what is chosen is told; by default nowhere.
 
     Raises
     ------
     WorkerError
         As there.
+    PartBrokenError
+        When the file does not hold one such object.
     """
-    if path.suffix.lower() == ".qs" or begins_as_qs(path):
-        found = read_qs(path, spool, limits, on_bytes, exact=exact)
-        return SavedObject(found.root, found.sha256)
-    file = read_rds(path, spool, limits, on_bytes, exact=exact)
-    return SavedObject(file.root, file.sha256)
+    root, sha256, is_workspace = _read(path, spool, limits, on_bytes, exact=exact)
+    chosen = choose_object(root, wanted, findings or Findings(), is_workspace=is_workspace)
+    return SavedObject(in_new_layout(chosen.value), sha256, chosen.name)
 
 
-def read_exactly(path: Path, spool: Path, on_bytes: Callable[[int, int], None]) -> SavedObject:
+def read_exactly(path: Path, spool: Path, on_bytes: Callable[[int, int], None], name: str = "") -> SavedObject:
     """Read a file that was opened before, every value in double precision.
 
     Parameters
     ----------
     path, spool, on_bytes
         As for `read_rds`.
+    name
+        Of the object that was opened.
     """
-    # The limit that the user set was looked at when the experiment was opened.
-    limits = Limits(max_inflated_bytes=1 << 50)
-    if begins_as_qs(path):
-        found = read_qs(path, spool, limits, on_bytes, exact=True)
-        return SavedObject(found.root, found.sha256)
-    file = read_rds(path, spool, limits, on_bytes, exact=True)
-    return SavedObject(file.root, file.sha256)
+    return read_object(path, spool, _OPENED_BEFORE, on_bytes, exact=True, wanted=name)
 
 
-def begins_as_qs(path: Path) -> bool:
-    """Say whether a file holds the qs format."""
+def _read(
+    path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int, int], None], *, exact: bool
+) -> tuple[RValue, str, bool]:
+    begins = _begins(path)
+    if begins.startswith(qs2.MAGIC):
+        packed = read_rds(path, spool, limits, on_bytes, exact=exact, choose=qs2.codec)
+        return packed.root, packed.sha256, packed.is_workspace
+    if begins.startswith(MAGIC) or path.suffix.lower() == ".qs":
+        found = read_qs(path, spool, limits, on_bytes, exact=exact)
+        return found.root, found.sha256, False
+    file = read_rds(path, spool, limits, on_bytes, exact=exact)
+    return file.root, file.sha256, file.is_workspace
+
+
+def is_plain_rds(path: Path) -> bool:
+    """Tell a file of `saveRDS` in its usual form, which can be copied as it is; any other is written anew."""
+    if _begins(path).startswith((MAGIC, qs2.MAGIC)):
+        return False
+    stream = ByteStream(path, _OPENED_BEFORE)
+    try:
+        stream.fill(len(_USUAL))
+        return stream.take(len(_USUAL)) == _USUAL
+    finally:
+        stream.close()
+
+
+def _begins(path: Path) -> bytes:
     try:
         with path.open("rb", buffering=0) as file:
-            return file.read(len(MAGIC)) == MAGIC
+            return file.read(len(MAGIC))
     except OSError:
-        return False  # the reader says why
+        return b""  # the reader says why

@@ -37,17 +37,23 @@ void cw_rds_doubles_to_floats(const uint8_t *source, int64_t count, float *out) 
 
 enum { HAS_ATTRIBUTES = 0x200, LATIN1 = 4 << 12, UTF8 = 8 << 12 };
 
+static inline uint32_t word_at(const uint8_t *source, int32_t little) {
+    uint32_t word;
+    memcpy(&word, source, sizeof word);
+    return little ? word : __builtin_bswap32(word);
+}
+
 /* Reads up to `count` strings out of `source` (`size` bytes): their text goes to `text` (of `size` bytes), the
    end of each in it to `ends` and whether it is NA to `missing` (of `count`). Returns how many were read; `state`
    gets the bytes taken and the bytes of text. It stops early at the source's end, and before any string that is not
    plain: another type, attributes, a wrong length, a NUL, or an encoding that has to be converted. `native_utf8` says
-   that text without a mark is UTF-8. */
-int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, uint8_t *text,
-                       int64_t *ends, uint8_t *missing, int64_t *state) {
+   that text without a mark is UTF-8, `little` that words are little-endian. */
+int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, int32_t little,
+                       uint8_t *text, int64_t *ends, uint8_t *missing, int64_t *state) {
     int64_t done = 0, taken = 0, written = 0;
     while (done < count && size - taken >= 8) {
-        uint32_t flags = load32(source + taken);
-        int32_t length = (int32_t)load32(source + taken + 4);
+        uint32_t flags = word_at(source + taken, little);
+        int32_t length = (int32_t)word_at(source + taken + 4, little);
         if ((flags & 0xFF) != 9 || (flags & HAS_ATTRIBUTES) || length < -1) break;
         missing[done] = length == -1;
         if (length > 0) {
@@ -69,11 +75,11 @@ int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32
 }
 
 /* Passes over up to `count` strings without keeping them; otherwise as above. */
-int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int64_t *state) {
+int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int32_t little, int64_t *state) {
     int64_t done = 0, taken = 0;
     while (done < count && size - taken >= 8) {
-        uint32_t flags = load32(source + taken);
-        int32_t length = (int32_t)load32(source + taken + 4);
+        uint32_t flags = word_at(source + taken, little);
+        int32_t length = (int32_t)word_at(source + taken + 4, little);
         if ((flags & 0xFF) != 9 || (flags & HAS_ATTRIBUTES) || length < -1) break;
         if (length > 0) {
             if (size - taken - 8 < length) break;

@@ -265,9 +265,9 @@ EXPORT int64_t cw_qs_strings(const uint8_t *source, int64_t size, int64_t count,
 EXPORT void cw_rds_swap32(const uint8_t *source, int64_t count, uint32_t *out);
 EXPORT void cw_rds_swap64(const uint8_t *source, int64_t count, uint64_t *out);
 EXPORT void cw_rds_doubles_to_floats(const uint8_t *source, int64_t count, float *out);
-EXPORT int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, uint8_t *text,
-                              int64_t *ends, uint8_t *missing, int64_t *state);
-EXPORT int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int64_t *state);
+EXPORT int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, int32_t little,
+                              uint8_t *text, int64_t *ends, uint8_t *missing, int64_t *state);
+EXPORT int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int32_t little, int64_t *state);
 
 /* columns_to_rows.c */
 EXPORT void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,

@@ -6,22 +6,18 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
-from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
-from cellworker.analysis.graphs.leiden import leiden
-from cellworker.analysis.graphs.louvain import join_singletons, louvain
-from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
+from cellworker.analysis.graphs.clusters import DIMS, cell_graph, clusters_of
+from cellworker.analysis.graphs.neighbours import nearest_neighbours
 from cellworker.analysis.graphs.projection import carry_over
-from cellworker.analysis.graphs.snn import Links, links_of, shared_neighbours
+from cellworker.analysis.graphs.snn import Links, links_of
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import CLUSTERS, own_graph
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch
-from cellworker.tasks.task import Context, Progress
+from cellworker.tasks.task import Context
 
 __all__ = ["ClusterConfig", "HowToCluster", "cluster_labels"]
 
-_K = 20
-_DIMS = 10
 _K_PROJECTED = 50
 
 
@@ -56,8 +52,8 @@ def cluster_labels(
 
     links = _own_graph(experiment)
     if links is None:
-        links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :_DIMS], request, context)
-    clusters, joined = _cluster(links, request, context.progress)
+        links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context)
+    clusters, joined = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
     found = np.unique(clusters).tolist()
     # The original sorts as text once it has joined single cells to other clusters.
     return clusters, sorted(found, key=str) if joined else found
@@ -68,8 +64,9 @@ def _sketched_labels(
 ) -> tuple[NDArray[Any], list[str]]:
     """Cluster the cells of a sketch, and carry their labels over to all cells by the reduction `full`."""
     everywhere = coordinates_of(experiment, full, CLUSTERS)
-    coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :_DIMS]
-    clusters, _ = _cluster(_graph(coordinates, request, context), request, context.progress)
+    coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :DIMS]
+    links = _graph(coordinates, request, context)
+    clusters, _ = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
     nearest = nearest_neighbours(
         everywhere[sketch],
         min(_K_PROJECTED, len(sketch)),
@@ -96,30 +93,10 @@ def _own_graph(experiment: Experiment) -> Links | None:
 
 
 def _graph(coordinates: NDArray[np.float64], request: HowToCluster, context: Context) -> Links:
-    n = len(coordinates)
-    metric: Metric = "cosine" if request.type == "louvain" else "euclidean"
-    if n < 2:
-        return Links(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0))
-    k = min(_K, n - 1) if n < _K else _K
-
-    def report(fraction: float) -> None:
-        context.progress("Finding neighbours", fraction)
-
-    if request.type == "louvain" or context.like_original:
-        # Louvain's labels are the original's, so its neighbours are Annoy's too.
-        found = nearest_neighbours(coordinates, k, metric, threads=context.threads, on_progress=report)
-    else:
-        found = fast_neighbours(coordinates, k, metric, exact=True, threads=context.threads, on_progress=report)
-    return shared_neighbours(found.cells, threads=context.threads)
-
-
-def _cluster(links: Links, request: HowToCluster, progress: Progress) -> tuple[NDArray[np.int32], bool]:
-    """Return each cell's cluster, and whether single cells were joined to other clusters."""
-    run = louvain if request.type == "louvain" else leiden
-    clusters = run(
-        links, request.config.resolution, on_progress=lambda fraction: progress("Finding clusters", fraction)
+    return cell_graph(
+        coordinates,
+        request.type,
+        exactly_annoy=context.like_original,
+        threads=context.threads,
+        progress=context.progress,
     )
-    if request.type == "leiden":
-        return clusters, False
-    joined = join_singletons(clusters, links)
-    return joined, joined is not clusters

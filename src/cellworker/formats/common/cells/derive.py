@@ -14,7 +14,7 @@ from cellworker.experiment.model import Categorical, Column, labels_of
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.palette import palette
 
-__all__ = ["derive_cell_sets", "derived_from"]
+__all__ = ["derive_cell_sets", "derived_from", "has_clusters"]
 
 MAX_LEVELS = 50
 _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
@@ -110,6 +110,14 @@ def derive_cell_sets(
         classes.append(maker.build("sample", _Plan(name, "metadataCategorical", sample, column=samples)))
     classes += [maker.build(key, plan) for key, plan in zip(keys, plans, strict=True)]
     return CellSets(classes, {"clusters": used})
+
+
+def has_clusters(metadata: Mapping[str, Column], identities: Categorical | None, samples: str, n_cells: int) -> bool:
+    """Say whether anything that `derive_cell_sets` takes as clusters groups the cells otherwise than the samples do."""
+    labels = {name: found for name, column in metadata.items() if (found := _as_labels(name, column)) is not None}
+    sample = labels_of(metadata.get(samples))
+    _, _, clusters = _clustering(labels, identities, sample, n_cells)
+    return len(_used(clusters)) > 1 and not (sample is not None and _same_partition(clusters, sample))
 
 
 @dataclass(frozen=True, slots=True)

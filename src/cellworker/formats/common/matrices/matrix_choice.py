@@ -24,12 +24,18 @@ class MatrixChoice:
         The column of cell metadata that names each cell's sample.
     drop_genes
         Leave out the genes with values that are missing or infinite.
+    object_name
+        The object that is served, of a file that holds several.
+    make
+        Make principal components, clusters, a map and doublet scores where the file has none.
     """
 
     counts: str = ""
     data: str = ""
     sample: str = ""
     drop_genes: bool = False
+    object_name: str = ""
+    make: bool = True
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()

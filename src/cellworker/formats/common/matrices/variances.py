@@ -7,7 +7,10 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks, check_bounds
 
-__all__ = ["gene_variances"]
+__all__ = ["VARIANCE_ORDERS", "gene_variances"]
+
+VARIANCE_ORDERS = "the variance of the normalised values orders the gene list"
+"""What readers advise where a file does not say how much its genes vary."""
 
 
 def gene_variances(data: SparseDraft, findings: Findings) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RS4", "RList", "RNull", "RStrings", "RSymbol", "RValue", "RVector", "Skipped"]
+__all__ = ["RS4", "REnvironment", "RList", "RNull", "RStrings", "RSymbol", "RValue", "RVector", "Skipped"]
 
 Attributes = dict[str, "RValue"]
 
@@ -30,6 +30,13 @@ class Skipped:
     """Something that is code, or ends with an R session: closures, promises, environments, byte code, pointers."""
 
     kind: str
+
+
+@dataclass(slots=True)
+class REnvironment(Skipped):
+    """The environment that an object of a reference class is, and what its fields hold; everybody else skips it."""
+
+    fields: dict[str, "RValue"] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
-"""Reading an `.rds` file without R: bytes in, plain values out, nothing in it evaluated.
+"""Reading what R saved without R: bytes in, plain values out, nothing in it evaluated.
 
-The format is R's own serialisation, versions 2 and 3, in its big-endian form ("R Internals", section 1.8). Values are
+The format is R's own serialisation, versions 2 and 3, in its big-endian form or in the byte order of the machine that
+wrote it ("R Internals", section 1.8); `save` puts a line before it and serialises a pairlist of objects. Values are
 read by generators that ask for their parts, driven by a loop with a stack of its own: the depth of nesting is a number
 that is checked, never the depth of Python's stack.
 """
@@ -14,8 +15,20 @@ from types import GeneratorType
 from typing import Any
 
 from cellworker.formats.r.rds.altrep import materialise
+from cellworker.formats.r.rds.inflate import Codec
 from cellworker.formats.r.rds.limits import Limits
-from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
+from cellworker.formats.r.rds.model import (
+    RS4,
+    Attributes,
+    REnvironment,
+    RList,
+    RNull,
+    RStrings,
+    RSymbol,
+    RValue,
+    RVector,
+    Skipped,
+)
 from cellworker.formats.r.rds.refusals import damaged, not_rds
 from cellworker.formats.r.rds.scan import HAS_ATTRIBUTES, HAS_TAG, NUMBERS, Scanner, strings_of
 from cellworker.formats.r.rds.skip import PAIRS, Skipper
@@ -24,6 +37,7 @@ from cellworker.formats.r.rds.stream import ByteStream
 from cellworker.formats.r.rds.text import native_codec
 
 __all__ = [
+    "WORKSPACE_LINES",
     "Limits",
     "ObjectReader",
     "RdsFile",
@@ -39,6 +53,10 @@ Steps = Generator[Any, Any, RValue]
 """Reads one value: yields its parts (or the steps that read them), is sent them back, and returns the value."""
 
 _DEFAULT_LIMITS = Limits()
+_ENVIRONMENT = 4
+_FIELDS = ".xData"
+"""The slot in which R keeps the environment of an object of a reference class."""
+_VALUE_OF = ".->"
 _SKIPPED = {
     **PAIRS,
     **dict.fromkeys((4, 241, 242, 250, 253), "environment"),
@@ -52,13 +70,14 @@ _SKIPPED = {
     251: "missing argument",
     252: "unbound value",
 }
+WORKSPACE_LINES = (b"RDX2\n", b"RDX3\n", b"RDB2\n", b"RDB3\n")
+"""What `save` puts before its objects; those with B are in the byte order of the machine."""
 _OTHER_FILES = (
-    (b"RDX", "it was written by save() (.RData) and may hold several objects"),
-    (b"RDA", "it was written by save() (.RData) and may hold several objects"),
+    (b"RDA", "it was written by save() as text (ascii = TRUE), which is not read; save it again without that"),
     (b"\x89HDF", "it is an HDF5 file (.h5, .h5ad or .h5seurat)"),
     (b"\x0b\x0e\x0a", "it was written by the qs package (.qs)"),
+    (b"B\n", "it holds native binary serialisation (serialize with xdr = FALSE)"),
     (b"A\n", "it holds text serialisation (saveRDS with ascii = TRUE), which is not read"),
-    (b"B\n", "it holds native binary serialisation (serialize with xdr = FALSE), which is not read"),
 )
 
 
@@ -74,11 +93,14 @@ class RdsFile:
         Of the serialisation format: 2 or 3.
     sha256
         Of the file's bytes as they lie on disk, in hex.
+    is_workspace
+        Whether `save` wrote the file: the root is then a list of its objects by name.
     """
 
     root: RValue
     version: int
     sha256: str
+    is_workspace: bool = False
 
 
 def read_rds(
@@ -88,8 +110,9 @@ def read_rds(
     on_bytes: Callable[[int, int], None] | None = None,
     *,
     exact: bool = False,
+    choose: Callable[[bytes, int], Codec] | None = None,
 ) -> RdsFile:
-    """Read one file.
+    """Read one file of `saveRDS` or of `save`.
 
     Parameters
     ----------
@@ -103,6 +126,8 @@ def read_rds(
         Called with compressed bytes done and in all.
     exact
         Keep the values of sparse matrices as doubles, not as float32.
+    choose
+        As for `ByteStream`: of a container whose content is the same.
 
     Raises
     ------
@@ -110,12 +135,15 @@ def read_rds(
         ``EXPERIMENT_NOT_FOUND``; ``EXPERIMENT_UNREADABLE`` for a file that is truncated, damaged, hostile or of another
         kind; ``DISK_FULL`` when the spool folder is full.
     """
-    stream = ByteStream(path, limits, on_bytes)
+    stream = ByteStream(path, limits, on_bytes, choose)
     try:
-        version, native = object_header(stream)
+        is_workspace = _workspace_line(stream)
+        version, native = object_header(stream, any_order=True)
         with garbage_kept():
             root = ObjectReader(stream, Spool(spool, limit=limits.writing), limits, native, exact=exact).read()
-        return RdsFile(root, version, stream.finish())
+        if is_workspace and not isinstance(root, RList | RNull):
+            raise damaged(stream.offset, "a workspace is no list of objects")
+        return RdsFile(root, version, stream.finish(), is_workspace)
     finally:
         stream.close()
 
@@ -133,11 +161,30 @@ def garbage_kept() -> Iterator[None]:
         gc.enable()
 
 
-def object_header(stream: ByteStream) -> tuple[int, str]:
-    """Take what opens a serialised object; return its version and the Python codec of its unmarked strings."""
+def _workspace_line(stream: ByteStream) -> bool:
+    """Take the line that `save` puts before its objects, where there is one."""
+    stream.fill(2)
+    found = stream.data[stream.pos : stream.pos + 2] == WORKSPACE_LINES[0][:2]
+    if found:
+        stream.fill(len(WORKSPACE_LINES[0]))
+        found = stream.data[stream.pos : stream.pos + len(WORKSPACE_LINES[0])] in WORKSPACE_LINES
+    if found:
+        stream.take(len(WORKSPACE_LINES[0]))
+    return found
+
+
+def object_header(stream: ByteStream, *, any_order: bool = False) -> tuple[int, str]:
+    """Take what opens a serialised object; return its version and the Python codec of its unmarked strings.
+
+    `any_order` lets through the byte order of the machine that wrote it, and sets the stream to it.
+    """
     stream.fill(2)
     magic = stream.take(2)
-    if magic != b"X\n":
+    if magic == b"B\n" and any_order:
+        stream.fill(4)
+        # The version, 2 or 3, has its only byte other than 0 first or last.
+        stream.order = "little" if stream.data[stream.pos] else "big"
+    elif magic != b"X\n":
         start = magic + stream.data[stream.pos : stream.pos + 6]
         what = next(
             (sentence for prefix, sentence in _OTHER_FILES if start.startswith(prefix)), "it does not begin as one"
@@ -273,13 +320,35 @@ class ObjectReader(Skipper):
             if flags & HAS_TAG:
                 name = yield from self._part()
                 tag = name.name if isinstance(name, RSymbol) else ""
-            item = self._item(as_floats=as_floats(len(cells), tag))
+            item = self._field_holder() if tag == _FIELDS else self._item(as_floats=as_floats(len(cells), tag))
             cells.append((tag, (yield item) if isinstance(item, GeneratorType) else item))  # type: ignore[arg-type]
             flags = self.flags()
         if flags & 0xFF != 254:  # a chain may end in a value instead of NULL
             last = self._opened(flags, as_floats=False)
             cells.append(("", (yield last) if isinstance(last, GeneratorType) else last))  # type: ignore[arg-type]
         return cells, attributes
+
+    def _field_holder(self) -> RValue | Steps:
+        """Read the environment of an object of a reference class; anything else as ever."""
+        flags = self.flags()
+        return self._environment() if flags & 0xFF == _ENVIRONMENT else self._opened(flags, as_floats=False)
+
+    def _environment(self) -> Steps:
+        """Keep what the fields hold: a field of a declared class is a function, its value lies under another name."""
+        self.stream.int32()
+        self.entered("environment")
+        self.skip(1)
+        frame = yield from self._part()
+        table = yield from self._part()
+        self.skip(1)
+        found: Attributes = {}
+        for cells in (frame, *(table.items if isinstance(table, RList) else ())):
+            for name, value in cells.pairs() if isinstance(cells, RList) else ():
+                if name.startswith(_VALUE_OF):
+                    found[name.removeprefix(_VALUE_OF)] = value
+                elif name and not name.startswith("."):  # what else begins with a dot is R's own
+                    found.setdefault(name, value)
+        return REnvironment("environment", found)
 
     def _part(self) -> Steps:
         item = self._item()

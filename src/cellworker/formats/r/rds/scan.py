@@ -36,16 +36,19 @@ _ITEMS_OF_ANY_FILE = 1_000_000
 _STRING_BATCH = 1 << 20
 _LONGEST_RUN = 1024
 
-_int32 = Layout.of(">i4", "=i4")
-_double = Layout.of(">f8", "=f8")
-NUMBERS: Final = {
-    10: ("logical", _int32),
-    13: ("integer", _int32),
-    14: ("double", _double),
-    15: ("complex", Layout.of(">c16", "=c16")),
-    24: ("raw", Layout.of("u1", "u1")),
+_BOTH = {
+    order: {
+        10: ("logical", Layout.of(f"{mark}i4", "=i4")),
+        13: ("integer", Layout.of(f"{mark}i4", "=i4")),
+        14: ("double", Layout.of(f"{mark}f8", "=f8")),
+        15: ("complex", Layout.of(f"{mark}c16", "=c16")),
+        24: ("raw", Layout.of("u1", "u1")),
+    }
+    for order, mark in (("big", ">"), ("little", "<"))
 }
-_FLOATS = Layout.of(">f8", "=f4")
+_FLOATS = {"big": Layout.of(">f8", "=f4"), "little": Layout.of("<f8", "=f4")}
+NUMBERS: Final = frozenset(_BOTH["big"])
+"""R's type numbers of vectors of numbers."""
 
 _strings = kernel("cw_rds_strings")
 _skip_strings = kernel("cw_rds_skip_strings")
@@ -211,7 +214,8 @@ class Scanner:
         missing = np.empty(batch, np.uint8)
         state = np.empty(2, np.int64)
         done = _strings(
-            address(source, np.uint8), available, batch, is_utf8(self.native), address(text, np.uint8, writable=True),
+            address(source, np.uint8), available, batch, is_utf8(self.native), stream.order == "little",
+            address(text, np.uint8, writable=True),
             address(offsets[1:], np.int64, writable=True), address(missing, np.uint8, writable=True),
             address(state, np.int64, writable=True),
         )  # fmt: skip
@@ -227,7 +231,10 @@ class Scanner:
         while left:
             available = len(stream.data) - stream.pos
             source = np.frombuffer(stream.data, np.uint8)[stream.pos :]
-            done = _skip_strings(address(source, np.uint8), available, left, address(state, np.int64, writable=True))
+            done = _skip_strings(
+                address(source, np.uint8), available, left, stream.order == "little",
+                address(state, np.int64, writable=True),
+            )  # fmt: skip
             stream.pos += int(state[0])
             left -= done
             if left:
@@ -246,9 +253,9 @@ class Scanner:
         as_floats
             Keep doubles as float32, however few there are.
         """
-        name, layout = NUMBERS[kind]
+        name, layout = _BOTH[self.stream.order][kind]
         if as_floats and kind == 14:
-            layout = _FLOATS
+            layout = _FLOATS[self.stream.order]
         width = layout.stored.itemsize
         count = self.length(width, f"a vector of type {name}")
         if count * width < self.limits.spool_bytes:
@@ -257,7 +264,7 @@ class Scanner:
 
     def skip_numbers(self, kind: int) -> None:
         """Pass over a vector of numbers, its length included."""
-        name, layout = NUMBERS[kind]
+        name, layout = _BOTH[self.stream.order][kind]
         width = layout.stored.itemsize
         self.stream.skip(self.length(width, f"a vector of type {name}") * width)
 

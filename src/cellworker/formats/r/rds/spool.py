@@ -23,7 +23,7 @@ _doubles_to_floats = kernel("cw_rds_doubles_to_floats")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How elements lie in the file (`stored`, big-endian) and in memory (`kept`)."""
+    """How elements lie in the file (`stored`) and in memory (`kept`, in native byte order)."""
 
     stored: np.dtype[Any]
     kept: np.dtype[Any]
@@ -90,6 +90,8 @@ class Spool:
         stored, kept = layout.stored.itemsize, layout.kept.itemsize
         count = len(piece) // stored
         out = self._scratch[: count * kept].view(layout.kept)
+        if layout.stored.newbyteorder("=") == layout.stored:  # the machine's own byte order
+            return source.view(layout.stored).astype(layout.kept, copy=False)
         if layout.stored.kind == "f" and kept == 4:
             _doubles_to_floats(address(source, np.uint8), count, address(out, np.float32, writable=True))
         elif stored == 4:

@@ -9,18 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from struct import Struct
+from typing import Literal
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, codec_of, inflate
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.refusals import damaged, refused, truncated
 
-__all__ = ["ByteStream"]
+__all__ = ["ByteOrder", "ByteStream"]
+
+ByteOrder = Literal["big", "little"]
 
 _HEAD_BYTES = 32
 _CHUNKS_AHEAD = 6
 _RATIO_CHECKED_FROM = 1 << 30
-_INT = Struct(">i").unpack_from
+_INT = {"big": Struct(">i").unpack_from, "little": Struct("<i").unpack_from}
 
 
 class _Hash(threading.Thread):
@@ -60,7 +63,7 @@ class _Closed(Exception):  # noqa: N818
 
 
 class ByteStream:
-    """Big-endian words and runs of bytes from a file that is plain or compressed with gzip, bzip2, xz or Zstandard.
+    """Words and runs of bytes from a file that is plain or compressed with gzip, bzip2, xz or Zstandard.
 
     Parameters
     ----------
@@ -101,6 +104,7 @@ class ByteStream:
         self._hash = _Hash(self._file)
         self._limits = limits
         self._on_bytes = on_bytes
+        self._int = _INT["big"]
         self.data = b""
         self.pos = 0
         self._base = 0
@@ -119,6 +123,15 @@ class ByteStream:
     def compression(self) -> str:
         """gzip, bzip2, xz, zstd or plain."""
         return self._codec.name
+
+    @property
+    def order(self) -> ByteOrder:
+        """The byte order of its words: big, as R writes files, until `little` is set."""
+        return "big" if self._int is _INT["big"] else "little"
+
+    @order.setter
+    def order(self, order: ByteOrder) -> None:
+        self._int = _INT[order]
 
     @property
     def size(self) -> int:
@@ -222,7 +235,7 @@ class ByteStream:
             self.fill(4)
             pos = self.pos
         self.pos = pos + 4
-        return _INT(self.data, pos)[0]  # type: ignore[no-any-return]
+        return self._int(self.data, pos)[0]  # type: ignore[no-any-return]
 
     def take(self, size: int, what: str = "a vector") -> bytes:
         """Take `size` bytes; the claim is checked first."""

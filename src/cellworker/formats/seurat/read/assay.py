@@ -19,7 +19,7 @@ from cellworker.formats.r.rds.model import RS4, RStrings, RValue, RVector
 from cellworker.formats.r.values import class_names, describe, dim, dimnames, is_absent, named, same_strings, slot
 from cellworker.formats.seurat.read.matrix import Layer, read_layer
 
-__all__ = ["Assay", "LayerMap", "choose_assay", "layer_map", "layers_named", "read_assay"]
+__all__ = ["Assay", "LayerMap", "any_layer", "choose_assay", "layer_map", "layers_named", "read_assay"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def read_assay(
     )  # fmt: skip
 
 
-def _any_layer(
+def any_layer(
     value: RValue | None, field: str, findings: Findings, scratch: Scratch, outside: Outside | None
 ) -> Layer | None:
     """Read a matrix inside the object, or one of BPCells beside it; any other disk-backed one is refused."""
@@ -185,7 +185,7 @@ def _read_slots(
     for kind in ("counts", "data"):
         field = f"assay {name} {kind}"
         picked = _picked(kind, wanted, _matrices_of(value))
-        layer = _any_layer(value.slots.get(picked), field, findings, scratch, outside)
+        layer = any_layer(value.slots.get(picked), field, findings, scratch, outside)
         if layer is not None:
             layers[kind] = layer
     main = layers.get("data") or layers.get("counts")
@@ -246,7 +246,7 @@ def _read_layered(
         parts: list[tuple[str, Layer, NDArray[np.int64], NDArray[np.int64]]] = []
         for layer_name in layers_named(_picked(kind, wanted, layers), layers):
             field = f"assay {name} layer {layer_name}"
-            layer = _any_layer(layers[layer_name], field, findings, scratch, outside)
+            layer = any_layer(layers[layer_name], field, findings, scratch, outside)
             if layer is None:
                 continue
             genes, rows = features.positions(layer_name), cells.positions(layer_name)

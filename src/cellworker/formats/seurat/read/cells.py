@@ -21,26 +21,28 @@ _LAST_DAY = 700_000
 """Days around 1970 that dates may lie in: the years 54 to 3886."""
 
 
-def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> dict[str, Column]:
-    """Read every usable column of ``meta.data``, one value for each cell in the assay's order."""
+def read_metadata(
+    table: Frame | None, cells: list[str], findings: Findings, field: str = "meta.data"
+) -> dict[str, Column]:
+    """Read every usable column of ``meta.data`` (or what `field` calls it), one value for each cell in their order."""
     if table is None:
         findings.warning(
-            "meta.data", found="no table of cell metadata", expected="a data.frame",
+            field, found="no table of cell metadata", expected="a data.frame",
             advice="requests for metadata columns will be refused",
         )  # fmt: skip
         return {}
     rows = match_rows(table.rows, table.n_rows, cells)
     if rows is None or not np.any(rows >= 0):
         findings.error(
-            "meta.data", found=f"{table.n_rows} rows that do not match the {len(cells)} cells",
+            field, found=f"{table.n_rows} rows that do not match the {len(cells)} cells",
             expected="a row for each cell",
-            advice="give meta.data the cells' barcodes as row names and save the object again",
+            advice=f"give {field} the cells' barcodes as row names and save the object again",
         )  # fmt: skip
         return {}
     lacking = int((rows < 0).sum())
     if lacking:
         findings.warning(
-            "meta.data", found=f"no row for {lacking} of {len(cells)} cells", expected="a row for each cell",
+            field, found=f"no row for {lacking} of {len(cells)} cells", expected="a row for each cell",
             advice="their values count as missing",
         )  # fmt: skip
     columns: dict[str, Column] = {}
@@ -53,7 +55,7 @@ def read_metadata(table: Frame | None, cells: list[str], findings: Findings) -> 
             columns[name] = column
     if skipped:
         found = f"columns that are no plain vectors of one value per cell: {', '.join(skipped[:8])}"
-        findings.fallback("meta.data", found=found, advice="they are left out")
+        findings.fallback(field, found=found, advice="they are left out")
     return columns
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Dispersions, Genes
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrices.variances import gene_variances
+from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, Frame, frame, slot, string_list
 
@@ -59,8 +59,8 @@ def read_genes(ids: list[str], annotations: RValue | None, findings: Findings) -
 
 def read_dispersions(
     genes: Genes, table: RValue | None, assay: RValue | None, data: SparseDraft | None, findings: Findings
-) -> Dispersions | None:
-    """Read the table that orders genes by variability.
+) -> tuple[Dispersions | None, bool]:
+    """Read the table that orders genes by variability; returns it, and whether nothing but the variance stands in.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def read_dispersions(
             if len(ids) != len(values):
                 ids = list(symbols)
             keep = [i for i, symbol in enumerate(symbols) if symbol is not None]
-            return Dispersions([symbols[i] or "" for i in keep], [ids[i] or "" for i in keep], values[keep])
+            return Dispersions([symbols[i] or "" for i in keep], [ids[i] or "" for i in keep], values[keep]), False
         held = ", ".join(str(name) for name, _ in own.columns)
         findings.warning(
             "misc gene_dispersion", found=f"columns {held}", advice="the gene list is ordered by a stand-in",
@@ -91,11 +91,12 @@ def read_dispersions(
         findings.fallback("misc gene_dispersion", found=found, advice=f"the assay's {source} orders the gene list")
     elif data is not None:
         values = gene_variances(data, findings)
-        advice = "the variance of the normalised values orders the gene list"
-        findings.fallback("misc gene_dispersion", found=f"{found} and no highly variable features", advice=advice)
+        findings.fallback(
+            "misc gene_dispersion", found=f"{found} and no highly variable features", advice=VARIANCE_ORDERS
+        )
     else:
-        return None
-    return Dispersions(list(genes.names), list(genes.ids), values)
+        return None, False
+    return Dispersions(list(genes.names), list(genes.ids), values), ranked is None
 
 
 def _repaired(table: Frame) -> dict[str, RValue]:

@@ -45,8 +45,6 @@ from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
 
-_BIOCONDUCTOR = {"SingleCellExperiment", "SummarizedExperiment", "RangedSummarizedExperiment", "SpatialExperiment"}
-
 
 def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
     """Turn a parsed object into an experiment, checked as far as that is cheap.
@@ -121,10 +119,12 @@ def read_seurat(
     if assay is None:
         return None
     expression: Expression | None = None
-    dispersions = None
+    dispersions, stand_in = None, False
     with findings.part():
         expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)
-        dispersions = read_dispersions(genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings)
+        dispersions, stand_in = read_dispersions(
+            genes, misc_items.get("gene_dispersion"), assay_value, expression.data, findings
+        )
     assays = dict(named(slot(seurat, "assays")))
     scaled = read_scaled(assays, name, genes=genes.by_id, cells=cells, findings=findings, scratch=scratch)
     if expression is None or findings.errors:
@@ -149,6 +149,7 @@ def read_seurat(
         or read_own_images(misc_items.get("cellworker_images"), len(cells)),
         stored=stored_results(slot(seurat, "misc"), findings).tables,
         dispersions=dispersions,
+        dispersions_stand_in=stand_in,
         identities=_identities(read_identities(slot(seurat, "active.ident"), cells), misc_items, metadata),
         misc=misc,
         origin=Origin(
@@ -181,16 +182,11 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
         return root
     if isinstance(root, RS4) and root.class_name == "seurat":
         return from_version_2(root, findings)
-    advice = "save the Seurat object itself with saveRDS()"
-    if isinstance(root, RS4) and root.class_name in _BIOCONDUCTOR:
-        # Seurat's as.Seurat() fails without a column of cells, and asks for "logcounts" where `data` is not NULL.
-        object_ = "x" if root.class_name == "SingleCellExperiment" else "as(x, 'SingleCellExperiment')"
-        write = f"saveRDS(Seurat::as.Seurat({object_}, data = NULL), 'r.rds')"
-        advice = f"in R, with the object as x: x$barcode <- colnames(x); {write}"
+    advice = "save the object itself with saveRDS()"
     raise findings.broken(
         "the file",
         found=describe(root),
-        expected="a Seurat object",
+        expected="a Seurat object, a SingleCellExperiment or a SummarizedExperiment",
         advice=advice,
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )

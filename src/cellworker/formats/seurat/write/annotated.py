@@ -17,12 +17,12 @@ from cellworker.experiment.model import Experiment
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.gzip_blocks import GzipWriter
-from cellworker.formats.r.qs.reader import read_qs
 from cellworker.formats.r.rds.copying import Copier, Editor, copy_rds
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.reader import read_rds
-from cellworker.formats.r.reading import begins_as_qs
+from cellworker.formats.r.reading import is_plain_rds
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
 from cellworker.formats.seurat.write.annotation import Annotation, Values, values_for
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers, in_memory, with_layers
@@ -74,8 +74,8 @@ def write_annotated(
 
     with TemporaryDirectory(dir=target.parent, prefix=".spool-") as name:
         spool = Path(name)
-        if begins_as_qs(source):
-            found = read_qs(source, spool, _OPENED_BEFORE, reporter(0.0, 0.5), exact=True)
+        if not is_plain_rds(source):
+            found = read_exactly(source, spool, reporter(0.0, 0.5), experiment.object_name)
             _check_same(source, experiment, found.sha256)
             assert isinstance(found.root, RS4)  # it was opened as an experiment
             root = with_layers(annotate_value(found.root, annotation, experiment.barcodes), source, spool)

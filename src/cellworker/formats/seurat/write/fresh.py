@@ -28,9 +28,11 @@ from cellworker.formats.r.rds.writer import write_rds
 from cellworker.formats.seurat.write.from_anndata import SeuratExtras
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
-__all__ = ["write_seurat"]
+__all__ = ["check_sizes", "r_column", "r_graphs", "r_images", "write_seurat"]
 
 _MAX_ENTRIES = 2**31 - 1
+HELD_BY = {"AnnData": "anndata", "SummarizedExperiment": "source", "Seurat": "source"}
+"""The element of ``misc`` that holds what has no other place, by the kind of object that it comes from."""
 _VARIABLE = 2000
 _LEVEL = 3
 _KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
@@ -58,7 +60,7 @@ def write_seurat(
     extras
         What the source holds beside the experiment.
     held
-        What goes to ``misc$anndata``.
+        What goes to ``misc$anndata``, or of another R object to ``misc$source``.
 
     Returns
     -------
@@ -69,20 +71,14 @@ def write_seurat(
     WorkerError
         ``EXPERIMENT_UNSUPPORTED`` when a matrix has more values than R's sparse matrices hold.
     """
+    check_sizes(experiment)
     data, counts = experiment.data_by_cell, experiment.counts
-    for name, values in (("expression", data), ("counts", counts)):
-        if values is not None and len(values.values) > _MAX_ENTRIES:
-            message = (
-                f"the {name} hold {len(values.values):,} values, and R's sparse matrices at most {_MAX_ENTRIES:,}: "
-                "convert to .h5ad or .zarr"
-            )
-            raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
     renamed: list[str] = []
     genes = _features(experiment, renamed)
     columns = {name: column for name, column in annotated.columns.items() if name != "cells_id"}
     metadata: dict[str, RValue] = {"cells_id": integers(experiment.cell_ids)}
     extras = extras or SeuratExtras()
-    metadata |= {name: _column(column) for name, column in columns.items()} | extras.metadata
+    metadata |= {name: r_column(column) for name, column in columns.items()} | extras.metadata
     scaled = experiment.scaled
     dispersions = _dispersions(experiment)
     misc = experiment.misc
@@ -98,9 +94,9 @@ def write_seurat(
     if misc.microns_per_pixel is not None:
         more["microns_per_pixel"] = doubles([misc.microns_per_pixel])
     if held is not None:
-        more["anndata"] = held
+        more[HELD_BY[experiment.origin.family]] = held
     if experiment.images:
-        more["cellworker_images"] = _images(experiment)
+        more["cellworker_images"] = r_images(experiment)
     clusters = columns.get(annotated.clusters)
     identities = annotated.identities if annotated.identities is not None else experiment.identities
     if identities is None:
@@ -121,11 +117,28 @@ def write_seurat(
         scaled_genes=[genes.ids[i] for i in scaled.genes.tolist()] if scaled is not None else (),
         scaled_values=scaled.values.T if scaled is not None else None,
         identities=identities,
-        graphs=_graphs(experiment, extras.graphs),
+        graphs=r_graphs(experiment, extras.graphs),
         misc=more,
     )
     write_rds(seurat_object(parts), path, level=_LEVEL)
     return renamed
+
+
+def check_sizes(experiment: Experiment) -> None:
+    """Refuse matrices that R's sparse ones cannot hold.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNSUPPORTED``.
+    """
+    for name, values in (("expression", experiment.data_by_cell), ("counts", experiment.counts)):
+        if values is not None and len(values.values) > _MAX_ENTRIES:
+            message = (
+                f"the {name} hold {len(values.values):,} values, and R's sparse matrices at most {_MAX_ENTRIES:,}: "
+                "convert to .h5ad or .zarr"
+            )
+            raise WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, message)
 
 
 def _features(experiment: Experiment, renamed: list[str]) -> Genes:
@@ -156,7 +169,8 @@ def _features(experiment: Experiment, renamed: list[str]) -> Genes:
     return Genes(changed, genes.names, genes.original_names)
 
 
-def _column(column: Column) -> RValue:
+def r_column(column: Column) -> RValue:
+    """Return a column of cell metadata as R has it: factors, logicals, integers where they fit, doubles."""
     if isinstance(column, Categorical):
         return factor(column.codes, column.categories)
     if column.dtype == np.bool_:
@@ -178,7 +192,7 @@ def _variable(extras: SeuratExtras, dispersions: np.ndarray) -> np.ndarray:
     return order[np.isin(order, extras.variable)]
 
 
-def _images(experiment: Experiment) -> RValue:
+def r_images(experiment: Experiment) -> RValue:
     """Return where the cells lie on images, in the form in which cellworker reads them again."""
     return named_list(
         {
@@ -213,7 +227,7 @@ def _reductions(
     return out
 
 
-def _graphs(experiment: Experiment, exact: Mapping[str, RS4]) -> dict[str, RS4]:
+def r_graphs(experiment: Experiment, exact: Mapping[str, RS4]) -> dict[str, RS4]:
     """Return the graphs as R stores them; a row of ours is a column there, which is the same for symmetric ones."""
     out = {}
     for name, graph in experiment.graphs.items():

@@ -31,9 +31,35 @@ from cellworker.formats.common.ledger import Ledger, Path, renamed_names
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
 
-__all__ = ["SeuratExtras", "extras_from_anndata"]
+__all__ = ["BIOCONDUCTOR_WORDS", "SEURAT_WORDS", "SeuratExtras", "extras_from_anndata"]
 
-_HELD = "misc$anndata"
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the object that is written calls its parts, for the report."""
+
+    data: str
+    counts: str
+    scaled: str
+    cells: str
+    features: str
+    identities: str
+    reductions: str
+    graphs: str
+    held: str
+    own: str
+
+
+SEURAT_WORDS = Words(
+    "data of the assay RNA", "counts of the assay RNA", "scale.data of the assay RNA", "meta.data",
+    "meta.features of the assay RNA", "active.ident", "reductions", "graphs", "misc$anndata",
+    "the object's own slots and misc, where cellworker looks for it",
+)  # fmt: skip
+BIOCONDUCTOR_WORDS = Words(
+    "the assay logcounts", "the assay counts", "metadata(x)$cellworker$scaled", "colData", "rowData",
+    "metadata(x)$cellworker$identities", "reducedDims(x)", "metadata(x)$cellworker$graphs", "metadata(x)$source",
+    "the object's own parts and metadata(x)$cellworker, where cellworker looks for it",
+)  # fmt: skip
 _OWN: Path = ("uns", "cellworker")
 
 
@@ -65,7 +91,11 @@ class SeuratExtras:
 
 
 def extras_from_anndata(
-    root: Group, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: tuple[str, object] | None
+    root: Group,
+    experiment: StoredExperiment,
+    replaced: Mapping[str, object],
+    embedding: tuple[str, object] | None,
+    words: Words = SEURAT_WORDS,
 ) -> "_Collector":
     """Collect everything.
 
@@ -75,12 +105,14 @@ def extras_from_anndata(
         Names columns of ``obs`` that the cell sets replace.
     embedding
         Names a reduction that is replaced.
+    words
+        What the target calls its parts.
 
     Returns
     -------
     What was collected, and the ledger of the file with every element settled.
     """
-    found = _Collector(root, experiment, replaced, embedding[0] if embedding else "")
+    found = _Collector(root, experiment, replaced, embedding[0] if embedding else "", words)
     found.matrices()
     found.obs()
     found.var()
@@ -92,8 +124,9 @@ def extras_from_anndata(
 
 class _Collector:
     def __init__(
-        self, root: Group, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: str
+        self, root: Group, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: str, words: Words
     ) -> None:
+        self._words = words
         self._embedding = embedding
         self.ledger = Ledger(elements_of(root))
         self.extras = SeuratExtras()
@@ -118,16 +151,17 @@ class _Collector:
             place = inner.held
         place[path[-1]] = value
         if self.ledger.is_open(path):
-            self.ledger.rename(path, f"{_HELD}${'$'.join(path)}", "genes x cells" if turned else "")
+            self.ledger.rename(path, f"{self._words.held}${'$'.join(path)}", "genes x cells" if turned else "")
 
     def matrices(self) -> None:
-        for what, name in (("data", "data"), ("counts", "counts"), ("scaled", "scale.data")):
+        words = self._words
+        for what, name in (("data", words.data), ("counts", words.counts), ("scaled", words.scaled)):
             at = self._used.get(what, "")
             node = self._root.get(at) if at else None
             path = tuple(at.split("/"))
             if node is None or not self.ledger.is_open(path) or (what == "scaled" and not is_array(node)):
                 continue
-            self.ledger.rename(path, f"{name} of the assay RNA", _rounding(node))
+            self.ledger.rename(path, name, _rounding(node))
         for name, node in members(self._root.get("layers")):
             self._hold(("layers", name), node, turned=True)
         self._hold(("X",), turned=True)
@@ -144,17 +178,17 @@ class _Collector:
             if not self.ledger.is_open(path):
                 continue
             if name == IDENTITIES and self._experiment.identities is not None:
-                self.ledger.rename(path, "active.ident")
+                self.ledger.rename(path, self._words.identities)
                 continue
             value = self._to_r.column(table.group, name, ("obs",))
             if name in self._replaced or name == "cells_id" or value is None or not _is_column(value, n_cells):
                 if name == "cells_id" and self._same_ids(value):
-                    self.ledger.move(path, "meta.data")
+                    self.ledger.move(path, self._words.cells)
                 else:
                     self._hold(path, table.group.get(name))
                 continue
             self.extras.metadata[name] = value
-            self.ledger.move(path, "meta.data")
+            self.ledger.move(path, self._words.cells)
 
     def _same_ids(self, value: RValue | None) -> bool:
         return isinstance(value, RVector) and np.array_equal(value.values, self._experiment.cell_ids)
@@ -183,7 +217,7 @@ class _Collector:
                     self._hold(path, table.group.get(name))
                     continue
                 self.extras.features[name] = value
-                self.ledger.move(path, "meta.features of the assay RNA")
+                self.ledger.move(path, self._words.features)
                 if name == "highly_variable" and isinstance(value, RVector) and value.kind == "logical":
                     self.extras.variable = np.flatnonzero(value.values == 1)
         if self._frame == "raw/var":
@@ -196,12 +230,12 @@ class _Collector:
         for name, node in members(self._root.get("obsm")):
             path, short = ("obsm", name), name.removeprefix("X_") or name
             if name == SCALED and own:
-                self.ledger.rename(path, "scale.data of the assay RNA")
+                self.ledger.rename(path, self._words.scaled)
             elif short in self._experiment.reductions and is_array(node) and short != self._embedding:
                 if short == name:
-                    self.ledger.move(path, "reductions")
+                    self.ledger.move(path, self._words.reductions)
                 else:
-                    self.ledger.rename(path, f"reductions${short}")
+                    self.ledger.rename(path, f"{self._words.reductions}${short}")
             else:
                 self._hold(path, node)
         self._loadings()
@@ -214,7 +248,7 @@ class _Collector:
         if node.shape != (len(self._experiment.genes), pca.values.shape[1]) or self._frame != "var":
             return
         self.extras.loadings["pca"] = node.read().astype(np.float64)
-        self.ledger.rename(("varm", "PCs"), "the loadings of reductions$pca")
+        self.ledger.rename(("varm", "PCs"), f"the loadings of {self._words.reductions}$pca")
         variance = self._root.get("uns/pca/variance")
         if is_array(variance) and variance.shape == (pca.values.shape[1],) and variance.dtype is not None:
             values = variance.read()
@@ -231,7 +265,7 @@ class _Collector:
             value = self._to_r.sparse(node, path, turned=False)
             if isinstance(value, RS4):
                 self.extras.graphs[name] = _by_column(value, n_cells)
-                self.ledger.move(path, "graphs")
+                self.ledger.move(path, self._words.graphs)
             elif value is not None:
                 self._hold(path, node)
 
@@ -250,7 +284,7 @@ class _Collector:
     def _own(self) -> None:
         """Settle what cellworker itself wrote: it is in the object's own places."""
         if self.ledger.is_open(_OWN):
-            self.ledger.rename(_OWN, "the object's own slots and misc, where cellworker looks for it")
+            self.ledger.rename(_OWN, self._words.own)
 
     def add_colors(self, colors: Mapping[str, list[str]]) -> None:
         """Keep colours of the cell sets where scanpy has them in ``uns``."""

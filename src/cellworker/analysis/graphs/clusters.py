@@ -1,0 +1,78 @@
+"""Groups of alike cells from their coordinates: neighbours, the graph of those that share some, Louvain or Leiden."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+from cellworker.analysis.graphs.leiden import leiden
+from cellworker.analysis.graphs.louvain import join_singletons, louvain
+from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
+from cellworker.analysis.graphs.snn import Links, shared_neighbours
+
+__all__ = ["DIMS", "Method", "cell_graph", "clusters_of"]
+
+Method = Literal["louvain", "leiden"]
+Progress = Callable[[str, float], None]
+
+DIMS = 10
+"""Leading dimensions that the platform clusters on."""
+_K = 20
+
+
+def cell_graph(
+    coordinates: NDArray[np.float64],
+    method: Method,
+    *,
+    exactly_annoy: bool = False,
+    threads: int = 1,
+    progress: Progress = lambda stage, fraction: None,  # noqa: ARG005
+) -> Links:
+    """Link cells by the neighbours that they share.
+
+    Parameters
+    ----------
+    coordinates
+        float64 ``(n_cells, n_dims)``, finite; all dimensions are used.
+    method
+        Of the clustering to come: Louvain starts from Annoy's cosine neighbours, Leiden from exact Euclidean ones.
+    exactly_annoy
+        Take Annoy's neighbours for Leiden too, as the original does.
+    threads
+        Threads to use; the result does not depend on it.
+    progress
+        Told the stage and the fraction done; may raise to stop.
+    """
+    n = len(coordinates)
+    metric: Metric = "cosine" if method == "louvain" else "euclidean"
+    if n < 2:
+        return Links(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0))
+    k = min(_K, n - 1) if n < _K else _K
+
+    def report(fraction: float) -> None:
+        progress("Finding neighbours", fraction)
+
+    if method == "louvain" or exactly_annoy:
+        # Louvain's labels are the original's, so its neighbours are Annoy's too.
+        found = nearest_neighbours(coordinates, k, metric, threads=threads, on_progress=report)
+    else:
+        found = fast_neighbours(coordinates, k, metric, exact=True, threads=threads, on_progress=report)
+    return shared_neighbours(found.cells, threads=threads)
+
+
+def clusters_of(
+    links: Links,
+    method: Method,
+    resolution: float,
+    *,
+    progress: Progress = lambda stage, fraction: None,  # noqa: ARG005
+) -> tuple[NDArray[np.int32], bool]:
+    """Return each cell's cluster, int32 ``(n_cells,)``, and whether single cells were joined to other clusters."""
+    run = louvain if method == "louvain" else leiden
+    clusters = run(links, resolution, on_progress=lambda fraction: progress("Finding clusters", fraction))
+    if method == "leiden":
+        return clusters, False
+    joined = join_singletons(clusters, links)
+    return joined, joined is not clusters

@@ -1,0 +1,1 @@
+"""SingleCellExperiment and SummarizedExperiment: from a parsed object to an experiment, and back."""

@@ -1,0 +1,1 @@
+"""What an experiment lacks is made: variable genes, principal components, clusters, a map, doublet scores."""

@@ -1,0 +1,1 @@
+"""From raw counts of samples to an experiment: `cellworker prepare`."""

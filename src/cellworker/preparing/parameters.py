@@ -1,0 +1,220 @@
+"""What `cellworker prepare` is asked to do: from flags or one YAML file, which it also writes."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
+
+FILE_NAME = "prepare.yaml"
+_ENDINGS = (
+    ".gz", ".zip", ".h5ad", ".rds", ".qs", ".h5", ".h5mu", ".loom", ".zarr", ".mtx", ".csv", ".tsv", ".txt",
+)  # fmt: skip
+_NotNegative = Annotated[float, Meta(ge=0)]
+
+
+class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """Limits of quality measures, both included; what is None is suggested from the cells' median and MAD.
+
+    Attributes
+    ----------
+    min_counts, max_counts
+        Of a cell's counts. None: 3 MADs below the median, on a logarithmic scale; no upper limit.
+    min_genes, max_genes
+        Of a cell's genes with counts; as for counts.
+    max_mt
+        Percentage of mitochondrial counts. None: 3 MADs above the median.
+    max_doublet_score
+        None: the score that divides cells from simulated doublets.
+    """
+
+    min_counts: _NotNegative | None = None
+    max_counts: _NotNegative | None = None
+    min_genes: _NotNegative | None = None
+    max_genes: _NotNegative | None = None
+    max_mt: Annotated[float, Meta(ge=0, le=100)] | None = None
+    max_doublet_score: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+    def over(self, general: "Thresholds") -> "Thresholds":
+        """Return these limits, and those of `general` where these say nothing."""
+        own = {name: getattr(self, name) for name in self.__struct_fields__}
+        return Thresholds(**{name: getattr(general, name) if own[name] is None else own[name] for name in own})
+
+
+class SampleInput(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """One thing to read: a path, the sample's name (by default the file's or the folder's), limits of its own."""
+
+    path: str
+    name: str = ""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+
+
+class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
+    """Everything that decides the result.
+
+    Attributes
+    ----------
+    samples
+        What is read.
+    thresholds
+        Limits for all samples.
+    mads
+        How many MADs from the median suggested limits lie.
+    empty_droplets
+        Whether barcodes without cells are looked for; "auto" where a matrix is unfiltered.
+    empty_fdr, empty_lower
+        False discovery rate of cells; counts up to which a barcode is taken as empty.
+    remove_doublets
+        Whether cells above the doublet score's limit are left out. Scores are kept either way.
+    min_cells
+        Genes that fewer of the kept cells have are left out.
+    variable_genes, components
+        How many genes are scaled, and components found.
+    dimensions
+        Leading components that integration, clusters and map use.
+    integration
+        "auto" integrates where samples separate: with Harmony, or with MNN where they separate still.
+    separation
+        Samples separate where the measure is above: 0 neighbours of all samples as they are mixed, 1 of one's own.
+    clustering, resolution
+        The method, and how finely.
+    rds
+        Whether a Seurat object is written too.
+    """
+
+    samples: list[SampleInput]
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    mads: Annotated[float, Meta(gt=0)] = 3.0
+    empty_droplets: Literal["auto", "yes", "no"] = "auto"
+    empty_fdr: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    empty_lower: Annotated[int, Meta(ge=1)] = 100
+    remove_doublets: bool = True
+    min_cells: Annotated[int, Meta(ge=0)] = 3
+    variable_genes: Annotated[int, Meta(ge=2, le=100_000)] = 2000
+    components: Annotated[int, Meta(ge=2, le=500)] = 50
+    dimensions: Annotated[int, Meta(ge=2, le=500)] = 30
+    integration: Literal["auto", "none", "harmony", "mnn"] = "auto"
+    separation: Annotated[float, Meta(ge=0, le=1)] = 0.3
+    clustering: Literal["louvain", "leiden"] = "louvain"
+    resolution: _NotNegative = 0.8
+    rds: bool = False
+
+
+def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
+    """Join what a YAML file and flags say; flags win.
+
+    Parameters
+    ----------
+    path
+        The file; None without one.
+    flags
+        By the names of `Parameters`; what is None says nothing. ``set``: texts ``[SAMPLE:]LIMIT=NUMBER``.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the field.
+    """
+    values: dict[str, Any] = _loaded(path) if path is not None else {}
+    assignments = flags.pop("set", None) or []
+    values |= {name: value for name, value in flags.items() if value is not None}
+    if path is not None:
+        _from_the_files_place(values, path.parent)
+    for text in assignments:
+        set_threshold(values, text)
+    try:
+        found = msgspec.convert(values, Parameters)
+    except msgspec.ValidationError as error:
+        where = path.name if path is not None else "prepare"
+        raise _invalid(message=f"{where}: {error}; 'cellworker prepare --help' lists what there is") from None
+    if not found.samples:
+        raise _invalid("no samples: name files or folders, or list them under 'samples' in a file for --config")
+    return found
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    try:
+        import yaml  # noqa: PLC0415 - of the extra
+    except ImportError:
+        message = f"{path.name} is read with PyYAML: pip install 'cellworker[prepare]'"
+        raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise _invalid(message=f"{path} cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _invalid(message=f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise _invalid(message=f"{path.name}: expected names and values, as in the {FILE_NAME} of a finished run")
+    return found
+
+
+def _from_the_files_place(values: dict[str, Any], folder: Path) -> None:
+    """Paths in a file are meant from where it lies."""
+    for item in values.get("samples") or []:
+        if isinstance(item, dict) and isinstance(item.get("path"), str) and not Path(item["path"]).is_absolute():
+            item["path"] = str(folder / item["path"])
+
+
+def set_threshold(values: dict[str, Any], text: str) -> None:
+    """Put one assignment of ``--set`` into the values.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT``.
+    """
+    names = ", ".join(Thresholds.__struct_fields__)
+    left, equals, right = text.partition("=")
+    sample, _, limit = left.rpartition(":")
+    try:
+        number: float | None = None if right == "none" else float(right)
+    except ValueError:
+        equals = ""
+    if not equals or limit not in Thresholds.__struct_fields__:
+        raise _invalid(message=f"--set {text}: expected [SAMPLE:]LIMIT=NUMBER, where LIMIT is one of {names}")
+    if not sample:
+        values["thresholds"] = {**(values.get("thresholds") or {}), limit: number}
+        return
+    found = [item for item in values.get("samples", []) if (item.get("name") or plain_name(item["path"])) == sample]
+    if not found:
+        raise _invalid(message=f"--set {text}: there is no sample {sample!r}")
+    for item in found:
+        item["thresholds"] = {**(item.get("thresholds") or {}), limit: number}
+
+
+def plain_name(path: str) -> str:
+    """Return the name of a sample that has none: the file's without its endings, or the folder's."""
+    found = Path(path)
+    name = found.name or found.resolve().name
+    if name == "outs" or name.startswith(("filtered_feature_bc_matrix", "raw_feature_bc_matrix")):
+        return plain_name(str(found.resolve().parent))
+    if found.is_dir() and found.suffix != ".zarr":
+        return name
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name
+
+
+def to_yaml(parameters: Parameters) -> str:
+    """Return a document that `read_parameters` reads; every value is JSON, which is YAML, too."""
+    lines = [f"# cellworker prepare --config {FILE_NAME} --out FOLDER does the same again."]
+    for name, value in msgspec.to_builtins(parameters).items():
+        if name == "samples":
+            lines.append("samples:")
+            lines += [f"  - {_json(item)}" for item in value]
+        else:
+            lines.append(f"{name}: {_json(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _invalid(message: str) -> WorkerError:
+    return WorkerError(ErrorCode.INVALID_INPUT, message)
