@@ -153,8 +153,9 @@ def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
 
 def _described(experiment: StoredExperiment, annotated: Annotated, found: Conversion, kind: str) -> Conversion:
     counts, scaled = experiment.counts, experiment.scaled
-    as_it_is = kind == ".rds" and experiment.origin.assay_class != "AnnData"
-    left_out = experiment.extra.get("made_parts", {}) if as_it_is else {}
+    as_it_is = (kind == ".rds") != (experiment.origin.assay_class == "AnnData")
+    # What was made while the source was read is not in a copy of the source.
+    made = experiment.extra.get("made_parts", {}) if as_it_is else {}
     kept = [
         f"{experiment.n_cells:,} cells and {len(experiment.genes):,} genes",
         f"log-normalised expression ({len(experiment.data_by_cell.values):,} values)",
@@ -164,17 +165,15 @@ def _described(experiment: StoredExperiment, annotated: Annotated, found: Conver
     if scaled is not None:
         kept.append(f"scaled values of {len(scaled.genes):,} genes")
     for what, names in (
-        ("metadata", [name for name in experiment.metadata if name not in left_out.get("columns", ())]),
-        ("reductions", [name for name in experiment.reductions if name not in left_out.get("reductions", ())]),
+        ("metadata", [name for name in experiment.metadata if name not in made.get("columns", ())]),
+        ("reductions", [name for name in experiment.reductions if name not in made.get("reductions", ())]),
         ("graphs", list(experiment.graphs)),
         ("cell sets as columns", annotated.added),
         ("colours of", list(annotated.colors)),
     ):
         if names:
             kept.append(f"{what}: {', '.join(names)}")
-    lost = [
-        f"{what} made here, since the object is copied as it is: {', '.join(n)}" for what, n in left_out.items() if n
-    ]
+    lost = []
     if kind == ".rds" and counts is not None and counts.values.dtype == np.int64:
         rounded = int(np.count_nonzero(counts.values.astype(np.float64).astype(np.int64) != counts.values))
         if rounded:
@@ -199,11 +198,6 @@ class _Job:
         """Columns that the source has not, or has otherwise."""
         return {name: column for name, column in self.annotated.columns.items() if name in self.annotated.new}
 
-    @property
-    def made(self) -> dict[str, list[str]]:
-        """Columns and reductions that were made while the source was read: it has them not."""
-        return {"columns": [], "reductions": [], **self.experiment.extra.get("made_parts", {})}
-
     def write(self, target: Path) -> Conversion:
         """Write it, whole or not at all."""
         with placed(target) as path:
@@ -222,12 +216,7 @@ class _Job:
         from cellworker.formats.anndata.copying import Additions, copy_anndata  # noqa: PLC0415 - h5py where needed
 
         colors = {name: found for name, found in self.annotated.colors.items() if name in self.annotated.new}
-        made, experiment = self.made, self.experiment
-        columns = {name: experiment.metadata[name] for name in made["columns"]}
-        embeddings = {name: experiment.reductions[name] for name in made["reductions"]}
-        if self.embedding is not None:
-            embeddings[self.embedding[0]] = self.embedding[1]
-        additions = Additions({**columns, **self.added}, colors, embeddings)
+        additions = Additions(self.added, colors, self.embedding)
         ledger, renamed = copy_anndata(
             self.source, path, additions, zarr=self.kind == ".zarr", sha256=self.experiment.source_sha256,
             threads=self.threads, progress=self.report,
