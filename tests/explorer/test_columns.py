@@ -34,7 +34,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data.obs_names = [f"cell{i}" for i in range(CELLS)]
     score = random.normal(size=CELLS)
     score[:20] = np.nan
-    data.obs["kind"] = pd.Categorical([("alpha", "beta", "gamma")[i] for i in kind])
+    data.obs["cell_type"] = pd.Categorical([("alpha", "beta", "gamma")[i] for i in kind])
     data.obs["quality"] = score
     data.obs["treated"] = random.random(CELLS) < 0.25
     days = pd.Timestamp("2024-03-01") + pd.to_timedelta(np.arange(CELLS) % 90, unit="D")
@@ -46,7 +46,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data.uns |= {
         "log1p": {"base": None},
         "rank_genes_groups": {
-            "params": {"groupby": "kind", "method": "wilcoxon", "reference": "rest"},
+            "params": {"groupby": "cell_type", "method": "wilcoxon", "reference": "rest"},
             "names": genes, "scores": numbers, "logfoldchanges": numbers, "pvals": numbers,
             "pvals_adj": numbers,
         },
@@ -138,7 +138,7 @@ def test_violins_are_the_engines_summaries(page: Explorer, engine, tmp_path):
     found = rows_of(page.download(figure.get_by_role("button", name="CSV"), tmp_path))
     cells = engine.cells
     for row in found:
-        values = cells["quality"][cells["kind"] == row["group"]].to_numpy(float)
+        values = cells["quality"][cells["cell_type"] == row["group"]].to_numpy(float)
         assert int(row["missing"]) == int(np.isnan(values).sum())
         assert float(row["mean"]) == pytest.approx(np.nanmean(values), rel=1e-5)
         assert float(row["quantile_0.5"]) == pytest.approx(np.nanmedian(values), rel=1e-5)
@@ -146,13 +146,15 @@ def test_violins_are_the_engines_summaries(page: Explorer, engine, tmp_path):
     assert figure.locator("path[fill-opacity]").count() == 3, "a shape for each group"
     page.choose("Plot", "histogram")
     counts = rows_of(page.download(figure.get_by_role("button", name="CSV"), tmp_path))
-    assert sum(int(row["alpha"]) for row in counts) == int(cells["quality"][cells["kind"] == "alpha"].notna().sum())
+    assert sum(int(row["alpha"]) for row in counts) == int(
+        cells["quality"][cells["cell_type"] == "alpha"].notna().sum()
+    )
 
 
 # 10
 def test_some_cells_are_clustered_and_mapped_alone(page: Explorer, served: Worker, tmp_path):
     before = served.cell_sets()
-    alpha = next(item for item in before["kind"]["children"] if item["name"] == "alpha")
+    alpha = next(item for item in before["cell_type"]["children"] if item["name"] == "alpha")
     page.button("alpha").click()
     page.footer(f"{CELLS // 3} cells selected")
     page.tab("Clusters")

@@ -49,13 +49,13 @@ class Additions:
         Columns of ``obs``, one value for each cell; they replace columns of the same names.
     colors
         Colours of the labels of a column.
-    embeddings
-        Coordinates by name (umap, tsne, pca), in place of representations of these names.
+    embedding
+        A name (umap, tsne) and coordinates, in place of a representation of that name.
     """
 
     columns: Mapping[str, Column] = field(default_factory=dict)
     colors: Mapping[str, list[str]] = field(default_factory=dict)
-    embeddings: Mapping[str, Reduction] = field(default_factory=dict)
+    embedding: tuple[str, Reduction] | None = None
 
 
 def copy_anndata(
@@ -243,7 +243,7 @@ class _Plan:
     columns: dict[str, Column]
     order: list[str]
     colors: dict[str, list[str]]
-    embeddings: Mapping[str, Reduction]
+    embedding: tuple[str, Reduction] | None
     legacy: bool
     new_groups: list[str]
     renamed: list[str]
@@ -267,15 +267,14 @@ class _Plan:
         for name in colors:
             if ledger.has(("uns", name)):
                 ledger.lose(("uns", name), "replaced by the cell sets' colours")
-        for name in additions.embeddings:
-            if ledger.has(("obsm", _place(name))):
-                ledger.lose(("obsm", _place(name)), "replaced by the stored embedding")
+        if additions.embedding is not None and ledger.has(("obsm", _place(additions.embedding[0]))):
+            ledger.lose(("obsm", _place(additions.embedding[0])), "replaced by the stored embedding")
         order = [*table.columns] + [name for name in changed if name not in table.columns]
         return cls(
             columns=changed,
             order=order,
             colors=colors,
-            embeddings=additions.embeddings,
+            embedding=additions.embedding,
             legacy=encoding_of(table.group) == "dataframe"
             and str(table.group.attrs.get("encoding-version", "")) == "0.1.0",
             new_groups=[name for name in ("obsm", "uns") if root.get(name) is None],
@@ -283,7 +282,7 @@ class _Plan:
         )
 
     def wanted(self) -> bool:
-        return bool(self.columns or self.colors or self.embeddings)
+        return bool(self.columns or self.colors or self.embedding)
 
     def carry_out(self, sink: EditableSink) -> None:
         for name in self.new_groups:
@@ -299,16 +298,11 @@ class _Plan:
         for name, colors in self.colors.items():
             sink.remove(f"uns/{name}")
             sink.texts(f"uns/{name}", colors, TEXTS)
-        for name, reduction in self.embeddings.items():
-            values = reduction.values
-            sink.remove(f"obsm/{_place(name)}")
-            sink.array(
-                f"obsm/{_place(name)}",
-                values.shape,
-                np.float64,
-                lambda start, stop, values=values: values[start:stop],  # type: ignore[misc]
-                ARRAY,
-            )
+        if self.embedding is not None:
+            place = f"obsm/{_place(self.embedding[0])}"
+            values = self.embedding[1].values
+            sink.remove(place)
+            sink.array(place, values.shape, np.float64, lambda start, stop: values[start:stop], ARRAY)
 
     def _legacy_column(self, sink: EditableSink, name: str, column: Column) -> None:
         """Write a column where anndata 0.7 looks for it: labels as codes that refer to categories beside them."""

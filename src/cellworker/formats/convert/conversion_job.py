@@ -47,11 +47,6 @@ class ConversionJob:
         """Columns that the source has not, or has otherwise."""
         return {name: column for name, column in self.annotated.columns.items() if name in self.annotated.new}
 
-    @property
-    def made(self) -> dict[str, list[str]]:
-        """Columns and reductions that were made while the source was read: it has them not."""
-        return {"columns": [], "reductions": [], **self.experiment.extra.get("made_parts", {})}
-
     def write(self, path: Path) -> Conversion:
         """Write it to a place that is not the target yet."""
         if self.kind == TENX:
@@ -78,12 +73,7 @@ class ConversionJob:
         from cellworker.formats.opening.tree import is_foreign, open_tree  # noqa: PLC0415
 
         colors = {name: found for name, found in self.annotated.colors.items() if name in self.annotated.new}
-        made, experiment = self.made, self.experiment
-        columns = {name: experiment.metadata[name] for name in made["columns"]}
-        embeddings = {name: experiment.reductions[name] for name in made["reductions"]}
-        if self.embedding is not None:
-            embeddings[self.embedding[0]] = self.embedding[1]
-        additions = Additions({**columns, **self.added}, colors, embeddings)
+        additions = Additions(self.added, colors, self.embedding)
         if not is_foreign(self.experiment.extra):
             return self._copied(path, additions, None)
         with open_tree(self.source, self.experiment.extra, self.threads, path.parent) as (root, told):

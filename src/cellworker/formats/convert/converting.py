@@ -187,8 +187,9 @@ def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
 
 def _described(experiment: StoredExperiment, annotated: Annotated, found: Conversion, kind: str) -> Conversion:
     counts, scaled = experiment.counts, experiment.scaled
-    as_it_is = kind == ".rds" and experiment.origin.assay_class != "AnnData"
-    left_out = experiment.extra.get("made_parts", {}) if as_it_is else {}
+    as_it_is = (kind == ".rds") != (experiment.origin.assay_class == "AnnData")
+    # What was made while the source was read is not in a copy of the source.
+    made = experiment.extra.get("made_parts", {}) if as_it_is else {}
     kept = [
         f"{experiment.n_cells:,} cells and {len(experiment.genes):,} genes",
         f"log-normalised expression ({len(experiment.data_by_cell.values):,} values)",
@@ -198,17 +199,15 @@ def _described(experiment: StoredExperiment, annotated: Annotated, found: Conver
     if scaled is not None:
         kept.append(f"scaled values of {len(scaled.genes):,} genes")
     for what, names in (
-        ("metadata", [name for name in experiment.metadata if name not in left_out.get("columns", ())]),
-        ("reductions", [name for name in experiment.reductions if name not in left_out.get("reductions", ())]),
+        ("metadata", [name for name in experiment.metadata if name not in made.get("columns", ())]),
+        ("reductions", [name for name in experiment.reductions if name not in made.get("reductions", ())]),
         ("graphs", list(experiment.graphs)),
         ("cell sets as columns", annotated.added),
         ("colours of", list(annotated.colors)),
     ):
         if names:
             kept.append(f"{what}: {', '.join(names)}")
-    lost = [
-        f"{what} made here, since the object is copied as it is: {', '.join(n)}" for what, n in left_out.items() if n
-    ]
+    lost = []
     if kind == ".rds" and counts is not None and counts.values.dtype == np.int64:
         rounded = int(np.count_nonzero(counts.values.astype(np.float64).astype(np.int64) != counts.values))
         if rounded:
