@@ -1,6 +1,6 @@
 """Make `.venv` from a bare Python: what `make run` and `make test` call first.
 
-It needs Python 3.11 to 3.13 and nothing else: it fetches uv where there is none, installs the versions and hashes of
+It needs Python 3.11 to 3.14 and nothing else: it fetches uv where there is none, installs the versions and hashes of
 `uv.lock`, and compiles the kernels (with a compiler from the package index where the machine has none). Second runs do
 not come here at all: the Makefile asks a stamp file.
 """
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 TOOLS = VENV / "tools"
 PYTHON = VENV / "bin" / "python"
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 OLDEST_UV = (0, 6)
 
 GROUPS = {
