@@ -311,6 +311,85 @@ def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_remove
     assert open_experiment(experiment, stores).store.read_bytes() == whole
 
 
+@pytest.fixture
+def large_and_damaged(experiment, stores, monkeypatch):
+    """A store that counts as large, one byte of whose values is not what was written."""
+    from cellworker.formats.opening import open as opening
+    from cellworker.formats.opening import store_guard
+
+    for module in (opening, store_guard):
+        monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
+
+    def damage(array: str = "X/data") -> None:
+        opened = open_experiment(experiment, stores)
+        place = opened.experiment._index.arrays[array].offset
+        with opened.store.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+
+    return damage
+
+
+def test_an_answer_for_one_use_counts_only_if_the_store_is_sound(
+    experiment, stores, large_and_damaged, readings, caplog
+):
+    from cellworker.formats.opening.store_guard import verified
+
+    def use(opened) -> float:
+        return float(opened.experiment.data.values.sum())
+
+    def ask() -> float:
+        return verified(lambda: open_experiment(experiment, stores), lambda opened: opened.experiment, use)
+
+    wanted = ask()
+    large_and_damaged()
+    assert ask() == wanted
+    assert readings == ["r.rds", "r.rds"]
+    assert [record.message for record in caplog.records].count("store damaged, to be made again") == 1
+
+    def fails(opened) -> float:
+        used.append(opened.store)
+        raise WorkerError(ErrorCode.INVALID_INPUT, "the request's own error")
+
+    used: list[Path] = []
+    with pytest.raises(WorkerError, match="own error"):
+        verified(lambda: open_experiment(experiment, stores), lambda opened: opened.experiment, fails)
+    assert len(used) == 1, "an error with a sound store is the request's"
+
+    def open_damaged():
+        large_and_damaged()
+        return open_experiment(experiment, stores)
+
+    with pytest.raises(WorkerError, match="damaged twice"):
+        verified(open_damaged, lambda opened: opened.experiment, use)
+
+
+def test_every_one_shot_command_verifies_the_store_before_it_says_anything(
+    experiment, stores, large_and_damaged, readings, tmp_path, monkeypatch
+):
+    from cellworker.cli.main import main
+    from cellworker.formats.check.checking import check_experiment
+    from cellworker.formats.convert.converting import convert
+
+    monkeypatch.setenv("STORE_DIR", str(stores.store_dir))
+    answered = tmp_path / "answer.json"
+    request = ["call", "ListGenes", "--experiment", str(experiment), "--out", str(answered)]
+    assert main(request) == 0
+    wanted = answered.read_bytes()
+    uses = [
+        lambda: main(request),
+        lambda: check_experiment(experiment, stores),
+        lambda: convert(experiment, tmp_path / "out.h5ad", stores, force=True),
+    ]
+    for number, use in enumerate(uses, 1):
+        large_and_damaged()
+        use()
+        assert readings == ["r.rds"] * (number + 1)
+    assert answered.read_bytes() == wanted
+
+
 def test_a_store_that_took_the_place_of_a_damaged_one_is_not_removed(experiment, stores):
     from cellworker.formats.opening.store_guard import discard
 

@@ -143,7 +143,8 @@ class OpenExperiment:
         value = orjson.loads(answer)
         if found.to_tables is None:
             return value
-        frames = {name: _frame(columns) for name, columns in found.to_tables(value).items()}
+        tables = found.tables(value, self.experiment.cell_ids)
+        frames = {name: _frame(columns) for name, columns in tables.items()}
         return next(iter(frames.values())) if len(frames) == 1 else frames
 
     def call(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401

@@ -13,6 +13,7 @@ from cellworker.api.dataset import Dataset
 from cellworker.api.matrix_roles import with_roles
 from cellworker.api.progress import ProgressBar
 from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.formats.opening.store_guard import guard
 from cellworker.settings import Settings
 from cellworker.tasks.task import Progress
 
@@ -71,6 +72,7 @@ def open(  # noqa: A001 the name that everybody looks for
     try:
         if isinstance(source, str | Path):
             opened = open_files(Path(source), settings, report)
+            guard(opened.experiment)
             return Dataset(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=report)
         return _in_memory(source, settings, report)
     finally:

@@ -8,16 +8,18 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.provenance import KEY, Provenance, encode, side_file, stamp
 from cellworker.plain_text import is_terminal, shown
 from cellworker.protocol.pagination import Pagination
@@ -160,6 +162,12 @@ class Destination:
             advice = f'end its name in {wanted}, or ask for another kind with "format" in --body'
             raise WorkerError(_INVALID, f"--out {self.path}: the result is an {wanted} file: {advice}")
 
+    def tell_beside(self, written: Sequence[Path], records: Sequence[Provenance]) -> None:
+        """Write what made files beside them, where that was asked for."""
+        if self.side_file and records:
+            for path in written:
+                side_file(path).write_text(f"{encode(records)}\n", encoding="ascii")
+
     def named(self, table: str) -> Path:
         """Return the file of one of several tables: ``markers.csv`` becomes ``markers-<table>.csv``."""
         assert self.path is not None
@@ -208,9 +216,8 @@ def write_result(
         encoded = [_encode(table, destination, records) for table in tables.values()]
         contents = dict(zip(paths, encoded, strict=True))
     written = _write_all(contents, gzipped=destination.gzipped)
-    if destination.side_file and records and destination.format != "parquet":
-        for path in written:
-            side_file(path).write_text(f"{encode(records)}\n", encoding="ascii")
+    if destination.format != "parquet":
+        destination.tell_beside(written, records)
     return written
 
 
@@ -247,22 +254,35 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
 
 
 def write_answer(
-    destination: Destination, task: Task, answer: bytes | Path, records: Sequence[Provenance] = ()
+    destination: Destination,
+    task: Task,
+    answer: bytes | Path,
+    cell_ids: NDArray[np.int32],
+    records: Sequence[Provenance] = (),
 ) -> list[Path]:
-    """Deliver the result of a task as its clients get it, and return the files that were made."""
-    if isinstance(answer, Path):
-        assert task.file_name is not None
-        name = task.file_name(answer)
-        destination.check_ending(name)
-        stamped = Path(name).suffix == ".h5ad" and bool(records)
-        if stamped:
-            stamp(answer, records, kind=".h5ad")
-        written = write_file(destination, answer)
-        if destination.side_file and records and not stamped:
-            for path in written:
-                side_file(path).write_text(f"{encode(records)}\n", encoding="ascii")
-        return written
-    return write_result(destination, orjson.loads(answer), task.to_tables, records)
+    """Deliver the result of a task as its clients get it, or as tables, and return the files that were made.
+
+    Parameters
+    ----------
+    destination, task, answer
+        What goes where.
+    cell_ids
+        Those of all cells, int32 ``(n_cells,)``.
+    records
+        What made it; see `write_result`.
+    """
+    if not isinstance(answer, Path):
+        return write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids), records)
+    assert task.file_name is not None
+    name = task.file_name(answer)
+    destination.check_ending(name)
+    inside = Path(name).suffix == ".h5ad" and bool(records)
+    if inside:
+        stamp(answer, records, kind=".h5ad")
+    written = write_file(destination, answer)
+    if not inside:
+        destination.tell_beside(written, records)
+    return written
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:
@@ -311,16 +331,9 @@ def _to_stdout(content: bytes) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write beside a file and put the new one in its place only when all went well."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with half_written(path) as temporary:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)

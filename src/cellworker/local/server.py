@@ -12,14 +12,15 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from cellworker.connections import Connections
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
+from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.bodies import read_body
-from cellworker.local.door.connections import Connections
 from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
@@ -27,6 +28,7 @@ from cellworker.local.notifications import SocketNotifications
 from cellworker.local.page.facts import ExplorerFacts
 from cellworker.local.page.pages import add_pages
 from cellworker.local.results import DiskResults
+from cellworker.protocol.columns import MEDIA_TYPE, accepts_columns
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
 from cellworker.protocol.pagination import Pagination
@@ -97,6 +99,8 @@ class LocalServer:
         Puts a message on the queue.
     find_task
         Looks a task up by its name.
+    columns
+        Answers with typed columns whoever asks for them; None answers everybody through the queue.
     cancel
         Ends the work on an ETag; whether there was any.
     admission
@@ -116,6 +120,7 @@ class LocalServer:
         notifications: SocketNotifications,
         submit: Callable[[bytes], None],
         find_task: Callable[[str], Task],
+        columns: ColumnAnswers | None = None,
         cancel: Callable[[str], bool] = lambda etag: False,  # noqa: ARG005 - a door without a work loop has no work to end
         admission: Admission | None = None,
         connections: Connections | None = None,
@@ -129,6 +134,7 @@ class LocalServer:
         self._notifications = notifications
         self._submit = submit
         self._find_task = find_task
+        self._columns = columns
         self._cancel = cancel
         self._admission = admission or Admission()
         self._connections = connections or Connections()
@@ -164,6 +170,16 @@ class LocalServer:
             message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
         reads_cell_sets = self._check(submission)
+        if self._columns is not None and accepts_columns(request.headers.get("Accept")):
+            pagination = (submission.request_props or {}).get("pagination")
+            try:
+                content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+            except WorkerError as error:
+                # As in the event that others wait for: what a task refuses is an answer, no fault of the connection.
+                refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
+                return web.json_response({"response": refusal})
+            if content is not None:
+                return web.Response(body=content, content_type=MEDIA_TYPE)
         served = await self._source.served()
         props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
         version = await self._cell_sets_version() if reads_cell_sets else ""
@@ -287,6 +303,10 @@ def summarize(cell_sets: CellSets) -> list[dict[str, Any]]:
         {"key": item.key, "name": item.name, "type": item.type, "sets": len(item.children)}
         for item in cell_sets.classes
     ]
+
+
+def _has_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

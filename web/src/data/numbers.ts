@@ -1,6 +1,7 @@
 // One number per cell: quality measures, scores of gene sets, pseudotime.
 import { signal, type ReadonlySignal } from "@preact/signals";
-import { ask } from "../wire/door";
+import { floatsOf } from "../wire/columns";
+import { ask, askColumns } from "../wire/door";
 import type { TaskName } from "../wire/types";
 import { Kept, type Loaded } from "./loaded";
 
@@ -41,7 +42,7 @@ export function columnOf(label: string, raw: ArrayLike<number | null>): NumberCo
 
 export function numberColumn(task: NumberTask): ReadonlySignal<Loaded<NumberColumn>> {
   const label = NUMBER_LABELS[task];
-  return kept.get(task, async () => columnOf(label, await ask(task, {}, label)));
+  return kept.get(task, async () => columnOf(label, floatsOf([...(await askColumns(task, {}, label)).columns.values()][0])));
 }
 
 /** The mean of the values of some genes in each cell. */

@@ -1,5 +1,6 @@
 // Where the cells lie on a map.
-import { ask } from "../wire/door";
+import { floatsOf } from "../wire/columns";
+import { ask, askColumns } from "../wire/door";
 import { Kept, type Loaded } from "./loaded";
 import type { ReadonlySignal } from "@preact/signals";
 
@@ -61,10 +62,30 @@ export function pointsOf(raw: readonly (readonly number[] | null)[], flip: boole
   return { x, y, placed: Int32Array.from(placed), bounds };
 }
 
+/** Points whose coordinates are there already, by cell id; NaN where a cell has no place. */
+function pointsAt(x: Float32Array, y: Float32Array): Points {
+  const bounds = { left: Infinity, right: -Infinity, bottom: Infinity, top: -Infinity };
+  const placed = new Int32Array(x.length);
+  let count = 0;
+  for (let i = 0; i < x.length; i++) {
+    if (!Number.isFinite(x[i]) || !Number.isFinite(y[i])) continue;
+    placed[count++] = i;
+    if (x[i] < bounds.left) bounds.left = x[i];
+    if (x[i] > bounds.right) bounds.right = x[i];
+    if (y[i] < bounds.bottom) bounds.bottom = y[i];
+    if (y[i] > bounds.top) bounds.top = y[i];
+  }
+  if (!count) Object.assign(bounds, { left: -1, right: 1, bottom: -1, top: 1 });
+  return { x, y, placed: placed.slice(0, count), bounds };
+}
+
 async function fetchPoints(source: MapSource): Promise<Points> {
   const label = `${sourceName(source)} map`;
   if (source.kind === "saved") {
-    return pointsOf(await ask("GetEmbedding", { type: source.name, useSaved: true }, label), false);
+    const { columns } = await askColumns("GetEmbedding", { type: source.name, useSaved: true }, label);
+    const [x, y] = ["x", "y"].map((name) => columns.get(name));
+    if (!x || !y) throw new Error("The map has no coordinates.");
+    return pointsAt(floatsOf(x), floatsOf(y));
   }
   if (source.kind === "tissue") return pointsOf(await ask("GetEmbedding", { type: "images" }, label), true);
   const { kind, ...config } = source;

@@ -25,6 +25,12 @@ export interface Look {
   readonly background: string;
 }
 
+function same(a: Uint32Array, b: Uint32Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 export class Scene {
   private scatter: Scatter | null = null;
   private points: Points | null = null;
@@ -61,16 +67,20 @@ export class Scene {
   show(points: Points, paint: Paint, emphasis: Emphasis): void {
     if (!this.scatter) return;
     const placed = points !== this.points;
+    const colours = coloursOf(paint, points, emphasis);
+    // While another colour is on its way everything stays as it is, and the graphics card is free for what comes.
+    if (!placed && paint === this.paint && same(colours, this.colours)) return;
     if (placed) this.scatter.places(placesOf(points));
     if (placed || paint !== this.paint) this.scatter.order(orderOf(paint, points));
     this.points = points;
     this.paint = paint;
-    this.colours = coloursOf(paint, points, emphasis);
+    this.colours = colours;
     this.scatter.colours(this.colours);
     this.draw();
   }
 
   lookFrom(camera: Camera | null, look: Look): void {
+    if (camera === this.camera && JSON.stringify(look) === JSON.stringify(this.look)) return;
     const moves = this.camera !== null && camera !== this.camera && (this.points?.placed.length ?? 0) > MANY;
     this.camera = camera;
     this.look = look;

@@ -7,7 +7,7 @@ import { findClass, findSet } from "../sets/model";
 import { say } from "../ui/notes";
 import { facts } from "../wire/door";
 import { select, selection } from "./selection";
-import { keyOf, maskOfKey } from "../data/bitmap";
+import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
 import { idCount } from "../sets/model";
 import { EMPTY_VIEW, MAX_MAPS, REST, update, view, type Colouring, type CompareMode, type LeftTab, type MapState, type PlotKind, type RightTab, type Side, type View } from "./view";
 
@@ -80,7 +80,7 @@ function sideOf(text: string | null, unknown: string[]): Side | null {
   const key = at < 0 ? text : text.slice(0, at);
   const found = findSet(key)?.set ?? findClass(key);
   if (found) return { key, name: found.name };
-  if (key.startsWith("cells:")) return { key, name: at < 0 ? "selection" : text.slice(at + 1) };
+  if (isBitmap(key)) return { key, name: at < 0 ? "selection" : text.slice(at + 1) };
   unknown.push("a cell set that was compared");
   return null;
 }
@@ -99,7 +99,7 @@ export function addressOf(now: View, selected: string | null): string {
   const text = parts.toString();
   if (text.length <= MAX_ADDRESS) return text;
   parts.delete("selected");
-  for (const name of ["a", "b"]) if (parts.get(name)?.startsWith("cells:")) parts.delete(name);
+  for (const name of ["a", "b"]) if (isBitmap(parts.get(name) ?? "")) parts.delete(name);
   return parts.toString();
 }
 
@@ -130,7 +130,7 @@ export function openAddress(text: string): boolean {
     hidden: parts.getAll("hide").filter((key) => findSet(key)),
   });
   const selected = parts.get("selected");
-  if (selected?.startsWith("cells:")) openSelection(selected);
+  if (selected && isBitmap(selected)) openSelection(selected);
   if (unknown.length) say(`This experiment does not have ${[...new Set(unknown)].slice(0, 4).join(", ")}; the rest of the view is shown.`, "bad");
   return maps.length > 0;
 }

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { beginJob, endJob, heartbeat, type Job } from "./jobs";
 import { listen, listening, whenReconnected } from "./socket";
+import { decodeColumns, MEDIA_TYPE, type Columns } from "./columns";
 import { FILE_TASKS, PATCHING_TASKS, type Bodies, type ExplorerFacts, type Results, type TaskName } from "./types";
 
 /** What the worker refused, in its own sentence. */
@@ -16,6 +17,9 @@ export class DoorError extends Error {
 
 export const CANCELLED = "REQUEST_CANCELLED";
 export const facts = signal<ExplorerFacts | null>(null);
+
+/** What an answer tells beside its columns. */
+type FactsOf<T> = T extends object ? Omit<T, "columns"> : never;
 
 interface Notice {
   response?: { error?: boolean; errorCode?: string; userMessage?: string };
@@ -110,6 +114,31 @@ export async function ask<T extends TaskName>(name: T, body: Bodies[T], label: s
   } finally {
     endJob(job);
   }
+}
+
+/**
+ * Asks for one task's answer as typed columns, which the worker computes at once; cancelling hangs up.
+ *
+ * @param label what a person calls it, shown while it runs
+ */
+export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<Columns<FactsOf<Results[T]>>> {
+  const hangUp = new AbortController();
+  const job = beginJob(label, () => hangUp.abort());
+  try {
+    const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
+    const response = await call(`/v2/workRequest/${here()}`, init);
+    if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);
+    return decodeColumns<FactsOf<Results[T]>>(await response.arrayBuffer());
+  } catch (error) {
+    throw hangUp.signal.aborted ? new DoorError(CANCELLED, "Cancelled.") : error;
+  } finally {
+    endJob(job);
+  }
+}
+
+/** What a task refused; whoever answers with anything else does not know columns. */
+function refusalOf({ response }: Notice): DoorError {
+  return new DoorError(response?.errorCode ?? "", response?.userMessage ?? "The worker does not answer with columns: is it an older one?");
 }
 
 /** Asks for a task that answers with a file; returns the address to download it from. */

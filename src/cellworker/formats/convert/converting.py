@@ -28,8 +28,10 @@ from cellworker.formats.common.cells.annotated_columns import Annotated, annotat
 from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
-from cellworker.formats.convert.placing import check_target, holds, placed, replace_file
-from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.formats.convert.placing import check_target, holds, placed, remove
+from cellworker.formats.opening.open import Opened, open_experiment
+from cellworker.formats.opening.store_guard import verified
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.progress import Progress, silent
@@ -81,10 +83,32 @@ def convert(
         changes meanwhile, or what opening the source raises.
     """
     kind, report = target.suffix.lower(), on_progress or silent
-    beside = target.with_name(f"{target.stem}.{CELL_SETS}")
     check_target(source, target, kind, (target,), force=force)
-    opened = open_experiment(source, settings, on_progress)
-    experiment = opened.experiment
+    with placed(target) as place:
+        out, cell_sets = verified(
+            lambda: open_experiment(source, settings, on_progress),
+            lambda opened: opened.experiment,
+            lambda opened: _written(opened, target, place, settings, force=force, rds_class=rds_class, report=report),
+        )
+    if cell_sets is not None:
+        write_whole(_beside(target), cell_sets.encode())
+    return out
+
+
+def _written(
+    opened: Opened,
+    target: Path,
+    place: Path,
+    settings: Settings,
+    *,
+    force: bool,
+    rds_class: RdsClass,
+    report: Progress,
+) -> tuple[Conversion, CellSets | None]:
+    """Write the target's content to a place; returns the cell sets that go beside the target, None where none do."""
+    remove(place)
+    kind, experiment = target.suffix.lower(), opened.experiment
+    beside = _beside(target)
     # Sets that were derived from columns are in these columns already; a person's own are not.
     own = opened.own_work.own if opened.own_work is not None else None
     cell_sets = opened.cell_sets if own is not None or not opened.derived_cell_sets else None
@@ -97,14 +121,18 @@ def convert(
     if target.name.lower().endswith(_SCE_ENDING):
         rds_class = "SingleCellExperiment"
     job = _Job(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
-    out = _described(experiment, annotated, job.write(target), kind)
+    out = _described(experiment, annotated, job.write(place), kind)
     if cell_sets is not None:
-        replace_file(beside, cell_sets.encode())
         out.kept.append(f"cell sets as they are, in {beside.name}")
     if opened.own_work is not None:
         out.kept.append(f"among them {opened.own_work.n_sets} of your own, from {opened.own_work.path.name}")
         out.lost += opened.own_work.notes
-    return out
+    return out, cell_sets
+
+
+def _beside(target: Path) -> Path:
+    """Return where `locate` looks for the cell sets of a target."""
+    return target.with_name(f"{target.stem}.{CELL_SETS}")
 
 
 def write_annotated_copy(
@@ -152,7 +180,8 @@ def write_annotated_copy(
     new = None
     if embedding is not None:
         new = (embedding[0], Reduction(embedding[1], KEYS.get(embedding[0], "")))
-    return _Job(source, experiment, annotated, kind, threads, on_progress or silent, new).write(target)
+    with placed(target) as place:
+        return _Job(source, experiment, annotated, kind, threads, on_progress or silent, new).write(place)
 
 
 def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
@@ -206,19 +235,18 @@ class _Job:
         """Columns that the source has not, or has otherwise."""
         return {name: column for name, column in self.annotated.columns.items() if name in self.annotated.new}
 
-    def write(self, target: Path) -> Conversion:
-        """Write it, whole or not at all."""
-        with placed(target) as path:
-            to_rds, family = self.kind == ".rds", self.experiment.origin.family
-            if family == "AnnData":
-                return self._anndata_to_rds(path) if to_rds else self._anndata(path)
-            if not to_rds:
-                return self._r_to_anndata(path)
-            if self.rds_class == "SingleCellExperiment" and family == "SummarizedExperiment":
-                return self._bioconductor_to_rds(path)
-            if self.rds_class == "Seurat" and family == "Seurat":
-                return self._seurat_to_rds(path)
-            return self._r_to_another_class(path)
+    def write(self, path: Path) -> Conversion:
+        """Write it to a place that is not the target yet."""
+        to_rds, family = self.kind == ".rds", self.experiment.origin.family
+        if family == "AnnData":
+            return self._anndata_to_rds(path) if to_rds else self._anndata(path)
+        if not to_rds:
+            return self._r_to_anndata(path)
+        if self.rds_class == "SingleCellExperiment" and family == "SummarizedExperiment":
+            return self._bioconductor_to_rds(path)
+        if self.rds_class == "Seurat" and family == "Seurat":
+            return self._seurat_to_rds(path)
+        return self._r_to_another_class(path)
 
     def _reductions(self) -> dict[str, Reduction]:
         new = dict([self.embedding]) if self.embedding is not None else {}

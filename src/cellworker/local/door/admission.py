@@ -27,7 +27,8 @@ PAGES = frozenset({"/", "/console"})
 TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
 _TOKEN = "token"  # noqa: S105
 _SHORTEST_TOKEN = 16
-_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+_OWN_SITES = frozenset({"none", "same-origin"})
+"""Of all values of `Sec-Fetch-Site`, those that stand for us or for a person; a browser of later days may know more."""
 
 
 class Admission:
@@ -78,6 +79,9 @@ class Admission:
         web.HTTPException
             Also ``HTTPSeeOther``, for a page whose address holds the token: from then on a cookie does.
         """
+        # Each stands once in what a browser sends; of two, others may look at the one and we at the other.
+        if any(len(request.headers.getall(header, ())) > 1 for header in ("Host", "Origin", "Sec-Fetch-Site")):
+            raise web.HTTPForbidden(reason="A request has one Host, one Origin and one Sec-Fetch-Site at most.")
         name = _name(request.headers.get("Host", ""))
         if name is None or not self._answers_to(name):
             raise web.HTTPForbidden(reason=self._wrong_name())
@@ -108,10 +112,10 @@ class Admission:
 
     def _of_this_site(self, request: web.BaseRequest, name: str) -> bool:
         """Judge a request without an origin: a program's, or one that a page makes without being let see the answer."""
-        site = request.headers.get("Sec-Fetch-Site", "").strip().lower()
+        site = request.headers.get("Sec-Fetch-Site", "none").strip().lower()
         if site == "same-site" and name in LOOPBACK:
             return True  # another port of this machine
-        if site not in _FOREIGN_SITES:
+        if site in _OWN_SITES:
             return True
         mode, target = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
         return (mode, target) == ("navigate", "document") and request.method == "GET" and request.path in PAGES

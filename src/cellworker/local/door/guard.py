@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from cellworker.connections import Connections
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.local.door.admission import Admission
-from cellworker.local.door.connections import Connections
 from cellworker.logs import log
 
 __all__ = ["add_cors", "guard"]

@@ -52,7 +52,6 @@ def used_for(
     counts: bool,
     data: bool,
     scaled: bool = False,
-    sampled: bool = False,
     as_it_is: bool = False,
 ) -> dict[str, str]:
     """Say what a matrix holds, why, and what it is used for.
@@ -61,8 +60,6 @@ def used_for(
     ----------
     counts, data, scaled
         Whether it serves as such.
-    sampled
-        Whether only some of its values were looked at.
     as_it_is
         Whether it is served as data without a change, for any content.
     """
@@ -75,8 +72,7 @@ def used_for(
         )
         if used
     ]
-    why = decision.why + ("; a sample was looked at, since it is not used" if sampled else "")
-    return {"matrix": field, "holds": decision.title, "why": why, "used for": ", ".join(uses) or "nothing"}
+    return {"matrix": field, "holds": decision.title, "why": decision.why, "used for": ", ".join(uses) or "nothing"}
 
 
 def _made(decision: Decision, *, as_it_is: bool) -> str:
