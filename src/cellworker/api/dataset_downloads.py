@@ -3,11 +3,12 @@
 import gzip
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cellworker.api.anndata.arguments import invalid
 from cellworker.api.dataset_tests import TestedDataset
 from cellworker.api.selecting import Cells, chosen_sets
+from cellworker.experiment.cell_sets import CellSets
 from cellworker.tasks import catalog
 
 __all__ = ["DownloadingDataset"]
@@ -54,13 +55,14 @@ class DownloadingDataset(TestedDataset):
             raise invalid("path", f"expected a name that ends in .csv or .csv.gz, found {goal.name!r}")
         if goal.exists() and not force:
             raise invalid("path", f"{goal.name} is there already; choose another name, or force=True")
-        body, sets = {}, self.cell_sets
+        body: dict[str, Any] = {}
+        sets: CellSets = self.cell_sets
         if cells is not None:
             body = {"subsetBy": {"cells": ["chosen cells"]}}
             sets = chosen_sets(self.experiment, sets, cells=self._select("cells", cells))
         made = self._answer(catalog.find("GetNormalizedExpression"), None, body, cell_sets=sets)
         self._finished()
         assert isinstance(made, Path)
-        with (made.open("rb") if goal.suffix == ".gz" else gzip.open(made)) as source, goal.open("wb") as target:
+        with made.open("rb") if goal.suffix == ".gz" else gzip.open(made) as source, goal.open("wb") as target:
             shutil.copyfileobj(source, target)
         return goal

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-__all__ = ["METHODS", "add_method_arguments", "docstring_parts", "given_arguments"]
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["METHODS", "add_method_arguments", "check_arguments", "docstring_parts", "given_arguments"]
 
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "markers": ("markers", "find the genes that tell each cluster from all other cells"),
@@ -29,6 +31,8 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Commands to the methods that they are made from, and what they do."""
 
+_NOT_ASKED: Final = ("self", "path")
+"""A path to write to is what ``--out`` says."""
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
 
@@ -74,6 +78,26 @@ def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
+def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a method of `METHODS` does not have; a file may say anything.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument.
+    """
+    command = next(name for name, (of, _) in METHODS.items() if of == method)
+    parameters = _parameters(_method(command))
+    for name in arguments:
+        if name not in parameters:
+            known = ", ".join(parameters)
+            message = f"the record: {method} has no argument {name!r}; its arguments are {known}"
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    missing = [n for n, item in parameters.items() if item.default is item.empty and n not in arguments]
+    if missing:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"the record: {method} needs the argument {missing[0]!r}")
+
+
 def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
     """Return what a NumPy docstring says first, and what it says of each parameter."""
     text = inspect.cleandoc(text).replace("``", "").replace("`", "")
@@ -98,7 +122,7 @@ def _method(command: str) -> Callable[..., Any]:
 
 
 def _parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    return {name: item for name, item in inspect.signature(method).parameters.items() if name != "self"}
+    return {name: item for name, item in inspect.signature(method).parameters.items() if name not in _NOT_ASKED}
 
 
 def _bare(annotation: Any) -> frozenset[Any]:  # noqa: ANN401

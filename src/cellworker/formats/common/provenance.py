@@ -1,6 +1,6 @@
 """Where a file comes from, in the file: the version, what was asked, the seed, and the hash of the source.
 
-One record says enough to ask again (``cellworker replay``). It goes where a format has a place for such things: Parquet's
+One record says enough to ask again (``cellworker replay``). It goes where a format has a place for it: Parquet's
 metadata, an attribute of an HDF5 file's or a zarr's root (and ``uns``, where a table of ours goes there), a ``tEXt``
 chunk of a PNG, ``<metadata>`` of an SVG, a field of our own JSON, and else a file beside it. The source is told by its
 name without folders: a path may say more about a person than a result should.
