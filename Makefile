@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs wheel
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -115,6 +115,10 @@ test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package
 	$(BIN)/python scripts/test_cassia.py $(ARGS)
 
 ##@ Ship it
+
+wheel: .venv/.ready-dev ## build the wheel of this machine and the sdist into dist/
+	.venv/tools/bin/uv build --out-dir dist
+	@ls dist
 
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .

@@ -248,7 +248,9 @@ def main(arguments: list[str]) -> int:
     try:
         uv = find_uv()
         make_environment(uv)
-        env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **index_settings()}
+        # A proxy's certificate may be known to the system alone; the second name is that of newer versions of uv.
+        system = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
+        env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **system, **index_settings()}
         if purpose != WEB:
             install_packages(uv, purpose, env)
         install_project(uv, env)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.provenance import KEY, Provenance, encode, side_file, stamp
 from cellworker.plain_text import is_terminal, shown
@@ -232,7 +233,7 @@ def _encode(table: Mapping[str, Sequence[Any]], destination: Destination, record
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        advice = "install it with pip install 'cellworker[notebook]', or choose .csv"
+        advice = f"{how_to_install('notebook')}; or choose .csv"
         raise WorkerError(_INVALID, f"Parquet needs the package pyarrow: {advice}") from None
     buffer = io.BytesIO()
     made = pa.table({name: pa.array(column) for name, column in table.items()})
