@@ -2,7 +2,7 @@
 # One image for both containers of a worker: `cellworker gateway`, `cellworker engine`, or both as `cellworker worker`.
 #   docker build -t worker .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t worker .
-# The Python is the one that the tests run on; a build argument takes another of 3.11 to 3.13. What is deployed names its
+# The Python is the one that the tests run on; a build argument takes another of 3.11 to 3.14. What is deployed names its
 # digest too, as the workflow does: --build-arg PYTHON=3.11-slim-bookworm@sha256:...
 ARG PYTHON=3.11-slim-bookworm
 

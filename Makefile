@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs wheel
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -16,12 +16,12 @@ INPUTS := uv.lock pyproject.toml hatch_build.py web_build.py scripts/bootstrap.p
 WEB := $(shell find web -type f -not -path '*/node_modules/*')
 
 # The first Python of a supported version; the names of pyenv and macOS exist without being usable, so each is tried.
-BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
-	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+BOOTSTRAP = for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3; do \
+	  if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then \
 	    exec $$python -B scripts/bootstrap.py $(1); \
 	  fi; \
 	done; \
-	echo 'cellworker needs Python 3.11, 3.12 or 3.13, and found none.' >&2; \
+	echo 'cellworker needs Python 3.11 to 3.14, and found none.' >&2; \
 	echo 'Debian, Ubuntu: sudo apt-get install python3 python3-venv     macOS: brew install python@3.13' >&2; \
 	echo 'A Python elsewhere: make PYTHON=/path/to/python3' >&2; \
 	exit 1
@@ -115,6 +115,10 @@ test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package
 	$(BIN)/python scripts/test_cassia.py $(ARGS)
 
 ##@ Ship it
+
+wheel: .venv/.ready-dev ## build the wheel of this machine and the sdist into dist/
+	.venv/tools/bin/uv build --out-dir dist
+	@ls dist
 
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .

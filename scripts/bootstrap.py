@@ -1,6 +1,6 @@
 """Make `.venv` from a bare Python: what `make run` and `make test` call first.
 
-It needs Python 3.11 to 3.13 and nothing else: it fetches uv where there is none, installs the versions and hashes of
+It needs Python 3.11 to 3.14 and nothing else: it fetches uv where there is none, installs the versions and hashes of
 `uv.lock`, and compiles the kernels (with a compiler from the package index where the machine has none). Second runs do
 not come here at all: the Makefile asks a stamp file.
 """
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 TOOLS = VENV / "tools"
 PYTHON = VENV / "bin" / "python"
-OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 14)
 OLDEST_UV = (0, 6)
 
 GROUPS = {
@@ -248,7 +248,9 @@ def main(arguments: list[str]) -> int:
     try:
         uv = find_uv()
         make_environment(uv)
-        env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **index_settings()}
+        # A proxy's certificate may be known to the system alone; the second name is that of newer versions of uv.
+        system = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
+        env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **system, **index_settings()}
         if purpose != WEB:
             install_packages(uv, purpose, env)
         install_project(uv, env)

@@ -4,17 +4,14 @@
 """
 
 import ast
-import json
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from cellworker.cli.commands.tasks import task_rows
+from cellworker.cli.task_fields import fields_of
 from cellworker.errors import ErrorCode
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
@@ -66,54 +63,13 @@ def fields_tables() -> str:
         parts.append(f"## {name}\n\n{row['about'][0].upper()}{row['about'][1:]}. Result: {kind}. It runs in {lane}; ")
         parts[-1] += "the platform does not have it; " if task.ours else ""
         parts[-1] += f"the engine's path is `/v0/{task.path}`.\n"
-        rows = _field_rows(msgspec.inspect.type_info(task.body))
+        rows = [
+            f"| `{field.name}` | {field.type} | {'required' if field.default is None else f'`{field.default}`'} |"
+            for field in fields_of(task.body, quote="`")
+        ]
         parts.append("\n".join(["| field | type | default |", "|---|---|---|", *rows]) if rows else "It has no fields.")
         parts.append("")
     return "\n".join(parts).rstrip()
-
-
-def _field_rows(kind: Any, prefix: str = "") -> list[str]:  # noqa: ANN401
-    rows = []
-    for item in kind.fields:
-        name = f"{prefix}{item.encode_name}"
-        default = "required" if item.required else f"`{_default(item)}`"
-        rows.append(f"| `{name}` | {_type_words(item.type)} | {default} |")
-        for option in getattr(item.type, "types", [item.type]):
-            nested = getattr(option, "item_type", option)
-            if isinstance(nested, msgspec.inspect.StructType):
-                rows += _field_rows(nested, f"{name}[]." if nested is not option else f"{name}.")
-    return rows
-
-
-def _default(item: Any) -> str:  # noqa: ANN401
-    if item.default is not msgspec.NODEFAULT:
-        return json.dumps(item.default)
-    made = item.default_factory() if item.default_factory is not msgspec.NODEFAULT else None
-    return json.dumps(made if isinstance(made, list | dict | type(None)) else msgspec.to_builtins(made))
-
-
-def _type_words(kind: Any) -> str:  # noqa: ANN401
-    """Say a type in the words of JSON, with its limits."""
-    match kind:
-        case msgspec.inspect.UnionType(types=types):
-            return " or ".join(dict.fromkeys(_type_words(option) for option in types))
-        case msgspec.inspect.ListType(item_type=item):
-            return f"array of {_type_words(item)}"
-        case msgspec.inspect.LiteralType(values=values):
-            return ", ".join(f"`{value}`" for value in values)
-        case msgspec.inspect.IntType(ge=least):
-            return "whole number" if least is None else f"whole number from {least}"
-        case msgspec.inspect.FloatType(ge=least):
-            return "number" if least is None else f"number from {least:g}"
-    words = {
-        "Str": "text",
-        "Bool": "true or false",
-        "None": "null",
-        "Dict": "object",
-        "Struct": "object",
-        "Any": "anything",
-    }
-    return words[type(kind).__name__.removesuffix("Type")]
 
 
 def _docstrings(path: Path) -> dict[str, str]:

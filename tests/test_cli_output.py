@@ -168,7 +168,7 @@ class Terminal(io.StringIO):
 
 def test_a_bar_is_drawn_on_a_terminal_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    with Bar(retry_budget_s=0) as bar:
+    with Bar(show_after_s=0) as bar:
         bar("Reading counts", 0.5)
     assert "Reading counts" in terminal.getvalue()
     assert "50%" in terminal.getvalue()
@@ -179,11 +179,11 @@ def test_no_bar_is_drawn_for_what_is_quick_or_quiet_or_no_terminal(monkeypatch: 
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with Bar() as bar:
         bar("Reading", 0.5)
-    with Bar(quiet=True, retry_budget_s=0) as bar:
+    with Bar(quiet=True, show_after_s=0) as bar:
         bar("Reading", 0.5)
     assert terminal.getvalue() == ""
     monkeypatch.setattr(sys, "stderr", pipe := io.StringIO())
-    with Bar(retry_budget_s=0) as bar:
+    with Bar(show_after_s=0) as bar:
         bar("Reading", 0.5)
     assert pipe.getvalue() == ""
 

@@ -14,6 +14,7 @@ from cellworker.engine.annotators import cassia
 from cellworker.engine.annotators.cassia import annotate, annotator
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.logs import redact
 from cellworker.settings import Settings
 from cellworker.tasks.context import ClusterQuestion
@@ -225,7 +226,7 @@ def test_the_process_asks_nobody_else(ask, tmp_path: Path, monkeypatch: pytest.M
 def test_a_missing_package_is_named_with_the_way_to_get_it(refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cassia, "module_path", lambda: [path for path in sys.path if "site-packages" not in path])
     assert "'CASSIA' is missing" in (told := refused())
-    assert "pip install 'cellworker[cassia]'" in told
+    assert how_to_install("cassia") in told
 
 
 @pytest.mark.parametrize("change", [{"reachable": False}, {"url": "http://127.0.0.1:9/v1"}])

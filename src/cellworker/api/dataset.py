@@ -8,7 +8,7 @@ import numpy as np
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
 from cellworker.api.anndata.arguments import invalid
-from cellworker.api.dataset_tests import TestedDataset
+from cellworker.api.dataset_downloads import DownloadingDataset
 from cellworker.api.selecting import Cells, chosen_sets, find_class
 from cellworker.experiment.cell_sets import CellSets
 
@@ -26,7 +26,7 @@ class TrajectoryTables:
     links: "DataFrame"
 
 
-class Dataset(TestedDataset):
+class Dataset(DownloadingDataset):
     """What `cellworker.open` returns.
 
     Cells are said by keys or names of sets, barcodes, a mask, or a query of pandas over `columns`.

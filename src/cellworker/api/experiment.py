@@ -17,6 +17,7 @@ from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
+from cellworker.extras import how_to_install
 from cellworker.formats.opening.open import open_experiment as open_files
 from cellworker.formats.opening.store_guard import guard
 from cellworker.plain_text import one_line
@@ -128,7 +129,7 @@ class OpenExperiment:
         self._progress = progress or silent
 
     def run(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
-        """Answer one request and return tables as data frames (needs ``pip install 'cellworker[notebook]'``).
+        """Answer one request and return tables as data frames (needs the extra ``notebook``).
 
         Parameters
         ----------
@@ -288,6 +289,6 @@ def _pandas() -> Any:  # noqa: ANN401
     try:
         import pandas as pd  # noqa: PLC0415 only notebooks need it
     except ImportError as error:
-        message = "data frames need pandas: pip install 'cellworker[notebook]' (or use .call() for plain Python)"
+        message = f"data frames need pandas: {how_to_install('notebook')} (or use .call() for plain Python)"
         raise ImportError(message) from error
     return pd

@@ -1,44 +1,49 @@
 """The command line: the only place where the parts are wired together.
 
-Every command is a module `cli_<name>` that is imported when it is asked for, so that ``cellworker --help`` answers at
+Every command is a module of `commands` that is imported when it is asked for, so that ``cellworker --help`` answers at
 once. Exit status: 0 done, 1 refused (one sentence on standard error, with its code), 2 used wrongly or nothing readable
 there, 70 a bug of ours, 130 stopped from the keyboard.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import IO
 
+from cellworker.cli.methods import METHODS, add_method_arguments
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
 from cellworker.version import __version__
 
-__all__ = ["main"]
+__all__ = ["main", "parser_for"]
 
 DONE, REFUSED, UNUSABLE, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 _UNREADABLE = frozenset({ErrorCode.EXPERIMENT_NOT_FOUND, ErrorCode.EXPERIMENT_UNREADABLE})
 
-_BODY_HELP = "the request's fields as JSON, @FILE, or @- for standard input (contract section 5, without the name)"
+_BODY_HELP = "the request's fields as JSON, @FILE, or @- for standard input; 'cellworker tasks TASK' lists them"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options: argparse.Namespace | None = None
     try:
-        options = _parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has said what is wrong
-        return int(stop.code or 0)
+        options = parser_for(arguments).parse_args(arguments)
+        if "check_use" in options:
+            options.check_use(options)
+    except SystemExit as stop:  # argparse has said what is wrong, or has helped
+        return _flushed(int(stop.code or 0))
     try:
-        return _guarded(options)
+        return _flushed(_guarded(options))
     except Exception:  # --debug wants its traceback
         sys.excepthook = _tell_traceback
         raise
-    finally:
-        _flush()
 
 
 def _guarded(options: argparse.Namespace) -> int:
@@ -54,9 +59,9 @@ def _guarded(options: argparse.Namespace) -> int:
         return UNUSABLE if error.code in _UNREADABLE else REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return REFUSED
+    except BrokenPipeError:  # the reader of our output has seen enough, which is no mistake of anybody's
+        _drop(sys.stdout)
+        return DONE
     except OSError as error:
         if options.debug:
             raise
@@ -77,14 +82,31 @@ def _tell_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _say(sentence: str) -> None:
-    say(sentence, file=sys.stderr)
+    try:
+        say(sentence, file=sys.stderr, flush=True)
+    except OSError:  # nobody listens; the exit status says it too
+        _drop(sys.stderr)
 
 
-def _flush() -> None:
+def _flushed(status: int) -> int:
+    """Return the exit status when what was printed has arrived, or cannot: Python would end with status 120."""
     try:
         sys.stdout.flush()
-    except (BrokenPipeError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except BrokenPipeError:
+        _drop(sys.stdout)
+    except ValueError:  # closed already
+        pass
+    except OSError as error:
+        _drop(sys.stdout)
+        _say(_about_system(error))
+        return status or REFUSED
+    return status
+
+
+def _drop(stream: IO[str]) -> None:
+    """Send what is left of a stream nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _about_system(error: OSError) -> str:
@@ -107,7 +129,11 @@ def _port(text: str) -> int:
     return port
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of a command line; commands that are made from methods have their arguments if they are named.
+
+    Their methods import what takes long, so only the command that is there is filled in.
+    """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
@@ -158,24 +184,47 @@ def _parser() -> argparse.ArgumentParser:
     add("gateway", "gateway", "take requests from the platform's queue, have the engine answer them")
     add("worker", "worker", "the gateway and its engine together: a whole worker in one container")
 
+    _add_answering(add)
+    _add_files(add)
+    _add_prepare(add("prepare", "prepare", "make an experiment of samples' raw counts"))
+
+    for name, (_, about) in METHODS.items():
+        method = add(name, "method", about)
+        method.set_defaults(method_command=name)
+        if name in arguments:
+            _add_method(method, name)
+
+    _add_about_here(add)
+    return parser
+
+
+def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     call = add("call", "call", "answer one request in this process")
     call.add_argument("--experiment", metavar="PATH", help="a file or folder; without it the bundled sample")
     _add_matrices(call)
-    _add_request(call)
+    _add_request(call, several=True)
 
     submit = add("submit", "submit", "send one request to a running worker and wait for the result")
     submit.add_argument("--url", help="where 'cellworker run' listens (http://127.0.0.1:PORT)")
     submit.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
     _add_request(submit)
 
-    replay = add("replay", "replay", "run a request that DEBUG_STEP saved once more, in this process")
-    replay.add_argument("file", metavar="FILE", help="what was saved, under DATA_DIR/debug")
-    replay.add_argument("--experiment", metavar="PATH", help="a file or folder instead of the one in FILE")
+    replay = add("replay", "replay", "ask again what made a file, or a request that DEBUG_STEP saved")
+    replay.add_argument(
+        "file", metavar="FILE",
+        help="a result of ours with its record in it or beside it, or what was saved under DATA_DIR/debug",
+    )  # fmt: skip
+    replay.add_argument(
+        "--experiment", metavar="PATH", help="a file or folder instead of the one that FILE names, which is looked for "
+        "beside FILE and in this folder",
+    )  # fmt: skip
     _add_matrices(replay)
-    _add_output(replay)
+    _add_output(replay, ("json", "csv", "tsv", "parquet", "h5ad"))
 
+
+def _add_files(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     check = add("check", "check", "list all problems of an experiment, and what is in it")
-    check.add_argument("path", metavar="PATH", help="a file or folder")
+    check.add_argument("paths", nargs="+", metavar="PATH", help="a file or folder; several are reported one by one")
     _add_matrices(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -191,10 +240,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_matrices(convert)
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
 
-    _add_prepare(add("prepare", "prepare", "make an experiment of samples' raw counts"))
 
-    _add_about_here(add)
-    return parser
+def _add_method(command: argparse.ArgumentParser, name: str) -> None:
+    command.add_argument("experiment", metavar="FILE", help="an experiment: a file or folder")
+    add_method_arguments(command, name)
+    _add_matrices(command)
+    formats = ("csv", "tsv", "parquet", "json", "h5ad")
+    _add_output(command, formats, "csv", "end the name in .csv, .tsv, .parquet, .json or .h5ad; - is standard output")
 
 
 def _add_prepare(prepare: argparse.ArgumentParser) -> None:
@@ -232,11 +284,15 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
 
 
 def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
-    tasks = add("tasks", "tasks", "list the tasks of the platform and which of them answer")
+    tasks = add("tasks", "tasks", "list the tasks, or explain one: fields, values, defaults, method, source")
+    tasks.add_argument("task", nargs="?", metavar="TASK", help="the one to explain")
     tasks.add_argument("--json", action="store_true", help="print the list as JSON")
 
     settings = add("settings", "settings", "print every setting, its value and where the value comes from")
     settings.add_argument("--json", action="store_true", help="print the settings as JSON")
+
+    completion = add("completion", "completion", "print what makes a shell complete commands, options and values")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="as: source <(cellworker completion bash)")
 
     stop = add("stop", "stop", "stop the worker that 'cellworker run' started on a port")
     stop.add_argument("--port", type=_port, help="its port (PORT, 4000)")
@@ -276,19 +332,42 @@ def _add_matrices(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_request(command: argparse.ArgumentParser) -> None:
-    command.add_argument("task", metavar="TASK", help="its name, as in 'cellworker tasks'")
+def _add_request(command: argparse.ArgumentParser, *, several: bool = False) -> None:
+    command.add_argument(
+        "task", nargs="?" if several else None, metavar="TASK", help="its name, as in 'cellworker tasks'"
+    )
     command.add_argument("--body", metavar="JSON|@FILE", help=_BODY_HELP)
     command.add_argument("--pagination", metavar="JSON|@FILE", help="order, offset, limit and filters of a table")
+    if several:
+        command.add_argument(
+            "--requests", metavar="FILE.jsonl",
+            help="many requests on one opening: a body with its name on each line, - for standard input; a line of "
+            "JSON answers each, in order",
+        )  # fmt: skip
+
+        def check_use(options: argparse.Namespace) -> None:
+            alone = (options.task, options.body, options.pagination)
+            if options.requests is None and options.task is None:
+                command.error("name a TASK, or give --requests FILE.jsonl")
+            if options.requests is not None and any(given is not None for given in (*alone, options.format)):
+                command.error("--requests goes without TASK, --body, --pagination and --format")
+
+        command.set_defaults(check_use=check_use)
     _add_output(command)
 
 
-def _add_output(command: argparse.ArgumentParser) -> None:
+def _add_output(
+    command: argparse.ArgumentParser, formats: Sequence[str] = ("json", "csv", "tsv", "parquet"), default: str = "json",
+    names: str = "end the name in .json, .csv, .tsv or .parquet; .gz may follow text; - is standard output",
+) -> None:  # fmt: skip
+    command.add_argument("--out", metavar="FILE", help=f"save to FILE; {names}")
+    command.add_argument("--format", choices=formats, help=f"format, where no FILE tells it ({default})")
     command.add_argument(
-        "--out", metavar="FILE", help="save to FILE.json, .csv or .parquet; .gz may follow the first two"
-    )
-    command.add_argument("--format", choices=("json", "csv", "parquet"), help="format, where no FILE tells it (json)")
+        "--provenance", action="store_true",
+        help="what made FILE goes to FILE.provenance.json where its format has no place for it",
+    )  # fmt: skip
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+    command.add_argument("-v", "--verbose", action="store_true", help="tell on standard error how long each step took")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.formats.common.half_written import half_written
+from cellworker.formats.common.provenance import KEY, Provenance, encode, side_file, stamp
 from cellworker.plain_text import is_terminal, shown
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import convert
@@ -36,9 +38,10 @@ __all__ = [
     "write_result",
 ]
 
-Format = Literal["json", "csv", "parquet"]
+Format = Literal["json", "csv", "tsv", "parquet", "h5ad"]
 
-_FORMATS: dict[str, Format] = {".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_FORMATS: dict[str, Format] = {".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+_BINARY = ("parquet", "h5ad")
 _OBJECTS = frozenset({".rds", ".h5ad"})
 _INVALID = ErrorCode.INVALID_INPUT
 _STEP = 1 << 20
@@ -109,25 +112,38 @@ class Destination:
         Whether the result is a file, which may have any name.
     csv_guard
         The setting of that name: text in CSV that a spreadsheet would run gets a ``'`` before it.
+    default
+        The format where nothing tells it.
+    annotated
+        Whether ``.h5ad`` is a format too.
+    side_file
+        ``--provenance``: whether files without a place for a record get one beside them.
     """
 
     def __init__(
-        self, out: str | None, chosen: Format | None, *, file_result: bool = False, csv_guard: bool = True
-    ) -> None:
+        self, out: str | None, chosen: Format | None, *, file_result: bool = False, csv_guard: bool = True,
+        default: Format = "json", annotated: bool = False, side_file: bool = False,
+    ) -> None:  # fmt: skip
         self.csv_guard = csv_guard
-        self.path = Path(out) if out is not None else None
+        self.side_file = side_file
+        self.path = Path(out) if out not in (None, "-") else None
+        formats = {**_FORMATS, ".h5ad": "h5ad"} if annotated else _FORMATS
         self.gzipped = self.path is not None and self.path.suffix == ".gz"
         if self.path is None:
-            self.format: Format = chosen or "json"
-            if self.format == "parquet" and sys.stdout.isatty():
-                raise WorkerError(_INVALID, "--format parquet: binary data, save it with --out FILE.parquet")
+            self.format: Format = chosen or default
+            if side_file:
+                raise WorkerError(_INVALID, "--provenance: standard output has no file beside it, give --out FILE")
+            if self.format in _BINARY and sys.stdout.isatty():
+                message = f"--format {self.format}: binary data, save it with --out FILE.{self.format}"
+                raise WorkerError(_INVALID, message)
             return
         name = Path(self.path.stem if self.gzipped else self.path.name)
-        by_name = _FORMATS.get(name.suffix)
-        self.format = chosen or by_name or "json"
+        by_name = formats.get(name.suffix)
+        self.format = chosen or by_name or default
         if chosen is None and by_name is None and not self.gzipped and not file_result:
+            known = f"{', '.join(list(formats)[:-1])} or {list(formats)[-1]}"
             raise WorkerError(
-                _INVALID, f"--out {self.path}: end the name in .json, .csv or .parquet (.gz after it), or give --format"
+                _INVALID, f"--out {self.path}: end the name in {known} (.gz may follow text), or give --format"
             )
         if not self.path.parent.is_dir():
             raise WorkerError(_INVALID, f"--out {self.path}: there is no folder {self.path.parent}")
@@ -147,6 +163,12 @@ class Destination:
             advice = f'end its name in {wanted}, or ask for another kind with "format" in --body'
             raise WorkerError(_INVALID, f"--out {self.path}: the result is an {wanted} file: {advice}")
 
+    def tell_beside(self, written: Sequence[Path], records: Sequence[Provenance]) -> None:
+        """Write what made files beside them, where that was asked for."""
+        if self.side_file and records:
+            for path in written:
+                side_file(path).write_text(f"{encode(records)}\n", encoding="ascii")
+
     def named(self, table: str) -> Path:
         """Return the file of one of several tables: ``markers.csv`` becomes ``markers-<table>.csv``."""
         assert self.path is not None
@@ -159,6 +181,7 @@ def write_result(
     destination: Destination,
     value: Any,  # noqa: ANN401 - any JSON value
     to_tables: Callable[[Any], Tables] | None,
+    records: Sequence[Provenance] = (),
 ) -> list[Path]:
     """Write a decoded result, and return the files that were made.
 
@@ -170,6 +193,8 @@ def write_result(
         What JSON gets.
     to_tables
         Makes tables of it, for CSV and Parquet; None where the task has none.
+    records
+        What made it: in Parquet always, for others beside them where the destination says so.
 
     Raises
     ------
@@ -189,14 +214,18 @@ def write_result(
                 _INVALID, f"the result is {len(tables)} tables ({', '.join(tables)}): save them with --out FILE"
             )
         paths = [destination.path] if len(tables) == 1 else [destination.named(name) for name in tables]
-        contents = {path: _encode(table, destination) for path, table in zip(paths, tables.values(), strict=True)}
-    return _write_all(contents, gzipped=destination.gzipped)
+        encoded = [_encode(table, destination, records) for table in tables.values()]
+        contents = dict(zip(paths, encoded, strict=True))
+    written = _write_all(contents, gzipped=destination.gzipped)
+    if destination.format != "parquet":
+        destination.tell_beside(written, records)
+    return written
 
 
-def _encode(table: Mapping[str, Sequence[Any]], destination: Destination) -> bytes:
-    if destination.format == "csv":
+def _encode(table: Mapping[str, Sequence[Any]], destination: Destination, records: Sequence[Provenance]) -> bytes:
+    if destination.format in ("csv", "tsv"):
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        writer = csv.writer(text, lineterminator="\n", delimiter="," if destination.format == "csv" else "\t")
         rows = chain([tuple(table)], zip(*table.values(), strict=True))
         writer.writerows(map(without_formula, row) for row in rows) if destination.csv_guard else writer.writerows(rows)
         return text.getvalue().encode()
@@ -204,10 +233,13 @@ def _encode(table: Mapping[str, Sequence[Any]], destination: Destination) -> byt
         import pyarrow as pa  # noqa: PLC0415
         from pyarrow import parquet  # noqa: PLC0415
     except ImportError:
-        advice = "install it with pip install 'cellworker[notebook]', or choose .csv"
+        advice = f"{how_to_install('notebook')}; or choose .csv"
         raise WorkerError(_INVALID, f"Parquet needs the package pyarrow: {advice}") from None
     buffer = io.BytesIO()
-    parquet.write_table(pa.table({name: pa.array(column) for name, column in table.items()}), buffer)
+    made = pa.table({name: pa.array(column) for name, column in table.items()})
+    if records:
+        made = made.replace_schema_metadata({KEY.encode(): encode(records).encode()})
+    parquet.write_table(made, buffer)
     return buffer.getvalue()
 
 
@@ -222,14 +254,36 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
     return [path for path in contents if path is not None]
 
 
-def write_answer(destination: Destination, task: Task, answer: bytes | Path, cell_ids: NDArray[np.int32]) -> None:
-    """Deliver the result of a task as its clients get it, or as tables; `cell_ids` are those of all cells."""
-    if isinstance(answer, Path):
-        assert task.file_name is not None
-        destination.check_ending(task.file_name(answer))
-        write_file(destination, answer)
-    else:
-        write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids))
+def write_answer(
+    destination: Destination,
+    task: Task,
+    answer: bytes | Path,
+    cell_ids: NDArray[np.int32],
+    records: Sequence[Provenance] = (),
+) -> list[Path]:
+    """Deliver the result of a task as its clients get it, or as tables, and return the files that were made.
+
+    Parameters
+    ----------
+    destination, task, answer
+        What goes where.
+    cell_ids
+        Those of all cells, int32 ``(n_cells,)``.
+    records
+        What made it; see `write_result`.
+    """
+    if not isinstance(answer, Path):
+        return write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids), records)
+    assert task.file_name is not None
+    name = task.file_name(answer)
+    destination.check_ending(name)
+    inside = Path(name).suffix == ".h5ad" and bool(records)
+    if inside:
+        stamp(answer, records, kind=".h5ad")
+    written = write_file(destination, answer)
+    if not inside:
+        destination.tell_beside(written, records)
+    return written
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 
 __all__ = ["Integrated", "integrate", "separation"]
 
@@ -133,7 +134,7 @@ def _mnn(coordinates: Floats, samples: NDArray[np.int32], threads: int) -> Float
 
 def _missing(library: str) -> WorkerError:
     message = (
-        f"samples are integrated with {library}, which is not installed: pip install 'cellworker[prepare]', or leave "
-        "them as they are with --integration none"
+        f"samples are integrated with {library}, which is not installed ({how_to_install('prepare')}); or leave them "
+        "as they are with --integration none"
     )
     return WorkerError(ErrorCode.INVALID_INPUT, message)

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 
 __all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
 
@@ -140,7 +141,7 @@ def _loaded(path: Path) -> dict[str, Any]:
     try:
         import yaml  # noqa: PLC0415 - of the extra
     except ImportError:
-        message = f"{path.name} is read with PyYAML: pip install 'cellworker[prepare]'"
+        message = f"{path.name} is read with PyYAML: {how_to_install('prepare')}"
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     try:
         found = yaml.safe_load(path.read_text("utf-8"))

@@ -12,8 +12,16 @@ __all__ = ["command"]
 
 
 def command(options: argparse.Namespace) -> int:
-    """Print everything that is wrong with an experiment and what is in it; the report's status is the exit status."""
-    with Bar(quiet=options.json) as bar:
-        report = check_experiment(Path(options.path), settings_of(options), bar)
-    say(*(report.to_json() if options.json else render(report).rstrip("\n")).split("\n"))
-    return report.status
+    """Print everything that is wrong with experiments and what is in them; the exit status is that of the worst."""
+    settings, several = settings_of(options), len(options.paths) > 1
+    reports = []
+    for path in options.paths:
+        with Bar(quiet=options.json) as bar:
+            report = check_experiment(Path(path), settings, bar)
+        reports.append(report)
+        if not options.json:
+            say(*([f"== {path}"] if several else []), *render(report).rstrip("\n").split("\n"))
+    if options.json:
+        texts = [report.to_json() for report in reports]
+        say(*(f"[{', '.join(texts)}]" if several else texts[0]).split("\n"))
+    return max(report.status for report in reports)

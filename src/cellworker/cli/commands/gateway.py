@@ -7,6 +7,7 @@ from typing import Any
 
 from cellworker.cli.handover import drop_key, forget_secrets
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.logs import configure
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import TASKS, find
@@ -44,6 +45,6 @@ async def gateway(settings: Settings) -> int:
     try:
         from cellworker.gateway.service import run_gateway  # noqa: PLC0415 - needs the extra
     except ModuleNotFoundError as error:
-        message = f"The gateway needs {error.name}: pip install 'cellworker[platform]'."
+        message = f"The gateway needs {error.name}: {how_to_install('platform')}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     return await run_gateway(settings, find, TASKS)

@@ -1,26 +1,110 @@
 """`cellworker replay`."""
 
 import argparse
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from cellworker.cli.commands.call import Question, answer_one
+from cellworker.cli.commands.method import run_method
+from cellworker.cli.methods import METHODS, check_arguments
 from cellworker.cli.output import Destination, write_answer
 from cellworker.cli.progress import Bar
+from cellworker.cli.records import REPLAYED_SETTINGS
 from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.engine.saved_requests import read_saved
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.provenance import Provenance, read_provenance
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.opening.store_guard import verified
+from cellworker.plain_text import say
+from cellworker.sample import sample_path
+from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer_request
+from cellworker.version import __version__
 
 __all__ = ["command"]
 
+_HEAD_BYTES = 1 << 20
+
 
 def command(options: argparse.Namespace) -> int:
-    """Run a request that `DEBUG_STEP` saved once more, in this process, and write the result."""
-    saved = read_saved(Path(options.file))
+    """Ask again what made a file, or run a request that `DEBUG_STEP` saved once more, and write the result."""
+    file = Path(options.file)
+    if _is_saved_request(file):
+        _run_saved(file, options)
+        return 0
+    record = _the_record(file)
+    source = _source(record, file, options.experiment)
+    given = {name: value for name, value in record.settings.items() if name in REPLAYED_SETTINGS}
+    settings = replace(settings_of(options), **given)
+    with Bar(quiet=options.quiet) as bar:
+        _compare(record, source, settings, chosen=options.experiment is not None, bar=bar)
+    if record.task in catalog.TASKS:
+        answer_one(Question(record.task, record.parameters, record.pagination), source, settings, options)
+    else:
+        run_method(record.task, dict(record.parameters), source, settings, options)
+    return 0
+
+
+def _is_saved_request(file: Path) -> bool:
+    """Whether a file is what `DEBUG_STEP` saves; whatever else is wrong with it is told by who reads it."""
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        text = opened.read(_HEAD_BYTES)
+    return b'"request"' in text and b'"likeOriginal"' in text
+
+
+def _the_record(file: Path) -> Provenance:
+    """Return the one step that made a file, and check that it is one that can be asked."""
+    if not file.exists():
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{file} cannot be read: there is no such file")
+    records = read_provenance(file)
+    record = records[-1]
+    methods = {method for method, _ in METHODS.values()}
+    if len(records) > 1 or (record.task not in catalog.TASKS and record.task not in methods):
+        steps = ", ".join(step.task for step in records)
+        message = f"{file} was made by {steps}, which the command line cannot ask again in one step"
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    if record.task in methods:
+        check_arguments(record.task, record.parameters)
+    return record
+
+
+def _source(record: Provenance, file: Path, given: str | None) -> Path:
+    if given is not None:
+        return Path(given)
+    name = Path(record.source).name  # never a path: the file says what it likes
+    if not record.source:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{file} does not name its source: give --experiment PATH")
+    for folder in (file.parent, Path()):
+        if name and (folder / name).exists():
+            return folder / name
+    if name == sample_path().name:
+        return sample_path()
+    message = f"{name}, which {file} was made from, is not beside it nor in this folder: give --experiment PATH"
+    raise WorkerError(ErrorCode.INVALID_INPUT, message)
+
+
+def _compare(record: Provenance, source: Path, settings: Settings, *, chosen: bool, bar: Bar) -> None:
+    """Tell when the source or the version is another; a source that was only found by its name has to be the same."""
+    found = open_experiment(source, settings, bar).experiment.source_sha256
+    if record.source_sha256 and found != record.source_sha256:
+        message = f"{source} is not what it was: its hash is {found[:12]}, the record says {record.source_sha256[:12]}"
+        if not chosen:
+            advice = "give --experiment PATH to ask it all the same"
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"{message}; {advice}")
+        say(f"Note: {message}.", file=sys.stderr)
+    if record.cellworker != __version__:
+        say(f"Note: made by cellworker {record.cellworker}, asked again by {__version__}.", file=sys.stderr)
+
+
+def _run_saved(file: Path, options: argparse.Namespace) -> None:
+    saved = read_saved(file)
     settings = replace(settings_of(options), like_original=saved.like_original)
     task = catalog.find(saved.task)
     request = task.read_request(saved.request)
@@ -38,4 +122,3 @@ def command(options: argparse.Namespace) -> int:
                 ),
             )
         write_answer(destination, task, result, cell_ids)
-    return 0

@@ -4,6 +4,7 @@ import re
 
 from cellworker.engine.annotators.language_model import LanguageModel
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.logs import redact
 
 __all__ = ["endpoint_failure", "failure", "not_set_up", "told_failure"]
@@ -44,7 +45,7 @@ def not_set_up(detail: str) -> WorkerError:
 def told_failure(model: LanguageModel, kind: str, text: str) -> WorkerError:
     """Return the error that the process of `cassia` reported: ``import``, ``token`` or ``cassia``, with a text."""
     if kind == "import":
-        return not_set_up(f"the module {text!r} is missing where cellworker runs (pip install 'cellworker[cassia]')")
+        return not_set_up(f"the module {text!r} is missing where cellworker runs ({how_to_install('cassia')})")
     if kind == "token":
         message = (
             f"Could not mint a Bedrock bearer token from the worker's IAM credentials (region {model.bedrock_region}). "

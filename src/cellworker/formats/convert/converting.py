@@ -25,6 +25,7 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.cells.annotated_columns import Annotated, annotated_columns
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
+from cellworker.formats.common.provenance import Provenance, stamp
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.convert.conversion_job import TENX, ConversionJob, RdsClass
 from cellworker.formats.convert.placing import check_target, holds, placed, remove
@@ -117,6 +118,9 @@ def _written(
         rds_class = "SingleCellExperiment"
     job = ConversionJob(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
     out = job.write(place) if kind == TENX else _described(experiment, annotated, job.write(place), kind)
+    if kind in (".h5ad", ".zarr"):
+        made = Provenance.of("convert", {}, source=opened.source, sha256=experiment.source_sha256)
+        stamp(place, [made], kind=kind)
     if cell_sets is not None:
         out.kept.append(f"cell sets as they are, in {beside.name}")
     if opened.own_work is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.version import __version__
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Metrics(NoMetrics):
         try:
             import prometheus_client as prometheus  # noqa: PLC0415 - only who wants metrics needs it
         except ImportError:
-            message = "METRICS needs prometheus_client: pip install 'cellworker[platform]'."
+            message = f"METRICS needs prometheus_client: {how_to_install('platform')}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
         self._tasks = frozenset(tasks)

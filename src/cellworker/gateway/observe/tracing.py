@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.gateway.core.tracing import NoTracing, Tracing
 
 __all__ = ["make_tracing"]
@@ -21,6 +22,6 @@ def make_tracing(url: str, tasks: Iterable[str]) -> Tracing:
     try:
         from cellworker.gateway.observe.tracing_otel import OtelTracing  # noqa: PLC0415 - only who wants traces needs it
     except ImportError:
-        message = "TRACES_URL needs OpenTelemetry: pip install 'cellworker[tracing]'."
+        message = f"TRACES_URL needs OpenTelemetry: {how_to_install('tracing')}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     return OtelTracing(url, tasks)

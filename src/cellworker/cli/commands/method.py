@@ -1,0 +1,94 @@
+"""The commands that are methods of an open experiment: `cellworker markers FILE --by leiden` and the like."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cellworker.cli.method_results import write_method_result
+from cellworker.cli.methods import METHODS, given_arguments
+from cellworker.cli.output import Destination
+from cellworker.cli.progress import Bar
+from cellworker.cli.records import record_of
+from cellworker.cli.settings_of import settings_of
+from cellworker.cli.times import Times
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.provenance import Provenance, stamp
+from cellworker.settings import Settings
+
+__all__ = ["command", "run_method"]
+
+_STAMPED = (".h5ad", ".zarr")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Open an experiment, ask one method, and write its result."""
+    settings = settings_of(options)
+    run_method(
+        METHODS[options.method_command][0], given_arguments(options, options.method_command),
+        Path(options.experiment), settings, options,
+    )  # fmt: skip
+    return 0
+
+
+def run_method(
+    method: str, arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace
+) -> None:
+    """Ask one method of the experiment at `path`, and write its result where the options of output say.
+
+    Raises
+    ------
+    WorkerError
+        What the method raises; ``INVALID_INPUT`` where it needs packages that are not installed.
+    """
+    if method == "download":
+        _download(arguments, path, settings, options)
+        return
+    destination = Destination(
+        options.out, options.format, csv_guard=settings.csv_guard, default="csv", annotated=True,
+        side_file=options.provenance,
+    )  # fmt: skip
+    times = Times(shown=options.verbose)
+    with Bar(quiet=options.quiet) as bar:
+        with times.step("opening"):
+            dataset = _opened(path, settings, bar)
+        with dataset:
+            with times.step(method):
+                result = getattr(dataset, method)(**arguments)
+            records = [record_of(method, arguments, dataset.experiment, path, settings=settings)]
+            with times.step("writing"):
+                write_method_result(destination, result, dataset, records)
+
+
+def _opened(path: Path, settings: Settings, bar: Bar) -> Any:  # noqa: ANN401
+    try:
+        import pandas as pd  # noqa: F401, PLC0415 what results are made of
+    except ImportError:
+        from cellworker.extras import how_to_install  # noqa: PLC0415
+
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"tables need pandas: {how_to_install('notebook')}") from None
+    from cellworker.api.opening import open as open_dataset  # noqa: PLC0415 heavy
+
+    return open_dataset(path, settings=settings, progress=bar)
+
+
+def _download(arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace) -> None:
+    """Save a file; on standard output ``--format`` says of which kind (h5ad)."""
+    if options.out is None:
+        raise WorkerError(ErrorCode.INVALID_INPUT, "--out: name what to write, as --out FILE.h5ad, or - with --format")
+    times = Times(shown=options.verbose)
+    with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch, Bar(quiet=options.quiet) as bar:
+        ending = options.format or ("csv" if arguments.get("kind") == "expression" else "h5ad")
+        goal = Path(scratch) / f"result.{ending}" if options.out == "-" else Path(options.out)
+        with times.step("opening"):
+            dataset = _opened(path, settings, bar)
+        with dataset, times.step("download"):
+            dataset.download(str(goal), **arguments)
+            records: list[Provenance] = [record_of("download", arguments, dataset.experiment, path, settings=settings)]
+        if goal.suffix in _STAMPED or options.provenance:
+            stamp(goal, records)
+        if options.out == "-":
+            with goal.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)

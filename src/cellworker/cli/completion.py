@@ -1,0 +1,123 @@
+"""What makes bash, zsh and fish complete commands, options and allowed values: written from the parser itself."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+__all__ = ["script"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """An option's names, allowed values and help; without names it is an argument by place."""
+
+    names: tuple[str, ...]
+    values: tuple[str, ...]
+    about: str
+
+
+def script(parser: argparse.ArgumentParser, shell: str) -> str:
+    """Return the script for a shell.
+
+    Parameters
+    ----------
+    parser
+        Whose commands.
+    shell
+        "bash", "zsh" or "fish".
+    """
+    commands = dict(_commands(parser))
+    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands)
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, tuple[str, list[_Option]]]]:
+    for action in parser._actions:  # noqa: SLF001 argparse offers no other way to its commands
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            abouts = {item.dest: item.help or "" for item in action._choices_actions}  # noqa: SLF001
+            for name, command in action.choices.items():
+                yield name, (abouts.get(name, ""), list(_options(command)))
+
+
+def _options(command: argparse.ArgumentParser) -> Iterator[_Option]:
+    for action in command._actions:  # noqa: SLF001
+        values = tuple(map(str, action.choices or ()))
+        if action.option_strings or values:
+            about = re.sub(r"\s+", " ", (action.help or "").replace("%%", "%"))
+            yield _Option(tuple(action.option_strings), values, about)
+
+
+def _words(options: list[_Option]) -> str:
+    """Return all that can be said at any place of a command."""
+    names = [name for option in options for name in option.names]
+    by_place = [value for option in options if not option.names for value in option.values]
+    return " ".join([*by_place, *names])
+
+
+def _cases(commands: dict[str, tuple[str, list[_Option]]], name: str) -> Iterator[str]:
+    """Yield shell cases: what follows a command's option of fixed values, then what a command takes."""
+    for command, (_, options) in commands.items():
+        for option in options:
+            if option.names and option.values:
+                patterns = "|".join(f'"{command} {flag}"' for flag in option.names)
+                yield f'    {patterns}) {name}="{" ".join(option.values)}" ;;'
+    for command, (_, options) in commands.items():
+        yield f'    "{command} "*) {name}="{_words(options)}" ;;'
+
+
+def _bash(commands: dict[str, tuple[str, list[_Option]]]) -> str:
+    return "\n".join(
+        [
+            "_cellworker() {",
+            '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words=""',
+            '  if [ "$COMP_CWORD" -eq 1 ]; then',
+            f'    COMPREPLY=($(compgen -W "{" ".join(commands)} --help --version" -- "$current"))',
+            "    return",
+            "  fi",
+            '  case "${COMP_WORDS[1]} $previous" in',
+            *_cases(commands, "words"),
+            "  esac",
+            '  COMPREPLY=($(compgen -W "$words" -- "$current"))',
+            '  case "$current" in -*) ;; *) COMPREPLY+=($(compgen -f -- "$current")) ;; esac',
+            "}",
+            "complete -o filenames -F _cellworker cellworker",
+            "",
+        ]
+    )  # fmt: skip
+
+
+def _zsh(commands: dict[str, tuple[str, list[_Option]]]) -> str:
+    described = " ".join(_quoted(f"{name}:{about}") for name, (about, _) in commands.items())
+    return "\n".join(
+        [
+            "#compdef cellworker",
+            "_cellworker() {",
+            '  local previous="${words[CURRENT-1]}" said=""',
+            f"  local -a commands; commands=({described})",
+            "  if (( CURRENT == 2 )); then _describe command commands; return; fi",
+            '  case "${words[2]} $previous" in',
+            *_cases(commands, "said"),
+            "  esac",
+            "  compadd -- ${=said}",
+            "  _files",
+            "}",
+            "(( $+functions[compdef] )) && compdef _cellworker cellworker",
+            "",
+        ]
+    )
+
+
+def _fish(commands: dict[str, tuple[str, list[_Option]]]) -> str:
+    lines = []
+    for name, (about, options) in commands.items():
+        lines.append(f"complete -c cellworker -n __fish_use_subcommand -a {name} -d {_quoted(about)}")
+        inside = f"complete -c cellworker -n '__fish_seen_subcommand_from {name}'"
+        for option in options:
+            values = f" -x -a {_quoted(' '.join(option.values))}" if option.values else ""
+            flags = "".join(f" -l {flag[2:]}" if flag.startswith("--") else f" -s {flag[1:]}" for flag in option.names)
+            lines.append(f"{inside}{flags}{values if flags else values.replace(' -x', '')} -d {_quoted(option.about)}")
+    return "\n".join([*lines, ""])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "").replace("'", "") + "'"

@@ -1,0 +1,157 @@
+"""Commands made from the methods of `cellworker.api.dataset.Dataset`: one signature says both.
+
+Options, their types, allowed values and defaults come from a method's signature, their help from its docstring. What a
+signature requires is an argument without a name, and so is what follows it and is of the same type; the rest are
+options. A method is looked at when its command is asked for, so that ``cellworker --help`` imports nothing heavy.
+"""
+
+import argparse
+import inspect
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Union, get_args, get_origin
+
+from cellworker.errors import ErrorCode, WorkerError
+
+__all__ = ["METHODS", "add_method_arguments", "check_arguments", "docstring_parts", "given_arguments"]
+
+METHODS: Final[Mapping[str, tuple[str, str]]] = {
+    "markers": ("markers", "find the genes that tell each cluster from all other cells"),
+    "compare": ("compare", "compare two groups of cells, gene by gene"),
+    "compare-samples": ("compare_samples", "compare two groups of samples, gene by gene"),
+    "embed": ("embedding", "lay out the cells by UMAP, t-SNE or PCA"),
+    "cluster": ("cluster", "cluster the cells"),
+    "expression": ("expression", "print the expression of genes in cells"),
+    "annotate": ("annotate", "give each cluster a cell type"),
+    "trajectory": ("trajectory", "learn the graph along which cells develop"),
+    "pseudotime": ("pseudotime", "tell how far each cell has come from the root nodes of a trajectory"),
+    "download": ("download", "save the whole experiment, or the matrix of some cells, as a file"),
+}
+"""Commands to the methods that they are made from, and what they do."""
+
+_NOT_ASKED: Final = ("self", "path")
+"""A path to write to is what ``--out`` says."""
+_SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a type asks of the command line."""
+
+    convert: Callable[[str], Any] = str
+    choices: tuple[str, ...] | None = None
+    many: bool = False
+    switch: bool = False
+
+
+def add_method_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    """Add the arguments of a command of `METHODS`."""
+    method = _method(command)
+    summary, helps = docstring_parts(method.__doc__ or "")
+    parser.description = summary
+    required: Any = inspect.Parameter.empty
+    for name, parameter in _parameters(method).items():
+        kind = _kind(parameter.annotation)
+        flag, about = f"--{name.replace('_', '-')}", _help(helps.get(name, ""), parameter.default)
+        more: dict[str, Any] = {"help": about}
+        if kind.switch:
+            parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None, **more)
+            continue
+        more |= {"type": kind.convert, "choices": kind.choices}
+        if kind.choices is None:
+            more["metavar"] = name.upper()
+        if parameter.default is inspect.Parameter.empty:
+            required = parameter.annotation
+            parser.add_argument(name, nargs="+" if kind.many else None, **more)
+        elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and _bare(parameter.annotation) == _bare(required):
+            parser.add_argument(name, nargs="?", **more)
+        else:
+            required = inspect.Parameter.empty  # a gap: what comes after it has a name
+            parser.add_argument(flag, dest=name, nargs="+" if kind.many else None, **more)
+
+
+def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Return the arguments of a command's method that a user gave; the others have the method's defaults."""
+    values = {name: getattr(options, name) for name in _parameters(_method(command))}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a method of `METHODS` does not have; a file may say anything.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument.
+    """
+    command = next(name for name, (of, _) in METHODS.items() if of == method)
+    parameters = _parameters(_method(command))
+    for name in arguments:
+        if name not in parameters:
+            known = ", ".join(parameters)
+            message = f"the record: {method} has no argument {name!r}; its arguments are {known}"
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    missing = [n for n, item in parameters.items() if item.default is item.empty and n not in arguments]
+    if missing:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"the record: {method} needs the argument {missing[0]!r}")
+
+
+def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
+    """Return what a NumPy docstring says first, and what it says of each parameter."""
+    text = inspect.cleandoc(text).replace("``", "").replace("`", "")
+    pieces = _SECTION.split(text)
+    sections = dict(zip(pieces[1::2], pieces[2::2], strict=True))
+    helps: dict[str, str] = {}
+    names: list[str] = []
+    for line in sections.get("Parameters", "").splitlines():
+        if line and not line.startswith(" "):
+            names = [name.strip() for name in line.partition(":")[0].split(",")]
+        else:
+            for name in names:
+                helps[name] = f"{helps.get(name, '')} {line.strip()}".strip()
+    return pieces[0].strip(), helps
+
+
+def _method(command: str) -> Callable[..., Any]:
+    from cellworker.api.dataset import Dataset  # noqa: PLC0415 heavy
+
+    method: Callable[..., Any] = getattr(Dataset, METHODS[command][0])
+    return method
+
+
+def _parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return {name: item for name, item in inspect.signature(method).parameters.items() if name not in _NOT_ASKED}
+
+
+def _bare(annotation: Any) -> frozenset[Any]:  # noqa: ANN401
+    """Return the members of a type without None."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    return frozenset(option for option in options if option is not type(None))
+
+
+def _kind(annotation: Any) -> _Kind:  # noqa: ANN401
+    options = _bare(annotation)
+    if any(_is_array(option) for option in options):
+        return _Kind()  # cells: a key, a barcode or a query; masks are for Python
+    for option in options:
+        if get_origin(option) is Literal:
+            return _Kind(choices=tuple(map(str, get_args(option))))
+        if inner := get_args(option):
+            return _Kind(convert=inner[0], many=True)
+    if options == {bool}:
+        return _Kind(switch=True)
+    (convert,) = options
+    return _Kind(convert=convert)
+
+
+def _is_array(option: Any) -> bool:  # noqa: ANN401
+    import numpy as np  # noqa: PLC0415 heavy
+
+    return get_origin(option) is np.ndarray
+
+
+def _help(text: str, default: Any) -> str:  # noqa: ANN401
+    says = default not in (None, inspect.Parameter.empty, "")
+    return (f"{text} (default: {default})" if says else text).replace("%", "%%")

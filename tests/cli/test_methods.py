@@ -1,0 +1,168 @@
+"""Commands that are methods: the same signature, the same answer, in every format."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata
+import pandas as pd
+import pytest
+
+import cellworker as cw
+from cellworker.api.dataset import Dataset
+from cellworker.cli.main import main
+from cellworker.cli.methods import METHODS, docstring_parts
+
+
+def run(*arguments: str | Path, capsys) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+    return status, printed.out, printed.err
+
+
+@pytest.fixture(scope="module")
+def dataset(sample: Path):
+    with cw.open(sample) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("command", METHODS)
+def test_help_names_every_argument_of_the_method(command: str, capsys) -> None:
+    import inspect
+
+    status, out, _ = run(command, "--help", capsys=capsys)
+    assert status == 0
+    for name, parameter in inspect.signature(getattr(Dataset, METHODS[command][0])).parameters.items():
+        if name not in ("self", "path"):
+            option = f"--{name.replace('_', '-')}"
+            assert option in out or name.upper() in out or f"\n  {name}" in out, option
+            if isinstance(parameter.default, str):
+                assert f"(default: {parameter.default})" in " ".join(out.split())
+
+
+def test_markers_are_those_of_python(sample: Path, dataset: Dataset, tmp_path: Path, capsys) -> None:
+    assert run("markers", sample, "--by", "louvain", "--n", "3", "--out", tmp_path / "m.parquet", capsys=capsys)[0] == 0
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "m.parquet"), dataset.markers("louvain", n=3))
+
+
+def test_a_comparison_takes_sets_by_place(sample: Path, dataset: Dataset, capsys) -> None:
+    status, out, _ = run("compare", sample, "louvain-0", "louvain-1", "--format", "json", capsys=capsys)
+    assert status == 0
+    expected = dataset.compare("louvain-0", "louvain-1")
+    assert [row["gene"] for row in json.loads(out)["rows"]] == expected["gene"].tolist()
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_text_tables(sample: Path, dataset: Dataset, tmp_path: Path, ending: str, capsys) -> None:
+    file = tmp_path / f"e.{ending}"
+    assert run("expression", sample, "LYZ", "CD3E", "--cells", "louvain-0", "--out", file, capsys=capsys)[0] == 0
+    found = pd.read_csv(file, sep=None, engine="python", index_col="barcode")
+    pd.testing.assert_frame_equal(
+        found.astype("float32"), dataset.expression(["LYZ", "CD3E"], "louvain-0"), check_index_type=False
+    )
+
+
+def test_a_dash_is_standard_output(sample: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = run("expression", sample, "LYZ", "--out", "-", capsys=capsys)
+    assert (status, out.splitlines()[0]) == (0, "barcode,LYZ")
+    assert not list(tmp_path.glob("-*"))
+
+
+def test_clusters_in_h5ad_are_a_column_of_the_whole_experiment(sample: Path, tmp_path: Path, capsys) -> None:
+    assert run("cluster", sample, "--name", "mine", "--out", tmp_path / "c.h5ad", capsys=capsys)[0] == 0
+    adata = anndata.read_h5ad(tmp_path / "c.h5ad")
+    assert adata.n_obs == 548
+    assert adata.obs["mine"].nunique() > 2
+
+
+def test_a_table_in_h5ad_is_in_uns(sample: Path, tmp_path: Path, capsys) -> None:
+    assert run("markers", sample, "--n", "1", "--out", tmp_path / "m.h5ad", capsys=capsys)[0] == 0
+    assert list(anndata.read_h5ad(tmp_path / "m.h5ad").uns["markers"].columns[:2]) == ["group", "gene"]
+
+
+def test_a_trajectory_is_two_tables(sample: Path, tmp_path: Path, capsys) -> None:
+    assert run("trajectory", sample, "--out", tmp_path / "t.csv", capsys=capsys)[0] == 0
+    assert list(pd.read_csv(tmp_path / "t-nodes.csv")) == ["x", "y"]
+    assert list(pd.read_csv(tmp_path / "t-links.csv")) == ["from", "to"]
+
+
+@pytest.mark.parametrize(("name", "begin"), [("d.h5ad", b"\x89HDF"), ("d.rds", b"\x1f\x8b")])
+def test_an_experiment_is_downloaded(sample: Path, tmp_path: Path, name: str, begin: bytes, capsys) -> None:
+    assert run("download", sample, "--out", tmp_path / name, capsys=capsys)[0] == 0
+    assert (tmp_path / name).read_bytes().startswith(begin)
+    status, _, err = run("download", sample, "--out", tmp_path / name, capsys=capsys)
+    assert status == 1
+    assert "force" in err
+
+
+def test_expression_is_downloaded_for_chosen_cells(sample: Path, dataset: Dataset, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "d.csv"
+    status = run("download", sample, "--kind", "expression", "--cells", "louvain-0", "--out", out, capsys=capsys)[0]
+    assert status == 0
+    with out.open() as file:
+        barcodes = file.readline().strip().split(",")[2:]
+    assert sorted(barcodes) == sorted(dataset.expression("LYZ", "louvain-0").index)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["markers", "{sample}", "--by", "leden"], 1, "by: there is no class of cell sets 'leden'"),
+        (["markers", "/nowhere"], 2, "/nowhere"),
+        (["compare", "{sample}"], 2, "FIRST"),
+        (["embed", "{sample}", "--metric", "manhattan"], 2, "'cosine', 'euclidean'"),
+        (["cluster", "{sample}", "--resolution", "fine"], 2, "invalid float value: 'fine'"),
+        (["expression", "{sample}", "NOPE"], 1, "NOPE"),
+        (["expression", "{sample}", "LYZ", "--out", "x.xlsx"], 1, ".h5ad"),
+        (["expression", "{sample}", "LYZ", "--provenance"], 1, "standard output has no file beside it"),
+        (["download", "{sample}"], 1, "--out"),
+    ],
+)
+def test_mistakes_are_named(sample: Path, arguments: list[str], status: int, says: str, capsys) -> None:
+    found, out, err = run(*(text.replace("{sample}", str(sample)) for text in arguments), capsys=capsys)
+    assert (found, out) == (status, "")
+    assert says in err
+
+
+def test_times_are_told_on_request(sample: Path, capsys) -> None:
+    _, quiet, nothing = run("expression", sample, "LYZ", capsys=capsys)
+    _, out, err = run("expression", sample, "LYZ", "-v", capsys=capsys)
+    assert (nothing, out) == ("", quiet)
+    assert [line.split(":")[0] for line in err.splitlines()] == ["opening", "expression", "writing"]
+
+
+def test_a_docstring_is_taken_apart() -> None:
+    sections = "Parameters\n----------\na, b\n    Of both.\nc\n    Of one,\n    in two lines.\n\nReturns\n-------\nint"
+    text = f"Do it.\n\n{sections}"
+    assert docstring_parts(text) == ("Do it.", {"a": "Of both.", "b": "Of both.", "c": "Of one, in two lines."})
+
+
+# ---- exit statuses into pipes
+
+
+def shell(line: str, sample: Path) -> subprocess.CompletedProcess[str]:
+    command = f"set -o pipefail; cw() {{ '{sys.executable}' -m cellworker.cli.main \"$@\"; }}; {line}"
+    return subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=False,
+                          env={**os.environ, "SAMPLE": str(sample)})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ('cw compare "$SAMPLE" louvain-0 | head -1 > /dev/null', 0),
+        ("cw tasks | head -1 > /dev/null", 0),
+        ("cw call --help | true", 0),
+        ("cw markers /nowhere 2>&1 | true", 2),
+        ("cw dance 2>&1 | true", 2),
+        ("cw tasks > /dev/full", 1),
+    ],
+)
+def test_the_exit_status_is_as_promised_whoever_reads(sample: Path, line: str, status: int) -> None:
+    done = shell(line, sample)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
