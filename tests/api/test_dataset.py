@@ -139,7 +139,7 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
             lambda e: e.call("GetExpressionCellSets", genesConfig=[{"geneNme": "x"}]),
             r"body\.genesConfig\[0\]\.geneNme: .*geneName",
         ),
-        (lambda e: e.compare("nope"), r"first: 'nope' is no cell set, barcode or query; sets are 'all cells'"),
+        (lambda e: e.compare("nope"), r"first: 'nope' is no cell set, barcode or query; sets are 'louvain', 'louvain-0'"),
         (lambda e: e.compare("g0", "n_genes >"), r"second: 'n_genes >' is no cell set"),
         (lambda e: e.compare(np.ones(3, bool)), r"first: the mask must have 400 values.*found 3"),
         (lambda e: e.compare(np.zeros(400, bool)), r"first: no cell is chosen"),

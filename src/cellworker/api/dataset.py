@@ -2,20 +2,28 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
-from cellworker.api.anndata.arguments import invalid
+from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
+from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
+from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
+from cellworker.api.anndata.arguments import invalid, one_of, whole_number
 from cellworker.api.dataset_tests import TestedDataset
-from cellworker.api.selecting import Cells, chosen_sets, find_class
+from cellworker.api.selecting import Cells, find_class
 from cellworker.experiment.cell_sets import CellSets
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 __all__ = ["Dataset", "TrajectoryTables"]
+
+_LARGEST = 1e15
+"""Squares of larger coordinates do not fit single precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +34,26 @@ class TrajectoryTables:
     links: "DataFrame"
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    tables: TrajectoryTables
+    layout: "tuple[str, DataFrame]"
+    rows: NDArray[np.int64]
+    method: str
+    made: Trajectory
+
+    def is_of(self, rows: NDArray[np.int64], method: str, points: NDArray[np.float64]) -> bool:
+        same = self.method == method and np.array_equal(self.rows, rows)
+        return same and np.array_equal(self.layout[1].to_numpy()[rows], points)
+
+
 class Dataset(TestedDataset):
     """What `cellworker.open` returns.
 
     Cells are said by keys or names of sets, barcodes, a mask, or a query of pandas over `columns`.
     """
+
+    _course: _Course | None = None
 
     def embedding(
         self, method: str = "umap", *, min_dist: float = 0.3, metric: Literal["cosine", "euclidean"] = "cosine",
@@ -186,31 +209,122 @@ class Dataset(TestedDataset):
     def trajectory(
         self, cells: Cells | None = None, *, embedding: str = "umap", method: Literal["louvain", "leiden"] = "louvain"
     ) -> TrajectoryTables:
-        """Learn the graph along which cells develop, on a layout in the plane; its nodes are roots for `pseudotime`."""
-        import pandas as pd  # noqa: PLC0415 only notebooks need it
+        """Learn the graph along which cells develop, on a layout in the plane; its nodes are roots for `pseudotime`.
 
-        body, sets = self._course(cells, embedding, method)
-        found = self._asked("GetTrajectoryAnalysisStartingNodes", body, sets)
-        nodes = pd.DataFrame({"x": found["x"], "y": found["y"]})
-        pairs = [(a, b) for a, others in enumerate(found["connectedNodes"]) for b in others]
-        return TrajectoryTables(nodes, pd.DataFrame(pairs, columns=["from", "to"], dtype=np.int64))
+        Parameters
+        ----------
+        cells
+            By default all that the layout places.
+        embedding
+            The layout: the one that was made here last, else the file's own, else it is made.
+        method
+            How cells are clustered on the way.
+
+        Returns
+        -------
+        TrajectoryTables
+            The graph's nodes and links.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the argument.
+
+        Examples
+        --------
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> list(experiment.trajectory().nodes.columns)
+        ['x', 'y']
+        """
+        return self._learned(cells, embedding, method).tables
 
     def pseudotime(
-        self, root_nodes: Sequence[int], cells: Cells | None = None, *, embedding: str = "umap",
+        self, root_nodes: int | Sequence[int], cells: Cells | None = None, *, embedding: str = "umap",
         method: Literal["louvain", "leiden"] = "louvain",
     ) -> "Series":  # fmt: skip
-        """Return how far each cell has come from the root nodes, indexed by barcode; NaN where none can be reached."""
+        """Measure how far each cell has come from the root nodes.
+
+        Parameters
+        ----------
+        root_nodes
+            Numbers of nodes of `trajectory`, of the same cells, layout and method.
+        cells, embedding, method
+            As for `trajectory`.
+
+        Returns
+        -------
+        pandas.Series
+            float64, indexed by barcode; NaN for cells that were not chosen, have no place, or cannot be reached.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the argument.
+
+        Examples
+        --------
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> experiment.pseudotime([0]).min()
+        0.0
+        """
         import pandas as pd  # noqa: PLC0415 only notebooks need it
 
-        body, sets = self._course(cells, embedding, method)
-        roots = [int(node) for node in np.atleast_1d(np.asarray(root_nodes)).tolist()]
-        found = self._asked("GetTrajectoryAnalysisPseudoTime", {**body, "rootNodes": roots}, sets)["pseudotime"]
-        values = [found[cell] if cell < len(found) else None for cell in self.experiment.cell_ids.tolist()]
-        self._pseudotime = pd.Series(values, index=self._index, name="pseudotime", dtype=np.float64)
+        learned = self._learned(cells, embedding, method)
+        roots = [root_nodes] if isinstance(root_nodes, int | np.integer) else list(root_nodes)
+        last = len(learned.made.nodes) - 1
+        if not roots:
+            raise invalid("root_nodes", f"expected nodes from 0 to {last}, found none; .trajectory() lists them")
+        for node in roots:
+            whole_number("root_nodes", node, 0, last)
+        anchors = np.unique(learned.made.anchors[np.array(roots, np.int64)])
+        found = measure(learned.made.nodes, learned.made.links, learned.made.places, anchors)
+        values = np.full(self.experiment.n_cells, np.nan)
+        values[learned.rows] = np.where(np.isfinite(found), found, np.nan)
+        self._finished()
+        self._pseudotime = pd.Series(values, index=self._index, name="pseudotime")
         return self._pseudotime
 
-    def _course(self, cells: Cells | None, embedding: str, method: str) -> tuple[dict[str, Any], CellSets]:
-        rows = np.arange(self.experiment.n_cells) if cells is None else self._select("cells", cells)
-        sets = chosen_sets(self.experiment, self.cell_sets, cells=rows)
-        stored = {"method": embedding, "ETag": "", "methodSettings": {}}
-        return {"embedding": stored, "cellSets": ["chosen cells"], "clustering": {"method": method}}, sets
+    @property
+    def course(self) -> "tuple[TrajectoryTables, tuple[str, DataFrame]] | None":
+        """The trajectory that was learned last, with the name and the places of its layout; None before."""
+        return None if self._course is None else (self._course.tables, self._course.layout)
+
+    def _learned(self, cells: Cells | None, embedding: str, method: str) -> _Course:
+        """Learn a trajectory, unless it is the last one of the same cells, layout and method."""
+        import pandas as pd  # noqa: PLC0415 only notebooks need it
+
+        one_of("method", method, ["louvain", "leiden"])
+        chosen = np.arange(self.experiment.n_cells) if cells is None else self._select("cells", cells)
+        layout = self._layout_for(embedding)
+        places = layout.to_numpy(np.float64)
+        rows = chosen[np.isfinite(places[chosen]).all(axis=1)]
+        if not len(rows):
+            raise invalid("cells", f"none of the cells has a place in {embedding!r}; choose others")
+        points = np.ascontiguousarray(places[rows])
+        if np.abs(points).max() > _LARGEST:
+            raise invalid("embedding", f"coordinates of {embedding!r} must not be larger than {_LARGEST:g}")
+        last = self._course
+        if last is not None and last.is_of(rows, method, points):
+            return last
+        search = partial(fast_neighbours, threads=self._settings.threads)
+        made = learn_trajectory(points, method, "euclidean", search, progress=self._progress)  # type: ignore[arg-type]
+        self._finished()
+        tables = TrajectoryTables(
+            pd.DataFrame(made.nodes, columns=["x", "y"]), pd.DataFrame(made.links, columns=["from", "to"])
+        )
+        self._course = _Course(tables, (embedding, layout), rows, method, made)
+        return self._course
+
+    def _layout_for(self, name: str) -> "DataFrame":
+        key = name.removeprefix("X_")
+        if f"X_{key}" in self._layouts:
+            return self._layouts[f"X_{key}"]
+        stored = {known.casefold() for known in self.experiment.reductions}
+        if key.casefold() in stored:
+            return self.embedding(key, saved=True)
+        if key not in ("umap", "tsne"):
+            known = ", ".join(map(repr, self.experiment.reductions))
+            raise invalid("embedding", f"there is no layout {name!r}; expected 'umap', 'tsne', {known}")
+        return self.embedding(key)

@@ -64,6 +64,21 @@ class DatasetBase(OpenExperiment):
             self._folder()
 
     @property
+    def given(self) -> "AnnData | None":
+        """The AnnData in memory that was opened; None for a file."""
+        return self._adata
+
+    @property
+    def layouts(self) -> "Mapping[str, DataFrame]":
+        """The layouts that were made here, under AnnData's names (``X_umap``)."""
+        return dict(self._layouts)
+
+    @property
+    def times(self) -> "Series | None":
+        """The pseudotime that was measured here last, indexed by barcode."""
+        return self._pseudotime
+
+    @property
     def columns(self) -> "DataFrame":
         """The cells' metadata with each class of cell sets as a column, indexed by barcode."""
         frame = self.cells.set_index("barcode").drop(columns="cell_id")

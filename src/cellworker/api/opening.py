@@ -88,10 +88,13 @@ def _in_memory(adata: "AnnData", settings: Settings, report: Progress) -> Datase
     folder = tempfile.mkdtemp(prefix="cellworker-")
     try:
         path = Path(folder) / "in_memory.h5ad"
-        # Without uns: what others keep there may not be writable, and the tasks do not look at it.
+        # Of uns only colours: what else others keep there may not be writable, and the tasks do not look at it.
         plain = adata if adata.isbacked else adata.copy()
         log1p = plain.uns.get("log1p")
-        plain.uns = {} if log1p is None else {"log1p": {k: v for k, v in dict(log1p).items() if v is not None}}
+        colors = {key: plain.uns[key] for key in plain.uns if key.removesuffix("_colors") in plain.obs}
+        plain.uns = colors | (
+            {} if log1p is None else {"log1p": {k: v for k, v in dict(log1p).items() if v is not None}}
+        )
         plain.write_h5ad(path)
         opened = open_files(path, dataclasses.replace(settings, store_dir=Path(folder) / "store"), report)
     except BaseException:

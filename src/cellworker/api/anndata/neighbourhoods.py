@@ -79,7 +79,7 @@ def pca(
     Examples
     --------
     >>> import cellworker as cw
-    >>> adata = cw.read(cw.sample())  # doctest: +SKIP
+    >>> adata = cw.read(cw.sample_path())  # doctest: +SKIP
     >>> cw.pp.pca(adata, 20)  # doctest: +SKIP
     """
     data = target(adata, copy=copy)
