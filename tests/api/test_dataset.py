@@ -1,11 +1,13 @@
 """cellworker.open: typed methods, cells as anyone says them, tables by barcode."""
 
 import inspect
+import signal
 import typing
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests.api.conftest import make
 
 import cellworker as cw
 from cellworker import ErrorCode, WorkerError
@@ -14,6 +16,15 @@ from cellworker.settings import Settings
 
 @pytest.fixture
 def opened(adata):
+    cw.pp.pca(adata, 12)
+    with cw.open(adata, sample="sample") as experiment:
+        yield experiment
+
+
+@pytest.fixture(scope="module")
+def looked_at():
+    """One that tests only ask: opening takes longer than what is asked."""
+    adata = make()
     cw.pp.pca(adata, 12)
     with cw.open(adata, sample="sample") as experiment:
         yield experiment
@@ -113,6 +124,34 @@ def test_expression_and_scores_are_tables_by_barcode(opened, adata):
     assert (scores.groupby(adata.obs["group"].to_numpy()).mean().idxmax() == ["g0", "g1", "g2", "g3"]).all()
 
 
+@pytest.mark.parametrize("as_", ["polars", "arrow"])
+def test_tables_come_as_they_are_asked_for(looked_at, as_):
+    expected = looked_at.expression(["gene7", "gene3"], cells="g0")
+    found = looked_at.expression(["gene7", "gene3"], cells="g0", as_=as_)
+    assert type(found).__module__.split(".")[0] == {"polars": "polars", "arrow": "pyarrow"}[as_]
+    frame = found.to_pandas()
+    assert list(frame.columns) == ["barcode", "gene7", "gene3"]
+    np.testing.assert_array_equal(frame[["gene7", "gene3"]], expected)
+    assert frame["barcode"].tolist() == expected.index.tolist()
+    table = looked_at.markers("group", n=2, as_=as_).to_pandas()
+    pd.testing.assert_frame_equal(table, looked_at.markers("group", n=2), check_dtype=False)
+
+
+def test_ctrl_c_ends_what_takes_long_and_the_next_question_is_answered(adata):
+    def interrupted(stage, fraction=None):
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+
+    asked = False
+    cw.pp.pca(adata, 12)
+    with cw.open(adata, progress=interrupted) as experiment:
+        asked = True
+        with pytest.raises(KeyboardInterrupt):
+            experiment.embedding("umap")
+        asked = False
+        assert experiment.embedding("umap").shape == (400, 2)
+
+
 def test_trajectories_and_pseudotime(opened):
     found = opened.trajectory(cells=["g0", "g1"])
     assert list(found.nodes.columns) == ["x", "y"]
@@ -139,7 +178,10 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
             lambda e: e.call("GetExpressionCellSets", genesConfig=[{"geneNme": "x"}]),
             r"body\.genesConfig\[0\]\.geneNme: .*geneName",
         ),
-        (lambda e: e.compare("nope"), r"first: 'nope' is no cell set, barcode or query; sets are 'louvain', 'louvain-0'"),
+        (
+            lambda e: e.compare("nope"),
+            r"first: 'nope' is no cell set, barcode or query; sets are 'louvain', 'louvain-0'",
+        ),
         (lambda e: e.compare("g0", "n_genes >"), r"second: 'n_genes >' is no cell set"),
         (lambda e: e.compare(np.ones(3, bool)), r"first: the mask must have 400 values.*found 3"),
         (lambda e: e.compare(np.zeros(400, bool)), r"first: no cell is chosen"),
@@ -149,13 +191,26 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
         (lambda e: e.markers("grup"), r"by: there is no class of cell sets 'grup'; expected .*'group'"),
         (lambda e: e.markers("group", groups=["g9"]), r"groups: group has no set 'g9'"),
         (lambda e: e.markers("group", n=0), r"n: expected a whole number from 1"),
+        (lambda e: e.embedding(min_dist=-1), r"min_dist: expected a number from 0, found -1"),
+        (lambda e: e.embedding("tsne", perplexity=0), r"perplexity: expected a number above 0"),
+        (lambda e: e.embedding("tsne", learning_rate="x"), r"learning_rate: expected a number from 0, found 'x'"),
+        (lambda e: e.embedding(metric="manhattan"), r"metric: .*'manhattan'"),
+        (lambda e: e.embedding("umpa"), r"method: .*'umpa'"),
+        (lambda e: e.cluster("kmeans"), r"method: .*'kmeans'"),
+        (lambda e: e.cluster(resolution=-1), r"resolution: expected a number from 0, found -1"),
+        (lambda e: e.pseudotime([10**6]), r"root_nodes: expected a whole number from 0 to \d+, found 1000000"),
+        (lambda e: e.pseudotime([]), r"root_nodes: expected nodes from 0 to \d+, found none"),
+        (lambda e: e.trajectory(embedding="nope"), r"embedding: there is no layout 'nope'"),
+        (lambda e: e.trajectory(method="kmeans"), r"method: .*'kmeans'"),
+        (lambda e: e.gene_sets({"a": ["gene1"]}, n_controls=0), r"n_controls: expected a whole number from 1"),
+        (lambda e: e.markers("group", as_="numpy"), r"as_: .*'numpy'"),
         (lambda e: e.gene_sets({}), r"sets: expected genes by name"),
         (lambda e: e.annotate("Immune system", method="magic"), r"method: expected 'sctype' or 'cassia'"),
     ],
 )
-def test_slips_are_named_with_what_would_be_right(opened, run, says):
+def test_slips_are_named_with_what_would_be_right(looked_at, run, says):
     with pytest.raises(WorkerError, match=says) as caught:
-        run(opened)
+        run(looked_at)
     assert caught.value.code is ErrorCode.INVALID_INPUT
 
 
