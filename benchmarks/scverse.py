@@ -1,8 +1,8 @@
 """Benchmark "scverse": a usual day on an AnnData in memory, through `cellworker.pp` and `cellworker.tl`.
 
 Neighbours, UMAP, t-SNE, Leiden, markers and sums per sample, each in a process of its own that has the AnnData before
-the clock starts. Neighbours for UMAP and Leiden are those that `cellworker.pp.neighbors` left in the file, so that everyone
-lays out and clusters the same graph; scranpy takes coordinates, and its search is inside its clock. A figure counts
+the clock starts. Neighbours for UMAP and Leiden are those that `cellworker.pp.neighbors` left in the file, so that all
+lay out and cluster the same graph; scranpy takes coordinates, and its search is inside its clock. A figure counts
 beside what it bought: of searches the share of true neighbours, of maps the trustworthiness, of clusterings the
 modularity of the same graph. scanpy as it comes, Leiden by igraph; what peers compile, they compile outside the clock.
 Two threads for everyone.
