@@ -11,6 +11,7 @@ BENCHMARKS = {
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
     "prepare": "benchmarks.preparing",
+    "scverse": "benchmarks.scverse",
     "sizing": "benchmarks.sizing",
     "trajectories": "benchmarks.trajectories",
 }

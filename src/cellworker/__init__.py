@@ -7,11 +7,12 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.version import __version__
 
 if TYPE_CHECKING:
-    from cellworker.api import pp, tl
+    from cellworker.api import pl, pp, tl
     from cellworker.api.experiment import OpenExperiment, open_experiment
     from cellworker.api.io import read, write
     from cellworker.api.opening import open  # noqa: A004 the name that everybody looks for
     from cellworker.api.preparing import prepare
+    from cellworker.sample import sample_path
 
 __all__ = [
     "ErrorCode",
@@ -20,9 +21,11 @@ __all__ = [
     "__version__",
     "open",
     "open_experiment",
+    "pl",
     "pp",
     "prepare",
     "read",
+    "sample_path",
     "tl",
     "write",
 ]
@@ -31,9 +34,11 @@ _LAZY = {
     "OpenExperiment": "cellworker.api.experiment",
     "open_experiment": "cellworker.api.experiment",
     "open": "cellworker.api.opening",
+    "pl": "cellworker.api.pl",
     "pp": "cellworker.api.pp",
     "prepare": "cellworker.api.preparing",
     "read": "cellworker.api.io",
+    "sample_path": "cellworker.sample",
     "tl": "cellworker.api.tl",
     "write": "cellworker.api.io",
 }
@@ -45,7 +50,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
         message = f"module 'cellworker' has no attribute {name!r}"
         raise AttributeError(message)
     module = import_module(_LAZY[name])
-    value = module if name in ("pp", "tl") else getattr(module, name)
+    value = module if name in ("pl", "pp", "tl") else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -27,3 +27,25 @@ def make(n: int = 400, genes: int = 300, seed: int = 0):
 @pytest.fixture
 def adata():
     return make()
+
+
+@pytest.fixture(scope="module")
+def fonts():
+    """What matplotlib keeps open from the first text on; no test's leftovers."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    before = plt.get_backend()
+    plt.switch_backend("agg")
+    figure = plt.figure()
+    figure.text(0, 0, "text and $-\\log_{10}p$")
+    figure.draw_without_rendering()
+    plt.close(figure)
+    yield
+    plt.switch_backend(before)
+
+
+@pytest.fixture
+def drawing(fonts):
+    """Pictures without a screen, all closed afterwards."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    yield
+    plt.close("all")

@@ -1,6 +1,10 @@
 """cellworker.pp and cellworker.tl: any kind of matrix, places of results, and errors that name the argument."""
 
+import gc
+import tracemalloc
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -83,6 +87,75 @@ def test_the_matrix_is_not_changed_and_not_copied(adata):
     cw.tl.rank_genes_groups(adata, "group")
     cw.tl.score_genes(adata, ["gene1"])
     assert (before != adata.X).nnz == 0
+
+
+def peak_mb(work):
+    """What Python and NumPy hold at most while something runs, beyond what they held before."""
+    work()  # imports, caches
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """A matrix of 10 MB beside little else."""
+    from scipy import sparse
+
+    anndata = pytest.importorskip("anndata")
+    matrix = sparse.random(1500, 1500, 0.55, "csr", np.float32, random_state=0)
+    made = anndata.AnnData(matrix)
+    made.obs["group"] = pd.Categorical([f"g{i % 3}" for i in range(1500)])
+    made.uns["log1p"] = {}
+    return made
+
+
+def test_memory_is_spent_on_results_not_on_copies_of_the_matrix(wide, tmp_path):
+    from cellworker.api.anndata.matrix import chosen_matrix
+
+    size = (wide.X.data.nbytes + wide.X.indices.nbytes) / 1e6
+    assert size > 9
+    assert peak_mb(lambda: chosen_matrix(wide)) < 0.1 * size
+    assert peak_mb(lambda: cw.tl.score_genes(wide, ["1", "2"])) < 0.6 * size
+    half = wide[::2]
+    assert peak_mb(lambda: chosen_matrix(half)) < 0.7 * size  # a view is made when it is looked at
+    wide.write_h5ad(tmp_path / "wide.h5ad")
+    backed = anndata_of(tmp_path / "wide.h5ad")
+    try:
+        assert peak_mb(lambda: chosen_matrix(backed)) < 1.2 * size  # the matrix itself
+    finally:
+        backed.file.close()
+
+
+def test_opening_does_not_copy_the_matrix_nor_change_what_it_is_given(wide, tmp_path):
+    from cellworker.api import opening
+
+    size = (wide.X.data.nbytes + wide.X.indices.nbytes) / 1e6
+    assert peak_mb(lambda: opening._write(wide, tmp_path / "written.h5ad")) < 0.3 * size
+    wide.uns["mine"] = {"kept": object()}
+    try:
+        opening._write(wide, tmp_path / "written.h5ad")
+        assert set(wide.uns) == {"log1p", "mine"}
+    finally:
+        del wide.uns["mine"]
+    backed = anndata_of(tmp_path / "written.h5ad")
+    try:
+        opening._write(backed, tmp_path / "again.h5ad")
+        assert backed.isbacked
+        assert "log1p" in backed.uns
+    finally:
+        backed.file.close()
+    assert cw.read(tmp_path / "again.h5ad").shape == (1500, 1500)
+
+
+def anndata_of(path):
+    import anndata
+
+    return anndata.read_h5ad(path, backed="r")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -1,11 +1,13 @@
 """cellworker.open: typed methods, cells as anyone says them, tables by barcode."""
 
 import inspect
+import signal
 import typing
 
 import numpy as np
 import pandas as pd
 import pytest
+from tests.api.conftest import make
 
 import cellworker as cw
 from cellworker import ErrorCode, WorkerError
@@ -19,17 +21,26 @@ def opened(adata):
         yield experiment
 
 
-def test_it_tells_what_it_is(opened):
-    assert repr(opened).startswith("<Experiment in memory: 400 cells x 300 genes")
-    assert "<b>Experiment in memory</b>: 400 cells" in opened._repr_html_()
-    sets = opened.cell_sets()
+@pytest.fixture(scope="module")
+def looked_at():
+    """One that tests only ask: opening takes longer than what is asked."""
+    adata = make()
+    cw.pp.pca(adata, 12)
+    with cw.open(adata, sample="sample") as experiment:
+        yield experiment
+
+
+def test_it_tells_what_it_is(looked_at):
+    assert repr(looked_at).startswith("<Experiment in memory: 400 cells x 300 genes")
+    assert "<b>Experiment in memory</b>: 400 cells" in looked_at._repr_html_()
+    sets = looked_at.cell_sets()
     assert list(sets.columns) == ["class", "key", "name", "n_cells", "color"]
     assert sets[sets["class"] == "group"]["n_cells"].sum() == 400
-    assert opened.cell_sets.find_class("group") is not None
+    assert looked_at.cell_sets.find_class("group") is not None
 
 
-def test_markers_have_statistics_and_are_ordered_by_significance(opened, adata):
-    table = opened.markers("group", n=5)
+def test_markers_have_statistics_and_are_ordered_by_significance(looked_at, adata):
+    table = looked_at.markers("group", n=5)
     assert table.groupby("group", observed=True).size().to_dict() == dict.fromkeys(["g0", "g1", "g2", "g3"], 5)
     for _, mine in table.groupby("group"):
         assert mine["log10_p"].is_monotonic_increasing
@@ -37,12 +48,12 @@ def test_markers_have_statistics_and_are_ordered_by_significance(opened, adata):
         assert (mine["p_val"] <= mine["p_val_adj"]).all()
     cw.tl.rank_genes_groups(adata, "group")
     assert table[table["group"] == "g1"]["gene"].tolist() == adata.uns["rank_genes_groups"]["names"]["g1"][:5].tolist()
-    assert set(opened.markers("group", groups=["g2"])["group"]) == {"g2"}
+    assert set(looked_at.markers("group", groups=["g2"])["group"]) == {"g2"}
 
 
-def test_cells_are_said_in_any_way_and_mean_the_same(opened, adata):
+def test_cells_are_said_in_any_way_and_mean_the_same(looked_at, adata):
     mask = (adata.obs["group"] == "g1").to_numpy()
-    expected = opened.compare("group-g1")
+    expected = looked_at.compare("group-g1")
     ways = [
         "group == 'g1'",
         mask,
@@ -54,14 +65,14 @@ def test_cells_are_said_in_any_way_and_mean_the_same(opened, adata):
         "g1",
     ]
     for cells in ways:
-        found = opened.compare(cells)
+        found = looked_at.compare(cells)
         pd.testing.assert_frame_equal(found.drop(columns="comparison"), expected.drop(columns="comparison"))
     assert expected["comparison"].unique().tolist() == ["group-g1 vs rest"]
     assert expected["log10_p"].is_monotonic_increasing
 
 
-def test_comparisons_can_be_within_some_cells(opened, adata):
-    found = opened.compare("g0", "g1", within="treated == 'yes'")
+def test_comparisons_can_be_within_some_cells(looked_at, adata):
+    found = looked_at.compare("g0", "g1", within="treated == 'yes'")
     some = adata[adata.obs["treated"] == "yes"].copy()
     cw.tl.rank_genes_groups(some, "group", groups=["g0"], reference="g1")
     assert found["comparison"][0] == "g0 vs g1 within treated == 'yes'"
@@ -69,8 +80,8 @@ def test_comparisons_can_be_within_some_cells(opened, adata):
     assert found["gene"][0] == names[np.abs(scores).argmax()]
 
 
-def test_samples_are_compared(opened):
-    found = opened.compare_samples("treated == 'yes'")
+def test_samples_are_compared(looked_at):
+    found = looked_at.compare_samples("treated == 'yes'")
     assert {"comparison", "gene", "log_fold_change", "p_val", "p_val_adj", "log10_p"} <= set(found)
     assert found["log10_p"].dropna().is_monotonic_increasing
 
@@ -103,14 +114,46 @@ def test_a_files_own_clusters_are_not_replaced(adata):
         assert experiment.compare("leiden-g0", "leiden_new-1")["comparison"][0] == "leiden-g0 vs leiden_new-1"
 
 
-def test_expression_and_scores_are_tables_by_barcode(opened, adata):
-    table = opened.expression(["gene7", "gene3"], cells="group == 'g0'")
+def test_expression_and_scores_are_tables_by_barcode(looked_at, adata):
+    table = looked_at.expression(["gene7", "gene3"], cells="group == 'g0'")
     expected = adata[adata.obs["group"] == "g0", ["gene7", "gene3"]].to_df()
     np.testing.assert_allclose(table, expected, rtol=1e-6)
     assert table.index.tolist() == expected.index.tolist()
-    best = opened.markers("group", n=5)
-    scores = opened.gene_sets({name: mine["gene"].tolist() for name, mine in best.groupby("group")})
+    best = looked_at.markers("group", n=5)
+    scores = looked_at.gene_sets({name: mine["gene"].tolist() for name, mine in best.groupby("group")})
     assert (scores.groupby(adata.obs["group"].to_numpy()).mean().idxmax() == ["g0", "g1", "g2", "g3"]).all()
+
+
+@pytest.mark.parametrize("as_", ["polars", "arrow"])
+def test_tables_come_as_they_are_asked_for(looked_at, as_):
+    expected = looked_at.expression(["gene7", "gene3"], cells="g0")
+    found = looked_at.expression(["gene7", "gene3"], cells="g0", as_=as_)
+    assert type(found).__module__.split(".")[0] == {"polars": "polars", "arrow": "pyarrow"}[as_]
+    frame = found.to_pandas()
+    assert list(frame.columns) == ["barcode", "gene7", "gene3"]
+    np.testing.assert_array_equal(frame[["gene7", "gene3"]], expected)
+    assert frame["barcode"].tolist() == expected.index.tolist()
+    table = looked_at.markers("group", n=2, as_=as_).to_pandas()
+    pd.testing.assert_frame_equal(table, looked_at.markers("group", n=2), check_dtype=False)
+
+
+def test_ctrl_c_ends_what_takes_long_and_the_next_question_is_answered(adata):
+    def interrupted(stage, fraction=None):
+        if asked:
+            signal.raise_signal(signal.SIGINT)
+
+    asked = False
+    cw.pp.pca(adata, 12)
+    with cw.open(adata, progress=interrupted) as experiment:
+        asked = True
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                experiment.embedding("umap")
+        finally:
+            signal.signal(signal.SIGINT, before)
+        asked = False
+        assert experiment.embedding("umap").shape == (400, 2)
 
 
 def test_trajectories_and_pseudotime(opened):
@@ -139,7 +182,10 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
             lambda e: e.call("GetExpressionCellSets", genesConfig=[{"geneNme": "x"}]),
             r"body\.genesConfig\[0\]\.geneNme: .*geneName",
         ),
-        (lambda e: e.compare("nope"), r"first: 'nope' is no cell set, barcode or query; sets are 'all cells'"),
+        (
+            lambda e: e.compare("nope"),
+            r"first: 'nope' is no cell set, barcode or query; sets are 'louvain', 'louvain-0'",
+        ),
         (lambda e: e.compare("g0", "n_genes >"), r"second: 'n_genes >' is no cell set"),
         (lambda e: e.compare(np.ones(3, bool)), r"first: the mask must have 400 values.*found 3"),
         (lambda e: e.compare(np.zeros(400, bool)), r"first: no cell is chosen"),
@@ -149,19 +195,32 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
         (lambda e: e.markers("grup"), r"by: there is no class of cell sets 'grup'; expected .*'group'"),
         (lambda e: e.markers("group", groups=["g9"]), r"groups: group has no set 'g9'"),
         (lambda e: e.markers("group", n=0), r"n: expected a whole number from 1"),
+        (lambda e: e.embedding(min_dist=-1), r"min_dist: expected a number from 0, found -1"),
+        (lambda e: e.embedding("tsne", perplexity=0), r"perplexity: expected a number above 0"),
+        (lambda e: e.embedding("tsne", learning_rate="x"), r"learning_rate: expected a number from 0, found 'x'"),
+        (lambda e: e.embedding(metric="manhattan"), r"metric: .*'manhattan'"),
+        (lambda e: e.embedding("umpa"), r"method: .*'umpa'"),
+        (lambda e: e.cluster("kmeans"), r"method: .*'kmeans'"),
+        (lambda e: e.cluster(resolution=-1), r"resolution: expected a number from 0, found -1"),
+        (lambda e: e.pseudotime([10**6]), r"root_nodes: expected a whole number from 0 to \d+, found 1000000"),
+        (lambda e: e.pseudotime([]), r"root_nodes: expected nodes from 0 to \d+, found none"),
+        (lambda e: e.trajectory(embedding="nope"), r"embedding: there is no layout 'nope'"),
+        (lambda e: e.trajectory(method="kmeans"), r"method: .*'kmeans'"),
+        (lambda e: e.gene_sets({"a": ["gene1"]}, n_controls=0), r"n_controls: expected a whole number from 1"),
+        (lambda e: e.markers("group", as_="numpy"), r"as_: .*'numpy'"),
         (lambda e: e.gene_sets({}), r"sets: expected genes by name"),
         (lambda e: e.annotate("Immune system", method="magic"), r"method: expected 'sctype' or 'cassia'"),
     ],
 )
-def test_slips_are_named_with_what_would_be_right(opened, run, says):
+def test_slips_are_named_with_what_would_be_right(looked_at, run, says):
     with pytest.raises(WorkerError, match=says) as caught:
-        run(opened)
+        run(looked_at)
     assert caught.value.code is ErrorCode.INVALID_INPUT
 
 
-def test_unknown_genes_are_named(opened):
+def test_unknown_genes_are_named(looked_at):
     with pytest.raises(WorkerError, match="genes: there is no gene 'MS4A1'; genes are named like 'gene0'") as caught:
-        opened.expression(["gene1", "MS4A1"])
+        looked_at.expression(["gene1", "MS4A1"])
     assert caught.value.code is ErrorCode.R_WORKER_GENE_NOT_FOUND
 
 
@@ -180,8 +239,8 @@ def test_data_that_cannot_be_opened_are_said(adata):
         cw.open(3)
 
 
-def test_every_method_is_typed_and_documented(opened):
-    for name, member in inspect.getmembers(type(opened), inspect.isfunction):
+def test_every_method_is_typed_and_documented(looked_at):
+    for name, member in inspect.getmembers(type(looked_at), inspect.isfunction):
         if name.startswith("_"):
             continue
         assert inspect.getdoc(member), name

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
@@ -15,13 +14,14 @@ from cellworker.api.experiment import OpenExperiment
 from cellworker.api.io import read, write
 from cellworker.api.progress import ProgressBar
 from cellworker.api.selecting import Cells, NamedSets, labels_by_row, rows_of
+from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.plain_text import one_line
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
-from cellworker.tasks.task import Progress
+from cellworker.tasks.task import PrepareInput, Progress
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -64,6 +64,21 @@ class DatasetBase(OpenExperiment):
             self._folder()
 
     @property
+    def given(self) -> "AnnData | None":
+        """The AnnData in memory that was opened; None for a file."""
+        return self._adata
+
+    @property
+    def layouts(self) -> "Mapping[str, DataFrame]":
+        """The layouts that were made here, under AnnData's names (``X_umap``)."""
+        return dict(self._layouts)
+
+    @property
+    def times(self) -> "Series | None":
+        """The pseudotime that was measured here last, indexed by barcode."""
+        return self._pseudotime
+
+    @property
     def columns(self) -> "DataFrame":
         """The cells' metadata with each class of cell sets as a column, indexed by barcode."""
         frame = self.cells.set_index("barcode").drop(columns="cell_id")
@@ -79,6 +94,24 @@ class DatasetBase(OpenExperiment):
         ----------
         into
             Write to this AnnData, which has the same cells, in place of a new one.
+
+        Returns
+        -------
+        AnnData
+            `into`, else a new one.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming `into`.
+
+        Examples
+        --------
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> clusters = experiment.cluster("leiden", name="fine")
+        >>> bool((experiment.to_anndata().obs["fine"] == clusters).all())
+        True
         """
         adata = into
         if adata is None:
@@ -96,7 +129,29 @@ class DatasetBase(OpenExperiment):
         return adata
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write `to_anndata` as ``.h5ad``, ``.zarr`` or ``.rds``; see `cellworker.write`."""
+        """Write `to_anndata` as ``.h5ad``, ``.zarr`` or ``.rds``.
+
+        Parameters
+        ----------
+        path, force
+            As for `cellworker.write`.
+
+        Returns
+        -------
+        pathlib.Path
+            What was written.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` naming the argument.
+
+        Examples
+        --------
+        >>> import cellworker as cw
+        >>> cw.open(cw.sample_path()).save("sample.h5ad").name
+        'sample.h5ad'
+        """
         return write(self.to_anndata(), path, force=force, settings=self._settings)
 
     def _repr_html_(self) -> str:
@@ -137,25 +192,16 @@ class DatasetBase(OpenExperiment):
             raise WorkerError(ErrorCode.R_WORKER_GENE_NOT_FOUND, message)
         return list(dict.fromkeys(found)) if not every else found
 
-    def _asked(self, task: str, body: Mapping[str, Any], cell_sets: CellSets | None = None) -> Any:  # noqa: ANN401
+    def _computed(self, name: str, body: Mapping[str, Any], cell_sets: CellSets | None = None) -> Any:  # noqa: ANN401
+        """Return what a task computes, arrays as they are: no text in between."""
+        task = catalog.find(name)
+        request = task.prepare(PrepareInput(task.read_body({"name": name, **body}), None, cell_sets or self.cell_sets))
+        scratch = self._scratch
+        context = make_context(self._settings, self._progress, scratch, scratch / "kept", own_tables=True)
         try:
-            answer = self._answer(catalog.find(task), None, body, cell_sets=cell_sets)
+            return task.compute(self.experiment, request, context)
         finally:
             self._finished()
-        assert isinstance(answer, bytes)
-        return orjson.loads(answer)
-
-    def _table(self, task: str, body: Mapping[str, Any], cell_sets: CellSets) -> "DataFrame":
-        import pandas as pd  # noqa: PLC0415 only notebooks need it
-
-        found = catalog.find(task)
-        try:
-            answer = self._answer(found, None, body, own_tables=True, cell_sets=cell_sets)
-        finally:
-            self._finished()
-        assert isinstance(answer, bytes)
-        tables = found.tables(orjson.loads(answer), self.experiment.cell_ids)
-        return pd.DataFrame(dict(next(iter(tables.values()))))
 
     def _finished(self) -> None:
         if isinstance(self._progress, ProgressBar):

@@ -1,7 +1,7 @@
 """Tests between cells and between samples, as tables with all statistics, the most significant first."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from cellworker.analysis.statistics.rank_tests import rank_tests
 from cellworker.api.anndata.arguments import invalid, whole_number
 from cellworker.api.dataset_base import DatasetBase
 from cellworker.api.selecting import Cells, chosen_sets, described, find_class
+from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.tasks.common.compared_cells import check_values
 
 if TYPE_CHECKING:
@@ -26,10 +27,27 @@ _COMPARED = {
 class TestedDataset(DatasetBase):
     """The methods that compare cells."""
 
+    @overload
     def markers(
         self, by: str | None = None, *, n: int | None = None, groups: Sequence[str] | None = None,
         only_positive: bool = True,
-    ) -> "DataFrame":  # fmt: skip
+        as_: Literal["pandas"] = "pandas",
+    ) -> "DataFrame": ...  # fmt: skip
+    @overload
+    def markers(
+        self, by: str | None = None, *, n: int | None = None, groups: Sequence[str] | None = None,
+        only_positive: bool = True,
+        as_: Other,
+    ) -> OtherTable: ...  # fmt: skip
+    def markers(
+        self,
+        by: str | None = None,
+        *,
+        n: int | None = None,
+        groups: Sequence[str] | None = None,
+        only_positive: bool = True,
+        as_: Form = "pandas",
+    ) -> Any:
         """Find the genes that tell each group from all other cells, by Wilcoxon's rank-sum test.
 
         Parameters
@@ -42,6 +60,8 @@ class TestedDataset(DatasetBase):
             Names of the sets to test; by default all of the class.
         only_positive
             Leave out genes that are lower in the group.
+        as_
+            "pandas", or tables of "polars" or "arrow", in which barcodes are the first column.
 
         Returns
         -------
@@ -56,7 +76,11 @@ class TestedDataset(DatasetBase):
 
         Examples
         --------
-        >>> experiment.markers("leiden", n=2)[["group", "gene"]]  # doctest: +SKIP
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> table = experiment.markers("louvain", n=2)
+        >>> table["group"].value_counts().unique().tolist()
+        [2]
         """
         import pandas as pd  # noqa: PLC0415 only notebooks need it
 
@@ -106,9 +130,26 @@ class TestedDataset(DatasetBase):
                     }
                 )
             )
-        return pd.concat(tables, ignore_index=True)
+        return formed(pd.concat(tables, ignore_index=True), as_)
 
-    def compare(self, first: Cells, second: Cells | None = None, *, within: Cells | None = None) -> "DataFrame":
+    @overload
+    def compare(
+        self, first: Cells, second: Cells | None = None, *, within: Cells | None = None,
+        as_: Literal["pandas"] = "pandas",
+    ) -> "DataFrame": ...  # fmt: skip
+    @overload
+    def compare(
+        self, first: Cells, second: Cells | None = None, *, within: Cells | None = None,
+        as_: Other,
+    ) -> OtherTable: ...  # fmt: skip
+    def compare(
+        self,
+        first: Cells,
+        second: Cells | None = None,
+        *,
+        within: Cells | None = None,
+        as_: Form = "pandas",
+    ) -> Any:
         """Compare two groups of cells, gene by gene, by Wilcoxon's rank-sum test.
 
         Parameters
@@ -117,6 +158,8 @@ class TestedDataset(DatasetBase):
             The cells; `second` is by default all others. Cells on both sides are left out.
         within
             Only these cells count, on both sides.
+        as_
+            "pandas", or tables of "polars" or "arrow", in which barcodes are the first column.
 
         Returns
         -------
@@ -131,17 +174,40 @@ class TestedDataset(DatasetBase):
 
         Examples
         --------
-        >>> experiment.compare("leiden-0", "leiden-1", within="sample == 'A'")  # doctest: +SKIP
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> table = experiment.compare("louvain-0", "louvain-1", within="nCount_RNA > 500")
+        >>> table["comparison"][0]
+        'louvain-0 vs louvain-1 within nCount_RNA > 500'
         """
-        return self._compared(first, second, within, "within")
+        return formed(self._compared(first, second, within, "within"), as_)
 
-    def compare_samples(self, first: Cells, second: Cells | None = None, *, within: Cells | None = None) -> "DataFrame":
+    @overload
+    def compare_samples(
+        self, first: Cells, second: Cells | None = None, *, within: Cells | None = None,
+        as_: Literal["pandas"] = "pandas",
+    ) -> "DataFrame": ...  # fmt: skip
+    @overload
+    def compare_samples(
+        self, first: Cells, second: Cells | None = None, *, within: Cells | None = None,
+        as_: Other,
+    ) -> OtherTable: ...  # fmt: skip
+    def compare_samples(
+        self,
+        first: Cells,
+        second: Cells | None = None,
+        *,
+        within: Cells | None = None,
+        as_: Form = "pandas",
+    ) -> Any:
         """Compare two groups of samples: counts are summed per sample and tested by limma-voom.
 
         Parameters
         ----------
         first, second, within
             As for `compare`.
+        as_
+            "pandas", or tables of "polars" or "arrow", in which barcodes are the first column.
 
         Returns
         -------
@@ -153,10 +219,20 @@ class TestedDataset(DatasetBase):
         ------
         WorkerError
             ``INVALID_INPUT`` naming the argument, ``DESIGN_NOT_TESTABLE`` with what the samples lack.
+
+        Examples
+        --------
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> table = experiment.compare_samples(["A1", "A2", "A3"], ["B1", "B2", "B3"])
+        >>> table["comparison"][0]
+        'A1, A2, A3 vs B1, B2, B3'
         """
-        return self._compared(first, second, within, "between")
+        return formed(self._compared(first, second, within, "between"), as_)
 
     def _compared(self, first: Cells, second: Cells | None, within: Cells | None, kind: str) -> "DataFrame":
+        import pandas as pd  # noqa: PLC0415 only notebooks need it
+
         base = self._select("first", first)
         other = np.setdiff1d(np.arange(self.experiment.n_cells), base)
         if second is not None:
@@ -170,7 +246,8 @@ class TestedDataset(DatasetBase):
                 raise invalid(name, "no cell is left that is not on both sides and lies within; choose other cells")
         sets = chosen_sets(self.experiment, self.cell_sets, first=base, second=other)
         body = {"cellSet": "chosen first", "compareWith": "chosen second", "comparisonType": kind}
-        table = self._table("DifferentialExpression", body, sets).rename(columns=_COMPARED)
+        found = self._computed("DifferentialExpression", body, sets)["gene_results"]
+        table = pd.DataFrame(dict(found)).rename(columns=_COMPARED)
         if "log10_p" in table:
             table = table.sort_values("log10_p", kind="stable", na_position="last", ignore_index=True)
         against = "rest" if second is None else described(second)

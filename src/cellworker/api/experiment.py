@@ -229,6 +229,12 @@ class OpenExperiment:
             Where anywidget or the explorer's bundle is not installed.
         WorkerError
             ``INVALID_INPUT`` for a height that is none.
+
+        Examples
+        --------
+        >>> import cellworker as cw
+        >>> experiment = cw.open(cw.sample_path())
+        >>> experiment.view()  # doctest: +SKIP
         """
         from cellworker.api.view import make_widget  # noqa: PLC0415 - only notebooks need it
 

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -107,11 +107,7 @@ def _in_memory(adata: "AnnData", settings: Settings, report: Progress) -> Datase
     folder = tempfile.mkdtemp(prefix="cellworker-")
     try:
         path = Path(folder) / "in_memory.h5ad"
-        # Without uns: what others keep there may not be writable, and the tasks do not look at it.
-        plain = adata if adata.isbacked else adata.copy()
-        log1p = plain.uns.get("log1p")
-        plain.uns = {} if log1p is None else {"log1p": {k: v for k, v in dict(log1p).items() if v is not None}}
-        plain.write_h5ad(path)
+        _write(adata, path)
         opened = open_files(path, dataclasses.replace(settings, store_dir=Path(folder) / "store"), report)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -119,3 +115,19 @@ def _in_memory(adata: "AnnData", settings: Settings, report: Progress) -> Datase
     dataset = Dataset(opened.experiment, opened.cell_sets, None, settings=settings, progress=report, adata=adata)
     dataset.owns(folder)
     return dataset
+
+
+def _write(adata: "AnnData", path: Path) -> None:
+    """Write an AnnData without changing it, and without a copy of its matrices in memory."""
+    import anndata  # noqa: PLC0415 heavy
+
+    if adata.isbacked:
+        adata.copy(path).file.close()
+        return
+    # Of uns only what the tasks look at: what else others keep there may not be writable.
+    uns: dict[str, Any] = {key: adata.uns[key] for key in adata.uns if key.removesuffix("_colors") in adata.obs}
+    if "log1p" in adata.uns:
+        uns["log1p"] = {key: value for key, value in dict(adata.uns["log1p"]).items() if value is not None}
+    raw = None if adata.raw is None else {"X": adata.raw.X, "var": adata.raw.var, "varm": dict(adata.raw.varm)}
+    parts = {name: dict(getattr(adata, name)) for name in ("obsm", "varm", "layers", "obsp", "varp")}
+    anndata.AnnData(X=adata.X, obs=adata.obs, var=adata.var, uns=uns, raw=raw, **parts).write_h5ad(path)

@@ -21,6 +21,7 @@ __all__ = ["Matrix", "chosen_matrix", "matrix_of"]
 
 _BLOCK_VALUES = 1 << 22  # stored values of a run of genes
 _DENSE_BYTES = 64 << 20
+_PRODUCT_ROWS = 256  # of a part of a product, which SciPy copies in double precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,23 @@ class Matrix:
         from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
         indptr, genes, values = self.rows
+        if indptr[-1] <= np.iinfo(np.int32).max:  # SciPy copies the genes to the type of the bounds
+            indptr = indptr.astype(np.int32)
         return csr_array((values, genes, indptr), shape=(self.n_cells, self.n_genes), copy=False)
+
+    def times(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the product with genes x columns, float64 ``(n_cells, n_columns)``; SciPy would copy the matrix."""
+        from scipy.sparse import csr_array  # noqa: PLC0415 heavy
+
+        indptr, genes, values = self.rows
+        out = np.empty((self.n_cells, weights.shape[1]))
+        for start in range(0, self.n_cells, _PRODUCT_ROWS):
+            bounds = indptr[start : start + _PRODUCT_ROWS + 1]
+            first, last = int(bounds[0]), int(bounds[-1])
+            part = (values[first:last], genes[first:last], (bounds - first).astype(np.int32))
+            shape = (len(bounds) - 1, self.n_genes)
+            out[start : start + shape[0]] = csr_array(part, shape=shape, copy=False) @ weights
+        return out
 
     def genes_of(self, positions: NDArray[np.int64]) -> Sorted:
         """Return some genes, gene after gene: int64 bounds, int32 cells (ascending), float32 values."""

@@ -79,8 +79,10 @@ def pca(
     Examples
     --------
     >>> import cellworker as cw
-    >>> adata = cw.read(cw.sample())  # doctest: +SKIP
-    >>> cw.pp.pca(adata, 20)  # doctest: +SKIP
+    >>> adata = cw.read(cw.sample_path())[:, :1000].copy()
+    >>> cw.pp.pca(adata, 20)
+    >>> adata.obsm["X_pca"].shape
+    (548, 20)
     """
     data = target(adata, copy=copy)
     matrix = chosen_matrix(data, layer=layer, use_raw=False)

@@ -148,7 +148,7 @@ def _scores(matrix: Matrix, modules: Sequence[Sequence[int]], n_controls: int, n
     for i, (genes, others) in enumerate(zip(modules, controls, strict=True)):
         weights[list(genes), i] += 1 / len(genes)
         weights[others, i] -= 1 / len(others)
-    return np.asarray(matrix.csr() @ weights, np.float64).T.copy()
+    return matrix.times(weights).T.copy()
 
 
 def cell_types(
