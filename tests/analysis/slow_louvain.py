@@ -4,6 +4,7 @@ It is what `cellworker.analysis.graphs.louvain` is compared with on small graphs
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cellworker.analysis.graphs.snn import Links
 
@@ -47,7 +48,7 @@ def slow_louvain(links: Links, resolution: float, *, seed: int, n_starts: int = 
         return list(range(n))
     ends = links.indptr.tolist()
     pairs = list(zip(links.cells.tolist(), links.weights.tolist(), strict=True))
-    rows = [pairs[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    rows = [pairs[a:b] for a, b in pairwise(ends)]
     net = _Network(rows, [_sum(weight for _, weight in row) for row in rows])
     whole = _sum(weight for _, weight in pairs)
     random, best, highest = _Random(seed), list(range(n)), float("-inf")

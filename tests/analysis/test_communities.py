@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from analysis.slow_louvain import slow_louvain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.slow_louvain import slow_louvain
 from cellworker.analysis.graphs.leiden import leiden, modularity
 from cellworker.analysis.graphs.louvain import by_falling_size, join_singletons, louvain
 from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
