@@ -5,7 +5,10 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from analysis.slow_louvain import slow_louvain
 from cellworker.analysis.graphs.leiden import leiden, modularity
 from cellworker.analysis.graphs.louvain import by_falling_size, join_singletons, louvain
 from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
@@ -40,6 +43,24 @@ def test_louvain_labels_are_the_originals(shared, resolution):
     original = json.loads(text)
     links = shared_neighbours(np.array(original["idx_angular"], np.int32))
     assert louvain(links, float(resolution)).tolist() == original["louvain"][resolution]
+
+
+@st.composite
+def graphs(draw):
+    """Graphs of up to 40 nodes, sparse to complete, whose weights tie often or never."""
+    n = draw(st.integers(1, 40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    weights = rng.choice([1 / 3, 0.25, 1 / 7, 1], (n, n)) if draw(st.booleans()) else rng.uniform(1e-3, 1, (n, n))
+    kept = np.triu(rng.random((n, n)) < draw(st.sampled_from([0.02, 0.1, 0.3, 1])), 1) * weights
+    rows, cells = np.nonzero(kept + kept.T)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=n))])
+    return Links(indptr.astype(np.int64), cells.astype(np.int32), (kept + kept.T)[rows, cells])
+
+
+@settings(max_examples=150, deadline=None)
+@given(graphs(), st.sampled_from([0.0, 0.1, 0.8, 1.7, 5, 40]), st.integers(0, 2**31 - 1))
+def test_kept_sums_give_the_labels_of_sums_made_anew_at_every_visit(links, resolution, seed):
+    assert louvain(links, resolution, seed=seed).tolist() == slow_louvain(links, resolution, seed=seed)
 
 
 @pytest.mark.parametrize("method", [louvain, leiden])

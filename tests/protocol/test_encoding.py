@@ -4,6 +4,7 @@ import base64
 import gzip
 import os
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given
@@ -28,6 +29,26 @@ def test_a_result_is_one_frame_with_its_size_and_without_a_checksum() -> None:
     assert parameters.dict_id == 0
     assert zstandard.ZstdDecompressor().decompress(frame) == content
     assert frame == zstandard.ZstdCompressor(level=3).compress(content)
+
+
+def test_large_results_are_frames_of_the_same_kind_and_as_small() -> None:
+    values = np.random.default_rng(0).poisson(0.7, 1_500_000) / 7
+    content = ",".join(map(str, values.tolist())).encode()
+    frame = compress(content)
+    parameters = zstandard.get_frame_parameters(frame)
+    assert parameters.content_size == len(content)
+    assert not parameters.has_checksum
+    assert parameters.dict_id == 0
+    assert decompress(frame) == content
+    slow = zstandard.ZstdCompressor(level=3).compress(content)
+    assert frame != slow
+    assert len(frame) < 1.2 * len(slow)
+
+
+def test_what_fits_into_the_event_is_compressed_as_before_whatever_its_size() -> None:
+    content = b"[0,0,1,0,0]" * 1_000_000
+    assert compress(content) == zstandard.ZstdCompressor(level=3).compress(content)
+    assert inline(compress(content))
 
 
 def test_old_results_without_a_size_and_in_pieces_are_read() -> None:

@@ -78,31 +78,42 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
     n, k = lists.shape
     share = np.arange(k + 1) / (2 * k - np.arange(k + 1))
     min_shared = int(np.searchsorted(share, prune))
-    listed = lists.ravel()
-    order = np.argsort(listed, kind="stable")[int(np.count_nonzero(listed < 0)) :]
-    holders = (order // max(k, 1)).astype(np.int32)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(listed[listed >= 0], minlength=n))]).astype(np.int64)
-
-    run = kernel("cw_shared")
-    fixed = (address(lists, np.int32), k, n, address(starts, np.int64), address(holders, np.int32))
-
-    def each(*arrays: int | None) -> None:
-        def block(start: int) -> None:
-            if run(*fixed, start, min(n, start + _BLOCK), max(1, min_shared), *arrays):
-                raise MemoryError("no memory for the neighbour graph")
-
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-            list(pool.map(block, range(0, n, _BLOCK)))
-
-    counts = np.zeros(n, np.int64)
-    each(address(counts, np.int64, writable=True), None, None, None)
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    cells, shared = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.int32)
-    each(
-        None, address(indptr, np.int64), address(cells, np.int32, writable=True),
-        address(shared, np.int32, writable=True),
+    starts, holders = np.empty(n + 1, np.int64), np.empty(lists.size, np.int32)
+    kernel("cw_shared_holders")(
+        address(lists, np.int32), k, n,
+        address(starts, np.int64, writable=True), address(holders, np.int32, writable=True),
     )  # fmt: skip
-    return Links(indptr, cells, share[shared])
+    held = np.append(np.diff(starts), 0)  # the last is that of no neighbour
+    run = kernel("cw_shared")
+    counts = np.zeros(n, np.int64)
+
+    def block(start: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Return the links of some cells to later ones; each pair is counted once."""
+        end = min(n, start + _BLOCK)
+        room = int(np.minimum(held[np.maximum(lists[start:end], -1)].sum(axis=1), n).sum())
+        cells, shared = np.empty(room, np.int32), np.empty(room, np.int32)  # pages that nothing is written to cost none
+        written = run(
+            address(lists, np.int32), k, n, address(starts, np.int64), address(holders, np.int32), start, end,
+            max(1, min_shared), address(counts, np.int64, writable=True), address(cells, np.int32, writable=True),
+            address(shared, np.int32, writable=True),
+        )  # fmt: skip
+        if written < 0:
+            raise MemoryError("no memory for the neighbour graph")
+        return cells[:written].copy(), share[shared[:written]]
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        blocks = list(pool.map(block, range(0, n, _BLOCK)))
+    later = np.concatenate([cells for cells, _ in blocks]) if blocks else np.empty(0, np.int32)
+    given = np.concatenate([weights for _, weights in blocks]) if blocks else np.empty(0)
+    del blocks
+    indptr, cells, weights = np.empty(n + 1, np.int64), np.empty(2 * len(later), np.int32), np.empty(2 * len(later))
+    if kernel("cw_links_mirror")(
+        n, address(counts, np.int64), address(later, np.int32), address(given, np.float64),
+        address(indptr, np.int64, writable=True), address(cells, np.int32, writable=True),
+        address(weights, np.float64, writable=True),
+    ):  # fmt: skip
+        raise MemoryError("no memory for the neighbour graph")
+    return Links(indptr, cells, weights)
 
 
 def links_of(indptr: NDArray[np.integer[Any]], cells: NDArray[np.integer[Any]], weights: NDArray[np.floating]) -> Links:

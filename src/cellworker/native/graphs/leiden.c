@@ -36,13 +36,21 @@ static void shuffle(uint64_t *state, int32_t *order, int32_t n) {
     }
 }
 
+/* Adds up the weights by cluster; a sum stays in a register while links lead to the same cluster. */
 static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t *cluster, double *link, int32_t *met) {
-    int32_t n_met = 0;
+    int32_t n_met = 0, last = -1;
+    double sum = 0;
     for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
         const int32_t c = cluster[net->to[e]];
-        if (link[c] == 0) met[n_met++] = c;
-        link[c] += net->weight[e];
+        if (c != last) {
+            if (last >= 0) link[last] = sum;
+            sum = link[c];
+            if (sum == 0) met[n_met++] = c;
+            last = c;
+        }
+        sum += net->weight[e];
     }
+    if (last >= 0) link[last] = sum;
     return n_met;
 }
 

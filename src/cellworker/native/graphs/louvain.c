@@ -19,74 +19,157 @@ static int32_t below(uint64_t *state, int32_t n) {
     }
 }
 
-/* Moves single nodes until none gains; clusters are 0 to *n_clusters - 1 before and after. 1 if anything moved, -1 when
- * memory ran out. */
+enum { HELD = 9 };
+
+/* What the next visit of a node needs: the clusters that its links lead to, and their weight by cluster. Two cache
+ * lines, in the order of visits; a node next to more clusters has them among the links' own places in `Buffers`. */
+typedef struct {
+    double strength, link[HELD];
+    int32_t cluster[HELD];
+    int32_t node, n_near;
+} Visit;
+
+/* Scratch of one level: a number per node, but `near` and `near_link`: one per link. */
+typedef struct {
+    double *total, *link, *near_link;
+    int32_t *sizes, *empty, *near;
+    uint8_t *is_stale;
+    Visit *visits;
+} Buffers;
+
+static int allocate(Buffers *b, const Network *net) {
+    const size_t size = (size_t)net->n, n_links = (size_t)net->first[net->n] + 1;
+    *b = (Buffers){
+        .total = calloc(size, sizeof(double)),
+        .link = calloc(size, sizeof(double)),
+        .near_link = malloc(n_links * sizeof(double)),
+        .sizes = calloc(size, sizeof(int32_t)),
+        .empty = malloc(size * sizeof(int32_t)),
+        .near = malloc(n_links * sizeof(int32_t)),
+        .is_stale = malloc(size),
+        .visits = malloc(size * sizeof(Visit)),
+    };
+    return b->total && b->link && b->near_link && b->sizes && b->empty && b->near && b->is_stale && b->visits;
+}
+
+static void free_buffers(Buffers *b) {
+    free(b->total);
+    free(b->link);
+    free(b->near_link);
+    free(b->sizes);
+    free(b->empty);
+    free(b->near);
+    free(b->is_stale);
+    free(b->visits);
+}
+
+/* Puts the nodes into the order of visits, as the original's generator shuffles them. */
+static void plan_visits(const Network *net, uint64_t *random, int32_t *order, Visit *visits) {
+    const int32_t n = net->n;
+    for (int32_t i = 0; i < n; i++) order[i] = i;
+    for (int32_t i = 0; i < n; i++) {
+        const int32_t j = below(random, n), swap = order[i];
+        order[i] = order[j];
+        order[j] = swap;
+    }
+    for (int32_t i = 0; i < n; i++) {
+        visits[i].node = order[i];
+        visits[i].strength = net->strength[order[i]];
+    }
+}
+
+/* Sums up the weights of a node's links by cluster, each sum in the order of the links. `b->link` is zeros before and
+ * after. A sum stays in a register while links lead to the same cluster. */
+static void sum_links(const Network *net, const int32_t *cluster, const Buffers *b, Visit *visit) {
+    const int64_t start = net->first[visit->node], end = net->first[visit->node + 1];
+    double *link = b->link, sum = 0;
+    int32_t *near = b->near + start, n_near = 0, last = -1;
+    for (int64_t e = start; e < end; e++) {
+        const int32_t c = cluster[net->to[e]];
+        if (c != last) {
+            if (last >= 0) link[last] = sum;
+            sum = link[c];
+            if (sum == 0) near[n_near++] = c;
+            last = c;
+        }
+        sum += net->weight[e];
+    }
+    if (last >= 0) link[last] = sum;
+    visit->n_near = n_near;
+    for (int32_t m = 0; m < n_near; m++) {
+        const int32_t c = near[m];
+        if (n_near <= HELD) {
+            visit->cluster[m] = c;
+            visit->link[m] = link[c];
+        } else {
+            b->near_link[start + m] = link[c];
+        }
+        link[c] = 0;
+    }
+}
+
+/* The cluster where a node that is in none gains most, the first number of equals; -1 where nothing gains. */
+static int32_t best_cluster(const Network *net, double resolution, const Buffers *b, const Visit *visit) {
+    const int held = visit->n_near <= HELD;
+    const int32_t *near = held ? visit->cluster : b->near + net->first[visit->node];
+    const double *link = held ? visit->link : b->near_link + net->first[visit->node];
+    int32_t best = -1;
+    double best_gain = 0;
+    for (int32_t m = 0; m < visit->n_near; m++) {
+        const int32_t c = near[m];
+        const double gain = link[m] - visit->strength * b->total[c] * resolution;
+        if (gain > best_gain || (gain == best_gain && c < best)) {
+            best = c;
+            best_gain = gain;
+        }
+    }
+    return best;
+}
+
+/* Moves single nodes until none gains; clusters are 0 to *n_clusters - 1 before and after. A node's sums are kept until
+ * a neighbour moves. 1 if anything moved, -1 when memory ran out. */
 static int move_nodes(const Network *net, double resolution, uint64_t *random, int32_t *cluster, int32_t *n_clusters) {
     const int32_t n = net->n;
-    const size_t size = (size_t)n;
-    double *total = calloc(size, sizeof *total), *link = calloc(size, sizeof *link);
-    int32_t *sizes = calloc(size, sizeof *sizes), *order = malloc(size * sizeof *order);
-    int32_t *met = malloc(size * sizeof *met), *empty = malloc(size * sizeof *empty);
+    Buffers b;
     int moved = -1;
-    if (total && link && sizes && order && met && empty) {
+    if (allocate(&b, net)) {
         moved = 0;
+        plan_visits(net, random, b.empty, b.visits);
         for (int32_t i = 0; i < n; i++) {
-            total[cluster[i]] += net->strength[i];
-            sizes[cluster[i]]++;
+            b.total[cluster[i]] += net->strength[i];
+            b.sizes[cluster[i]]++;
         }
-        int32_t n_empty = 0;
+        memset(b.is_stale, 1, (size_t)n);
+        int32_t n_empty = 0, stable = 0;
         for (int32_t c = 0; c < n; c++) {
-            if (!sizes[c]) empty[n_empty++] = c;
+            if (!b.sizes[c]) b.empty[n_empty++] = c;
         }
-        for (int32_t i = 0; i < n; i++) order[i] = i;
-        for (int32_t i = 0; i < n; i++) {
-            const int32_t j = below(random, n), swap = order[i];
-            order[i] = order[j];
-            order[j] = swap;
-        }
-        int32_t stable = 0;
         for (int32_t at = 0; stable < n; at = at < n - 1 ? at + 1 : 0) {
-            const int32_t j = order[at], home = cluster[j];
-            const double strength = net->strength[j];
-            int32_t n_met = 0;
-            for (int64_t e = net->first[j]; e < net->first[j + 1]; e++) {
-                const int32_t c = cluster[net->to[e]];
-                if (link[c] == 0) met[n_met++] = c;
-                link[c] += net->weight[e];
+            Visit *visit = &b.visits[at];
+            const int32_t j = visit->node, home = cluster[j];
+            if (b.is_stale[j]) {
+                sum_links(net, cluster, &b, visit);
+                b.is_stale[j] = 0;
             }
-            total[home] -= strength;
-            if (!--sizes[home]) empty[n_empty++] = home;
-            int32_t best = -1;
-            double best_gain = 0;
-            for (int32_t m = 0; m < n_met; m++) {
-                const int32_t c = met[m];
-                const double gain = link[c] - strength * total[c] * resolution;
-                if (gain > best_gain || (gain == best_gain && c < best)) {
-                    best = c;
-                    best_gain = gain;
-                }
-                link[c] = 0;
-            }
+            b.total[home] -= visit->strength;
+            if (!--b.sizes[home]) b.empty[n_empty++] = home;
+            int32_t best = best_cluster(net, resolution, &b, visit);
             /* When nothing gains there is an empty cluster: n nodes less this one cannot fill n. */
-            if (best_gain == 0) best = empty[--n_empty];
-            total[best] += strength;
-            sizes[best]++;
+            if (best < 0) best = b.empty[--n_empty];
+            b.total[best] += visit->strength;
+            b.sizes[best]++;
             if (best == home) {
                 stable++;
-            } else {
-                cluster[j] = best;
-                stable = 1;
-                moved = 1;
+                continue;
             }
+            for (int64_t e = net->first[j]; e < net->first[j + 1]; e++) b.is_stale[net->to[e]] = 1;
+            cluster[j] = best;
+            stable = 1;
+            moved = 1;
         }
-        *n_clusters = renumber(cluster, n, sizes, met);
+        *n_clusters = renumber(cluster, n, b.sizes, b.empty);
     }
-    free(total);
-    free(link);
-    free(sizes);
-    free(order);
-    free(met);
-    free(empty);
+    free_buffers(&b);
     return moved;
 }
 

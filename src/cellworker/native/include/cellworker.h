@@ -148,9 +148,12 @@ EXPORT int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_
                                int32_t *items, float *distances);
 
 /* snn.c */
-EXPORT int32_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
-                         int64_t from, int64_t to, int32_t min_shared, int64_t *counts, const int64_t *offsets,
-                         int32_t *cells, int32_t *shared);
+EXPORT int32_t cw_links_mirror(int64_t n, const int64_t *counts, const int32_t *later, const double *given,
+                               int64_t *first, int32_t *cells, double *weights);
+EXPORT int64_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
+                         int64_t from, int64_t to, int32_t min_shared, int64_t *counts, int32_t *cells,
+                         int32_t *shared);
+EXPORT void cw_shared_holders(const int32_t *lists, int32_t k, int64_t n, int64_t *starts, int32_t *holders);
 
 /* ---- maps: UMAP and t-SNE ---- */
 
