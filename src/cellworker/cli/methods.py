@@ -31,7 +31,7 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Commands to the methods that they are made from, and what they do."""
 
-_NOT_ASKED: Final = ("self", "path")
+_NOT_ASKED: Final = ("self", "path", "as_")
 """A path to write to is what ``--out`` says."""
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
