@@ -454,19 +454,28 @@ def test_cell_sets_named_like_the_file_go_before_those_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        (["matrix.mtx"], ""), (["a.h5ad", "b.h5ad"], ""), (["a.h5", "b.h5"], ""), (["a.h5"], "a.h5"),
+        (["a.csv.gz"], ""),
+        (["s1/matrix.mtx.gz", "s2/outs/filtered/matrix.mtx"], ""), (["GSM1.txt.gz"], ""), (["a.loom", "s/b.loom"], ""),
+        (["a.h5ad", "counts.csv"], "a.h5ad"), (["r.rds", "matrix.mtx"], "r.rds"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_matrices_is_an_experiment_itself(tmp_path, names, source):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert locate(tmp_path).source == tmp_path / source
+
+
+@pytest.mark.parametrize(
     ("names", "path", "code", "words"),
     [
         ([], "missing", ErrorCode.EXPERIMENT_NOT_FOUND, "there is no file or folder"),
         (["notes.txt"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "holds no r.rds or r.qs: save the Seurat object there"),
         (["a.rds", "b.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, r"2 objects \(a.rds, b.rds\).*name the one"),
         (["v4/r.rds", "v5/r.qs"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "there is one in v4, v5: open that"),
-        (["matrix.mtx"], ".", ErrorCode.EXPERIMENT_UNSUPPORTED, "a matrix in text .*read_10x_mtx"),
-        (
-            ["a.h5ad", "b.h5ad"],
-            ".",
-            ErrorCode.EXPERIMENT_NOT_FOUND,
-            r"2 AnnData files \(a.h5ad, b.h5ad\): name the one",
-        ),
     ],
 )
 def test_what_cannot_be_found_is_explained(tmp_path, names, path, code, words):

@@ -7,7 +7,16 @@ from cellworker.settings import Settings
 
 __all__ = ["settings_of"]
 
-_OPTIONS = ("port", "counts_matrix", "data_matrix", "sample_column", "drop_genes", "object_name")
+_OPTIONS = (
+    "port",
+    "counts_matrix",
+    "data_matrix",
+    "sample_column",
+    "drop_genes",
+    "object_name",
+    "file_part",
+    "orientation",
+)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

@@ -166,11 +166,14 @@ class TissueImage:
         technology's own unit.
     scale
         Times this they are what clients draw: pixels of the image that came with the object.
+    pixels
+        uint8 ``(height, width, 3)``: red, green and blue of that image; None where the object holds none.
     """
 
     cells: NDArray[np.int32]
     points: NDArray[np.float64]
     scale: float = 1.0
+    pixels: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from aiohttp import web
 from cellworker.connections import Connections
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment
 from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
@@ -25,6 +26,7 @@ from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
 from cellworker.local.notifications import SocketNotifications
+from cellworker.local.page import tissue
 from cellworker.local.page.facts import ExplorerFacts
 from cellworker.local.page.pages import add_pages
 from cellworker.local.results import DiskResults
@@ -58,6 +60,8 @@ class Served:
         Facts for the explorer.
     barcodes
         Returns the barcode of each cell by its id, None for ids that no cell has.
+    experiment
+        What pictures of tissues are taken from.
     """
 
     key: str
@@ -65,6 +69,7 @@ class Served:
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     explorer: ExplorerFacts | None = None
     barcodes: Callable[[], list[str | None]] = list
+    experiment: Experiment | None = None
 
 
 class Source(Protocol):
@@ -144,7 +149,7 @@ class LocalServer:
         door = guard(self._admission, self._connections)
         app = web.Application(middlewares=[door], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(add_cors(self._admission))
-        add_pages(app)
+        add_pages(app, framed=self._admission.framed)
         app.router.add_get("/explorer.json", self._explorer_facts)
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)
@@ -153,6 +158,8 @@ class LocalServer:
         app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
         app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
         app.router.add_get("/v2/experiments/{experiment}/barcodes", self._barcodes)
+        app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}", self._tissue)
+        app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}/picture", self._tissue)
         app.router.add_get("/results/{etag}", self._result)
         self._sockets.attach(app)
         return app
@@ -269,6 +276,18 @@ class LocalServer:
         self._check_id(request)
         served = await self._source.served()
         content = await asyncio.to_thread(orjson.dumps, served.barcodes())
+        return web.Response(body=content, content_type="application/json")
+
+    async def _tissue(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        experiment = (await self._source.served()).experiment
+        if experiment is None:
+            raise web.HTTPNotFound(reason="This worker has no facts for the explorer.")
+        number = int(request.match_info["number"])
+        if request.path.endswith("/picture"):
+            content = await asyncio.to_thread(tissue.picture, experiment, number)
+            return web.Response(body=content, content_type="image/png", headers={"Cache-Control": "no-cache"})
+        content = await asyncio.to_thread(tissue.places, experiment, number)
         return web.Response(body=content, content_type="application/json")
 
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002

@@ -1,5 +1,6 @@
 """GetEmbedding: where each cell lies on the scatter plot (contract 5.1)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.text.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Experiment, Reduction
+from cellworker.experiment.model import Experiment, Reduction, TissueImage
 from cellworker.protocol.columns import ColumnTable, Numbers
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.examples import UI_LAYOUT
@@ -17,7 +18,7 @@ from cellworker.tasks.common.layouts import check_config, lay_out_tsne, lay_out_
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
-__all__ = ["EMBEDDING"]
+__all__ = ["EMBEDDING", "places_on"]
 
 _COMPUTED = ("umap", "tsne", "images")
 
@@ -105,15 +106,26 @@ def _image_points(experiment: Experiment) -> tuple[NDArray[np.int32], NDArray[np
             "The experiment holds no images of tissues: only a spatial experiment, whose object has image coordinates, "
             "can be shown with type 'images'. Expected umap, tsne, pca, or a stored reduction with useSaved.",
         )
-    return np.concatenate([image.cells for image in images]), np.concatenate(
-        [image.points * image.scale for image in images]
-    ).astype(np.float32)
+    return _image_places(images)
 
 
 def _on_images(experiment: Experiment) -> orjson.Fragment:
-    cells, points = _image_points(experiment)
+    return _spread(experiment, *_image_points(experiment))
+
+
+def places_on(experiment: Experiment, images: Sequence[TissueImage]) -> orjson.Fragment:
+    """Return each cell's places on some images by cell id, ``null`` for cells that have none; see `compute`."""
+    return _spread(experiment, *_image_places(images))
+
+
+def _image_places(images: Sequence[TissueImage]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    points = np.concatenate([image.points * image.scale for image in images])
+    return np.concatenate([image.cells for image in images]), points.astype(np.float32)
+
+
+def _spread(experiment: Experiment, cells: NDArray[np.int32], points: NDArray[np.float32]) -> orjson.Fragment:
     counts = np.bincount(cells, minlength=experiment.n_cells)
-    if counts.max() == 1:
+    if counts.max(initial=0) <= 1:
         places = np.full((experiment.n_cells, 2), np.nan, np.float32)
         places[cells] = points
         return _points(experiment, places)

@@ -1,6 +1,7 @@
 // Where the cells lie on a map.
 import { floatsOf } from "../wire/columns";
 import { ask, askColumns } from "../wire/door";
+import { fetchPlaces } from "./tissues";
 import { Kept, type Loaded } from "./loaded";
 import type { ReadonlySignal } from "@preact/signals";
 
@@ -8,7 +9,18 @@ export type MapSource =
   | { kind: "saved"; name: string }
   | { kind: "umap"; minimumDistance: number; distanceMetric: string }
   | { kind: "tsne"; perplexity: number; learningRate: number }
-  | { kind: "tissue" };
+  | { kind: "tissue"; image: number }
+  | SubsetSource;
+
+/** A map of some cells alone: of principal components that the file has, or of their own. */
+export interface SubsetSource {
+  readonly kind: "subset";
+  readonly type: "umap" | "tsne";
+  readonly components: "saved" | "own";
+  /** Key of a cell set, or of a selection. */
+  readonly cells: string;
+  readonly name: string;
+}
 
 /** Coordinates by cell id; NaN where a cell has no place. */
 export interface Points {
@@ -31,6 +43,8 @@ export function sourceName(source: MapSource): string {
       return "t-SNE";
     case "tissue":
       return "Tissue";
+    case "subset":
+      return `${source.type === "umap" ? "UMAP" : "t-SNE"} of ${source.name}`;
   }
 }
 
@@ -87,7 +101,12 @@ async function fetchPoints(source: MapSource): Promise<Points> {
     if (!x || !y) throw new Error("The map has no coordinates.");
     return pointsAt(floatsOf(x), floatsOf(y));
   }
-  if (source.kind === "tissue") return pointsOf(await ask("GetEmbedding", { type: "images" }, label), true);
+  if (source.kind === "subset") {
+    const { columns } = await ask("GetSubsetEmbedding", { cellSet: source.cells, type: source.type, components: source.components }, label);
+    const [x, y] = columns.map((column) => Float32Array.from(column.values as (number | null)[], (value) => value ?? NaN));
+    return pointsAt(x, y);
+  }
+  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image), true);
   const { kind, ...config } = source;
   return pointsOf(await ask("GetEmbedding", { type: kind, useSaved: false, config }, label), false);
 }

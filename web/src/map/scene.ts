@@ -20,6 +20,8 @@ export function cameraOf(source: MapSource): Signal<Camera | null> {
 }
 
 export interface Look {
+  /** Opacity of a tissue's image under the points. */
+  readonly backdrop: number;
   readonly pointSize: number;
   readonly opacity: number;
   readonly background: string;
@@ -36,10 +38,11 @@ export class Scene {
   private points: Points | null = null;
   private paint: Paint | null = null;
   private colours: Uint32Array = new Uint32Array(0);
-  private look: Look = { pointSize: 1, opacity: 1, background: "#ffffff" };
+  private look: Look = { pointSize: 1, opacity: 1, background: "#ffffff", backdrop: 1 };
   private camera: Camera | null = null;
   private pending = 0;
   private moving = 0;
+  private behind = "";
   size: Size = { width: 1, height: 1 };
 
   constructor(private readonly canvas: HTMLCanvasElement) {}
@@ -76,6 +79,13 @@ export class Scene {
     this.paint = paint;
     this.colours = colours;
     this.scatter.colours(this.colours);
+    this.draw();
+  }
+
+  /** Sets the image under the points. */
+  backdrop(image: HTMLImageElement | null): void {
+    this.scatter?.backdrop(image);
+    this.behind = image ? `${image.naturalWidth} x ${image.naturalHeight}` : "";
     this.draw();
   }
 
@@ -130,8 +140,10 @@ export class Scene {
       opacity: pointOpacity(points.placed.length, camera.zoom, this.least(), look.opacity),
       background: [r / 255, g / 255, b / 255],
       coarse: this.moving !== 0,
+      backdrop: look.backdrop,
     });
     // what is on the canvas, for programs that look at the page
+    this.canvas.dataset.backdrop = this.behind;
     this.canvas.dataset.shows = this.paint?.title ?? "";
     this.canvas.dataset.drawn = String(Number(this.canvas.dataset.drawn ?? 0) + 1);
   }

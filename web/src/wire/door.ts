@@ -16,6 +16,13 @@ export class DoorError extends Error {
 }
 
 export const CANCELLED = "REQUEST_CANCELLED";
+const UNREACHABLE = "UNREACHABLE";
+
+/** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
+export function addressOn(path: string): string {
+  return new URL(path.replace(/^\//, "./"), document.baseURI).href;
+}
+
 export const facts = signal<ExplorerFacts | null>(null);
 
 /** What an answer tells beside its columns. */
@@ -38,9 +45,9 @@ async function refusal(response: Response): Promise<DoorError> {
 async function call(path: string, init?: RequestInit): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(addressOn(path), init);
   } catch {
-    throw new DoorError("UNREACHABLE", "The worker does not answer. It may be starting again; the page waits for it.");
+    throw new DoorError(UNREACHABLE, "The worker does not answer. It may be starting again; the page waits for it.");
   }
   if (!response.ok) throw await refusal(response);
   return response;
@@ -52,6 +59,11 @@ export async function getJson<T>(path: string): Promise<T> {
 
 function here(): string {
   return encodeURIComponent(facts.value?.experimentId ?? "");
+}
+
+/** Where things about the experiment lie, beside requests and their results. */
+export function experimentPath(): string {
+  return `/v2/experiments/${here()}`;
 }
 
 /** Begins to listen for progress. */
@@ -90,10 +102,27 @@ function cancelOnWorker(etag: string): void {
   void call(`/v2/workRequest/${here()}/${etag}`, { method: "DELETE" }).catch(() => undefined);
 }
 
+const AGAIN_MS = 500;
+
+/** Asks again after the worker was away, until it answers or nobody wants to know. */
+async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof DoorError) || error.code !== UNREACHABLE || !wanted()) throw error;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      await listening();
+    }
+  }
+}
+
 async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Promise<string> {
   const whole = { name, ...body };
+  let wanted = true;
+  job.cancel = () => (wanted = false);
   await listening();
-  const told = await post(whole);
+  const told = await throughRestarts(() => post(whole), () => wanted);
   if (told.signedUrl) return told.ETag;
   job.cancel = () => cancelOnWorker(told.ETag);
   await answered(told.ETag, whole);
@@ -126,9 +155,12 @@ export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], l
   const job = beginJob(label, () => hangUp.abort());
   try {
     const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
-    const response = await call(`/v2/workRequest/${here()}`, init);
-    if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);
-    return decodeColumns<FactsOf<Results[T]>>(await response.arrayBuffer());
+    const asking = async () => {
+      const response = await call(`/v2/workRequest/${here()}`, init);
+      if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);
+      return response.arrayBuffer();
+    };
+    return decodeColumns<FactsOf<Results[T]>>(await throughRestarts(asking, () => !hangUp.signal.aborted));
   } catch (error) {
     throw hangUp.signal.aborted ? new DoorError(CANCELLED, "Cancelled.") : error;
   } finally {
@@ -145,7 +177,7 @@ function refusalOf({ response }: Notice): DoorError {
 export async function askFile<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<string> {
   const job = beginJob(label, () => undefined);
   try {
-    return `/results/${await run(name, body, job)}`;
+    return addressOn(`/results/${await run(name, body, job)}`);
   } finally {
     endJob(job);
   }

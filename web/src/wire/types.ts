@@ -15,7 +15,7 @@ export interface ExplorerFacts {
   reductions: ReductionFacts[];
   defaultReduction: string;
   numbers: string[];
-  hasImages: boolean;
+  tissues: TissueFacts[];
   ownColours: boolean;
   savedIn: string;
 }
@@ -24,6 +24,12 @@ export interface ReductionFacts {
   name: string;
   dimensions: number;
   isMap: boolean;
+}
+
+export interface TissueFacts {
+  name: string;
+  width: number;
+  height: number;
 }
 
 export interface EmbeddingBody {

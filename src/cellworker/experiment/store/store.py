@@ -351,7 +351,11 @@ class StoredExperiment(Experiment):
         return lambda: Reduction(self._array(place), key)
 
     def _image_reader(self, place: str, scale: float) -> Callable[[], TissueImage]:
-        return lambda: TissueImage(self._array(f"{place}/cells"), self._array(f"{place}/points"), scale)
+        def read() -> TissueImage:
+            pixels = self._array(f"{place}/pixels") if f"{place}/pixels" in self._index.arrays else None
+            return TissueImage(self._array(f"{place}/cells"), self._array(f"{place}/points"), scale, pixels)
+
+        return read
 
     def _stored_reader(
         self, source: str, kind: str, places: list[list[str]], parameters: dict[str, str]

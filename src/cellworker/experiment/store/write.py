@@ -163,6 +163,8 @@ def _lay_out(
         layout.plain(where, {"name": name, "scale": image.scale})
         layout.put(f"{place}/cells", f"{where}/cells", np.ascontiguousarray(image.cells, np.int32))
         layout.put(f"{place}/points", f"{where}/points", np.ascontiguousarray(image.points, np.float64))
+        if image.pixels is not None:
+            layout.put(f"{place}/pixels", f"{where}/pixels", np.ascontiguousarray(image.pixels, np.uint8))
         images.append((name, place, image.scale))
     stored = _lay_out_stored(layout, draft)
     if draft.scaled_values is not None and draft.scaled_genes is not None:

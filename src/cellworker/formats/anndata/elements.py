@@ -15,6 +15,7 @@ from cellworker.errors import WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.growing import Growing
+from cellworker.formats.anndata.containers.memory import MemoryMatrix
 from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
@@ -33,6 +34,7 @@ __all__ = [
     "members",
     "table_of",
     "text_of",
+    "turned",
     "values_of",
 ]
 
@@ -210,8 +212,10 @@ class Matrix:
             assert is_array(self.node)
             return _from_dense(self.node, self.shape, scratch, progress)
         assert is_group(self.node)
+        if isinstance(self.node, MemoryMatrix):
+            return self.node.draft
         matrix = _compressed(self.node, self.form, self.shape, scratch, progress)
-        return matrix if self.form == "csr" else _turned(matrix, scratch)
+        return matrix if self.form == "csr" else turned(matrix, scratch)
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
         """Read every value of a dense matrix, float32."""
@@ -292,7 +296,7 @@ def _undivided(group: Group) -> WorkerError:
     return damaged(group.path, "its row bounds (indptr) do not divide its values")
 
 
-def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
+def turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
     """Turn compressed columns, whose indices were checked, into compressed rows, each row ascending."""
     n_rows, nnz = matrix.n_columns, len(matrix.columns)
     lengths = np.zeros(n_rows, np.int64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction, TissueImage
+from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
 from cellworker.formats.anndata.containers.tree import Array, Group, Node
@@ -24,7 +24,8 @@ from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.looking import pieces_of
 from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.stored import stored_results
-from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
+from cellworker.formats.anndata.tissue import read_tissue
+from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.active_reduction import choose_active, default_reduction
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
 from cellworker.formats.common.cells.measures import add_measures
@@ -134,7 +135,7 @@ def read_anndata(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
-        images=_own_images(root, n_cells),
+        images=read_tissue(root, n_cells, metadata.get("library_id")),
         stored=stored_results(root, findings).tables,
         dispersions=dispersions,
         dispersions_stand_in=stand_in,
@@ -277,20 +278,6 @@ def _own_scaled(
     if len(genes) and not 0 <= genes.min() <= genes.max() < n_genes:
         return None
     return genes.astype(np.int32), values.dense(scratch)
-
-
-def _own_images(root: Group, n_cells: int) -> dict[str, TissueImage]:
-    """Return where the cells lie on images, of a file that cellworker wrote."""
-    out: dict[str, TissueImage] = {}
-    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
-        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
-        name = _one(image, "name")
-        if not name or not is_array(cells) or not is_array(points) or not is_array(scale):
-            continue
-        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
-        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
-            out[name] = TissueImage(rows.astype(np.int32), places.astype(np.float64), float(factor[0]))
-    return out
 
 
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:

@@ -17,7 +17,7 @@ from cellworker.formats.common.kinds import is_zarr
 
 __all__ = ["KINDS", "check_target", "holds", "placed", "remove"]
 
-KINDS = (".rds", ".h5ad", ".zarr")
+KINDS = (".rds", ".h5ad", ".zarr", ".h5")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 

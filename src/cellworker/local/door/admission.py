@@ -29,6 +29,8 @@ _TOKEN = "token"  # noqa: S105
 _SHORTEST_TOKEN = 16
 _OWN_SITES = frozenset({"none", "same-origin"})
 """Of all values of `Sec-Fetch-Site`, those that stand for us or for a person; a browser of later days may know more."""
+_UNFRAMED = frozenset({"document"})
+_FRAMED = frozenset({"document", "iframe"})
 
 
 class Admission:
@@ -42,11 +44,19 @@ class Admission:
         Names, beside those of loopback, under which the worker may be asked for.
     token
         What a client has to know; empty asks for none.
+    below
+        The path below which everything is served: a secret, which stands for the token where a page is shown in a frame
+        of a page from elsewhere (a notebook), which cookies do not reach.
     """
 
-    def __init__(self, host: str = "127.0.0.1", *, allowed_hosts: Iterable[str] = (), token: str = "") -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", *, allowed_hosts: Iterable[str] = (), token: str = "", below: str = ""
+    ) -> None:
         self.open = host not in LOOPBACK
         self.token = token
+        self.framed = bool(below)
+        self._pages = frozenset(f"{below}{page}" for page in PAGES)
+        self._targets = _FRAMED if self.framed else _UNFRAMED
         self._names = LOOPBACK | {_plain_name(name) for name in (*allowed_hosts, host) if name}
         self._cookie = hmac.new(token.encode(), b"cookie", hashlib.sha256).hexdigest() if token else ""
 
@@ -118,7 +128,8 @@ class Admission:
         if site in _OWN_SITES:
             return True
         mode, target = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
-        return (mode, target) == ("navigate", "document") and request.method == "GET" and request.path in PAGES
+        led_here = mode == "navigate" and target in self._targets
+        return led_here and request.method == "GET" and request.path in self._pages
 
     def _check_token(self, request: web.BaseRequest) -> None:
         cookie = request.cookies.get(_cookie_name(request), "")
