@@ -47,9 +47,9 @@ def make_targets(root: Path) -> set[str]:
 
 
 def commands() -> set[str]:
-    from cellworker.cli.main import _parser
+    from cellworker.cli.main import parser_for
 
-    (actions,) = (a for a in _parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
+    (actions,) = (a for a in parser_for(())._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
     return set(actions.choices)
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from cellworker.cli.commands.probe import _TIMEOUT_S
-from cellworker.cli.main import _parser
+from cellworker.cli.main import parser_for
 from cellworker.settings import Settings
 
 from .conftest import Tool
@@ -109,7 +109,7 @@ def test_the_original_charts_values_are_understood(render: Render) -> None:
 def test_every_variable_is_a_setting_and_every_command_exists(name: str, render: Render) -> None:
     objects = render(name)
     settings = {item.name.upper() for item in fields(Settings)}
-    (actions,) = (a for a in _parser()._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
+    (actions,) = (a for a in parser_for(())._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
     for part in ("worker", "worker-r"):
         assert set(environment(objects, part)) <= settings
         assert container(objects, part)["args"][0] in actions.choices
