@@ -21,6 +21,10 @@ from tests.formats.test_anndata_reading import adata
 import cellworker
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.check.checking import Report, check_experiment
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.foreign.shown import Reading
+from cellworker.formats.foreign.tenx import read_tenx
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.opening.recognising import Kind, kind_of
 from cellworker.settings import Settings
@@ -364,3 +368,11 @@ def test_a_file_of_anndata_0_6_is_what_anndata_reads(root: Path, stores: Setting
     assert [column.categories[code] for code in column.codes] == right.obs["leiden"].tolist()
     assert np.array_equal(opened.experiment.reductions["umap"].values, right.obsm["X_umap"])
     assert opened.experiment.extra["colors"]["leiden"] == right.uns["leiden_colors"].tolist()
+
+
+def test_what_a_10x_file_says_beside_its_matrix_is_listed_as_lost(tmp_path):
+    path = files.tenx_h5(tmp_path / "x.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["library_ids"] = "L1"
+    told = read_tenx("x", path, Reading(Scratch(), Findings(), 1 << 30)).told
+    assert any("'library_ids'" in line for line in told.lost)

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.matrix_choice import used_for
 from cellworker.formats.common.matrices.value_evidence import gather, gather_with_base
-from cellworker.formats.common.matrices.value_kinds import decide
+from cellworker.formats.common.matrices.value_kinds import Decision, decide
 
 
 def draft(values) -> SparseDraft:
@@ -159,3 +161,25 @@ def test_one_look_does_not_depend_on_where_blocks_end(monkeypatch):
     whole = gather(matrix, closely=True)
     monkeypatch.setattr("cellworker.formats.common.matrices.value_evidence._BLOCK", 1000)
     assert gather(matrix, closely=True) == whole
+
+
+@pytest.mark.parametrize("base", [math.e, 2, 10])
+def test_a_matrix_that_proves_nothing_is_called_uncertain(base):
+    values = counts(unequal=0.8, n_genes=600)
+    values[:, np.argsort(-values.sum(axis=0))[:30]] += 3  # no gene of a few molecules, whose multiples would tell
+    strongest = np.argsort(-values.sum(axis=0))[:30]
+    logs = np.log1p(1e4 * shares(corrected(values)))[:, strongest] / math.log(base)
+    assert decide(gather_with_base(draft(logs))).otherwise
+    # The file names the base, or all genes are there: nothing is open.
+    assert not decide(gather_with_base(draft(logs), declared_base=base)).otherwise
+    whole = np.log1p(1e4 * shares(corrected(values))) / math.log(base)
+    assert not decide(gather_with_base(draft(whole), declared_base=base)).otherwise
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_who_serves_an_uncertain_matrix_warns_unless_it_was_named(told):
+    findings = Findings()
+    decision = Decision("log", "decimals", otherwise="logarithms to another base")
+    used_for("X", decision, findings, counts=False, data=True, told=told)
+    used_for("layers/other", decision, findings, counts=False, data=False)
+    assert [(problem.field, problem.severity) for problem in findings.problems] == ([] if told else [("X", "warning")])

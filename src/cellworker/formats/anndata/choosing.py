@@ -74,7 +74,7 @@ class Source:
 class Choice:
     """What to serve. `data` is None where it is to be computed from the counts.
 
-    `as_it_is` tells that `data` was named by the user, and is not to be changed.
+    `as_it_is` tells that `data` was named by the user, and is not to be changed; `told` that the counts were.
     """
 
     frame: Frame
@@ -82,13 +82,14 @@ class Choice:
     data: Source | None
     scaled: Source | None
     as_it_is: bool = False
+    told: bool = False
 
     @property
     def served(self) -> list[Source]:
         """The matrices that are read cell after cell."""
         return [source for source in (self.counts, self.data) if source is not None]
 
-    def report(self, sources: Mapping[str, Source]) -> list[dict[str, str]]:
+    def report(self, sources: Mapping[str, Source], findings: Findings) -> list[dict[str, str]]:
         """Say of every matrix what it holds, why, and what it is used for."""
         # Without log-normalised values these are made from the counts.
         served = self.data or self.counts
@@ -96,10 +97,12 @@ class Choice:
             used_for(
                 field,
                 source.decision,
+                findings,
                 counts=self.counts is not None and field == self.counts.field,
                 data=served is not None and field == served.field,
                 scaled=self.scaled is not None and field == self.scaled.field,
                 as_it_is=self.as_it_is,
+                told=self.told if source is self.counts else self.as_it_is,
             )
             for field, source in sources.items()
         ]
@@ -136,7 +139,7 @@ def choose(
     """
     if "data" in marked and "X" in sources and not wanted.counts and not wanted.data:
         own_counts = sources.get("layers/counts") if "counts" in marked else None
-        return Choice("var", own_counts, sources["X"], None, as_it_is=True)
+        return Choice("var", own_counts, sources["X"], None, as_it_is=True, told=True)
     counts, data = _named(sources, wanted.counts, "counts", findings), _named(sources, wanted.data, "data", findings)
     if findings.errors:
         return None
@@ -150,7 +153,7 @@ def choose(
     if choice is not None and wanted.counts == "none":
         choice = replace(choice, counts=None, data=choice.data or choice.counts)
     if choice is not None:
-        return choice
+        return replace(choice, told=bool(wanted.counts))
     held = ", ".join(f"{name} ({source.decision.title})" for name, source in sources.items()) or "no matrix"
     findings.error(
         "X", found=held, expected="raw counts or log-normalised values in X, raw.X or a layer named counts",

@@ -124,6 +124,7 @@ def read_anndata(
         dispersions = Dispersions(list(genes.names), list(genes.ids), gene_variances(data, findings))
     scaled = _own_scaled(root, n_cells, len(genes), scratch) or reading.scaled(choice)
     graphs = {name: matrix.read(scratch, lambda _: None) for name, matrix in _graphs(root, n_cells)}
+    about = choice.report(sources, findings)
     return ExperimentDraft(
         cell_ids=cell_ids,
         barcodes=unique_names(obs.index, "obs", "names", findings),
@@ -149,7 +150,7 @@ def read_anndata(
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
-        extra={"colors": colors_of(root, metadata), "used": _used(choice), "matrices": choice.report(sources)},
+        extra={"colors": colors_of(root, metadata), "used": _used(choice), "matrices": about},
     )
 
 

@@ -234,8 +234,9 @@ def read_matrices(
     main = data or counts
     matrices = [
         used_for(
-            found.field, found.decision, counts=found is counts, data=found is main,
+            found.field, found.decision, findings, counts=found is counts, data=found is main,
             as_it_is=bool(wanted.data) and found is data,
+            told=bool(wanted.data if found is data else wanted.counts),
         )
         for found in reader.read.values()
     ]  # fmt: skip

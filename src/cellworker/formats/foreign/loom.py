@@ -79,7 +79,9 @@ def read_loom(root: Group, path: Path, reading: Reading) -> Shown:
         value = root.attrs.get(name)
         if isinstance(value, str | int | float):
             uns.put(name, MemoryTexts(f"uns/{name}", [str(value)], ()))
-            ledger.note(f"the attribute {name!r} is uns/{name}")
+            ledger.note(f"the attribute {name!r} is in uns, as text")
+        else:
+            ledger.note_loss(f"the attribute {name!r}: neither text nor a number")
     for element in ledger.elements():
         ledger.lose(element.path, "AnnData has no place for it")
     version = text_of(root.get("attrs/LOOM_SPEC_VERSION")) or [str(root.attrs.get("LOOM_SPEC_VERSION", ""))]

@@ -66,6 +66,8 @@ def read_tenx(name: str, path: Path, reading: Reading) -> Matrix:
         )  # fmt: skip
         for element in ledger.elements():
             ledger.lose(element.path, "no part of the matrix")
+        for attribute in root.attrs:
+            ledger.note_loss(f"the attribute {attribute!r} of the file: no part of the matrix")
         matrix = Matrix(
             name, "10x", f"10x Genomics (HDF5, version {version})", values, barcodes, symbols, ids, genes,
             told=ledger.close(),

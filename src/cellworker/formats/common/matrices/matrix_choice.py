@@ -4,6 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.value_kinds import Decision
 
 __all__ = ["MatrixChoice", "used_for"]
@@ -58,13 +59,15 @@ class MatrixChoice:
 def used_for(
     field: str,
     decision: Decision,
+    findings: Findings,
     *,
     counts: bool,
     data: bool,
     scaled: bool = False,
     as_it_is: bool = False,
+    told: bool = False,
 ) -> dict[str, str]:
-    """Say what a matrix holds, why, and what it is used for.
+    """Say what a matrix holds, why, and what it is used for; warn where it is used and its values prove nothing.
 
     Parameters
     ----------
@@ -72,7 +75,16 @@ def used_for(
         Whether it serves as such.
     as_it_is
         Whether it is served as data without a change, for any content.
+    told
+        Whether the user, or the program that wrote the file, says what it holds.
     """
+    if (counts or data) and decision.otherwise and not told:
+        findings.warning(
+            field, found=f"{decision.title}, which is not certain ({decision.why})",
+            expected="counts, or values with one total for all cells",
+            advice=f"if they are {decision.otherwise}, fold changes and means are off by a factor: keep the counts in"
+            " the file; or name what it holds with --counts or --data (natural logarithms)",
+        )  # fmt: skip
     uses = [
         what
         for used, what in (

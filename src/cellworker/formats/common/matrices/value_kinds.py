@@ -10,7 +10,7 @@ smallest value, which survive division by the cell's sum. Only then the size of 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cellworker.formats.common.matrices.value_evidence import MAX_LOG, MIN_SCALED_SHARE, Evidence
@@ -26,6 +26,7 @@ _MAX, _ALL = 0.9, 0.99
 _AMPLIFIED = 1.6
 """expm1 of counts makes unequal cells far more unequal, expm1 of logarithms hardly (quartiles of the cells' sums:
 1.7 to 30 times for corrected counts of any depth, at most 1.55 for logarithms of all or of some genes)."""
+_ANOTHER_BASE = "logarithms to another base than e"
 _MIN_VALUES_PER_CELL = 5
 """Fewer make the cells' sums as unequal as single values are, with a logarithm or without. Corrected counts also have
 values below 1 in most cells, since a correction makes ones smaller."""
@@ -48,6 +49,8 @@ class Decision:
         What every cell adds up to, for "linear"; None where the cells differ.
     corrected
         Whether counts have decimals.
+    otherwise
+        What it may be as well, where the values speak for something but prove nothing; empty where they prove it.
     """
 
     kind: Kind
@@ -55,6 +58,7 @@ class Decision:
     base: float = math.e
     total: float | None = None
     corrected: bool = False
+    otherwise: str = ""
 
     @property
     def title(self) -> str:
@@ -91,7 +95,7 @@ def decide(evidence: Evidence, hint: Hint = "") -> Decision:
     if not evidence.negative:
         return decision
     why = f"{decision.why}; {below}, too few for scaled values"
-    return Decision(decision.kind, why, decision.base, decision.total, decision.corrected)
+    return replace(decision, why=why)
 
 
 def _of_whole(evidence: Evidence) -> Decision | None:
@@ -139,7 +143,8 @@ def _of_hints(evidence: Evidence, hint: Hint) -> Decision | None:
     if evidence.declared_base is not None and evidence.largest <= MAX_LOG:
         return Decision("log", "uns['log1p'] tells of a logarithm", evidence.declared_base)
     if hint == "data" and evidence.largest <= MAX_LOG:
-        return Decision("log", f"its name says so, and no value is above {MAX_LOG:g}", evidence.base)
+        why = f"its name says so, and no value is above {MAX_LOG:g}"
+        return Decision("log", why, evidence.base, otherwise=_ANOTHER_BASE)
     return None
 
 
@@ -156,12 +161,14 @@ def _of_size(evidence: Evidence) -> Decision:
             return Decision("linear", why)
         return Decision("counts", f"{differ}, all of them multiples of {evidence.units.median:.4g}", corrected=True)
     if largest > MAX_LOG:
-        return Decision("counts", f"{differ}; too large for logarithms", corrected=True)
+        why = f"{differ}; too large for logarithms"
+        return Decision("counts", why, corrected=True, otherwise="normalised values of some genes, without a logarithm")
     telling = evidence.finite >= _MIN_VALUES_PER_CELL * sums.n_cells and evidence.units.median <= 1
     if telling and levels.quartiles > _AMPLIFIED * sums.quartiles:
         why = f"{differ}; the sums of expm1 differ {levels.quartiles / max(sums.quartiles, 1e-9):.3g} times as much"
-        return Decision("counts", why, corrected=True)
-    return Decision("log", f"decimals up to {largest:.4g}, and nothing that speaks for counts", evidence.base)
+        return Decision("counts", why, corrected=True, otherwise="logarithms of some genes")
+    why = f"decimals up to {largest:.4g}, and nothing that speaks for counts"
+    return Decision("log", why, evidence.base, otherwise=f"{_ANOTHER_BASE}, or values without a logarithm")
 
 
 def _inverse(base: float) -> str:

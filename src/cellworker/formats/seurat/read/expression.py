@@ -76,14 +76,21 @@ def read_expression(
         used_for(
             f"{name}/{kind}",
             decision,
+            findings,
             counts=kind == "counts" and kept is not None,
             data=(kind == "data") == from_data,
             as_it_is=work.as_it_is if from_data else served is counts,
+            told=platform or bool(wanted.data if kind == "data" else wanted.counts) or _is_seurats(kind, decision),
         )
         for kind, decision in (("counts", of_counts), ("data", of_data))
         if decision is not None
     ]
     return Expression(kept, served, matrices)
+
+
+def _is_seurats(kind: str, decision: Decision) -> bool:
+    """Return whether these are the natural logarithms for which Seurat has the slot data."""
+    return kind == "data" and decision.kind == "log"
 
 
 def _decided(matrix: SparseDraft, hint: Hint) -> Decision:
