@@ -1,6 +1,7 @@
 """Cells that nobody has named, as keys."""
 
 import contextlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -79,9 +80,27 @@ def test_what_is_no_range_is_refused_by_the_name_of_its_field(text):
     assert refused.value.message.startswith("compareWith: ")
 
 
-def test_a_few_characters_do_not_claim_gigabytes():
-    with pytest.raises(WorkerError, match="more than"):
-        cells_of_bitmap("ranges:0-2147483647", "cellSet")
+@pytest.mark.parametrize(
+    "key", ["ranges:0-2147483647", "ranges:0-16777216", "ranges:0-9000000,9000002-20000000", PREFIX + "_" * (3 << 20)]
+)
+def test_no_key_claims_gigabytes(key):
+    tracemalloc.start()
+    try:
+        with pytest.raises(WorkerError, match="cellSet: stands for more than 16,777,216 cells"):
+            cells_of_bitmap(key, "cellSet")
+        assert tracemalloc.get_traced_memory()[1] < 128 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_selection_takes_no_more_than_its_ids():
+    tracemalloc.start()
+    try:
+        found = cells_of_bitmap("ranges:5-16777220", "cellSet")
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * found.nbytes
+    finally:
+        tracemalloc.stop()
+    assert (len(found), found[0], found[-1]) == (2**24, 5, 16777220)
 
 
 @given(st.text("0123456789-,", max_size=30))

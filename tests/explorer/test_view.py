@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 from tests.explorer.seeing import Explorer
 
 from cellworker import WorkerError, open_experiment
+from cellworker.local.submit import submit
 
 pytest.importorskip("anywidget", reason="anywidget is not installed (pip install 'cellworker[notebook]')")
 
@@ -150,3 +151,11 @@ def test_closing_stops_the_door_and_a_browser_is_told(browser, shown):
 def test_a_height_that_is_none_is_refused(shown, height):
     with pytest.raises(WorkerError, match="height: expected a whole number"):
         shown[0].view(height=height)
+
+
+def test_a_programs_repeated_request_finds_its_result_below_the_secret(shown):
+    _, widget = shown
+    url = widget.url.rstrip("/")
+    first, again = (submit(url, {"name": "ListCellColumns"}, timeout_s=120) for _ in range(2))
+    assert (first.repeated, again.repeated) == (False, True)
+    assert first.content == again.content

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellworker.analysis.statistics.empty_droplets import find_cells, is_unfiltered, knee_of
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Genes
 from cellworker.preparing.figures import histogram, knee_plot, scatter
 from cellworker.preparing.inputs import species_of
@@ -122,6 +123,36 @@ def test_what_is_written_is_read_again(tmp_path_factory, parameters):
     assert to_yaml(found).count("\n") == to_yaml(parameters).count("\n")
     assert [item.name for item in found.samples] == [item.name for item in parameters.samples]
     assert (found.thresholds, found.mads, found.rds) == (parameters.thresholds, parameters.mads, parameters.rds)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(1e-300, 1, exclude_min=True), st.text(st.characters(exclude_characters="\0"), min_size=1))
+def test_small_numbers_and_odd_names_are_read_again(tmp_path_factory, number, name):
+    path = tmp_path_factory.mktemp("yaml") / "prepare.yaml"
+    asked = Parameters(samples=[SampleInput(path=f"/{name}", name=name)], empty_fdr=number, resolution=number)
+    path.write_text(to_yaml(asked), "utf-8")
+    found = read_parameters(path, {})
+    assert (found.empty_fdr, found.resolution, found.samples[0].name) == (number, number, name)
+
+
+@pytest.mark.parametrize("flags", [{}, {"set": ["a:max_mt=5"]}, {"set": ["max_mt=5"]}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"samples: 5", b"samples: abc", b"samples: [5]", b"samples: [{name: x}]", b"samples: [{path: [a]}]",
+        b"samples: [{path: a, thresholds: 5}]", b"samples: [{path: a}]\nthresholds: 5", b"samples: " + 3000 * b"[",
+        b"samples: 2020-99-99", b"mads: " + 5000 * b"9", b"1: b", b"? [a]\n: b", b"samples: &a [*a]",
+        b'samples: [{path: "a\\0b"}]', b'samples: [{path: ""}]', b"samples: [{path: !!binary YWJj}]", b"\xff\xfe",
+        b'samples: !!python/object/apply:os.system ["exit 7"]', b"# " + (1 << 20) * b"x",
+    ],
+)  # fmt: skip
+def test_a_hostile_file_of_parameters_is_refused_in_a_sentence(tmp_path, content, flags):
+    path = tmp_path / "prepare.yaml"
+    path.write_bytes(content)
+    with pytest.raises(WorkerError) as refused:
+        read_parameters(path, dict(flags))
+    assert refused.value.code is ErrorCode.INVALID_INPUT
+    assert refused.value.message
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,6 +17,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.bitmaps import write_bitmap, write_cells
 from cellworker.experiment.model import Categorical, Reduction, StoredTable
 from cellworker.tasks.catalog import find
+from cellworker.tasks.common import groupings
 
 SCORES = Path(__file__).parent.parent / "fixtures" / "scores" / "seurat.json"
 IDS = np.array([5, 0, 3, 2], np.int32)
@@ -399,6 +400,23 @@ def test_a_result_or_group_that_is_not_there_is_refused_with_those_that_are(ask,
     assert "it has tests" in refused(lambda: ask(with_results, "GetStoredResult", {"result": "x"}))[1]
     assert "B, T" in refused(lambda: ask(with_results, "GetStoredResult", {"result": "tests", "group": "x"}))[1]
     assert "it has none" in refused(lambda: ask(small_experiment(), "GetStoredResult", {"result": "x"}))[1]
+
+
+def test_names_of_a_hostile_file_do_not_fill_a_sentence(ask):
+    table = StoredTable("uns", "list", {"group": Categorical(np.zeros(1, np.int32), ["g" * 10_000] * 2000)}, {})
+    hostile = small_experiment()
+    hostile.stored = {f"{number}{'n' * 10_000}": table for number in range(200)}
+    for body in ({"result": "x"}, {"result": f"7{'n' * 10_000}", "group": "x"}):
+        assert len(refused(lambda body=body: ask(hostile, "GetStoredResult", body))[1]) < 15_000
+
+
+def test_too_many_selections_are_refused_before_any_is_looked_up(ask, clumps, monkeypatch):
+    monkeypatch.setattr(groupings, "cells_key", lambda *_: pytest.fail("a selection was looked up"))
+    sets = {"groupBy": {"sets": ["ranges:0-16777215"] * 2001}}
+    body = {"of": {"gene": clumps.genes.names[0]}, **sets}
+    assert refused(lambda: ask(clumps, "GetGroupSummaries", body))[1].startswith(
+        "body.groupBy.sets: gives 2,001 groups"
+    )
 
 
 # --- the same answers as columns ------------------------------------------------------------------------------------

@@ -26,8 +26,10 @@ _MAX_CHARACTERS = 4 * (2**31 // 8) // 3
 """As long as the largest cell id allows."""
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 _RANGE_LIST = re.compile(r"(\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*)?")
-_MAX_IN_RANGES = 1 << 26
-"""Cells that ranges may stand for: a few characters must not claim gigabytes."""
+_MAX_CELLS = 1 << 24
+"""Cells that a key may stand for: more than an experiment has, and 64 MiB of ids. Few characters claim no gigabytes."""
+_PIECE = 1 << 17
+"""Bytes of a bitmap that are unpacked at once: a million bits."""
 
 
 def is_bitmap(key: str) -> bool:
@@ -48,7 +50,7 @@ def cells_of_bitmap(key: str, what: str) -> NDArray[np.int32]:
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` when it is no base64url, or no ascending ranges.
+        ``INVALID_INPUT`` when it is no base64url, no ascending ranges, or stands for more than 16,777,216 cells.
     """
     if key.startswith(RANGES):
         return _cells_of_ranges(key.removeprefix(RANGES), what)
@@ -60,8 +62,18 @@ def cells_of_bitmap(key: str, what: str) -> NDArray[np.int32]:
         content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_")
     except (ValueError, binascii.Error):
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
-    bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
-    return np.flatnonzero(bits).astype(np.int32)
+    return _cells_of_bits(np.frombuffer(content, np.uint8), what)
+
+
+def _cells_of_bits(content: NDArray[np.uint8], what: str) -> NDArray[np.int32]:
+    """Unpack piece by piece: a bitmap of all possible cells would be 17 GB of positions otherwise."""
+    parts, total = [np.empty(0, np.int32)], 0
+    for begin in range(0, len(content), _PIECE):
+        bits = np.unpackbits(content[begin : begin + _PIECE], bitorder="little")
+        parts.append((np.flatnonzero(bits) + 8 * begin).astype(np.int32))
+        total += len(parts[-1])
+        _require_few(total, what)
+    return np.concatenate(parts)
 
 
 def _cells_of_ranges(text: str, what: str) -> NDArray[np.int32]:
@@ -74,11 +86,19 @@ def _cells_of_ranges(text: str, what: str) -> NDArray[np.int32]:
     if np.any(last < first) or np.any(first[1:] <= last[:-1]) or (len(last) and last[-1] >= 2**31):
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
     lengths = last - first + 1
-    if lengths.sum() > _MAX_IN_RANGES:
-        too_many = f"{what}: the ranges stand for more than {_MAX_IN_RANGES:,} cells."
-        raise WorkerError(ErrorCode.INVALID_INPUT, too_many)
-    begins = np.cumsum(lengths) - lengths
-    return np.asarray(np.arange(lengths.sum()) + np.repeat(first - begins, lengths), np.int32)
+    total = int(lengths.sum())
+    _require_few(total, what)
+    # Each id is the one before and 1, but for the first of each range: summed up in place.
+    steps = np.ones(total, np.int32)
+    before = np.concatenate([[0], last[:-1]]) if len(last) else last
+    steps[np.cumsum(lengths) - lengths] = first - before
+    return np.cumsum(steps, out=steps)
+
+
+def _require_few(n_cells: int, what: str) -> None:
+    if n_cells > _MAX_CELLS:
+        message = f"{what}: stands for more than {_MAX_CELLS:,} cells."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
 def write_cells(cell_ids: NDArray[np.integer]) -> str:
@@ -93,7 +113,7 @@ def write_cells(cell_ids: NDArray[np.integer]) -> str:
     bitmap_length = 4 * ((int(ids[-1]) // 8 + 1) / 3) if len(ids) else 0
     breaks = np.flatnonzero(np.diff(ids) > 1)
     # Each range takes two characters or more: where that is as long as the bitmap, it is not written to be measured.
-    if 2 * (len(breaks) + 1) < bitmap_length and len(ids) <= _MAX_IN_RANGES:
+    if 2 * (len(breaks) + 1) < bitmap_length and len(ids) <= _MAX_CELLS:
         first, last = ids[np.concatenate([[0], breaks + 1])], ids[np.concatenate([breaks, [len(ids) - 1]])]
         parts = [f"{a}" if a == b else f"{a}-{b}" for a, b in zip(first.tolist(), last.tolist(), strict=True)]
         text = ",".join(parts)

@@ -191,7 +191,7 @@ class LocalServer:
         props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
         version = await self._cell_sets_version() if reads_cell_sets else ""
         etag = etag_of(submission.body, props, served.key, version)
-        url = f"{request.scheme}://{request.host}/results/{etag}"
+        url = f"{request.scheme}://{request.host}{self._admission.below}/results/{etag}"
         if self._results.find(etag) is not None:
             return web.json_response({"data": {"ETag": etag, "signedUrl": url}})
         authorization = request.headers.get("Authorization")

@@ -1,5 +1,7 @@
 """What `cellworker prepare` is asked to do: from flags or one YAML file, which it also writes."""
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,9 @@ FILE_NAME = "prepare.yaml"
 _ENDINGS = (
     ".gz", ".zip", ".h5ad", ".rds", ".qs", ".h5", ".h5mu", ".loom", ".zarr", ".mtx", ".csv", ".tsv", ".txt",
 )  # fmt: skip
+_MAX_BYTES = 1 << 20
+_NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+"""What YAML takes in no text, or as the end of a line."""
 _NotNegative = Annotated[float, Meta(ge=0)]
 
 
@@ -123,18 +128,28 @@ def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
     values: dict[str, Any] = _loaded(path) if path is not None else {}
     assignments = flags.pop("set", None) or []
     values |= {name: value for name, value in flags.items() if value is not None}
-    if path is not None:
-        _from_the_files_place(values, path.parent)
     for text in assignments:
         set_threshold(values, text)
-    try:
-        found = msgspec.convert(values, Parameters)
-    except msgspec.ValidationError as error:
-        where = path.name if path is not None else "prepare"
-        raise _invalid(message=f"{where}: {error}; 'cellworker prepare --help' lists what there is") from None
+    found = _checked(values, path)
     if not found.samples:
         raise _invalid("no samples: name files or folders, or list them under 'samples' in a file for --config")
+    if any(not _may_be_path(sample.path) for sample in found.samples):
+        raise _invalid("samples: a path is empty or has the character NUL in it; name files or folders")
     return found
+
+
+def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
+    """Numbers may be written as text: to YAML 1.1, ``1e-7`` is one."""
+    try:
+        return msgspec.convert(values, Parameters, strict=False)
+    except (msgspec.ValidationError, RecursionError) as error:
+        where = path.name if path is not None else "prepare"
+        told = str(error) if isinstance(error, msgspec.ValidationError) else "it is too deeply nested"
+        raise _invalid(message=f"{where}: {told}; 'cellworker prepare --help' lists what there is") from None
+
+
+def _may_be_path(text: str) -> bool:
+    return bool(text) and "\0" not in text
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -144,21 +159,26 @@ def _loaded(path: Path) -> dict[str, Any]:
         message = f"{path.name} is read with PyYAML: {how_to_install('prepare')}"
         raise WorkerError(ErrorCode.INVALID_INPUT, message) from None
     try:
-        found = yaml.safe_load(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise _invalid(message=f"{path.name}: is larger than 1 MiB; expected parameters of 'cellworker prepare'")
+        found = yaml.safe_load(content.decode("utf-8"))
     except OSError as error:
         raise _invalid(message=f"{path} cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date without such a day, too many digits
         raise _invalid(message=f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise _invalid(message=f"{path.name}: is too deeply nested") from None
     if not isinstance(found, dict):
         raise _invalid(message=f"{path.name}: expected names and values, as in the {FILE_NAME} of a finished run")
-    return found
-
-
-def _from_the_files_place(values: dict[str, Any], folder: Path) -> None:
-    """Paths in a file are meant from where it lies."""
-    for item in values.get("samples") or []:
-        if isinstance(item, dict) and isinstance(item.get("path"), str) and not Path(item["path"]).is_absolute():
-            item["path"] = str(folder / item["path"])
+    # From here on everything has its shape: flags and paths are put into what was checked.
+    shaped = _checked({"samples": [], **found} if all(isinstance(name, str) for name in found) else found, path)
+    values: dict[str, Any] = msgspec.to_builtins(shaped)
+    for item in values["samples"]:
+        # Paths in a file are meant from where it lies.
+        item["path"] = str(path.parent / item["path"]) if _may_be_path(item["path"]) else item["path"]
+    return values
 
 
 def set_threshold(values: dict[str, Any], text: str) -> None:
@@ -202,7 +222,7 @@ def plain_name(path: str) -> str:
 
 
 def to_yaml(parameters: Parameters) -> str:
-    """Return a document that `read_parameters` reads; every value is JSON, which is YAML, too."""
+    """Return a document that `read_parameters` reads; every value is JSON, which is YAML but for a few characters."""
     lines = [f"# cellworker prepare --config {FILE_NAME} --out FOLDER does the same again."]
     for name, value in msgspec.to_builtins(parameters).items():
         if name == "samples":
@@ -214,7 +234,8 @@ def to_yaml(parameters: Parameters) -> str:
 
 
 def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _NO_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _invalid(message: str) -> WorkerError:

@@ -49,7 +49,11 @@ class StoredResults:
             self._left_out.append(name)
             return
         self._values += n_values
-        told = {key: text[:_MAX_TEXT] for key, text in (parameters or {}).items()}
+        given = parameters or {}
+        if len(given) > _MAX_COLUMNS:
+            self._left_out.append(f"{name}.params")
+            given = {}
+        told = {key[:_MAX_TEXT]: text[:_MAX_TEXT] for key, text in given.items()}
         self.tables[name] = StoredTable(source, kind, columns, told)
 
     def leave_out(self, name: str) -> None:

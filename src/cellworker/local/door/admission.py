@@ -54,6 +54,7 @@ class Admission:
     ) -> None:
         self.open = host not in LOOPBACK
         self.token = token
+        self.below = below
         self.framed = bool(below)
         self._pages = frozenset(f"{below}{page}" for page in PAGES)
         self._targets = _FRAMED if self.framed else _UNFRAMED

@@ -103,6 +103,7 @@ def prepare_grouping(grouping: Grouping, cell_sets: CellSets, what: str) -> Requ
             )
         return RequestedGrouping(groups=[_requested(child) for child in found.children])
     keys = grouping.sets or []
+    _require_few_groups(len(keys), f"{what}.sets")  # each may stand for millions of cells: before any is looked up
     return RequestedGrouping(groups=[_of_key(key, cell_sets, f"{what}.sets[{i}]") for i, key in enumerate(keys)])
 
 
@@ -115,6 +116,12 @@ def _of_key(key: str, cell_sets: CellSets, what: str) -> RequestedGroup:
 
 def _requested(item: CellSet) -> RequestedGroup:
     return RequestedGroup(item.key, item.name, write_cells(item.cell_ids), item.color)
+
+
+def _require_few_groups(n_groups: int, what: str) -> None:
+    if n_groups > MAX_GROUPS:
+        message = f"{what}: gives {n_groups:,} groups; expected {MAX_GROUPS:,} at most."
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
 def cells_key(key: str, cell_sets: CellSets, what: str) -> str:
@@ -165,10 +172,7 @@ def groups_of(
     groups = (
         _of_column(experiment, grouping.column, what) if grouping.column is not None else _given(experiment, grouping)
     )
-    if len(groups) > MAX_GROUPS:
-        raise WorkerError(
-            ErrorCode.INVALID_INPUT, f"{what}: gives {len(groups):,} groups; expected {MAX_GROUPS:,} at most."
-        )
+    _require_few_groups(len(groups), what)
     if allowed is None:
         return groups
     return [Group(one.key, one.name, one.color, one.rows[allowed[one.rows]]) for one in groups]

@@ -1,5 +1,6 @@
 """ListStoredResults, GetStoredResult: results that the file brought with it, such as scanpy's tests of genes."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from cellworker.tasks.task import Context, PrepareInput, Task
 __all__ = ["LIST_STORED_RESULTS", "STORED_RESULT"]
 
 _GROUP = "group"
+_MAX_SHOWN = 50
+"""Names in a sentence, and characters of each."""
 
 
 class ListStoredResultsBody(Struct):
@@ -86,14 +89,14 @@ def compute_one(experiment: Experiment, request: StoredResultRequest, context: C
     """
     table = experiment.stored.get(request.result)
     if table is None:
-        there = f"it has {', '.join(experiment.stored)}" if experiment.stored else "it has none"
+        there = f"it has {_some(experiment.stored)}" if experiment.stored else "it has none"
         message = f"body.result: the file brought no result {request.result!r}: {there}."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
     rows = np.arange(table.n_rows)
     if request.group is not None:
         groups = _groups(table)
         if request.group not in groups:
-            known = f"its groups are {', '.join(groups[:50])}" if groups else "it has no groups"
+            known = f"its groups are {_some(groups)}" if groups else "it has no groups"
             message = f"body.group: {request.result!r} has no group {request.group!r}: {known}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
         column = table.columns[_GROUP]
@@ -110,6 +113,13 @@ def compute_one(experiment: Experiment, request: StoredResultRequest, context: C
         "parameters": table.parameters,
     }
     return ColumnTable({name: _typed(column, page) for name, column in table.columns.items()}, facts)
+
+
+def _some(names: Iterable[str]) -> str:
+    """Return the first names for a sentence, each cut: they come from a file, and may be of any number and length."""
+    known = list(names)
+    shown = (name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}..." for name in known[:_MAX_SHOWN])
+    return ", ".join(shown) + (", ..." if len(known) > _MAX_SHOWN else "")
 
 
 def _typed(column: Column, rows: NDArray[np.int64]) -> TypedColumn:
