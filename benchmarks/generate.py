@@ -52,7 +52,9 @@ class Size:
 
     @property
     def name(self) -> str:
-        return f"{self.cells}x{self.genes}-nnz{self.nonzeros_per_cell}-gz{self.gzip_level}-v{VERSION}"
+        """Of the folder and in every table: other profiles are other data, so their source is part of it."""
+        what = f"{self.cells}x{self.genes}-nnz{self.nonzeros_per_cell}-gz{self.gzip_level}-v{VERSION}"
+        return f"{what}-{_source()[1]}"
 
 
 FULL = Size()
@@ -74,6 +76,11 @@ def experiment(size: Size) -> Path:
     return target
 
 
+def _source() -> tuple[Path, str]:
+    """Return the folder of the real cells, and its name."""
+    return (SHARED, SHARED.parent.name) if SHARED.exists() else (sample_path(), "bundled-sample")
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -81,7 +88,7 @@ def _say(text: str) -> None:
 def _make(size: Size, target: Path, work: Path) -> None:
     start = time.perf_counter()
     rng = np.random.default_rng(SEED)
-    source = SHARED if SHARED.exists() else sample_path()
+    source, source_name = _source()
     profiles, cluster_of_state, relative_totals, symbols = _profiles(source, size.genes, work, rng)
     molecules = _calibrate(profiles, relative_totals, size.nonzeros_per_cell)
     _say(f"generating {size.name}: {molecules:.0f} molecules per cell on average, from {source}")
@@ -110,7 +117,7 @@ def _make(size: Size, target: Path, work: Path) -> None:
         "cells": size.cells,
         "genes": size.genes,
         "nonzeros": nonzeros,
-        "source": source.parent.name if source == SHARED else "bundled sample",
+        "source": source_name,
         "file_bytes": (target / "r.rds").stat().st_size,
         "seconds_to_make": round(time.perf_counter() - start, 1),
     }

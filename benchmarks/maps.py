@@ -113,7 +113,7 @@ def _cases(folder: Path, n: int) -> list[Case]:
             3,
         ),
         case(
-            "Louvain from coordinates",
+            "Louvain, Seurat's ten starts, from coordinates",
             command(HERE, "clusters", "louvain"),
             {"scranpy": command(PEERS, "clusters_scranpy", "multilevel")},
             3,
@@ -131,10 +131,10 @@ def _cases(folder: Path, n: int) -> list[Case]:
             *goal(4, "Leiden"),
         ),
         case(
-            "Louvain of a given graph",
+            "Louvain, Seurat's ten starts, of a given graph",
             command(HERE, "communities", "louvain", prepare=graph),
             {
-                "igraph multilevel": command(PEERS, "communities_igraph", 0),
+                "igraph multilevel, one start": command(PEERS, "communities_igraph", 0),
                 "scranpy": command(PEERS, "communities_scranpy", "multilevel"),
             },
             3,
