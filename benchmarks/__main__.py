@@ -4,6 +4,7 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "cluster": "benchmarks.cluster",
     "explorer": "benchmarks.explorer",
     "files": "benchmarks.files",
     "gateway": "benchmarks.gateway",
