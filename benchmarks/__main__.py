@@ -7,6 +7,7 @@ BENCHMARKS = {
     "cluster": "benchmarks.cluster",
     "explorer": "benchmarks.explorer",
     "files": "benchmarks.files",
+    "fleet": "benchmarks.fleet",
     "gateway": "benchmarks.gateway",
     "maps": "benchmarks.maps",
     "markers": "benchmarks.markers",
