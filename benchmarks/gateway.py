@@ -31,6 +31,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks import large_cell_sets
 from benchmarks.harness import RESULTS, cpu_of_tree, machine, memory_mb
 from cellworker.gateway.aws.clients import Cloud
 from cellworker.gateway.aws.s3 import S3Files, S3Results
@@ -140,6 +141,10 @@ async def _measure(*, quick: bool, only: str) -> list[Figures]:
     if wanted("behind a long request"):
         async with _open(slowed=True) as platform:
             note("1,000 fetches behind a long request", *await _behind_a_long_one(platform, 300 if quick else 1000))
+    if wanted("a million cells in 20 classes"):
+        figures = await asyncio.to_thread(large_cell_sets.measure, 3 if quick else 10)
+        memory, lag = figures["memory_mb"], figures["loop_cpu_ms"]["max"]
+        note("a million cells in 20 classes", figures, ("memory in MB", memory, 300), ("loop in ms", lag, 100))
     return rows
 
 

@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,14 @@ from cellworker.formats.r.rds.model import RList
 from cellworker.formats.r.rds.writer import write_rds
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 from cellworker.progress import silent
+from fuzz_foreign import FOREIGN, HDF5
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400
 """Cases of one child."""
 HANGS_S = 30.0
 """Seconds without an end after which a child is killed."""
-LOOPS = {"h5ad": 5.0, "h5seurat": 5.0}
+LOOPS = {"h5ad": 5.0, "h5seurat": 5.0, **dict.fromkeys(HDF5, 5.0)}
 """Formats whose library (libhdf5) is known to loop on damaged files: the time limit ends it, which is no finding."""
 SLOW_S = 5.0
 """Processor seconds that reading so small a file may take."""
@@ -310,6 +312,7 @@ READERS: dict[str, Callable[[], Make]] = {
     "cell_sets": cell_sets,
     "h5ad": h5ad,
     "zarr": zarr,
+    **{name: partial(make, bent) for name, make in FOREIGN.items()},
 }
 
 

@@ -116,8 +116,7 @@ def test_every_task_of_the_platform_is_listed(capsys) -> None:
     _, out, _ = run("tasks", "--json", capsys=capsys)
     rows = json.loads(out)
     assert [row["task"] for row in rows] == list(TASKS)
-    assert len(rows) == 21
-    assert run("tasks", capsys=capsys)[1].count("\n") == 21
+    assert run("tasks", capsys=capsys)[1].count("\n") == len(TASKS) >= 21
 
 
 # ---- call

@@ -1,12 +1,9 @@
 """What a process gave up, tried by itself: without a privilege, and with one tool of the kernel after the other."""
 
-import asyncio
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -138,30 +135,23 @@ def test_a_filter_of_both_machines_decides_every_call(monkeypatch: pytest.Monkey
 
 FORGETTING = """
 import json, os
-from cellworker.cli.handover import forget_secrets, hand_over, take_secrets
+from cellworker.cli.handover import forget_secrets
 from cellworker.settings import Settings
 
 settings = Settings.from_environment()
 forget_secrets()
 first = open("/proc/self/environ", "rb").read() if os.geteuid() == 0 else None
-told = {"kept": settings.cassia_key, "again": Settings.from_environment().cassia_key, "other": os.environ["HUSH"]}
+told = {"kept": settings.journal_key, "again": Settings.from_environment().journal_key, "other": os.environ["HUSH"]}
 told["first"] = None if first is None else os.environb[b"HUSH"] in first.replace(b"HUSH=", b"", 1)
-with hand_over({"cassia_key": settings.cassia_key}) as (pipe, environment):
-    if os.fork() == 0:
-        os.environ.update(environment)
-        taken = take_secrets()
-        os._exit(0 if taken == {"cassia_key": settings.cassia_key} and not take_secrets() else 1)
-    told["taken"] = os.waitstatus_to_exitcode(os.wait()[1]) == 0
 print(json.dumps(told))
 """
 
 
-def test_a_secret_is_forgotten_after_it_was_read_and_reaches_a_child_through_a_pipe() -> None:
-    told = trial(FORGETTING, CASSIA_KEY=SECRET, HUSH="something else")
+def test_a_secret_is_forgotten_after_it_was_read() -> None:
+    told = trial(FORGETTING, JOURNAL_KEY=SECRET, HUSH="something else")
     assert told["kept"] == SECRET
     assert told["again"] == ""
     assert told["other"] == "something else"
-    assert told["taken"]
     assert told["first"] in (True, None)
 
 
@@ -191,42 +181,3 @@ def test_the_first_environment_shows_no_secret_to_root() -> None:
     child.wait()
     assert b"KEPT=kept" in content
     assert SECRET.encode() not in content
-
-
-ENGINE = """#!{python}
-import json, os, pathlib, sys, time
-from cellworker.cli.handover import take_secrets
-first = pathlib.Path("/proc/self/environ").read_text()
-out = pathlib.Path({out!r})
-out.with_suffix(".tmp").write_text(json.dumps({{"environ": first, "taken": take_secrets(), "arguments": sys.argv[1:]}}))
-out.with_suffix(".tmp").rename(out)
-time.sleep(600)
-"""
-
-
-async def test_the_worker_hands_the_key_to_each_engine_that_it_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cellworker.cli.commands import worker
-    from cellworker.settings import Settings
-
-    out = tmp_path / "told.json"
-    program = tmp_path / "python"
-    program.write_text(ENGINE.format(python=sys.executable, out=str(out)))
-    program.chmod(0o755)
-    monkeypatch.setattr(worker.sys, "executable", str(program))
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    settings = Settings(cassia_key=SECRET, engine_silent_s=60.0)
-    for _ in range(2):
-        keeping = asyncio.create_task(worker._keep_engine(settings))
-        async with asyncio.timeout(30):
-            while not out.exists():
-                await asyncio.sleep(0.01)
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
-        told = json.loads(out.read_text())
-        out.unlink()
-        assert told["taken"] == {"cassia_key": SECRET}
-        assert told["arguments"] == ["-m", "cellworker.cli.main", "engine"]
-        assert SECRET not in told["environ"]

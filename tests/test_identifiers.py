@@ -32,6 +32,7 @@ from cellworker.identifiers import (
     ObjectName,
     PodName,
     QueueHash,
+    ResultPath,
     SandboxId,
     StoreName,
     parse,
@@ -109,10 +110,45 @@ def test_a_name_of_any_kind_leads_nowhere_else(kind: type[Identifier], tmp_path:
         (ObjectName, ["r.rds", "matrix_dir.tar.zst", "a b/c (1).txt", "é/ü"]),
         (FileName, ["a b.csv.gz", "é", "x" * 255]),
         (StoreName, ["0" * 64]),
+        (ResultPath, ["/tmp/cellworker-scratch-a_1/results/request-1-table.csv.gz"]),
     ],
 )
 def test_names_as_the_platform_gives_them_are_names(kind: type[Identifier], good: list[str]) -> None:
     assert [kind(text) for text in good] == good
+
+
+def test_a_result_is_a_file_in_an_engines_folder_of_results_and_no_link(tmp_path: Path) -> None:
+    results = tmp_path / "cellworker-scratch-ab12" / "results"
+    results.mkdir(parents=True)
+    good = results / "request-1-processed.rds"
+    good.write_text("result")
+    assert ResultPath(str(good)).file() == good
+    (tmp_path / "secret").write_text("secret")
+    (results / "request-2-link").symlink_to(tmp_path / "secret")
+    (results / "request-3-folder").mkdir()
+    (tmp_path / "cellworker-scratch-linked").symlink_to(tmp_path / "cellworker-scratch-ab12")
+    for bad in (
+        results / "request-2-link",
+        results / "request-3-folder",
+        results / "request-4-missing",
+        tmp_path / "cellworker-scratch-linked" / "results" / good.name,
+    ):
+        with pytest.raises(WorkerError, match="result: expected"):
+            ResultPath(str(bad)).file()
+
+    def check(text: str) -> None:
+        for path in (
+            text,
+            f"{results}/{text}",
+            f"{results}/request-1-{text}",
+            f"{tmp_path}/{text}/results/request-1-a",
+        ):
+            if ResultPath.fits(path):
+                resolved = Path(path).resolve()
+                assert resolved.parent.name == "results"
+                assert resolved.parent.parent.name.startswith("cellworker-scratch-")
+
+    explore(check)
 
 
 def test_a_bad_name_is_logged_once_and_as_text(

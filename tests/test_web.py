@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import web_build
 
 from cellworker import open_experiment
+from cellworker.experiment.model import Categorical, StoredTable
 from cellworker.local.page.pages import BUNDLE, has_explorer
 from cellworker.local.page.results import RESULTS
 from cellworker.tasks.catalog import TASKS, example_bodies
@@ -30,6 +32,8 @@ def opened(sample):
 
 
 def test_every_result_is_what_the_page_takes_it_for(opened):
+    table = {"gene": Categorical(np.zeros(1, np.int32), ["CD3D"]), "score": np.array([1.5])}
+    opened.experiment.stored = {"markers": StoredTable("uns/markers", "table", table)}
     bodies = example_bodies(opened.experiment, opened.cell_sets)
     bodies["GetTrajectoryAnalysisPseudoTime"]["rootNodes"] = [0]
     for name, kind in RESULTS.items():

@@ -5,6 +5,7 @@ const worker = process.env.CELLWORKER_URL ?? "http://127.0.0.1:4000";
 const doors = ["/v2", "/results", "/health", "/explorer.json", "/console", "/console.json"];
 
 export default defineConfig({
+  base: "./", // a notebook shows the page below a secret path
   plugins: [licences("licences.txt")],
   build: {
     outDir: process.env.CELLWORKER_PAGE ?? "../src/cellworker/local/page/bundle",

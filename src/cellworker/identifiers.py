@@ -11,6 +11,7 @@ A type is a `str`, so it is written, compared and formatted as the name that it 
 import hashlib
 import logging
 import re
+from pathlib import Path
 from typing import ClassVar, Self, TypeVar
 
 from cellworker.errors import ErrorCode, WorkerError
@@ -23,6 +24,7 @@ __all__ = [
     "ObjectName",
     "PodName",
     "QueueHash",
+    "ResultPath",
     "SandboxId",
     "StoreName",
     "parse",
@@ -172,6 +174,43 @@ class StoreName(Identifier):
     KIND = "store"
     EXPECTED = "64 hexadecimal digits"
     _FORM = re.compile(r"[0-9a-f]{64}")
+
+
+class ResultPath(Identifier):
+    """Where an engine left a result that is a file: in the folder of results of its scratch folder, nowhere else.
+
+    The gateway stores that file and removes it, so an engine that went astray could have it store, or remove, anything.
+    """
+
+    __slots__ = ()
+
+    KIND = "result"
+    EXPECTED = "the path of a file in the folder of results of an engine's scratch folder"
+    FOLDER: ClassVar[str] = "cellworker-scratch-"
+    """How the names of scratch folders begin."""
+    _FORM = re.compile(
+        r"(?:/[^/\x00-\x1f\ud800-\udfff]+)*/cellworker-scratch-[A-Za-z0-9_]+/results/"
+        r"request-[0-9]{1,18}-[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
+    )
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Whether a text is such a path."""
+        return len(text) <= 4096 and super().fits(text) and not {".", ".."} & {*text.split("/")}
+
+    def file(self) -> Path:
+        """Return the file.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` when it, or a folder that is the engine's own, is a link, or it is no file.
+        """
+        path = Path(str(self))
+        own = (path.parent.parent, path.parent)
+        if path.is_symlink() or any(folder.is_symlink() for folder in own) or not path.is_file():
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"{self.KIND}: expected {self.EXPECTED}.")
+        return path
 
 
 _T = TypeVar("_T", bound=Identifier)

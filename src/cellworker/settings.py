@@ -115,6 +115,12 @@ class Settings:
         default=True,
         help_text="make principal components, clusters, a UMAP and doublet scores while a file that has none is read",
     )
+    file_part: str = _setting(
+        "", "part of a file to open: a modality of MuData, a genome or kind of features of 10x; empty: gene expression"
+    )
+    orientation: str = _setting(
+        "", "`cells-by-genes` or `genes-by-cells`, of a matrix that is a table in text; empty: its names decide"
+    )
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
     long_timeout_s: float = _setting(3600.0, "time that a request of the long lane may compute, in seconds")

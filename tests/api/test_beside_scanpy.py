@@ -149,3 +149,16 @@ def test_scanpy_plots_and_computes_on_what_we_wrote(done, sc, tmp_path):
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+def test_stored_tests_of_genes_are_those_of_scanpys_getter(adata, sc, tmp_path):
+    sc.tl.rank_genes_groups(adata, "group", method="wilcoxon", pts=True)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    wanted = sc.get.rank_genes_groups_df(adata, None)
+    found = cw.open_experiment(tmp_path / "a.h5ad").run("GetStoredResult", result="rank_genes_groups")
+    assert list(found.columns) == list(wanted.columns)
+    for name in wanted.columns:
+        if wanted[name].dtype.kind == "f":
+            np.testing.assert_array_equal(found[name].to_numpy(float), wanted[name].to_numpy(float))
+        else:
+            assert found[name].tolist() == wanted[name].astype(str).tolist()

@@ -288,12 +288,24 @@ def test_the_engine_may_use_what_its_settings_let_it_use(options: list[str], lim
     assert container(objects, "worker")["resources"]["limits"]["memory"] == "1Gi"
 
 
+def test_the_gateway_finds_the_files_that_the_engine_names_as_results(render: Render) -> None:
+    objects = render("production")
+    places = []
+    for name in ("worker-r", "worker"):
+        found = container(objects, name)
+        assert not [variable for variable in found["env"] if variable["name"] == "TMPDIR"]
+        (mount,) = [mount for mount in found["volumeMounts"] if mount["mountPath"] == "/tmp"]
+        assert not mount.get("readOnly")
+        places.append(mount["name"])
+    assert places[0] == places[1], "the path of a file result means the same in both containers"
+
+
 def test_no_pod_takes_the_nodes_whole_disk(render: Render) -> None:
     sizes = {
         volume["name"]: volume["emptyDir"] for volume in pod(render("production"))["volumes"] if "emptyDir" in volume
     }
     limits = {name: size["sizeLimit"] for name, size in sizes.items() if size}
-    assert limits == {"data": "100Gi", "engine-tmp": "20Gi", "gateway-tmp": "20Gi"}
+    assert limits == {"data": "100Gi", "scratch": "20Gi"}
     # All stores together, and room for the experiment's files beside them.
     assert Settings().store_max_gb < 100
     free = pod(render("production", "--set", "dataSizeLimit=", "--set", "scratchSizeLimit="))

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -125,6 +126,11 @@ def hold(experiment: TextExperiment, request: Hold, context: Context) -> Any:
     return {"store": experiment.text}
 
 
+def end_parent(experiment: TextExperiment, request: Text, context: Context) -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+
+
 def crash(experiment: TextExperiment, request: Text, context: Context) -> Any:
     if request.value == "segfault":
         ctypes.string_at(8)
@@ -225,6 +231,7 @@ _ALL = [
     _task("holdLong", Hold, hold, lane="long"),
     _task("holdWithoutSteps", Hold, hold, lane="long", quick=lambda request: not request.go),
     _task("crash", Text, crash),
+    _task("endParent", Text, end_parent),
     _task("allocate", Number, allocate),
     _task("hoard", Number, hoard),
     _task("workerError", Text, worker_error),

@@ -37,8 +37,8 @@ def endpoint() -> Iterator[Endpoint]:
 @pytest.fixture(autouse=True)
 def modules(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process finds the stand-ins."""
-    found = cassia._module_path()
-    monkeypatch.setattr(cassia, "_module_path", lambda: [str(STAND_INS), str(STAND_INS / "light"), *found])
+    found = cassia.module_path()
+    monkeypatch.setattr(cassia, "module_path", lambda: [str(STAND_INS), str(STAND_INS / "light"), *found])
 
 
 def question(n: int = 2, **more: Any) -> ClusterQuestion:
@@ -217,13 +217,13 @@ def test_the_process_asks_nobody_else(ask, tmp_path: Path, monkeypatch: pytest.M
         "def runCASSIA_batch(**_):\n"
         "    socket.create_connection(('localhost', 9))\n"
     )
-    monkeypatch.setattr(cassia, "_module_path", lambda: [str(tmp_path), str(STAND_INS / "light"), *sys.path])
+    monkeypatch.setattr(cassia, "module_path", lambda: [str(tmp_path), str(STAND_INS / "light"), *sys.path])
     with pytest.raises(WorkerError, match="only the language model may be asked"):
         ask()
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cassia, "_module_path", lambda: [path for path in sys.path if "site-packages" not in path])
+    monkeypatch.setattr(cassia, "module_path", lambda: [path for path in sys.path if "site-packages" not in path])
     assert "'CASSIA' is missing" in (told := refused())
     assert "pip install 'cellworker[cassia]'" in told
 
@@ -248,7 +248,7 @@ def test_a_process_that_dies_is_an_error_that_cites_it_without_the_key(
     refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "CASSIA.py").write_text("import os, sys\nprint('my key is', '" + KEY + "', flush=True)\nos._exit(3)\n")
-    monkeypatch.setattr(cassia, "_module_path", lambda: [str(tmp_path), *sys.path])
+    monkeypatch.setattr(cassia, "module_path", lambda: [str(tmp_path), *sys.path])
     assert refused() == "The clusters could not be annotated: CASSIA failed (my key is [key])."
 
 
@@ -264,7 +264,7 @@ def test_bedrock_is_asked_with_a_token_of_the_workers_own_identity(
         "    return f\"bedrock-api-key-{region}-{os.environ['AWS_ROLE_ARN']}\"\n"
     )
     monkeypatch.setattr(
-        cassia, "_module_path", lambda: [str(tmp_path), str(STAND_INS), str(STAND_INS / "light"), *sys.path]
+        cassia, "module_path", lambda: [str(tmp_path), str(STAND_INS), str(STAND_INS / "light"), *sys.path]
     )
     monkeypatch.setattr(LanguageModel, "bedrock_region", property(lambda self: "" if self.key else "eu-west-1"))
     ask(key="")

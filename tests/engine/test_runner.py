@@ -323,15 +323,44 @@ async def test_closing_leaves_no_process_and_no_file(make_runner, pipes, gate, l
 
 
 @linux_only
-async def test_should_the_parent_of_all_workers_die_the_next_request_is_answered(make_runner, pipes, gate):
+async def test_should_the_parent_of_all_workers_die_what_was_computed_is_computed_again(make_runner, pipes, gate):
     runner = await make_runner()
     pipe = pipes("alive")
-    request = asyncio.create_task(refusal(runner, "hold", alive=pipe.path, go=gate.path))
+    request = asyncio.create_task(ask(runner, "hold", alive=pipe.path, go=gate.path))
     await pipe.begun()
     os.kill(runner._zygote.pid, signal.SIGKILL)
-    await request
     await pipe.gone()
+    await gate.open()
+    assert (await request)["store"] == "first"
     assert (await ask(runner, "echo", value=1))["value"] == 1
+
+
+@linux_only
+async def test_a_request_during_which_the_parent_of_all_workers_dies_twice_is_refused(make_runner):
+    runner = await make_runner()
+    error = await refusal(runner, "endParent", value="")
+    assert error.code is ErrorCode.TASK_CRASHED
+    assert "starts it" in error.message
+    assert (await ask(runner, "echo", value=1))["value"] == 1
+
+
+@linux_only
+async def test_a_parent_of_all_workers_that_hangs_is_noticed_and_what_was_computed_is_computed_again(
+    make_runner, pipes, gate
+):
+    runner = await make_runner()
+    runner._zygote._look_every_s = 0.05
+    pipe = pipes("alive")
+    request = asyncio.create_task(ask(runner, "hold", alive=pipe.path, go=gate.path))
+    await pipe.begun()
+    hanging = runner._zygote.pid
+    os.kill(hanging, signal.SIGSTOP)
+    await pipe.gone()
+    await gate.open()
+    assert (await request)["store"] == "first"
+    assert runner._zygote.pid != hanging
+    with pytest.raises(ProcessLookupError):
+        os.kill(hanging, 0)
 
 
 @linux_only

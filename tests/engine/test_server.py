@@ -52,6 +52,9 @@ class Engine:
                     return description
 
 
+SITES = ("cross-site", "same-site", "same-origin", "Cross-Site", "")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def start(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Any]:
     runners: list[Any] = []
@@ -175,6 +178,17 @@ async def test_a_body_past_the_limit_is_refused(engine, monkeypatch):
 async def test_a_web_page_of_another_host_cannot_reach_the_engine(engine):
     async with engine.session.get(f"{engine.url}/health", headers={"Host": "evil.example:4000"}) as answer:
         assert answer.status == 403
+    for page in (
+        {"Origin": "null"},
+        {"Origin": "http://localhost:3000"},
+        *({"Sec-Fetch-Site": site} for site in SITES),
+    ):
+        async with engine.session.post(f"{engine.url}/v0/listGenes", json={}, headers=page) as answer:
+            assert answer.status == 403
+        async with engine.session.post(f"{engine.url}/reload", headers=page) as answer:
+            assert answer.status == 403
+    async with engine.session.get(f"{engine.url}/health/live", headers={"Sec-Fetch-Site": "none"}) as answer:
+        assert answer.status == 200
     async with engine.session.get(f"{engine.url}/health", headers={"Host": "localhost:4000"}) as answer:
         assert answer.status == 200
 

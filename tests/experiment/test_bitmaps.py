@@ -1,6 +1,5 @@
 """Cells that nobody has named, as keys."""
 
-import base64
 import contextlib
 
 import numpy as np
@@ -9,18 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.bitmaps import PREFIX, cells_of_bitmap
+from cellworker.experiment.bitmaps import PREFIX, RANGES, cells_of_bitmap, is_bitmap, write_bitmap, write_cells
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.comparisons import resolve_comparison
-
-
-def write_bitmap(cell_ids):
-    """Write a key as the page's data/bitmap.ts does."""
-    bits = np.zeros(int(cell_ids.max()) + 1 if len(cell_ids) else 0, np.uint8)
-    bits[cell_ids] = 1
-    content = np.packbits(bits, bitorder="little").tobytes()
-    return PREFIX + base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
-
 
 cells = st.sets(st.integers(0, 5000), max_size=200)
 
@@ -61,6 +51,43 @@ def test_what_is_no_bitmap_is_refused_by_the_name_of_its_field(text):
 def test_any_text_is_cells_or_a_refusal(text):
     with contextlib.suppress(WorkerError):
         assert (np.diff(cells_of_bitmap(PREFIX + text, "cellSet")) > 0).all()
+
+
+@given(cells | st.integers(0, 5000).map(lambda first: set(range(first, first + 900))))
+def test_the_shorter_key_holds_just_its_cells_and_is_one_for_any_order(wanted):
+    ordered = np.array(sorted(wanted), np.int32)
+    key = write_cells(ordered[::-1])
+    assert key == write_cells(ordered)
+    assert is_bitmap(key)
+    assert cells_of_bitmap(key, "cellSet").tolist() == sorted(wanted)
+    assert len(key) <= len(write_bitmap(ordered)) + 1
+
+
+def test_few_cells_and_neighbours_are_ranges():
+    assert write_cells(np.array([1_000_000, 7])) == "ranges:7,1000000"
+    assert write_cells(np.arange(1_000_000)) == "ranges:0-999999"
+    assert write_cells(np.array([2**31 - 1])) == "ranges:2147483647"
+    assert write_cells(np.arange(0, 1000, 2)).startswith(PREFIX)
+    assert write_cells(np.empty(0, np.int32)) == PREFIX
+
+
+@pytest.mark.parametrize("text", ["a", "3-1", "5,4", "1-3,3", "1-", "-1", "4294967296", "0-2147483648", "1,,2", " 1"])
+def test_what_is_no_range_is_refused_by_the_name_of_its_field(text):
+    with pytest.raises(WorkerError) as refused:
+        cells_of_bitmap(RANGES + text, "compareWith")
+    assert refused.value.code is ErrorCode.INVALID_INPUT
+    assert refused.value.message.startswith("compareWith: ")
+
+
+def test_a_few_characters_do_not_claim_gigabytes():
+    with pytest.raises(WorkerError, match="more than"):
+        cells_of_bitmap("ranges:0-2147483647", "cellSet")
+
+
+@given(st.text("0123456789-,", max_size=30))
+def test_any_ranges_are_cells_or_a_refusal(text):
+    with contextlib.suppress(WorkerError):
+        assert (np.diff(cells_of_bitmap(RANGES + text, "cellSet")) > 0).all()
 
 
 def _sets() -> CellSets:

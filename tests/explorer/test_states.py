@@ -1,5 +1,6 @@
 """What the page does when things are not as usual: names that bite, workers that go away, files that lack something."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from playwright.sync_api import expect
 from tests.explorer.conftest import Worker, looking, serving
 from tests.explorer.seeing import Explorer, pixels_of
 
+from cellworker.cli.formulas import without_formula
+
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
     "</script><script>document.title='taken'</script>",
@@ -20,6 +23,10 @@ HOSTILE = [
     "javascript:alert(1)",
     "{{7*7}} ${7*7} %s",
     "x" * 300,
+    "-5",
+    "\uff1d1+1",
+    "@SUM(1)",
+    "+Inf",
     "",
 ]
 
@@ -100,7 +107,9 @@ def test_names_from_a_file_are_shown_and_change_nothing(browser, tmp_path):
         labels = explorer.download(
             explorer.page.locator(".menu").get_by_role("button", name="Labels of all cells (.csv)"), tmp_path
         )
-        assert not re.search(r"(^|,)\"?=HYPERLINK", labels.read_text(), re.MULTILINE), "a spreadsheet would run it"
+        with labels.open(newline="", encoding="utf-8") as content:
+            written = {row["leiden"] for row in csv.DictReader(content)}
+        assert written == {without_formula(name) for name in HOSTILE if name}, "as the command line writes them"
         wide = explorer.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
         assert wide, "long names make nothing wider than the page"
 
@@ -143,6 +152,32 @@ def test_a_file_without_a_map_gets_one(browser, tmp_path):
         expect(explorer.page.locator(".t")).to_contain_text("UMAP computed")
         image = pixels_of(explorer.canvas().screenshot())
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 20
+
+
+def test_one_cell_without_any_gene_is_a_page_with_a_sentence_for_each_thing(browser, tmp_path):
+    data = anndata.AnnData(np.zeros((1, 3), np.float32), layers={"counts": np.zeros((1, 3), np.float32)})
+    data.obs_names, data.var_names = ["lonely"], ["GENE0", "GENE1", "GENE2"]
+    data.uns["log1p"] = {"base": None}
+    data.obsm["X_umap"] = np.zeros((1, 2), np.float32)
+    data.write_h5ad(tmp_path / "one.h5ad")
+    with serving(tmp_path / "one.h5ad", tmp_path / "data") as worker, looking(browser, worker.url) as explorer:
+        explorer.open()
+        expect(explorer.page.locator("header")).to_contain_text("1 cell · 3 genes")
+        explorer.tab("Genes")
+        explorer.page.get_by_label("Find a gene", exact=True).fill("GENE1")
+        explorer.page.keyboard.press("Enter")
+        explorer.shows("GENE1")
+        expect(explorer.legend()).to_contain_text("0 of 1 cells express it")
+        explorer.tab("Plots")
+        expect(
+            explorer.page.locator("aside.right .figure, aside.right .hint, aside.right .state").first
+        ).to_be_visible()
+        explorer.tab("Clusters")
+        explorer.button("Cluster all cells").click()
+        expect(explorer.page.locator("aside.right").get_by_role("alert")).to_be_visible()
+        said = explorer.page.locator("aside.right").get_by_role("alert").inner_text()
+        assert len(said) > 30, "a sentence"
+        assert "Traceback" not in said
 
 
 def test_a_file_that_cannot_be_read_is_told_in_the_engines_words(browser, tmp_path):

@@ -11,6 +11,7 @@ from test_life import children
 from world import HEATMAP, LIST_GENES, NEW_SET, RESULTS, SMALL_EXPERIMENT, Pod, Process, World, eventually, until
 
 from cellworker.sample import sample_path
+from memory import who_knows
 
 SILENT_S = 120
 """Longer than the owner of a journal entry may be silent."""
@@ -29,6 +30,7 @@ HOSTILE_KEYS = [
     f".journal/experiment/evil/{'9' * 200}",
     f".journal/{'x' * 300}/evil/0",
 ]
+KEY = "sesame-of-a-language-model-0123456789"
 TRUE_KEY = ".journal/data/evil/0"
 """A name as any other, but of a folder that is somebody else's."""
 
@@ -169,16 +171,43 @@ async def is_ready(pod: Pod) -> bool:
 
 async def test_row_31_a_whole_worker_starts_its_engine_again_when_it_hangs(world: World) -> None:
     pod = world.pod(ENGINE_SILENT_S=HANGS_S)
-    environment = {**pod.engine.environment, **pod.gateway.environment, "PORT": pod.engine_url.rpartition(":")[2]}
+    environment = {
+        **pod.engine.environment, **pod.gateway.environment, "PORT": pod.engine_url.rpartition(":")[2],
+        "CASSIA_KEY": KEY,
+    }  # fmt: skip
     worker = Process([sys.executable, "-m", "cellworker.cli.main", "worker"], environment, pod.folder / "worker.log")
     pod.gateway = worker
     worker.start()
     await world.answer(await world.send(LIST_GENES))
-    (hanging,) = children(worker.pid, "engine")
+    (hanging,), (keeper,) = children(worker.pid, "cellworker.cli.main"), children(worker.pid, "annotators.keeper")
+    (zygote,) = children(hanging, "zygote")
+    assert who_knows(KEY, [worker.pid, hanging, keeper, zygote, *children(zygote, "")]) == {keeper}
     os.kill(hanging, signal.SIGSTOP)
     etag = await world.send(HEATMAP)
     assert (await world.answer(etag))["orderedGeneNames"]
     assert worker.said("engine hangs")
     assert worker.said("engine ended", status=-9)
-    assert hanging not in children(worker.pid, "engine")
+    (engine,) = children(worker.pid, "cellworker.cli.main")
+    assert engine != hanging
+    assert who_knows(KEY, [worker.pid, engine, keeper]) == {keeper}, "the next engine asks the same keeper"
+    await world.settled()
+
+
+async def test_row_31_the_process_that_makes_workers_hangs_and_what_it_took_along_is_computed_again(
+    world: World,
+) -> None:
+    pod = world.pod(engine={"LOOK_EVERY_S": "0.5"})
+    pod.fault("hold", "MarkerHeatmap")
+    pod.start()
+    await world.answer(await world.send(LIST_GENES))
+    etag = await world.send(HEATMAP)
+    await pod.began("MarkerHeatmap")
+    (hanging,) = children(pod.engine.pid, "zygote")
+    os.kill(hanging, signal.SIGSTOP)
+    await until(lambda: pod.engine.said("zygote hangs"), "it is noticed")
+    pod.clear("hold", "MarkerHeatmap")
+    assert (await world.answer(etag))["orderedGeneNames"]
+    assert len((await world.answer(await world.send(LIST_GENES)))["gene_names"]) == 4
+    assert hanging not in children(pod.engine.pid, "zygote")
+    assert len(pod.engine.said("experiment ready")) == 1, "the experiment was not loaded again"
     await world.settled()

@@ -13,6 +13,7 @@ from cellworker.analysis.statistics.pca import principal_components
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.experiment.model import Categorical
 from cellworker.formats.check.checking import check_experiment, render
+from cellworker.formats.convert.converting import convert
 from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 
@@ -236,3 +237,67 @@ def read_h5ad(path):
     import anndata
 
     return anndata.read_h5ad(path)
+
+
+def test_a_copy_holds_what_was_made(raw, opened, settings, tmp_path):
+    report = convert(raw, tmp_path / "copy.h5ad", settings)
+    assert "reductions: pca, umap" in report.kept
+    copy = read_h5ad(tmp_path / "copy.h5ad")
+    np.testing.assert_array_equal(copy.obsm["X_pca"], opened.reductions["pca"].values)
+    np.testing.assert_array_equal(copy.obsm["X_umap"], opened.reductions["umap"].values)
+    np.testing.assert_array_equal(copy.obs["louvain"].cat.codes, opened.metadata["louvain"].codes)
+    again = open_experiment(tmp_path / "copy.h5ad", settings).experiment
+    assert set(again.extra.get("made", {})) <= {"dispersions"}
+
+
+def test_values_that_are_no_numbers_keep_nothing_from_being_made(counts, tmp_path, settings):
+    adata = read_h5ad(write_counts(tmp_path / "bad.h5ad", counts[0]))
+    x = counts[0].toarray()
+    x = np.log1p(1e4 * x / x.sum(axis=1, keepdims=True)).astype(np.float32)
+    x[3, 4], x[5, 6] = np.nan, np.inf
+    adata.X = x
+    adata.layers["counts"] = counts[0]
+    adata.write_h5ad(tmp_path / "bad.h5ad")
+    found = open_experiment(tmp_path / "bad.h5ad", settings).experiment
+    assert {"reductions pca", "reductions umap", "clusters"} <= set(found.extra["made"])
+    assert np.isfinite(found.reductions["pca"].values).all()
+
+
+@pytest.mark.parametrize("kind", ["memory", "thread", "disk"])
+def test_what_there_is_no_room_for_is_told_and_the_rest_is_made(raw, tmp_path, monkeypatch, kind):
+    from tests.formats.anndata_files import read
+
+    from cellworker.errors import ErrorCode, WorkerError
+    from cellworker.formats.common.findings import Findings
+    from cellworker.formats.common.scratch import Scratch
+    from cellworker.formats.completing import complete as module
+
+    errors = {
+        "memory": MemoryError(),
+        "thread": RuntimeError("can't start new thread"),
+        "disk": WorkerError(ErrorCode.DISK_FULL, "full"),
+    }
+
+    def fail(*args, **kwargs):
+        raise errors[kind]
+
+    monkeypatch.setattr(module, "laid_out", fail)
+    draft, _ = read(raw)
+    findings = Findings()
+    made = module.complete(draft, findings, Scratch(tmp_path))
+    assert "pca" in made.reductions
+    assert "umap" not in made.reductions
+    assert any("a map is not made" in told and "no " in told for told in findings.fallbacks)
+
+
+@pytest.mark.parametrize("cells", [[], [3], [2, 3, 4], [5, 1, 9], [0, 2, 4], list(range(200))])
+def test_rows_are_taken_out_of_a_matrix_in_any_order(counts, cells):
+    from cellworker.experiment.draft import SparseDraft
+    from cellworker.formats.completing.doublets import counts_of
+
+    x = counts[0]
+    draft = SparseDraft(x.indptr.astype(np.int64), x.indices, x.data, 400)
+    found = counts_of(draft, np.array(cells, np.int64))
+    np.testing.assert_array_equal(found.toarray(), x[cells].toarray())
+    found.data[:] = 0
+    assert draft.values.all(), "what is changed is a copy"

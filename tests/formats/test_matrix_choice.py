@@ -82,7 +82,7 @@ def test_logarithms_to_another_base_are_served_as_natural_ones(tmp_path):
 
 def test_values_behind_the_sample_count_too(tmp_path, monkeypatch):
     """The first and the middle cells hold whole numbers; the rest says that these are no raw counts."""
-    monkeypatch.setattr("cellworker.formats.anndata.elements._SAMPLE", 200)
+    monkeypatch.setattr("cellworker.formats.anndata.looking._SAMPLE", 200)
     made = 1e4 * shares(COUNTS)
     made[:5], made[30:35] = 0, 0
     made[:5, 0], made[30:35, 0] = 10_000, 10_000
@@ -90,6 +90,64 @@ def test_values_behind_the_sample_count_too(tmp_path, monkeypatch):
         draft, _ = read(write(adata(make(made.astype(np.float32))), tmp_path, "h5ad", form))
         assert draft.counts is None
         assert draft.extra["matrices"][0]["holds"] == "normalised values without a logarithm"
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("container", ["h5ad", "zarr-3"])
+def test_matrices_that_are_not_served_are_judged_by_all_values_too(tmp_path, monkeypatch, container, form):
+    """The cells that a sample would see hold whole numbers; the rest are shares."""
+    monkeypatch.setattr("cellworker.formats.anndata.looking._SAMPLE", 200)
+    monkeypatch.setattr("cellworker.formats.anndata.looking._BLOCK", 300)
+    other = 1e4 * shares(COUNTS)
+    other[:5], other[30:35] = 0, 0
+    other[:5, 0], other[30:35, 0] = 10_000, 10_000
+    made = adata(FORMS[form](LOG.astype(np.float32)), layers={"other": FORMS[form](other.astype(np.float32))})
+    draft, findings = read(write(made, tmp_path, container, form))
+    assert not findings.errors
+    told = {each["matrix"]: each for each in draft.extra["matrices"]}
+    assert told["layers/other"]["holds"] == "normalised values without a logarithm"
+    assert "all of the cells add up to 10,000" in told["layers/other"]["why"]
+    assert told["layers/other"]["used for"] == "nothing"
+
+
+def test_what_lies_behind_a_sample_of_an_unserved_matrix_can_decide(tmp_path, monkeypatch):
+    """By its first and middle cells the layer is no counts, so that X would be normalised without any."""
+    monkeypatch.setattr("cellworker.formats.anndata.looking._SAMPLE", 200)
+    kept = COUNTS.copy()
+    kept[:6] = LOG[:6]
+    kept[30:36] = LOG[30:36]
+    kept[6:30] *= 3
+    draft, _ = read(write(adata(LOG, layers={"umi_counts": kept}), tmp_path, "h5ad"))
+    assert draft.counts is not None
+    np.testing.assert_allclose(dense(draft.counts), kept, rtol=1e-6)
+
+
+NAMED_COUNTS = [
+    "counts",
+    "Counts",
+    "raw_counts",
+    "cellbender_counts",
+    "counts_corrected",
+    "ambientCorrectedCounts",
+    "X_umis",
+]
+
+
+@pytest.mark.parametrize("name", NAMED_COUNTS)
+@pytest.mark.parametrize("make", [np.asarray, corrected], ids=["whole", "decimals"])
+def test_a_layer_of_counts_is_found_by_the_words_of_its_name(tmp_path, name, make):
+    kept = make(COUNTS)
+    layers = {"unspliced_counts": COUNTS * 2, "norm_counts": 1e6 * shares(COUNTS), name: kept}
+    draft, findings = read(write(adata(LOG, layers=layers), tmp_path, "h5ad"))
+    assert not findings.errors
+    np.testing.assert_allclose(dense(draft.counts), kept, rtol=1e-6)
+    np.testing.assert_allclose(dense(draft.data), LOG, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["unspliced", "spliced_counts", "background_counts", "ambiguous", "velocity"])
+def test_a_layer_that_holds_part_of_the_counts_is_none_of_them(tmp_path, name):
+    draft, _ = read(write(adata(LOG, layers={name: COUNTS}), tmp_path, "h5ad"))
+    assert draft.counts is None
 
 
 def test_counts_with_a_stray_value_below_zero_are_served(tmp_path):

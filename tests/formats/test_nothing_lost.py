@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 
+import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -15,14 +16,15 @@ from tests.formats.conftest import CELLS, COUNTS, GENES
 from tests.formats.test_converting import has_seurat
 from tests.formats.test_copying_anndata import rich
 
+from cellworker.formats.anndata.to_r import numbers
 from cellworker.formats.common.ledger import Element, Ledger, renamed_names
 from cellworker.formats.convert.converting import convert
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds import build
-from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
+from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RVector
 from cellworker.formats.r.rds.writer import write_rds
 from cellworker.formats.r.reading import read_exactly
-from cellworker.formats.r.values import slot
+from cellworker.formats.r.values import NA_INTEGER, slot
 from cellworker.settings import Settings
 
 CELL_PARTS = {"codes", "categories", "indptr", "indices", "data", "values", "mask"}
@@ -356,3 +358,57 @@ def test_a_report_that_forgets_something_cannot_be_made(paths, data):
 
 def test_repeated_names_are_told_by_position():
     assert renamed_names("genes", ["a", "b", "a"], ["a", "b", "a.1"]) == ["genes: 'a' (number 3) is 'a.1'"]
+
+
+WHOLE = [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64]
+
+
+def back(value):
+    """Return what a vector of R holds, as Python's numbers; None for NA."""
+    if isinstance(value, RStrings):
+        return [None if text is None else int(text) for text in value.tolist()]
+    raw = np.asarray(value.values)
+    if "class" in value.attributes:
+        return [None if number == np.iinfo(np.int64).min else number for number in raw.view(np.int64).tolist()]
+    missing = raw == NA_INTEGER if value.kind in {"integer", "logical"} else np.isnan(raw)
+    return [None if gone else int(number) for number, gone in zip(raw, missing, strict=True)]
+
+
+@given(data=st.data(), dtype=st.sampled_from(WHOLE))
+def test_whole_numbers_of_any_size_are_in_r_what_they_were(data, dtype):
+    info = np.iinfo(dtype)
+    edges = [info.min, info.max, *(n for n in (2**31, 2**53 + 1, 2**63 - 1, -(2**31)) if info.min <= n <= info.max)]
+    number = st.one_of(st.integers(info.min, info.max), st.sampled_from(edges))
+    values = np.array(data.draw(st.lists(number, min_size=1, max_size=5)), dtype)
+    missing = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
+    expected = [None if gone else value for value, gone in zip(values.tolist(), missing.tolist(), strict=True)]
+    assert back(numbers(values, missing)) == expected
+
+
+def test_numbers_that_r_cannot_hold_are_text_and_the_report_says_so(tmp_path, stores):
+    made = rich()
+    made.obs["address"] = np.arange(made.n_obs, dtype=np.uint64) + np.uint64(2**63)
+    report = convert(write(made, tmp_path, "h5ad"), tmp_path / "out.rds", stores)
+    column = value_at(
+        read_exactly(tmp_path / "out.rds", tmp_path, lambda _done, _total: None).root, "meta.data", "address"
+    )
+    assert column.tolist() == [str(2**63 + i) for i in range(made.n_obs)]
+    assert any(line.startswith("obs/address is text") for line in report.renamed)
+
+
+@pytest.mark.parametrize("target", ["h5ad", "zarr", "rds"])
+@pytest.mark.parametrize("source", ["h5ad", "rds"])
+def test_large_counts_are_exact_and_no_rounding_of_them_is_told(tmp_path, stores, trees, source, target):
+    counts = trees.counts.astype(np.float64)
+    counts[0, :2] = 2**24 + 1, 2**40 + 3
+    if source == "rds":
+        slots = {name: trees.sparse(counts) for name in ("counts", "data")}
+        path = tmp_path / "in.rds"
+        write_rds(trees.seurat(assays=build.named_list({"RNA": trees.assay(**slots)})), path)
+    else:
+        path = write(anndata.AnnData(counts), tmp_path, "h5ad")
+    report = convert(path, tmp_path / f"out.{target}", stores)
+    found = open_experiment(tmp_path / f"out.{target}", stores).experiment.counts
+    assert found is not None
+    assert sorted(np.asarray(found.values).tolist()) == sorted(counts[counts != 0].tolist())
+    assert not any("rounded" in line and "counts" in line for line in report.renamed)

@@ -311,6 +311,85 @@ def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_remove
     assert open_experiment(experiment, stores).store.read_bytes() == whole
 
 
+@pytest.fixture
+def large_and_damaged(experiment, stores, monkeypatch):
+    """A store that counts as large, one byte of whose values is not what was written."""
+    from cellworker.formats.opening import open as opening
+    from cellworker.formats.opening import store_guard
+
+    for module in (opening, store_guard):
+        monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
+
+    def damage(array: str = "X/data") -> None:
+        opened = open_experiment(experiment, stores)
+        place = opened.experiment._index.arrays[array].offset
+        with opened.store.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ 1]))
+
+    return damage
+
+
+def test_an_answer_for_one_use_counts_only_if_the_store_is_sound(
+    experiment, stores, large_and_damaged, readings, caplog
+):
+    from cellworker.formats.opening.store_guard import verified
+
+    def use(opened) -> float:
+        return float(opened.experiment.data.values.sum())
+
+    def ask() -> float:
+        return verified(lambda: open_experiment(experiment, stores), lambda opened: opened.experiment, use)
+
+    wanted = ask()
+    large_and_damaged()
+    assert ask() == wanted
+    assert readings == ["r.rds", "r.rds"]
+    assert [record.message for record in caplog.records].count("store damaged, to be made again") == 1
+
+    def fails(opened) -> float:
+        used.append(opened.store)
+        raise WorkerError(ErrorCode.INVALID_INPUT, "the request's own error")
+
+    used: list[Path] = []
+    with pytest.raises(WorkerError, match="own error"):
+        verified(lambda: open_experiment(experiment, stores), lambda opened: opened.experiment, fails)
+    assert len(used) == 1, "an error with a sound store is the request's"
+
+    def open_damaged():
+        large_and_damaged()
+        return open_experiment(experiment, stores)
+
+    with pytest.raises(WorkerError, match="damaged twice"):
+        verified(open_damaged, lambda opened: opened.experiment, use)
+
+
+def test_every_one_shot_command_verifies_the_store_before_it_says_anything(
+    experiment, stores, large_and_damaged, readings, tmp_path, monkeypatch
+):
+    from cellworker.cli.main import main
+    from cellworker.formats.check.checking import check_experiment
+    from cellworker.formats.convert.converting import convert
+
+    monkeypatch.setenv("STORE_DIR", str(stores.store_dir))
+    answered = tmp_path / "answer.json"
+    request = ["call", "ListGenes", "--experiment", str(experiment), "--out", str(answered)]
+    assert main(request) == 0
+    wanted = answered.read_bytes()
+    uses = [
+        lambda: main(request),
+        lambda: check_experiment(experiment, stores),
+        lambda: convert(experiment, tmp_path / "out.h5ad", stores, force=True),
+    ]
+    for number, use in enumerate(uses, 1):
+        large_and_damaged()
+        use()
+        assert readings == ["r.rds"] * (number + 1)
+    assert answered.read_bytes() == wanted
+
+
 def test_a_store_that_took_the_place_of_a_damaged_one_is_not_removed(experiment, stores):
     from cellworker.formats.opening.store_guard import discard
 
@@ -375,19 +454,28 @@ def test_cell_sets_named_like_the_file_go_before_those_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "source"),
+    [
+        (["matrix.mtx"], ""), (["a.h5ad", "b.h5ad"], ""), (["a.h5", "b.h5"], ""), (["a.h5"], "a.h5"),
+        (["a.csv.gz"], ""),
+        (["s1/matrix.mtx.gz", "s2/outs/filtered/matrix.mtx"], ""), (["GSM1.txt.gz"], ""), (["a.loom", "s/b.loom"], ""),
+        (["a.h5ad", "counts.csv"], "a.h5ad"), (["r.rds", "matrix.mtx"], "r.rds"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_matrices_is_an_experiment_itself(tmp_path, names, source):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert locate(tmp_path).source == tmp_path / source
+
+
+@pytest.mark.parametrize(
     ("names", "path", "code", "words"),
     [
         ([], "missing", ErrorCode.EXPERIMENT_NOT_FOUND, "there is no file or folder"),
         (["notes.txt"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "holds no r.rds or r.qs: save the Seurat object there"),
         (["a.rds", "b.rds"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, r"2 objects \(a.rds, b.rds\).*name the one"),
         (["v4/r.rds", "v5/r.qs"], ".", ErrorCode.EXPERIMENT_NOT_FOUND, "there is one in v4, v5: open that"),
-        (["matrix.mtx"], ".", ErrorCode.EXPERIMENT_UNSUPPORTED, "a matrix in text .*read_10x_mtx"),
-        (
-            ["a.h5ad", "b.h5ad"],
-            ".",
-            ErrorCode.EXPERIMENT_NOT_FOUND,
-            r"2 AnnData files \(a.h5ad, b.h5ad\): name the one",
-        ),
     ],
 )
 def test_what_cannot_be_found_is_explained(tmp_path, names, path, code, words):

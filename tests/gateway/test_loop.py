@@ -109,8 +109,16 @@ async def test_a_task_has_the_last_word_on_its_result(world: Any) -> None:
     assert world.answer() == {"finished": {"answer": 42}}
 
 
-async def test_a_file_is_stored_as_it_is_and_removed_here(world: Any, tmp_path: Path) -> None:
-    file = tmp_path / "matrix.csv.gz"
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Where an engine leaves files."""
+    folder = tmp_path / "cellworker-scratch-ab12" / "results"
+    folder.mkdir(parents=True)
+    return folder
+
+
+async def test_a_file_is_stored_as_it_is_and_removed_here(world: Any, results: Path) -> None:
+    file = results / "request-1-matrix.csv.gz"
     file.write_bytes(b"bytes of a file")
     world.value = str(file)
     world.send(body={"name": "GetNormalizedExpression"})
@@ -121,8 +129,23 @@ async def test_a_file_is_stored_as_it_is_and_removed_here(world: Any, tmp_path: 
     assert not file.exists()
 
 
-async def test_a_file_that_cannot_be_stored_is_removed_too(world: Any, tmp_path: Path) -> None:
-    file = tmp_path / "matrix.csv.gz"
+@pytest.mark.parametrize("named", ["kept", "results/../../kept", "cellworker-scratch-ab12/results/request-1-link", 5])
+async def test_a_file_elsewhere_is_neither_stored_nor_removed(
+    world: Any, results: Path, tmp_path: Path, named: object
+) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"of somebody else")
+    (results / "request-1-link").symlink_to(kept)
+    world.value = f"{tmp_path}/{named}" if isinstance(named, str) else named
+    world.send(body={"name": "GetNormalizedExpression"})
+    await world.work()
+    assert error_of(world.answer())[0] == "R_WORKER_UNHANDLED_ERROR"
+    assert world.stored == {}
+    assert kept.read_bytes() == b"of somebody else"
+
+
+async def test_a_file_that_cannot_be_stored_is_removed_too(world: Any, results: Path) -> None:
+    file = results / "request-1-matrix.csv.gz"
     file.write_bytes(b"bytes")
     world.value = str(file)
     world.put_errors = [WorkerError(ErrorCode.DISK_FULL, "There is no space left.")]

@@ -13,6 +13,8 @@ from aiohttp import web
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.cell_set_patches import applied, examine
 from cellworker.gateway.core.ports import Claim, NotHeldError
+from cellworker.gateway.platform import api as platform_api
+from cellworker.gateway.platform import fenced_body
 from cellworker.gateway.platform.api import PlatformCellSets
 from cellworker.local.merge import merge_cell_sets
 from port_suites.cell_sets import DOCUMENT, INSERT, LOUVAIN, REPLACE, TOKEN, CellSetsTests
@@ -289,6 +291,29 @@ async def test_whoever_was_paused_between_looking_and_sending_looks_again(
 
     await cell_sets.patch("x1", INSERT, TOKEN, claim=Claim(claimed().earlier, take))
     assert api.requests == []
+    assert api.sets() == ["5f0c"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_whoever_is_paused_while_it_connects_withholds_the_body_and_looks_again(
+    api: Api, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    clock, make, pauses_s = platform_api.awake_s, platform_api._socket, [0.0]
+
+    def paused(address: Any) -> Any:
+        if len(pauses_s) == 1:
+            pauses_s.append(3600.0)  # an hour between the looks and the first byte
+            if there:
+                api.document = merge_cell_sets(api.document, INSERT)
+        return make(address)
+
+    for module in (fenced_body, platform_api):
+        monkeypatch.setattr(module, "awake_s", lambda: clock() + sum(pauses_s))
+    monkeypatch.setattr(platform_api, "_socket", paused)
+    async with PlatformCellSets(api.read, api.url, retry_budget_s=1.0, timeout_s=5.0) as cell_sets:
+        await cell_sets.patch("x1", INSERT, TOKEN, claim=claimed())
+    assert len(pauses_s) == 2
+    assert len(api.requests) == (0 if there else 1), "of the request that was late the body never came"
     assert api.sets() == ["5f0c"]
 
 

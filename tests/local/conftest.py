@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from aiohttp import web
 
+from cellworker.connections import Connections, GuardedRunner
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.opening.own_work import OwnWorkFile
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
 from cellworker.local.cell_sets_files import FileCellSets
 from cellworker.local.door.admission import Admission
-from cellworker.local.door.connections import Connections, GuardedRunner
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.notifications import SocketNotifications
 from cellworker.local.queue import MemoryQueue

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.local.door import bodies
@@ -61,6 +62,8 @@ async def test_a_page_of_elsewhere_is_refused_everywhere(worker: Worker, method:
         {"Origin": f"http://localhost.evil.example:{worker.port}"},
         {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors", "Sec_Fetch_Dest": "image"},
         {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "iframe"},
+        {"Sec_Fetch_Site": "of-later-days"},
+        {"Sec_Fetch_Site": ""},
         {"Host": "evil.example"},
         {"Host": f"localhost.evil.example:{worker.port}"},
     ):
@@ -79,6 +82,27 @@ async def test_programs_and_pages_of_this_machine_are_let_in(worker: Worker) -> 
         {"Host": f"[::1]:{worker.port}"},
     ):
         assert await status(worker, **headers) == 200, headers
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Host", ["127.0.0.1", "evil.example"]),
+        ("Origin", ["http://127.0.0.1", "https://evil.example"]),
+        ("Sec-Fetch-Site", ["none", "cross-site"]),
+    ],
+)
+async def test_a_header_that_stands_twice_is_refused(worker: Worker, name: str, values: list[str]) -> None:
+    for order in (values, values[::-1]):
+        headers = [("Host", "127.0.0.1")] * (name != "Host") + [(name, value) for value in order]
+        reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
+        lines = "".join(f"{header}: {value}\r\n" for header, value in headers)
+        writer.write(f"GET /health HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode())
+        async with asyncio.timeout(WAIT_S):
+            answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert answer.split(b" ")[1] in (b"400", b"403"), answer
 
 
 async def test_a_link_in_another_page_leads_to_the_page_and_nowhere_else(worker: Worker) -> None:
@@ -190,7 +214,7 @@ def test_whatever_the_headers_hold_a_request_is_let_in_or_refused_in_words(
 ) -> None:
     admission = Admission("0.0.0.0" if opened else "127.0.0.1", allowed_hosts=["box"])
     request: Any = SimpleNamespace(
-        headers={"Host": host, "Origin": origin}, method="GET", path="/", cookies={}, query={}
+        headers=CIMultiDict({"Host": host, "Origin": origin}), method="GET", path="/", cookies={}, query={}
     )
     ours = re.fullmatch(r"(?i)(localhost|127\.0\.0\.1|\[?::1\]?|box|[0-9a-f.:\[\]%]+)\.?(:\d*)?", host)
     with contextlib.suppress(aiohttp.web.HTTPForbidden):

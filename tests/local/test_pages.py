@@ -67,7 +67,7 @@ async def test_the_console_has_no_code_in_its_page(worker: Any) -> None:
     assert "unsafe" not in headers["Content-Security-Policy"]
     assert b"<style" not in content
     assert b"style=" not in content
-    assert content.count(b"<script") == content.count(b'<script src="/console.js"')
+    assert content.count(b"<script") == content.count(b'<script src="./console.js"')
     for name in ("console.js", "console.css"):
         status, content, _ = await worker.get(f"/{name}")
         assert status == 200

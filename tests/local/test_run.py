@@ -30,6 +30,7 @@ TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:
     sys.path.insert(0, str(TESTS))
 
+from memory import who_knows  # noqa: E402
 from model_endpoint import listening  # noqa: E402
 
 WAIT_S = 60
@@ -390,15 +391,23 @@ async def test_the_key_of_the_language_model_is_told_to_nobody_else(tmp_path: Pa
         )  # fmt: skip
         try:
             await process.up()
-            assert [pid for pid in {process.process.pid, *process.descendants()} if OPAQUE in environment_of(pid)] == []
+            family = {process.process.pid, *process.descendants()}
+            keeper = {pid for pid in family if "annotators.keeper" in running()[pid][1]}
+            assert len(keeper) == 1
+            assert [pid for pid in family if OPAQUE in environment_of(pid)] == []
             with pytest.raises(WorkerError, match="HTTP 418") as told:
                 await submit_async(process.url, {"name": "CASSIAAnnotate", "species": "Human", "tissue": "Blood"})
             assert told.value.code is ErrorCode.R_WORKER_CASSIA_ERROR
             assert OPAQUE not in told.value.message
+            assert who_knows(OPAQUE, {process.process.pid, *process.descendants()}) == keeper
             assert process.end(signal.SIGTERM) == 0
             assert "request answered" in process.output()
             assert OPAQUE not in process.output()
-            assert "x86_64-conda-linux-gnu is the machine type that conda's compilers export" in process.output()
+            told = "x86_64-conda-linux-gnu is the machine type that conda's compilers export"
+            assert process.output().count(told) == 1
+            async with asyncio.timeout(WAIT_S):
+                while keeper & {*running()}:  # it ends with the worker
+                    await asyncio.sleep(0.01)
         finally:
             process.close()
     assert set(endpoint.keys) == {f"Bearer {OPAQUE}"}

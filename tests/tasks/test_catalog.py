@@ -55,7 +55,9 @@ def test_every_task_of_the_contract_is_there_under_its_path():
 def test_what_is_never_stored_is_what_changes_cell_sets():
     assert {name for name, task in TASKS.items() if not task.cacheable} == {
         "ClusterCells", "GetExpressionCellSets", "ScTypeAnnotate", "CASSIAAnnotate", "CellCycleScoring",
+        "ClusterSubset",
     }  # fmt: skip
+    assert all((task.patch is None) == task.cacheable for task in TASKS.values())
 
 
 def test_only_gene_expression_answers_without_an_envelope_and_two_tasks_make_files():

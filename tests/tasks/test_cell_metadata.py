@@ -7,6 +7,7 @@ from builders import small_experiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Origin
 from cellworker.tasks.catalog import TASKS
+from cellworker.tasks.task import with_every_cell
 
 PATHS = {
     "getDoubletScore": "doublet_scores",
@@ -46,7 +47,17 @@ def test_the_counts_of_another_main_assay_stand_in(answer):
     assert answer(experiment, "getNGenes", {}) == pytest.approx([2.0, None, 0.0, 3.0, None, 1.0])
 
 
-def test_tables_leave_out_gaps(answer):
-    experiment = with_columns(nCount_RNA=np.array([1000, 10, 0, 1]))
-    tables = TASKS["GetNUmis"].to_tables(answer(experiment, "getNUmis", {}))
-    assert tables == {"cells": {"cell_id": [0, 2, 5], "log10(nCount_RNA)": [1.0, 0.0, 3.0]}}
+def test_tables_have_a_row_for_every_cell_and_none_for_ids_without_one(answer):
+    experiment = with_columns(nCount_RNA=np.array([1000, 10, 0, np.nan]))
+    task = TASKS["GetNUmis"]
+    result = answer(experiment, "getNUmis", {})
+    assert task.tables(result, experiment.cell_ids) == {
+        "cells": {"cell_id": [0, 2, 3, 5], "log10(nCount_RNA)": [1.0, None, None, 3.0]}
+    }
+
+
+def test_tables_of_cells_keep_several_rows_and_their_order():
+    table = {"cell_id": [2, 2, 7], "x": [1.0, 2.0, 3.0]}
+    assert with_every_cell({"cells": table}, [7, 0, 2]) == {
+        "cells": {"cell_id": [0, 2, 2, 7], "x": [None, 1.0, 2.0, 3.0]}
+    }

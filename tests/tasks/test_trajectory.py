@@ -323,5 +323,6 @@ def test_a_notebook_needs_no_etag(pbmcsmall, monkeypatch):
     table = opened.run("GetTrajectoryAnalysisPseudoTime", **question, rootNodes=[0])
     assert list(table.columns) == ["cell_id", "pseudotime"]
     assert table["pseudotime"].min() == 0
-    assert len(table) < 80
+    assert len(table) == 80  # what the root does not reach has a row, without a number
+    assert table["pseudotime"].isna().any()
     opened.close()

@@ -7,7 +7,9 @@ import { PlotsPanel } from "./charts/PlotsPanel";
 import { ComparePanel } from "./compare/ComparePanel";
 import { GenesPanel, VariableGenes } from "./genes/GenesPanel";
 import { ScoresPanel } from "./genes/ScoresPanel";
+import { tissues } from "./data/tissues";
 import { MapView } from "./map/MapView";
+import { ResultsPanel } from "./results/ResultsPanel";
 import { ColumnsPanel } from "./sets/ColumnsPanel";
 import { SetsPanel } from "./sets/SetsPanel";
 import { update, view, type LeftTab, type RightTab } from "./state/view";
@@ -22,7 +24,7 @@ import { Tour } from "./ui/Tour";
 
 const LEFT: readonly (readonly [LeftTab, string])[] = [["sets", "Sets"], ["columns", "Columns"], ["genes", "Genes"], ["scores", "Scores"]];
 const RIGHT: readonly (readonly [RightTab, string])[] = [
-  ["compare", "Compare"], ["plots", "Plots"], ["clusters", "Clusters"], ["types", "Types"], ["trajectory", "Trajectory"], ["tissue", "Tissue"],
+  ["compare", "Compare"], ["plots", "Plots"], ["clusters", "Clusters"], ["types", "Types"], ["trajectory", "Trajectory"], ["tissue", "Tissue"], ["results", "Results"],
 ];
 
 function Left() {
@@ -41,15 +43,18 @@ function Left() {
 
 function Right() {
   const { right } = view.value;
+  // of a file without tissues the tab would only say so
+  const options = RIGHT.filter(([tab]) => tab !== "tissue" || right === "tissue" || tissues().length);
   return (
     <aside class="right" aria-label="What can be asked">
-      <Tabs label="What can be asked" value={right} options={RIGHT} onChange={(tab) => update({ right: tab })} />
+      <Tabs label="What can be asked" value={right} options={options} onChange={(tab) => update({ right: tab })} />
       {right === "compare" && <ComparePanel />}
       {right === "plots" && <PlotsPanel />}
       {right === "clusters" && <ClustersPanel />}
       {right === "types" && <TypesPanel />}
       {right === "trajectory" && <TrajectoryPanel />}
       {right === "tissue" && <TissuePanel />}
+      {right === "results" && <ResultsPanel />}
     </aside>
   );
 }

@@ -1,10 +1,11 @@
 // From nothing to a map: facts, cell sets, names of genes, the view of the address.
 import { signal } from "@preact/signals";
+import { loadCellColumns } from "./data/columns";
 import { loadGeneNames } from "./data/genes";
 import { failureOf, type Loaded } from "./data/loaded";
 import { mapPoints, type MapSource } from "./data/points";
 import { defaultSettings } from "./map/MapTitle";
-import { classes, loadCellSets } from "./sets/model";
+import { likeliestClass, loadCellSets } from "./sets/model";
 import { savedAt } from "./sets/history";
 import { followView, openAddress } from "./state/address";
 import { rememberGeneSets } from "./state/session";
@@ -24,10 +25,8 @@ function firstSource(known: ExplorerFacts): MapSource {
   return known.defaultReduction ? { kind: "saved", name: known.defaultReduction } : defaultSettings("umap", known.cells);
 }
 
-/** Types before clusters before anything else: what a person recognises. */
 function firstColour(): Colouring {
-  const filled = classes.value.filter((item) => item.children.length > 1);
-  const named = filled.find((item) => /cell.?type|annot|type/i.test(item.name)) ?? filled.find((item) => item.key === "louvain") ?? filled[0];
+  const named = likeliestClass();
   return named ? { by: "class", key: named.key } : { by: "plain" };
 }
 
@@ -40,6 +39,7 @@ async function open(): Promise<void> {
   // the coordinates are on their way while the cell sets are read
   mapPoints(source);
   const genes = loadGeneNames();
+  const columns = loadCellColumns();
   await loadCellSets();
   const colour = firstColour();
   const opened = [colour.by === "class" ? colour.key : "", "scratchpad"].filter(Boolean);
@@ -47,7 +47,7 @@ async function open(): Promise<void> {
   rememberGeneSets();
   const address = location.hash.slice(1);
   if (address) {
-    await genes;
+    await Promise.all([genes, columns]);
     openAddress(address);
   }
   genes.catch((error: unknown) => say(failureOf(error).message, "bad"));

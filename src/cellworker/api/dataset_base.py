@@ -154,8 +154,8 @@ class DatasetBase(OpenExperiment):
         finally:
             self._finished()
         assert isinstance(answer, bytes)
-        assert found.to_tables is not None
-        return pd.DataFrame(dict(next(iter(found.to_tables(orjson.loads(answer)).values()))))
+        tables = found.tables(orjson.loads(answer), self.experiment.cell_ids)
+        return pd.DataFrame(dict(next(iter(tables.values()))))
 
     def _finished(self) -> None:
         if isinstance(self._progress, ProgressBar):

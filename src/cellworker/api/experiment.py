@@ -25,10 +25,12 @@ from cellworker.protocol.value_json import encode
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer
-from cellworker.tasks.task import Progress, Task
+from cellworker.tasks.task import Context, Progress, Task
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from cellworker.api.view import ExplorerWidget
 
 __all__ = ["OpenExperiment", "open_experiment"]
 
@@ -43,6 +45,8 @@ def open_experiment(
     sample: str | None = None,
     drop_genes: bool | None = None,
     object: str | None = None,  # noqa: A002 - as the command line calls it
+    part: str | None = None,
+    orientation: str | None = None,
 ) -> "OpenExperiment":
     """Open an experiment.
 
@@ -78,7 +82,16 @@ def open_experiment(
     >>> experiment = open_experiment("data/1234")  # doctest: +SKIP
     >>> experiment.run("ListGenes", orderBy="dispersions", orderDirection="DESC", limit=10)  # doctest: +SKIP
     """
-    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes, object_name=object)
+    settings = with_roles(
+        settings,
+        counts=counts,
+        data=data,
+        sample=sample,
+        drop_genes=drop_genes,
+        object_name=object,
+        part=part,
+        orientation=orientation,
+    )
     opened = open_files(Path(path), settings, progress)
     guard(opened.experiment)
     return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
@@ -143,7 +156,8 @@ class OpenExperiment:
         value = orjson.loads(answer)
         if found.to_tables is None:
             return value
-        frames = {name: _frame(columns) for name, columns in found.to_tables(value).items()}
+        tables = found.tables(value, self.experiment.cell_ids)
+        frames = {name: _frame(columns) for name, columns in tables.items()}
         return next(iter(frames.values())) if len(frames) == 1 else frames
 
     def call(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
@@ -174,7 +188,7 @@ class OpenExperiment:
         checked = task.read_body(text)
         scratch = self._scratch if task.file_result or task.lane == "long" else Path()
         kept = scratch / "kept" if task.lane == "long" else None
-        context = make_context(self._settings, self._progress, scratch, kept, own_tables=own_tables)
+        context = self.context(self._progress, scratch, kept, own_tables=own_tables)
         return answer(
             task,
             checked,
@@ -184,6 +198,40 @@ class OpenExperiment:
             cell_sets=cell_sets or self.cell_sets,
             pagination=pagination,
         )
+
+    def context(
+        self, progress: Progress, scratch: Path, kept: Path | None = None, *, own_tables: bool = False
+    ) -> Context:
+        """Return what a task may use. See `make_context`."""
+        return make_context(self._settings, progress, scratch, kept, own_tables=own_tables)
+
+    def view(self, height: int = 720) -> "ExplorerWidget":
+        """Show the explorer below a notebook's cell (needs ``pip install 'cellworker[notebook]'``).
+
+        The page is the one of ``cellworker run``. It answers from this object: cell sets that are made on the page are
+        in `cell_sets` of this object at once, and are not written to any file.
+
+        Parameters
+        ----------
+        height
+            In pixels.
+
+        Returns
+        -------
+        ExplorerWidget
+            A widget; `ExplorerWidget.url` opens in a tab of its own as well. What it serves ends with `close`, or with
+            this process.
+
+        Raises
+        ------
+        ImportError
+            Where anywidget or the explorer's bundle is not installed.
+        WorkerError
+            ``INVALID_INPUT`` for a height that is none.
+        """
+        from cellworker.api.view import make_widget  # noqa: PLC0415 - only notebooks need it
+
+        return make_widget(self, height)
 
     @cached_property
     def _scratch(self) -> Path:

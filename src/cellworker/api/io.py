@@ -6,7 +6,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cellworker.api.anndata.arguments import check_adata, invalid
+from cellworker.api.matrix_roles import with_roles
 from cellworker.formats.convert.converting import convert
+from cellworker.formats.opening.recognising import Kind, kind_of
 from cellworker.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,17 +16,32 @@ if TYPE_CHECKING:
 
 __all__ = ["read", "write"]
 
-_TARGETS = (".h5ad", ".zarr", ".rds")
+_TARGETS = (".h5ad", ".zarr", ".rds", ".h5")
 
 
-def read(path: str | Path, *, settings: Settings | None = None) -> "AnnData":
+def read(
+    path: str | Path,
+    *,
+    object: str | None = None,  # noqa: A002 - as the command line calls it
+    part: str | None = None,
+    orientation: str | None = None,
+    settings: Settings | None = None,
+) -> "AnnData":
     """Read an experiment file as AnnData.
 
     Parameters
     ----------
     path
-        ``.h5ad`` and ``.zarr`` are read as they are; Seurat's ``.rds`` and ``.qs``, and folders that hold an
-        experiment, are converted: ``X`` log-normalised, ``layers["counts"]`` raw counts.
+        ``.h5ad`` and ``.zarr`` are read as they are. 10x ``.h5``, loom, MuData, matrix folders, matrices in text, and
+        folders with a sample each give ``X`` as the file has it.
+        R's objects (``.rds``, ``.rda``, ``.qs``, ``.qs2``, h5Seurat) are converted: ``X``
+        log-normalised, ``layers["counts"]`` raw counts.
+    object
+        The name of the object, in a file that holds several (``.rda``).
+    part
+        The modality (MuData), genome or kind of features (10x) to read; by default gene expression.
+    orientation
+        "cells-by-genes" or "genes-by-cells": what the rows of a table in text are, where their names do not tell.
     settings
         Limits of reading; None reads the environment.
 
@@ -36,23 +53,34 @@ def read(path: str | Path, *, settings: Settings | None = None) -> "AnnData":
     import anndata  # noqa: PLC0415 heavy
 
     source = Path(path)
-    if source.suffix == ".h5ad" and source.is_file():
+    if source.suffix == ".h5ad" and source.is_file() and kind_of(source) is Kind.ANNDATA:
         return anndata.read_h5ad(source)
-    if source.suffix == ".zarr" and source.is_dir():
+    if source.suffix == ".zarr" and source.is_dir() and kind_of(source) is Kind.ANNDATA:
         return anndata.read_zarr(source)
     with TemporaryDirectory(prefix="cellworker-") as folder:
         made = Path(folder) / "experiment.h5ad"
-        convert(source, made, settings or Settings.from_environment())
+        chosen = with_roles(
+            settings,
+            counts=None,
+            data=None,
+            sample=None,
+            drop_genes=None,
+            object_name=object,
+            part=part,
+            orientation=orientation,
+        )
+        convert(source, made, chosen)
         return anndata.read_h5ad(made)
 
 
 def write(adata: "AnnData", path: str | Path, *, force: bool = False, settings: Settings | None = None) -> Path:
-    """Write an AnnData as ``.h5ad``, ``.zarr`` or, for Seurat, ``.rds``, by the name's ending.
+    """Write an AnnData as ``.h5ad``, ``.zarr``, for Seurat ``.rds``, or 10x ``.h5``, by the name's ending.
 
     Parameters
     ----------
     adata
-        Log-normalised expression or raw counts; what R has no place for is left out of an ``.rds``.
+        Log-normalised expression or raw counts. What R has no place for is left out of an ``.rds``; an ``.h5`` holds
+        raw counts, barcodes and features only.
     path
         The file, for ``.zarr`` the folder.
     force

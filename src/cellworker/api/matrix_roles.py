@@ -16,6 +16,8 @@ def with_roles(
     sample: str | None,
     drop_genes: bool | None,
     object_name: str | None,
+    part: str | None = None,
+    orientation: str | None = None,
 ) -> Settings:
     """Return settings in which the arguments that are not None win.
 
@@ -23,7 +25,7 @@ def with_roles(
     ----------
     settings
         None reads the environment.
-    counts, data, sample, drop_genes, object_name
+    counts, data, sample, drop_genes, object_name, part, orientation
         As in `cellworker.open`.
 
     Raises
@@ -37,6 +39,8 @@ def with_roles(
         "sample_column": sample,
         "drop_genes": drop_genes,
         "object_name": object_name,
+        "file_part": part,
+        "orientation": orientation,
     }
     given = {name: value for name, value in named.items() if value is not None}
     return dataclasses.replace(settings or Settings.from_environment(), **given)

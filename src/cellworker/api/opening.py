@@ -13,6 +13,7 @@ from cellworker.api.dataset import Dataset
 from cellworker.api.matrix_roles import with_roles
 from cellworker.api.progress import ProgressBar
 from cellworker.formats.opening.open import open_experiment as open_files
+from cellworker.formats.opening.store_guard import guard
 from cellworker.settings import Settings
 from cellworker.tasks.task import Progress
 
@@ -30,6 +31,8 @@ def open(  # noqa: A001 the name that everybody looks for
     sample: str | None = None,
     drop_genes: bool | None = None,
     object: str | None = None,  # noqa: A002 - as the command line calls it
+    part: str | None = None,
+    orientation: str | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -38,8 +41,10 @@ def open(  # noqa: A001 the name that everybody looks for
     Parameters
     ----------
     source
-        A file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5seurat``, ``.h5ad``, ``.zarr``), a folder that holds one, or
-        an AnnData in memory. An AnnData is written to a temporary file and read from there; it stays as it is.
+        A file (``.rds``, ``.rda``, ``.qs``, ``.qs2``, ``.h5seurat``, ``.h5ad``, ``.zarr``, ``.h5mu``, ``.loom``, 10x
+        ``.h5``, a matrix in text), a folder that holds one, a matrix folder, a folder with one of these for each
+        sample, or an AnnData in memory. An AnnData is written to a temporary file and read from there; it stays as it
+        is.
     counts, data
         The matrices of raw counts and of log-normalised values, where they are known better than from the values:
         ``"X"``, ``"raw.X"`` or a layer's name in AnnData.
@@ -49,6 +54,10 @@ def open(  # noqa: A001 the name that everybody looks for
         Leave out genes with values that are missing or infinite.
     object
         The name of the object, in a file that holds several (``.rda``).
+    part
+        The modality (MuData), genome or kind of features (10x) to open; by default gene expression.
+    orientation
+        "cells-by-genes" or "genes-by-cells": what the rows of a table in text are, where their names do not tell.
     settings
         None reads the environment.
     progress
@@ -66,11 +75,21 @@ def open(  # noqa: A001 the name that everybody looks for
     >>> experiment.markers("leiden", n=5)  # doctest: +SKIP
     >>> experiment.compare("leiden == '0'", "leiden == '1'")  # doctest: +SKIP
     """
-    settings = with_roles(settings, counts=counts, data=data, sample=sample, drop_genes=drop_genes, object_name=object)
+    settings = with_roles(
+        settings,
+        counts=counts,
+        data=data,
+        sample=sample,
+        drop_genes=drop_genes,
+        object_name=object,
+        part=part,
+        orientation=orientation,
+    )
     report = progress or ProgressBar()
     try:
         if isinstance(source, str | Path):
             opened = open_files(Path(source), settings, report)
+            guard(opened.experiment)
             return Dataset(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=report)
         return _in_memory(source, settings, report)
     finally:

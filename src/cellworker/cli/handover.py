@@ -1,4 +1,4 @@
-"""Secrets leave the environment as soon as they are read, and reach a process that we start through a pipe.
+"""Secrets leave the environment as soon as they are read; the language model's key leaves the process altogether.
 
 The environment that a process was started with stays readable below ``/proc`` for all processes of its user, and the
 processes that it starts inherit it. So each command that serves takes its secrets (`Settings` marks them) out of both,
@@ -7,31 +7,20 @@ and hides itself.
 
 import contextlib
 import ctypes
-import json
 import os
-from collections.abc import Iterator
+import sys
 from dataclasses import fields
 
 from cellworker.confinement import hide_process
+from cellworker.engine.annotators.keeper_client import descriptor, start_keeper, use_keeper
+from cellworker.engine.annotators.language_model import language_model
 from cellworker.settings import Settings
 
-__all__ = ["forget_secrets", "hand_over", "take_secrets"]
+__all__ = ["drop_key", "forget_secrets", "keep_key", "keeper_of"]
 
-_DESCRIPTOR = "CELLWORKER_SECRETS_FD"
+_KEEPER = "CELLWORKER_KEEPER_FD"
+_MODEL = frozenset({"CASSIA_URL", "CASSIA_MODEL", "CASSIA_KEY", "AWS_REGION", "AWS_DEFAULT_REGION", "EGRESS"})
 _SECRET = tuple(item.name for item in fields(Settings) if item.metadata["secret"])
-
-
-def take_secrets() -> dict[str, str]:
-    """Return what the process that started this one handed over: secret settings by their names; empty if nothing."""
-    number = os.environ.pop(_DESCRIPTOR, "")
-    if not number.isdecimal():
-        return {}
-    try:
-        with os.fdopen(int(number), "rb") as pipe:
-            given = json.loads(pipe.read())
-    except (OSError, ValueError):  # a name that somebody else uses
-        return {}
-    return {name: str(given[name]) for name in _SECRET if name in given} if isinstance(given, dict) else {}
 
 
 def forget_secrets() -> None:
@@ -45,29 +34,45 @@ def forget_secrets() -> None:
         os.environ.pop(name.upper(), None)
 
 
-@contextlib.contextmanager
-def hand_over(secrets: dict[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Make a pipe that holds secrets, for a process to be started.
+def keep_key() -> None:
+    """Give the language model's key to a process that keeps it, and begin this process anew without it.
 
-    Parameters
-    ----------
-    secrets
-        Values of secret settings by their names, much less than the 64 kB that a pipe takes.
-
-    Yields
-    ------
-    int
-        The descriptor that the process has to inherit.
-    dict of str to str
-        What its environment needs, with which `take_secrets` finds it.
+    A text that was in memory once stays there for good, so this process is replaced by one that never had it: the
+    same program, with the same number. It finds the keeper, and so do the processes that are given `keeper_of`.
+    Call it first of all. Nothing happens without a key, and where there is no Linux.
     """
-    reading, writing = os.pipe()
-    try:
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(json.dumps(secrets).encode())
-        yield reading, {_DESCRIPTOR: str(reading)}
-    finally:
-        os.close(reading)
+    number = os.environ.pop(_KEEPER, "")
+    if number.isdecimal():
+        with contextlib.suppress(OSError):  # a name that somebody else uses
+            use_keeper(int(number))
+    key = os.environ.get("CASSIA_KEY", "")
+    if not key or sys.platform != "linux":
+        return
+    # These alone: whatever is wrong with others is said once, by the process that goes on.
+    given = {name: value for name, value in os.environ.items() if name in _MODEL}
+    model = language_model(Settings.from_environment(given))
+    if not model.reachable:
+        drop_key()
+    others = {name: value for name, value in os.environ.items() if name.lower() not in _SECRET}
+    keeper = start_keeper(
+        {"key": key, "url": model.url, "model": model.model},
+        {name: value for name, value in others.items() if not name.startswith("AWS_")},
+    )
+    keeper.set_inheritable(True)
+    os.environ[_KEEPER] = str(keeper.fileno())
+    drop_key()
+
+
+def drop_key() -> None:
+    """Begin this process anew without the language model's key; nothing happens where it has none."""
+    if os.environ.pop("CASSIA_KEY", "") and sys.platform == "linux":
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 our own program
+
+
+def keeper_of() -> tuple[list[int], dict[str, str]]:
+    """Return which descriptors a process that we start has to inherit, and its variables, to find the keeper."""
+    number = descriptor()
+    return ([], {}) if number is None else ([number], {_KEEPER: str(number)})
 
 
 def _wipe(name: str) -> None:

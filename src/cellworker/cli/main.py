@@ -144,7 +144,8 @@ def _parser() -> argparse.ArgumentParser:
         "path",
         nargs="?",
         metavar="PATH",
-        help="a folder with r.qs or r.rds, or .rds, .qs, .h5ad, .zarr; without it the pod's in DATA_DIR",
+        help="a folder with r.qs, r.rds or matrices, or .rds, .qs, .h5ad, .zarr, .h5, .loom, .h5mu; "
+        "without it the pod's in DATA_DIR",
     )
     _add_matrices(run)
     _add_matrices(engine)
@@ -178,9 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_matrices(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
-    convert = add("convert", "convert", "convert an experiment: .rds, .h5ad and .zarr, in every direction")
+    convert = add("convert", "convert", "convert an experiment to .rds, .h5ad, .zarr or 10x .h5")
     convert.add_argument("source", metavar="A", help="a file or folder")
-    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad or .zarr")
+    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad, .zarr or .h5")
     convert.add_argument("--force", action="store_true", help="replace B if it exists")
     convert.add_argument(
         "--class", dest="rds_class", choices=("Seurat", "SingleCellExperiment"), default="Seurat",
@@ -264,6 +265,14 @@ def _add_matrices(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--drop-genes", action="store_const", const=True,
         help="leave out genes with values that are missing or infinite (DROP_GENES)",
+    )  # fmt: skip
+    group.add_argument(
+        "--part", dest="file_part", metavar="NAME",
+        help="the modality (MuData), genome or kind of features (10x) to open (FILE_PART)",
+    )  # fmt: skip
+    group.add_argument(
+        "--orientation", choices=("cells-by-genes", "genes-by-cells"),
+        help="what the rows of a table in text are, where their names do not tell (ORIENTATION)",
     )  # fmt: skip
 
 

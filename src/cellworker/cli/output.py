@@ -8,16 +8,18 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.half_written import half_written
 from cellworker.plain_text import is_terminal, shown
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import convert
@@ -220,14 +222,14 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
     return [path for path in contents if path is not None]
 
 
-def write_answer(destination: Destination, task: Task, answer: bytes | Path) -> None:
-    """Deliver the result of a task as its clients get it."""
+def write_answer(destination: Destination, task: Task, answer: bytes | Path, cell_ids: NDArray[np.int32]) -> None:
+    """Deliver the result of a task as its clients get it, or as tables; `cell_ids` are those of all cells."""
     if isinstance(answer, Path):
         assert task.file_name is not None
         destination.check_ending(task.file_name(answer))
         write_file(destination, answer)
     else:
-        write_result(destination, orjson.loads(answer), task.to_tables)
+        write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids))
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:
@@ -276,16 +278,9 @@ def _to_stdout(content: bytes) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write beside a file and put the new one in its place only when all went well."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with half_written(path) as temporary:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)

@@ -3,15 +3,23 @@
 import argparse
 from typing import Any
 
-from cellworker.cli.handover import take_secrets
 from cellworker.settings import Settings
 
 __all__ = ["settings_of"]
 
-_OPTIONS = ("port", "counts_matrix", "data_matrix", "sample_column", "drop_genes", "object_name")
+_OPTIONS = (
+    "port",
+    "counts_matrix",
+    "data_matrix",
+    "sample_column",
+    "drop_genes",
+    "object_name",
+    "file_part",
+    "orientation",
+)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Read the settings; what was given as an option or handed over wins over its environment variable."""
+    """Read the settings; what was given as an option wins over its environment variable."""
     given: dict[str, Any] = {name: getattr(options, name, None) for name in _OPTIONS}
-    return Settings.from_environment(**(given | take_secrets()))
+    return Settings.from_environment(**given)

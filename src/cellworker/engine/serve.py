@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from cellworker.connections import Connections, GuardedRunner
 from cellworker.engine.loading import ServedExperiment
 from cellworker.engine.placement import AssignedExperiment
 from cellworker.engine.server import make_app
@@ -23,6 +24,10 @@ __all__ = ["serve"]
 _GRACE_S = 25.0
 """How long requests may take to finish after the first signal: less than the 30 seconds that Kubernetes gives."""
 _SHUTDOWN_POLL_S = 0.5
+_MAX_CONNECTIONS = 4096
+"""The gateway has one for each request that it waits for, and one more for its progress."""
+_IDLE_S = 3600.0
+"""The gateway keeps its connections, and closes them itself."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _logger = logging.getLogger(__name__)
@@ -84,7 +89,13 @@ async def serve(
         served = _served(path, settings, tasks=tasks, **options)
         stack.push_async_exit(await served.__aenter__())
         app = make_app(served, load_object(tasks), loopback_only=settings.host in _LOOPBACK)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=grace_s)
+        runner = GuardedRunner(
+            app,
+            Connections(max_open=_MAX_CONNECTIONS),
+            idle_s=_IDLE_S,
+            handler_cancellation=True,
+            shutdown_timeout=grace_s,
+        )
         await runner.setup()
         try:
             site = _site(runner, listener, settings.host, settings.port if port is None else port)

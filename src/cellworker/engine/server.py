@@ -112,6 +112,9 @@ async def _own_host_only(request: web.Request, handler: _Handler) -> web.StreamR
     name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     if name.lower() not in _LOOPBACK_NAMES:
         raise web.HTTPForbidden(text="This engine answers only to clients on its own machine.")
+    # What a browser adds for a page: programs send neither, and a person who types the address sends "none".
+    if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none").lower() != "none":
+        raise web.HTTPForbidden(text="This engine answers programs, and no page in a browser.")
     return await handler(request)
 
 

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.experiment.model import Categorical, Column, Dispersions, Genes, Misc, Origin, Reduction, TissueImage
+from cellworker.experiment.model import (
+    Categorical,
+    Column,
+    Dispersions,
+    Genes,
+    Misc,
+    Origin,
+    Reduction,
+    StoredTable,
+    TissueImage,
+)
 
 __all__ = ["ExperimentDraft", "SparseDraft"]
 
@@ -50,6 +60,7 @@ class ExperimentDraft:
     reductions: dict[str, Reduction] = field(default_factory=dict)
     graphs: dict[str, SparseDraft] = field(default_factory=dict)
     images: dict[str, TissueImage] = field(default_factory=dict)
+    stored: dict[str, StoredTable] = field(default_factory=dict)
     dispersions: Dispersions | None = None
     dispersions_stand_in: bool = False
     """Whether the file has none, and the variance of the normalised values stands in."""

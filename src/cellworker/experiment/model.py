@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "Graph",
     "Reduction",
     "ScaledData",
+    "StoredTable",
     "StrangeCounts",
     "TissueImage",
     "labels_of",
@@ -164,11 +166,14 @@ class TissueImage:
         technology's own unit.
     scale
         Times this they are what clients draw: pixels of the image that came with the object.
+    pixels
+        uint8 ``(height, width, 3)``: red, green and blue of that image; None where the object holds none.
     """
 
     cells: NDArray[np.int32]
     points: NDArray[np.float64]
     scale: float = 1.0
+    pixels: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,36 @@ class Graph:
     indptr: NDArray[np.int64]
     cells: NDArray[np.int32]
     weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTable:
+    """A result that the file brought with it, as a table.
+
+    Attributes
+    ----------
+    source
+        Where it lies in the file: ``uns/rank_genes_groups``, ``misc/markers``.
+    kind
+        "tests" for scanpy's tests of genes (one row for a gene of a group), "table", "list" (one column), or "values"
+        (names and what they are).
+    columns
+        Columns of one length, by name, in order.
+    parameters
+        What the file says of how it was made, as text by name.
+    """
+
+    source: str
+    kind: str
+    columns: dict[str, Column]
+    parameters: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Length of the columns."""
+        for column in self.columns.values():
+            return len(column.codes if isinstance(column, Categorical) else column)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -258,6 +293,10 @@ class Experiment:
     graphs: Mapping[str, Graph]
     images: Mapping[str, TissueImage]
     """In the object's order, empty where it has none."""
+    stored: Mapping[str, StoredTable] = MappingProxyType({})
+    """Results that the file brought with it, by name, in the file's order."""
+    colors: Mapping[str, list[str]] = MappingProxyType({})
+    """The file's own colours (``#rrggbb``) of the labels of metadata columns, by column."""
     dispersions: "Dispersions | None"
     misc: "Misc"
     origin: "Origin"

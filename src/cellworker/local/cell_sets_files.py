@@ -16,7 +16,7 @@ from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.identifiers import ExperimentId
 from cellworker.local.own_classes import patched
 
-__all__ = ["FileCellSets"]
+__all__ = ["FileCellSets", "readable"]
 
 
 class FileCellSets:
@@ -84,7 +84,7 @@ class FileCellSets:
                 raise WorkerError(
                     ErrorCode.CELL_SETS_UPDATE_FAILED, "The cell sets were not changed: the file is no object."
                 )
-            changed = _readable(orjson.dumps(patched(document, operations)))
+            changed = readable(orjson.dumps(patched(document, operations)))
             if self._in_place():
                 write_whole(self._path, changed)
             else:
@@ -99,7 +99,7 @@ class FileCellSets:
         return not self._keep_original and self._path.exists() and self._own.read() is None and may_write(self._path)
 
 
-def _readable(content: bytes) -> bytes:
+def readable(content: bytes) -> bytes:
     """Return what the reader of cell sets takes, and refuse the rest in its words: every task would fail with it.
 
     Raises

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import orjson
 
-from cellworker.engine.workers.runner import StoreLostError, TaskRunner
+from cellworker.engine.workers.runner import Answer, StoreLostError, TaskRunner
 from cellworker.tasks.task import Task
 
 __all__ = ["RunnerEngine"]
@@ -44,11 +44,25 @@ class RunnerEngine:
         on_progress: Callable[[str, float | None], Awaitable[None]] | None = None,
     ) -> bytes:
         """Return the JSON text of the task's value; for a file result, of the file's path."""
+        answer = await self._run(self._find_task(task), request, on_progress)
+        return orjson.dumps(str(answer.file)) if answer.file is not None else answer.data
+
+    async def columns(
+        self, task: Task, request: bytes, on_progress: Callable[[str, float | None], Awaitable[None]] | None = None
+    ) -> bytes:
+        """Return the task's value as typed columns (`protocol.columns`); only for tasks that have them."""
+        return (await self._run(task, request, on_progress, columns=True)).data
+
+    async def _run(
+        self,
+        task: Task,
+        request: bytes,
+        on_progress: Callable[[str, float | None], Awaitable[None]] | None,
+        *,
+        columns: bool = False,
+    ) -> Answer:
         for _ in range(_STORE_LOSSES):
             runner = await self._served.ready()
             with contextlib.suppress(StoreLostError):
-                answer = await runner.run(self._find_task(task), request, on_progress)
-                break
-        else:
-            raise StoreLostError
-        return orjson.dumps(str(answer.file)) if answer.file is not None else answer.data
+                return await runner.run(task, request, on_progress, columns=columns)
+        raise StoreLostError

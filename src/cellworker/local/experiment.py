@@ -7,6 +7,7 @@ from typing import Any
 
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment
 from cellworker.formats.opening.open import Opened
 from cellworker.gateway.core.ports import Claim
 from cellworker.identifiers import ExperimentId
@@ -16,7 +17,7 @@ from cellworker.local.server import Served, summarize
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import example_bodies
 
-__all__ = ["LocalExperiment", "Place", "find_experiment"]
+__all__ = ["LocalExperiment", "Place", "barcodes_by_id", "find_experiment", "id_of"]
 
 _NOT_IN_URLS = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -69,7 +70,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     if here is not None and here.exists():
         # A person's own file is material, not a workspace: only what lies under the data folder is changed in place.
         inside = here.resolve().is_relative_to(settings.data_dir.resolve())
-        return Place(here, _id_of(here), keep_original=not inside)
+        return Place(here, id_of(here), keep_original=not inside)
     folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None
     if folder is not None and folder.exists():
         return Place(folder, ExperimentId(str(wanted)))
@@ -78,7 +79,8 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     raise WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, f"There is no experiment at {places}. {advice}")
 
 
-def _id_of(path: Path) -> ExperimentId:
+def id_of(path: Path) -> ExperimentId:
+    """Return the id under which clients ask for what lies at a path."""
     resolved = path.resolve()
     served = resolved.is_file() and resolved.name in {"r.qs", "r.rds"}
     name = resolved.name if resolved.is_dir() else resolved.parent.name if served else resolved.stem
@@ -170,15 +172,20 @@ def _describe(opened: Opened, place: Place, cell_sets: FileCellSets) -> Served:
         "derivedCellSets": opened.derived_cell_sets,
         "ownWork": _own_work(opened),
     }
-    facts = explorer_facts(opened, place.experiment_id, place.path, str(cell_sets.saved_in))
+    own_colours = not opened.derived_cell_sets
+    facts = explorer_facts(
+        experiment, opened.cell_sets, place.experiment_id, place.path, str(cell_sets.saved_in), own_colours=own_colours
+    )
+    examples = example_bodies(experiment, opened.cell_sets)
+    return Served(experiment.key, summary, examples, facts, lambda: barcodes_by_id(experiment), experiment)
 
-    def barcodes() -> list[str | None]:
-        by_id: list[str | None] = [None] * (experiment.max_cell_id + 1)
-        for cell_id, barcode in zip(experiment.cell_ids.tolist(), experiment.barcodes, strict=True):
-            by_id[cell_id] = barcode
-        return by_id
 
-    return Served(experiment.key, summary, example_bodies(experiment, opened.cell_sets), facts, barcodes)
+def barcodes_by_id(experiment: Experiment) -> list[str | None]:
+    """Return the barcode of each cell by its id, None for ids that no cell has."""
+    by_id: list[str | None] = [None] * (experiment.max_cell_id + 1)
+    for cell_id, barcode in zip(experiment.cell_ids.tolist(), experiment.barcodes, strict=True):
+        by_id[cell_id] = barcode
+    return by_id
 
 
 def _own_work(opened: Opened) -> dict[str, Any] | None:

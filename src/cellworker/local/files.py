@@ -1,11 +1,10 @@
 """Large files that are moved to their place, whole or not at all."""
 
 import errno
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.whole_files import no_space
 
 __all__ = ["place_file"]
@@ -23,14 +22,10 @@ def place_file(source: Path, path: Path) -> None:
 
 
 def _copy_over(source: Path, path: Path) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
     try:
-        with source.open("rb") as content, os.fdopen(descriptor, "wb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
-        temporary.replace(path)
+        with half_written(path) as temporary:
+            shutil.copyfile(source, temporary)
+            temporary.replace(path)
         source.unlink()
     except OSError as error:
         raise no_space(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import orjson
 
+from cellworker.formats.common.half_written import sweep
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.identifiers import ETag
 from cellworker.local.files import place_file
@@ -38,8 +39,10 @@ class DiskResults:
         self._bytes = 0
         self._pruning = threading.Lock()
         self._prune(None)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        sweep(folder)
+        for leftover in folder.glob(".*.tmp"):  # as versions before 0.2 wrote them
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
 
     async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored."""

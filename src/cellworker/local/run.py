@@ -12,12 +12,13 @@ from pathlib import Path
 
 from aiohttp import web
 
+from cellworker.connections import Connections, GuardedRunner
 from cellworker.engine.loading import ServedExperiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.gateway.core.answering import Ports
 from cellworker.gateway.core.loop import WorkLoop
+from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission, warnings_of
-from cellworker.local.door.connections import Connections, GuardedRunner
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.engine import RunnerEngine
 from cellworker.local.experiment import LocalExperiment, find_experiment
@@ -103,7 +104,8 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
         served = await stack.enter_async_context(ServedExperiment(place.path, settings))
         source = LocalExperiment(served, place)
         stack.callback(source.close)
-        ports = Ports(RunnerEngine(served, find), results, notifications, source, NoSync())
+        engine = RunnerEngine(served, find)
+        ports = Ports(engine, results, notifications, source, NoSync())
         work = WorkLoop(queue, ports, place.experiment_id, find)
         loop = asyncio.create_task(work.run())
         stack.push_async_callback(_end, loop)
@@ -116,6 +118,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
+            columns=ColumnAnswers(place.experiment_id, engine.columns, source, notifications, find),
             cancel=work.cancel,
             admission=admission,
             connections=connections,

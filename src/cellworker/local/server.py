@@ -12,21 +12,25 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from cellworker.connections import Connections
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment
 from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
 from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.identifiers import ETag, ExperimentId
+from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.bodies import read_body
-from cellworker.local.door.connections import Connections
 from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
 from cellworker.local.notifications import SocketNotifications
+from cellworker.local.page import tissue
 from cellworker.local.page.facts import ExplorerFacts
 from cellworker.local.page.pages import add_pages
 from cellworker.local.results import DiskResults
+from cellworker.protocol.columns import MEDIA_TYPE, accepts_columns
 from cellworker.protocol.encoding import decompress
 from cellworker.protocol.envelope import WorkRequest, parse_timeout
 from cellworker.protocol.pagination import Pagination
@@ -56,6 +60,8 @@ class Served:
         Facts for the explorer.
     barcodes
         Returns the barcode of each cell by its id, None for ids that no cell has.
+    experiment
+        What pictures of tissues are taken from.
     """
 
     key: str
@@ -63,6 +69,7 @@ class Served:
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
     explorer: ExplorerFacts | None = None
     barcodes: Callable[[], list[str | None]] = list
+    experiment: Experiment | None = None
 
 
 class Source(Protocol):
@@ -97,6 +104,8 @@ class LocalServer:
         Puts a message on the queue.
     find_task
         Looks a task up by its name.
+    columns
+        Answers with typed columns whoever asks for them; None answers everybody through the queue.
     cancel
         Ends the work on an ETag; whether there was any.
     admission
@@ -116,6 +125,7 @@ class LocalServer:
         notifications: SocketNotifications,
         submit: Callable[[bytes], None],
         find_task: Callable[[str], Task],
+        columns: ColumnAnswers | None = None,
         cancel: Callable[[str], bool] = lambda etag: False,  # noqa: ARG005 - a door without a work loop has no work to end
         admission: Admission | None = None,
         connections: Connections | None = None,
@@ -129,6 +139,7 @@ class LocalServer:
         self._notifications = notifications
         self._submit = submit
         self._find_task = find_task
+        self._columns = columns
         self._cancel = cancel
         self._admission = admission or Admission()
         self._connections = connections or Connections()
@@ -138,7 +149,7 @@ class LocalServer:
         door = guard(self._admission, self._connections)
         app = web.Application(middlewares=[door], client_max_size=MAX_REQUEST_BYTES)
         app.on_response_prepare.append(add_cors(self._admission))
-        add_pages(app)
+        add_pages(app, framed=self._admission.framed)
         app.router.add_get("/explorer.json", self._explorer_facts)
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)
@@ -147,6 +158,8 @@ class LocalServer:
         app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
         app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
         app.router.add_get("/v2/experiments/{experiment}/barcodes", self._barcodes)
+        app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}", self._tissue)
+        app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}/picture", self._tissue)
         app.router.add_get("/results/{etag}", self._result)
         self._sockets.attach(app)
         return app
@@ -164,6 +177,16 @@ class LocalServer:
             message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
         reads_cell_sets = self._check(submission)
+        if self._columns is not None and accepts_columns(request.headers.get("Accept")):
+            pagination = (submission.request_props or {}).get("pagination")
+            try:
+                content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+            except WorkerError as error:
+                # As in the event that others wait for: what a task refuses is an answer, no fault of the connection.
+                refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
+                return web.json_response({"response": refusal})
+            if content is not None:
+                return web.Response(body=content, content_type=MEDIA_TYPE)
         served = await self._source.served()
         props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
         version = await self._cell_sets_version() if reads_cell_sets else ""
@@ -255,6 +278,18 @@ class LocalServer:
         content = await asyncio.to_thread(orjson.dumps, served.barcodes())
         return web.Response(body=content, content_type="application/json")
 
+    async def _tissue(self, request: web.Request) -> web.Response:
+        self._check_id(request)
+        experiment = (await self._source.served()).experiment
+        if experiment is None:
+            raise web.HTTPNotFound(reason="This worker has no facts for the explorer.")
+        number = int(request.match_info["number"])
+        if request.path.endswith("/picture"):
+            content = await asyncio.to_thread(tissue.picture, experiment, number)
+            return web.Response(body=content, content_type="image/png", headers={"Cache-Control": "no-cache"})
+        content = await asyncio.to_thread(tissue.places, experiment, number)
+        return web.Response(body=content, content_type="application/json")
+
     async def _health(self, request: web.Request) -> web.Response:  # noqa: ARG002
         facts = {"status": "loading", "experimentId": self.experiment_id, "version": __version__}
         return web.json_response({**facts, **self._source.health(), "clients": self._sockets.clients})
@@ -287,6 +322,10 @@ def summarize(cell_sets: CellSets) -> list[dict[str, Any]]:
         {"key": item.key, "name": item.name, "type": item.type, "sets": len(item.children)}
         for item in cell_sets.classes
     ]
+
+
+def _has_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:

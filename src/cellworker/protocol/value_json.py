@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import orjson
 
+from cellworker.protocol.columns import ColumnTable
+
 __all__ = ["encode"]
 
 
@@ -15,8 +17,8 @@ def encode(value: Any) -> bytes:  # noqa: ANN401
     Parameters
     ----------
     value
-        Plain values, numpy arrays (of any layout, in the machine's byte order) and scalars, dataclasses,
-        `msgspec.Struct`, and `orjson.Fragment` for text that is JSON already.
+        Plain values, numpy arrays (of any layout, in the machine's byte order) and scalars, dataclasses, tables of
+        typed columns, `msgspec.Struct`, and `orjson.Fragment` for text that is JSON already.
 
     Returns
     -------
@@ -37,6 +39,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         if value.dtype.kind in "fiub" and value.dtype.itemsize <= 8 and value.ndim and not value.flags.c_contiguous:
             return np.ascontiguousarray(value)
         return value.tolist()
+    if isinstance(value, ColumnTable):
+        return value.to_json()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, msgspec.Struct):

@@ -20,6 +20,14 @@ from cellworker.tasks.gene_expression import GENE_EXPRESSION
 from cellworker.tasks.list_genes import LIST_GENES
 from cellworker.tasks.markers import DOT_PLOT, MARKER_HEATMAP
 from cellworker.tasks.normalized_expression import NORMALIZED_EXPRESSION
+from cellworker.tasks.own.cell_column import CELL_COLUMN
+from cellworker.tasks.own.cluster_subset import CLUSTER_SUBSET
+from cellworker.tasks.own.composition import COMPOSITION
+from cellworker.tasks.own.group_summaries import GROUP_SUMMARIES
+from cellworker.tasks.own.list_cell_columns import LIST_CELL_COLUMNS
+from cellworker.tasks.own.score_genes import SCORE_GENES
+from cellworker.tasks.own.stored_results import LIST_STORED_RESULTS, STORED_RESULT
+from cellworker.tasks.own.subset_embedding import SUBSET_EMBEDDING
 from cellworker.tasks.sctype import SCTYPE
 from cellworker.tasks.task import Task
 from cellworker.tasks.trajectory import PSEUDO_TIME, STARTING_NODES
@@ -50,6 +58,15 @@ TASKS: Mapping[str, Task] = {
         CASSIA,
         CELL_CYCLE,
         ANNOTATED_OBJECT,
+        LIST_CELL_COLUMNS,
+        CELL_COLUMN,
+        SCORE_GENES,
+        GROUP_SUMMARIES,
+        COMPOSITION,
+        CLUSTER_SUBSET,
+        SUBSET_EMBEDDING,
+        LIST_STORED_RESULTS,
+        STORED_RESULT,
     )
 }
 """The tasks by name: the platform's 21 in the contract's order, then ours."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.text.number_text import floats_json
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import measured, measured_column, require
+from cellworker.protocol.columns import ColumnTable, Numbers
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
@@ -35,11 +36,15 @@ def by_cell(experiment: Experiment, column: str, *, log10: bool) -> orjson.Fragm
     WorkerError
         ``R_WORKER_COLUMN_NOT_FOUND`` when the experiment has no such column of numbers.
     """
+    return orjson.Fragment(floats_json(_values(experiment, column, log10=log10)))
+
+
+def _values(experiment: Experiment, column: str, *, log10: bool) -> NDArray[np.float32]:
     values = find_column(experiment, column).astype(np.float64)
     if log10:
         with np.errstate(divide="ignore", invalid="ignore"):
             values = np.log10(values)
-    return orjson.Fragment(floats_json(experiment.by_cell_id(values).astype(np.float32)))
+    return experiment.by_cell_id(values).astype(np.float32)
 
 
 def find_column(experiment: Experiment, column: str) -> NDArray[np.float64]:
@@ -60,6 +65,9 @@ def _task(name: str, path: str, about: str, column: str, *, log10: bool = False)
     def compute(experiment: Experiment, request: MetadataRequest, context: Context) -> orjson.Fragment:  # noqa: ARG001
         return by_cell(experiment, column, log10=log10)
 
+    def columns(experiment: Experiment, request: MetadataRequest, context: Context) -> ColumnTable:  # noqa: ARG001
+        return ColumnTable({"value": Numbers(_values(experiment, column, log10=log10))}, {"byCell": True})
+
     def to_tables(result: list[float | None]) -> Tables:
         cells = [(cell, value) for cell, value in enumerate(result) if value is not None]
         label = f"log10({column})" if log10 else column
@@ -73,7 +81,9 @@ def _task(name: str, path: str, about: str, column: str, *, log10: bool = False)
         request=MetadataRequest,
         prepare=prepare,
         compute=compute,
+        columns=columns,
         to_tables=to_tables,
+        every_cell=True,
     )
 
 

@@ -19,6 +19,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import comparable_samples, require, sampled
+from cellworker.protocol.columns import ColumnTable, Numbers, Texts, TypedColumn
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import Text, convert
 from cellworker.tasks.common.compared_cells import ComparedCells, check_values, compared_rows
@@ -112,15 +113,27 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
 
 def compute(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> dict[str, Any]:
     """Test, then page."""
+    found = _tested(experiment, request, context)
+    if request.pagination is None:
+        return whole(found)
+    return page_of(found, request.pagination, genes_only=request.genes_only)
+
+
+def columns(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> ColumnTable:
+    """Test, and return the table, or the page, as typed columns."""
+    found = compute(experiment, request, context)
+    table: dict[str, TypedColumn] = {}
+    for name, column in found["gene_results"].items():
+        table[name] = Numbers(column) if isinstance(column, np.ndarray) else Texts(list(column))
+    return ColumnTable(table, {"byCell": False, "total": found["full_count"]})
+
+
+def _tested(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> Columns:
     rows = compared_rows(experiment, request.base_cells, request.background_cells)
     if request.comparison_type == "between":
-        columns = _between(experiment, *rows, context)
-    else:
-        tests = _within(experiment, [rows], context, lambda done: context.progress("Comparing the two cell sets", done))
-        columns = _within_columns(experiment, tests[0], context)
-    if request.pagination is None:
-        return whole(columns)
-    return page_of(columns, request.pagination, genes_only=request.genes_only)
+        return _between(experiment, *rows, context)
+    tests = _within(experiment, [rows], context, lambda done: context.progress("Comparing the two cell sets", done))
+    return _within_columns(experiment, tests[0], context)
 
 
 def compute_batch(
@@ -297,6 +310,7 @@ DIFFERENTIAL_EXPRESSION = Task(
     request=DifferentialExpressionRequest,
     prepare=prepare,
     compute=compute,
+    columns=columns,
     finish=finish,
     lane="long",
     needs_cell_sets=True,

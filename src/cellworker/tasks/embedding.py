@@ -1,5 +1,6 @@
 """GetEmbedding: where each cell lies on the scatter plot (contract 5.1)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -9,14 +10,15 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.text.number_text import points_json
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Experiment, Reduction
+from cellworker.experiment.model import Experiment, Reduction, TissueImage
+from cellworker.protocol.columns import ColumnTable, Numbers
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.layouts import check_config, lay_out_tsne, lay_out_umap
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
-__all__ = ["EMBEDDING"]
+__all__ = ["EMBEDDING", "places_on"]
 
 _COMPUTED = ("umap", "tsne", "images")
 
@@ -53,11 +55,27 @@ def compute(experiment: Experiment, request: EmbeddingRequest, context: Context)
     config = _check(request)
     if request.type == "images":
         return _on_images(experiment)
+    return _points(experiment, _places(experiment, request, config, context))
+
+
+def _places(
+    experiment: Experiment, request: EmbeddingRequest, config: dict[str, Any], context: Context
+) -> NDArray[np.float32]:
     if request.use_saved or request.type == "pca":
-        places = find_reduction(experiment, request.type).values[:, :2].astype(np.float32)
-    else:
-        places = (lay_out_umap if request.type == "umap" else lay_out_tsne)(experiment, config, context)
-    return _points(experiment, places)
+        return find_reduction(experiment, request.type).values[:, :2].astype(np.float32)
+    return (lay_out_umap if request.type == "umap" else lay_out_tsne)(experiment, config, context)
+
+
+def columns(experiment: Experiment, request: EmbeddingRequest, context: Context) -> ColumnTable:
+    """Return the same as columns ``x`` and ``y`` by cell id; on images a row for each point, beside its ``cell``."""
+    config = _check(request)
+    if request.type != "images":
+        spread = np.full((2, experiment.max_cell_id + 1), np.nan, np.float32)
+        spread[:, experiment.cell_ids] = _places(experiment, request, config, context).T
+        return ColumnTable({"x": Numbers(spread[0]), "y": Numbers(spread[1])}, {"byCell": True})
+    cells, points = _image_points(experiment)
+    ids = Numbers(experiment.cell_ids[cells])
+    return ColumnTable({"cell": ids, "x": Numbers(points[:, 0]), "y": Numbers(points[:, 1])}, {"byCell": False})
 
 
 def _check(request: EmbeddingRequest) -> dict[str, Any]:
@@ -80,7 +98,7 @@ def _points(experiment: Experiment, places: NDArray[np.float32]) -> orjson.Fragm
     return orjson.Fragment(points_json(spread[0], spread[1]))
 
 
-def _on_images(experiment: Experiment) -> orjson.Fragment:
+def _image_points(experiment: Experiment) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     images = list(experiment.images.values())
     if not images:
         raise WorkerError(
@@ -88,10 +106,26 @@ def _on_images(experiment: Experiment) -> orjson.Fragment:
             "The experiment holds no images of tissues: only a spatial experiment, whose object has image coordinates, "
             "can be shown with type 'images'. Expected umap, tsne, pca, or a stored reduction with useSaved.",
         )
-    cells = np.concatenate([image.cells for image in images])
-    points = np.concatenate([image.points * image.scale for image in images]).astype(np.float32)
+    return _image_places(images)
+
+
+def _on_images(experiment: Experiment) -> orjson.Fragment:
+    return _spread(experiment, *_image_points(experiment))
+
+
+def places_on(experiment: Experiment, images: Sequence[TissueImage]) -> orjson.Fragment:
+    """Return each cell's places on some images by cell id, ``null`` for cells that have none; see `compute`."""
+    return _spread(experiment, *_image_places(images))
+
+
+def _image_places(images: Sequence[TissueImage]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    points = np.concatenate([image.points * image.scale for image in images])
+    return np.concatenate([image.cells for image in images]), points.astype(np.float32)
+
+
+def _spread(experiment: Experiment, cells: NDArray[np.int32], points: NDArray[np.float32]) -> orjson.Fragment:
     counts = np.bincount(cells, minlength=experiment.n_cells)
-    if counts.max() == 1:
+    if counts.max(initial=0) <= 1:
         places = np.full((experiment.n_cells, 2), np.nan, np.float32)
         places[cells] = points
         return _points(experiment, places)
@@ -137,7 +171,7 @@ def find_reduction(experiment: Experiment, name: str) -> Reduction:
 
 
 def to_tables(result: list[list[float] | None]) -> Tables:
-    """One table: a row for each cell that has a place, or for each of its places."""
+    """One table: a row for each of a cell's places."""
     points = [(cell, own[i], own[i + 1]) for cell, own in enumerate(result) if own for i in range(0, len(own), 2)]
     return {
         "cells": {
@@ -157,8 +191,10 @@ EMBEDDING = Task(
     request=EmbeddingRequest,
     prepare=prepare,
     compute=compute,
+    columns=columns,
     lane="long",
     quick=is_quick,
     glance=Glance,
     to_tables=to_tables,
+    every_cell=True,
 )

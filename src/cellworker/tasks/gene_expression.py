@@ -15,6 +15,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.id_sets import common
 from cellworker.experiment.model import Experiment
+from cellworker.protocol.columns import ColumnTable, Numbers, Sparse, TypedColumn
 from cellworker.protocol.validation import CellId
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -129,6 +130,42 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
     return orjson.Fragment(_encode(names, statistics_json(statistics), columns, n_rows, echo, context.threads))
 
 
+def columns(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> ColumnTable:  # noqa: ARG001
+    """Return a column for each gene by cell id, sparse where that is shorter, and the statistics among the facts.
+
+    Genes that share a name but for its case have columns of their own. Chosen cells (`cell_ids`) come in their order.
+
+    Raises
+    ------
+    WorkerError
+        As `compute`.
+    """
+    genes = find_genes(experiment, [request.genes] if isinstance(request.genes, str) else request.genes)
+    statistics = gene_statistics(experiment.data.indptr, experiment.data.values, genes, experiment.n_cells)
+    stats = orjson.loads(statistics_json(statistics))
+    rows = None
+    if request.cell_ids is not None:
+        ids = [request.cell_ids] if isinstance(request.cell_ids, int) else request.cell_ids
+        rows = experiment.positions(np.array(ids, np.int32))
+    found: dict[str, TypedColumn] = {}
+    for gene in genes.tolist():
+        found[experiment.genes.names[gene]] = _typed(experiment, gene, rows)
+    return ColumnTable(found, {"byCell": rows is None, "stats": stats})
+
+
+def _typed(experiment: Experiment, gene: int, rows: NDArray[np.int32] | None) -> TypedColumn:
+    if rows is not None:
+        return Numbers(np.where(rows >= 0, experiment.data.dense(gene)[np.maximum(rows, 0)], np.float32(0)))
+    cells, values = experiment.data.gene(gene)
+    length = experiment.max_cell_id + 1
+    ids = experiment.cell_ids[cells]
+    if 2 * len(cells) < length:  # eight bytes for each value that is not 0 against four for each cell
+        return Sparse(ids, values, length)
+    out = np.zeros(length, np.float32)
+    out[ids] = values
+    return Numbers(out)
+
+
 def find_genes(experiment: Experiment, names: list[str]) -> NDArray[np.int64]:
     """Return the positions of genes by display name, in any case: int64, ascending; unknown names are left out.
 
@@ -203,6 +240,7 @@ GENE_EXPRESSION = Task(
     compute=compute,
     needs_cell_sets=True,
     cell_sets_only_if=samples_cells,
+    columns=columns,
     bare=True,
     to_tables=to_tables,
 )

@@ -14,6 +14,7 @@ from msgspec import Struct
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
+from cellworker.protocol.columns import encode_columns
 from cellworker.protocol.value_json import encode
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
 
@@ -77,6 +78,8 @@ def compute(
     experiment: Experiment,
     context: Context,
     before_encoding: Callable[[], None] = lambda: None,
+    *,
+    columns: bool = False,
 ) -> bytes | Path:
     """Do the engine's half of a task.
 
@@ -86,12 +89,19 @@ def compute(
         As `answer_request`.
     before_encoding
         Called when the value is there, and is not text yet.
+    columns
+        Encode typed columns (`protocol.columns`) and no JSON; only for tasks that have them.
 
     Returns
     -------
     bytes or Path
-        The engine's value: JSON text, or the path of a file.
+        The engine's value: JSON text, typed columns, or the path of a file.
     """
+    if columns:
+        assert task.columns is not None, "a task without typed columns"
+        table = task.columns(experiment, request, context)
+        before_encoding()
+        return encode_columns(table)
     value = task.compute(experiment, request, context)
     before_encoding()
     return value if isinstance(value, Path) else encode(value)

@@ -3,19 +3,32 @@
 A task is one file of this folder. Everything that other parts of the program know of it is a field of `Task`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
+from cellworker.protocol.columns import ColumnTable
 from cellworker.protocol.validation import convert
 from cellworker.tasks.context import Context, Progress
 
-__all__ = ["Compute", "Context", "EarlierResult", "ExampleParts", "Lane", "PrepareInput", "Progress", "Task"]
+__all__ = [
+    "Compute",
+    "Context",
+    "EarlierResult",
+    "ExampleParts",
+    "Lane",
+    "PrepareInput",
+    "Progress",
+    "Task",
+    "with_every_cell",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,10 @@ class ExampleParts:
         The reduction that is shown first.
     is_saved
         Whether it lies in the experiment.
+    column
+        A metadata column, of labels where there is one.
+    stored
+        A result that the file brought; empty where it brought none.
     """
 
     genes: list[str]
@@ -84,6 +101,8 @@ class ExampleParts:
     samples: list[str]
     reduction: str
     is_saved: bool
+    column: str = ""
+    stored: str = ""
 
     @property
     def first_cluster(self) -> str:
@@ -147,8 +166,15 @@ class Task:
         which a person saves it, which tells what is in it.
     patch
         For tasks that change cell sets: engine value to the list of patch operations of contract 5.22.
+    columns
+        Experiment and engine request to the same answer as typed columns (`protocol.columns`), for clients of our own
+        door that ask for them; None where there are none. A task of ours whose `compute` gives a `ColumnTable` names
+        it here again.
     to_tables
         Decoded wire result to named data frames for the Python API and the command line.
+    every_cell
+        The tables are of cells, and each cell of the experiment has a row, with nothing in it where the result has
+        nothing: a wire result tells no cell without a number from an id that no cell has.
     """
 
     name: str
@@ -168,6 +194,8 @@ class Task:
     file_name: Callable[[Path], str] | None = None
     patch: Callable[[bytes], list[dict[str, Any]]] | None = None
     to_tables: Callable[[Any], dict[str, Any]] | None = field(default=None)
+    every_cell: bool = False
+    columns: Callable[[Experiment, Any, Context], ColumnTable] | None = None
     cell_sets_only_if: Callable[[Any], bool] | None = None
     quick: Callable[[Any], bool] | None = None
     glance: type[msgspec.Struct] | None = None
@@ -186,6 +214,11 @@ class Task:
     def read_request(self, request: bytes | bytearray | Mapping[str, Any]) -> Any:  # noqa: ANN401
         """Check an engine request, as JSON text or parsed; returns a `request`. Raises as `read_body`."""
         return convert(request, self.request, "request")
+
+    def tables(self, value: Any, cell_ids: NDArray[np.int32]) -> dict[str, Any]:  # noqa: ANN401
+        """Return a decoded result as tables, empty where it is none; `cell_ids` are those of all cells."""
+        tables = self.to_tables(value) if self.to_tables is not None else {}
+        return with_every_cell(tables, cell_ids.tolist()) if self.every_cell else tables
 
     @property
     def file_result(self) -> bool:
@@ -208,3 +241,31 @@ class Task:
     def reads_cell_sets(self, body: Any) -> bool:  # noqa: ANN401
         """Return whether `prepare` looks at the cell sets for this body."""
         return self.needs_cell_sets and (self.cell_sets_only_if is None or self.cell_sets_only_if(body))
+
+
+def with_every_cell(tables: dict[str, Any], cell_ids: Sequence[int]) -> dict[str, Any]:
+    """Return tables of cells in which every cell has a row, in the order of the ids.
+
+    Parameters
+    ----------
+    tables
+        With a column ``cell_id`` each; a cell may have several rows, or none.
+    cell_ids
+        Of all cells of the experiment.
+
+    Returns
+    -------
+    The tables, with a row of None (but for the id) for each cell that had none.
+    """
+    return {name: _completed(table, cell_ids) for name, table in tables.items()}
+
+
+def _completed(table: Mapping[str, Sequence[Any]], cell_ids: Sequence[int]) -> Mapping[str, Sequence[Any]]:
+    there = set(table["cell_id"])
+    lacking = [cell for cell in cell_ids if cell not in there]
+    if not lacking:
+        return table
+    cells = [*table["cell_id"], *lacking]
+    order = sorted(range(len(cells)), key=cells.__getitem__)
+    padded = {name: [*column, *[None] * len(lacking)] for name, column in table.items()} | {"cell_id": cells}
+    return {name: [column[i] for i in order] for name, column in padded.items()}

@@ -275,7 +275,7 @@ def to_tables(result: dict[str, Any]) -> Tables:
 
 
 def pseudotime_to_tables(result: dict[str, Any]) -> Tables:
-    """One table: the cells that the roots reach."""
+    """One table: the cells, with nothing where the roots do not reach."""
     reached = [(cell, value) for cell, value in enumerate(result["pseudotime"]) if value is not None]
     return {"cells": {"cell_id": [cell for cell, _ in reached], "pseudotime": [value for _, value in reached]}}
 
@@ -316,4 +316,5 @@ PSEUDO_TIME = Task(
     needs_cell_sets=True,
     earlier=earlier,
     to_tables=pseudotime_to_tables,
+    every_cell=True,
 )

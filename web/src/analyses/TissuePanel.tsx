@@ -1,22 +1,37 @@
-// Cells where they lay in the tissue.
-import { addMap, updateMap, view } from "../state/view";
+// Cells where they lay in the tissue, over its image where the file holds one.
+import { tissues } from "../data/tissues";
+import { addMap, MAX_MAPS, update, updateMap, view } from "../state/view";
+import type { TissueFacts } from "../wire/types";
+import { NumberField } from "../ui/Fields";
 import { Hint } from "../ui/States";
-import { facts } from "../wire/door";
 
-export function TissuePanel() {
-  const shown = view.value.maps.find((map) => map.source.kind === "tissue");
-  if (!facts.value?.hasImages) {
-    return <div class="panel"><Hint>The file says nothing of where its cells lay. Objects of spatial technologies (Visium, Xenium, Slide-seq, …) do, and their cells can be seen in the tissue here.</Hint></div>;
-  }
+function Tissue({ item, image }: { item: TissueFacts; image: number }) {
+  const shown = view.value.maps.some((map) => map.source.kind === "tissue" && map.source.image === image);
   const active = view.value.maps.find((map) => map.id === view.value.active) ?? view.value.maps[0];
   return (
-    <div class="panel">
-      <p class="said">Cells where they lay in the tissue, coloured and selected like on every other map.</p>
-      <div class="buttons pad">
-        <button class="btn p" disabled={Boolean(shown)} onClick={() => addMap({ kind: "tissue" })}>Beside this map</button>
-        <button class="btn" disabled={Boolean(shown)} onClick={() => updateMap(active.id, { source: { kind: "tissue" } })}>In its place</button>
+    <section class="task">
+      <h3>{item.name}</h3>
+      <p class="said">{item.width ? `An image of ${item.width.toLocaleString("en")} by ${item.height.toLocaleString("en")} pixels.` : "Places of the cells; the file holds no image of it."}</p>
+      <div class="buttons">
+        <button class="btn p" disabled={shown || view.value.maps.length >= MAX_MAPS} onClick={() => addMap({ kind: "tissue", image })}>Beside this map</button>
+        <button class="btn" disabled={shown} onClick={() => updateMap(active.id, { source: { kind: "tissue", image } })}>In its place</button>
       </div>
-      {shown && <Hint>The tissue is on the page.</Hint>}
+    </section>
+  );
+}
+
+export function TissuePanel() {
+  const all = tissues();
+  if (!all.length) {
+    return <div class="panel"><Hint>The file says nothing of where its cells lay. Objects of spatial technologies (Visium, Xenium, Slide-seq, …) do, and their cells can be seen in the tissue here.</Hint></div>;
+  }
+  return (
+    <div class="panel scroll">
+      <Hint>Cells where they lay, coloured and selected like on every other map.</Hint>
+      {all.some((item) => item.width) && (
+        <div class="form"><NumberField label="Image" value={view.value.tissueOpacity} min={0} max={1} step={0.05} onChange={(tissueOpacity) => update({ tissueOpacity })} /></div>
+      )}
+      {all.map((item, image) => <Tissue key={item.name} item={item} image={image} />)}
     </div>
   );
 }

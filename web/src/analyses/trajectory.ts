@@ -4,7 +4,7 @@ import { columnOf, pseudotime } from "../data/numbers";
 import type { MapSource } from "../data/points";
 import { failureOf } from "../data/loaded";
 import type { TrajectoryGraph } from "../wire/types";
-import { ask } from "../wire/door";
+import { ask, DoorError } from "../wire/door";
 import { colourBy, update, view, updateMap } from "../state/view";
 
 export interface Trajectory {
@@ -19,7 +19,7 @@ export const trouble = signal("");
 
 /** The embedding as the tasks of trajectories name it; null for maps that have none. */
 function embeddingOf(source: MapSource): { method: string; methodSettings: Record<string, unknown> } | null {
-  if (source.kind === "tissue") return null;
+  if (source.kind === "tissue" || source.kind === "subset") return null;
   if (source.kind === "saved") return { method: source.name, methodSettings: {} };
   const { kind, ...methodSettings } = source;
   return { method: kind, methodSettings };
@@ -27,7 +27,7 @@ function embeddingOf(source: MapSource): { method: string; methodSettings: Recor
 
 function requestOf(source: MapSource, cellSets: readonly string[]) {
   const embedding = embeddingOf(source);
-  if (!embedding) throw new Error("A trajectory needs a UMAP or t-SNE map.");
+  if (!embedding) throw new DoorError("", "A trajectory is learned on a map of all cells: choose a UMAP or t-SNE in the title of the map.");
   return { embedding, clustering: { method: "louvain", resolution: 0.8 }, cellSets: [...cellSets] };
 }
 

@@ -8,13 +8,15 @@ interface Props {
   readonly title: string;
   readonly label: string;
   readonly note?: string;
+  /** Whether the title is a gene's name. */
+  readonly gene?: boolean;
   readonly height: number;
   /** Columns of the table behind the chart. */
   readonly table: () => Record<string, ArrayLike<string | number | null>>;
   readonly children: (width: number) => ComponentChildren;
 }
 
-export function Figure({ title, label, note, height, table, children }: Props) {
+export function Figure({ title, label, note, gene, height, table, children }: Props) {
   const host = useRef<HTMLDivElement>(null);
   const svg = useRef<SVGSVGElement>(null);
   const [width, setWidth] = useState(0);
@@ -27,7 +29,7 @@ export function Figure({ title, label, note, height, table, children }: Props) {
   return (
     <figure class="figure">
       <figcaption>
-        <span><b>{title}</b> {note && <em>{note}</em>}</span>
+        <span class="heading"><b class={gene ? "gene" : ""} title={title}>{title}</b> {note && <em>{note}</em>}</span>
         <span class="buttons">
           <button class="btn" onClick={() => saveText(`${name}.csv`, csvOf(table()), "text/csv")}>CSV</button>
           <button class="btn" onClick={() => svg.current && void saveFigure(name, svg.current, "svg")}>SVG</button>

@@ -8,12 +8,14 @@ import { addPlotGene } from "../genes/GenesPanel";
 import { update, view, type PlotKind } from "../state/view";
 import { Choice } from "../ui/Fields";
 import { Failure, Hint, Waiting } from "../ui/States";
+import { ColumnHistogram } from "./ColumnHistogram";
 import { Composition } from "./Composition";
 import { Dots } from "./Dots";
 import { GeneAgainstGene } from "./GeneAgainstGene";
 import { GeneHistogram } from "./GeneHistogram";
 import { Heatmap } from "./Heatmap";
 import { plotClass, plotGroups, type PlotGroup } from "./groups";
+import { variables } from "./variables";
 import { Violins } from "./Violins";
 
 const KINDS: readonly (readonly [PlotKind, string])[] = [
@@ -37,6 +39,12 @@ function Chips() {
       {view.value.plotGenes.map((gene) => (
         <button key={gene} class="chip gene" title={`Leave ${gene} out`} onClick={() => update({ plotGenes: view.value.plotGenes.filter((other) => other !== gene) })}>{gene} ×</button>
       ))}
+      {view.value.plotColumns.map((name) => (
+        <button key={name} class="chip" title={`Leave ${name} out`} onClick={() => update({ plotColumns: view.value.plotColumns.filter((other) => other !== name) })}>{name.slice(0, 40)} ×</button>
+      ))}
+      {view.value.plotScores.map((name) => (
+        <button key={name} class="chip" title={`Leave ${name} out`} onClick={() => update({ plotScores: view.value.plotScores.filter((other) => other !== name) })}>{name.slice(0, 40)} ×</button>
+      ))}
       <input
         type="search" placeholder="Add genes" aria-label="Add genes to the plots" value={text} onInput={(event) => setText(event.currentTarget.value)}
         onPaste={(event) => {
@@ -50,15 +58,30 @@ function Chips() {
   );
 }
 
-function OfGenes({ kind, groups }: { kind: PlotKind; groups: readonly PlotGroup[] }) {
-  const genes = genesToPlot(kind === "scatter" ? 2 : 12);
+interface OfGenesProps {
+  readonly kind: PlotKind;
+  readonly groupBy: string;
+  readonly groups: readonly PlotGroup[];
+  readonly version: string;
+}
+
+function OfGenes({ kind, groupBy, groups, version }: OfGenesProps) {
+  const chosen = view.value.plotColumns.length + view.value.plotScores.length > 0;
+  const genes = kind !== "scatter" && chosen ? view.value.plotGenes.slice(0, 12) : genesToPlot(kind === "scatter" ? 2 : 12);
+  const own = variables(genes);
+  if (kind === "violin") return <>{own.map((variable) => <Violins key={variable.key} variable={variable} groupBy={groupBy} groups={groups} version={version} />)}</>;
   const now = valuesOfGenes(genes).value;
   if (now.state === "loading") return <Waiting text="Reading genes" />;
   if (now.state === "failed") return <Failure message={now.message} small />;
   if (kind === "scatter") {
     return now.value.length < 2 ? <Hint>Add two genes.</Hint> : <><GeneAgainstGene genes={[now.value[0], now.value[1]]} groups={groups} /><Hint>Drag a box to select its cells, then <kbd>N</kbd> makes them a set.</Hint></>;
   }
-  return <>{now.value.map((gene) => (kind === "violin" ? <Violins key={gene.name} gene={gene} groups={groups} /> : <GeneHistogram key={gene.name} gene={gene} groups={groups} />))}</>;
+  return (
+    <>
+      {own.filter((variable) => !variable.gene).map((variable) => <ColumnHistogram key={variable.key} variable={variable} groupBy={groupBy} groups={groups} version={version} />)}
+      {now.value.map((gene) => <GeneHistogram key={gene.name} gene={gene} groups={groups} />)}
+    </>
+  );
 }
 
 export function PlotsPanel() {
@@ -79,7 +102,7 @@ export function PlotsPanel() {
       {groups.length > 0 && plot === "dots" && <Dots groupBy={item.key} groupName={item.name} genes={plotGenes} version={version} />}
       {groups.length > 0 && plot === "heatmap" && <Heatmap groupBy={item.key} groupName={item.name} groups={groups} genes={plotGenes} version={version} />}
       {groups.length > 0 && plot === "composition" && <Composition item={item} groups={groups} />}
-      {groups.length > 0 && (plot === "violin" || plot === "histogram" || plot === "scatter") && <OfGenes kind={plot} groups={groups} />}
+      {groups.length > 0 && (plot === "violin" || plot === "histogram" || plot === "scatter") && <OfGenes kind={plot} groupBy={item.key} groups={groups} version={version} />}
       {plot === "dots" && !plotGenes.length && <Hint>Without genes of your own: three marker genes of each group.</Hint>}
     </div>
   );

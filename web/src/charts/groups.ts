@@ -1,6 +1,6 @@
 // The groups that plots show: the sets of a class, without those that are hidden.
 import { groupColours } from "../map/palette";
-import { classes, findClass, type CellClass } from "../sets/model";
+import { classes, findClass, likeliestClass, type CellClass } from "../sets/model";
 import { view } from "../state/view";
 
 export interface PlotGroup {
@@ -10,13 +10,13 @@ export interface PlotGroup {
   readonly cells: readonly number[];
 }
 
-/** The class that plots group by: the chosen one, else the one that colours a map, else the first that has sets. */
+/** The class that plots group by: the chosen one, else the one that colours a map, else types or clusters. */
 export function plotClass(): CellClass | null {
   const chosen = findClass(view.value.groupBy);
   if (chosen) return chosen;
   const map = view.value.maps.find((item) => item.colour.by === "class");
   const coloured = map?.colour.by === "class" ? findClass(map.colour.key) : undefined;
-  return coloured ?? classes.value.find((item) => item.children.length) ?? null;
+  return coloured ?? likeliestClass() ?? classes.value.find((item) => item.children.length) ?? null;
 }
 
 export function plotGroups(item: CellClass): PlotGroup[] {

@@ -20,11 +20,15 @@ export function fileName(...parts: readonly string[]): string {
 
 type Cell = string | number | null | undefined;
 
+// The rule of src/cellworker/cli/formulas.py: a name from a file that begins like a formula must not become one in a
+// spreadsheet, some of which take the wide characters for the same; text that is a number stays one.
+const FORMULA = /^[=+\-@\t\r\n\uFF1D\uFF0B\uFF0D\uFF20]/;
+const NUMBER = /^(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?Inf)$/;
+
 function csvCell(value: Cell): string {
   if (value === null || value === undefined || (typeof value === "number" && Number.isNaN(value))) return "";
   const text = String(value);
-  // A name from a file that begins like a formula must not become one in a spreadsheet.
-  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const safe = typeof value === "string" && FORMULA.test(text) && !NUMBER.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 

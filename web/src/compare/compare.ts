@@ -2,11 +2,11 @@
 import { computed, signal } from "@preact/signals";
 import { failureOf, type Loaded } from "../data/loaded";
 import { maskOfCells, findClass, findSet } from "../sets/model";
-import { common, countOf, without } from "../data/bitmap";
+import { common, countOf, isBitmap, without } from "../data/bitmap";
 import { REST, view, type CompareMode, type Side } from "../state/view";
-import { ask, facts } from "../wire/door";
+import { ask, askColumns, facts } from "../wire/door";
 import { say } from "../ui/notes";
-import { NO_FILTERS, tableOf, type Filters, type Sorting, type Table } from "./table";
+import { NO_FILTERS, tableOf, tableOfColumns, type Filters, type Sorting, type Table } from "./table";
 
 export interface Compared {
   readonly mode: CompareMode;
@@ -51,9 +51,9 @@ function sizes(a: Side, b: Side): [number, number] {
 async function pair(a: Side, b: Side, mode: CompareMode): Promise<Compared> {
   const started = performance.now();
   const body = { cellSet: a.key, compareWith: b.key, basis: "all", comparisonType: mode === "samples" ? "between" : "within" } as const;
-  const result = await ask("DifferentialExpression", body, `${a.name} against ${b.name}`);
+  const result = await askColumns("DifferentialExpression", body, `${a.name} against ${b.name}`);
   const [cellsA, cellsB] = sizes(a, b);
-  return { mode, a, b, cellsA, cellsB, took: performance.now() - started, table: tableOf(result.data), all: [], shown: 0 };
+  return { mode, a, b, cellsA, cellsB, took: performance.now() - started, table: tableOfColumns(result.columns), all: [], shown: 0 };
 }
 
 async function batch(): Promise<Compared> {
@@ -115,5 +115,5 @@ export async function compare(): Promise<void> {
 
 /** Whether a side still exists: sets may have been deleted since. */
 export function isKnown(side: Side): boolean {
-  return side.key === REST.key || side.key.startsWith("cells:") || Boolean(findSet(side.key) ?? findClass(side.key));
+  return side.key === REST.key || isBitmap(side.key) || Boolean(findSet(side.key) ?? findClass(side.key));
 }

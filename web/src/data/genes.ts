@@ -1,6 +1,7 @@
 // The genes' names, and the values of single genes.
 import { computed, signal, type ReadonlySignal } from "@preact/signals";
-import { ask } from "../wire/door";
+import { floatsOf } from "../wire/columns";
+import { ask, askColumns } from "../wire/door";
 import { Kept, type Loaded } from "./loaded";
 
 export interface GeneNames {
@@ -42,18 +43,17 @@ export function knownGene(name: string): string | null {
 }
 
 async function fetchGene(name: string): Promise<GeneValues> {
-  const got = await ask("GeneExpression", { genes: [name] }, `Expression of ${name}`);
+  const got = await askColumns("GeneExpression", { genes: [name] }, `Expression of ${name}`);
   // several genes may share a name but for its case
-  const column = Math.max(0, got.orderedGeneNames.indexOf(name));
-  const { values, index, ptr, size } = got.rawExpression;
-  const out = new Float32Array(size[0]);
+  const column = got.columns.get(name) ?? [...got.columns.values()][0];
+  const values = floatsOf(column);
   let max = 0;
-  for (let i = ptr[column]; i < ptr[column + 1]; i++) {
-    const value = values[i] ?? NaN;
-    out[index[i]] = value;
-    if (value > max) max = value;
+  let expressing = 0;
+  for (let i = 0; i < values.length; i++) {
+    if (values[i] !== 0) expressing++;
+    if (values[i] > max) max = values[i];
   }
-  return { name, values: out, max, expressing: ptr[column + 1] - ptr[column] };
+  return { name, values, max, expressing };
 }
 
 export function geneValues(name: string): ReadonlySignal<Loaded<GeneValues>> {

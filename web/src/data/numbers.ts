@@ -1,6 +1,7 @@
 // One number per cell: quality measures, scores of gene sets, pseudotime.
 import { signal, type ReadonlySignal } from "@preact/signals";
-import { ask } from "../wire/door";
+import { floatsOf } from "../wire/columns";
+import { askColumns } from "../wire/door";
 import type { TaskName } from "../wire/types";
 import { Kept, type Loaded } from "./loaded";
 
@@ -41,17 +42,5 @@ export function columnOf(label: string, raw: ArrayLike<number | null>): NumberCo
 
 export function numberColumn(task: NumberTask): ReadonlySignal<Loaded<NumberColumn>> {
   const label = NUMBER_LABELS[task];
-  return kept.get(task, async () => columnOf(label, await ask(task, {}, label)));
+  return kept.get(task, async () => columnOf(label, floatsOf([...(await askColumns(task, {}, label)).columns.values()][0])));
 }
-
-/** The mean of the values of some genes in each cell. */
-export function meanOfGenes(name: string, genes: readonly string[]): ReadonlySignal<Loaded<NumberColumn>> {
-  return kept.get(`mean ${genes.join(" ")}`, async () => {
-    const got = await ask("GeneExpression", { genes: [...genes] }, `Score of ${name}`);
-    const { values, index, size } = got.rawExpression;
-    const sums = new Float32Array(size[0]);
-    for (let i = 0; i < values.length; i++) sums[index[i]] += (values[i] ?? 0) / size[1];
-    return columnOf(`${name}, mean of ${size[1]} genes`, sums);
-  });
-}
-

@@ -1,5 +1,7 @@
 // Where the cells lie on a map.
-import { ask } from "../wire/door";
+import { floatsOf } from "../wire/columns";
+import { ask, askColumns } from "../wire/door";
+import { fetchPlaces } from "./tissues";
 import { Kept, type Loaded } from "./loaded";
 import type { ReadonlySignal } from "@preact/signals";
 
@@ -7,7 +9,18 @@ export type MapSource =
   | { kind: "saved"; name: string }
   | { kind: "umap"; minimumDistance: number; distanceMetric: string }
   | { kind: "tsne"; perplexity: number; learningRate: number }
-  | { kind: "tissue" };
+  | { kind: "tissue"; image: number }
+  | SubsetSource;
+
+/** A map of some cells alone: of principal components that the file has, or of their own. */
+export interface SubsetSource {
+  readonly kind: "subset";
+  readonly type: "umap" | "tsne";
+  readonly components: "saved" | "own";
+  /** Key of a cell set, or of a selection. */
+  readonly cells: string;
+  readonly name: string;
+}
 
 /** Coordinates by cell id; NaN where a cell has no place. */
 export interface Points {
@@ -30,6 +43,8 @@ export function sourceName(source: MapSource): string {
       return "t-SNE";
     case "tissue":
       return "Tissue";
+    case "subset":
+      return `${source.type === "umap" ? "UMAP" : "t-SNE"} of ${source.name}`;
   }
 }
 
@@ -61,12 +76,37 @@ export function pointsOf(raw: readonly (readonly number[] | null)[], flip: boole
   return { x, y, placed: Int32Array.from(placed), bounds };
 }
 
+/** Points whose coordinates are there already, by cell id; NaN where a cell has no place. */
+function pointsAt(x: Float32Array, y: Float32Array): Points {
+  const bounds = { left: Infinity, right: -Infinity, bottom: Infinity, top: -Infinity };
+  const placed = new Int32Array(x.length);
+  let count = 0;
+  for (let i = 0; i < x.length; i++) {
+    if (!Number.isFinite(x[i]) || !Number.isFinite(y[i])) continue;
+    placed[count++] = i;
+    if (x[i] < bounds.left) bounds.left = x[i];
+    if (x[i] > bounds.right) bounds.right = x[i];
+    if (y[i] < bounds.bottom) bounds.bottom = y[i];
+    if (y[i] > bounds.top) bounds.top = y[i];
+  }
+  if (!count) Object.assign(bounds, { left: -1, right: 1, bottom: -1, top: 1 });
+  return { x, y, placed: placed.slice(0, count), bounds };
+}
+
 async function fetchPoints(source: MapSource): Promise<Points> {
   const label = `${sourceName(source)} map`;
   if (source.kind === "saved") {
-    return pointsOf(await ask("GetEmbedding", { type: source.name, useSaved: true }, label), false);
+    const { columns } = await askColumns("GetEmbedding", { type: source.name, useSaved: true }, label);
+    const [x, y] = ["x", "y"].map((name) => columns.get(name));
+    if (!x || !y) throw new Error("The map has no coordinates.");
+    return pointsAt(floatsOf(x), floatsOf(y));
   }
-  if (source.kind === "tissue") return pointsOf(await ask("GetEmbedding", { type: "images" }, label), true);
+  if (source.kind === "subset") {
+    const { columns } = await ask("GetSubsetEmbedding", { cellSet: source.cells, type: source.type, components: source.components }, label);
+    const [x, y] = columns.map((column) => Float32Array.from(column.values as (number | null)[], (value) => value ?? NaN));
+    return pointsAt(x, y);
+  }
+  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image), true);
   const { kind, ...config } = source;
   return pointsOf(await ask("GetEmbedding", { type: kind, useSaved: false, config }, label), false);
 }

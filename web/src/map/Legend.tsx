@@ -79,7 +79,7 @@ export function Legend({ paint }: { paint: Paint }) {
         <>
           <div class="head"><b class={paint.said ? "gene" : ""}>{paint.title}</b><em>{paint.unit}</em></div>
           <Ramp stops={rampOf(paint.ramp, dark.value)} />
-          <div class="ends"><em>{format(paint.min)}</em><em>{format(paint.max)}</em></div>
+          <div class="ends"><em>{paint.ends?.[0] ?? format(paint.min)}</em><em>{paint.ends?.[1] ?? format(paint.max)}</em></div>
           {paint.said && <div><em>{paint.said}</em></div>}
         </>
       )}

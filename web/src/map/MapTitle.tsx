@@ -1,8 +1,10 @@
 // What a map shows and what colours it, both to be changed in place.
 import { useState } from "preact/hooks";
+import { cellColumns } from "../data/columns";
 import { findGenes } from "../data/genes";
 import { NUMBER_LABELS, pseudotime, type NumberTask } from "../data/numbers";
 import { sourceName, type MapSource } from "../data/points";
+import { tissues } from "../data/tissues";
 import { classes } from "../sets/model";
 import { updateMap, view, type Colouring, type MapState } from "../state/view";
 import { Choice, NumberField } from "../ui/Fields";
@@ -14,6 +16,7 @@ import { colourTitle } from "./paint";
 type Computed = Extract<MapSource, { kind: "umap" | "tsne" }>;
 
 const same = (a: object, b: object) => JSON.stringify(a) === JSON.stringify(b);
+const MAX_COLUMNS = 12;
 const METRICS = [["cosine", "cosine"], ["euclidean", "euclidean"]] as const;
 
 /** The settings of a map that is computed; t-SNE's are the platform's own rules for the number of cells. */
@@ -56,7 +59,7 @@ function Sources({ map, close }: { map: MapState; close: () => void }) {
         return <MenuItem key={item.name} on={same(source, map.source)} onClick={() => choose(source)}>{item.name}</MenuItem>;
       })}
       {!saved.length && <p class="hint">The file holds no map.</p>}
-      {facts.value?.hasImages && <MenuItem on={map.source.kind === "tissue"} onClick={() => choose({ kind: "tissue" })}>Tissue</MenuItem>}
+      {tissues().map((item, image) => <MenuItem key={item.name} on={same(map.source, { kind: "tissue", image })} onClick={() => choose({ kind: "tissue", image })}>Tissue {shortened(item.name, 24)}</MenuItem>)}
       <h4>Computed here</h4>
       <Compute map={map} close={close} />
     </>
@@ -82,6 +85,8 @@ function GeneChoice({ colour, choose }: { colour: Colouring; choose: (colour: Co
 function Colours({ map, close }: { map: MapState; close: () => void }) {
   const choose = (colour: Colouring) => (updateMap(map.id, { colour }), close());
   const numbers = (facts.value?.numbers ?? []) as NumberTask[];
+  const all = cellColumns.value.state === "ready" ? cellColumns.value.value : [];
+  const columns = all.slice(0, MAX_COLUMNS);
   return (
     <>
       <h4>Gene</h4>
@@ -94,6 +99,11 @@ function Colours({ map, close }: { map: MapState; close: () => void }) {
       {numbers.map((task) => (
         <MenuItem key={task} on={map.colour.by === "number" && map.colour.task === task} onClick={() => choose({ by: "number", task })}>{NUMBER_LABELS[task]}</MenuItem>
       ))}
+      {columns.length > 0 && <h4>Columns</h4>}
+      {columns.map(({ name }) => (
+        <MenuItem key={name} on={map.colour.by === "column" && map.colour.name === name} onClick={() => choose({ by: "column", name })}>{shortened(name, 40)}</MenuItem>
+      ))}
+      {all.length > columns.length && <p class="hint">and {all.length - columns.length} more under Columns, or with Ctrl K</p>}
       {view.value.geneSets.length > 0 && <h4>Scores</h4>}
       {view.value.geneSets.map((item) => (
         <MenuItem key={item.name} on={map.colour.by === "score" && map.colour.name === item.name} onClick={() => choose({ by: "score", name: item.name })}>{shortened(item.name, 40)}</MenuItem>

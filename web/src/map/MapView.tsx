@@ -2,6 +2,7 @@
 import { effect, useComputed, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { mapPoints } from "../data/points";
+import { tissuePixels } from "../data/tissues";
 import { hoveredSet, select, selection } from "../state/selection";
 import { dark } from "../state/theme";
 import { update, view, type MapState } from "../state/view";
@@ -84,11 +85,15 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
   useEffect(
     () =>
       effect(() => {
-        const { pointSize, opacity } = view.value;
-        scene.current?.lookFrom(camera.value, { pointSize, opacity, background: BACKGROUND[dark.value ? "dark" : "light"] });
+        const { pointSize, opacity, tissueOpacity } = view.value;
+        scene.current?.lookFrom(camera.value, { pointSize, opacity, backdrop: tissueOpacity, background: BACKGROUND[dark.value ? "dark" : "light"] });
       }),
     [camera, size !== null],
   );
+
+  const pixels = map.source.kind === "tissue" ? tissuePixels(map.source.image) : null;
+  const picture = pixels?.value.state === "ready" ? pixels.value.value : null;
+  useEffect(() => scene.current?.backdrop(picture), [picture, size !== null]);
 
   useEffect(() => {
     if (!scene.current || !host.current) return undefined;
@@ -116,6 +121,7 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
       {broken && <Failure message={broken} />}
       {place.state === "loading" && !broken && <Waiting text={map.source.kind === "saved" ? "Reading the map" : "Computing the map"} />}
       {place.state === "failed" && <Failure message={place.message} />}
+      {pixels?.value.state === "failed" && place.state === "ready" && <Failure message={`The image of the tissue cannot be shown. ${pixels.value.message}`} small />}
       {now.state === "failed" && place.state === "ready" && <Failure message={now.message} small />}
       {shownPoints && !shownPoints.placed.length && <Failure message="No cell has a place on this map. Choose another map in its title." />}
     </section>

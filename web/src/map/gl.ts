@@ -1,6 +1,9 @@
 // Draws points with WebGL 2: one buffer of places, one of colours, one of the order in which they are drawn.
 // Recolouring sends four bytes per cell and draws once; nothing else is computed anew.
 
+import { Backdrop } from "./backdrop";
+import { compile } from "./shader";
+
 const VERTEX = `#version 300 es
 in vec2 place; in vec4 paint;
 uniform vec2 scale, shift; uniform float size;
@@ -29,18 +32,12 @@ export interface Frame {
   readonly background: readonly [number, number, number];
   /** Draw every so-many-th point only, while the map moves. */
   readonly coarse: boolean;
+  /** Opacity of the image under the points. */
+  readonly backdrop: number;
 }
 
 /** Every how many-th point is drawn while a large map moves. */
 const COARSE_STEP = 8;
-
-function compile(gl: WebGL2RenderingContext, kind: number, source: string): WebGLShader {
-  const shader = gl.createShader(kind) as WebGLShader;
-  gl.shaderSource(shader, source);
-  gl.compileShader(shader);
-  if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS)) throw new Error(gl.getShaderInfoLog(shader) ?? "shader");
-  return shader;
-}
 
 export class Scatter {
   private readonly gl: WebGL2RenderingContext;
@@ -49,6 +46,7 @@ export class Scatter {
   private readonly uniforms: Record<string, WebGLUniformLocation | null> = {};
   private readonly array: WebGLVertexArrayObject;
   private counts = { order: 0, coarse: 0 };
+  private behind: Backdrop | null = null;
 
   constructor(readonly canvas: HTMLCanvasElement | OffscreenCanvas) {
     const gl = canvas.getContext("webgl2", { antialias: false, alpha: false }) as WebGL2RenderingContext | null;
@@ -102,12 +100,19 @@ export class Scatter {
     }
   }
 
+  /** Sets the image under the points; null takes it away. */
+  backdrop(image: HTMLImageElement | null): void {
+    this.behind?.dispose();
+    this.behind = image && new Backdrop(this.gl, image);
+  }
+
   draw(frame: Frame): void {
     const { gl, uniforms } = this;
     const which = frame.coarse ? "coarse" : "order";
     gl.viewport(0, 0, this.canvas.width, this.canvas.height);
     gl.clearColor(frame.background[0], frame.background[1], frame.background[2], 1);
     gl.clear(gl.COLOR_BUFFER_BIT);
+    this.behind?.draw(frame, frame.backdrop);
     if (!this.counts[which]) return;
     gl.useProgram(this.program);
     gl.bindVertexArray(this.array);
@@ -124,6 +129,7 @@ export class Scatter {
 
   dispose(): void {
     const { gl, buffers } = this;
+    this.behind?.dispose();
     for (const buffer of Object.values(buffers)) gl.deleteBuffer(buffer);
     gl.deleteVertexArray(this.array);
     gl.deleteProgram(this.program);

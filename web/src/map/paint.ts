@@ -1,8 +1,10 @@
 // From a way of colouring to a colour for each cell.
 import { computed, type ReadonlySignal } from "@preact/signals";
+import { cellColumn, dateText, groupKey, type CellColumn } from "../data/columns";
 import { geneValues } from "../data/genes";
 import { type Loaded } from "../data/loaded";
-import { meanOfGenes, numberColumn, pseudotime, type NumberColumn } from "../data/numbers";
+import { numberColumn, pseudotime, type NumberColumn } from "../data/numbers";
+import { scoreOfGenes } from "../data/scores";
 import { classes, findClass, groupsOf } from "../sets/model";
 import { view, type Colouring } from "../state/view";
 import { facts } from "../wire/door";
@@ -17,9 +19,11 @@ export interface Group {
 
 export type Paint =
   | { kind: "groups"; title: string; codes: Int32Array; groups: readonly Group[] }
-  | { kind: "numbers"; title: string; unit: string; values: Float32Array; min: number; max: number; ramp: RampName; said: string }
+  | { kind: "numbers"; title: string; unit: string; values: Float32Array; min: number; max: number; ramp: RampName; said: string; ends?: readonly [string, string] }
   | { kind: "blend"; title: string; first: Float32Array; second: Float32Array; names: readonly [string, string]; max: readonly [number, number] }
   | { kind: "plain"; title: string };
+
+type NumbersPaint = Extract<Paint, { kind: "numbers" }>;
 
 const LOADING = { state: "loading" } as const;
 
@@ -32,6 +36,7 @@ export function colourTitle(colour: Colouring): string {
     case "number":
       return { GetNUmis: "UMI counts", GetNGenes: "Genes per cell", GetMitochondrialContent: "Mitochondrial reads", GetDoubletScore: "Doublet score" }[colour.task];
     case "score":
+    case "column":
       return colour.name;
     case "pseudotime":
       return "Pseudotime";
@@ -49,13 +54,23 @@ function classPaint(key: string): Loaded<Paint> {
   return { state: "ready", value: { kind: "groups", title: item.name, codes, groups } };
 }
 
-function numbersPaint(column: NumberColumn, title: string): Paint {
+function numbersPaint(column: NumberColumn, title: string): NumbersPaint {
   const ramp: RampName = column.min >= 0 && column.min < 0.2 * column.max ? "zero" : "even";
   return { kind: "numbers", title, unit: column.label, values: column.values, min: column.min, max: column.max, ramp, said: "" };
 }
 
 function map<T, U>(source: Loaded<T>, to: (value: T) => U): Loaded<U> {
   return source.state === "ready" ? { state: "ready", value: to(source.value) } : source;
+}
+
+function columnPaint(name: string, column: CellColumn): Paint {
+  if (column.shape === "numbers") {
+    const { min, max } = column.numbers;
+    return { ...numbersPaint(column.numbers, name), kind: "numbers", unit: "", ramp: "even", ...(column.dates ? { ends: [dateText(min), dateText(max)] as const } : {}) };
+  }
+  const colors = groupColours(column.colors, view.value.palette === "own");
+  const groups = column.labels.map((label, i) => ({ key: groupKey(name, label), name: label || "(no name)", color: colors[i], count: column.counts[i] }));
+  return { kind: "groups", title: name, codes: column.codes, groups };
 }
 
 function genePaint(gene: string, other: string | undefined): () => Loaded<Paint> {
@@ -87,13 +102,17 @@ export function paintOf(colour: Colouring): ReadonlySignal<Loaded<Paint>> {
     case "score": {
       const found = view.value.geneSets.find((item) => item.name === colour.name);
       if (!found) return computed(() => ({ state: "failed", code: "", message: `There is no gene set “${colour.name}” here.` }));
-      const column = meanOfGenes(found.name, found.genes);
+      const column = scoreOfGenes(found);
       return computed(() => map(column.value, (value) => numbersPaint(value, found.name)));
+    }
+    case "column": {
+      const column = cellColumn(colour.name);
+      return computed(() => map(column.value, (value) => columnPaint(colour.name, value)));
     }
     case "pseudotime":
       return computed(() =>
         pseudotime.value
-          ? { state: "ready", value: { ...numbersPaint(pseudotime.value, "Pseudotime"), ramp: "even" } as Paint }
+          ? { state: "ready", value: { ...numbersPaint(pseudotime.value, "Pseudotime"), ramp: "even" } }
           : LOADING,
       );
     case "plain":

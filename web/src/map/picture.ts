@@ -1,6 +1,7 @@
 // A map as a file: points as vectors where they are few, as an image under vector text where they are many.
 import { fileName, paper, saveSvgText } from "../charts/save";
 import { mapPoints, sourceName } from "../data/points";
+import { dataUrlOf, tissuePixels } from "../data/tissues";
 import { facts } from "../wire/door";
 import { failureOf } from "../data/loaded";
 import { say } from "../ui/notes";
@@ -51,6 +52,17 @@ function image(scene: Scene, canvas: HTMLCanvasElement): string {
   return `<image width="${scene.size.width}" height="${scene.size.height}" href="${canvas.toDataURL("image/png")}"/>`;
 }
 
+/** The image under the cells of a tissue, where the map shows one. */
+function tissue(scene: Scene, map: MapState): string {
+  const pixels = map.source.kind === "tissue" ? tissuePixels(map.source.image)?.value : null;
+  const camera = cameraOf(map.source).value;
+  if (pixels?.state !== "ready" || !camera) return "";
+  const [x, y] = toScreen(camera, scene.size, 0, 0);
+  const { naturalWidth, naturalHeight } = pixels.value;
+  const [width, height] = [naturalWidth * camera.zoom, naturalHeight * camera.zoom];
+  return `<image x="${x.toFixed(1)}" y="${y.toFixed(1)}" width="${width.toFixed(1)}" height="${height.toFixed(1)}" opacity="${view.value.tissueOpacity}" href="${dataUrlOf(pixels.value)}"/>`;
+}
+
 function names(map: MapState, paint: Paint, scene: Scene): string {
   const points = mapPoints(map.source).value;
   const camera = cameraOf(map.source).value;
@@ -90,7 +102,7 @@ export function mapSvg(map: MapState, scene: Scene, canvas: HTMLCanvasElement): 
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="12" fill="${ink}">`,
     `<rect width="100%" height="100%" fill="${paper()}"/>`,
-    few ? vectors(scene, map) : image(scene, canvas),
+    few ? `${tissue(scene, map)}${vectors(scene, map)}` : image(scene, canvas),
     names(map, paint.value, scene),
     legend(paint.value, height),
     "</svg>",

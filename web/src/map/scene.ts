@@ -20,9 +20,17 @@ export function cameraOf(source: MapSource): Signal<Camera | null> {
 }
 
 export interface Look {
+  /** Opacity of a tissue's image under the points. */
+  readonly backdrop: number;
   readonly pointSize: number;
   readonly opacity: number;
   readonly background: string;
+}
+
+function same(a: Uint32Array, b: Uint32Array): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 export class Scene {
@@ -30,10 +38,11 @@ export class Scene {
   private points: Points | null = null;
   private paint: Paint | null = null;
   private colours: Uint32Array = new Uint32Array(0);
-  private look: Look = { pointSize: 1, opacity: 1, background: "#ffffff" };
+  private look: Look = { pointSize: 1, opacity: 1, background: "#ffffff", backdrop: 1 };
   private camera: Camera | null = null;
   private pending = 0;
   private moving = 0;
+  private behind = "";
   size: Size = { width: 1, height: 1 };
 
   constructor(private readonly canvas: HTMLCanvasElement) {}
@@ -61,16 +70,27 @@ export class Scene {
   show(points: Points, paint: Paint, emphasis: Emphasis): void {
     if (!this.scatter) return;
     const placed = points !== this.points;
+    const colours = coloursOf(paint, points, emphasis);
+    // While another colour is on its way everything stays as it is, and the graphics card is free for what comes.
+    if (!placed && paint === this.paint && same(colours, this.colours)) return;
     if (placed) this.scatter.places(placesOf(points));
     if (placed || paint !== this.paint) this.scatter.order(orderOf(paint, points));
     this.points = points;
     this.paint = paint;
-    this.colours = coloursOf(paint, points, emphasis);
+    this.colours = colours;
     this.scatter.colours(this.colours);
     this.draw();
   }
 
+  /** Sets the image under the points. */
+  backdrop(image: HTMLImageElement | null): void {
+    this.scatter?.backdrop(image);
+    this.behind = image ? `${image.naturalWidth} x ${image.naturalHeight}` : "";
+    this.draw();
+  }
+
   lookFrom(camera: Camera | null, look: Look): void {
+    if (camera === this.camera && JSON.stringify(look) === JSON.stringify(this.look)) return;
     const moves = this.camera !== null && camera !== this.camera && (this.points?.placed.length ?? 0) > MANY;
     this.camera = camera;
     this.look = look;
@@ -120,8 +140,10 @@ export class Scene {
       opacity: pointOpacity(points.placed.length, camera.zoom, this.least(), look.opacity),
       background: [r / 255, g / 255, b / 255],
       coarse: this.moving !== 0,
+      backdrop: look.backdrop,
     });
     // what is on the canvas, for programs that look at the page
+    this.canvas.dataset.backdrop = this.behind;
     this.canvas.dataset.shows = this.paint?.title ?? "";
     this.canvas.dataset.drawn = String(Number(this.canvas.dataset.drawn ?? 0) + 1);
   }

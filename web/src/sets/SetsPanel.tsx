@@ -105,17 +105,18 @@ function ClassRows({ item }: { item: CellClass }) {
 export function SetsPanel() {
   return (
     <div class="panel">
-      {selection.value && (
-        <div class="selected">
-          <span><b>{selectedCount.value.toLocaleString("en")}</b> cells selected</span>
-          <button class="btn" onClick={() => void saveSelection()}>Make a set <kbd>N</kbd></button>
-          <IconButton name="close" label="Select nothing (Escape)" onClick={() => select(null)} />
-        </div>
-      )}
       <div class="scroll" aria-label="Cell sets">
         {classes.value.map((item) => <ClassRows key={item.key} item={item} />)}
         <Algebra />
       </div>
+      {/* below the list: a selection moves no row from under the pointer */}
+      {selection.value && (
+        <div class="selected">
+          <span><b>{selectedCount.value.toLocaleString("en")}</b> selected</span>
+          <button class="btn" onClick={() => void saveSelection()}>Make a set <kbd>N</kbd></button>
+          <IconButton name="close" label="Select nothing (Escape)" onClick={() => select(null)} />
+        </div>
+      )}
     </div>
   );
 }

@@ -29,6 +29,21 @@ export async function makeSet(name: string, mask: Mask): Promise<string | null> 
   return (await change(`make ${name}`, after)) ? key : null;
 }
 
+export interface NewSet {
+  readonly name: string;
+  readonly color: string | null;
+  readonly mask: Mask;
+}
+
+/** Makes a class of several sets, after the others. */
+export async function makeClass(name: string, sets: readonly NewSet[]): Promise<string | null> {
+  const key = crypto.randomUUID();
+  const children: CellSet[] = [];
+  for (const item of sets) children.push({ key: crypto.randomUUID(), name: item.name, rootNode: false, color: item.color ?? freeColour(children), cellIds: [...cellsOf(item.mask)] });
+  const made: CellClass = { key, name, rootNode: true, type: "cellSets", children: children.filter((child) => child.cellIds.length) };
+  return (await change(`make ${name}`, [...classes.value, made])) ? key : null;
+}
+
 export function renameSet(key: string, name: string): Promise<boolean> {
   const found = findSet(key);
   if (!found || !name.trim() || found.set.name === name) return Promise.resolve(false);

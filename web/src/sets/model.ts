@@ -58,6 +58,12 @@ export function findSet(key: string): { parent: CellClass; set: CellSet } | unde
   return undefined;
 }
 
+/** The class that a person most likely means: types before clusters before anything else. */
+export function likeliestClass(): CellClass | undefined {
+  const filled = classes.value.filter((item) => item.children.length > 1);
+  return filled.find((item) => /cell.?type|annot|type/i.test(item.name)) ?? filled.find((item) => item.key === "louvain") ?? filled[0];
+}
+
 /** The group of each cell in a class. A cell in several sets belongs to the first. */
 export interface Groups {
   /** By cell id; -1 in no set. */

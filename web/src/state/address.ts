@@ -1,49 +1,74 @@
 // The view as the part of the address behind the #, short and readable, and as a session file that holds all of it.
 import { effect } from "@preact/signals";
 import { knownGene } from "../data/genes";
+import { knownColumn } from "../data/columns";
 import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
 import type { MapSource } from "../data/points";
 import { findClass, findSet } from "../sets/model";
 import { say } from "../ui/notes";
 import { facts } from "../wire/door";
 import { select, selection } from "./selection";
-import { keyOf, maskOfKey } from "../data/bitmap";
+import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
 import { idCount } from "../sets/model";
 import { EMPTY_VIEW, MAX_MAPS, REST, update, view, type Colouring, type CompareMode, type LeftTab, type MapState, type PlotKind, type RightTab, type Side, type View } from "./view";
 
 const MAX_ADDRESS = 6000;
 
+/** Writes parts between tildes, whatever characters they hold. */
+function joined(...parts: readonly (string | number)[]): string {
+  return parts.map((part) => encodeURIComponent(part).replaceAll("~", "%7E")).join("~");
+}
+
+/** Takes them apart again; what no browser wrote has no parts. */
+function parted(text: string): string[] {
+  try {
+    return text.split("~").map(decodeURIComponent);
+  } catch {
+    return [];
+  }
+}
+
 function sourceText(source: MapSource): string {
   switch (source.kind) {
     case "saved":
-      return `saved~${source.name}`;
+      return joined("saved", source.name);
     case "umap":
-      return `umap~${source.minimumDistance}~${source.distanceMetric}`;
+      return joined("umap", source.minimumDistance, source.distanceMetric);
     case "tsne":
-      return `tsne~${source.perplexity}~${source.learningRate}`;
+      return joined("tsne", source.perplexity, source.learningRate);
     case "tissue":
-      return "tissue";
+      return joined("tissue", source.image);
+    case "subset":
+      return joined("subset", source.type, source.components, source.cells, source.name);
   }
 }
 
 function sourceOf(text: string): MapSource | null {
-  const [kind, one, two] = text.split("~");
+  const [kind, one, two, three, four] = parted(text);
+  if (kind === "subset") return subsetOf(one, two, three, four);
   if (kind === "saved" && one) return facts.value?.reductions.some((item) => item.name === one) ? { kind, name: one } : null;
   if (kind === "umap") return { kind, minimumDistance: Number(one) || 0, distanceMetric: two === "euclidean" ? two : "cosine" };
   if (kind === "tsne" && Number(one) > 0 && Number(two) > 0) return { kind, perplexity: Number(one), learningRate: Number(two) };
-  return kind === "tissue" && facts.value?.hasImages ? { kind } : null;
+  return kind === "tissue" && facts.value?.tissues[Number(one)] ? { kind, image: Number(one) } : null;
+}
+
+function subsetOf(type: string, components: string, cells: string, name: string): MapSource | null {
+  const known = isBitmap(cells ?? "") || findSet(cells ?? "");
+  if (!known || !(type === "umap" || type === "tsne") || !(components === "own" || components === "saved")) return null;
+  return { kind: "subset", type, components, cells, name: name || "selection" };
 }
 
 function colourText(colour: Colouring): string {
   switch (colour.by) {
     case "class":
-      return `class~${colour.key}`;
+      return joined("class", colour.key);
     case "gene":
-      return `gene~${colour.gene}${colour.with ? `~${colour.with}` : ""}`;
+      return joined("gene", colour.gene, ...(colour.with ? [colour.with] : []));
     case "number":
-      return `number~${colour.task}`;
+      return joined("number", colour.task);
     case "score":
-      return `score~${colour.name}`;
+    case "column":
+      return joined(colour.by, colour.name);
     default:
       return colour.by;
   }
@@ -51,7 +76,7 @@ function colourText(colour: Colouring): string {
 
 /** Reads a colouring; what is unknown here is named in `unknown` and left out. */
 function colourOfText(text: string, unknown: string[]): Colouring | null {
-  const [by, one, two] = text.split("~");
+  const [by, one, two] = parted(text);
   if (by === "class") {
     if (findClass(one)) return { by, key: one };
     unknown.push(`the cell sets “${one}”`);
@@ -65,6 +90,11 @@ function colourOfText(text: string, unknown: string[]): Colouring | null {
     return gene === null ? null : { by, gene, ...(other ? { with: other } : {}) };
   }
   if (by === "number" && one in NUMBER_LABELS) return { by, task: one as NumberTask };
+  if (by === "column" && one) {
+    if (knownColumn(one)) return { by, name: one };
+    unknown.push(`the column “${one}”`);
+    return null;
+  }
   if (by === "score" && view.value.geneSets.some((item) => item.name === one)) return { by, name: one };
   return by === "plain" ? { by } : null;
 }
@@ -80,26 +110,28 @@ function sideOf(text: string | null, unknown: string[]): Side | null {
   const key = at < 0 ? text : text.slice(0, at);
   const found = findSet(key)?.set ?? findClass(key);
   if (found) return { key, name: found.name };
-  if (key.startsWith("cells:")) return { key, name: at < 0 ? "selection" : text.slice(at + 1) };
+  if (isBitmap(key)) return { key, name: at < 0 ? "selection" : text.slice(at + 1) };
   unknown.push("a cell set that was compared");
   return null;
 }
 
 /** Writes the view as the address says it; a selection that is too large for an address is left out. */
-export function addressOf(now: View, selected: string | null): string {
+export function addressOf(now: View, selected: string | null, longest = MAX_ADDRESS): string {
   const parts = new URLSearchParams();
-  for (const map of now.maps) parts.append("map", `${sourceText(map.source)}|${colourText(map.colour)}`);
+  const maps = now.maps.filter((map) => map.source.kind !== "subset" || map.source.cells.length < longest / 2);
+  for (const map of maps) parts.append("map", `${sourceText(map.source)}|${colourText(map.colour)}`);
   if (now.a) parts.set("a", sideText(now.a));
   if (now.b.key !== REST.key) parts.set("b", sideText(now.b));
   const plain: readonly (keyof View)[] = ["left", "right", "mode", "plot", "groupBy"];
   for (const name of plain) if (now[name] !== EMPTY_VIEW[name]) parts.set(name, String(now[name]));
   if (now.plotGenes.length) parts.set("genes", now.plotGenes.join(","));
+  for (const name of now.plotColumns) parts.append("plotColumn", name);
   for (const key of now.hidden) parts.append("hide", key);
   if (selected) parts.set("selected", selected);
   const text = parts.toString();
-  if (text.length <= MAX_ADDRESS) return text;
+  if (text.length <= longest) return text;
   parts.delete("selected");
-  for (const name of ["a", "b"]) if (parts.get(name)?.startsWith("cells:")) parts.delete(name);
+  for (const name of ["a", "b"]) if (isBitmap(parts.get(name) ?? "")) parts.delete(name);
   return parts.toString();
 }
 
@@ -115,7 +147,7 @@ export function openAddress(text: string): boolean {
     else maps.push({ id: maps.length + 1, source: found, colour: colourOfText(colour ?? "", unknown) ?? view.value.maps[0]?.colour ?? { by: "plain" } });
   }
   const choices = {
-    left: ["sets", "columns", "genes", "scores"], right: ["compare", "plots", "clusters", "types", "trajectory", "tissue"],
+    left: ["sets", "columns", "genes", "scores"], right: ["compare", "plots", "clusters", "types", "trajectory", "tissue", "results"],
     mode: ["cells", "samples", "clusters"], plot: ["violin", "dots", "heatmap", "histogram", "composition", "scatter"],
   };
   const choice = <T extends string>(name: keyof typeof choices, other: T): T => (choices[name].includes(parts.get(name) ?? "") ? (parts.get(name) as T) : other);
@@ -127,10 +159,11 @@ export function openAddress(text: string): boolean {
     mode: choice<CompareMode>("mode", "cells"), plot: choice<PlotKind>("plot", "violin"),
     groupBy: findClass(parts.get("groupBy") ?? "") ? (parts.get("groupBy") as string) : "",
     plotGenes: (parts.get("genes") ?? "").split(",").flatMap((gene) => knownGene(gene) ?? []),
-    hidden: parts.getAll("hide").filter((key) => findSet(key)),
+    hidden: parts.getAll("hide").filter((key) => key.startsWith("column:") || findSet(key)),
+    plotColumns: parts.getAll("plotColumn").filter((name) => knownColumn(name)),
   });
   const selected = parts.get("selected");
-  if (selected?.startsWith("cells:")) openSelection(selected);
+  if (selected && isBitmap(selected)) openSelection(selected);
   if (unknown.length) say(`This experiment does not have ${[...new Set(unknown)].slice(0, 4).join(", ")}; the rest of the view is shown.`, "bad");
   return maps.length > 0;
 }

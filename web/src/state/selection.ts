@@ -23,13 +23,24 @@ export const hoveredSet = signal<string | null>(null);
 /** Gene under the pointer in table or volcano. */
 export const hoveredGene = signal<string | null>(null);
 
-/** Follows the pointer over one set; what it left, or what went from under it, no longer stands out. */
-export function useHoveredSet(key: string): { onPointerEnter: () => void; onPointerLeave: () => void } {
+let place = "";
+let moved = false;
+window.addEventListener("pointermove", ({ clientX, clientY }) => {
+  const now = `${clientX} ${clientY}`;
+  moved = now !== place;
+  place = now;
+}, { capture: true });
+
+/**
+ * Follows the pointer over one set; what it left, or what went from under it, no longer stands out. A row that moves
+ * under a pointer at rest is not meant: browsers tell of it with a move to the same place.
+ */
+export function useHoveredSet(key: string): { onPointerMove: () => void; onPointerLeave: () => void } {
   const leave = () => {
     if (hoveredSet.peek() === key) hoveredSet.value = null;
   };
   useEffect(() => leave, [key]);
-  return { onPointerEnter: () => (hoveredSet.value = key), onPointerLeave: leave };
+  return { onPointerMove: () => moved && (hoveredSet.value = key), onPointerLeave: leave };
 }
 
 export function select(mask: Mask | null, outline: Selection["outline"] = null): void {

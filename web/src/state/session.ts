@@ -1,6 +1,7 @@
 // The whole view as a file that opens again, and the little that this browser remembers by itself.
 import { fileName, saveText } from "../charts/save";
 import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
+import { knownColumn } from "../data/columns";
 import { idCount } from "../sets/model";
 import { say } from "../ui/notes";
 import { facts } from "../wire/door";
@@ -18,17 +19,19 @@ interface Session {
   readonly geneSets: readonly GeneSet[];
   readonly pointSize: number;
   readonly opacity: number;
+  readonly tissueOpacity: number;
+  readonly plotColumns: readonly string[];
   readonly palette: "own" | "safe";
   readonly labels: boolean;
 }
 
 export function sessionText(): string {
-  const { a, b, geneSets, pointSize, opacity, palette, labels } = view.value;
+  const { a, b, geneSets, pointSize, opacity, tissueOpacity, plotColumns, palette, labels } = view.value;
   const selected = selection.value ? keyOf(selection.value.mask) : null;
   const session: Session = {
     cellworker: facts.value?.version ?? "",
     experiment: { key: facts.value?.key ?? "", id: facts.value?.experimentId ?? "" },
-    address: addressOf(view.value, null), a, b, selected, geneSets, pointSize, opacity, palette, labels,
+    address: addressOf(view.value, null, Infinity), a, b, selected, geneSets, pointSize, opacity, tissueOpacity, plotColumns, palette, labels,
   };
   return `${JSON.stringify(session, null, 1)}\n`;
 }
@@ -39,7 +42,8 @@ export function saveSession(): void {
 
 function isGeneSet(value: unknown): value is GeneSet {
   const set = value as GeneSet;
-  return typeof set?.name === "string" && Array.isArray(set.genes) && set.genes.every((gene) => typeof gene === "string");
+  const method = set?.method === undefined || ["seurat", "scanpy", "mean"].includes(set.method);
+  return method && typeof set?.name === "string" && Array.isArray(set.genes) && set.genes.every((gene) => typeof gene === "string");
 }
 
 function number(value: unknown, low: number, high: number): number {
@@ -67,7 +71,8 @@ export function openSession(text: string): void {
   }
   update({
     geneSets: Array.isArray(session.geneSets) ? session.geneSets.filter(isGeneSet) : [],
-    pointSize: number(session.pointSize, 0.25, 4), opacity: number(session.opacity, 0.1, 2),
+    pointSize: number(session.pointSize, 0.25, 4), opacity: number(session.opacity, 0.1, 2), tissueOpacity: number(session.tissueOpacity, 0, 1),
+    plotColumns: Array.isArray(session.plotColumns) ? session.plotColumns.filter((name) => knownColumn(String(name))) : [],
     palette: session.palette === "safe" ? "safe" : "own", labels: session.labels !== false,
   });
   openAddress(session.address);

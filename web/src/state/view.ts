@@ -7,6 +7,7 @@ export type Colouring =
   | { by: "class"; key: string }
   | { by: "gene"; gene: string; with?: string }
   | { by: "number"; task: NumberTask }
+  | { by: "column"; name: string }
   | { by: "score"; name: string }
   | { by: "pseudotime" }
   | { by: "plain" };
@@ -27,14 +28,18 @@ export interface Side {
 export const REST: Side = { key: "background", name: "rest" };
 
 export type LeftTab = "sets" | "columns" | "genes" | "scores";
-export type RightTab = "compare" | "plots" | "clusters" | "types" | "trajectory" | "tissue";
+export type RightTab = "compare" | "plots" | "clusters" | "types" | "trajectory" | "tissue" | "results";
 export type CompareMode = "cells" | "samples" | "clusters";
 export type Tool = "pan" | "lasso" | "rectangle";
 export type PlotKind = "violin" | "dots" | "heatmap" | "histogram" | "composition" | "scatter";
 
+export type ScoreMethod = "seurat" | "scanpy" | "mean";
+
 export interface GeneSet {
   readonly name: string;
   readonly genes: readonly string[];
+  /** How its score is made; Seurat's way where nothing is said. */
+  readonly method?: ScoreMethod;
 }
 
 export interface View {
@@ -54,10 +59,16 @@ export interface View {
   /** Times the size and opacity that follow from the number of cells. */
   readonly pointSize: number;
   readonly opacity: number;
+  /** Opacity of a tissue's image under the points. */
+  readonly tissueOpacity: number;
   readonly palette: "own" | "safe";
   readonly labels: boolean;
   readonly plot: PlotKind;
   readonly plotGenes: readonly string[];
+  /** Columns of numbers that are plotted like genes. */
+  readonly plotColumns: readonly string[];
+  /** Names of gene sets whose scores are plotted. */
+  readonly plotScores: readonly string[];
   /** Class that plots group by. */
   readonly groupBy: string;
   readonly geneSets: readonly GeneSet[];
@@ -78,10 +89,13 @@ export const EMPTY_VIEW: View = {
   open: [],
   pointSize: 1,
   opacity: 1,
+  tissueOpacity: 1,
   palette: "own",
   labels: true,
   plot: "violin",
   plotGenes: [],
+  plotColumns: [],
+  plotScores: [],
   groupBy: "",
   geneSets: [],
   leftFolded: false,

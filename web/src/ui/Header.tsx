@@ -77,7 +77,7 @@ export function Header() {
       <span class="sep" />
       {known && (
         <span class="facts" title={[known.file, ...known.fallbacks].join("\n")}>
-          <b>{known.experimentId}</b> <span>{known.cells.toLocaleString("en")} cells · {known.genes.toLocaleString("en")} genes{known.samples > 1 ? ` · ${known.samples} samples` : ""}</span>
+          <b>{known.experimentId}</b> <span>{known.cells.toLocaleString("en")} {known.cells === 1 ? "cell" : "cells"} · {known.genes.toLocaleString("en")} {known.genes === 1 ? "gene" : "genes"}{known.samples > 1 ? ` · ${known.samples} samples` : ""}</span>
         </span>
       )}
       <IconButton name="undo" label={undoLabel.value ? `Undo: ${undoLabel.value} (U)` : "Nothing to undo"} disabled={!undoLabel.value} onClick={() => void undo()} />

@@ -30,7 +30,7 @@ export function Opening({ failure }: { failure: string }) {
       {sentence ? (
         <>
           <Failure message={sentence} />
-          <p class="hint">The worker tries again by itself, and at once when the file changes. <a href="/console">The console</a> shows its answers.</p>
+          <p class="hint">The worker tries again by itself, and at once when the file changes. <a href="./console">The console</a> shows its answers.</p>
         </>
       ) : (
         <>

@@ -1,6 +1,7 @@
 // The search over everything: genes, sets, columns, actions.
 import { useEffect, useState } from "preact/hooks";
 import { findGenes } from "../data/genes";
+import { cellColumns } from "../data/columns";
 import { maskOf } from "../data/bitmap";
 import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
 import { classes, idCount } from "../sets/model";
@@ -27,11 +28,13 @@ function find(text: string): Found[] {
   const genes = wanted ? findGenes(wanted, MAX_EACH) : [];
   const sets = classes.value.flatMap((item) => item.children.filter((set) => wanted && matches(set.name)).map((set) => ({ item, set }))).slice(0, MAX_EACH);
   const columns = ((facts.value?.numbers ?? []) as NumberTask[]).filter((task) => matches(NUMBER_LABELS[task]));
+  const own = (cellColumns.value.state === "ready" ? cellColumns.value.value : []).filter((column) => wanted && matches(column.name)).slice(0, MAX_EACH);
   return [
     ...genes.map((gene) => ({ kind: "gene", text: gene, gene: true, run: () => showGene(gene) })),
     ...sets.map(({ item, set }) => ({ kind: shortened(item.name, 24), text: shortened(set.name, 60), run: () => select(maskOf(set.cellIds, idCount.value)) })),
     ...classes.value.filter((item) => item.children.length && matches(item.name)).slice(0, MAX_EACH).map((item) => ({ kind: "cell sets", text: `Colour by ${shortened(item.name, 50)}`, run: () => colourBy({ by: "class", key: item.key }) })),
     ...columns.map((task) => ({ kind: "column", text: `Colour by ${NUMBER_LABELS[task]}`, run: () => colourBy({ by: "number", task }) })),
+    ...own.map((column) => ({ kind: "column", text: `Colour by ${shortened(column.name, 50)}`, run: () => colourBy({ by: "column", name: column.name }) })),
     ...ACTIONS.filter((action) => matches(action.name)).map((action) => ({ kind: "action", text: action.name, key: action.key, run: action.run })),
   ];
 }

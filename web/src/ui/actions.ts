@@ -75,11 +75,12 @@ export const ACTIONS: readonly Action[] = [
   { name: "Cell types, cell cycle", run: panel("types") },
   { name: "Trajectory and pseudotime", run: panel("trajectory") },
   { name: "Tissue", run: panel("tissue") },
+  { name: "Results that the file brought", run: panel("results") },
   { name: "Show all hidden cells", run: () => update({ hidden: [] }) },
   { name: "Save session", run: saveSession },
   { name: "Light or dark", run: switchTheme },
   { name: "Guided tour", run: () => (tourStep.value = 0) },
-  { name: "Console of requests", run: () => window.open("/console", "_blank") },
+  { name: "Console of requests", run: () => window.open("./console", "_blank") },
 ];
 
 function isTyping(target: EventTarget | null): boolean {

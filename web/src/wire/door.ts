@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { beginJob, endJob, heartbeat, type Job } from "./jobs";
 import { listen, listening, whenReconnected } from "./socket";
+import { decodeColumns, MEDIA_TYPE, type Columns } from "./columns";
 import { FILE_TASKS, PATCHING_TASKS, type Bodies, type ExplorerFacts, type Results, type TaskName } from "./types";
 
 /** What the worker refused, in its own sentence. */
@@ -15,7 +16,17 @@ export class DoorError extends Error {
 }
 
 export const CANCELLED = "REQUEST_CANCELLED";
+const UNREACHABLE = "UNREACHABLE";
+
+/** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
+export function addressOn(path: string): string {
+  return new URL(path.replace(/^\//, "./"), document.baseURI).href;
+}
+
 export const facts = signal<ExplorerFacts | null>(null);
+
+/** What an answer tells beside its columns. */
+type FactsOf<T> = T extends object ? Omit<T, "columns"> : never;
 
 interface Notice {
   response?: { error?: boolean; errorCode?: string; userMessage?: string };
@@ -34,9 +45,9 @@ async function refusal(response: Response): Promise<DoorError> {
 async function call(path: string, init?: RequestInit): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(addressOn(path), init);
   } catch {
-    throw new DoorError("UNREACHABLE", "The worker does not answer. It may be starting again; the page waits for it.");
+    throw new DoorError(UNREACHABLE, "The worker does not answer. It may be starting again; the page waits for it.");
   }
   if (!response.ok) throw await refusal(response);
   return response;
@@ -48,6 +59,11 @@ export async function getJson<T>(path: string): Promise<T> {
 
 function here(): string {
   return encodeURIComponent(facts.value?.experimentId ?? "");
+}
+
+/** Where things about the experiment lie, beside requests and their results. */
+export function experimentPath(): string {
+  return `/v2/experiments/${here()}`;
 }
 
 /** Begins to listen for progress. */
@@ -86,10 +102,27 @@ function cancelOnWorker(etag: string): void {
   void call(`/v2/workRequest/${here()}/${etag}`, { method: "DELETE" }).catch(() => undefined);
 }
 
+const AGAIN_MS = 500;
+
+/** Asks again after the worker was away, until it answers or nobody wants to know. */
+async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof DoorError) || error.code !== UNREACHABLE || !wanted()) throw error;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      await listening();
+    }
+  }
+}
+
 async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Promise<string> {
   const whole = { name, ...body };
+  let wanted = true;
+  job.cancel = () => (wanted = false);
   await listening();
-  const told = await post(whole);
+  const told = await throughRestarts(() => post(whole), () => wanted);
   if (told.signedUrl) return told.ETag;
   job.cancel = () => cancelOnWorker(told.ETag);
   await answered(told.ETag, whole);
@@ -112,11 +145,39 @@ export async function ask<T extends TaskName>(name: T, body: Bodies[T], label: s
   }
 }
 
+/**
+ * Asks for one task's answer as typed columns, which the worker computes at once; cancelling hangs up.
+ *
+ * @param label what a person calls it, shown while it runs
+ */
+export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<Columns<FactsOf<Results[T]>>> {
+  const hangUp = new AbortController();
+  const job = beginJob(label, () => hangUp.abort());
+  try {
+    const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
+    const asking = async () => {
+      const response = await call(`/v2/workRequest/${here()}`, init);
+      if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);
+      return response.arrayBuffer();
+    };
+    return decodeColumns<FactsOf<Results[T]>>(await throughRestarts(asking, () => !hangUp.signal.aborted));
+  } catch (error) {
+    throw hangUp.signal.aborted ? new DoorError(CANCELLED, "Cancelled.") : error;
+  } finally {
+    endJob(job);
+  }
+}
+
+/** What a task refused; whoever answers with anything else does not know columns. */
+function refusalOf({ response }: Notice): DoorError {
+  return new DoorError(response?.errorCode ?? "", response?.userMessage ?? "The worker does not answer with columns: is it an older one?");
+}
+
 /** Asks for a task that answers with a file; returns the address to download it from. */
 export async function askFile<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<string> {
   const job = beginJob(label, () => undefined);
   try {
-    return `/results/${await run(name, body, job)}`;
+    return addressOn(`/results/${await run(name, body, job)}`);
   } finally {
     endJob(job);
   }

@@ -60,7 +60,7 @@ function opened(): void {
 }
 
 export function connect(): void {
-  const address = `${location.origin.replace(/^http/, "ws")}/socket.io/?EIO=4&transport=websocket`;
+  const address = new URL("./socket.io/?EIO=4&transport=websocket", document.baseURI).href.replace(/^http/, "ws");
   const socket = new WebSocket(address);
   socket.onmessage = (message) => {
     const text = String(message.data);

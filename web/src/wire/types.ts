@@ -15,7 +15,7 @@ export interface ExplorerFacts {
   reductions: ReductionFacts[];
   defaultReduction: string;
   numbers: string[];
-  hasImages: boolean;
+  tissues: TissueFacts[];
   ownColours: boolean;
   savedIn: string;
 }
@@ -24,6 +24,12 @@ export interface ReductionFacts {
   name: string;
   dimensions: number;
   isMap: boolean;
+}
+
+export interface TissueFacts {
+  name: string;
+  width: number;
+  height: number;
 }
 
 export interface EmbeddingBody {
@@ -160,6 +166,84 @@ export interface DownloadBody {
   format?: string;
 }
 
+export interface ListCellColumnsBody {
+}
+
+export interface CellColumnBody {
+  column: string;
+}
+
+export interface ScoreGenesBody {
+  genes: string[];
+  method?: "scanpy" | "seurat";
+  nControls?: number | null;
+  nBins?: number | null;
+  seed?: number | null;
+}
+
+export interface GroupSummariesBody {
+  of: Variable;
+  groupBy: Grouping;
+  within?: string | null;
+  nBins?: number;
+  nPoints?: number;
+}
+
+export interface Variable {
+  gene?: string | null;
+  column?: string | null;
+  score?: GeneSetScore | null;
+}
+
+export interface GeneSetScore {
+  genes: string[];
+  method?: "scanpy" | "seurat";
+  nControls?: number | null;
+  nBins?: number | null;
+  seed?: number | null;
+}
+
+export interface Grouping {
+  class?: string | null;
+  column?: string | null;
+  sets?: string[] | null;
+}
+
+export interface CompositionBody {
+  groupBy: Grouping;
+  splitBy: Grouping;
+  within?: string | null;
+}
+
+export interface ClusterSubsetBody {
+  components?: "own" | "saved";
+  nGenes?: number;
+  nComponents?: number;
+  cellSet: string;
+  type: "leiden" | "louvain";
+  config?: ClusterConfig;
+  className?: string | null;
+}
+
+export interface SubsetEmbeddingBody {
+  components?: "own" | "saved";
+  nGenes?: number;
+  nComponents?: number;
+  cellSet: string;
+  type: "pca" | "tsne" | "umap";
+  config?: Record<string, unknown> | null;
+}
+
+export interface ListStoredResultsBody {
+}
+
+export interface StoredResultBody {
+  result: string;
+  group?: string | null;
+  offset?: number;
+  limit?: number | null;
+}
+
 export interface ListedGenes {
   total: number;
   gene_names: string[];
@@ -236,6 +320,121 @@ export interface PseudoTimes {
   pseudotime: (number | null)[];
 }
 
+export interface CellColumns {
+  columns: DescribedCellColumn[];
+}
+
+export interface DescribedCellColumn {
+  name: string;
+  kind: "category" | "date" | "logical" | "number" | "text" | "time";
+  integer: boolean;
+  levels: number | null;
+  min: number | string | null;
+  max: number | string | null;
+  missing: number;
+  hasColors: boolean;
+  role: string | null;
+}
+
+export interface CellColumnValues {
+  byCell: boolean;
+  column: string;
+  kind: "category" | "date" | "logical" | "number" | "text" | "time";
+  missing: number;
+  colors: string[] | null;
+  columns: WireColumn[];
+}
+
+export interface WireColumn {
+  name: string;
+  kind: "category" | "integer" | "logical" | "number" | "sparse" | "text";
+  values: unknown[];
+  labels?: string[] | null;
+  length?: number | null;
+  rows?: number[] | null;
+}
+
+export interface GeneScores {
+  byCell: boolean;
+  method: "scanpy" | "seurat";
+  nControls: number;
+  nBins: number;
+  seed: number;
+  genes: string[];
+  notFound: string[];
+  controls: string[];
+  columns: WireColumn[];
+}
+
+export interface GroupSummaries {
+  of: string;
+  min: number | null;
+  max: number | null;
+  probabilities: number[];
+  edges: number[];
+  points: number[];
+  groups: GroupSummary[];
+}
+
+export interface GroupSummary {
+  key: string;
+  name: string;
+  color: string | null;
+  cells: number;
+  missing: number;
+  positive: number;
+  mean: number | null;
+  deviation: number | null;
+  quantiles: (number | null)[];
+  counts: number[];
+  density: number[];
+}
+
+export interface Composition {
+  groups: CountedGroup[];
+  parts: CountedGroup[];
+  counts: number[][];
+  cells: number;
+}
+
+export interface CountedGroup {
+  key: string;
+  name: string;
+  color: string | null;
+  cells: number;
+}
+
+export interface SubsetPlaces {
+  byCell: boolean;
+  type: "pca" | "tsne" | "umap";
+  components: "own" | "saved";
+  columns: WireColumn[];
+}
+
+export interface StoredResults {
+  results: DescribedResult[];
+}
+
+export interface DescribedResult {
+  name: string;
+  source: string;
+  kind: "list" | "table" | "tests" | "values";
+  rows: number;
+  columns: string[];
+  groups: string[];
+  parameters: Record<string, string>;
+}
+
+export interface StoredResultTable {
+  byCell: boolean;
+  result: string;
+  source: string;
+  kind: "list" | "table" | "tests" | "values";
+  total: number;
+  parameters: Record<string, string>;
+  columns: WireColumn[];
+}
+
 /** The body of each task, without its name. */
 export interface Bodies {
   GetEmbedding: EmbeddingBody;
@@ -259,6 +458,15 @@ export interface Bodies {
   CASSIAAnnotate: AnnotationBody;
   CellCycleScoring: CellCycleBody;
   DownloadAnnotSeuratObject: DownloadBody;
+  ListCellColumns: ListCellColumnsBody;
+  GetCellColumn: CellColumnBody;
+  ScoreGenes: ScoreGenesBody;
+  GetGroupSummaries: GroupSummariesBody;
+  GetComposition: CompositionBody;
+  ClusterSubset: ClusterSubsetBody;
+  GetSubsetEmbedding: SubsetEmbeddingBody;
+  ListStoredResults: ListStoredResultsBody;
+  GetStoredResult: StoredResultBody;
 }
 
 /** The result of each task; null where it changes cell sets or answers with a file. */
@@ -284,12 +492,21 @@ export interface Results {
   CASSIAAnnotate: null;
   CellCycleScoring: null;
   DownloadAnnotSeuratObject: null;
+  ListCellColumns: CellColumns;
+  GetCellColumn: CellColumnValues;
+  ScoreGenes: GeneScores;
+  GetGroupSummaries: GroupSummaries;
+  GetComposition: Composition;
+  ClusterSubset: null;
+  GetSubsetEmbedding: SubsetPlaces;
+  ListStoredResults: StoredResults;
+  GetStoredResult: StoredResultTable;
 }
 
 export type TaskName = keyof Bodies;
 
 /** Tasks whose only effect is a change of the cell sets. */
-export const PATCHING_TASKS: readonly TaskName[] = ["ClusterCells", "GetExpressionCellSets", "ScTypeAnnotate", "CASSIAAnnotate", "CellCycleScoring"];
+export const PATCHING_TASKS: readonly TaskName[] = ["ClusterCells", "GetExpressionCellSets", "ScTypeAnnotate", "CASSIAAnnotate", "CellCycleScoring", "ClusterSubset"];
 
 /** Tasks that answer with a file. */
 export const FILE_TASKS: readonly TaskName[] = ["GetNormalizedExpression", "DownloadAnnotSeuratObject"];

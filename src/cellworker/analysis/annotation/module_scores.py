@@ -19,6 +19,7 @@ __all__ = [
     "ModuleError",
     "control_genes",
     "expression_bins",
+    "mean_expression",
     "module_scores",
     "phases",
 ]
@@ -176,12 +177,28 @@ def module_scores(
     sides = [np.asarray(genes, np.int64) for pair in zip(modules, controls, strict=True) for genes in pair]
     total, done, means_of = sum(map(len, sides)), 0, []
     for genes in sides:
-        means_of.append(_mean_of(data, genes, n_cells, lambda i, before=done: on_progress((before + i) / total)))  # type: ignore[misc]
+        means_of.append(mean_expression(data, genes, n_cells, lambda i, before=done: on_progress((before + i) / total)))  # type: ignore[misc]
         done += len(genes)
     return np.array([mine - others for mine, others in zip(means_of[::2], means_of[1::2], strict=True)])
 
 
-def _mean_of(data: Sorted, genes: NDArray[np.int64], n_cells: int, tell: Callable[[int], None]) -> NDArray[np.float64]:
+def mean_expression(
+    data: Sorted,
+    genes: NDArray[np.int64],
+    n_cells: int,
+    tell: Callable[[int], None] = lambda done: None,  # noqa: ARG005
+) -> NDArray[np.float64]:
+    """Return each cell's mean over some genes, float64 ``(n_cells,)``.
+
+    Parameters
+    ----------
+    data, n_cells
+        As in `module_scores`.
+    genes
+        int64 ``(k,)``, at least one.
+    tell
+        Told how many genes are done.
+    """
     indptr, cells, values = data
     total = np.zeros(n_cells)
     for i, gene in enumerate(genes.tolist()):

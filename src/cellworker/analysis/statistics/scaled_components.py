@@ -111,7 +111,8 @@ def scaled_components(
     place = np.full(n_genes, -1, np.int32)
     place[genes] = np.arange(len(genes), dtype=np.int32)
     matrix = _Chosen(indptr, columns, values, place, len(genes))
-    mean, deviation = matrix.moments(lambda part: progress(_SELECTING * 0.6 * part))
+    with np.errstate(invalid="ignore", over="ignore"):  # genes with such values are left out
+        mean, deviation = matrix.moments(lambda part: progress(_SELECTING * 0.6 * part))
     varies = np.isfinite(deviation) & (deviation > 0)
     if not varies.any():
         raise ValueError("no gene varies")

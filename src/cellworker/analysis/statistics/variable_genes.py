@@ -16,7 +16,7 @@ from cellworker.analysis.statistics.library_functions import library_function
 from cellworker.analysis.statistics.local_regression import local_quadratic
 from cellworker.native import address, kernel
 
-__all__ = ["GeneVariability", "gene_variability"]
+__all__ = ["GeneVariability", "gene_totals", "gene_variability"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -108,6 +108,27 @@ def gene_variability(
     scale = np.sqrt(np.where(varies, expected, 1.0))
     squares = passes.squares(mean, scale, float(np.sqrt(n_cells))) + (mean / scale) ** 2 * empty
     return GeneVariability(mean, variance, expected, np.where(varies, squares / (n_cells - 1), 0.0))
+
+
+def gene_totals(
+    genes: NDArray[np.int32],
+    values: NDArray[Any],
+    *,
+    n_genes: int,
+    threads: int = 1,
+    progress: Progress = lambda fraction: None,  # noqa: ARG005
+) -> Floats:
+    """Sum each gene's stored values, one after the other as they lie, float64 ``(n_genes,)``.
+
+    Parameters are those of `gene_variability`. The order of the sum is that of the cells, so that means which differ in
+    the last digit alone are told apart as programs that read the cells one after the other tell them apart.
+
+    Raises
+    ------
+    IndexError
+        If a gene does not exist.
+    """
+    return _Passes(genes, values, n_genes, threads, lambda share: progress(min(1.0, 3 * share))).totals()[0]
 
 
 class _Passes:

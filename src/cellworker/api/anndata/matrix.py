@@ -23,6 +23,7 @@ __all__ = ["Matrix", "chosen_matrix", "chosen_values", "matrix_of"]
 
 _BLOCK_VALUES = 1 << 22  # stored values of a run of genes
 _DENSE_BYTES = 64 << 20
+_INDEX_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,9 @@ def matrix_of(values: Any, name: str, names: "Index") -> Matrix:  # noqa: ANN401
         return _from_dense(values, name, names)
     check_kind(values.dtype, name)
     rows = values.tocsr()
+    wide = rows.indices if rows.indices.dtype.itemsize > _INDEX_BYTES else rows.indices[:0]
+    if len(wide) and not 0 <= wide.min() <= wide.max() < rows.shape[1]:  # cut to 32 bits it might look sound
+        raise invalid(name, f"is damaged (it names column {int(wide.max())} of {rows.shape[1]})")
     matrix = _aligned(rows.indptr, rows.indices, rows.data)
     kept = np.empty(rows.shape[0], np.int64)
     found = scan_rows(matrix, 0, rows.shape[0], rows.shape[1], kept=kept)

@@ -9,6 +9,7 @@ from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.opening.store_guard import verified
 from cellworker.sample import sample_path
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer
@@ -27,10 +28,17 @@ def command(options: argparse.Namespace) -> int:
     path = sample_path() if options.experiment is None else Path(options.experiment)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:
-            opened = open_experiment(path, settings, bar)
             context = make_context(settings, bar, Path(scratch), own_tables=destination.format != "json")
-            result = answer(
-                task, body, opened.experiment, context, catalog.find, cell_sets=opened.cell_sets, pagination=pagination
-            )
-        write_answer(destination, task, result)
+            result, cell_ids = verified(
+                lambda: open_experiment(path, settings, bar),
+                lambda opened: opened.experiment,
+                lambda opened: (
+                    answer(
+                        task, body, opened.experiment, context, catalog.find,
+                        cell_sets=opened.cell_sets, pagination=pagination,
+                    ),
+                    opened.experiment.cell_ids.copy(),
+                ),
+            )  # fmt: skip
+        write_answer(destination, task, result, cell_ids)
     return 0

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cellworker.cli.handover import forget_secrets
+from cellworker.cli.handover import forget_secrets, keep_key
 from cellworker.cli.settings_of import settings_of
 from cellworker.engine.serve import serve
 from cellworker.engine.workers.confinement import give_up_connections
@@ -24,6 +24,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 def command(options: argparse.Namespace) -> int:
     """Serve the engine's HTTP surface until SIGTERM or Ctrl-C; the log goes to standard error as JSON lines."""
+    keep_key()
     settings = settings_of(options)
     forget_secrets()
     path = _place(options.path, settings)

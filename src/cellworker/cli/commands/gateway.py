@@ -2,11 +2,10 @@
 
 import argparse
 import asyncio
-import dataclasses
 from collections.abc import Coroutine
 from typing import Any
 
-from cellworker.cli.handover import forget_secrets
+from cellworker.cli.handover import drop_key, forget_secrets
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import configure
 from cellworker.settings import Settings
@@ -17,7 +16,8 @@ __all__ = ["command", "gateway", "run"]
 
 def command(options: argparse.Namespace) -> int:  # noqa: ARG001 - everything is a setting
     """Take requests from the platform's queue until there is no work for long, or SIGTERM; the log is JSON lines."""
-    settings = dataclasses.replace(Settings.from_environment(), cassia_key="")  # which is the engine's business
+    drop_key()  # which is the engine's business
+    settings = Settings.from_environment()
     forget_secrets()
     configure(settings.log_level)
     return run(gateway(settings))

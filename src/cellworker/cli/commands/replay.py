@@ -11,6 +11,7 @@ from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.engine.saved_requests import read_saved
 from cellworker.formats.opening.open import open_experiment
+from cellworker.formats.opening.store_guard import verified
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer_request
 
@@ -27,7 +28,14 @@ def command(options: argparse.Namespace) -> int:
     path = saved.experiment if options.experiment is None else Path(options.experiment)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:
-            opened = open_experiment(path, settings, bar)
-            result = answer_request(task, request, opened.experiment, make_context(settings, bar, Path(scratch)))
-        write_answer(destination, task, result)
+            context = make_context(settings, bar, Path(scratch))
+            result, cell_ids = verified(
+                lambda: open_experiment(path, settings, bar),
+                lambda opened: opened.experiment,
+                lambda opened: (
+                    answer_request(task, request, opened.experiment, context),
+                    opened.experiment.cell_ids.copy(),
+                ),
+            )
+        write_answer(destination, task, result, cell_ids)
     return 0

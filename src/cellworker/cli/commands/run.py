@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 
-from cellworker.cli.handover import forget_secrets
+from cellworker.cli.handover import forget_secrets, keep_key
 from cellworker.cli.running import run_note
 from cellworker.cli.settings_of import settings_of
 from cellworker.local.page.browser import is_desktop, open_page
@@ -22,6 +22,7 @@ __all__ = ["command"]
 
 def command(options: argparse.Namespace) -> int:
     """Serve an experiment on this machine until Ctrl-C, SIGTERM or `cellworker stop`."""
+    keep_key()
     settings = settings_of(options)
     forget_secrets()
     if settings.port == 0:

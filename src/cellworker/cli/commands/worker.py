@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 
 from cellworker.cli.commands.gateway import gateway, run
-from cellworker.cli.handover import forget_secrets, hand_over
+from cellworker.cli.handover import forget_secrets, keep_key, keeper_of
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.gateway.engine_client.engine_watch import EngineWatch
 from cellworker.logs import configure, log
@@ -32,6 +32,7 @@ _logger = logging.getLogger(__name__)
 
 def command(options: argparse.Namespace) -> int:  # noqa: ARG001 - everything is a setting
     """Run the gateway, and the engine as its child: a worker in one container."""
+    keep_key()
     settings = Settings.from_environment()
     forget_secrets()
     configure(settings.log_level)
@@ -58,18 +59,18 @@ async def _keep_engine(settings: Settings) -> None:
     environment |= {"PORT": str(settings.port), "HOST": "127.0.0.1"}
     while True:
         started = loop.time()
-        with hand_over({"cassia_key": settings.cassia_key}) as (pipe, told):
-            engine = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "cellworker.cli.main",
-                "engine",
-                env=environment | told,
-                pass_fds=[pipe],
-                stdout=asyncio.subprocess.DEVNULL,
-                preexec_fn=_die_with_parent,
-                start_new_session=True,  # signals of the terminal reach the engine through us, in order
-            )
+        descriptors, told = keeper_of()
+        engine = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cellworker.cli.main",
+            "engine",
+            env=environment | told,
+            pass_fds=descriptors,
+            stdout=asyncio.subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,
+            start_new_session=True,  # signals of the terminal reach the engine through us, in order
+        )
         try:
             status = await _until_ended(engine, settings)
         except asyncio.CancelledError:

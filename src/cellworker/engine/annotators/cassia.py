@@ -1,27 +1,26 @@
 """Asks a language model through the package `cassia`, in a process of its own (contract 5.19).
 
-That process is the only one on the engine's side with connections to the outside: to the address of CASSIA_URL, and
-to AWS for a token for Amazon Bedrock. It is made for one request and gone after it. It gets its key through a pipe, no
-environment but what networks and certificates need, and a folder of its own.
+That process is the only one on the engine's side that speaks to the outside: to the address of CASSIA_URL, and, to make
+a token for Amazon Bedrock, to AWS. It is made for one request and gone after it. It gets its key through a pipe, from
+the process that keeps it (`cellworker.engine.annotators.keeper`) where a worker serves; no environment but what
+networks and certificates need, and a folder of its own.
 """
 
 import csv
 import io
 import json
 import os
-import re
 import select
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from cellworker.engine.annotators import cassia_child
+from cellworker.engine.annotators.asking_process import begin, module_path
 from cellworker.engine.annotators.cassia_failures import endpoint_failure, failure, not_set_up, told_failure
+from cellworker.engine.annotators.keeper_client import Asking, KeeperLostError
 from cellworker.engine.annotators.language_model import LanguageModel, language_model
 from cellworker.settings import Settings
 from cellworker.tasks.context import Annotator, ClusterQuestion, Progress
@@ -35,7 +34,6 @@ _UNREADABLE = "Error parsing response"
 _TICK_MS = 250
 _TAIL_BYTES = 1 << 16
 _FIRST_STAGE = "Running CASSIA annotation (this can take several minutes)"
-_PASSED_ON = re.compile(r"(https?|all|no)_proxy|ssl_cert_(file|dir)|requests_ca_bundle|curl_ca_bundle", re.IGNORECASE)
 
 
 def annotator(settings: Settings) -> Annotator:
@@ -75,11 +73,6 @@ def _write_markers(path: Path, question: ClusterQuestion) -> None:
 
 def _run(model: LanguageModel, question: ClusterQuestion, progress: Progress, folder: Path) -> None:
     request = {
-        "sys_path": _module_path(),
-        "url": model.url,
-        "model": model.model,
-        "key": model.key,
-        "bedrock_region": model.bedrock_region,
         "species": question.species,
         "tissue": question.tissue,
         "additional_info": question.additional_info,
@@ -87,38 +80,39 @@ def _run(model: LanguageModel, question: ClusterQuestion, progress: Progress, fo
     }
     reading, writing = os.pipe()
     with io.FileIO(reading) as news, (folder / "output.txt").open("wb") as output:
-        command = [sys.executable, "-I", "-X", "utf8", cassia_child.__file__, str(writing)]
         try:
-            child = subprocess.Popen(  # noqa: S603 our own interpreter and script
-                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=folder,
-                env=_environment(model, folder), pass_fds=[writing],
-            )  # fmt: skip
+            end = _begin(model, request, folder, (writing, output.fileno()))
         finally:
             os.close(writing)
         try:
-            assert child.stdin
-            with suppress(BrokenPipeError), child.stdin as pipe:
-                pipe.write(json.dumps(request).encode())
             _follow(news, model, progress, lambda: _tail(folder))
         finally:
-            child.kill()
-            child.wait()
+            end()
 
 
-def _module_path() -> list[str]:
-    return [str(Path(entry).absolute()) for entry in sys.path if entry]
+def _begin(
+    model: LanguageModel, request: dict[str, Any], folder: Path, outputs: tuple[int, int]
+) -> Callable[[], object]:
+    """Start the process that asks, through the keeper of the key where there is one; returns what ends it."""
+    if model.kept:
+        try:
+            return Asking(request, folder, *outputs).close
+        except KeeperLostError:
+            raise not_set_up("the process that keeps CASSIA_KEY has ended; restart the worker") from None
+    settled = {
+        "sys_path": module_path(),
+        "url": model.url,
+        "model": model.model,
+        "key": model.key,
+        "bedrock_region": model.bedrock_region,
+    }
+    child = begin(request | settled, folder, *outputs)
 
+    def end() -> None:
+        child.kill()
+        child.wait()
 
-def _environment(model: LanguageModel, folder: Path) -> dict[str, str]:
-    """Return what the process may know: how to reach networks and, to make a token, who it is for AWS."""
-    kept = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
-    kept |= {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "MPLBACKEND": "Agg"}
-    kept |= {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
-    if model.bedrock_region:
-        home = Path("~/.aws").expanduser()
-        kept |= {"AWS_SHARED_CREDENTIALS_FILE": str(home / "credentials"), "AWS_CONFIG_FILE": str(home / "config")}
-        kept |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    return kept
+    return end
 
 
 def _follow(news: io.FileIO, model: LanguageModel, progress: Progress, tail: Callable[[], str]) -> None:

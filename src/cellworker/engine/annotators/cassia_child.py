@@ -30,10 +30,16 @@ def main() -> None:
     sys.path[:] = request["sys_path"]
 
     def tell(**message: Any) -> None:  # noqa: ANN401
+        if request["key"]:
+            message = {
+                name: value.replace(request["key"], "[key]") if isinstance(value, str) else value
+                for name, value in message.items()
+            }
         channel.write(json.dumps(message) + "\n")
         channel.flush()
 
     key = request["key"]
+    say_nothing_of(key)
     try:
         if request["bedrock_region"]:
             try:
@@ -52,6 +58,18 @@ def main() -> None:
         tell(error="import", text=error.name or str(error))
     except Exception as error:  # noqa: BLE001 a third party's: each is told in words
         tell(error="cassia", text=f"{type(error).__name__}: {error}")
+
+
+def say_nothing_of(key: str) -> None:
+    """Keep the key out of what is printed, which other processes read: endpoints cite it when they refuse it."""
+    if not key:
+        return
+
+    def without(write: Callable[[str], int]) -> Callable[[str], int]:
+        return lambda text: write(text.replace(key, "[key]"))
+
+    for stream in (sys.stdout, sys.stderr):
+        stream.write = without(stream.write)  # type: ignore[method-assign]
 
 
 def bedrock_token(region: str) -> str:

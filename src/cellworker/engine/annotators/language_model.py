@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cellworker.engine.annotators.keeper_client import descriptor
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.settings import Settings
 
@@ -30,6 +31,8 @@ class LanguageModel(msgspec.Struct, frozen=True):
         Seconds that all questions of one annotation together may take.
     reachable
         Whether this worker may open connections at all (EGRESS).
+    kept
+        Whether another process keeps the key; `key` is empty then.
     """
 
     url: str = ""
@@ -37,6 +40,7 @@ class LanguageModel(msgspec.Struct, frozen=True):
     key: str = ""
     timeout_s: float = 0.0
     reachable: bool = True
+    kept: bool = False
 
     def __repr__(self) -> str:
         return f"<LanguageModel {self.model} at {self.host}>"
@@ -52,7 +56,7 @@ class LanguageModel(msgspec.Struct, frozen=True):
     @property
     def bedrock_region(self) -> str:
         """The region whose token opens the endpoint; empty where it is not Amazon Bedrock's, or a key is set."""
-        found = None if self.key else _BEDROCK_HOST.fullmatch(self.host)
+        found = None if self.key or self.kept else _BEDROCK_HOST.fullmatch(self.host)
         return found[1] if found else ""
 
     def check(self) -> None:
@@ -85,4 +89,5 @@ def language_model(settings: Settings) -> LanguageModel:
         settings.cassia_key,
         settings.cassia_timeout_s,
         settings.egress,
+        descriptor() is not None,
     )

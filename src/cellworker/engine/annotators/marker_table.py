@@ -6,9 +6,7 @@ it), then among the tables that were fetched; otherwise it is fetched from where
 
 import hashlib
 import logging
-import os
 import re
-import secrets
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.whole_files import write_whole
 from cellworker.identifiers import FileName
 from cellworker.logs import log
 from cellworker.settings import Settings
@@ -181,11 +180,5 @@ def _no_table(why: str) -> WorkerError:
 
 def _keep(path: Path, content: bytes) -> None:
     """Keep what was fetched, whole or not at all; without a place for it, it is fetched again next time."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)  # noqa: PTH105 atomic
-    except OSError:
-        with suppress(OSError):
-            temporary.unlink()
+    with suppress(OSError, WorkerError):
+        write_whole(path, content)

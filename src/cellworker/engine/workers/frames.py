@@ -48,7 +48,7 @@ class Kind(bytes, Enum):
     RETIRE = b"G"
     """From the worker: it holds too much memory, the answer that follows shall be its last."""
     ANSWER = b"A"
-    """From the worker: the value's JSON text."""
+    """From the worker: the value's JSON text, or typed columns."""
     FILE = b"F"
     """From the worker: the path of a file result."""
     PROBLEM = b"E"
@@ -76,10 +76,11 @@ class WorkerInit(msgspec.Struct):
 
 
 class RequestFrame(msgspec.Struct):
-    """One request; `scratch` is a folder of its own, made by the worker."""
+    """One request; `scratch` is a folder of its own, made by the worker; `columns`: the answer as typed columns."""
 
     path: str
     scratch: str
+    columns: bool = False
 
 
 class ProgressFrame(msgspec.Struct):

@@ -15,7 +15,7 @@ import msgspec
 from cellworker.engine.workers.asking import ask
 from cellworker.engine.workers.frame_reader import FrameReader
 from cellworker.engine.workers.frames import Kind, ProblemFrame, ProgressFrame, RequestFrame, WorkerInit, pack
-from cellworker.engine.workers.zygote_client import ZygoteClient
+from cellworker.engine.workers.zygote_client import ZYGOTE_LOST, ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.context import Annotator, no_annotator
@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 class ProcessLost(Exception):  # noqa: N818 it is an event, not a mistake
-    """The process ended instead of answering; `status` is minus the signal, or the exit code."""
+    """The process ended instead of answering; `status` is minus the signal, the exit code, or `ZYGOTE_LOST`."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -41,6 +41,8 @@ class ProcessLost(Exception):  # noqa: N818 it is an event, not a mistake
     @property
     def reason(self) -> str:
         """The signal's name, or the exit code."""
+        if self.status == ZYGOTE_LOST:
+            return "the process that starts it ended"
         if self.status < 0:
             with suppress(ValueError):
                 return signal.Signals(-self.status).name

@@ -21,7 +21,7 @@ from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
 from cellworker.engine.workers.process import OnProgress, ProcessLost, WorkerProcess
 from cellworker.engine.workers.scratch import ScratchFolder
 from cellworker.engine.workers.worker import load_object
-from cellworker.engine.workers.zygote_client import StartMethod, ZygoteClient
+from cellworker.engine.workers.zygote_client import ZYGOTE_LOST, StartMethod, ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.identifiers import FileName
 from cellworker.logs import log
@@ -55,6 +55,10 @@ class LaneLoad:
     running: int
     waiting: int
     size: int
+
+
+class _InterruptedError(Exception):
+    """All worker processes went away together, since the one that starts them did."""
 
 
 class MalformedBodyError(WorkerError):
@@ -195,7 +199,9 @@ class TaskRunner:
         if self._scratch:
             self._scratch.close()
 
-    async def run(self, task: Task | str, request: bytes, on_progress: OnProgress | None = None) -> Answer:
+    async def run(
+        self, task: Task | str, request: bytes, on_progress: OnProgress | None = None, *, columns: bool = False
+    ) -> Answer:
         """Compute one request. Cancelling this call ends the computation within a second.
 
         Parameters
@@ -206,6 +212,8 @@ class TaskRunner:
             The engine request's JSON text.
         on_progress
             Called with the stage and the fraction done, not more often than every 50 ms.
+        columns
+            Answer with typed columns (`protocol.columns`); only for tasks that have them.
 
         Raises
         ------
@@ -219,6 +227,17 @@ class TaskRunner:
             raise RuntimeError("the runner was not entered")
         if self._on_request:
             self._on_request(task, request)
+        try:
+            return await self._compute(task, request, on_progress, columns=columns)
+        except _InterruptedError:
+            # Not the request's fault, so that another process computes it; once, in case it was its fault after all.
+            log(_logger, logging.WARNING, "task begun again", task=task.name)
+            return await self._compute(task, request, on_progress, columns=columns, may_repeat=False)
+
+    async def _compute(
+        self, task: Task, request: bytes, on_progress: OnProgress | None, *, columns: bool, may_repeat: bool = True
+    ) -> Answer:
+        assert self._scratch
         lane_name = task.lane_of_request(request)
         lane = self._lanes[lane_name]
         worker = await lane.acquire()
@@ -227,7 +246,7 @@ class TaskRunner:
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
                 kind, payload = await worker.call(
-                    RequestFrame(task.path, str(folder)), request, on_progress, annotate=self._annotate
+                    RequestFrame(task.path, str(folder), columns), request, on_progress, annotate=self._annotate
                 )
             answered = True
         except TimeoutError:
@@ -235,6 +254,8 @@ class TaskRunner:
             raise self._deadline_error(lane_name) from None
         except ProcessLost as lost:
             patient = False
+            if lost.status == ZYGOTE_LOST and may_repeat and not self._closing:
+                raise _InterruptedError from None
             raise await self._crash_error(task, worker, lost) from None
         finally:
             if answered:

@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.identifiers import ResultPath
 
 __all__ = ["ScratchFolder"]
 
-_PREFIX = "cellworker-scratch-"
+_PREFIX = ResultPath.FOLDER
 _LOCK = "lock"
 
 

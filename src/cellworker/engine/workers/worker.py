@@ -173,7 +173,14 @@ class _Worker:
         )
         # orjson reserves eight times a text's length and crashes when it does not get it; what fitted the budget is
         # encoded without one.
-        return compute(task, checked, self._experiment, context, before_encoding=lambda: _limit_memory(None))
+        return compute(
+            task,
+            checked,
+            self._experiment,
+            context,
+            before_encoding=lambda: _limit_memory(None),
+            columns=request.columns,
+        )
 
     def _marker_table(self) -> bytes:
         from cellworker.engine.annotators.marker_table import read_table  # noqa: PLC0415 one task in 21 needs it

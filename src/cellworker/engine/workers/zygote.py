@@ -22,7 +22,7 @@ import msgspec
 
 from cellworker.confinement import hide_process
 
-__all__ = ["EXITED", "FAILED", "KILL", "RECORD", "START", "Config", "main"]
+__all__ = ["ALIVE", "EXITED", "FAILED", "KILL", "RECORD", "START", "Config", "main"]
 
 RECORD = Struct("<cIi")
 """A letter, the engine's number for the worker, and a status: signal negative, exit code positive, or an errno."""
@@ -34,6 +34,8 @@ EXITED = b"X"
 """From the zygote: the worker is gone and collected."""
 FAILED = b"E"
 """From the zygote: the worker could not be started."""
+ALIVE = b"A"
+"""To the zygote, which sends it back: it is not stopped, and not stuck."""
 
 
 class Config(msgspec.Struct):
@@ -118,6 +120,8 @@ class _Zygote:
         letter, number, _ = RECORD.unpack(record)
         if letter == START:
             self._start(number, files[0])
+        elif letter == ALIVE:
+            self._control.sendall(record)
         elif number in self._pids:
             _kill_group(self._pids[number])
         return True

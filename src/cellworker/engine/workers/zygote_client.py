@@ -1,6 +1,7 @@
 """The engine's side of the zygote: starts it, asks it for worker processes, receives their exit statuses."""
 
 import asyncio
+import logging
 import os
 import socket
 import subprocess
@@ -13,13 +14,23 @@ from typing import Literal
 import msgspec
 
 from cellworker.engine.workers import zygote
+from cellworker.logs import log
 
-__all__ = ["StartMethod", "ZygoteClient"]
+__all__ = ["ZYGOTE_LOST", "StartMethod", "ZygoteClient"]
 
 StartMethod = Literal["fork", "spawn"]
 
-_ZYGOTE_KILLED = -9
+ZYGOTE_LOST = -256
+"""No signal and no exit code: the worker ended because the zygote did, by no fault of its own."""
 _CLOSE_TIMEOUT_S = 5.0
+_LOOK_EVERY_S = 5.0
+"""Seconds between two questions whether the zygote is alive."""
+_MAX_UNANSWERED = 6
+"""A zygote that leaves so many questions unanswered hangs: it is noticed within 35 seconds."""
+_MAX_UNANSWERED_AT_START = 24
+"""While it imports what its workers need, it answers nothing."""
+
+_logger = logging.getLogger(__name__)
 
 
 class ZygoteClient:
@@ -42,6 +53,10 @@ class ZygoteClient:
         self._control: socket.socket | None = None
         self._held = b""
         self._closing = False
+        self._look_every_s = _LOOK_EVERY_S
+        self._looking: asyncio.TimerHandle | None = None
+        self._unanswered = 0
+        self._has_answered = False
 
     @property
     def pid(self) -> int | None:
@@ -111,9 +126,34 @@ class ZygoteClient:
             msgspec.json.encode(zygote.Config([str(entry) for entry in sys.path], self._preload, self._method)) + b"\n"
         )
         control.setblocking(False)  # noqa: FBT003
-        asyncio.get_running_loop().add_reader(control, self._hear)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(control, self._hear)
         self._control = control
+        self._unanswered, self._has_answered = 0, False
+        self._looking = loop.call_later(self._look_every_s, self._look)
         return control
+
+    def _look(self) -> None:
+        """Ask the zygote whether it is alive; one that does not answer is ended, and the next worker starts another.
+
+        Questions are counted, not seconds: when this process itself was stopped, the zygote is given time to answer.
+        """
+        if self._control is None or self._closing:
+            return
+        allowed = _MAX_UNANSWERED if self._has_answered else _MAX_UNANSWERED_AT_START
+        if self._unanswered >= allowed:
+            log(_logger, logging.ERROR, "zygote hangs", unanswered=self._unanswered, workers=len(self._exits))
+            self._lose_zygote(hangs=True)
+            return
+        self._unanswered += 1
+        try:
+            self._control.send(zygote.RECORD.pack(zygote.ALIVE, 0, 0))
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            self._lose_zygote()
+            return
+        self._looking = asyncio.get_running_loop().call_later(self._look_every_s, self._look)
 
     def _hear(self) -> None:
         if self._control is None:
@@ -128,6 +168,7 @@ class ZygoteClient:
             self._lose_zygote()
             return
         self._held += news
+        self._unanswered, self._has_answered = 0, True
         size = zygote.RECORD.size
         while len(self._held) >= size:
             letter, number, status = zygote.RECORD.unpack(self._held[:size])
@@ -136,16 +177,20 @@ class ZygoteClient:
             if exited and not exited.done():
                 exited.set_result(status if letter == zygote.EXITED else 71)
 
-    def _lose_zygote(self) -> None:
+    def _lose_zygote(self, *, hangs: bool = False) -> None:
         """Forget the zygote; its workers die with it."""
+        if self._looking:
+            self._looking.cancel()
+            self._looking = None
         if self._control:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()
             self._control = None
-        status = _ZYGOTE_KILLED
         if self._process:
+            if hangs:
+                self._process.kill()  # one that is stopped does not see that the connection is closed
             try:
-                status = self._process.wait(1) or status
+                self._process.wait(1)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -153,7 +198,7 @@ class ZygoteClient:
         self._held = b""
         for exited in self._exits.values():
             if not exited.done():
-                exited.set_result(status)
+                exited.set_result(ZYGOTE_LOST)
         self._exits.clear()
 
 

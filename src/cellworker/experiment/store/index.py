@@ -23,8 +23,8 @@ from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
 
-VERSION = 3
-"""Raised whenever a store written before can no longer be served; such a store is then made again from its source."""
+VERSION = 4
+"""Raised whenever a store written before cannot be served any more; such a store is then made again from its source."""
 
 _MAGIC = b"cellworker store"
 _FOOTER = struct.Struct("<16sIIQQ24x")

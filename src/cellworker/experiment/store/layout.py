@@ -97,7 +97,9 @@ class Layout:
 
     def strings(self, name: str, where: str, texts: Sequence[str]) -> None:
         """Add a list of strings."""
-        raw = [_clean(text) for text in texts]
+        joined = "".join(texts)
+        as_they_are = joined.isascii() and "\0" not in joined  # nearly always, and much quicker
+        raw = list(map(str.encode if as_they_are else _clean, texts))
         lengths = np.fromiter(map(len, raw), np.int64, len(raw))
         width = max(1, int(lengths.max(initial=0)))
         if width * len(raw) <= _MAX_PADDING + 4 * int(lengths.sum()):

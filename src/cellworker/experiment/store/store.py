@@ -35,6 +35,7 @@ from cellworker.experiment.model import (
     Origin,
     Reduction,
     ScaledData,
+    StoredTable,
     StrangeCounts,
     TissueImage,
 )
@@ -264,6 +265,22 @@ class StoredExperiment(Experiment):
         return _Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
 
     @cached_property
+    def stored(self) -> Mapping[str, StoredTable]:  # type: ignore[override]
+        """Results that the file brought with it."""
+        return _Lazy(
+            {
+                name: self._stored_reader(source, kind, places, parameters)
+                for name, source, kind, places, parameters in self._contents["stored"]
+            }
+        )
+
+    @property
+    def colors(self) -> Mapping[str, list[str]]:  # type: ignore[override]
+        """The file's own colours of the labels of metadata columns."""
+        found: Mapping[str, list[str]] = self._contents["extra"].get("colors", {})
+        return found
+
+    @cached_property
     def dispersions(self) -> Dispersions | None:  # type: ignore[override]
         """The gene-variability table."""
         if "dispersions" not in self._index.arrays:
@@ -334,7 +351,18 @@ class StoredExperiment(Experiment):
         return lambda: Reduction(self._array(place), key)
 
     def _image_reader(self, place: str, scale: float) -> Callable[[], TissueImage]:
-        return lambda: TissueImage(self._array(f"{place}/cells"), self._array(f"{place}/points"), scale)
+        def read() -> TissueImage:
+            pixels = self._array(f"{place}/pixels") if f"{place}/pixels" in self._index.arrays else None
+            return TissueImage(self._array(f"{place}/cells"), self._array(f"{place}/points"), scale, pixels)
+
+        return read
+
+    def _stored_reader(
+        self, source: str, kind: str, places: list[list[str]], parameters: dict[str, str]
+    ) -> Callable[[], StoredTable]:
+        return lambda: StoredTable(
+            source, kind, {title: self._column_reader(place)() for title, place in places}, parameters
+        )
 
     def _graph_reader(self, place: str) -> Callable[[], Graph]:
         return lambda: Graph(*self._sparse(place))

@@ -163,7 +163,10 @@ def _lay_out(
         layout.plain(where, {"name": name, "scale": image.scale})
         layout.put(f"{place}/cells", f"{where}/cells", np.ascontiguousarray(image.cells, np.int32))
         layout.put(f"{place}/points", f"{where}/points", np.ascontiguousarray(image.points, np.float64))
+        if image.pixels is not None:
+            layout.put(f"{place}/pixels", f"{where}/pixels", np.ascontiguousarray(image.pixels, np.uint8))
         images.append((name, place, image.scale))
+    stored = _lay_out_stored(layout, draft)
     if draft.scaled_values is not None and draft.scaled_genes is not None:
         layout.array("scaled", layout.free_name("obsm", "scaled"), draft.scaled_values.shape, np.float32)
         layout.put("scaled_genes", "uns/cellworker/scaled_genes", np.ascontiguousarray(draft.scaled_genes, np.int32))
@@ -184,6 +187,7 @@ def _lay_out(
         "metadata": [(name, place) for name, place, _ in metadata],
         "reductions": reductions,
         "images": images,
+        "stored": stored,
         "graphs": [(name, f"graph{number}") for number, name in enumerate(graphs)],
         "misc": asdict(draft.misc),
         "origin": asdict(draft.origin),
@@ -200,6 +204,20 @@ def _lay_out(
     layout.plain("uns/cellworker/reduction_keys", {place: prefix for _, place, prefix in reductions})
     layout.plain("uns/cellworker/graphs", {place: name for name, place in contents["graphs"]})
     return contents
+
+
+def _lay_out_stored(layout: Layout, draft: ExperimentDraft) -> list[list[Any]]:
+    """Make room for the tables that the file brought, and return what the index tells of each."""
+    told = []
+    for number, (name, table) in enumerate(draft.stored.items()):
+        if not number:
+            layout.group("uns/cellworker/stored")
+        places = [(title, f"stored{number}/{i}") for i, title in enumerate(table.columns)]
+        columns = [(place, title, table.columns[title]) for title, place in places]
+        index = (f"stored{number}/index", [str(row) for row in range(table.n_rows)])
+        layout.table(f"uns/cellworker/stored/{number}", index, columns)
+        told.append([name, table.source, table.kind, places, table.parameters])
+    return told
 
 
 def _smallest_dtype(counts: ScannedRows) -> type[np.generic]:
@@ -252,9 +270,21 @@ def _check_shapes(draft: ExperimentDraft) -> None:
     if draft.dispersions is not None:
         expect("the dispersions' names", len(draft.dispersions.names), len(draft.dispersions.dispersions))
         expect("the dispersions' ids", len(draft.dispersions.ids), len(draft.dispersions.dispersions))
+    problems += _stored_problems(draft)
     if problems:
         message = f"the parts of the experiment do not fit each other ({'; '.join(problems)}); export it again"
         raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
+
+
+def _stored_problems(draft: ExperimentDraft) -> list[str]:
+    problems = []
+    for name, table in draft.stored.items():
+        for title, column in table.columns.items():
+            codes = column.codes if isinstance(column, Categorical) else column
+            labels = len(column.categories) if isinstance(column, Categorical) and len(codes) else 0
+            if len(codes) != table.n_rows or (labels and not -1 <= codes.min() <= codes.max() < labels):
+                problems.append(f"the column {title} of the stored result {name}: another length, or codes of no label")
+    return problems
 
 
 def _reserve(descriptor: int) -> None:

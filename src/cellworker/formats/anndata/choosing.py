@@ -10,8 +10,8 @@ names that scverse's tutorials use, or the user (`MatrixChoice`), decide which o
 ``raw`` may have more genes than ``X``: its genes are served where only ``raw`` holds what is needed, or where it holds
 log-normalised values of more genes and no counts would be lost by that.
 
-A first choice is made by a sample of each matrix. Those that are chosen are read whole, and what is then known of all
-their values decides again.
+A first choice is made by a sample of each matrix. Those that are chosen are read whole, the others are looked at from
+one end to the other, and what is then known of all values decides again.
 """
 
 import math
@@ -25,21 +25,16 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.tree import Group
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
+from cellworker.formats.anndata.layer_names import Use, hint_of, is_scaled_name, rank_of
+from cellworker.formats.anndata.looking import sample_of
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_for
-from cellworker.formats.common.matrices.value_evidence import Evidence, gather_with_base
+from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces, gather_with_base
 from cellworker.formats.common.matrices.value_kinds import Decision, Hint, Kind, decide
 
 __all__ = ["Choice", "Source", "choose", "judged", "sources_of"]
 
 Frame = Literal["var", "raw"]
-
-_COUNTS = (
-    "counts", "raw_counts", "count", "umi", "umis", "raw", "corrected_counts", "soupx", "soupx_counts", "cellbender",
-    "decontx", "decontx_counts", "decontxcounts",
-)  # fmt: skip
-_LOG = ("logcounts", "log1p", "lognorm", "log_norm", "log_normalized", "log1p_norm", "normalized", "norm", "data")
-_SCALED = ("scaled", "scale.data", "scale_data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +66,8 @@ class Source:
 
     @property
     def layer(self) -> str:
-        """The layer's name in small letters, empty for ``X`` and ``raw.X``."""
-        return self.field.removeprefix("layers/").casefold() if self.field.startswith("layers/") else ""
+        """The layer's name, empty for ``X`` and ``raw.X``."""
+        return self.field.removeprefix("layers/") if self.field.startswith("layers/") else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +99,13 @@ class Choice:
                 counts=self.counts is not None and field == self.counts.field,
                 data=served is not None and field == served.field,
                 scaled=self.scaled is not None and field == self.scaled.field,
-                sampled=not source.evidence.complete and field not in {each.field for each in self.served},
                 as_it_is=self.as_it_is,
             )
             for field, source in sources.items()
         ]
 
 
-def judged(source: Source, matrix: SparseDraft, *, complete: bool = True) -> Source:
+def judged(source: Source, matrix: SparseDraft | Pieces, *, complete: bool = True) -> Source:
     """Return a source with what its values, all of them or some, say of it."""
     evidence = gather_with_base(matrix, declared_base=source.declared_base, complete=complete)
     return replace(source, evidence=evidence, decision=decide(evidence, source.hint))
@@ -152,9 +146,7 @@ def choose(
         own = counts or next((s for s in _all_counts(sources) if s.field != data.field and s.frame == frame), None)
         choice = Choice(frame, own, data, _scaled_of(sources, data), as_it_is=True)
     if choice is None and ours and "X" in sources:
-        choice = Choice(
-            "var", counts or _first(_layers(sources), _COUNTS, ("counts",)), sources["X"], None, as_it_is=True
-        )
+        choice = Choice("var", counts or _first(sources, "counts", ("counts",)), sources["X"], None, as_it_is=True)
     if choice is not None and wanted.counts == "none":
         choice = replace(choice, counts=None, data=choice.data or choice.counts)
     if choice is not None:
@@ -182,19 +174,15 @@ def _named(sources: Mapping[str, Source], name: str, option: str, findings: Find
     return found
 
 
-def _layers(sources: Mapping[str, Source]) -> dict[str, Source]:
-    return {source.layer: source for source in sources.values() if source.layer}
-
-
 def _all_counts(sources: Mapping[str, Source]) -> list[Source]:
     x, raw = sources.get("X"), sources.get("raw.X")
-    found = [_first(_layers(sources), _COUNTS, ("counts",)), x, raw]
+    found = [_first(sources, "counts", ("counts",)), x, raw]
     return [source for source in found if source is not None and source.kind == "counts"]
 
 
 def _scaled_of(sources: Mapping[str, Source], data: Source | None) -> Source | None:
     x = sources.get("X")
-    found = x if x is not None and x.kind == "scaled" else _first(_layers(sources), _SCALED, ("scaled",))
+    found = x if x is not None and x.kind == "scaled" else _first(sources, "scaled", ("scaled",))
     return found if found is not data else None
 
 
@@ -202,9 +190,9 @@ def _by_values(
     sources: Mapping[str, Source], tables: tuple[Table | None, Table | None], findings: Findings, chosen: Source | None
 ) -> Choice | None:
     var, raw_var = tables
-    x, raw, layers = sources.get("X"), sources.get("raw.X"), _layers(sources)
-    counts = chosen or _first(layers, _COUNTS, ("counts",)) or (x if x is not None and x.kind == "counts" else None)
-    log = x if x is not None and x.kind == "log" else _first(layers, _LOG, ("log",))
+    x, raw = sources.get("X"), sources.get("raw.X")
+    counts = chosen or _first(sources, "counts", ("counts",)) or (x if x is not None and x.kind == "counts" else None)
+    log = x if x is not None and x.kind == "log" else _first(sources, "data", ("log",))
     scaled = _scaled_of(sources, log)
     if log is not None and raw is not None and raw.kind == "log" and counts is None and _wider(raw_var, var):
         findings.fallback(
@@ -225,7 +213,7 @@ def _by_values(
         return Choice(counts.frame, counts, None, scaled)
     if raw is not None and raw.kind == "counts":
         return Choice("raw", raw, None, scaled)
-    candidates = [x, raw, _first(layers, _LOG, ("linear",)), _first(layers, _COUNTS, ("linear",))]
+    candidates = [x, raw, _first(sources, "data", ("linear",)), _first(sources, "counts", ("linear",))]
     linear = next((source for source in candidates if source is not None and source.kind == "linear"), None)
     return Choice(linear.frame, None, linear, scaled) if linear is not None else None
 
@@ -243,34 +231,30 @@ def sources_of(
     if is_group(layers):
         places += [(f"layers/{name}", f"layers/{name}", "var", var) for name in layers.names()]
     base = _declared_base(root)
-    served = {
-        *_COUNTS,
-        *_LOG,
-        *_SCALED,
-        *(name.removeprefix("layers/").casefold() for name in (wanted.counts, wanted.data)),
-    }
+    named = {name.removeprefix("layers/") for name in (wanted.counts, wanted.data)}
     out: dict[str, Source] = {}
     for field, path, frame, table in places:
         node = root.get(path)
         if node is None:
             continue
-        layer = field.removeprefix("layers/").casefold() if field.startswith("layers/") else ""
+        layer = field.removeprefix("layers/") if field.startswith("layers/") else ""
+        hint: Hint = hint_of(layer)
+        served = bool(not layer or hint or layer in named or is_scaled_name(layer))
         matrix = matrix_of(node)
         expected = (n_cells, _size(table))
         if matrix is None or matrix.shape != expected:
-            if layer and layer not in served:
+            if not served:
                 continue
             found = "no matrix that AnnData describes" if matrix is None else "{} x {}".format(*matrix.shape)
             size = f"{expected[0]} x {expected[1]} numbers (cells x genes), dense or sparse"
             findings.error(field, found=found, expected=size, advice="the file is damaged; write it again")
             continue
-        hint: Hint = "counts" if layer in _COUNTS else "data" if layer in _LOG else ""
         declared = None if layer else base
         source = Source(field, frame, matrix, hint, declared, Evidence(), Decision("counts", ""))
         try:
-            some, complete = matrix.sample()
+            some, complete = sample_of(matrix)
         except WorkerError:
-            if not layer or layer in served:
+            if served:
                 raise
             continue
         out[field] = judged(source, some, complete=complete)
@@ -291,9 +275,11 @@ def _declared_base(root: Group) -> float | None:
     return math.e
 
 
-def _first(layers: dict[str, Source], names: tuple[str, ...], kinds: tuple[Kind, ...]) -> Source | None:
-    found = (layers.get(name) for name in names)
-    return next((source for source in found if source is not None and source.kind in kinds), None)
+def _first(sources: Mapping[str, Source], use: Use, kinds: tuple[Kind, ...]) -> Source | None:
+    """Find the layer of one of these kinds whose name says most that it is for this use."""
+    ranked = [(rank_of(source.layer, use), order, source) for order, source in enumerate(sources.values())]
+    found = [item for item in ranked if item[0] is not None and item[2].kind in kinds]
+    return min(found, key=lambda item: item[:2])[2] if found else None
 
 
 def _size(table: Table | None) -> int:

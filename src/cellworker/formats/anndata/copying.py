@@ -9,6 +9,7 @@ which nobody else can change.
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -48,18 +49,19 @@ class Additions:
         Columns of ``obs``, one value for each cell; they replace columns of the same names.
     colors
         Colours of the labels of a column.
-    embedding
-        A name (umap, tsne) and coordinates, in place of a representation of that name.
+    embeddings
+        Coordinates by name (umap, tsne, pca), in place of representations of these names.
     """
 
     columns: Mapping[str, Column] = field(default_factory=dict)
     colors: Mapping[str, list[str]] = field(default_factory=dict)
-    embedding: tuple[str, Reduction] | None = None
+    embeddings: Mapping[str, Reduction] = field(default_factory=dict)
 
 
 def copy_anndata(
-    source: Path, target: Path, additions: Additions, *, zarr: bool, sha256: str, threads: int, progress: Progress
-) -> tuple[Ledger, list[str]]:
+    source: Path, target: Path, additions: Additions, *, zarr: bool, sha256: str, threads: int, progress: Progress,
+    tree: Group | None = None,
+) -> tuple[Ledger, list[str]]:  # fmt: skip
     """Copy a file or store.
 
     Parameters
@@ -78,6 +80,8 @@ def copy_anndata(
         How many compress and decompress.
     progress
         Called with the stage and the fraction done; raising stops it.
+    tree
+        The source where it is no AnnData itself and another reader shows it as such.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def copy_anndata(
     WorkerError
         ``EXPERIMENT_OUT_OF_DATE`` when the source has changed; ``EXPERIMENT_UNREADABLE``.
     """
-    if is_zarr(source) == zarr:
+    if tree is None and is_zarr(source) == zarr:
         progress("copying", None)
         found = _copy_bytes(source, target, progress)
         _check_same(source, found, sha256)
@@ -96,7 +100,8 @@ def copy_anndata(
             ledger = Ledger(elements_of(root))
             plan = _Plan.of(root, additions, ledger)
     else:
-        with open_anndata(source, _ANY_SIZE, threads) as root, new_store(target, threads, zarr=zarr) as sink:
+        opened = open_anndata(source, _ANY_SIZE, threads) if tree is None else nullcontext(tree)
+        with opened as root, new_store(target, threads, zarr=zarr) as sink:
             ledger = Ledger(elements_of(root))
             plan = _Plan.of(root, additions, ledger)
             _Copy(sink, ledger, progress, zarr=zarr).tree(root)
@@ -238,7 +243,7 @@ class _Plan:
     columns: dict[str, Column]
     order: list[str]
     colors: dict[str, list[str]]
-    embedding: tuple[str, Reduction] | None
+    embeddings: Mapping[str, Reduction]
     legacy: bool
     new_groups: list[str]
     renamed: list[str]
@@ -262,14 +267,15 @@ class _Plan:
         for name in colors:
             if ledger.has(("uns", name)):
                 ledger.lose(("uns", name), "replaced by the cell sets' colours")
-        if additions.embedding is not None and ledger.has(("obsm", _place(additions.embedding[0]))):
-            ledger.lose(("obsm", _place(additions.embedding[0])), "replaced by the stored embedding")
+        for name in additions.embeddings:
+            if ledger.has(("obsm", _place(name))):
+                ledger.lose(("obsm", _place(name)), "replaced by the stored embedding")
         order = [*table.columns] + [name for name in changed if name not in table.columns]
         return cls(
             columns=changed,
             order=order,
             colors=colors,
-            embedding=additions.embedding,
+            embeddings=additions.embeddings,
             legacy=encoding_of(table.group) == "dataframe"
             and str(table.group.attrs.get("encoding-version", "")) == "0.1.0",
             new_groups=[name for name in ("obsm", "uns") if root.get(name) is None],
@@ -277,7 +283,7 @@ class _Plan:
         )
 
     def wanted(self) -> bool:
-        return bool(self.columns or self.colors or self.embedding)
+        return bool(self.columns or self.colors or self.embeddings)
 
     def carry_out(self, sink: EditableSink) -> None:
         for name in self.new_groups:
@@ -293,11 +299,16 @@ class _Plan:
         for name, colors in self.colors.items():
             sink.remove(f"uns/{name}")
             sink.texts(f"uns/{name}", colors, TEXTS)
-        if self.embedding is not None:
-            place = f"obsm/{_place(self.embedding[0])}"
-            values = self.embedding[1].values
-            sink.remove(place)
-            sink.array(place, values.shape, np.float64, lambda start, stop: values[start:stop], ARRAY)
+        for name, reduction in self.embeddings.items():
+            values = reduction.values
+            sink.remove(f"obsm/{_place(name)}")
+            sink.array(
+                f"obsm/{_place(name)}",
+                values.shape,
+                np.float64,
+                lambda start, stop, values=values: values[start:stop],  # type: ignore[misc]
+                ARRAY,
+            )
 
     def _legacy_column(self, sink: EditableSink, name: str, column: Column) -> None:
         """Write a column where anndata 0.7 looks for it: labels as codes that refer to categories beside them."""

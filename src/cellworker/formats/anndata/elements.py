@@ -11,9 +11,11 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.errors import WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.growing import Growing
+from cellworker.formats.anndata.containers.memory import MemoryMatrix
 from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
@@ -21,10 +23,22 @@ from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
 from cellworker.native import address, kernel
 
-__all__ = ["Matrix", "Table", "column", "is_array", "is_group", "matrix_of", "members", "table_of", "text_of"]
+__all__ = [
+    "Matrix",
+    "Table",
+    "bounds_of",
+    "column",
+    "is_array",
+    "is_group",
+    "matrix_of",
+    "members",
+    "table_of",
+    "text_of",
+    "turned",
+    "values_of",
+]
 
 _BLOCK = 1 << 22
-_SAMPLE = 1 << 19
 _MAX_INT32 = 2**31 - 1
 
 
@@ -186,36 +200,6 @@ class Matrix:
     shape: tuple[int, int]
     node: Node
 
-    def sample(self) -> tuple[SparseDraft, bool]:
-        """Return some of its cells, from its beginning and from its middle, and whether these are all.
-
-        Columns are left out. Of a large matrix of compressed columns, whose cells lie scattered, all values that were
-        looked at come as one cell.
-        """
-        if self.form == "dense":
-            return self._some_dense()
-        group = self.node
-        assert is_group(group)
-        values = _member(group, "data")
-        pointers = _member(group, "indptr").read().astype(np.int64)
-        if self.form == "csr" and len(pointers) > 1 and not np.any(np.diff(pointers, append=values.shape[0]) < 0):
-            return _some_rows(values, pointers)
-        if self.form == "csc" and values.shape[0] <= 2 * _SAMPLE:
-            return self.read(Scratch(), lambda _: None), True
-        middle = values.shape[0] // 2
-        parts = [values.read(at, min(at + _SAMPLE, values.shape[0])) for at in (0, middle)]
-        found = single(np.concatenate(parts))
-        return SparseDraft(np.array([0, len(found)]), np.zeros(0, np.int32), found, self.shape[1]), False
-
-    def _some_dense(self) -> tuple[SparseDraft, bool]:
-        assert is_array(self.node)
-        n_rows, width = self.shape
-        rows = max(1, _SAMPLE // max(1, width))
-        pieces = [(0, n_rows)] if n_rows <= 2 * rows else [(0, rows), (n_rows // 2, n_rows // 2 + rows)]
-        found = np.concatenate([single(self.node.read(start, stop)) for start, stop in pieces])
-        indptr = np.arange(len(found) + 1, dtype=np.int64) * width
-        return SparseDraft(indptr, np.zeros(0, np.int32), found.ravel(), width), len(pieces) == 1
-
     def read(self, scratch: Scratch, progress: Callable[[float], None]) -> SparseDraft:
         """Read it cell after cell; large arrays go to spool files.
 
@@ -228,8 +212,10 @@ class Matrix:
             assert is_array(self.node)
             return _from_dense(self.node, self.shape, scratch, progress)
         assert is_group(self.node)
+        if isinstance(self.node, MemoryMatrix):
+            return self.node.draft
         matrix = _compressed(self.node, self.form, self.shape, scratch, progress)
-        return matrix if self.form == "csr" else _turned(matrix, scratch)
+        return matrix if self.form == "csr" else turned(matrix, scratch)
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
         """Read every value of a dense matrix, float32."""
@@ -260,7 +246,8 @@ def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for ea
     return Matrix(node.path, "csc", size, node) if kind in {"csc_matrix", "csc"} else None
 
 
-def _member(group: Group, name: str) -> Array:
+def values_of(group: Group, name: str) -> Array:
+    """Return one of the arrays of a sparse matrix, unread."""
     node = group.get(name)
     if not is_array(node) or len(node.shape) != 1 or node.dtype is None or node.dtype.kind not in "biuf":
         raise damaged(path=f"{group.path}/{name}", what="expected a list of numbers")
@@ -271,12 +258,11 @@ def _compressed(
     group: Group, form: str, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
 ) -> SparseDraft:
     n_major, n_minor = shape if form == "csr" else shape[::-1]
-    pointers = _member(group, "indptr").read().astype(np.int64)
-    data, indices = _member(group, "data"), _member(group, "indices")
+    pointers = bounds_of(group, n_major)
+    data, indices = values_of(group, "data"), values_of(group, "indices")
     nnz = indices.shape[0]
-    sound = len(pointers) == n_major + 1 and pointers[0] == 0 and pointers[-1] == nnz
-    if not sound or np.any(pointers[1:] < pointers[:-1]) or data.shape[0] != nnz:
-        raise damaged(group.path, "its row bounds (indptr) do not divide its values")
+    if data.shape[0] != nnz:
+        raise _undivided(group)
     minor = scratch.empty((nnz,), np.int32)
     for start, block in indices.blocks():
         # As an unsigned number a negative index is a large one, so that one look finds both.
@@ -291,22 +277,26 @@ def _compressed(
     return SparseDraft(pointers, minor, values.values, n_minor)
 
 
-def _some_rows(values: Array, pointers: NDArray[np.int64]) -> tuple[SparseDraft, bool]:
-    """Return the first rows, and some from the middle, of a matrix of compressed rows."""
-    n_rows = len(pointers) - 1
-    if pointers[-1] - pointers[0] <= 2 * _SAMPLE:
-        pieces = [(0, n_rows)]
-    else:
-        starts = (0, int(np.searchsorted(pointers, pointers[-1] // 2)))
-        ends = [int(np.searchsorted(pointers, pointers[at] + _SAMPLE, "right")) - 1 for at in starts]
-        pieces = [(at, max(at + 1, min(end, n_rows))) for at, end in zip(starts, ends, strict=True) if at < n_rows]
-    found = [single(values.read(int(pointers[start]), int(pointers[stop]))) for start, stop in pieces]
-    lengths = np.concatenate([np.diff(pointers[start : stop + 1]) for start, stop in pieces])
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return SparseDraft(indptr, np.zeros(0, np.int32), np.concatenate(found), 0), len(pieces) == 1
+def bounds_of(group: Group, n_major: int) -> NDArray[np.int64]:
+    """Read where the rows of a sparse matrix (or its columns) begin and end among its values.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when they do not divide them.
+    """
+    pointers = values_of(group, "indptr").read().astype(np.int64)
+    sound = len(pointers) == n_major + 1 and pointers[0] == 0 and pointers[-1] == values_of(group, "data").shape[0]
+    if not sound or np.any(pointers[1:] < pointers[:-1]):
+        raise _undivided(group)
+    return pointers
 
 
-def _turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
+def _undivided(group: Group) -> WorkerError:
+    return damaged(group.path, "its row bounds (indptr) do not divide its values")
+
+
+def turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
     """Turn compressed columns, whose indices were checked, into compressed rows, each row ascending."""
     n_rows, nnz = matrix.n_columns, len(matrix.columns)
     lengths = np.zeros(n_rows, np.int64)

@@ -13,16 +13,19 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.errors import ErrorCode
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction, TissueImage
+from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
 from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
+from cellworker.formats.anndata.looking import pieces_of
 from cellworker.formats.anndata.marks import is_marked
-from cellworker.formats.anndata.writer import IMAGES, SCALED, SCALED_GENES
+from cellworker.formats.anndata.stored import stored_results
+from cellworker.formats.anndata.tissue import read_tissue
+from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.active_reduction import choose_active, default_reduction
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
 from cellworker.formats.common.cells.measures import add_measures
@@ -132,7 +135,8 @@ def read_anndata(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
-        images=_own_images(root, n_cells),
+        images=read_tissue(root, n_cells, metadata.get("library_id")),
+        stored=stored_results(root, findings).tables,
         dispersions=dispersions,
         dispersions_stand_in=stand_in,
         identities=identities if isinstance(identities, Categorical) else None,
@@ -171,17 +175,31 @@ class _Reading:
     def settle(
         self, sources: dict[str, Source], choose_again: Callable[[dict[str, Source], Findings], Choice | None]
     ) -> Choice | None:
-        """Read what is chosen, until all values of the matrices that are served agree with the choice."""
+        """Read what is chosen, until all values of all matrices agree with the choice; others are only looked at."""
         while True:
             choice = choose_again(sources, Findings())
             unread = [source for source in choice.served if source.field not in self._read] if choice else []
-            if not unread:
+            if not unread and not self._look_at_all_values(sources):
                 return choose_again(sources, self._findings)
             for number, source in enumerate(unread):
                 matrix = self._whole(source, number / len(unread), 1 / len(unread))
                 self._read[source.field] = matrix
                 # A sample that was complete has said everything already.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
+
+    def _look_at_all_values(self, sources: dict[str, Source]) -> bool:
+        """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
+        sampled = [source for source in sources.values() if not source.evidence.complete]
+        for number, source in enumerate(sampled):
+            self._progress(f"looking at {source.field}", number / len(sampled))
+            try:
+                sources[source.field] = judged(source, pieces_of(source.matrix, self._scratch))
+            except WorkerError as error:
+                if not source.layer:
+                    raise
+                del sources[source.field]  # as a damaged layer that nothing is served of
+                self._findings.fallback(source.field, found=error.message, advice="this layer is left out")
+        return bool(sampled)
 
     def _whole(self, source: Source, begin: float, part: float) -> SparseDraft:
         def tell(fraction: float) -> None:
@@ -260,20 +278,6 @@ def _own_scaled(
     if len(genes) and not 0 <= genes.min() <= genes.max() < n_genes:
         return None
     return genes.astype(np.int32), values.dense(scratch)
-
-
-def _own_images(root: Group, n_cells: int) -> dict[str, TissueImage]:
-    """Return where the cells lie on images, of a file that cellworker wrote."""
-    out: dict[str, TissueImage] = {}
-    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
-        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
-        name = _one(image, "name")
-        if not name or not is_array(cells) or not is_array(points) or not is_array(scale):
-            continue
-        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
-        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
-            out[name] = TissueImage(rows.astype(np.int32), places.astype(np.float64), float(factor[0]))
-    return out
 
 
 def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:

@@ -101,20 +101,30 @@ class ToR:
         if node.dtype.names:
             return self._records(node)
         if node.dtype.kind in "mM":
-            return _shaped_texts(build.strings(np.datetime_as_string(node.read()).ravel().tolist()), node.shape) \
-                if node.dtype.kind == "M" else numbers(node.read().astype(np.int64))  # fmt: skip
+            return _times(node.read())
         if node.dtype.kind not in "biufc":
             self._ledger.lose(path, f"R has no place for values of the type {node.dtype.name}")
             return None
         values = node.read()
-        return numbers(values.T if turned and values.ndim == 2 else values)
+        return self._told(node.path, numbers(values.T if turned and values.ndim == 2 else values))
+
+    def _told(self, what: str, found: RVector | RStrings) -> RVector | RStrings:
+        """Tell of numbers that had to become text."""
+        if isinstance(found, RStrings):
+            self._ledger.note(f"{what.strip('/')} is text: R has no whole numbers beyond 2^63")
+        return found
 
     def _records(self, node: Array) -> RValue:
         values = node.records().ravel()
         columns: dict[str, RValue] = {}
         for name in values.dtype.names or ():
             column = values[name]
-            columns[name] = build.strings(column.tolist()) if column.dtype == object else numbers(column)
+            is_text = column.dtype == object
+            columns[name] = (
+                build.strings(column.tolist())
+                if is_text
+                else self._told(f"{node.path}, column {name}", numbers(column))
+            )
         return build.data_frame(columns, n_rows=len(values))
 
     # ---- groups ----
@@ -126,7 +136,8 @@ class ToR:
         if kind == "categorical":
             return self._factor(node, path)
         if kind.startswith("nullable-") and (found := _nullable(node)) is not None:
-            return found
+            is_text = kind.startswith("nullable-string")
+            return found if is_text or not isinstance(found, RVector | RStrings) else self._told(node.path, found)
         if kind == "dataframe":
             return self.frame(node, path)
         names = [name for name in node.names() if name != LEGACY_CATEGORIES]
@@ -232,8 +243,11 @@ def _canonical(
     return matrix.indptr, matrix.indices, matrix.data
 
 
-def numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> RVector:
-    """Return numbers of any type and shape as the narrowest vector of R that holds them all."""
+def numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> RVector | RStrings:
+    """Return numbers of any type and shape as the narrowest vector of R that holds them all.
+
+    Whole numbers of which integer64 cannot hold one (2^63 and above, and -2^63, which stands for NA) become text.
+    """
     shape = values.shape
     kind, flat = values.dtype.kind, values
     if missing is None:
@@ -243,7 +257,10 @@ def numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> R
         flat, name = np.where(missing, NA_INTEGER, values), "logical"
     elif kind in "iu" and not _beyond(values, _MAX_INTEGER):
         flat, name = np.where(missing, NA_INTEGER, values.astype(np.int32)), "integer"
-    elif kind in "iu" and not (kind == "u" and _beyond(values, 2**63 - 1)):
+    elif kind in "iu" and _beyond(values[~missing], 2**63 - 1):
+        texts = [None if gone else str(value) for value, gone in zip(values.ravel(), missing.ravel(), strict=True)]
+        return _shaped_texts(build.strings(texts), shape)
+    elif kind in "iu":
         whole = np.where(missing, np.iinfo(np.int64).min, values.astype(np.int64))
         flat, name = np.ascontiguousarray(whole).view(np.float64), "double"
         attributes["class"] = build.strings(["integer64"])
@@ -256,6 +273,13 @@ def numbers(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> R
     if len(shape) > 2:
         flat = flat.ravel(order="F")
     return RVector(np.atleast_1d(flat), name, attributes)
+
+
+def _times(values: NDArray[Any]) -> RValue:
+    """Return points in time as text, and spans of time as numbers of their unit."""
+    if values.dtype.kind == "M":
+        return _shaped_texts(build.strings(np.datetime_as_string(values).ravel().tolist()), values.shape)
+    return numbers(values.astype(np.int64), np.isnat(values))
 
 
 def _beyond(values: NDArray[Any], limit: int) -> bool:

@@ -193,6 +193,8 @@ def _write_images(experiment: Experiment, writer: "Writer") -> None:
         writer.dense(f"{place}/cells", image.cells, np.int32)
         writer.dense(f"{place}/points", image.points, np.float64)
         writer.dense(f"{place}/scale", np.array([image.scale]), np.float64)
+        if image.pixels is not None:
+            writer.dense(f"{place}/pixels", image.pixels, np.uint8)
 
 
 def _values(experiment: Experiment) -> int:

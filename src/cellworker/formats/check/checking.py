@@ -17,7 +17,8 @@ from cellworker.experiment.suitability import Concern, TaskConcern, concerns
 from cellworker.formats.check.cell_sets import check_cell_sets, read_cell_sets
 from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.findings import Findings, Problem, RefusedError
-from cellworker.formats.opening.open import locate, open_source, own_work_of
+from cellworker.formats.opening.open import Located, locate, open_source, own_work_of
+from cellworker.formats.opening.store_guard import verified
 from cellworker.plain_text import one_line
 from cellworker.progress import Progress
 from cellworker.settings import Settings
@@ -81,12 +82,19 @@ def check_experiment(path: Path, settings: Settings, on_progress: Progress | Non
     """
     try:
         located = locate(path)
-        _, experiment = open_source(located.source, settings, on_progress)
+        return verified(
+            lambda: open_source(located.source, settings, on_progress)[1],
+            lambda experiment: experiment,
+            lambda experiment: _report(path, located, experiment, settings),
+        )
     except RefusedError as error:
         return Report(str(path), 1, _ordered(error.problems))
     except WorkerError as error:
         # These errors are whole sentences that say what to do.
         return Report(str(path), 2, [Problem(str(path), error.message, "", "", "error", error.code)])
+
+
+def _report(path: Path, located: Located, experiment: StoredExperiment, settings: Settings) -> Report:
     findings = Findings()
     findings.problems = [Problem.from_json(problem) for problem in experiment.extra.get("problems", [])]
     told = concerns(experiment)

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["ROOTS", "content_hash", "is_hdf5", "is_zarr"]
 
 _DOUBLINGS = 16
+_BLOCK = 1 << 16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 ROOTS = ("zarr.json", ".zgroup")
 """Files that describe the root of a Zarr store."""
@@ -37,9 +39,28 @@ def content_hash(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    listing = []
-    for item in sorted(path.rglob("*")):
-        if item.is_file() and not item.is_symlink():
-            with item.open("rb") as file:
-                listing.append((item.relative_to(path).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+    listing = [(name, _hash(os.path.join(path, name))) for name in _files(path)]  # noqa: PTH118 - many thousand files
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    """Return the paths of all files below a folder, in the order of their parts; links are none."""
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        place = waiting.pop()
+        with suppress(PermissionError), os.scandir(folder / place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{place}{entry.name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    found.append(f"{place}{entry.name}")
+    return sorted(found, key=lambda name: name.split("/"))
+
+
+def _hash(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - many thousand files
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

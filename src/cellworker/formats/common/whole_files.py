@@ -2,10 +2,10 @@
 
 import errno
 import os
-import tempfile
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.half_written import half_written
 
 __all__ = ["no_space", "write_whole"]
 
@@ -21,19 +21,15 @@ def write_whole(path: Path, content: bytes) -> None:
         When the folder may not be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        with half_written(path) as temporary:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except OSError as error:
         raise no_space(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def no_space(error: OSError, path: Path) -> Exception:
@@ -42,9 +38,3 @@ def no_space(error: OSError, path: Path) -> Exception:
         message = f"There is no space left for {path.name}. Free some and try again."
         return WorkerError(ErrorCode.DISK_FULL, message)
     return error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

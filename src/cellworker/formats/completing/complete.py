@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.clusters import DIMS
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import GeneVariability, gene_variability
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Dispersions, Reduction
 from cellworker.formats.common.active_reduction import default_reduction
@@ -100,12 +101,15 @@ def complete(
     if not maker.made:
         return draft
     origin = replace(maker.draft.origin, fallbacks=findings.fallbacks)
-    return replace(maker.draft, origin=origin, extra={**maker.draft.extra, "made": maker.made})
+    return replace(
+        maker.draft, origin=origin, extra={**maker.draft.extra, "made": maker.made, "made_parts": maker.parts}
+    )
 
 
 class _Maker:
     def __init__(self, draft: ExperimentDraft, findings: Findings, scratch: Scratch, how: Completing) -> None:
         self.draft, self.made = draft, dict[str, str]()
+        self.parts: dict[str, list[str]] = {"columns": [], "reductions": []}
         self._findings, self._scratch, self._how = findings, scratch, how
         self._end, self._done = time.monotonic() + how.seconds, 0.0
         self._checked: set[int] = set()
@@ -125,6 +129,7 @@ class _Maker:
                 return
             column, reason = found
             draft.metadata[column[0]] = column[1]
+            self.parts["columns"].append(column[0])
             columns = {**draft.origin.columns, "doublet_scores": column[0]}
             reasons = {**draft.origin.reasons, "doublet_scores": reason}
             self.draft = replace(draft, origin=replace(draft.origin, columns=columns, reasons=reasons))
@@ -146,6 +151,7 @@ class _Maker:
             )  # fmt: skip
             scores = found.components.scores
             name = "pca"
+            self.parts["reductions"].append(name)
             reductions = {name: Reduction(scores, "PC_"), **draft.reductions}
             misc = replace(draft.misc, active_reduction=name, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
@@ -181,6 +187,7 @@ class _Maker:
             found = grouped(points, "louvain", RESOLUTION, threads=self._how.threads, progress=report)
             name = next(name for name in _names("louvain") if name not in draft.metadata)
             draft.metadata[name] = found
+            self.parts["columns"].append(name)
             trying.made(f"{len(found.categories)} clusters in the column {name} (Louvain, resolution {RESOLUTION})")
 
     def map(self) -> None:
@@ -193,6 +200,7 @@ class _Maker:
         with _Trying(self, "reductions umap", "a map") as trying:
             report = self._told("laying out the cells", "map")
             layout = laid_out(points, threads=self._how.threads, progress=report)
+            self.parts["reductions"].append("umap")
             reductions = {**draft.reductions, "umap": Reduction(layout, "UMAP_")}
             misc = replace(draft.misc, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
@@ -271,8 +279,10 @@ class _Trying:
         """Tell how it went; swallow what is no more than a reason not to make it."""
         if isinstance(error, _OutOfTimeError):
             self._why = "no time is left (LOAD_TIMEOUT_S)"
-        elif isinstance(error, MemoryError):
+        elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):
             self._why = "no memory is left (LOAD_MEMORY_GB)"
+        elif isinstance(error, WorkerError) and error.code is ErrorCode.DISK_FULL:
+            self._why = "no space is left on the disk (STORE_DIR)"
         elif isinstance(error, ValueError):
             self._why = str(error)
         elif error is not None:

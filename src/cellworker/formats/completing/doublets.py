@@ -62,9 +62,13 @@ def counts_of(counts: SparseDraft, cells: NDArray[np.int64]):  # type: ignore[no
 
     starts, lengths = counts.indptr[cells], np.diff(counts.indptr)[cells]
     indptr = np.concatenate([[0], np.cumsum(lengths)])
-    where = np.repeat(starts - indptr[:-1], lengths) + np.arange(int(indptr[-1]))
+    where: NDArray[np.int64] | slice
+    if len(cells) and cells[-1] - cells[0] == len(cells) - 1 and bool(np.all(np.diff(cells) == 1)):
+        where = slice(int(starts[0]), int(starts[0] + indptr[-1]))
+    else:
+        where = np.repeat(starts - indptr[:-1], lengths) + np.arange(int(indptr[-1]))
     rows = csr_matrix(
-        (np.asarray(counts.values[where]), np.asarray(counts.columns[where]), indptr),
+        (np.array(counts.values[where]), np.array(counts.columns[where]), indptr),
         shape=(len(cells), counts.n_columns),
     )
     rows.eliminate_zeros()

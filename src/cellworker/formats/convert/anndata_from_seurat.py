@@ -25,7 +25,7 @@ from cellworker.formats.anndata.from_r import FromR, has_na_level, plain_column
 from cellworker.formats.anndata.writer import Beside, Writer
 from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
-from cellworker.formats.convert.from_r_objects import is_plain, rounding
+from cellworker.formats.convert.from_r_objects import FLOAT32, is_plain, rounding
 from cellworker.formats.r.rds.elements import attributes_beyond, children_of, elements_of
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.formats.r.values import class_names, dim, dimnames, frame, named, slot, string_list
@@ -88,7 +88,9 @@ class SeuratRest:
         """Settle the matrices of an object of Seurat 2; all else of it goes to ``uns``."""
         for name, to in (("raw.data", "layers/counts"), ("data", "X")):
             if self._experiment.counts is not None or name == "data":
-                self._settle((name,), to, rounding(self._root.slots.get(name)))
+                held = self._experiment.counts if name == "raw.data" else None
+                dtype = FLOAT32 if held is None else held.values.dtype
+                self._settle((name,), to, rounding(self._root.slots.get(name), dtype))
 
     # ---- the assay that is served ----
 
@@ -108,11 +110,14 @@ class SeuratRest:
         note = "joined with the other layers of its kind" if max(len(data), len(counts)) > 1 else ""
         if self._experiment.counts is not None:
             for layer in counts:
-                self._settle((*inside, layer), "layers/counts", _notes(note, rounding(found[layer])))
+                note_rounding = rounding(found[layer], self._experiment.counts.values.dtype)
+                self._settle((*inside, layer), "layers/counts", _notes(note, note_rounding))
         raw_again = len(data) == len(counts) == 1 and _same_values(found[data[0]], found[counts[0]])
         for layer in data:
             to = "layers/counts (the same values); X holds what Seurat's NormalizeData makes of them"
-            self._settle((*inside, layer), to if raw_again else "X", _notes(note, rounding(found[layer])))
+            same = self._experiment.counts if raw_again else None
+            note_rounding = rounding(found[layer], FLOAT32 if same is None else same.values.dtype)
+            self._settle((*inside, layer), to if raw_again else "X", _notes(note, note_rounding))
         self._scaled(found.get("scale.data"), (*inside, "scale.data"))
         self._names(assay, found, [*data, *counts])
         self._features(assay, where)

@@ -6,38 +6,35 @@ Seurat to `.rds`      the object as it is (`cellworker.formats.seurat.write.anno
 Bioconductor to       the object as it is (`cellworker.formats.convert.bioconductor_copying`)
 `.sce.rds`
 from one to another   the experiment, and beside it every element of the source's tree
+anything to 10x       counts, barcodes and features (`cellworker.formats.convert.tenx`)
+other formats         shown as AnnData (`cellworker.formats.foreign`), then as above
 ====================  ==========================================================================================
 
 Cell sets of a file of their own become columns of the cells' metadata.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Categorical, Column, Reduction
+from cellworker.experiment.model import Categorical, Reduction
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.cells.annotated_columns import Annotated, annotated_columns
-from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
-from cellworker.formats.convert.placing import check_target, holds, placed, replace_file
-from cellworker.formats.opening.open import open_experiment
-from cellworker.formats.r.rds.model import RS4
-from cellworker.formats.seurat.h5.files import read_exactly
+from cellworker.formats.common.whole_files import write_whole
+from cellworker.formats.convert.conversion_job import TENX, ConversionJob, RdsClass
+from cellworker.formats.convert.placing import check_target, holds, placed, remove
+from cellworker.formats.opening.open import Opened, open_experiment
+from cellworker.formats.opening.store_guard import verified
 from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
 __all__ = ["Conversion", "RdsClass", "convert", "write_annotated_copy"]
 
-RdsClass = Literal["Seurat", "SingleCellExperiment"]
 _SCE_ENDING = ".sce.rds"
 KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 """How Seurat begins the names of a reduction's dimensions."""
@@ -52,7 +49,7 @@ def convert(
     rds_class: RdsClass = "Seurat",
     on_progress: Progress | None = None,
 ) -> Conversion:
-    """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad`` or ``.zarr``.
+    """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad``, ``.zarr``, ``.h5`` (10x).
 
     Cell sets become columns of the cells' metadata; where the source has a file of them, the same file goes beside the
     target, under the name that `locate` looks for. The target appears when it is complete, or not at all.
@@ -81,10 +78,32 @@ def convert(
         changes meanwhile, or what opening the source raises.
     """
     kind, report = target.suffix.lower(), on_progress or silent
-    beside = target.with_name(f"{target.stem}.{CELL_SETS}")
     check_target(source, target, kind, (target,), force=force)
-    opened = open_experiment(source, settings, on_progress)
-    experiment = opened.experiment
+    with placed(target) as place:
+        out, cell_sets = verified(
+            lambda: open_experiment(source, settings, on_progress),
+            lambda opened: opened.experiment,
+            lambda opened: _written(opened, target, place, settings, force=force, rds_class=rds_class, report=report),
+        )
+    if cell_sets is not None:
+        write_whole(_beside(target), cell_sets.encode())
+    return out
+
+
+def _written(
+    opened: Opened,
+    target: Path,
+    place: Path,
+    settings: Settings,
+    *,
+    force: bool,
+    rds_class: RdsClass,
+    report: Progress,
+) -> tuple[Conversion, CellSets | None]:
+    """Write the target's content to a place; returns the cell sets that go beside the target, None where none do."""
+    remove(place)
+    kind, experiment = target.suffix.lower(), opened.experiment
+    beside = _beside(target)
     # Sets that were derived from columns are in these columns already; a person's own are not.
     own = opened.own_work.own if opened.own_work is not None else None
     cell_sets = opened.cell_sets if own is not None or not opened.derived_cell_sets else None
@@ -96,15 +115,19 @@ def convert(
         _mark_derived(opened.cell_sets, annotated)
     if target.name.lower().endswith(_SCE_ENDING):
         rds_class = "SingleCellExperiment"
-    job = _Job(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
-    out = _described(experiment, annotated, job.write(target), kind)
+    job = ConversionJob(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
+    out = job.write(place) if kind == TENX else _described(experiment, annotated, job.write(place), kind)
     if cell_sets is not None:
-        replace_file(beside, cell_sets.encode())
         out.kept.append(f"cell sets as they are, in {beside.name}")
     if opened.own_work is not None:
         out.kept.append(f"among them {opened.own_work.n_sets} of your own, from {opened.own_work.path.name}")
         out.lost += opened.own_work.notes
-    return out
+    return out, cell_sets
+
+
+def _beside(target: Path) -> Path:
+    """Return where `locate` looks for the cell sets of a target."""
+    return target.with_name(f"{target.stem}.{CELL_SETS}")
 
 
 def write_annotated_copy(
@@ -152,7 +175,8 @@ def write_annotated_copy(
     new = None
     if embedding is not None:
         new = (embedding[0], Reduction(embedding[1], KEYS.get(embedding[0], "")))
-    return _Job(source, experiment, annotated, kind, threads, on_progress or silent, new).write(target)
+    with placed(target) as place:
+        return ConversionJob(source, experiment, annotated, kind, threads, on_progress or silent, new).write(place)
 
 
 def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
@@ -163,6 +187,8 @@ def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
 
 def _described(experiment: StoredExperiment, annotated: Annotated, found: Conversion, kind: str) -> Conversion:
     counts, scaled = experiment.counts, experiment.scaled
+    as_it_is = kind == ".rds" and experiment.origin.assay_class != "AnnData"
+    left_out = experiment.extra.get("made_parts", {}) if as_it_is else {}
     kept = [
         f"{experiment.n_cells:,} cells and {len(experiment.genes):,} genes",
         f"log-normalised expression ({len(experiment.data_by_cell.values):,} values)",
@@ -172,176 +198,19 @@ def _described(experiment: StoredExperiment, annotated: Annotated, found: Conver
     if scaled is not None:
         kept.append(f"scaled values of {len(scaled.genes):,} genes")
     for what, names in (
-        ("metadata", list(experiment.metadata)),
-        ("reductions", list(experiment.reductions)),
+        ("metadata", [name for name in experiment.metadata if name not in left_out.get("columns", ())]),
+        ("reductions", [name for name in experiment.reductions if name not in left_out.get("reductions", ())]),
         ("graphs", list(experiment.graphs)),
         ("cell sets as columns", annotated.added),
         ("colours of", list(annotated.colors)),
     ):
         if names:
             kept.append(f"{what}: {', '.join(names)}")
-    lost = []
+    lost = [
+        f"{what} made here, since the object is copied as it is: {', '.join(n)}" for what, n in left_out.items() if n
+    ]
     if kind == ".rds" and counts is not None and counts.values.dtype == np.int64:
         rounded = int(np.count_nonzero(counts.values.astype(np.float64).astype(np.int64) != counts.values))
         if rounded:
             lost.append(f"raw counts: {rounded:,} above 2^53 are rounded, since R's numbers are doubles")
     return Conversion([*kept, *found.kept], [*annotated.renamed, *found.renamed], [*annotated.lost, *found.lost, *lost])
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One file to write."""
-
-    source: Path
-    experiment: StoredExperiment
-    annotated: Annotated
-    kind: str
-    threads: int
-    report: Progress
-    embedding: tuple[str, Reduction] | None = None
-    rds_class: RdsClass = "Seurat"
-
-    @property
-    def added(self) -> dict[str, Column]:
-        """Columns that the source has not, or has otherwise."""
-        return {name: column for name, column in self.annotated.columns.items() if name in self.annotated.new}
-
-    def write(self, target: Path) -> Conversion:
-        """Write it, whole or not at all."""
-        with placed(target) as path:
-            to_rds, family = self.kind == ".rds", self.experiment.origin.family
-            if family == "AnnData":
-                return self._anndata_to_rds(path) if to_rds else self._anndata(path)
-            if not to_rds:
-                return self._r_to_anndata(path)
-            if self.rds_class == "SingleCellExperiment" and family == "SummarizedExperiment":
-                return self._bioconductor_to_rds(path)
-            if self.rds_class == "Seurat" and family == "Seurat":
-                return self._seurat_to_rds(path)
-            return self._r_to_another_class(path)
-
-    def _reductions(self) -> dict[str, Reduction]:
-        new = dict([self.embedding]) if self.embedding is not None else {}
-        return {**self.experiment.reductions, **new}
-
-    def _anndata(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.copying import Additions, copy_anndata  # noqa: PLC0415 - h5py where needed
-
-        colors = {name: found for name, found in self.annotated.colors.items() if name in self.annotated.new}
-        additions = Additions(self.added, colors, self.embedding)
-        ledger, renamed = copy_anndata(
-            self.source, path, additions, zarr=self.kind == ".zarr", sha256=self.experiment.source_sha256,
-            threads=self.threads, progress=self.report,
-        )  # fmt: skip
-        return _with(ledger.close(), renamed)
-
-    def _anndata_to_rds(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415
-        from cellworker.formats.bioconductor.write import write_single_cell_experiment  # noqa: PLC0415
-        from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
-        from cellworker.formats.seurat.write.from_anndata import (  # noqa: PLC0415
-            BIOCONDUCTOR_WORDS,
-            SEURAT_WORDS,
-            extras_from_anndata,
-        )
-
-        self.report(f"writing the object of class {self.rds_class}")
-        write, words = (
-            (write_seurat, SEURAT_WORDS)
-            if self.rds_class == "Seurat"
-            else (write_single_cell_experiment, BIOCONDUCTOR_WORDS)
-        )
-        with open_anndata(self.source, 1 << 50, self.threads) as root:
-            found = extras_from_anndata(root, self.experiment, self.added, self.embedding, words)
-            found.add_colors(self.annotated.colors)
-            renamed = write(
-                self.experiment, self.annotated, path, reductions=self._reductions(), extras=found.extras,
-                held=found.misc(),
-            )  # fmt: skip
-        self._check(content_hash(self.source))
-        return _with(found.ledger.close(), renamed)
-
-    def _seurat_to_rds(self, path: Path) -> Conversion:
-        from cellworker.formats.convert.seurat_copying import copy_seurat  # noqa: PLC0415
-
-        labels = {name: column for name, column in self.added.items() if _is_label(column)}
-        new = self.embedding
-        return copy_seurat(
-            self.source, path, self.experiment, labels, self.annotated, embedding=new, threads=self.threads,
-            report=self.report,
-        )  # fmt: skip
-
-    def _r_to_anndata(self, path: Path) -> Conversion:
-        from cellworker.formats.anndata.containers.stores import new_store  # noqa: PLC0415
-        from cellworker.formats.anndata.writer import write_anndata  # noqa: PLC0415
-        from cellworker.formats.convert.anndata_from_bioconductor import beside_from_bioconductor  # noqa: PLC0415
-        from cellworker.formats.convert.anndata_from_seurat import SeuratRest  # noqa: PLC0415
-
-        with TemporaryDirectory(dir=path.parent, prefix=".spool-") as folder:
-            root, embedding = self._read(Path(folder)), self.embedding[0] if self.embedding else ""
-            if self.experiment.origin.family == "SummarizedExperiment":
-                beside, ledger = beside_from_bioconductor(root, self.experiment, self.added, embedding)
-            else:
-                rest = SeuratRest(root, self.experiment, self.added, embedding)
-                beside, ledger = rest.beside, rest.ledger
-            with new_store(path, self.threads, zarr=self.kind == ".zarr") as sink:
-                renamed = write_anndata(
-                    self.experiment, self.annotated, sink, reductions=self._reductions(), progress=self.report,
-                    beside=beside,
-                )  # fmt: skip
-            return _with(ledger.close(), renamed)
-
-    def _bioconductor_to_rds(self, path: Path) -> Conversion:
-        from cellworker.formats.convert.bioconductor_copying import copy_bioconductor  # noqa: PLC0415
-
-        labels = {name: column for name, column in self.added.items() if _is_label(column)}
-        return copy_bioconductor(
-            self.source, path, self.experiment, labels, embedding=self.embedding, check=self._check,
-            on_bytes=self._on_bytes,
-        )  # fmt: skip
-
-    def _r_to_another_class(self, path: Path) -> Conversion:
-        from cellworker.formats.bioconductor.write import write_single_cell_experiment  # noqa: PLC0415
-        from cellworker.formats.convert.from_r_objects import BIOCONDUCTOR, SEURAT, collect  # noqa: PLC0415
-        from cellworker.formats.seurat.write.fresh import write_seurat  # noqa: PLC0415
-        from cellworker.formats.seurat.write.from_anndata import SeuratExtras  # noqa: PLC0415
-
-        to_seurat = self.rds_class == "Seurat"
-        places = SEURAT if to_seurat else BIOCONDUCTOR
-        embedding = self.embedding[0] if self.embedding else ""
-        with TemporaryDirectory(dir=path.parent, prefix=".spool-") as folder:
-            found = collect(self._read(Path(folder)), self.experiment, self.added, embedding, places)
-            extras = SeuratExtras(metadata=found.columns, features=found.features)
-            self.report(f"writing the object of class {self.rds_class}")
-            write = write_seurat if to_seurat else write_single_cell_experiment
-            renamed = write(
-                self.experiment, self.annotated, path, reductions=self._reductions(), extras=extras,
-                held=found.held(places.held),
-            )  # fmt: skip
-        return _with(found.ledger.close(), renamed)
-
-    def _on_bytes(self, done: int, total: int) -> None:
-        self.report("reading", done / total)
-
-    def _read(self, folder: Path) -> RS4:
-        """Read the object of the source once more, exactly."""
-        found = read_exactly(self.source, folder, self._on_bytes, self.experiment.object_name)
-        self._check(found.sha256)
-        assert isinstance(found.root, RS4)  # it was opened as an experiment
-        return found.root
-
-    def _check(self, sha256: str) -> None:
-        if sha256 != self.experiment.source_sha256:
-            raise WorkerError(
-                ErrorCode.EXPERIMENT_OUT_OF_DATE,
-                f"{self.source.name} changed since the experiment was opened: wait until the new one is loaded and ask "
-                "again.",
-            )
-
-
-def _is_label(column: Column) -> bool:
-    return isinstance(column, Categorical) or column.dtype == np.bool_
-
-
-def _with(found: Conversion, renamed: list[str]) -> Conversion:
-    return Conversion(found.kept, [*found.renamed, *renamed], found.lost)

@@ -6,7 +6,7 @@ Bioconductor. Every element of the object is settled: in a place of its own, or 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,9 +21,22 @@ from cellworker.formats.r.rds.elements import CODE, MAX_DEPTH, attributes_beyond
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
 from cellworker.formats.r.values import class_names, dim, frame, named, slot
 
-__all__ = ["ANNDATA", "BIOCONDUCTOR", "NO_CODE", "SEURAT", "Collected", "Places", "collect", "is_plain", "rounding"]
+__all__ = [
+    "ANNDATA",
+    "BIOCONDUCTOR",
+    "FLOAT32",
+    "NO_CODE",
+    "SEURAT",
+    "Collected",
+    "Places",
+    "collect",
+    "is_plain",
+    "rounding",
+]
 
 NO_CODE: Final = "R code and its environments are not read: NULL stands there"
+FLOAT32: Final = np.dtype(np.float32)
+"""How experiments keep log-normalised values."""
 _BLOCK: Final = 1 << 22
 _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "original_name", "name", "_index"})
 """Columns by which cellworker tells genes apart in what it writes: those of another meaning stay in the list."""
@@ -252,14 +265,15 @@ def is_plain(value: RValue) -> bool:
         and not attributes_beyond(value) and "dim" not in value.attributes  # fmt: skip
 
 
-def rounding(matrix: RValue | None) -> str:
-    """Say so where a matrix's doubles are not held exactly by float32, in which experiments keep their values."""
+def rounding(matrix: RValue | None, held: np.dtype[Any] = FLOAT32) -> str:
+    """Say so where a matrix's doubles are not held exactly by the type in which the experiment keeps its values."""
     values = slot(matrix, "x") if isinstance(matrix, RS4) else matrix
+    kept = "float32" if held.kind == "f" and held.itemsize == 4 else "doubles" if held.kind == "f" else "whole numbers"
     if not isinstance(values, RVector) or values.kind != "double":
-        return "" if isinstance(values, RVector) else "values as float32"
-    with np.errstate(over="ignore"):
+        return "" if isinstance(values, RVector) else f"values as {kept}"
+    with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(values), _BLOCK):
             block = values.values[start : start + _BLOCK]
-            if not np.array_equal(block.astype(np.float32), block, equal_nan=True):
-                return "doubles rounded to float32"
+            if not np.array_equal(block.astype(held).astype(np.float64), block, equal_nan=True):
+                return f"doubles rounded to {kept}"
     return ""

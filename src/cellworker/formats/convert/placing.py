@@ -1,20 +1,23 @@
 """Where a file is written, so that it appears when it is complete or not at all."""
 
+import ctypes
 import errno
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.kinds import is_zarr
 
-__all__ = ["KINDS", "check_target", "holds", "placed", "replace_file"]
+__all__ = ["KINDS", "check_target", "holds", "placed", "remove"]
 
-KINDS = (".rds", ".h5ad", ".zarr")
+KINDS = (".rds", ".h5ad", ".zarr", ".h5")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -27,18 +30,16 @@ def placed(target: Path) -> Iterator[Path]:
     WorkerError
         ``DISK_FULL``.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
-        yield temporary
-        _replace(temporary, target)
+        with half_written(target) as temporary:
+            yield temporary
+            _replace(temporary, target)
     except OSError as error:
         # h5py hides the error number in its sentence.
         if error.errno in _FULL or any(f"errno = {code}," in str(error) for code in _FULL):
             message = f"there is no room for {target}: free some space on its disk"
             raise WorkerError(ErrorCode.DISK_FULL, message) from error
         raise
-    finally:
-        _remove(temporary)
 
 
 def check_target(source: Path, target: Path, kind: str, written: tuple[Path, ...], *, force: bool) -> None:
@@ -70,12 +71,21 @@ def holds(path: Path, cell_sets: CellSets) -> bool:
         return False
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _replace(temporary: Path, target: Path) -> None:
     if target.is_dir():  # a folder cannot be renamed over another
-        old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
-        target.rename(old)
-        temporary.rename(target)
-        _remove(old)
+        if not _exchanged(temporary, target):
+            old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
+            target.rename(old)
+            temporary.rename(target)
+            remove(old)
     elif temporary.is_dir() and target.exists():
         target.unlink()
         temporary.rename(target)
@@ -83,18 +93,13 @@ def _replace(temporary: Path, target: Path) -> None:
         temporary.replace(target)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two folders change places in one step, so that there is always one of that name; whether the system can."""
+    if sys.platform != "linux":
+        return False
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:  # a C library older than 2018
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

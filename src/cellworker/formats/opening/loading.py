@@ -1,8 +1,10 @@
 """What the sandboxed child does: read a file, make it an experiment, write its store."""
 
+import hashlib
+import json
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.store import write_store
 from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.bpcells.outside import Outside
+from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
@@ -19,6 +22,8 @@ from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.write_limit import WriteLimit, size_of
+from cellworker.formats.foreign.showing import FOREIGN
+from cellworker.formats.foreign.shown import Reading
 from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
@@ -87,6 +92,8 @@ def load(
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
     if kind is Kind.ANNDATA:
         draft, key = _anndata(Path(source), how)
+    elif kind.name in FOREIGN:
+        draft, key, companions = _foreign(kind, Path(source), how)
     else:
         draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
@@ -109,13 +116,13 @@ def load(
 
 
 def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> ExperimentDraft:
-    """Make what the file lacks."""
+    """Make what the file lacks; what is written on the way is of the size of its matrix, and counts for no limit."""
     from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
 
     def tell(stage: str, fraction: float) -> None:
         how.progress(stage, _READING + (_MAKING - _READING) * fraction)
 
-    return complete(draft, how.findings, Scratch(how.folder, how.writing), Completing(how.threads, seconds, tell))
+    return complete(draft, how.findings, Scratch(how.folder), Completing(how.threads, seconds, tell))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +199,33 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
 
         draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
         return draft, key.result()
+
+
+def _foreign(kind: Kind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+    from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
+    from cellworker.formats.foreign.showing import companions_of_matrix, show  # noqa: PLC0415
+
+    names = companions_of_matrix(source) if kind is Kind.MATRIX_MARKET else []
+    companions = companions_of(source.parent, names)
+    how.writing.admit(sum(size_of(source.parent / name) for name in names))
+    scratch = Scratch(how.folder, how.writing)
+    wanted = how.wanted
+    reading = Reading(scratch, how.findings, how.max_bytes, how.threads, wanted.part, wanted.orientation)
+    how.progress("reading the file", 0.0)
+    with ThreadPoolExecutor(1, "hash") as background:
+        hashes = [background.submit(content_hash, path) for path in (source, *(source.parent / name for name in names))]
+        with show(kind.name, source, reading, lambda path: kind_of(path).name) as shown:
+            if shown is None:
+                return None, "", companions
+
+            def tell(stage: str, fraction: float) -> None:
+                how.progress(stage, _READING * (1 + fraction) / 2)
+
+            draft = read_anndata(shown.root, how.findings, scratch, tell, wanted)
+    sha256, *others = (found.result() for found in hashes)
+    if draft is not None:
+        draft.origin = replace(draft.origin, writer=shown.writer or draft.origin.writer)
+        draft.extra["sha256"] = sha256
+        draft.extra["shown"] = {"kind": kind.name, "part": wanted.part, "orientation": wanted.orientation}
+    key = hashlib.sha256(json.dumps([sha256, *others]).encode()).hexdigest() if others else sha256
+    return draft, key, companions

@@ -134,6 +134,8 @@ def matrix_choice(settings: Settings) -> MatrixChoice:
         drop_genes=settings.drop_genes,
         object_name=settings.object_name,
         make=settings.make_missing,
+        part=settings.file_part,
+        orientation=settings.orientation,
     )
 
 

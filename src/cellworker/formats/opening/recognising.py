@@ -8,6 +8,7 @@ how to make something of it that is read.
 import bz2
 import json
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +20,9 @@ import zstandard
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.kinds import ROOTS, is_hdf5, is_zarr
+from cellworker.formats.foreign.showing import FOREIGN
+from cellworker.formats.foreign.text.dense import layout_of
+from cellworker.formats.foreign.text.entries_table import entries_layout_of
 from cellworker.formats.r.qs.header import MAGIC as QS
 from cellworker.formats.r.qs2 import MAGIC as QS2
 from cellworker.formats.r.rds.reader import WORKSPACE_LINES
@@ -51,6 +55,9 @@ class Kind(StrEnum):
     QS2 = "a file of R's package qs2"
     QDATA = "a qdata file of R's package qs2"
     MATRIX_MARKET = "a matrix in text (Matrix Market)"
+    TEXT = "a table of numbers in text"
+    ENTRIES = "a list of cells, genes and counts in text"
+    FOLDER = "a folder of matrices"
     ZIP = "a zip archive"
     TAR = "a tar archive"
     LFS = "a pointer of Git LFS and not the file itself"
@@ -74,14 +81,25 @@ _BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
 )
 """First bytes of the content, after decompression."""
 
-READ: Final = frozenset({Kind.RDS, Kind.QS, Kind.QS2, Kind.WORKSPACE, Kind.H5SEURAT, Kind.ANNDATA, Kind.UNKNOWN})
+READ: Final = frozenset(
+    {
+        Kind.RDS,
+        Kind.QS,
+        Kind.QS2,
+        Kind.WORKSPACE,
+        Kind.H5SEURAT,
+        Kind.ANNDATA,
+        Kind.UNKNOWN,
+        *(kind for kind in Kind if kind.name in FOREIGN),
+    }
+)
 """What is given to a reader; that of .rds files says why what is unknown is none."""
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell the kind of a file, or of the folder of a Zarr store."""
+    """Tell the kind of a file, of the folder of a Zarr store, or of a folder of other files."""
     if path.is_dir():
-        return _of_store(path)
+        return _of_store(path) if is_zarr(path) else Kind.FOLDER
     return _of_hdf5(path) if is_hdf5(path) else _of_bytes(path)
 
 
@@ -92,9 +110,23 @@ def _of_bytes(path: Path) -> Kind:
     kind = next((kind for begins, kind in _BEGINS if plain.startswith(begins)), Kind.UNKNOWN)
     if kind is Kind.ZIP and _root_of_zip(path) is not None:
         return Kind.ZIPPED_ZARR
+    if kind is Kind.UNKNOWN and (found := _of_text(path, plain)) is not None:
+        return found
     if kind is Kind.UNKNOWN and plain[_TAR_AT : _TAR_AT + len(_TAR_MARK)] == _TAR_MARK:
         return Kind.TAR
     return kind
+
+
+def _of_text(path: Path, head: bytes) -> Kind | None:
+    """Tell a matrix in text by its first lines; what begins with bytes that no text holds is none."""
+    if not head or any(byte < 9 for byte in head) or (b"\n" not in head and len(head) < _HEAD):
+        return None
+    try:
+        if entries_layout_of(path) is not None:
+            return Kind.ENTRIES
+        return Kind.TEXT if layout_of(path) is not None else None
+    except WorkerError:
+        return None
 
 
 def not_read(kind: Kind, path: Path) -> WorkerError:
@@ -206,26 +238,6 @@ def _new(path: Path, ending: str = ".h5ad") -> str:
     return f"{stem}{ending}" if f"{stem}{ending}" != path.name else f"{stem}-new{ending}"
 
 
-def _mudata(path: Path) -> str:
-    names = sorted(_modalities(path))
-    name = "rna" if "rna" in names or not names else names[0]
-    if path.is_dir():
-        return f"open one of its modalities: {path.name}/mod/{name}"
-    return _python("import mudata", f"mudata.read_h5mu({path.name!r})[{name!r}].write_h5ad({_new(path)!r})")
-
-
-def _modalities(path: Path) -> list[str]:
-    if path.is_dir():
-        return [item.name for item in (path / "mod").iterdir() if item.is_dir()] if (path / "mod").is_dir() else []
-    import h5py  # noqa: PLC0415
-
-    with h5py.File(path, "r", locking=False) as file:
-        if "mod" not in file or file.id.links.get_info(b"mod").type != h5py.h5l.TYPE_HARD:
-            return []
-        group = h5py.h5o.open(file.id, b"mod")
-        return [raw.decode("utf-8", "replace") for raw in group] if isinstance(group, h5py.h5g.GroupID) else []
-
-
 def _spatialdata(path: Path) -> str:
     tables = path / "tables"
     names = sorted(item.name for item in tables.iterdir() if item.is_dir()) if tables.is_dir() else []
@@ -237,38 +249,18 @@ def _root_of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             roots = [name.rpartition("/")[0] for name in archive.namelist() if name.rpartition("/")[2] in ROOTS]
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, struct.error):
         return None
     return min(roots, key=len, default=None)
 
 
-def _zipped(path: Path) -> str:
-    folder = path.name.removesuffix(".zip").removesuffix(".zarr") + ".zarr"
-    inner = _root_of_zip(path) or ""
-    return f"unpack it: python -m zipfile -e {path.name} {folder}, and open {folder}{'/' * bool(inner)}{inner}"
-
-
 _ADVICE: Final[dict[Kind, Callable[[Path], str]]] = {
-    Kind.OLD_ANNDATA: lambda path: _python(
-        "import anndata", f"anndata.read_h5ad({path.name!r}).write_h5ad({_new(path)!r})"
-    ),
-    Kind.MUDATA: _mudata,
     Kind.SPATIALDATA: _spatialdata,
-    Kind.LOOM: lambda path: _python("import scanpy", f"scanpy.read_loom({path.name!r}).write_h5ad({_new(path)!r})"),
-    Kind.TENX: lambda path: _python(
-        "import scanpy", f"data = scanpy.read_10x_h5({path.name!r})", "data.var_names_make_unique()",
-        f"data.write_h5ad({_new(path)!r})",
-    ),
     Kind.HDF5: lambda _: "open an AnnData file (.h5ad), or a Seurat object that saveRDS() wrote",
     Kind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
-    Kind.ZIPPED_ZARR: _zipped,
     Kind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
     Kind.TEXT_WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
     Kind.QDATA: lambda path: f"in R: saveRDS(qs2::qd_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
-    Kind.MATRIX_MARKET: lambda path: _python(
-        "import scanpy", f"scanpy.read_10x_mtx('.').write_h5ad({_new(path)!r})"
-    ) + ", in the folder that holds it with its barcodes and features",
-    Kind.ZIP: lambda _: "unpack it and open what is in it",
     Kind.TAR: lambda _: "unpack it (tar xf) and open what is in it",
     Kind.LFS: lambda _: "fetch the file: git lfs pull",
     Kind.WEB_PAGE: lambda _: "download the file again: a page came in its place",

@@ -3,20 +3,28 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.checksums import lower_priority
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.opening.shelf import Shelf
 from cellworker.logs import log
 
-__all__ = ["READ_AT_ONCE_BYTES", "StoreGuard", "discard", "guard"]
+__all__ = ["READ_AT_ONCE_BYTES", "StoreGuard", "discard", "guard", "verified"]
 
 READ_AT_ONCE_BYTES = 16 << 20
 """A store of up to this size is compared with its checksums before it is served: that takes a few milliseconds."""
 
+_MAX_ATTEMPTS = 2
+
 _logger = logging.getLogger(__name__)
+
+_Opened = TypeVar("_Opened")
+_R = TypeVar("_R")
 
 
 def discard(experiment: StoredExperiment, reason: str) -> None:
@@ -70,6 +78,64 @@ def guard(experiment: StoredExperiment) -> None:
         return  # verified already
     watched = StoreGuard(experiment, lambda reason: discard(experiment, reason))
     watched.start()
+
+
+def verified(
+    opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None], use: Callable[[_Opened], _R]
+) -> _R:
+    """Open an experiment for one use, whose outcome counts only if the store proves to be what was written.
+
+    The store is compared with its checksums while it is used, at full speed, and what is left of that is waited for.
+    A damaged one is removed, and both steps are done again.
+
+    Parameters
+    ----------
+    opening
+        Opens the experiment.
+    store_of
+        Returns its store; None where there is none to be verified.
+    use
+        Makes something of it that can be made again.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` when the store that was made again is damaged too.
+    Exception
+        What `opening` and `use` raise; of `use` only with a sound store.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        opened = opening()
+        experiment = store_of(opened)
+        with ThreadPoolExecutor(1, "verify-store") as pool, _stopped_on_leaving() as stop:
+            checking = pool.submit(_damage, experiment, stop)
+            try:
+                outcome = use(opened)
+            except Exception:
+                if checking.result() is None:
+                    raise
+            reason = checking.result()
+        if reason is None:
+            return outcome
+        assert experiment is not None
+        discard(experiment, reason)
+    message = "Its store was damaged twice while it was used: the disk under STORE_DIR seems to fail; choose another."
+    raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
+
+
+def _damage(experiment: StoredExperiment | None, stop: threading.Event) -> str | None:
+    if experiment is None or experiment.n_bytes <= READ_AT_ONCE_BYTES:
+        return None  # verified already
+    return experiment.damage(stop)
+
+
+@contextmanager
+def _stopped_on_leaving() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    try:
+        yield stop
+    finally:
+        stop.set()
 
 
 class _Resting(threading.Event):

@@ -35,7 +35,7 @@ from cellworker.gateway.core.progress import Ticker
 from cellworker.gateway.core.question import Question
 from cellworker.gateway.core.retry import RetryBudgets, retry
 from cellworker.gateway.core.tracing import NoTracing, Tracing
-from cellworker.identifiers import ETag, ExperimentId
+from cellworker.identifiers import ETag, ExperimentId, ResultPath, parse
 from cellworker.logs import log
 from cellworker.protocol import events
 from cellworker.protocol.encoding import compress, inline
@@ -210,7 +210,7 @@ class Answering:
             self._metrics.begun(time.perf_counter() - received)
             value = await self._compute(request, task, question.body)
             if task.file_result:
-                return await self._store_file(request, Path(orjson.loads(value)))
+                return await self._store_file(request, await asyncio.to_thread(_file_of, task, value))
             if not task.cacheable:
                 await self._patch(request, task, value, message_id, claim)
                 return Outcome()
@@ -353,6 +353,17 @@ class Answering:
 
 def _prepared(task: Task, given: PrepareInput) -> bytes:
     return msgspec.json.encode(task.prepare(given))
+
+
+def _file_of(task: Task, value: bytes) -> Path:
+    """Return the file that an engine names as its result; one that lies elsewhere is neither read nor removed."""
+    named = orjson.loads(value)
+    path = parse(ResultPath, named, "engine") if isinstance(named, str) else None
+    with contextlib.suppress(WorkerError):
+        if path is not None:
+            return path.file()
+    log(_logger, logging.ERROR, "engine named no file result", task=task.name)
+    raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED)
 
 
 def _remove(path: Path) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Self
 import orjson
 from aiohttp import web
 
+from cellworker.connections import Connections, GuardedRunner
 from cellworker.gateway.core.cancel_tasks import end
 from cellworker.logs import log, redact
 from cellworker.version import __version__
@@ -282,7 +283,7 @@ async def serve_health(
     OSError
         When the port is taken.
     """
-    runner = web.AppRunner(health_app(health, metrics_text), access_log=None, shutdown_timeout=1.0)
+    runner = GuardedRunner(health_app(health, metrics_text), Connections(), shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from cellworker.gateway.core.cell_set_patches import Repeatable, applied, examin
 from cellworker.gateway.core.cell_set_reading import CellSetsFile
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.gateway.core.retry import Backoff
+from cellworker.gateway.platform.fenced_body import FencedBody, awake_s
 from cellworker.identifiers import ExperimentId
 from cellworker.logs import log, redact
 
@@ -38,7 +40,7 @@ _MAY_HAVE = "The platform did not say whether it changed the cell sets ({}). Ple
 
 _logger = logging.getLogger(__name__)
 
-_Sent = Literal["done", "not sent", "unsure", "under way"]
+_Sent = Literal["done", "withheld", "not sent", "unsure", "under way"]
 """How far a patch came; "under way": perhaps the API is still at work on it, for as long as an answer may take."""
 _NO_VERDICT: dict[int, _Sent] = {429: "not sent", 502: "unsure", 503: "unsure", 504: "under way"}
 """Of the last three, somebody between us and the API says them: it may have applied the patch before it went away."""
@@ -82,6 +84,7 @@ class PlatformCellSets:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(socket_factory=_socket),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=_CONNECT_S),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -141,10 +144,14 @@ class PlatformCellSets:
         backoff: Backoff | None = None
         maybe_applied = False
         while True:
-            if not await self._needs_sending(experiment_id, known, claim):
+            looked_at_s = await self._needs_sending(experiment_id, known, claim)
+            if looked_at_s is None:
                 return
             began = loop.time()
-            sent, reason = await self._send(experiment_id, content, token)
+            sent, reason = await self._send(experiment_id, FencedBody(content, looked_at_s + _JUST_NOW_S), token)
+            if sent == "withheld":
+                log(_logger, logging.INFO, "change of cell sets withheld after a pause", experiment=experiment_id)
+                continue
             if sent == "done":
                 return
             log(_logger, logging.WARNING, "cell sets not changed yet", experiment=experiment_id, reason=reason)
@@ -162,35 +169,38 @@ class PlatformCellSets:
                 why = f"the platform could not be reached ({reason}). Please try again in a few minutes"
                 raise _unchanged(why)
 
-    async def _needs_sending(self, experiment_id: ExperimentId, known: Repeatable, claim: Claim | None) -> bool:
+    async def _needs_sending(self, experiment_id: ExperimentId, known: Repeatable, claim: Claim | None) -> float | None:
         """Look for what is to be inserted, and make sure that the request is still ours, both just now.
 
         A process that was paused in between looks again: others take a request over after a longer silence than that.
+
+        Returns
+        -------
+        When the looks began, on the clock of `awake_s`; None when nothing needs to be sent.
 
         Raises
         ------
         NotHeldError
             When another process has the request.
         """
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            began = awake_s()
             if known.inserted and await self._was_applied(experiment_id, known):
                 log(_logger, logging.INFO, "cell sets had been changed already", experiment=experiment_id)
-                return False
+                return None
             if claim is not None and not await claim.take():
                 raise NotHeldError
-            if loop.time() - began < _JUST_NOW_S:
-                return True
+            if awake_s() - began < _JUST_NOW_S:
+                return began
 
-    async def _send(self, experiment_id: ExperimentId, content: bytes, token: str) -> tuple[_Sent, str]:
+    async def _send(self, experiment_id: ExperimentId, body: FencedBody, token: str) -> tuple[_Sent, str]:
         """Send a patch once; returns how far it came, and what went wrong."""
         assert self._session is not None, "the cell sets were not entered"
         address = URL(f"{self._url}/v2/experiments/{quote(experiment_id, safe='')}/cellSets", encoded=True)
         headers = {**_HEADERS, "Authorization": token}
         try:
             # A redirection would take the user's token to somewhere else.
-            async with self._session.patch(address, data=content, headers=headers, allow_redirects=False) as response:
+            async with self._session.patch(address, data=body, headers=headers, allow_redirects=False) as response:
                 if 200 <= response.status < 300:
                     return "done", ""
                 words = _status_words(response.status)
@@ -200,9 +210,9 @@ class PlatformCellSets:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             return "not sent", "no connection"
         except TimeoutError:
-            return "unsure", "no answer in time"
+            return ("withheld" if body.withheld else "unsure"), "no answer in time"
         except (aiohttp.ClientError, ConnectionError):
-            return "under way", "the connection broke"
+            return ("withheld" if body.withheld else "under way"), "the connection broke"
 
     async def _becomes_applied(self, experiment_id: ExperimentId, known: Repeatable, within_s: float) -> bool:
         """Look until what was sent shows, or the API must have come to an end with it."""
@@ -228,6 +238,15 @@ class PlatformCellSets:
                 reason=type(error).__name__,
             )
             raise WorkerError(ErrorCode.CELL_SETS_UPDATE_FAILED, _MAY_HAVE.format("they cannot be read")) from None
+
+
+def _socket(address: Any) -> socket.socket:  # noqa: ANN401 a row of getaddrinfo
+    """Return a socket whose system gives up what it could not deliver, instead of doing so minutes later."""
+    made = socket.socket(*address[:3])
+    made.setblocking(False)  # noqa: FBT003
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_JUST_NOW_S * 1000))
+    return made
 
 
 async def _text(response: aiohttp.ClientResponse) -> bytes:

@@ -3,11 +3,11 @@
 import logging
 import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from cellworker.formats.common.whole_files import write_whole
 from cellworker.identifiers import ExperimentId, Identifier, QueueHash, SandboxId, parse
 from cellworker.logs import log
 from cellworker.settings import Settings
@@ -124,10 +124,7 @@ def point_engine(data_dir: Path, experiment_id: ExperimentId | None) -> None:
     if experiment_id is None:
         (data_dir / _SERVE).unlink(missing_ok=True)
         return
-    data_dir.mkdir(parents=True, exist_ok=True)
-    temporary = (data_dir / _SERVE).with_suffix(f".{secrets.token_hex(4)}")
-    temporary.write_text(experiment_id, "utf-8")
-    temporary.replace(data_dir / _SERVE)
+    write_whole(data_dir / _SERVE, experiment_id.encode())
 
 
 def _pointed_at(data_dir: Path) -> ExperimentId | None:

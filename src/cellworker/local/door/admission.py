@@ -27,7 +27,10 @@ PAGES = frozenset({"/", "/console"})
 TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
 _TOKEN = "token"  # noqa: S105
 _SHORTEST_TOKEN = 16
-_FOREIGN_SITES = frozenset({"cross-site", "same-site"})
+_OWN_SITES = frozenset({"none", "same-origin"})
+"""Of all values of `Sec-Fetch-Site`, those that stand for us or for a person; a browser of later days may know more."""
+_UNFRAMED = frozenset({"document"})
+_FRAMED = frozenset({"document", "iframe"})
 
 
 class Admission:
@@ -41,11 +44,19 @@ class Admission:
         Names, beside those of loopback, under which the worker may be asked for.
     token
         What a client has to know; empty asks for none.
+    below
+        The path below which everything is served: a secret, which stands for the token where a page is shown in a frame
+        of a page from elsewhere (a notebook), which cookies do not reach.
     """
 
-    def __init__(self, host: str = "127.0.0.1", *, allowed_hosts: Iterable[str] = (), token: str = "") -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", *, allowed_hosts: Iterable[str] = (), token: str = "", below: str = ""
+    ) -> None:
         self.open = host not in LOOPBACK
         self.token = token
+        self.framed = bool(below)
+        self._pages = frozenset(f"{below}{page}" for page in PAGES)
+        self._targets = _FRAMED if self.framed else _UNFRAMED
         self._names = LOOPBACK | {_plain_name(name) for name in (*allowed_hosts, host) if name}
         self._cookie = hmac.new(token.encode(), b"cookie", hashlib.sha256).hexdigest() if token else ""
 
@@ -78,6 +89,9 @@ class Admission:
         web.HTTPException
             Also ``HTTPSeeOther``, for a page whose address holds the token: from then on a cookie does.
         """
+        # Each stands once in what a browser sends; of two, others may look at the one and we at the other.
+        if any(len(request.headers.getall(header, ())) > 1 for header in ("Host", "Origin", "Sec-Fetch-Site")):
+            raise web.HTTPForbidden(reason="A request has one Host, one Origin and one Sec-Fetch-Site at most.")
         name = _name(request.headers.get("Host", ""))
         if name is None or not self._answers_to(name):
             raise web.HTTPForbidden(reason=self._wrong_name())
@@ -108,13 +122,14 @@ class Admission:
 
     def _of_this_site(self, request: web.BaseRequest, name: str) -> bool:
         """Judge a request without an origin: a program's, or one that a page makes without being let see the answer."""
-        site = request.headers.get("Sec-Fetch-Site", "").strip().lower()
+        site = request.headers.get("Sec-Fetch-Site", "none").strip().lower()
         if site == "same-site" and name in LOOPBACK:
             return True  # another port of this machine
-        if site not in _FOREIGN_SITES:
+        if site in _OWN_SITES:
             return True
         mode, target = request.headers.get("Sec-Fetch-Mode"), request.headers.get("Sec-Fetch-Dest")
-        return (mode, target) == ("navigate", "document") and request.method == "GET" and request.path in PAGES
+        led_here = mode == "navigate" and target in self._targets
+        return led_here and request.method == "GET" and request.path in self._pages
 
     def _check_token(self, request: web.BaseRequest) -> None:
         cookie = request.cookies.get(_cookie_name(request), "")

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from cellworker.connections import Connections
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.local.door.admission import Admission
-from cellworker.local.door.connections import Connections
 from cellworker.logs import log
 
 __all__ = ["add_cors", "guard"]
@@ -62,7 +62,8 @@ def add_cors(admission: Admission) -> Callable[[web.Request, web.StreamResponse]
     async def add(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("Origin")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")
+        if not admission.framed:
+            response.headers.setdefault("X-Frame-Options", "SAMEORIGIN")
         if origin is None or not admission.allows(origin, request):
             return
         response.headers["Access-Control-Allow-Origin"] = origin

@@ -2,6 +2,7 @@
 const at = id => document.getElementById(id);
 const LARGEST = 8e6;         // characters that are parsed; of longer results the beginning is shown as it is
 const heard = new Map();     // the latest results by ETag: one may come before the answer that tells its ETag
+const here = location.href.replace(/console.*$/, "").replace(/\/$/, "");
 let experiment = null, examples = {}, waiting = null, asked = 0;
 
 function tell(text, bad) {
@@ -16,7 +17,7 @@ function tell(text, bad) {
 
 // Events: Engine.IO 4 over one websocket. "0" opens, "2" is a ping, "42" an event.
 function connect() {
-  const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/socket.io/?EIO=4&transport=websocket");
+  const socket = new WebSocket(new URL("./socket.io/?EIO=4&transport=websocket", location.href).href.replace(/^http/, "ws"));
   socket.onmessage = message => {
     const text = String(message.data);
     if (text[0] === "0") socket.send("40");
@@ -69,7 +70,7 @@ async function answered(etag, payload) {
 }
 
 async function show(etag, repeated) {
-  const response = await fetch(`/results/${etag}?decode=1`);
+  const response = await fetch(`./results/${etag}?decode=1`);
   if (!response.ok) return fail((await response.json()).message);
   const took = `${Math.round(performance.now() - asked)} ms${repeated ? ", from the store" : ""}`;
   const file = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") || "");
@@ -122,8 +123,8 @@ function question() { return { body: JSON.parse(at("body").value) }; }
 function refresh() {
   try {
     const json = JSON.stringify(question()).replaceAll("'", "'\\''");
-    at("curl").textContent = `curl -s ${location.origin}/v2/workRequest/${experiment} -d '${json}'\n\n`
-      + `# then, with the ETag of the answer:\ncurl -s '${location.origin}/results/ETAG?decode=1'`;
+    at("curl").textContent = `curl -s ${here}/v2/workRequest/${experiment} -d '${json}'\n\n`
+      + `# then, with the ETag of the answer:\ncurl -s '${here}/results/ETAG?decode=1'`;
   } catch { at("curl").textContent = "The body is not JSON."; }
 }
 
@@ -133,7 +134,7 @@ function choose() {
 }
 
 async function load() {
-  const response = await fetch("/console.json"), known = await response.json();
+  const response = await fetch("./console.json"), known = await response.json();
   if (!response.ok) return fail(known.message);
   experiment = known.experimentId;
   examples = known.examples;
@@ -162,7 +163,7 @@ at("form").onsubmit = async event => {
   heard.clear();
   asked = performance.now();
   try {
-    const response = await fetch(`/v2/workRequest/${experiment}`, { method: "POST", body: JSON.stringify(asking) });
+    const response = await fetch(`./v2/workRequest/${experiment}`, { method: "POST", body: JSON.stringify(asking) });
     const answer = await response.json();
     if (!response.ok) return fail(answer.message);
     tell(`asked ${asking.body.name}: ETag ${answer.data.ETag}`);

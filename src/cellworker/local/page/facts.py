@@ -8,10 +8,11 @@ import numpy as np
 
 from cellworker import __version__
 from cellworker.errors import WorkerError
-from cellworker.formats.opening.open import Opened
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment, TissueImage
 from cellworker.tasks.cell_metadata import find_column
 
-__all__ = ["ExplorerFacts", "ReductionFacts", "explorer_facts"]
+__all__ = ["ExplorerFacts", "ReductionFacts", "TissueFacts", "explorer_facts"]
 
 _NUMBERS = {
     "GetNUmis": "nCount_RNA",
@@ -31,6 +32,14 @@ class ReductionFacts(msgspec.Struct, rename="camel"):
     dimensions: int
     is_map: bool
     """Whether its name says that it was made to be looked at: UMAP and its like, no principal components."""
+
+
+class TissueFacts(msgspec.Struct, rename="camel"):
+    """One image of a tissue: its name, and its size in pixels, 0 where the file holds none of them."""
+
+    name: str
+    width: int
+    height: int
 
 
 class ExplorerFacts(msgspec.Struct, rename="camel"):
@@ -62,33 +71,42 @@ class ExplorerFacts(msgspec.Struct, rename="camel"):
     reductions: list[ReductionFacts]
     default_reduction: str
     numbers: list[str]
-    has_images: bool
+    tissues: list[TissueFacts]
     own_colours: bool
     saved_in: str
 
 
-def explorer_facts(opened: Opened, experiment_id: str, path: Path, saved_in: str) -> ExplorerFacts:
+def explorer_facts(
+    experiment: Experiment,
+    cell_sets: CellSets,
+    experiment_id: str,
+    path: Path,
+    saved_in: str,
+    *,
+    own_colours: bool = True,
+) -> ExplorerFacts:
     """Collect the facts of an experiment that is open.
 
     Parameters
     ----------
-    opened
-        The experiment with its cell sets.
+    experiment, cell_sets
+        What is served.
     experiment_id
         The id under which clients ask.
     path
         The file or folder.
     saved_in
         Where changed cell sets are kept, in words.
+    own_colours
+        Whether the colours of cell sets come from the experiment.
     """
-    experiment = opened.experiment
     reductions = [
         ReductionFacts(name, reduction.values.shape[1], _MAP_NAME.search(name) is not None)
         for name, reduction in experiment.reductions.items()
     ]
     maps = [item.name for item in reductions if item.is_map and item.dimensions >= 2]
     default = experiment.misc.default_reduction
-    samples = opened.cell_sets.find_class("sample")
+    samples = cell_sets.find_class("sample")
     numbers = []
     for task, column in _NUMBERS.items():
         try:
@@ -112,7 +130,12 @@ def explorer_facts(opened: Opened, experiment_id: str, path: Path, saved_in: str
         reductions=reductions,
         default_reduction=default if default in maps else (maps[0] if maps else ""),
         numbers=numbers,
-        has_images=bool(experiment.images),
-        own_colours=not opened.derived_cell_sets,
+        tissues=[_tissue(name, image) for name, image in experiment.images.items()],
+        own_colours=own_colours,
         saved_in=saved_in,
     )
+
+
+def _tissue(name: str, image: TissueImage) -> TissueFacts:
+    height, width = image.pixels.shape[:2] if image.pixels is not None else (0, 0)
+    return TissueFacts(name, width, height)

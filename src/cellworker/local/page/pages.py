@@ -14,15 +14,16 @@ BUNDLE = _HERE / "bundle"
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'"
 )
+_UNFRAMED = "; frame-ancestors 'none'"
 _HEADERS = {
-    "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     # Names of files under assets/ change with their content; pages and everything else are looked at again.
     "Cache-Control": "no-cache",
 }
+_POLICY_OF = web.AppKey("policy", str)
 _FOREVER = "public, max-age=31536000, immutable"
 _TYPES = {
     ".css": "text/css",
@@ -43,8 +44,9 @@ def has_explorer() -> bool:
     return (BUNDLE / "index.html").is_file()
 
 
-def add_pages(app: web.Application) -> None:
-    """Serve the pages and their files."""
+def add_pages(app: web.Application, *, framed: bool = False) -> None:
+    """Serve the pages and their files; only a notebook's own door lets other pages frame them."""
+    app[_POLICY_OF] = _POLICY if framed else _POLICY + _UNFRAMED
     app.router.add_get("/", _explorer)
     app.router.add_get("/assets/{name}", _asset)
     app.router.add_get("/licences.txt", _licences)
@@ -53,10 +55,10 @@ def add_pages(app: web.Application) -> None:
         app.router.add_get(f"/{name}", _console)
 
 
-async def _explorer(request: web.Request) -> web.Response:  # noqa: ARG001
+async def _explorer(request: web.Request) -> web.Response:
     if not has_explorer():
         return web.Response(status=302, headers={"Location": "/console?explorer=missing"})
-    return await _file(BUNDLE / "index.html")
+    return await _file(request, BUNDLE / "index.html")
 
 
 async def _asset(request: web.Request) -> web.Response:
@@ -66,24 +68,29 @@ async def _asset(request: web.Request) -> web.Response:
     known = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
     if name not in known:
         raise web.HTTPNotFound(reason="There is no such file.")
-    answer = await _file(known[name])
+    answer = await _file(request, known[name])
     answer.headers["Cache-Control"] = _FOREVER
     return answer
 
 
-async def _licences(request: web.Request) -> web.Response:  # noqa: ARG001
+async def _licences(request: web.Request) -> web.Response:
     if not has_explorer():
         raise web.HTTPNotFound(reason=NO_EXPLORER)
-    return await _file(BUNDLE / "licences.txt")
+    return await _file(request, BUNDLE / "licences.txt")
 
 
 async def _console(request: web.Request) -> web.Response:
-    name = request.path.removeprefix("/")
-    return await _file(_HERE / (name if "." in name else "console.html"))
+    name = request.path.rpartition("/")[2]
+    return await _file(request, _HERE / (name if "." in name else "console.html"))
 
 
-async def _file(path: Path) -> web.Response:
+async def _file(request: web.Request, path: Path) -> web.Response:
     content = await asyncio.to_thread(path.read_bytes)
     kind = _TYPES.get(path.suffix, "application/octet-stream")
     charset = "utf-8" if kind.startswith("text/") else None
-    return web.Response(body=content, content_type=kind, charset=charset, headers=_HEADERS)
+    return web.Response(
+        body=content,
+        content_type=kind,
+        charset=charset,
+        headers={**_HEADERS, "Content-Security-Policy": request.app[_POLICY_OF]},
+    )

@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from cellworker.local.page.own_results import OWN_RESULTS
+
 __all__ = ["RESULTS"]
 
 ByCell = list[float | None]
@@ -129,5 +131,6 @@ RESULTS: Mapping[str, Any] = {
     "MarkerHeatmap": OrderedGenes,
     "GetTrajectoryAnalysisStartingNodes": TrajectoryGraph,
     "GetTrajectoryAnalysisPseudoTime": PseudoTimes,
+    **OWN_RESULTS,
 }
 """By task. Tasks that are not listed change cell sets or answer with a file."""

@@ -269,6 +269,14 @@ EXPORT int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count
                               uint8_t *text, int64_t *ends, uint8_t *missing, int64_t *state);
 EXPORT int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int32_t little, int64_t *state);
 
+/* entries.c */
+EXPORT int64_t cw_market_entries(const char *text, int64_t size, int32_t has_value, int64_t n_rows, int64_t n_columns,
+                                 int64_t capacity, int32_t *rows, int32_t *columns, double *values, int64_t *used);
+EXPORT int64_t cw_delimited_numbers(const char *text, int64_t size, int32_t separator, int64_t capacity, double *out,
+                                    int64_t *at);
+EXPORT void cw_lay_entries(const int32_t *rows, const int32_t *columns, const float *values, int64_t n, int64_t *filled,
+                           int32_t *columns_out, float *values_out);
+
 /* columns_to_rows.c */
 EXPORT void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,
                                  const float *values, int64_t *filled, int32_t *columns_out, float *values_out);

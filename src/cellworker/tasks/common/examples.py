@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cellworker.experiment.cell_sets import CellClass, CellSets
-from cellworker.experiment.model import Experiment
+from cellworker.experiment.model import Categorical, Experiment
 from cellworker.tasks.task import ExampleParts
 
 __all__ = ["UI_LAYOUT", "comparison_example", "example_parts"]
@@ -31,6 +31,15 @@ def example_parts(experiment: Experiment, cell_sets: CellSets) -> ExampleParts:
         samples=[child.key for child in samples.children] if samples else [],
         reduction=saved,
         is_saved=saved in experiment.reductions,
+        column=_labelled_column(experiment),
+        stored=next(iter(experiment.stored), "results"),
+    )
+
+
+def _labelled_column(experiment: Experiment) -> str:
+    names = list(experiment.metadata)
+    return next(
+        (name for name in names if isinstance(experiment.metadata[name], Categorical)), (names or ["samples"])[0]
     )
 
 

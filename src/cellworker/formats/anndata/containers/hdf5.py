@@ -136,6 +136,9 @@ def _inspect_type(path: str, kind: Any, depth: int = 0) -> None:  # noqa: ANN401
     if kind.committed():
         raise refused(what=f"{path} has a data type of its own", advice="write the file with anndata")
     what = kind.get_class()
+    if what == h5py.h5t.ARRAY and depth:  # a field of several numbers, as anndata before 0.7 stored obsm
+        _inspect_type(path, kind.get_super(), depth + 1)
+        return
     if what not in _FIELDS or depth > 4:
         raise refused(
             what=f"{path} holds values that are neither numbers nor text", advice="remove it and write the file again"
@@ -287,9 +290,9 @@ class Hdf5Array:
             raise damaged(self.path, "expected records")
         with _readable(self.path):
             values = np.asarray(self._dataset[()])
-        is_text = {name: h5py.check_string_dtype(dtype[name]) is not None for name in dtype.names}
+        is_text = {name: h5py.check_string_dtype(dtype[name].base) is not None for name in dtype.names}
         for name in dtype.names:
-            if not is_text[name] and dtype[name].kind not in "biufc":
+            if dtype[name].base.kind not in "biufc" and (not is_text[name] or dtype[name].shape):
                 raise damaged(self.path, f"the field {name} holds neither numbers nor text")
         out = np.empty(values.shape, [(name, object if is_text[name] else dtype[name]) for name in dtype.names])
         for name in dtype.names:

@@ -6,14 +6,11 @@ size that it is told.
 """
 
 import itertools
-import json
-import os
-import stat
 import struct
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -23,13 +20,14 @@ from numpy.typing import NDArray
 
 from cellworker.formats.anndata.containers.codecs import decompress, split_text, without_sum
 from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
+from cellworker.formats.anndata.containers.zarr_files import MAX_FILES, StoreFiles
 from cellworker.formats.anndata.containers.zarr_layout import Codecs, Layout, Shard, version_2, version_3
 
 __all__ = ["open_zarr"]
 
 _BLOCK: Final = 1 << 22
-_MAX_JSON: Final = 64 << 20
-_MAX_FILES: Final = 5_000_000
+_MAX_KEPT: Final = 200_000
+"""Descriptions that are kept in memory; what is beyond is read again when it is asked for."""
 _MAX_PIECE: Final = 4 << 30
 _MISSING: Final = 2**64 - 1
 
@@ -42,8 +40,7 @@ def open_zarr(path: Path, max_bytes: int, threads: int = 1) -> "ZarrGroup":
     WorkerError
         ``EXPERIMENT_UNREADABLE``: what is in it that AnnData does not write, and where.
     """
-    sizes = _inspect(path)
-    root = _node(path, "", _Store(sizes, Budget(max_bytes), threads))
+    root = _node("", _Store(StoreFiles(path), Budget(max_bytes), threads, path.name))
     if not isinstance(root, ZarrGroup):
         raise damaged(path.name, "its root is no group")
     _claim(root)
@@ -52,32 +49,11 @@ def open_zarr(path: Path, max_bytes: int, threads: int = 1) -> "ZarrGroup":
 
 @dataclass(slots=True)
 class _Store:
-    sizes: dict[str, int]
+    files: StoreFiles
     budget: Budget
     threads: int
-
-
-def _inspect(folder: Path) -> dict[str, int]:
-    """Return the bytes in each folder, after looking at every entry."""
-    sizes: dict[str, int] = {}
-    seen = 0
-    for place, folders, files in os.walk(folder, onerror=_unreadable):
-        for name in (*folders, *files):
-            status = os.lstat(os.path.join(place, name))  # noqa: PTH118 - millions of files
-            if not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)):
-                raise refused(
-                    what=f"{name} in it is a link or no ordinary file", advice="copy the store with its own files"
-                )
-            if stat.S_ISREG(status.st_mode):
-                sizes[place] = sizes.get(place, 0) + status.st_size
-            seen += 1
-        if seen > _MAX_FILES:
-            raise refused(what=f"it has more than {_MAX_FILES:,} files", advice="write it with larger chunks")
-    return sizes
-
-
-def _unreadable(error: OSError) -> None:
-    raise damaged(Path(error.filename or "").name, error.strerror)
+    name: str
+    nodes: dict[str, Node] = field(default_factory=dict)
 
 
 def _claim(group: "ZarrGroup") -> None:
@@ -89,80 +65,73 @@ def _claim(group: "ZarrGroup") -> None:
             node.claim()
 
 
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        if path.stat().st_size > _MAX_JSON:
-            raise damaged(path.name, "a description of more than 64 MB")
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path.name, error) from None
-    if not isinstance(value, dict):
-        raise damaged(path.name, "expected an object")
-    return value
+def _node(path: str, store: _Store) -> Node | None:
+    """Return what a folder of the store is; each is read once, when the claims are counted."""
+    known = store.nodes.get(path)
+    if known is not None:
+        return known
+    found = _described(path, store)
+    if found is not None and len(store.nodes) < _MAX_KEPT:
+        store.nodes[path] = found
+    return found
 
 
-def _node(folder: Path, path: str, store: _Store) -> Node | None:
-    three = _json(folder / "zarr.json")
+def _described(path: str, store: _Store) -> Node | None:
+    files, name = store.files, path or store.name
+    three = files.description(path, "zarr.json")
     if three is not None:
         attrs = three.get("attributes")
         attributes = attrs if isinstance(attrs, dict) else {}
         if three.get("node_type") == "group":
-            return ZarrGroup(folder, path, attributes, store)
-        return ZarrArray(folder, path, attributes, store, version_3(path or folder.name, three))
-    two = _json(folder / ".zarray")
+            return ZarrGroup(path, attributes, store)
+        return ZarrArray(path, attributes, store, version_3(name, three))
+    two = files.description(path, ".zarray")
     if two is not None:
-        return ZarrArray(folder, path, _json(folder / ".zattrs") or {}, store, version_2(path or folder.name, two))
-    if _json(folder / ".zgroup") is not None:
-        return ZarrGroup(folder, path, _json(folder / ".zattrs") or {}, store)
+        return ZarrArray(path, files.attributes(path), store, version_2(name, two))
+    if files.description(path, ".zgroup") is not None:
+        return ZarrGroup(path, files.attributes(path), store)
     return None
 
 
 class ZarrGroup:
     """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
 
-    def __init__(self, folder: Path, path: str, attrs: Mapping[str, Any], store: _Store) -> None:
+    def __init__(self, path: str, attrs: Mapping[str, Any], store: _Store) -> None:
         self.path = path
         self.attrs = attrs
-        self._folder, self._store = folder, store
+        self._store = store
 
     def names(self) -> list[str]:
         """Return the names in it, sorted."""
-        found = [item.name for item in self._folder.iterdir() if item.is_dir()]
-        described = ("zarr.json", ".zarray", ".zgroup")
-        return sorted(name for name in found if any((self._folder / name / file).is_file() for file in described))
+        return self._store.files.members(self.path)
 
     def get(self, name: str) -> Node | None:
         """Return a member by name or path."""
         parts = name.split("/")
         if any(part in {"", ".", ".."} or "\0" in part or "\\" in part for part in parts):
             return None
-        return _node(self._folder.joinpath(*parts), f"{self.path}/{name}".lstrip("/"), self._store)
+        return _node(f"{self.path}/{name}" if self.path else name, self._store)
 
 
 class ZarrArray:
     """An array; see `cellworker.formats.anndata.containers.tree.Array`."""
 
-    def __init__(self, folder: Path, path: str, attrs: Mapping[str, Any], store: _Store, layout: Layout) -> None:
+    def __init__(self, path: str, attrs: Mapping[str, Any], store: _Store, layout: Layout) -> None:
         self.path = path
         self.attrs = attrs
         self.shape = layout.shape
         stored = layout.stored
         self._is_text = stored is None or stored.kind in "US"
         self.dtype: np.dtype[Any] | None = None if stored is None or stored.kind in "US" else stored.newbyteorder("=")
-        self._folder, self._store, self._layout = folder, store, layout
+        self._store, self._layout = store, layout
         if prod(layout.chunks) * (stored.itemsize if stored is not None else 8) > _MAX_PIECE:
             raise refused(what=f"{path} has pieces of more than 4 GiB", advice="write it with smaller chunks")
-        if prod(-(-n // chunk) for n, chunk in zip(layout.shape, layout.chunks, strict=True)) > _MAX_FILES:
-            raise refused(what=f"{path} has more than {_MAX_FILES:,} pieces", advice="write it with larger chunks")
+        if prod(-(-n // chunk) for n, chunk in zip(layout.shape, layout.chunks, strict=True)) > MAX_FILES:
+            raise refused(what=f"{path} has more than {MAX_FILES:,} pieces", advice="write it with larger chunks")
 
     def claim(self) -> None:
         """Count it against the store's budget."""
-        inside = str(self._folder)
-        stored = sum(
-            size for place, size in self._store.sizes.items() if place == inside or place.startswith(inside + os.sep)
-        )
+        stored = self._store.files.size(self.path)
         width = self._layout.stored.itemsize if self._layout.stored is not None else 1
         self._store.budget.claim(self.path, prod(self.shape) * width if self.shape else 0, stored)
 
@@ -260,7 +229,8 @@ class ZarrArray:
         layout = self._layout
         name = layout.separator.join([*layout.prefix, *map(str, index)]) or "0"
         try:
-            content = (self._folder / name).read_bytes()
+            with open(self._store.files.path(self.path, name), "rb") as file:  # noqa: PTH123 - many thousand files
+                content = file.read()
         except FileNotFoundError:
             return self._filled(layout.chunks)
         except OSError as error:

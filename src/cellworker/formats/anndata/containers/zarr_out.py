@@ -5,6 +5,7 @@ A store of version 3 that is there already gets its new parts in version 3.
 
 import base64
 import json
+import os
 import shutil
 import struct
 from collections import deque
@@ -41,6 +42,8 @@ class ZarrSink:
         self._is_three = (folder / _THREE).is_file()
         # One file with all descriptions, so that a store behind a network is opened in one step.
         self._consolidate = not edit or self._is_consolidated()
+        # What a new store describes, by the file's path; of one that was there before, the files are read again.
+        self._written: dict[str, dict[str, Any]] | None = None if edit else {}
 
     def _is_consolidated(self) -> bool:
         if self._is_three:
@@ -58,23 +61,28 @@ class ZarrSink:
             if self._is_three:
                 self._consolidate_three()
             else:
-                found = {place: json.loads(file.read_bytes()) for place, file in self._descriptions(_TWO)}
-                content = {"zarr_consolidated_format": 1, "metadata": found}
-                (self._folder / ".zmetadata").write_text(json.dumps(content, indent=1), "utf-8")
+                content = {"zarr_consolidated_format": 1, "metadata": self._descriptions(_TWO)}
+                (self._folder / ".zmetadata").write_text(json.dumps(content), "utf-8")
 
     def _consolidate_three(self) -> None:
         root = json.loads((self._folder / _THREE).read_bytes())
         found = {
-            place.removesuffix(_THREE).rstrip("/"): json.loads(file.read_bytes())
-            for place, file in self._descriptions((_THREE,))
+            place.removesuffix(_THREE).rstrip("/"): content
+            for place, content in self._descriptions((_THREE,)).items()
             if place != _THREE
         }
         root["consolidated_metadata"] = {"kind": "inline", "must_understand": False, "metadata": found}
-        (self._folder / _THREE).write_text(json.dumps(root, indent=1), "utf-8")
+        (self._folder / _THREE).write_text(json.dumps(root), "utf-8")
 
-    def _descriptions(self, names: Sequence[str]) -> list[tuple[str, Path]]:
-        found = (file for name in names for file in self._folder.rglob(name))
-        return sorted((file.relative_to(self._folder).as_posix(), file) for file in found)
+    def _descriptions(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what every description says, by its path in the store, in order."""
+        if self._written is not None:
+            return dict(sorted(self._written.items()))
+        found = (Path(place, name) for place, _, files in os.walk(self._folder) for name in files if name in names)
+        return {
+            place: json.loads((self._folder / place).read_bytes())
+            for place in sorted(file.relative_to(self._folder).as_posix() for file in found)
+        }
 
     def group(self, path: str, attrs: Mapping[str, Any]) -> None:
         """Make a group."""
@@ -97,8 +105,11 @@ class ZarrSink:
             stop = min(start + step, length)
             block = np.zeros((step, *shape[1:]), dtype)
             block[: stop - start] = rows(start, stop)
-            name = self._piece_name(start // step, len(shape))
-            waiting.append(self._pool.submit(_store, self._folder / path / name, block))
+            place = self._folder / path / self._piece_name(start // step, len(shape))
+            if length <= step:  # another thread would only be waited for; tables have thousands of short columns
+                _store(place, block)
+                return
+            waiting.append(self._pool.submit(_store, place, block))
             if len(waiting) > self._ahead:
                 waiting.popleft().result()
         for future in waiting:
@@ -147,13 +158,17 @@ class ZarrSink:
         """Remove a group or array."""
         if (self._folder / path).is_dir():
             shutil.rmtree(self._folder / path)
+        if self._written is not None:
+            self._written = {
+                place: content for place, content in self._written.items() if not place.startswith(f"{path}/")
+            }
 
     def attribute(self, path: str, name: str, value: Any) -> None:  # noqa: ANN401
         """Set an attribute."""
         file = self._folder / path / (_THREE if self._is_three else ".zattrs")
         content = json.loads(file.read_bytes()) if file.is_file() else {}
         (content.setdefault("attributes", {}) if self._is_three else content)[name] = value
-        file.write_text(json.dumps(content, indent=1), "utf-8")
+        self._describe(path, file.name, content)
 
     def _piece_name(self, number: int, ndim: int) -> str:
         if self._is_three:
@@ -190,7 +205,9 @@ class ZarrSink:
         self._describe(path, ".zattrs", dict(attrs))
 
     def _describe(self, path: str, name: str, content: dict[str, Any]) -> None:
-        (self._folder / path / name).write_text(json.dumps(content, indent=1), "utf-8")
+        if self._written is not None:
+            self._written[f"{path}/{name}" if path else name] = content
+        (self._folder / path / name).write_text(json.dumps(content), "utf-8")
 
 
 def _fixed(column: NDArray[Any]) -> NDArray[Any]:

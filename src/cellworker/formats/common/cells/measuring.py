@@ -17,6 +17,7 @@ __all__ = ["Floats", "Matrices", "Measured", "mitochondrial_genes"]
 
 Floats = NDArray[np.float64]
 
+_MITOCHONDRIAL: Final = ("MT-", "mt-", "Mt-", "mT-")
 MAX_CHECKED_CELLS: Final = 1000
 """How many cells, spread over the file, a column is held against."""
 
@@ -43,9 +44,9 @@ class Measured:
 
 def mitochondrial_genes(genes: Genes) -> NDArray[np.bool_]:
     """Return which genes are mitochondrial by their symbols, bool ``(n_genes,)``: those of man and mouse are MT-..."""
-    symbols = (genes.names, genes.original_names)
+    pairs = zip(genes.names, genes.original_names, strict=True)
     return np.array(
-        [any(name.upper().startswith("MT-") for name in pair) for pair in zip(*symbols, strict=True)], np.bool_
+        [name.startswith(_MITOCHONDRIAL) or own.startswith(_MITOCHONDRIAL) for name, own in pairs], np.bool_
     )
 
 

@@ -9,6 +9,9 @@ from cellworker.formats.common.matrices.value_kinds import Decision
 __all__ = ["MatrixChoice", "used_for"]
 
 
+_LATER = frozenset({"part", "orientation"})
+
+
 @dataclass(frozen=True, slots=True)
 class MatrixChoice:
     """What of a file is what, where its reader is not to decide.
@@ -28,6 +31,10 @@ class MatrixChoice:
         The object that is served, of a file that holds several.
     make
         Make principal components, clusters, a map and doublet scores where the file has none.
+    part
+        The part of a file that is opened: a modality (MuData), a genome or kind of features (10x).
+    orientation
+        "cells-by-genes" or "genes-by-cells", of a table in text.
     """
 
     counts: str = ""
@@ -36,13 +43,16 @@ class MatrixChoice:
     drop_genes: bool = False
     object_name: str = ""
     make: bool = True
+    part: str = ""
+    orientation: str = ""
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()
 
     def to_json(self) -> dict[str, Any]:
         """Return the choice as plain values."""
-        return asdict(self)
+        # Stores are named by this: what came later changes no name where it is not used.
+        return {name: value for name, value in asdict(self).items() if value or name not in _LATER}
 
 
 def used_for(
@@ -52,7 +62,6 @@ def used_for(
     counts: bool,
     data: bool,
     scaled: bool = False,
-    sampled: bool = False,
     as_it_is: bool = False,
 ) -> dict[str, str]:
     """Say what a matrix holds, why, and what it is used for.
@@ -61,8 +70,6 @@ def used_for(
     ----------
     counts, data, scaled
         Whether it serves as such.
-    sampled
-        Whether only some of its values were looked at.
     as_it_is
         Whether it is served as data without a change, for any content.
     """
@@ -75,8 +82,7 @@ def used_for(
         )
         if used
     ]
-    why = decision.why + ("; a sample was looked at, since it is not used" if sampled else "")
-    return {"matrix": field, "holds": decision.title, "why": why, "used for": ", ".join(uses) or "nothing"}
+    return {"matrix": field, "holds": decision.title, "why": decision.why, "used for": ", ".join(uses) or "nothing"}
 
 
 def _made(decision: Decision, *, as_it_is: bool) -> str:

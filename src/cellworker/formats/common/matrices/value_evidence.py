@@ -1,6 +1,7 @@
 """Facts about all values of a matrix, by which `cellworker.formats.common.matrices.value_kinds` decides."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from cellworker.experiment.store.blocks import cut
 from cellworker.formats.common.matrices.sparse import require_rows
 from cellworker.native import address, kernel
 
-__all__ = ["MAX_LOG", "MIN_SCALED_SHARE", "Evidence", "Spread", "gather", "gather_with_base"]
+__all__ = ["MAX_LOG", "MIN_SCALED_SHARE", "Evidence", "Pieces", "Spread", "gather", "gather_with_base"]
 
 MAX_LOG = 25.0
 """Larger than any logarithm of normalised counts: exp(25) is 72 thousand million."""
@@ -31,6 +32,27 @@ _FACTS = np.dtype(
     ]
     + [("smallest", np.float64), ("largest", np.float64)]
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A matrix that is looked at piece by piece, as it is read, and never held whole.
+
+    Attributes
+    ----------
+    n_cells
+        Cells of all pieces together.
+    read
+        Reads the pieces anew each time: the cells in their order, each in one piece; columns are left out.
+    """
+
+    n_cells: int
+    read: Callable[[], Iterable[SparseDraft]]
+
+    @classmethod
+    def of(cls, matrix: SparseDraft) -> "Pieces":
+        """Take a matrix that is in memory, or mapped, for one piece."""
+        return cls(len(matrix.indptr) - 1, lambda: (matrix,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +165,7 @@ class Evidence:
 
 
 def gather(
-    matrix: SparseDraft,
+    matrix: SparseDraft | Pieces,
     *,
     base: float = math.e,
     declared_base: float | None = None,
@@ -163,17 +185,21 @@ def gather(
     closely
         Whether to look for whole inverses, squares and multiples too, which takes several times longer.
     """
-    require_rows(matrix.indptr, len(matrix.values))
-    n_cells = len(matrix.indptr) - 1
+    pieces = matrix if isinstance(matrix, Pieces) else Pieces.of(matrix)
+    n_cells = pieces.n_cells
     sums, units, levels = np.zeros(n_cells), np.zeros(n_cells), np.full(n_cells, np.nan)
     total = np.zeros(1, _FACTS)[0]
     total["smallest"], total["largest"] = np.inf, -np.inf
-    for start, end in cut(matrix.indptr, _BLOCK):
-        per_cell = (sums[start:end], units[start:end], levels[start:end])
-        found = _block(matrix, (start, end), (math.log(base), closely), per_cell)
-        for name in _FACTS.names or ():
-            merge = {"smallest": min, "largest": max}.get(name)
-            total[name] = merge(total[name], found[name]) if merge else total[name] + found[name]
+    first = 0
+    for piece in pieces.read():
+        require_rows(piece.indptr, len(piece.values))
+        for start, end in cut(piece.indptr, _BLOCK):
+            rows = slice(first + start, first + end)
+            found = _block(piece, (start, end), (math.log(base), closely), (sums[rows], units[rows], levels[rows]))
+            for name in _FACTS.names or ():
+                merge = {"smallest": min, "largest": max}.get(name)
+                total[name] = merge(total[name], found[name]) if merge else total[name] + found[name]
+        first += len(piece.indptr) - 1
     decimal, above = max(1, int(total["decimal_values"])), max(1, int(total["above"]))
     return Evidence(
         nonzero=int(total["nonzero"]), missing=int(total["nan"]), infinite=int(total["infinite"]),
@@ -186,7 +212,9 @@ def gather(
     )  # fmt: skip
 
 
-def gather_with_base(matrix: SparseDraft, *, declared_base: float | None = None, complete: bool = True) -> Evidence:
+def gather_with_base(
+    matrix: SparseDraft | Pieces, *, declared_base: float | None = None, complete: bool = True
+) -> Evidence:
     """Look at every value once, and where the cells' sums tell nothing again, closely.
 
     Matrices of whole numbers, and those that were normalised to one total with or without a logarithm, need one look.

@@ -1,5 +1,7 @@
 """The cells of a Seurat object: ids, barcodes, metadata columns, samples and identities."""
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.r.rds.model import RStrings, RValue, RVector
 from cellworker.formats.r.values import NA_INTEGER, Frame, class_names, describe, slot
 
-__all__ = ["read_identities", "read_metadata"]
+__all__ = ["colors_of", "read_column", "read_identities", "read_metadata"]
 
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}([0-9A-Fa-f]{2})?")
 _LAST_DAY = 700_000
 """Days around 1970 that dates may lie in: the years 54 to 3886."""
 
@@ -45,7 +48,7 @@ def read_metadata(
     columns: dict[str, Column] = {}
     skipped: list[str] = []
     for name, value in table.columns:
-        column = _column(value, rows, table.n_rows)
+        column = read_column(value, rows, table.n_rows)
         if not name or name in columns or column is None:
             skipped.append(f"{name or '(no name)'} ({describe(value)})")
         else:
@@ -56,7 +59,8 @@ def read_metadata(
     return columns
 
 
-def _column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:  # noqa: PLR0911 - one a type
+def read_column(value: RValue, rows: NDArray[np.int64], n_rows: int) -> Column | None:  # noqa: PLR0911 - one a type
+    """Read the values of some rows, -1 for a missing one; None where it is no plain vector of `n_rows` values."""
     if isinstance(value, RStrings):
         if len(value) != n_rows:
             return None
@@ -119,6 +123,23 @@ def _factor(codes: NDArray[np.int32], levels: list[str | None]) -> Categorical |
         [-1, *(-1 if level is None else places.setdefault(level, len(places)) for level in levels)], np.int32
     )
     return Categorical(new[np.where(codes == NA_INTEGER, 0, codes)], list(places))
+
+
+def colors_of(misc: Mapping[str, RValue], metadata: Mapping[str, Column]) -> dict[str, list[str]]:
+    """Return the colours in ``misc$<column>_colors``: by the names of the vector, else in the order of the levels."""
+    out: dict[str, list[str]] = {}
+    for name, column in metadata.items():
+        value = misc.get(f"{name}_colors")
+        if not isinstance(value, RStrings) or not isinstance(column, Categorical):
+            continue
+        colors, titles = value.tolist(), slot(value, "names")
+        if isinstance(titles, RStrings):
+            by_name = dict(zip(titles.tolist(), colors, strict=False))
+            colors = [by_name.get(label) for label in column.categories]
+        wanted = [color for color in colors[: len(column.categories)] if color and _COLOR.fullmatch(color)]
+        if wanted and len(wanted) == len(column.categories):
+            out[name] = [color[:7].lower() for color in wanted]
+    return out
 
 
 def read_identities(value: RValue | None, cells: list[str]) -> Categorical | None:

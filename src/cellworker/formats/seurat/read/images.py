@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.model import TissueImage
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.pixels import MAX_PIXELS, pixels_of
 from cellworker.formats.r.rds.model import RS4, RList, RValue, RVector
 from cellworker.formats.r.values import (
     attributes,
@@ -58,7 +59,7 @@ def read_images(value: RValue | None, cells: list[str], technology: str, finding
             )  # fmt: skip
             continue
         scale = 1.0 if technology == _UNSCALED else _scale(image)
-        out[name] = TissueImage(rows[kept], np.ascontiguousarray(points[kept]), scale)
+        out[name] = TissueImage(rows[kept], np.ascontiguousarray(points[kept]), scale, _pixels(image))
     return out
 
 
@@ -138,6 +139,18 @@ def _column(value: RValue | None) -> NDArray[np.float64] | None:
         return None
     out = np.asarray(value.values, np.float64)
     return np.where(out == np.iinfo(np.int32).min, np.nan, out) if value.kind == "integer" else out
+
+
+def _pixels(image: RValue) -> NDArray[np.uint8] | None:
+    """Return the image that a Visium object holds, whose pixels the scaled places are in."""
+    array = slot(image, "image")
+    sides = attributes(array).get("dim")
+    if not isinstance(array, RVector) or array.kind not in {"integer", "double"} or not isinstance(sides, RVector):
+        return None
+    shape = [int(side) for side in sides.values if np.isfinite(side) and side > 0]
+    if len(shape) != 3 or np.prod(shape, dtype=np.int64) != len(array) or shape[0] * shape[1] > MAX_PIXELS:
+        return None
+    return pixels_of(np.asarray(array.values).reshape(shape, order="F"))
 
 
 def _scale(image: RValue) -> float:

@@ -35,11 +35,12 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
-from cellworker.formats.seurat.read.cells import read_identities, read_metadata  # fmt: skip
+from cellworker.formats.seurat.read.cells import colors_of, read_identities, read_metadata  # fmt: skip
 from cellworker.formats.seurat.read.expression import Expression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
 from cellworker.formats.seurat.read.images import read_images, read_own_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
+from cellworker.formats.seurat.read.stored import stored_results
 from cellworker.formats.seurat.read.v2 import from_version_2
 
 __all__ = ["draft_from_seurat", "read_seurat"]
@@ -146,6 +147,7 @@ def read_seurat(
         graphs=graphs,
         images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
         or read_own_images(misc_items.get("cellworker_images"), len(cells)),
+        stored=stored_results(slot(seurat, "misc"), findings).tables,
         dispersions=dispersions,
         dispersions_stand_in=stand_in,
         identities=_identities(read_identities(slot(seurat, "active.ident"), cells), misc_items, metadata),
@@ -159,7 +161,7 @@ def read_seurat(
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
         ),
-        extra={"matrices": expression.matrices},
+        extra={"matrices": expression.matrices, "colors": colors_of(misc_items, metadata)},
     )
 
 

@@ -14,6 +14,7 @@ AnnData                                the Seurat object
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,9 @@ def extras_from_anndata(
     return found
 
 
+_FLOAT32 = np.dtype(np.float32)
+
+
 class _Collector:
     def __init__(
         self, root: Group, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: str, words: Words
@@ -161,7 +165,9 @@ class _Collector:
             path = tuple(at.split("/"))
             if node is None or not self.ledger.is_open(path) or (what == "scaled" and not is_array(node)):
                 continue
-            self.ledger.rename(path, name, _rounding(node))
+            counts = self._experiment.counts if what == "counts" else None
+            held = _FLOAT32 if counts is None else counts.values.dtype
+            self.ledger.rename(path, name, _rounding(node, held))
         for name, node in members(self._root.get("layers")):
             self._hold(("layers", name), node, turned=True)
         self._hold(("X",), turned=True)
@@ -320,17 +326,18 @@ def _is_column(value: RValue, length: int) -> bool:
     return False
 
 
-def _rounding(node: Node) -> str:
-    """Say so where a matrix's values are not held exactly by float32, in which experiments keep them."""
+def _rounding(node: Node, held: np.dtype[Any]) -> str:
+    """Say so where a matrix's values are not held exactly by the type in which the experiment keeps them."""
+    kept = "float32" if held.kind == "f" and held.itemsize == 4 else "doubles" if held.kind == "f" else "whole numbers"
     data = node.get("data") if is_group(node) else node
     if not is_array(data) or data.dtype is None or (data.dtype.kind == "f" and data.dtype.itemsize <= 4):
         return ""
     step = data.rows_at_once()
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, data.shape[0], step):
             block = data.read(start, min(start + step, data.shape[0]))
-            if not np.array_equal(block.astype(np.float32), block, equal_nan=block.dtype.kind == "f"):
-                return f"{data.dtype.name} rounded to float32"
+            if not np.array_equal(block.astype(held).astype(block.dtype), block, equal_nan=block.dtype.kind == "f"):
+                return f"{data.dtype.name} rounded to {kept}"
     return ""
 
 

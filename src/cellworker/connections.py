@@ -1,8 +1,8 @@
-"""Limits on connections before a request has come whole, and log lines about those that never do."""
+"""Limits on connections before a request has come whole, and what the log hears of those that never do: every port."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from aiohttp import web
@@ -83,15 +83,32 @@ class GuardedRunner(web.AppRunner):
     Parameters
     ----------
     app
-        The application; its middleware calls `Connections.begun`.
+        The application, which gets one more middleware.
     connections
         The limits.
+    idle_s
+        Seconds for which a connection may stay open between two requests.
     options
         More for `aiohttp.web.AppRunner`.
     """
 
-    def __init__(self, app: web.Application, connections: Connections, **options: Any) -> None:  # noqa: ANN401
-        super().__init__(app, access_log=None, keepalive_timeout=_IDLE_S, logger=_http_logger(), **options)
+    def __init__(
+        self,
+        app: web.Application,
+        connections: Connections,
+        *,
+        idle_s: float = _IDLE_S,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        @web.middleware
+        async def begun(
+            request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+        ) -> web.StreamResponse:
+            connections.begun(request.transport)
+            return await handler(request)
+
+        app.middlewares.insert(0, begun)
+        super().__init__(app, access_log=None, keepalive_timeout=idle_s, logger=_http_logger(), **options)
         self._connections = connections
 
     @property

@@ -1,0 +1,110 @@
+"""Cell sets of a million cells in twenty classes, as the gateway reads them: its memory, and how long its loop stands.
+
+The loop is asked to come back every 5 ms while the cell sets are read and two requests are prepared. What it needed
+beyond that is told twice: by the process's own processor time, which other programs do not touch, and by the clock,
+which on a busy machine counts these too.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+__all__ = ["measure"]
+
+N_CELLS, N_CLASSES, N_SETS = 1_000_000, 20, 25
+TICK_S = 0.005
+BODIES = [
+    {"name": "DifferentialExpression", "cellSet": "class3-1", "compareWith": "rest", "basis": "all"},
+    {"name": "MarkerHeatmap", "nGenes": 2, "selectedCellSet": "class5"},
+]
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Return the figures of a process that has the gateway's modules loaded."""
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "cell_sets.json"
+        _write(source)
+        command = [sys.executable, "-m", "benchmarks.large_cell_sets", str(source), str(rounds)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        figures: dict[str, Any] = json.loads(done.stdout)
+        return {"cells": N_CELLS, "classes": N_CLASSES, "file_mb": source.stat().st_size >> 20, **figures}
+
+
+def _write(path: Path) -> None:
+    labels = np.arange(N_CELLS) % N_SETS
+    lists = [",".join(map(str, np.flatnonzero(labels == number).tolist())) for number in range(N_SETS)]
+    with path.open("w") as file:
+        file.write('{"cellSets":[')
+        for place in range(N_CLASSES):
+            name = f"class{place}"
+            file.write("," * (place > 0))
+            file.write(f'{{"key":"{name}","name":"{name}","rootNode":true,"type":"cellSets","children":[')
+            for number, ids in enumerate(lists):
+                file.write("," * (number > 0))
+                file.write(f'{{"key":"{name}-{number}","name":"{number}","color":"#aabbcc","cellIds":[{ids}]}}')
+            file.write("]}")
+        file.write("]}")
+
+
+async def _serve(source: str, rounds: int) -> dict[str, Any]:
+    from cellworker.gateway import service  # noqa: F401, PLC0415 what the gateway has in memory
+    from cellworker.gateway.core.answering import _prepared  # noqa: PLC0415
+    from cellworker.gateway.core.cell_set_reading import CellSetsFile, CellSetsReader  # noqa: PLC0415
+    from cellworker.protocol.validation import convert  # noqa: PLC0415
+    from cellworker.tasks import catalog  # noqa: PLC0415
+    from cellworker.tasks.task import PrepareInput  # noqa: PLC0415
+
+    lags: list[tuple[float, float]] = []
+
+    async def watch() -> None:
+        while True:
+            cpu, clock = time.process_time(), time.perf_counter()
+            await asyncio.sleep(TICK_S)
+            lags.append((time.process_time() - cpu, max(0.0, time.perf_counter() - clock - TICK_S)))
+
+    watching = asyncio.create_task(watch())
+    taken: list[float] = []
+    for _ in range(rounds):
+        content = CellSetsFile()
+        content.path.unlink()
+        content.path.hardlink_to(source)
+        began = time.perf_counter()
+        cell_sets = await CellSetsReader().read(content)
+        for body in BODIES:
+            task = catalog.find(body["name"])
+            given = PrepareInput(convert(body, task.body, "body"), None, cell_sets)
+            await asyncio.to_thread(_prepared, task, given)
+        taken.append(time.perf_counter() - began)
+    watching.cancel()
+    cpu_ms, wall_ms = (1000 * np.array(column) for column in zip(*lags, strict=True))
+    return {
+        "rounds": rounds,
+        "turns_of_the_loop": len(lags),
+        "seconds_per_round": round(float(np.median(taken)), 2),
+        "loop_cpu_ms": {"p99": _short(np.percentile(cpu_ms, 99)), "max": _short(cpu_ms.max())},
+        "loop_wall_ms": {"p99": _short(np.percentile(wall_ms, 99)), "max": _short(wall_ms.max())},
+        "memory_mb": _peak_mb(),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _peak_mb() -> int:
+    # Not ru_maxrss, which a new program inherits from the process that started it.
+    (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
+    return int(peak) >> 10
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))))

@@ -1,0 +1,41 @@
+"""How many members sets have in common."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["overlaps"]
+
+
+def overlaps(rows: Sequence[NDArray[np.int32]], columns: Sequence[NDArray[np.int32]], n: int) -> NDArray[np.int64]:
+    """Count the common members of sets; sets of one side may overlap each other.
+
+    Parameters
+    ----------
+    rows, columns
+        The sets: int32, each member once, from 0 to `n` - 1.
+    n
+        How many members there may be.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64 ``(len(rows), len(columns))``.
+    """
+    out = np.zeros((len(rows), len(columns)), np.int64)
+    waiting = list(range(len(columns)))
+    while waiting:
+        # As many columns at once as are free of each other: of a clustering, all.
+        code = np.full(n, -1, np.int32)
+        later = []
+        for number in waiting:
+            if np.any(code[columns[number]] >= 0):
+                later.append(number)
+            else:
+                code[columns[number]] = number
+        for i, members in enumerate(rows):
+            found = code[members]
+            out[i] += np.bincount(found[found >= 0], minlength=len(columns))
+        waiting = later
+    return out

@@ -1,0 +1,114 @@
+"""The files of an untrusted Zarr store: walked over once, so that no array asks the file system for what is known."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from cellworker.formats.anndata.containers.tree import damaged, refused
+
+__all__ = ["DESCRIPTIONS", "MAX_FILES", "StoreFiles"]
+
+DESCRIPTIONS: Final = ("zarr.json", ".zarray", ".zgroup")
+"""Names of files, one of which every group and array has."""
+MAX_FILES: Final = 5_000_000
+_ATTRIBUTES: Final = ".zattrs"
+_MAX_JSON: Final = 64 << 20
+
+
+class StoreFiles:
+    """What the folders of a store hold. Paths are relative to the store, with slashes; its own folder is "".
+
+    Parameters
+    ----------
+    folder
+        The store.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` for links, for what is no ordinary file, and for too many files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = os.fspath(folder)
+        self._sizes: dict[str, int] = {}
+        self._described: dict[str, tuple[str, ...]] = {}
+        self._members: dict[str, list[str]] = {}
+        self._walk()
+
+    def size(self, place: str) -> int:
+        """Return the bytes of all files in a folder and below it; 0 where there is none."""
+        return self._sizes.get(place, 0)
+
+    def members(self, place: str) -> list[str]:
+        """Return the names of the groups and arrays in a folder, sorted."""
+        return sorted(self._members.get(place, ()))
+
+    def description(self, place: str, name: str) -> dict[str, Any] | None:
+        """Return what a description says; None where a folder has none of that name."""
+        if name not in self._described.get(place, ()):
+            return None
+        try:
+            with open(self.path(place, name), "rb") as file:  # noqa: PTH123 - many thousand files
+                content = file.read(_MAX_JSON + 1)
+        except OSError as error:
+            raise damaged(name, error) from None
+        if len(content) > _MAX_JSON:
+            raise damaged(name, "a description of more than 64 MB")
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise damaged(name, error) from None
+        if not isinstance(value, dict):
+            raise damaged(name, "expected an object")
+        return value
+
+    def attributes(self, place: str) -> dict[str, Any]:
+        """Return what version 2 keeps beside a description."""
+        return self.description(place, _ATTRIBUTES) or {}
+
+    def path(self, place: str, name: str) -> str:
+        """Return where a file of the store lies."""
+        return "/".join((self._folder, place, name) if place else (self._folder, name))
+
+    def _walk(self) -> None:
+        seen, waiting = 0, [""]
+        while waiting:
+            place = waiting.pop()
+            self._sizes[place], files, folders = 0, [], []
+            for entry in self._entries(place):
+                seen += 1
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{place}/{entry.name}" if place else entry.name)
+                elif entry.is_file(follow_symlinks=False):
+                    files.append(entry.name)
+                    self._sizes[place] += entry.stat(follow_symlinks=False).st_size
+                else:
+                    raise refused(
+                        what=f"{entry.name} in it is a link or no ordinary file",
+                        advice="copy the store with its own files",
+                    )
+            if seen > MAX_FILES:
+                raise refused(what=f"it has more than {MAX_FILES:,} files", advice="write it with larger chunks")
+            waiting += folders
+            self._note(place, files)
+        # Added up once, from the deepest: looking below each array anew takes the square of their number.
+        for place in reversed([*self._sizes][1:]):
+            self._sizes[place.rpartition("/")[0]] += self._sizes[place]
+
+    def _note(self, place: str, files: list[str]) -> None:
+        described = tuple(name for name in files if name in DESCRIPTIONS or name == _ATTRIBUTES)
+        if described:
+            self._described[place] = described
+        if place and any(name in DESCRIPTIONS for name in described):
+            above, _, name = place.rpartition("/")
+            self._members.setdefault(above, []).append(name)
+
+    def _entries(self, place: str) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.path(place, "") if place else self._folder) as entries:
+                yield from entries
+        except OSError as error:
+            raise damaged(Path(error.filename or "").name, error.strerror) from None

@@ -1,0 +1,94 @@
+"""Where cells lie on images of tissues, in an AnnData file: our own note of it, else scanpy's and squidpy's form.
+
+``obsm["spatial"]`` has a place for each cell, in pixels of the full image. ``uns["spatial"][LIBRARY]`` has
+``images["hires"]`` or ``images["lowres"]`` and in ``scalefactors`` what turns those places into its pixels. Where there
+are several libraries, ``obs["library_id"]`` says on which one a cell lies.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cellworker.experiment.model import Categorical, Column, TissueImage
+from cellworker.formats.anndata.containers.tree import Group, Node
+from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
+from cellworker.formats.anndata.writer import IMAGES
+from cellworker.formats.common.pixels import MAX_PIXELS, pixels_of
+
+__all__ = ["read_tissue"]
+
+_LIBRARY = "library_id"
+_BEST_FIRST = ("hires", "lowres")
+
+
+def read_tissue(root: Group, n_cells: int, library_of: Column | None) -> dict[str, TissueImage]:
+    """Return the images of a file by their names; empty where it has none.
+
+    Parameters
+    ----------
+    root
+        The file.
+    library_of
+        The column ``library_id``.
+    """
+    return _own(root, n_cells) or _of_scanpy(root, n_cells, library_of)
+
+
+def _own(root: Group, n_cells: int) -> dict[str, TissueImage]:
+    """Return what cellworker wrote."""
+    out: dict[str, TissueImage] = {}
+    for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
+        cells, points, scale = (image.get(name) if is_group(image) else None for name in ("cells", "points", "scale"))
+        names = text_of(image.get("name")) if is_group(image) else None
+        if not names or not names[0] or not is_array(cells) or not is_array(points) or not is_array(scale):
+            continue
+        rows, places, factor = cells.read(), points.read(), scale.read().ravel()
+        if len(rows) and places.shape == (len(rows), 2) and 0 <= rows.min() <= rows.max() < n_cells and len(factor):
+            pixels = _pixels(image.get("pixels") if is_group(image) else None)
+            out[names[0]] = TissueImage(
+                rows.astype(np.int32), places.astype(np.float64), float(factor[0]), pixels
+            )  # fmt: skip
+    return out
+
+
+def _of_scanpy(root: Group, n_cells: int, library_of: Column | None) -> dict[str, TissueImage]:
+    spatial = root.get("obsm/spatial")
+    libraries = [(name, node) for name, node in members(root.get("uns/spatial")) if is_group(node)]
+    if not is_array(spatial) or not libraries or spatial.shape[:1] != (n_cells,):
+        return {}
+    if len(spatial.shape) != 2 or spatial.shape[1] < 2 or spatial.dtype is None or spatial.dtype.kind not in "iuf":
+        return {}
+    places = spatial.read().astype(np.float64)[:, :2]
+    out = {}
+    for name, library in libraries:
+        rows = _rows(name, len(libraries), n_cells, library_of)
+        rows = rows[np.isfinite(places[rows]).all(axis=1)]
+        if len(rows):
+            scale, pixels = _image(library)
+            out[name] = TissueImage(rows, np.ascontiguousarray(places[rows]), scale, pixels)
+    return out
+
+
+def _rows(name: str, libraries: int, n_cells: int, library_of: Column | None) -> NDArray[np.int32]:
+    """Return the cells that lie on an image: all where there is one, else those of its library."""
+    if libraries == 1:
+        return np.arange(n_cells, dtype=np.int32)
+    if not isinstance(library_of, Categorical) or name not in library_of.categories:
+        return np.empty(0, np.int32)
+    return np.flatnonzero(library_of.codes == library_of.categories.index(name)).astype(np.int32)
+
+
+def _image(library: Node) -> tuple[float, NDArray[np.uint8] | None]:
+    """Return the factor from the cells' places to pixels, and the pixels: the finest image that can be shown."""
+    for which in _BEST_FIRST:
+        factor = library.get(f"scalefactors/tissue_{which}_scalef") if is_group(library) else None
+        scale = float(factor.read().ravel()[0]) if is_array(factor) and factor.dtype is not None else 0.0
+        pixels = _pixels(library.get(f"images/{which}") if is_group(library) else None)
+        if pixels is not None and np.isfinite(scale) and scale > 0:
+            return scale, pixels
+    return 1.0, None
+
+
+def _pixels(image: Node | None) -> NDArray[np.uint8] | None:
+    if not is_array(image) or len(image.shape) not in (2, 3) or not 0 < image.shape[0] * image.shape[1] <= MAX_PIXELS:
+        return None
+    return pixels_of(image.read()) if image.dtype is not None and image.dtype.kind in "biuf" else None

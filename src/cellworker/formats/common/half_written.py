@@ -1,0 +1,87 @@
+"""Where a file is written before it gets its name: beside it, in a folder that the next run removes if we are killed.
+
+The folder holds a lock for as long as its process writes. The lock goes with the process, however that ends, so a
+folder whose lock is free was left behind, and only such a one is removed.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["half_written", "sweep"]
+
+_ENDING = ".cellworker.tmp"
+_FORM = re.compile(r"\..*\.[0-9a-f]{12}\.cellworker\.tmp", re.DOTALL)
+_LOCK = ".lock"
+_MAX_NAME = 100
+"""Characters of the target's name that are repeated, so that the folder's own name is not too long."""
+
+_swept: set[Path] = set()
+
+
+@contextmanager
+def half_written(target: Path) -> Iterator[Path]:
+    """Give a place to write to, in a folder of its own beside the target; the folder is removed afterwards.
+
+    Whoever writes renames what is complete to the target; both lie in the same file system. What killed processes left
+    beside the target is removed first, once in each process.
+
+    Parameters
+    ----------
+    target
+        The file or folder that is to be; its own folder exists.
+
+    Raises
+    ------
+    OSError
+        When the folder may not be written to.
+    """
+    if target.parent not in _swept:
+        sweep(target.parent)
+        _swept.add(target.parent)
+    folder, lock = _new_folder(target)
+    try:
+        yield folder / target.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder; whoever is still at it holds a lock."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if _FORM.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_unlocked(Path(entry.path))
+
+
+def _remove_unlocked(folder: Path) -> None:
+    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _new_folder(target: Path) -> tuple[Path, int]:
+    while True:
+        folder = target.with_name(f".{target.name[:_MAX_NAME]}.{secrets.token_hex(6)}{_ENDING}")
+        folder.mkdir(mode=0o700)
+        with suppress(FileNotFoundError, BlockingIOError):
+            # Somebody who sweeps may hold the lock already, or have removed the folder: then another is made.
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), (folder / _LOCK).stat()):
+                    return folder, descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Matrices in text: Matrix Market, tables of numbers, lists of entries."""

@@ -1,0 +1,279 @@
+"""The explorer for an experiment that is open in this process: a door of its own in a thread, below a secret path.
+
+A notebook shows the page in a frame. Pages of other places cannot find it, because the path of everything that it
+serves begins with a random secret; a cookie would not reach a frame inside of a page from elsewhere.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import orjson
+from aiohttp import web
+
+from cellworker.connections import Connections, GuardedRunner
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment
+from cellworker.gateway.core.answering import Ports
+from cellworker.gateway.core.cell_set_patches import applied, examine
+from cellworker.gateway.core.loop import WorkLoop
+from cellworker.gateway.core.ports import Claim, NotHeldError
+from cellworker.identifiers import ExperimentId
+from cellworker.local.cell_sets_files import readable
+from cellworker.local.columns import ColumnAnswers
+from cellworker.local.door.admission import Admission
+from cellworker.local.door.socketio import SocketServer
+from cellworker.local.experiment import barcodes_by_id, id_of
+from cellworker.local.notifications import SocketNotifications
+from cellworker.local.own_classes import patched
+from cellworker.local.page.facts import explorer_facts
+from cellworker.local.queue import MemoryQueue
+from cellworker.local.results import DiskResults
+from cellworker.local.server import LocalServer, Served
+from cellworker.local.sync import NoSync
+from cellworker.tasks.catalog import example_bodies, find
+from cellworker.tasks.steps import compute
+from cellworker.tasks.task import Context, Progress, Task
+
+__all__ = ["EmbeddedDoor", "Held"]
+
+_OnProgress = Callable[[str, float | None], Awaitable[None]]
+
+MAX_RESULTS_BYTES = 2**30
+"""Of results that the page may fetch again."""
+_SECRET_BYTES = 24
+_PATIENCE_S = 30.0
+"""How long the door may take to listen; it opens no file."""
+
+
+class Held(Protocol):
+    """What is shown: an experiment with cell sets that the page changes."""
+
+    experiment: Experiment
+    cell_sets: CellSets
+    source: Path | None
+
+    def context(self, progress: Progress, scratch: Path, kept: Path) -> Context:
+        """Return what a task may use."""
+        ...
+
+
+class _Engine:
+    """Answers in threads of this process: quick requests do not wait behind long ones."""
+
+    def __init__(self, held: Held, scratch: Path) -> None:
+        self._held = held
+        self._scratch = scratch
+        self._lanes = {lane: ThreadPoolExecutor(1, f"cellworker-{lane}") for lane in ("short", "long")}
+
+    async def compute(self, task: str, request: bytes, on_progress: _OnProgress | None = None) -> bytes:
+        """Return the JSON text of the task's value; for a file result, of the file's path."""
+        return await self._run(find(task), request, on_progress)
+
+    async def columns(self, task: Task, request: bytes, on_progress: _OnProgress | None = None) -> bytes:
+        """Return the task's value as typed columns; only for tasks that have them."""
+        return await self._run(task, request, on_progress, columns=True)
+
+    async def _run(
+        self, found: Task, request: bytes, on_progress: _OnProgress | None, *, columns: bool = False
+    ) -> bytes:
+        checked = found.read_request(request)
+        loop = asyncio.get_running_loop()
+        ended = threading.Event()
+        told: set[asyncio.Task[None]] = set()
+
+        def tell(stage: str, fraction: float | None) -> None:
+            if on_progress is not None and not ended.is_set():
+                telling = loop.create_task(_awaited(on_progress(stage, fraction)))
+                told.add(telling)
+                telling.add_done_callback(told.discard)
+
+        def progress(stage: str, fraction: float | None = None) -> None:
+            if ended.is_set():
+                raise WorkerError(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.")
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(tell, stage, fraction)
+
+        def work() -> bytes:
+            context = self._held.context(progress, self._scratch, self._scratch / "kept")
+            value = compute(found, checked, self._held.experiment, context, columns=columns)
+            return value if isinstance(value, bytes) else orjson.dumps(str(value))
+
+        try:
+            # whoever is cancelled goes at once; the thread stops when it next tells of its progress
+            return await loop.run_in_executor(self._lanes[found.lane], work)
+        finally:
+            ended.set()
+
+    def close(self) -> None:
+        for lane in self._lanes.values():
+            lane.shutdown(wait=False, cancel_futures=True)
+        del self._held
+
+
+async def _awaited(value: Awaitable[None]) -> None:
+    await value
+
+
+class _Source:
+    """The experiment and its cell sets as the door and the work loop see them; changes go to whoever holds them."""
+
+    def __init__(self, held: Held, experiment_id: ExperimentId) -> None:
+        self._held = held
+        self._lock = asyncio.Lock()
+        experiment = held.experiment
+        path = held.source or Path("memory")
+        facts = explorer_facts(experiment, held.cell_sets, experiment_id, path, "this notebook's experiment")
+        self._served = Served(
+            experiment.key,
+            {"cells": experiment.n_cells, "genes": len(experiment.genes)},
+            example_bodies(experiment, held.cell_sets),
+            facts,
+            lambda: barcodes_by_id(experiment),
+            experiment,
+        )
+
+    def close(self) -> None:
+        """Let go of the experiment: aiohttp keeps handlers for the whole process, and with them what they lead to."""
+        del self._held, self._served
+
+    async def served(self) -> Served:
+        return self._served
+
+    def health(self) -> dict[str, Any]:
+        return {"status": "up"}
+
+    async def read(self, experiment_id: ExperimentId) -> bytes:  # noqa: ARG002 - there is one experiment
+        return await asyncio.to_thread(self._held.cell_sets.encode)
+
+    async def patch(
+        self,
+        experiment_id: ExperimentId,  # noqa: ARG002
+        operations: list[dict[str, Any]],
+        authorization: str | None = None,  # noqa: ARG002
+        *,
+        claim: Claim | None = None,
+    ) -> None:
+        async with self._lock:
+            if claim is not None and not await claim.take():
+                raise NotHeldError
+            await asyncio.to_thread(self._patch, operations, look=claim is not None)
+
+    def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
+        content = self._held.cell_sets.encode()
+        if look and applied(content, examine(operations).inserted):
+            return
+        changed = readable(orjson.dumps(patched(orjson.loads(content), operations)))
+        self._held.cell_sets = CellSets.parse(changed)
+
+
+class EmbeddedDoor:
+    """Serves the explorer for one experiment from a thread of this process, on loopback.
+
+    Parameters
+    ----------
+    held
+        The experiment; the page's changes of cell sets are made in it.
+
+    Attributes
+    ----------
+    port
+        Where it listens, on loopback.
+    path
+        The path of the page, which holds the secret: ``/SECRET/``.
+
+    Raises
+    ------
+    OSError
+        When no port is free.
+    """
+
+    def __init__(self, held: Held) -> None:
+        secret = secrets.token_urlsafe(_SECRET_BYTES)
+        self.path = f"/{secret}/"
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(held, secret), name="cellworker-door", daemon=True)
+        self._thread.start()
+        self._ready.wait(_PATIENCE_S)
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def url(self) -> str:
+        """The address of the page, secret and all."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def close(self) -> None:
+        """Stop serving, and remove the results that were kept. May be called twice."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_PATIENCE_S)
+
+    def _run(self, held: Held, secret: str) -> None:
+        with _closing(self._loop):
+            try:
+                self._loop.run_until_complete(self._serve(held, secret))
+            except BaseException as error:  # noqa: BLE001 handed to whoever started the thread
+                self._failure = error
+            finally:
+                self._listening.close()
+                self._ready.set()
+
+    async def _serve(self, held: Held, secret: str) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellworker-view-")))
+            experiment_id = id_of(held.source) if held.source else ExperimentId("experiment")
+            admission = Admission(below=f"/{secret}")
+            connections, queue, sockets = Connections(), MemoryQueue(), SocketServer()
+            notifications = SocketNotifications(sockets)
+            results = DiskResults(folder / "results", f"{self.url}results/", MAX_RESULTS_BYTES)
+            engine, source = _Engine(held, folder), _Source(held, experiment_id)
+            stack.callback(engine.close)
+            stack.callback(source.close)
+            work = WorkLoop(queue, Ports(engine, results, notifications, source, NoSync()), experiment_id, find)
+            working = asyncio.create_task(work.run())
+            stack.push_async_callback(_ended, working)
+            door = LocalServer(
+                experiment_id, source=source, results=results, cell_sets=source, sockets=sockets,
+                notifications=notifications, submit=queue.submit, find_task=find, cancel=work.cancel,
+                admission=admission, connections=connections,
+                columns=ColumnAnswers(experiment_id, engine.columns, source, notifications, find),
+            )  # fmt: skip
+            outer = web.Application()
+            outer.add_subapp(f"/{secret}", door.app())
+            runner = GuardedRunner(outer, connections, shutdown_timeout=1.0)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(sockets.close)
+            await web.SockSite(runner, self._listening).start()
+            self._ready.set()
+            await self._stop.wait()
+
+
+@contextlib.contextmanager
+def _closing(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+async def _ended(task: asyncio.Task[int]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

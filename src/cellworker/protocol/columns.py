@@ -1,0 +1,346 @@
+r"""Typed columns: values by cell and tables, as bytes that a browser reads without parsing text.
+
+Clients of our own door choose them with ``Accept: application/vnd.cellworker.columns``; everybody else gets the same
+columns as JSON. The other side of this module is ``web/src/wire/columns.ts``; both are tested with the same files.
+
+All numbers are little-endian. The parts follow each other, each from a multiple of 8 bytes on:
+
+====================  ==========================================================================================
+``CWCOLS1\n``          eight bytes that tell what it is
+uint32, uint32        length of the header in bytes, and 0
+header                JSON in UTF-8, filled up with spaces: ``{"facts": {...}, "columns": [...]}``
+buffers               where the columns say, counted from the end of the header
+====================  ==========================================================================================
+
+Each column has ``name``, ``kind``, ``length``, and:
+
+===========  =======================================================================================================
+number       ``type`` (f4 or f8), ``at``; NaN where a value is missing
+integer      ``type`` (i1, u1, i2, u2, i4, u4, or f8 where none holds them), ``at``, ``missing`` where any are
+logical      ``type`` u1 (0 or 1), ``at``, ``missing`` where any are
+category     ``type`` (i1, i2 or i4), ``at``: positions in ``labels``, -1 where missing
+text         ``at``: all texts end to end in UTF-8, ``bytes`` of them; ``offsets``: uint32 ``length + 1``, where each
+             begins and the last ends; ``missing`` where any are
+sparse       ``count`` values that are not 0: ``rows`` (int32) and ``at`` (float32), in any order
+===========  =======================================================================================================
+
+``missing`` is where a bitmap begins: bit ``i % 8`` (from the least significant) of byte ``i // 8`` is 1 where value
+``i`` is missing. ``labels`` lie in the header.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from cellworker.analysis.text.number_text import floats_json, ints_json
+
+__all__ = [
+    "MEDIA_TYPE",
+    "ColumnTable",
+    "Labels",
+    "Logicals",
+    "Numbers",
+    "Sparse",
+    "Texts",
+    "TypedColumn",
+    "accepts_columns",
+    "decode_columns",
+    "encode_columns",
+]
+
+MEDIA_TYPE = "application/vnd.cellworker.columns"
+_MAGIC = b"CWCOLS1\n"
+_LENGTHS = struct.Struct("<II")
+_INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4")
+_TYPES = {"number": ("f4", "f8"), "integer": (*_INTEGERS, "f8"), "logical": ("u1",), "category": ("i1", "i2", "i4")}
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers ``(n,)``: floating ones, NaN where missing, or whole ones with `missing`, bool ``(n,)`` or None."""
+
+    values: NDArray[Any]
+    missing: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logicals:
+    """Truth values, bool ``(n,)``, and which are missing."""
+
+    values: NDArray[np.bool_]
+    missing: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Categories: positions in `labels`, int32 ``(n,)``, -1 where missing."""
+
+    codes: NDArray[np.int32]
+    labels: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts, None where missing."""
+
+    texts: list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """Numbers most of which are 0: `values`, float32 ``(k,)``, at `rows`, int32 ``(k,)``, each once, of `length`."""
+
+    rows: NDArray[np.int32]
+    values: NDArray[np.float32]
+    length: int
+
+
+TypedColumn = Numbers | Logicals | Labels | Texts | Sparse
+
+
+class ColumnTable:
+    """Columns by name, and facts about them: plain values (JSON)."""
+
+    # No dataclass: orjson would write one in its own way.
+    __slots__ = ("columns", "facts")
+
+    def __init__(self, columns: Mapping[str, TypedColumn], facts: Mapping[str, Any] | None = None) -> None:
+        self.columns: Mapping[str, TypedColumn] = columns
+        self.facts: Mapping[str, Any] = facts or {}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts beside the list ``columns``, for the encoder of values; missing values are null."""
+        return {**self.facts, "columns": [_plain(name, column) for name, column in self.columns.items()]}
+
+
+def accepts_columns(accept: str | None) -> bool:
+    """Tell whether a header ``Accept`` names the media type."""
+    return any(part.partition(";")[0].strip().lower() == MEDIA_TYPE for part in (accept or "").split(","))
+
+
+# --- as JSON --------------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str, column: TypedColumn) -> dict[str, Any]:
+    if isinstance(column, Sparse):
+        values: Any = orjson.Fragment(floats_json(np.ascontiguousarray(column.values, np.float32)))
+        rows = orjson.Fragment(ints_json(np.ascontiguousarray(column.rows, np.int32)))
+        return {"name": name, "kind": "sparse", "length": column.length, "rows": rows, "values": values}
+    if isinstance(column, Texts):
+        return {"name": name, "kind": "text", "values": column.texts}
+    if isinstance(column, Labels):
+        codes = _with_nulls(column.codes, column.codes < 0)
+        return {"name": name, "kind": "category", "values": codes, "labels": column.labels}
+    if isinstance(column, Logicals):
+        return {"name": name, "kind": "logical", "values": _with_nulls(column.values, column.missing)}
+    if column.values.dtype.kind == "f":
+        single = column.values.dtype == np.float32
+        values = orjson.Fragment(floats_json(column.values)) if single else column.values
+        return {"name": name, "kind": "number", "values": values}
+    return {"name": name, "kind": "integer", "values": _with_nulls(column.values, column.missing)}
+
+
+def _with_nulls(values: NDArray[Any], missing: NDArray[np.bool_] | None) -> Any:  # noqa: ANN401
+    if missing is None or not missing.any():
+        return np.ascontiguousarray(values)
+    out = values.astype(object)
+    out[missing] = None
+    return out.tolist()
+
+
+# --- as bytes -------------------------------------------------------------------------------------------------------
+
+
+class _Buffers:
+    """Buffers one after the other, each from a multiple of 8 bytes on."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self._end = 0
+
+    def add(self, content: NDArray[Any] | bytes) -> int:
+        raw = content if isinstance(content, bytes) else np.ascontiguousarray(content).tobytes()
+        at = self._end
+        self.parts += [raw, bytes(-len(raw) % 8)]
+        self._end += len(raw) + (-len(raw) % 8)
+        return at
+
+    def missing(self, mask: NDArray[np.bool_] | None) -> dict[str, int]:
+        if mask is None or not mask.any():
+            return {}
+        return {"missing": self.add(np.packbits(mask, bitorder="little"))}
+
+
+def encode_columns(table: ColumnTable) -> bytes:
+    """Return the bytes.
+
+    Raises
+    ------
+    ValueError
+        If a text column is longer than 4 GiB.
+    """
+    buffers = _Buffers()
+    columns = [{"name": name, **_described(column, buffers)} for name, column in table.columns.items()]
+    header = orjson.dumps({"facts": table.facts, "columns": columns}, option=orjson.OPT_SERIALIZE_NUMPY)
+    header += b" " * (-len(header) % 8)
+    return b"".join([_MAGIC, _LENGTHS.pack(len(header), 0), header, *buffers.parts])
+
+
+def _described(column: TypedColumn, buffers: _Buffers) -> dict[str, Any]:
+    """Add a column's buffers, and return what the header says of it."""
+    if isinstance(column, Sparse):
+        rows, at = buffers.add(column.rows.astype("<i4")), buffers.add(column.values.astype("<f4"))
+        return {"kind": "sparse", "length": column.length, "count": len(column.rows), "rows": rows, "at": at}
+    if isinstance(column, Texts):
+        return _described_texts(column, buffers)
+    if isinstance(column, Labels):
+        kind = next(kind for kind in ("i1", "i2", "i4") if len(column.labels) - 1 <= np.iinfo(kind).max)
+        at = buffers.add(column.codes.astype(f"<{kind}"))
+        return {"kind": "category", "type": kind, "length": len(column.codes), "at": at, "labels": column.labels}
+    n = len(column.values)
+    if isinstance(column, Logicals):
+        at = buffers.add(column.values.astype(np.uint8))
+        return {"kind": "logical", "type": "u1", "length": n, "at": at, **buffers.missing(column.missing)}
+    if column.values.dtype.kind == "f":
+        kind = "f4" if column.values.dtype == np.float32 else "f8"
+        return {"kind": "number", "type": kind, "length": n, "at": buffers.add(column.values.astype(f"<{kind}"))}
+    known = column.values if column.missing is None else column.values[~column.missing]
+    kind = _narrowest(known)
+    held = column.values if column.missing is None else np.where(column.missing, 0, column.values)
+    at = buffers.add(held.astype(f"<{kind}"))
+    return {"kind": "integer", "type": kind, "length": n, "at": at, **buffers.missing(column.missing)}
+
+
+def _narrowest(values: NDArray[Any]) -> str:
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    fitting = (kind for kind in _INTEGERS if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return next(fitting, "f8")
+
+
+def _described_texts(column: Texts, buffers: _Buffers) -> dict[str, Any]:
+    raw = [b"" if text is None else text.encode("utf-8", "replace") for text in column.texts]
+    ends = np.cumsum(np.fromiter(map(len, raw), np.int64, len(raw)))
+    whole = b"".join(raw)
+    if len(whole) >= 1 << 32:
+        message = "the texts of a column are longer than 4 GiB"
+        raise ValueError(message)
+    offsets = buffers.add(np.concatenate([[0], ends]).astype("<u4"))
+    missing = buffers.missing(np.array([text is None for text in column.texts], np.bool_))
+    place = {"at": buffers.add(whole), "offsets": offsets, "bytes": len(whole)}
+    return {"kind": "text", "length": len(raw), **place, **missing}
+
+
+def decode_columns(content: bytes | bytearray | memoryview) -> ColumnTable:
+    """Read the bytes; the arrays are views of them.
+
+    Raises
+    ------
+    ValueError
+        If they are not what `encode_columns` writes, saying where.
+    """
+    view = memoryview(content).cast("B")
+    begin = len(_MAGIC) + _LENGTHS.size
+    if len(view) < begin or bytes(view[: len(_MAGIC)]) != _MAGIC:
+        raise ValueError("these are no columns: the first bytes are others")
+    length, _ = _LENGTHS.unpack_from(view, len(_MAGIC))
+    if begin + length > len(view):
+        raise ValueError("the header is cut short")
+    header = orjson.loads(view[begin : begin + length])  # JSONDecodeError is a ValueError
+    if not isinstance(header, dict) or not isinstance(header.get("columns"), list):
+        raise ValueError("the header has no columns")  # noqa: TRY004 - of the file, not of a program
+    reader = _Reader(view[begin + length :])
+    columns: dict[str, TypedColumn] = {}
+    for described in header["columns"]:
+        if not isinstance(described, dict) or not isinstance(described.get("name"), str):
+            raise ValueError("a column without a name")  # noqa: TRY004
+        columns[described["name"]] = reader.column(described)
+    facts = header.get("facts")
+    return ColumnTable(columns, facts if isinstance(facts, dict) else {})
+
+
+class _Reader:
+    def __init__(self, body: memoryview) -> None:
+        self._body = body
+
+    def column(self, described: dict[str, Any]) -> TypedColumn:
+        kind, length = described.get("kind"), self._whole(described, "length")
+        if kind == "sparse":
+            return self._sparse(described, length)
+        if kind == "text":
+            return self._texts(described, length)
+        if kind not in _TYPES or described.get("type") not in _TYPES[kind]:
+            message = f"the column {described['name']!r} is of no known kind"
+            raise ValueError(message)
+        values = self._array(described, "at", described["type"], length)
+        if kind == "category":
+            return self._labels(described, values)
+        if kind == "number":
+            return Numbers(values)
+        missing = self._missing(described, length)
+        return Logicals(values != 0, missing) if kind == "logical" else Numbers(_whole(values), missing)
+
+    def _whole(self, described: dict[str, Any], name: str) -> int:
+        found = described.get(name)
+        if type(found) is not int or not 0 <= found < 1 << 53:
+            message = f"the column {described['name']!r} has no {name}"
+            raise ValueError(message)
+        return found
+
+    def _array(self, described: dict[str, Any], name: str, kind: str, length: int) -> NDArray[Any]:
+        at, size = self._whole(described, name), np.dtype(kind).itemsize
+        if at % 8 or at + length * size > len(self._body):
+            message = f"the column {described['name']!r} lies outside of the bytes"
+            raise ValueError(message)
+        found = np.frombuffer(self._body, np.dtype(f"<{kind}"), length, at) if length else np.empty(0, f"<{kind}")
+        return found.astype(found.dtype.newbyteorder("="), copy=False)
+
+    def _missing(self, described: dict[str, Any], length: int) -> NDArray[np.bool_] | None:
+        if "missing" not in described:
+            return None
+        bits = self._array(described, "missing", "u1", -(-length // 8))
+        return np.unpackbits(bits, count=length, bitorder="little").astype(np.bool_)
+
+    def _labels(self, described: dict[str, Any], codes: NDArray[Any]) -> Labels:
+        labels = described.get("labels")
+        known = labels if isinstance(labels, list) and all(isinstance(label, str) for label in labels) else None
+        if known is None or (len(codes) and not -1 <= codes.min() <= codes.max() < len(known)):
+            message = f"the column {described['name']!r} has codes without a label"
+            raise ValueError(message)
+        return Labels(codes.astype(np.int32), known)
+
+    def _sparse(self, described: dict[str, Any], length: int) -> Sparse:
+        count = self._whole(described, "count")
+        rows = self._array(described, "rows", "i4", count)
+        if count and not 0 <= rows.min() <= rows.max() < length:
+            message = f"the column {described['name']!r} has values outside of its {length} rows"
+            raise ValueError(message)
+        return Sparse(rows, self._array(described, "at", "f4", count), length)
+
+    def _texts(self, described: dict[str, Any], length: int) -> Texts:
+        size = self._whole(described, "bytes")
+        offsets = self._array(described, "offsets", "u4", length + 1).astype(np.int64)
+        whole = self._array(described, "at", "u1", size).tobytes()
+        if offsets[0] != 0 or offsets[-1] != size or np.any(np.diff(offsets) < 0):
+            message = f"the texts of the column {described['name']!r} do not follow each other"
+            raise ValueError(message)
+        bounds = offsets.tolist()
+        texts: list[str | None] = [whole[a:b].decode("utf-8", "replace") for a, b in pairwise(bounds)]
+        missing = self._missing(described, length)
+        for i in np.flatnonzero(missing) if missing is not None else []:
+            texts[i] = None
+        return Texts(texts)
+
+
+def _whole(values: NDArray[Any]) -> NDArray[Any]:
+    """Return whole numbers that came as doubles, because no narrower type holds them, as int64."""
+    if values.dtype.kind != "f":
+        return values
+    if not np.all(np.isfinite(values)) or np.any(np.abs(values) >= 2.0**63):
+        raise ValueError("whole numbers that are none")
+    return values.astype(np.int64)

@@ -1,0 +1,102 @@
+"""Clusters of cells by Louvain or Leiden: from the object's own graph, else from coordinates (contract 5.7)."""
+
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from cellworker.analysis.graphs.clusters import DIMS, cell_graph, clusters_of
+from cellworker.analysis.graphs.neighbours import nearest_neighbours
+from cellworker.analysis.graphs.projection import carry_over
+from cellworker.analysis.graphs.snn import Links, links_of
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.model import Experiment
+from cellworker.experiment.suitability import CLUSTERS, own_graph
+from cellworker.tasks.common.reductions import coordinates_of, find_sketch
+from cellworker.tasks.task import Context
+
+__all__ = ["ClusterConfig", "HowToCluster", "cluster_labels"]
+
+_K_PROJECTED = 50
+
+
+class ClusterConfig(Struct):
+    """How finely to cluster."""
+
+    resolution: Annotated[float, Meta(ge=0)] = 0.5
+
+
+class HowToCluster(Protocol):
+    """What requests for clusters say."""
+
+    @property
+    def type(self) -> Literal["louvain", "leiden"]:
+        """The method."""
+        ...
+
+    @property
+    def config(self) -> ClusterConfig:
+        """How finely."""
+        ...
+
+
+def cluster_labels(
+    experiment: Experiment, request: HowToCluster, context: Context
+) -> tuple[NDArray[Any], list[int] | list[str]]:
+    """Return each cell's label, and the labels in the order of the sets."""
+    active = experiment.misc.active_reduction
+    sketch = find_sketch(experiment)
+    if sketch is not None:
+        return _sketched_labels(experiment, request, context, *sketch)
+
+    links = _own_graph(experiment)
+    if links is None:
+        links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context)
+    clusters, joined = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
+    found = np.unique(clusters).tolist()
+    # The original sorts as text once it has joined single cells to other clusters.
+    return clusters, sorted(found, key=str) if joined else found
+
+
+def _sketched_labels(
+    experiment: Experiment, request: HowToCluster, context: Context, full: str, sketch: NDArray[np.int64]
+) -> tuple[NDArray[Any], list[str]]:
+    """Cluster the cells of a sketch, and carry their labels over to all cells by the reduction `full`."""
+    everywhere = coordinates_of(experiment, full, CLUSTERS)
+    coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :DIMS]
+    links = _graph(coordinates, request, context)
+    clusters, _ = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
+    nearest = nearest_neighbours(
+        everywhere[sketch],
+        min(_K_PROJECTED, len(sketch)),
+        "euclidean",
+        queries=everywhere,
+        threads=context.threads,
+        on_progress=lambda fraction: context.progress("Carrying the clusters over to all cells", fraction),
+    )
+    carried = carry_over(nearest, [str(label) for label in clusters.tolist()])
+    return carried, sorted(set(carried.tolist()))
+
+
+def _own_graph(experiment: Experiment) -> Links | None:
+    name = own_graph(experiment)
+    if name is None:
+        return None
+    graph = experiment.graphs[name]
+    try:
+        return links_of(graph.indptr, graph.cells, graph.weights)
+    except ValueError as error:
+        raise WorkerError(
+            ErrorCode.EXPERIMENT_UNREADABLE, f"The object's graph {name!r} cannot be clustered: {error}."
+        ) from None
+
+
+def _graph(coordinates: NDArray[np.float64], request: HowToCluster, context: Context) -> Links:
+    return cell_graph(
+        coordinates,
+        request.type,
+        exactly_annoy=context.like_original,
+        threads=context.threads,
+        progress=context.progress,
+    )

@@ -1,0 +1,143 @@
+"""Typed columns at the door of the real local run: chosen by Accept, answered at once, with the errors of all tasks."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from cellworker import open_experiment
+from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.bitmaps import write_cells
+from cellworker.experiment.cell_sets import CellSets
+from cellworker.local.columns import ColumnAnswers
+from cellworker.local.run import start_local
+from cellworker.protocol.columns import MEDIA_TYPE, decode_columns
+from cellworker.sample import sample_path
+from cellworker.settings import Settings
+from cellworker.tasks.catalog import find
+
+WAIT_S = 60
+
+
+@dataclass
+class Door:
+    url: str
+    session: aiohttp.ClientSession
+
+    async def ask(self, body: dict[str, Any], accept: str = MEDIA_TYPE, **more: Any) -> tuple[int, str, bytes]:
+        async with self.session.post(self.url, json={"body": body, **more}, headers={"Accept": accept}) as answer:
+            return answer.status, answer.content_type, await answer.read()
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    settings = Settings(data_dir=tmp_path, store_dir=tmp_path / "stores", port=0)
+    async with start_local(None, settings) as run, aiohttp.ClientSession() as session:
+        await run.ready()
+        yield Door(f"{run.url}/v2/workRequest/{run.experiment_id}", session)
+
+
+async def test_answers_are_those_of_python(door: Door) -> None:
+    opened = open_experiment(sample_path())
+    gene, column = opened.experiment.genes.names[0], "orig.ident"
+    bodies = [
+        {"name": "GeneExpression", "genes": [gene]},
+        {"name": "GetCellColumn", "column": column},
+        {"name": "GetEmbedding", "type": "umap", "useSaved": True},
+        {"name": "GetNGenes"},
+        {"name": "ScoreGenes", "genes": opened.experiment.genes.names[:3], "method": "scanpy"},
+    ]
+    for body in bodies:
+        status, kind, content = await door.ask(body)
+        assert (status, kind) == (200, MEDIA_TYPE), content
+        table = decode_columns(content)
+        assert table.columns
+        assert table.facts["byCell"] is True
+    assert (await door.ask(bodies[0]))[2] == (await door.ask(bodies[0]))[2]
+    scores = decode_columns(content).columns["score"].values
+    wanted = opened.call("ScoreGenes", genes=bodies[-1]["genes"], method="scanpy")["columns"][0]["values"]
+    assert np.array_equal(scores, np.array(wanted, np.float64), equal_nan=True)
+
+
+async def test_a_selection_is_compared_with_the_rest(door: Door) -> None:
+    opened = open_experiment(sample_path())
+    cells = write_cells(opened.experiment.cell_ids[:100])
+    body = {"cellSet": cells, "compareWith": "background", "basis": "all", "comparisonType": "within"}
+    status, kind, content = await door.ask({"name": "DifferentialExpression", **body})
+    assert (status, kind) == (200, MEDIA_TYPE), content
+    table = decode_columns(content)
+    wanted = opened.call("DifferentialExpression", **body)["data"]
+    assert table.columns["gene_names"].texts == wanted["gene_names"]
+    assert table.columns["p_val"].values.tolist() == wanted["p_val"]
+    assert table.facts["total"] == len(wanted["Gene"])
+    page = {"orderBy": "logFC", "orderDirection": "DESC", "offset": 0, "limit": 5, "filters": []}
+    _, _, content = await door.ask({"name": "DifferentialExpression", **body}, requestProps={"pagination": page})
+    few = decode_columns(content).columns["logFC"].values
+    assert few.tolist() == np.sort(np.array(wanted["logFC"], np.float64))[::-1][:5].tolist()
+
+
+async def test_who_does_not_ask_for_columns_gets_none(door: Door) -> None:
+    for body, accept in (({"name": "GetNGenes"}, "*/*"), ({"name": "ListCellColumns"}, MEDIA_TYPE)):
+        status, kind, content = await door.ask(body, accept)
+        assert (status, kind) == (200, "application/json")
+        assert "ETag" in json.loads(content)["data"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"name": "GetCellColumn", "column": "nope"}, ErrorCode.R_WORKER_COLUMN_NOT_FOUND),
+        ({"name": "GeneExpression", "genes": ["nope"]}, ErrorCode.R_WORKER_GENE_NOT_FOUND),
+        ({"name": "DifferentialExpression", "cellSet": "ranges:2-1", "compareWith": "rest"}, ErrorCode.INVALID_INPUT),
+    ],
+)
+async def test_a_refusal_is_the_tasks_own_in_the_form_of_its_event(
+    door: Door, body: dict[str, Any], code: ErrorCode
+) -> None:
+    status, kind, content = await door.ask(body)
+    assert (status, kind) == (200, "application/json")
+    told = json.loads(content)["response"]
+    assert (told["error"], told["errorCode"]) == (True, code)
+    assert any(word in told["userMessage"] for word in ("body.", "not found", "cellSet: expected"))
+
+
+async def test_a_malformed_request_is_refused_as_without_columns(door: Door) -> None:
+    status, _, content = await door.ask({"name": "GetCellColumn"})
+    assert status == 400
+    assert json.loads(content)["message"].startswith("body.column:")
+
+
+class _Never:
+    """A computation that does not come to an end unless it is cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = asyncio.Event()
+
+    async def compute(self, *_: Any) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        return b""
+
+
+class _Sets:
+    async def read(self, experiment_id: str) -> bytes:
+        return CellSets.empty().encode()
+
+
+async def test_who_hangs_up_cancels_the_computation() -> None:
+    never = _Never()
+    answers = ColumnAnswers("e", never.compute, _Sets(), None, find)  # type: ignore[arg-type]
+    with pytest.raises(WorkerError) as caught:
+        async with asyncio.timeout(WAIT_S):
+            await answers.answer({"name": "GetNGenes"}, None, lambda: True)
+    assert caught.value.code is ErrorCode.REQUEST_CANCELLED
+    async with asyncio.timeout(WAIT_S):
+        await never.cancelled.wait()

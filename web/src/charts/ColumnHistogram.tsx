@@ -1,0 +1,59 @@
+// How many cells of each group have which value of a column or score, as the worker counts them.
+import { scaleLinear } from "d3-scale";
+import { Failure, Waiting } from "../ui/States";
+import { Figure } from "./Figure";
+import type { PlotGroup } from "./groups";
+import { summariesOf, type PlotVariable } from "./variables";
+
+const HEIGHT = 150;
+const LEFT = 40;
+
+interface Props {
+  readonly variable: PlotVariable;
+  readonly groupBy: string;
+  readonly groups: readonly PlotGroup[];
+  readonly version: string;
+}
+
+export function ColumnHistogram({ variable, groupBy, groups, version }: Props) {
+  const now = summariesOf(variable, groupBy, version).value;
+  if (now.state === "loading") return <Waiting text={`Counting ${variable.title.slice(0, 40)}`} />;
+  if (now.state === "failed") return <Failure message={now.message} small />;
+  const { edges, groups: summaries } = now.value;
+  const byKey = new Map(summaries.map((summary) => [summary.key, summary]));
+  const parts = groups.flatMap((group) => {
+    const counts = byKey.get(group.key)?.counts;
+    return counts?.length ? [{ group, counts }] : [];
+  });
+  const bins = edges.length - 1;
+  if (bins < 1 || !parts.length) return <Failure message={`No cell of these groups has a value of ${variable.title.slice(0, 60)}.`} small />;
+  const totals = Array.from({ length: bins }, (_, i) => parts.reduce((sum, part) => sum + part.counts[i], 0));
+  const y = scaleLinear().domain([0, Math.max(1, ...totals)]).nice().range([HEIGHT - 28, 6]);
+  const table = () => ({ from: edges.slice(0, -1), to: edges.slice(1), ...Object.fromEntries(parts.map(({ group, counts }) => [group.name, counts])) });
+  return (
+    <Figure title={variable.title} label={`Histogram of ${variable.title}`} height={HEIGHT} table={table}>
+      {(width) => {
+        const x = scaleLinear().domain([edges[0], edges[bins] > edges[0] ? edges[bins] : edges[0] + 1]).range([LEFT, width - 6]);
+        return (
+          <>
+            {y.ticks(4).map((tick) => (
+              <g key={tick}>
+                <line class="grid" x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
+                <text class="tick" x={LEFT - 5} y={y(tick) + 3} text-anchor="end">{tick.toLocaleString("en")}</text>
+              </g>
+            ))}
+            {totals.map((_, i) => {
+              let under = 0;
+              return parts.map(({ group, counts }) => {
+                const bottom = y(under);
+                under += counts[i];
+                return <rect key={`${i}-${group.key}`} x={x(edges[i])} width={Math.max(0.5, x(edges[i + 1]) - x(edges[i]) - 1)} y={y(under)} height={Math.max(0, bottom - y(under))} fill={group.color} />;
+              });
+            })}
+            {x.ticks(6).map((tick) => <text key={tick} class="tick" x={x(tick)} y={HEIGHT - 12} text-anchor="middle">{tick.toLocaleString("en")}</text>)}
+          </>
+        );
+      }}
+    </Figure>
+  );
+}

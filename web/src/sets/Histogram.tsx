@@ -1,0 +1,44 @@
+// How many cells have which value of a number; a drag selects the cells of a range.
+import { useMemo, useState } from "preact/hooks";
+import type { NumberColumn } from "../data/numbers";
+import { select } from "../state/selection";
+
+const BINS = 40;
+const WIDTH = 236;
+const HEIGHT = 46;
+
+function histogram(column: NumberColumn): Uint32Array {
+  const counts = new Uint32Array(BINS);
+  const scale = column.max > column.min ? BINS / (column.max - column.min) : 0;
+  for (const value of column.values) if (!Number.isNaN(value)) counts[Math.min(BINS - 1, Math.floor((value - column.min) * scale))]++;
+  return counts;
+}
+
+export function Histogram({ column }: { column: NumberColumn }) {
+  const counts = useMemo(() => histogram(column), [column]);
+  const [range, setRange] = useState<readonly [number, number] | null>(null);
+  const most = Math.max(...counts);
+  const at = (event: PointerEvent) => {
+    const box = (event.currentTarget as Element).getBoundingClientRect();
+    return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
+  };
+  const value = (share: number) => column.min + share * (column.max - column.min);
+  const finish = () => {
+    if (!range) return;
+    const [low, high] = [value(Math.min(...range)), value(Math.max(...range))];
+    if (Math.abs(range[1] - range[0]) > 0.01) select(Uint8Array.from(column.values, (own) => (own >= low && own <= high ? 1 : 0)));
+    else setRange(null);
+  };
+  return (
+    <svg
+      class="chart histogram" width={WIDTH} height={HEIGHT} role="img" aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag to select cells of a range.`}
+      onPointerDown={(event) => ((event.currentTarget as Element).setPointerCapture(event.pointerId), setRange([at(event), at(event)]))}
+      onPointerMove={(event) => range && event.buttons && setRange([range[0], at(event)])}
+      onPointerUp={finish}
+    >
+      {Array.from(counts, (count, i) => <rect key={i} class="bin" x={(i * WIDTH) / BINS} width={WIDTH / BINS - 1} y={HEIGHT - 1 - (count / most) * (HEIGHT - 4)} height={(count / most) * (HEIGHT - 4)} />)}
+      <line class="base" x1={0} x2={WIDTH} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} />
+      {range && <rect class="brush" x={Math.min(...range) * WIDTH} width={Math.abs(range[1] - range[0]) * WIDTH} y={0} height={HEIGHT} />}
+    </svg>
+  );
+}
