@@ -4,8 +4,10 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "cluster": "benchmarks.cluster",
     "explorer": "benchmarks.explorer",
     "files": "benchmarks.files",
+    "fleet": "benchmarks.fleet",
     "gateway": "benchmarks.gateway",
     "maps": "benchmarks.maps",
     "markers": "benchmarks.markers",

@@ -330,3 +330,12 @@ def test_what_is_written_is_read_again(adata, tmp_path, ending):
     assert (again.layers["counts"] != adata.layers["counts"]).nnz == 0
     with pytest.raises(WorkerError, match=r"path: .* is there already"):
         cw.write(adata, path)
+
+
+def test_a_column_beyond_32_bits_is_damage_and_not_another_gene(adata):
+    rows = adata.X.copy()
+    rows.indices = rows.indices.astype(np.int64)
+    rows.indices[0] += 1 << 32
+    adata.X = rows
+    with pytest.raises(WorkerError, match=r"adata\.X: is damaged \(it names column 4294967"):
+        cw.tl.rank_genes_groups(adata, "group")

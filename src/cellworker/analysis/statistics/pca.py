@@ -5,18 +5,19 @@ it is never made: block Lanczos with full reorthogonalisation (Golub and Underwo
 block of vectors, from both sides. Centring is done by formulas, the matrix stays sparse.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Components", "principal_components"]
+__all__ = ["Components", "RowParts", "components_of", "principal_components"]
 
 Floats = NDArray[np.float64]
 OnProgress = Callable[[float], None]
+Result = TypeVar("Result")
 
 _BLOCK = 10  # vectors at a time
 _ROWS = 4096  # of a part; parts are added in order, whichever thread computed them
@@ -91,11 +92,40 @@ def principal_components(
     if not 1 <= k <= min(n, width):
         message = f"cannot find {k} components of {n} x {width} values: 1 to {min(n, width)} are possible"
         raise ValueError(message)
-    report = on_progress or (lambda fraction: None)  # noqa: ARG005
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        products = _Products(matrix, pool, centre=centre, origin=origin)
-        vectors = _decomposed(products, k) if width <= _MAX_COVARIANCE else _leading(products, k, seed, report)
-        scores = products.scores(vectors)
+        parts = _InMemory(matrix, pool)
+        return components_of(parts, k, centre=centre, origin=origin, seed=seed, on_progress=on_progress)
+
+
+class RowParts(Protocol):
+    """A matrix of which some rows at a time are worked on, wherever they are; what is called can be pickled."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of cells and genes."""
+
+    def total(self, function: Callable[..., tuple[Floats, ...]], *arguments: Floats) -> tuple[Floats, ...]:
+        """Call ``function(rows, *arguments)`` with the rows of each part, and add up what it returns."""
+
+    def joined(self, function: Callable[..., Floats], *arguments: Floats) -> Floats:
+        """Call ``function(rows, *arguments)`` with the rows of each part, and put below each other what it returns."""
+
+
+def components_of(
+    parts: RowParts,
+    k: int,
+    *,
+    centre: bool = True,
+    origin: Floats | None = None,
+    seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> Components:
+    """Find the components of a matrix in parts; everything is as for `principal_components`."""
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    n, width = parts.shape
+    products = _Products(parts, centre=centre, origin=origin)
+    vectors = _decomposed(products, k) if width <= _MAX_COVARIANCE else _leading(products, k, seed, report)
+    scores = products.scores(vectors)
     # One more rotation within the subspace: columns of the scores are orthogonal to the last digits.
     variance = np.square(scores).sum(axis=0) / max(1, n - 1)
     order = np.argsort(-variance, kind="stable")
@@ -105,54 +135,54 @@ def principal_components(
     return Components(scores * sign, vectors * sign, variance, products.total)
 
 
-class _Products:
-    """Multiplies with the centred matrix; what is added up, and in which order, depends on the matrix alone."""
+class _InMemory:
+    """Rows of a matrix in memory; what is added up, and in which order, depends on the matrix alone."""
 
-    def __init__(
-        self,
-        matrix: Any,  # noqa: ANN401
-        pool: ThreadPoolExecutor,
-        *,
-        centre: bool,
-        origin: Floats | None = None,
-    ) -> None:
-        self.n, self.width = matrix.shape
-        self._pool = pool
+    def __init__(self, matrix: Any, pool: ThreadPoolExecutor) -> None:  # noqa: ANN401
+        self.shape: tuple[int, int] = matrix.shape
         self._matrix = matrix
-        self._parts = range(0, self.n, _ROWS)
-        sums, squares = np.zeros(self.width), np.zeros(self.width)
-        for one, two in pool.map(lambda start: _moments(self._rows(start)), self._parts):
-            sums += one
-            squares += two
-        self._sums = sums
-        self._mean = sums / self.n if centre else np.zeros(self.width)
+        self._pool = pool
+
+    def _each(self, function: Callable[..., Result], arguments: tuple[Floats, ...]) -> Iterator[Result]:
+        n = self.shape[0]
+        return self._pool.map(
+            lambda start: function(_rows(self._matrix, start, min(n, start + _ROWS)), *arguments), range(0, n, _ROWS)
+        )
+
+    def total(self, function: Callable[..., tuple[Floats, ...]], *arguments: Floats) -> tuple[Floats, ...]:
+        """Add up the results of all parts."""
+        found = self._each(function, arguments)
+        out = tuple(np.zeros_like(array) + array for array in next(found))
+        for arrays in found:
+            for mine, more in zip(out, arrays, strict=True):
+                np.add(mine, more, out=mine)
+        return out
+
+    def joined(self, function: Callable[..., Floats], *arguments: Floats) -> Floats:
+        """Put the results of all parts below each other."""
+        return np.concatenate(list(self._each(function, arguments)))
+
+
+class _Products:
+    """Multiplies with the centred matrix."""
+
+    def __init__(self, parts: RowParts, *, centre: bool, origin: Floats | None = None) -> None:
+        self.n, self.width = parts.shape
+        self._parts = parts
+        self._sums, squares = parts.total(_moments)
+        self._mean = self._sums / self.n if centre else np.zeros(self.width)
         if origin is not None:
             self._mean = np.asarray(origin, np.float64)
         self.total = float((squares - self._crossed(np.multiply)).sum() / max(1, self.n - 1))
 
-    def _rows(self, start: int) -> Any:  # noqa: ANN401
-        return _rows(self._matrix, start, min(self.n, start + _ROWS))
-
     def covariance(self, block: Floats) -> Floats:
         """Return the covariance times a block, float64 ``(n_genes, b)``."""
-        shift = self._mean @ block
-
-        def part(start: int) -> tuple[Floats, Floats]:
-            rows = self._rows(start)
-            image = rows @ block - shift
-            return rows.T @ image, image.sum(axis=0)
-
-        out, total = np.zeros_like(block), np.zeros(block.shape[1])
-        for product, sums in self._pool.map(part, self._parts):
-            out += product
-            total += sums
+        out, total = self._parts.total(_product, block, self._mean @ block)
         return np.asarray((out - self._mean[:, None] * total) / max(1, self.n - 1))
 
     def whole_covariance(self) -> Floats:
         """Return the covariance, float64 ``(n_genes, n_genes)``."""
-        out = np.zeros((self.width, self.width))
-        for product in self._pool.map(lambda start: _square(self._rows(start)), self._parts):
-            out += product
+        (out,) = self._parts.total(_square)
         return np.asarray((out - self._crossed(np.outer)) / max(1, self.n - 1))
 
     def _crossed(self, times: Callable[[Floats, Floats], Floats]) -> Floats:
@@ -162,8 +192,7 @@ class _Products:
 
     def scores(self, block: Floats) -> Floats:
         """Return the centred matrix times a block, float64 ``(n_cells, b)``."""
-        shift = self._mean @ block
-        return np.concatenate(list(self._pool.map(lambda start: self._rows(start) @ block - shift, self._parts)))
+        return self._parts.joined(_image, block, self._mean @ block)
 
 
 def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
@@ -186,13 +215,22 @@ def _moments(rows: Any) -> tuple[Floats, Floats]:  # noqa: ANN401
     return np.asarray(rows.sum(axis=0), np.float64).ravel(), np.asarray(squared.sum(axis=0), np.float64).ravel()
 
 
-def _square(rows: Any) -> Any:  # noqa: ANN401
+def _square(rows: Any) -> tuple[Floats]:  # noqa: ANN401
     if isinstance(rows, np.ndarray):
-        return rows.T @ rows
+        return (rows.T @ rows,)
     if rows.nnz > _DENSE * rows.shape[0] * rows.shape[1]:
         dense = rows.toarray()
-        return dense.T @ dense
-    return (rows.T @ rows).toarray()
+        return (dense.T @ dense,)
+    return ((rows.T @ rows).toarray(),)
+
+
+def _image(rows: Any, block: Floats, shift: Floats) -> Floats:  # noqa: ANN401
+    return np.asarray(rows @ block - shift)
+
+
+def _product(rows: Any, block: Floats, shift: Floats) -> tuple[Floats, Floats]:  # noqa: ANN401
+    image = _image(rows, block, shift)
+    return np.asarray(rows.T @ image), image.sum(axis=0)
 
 
 def _decomposed(products: _Products, k: int) -> Floats:

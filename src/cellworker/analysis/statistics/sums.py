@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["group_sums"]
+__all__ = ["add_group_sums", "group_sums", "parts_of_rows"]
 
 _KERNELS = {
     "uint8": "cw_group_sums_u8",
@@ -61,31 +61,68 @@ def group_sums(
         If a row, a group or a gene is out of range.
     """
     rows, group = np.ascontiguousarray(rows, np.int64), np.ascontiguousarray(group, np.int32)
+    if len(group) != len(rows):
+        raise IndexError("arrays of different lengths")
+    cuts = parts_of_rows(len(rows))
+
+    def part(chosen: slice) -> NDArray[np.float64]:
+        return add_group_sums(np.zeros((n_groups, n_genes)), (indptr, genes, values), rows[chosen], group[chosen])
+
+    total = np.zeros((n_groups, n_genes))
+    with ThreadPoolExecutor(min(max(1, threads), len(cuts) - 1)) as pool:
+        for piece in pool.map(part, [slice(a, b) for a, b in pairwise(cuts)]):
+            total += piece
+    return total
+
+
+def parts_of_rows(n_rows: int) -> list[int]:
+    """Return where the parts of rows begin whose sums are added up, and the number of rows.
+
+    The sum of fractional values depends on its order. Whoever adds up each part row after row, and then the parts, gets
+    the bits of `group_sums`.
+    """
+    parts = _PARTS if n_rows >= _WORTH else 1
+    return [n_rows * i // parts for i in range(parts + 1)]
+
+
+def add_group_sums(
+    sums: NDArray[np.float64],
+    counts: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]],
+    rows: NDArray[np.integer[Any]],
+    group: NDArray[np.integer[Any]],
+) -> NDArray[np.float64]:
+    """Add rows, one after another, to the sums of their groups.
+
+    Parameters
+    ----------
+    sums
+        float64 ``(n_groups, n_genes)``; it is changed.
+    counts, rows, group
+        As for `group_sums`.
+
+    Returns
+    -------
+    numpy.ndarray
+        `sums`.
+
+    Raises
+    ------
+    IndexError
+        If a row, a group or a gene is out of range.
+    """
+    indptr, genes, values = counts
+    rows, group = np.require(rows, np.int64, ["C", "A"]), np.require(group, np.int32, ["C", "A"])
     if len(group) != len(rows) or len(genes) != len(values):
         raise IndexError("arrays of different lengths")
     if len(rows):
-        if rows.min() < 0 or rows.max() >= len(indptr) - 1 or group.min() < 0 or group.max() >= n_groups:
+        if rows.min() < 0 or rows.max() >= len(indptr) - 1 or group.min() < 0 or group.max() >= len(sums):
             raise IndexError("row or group out of range")
         if indptr[rows].min() < 0 or indptr[rows + 1].max() > len(genes):
             raise IndexError("the offsets of the cells do not fit the stored values")
     run = kernel(_KERNELS[values.dtype.name])
-    arrays = (address(indptr, np.int64), address(genes, np.int32), address(values, values.dtype))
-
-    parts = _PARTS if len(rows) >= _WORTH else 1
-
-    def part(chosen: slice) -> NDArray[np.float64]:
-        out = np.zeros((n_groups, n_genes))
-        mine, codes = rows[chosen], group[chosen]
-        if run(
-            *arrays, address(mine, np.int64), len(mine), address(codes, np.int32), n_genes,
-            address(out, np.float64, writable=True),
-        ):  # fmt: skip
-            raise IndexError("the counts hold genes beyond the last one")
-        return out
-
-    cuts = [len(rows) * i // parts for i in range(parts + 1)]
-    total = np.zeros((n_groups, n_genes))
-    with ThreadPoolExecutor(min(max(1, threads), parts)) as pool:
-        for piece in pool.map(part, [slice(a, b) for a, b in pairwise(cuts)]):
-            total += piece
-    return total
+    if run(
+        address(indptr, np.int64), address(genes, np.int32), address(values, values.dtype), address(rows, np.int64),
+        len(rows), address(group, np.int32), sums.shape[1], address(sums, np.float64, writable=True),
+    ):  # fmt: skip
+        raise IndexError("the counts hold genes beyond the last one")
+    return sums

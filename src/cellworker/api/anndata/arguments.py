@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "categories_of",
     "check_adata",
+    "check_kind",
     "column",
     "default_threads",
     "gene_positions",
@@ -133,11 +134,29 @@ def check_adata(adata: Any) -> "AnnData":  # noqa: ANN401
 def target(adata: "AnnData", *, copy: bool) -> "AnnData":
     """Return what results are written to: the object itself, or a copy. A view becomes an object of its own."""
     check_adata(adata)
+    for name in ("obs", "var"):
+        table = getattr(adata, name)
+        if hasattr(table, "to_memory"):  # as anndata's read_lazy has them; small beside the matrix
+            setattr(adata, name, table.to_memory())
     if copy:
         return adata.to_memory() if adata.isbacked else adata.copy()
     if adata.is_view and not adata.isbacked:
         adata._init_as_actual(adata.copy())  # noqa: SLF001 what anndata does when a view is written to
     return adata
+
+
+def check_kind(dtype: Any, name: str) -> None:  # noqa: ANN401
+    """Check that a matrix, called `name`, holds numbers.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the matrix.
+    """
+    if cast("np.dtype[Any]", np.dtype(dtype)).kind not in "biuf":
+        raise invalid(
+            name, f"expected numbers, found {np.dtype(dtype)}; convert it: adata.X = adata.X.astype('float32')"
+        )
 
 
 def column(adata: "AnnData", argument: str, name: Any) -> Any:  # noqa: ANN401

@@ -4,24 +4,27 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, scan_rows
-from cellworker.api.anndata.arguments import invalid, one_of
+from cellworker.analysis.statistics.sums import group_sums
+from cellworker.api.anndata.arguments import check_kind, invalid, one_of
+from cellworker.api.anndata.cluster import is_lazy
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import Index
 
-__all__ = ["Matrix", "chosen_matrix", "matrix_of"]
+__all__ = ["Matrix", "chosen_matrix", "chosen_values", "matrix_of"]
 
 _BLOCK_VALUES = 1 << 22  # stored values of a run of genes
 _DENSE_BYTES = 64 << 20
 _PRODUCT_ROWS = 256  # of a part of a product, which SciPy copies in double precision
+_INDEX_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,13 @@ class Matrix:
     n_genes: int
     name: str
     names: "Index"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", _aligned(*self.rows))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What comes over a network lies at any address: the constructor puts it right.
+        return Matrix, (self.rows, self.n_genes, self.name, self.names)
 
     @property
     def n_cells(self) -> int:
@@ -78,6 +88,21 @@ class Matrix:
         some = self.csr()[:, positions].tocsc()
         return some.indptr.astype(np.int64), some.indices.astype(np.int32), some.data
 
+    def group_sums(self, code: NDArray[np.integer[Any]], n_groups: int, threads: int = 1) -> NDArray[np.float64]:
+        """Sum the values of groups of cells, float64 ``(n_groups, n_genes)``.
+
+        Parameters
+        ----------
+        code
+            Group of each cell, 0 to `n_groups` - 1 or below 0 for a cell that takes no part, ``(n_cells,)``.
+        n_groups
+            Number of groups.
+        threads
+            Threads to use; the result does not depend on it.
+        """
+        rows = np.flatnonzero(code >= 0)
+        return group_sums(*self.rows, rows, code[rows], n_groups=n_groups, n_genes=self.n_genes, threads=threads)
+
     def sorted_runs(self, work: Callable[[slice, Sorted], None], *, threads: int) -> None:
         """Call `work` with runs of genes whose values ascend, from several threads and in any order."""
         genes = self.rows[1]
@@ -108,19 +133,32 @@ def chosen_matrix(adata: "AnnData", *, layer: str | None = None, use_raw: bool |
     WorkerError
         ``INVALID_INPUT`` naming `layer`, `use_raw` or the matrix.
     """
+    return matrix_of(*chosen_values(adata, layer=layer, use_raw=use_raw))
+
+
+def chosen_values(
+    adata: "AnnData", *, layer: str | None = None, use_raw: bool | None = None
+) -> tuple[Any, str, "Index"]:
+    """Return what the matrix of `chosen_matrix` is in the AnnData, how messages call it, and its genes' names.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming `layer` or `use_raw`.
+    """
     if layer is not None:
         if use_raw:
             raise invalid("use_raw", "a layer is not in raw: give layer or use_raw=True, not both")
         one_of("layer", layer, adata.layers.keys())
-        return matrix_of(adata.layers[layer], f"adata.layers[{layer!r}]", adata.var_names)
+        return adata.layers[layer], f"adata.layers[{layer!r}]", adata.var_names
     if use_raw and adata.raw is None:
         raise invalid("use_raw", "this AnnData has no raw; expected use_raw=False, or adata.raw = adata before")
     if use_raw or (use_raw is None and adata.raw is not None):
-        return matrix_of(adata.raw.X, "adata.raw.X", adata.raw.var_names)
+        return adata.raw.X, "adata.raw.X", adata.raw.var_names
     if adata.X is None:
         listed = ", ".join(repr(name) for name in adata.layers)
         raise invalid("adata.X", f"is empty; give layer=... ({listed or 'there are no layers either'})")
-    return matrix_of(adata.X, "adata.X", adata.var_names)
+    return adata.X, "adata.X", adata.var_names
 
 
 def matrix_of(values: Any, name: str, names: "Index") -> Matrix:  # noqa: ANN401
@@ -135,17 +173,18 @@ def matrix_of(values: Any, name: str, names: "Index") -> Matrix:  # noqa: ANN401
     """
     from scipy import sparse  # noqa: PLC0415 heavy
 
+    if is_lazy(values):
+        raise invalid(name, "is a Dask array, and this function needs it in memory; pass adata.to_memory()")
     if hasattr(values, "to_memory"):  # backed, sparse
         values = values.to_memory()
     if not sparse.issparse(values):
         return _from_dense(values, name, names)
-    _check_kind(values.dtype, name)
+    check_kind(values.dtype, name)
     rows = values.tocsr()
-    matrix: Compressed = (
-        np.asarray(rows.indptr, np.int64),
-        np.asarray(rows.indices, np.int32),
-        np.ascontiguousarray(rows.data, np.float32),
-    )
+    wide = rows.indices if rows.indices.dtype.itemsize > _INDEX_BYTES else rows.indices[:0]
+    if len(wide) and not 0 <= wide.min() <= wide.max() < rows.shape[1]:  # cut to 32 bits it might look sound
+        raise invalid(name, f"is damaged (it names column {int(wide.max())} of {rows.shape[1]})")
+    matrix = _aligned(rows.indptr, rows.indices, rows.data)
     kept = np.empty(rows.shape[0], np.int64)
     found = scan_rows(matrix, 0, rows.shape[0], rows.shape[1], kept=kept)
     if found.problem:
@@ -159,11 +198,20 @@ def matrix_of(values: Any, name: str, names: "Index") -> Matrix:  # noqa: ANN401
     return Matrix(matrix, rows.shape[1], name, names)
 
 
+def _aligned(indptr: NDArray[Any], columns: NDArray[Any], values: NDArray[Any]) -> Compressed:
+    """Return the arrays in the types and at addresses that kernels take; copied only where they are not."""
+    return (
+        np.require(indptr, np.int64, ["C", "A"]),
+        np.require(columns, np.int32, ["C", "A"]),
+        np.require(values, np.float32, ["C", "A"]),
+    )
+
+
 def _from_dense(values: Any, name: str, names: "Index") -> Matrix:  # noqa: ANN401
     """Compress a dense matrix (an array, or a data set of a file) some rows at a time."""
     if getattr(values, "dtype", None) is None or len(getattr(values, "shape", ())) != 2:
         raise invalid(name, f"expected a matrix of numbers, found {type(values).__name__}")
-    _check_kind(values.dtype, name)
+    check_kind(values.dtype, name)
     n, width = values.shape
     lengths, genes, stored = [np.zeros(1, np.int64)], [], []
     for block in _row_blocks(values):
@@ -182,13 +230,6 @@ def _row_blocks(values: Any) -> Iterator[NDArray[np.float32]]:  # noqa: ANN401
     step = max(1, _DENSE_BYTES // max(1, 4 * values.shape[1]))
     for start in range(0, values.shape[0], step):
         yield np.asarray(values[start : start + step]).astype(np.float32, copy=False)
-
-
-def _check_kind(dtype: Any, name: str) -> None:  # noqa: ANN401
-    if cast("np.dtype[Any]", np.dtype(dtype)).kind not in "biuf":
-        raise invalid(
-            name, f"expected numbers, found {np.dtype(dtype)}; convert it: adata.X = adata.X.astype('float32')"
-        )
 
 
 def _check_finite(nan: int, infinite: int, name: str) -> None:

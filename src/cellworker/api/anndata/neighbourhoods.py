@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.maps.umap_graph import fuzzy_graph
-from cellworker.analysis.statistics.pca import principal_components
+from cellworker.analysis.statistics.pca import components_of, principal_components
 from cellworker.api.anndata.arguments import (
     check_adata,
     default_threads,
@@ -18,7 +18,8 @@ from cellworker.api.anndata.arguments import (
     target,
     whole_number,
 )
-from cellworker.api.anndata.matrix import chosen_matrix, matrix_of
+from cellworker.api.anndata.lazy import LazyMatrix, LazyRows, chosen_anywhere
+from cellworker.api.anndata.matrix import matrix_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -85,15 +86,17 @@ def pca(
     (548, 20)
     """
     data = target(adata, copy=copy)
-    matrix = chosen_matrix(data, layer=layer, use_raw=False)
+    matrix = chosen_anywhere(data, layer=layer, use_raw=False)
     chosen = _mask(data, mask_var)
-    values = matrix.csr() if chosen.all() else matrix.csr()[:, chosen]
-    max_k = min(values.shape) - (1 if zero_center else 0)
-    k = min(_N_PCS, max_k) if n_comps is None else n_comps
-    whole_number("n_comps", k, 1, min(values.shape))
-    found = principal_components(
-        values, int(k), centre=zero_center, seed=seed_of(random_state), threads=default_threads(threads)
-    )
+    smaller = min(matrix.n_cells, int(chosen.sum()))
+    k = min(_N_PCS, smaller - (1 if zero_center else 0)) if n_comps is None else n_comps
+    whole_number("n_comps", k, 1, smaller)
+    seed, threads = seed_of(random_state), default_threads(threads)
+    if isinstance(matrix, LazyMatrix):
+        found = components_of(LazyRows(matrix, np.flatnonzero(chosen)), int(k), centre=zero_center, seed=seed)
+    else:
+        values = matrix.csr() if chosen.all() else matrix.csr()[:, chosen]
+        found = principal_components(values, int(k), centre=zero_center, seed=seed, threads=threads)
     loadings = np.zeros((data.n_vars, k))
     loadings[chosen] = found.loadings
     at, loaded, about = ("X_pca", "PCs", "pca") if key_added is None else (key_added,) * 3

@@ -1,6 +1,7 @@
 """Marker genes of the groups of an AnnData, by Wilcoxon's rank-sum test on all cells."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.groups import Groups, Sorted
 from cellworker.analysis.statistics.p_values import PValues
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, rank_tests
-from cellworker.analysis.statistics.sums import group_sums
 from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
-from cellworker.api.anndata.matrix import Matrix, chosen_matrix
+from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
+from cellworker.api.anndata.matrix import Matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -49,7 +50,7 @@ def rank_genes_groups(
     Parameters
     ----------
     adata
-        Log-normalised expression.
+        Log-normalised expression; with Dask arrays the work is done by Dask, to the same bits.
     groupby
         A column of ``obs`` with labels.
     mask_var
@@ -100,15 +101,17 @@ def rank_genes_groups(
         raise invalid("tie_correct", f"expected True (ties are always corrected), found {tie_correct!r}")
     codes, known = categories_of(data, "groupby", groupby)
     wanted = _wanted(groups, reference, known)
-    matrix = chosen_matrix(data, layer=layer, use_raw=use_raw)
+    matrix = chosen_anywhere(data, layer=layer, use_raw=use_raw)
     tested = _mask(matrix, data, mask_var)
-    sides = _sides(codes, known, wanted, reference)
-    tests = _tests(matrix, sides, reference, threads)
-    means = _means(matrix, sides, reference, threads)
+    sides = _Sides.of(codes, known, wanted, reference)
+    if isinstance(matrix, LazyMatrix):
+        tests, means = _of_blocks(matrix, sides)
+    else:
+        tests, means = _tested(matrix, sides, threads)
     rows = []
     for i in range(len(wanted)):
         z = np.where(tests.auc[i] < 0.5, -tests.score[i], tests.score[i])[tested]
-        fold = np.log2((np.expm1(means[i][0]) + _TINY) / (np.expm1(means[i][1]) + _TINY))[tested]
+        fold = np.log2((np.expm1(means[0][i]) + _TINY) / (np.expm1(means[1][i]) + _TINY))[tested]
         rows.append((z, fold, PValues.of_scores(np.abs(z))))
     names = np.asarray(matrix.names, object)[tested]
     out = ranked_table(names, wanted, rows, n_genes=n_genes, by_abs=rankby_abs, corr_method=corr_method)
@@ -138,7 +141,7 @@ def _wanted(groups: Literal["all"] | Iterable[str], reference: str, known: list[
     return wanted
 
 
-def _mask(matrix: Matrix, adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+def _mask(matrix: AnyMatrix, adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     if mask_var is None:
         return np.ones(matrix.n_genes, np.bool_)
     if isinstance(mask_var, str):
@@ -153,59 +156,94 @@ def _mask(matrix: Matrix, adata: "AnnData", mask_var: str | NDArray[np.bool_] | 
     return mask
 
 
-def _sides(
-    codes: NDArray[np.int64], known: list[str], wanted: Sequence[str], reference: str
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return the rows of each group, and of what it is compared with."""
-    out = []
-    for name in wanted:
-        inside = codes == known.index(name)
-        other = ~inside if reference == "rest" else codes == known.index(reference)
-        out.append((np.flatnonzero(inside), np.flatnonzero(other)))
-    return out
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Groups of cells, and what each is compared with.
+
+    Attributes
+    ----------
+    code
+        int32 ``(n_cells,)``: the number of each cell's group; `n_groups` for a cell in none of them, `n_groups` + 1 for
+        one of the reference.
+    n_groups
+        How many groups are tested.
+    rest
+        Whether each group is compared with all other cells, and not with the reference.
+    """
+
+    code: NDArray[np.int32]
+    n_groups: int
+    rest: bool
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64], known: list[str], wanted: Sequence[str], reference: str) -> "_Sides":
+        """Take the groups `wanted` of the labels `known`."""
+        number = np.full(len(known) + 1, len(wanted), np.int32)  # the last: of cells without a label, whose code is -1
+        for i, name in enumerate(wanted):
+            number[known.index(name)] = i
+        if reference != "rest":
+            number[known.index(reference)] = len(wanted) + 1
+        return cls(number[codes], len(wanted), reference == "rest")
+
+    def rows(self, number: int) -> NDArray[np.int64]:
+        """Return the cells of a number, ascending."""
+        return np.flatnonzero(self.code == number)
+
+    def sizes(self) -> tuple[Floats, Floats]:
+        """Return how many cells each group has, and what it is compared with, float64 ``(n_groups, 1)``."""
+        counts = np.bincount(self.code, minlength=self.n_groups + 2).astype(np.float64)
+        inside = counts[: self.n_groups, None]
+        return inside, len(self.code) - inside if self.rest else np.full_like(inside, counts[-1])
 
 
-def _tests(
-    matrix: Matrix, sides: list[tuple[NDArray[np.int64], NDArray[np.int64]]], reference: str, threads: int
-) -> GroupTests:
-    shape = (len(sides), matrix.n_genes)
-    fields = {name: np.empty(shape) for name in ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")}
-    n = matrix.n_cells
-    everyone = np.zeros(n, np.bool_)
-    for inside, _ in sides:
-        everyone[inside] = True
-    groups = Groups.from_sets([*(inside for inside, _ in sides), np.flatnonzero(~everyone)], n)
+_FIELDS = ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")
+
+
+def _tested(matrix: Matrix, sides: _Sides, threads: int = 1) -> tuple[GroupTests, tuple[Floats, Floats]]:
+    """Return the tests of all groups, and their means and those of what they are compared with."""
+    return _tests(matrix, sides, threads), _means(matrix, sides, threads)
+
+
+def _of_blocks(matrix: LazyMatrix, sides: _Sides) -> tuple[GroupTests, tuple[Floats, Floats]]:
+    """Do the same on a cluster: no gene's result depends on another gene."""
+    shape = sides.n_groups, matrix.n_genes
+    tests, means = GroupTests(*(np.empty(shape) for _ in _FIELDS), original=False), (np.empty(shape), np.empty(shape))
+    for genes, (part, part_means) in matrix.by_genes(_tested, sides):
+        for name in _FIELDS:
+            getattr(tests, name)[:, genes] = getattr(part, name)
+        for mine, more in zip(means, part_means, strict=True):
+            mine[:, genes] = more
+    return tests, means
+
+
+def _tests(matrix: Matrix, sides: _Sides, threads: int) -> GroupTests:
+    n, count = matrix.n_cells, sides.n_groups
+    found = GroupTests(*(np.empty((count, matrix.n_genes)) for _ in _FIELDS), original=False)
+    members = [sides.rows(i) for i in range(count)]
+    groups = Groups.from_sets([*members, np.flatnonzero(sides.code >= count)], n)
+    pairs = [] if sides.rest else [(inside, sides.rows(count + 1)) for inside in members]
 
     def work(genes: slice, run: Sorted) -> None:
-        if reference == "rest":
+        if sides.rest:
             tests = rank_tests(run, groups, continuity=False)
-            for name, array in fields.items():
-                array[:, genes] = getattr(tests, name)[: len(sides)]
+            for name in _FIELDS:
+                getattr(found, name)[:, genes] = getattr(tests, name)[:count]
         else:
-            for i, one in enumerate(pair_tests(run, sides, n, continuity=False)):
-                for name, array in fields.items():
-                    array[i, genes] = getattr(one, name)[0]
+            for i, one in enumerate(pair_tests(run, pairs, n, continuity=False)):
+                for name in _FIELDS:
+                    getattr(found, name)[i, genes] = getattr(one, name)[0]
 
     matrix.sorted_runs(work, threads=threads)
-    return GroupTests(**fields, original=False)
+    return found
 
 
-def _means(
-    matrix: Matrix, sides: list[tuple[NDArray[np.int64], NDArray[np.int64]]], reference: str, threads: int
-) -> list[tuple[Floats, Floats]]:
-    """Return each group's mean of every gene, and that of what it is compared with."""
-    n, count = matrix.n_cells, len(sides)
-    code = np.full(n, count, np.int32)
-    for i, (inside, _) in enumerate(sides):
-        code[inside] = i
-    if reference != "rest":
-        code[sides[0][1]] = count + 1
-    sums = group_sums(
-        *matrix.rows, np.arange(n), code, n_groups=count + 2, n_genes=matrix.n_genes, threads=threads
-    )  # fmt: skip
-    total = sums.sum(axis=0)
-    other = [total - sums[i] if reference == "rest" else sums[count + 1] for i in range(count)]
-    return [(sums[i] / len(inside), other[i] / max(1, len(outside))) for i, (inside, outside) in enumerate(sides)]
+def _means(matrix: Matrix, sides: _Sides, threads: int) -> tuple[Floats, Floats]:
+    """Return each group's mean of every gene, and that of what it is compared with, ``(n_groups, n_genes)``."""
+    count = sides.n_groups
+    sums = matrix.group_sums(sides.code, count + 2, threads)
+    other = sums.sum(axis=0) - sums[:count] if sides.rest else np.repeat(sums[count + 1 :], count, axis=0)
+    inside, outside = sides.sizes()
+    return sums[:count] / inside, other / np.maximum(1, outside)
 
 
 def _write_shares(
@@ -213,7 +251,7 @@ def _write_shares(
     tests: GroupTests,
     wanted: list[str],
     *,
-    matrix: Matrix,
+    matrix: AnyMatrix,
     tested: NDArray[np.bool_],
     reference: str,
 ) -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellworker.analysis.statistics.pseudobulk import two_group_test
-from cellworker.analysis.statistics.sums import group_sums
 from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target
-from cellworker.api.anndata.matrix import chosen_matrix
+from cellworker.api.anndata.lazy import LazyMatrix, chosen_anywhere
+from cellworker.api.anndata.matrix import Matrix
 from cellworker.api.anndata.ranks import ranked_table
 from cellworker.errors import ErrorCode, WorkerError
 
@@ -83,9 +83,8 @@ def pseudobulk(
         raise invalid("reference", f"expected another label than group ({group!r})")
     if layer is None and _COUNTS in data.layers:
         layer = _COUNTS
-    matrix = chosen_matrix(data, layer=layer, use_raw=False)
-    values = matrix.rows[2]
-    if len(values) and (values.min() < 0 or not np.array_equal(values, np.floor(values))):
+    matrix = chosen_anywhere(data, layer=layer, use_raw=False)
+    if not all(matrix.by_cells(_are_counts) if isinstance(matrix, LazyMatrix) else [_are_counts(matrix)]):
         raise invalid(
             "layer",
             f"{matrix.name} holds no raw counts (whole numbers from 0); name the layer that does",
@@ -104,11 +103,8 @@ def pseudobulk(
     if not in_base.any() or in_base.all():
         message = f"no sample of {group!r} or of what it is compared with has {min_cells} cells; lower min_cells"
         raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, f"group: {message}.")
-    rows = np.flatnonzero(taken)
-    sums = group_sums(
-        *matrix.rows, rows, np.searchsorted(present, samples[rows]), n_groups=len(present), n_genes=matrix.n_genes,
-        threads=threads,
-    )  # fmt: skip
+    code = np.where(taken, np.searchsorted(present, samples), -1)
+    sums = matrix.group_sums(code, len(present), threads)
     try:
         found = two_group_test(sums.T.copy(), in_base)
     except ValueError as error:
@@ -131,3 +127,8 @@ def pseudobulk(
     }  # fmt: skip
     data.uns[key_added] = out
     return data if copy else None
+
+
+def _are_counts(matrix: Matrix) -> bool:
+    values = matrix.rows[2]
+    return not len(values) or bool(values.min() >= 0 and np.array_equal(values, np.floor(values)))

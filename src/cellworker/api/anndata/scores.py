@@ -15,7 +15,6 @@ from cellworker.analysis.annotation.module_scores import (
     control_genes,
     phases,
 )
-from cellworker.analysis.statistics.sums import group_sums
 from cellworker.api.anndata.arguments import (
     categories_of,
     default_threads,
@@ -26,7 +25,8 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
-from cellworker.api.anndata.matrix import Matrix, chosen_matrix
+from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
+from cellworker.api.anndata.matrix import Matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +80,7 @@ def score_genes(
         ``INVALID_INPUT`` naming the argument.
     """
     data = target(adata, copy=copy)
-    matrix = chosen_matrix(data, layer=layer, use_raw=use_raw)
+    matrix = chosen_anywhere(data, layer=layer, use_raw=use_raw)
     genes = gene_positions(data, "gene_list", gene_list, names=matrix.names)
     whole_number("ctrl_size", ctrl_size, 1)
     whole_number("n_bins", n_bins, 1)
@@ -121,7 +121,7 @@ def score_cell_cycle(
         ``INVALID_INPUT`` naming the argument.
     """
     data = target(adata, copy=copy)
-    matrix = chosen_matrix(data, layer=layer, use_raw=use_raw)
+    matrix = chosen_anywhere(data, layer=layer, use_raw=use_raw)
     modules = [
         gene_positions(data, name, genes, names=matrix.names)
         for name, genes in (("s_genes", s_genes), ("g2m_genes", g2m_genes))
@@ -134,11 +134,11 @@ def score_cell_cycle(
     return data if copy else None
 
 
-def _scores(matrix: Matrix, modules: Sequence[Sequence[int]], n_controls: int, n_bins: int, seed: int) -> Floats:
+def _scores(matrix: AnyMatrix, modules: Sequence[Sequence[int]], n_controls: int, n_bins: int, seed: int) -> Floats:
     """Return the scores of each module, float64 ``(n_modules, n_cells)``."""
     n = matrix.n_cells
     everyone = np.zeros(n, np.int32)
-    means = group_sums(*matrix.rows, np.arange(n), everyone, n_groups=1, n_genes=matrix.n_genes)[0] / max(1, n)
+    means = matrix.group_sums(everyone, 1)[0] / max(1, n)
     try:
         controls = control_genes(means, modules, n_controls, n_bins=n_bins, seed=seed)
     except ModuleError as error:
@@ -148,7 +148,13 @@ def _scores(matrix: Matrix, modules: Sequence[Sequence[int]], n_controls: int, n
     for i, (genes, others) in enumerate(zip(modules, controls, strict=True)):
         weights[list(genes), i] += 1 / len(genes)
         weights[others, i] -= 1 / len(others)
-    return matrix.times(weights).T.copy()
+    if isinstance(matrix, LazyMatrix):
+        return np.concatenate(matrix.by_cells(_weighted, weights)).T.copy()
+    return _weighted(matrix, weights).T.copy()
+
+
+def _weighted(matrix: Matrix, weights: Floats) -> Floats:
+    return matrix.times(weights)
 
 
 def cell_types(
@@ -214,7 +220,7 @@ def cell_types(
     strange = [name for name in against if name not in markers]
     if strange:
         raise invalid("negative_markers", f"{strange[0]!r} is not a type of markers, which has {list(markers)}")
-    matrix = chosen_matrix(data, layer=layer, use_raw=use_raw)
+    matrix = chosen_anywhere(data, layer=layer, use_raw=use_raw)
     names = matrix.names
     if gene_symbols is not None:
         if gene_symbols not in data.var.columns or matrix.name == "adata.raw.X":
