@@ -36,7 +36,7 @@ def test_help_names_every_argument_of_the_method(command: str, capsys) -> None:
     status, out, _ = run(command, "--help", capsys=capsys)
     assert status == 0
     for name, parameter in inspect.signature(getattr(Dataset, METHODS[command][0])).parameters.items():
-        if name not in ("self", "path"):
+        if name not in ("self", "path", "as_"):
             option = f"--{name.replace('_', '-')}"
             assert option in out or name.upper() in out or f"\n  {name}" in out, option
             if isinstance(parameter.default, str):
