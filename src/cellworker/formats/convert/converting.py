@@ -31,6 +31,7 @@ from cellworker.formats.convert.conversion_job import TENX, ConversionJob, RdsCl
 from cellworker.formats.convert.placing import check_target, holds, placed, remove
 from cellworker.formats.opening.open import Opened, open_experiment
 from cellworker.formats.opening.store_guard import verified
+from cellworker.formats.opening.tree import is_foreign
 from cellworker.progress import Progress, silent
 from cellworker.settings import Settings
 
@@ -118,7 +119,9 @@ def _written(
         rds_class = "SingleCellExperiment"
     job = ConversionJob(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
     out = job.write(place) if kind == TENX else _described(experiment, annotated, job.write(place), kind)
-    if kind in (".h5ad", ".zarr"):
+    # A copy of an AnnData is its source to the byte, with the source's own records.
+    is_copy = experiment.origin.family == "AnnData" and not is_foreign(experiment.extra)
+    if kind in (".h5ad", ".zarr") and not is_copy:
         made = Provenance.of("convert", {}, source=opened.source, sha256=experiment.source_sha256)
         stamp(place, [made], kind=kind)
     if cell_sets is not None:
