@@ -65,9 +65,10 @@ def marker_table(folder: Path) -> str:
 class Worker:
     """A `cellworker run` of its own."""
 
-    def __init__(self, experiment: Path | None, data: Path) -> None:
+    def __init__(self, experiment: Path | None, data: Path, **settings: str) -> None:
         self.data = data
         self._experiment = experiment
+        self._settings = settings
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
         self.url = ""
@@ -78,7 +79,7 @@ class Worker:
         command += [] if self._experiment is None else [str(self._experiment)]
         environment = {
             **os.environ, "DATA_DIR": str(self.data), "XDG_DATA_HOME": str(self.data / "own"),
-            "SCTYPE_TABLE": marker_table(self.data),
+            "SCTYPE_TABLE": marker_table(self.data), **self._settings,
         }  # fmt: skip
         self._process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -114,8 +115,8 @@ class Worker:
 
 
 @contextlib.contextmanager
-def serving(experiment: Path | None, data: Path) -> Iterator[Worker]:
-    worker = Worker(experiment, data)
+def serving(experiment: Path | None, data: Path, **settings: str) -> Iterator[Worker]:
+    worker = Worker(experiment, data, **settings)
     worker.start()
     try:
         yield worker

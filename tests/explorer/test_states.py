@@ -147,7 +147,10 @@ def test_the_page_waits_for_a_worker_that_was_killed_and_goes_on(browser, tmp_pa
 
 def test_a_file_without_a_map_gets_one(browser, tmp_path):
     file = write(tmp_path / "plain.h5ad", with_map=False, kind=pd.Categorical(["a", "b"] * 30))
-    with serving(file, tmp_path / "data") as worker, looking(browser, worker.url) as explorer:
+    with (
+        serving(file, tmp_path / "data", MAKE_MISSING="false") as worker,
+        looking(browser, worker.url) as explorer,
+    ):
         explorer.open()
         expect(explorer.page.locator(".t")).to_contain_text("UMAP computed")
         image = pixels_of(explorer.canvas().screenshot())
