@@ -86,8 +86,8 @@ def _in_folder(folder: Path) -> Path:
     hint = (
         f"; there is one in {', '.join(inner[:5])}: open that"
         if inner
-        else ": save the Seurat object there with saveRDS(), or an AnnData object with write_h5ad(); or give a folder of 10x, "
-        "Parse or BD Rhapsody"
+        else ": save the Seurat object there with saveRDS(), or an AnnData object with write_h5ad(); or "
+        "give a folder of 10x, Parse or BD Rhapsody"
     )
     if not inner and _has_matrices(files):
         return folder
