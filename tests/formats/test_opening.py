@@ -498,7 +498,7 @@ SERVED = {
     "objects/cerebro_pbmc_small_v3/pbmc_seurat.rds": (80, 230, 3),
     "objects/checkatlas_pbmc3k_v4/pbmc3k_seurat.rds": (1000, 1000, 9),
     "objects/djvdj_citeseq_v32/test_so.rds": (100, 12331, 7),
-    "objects/hdwgcna_opc_v4/test_seurat.rds": (1206, 500, 1),
+    "objects/hdwgcna_opc_v4/test_seurat.rds": (1206, 500, 10),
     "objects/limiric_v5/test_data.rds": (1305, 20628, 1),
     "objects/pbmc_small_v4/test_seurat.rds": (80, 230, 3),
     "objects/pointillism_pbmc_v2/seurat_small.rds": (500, 500, 5),
