@@ -499,7 +499,7 @@ SERVED = {
     "objects/checkatlas_pbmc3k_v4/pbmc3k_seurat.rds": (1000, 1000, 9),
     "objects/djvdj_citeseq_v32/test_so.rds": (100, 12331, 7),
     "objects/hdwgcna_opc_v4/test_seurat.rds": (1206, 500, 10),
-    "objects/limiric_v5/test_data.rds": (1305, 20628, 1),
+    "objects/limiric_v5/test_data.rds": (1305, 20628, 10),
     "objects/pbmc_small_v4/test_seurat.rds": (80, 230, 3),
     "objects/pointillism_pbmc_v2/seurat_small.rds": (500, 500, 5),
     "objects/presto_v3/object_seurat.rds": (300, 20, 2),
