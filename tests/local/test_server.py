@@ -56,8 +56,15 @@ async def test_what_is_stored_are_the_bytes_that_the_platform_stores(worker: Any
     assert json.loads(content) == worker.engine.value
 
 
+def left_by_an_engine(folder: Path, name: str) -> Path:
+    """A place in an engine's folder of results, the only one that files are taken from."""
+    results = folder / "cellworker-scratch-test" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    return results / f"request-1-{name}"
+
+
 async def test_a_file_result_is_served_as_the_file(worker: Any, tmp_path: Path) -> None:
-    file = tmp_path / "scratch.gz"
+    file = left_by_an_engine(tmp_path, "scratch.gz")
     file.write_bytes(gzip.compress(b", ,A\n1,G,0\n"))
     worker.engine.value = str(file)
     got = await submit_async(worker.url, {"name": "GetNormalizedExpression", "subsetBy": {}}, folder=tmp_path)
@@ -72,7 +79,7 @@ async def test_a_file_result_is_served_as_the_file(worker: Any, tmp_path: Path) 
 
 async def test_a_downloaded_object_is_named_for_what_is_in_it(worker: Any, tmp_path: Path) -> None:
     for number, (content, name) in enumerate([(b"\x89HDF\r\n\x1a\n", "h5ad"), (b"\x1f\x8b", "rds")]):
-        file = tmp_path / f"scratch{number}"
+        file = left_by_an_engine(tmp_path, f"scratch{number}")
         file.write_bytes(content)
         worker.engine.value = str(file)
         body = {"name": "DownloadAnnotSeuratObject", "isObj2s": True, "embeddingMethod": "umap", "format": name}
