@@ -103,6 +103,6 @@ def test_a_place_without_an_experiment_is_told_in_words(tmp_path):
 
 def test_without_pandas_the_message_says_what_to_install(experiment, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"cellworker\[notebook\]"):
+    with pytest.raises(ImportError, match=r"\[notebook\]"):
         experiment.run("ListGenes", limit=1)
     assert experiment.call("ListGenes", limit=1)["gene_names"]

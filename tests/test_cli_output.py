@@ -105,7 +105,7 @@ def test_several_tables_do_not_mix_on_the_terminal() -> None:
 def test_parquet_without_its_package_is_refused_with_what_to_install(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     destination = Destination(f"{tmp_path}/a.parquet", None)
-    assert "cellworker[notebook]" in sentence(destination, {}, tables(genes=TABLE), call=write_result)
+    assert "[notebook]" in sentence(destination, {}, tables(genes=TABLE), call=write_result)
 
 
 def test_what_is_no_table_is_not_forced_into_one(tmp_path: Path) -> None:
