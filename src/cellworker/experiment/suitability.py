@@ -320,6 +320,7 @@ _NEEDS: dict[str, tuple[tuple[str, Need], ...]] = {
     "ScTypeAnnotate": (("", symbols),),
     "CASSIAAnnotate": (("", rankable),),
     "CellCycleScoring": (("", rankable),),
+    "ScoreGenes": (("", rankable),),
 }
 
 
