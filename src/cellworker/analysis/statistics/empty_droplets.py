@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.statistics.p_values import benjamini_hochberg
+
 __all__ = ["LOWER", "Droplets", "find_cells", "is_unfiltered", "knee_of"]
 
 Floats = NDArray[np.float64]
@@ -108,7 +110,7 @@ def find_cells(
     alpha = _precision(counts, totals, lower, profile)
     if len(tested):
         p = _p_values(counts[tested], totals[tested].astype(np.int64), profile, alpha, seed, progress)
-        rates[tested] = _false_discovery(p)
+        rates[tested] = benjamini_hochberg(p)
     progress(1.0)
     return Droplets(np.nan_to_num(rates, nan=1.0) <= fdr, rates, knee, alpha)
 
@@ -187,12 +189,4 @@ def _earlier(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
     starts = np.maximum.accumulate(np.where(first, np.arange(len(drawn)), 0))
     out = np.empty(len(drawn), np.int64)
     out[order] = np.arange(len(drawn)) - starts
-    return out
-
-
-def _false_discovery(p: Floats) -> Floats:
-    order = np.argsort(-p, kind="stable")
-    ranks = np.arange(len(p), 0, -1)
-    out = np.empty(len(p))
-    out[order] = np.minimum(1.0, np.minimum.accumulate(p[order] * len(p) / ranks))
     return out
