@@ -25,6 +25,7 @@ from cellworker.local.experiment import find_experiment
 from cellworker.local.run import LocalRun, run_local, start_local
 from cellworker.local.submit import submit_async
 from cellworker.settings import Settings
+from cellworker.tasks.catalog import find
 
 TESTS = Path(__file__).parent.parent
 if str(TESTS) not in sys.path:
@@ -85,7 +86,7 @@ async def test_the_sample_answers_every_task(run: LocalRun, tmp_path: Path) -> N
     assert served.summary["cells"] > 100
     answered = []
     for name, body in served.examples.items():
-        if name in ELSEWHERE:
+        if name in ELSEWHERE or find(name).ours:
             continue
         got = await submit_async(run.url, body, folder=tmp_path)
         answered.append(name)
