@@ -46,6 +46,24 @@ def made(tmp_path_factory):
     return sources, out, stores
 
 
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("object.h5seurat", ""),
+        ("sce.rds", ""),
+        ("old_se.rds", ""),
+        ("several.RData", "seurat"),
+        ("several.RData", "sce"),
+    ],
+)
+def test_an_object_becomes_a_matrix_of_10x(file, name, truth, tmp_path):
+    stores = Settings(store_dir=tmp_path / "stores", threads=1, object_name=name, make_missing=False)
+    report = convert(FIXTURES / file, tmp_path / "a.h5", stores)
+    assert [line for line in report.renamed if "matrix/data" in line]
+    matrix = open_experiment(tmp_path / "a.h5", Settings(store_dir=tmp_path / "stores", threads=1, make_missing=False))
+    np.testing.assert_array_equal(dense(matrix.experiment.counts, 50), truth["counts"])
+
+
 def tree(path, tmp_path, name=""):
     return read_exactly(path, tmp_path, lambda _done, _total: None, name).root
 

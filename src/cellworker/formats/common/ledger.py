@@ -5,7 +5,7 @@ settled, or that two settled, is a bug and raises: a report that forgets somethi
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = ["Conversion", "Element", "Ledger", "Path", "renamed_names"]
@@ -89,9 +89,11 @@ class Ledger:
         """Return the elements at and below a path that wait for their fate."""
         return [item for item in self._under.get(path, ()) if item in self._open]
 
-    def elements(self) -> list[Element]:
-        """Return the elements that wait for their fate."""
-        return [Element(path, kind) for path, kind in self._open.items()]
+    def elements(self) -> Iterator[Element]:
+        """Iterate over the elements that wait for their fate; one that is settled with another is passed over."""
+        for path, kind in list(self._open.items()):
+            if path in self._open:
+                yield Element(path, kind)
 
     def note(self, sentence: str) -> None:
         """Add a line about a name within an element."""

@@ -125,7 +125,7 @@ def _texts(sink: object, path: str, texts: Sequence[str]) -> None:
 def _ledger(source: Path, experiment: StoredExperiment, threads: int, spool: Path) -> Conversion:
     """Settle every element of the source."""
     if experiment.origin.assay_class != "AnnData":
-        return _of_seurat(source, experiment, spool)
+        return _of_r_object(source, experiment, spool)
     from cellworker.formats.anndata.elements import is_group  # noqa: PLC0415
     from cellworker.formats.anndata.inventory import elements_of  # noqa: PLC0415
     from cellworker.formats.opening.tree import open_tree  # noqa: PLC0415
@@ -150,24 +150,29 @@ def _settled(ledger: Ledger, places: dict[str, str], before: Conversion) -> Conv
         to = places.get("/".join(element.path))
         if to is not None:
             ledger.rename(element.path, to)
-        else:
-            ledger.lose(element.path, _NO_PLACE)
+    for element in ledger.elements():
+        ledger.lose(element.path, _NO_PLACE)
     found = ledger.close()
     return Conversion([*before.kept, *found.kept], [*before.renamed, *found.renamed], [*before.lost, *found.lost])
 
 
-def _of_seurat(source: Path, experiment: StoredExperiment, spool: Path) -> Conversion:
+def _of_r_object(source: Path, experiment: StoredExperiment, spool: Path) -> Conversion:
     from cellworker.formats.r.rds.elements import elements_of  # noqa: PLC0415
-    from cellworker.formats.r.reading import read_exactly  # noqa: PLC0415
+    from cellworker.formats.seurat.h5.files import read_exactly  # noqa: PLC0415
 
     with TemporaryDirectory(dir=spool, prefix=".spool-") as folder:
-        root = read_exactly(source, Path(folder), lambda _done, _total: None).root
+        root = read_exactly(source, Path(folder), lambda _done, _total: None, experiment.object_name).root
         elements: list[Element] = list(elements_of(root))
     ledger = Ledger(elements)
-    assay = ("assays", experiment.origin.assay)
-    places = {
-        "/".join(element.path): "matrix/data"
-        for element in elements
-        if element.path[:2] == assay and any(part.startswith("counts") for part in element.path[2:])
-    }
+    if experiment.origin.family == "SummarizedExperiment":
+        counts = tuple(experiment.extra.get("used", {}).get("counts", ()))
+        found = [element.path for element in elements if counts and element.path[: len(counts)] == counts]
+    else:
+        assay = ("assays", experiment.origin.assay)
+        found = [
+            element.path
+            for element in elements
+            if element.path[:2] == assay and any(part.startswith("counts") for part in element.path[2:])
+        ]
+    places = {"/".join(path): "matrix/data" for path in found}
     return _settled(ledger, places, Conversion())
