@@ -23,8 +23,8 @@ from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RVector
 from cellworker.formats.r.rds.writer import write_rds
-from cellworker.formats.r.reading import read_exactly
 from cellworker.formats.r.values import NA_INTEGER, slot
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.settings import Settings
 
 CELL_PARTS = {"codes", "categories", "indptr", "indices", "data", "values", "mask"}

@@ -23,6 +23,7 @@ from cellworker.formats.anndata.containers.stores import new_store
 from cellworker.formats.anndata.writer import write_anndata
 from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.cells.derive import derived_from
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.palette import palette
@@ -267,12 +268,12 @@ class _Work:
         self, merged: Merged, data: SparseDraft, space: dict[str, Any], mapped: dict[str, Any], integrated: Integrated
     ) -> ExperimentDraft:
         clusters = Categorical(mapped["codes"], [str(label) for label in mapped["labels"].tolist()])
-        reductions = {"pca": Reduction(space["scores"], "PC_")}
+        reductions = {"pca": Reduction(space["scores"], DIMENSION_PREFIXES["pca"])}
         active = "pca"
         if integrated.method != "none":
             active = integrated.method
             reductions[active] = Reduction(integrated.coordinates, f"{active}_")
-        reductions["umap"] = Reduction(mapped["layout"], "UMAP_")
+        reductions["umap"] = Reduction(mapped["layout"], DIMENSION_PREFIXES["umap"])
         genes = merged.genes
         return ExperimentDraft(
             cell_ids=np.arange(len(merged.barcodes), dtype=np.int32),

@@ -22,7 +22,7 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.convert.converting import convert, write_annotated_copy
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds.elements import elements_of
-from cellworker.formats.r.reading import read_exactly
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.settings import Settings
 
 
@@ -79,11 +79,9 @@ PAIRS = [(name, ending) for name in ("sce", "seurat", "h5seurat", "old") for end
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-to-".join)
 def test_every_element_of_the_source_is_in_the_report(made, tmp_path, pair):
-    from cellworker.formats.seurat.h5.files import read_exactly as read_any
-
     sources, out, _ = made
     name = "seurat" if pair[0] == "seurat" else ""
-    root = read_any(sources[pair[0]], tmp_path, lambda _done, _total: None, name).root
+    root = read_exactly(sources[pair[0]], tmp_path, lambda _done, _total: None, name).root
     named = spoken_of(out[pair][1])
     lines = [*out[pair][1].kept, *out[pair][1].renamed, *out[pair][1].lost]
     missing = []

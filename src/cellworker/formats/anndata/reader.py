@@ -30,7 +30,7 @@ from cellworker.formats.common.active_reduction import choose_active, default_re
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
 from cellworker.formats.common.cells.measures import add_measures
 from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.common.cells.names import unique_names
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, unique_names
 from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
@@ -44,7 +44,6 @@ __all__ = ["read_anndata"]
 
 Progress = Callable[[str, float], None]
 
-_KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 _WIDEST = 10_000
 """Dimensions of a reduction; a wider array is something else."""
 
@@ -292,7 +291,9 @@ def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
         # X_umap and umap are two reductions.
         free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[free] = Reduction(node.read().astype(np.float64), key[0] if key else _KEYS.get(short, f"{short}_"))
+        out[free] = Reduction(
+            node.read().astype(np.float64), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_")
+        )
     return out
 
 

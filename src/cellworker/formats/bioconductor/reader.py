@@ -31,7 +31,7 @@ from cellworker.formats.common.active_reduction import choose_active, default_re
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
 from cellworker.formats.common.cells.measures import add_measures
 from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.common.cells.names import match_rows, unique_names
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, match_rows, unique_names
 from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
@@ -46,7 +46,6 @@ __all__ = ["FAMILY", "coordinates", "read_bioconductor", "short_name"]
 FAMILY = "SummarizedExperiment"
 """How `Origin.assay_class` calls all objects of this kind."""
 _TABLE = "colData"
-_KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 _WIDEST = 10_000
 """Dimensions of a reduction; a wider matrix is something else."""
 _BARCODES = ("barcode", "barcodes", "cell", "cell_id", "cellid")
@@ -193,14 +192,14 @@ def _reductions(root: Part, cells: list[str], own: Own, findings: Findings) -> d
             findings.fallback(f"reducedDims {name}", found=describe(part.value), advice=advice)
             continue
         short = short_name(name, parts)
-        out[short] = Reduction(values, own.key_of(short) or _KEYS.get(short, f"{short}_"))
+        out[short] = Reduction(values, own.key_of(short) or DIMENSION_PREFIXES.get(short, f"{short}_"))
     return out
 
 
 def short_name(name: str, others: Container[str]) -> str:
     """Return what requests call a reduction: pca, umap, tsne in small letters, any other by its own name."""
     short = name.lower()
-    return short if short in _KEYS and (short == name or short not in others) else name
+    return short if short in DIMENSION_PREFIXES and (short == name or short not in others) else name
 
 
 def coordinates(value: RValue, cells: list[str]) -> NDArray[np.float64] | None:

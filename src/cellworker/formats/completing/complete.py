@@ -29,6 +29,7 @@ from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Dispersions, Reduction
 from cellworker.formats.common.active_reduction import default_reduction
 from cellworker.formats.common.cells.derive import has_clusters
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks, require_columns, require_rows
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS
@@ -152,7 +153,7 @@ class _Maker:
             scores = found.components.scores
             name = "pca"
             self.parts["reductions"].append(name)
-            reductions = {name: Reduction(scores, "PC_"), **draft.reductions}
+            reductions = {name: Reduction(scores, DIMENSION_PREFIXES[name]), **draft.reductions}
             misc = replace(draft.misc, active_reduction=name, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
             trying.made(
@@ -201,7 +202,7 @@ class _Maker:
             report = self._told("laying out the cells", "map")
             layout = laid_out(points, threads=self._how.threads, progress=report)
             self.parts["reductions"].append("umap")
-            reductions = {**draft.reductions, "umap": Reduction(layout, "UMAP_")}
+            reductions = {**draft.reductions, "umap": Reduction(layout, DIMENSION_PREFIXES["umap"])}
             misc = replace(draft.misc, default_reduction=default_reduction(reductions))
             self.draft = replace(draft, reductions=reductions, misc=misc)
             trying.made(f"a UMAP of {points.shape[1]} dimensions of {draft.misc.active_reduction}")

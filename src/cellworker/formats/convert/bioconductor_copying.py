@@ -19,8 +19,8 @@ from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.elements import CODE, elements_of
 from cellworker.formats.r.rds.model import RS4, RList, RValue
 from cellworker.formats.r.rds.writer import write_rds
-from cellworker.formats.r.reading import read_exactly
 from cellworker.formats.r.values import slot
+from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.fresh import r_column
 
 __all__ = ["copy_bioconductor"]

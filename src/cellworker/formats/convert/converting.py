@@ -23,6 +23,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Reduction
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.cells.annotated_columns import Annotated, annotated_columns
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.locating import CELL_SETS
 from cellworker.formats.common.provenance import Provenance, stamp
@@ -38,8 +39,6 @@ from cellworker.settings import Settings
 __all__ = ["Conversion", "RdsClass", "convert", "write_annotated_copy"]
 
 _SCE_ENDING = ".sce.rds"
-KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
-"""How Seurat begins the names of a reduction's dimensions."""
 
 
 def convert(
@@ -181,7 +180,7 @@ def write_annotated_copy(
     kind = target.suffix.lower()
     new = None
     if embedding is not None:
-        new = (embedding[0], Reduction(embedding[1], KEYS.get(embedding[0], "")))
+        new = (embedding[0], Reduction(embedding[1], DIMENSION_PREFIXES.get(embedding[0], "")))
     with placed(target) as place:
         return ConversionJob(source, experiment, annotated, kind, threads, on_progress or silent, new).write(place)
 

@@ -16,7 +16,7 @@ from cellworker.formats.convert.from_r_objects import NO_CODE
 from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.rds.copying import Copier, copy_rds
 from cellworker.formats.r.rds.elements import CODE, elements_of
-from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.limits import OPENED_BEFORE
 from cellworker.formats.r.reading import is_plain_rds
 from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated import write_annotated
@@ -25,8 +25,6 @@ from cellworker.formats.seurat.write.survey import survey_seurat
 from cellworker.progress import Progress
 
 __all__ = ["copy_seurat"]
-
-_OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
 
 
 def copy_seurat(
@@ -85,7 +83,7 @@ def copy_seurat(
 
 def _takes_columns(source: Path) -> bool:
     try:
-        survey_seurat(source, _OPENED_BEFORE)
+        survey_seurat(source, OPENED_BEFORE)
     except WorkerError as error:
         if error.code is not ErrorCode.EXPERIMENT_UNSUPPORTED:
             raise
@@ -98,7 +96,7 @@ def _copy_whole(
 ) -> None:
     with GzipWriter(target, threads=threads, effort="small") as file:
         sha256 = copy_rds(
-            source, file, Copier.copy, limits=_OPENED_BEFORE, on_bytes=lambda done, total: progress(done / total)
+            source, file, Copier.copy, limits=OPENED_BEFORE, on_bytes=lambda done, total: progress(done / total)
         )
     if sha256 != experiment.source_sha256:
         message = f"{source.name} changed since the experiment was opened: open it again when it is complete"

@@ -222,10 +222,6 @@ def _of_members(root: _Members, otherwise: Kind) -> Kind:
 # ---- what to do ----
 
 
-def _python(*lines: str) -> str:
-    return f"in Python: {'; '.join(lines)}"
-
-
 def _r(text: str) -> str:
     """Return a string as R reads it."""
     quoted = text.replace("\\", "\\\\").replace("'", "\\'")

@@ -10,15 +10,13 @@ from cellworker.formats.r.choosing import choose_object
 from cellworker.formats.r.old_classes import in_new_layout
 from cellworker.formats.r.qs.header import MAGIC
 from cellworker.formats.r.qs.reader import read_qs
-from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.limits import OPENED_BEFORE, Limits
 from cellworker.formats.r.rds.model import RValue
 from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.rds.stream import ByteStream
 
-__all__ = ["SavedObject", "is_plain_rds", "read_exactly", "read_object"]
+__all__ = ["SavedObject", "is_plain_rds", "read_object"]
 
-_OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
-"""The limit that the user set was looked at when the experiment was opened."""
 _USUAL = b"X\n"
 
 
@@ -67,19 +65,6 @@ def read_object(
     return SavedObject(in_new_layout(chosen.value), sha256, chosen.name)
 
 
-def read_exactly(path: Path, spool: Path, on_bytes: Callable[[int, int], None], name: str = "") -> SavedObject:
-    """Read a file that was opened before, every value in double precision.
-
-    Parameters
-    ----------
-    path, spool, on_bytes
-        As for `read_rds`.
-    name
-        Of the object that was opened.
-    """
-    return read_object(path, spool, _OPENED_BEFORE, on_bytes, exact=True, wanted=name)
-
-
 def _read(
     path: Path, spool: Path, limits: Limits, on_bytes: Callable[[int, int], None], *, exact: bool
 ) -> tuple[RValue, str, bool]:
@@ -98,7 +83,7 @@ def is_plain_rds(path: Path) -> bool:
     """Tell a file of `saveRDS` in its usual form, which can be copied as it is; any other is written anew."""
     if _begins(path).startswith((MAGIC, qs2.MAGIC)):
         return False
-    stream = ByteStream(path, _OPENED_BEFORE)
+    stream = ByteStream(path, OPENED_BEFORE)
     try:
         stream.fill(len(_USUAL))
         return stream.take(len(_USUAL)) == _USUAL

@@ -1,10 +1,11 @@
 """How much an `.rds` file may ask for before it is refused."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from cellworker.formats.common.write_limit import WriteLimit
 
-__all__ = ["Limits"]
+__all__ = ["OPENED_BEFORE", "Limits"]
 
 _GIB = 1 << 30
 
@@ -43,3 +44,7 @@ class Limits:
     max_sequence: int = 1 << 28
     spool_bytes: int = 1 << 20
     writing: WriteLimit | None = None
+
+
+OPENED_BEFORE: Final = Limits(max_inflated_bytes=1 << 50)
+"""For files that are read once more: the limit that the user set was looked at when the experiment was opened."""

@@ -6,14 +6,11 @@ from pathlib import Path
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.kinds import content_hash, is_hdf5
 from cellworker.formats.r import reading
-from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.limits import OPENED_BEFORE, Limits
 from cellworker.formats.r.reading import SavedObject
 from cellworker.formats.seurat.h5.reader import read_h5seurat
 
 __all__ = ["read_exactly", "read_object"]
-
-_OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
-"""The limit that the user set was looked at when the experiment was opened."""
 
 
 def read_object(
@@ -38,4 +35,4 @@ def read_object(
 
 def read_exactly(path: Path, spool: Path, on_bytes: Callable[[int, int], None], name: str = "") -> SavedObject:
     """Read a file that was opened before, every value in double precision; `name` is that of the object opened."""
-    return read_object(path, spool, _OPENED_BEFORE, on_bytes, exact=True, wanted=name)
+    return read_object(path, spool, OPENED_BEFORE, on_bytes, exact=True, wanted=name)

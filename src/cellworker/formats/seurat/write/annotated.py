@@ -18,7 +18,7 @@ from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.gzip_blocks import GzipWriter
 from cellworker.formats.r.rds.copying import Copier, Editor, copy_rds
-from cellworker.formats.r.rds.limits import Limits
+from cellworker.formats.r.rds.limits import OPENED_BEFORE
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.reading import is_plain_rds
@@ -32,8 +32,6 @@ __all__ = ["write_annotated"]
 
 _LOOKING = 0.15
 """The part of the whole time that the first look takes, for the progress bar."""
-_OPENED_BEFORE = Limits(max_inflated_bytes=1 << 50)
-"""The limit that the user set was looked at when the experiment was opened."""
 
 
 def write_annotated(
@@ -83,14 +81,14 @@ def write_annotated(
             write_value(without_code(root), target, threads=threads)
             progress(1.0)
             return
-        survey = survey_seurat(source, _OPENED_BEFORE, reporter(0.0, _LOOKING))
+        survey = survey_seurat(source, OPENED_BEFORE, reporter(0.0, _LOOKING))
         _check_same(source, experiment, survey.sha256)
         values = values_for(
             annotation, experiment.barcodes, survey.rows, survey.n_rows, assay=survey.assay, package=survey.package
         )
         edit = partial(_edit, survey=survey, values=values, assays=_assay_editors(survey.assays, source, spool))
         with _whole(target) as part, GzipWriter(part, threads=threads, effort="small") as file:
-            sha256 = copy_rds(source, file, edit, limits=_OPENED_BEFORE, on_bytes=reporter(_LOOKING, 1 - _LOOKING))
+            sha256 = copy_rds(source, file, edit, limits=OPENED_BEFORE, on_bytes=reporter(_LOOKING, 1 - _LOOKING))
             _check_same(source, experiment, sha256)
 
 
@@ -142,8 +140,8 @@ def _assay_editors(assays: list[AssaySurvey], source: Path, spool: Path) -> dict
     if not on_disk:
         return out
     # The object is small, since its matrices lie elsewhere.
-    root = read_rds(source, spool, _OPENED_BEFORE).root
-    outside = Outside(source.parent, spool, _OPENED_BEFORE)
+    root = read_rds(source, spool, OPENED_BEFORE).root
+    outside = Outside(source.parent, spool, OPENED_BEFORE)
     values = disk_backed_layers(root)
     for position, assay in enumerate(assays):
         layers: dict[int, Editor] = {

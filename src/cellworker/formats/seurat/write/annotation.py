@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
-from cellworker.formats.common.cells.names import match_rows
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, match_rows
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
 
 __all__ = ["Annotation", "Embedding", "Values", "values_for"]
 
-_KEYS = {"umap": "UMAP_", "tsne": "tSNE_"}
 _NA_REAL = np.array([0x7FF00000000007A2], np.uint64).view(np.float64)
 """R's NA: a NaN whose low word is 1954."""
 
@@ -152,7 +151,7 @@ def _identities(column: Categorical, places: NDArray[np.int64], names: list[str]
 def _reduction(embedding: Embedding, places: NDArray[np.int64], names: list[str], assay: str, package: str) -> RS4:
     values = np.where((places >= 0)[:, None], embedding.values[np.maximum(places, 0)], np.nan)
     values[np.isnan(values)] = _NA_REAL
-    key = _KEYS[embedding.name]
+    key = DIMENSION_PREFIXES[embedding.name]
     empty = build.matrix(np.empty((0, 0)))
     jackstraw = dict.fromkeys(
         ("empirical.p.values", "fake.reduction.scores", "empirical.p.values.full", "overall.p.values"), empty

@@ -13,6 +13,7 @@ import numpy as np
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, CellMajor, Column, Experiment, Genes, Reduction
 from cellworker.formats.common.cells.annotated_columns import Annotated
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.r.rds.build import (
     dgc_matrix,
     doubles,
@@ -35,7 +36,6 @@ HELD_BY = {"AnnData": "anndata", "SummarizedExperiment": "source", "Seurat": "so
 """The element of ``misc`` that holds what has no other place, by the kind of object that it comes from."""
 _VARIABLE = 2000
 _LEVEL = 3
-_KEYS = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 
 
 def write_seurat(
@@ -212,7 +212,7 @@ def _reductions(
     taken: set[str] = set()
     for name, reduction in reductions.items():
         # Seurat's keys are letters and digits with an underscore behind, and each belongs to one reduction.
-        wanted = reduction.key or _KEYS.get(name, name)
+        wanted = reduction.key or DIMENSION_PREFIXES.get(name, name)
         letters = "".join(letter for letter in wanted if letter.isalnum() and letter.isascii())
         letters = letters if letters[:1].isalpha() else f"dim{letters}"
         while f"{letters}_" in taken:
