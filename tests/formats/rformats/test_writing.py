@@ -64,6 +64,16 @@ def test_an_object_becomes_a_matrix_of_10x(file, name, truth, tmp_path):
     np.testing.assert_array_equal(dense(matrix.experiment.counts, 50), truth["counts"])
 
 
+@pytest.mark.parametrize(("target", "holds"), [("a.rds", True), ("a.h5ad", True), ("a.sce.rds", False)])
+def test_what_was_made_is_in_the_report_where_it_is_in_the_target(target, holds, tmp_path):
+    stores = Settings(store_dir=tmp_path / "stores", threads=1)
+    report = convert(FIXTURES / "se.rds", tmp_path / target, stores)
+    assert ("reductions: pca, umap" in report.kept) is holds
+    without = Settings(store_dir=tmp_path / "stores", threads=1, make_missing=False)
+    written = open_experiment(tmp_path / target, without)
+    assert ({"pca", "umap"} <= set(written.experiment.reductions)) is holds
+
+
 def tree(path, tmp_path, name=""):
     return read_exactly(path, tmp_path, lambda _done, _total: None, name).root
 

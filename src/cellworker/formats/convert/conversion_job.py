@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["TENX", "ConversionJob", "RdsClass"]
 
 RdsClass = Literal["Seurat", "SingleCellExperiment"]
+_COPIED = {("Seurat", "Seurat"), ("SummarizedExperiment", "SingleCellExperiment")}
+"""Kinds of R objects, and the classes in which they stay what they are."""
 TENX = ".h5"
 """The ending of a matrix of 10x in HDF5."""
 
@@ -46,6 +48,14 @@ class ConversionJob:
     def added(self) -> dict[str, Column]:
         """Columns that the source has not, or has otherwise."""
         return {name: column for name, column in self.annotated.columns.items() if name in self.annotated.new}
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the target is the source's own tree: what was made while the source was read is not in it."""
+        family = self.experiment.origin.family
+        if self.kind != ".rds":
+            return family == "AnnData"
+        return (family, self.rds_class) in _COPIED
 
     def write(self, path: Path) -> Conversion:
         """Write it to a place that is not the target yet."""

@@ -117,10 +117,9 @@ def _written(
     if target.name.lower().endswith(_SCE_ENDING):
         rds_class = "SingleCellExperiment"
     job = ConversionJob(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
-    out = job.write(place) if kind == TENX else _described(experiment, annotated, job.write(place), kind)
+    out = job.write(place) if kind == TENX else _described(job, job.write(place))
     # A copy of an AnnData is its source to the byte, with the source's own records.
-    is_copy = experiment.origin.family == "AnnData" and not is_foreign(experiment.extra)
-    if kind in (".h5ad", ".zarr") and not is_copy:
+    if kind in (".h5ad", ".zarr") and (not job.is_copy or is_foreign(experiment.extra)):
         made = Provenance.of("convert", {}, source=opened.source, sha256=experiment.source_sha256)
         stamp(place, [made], kind=kind)
     if cell_sets is not None:
@@ -191,11 +190,10 @@ def _mark_derived(cell_sets: CellSets, annotated: Annotated) -> None:
     annotated.clusters = clusters.column if clusters is not None and clusters.column in annotated.columns else ""
 
 
-def _described(experiment: StoredExperiment, annotated: Annotated, found: Conversion, kind: str) -> Conversion:
+def _described(job: ConversionJob, found: Conversion) -> Conversion:
+    experiment, annotated = job.experiment, job.annotated
     counts, scaled = experiment.counts, experiment.scaled
-    as_it_is = (kind == ".rds") != (experiment.origin.assay_class == "AnnData")
-    # What was made while the source was read is not in a copy of the source.
-    made = experiment.extra.get("made_parts", {}) if as_it_is else {}
+    made = experiment.extra.get("made_parts", {}) if job.is_copy else {}
     kept = [
         f"{experiment.n_cells:,} cells and {len(experiment.genes):,} genes",
         f"log-normalised expression ({len(experiment.data_by_cell.values):,} values)",
@@ -214,7 +212,7 @@ def _described(experiment: StoredExperiment, annotated: Annotated, found: Conver
         if names:
             kept.append(f"{what}: {', '.join(names)}")
     lost = []
-    if kind == ".rds" and counts is not None and counts.values.dtype == np.int64:
+    if job.kind == ".rds" and counts is not None and counts.values.dtype == np.int64:
         rounded = int(np.count_nonzero(counts.values.astype(np.float64).astype(np.int64) != counts.values))
         if rounded:
             lost.append(f"raw counts: {rounded:,} above 2^53 are rounded, since R's numbers are doubles")
