@@ -1,7 +1,8 @@
 // Clusters at any resolution, of all cells or of some; and a map of some cells alone.
 import { useState } from "preact/hooks";
 import { isBitmap, keyOf } from "../data/bitmap";
-import { classes, findSet } from "../sets/model";
+import { findSet } from "../sets/model";
+import { SetOptions } from "../sets/SetOptions";
 import { selectedCount, selection } from "../state/selection";
 import { addMap, MAX_MAPS, view } from "../state/view";
 import { Choice, NumberField } from "../ui/Fields";
@@ -31,11 +32,7 @@ function Of({ value, onChange, all }: { value: string; onChange: (of: string) =>
       <select aria-label="Of which cells" value={value} onChange={(event) => onChange(event.currentTarget.value)}>
         {all ? <option value="">all cells</option> : <option value="">choose cells</option>}
         <option value="selection" disabled={!selection.value}>the selected cells{selection.value ? ` (${selectedCount.value.toLocaleString("en")})` : ""}</option>
-        {classes.value.map((item) => (
-          <optgroup key={item.key} label={item.name}>
-            {item.children.map((set) => <option key={set.key} value={set.key}>{set.name}</option>)}
-          </optgroup>
-        ))}
+        <SetOptions />
       </select>
     </label>
   );

@@ -5,6 +5,7 @@ import { pseudotime } from "../data/numbers";
 import { mapPoints } from "../data/points";
 import { enclosed } from "../map/lasso";
 import { classes } from "../sets/model";
+import { SetOptions } from "../sets/SetOptions";
 import { selection } from "../state/selection";
 import { activeMap } from "../state/view";
 import { say } from "../ui/notes";
@@ -55,11 +56,7 @@ export function TrajectoryPanel() {
           <select value={of} onChange={(event) => setOf(event.currentTarget.value)}>
             <option value="">all cells</option>
             <option value="selection" disabled={!selection.value}>the selected cells</option>
-            {classes.value.map((item) => (
-              <optgroup key={item.key} label={item.name}>
-                {item.children.map((set) => <option key={set.key} value={set.key}>{set.name}</option>)}
-              </optgroup>
-            ))}
+            <SetOptions />
           </select>
         </label>
         <div class="buttons">

@@ -4,6 +4,7 @@ import { Failure, Waiting } from "../ui/States";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 import { summariesOf, type PlotVariable } from "./variables";
+import { ValueAxis } from "./ValueAxis";
 
 const HEIGHT = 150;
 const LEFT = 40;
@@ -36,12 +37,7 @@ export function ColumnHistogram({ variable, groupBy, groups, version }: Props) {
         const x = scaleLinear().domain([edges[0], edges[bins] > edges[0] ? edges[bins] : edges[0] + 1]).range([LEFT, width - 6]);
         return (
           <>
-            {y.ticks(4).map((tick) => (
-              <g key={tick}>
-                <line class="grid" x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
-                <text class="tick" x={LEFT - 5} y={y(tick) + 3} text-anchor="end">{tick.toLocaleString("en")}</text>
-              </g>
-            ))}
+            <ValueAxis y={y} left={LEFT} width={width} />
             {totals.map((_, i) => {
               let under = 0;
               return parts.map(({ group, counts }) => {

@@ -3,6 +3,7 @@ import { scaleLinear } from "d3-scale";
 import type { GeneValues } from "../data/genes";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
+import { ValueAxis } from "./ValueAxis";
 
 const BINS = 40;
 const HEIGHT = 150;
@@ -29,12 +30,7 @@ export function GeneHistogram({ gene, groups }: { gene: GeneValues; groups: read
         const x = scaleLinear().domain([0, high]).range([LEFT, width - 6]);
         return (
           <>
-            {y.ticks(4).map((tick) => (
-              <g key={tick}>
-                <line class="grid" x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
-                <text class="tick" x={LEFT - 5} y={y(tick) + 3} text-anchor="end">{tick}</text>
-              </g>
-            ))}
+            <ValueAxis y={y} left={LEFT} width={width} write={String} />
             {totals.map((_, i) => {
               let under = 0;
               return groups.map((group, g) => {

@@ -7,6 +7,7 @@ import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 import { jitter } from "./statistics";
 import { summariesOf, valuesOf, type PlotVariable } from "./variables";
+import { ValueAxis } from "./ValueAxis";
 
 const MAX_POINTS = 250;
 const HEIGHT = 190;
@@ -73,12 +74,7 @@ export function Violins({ variable, groupBy, groups, version }: Props) {
         const half = Math.min(step * 0.46, 26);
         return (
           <>
-            {y.ticks(4).map((tick) => (
-              <g key={tick}>
-                <line class="grid" x1={LEFT} x2={width} y1={y(tick)} y2={y(tick)} />
-                <text class="tick" x={LEFT - 5} y={y(tick) + 3} text-anchor="end">{tick.toLocaleString("en")}</text>
-              </g>
-            ))}
+            <ValueAxis y={y} left={LEFT} width={width} />
             {parts.map((part, i) => {
               const x = LEFT + step * (i + 0.5);
               const { group, summary } = part;

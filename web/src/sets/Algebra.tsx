@@ -2,7 +2,8 @@
 import { useState } from "preact/hooks";
 import { common, union, without, type Mask } from "../data/bitmap";
 import { select } from "../state/selection";
-import { classes, maskOfCells } from "./model";
+import { maskOfCells } from "./model";
+import { SetOptions } from "./SetOptions";
 
 const WAYS = {
   union: ["or", union],
@@ -14,11 +15,7 @@ function Sets({ label, value, onChange }: { label: string; value: string; onChan
   return (
     <select aria-label={label} value={value} onChange={(event) => onChange(event.currentTarget.value)}>
       <option value="">choose</option>
-      {classes.value.map((item) => (
-        <optgroup key={item.key} label={item.name}>
-          {item.children.map((set) => <option key={set.key} value={set.key}>{set.name}</option>)}
-        </optgroup>
-      ))}
+      <SetOptions />
     </select>
   );
 }
