@@ -100,8 +100,6 @@ class Leftovers:
         # pytest holds what fixtures returned until after this hook: an array that maps a file would seem to be left.
         getattr(item, "funcargs", {}).clear()
         self._give_to_libraries()
-        if not self._fresh():
-            return result
         fixtures = frozenset(self._alive.values()) & frozenset(getattr(item, "fixturenames", ()))
         deadline = time.monotonic() + GRACE_S
         while (fresh := self._fresh()) and not fixtures and time.monotonic() < deadline:
@@ -121,12 +119,22 @@ class Leftovers:
 
     def _judge(self) -> None:
         """Fail for what was left by tests whose wider fixtures have all ended."""
-        alive, there = frozenset(self._alive.values()), self._there()
+        if not self._pending:
+            return
+        there = self._there()
+        # What has been closed is forgotten: a later test may open the same file with the same number.
+        self._pending = {identity: guilty for identity, guilty in self._pending.items() if identity in there}
+        alive = frozenset(self._alive.values())
         due = {identity: guilty for identity, guilty in self._pending.items() if not guilty.fixtures & alive}
+        deadline = time.monotonic() + GRACE_S
+        while due and due.keys() & self._there().keys() and time.monotonic() < deadline:
+            gc.collect()  # as above: a fixture's own objects end a moment after it
+            time.sleep(_POLL_S)
+        there = self._there()
         for identity in due:
             del self._pending[identity]
-        self._owned |= due.keys()  # said once
         found = [f"{guilty.test} leaves {guilty.name}" for identity, guilty in due.items() if identity in there]
+        self._owned |= due.keys() & there.keys()  # said once
         if found:
             pytest.fail("\n".join(found), pytrace=False)
 

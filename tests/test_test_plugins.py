@@ -174,6 +174,27 @@ def test_forgotten(kept): os.pipe()
     assert "test_more leaves" not in printed
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_who_closed_a_file_is_not_blamed_for_the_next_who_opens_it(suite: Suite) -> None:
+    text = """
+import os, pytest
+@pytest.fixture(scope="session")
+def kept():
+    made = list(os.pipe())
+    yield made
+    for end in made:
+        os.close(end)
+NUMBERS = []
+def test_opens(kept): NUMBERS.append(os.open(__file__, os.O_RDONLY))
+def test_closes(kept): os.close(NUMBERS[0])
+def test_forgets(): assert os.open(__file__, os.O_RDONLY) == NUMBERS[0]
+"""
+    status, printed = suite.run(text)
+    assert status == 1
+    assert "test_forgets leaves an open descriptor" in printed
+    assert "test_opens leaves" not in printed
+
+
 def _pids_of(*lines: str) -> list[int]:
     import psutil
 
