@@ -140,6 +140,8 @@ class ZygoteClient:
         """
         if self._control is None or self._closing:
             return
+        if self._looking:
+            self._looking.cancel()  # one row of questions, whoever asks
         allowed = _MAX_UNANSWERED if self._has_answered else _MAX_UNANSWERED_AT_START
         if self._unanswered >= allowed:
             log(_logger, logging.ERROR, "zygote hangs", unanswered=self._unanswered, workers=len(self._exits))
