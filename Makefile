@@ -47,10 +47,10 @@ kill: .venv/.ready-run ## stop the worker that runs on $PORT
 setup: .venv/.ready-dev ## make .venv with everything a developer needs
 
 test: check .venv/.ready-web ## check, then run all tests (ARGS="-k genes" picks some)
-	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0)
 
 coverage: check ## the same with coverage measured: a table, coverage.xml, and a floor below which it fails
-	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
 
 test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
 	$(BIN)/python -m pytest -q -m shared --shared=.hidden

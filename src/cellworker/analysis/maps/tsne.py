@@ -225,6 +225,7 @@ def _descend(
                 raise MemoryError("no memory for the layout")
             done += steps
             at_once = max(1, min(2 * steps, int(steps * _PAUSE / max(1e-6, time.monotonic() - began))))
+    report(1.0)
     return _places(layout, start)
 
 
