@@ -1,6 +1,9 @@
 """Principal graphs: k-means, trees, loops, places and pseudotime, piece by piece."""
 
+import gzip
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,6 +162,15 @@ def test_no_point_would_be_better_off_in_another_cluster(points, k):
     joining = squares * (size / (size + 1))
     joining[np.arange(len(points)), rank] = np.inf
     assert (leaving <= joining.min(axis=1) + 1e-6 * (1 + leaving)).all()
+
+
+def test_r_puts_every_point_into_the_same_cluster():
+    """Also where the last point of a pass has a cluster to go to that is not one of its nearest two."""
+    path = Path(__file__).parent.parent / "fixtures" / "kmeans" / "kmeans.json.gz"
+    cases = json.loads(gzip.decompress(path.read_bytes()))
+    for name, case in cases.items():
+        own = plane_kmeans(np.array(case["points"], float), np.array(case["start"], float))
+        assert own.tolist() == case["cluster"], name
 
 
 def test_identical_points_are_one_cluster():
