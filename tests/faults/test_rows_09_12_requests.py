@@ -8,22 +8,12 @@ from typing import Any
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-import pytest_asyncio
 from world import LIST_GENES, TOKEN, Pod, World, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LARGEST_MESSAGE = 1 << 20  # bytes; of SQS, since August 2025
 LATER = "2099-12-31T23:59:59.000Z"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pod(shared_world: World) -> Pod:
-    """One pod for all of these tests: none of them may do it any harm."""
-    pod = shared_world.pod()
-    pod.start()
-    await pod.ready()
-    return pod
 
 
 JSON = st.recursive(

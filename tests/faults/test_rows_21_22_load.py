@@ -6,7 +6,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from world import HEATMAP, LIST_GENES, Pod, World, eventually, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -16,15 +15,6 @@ PER_SECOND = 100
 
 
 GENES = ["CD3D", "MS4A1", "MKI67", "LYZ", "NKG7"]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pod(shared_world: World) -> Pod:
-    """One pod for all of these tests."""
-    pod = shared_world.pod()
-    pod.start()
-    await pod.ready()
-    return pod
 
 
 async def test_row_21_a_thousand_gene_fetches_are_answered_while_a_long_computation_runs(

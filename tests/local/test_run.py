@@ -34,6 +34,8 @@ if str(TESTS) not in sys.path:
 from memory import who_knows  # noqa: E402
 from model_endpoint import listening  # noqa: E402
 
+from .conftest import Listener  # noqa: E402
+
 WAIT_S = 60
 OPAQUE = "sesame-of-a-user-0123456789"
 TOKEN = f"Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.{OPAQUE}"
@@ -135,19 +137,13 @@ async def test_a_second_run_answers_from_what_the_first_stored(settings: Setting
     assert first.content == again.content
 
 
-async def test_running_ends_when_asked_and_says_where_it_listens(settings: Settings, sample: Path) -> None:
-    said: list[str] = []
-    stop = asyncio.Event()
-
-    def say(line: str) -> None:
-        said.append(line)
-        if "curl" in line:
-            stop.set()
-
+async def test_running_ends_when_asked_and_says_where_it_listens(
+    settings: Settings, sample: Path, listener: Listener
+) -> None:
     async with asyncio.timeout(WAIT_S):
-        assert await run_local(None, settings, say=say, stop=stop) == 0
-    assert "http://127.0.0.1:" in said[0]
-    assert "cells x" in said[1]
+        assert await run_local(None, settings, say=listener, stop=listener.stop) == 0
+    assert "http://127.0.0.1:" in listener.said[0]
+    assert "cells x" in listener.said[1]
 
 
 async def test_an_experiment_that_cannot_be_read_ends_the_run_with_its_reason(

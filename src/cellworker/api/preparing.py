@@ -41,7 +41,7 @@ def prepare(
     settings
         Where stores lie, and threads; None reads the environment.
     on_progress
-        Told the stage and the fraction done; may raise to stop. The next call goes on from there.
+        Called with the stage and the fraction done; may raise to stop. The next call goes on from there.
     parameters
         Fields of `cellworker.preparing.parameters.Parameters`: ``integration="harmony"``, ``resolution=1.2``, ...
 

@@ -84,7 +84,7 @@ def _tell_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 def _say(sentence: str) -> None:
     try:
         say(sentence, file=sys.stderr, flush=True)
-    except OSError:  # nobody listens; the exit status says it too
+    except OSError:  # nothing reads the pipe; the exit status says it too
         _drop(sys.stderr)
 
 

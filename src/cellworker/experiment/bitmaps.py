@@ -1,4 +1,4 @@
-"""Sets of cells that nobody has named, written as keys: a bitmap, or ranges of ids.
+"""Sets of cells without a name, written as keys: a bitmap, or ranges of ids.
 
 Wherever a request names a cell set, such a key stands for the cells themselves.
 

@@ -68,7 +68,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     else:
         here = Path(wanted).expanduser()
     if here is not None and here.exists():
-        # A person's own file is material, not a workspace: only what lies under the data folder is changed in place.
+        # A user's own file is never changed: only files under the data folder are changed in place.
         inside = here.resolve().is_relative_to(settings.data_dir.resolve())
         return Place(here, id_of(here), keep_original=not inside)
     folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None

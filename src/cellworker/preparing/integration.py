@@ -1,4 +1,4 @@
-"""Bringing samples together in the space of principal components, where they lie apart."""
+"""Integration of samples that are separate in the space of principal components."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

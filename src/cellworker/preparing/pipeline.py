@@ -95,7 +95,7 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
     settings
         Where stores lie, and threads.
     progress
-        Told the stage and the fraction done; may raise to stop. The next run goes on from there.
+        Called with the stage and the fraction done; may raise to stop. The next run goes on from there.
     force
         Whether a finished experiment in the folder may be replaced.
 

@@ -1,4 +1,4 @@
-"""GetEmbedding: where each cell lies on the scatter plot (contract 5.1)."""
+"""GetEmbedding: each cell's place on the scatter plot (contract 5.1)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -138,14 +138,14 @@ def _spread(experiment: Experiment, cells: NDArray[np.int32], points: NDArray[np
 
 
 class Glance(Struct):
-    """The fields of a request that tell whether an embedding lies ready."""
+    """The fields of a request that decide whether an embedding is stored."""
 
     type: str
     use_saved: bool = False
 
 
 def is_quick(request: EmbeddingBody | Glance) -> bool:
-    """Return whether an embedding lies ready and need not be computed."""
+    """Return whether an embedding is stored and need not be computed."""
     return request.use_saved or request.type not in ("umap", "tsne")
 
 

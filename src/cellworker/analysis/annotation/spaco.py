@@ -29,7 +29,7 @@ _CHUNK = 1 << 15
 _CLUSTERS = range(5, 101)  # fewer groups need no help, and more than this no palette can distinguish
 _ROUNDS = 300
 _CLOSEST = 0.5
-"""Distance at which clusters that do not interlace shall lie, where those that interlace most shall lie at 1."""
+"""Distance between clusters that do not interlace; those that interlace most are at distance 1."""
 _TRIM = (0.0125, 0.9875)
 _LIKE = 5.0
 """Colours at a smaller distance in Lab look much the same; the eye sees differences from 2.3."""
@@ -215,7 +215,7 @@ def _exchanged(strength: NDArray[np.float64], lab: NDArray[np.float64]) -> list[
     """Return which colour each cluster gets: exchange two while strength times distance, summed up, grows by it."""
     n = len(lab)
     apart = lab[:, None, :] - lab[None, :, :]
-    # To a millionth: what two machines round differently shall not decide.
+    # To a millionth: differences of rounding between machines must not decide.
     distances = np.round(np.sqrt((apart * apart).sum(axis=2)), 6)
     order = list(range(n))
     improved = True

@@ -207,7 +207,7 @@ def parts_of(graph: Graph) -> tuple[int, NDArray[np.int32]]:
 
 
 def _groups(n: int) -> Iterator[tuple[float, list[tuple[int, int]]]]:
-    """Yield the part done and blocks of rows, so many that they take a fraction of a second."""
+    """Yield the part done and blocks of rows; each takes a fraction of a second."""
     step = 8 * _ROWS
     for start in range(0, n, step):
         stop = min(start + step, n)

@@ -96,7 +96,7 @@ def scaled_components(
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How far cells have come along a graph: the shortest way from the roots."""
+"""Pseudotime: the length of the shortest path along a graph from the roots to each cell."""
 
 import heapq
 

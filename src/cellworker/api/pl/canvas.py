@@ -93,7 +93,7 @@ def add_scale(ax: "Axes", drawn: Any, title: str) -> None:  # noqa: ANN401 matpl
 
 
 def figure_of(ax: "Axes") -> "Figure":
-    """Return the figure that axes lie in, be it in a part of it."""
+    """Return the figure of these axes, also if they are in a subfigure."""
     from matplotlib.figure import Figure  # noqa: PLC0415 only pictures need it
 
     found = ax.get_figure(root=True)
@@ -124,7 +124,7 @@ def place_labels(
     centred
         Whether a label may lie on its own point, and on others'; else labels also keep off the points.
     every
-        Whether a label for which there is no place within the axes is written beside them, in place of left out.
+        Whether a label without space inside the axes is written beside them; else it is left out.
     style
         Of the text.
     """

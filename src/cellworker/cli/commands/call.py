@@ -38,7 +38,7 @@ def command(options: argparse.Namespace) -> int:
     path = sample_path() if options.experiment is None else Path(options.experiment)
     if options.requests is not None:
         return answer_many(read_requests(options.requests), path, settings, options)
-    catalog.find(options.task)  # an unknown name is told before mistakes in the body
+    catalog.find(options.task)  # an unknown name is reported before mistakes in the body
     body = request_body(options.task, options.body)
     answer_one(Question(options.task, body, request_pagination(options.pagination)), path, settings, options)
     return 0

@@ -51,7 +51,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _is_saved_request(file: Path) -> bool:
-    """Whether a file is what `DEBUG_STEP` saves; whatever else is wrong with it is told by who reads it."""
+    """Whether a file is what `DEBUG_STEP` saves; the reader reports anything else that is wrong with it."""
     if file.suffix != ".json" or not file.is_file():
         return False
     with file.open("rb") as opened:

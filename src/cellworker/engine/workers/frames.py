@@ -46,7 +46,7 @@ class Kind(bytes, Enum):
     ASK = b"Q"
     """From the worker: a question for the language model, which the engine asks; the worker waits for `ANSWERED`."""
     RETIRE = b"G"
-    """From the worker: it holds too much memory, the answer that follows shall be its last."""
+    """From the worker: it holds too much memory: the answer that follows is its last."""
     ANSWER = b"A"
     """From the worker: the value's JSON text, or typed columns."""
     FILE = b"F"

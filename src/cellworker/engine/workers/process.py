@@ -156,7 +156,7 @@ class WorkerProcess:
         return False
 
     async def exit_status(self) -> int:
-        """Wait until the process is gone; minus the signal, or the exit code."""
+        """Wait until the process has ended; return minus the signal, or the exit code."""
         return await asyncio.shield(self._exited) if self._exited else 0
 
     def kill(self) -> None:
@@ -171,7 +171,7 @@ class WorkerProcess:
             self._transport.abort()
 
     async def fault(self) -> str:
-        """Wait until the process is gone; the stack that it left when it crashed, for the log."""
+        """Wait until the process has ended; return the stack that it left when it crashed, for the log."""
         await self.exit_status()
         try:
             return self._fault_file.read_text(errors="replace").strip()

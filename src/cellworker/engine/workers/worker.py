@@ -156,7 +156,7 @@ class _Worker:
             return Kind.PROBLEM, _json.encode(
                 ProblemFrame(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.", cancelled=True)
             )
-        except BaseException as error:  # noqa: BLE001 SystemExit of a library shall not end the process either
+        except BaseException as error:  # noqa: BLE001 SystemExit of a library must not end the process either
             _limit_memory(None)
             return Kind.PROBLEM, _json.encode(_problem(error, self._init))
 

@@ -24,7 +24,7 @@ from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
 
 VERSION = 4
-"""Raised whenever a store written before cannot be served any more; such a store is then made again from its source."""
+"""Raised when an older store can no longer be served; it is then made again from its source."""
 
 _MAGIC = b"cellworker store"
 _FOOTER = struct.Struct("<16sIIQQ24x")
@@ -52,7 +52,7 @@ class ArrayPlace:
         return self.size * np.dtype(self.dtype).itemsize
 
     def view(self, pages: mmap.mmap) -> NDArray[Any]:
-        """Return the array where it lies in the mapped file; a small one that lies askew comes as a copy.
+        """Return the array where it is in the mapped file; a small one that lies askew comes as a copy.
 
         Only large arrays are laid out at addresses that kernels take, see `cellworker.experiment.store.layout`.
         """

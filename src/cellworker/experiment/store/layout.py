@@ -40,7 +40,7 @@ _UTF8_NAME = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _UTF8_NAME.set_char_encoding(h5py.h5t.CSET_UTF8)
 _NO = np.zeros((), np.bool_)
 _BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
-# Fixed-width text is used where it lies, but one long string would blow up a million short ones.
+# Fixed-width text is used where it is, but one long string would blow up a million short ones.
 _MAX_PADDING = 1 << 26
 
 
@@ -82,7 +82,7 @@ class Layout:
     def array(
         self, name: str, where: str, shape: tuple[int, ...], dtype: DTypeLike, *, encoding: str = "array"
     ) -> None:
-        """Reserve room for an array."""
+        """Reserve space for an array."""
         dtype = np.dtype(dtype)
         group, leaf = self._parent_of(where)
         made = h5py.h5d.create(group, leaf, self._type(dtype), self._space(shape), self._options)
@@ -91,7 +91,7 @@ class Layout:
         self.places[name] = ArrayPlace(made.get_offset() or 0, dtype.str, shape)
 
     def put(self, name: str, where: str, values: NDArray[Any], *, encoding: str = "array") -> None:
-        """Reserve room for a small array and remember its contents."""
+        """Reserve space for a small array and remember its contents."""
         self.array(name, where, values.shape, values.dtype, encoding=encoding)
         self.pending[name] = values
 
@@ -156,7 +156,7 @@ class Layout:
         dtype: DTypeLike,
         share: str = "",
     ) -> None:
-        """Reserve room for a compressed matrix, "csr" or "csc".
+        """Reserve space for a compressed matrix, "csr" or "csc".
 
         `share` names one whose index arrays serve for this too.
         """

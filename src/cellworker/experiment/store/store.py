@@ -65,7 +65,7 @@ def write_store(
     Parameters
     ----------
     draft
-        What was read. Sparse matrices are checked here, once and for all: columns inside the matrix, none twice in a
+        What was read. Sparse matrices are checked here, and only here: columns inside the matrix, none twice in a
         row.
     path
         Where to write; its folder must exist.

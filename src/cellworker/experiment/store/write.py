@@ -207,7 +207,7 @@ def _lay_out(
 
 
 def _lay_out_stored(layout: Layout, draft: ExperimentDraft) -> list[list[Any]]:
-    """Make room for the tables that the file brought, and return what the index tells of each."""
+    """Reserve space for the tables of the file, and return the index's entry of each."""
     told = []
     for number, (name, table) in enumerate(draft.stored.items()):
         if not number:

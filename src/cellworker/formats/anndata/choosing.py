@@ -279,7 +279,7 @@ def _declared_base(root: Group) -> float | None:
 
 
 def _first(sources: Mapping[str, Source], use: Use, kinds: tuple[Kind, ...]) -> Source | None:
-    """Find the layer of one of these kinds whose name says most that it is for this use."""
+    """Find the layer of one of these kinds whose name fits this use best."""
     ranked = [(rank_of(source.layer, use), order, source) for order, source in enumerate(sources.values())]
     found = [item for item in ranked if item[0] is not None and item[2].kind in kinds]
     return min(found, key=lambda item: item[:2])[2] if found else None

@@ -50,7 +50,7 @@ class Additions:
     colors
         Colours of the labels of a column.
     embedding
-        A name (umap, tsne) and coordinates, in place of a representation of that name.
+        A name (umap, tsne) and coordinates, instead of a representation of that name.
     """
 
     columns: Mapping[str, Column] = field(default_factory=dict)
@@ -253,7 +253,7 @@ class _Plan:
         table = table_of(root.get("obs"))
         assert table is not None  # it was opened as an experiment
         leaves = Leaves()
-        # Only a column of the very name gives way; a name that has to be changed must not meet another column.
+        # Only a column of exactly this name is replaced; a name that has to be changed must not meet another column.
         leaves.take("obs", set(table.group.names()) - (set(table.columns) & set(additions.columns)))
         wanted = {leaves.free("obs", name): column for name, column in additions.columns.items()}
         changed = {name: column for name, column in wanted.items() if not same_column(table.get(name), column)}

@@ -58,7 +58,7 @@ def read_anndata(
     root
         The file, already inspected.
     scratch
-        Room for large arrays.
+        Space for large arrays.
     progress
         Called with the stage and the fraction of the reading.
     wanted

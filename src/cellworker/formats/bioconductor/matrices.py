@@ -59,7 +59,7 @@ class Expression:
     used
         By "counts" and "data": the assay that the matrix was read from unchanged.
     matrices
-        What is told about each assay (`used_for`).
+        What is reported about each assay (`used_for`).
     """
 
     counts: SparseDraft | None
@@ -198,7 +198,7 @@ def read_matrices(
     names
         Those of the object's features, and of its cells.
     wanted
-        An assay that was named by whoever opens the file is taken for what he says.
+        An assay that the caller named is taken for what the caller says.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The parts of a SummarizedExperiment or one of its kin, in the layouts that Bioconductor has had.
 
 =====================  ===============================================================================================
-part                   where it lies
+part                   where it is
 =====================  ===============================================================================================
 assays                 slot ``assays``: SimpleAssays with a SimpleList in ``data`` (`in_new_layout` makes it of what
                        was there before Bioconductor 3.10); a SimpleList; a plain list

@@ -65,11 +65,11 @@ def read_bioconductor(
     root
         What `read_object` found.
     scratch
-        Room for large arrays.
+        Space for large arrays.
     outside
         Where disk-backed layers of BPCells lie; without it they are refused.
     wanted
-        What whoever opens the file says about its matrices and samples.
+        What the caller says about the file's matrices and samples.
     """
     wanted = wanted or MatrixChoice()
     whole = Part(root, ())

@@ -180,7 +180,7 @@ def _grouped(paths: list[tuple[Path, str]]) -> list[str]:
 
 
 def renamed_names(what: str, before: Iterable[str], after: Iterable[str]) -> list[str]:
-    """Return a line for each name that is another one now; names that were repeated are told apart by position."""
+    """Return a line for each name that has changed; repeated names are distinguished by position."""
     before, after = list(before), list(after)
     times = Counter(before)
     return [

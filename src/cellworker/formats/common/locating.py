@@ -100,7 +100,7 @@ def _is_matrix(path: Path) -> bool:
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     elif suffixes[-1:] == [".txt"]:
-        return False  # notes, mostly; whoever means a table names it
+        return False  # notes, mostly; a caller who means a table names it
     return path.is_file() and suffixes[-1:] != [] and suffixes[-1] in _MATRICES
 
 

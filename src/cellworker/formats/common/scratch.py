@@ -1,4 +1,4 @@
-"""Room for arrays made while reading: in memory when small, mapped from a spool file when not."""
+"""Space for arrays made while reading: in memory when small, mapped from a spool file when not."""
 
 import os
 import tempfile
@@ -32,7 +32,7 @@ class Scratch:
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many.
+            ``EXPERIMENT_UNREADABLE`` when the file may not ask for that many.
         """
         if self._limit is not None:
             self._limit.claim(n_bytes)

@@ -37,7 +37,7 @@ class StoredResults:
         columns: dict[str, Column],
         parameters: dict[str, str] | None = None,
     ) -> None:
-        """Take a table whose columns have one length; empty ones are passed over, what is too large is told."""
+        """Take a table whose columns have one length; empty tables are left out, too large ones are reported."""
         sizes = {len(column.codes if isinstance(column, Categorical) else column) for column in columns.values()}
         if len(sizes) != 1 or not name or name in self.tables:
             return

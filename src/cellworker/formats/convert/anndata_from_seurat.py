@@ -123,7 +123,7 @@ class SeuratRest:
         self._features(assay, where)
 
     def _names(self, assay: RValue, found: Mapping[str, RValue], layers: list[str]) -> None:
-        """Note names that are repeated, and so are told apart from here on."""
+        """Note repeated names, which are distinguished from here on."""
         features, cells = (slot(assay, what) for what in ("features", "cells"))
         sides = [dimnames(found[layer]) for layer in layers]
         for what, logmap, side, after in (

@@ -42,7 +42,7 @@ class Reading:
     Attributes
     ----------
     scratch
-        Room for large arrays.
+        Space for large arrays.
     findings
         Where problems are recorded.
     max_bytes
@@ -50,9 +50,9 @@ class Reading:
     threads
         How many decompress.
     part
-        The modality or genome that whoever opens the file names; empty: the reader decides.
+        The modality or genome that the caller names; empty: the reader decides.
     orientation
-        "cells-by-genes" or "genes-by-cells" where whoever opens the file says so; empty: the names decide.
+        "cells-by-genes" or "genes-by-cells" where the caller says so; empty: the names decide.
     """
 
     scratch: Scratch

@@ -147,7 +147,7 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
         draft, sha256 = None, ""
-        with findings.part():  # whatever breaks is told already
+        with findings.part():  # every failure is already reported
             file = read_object(
                 source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings,
                 threads=how.threads,

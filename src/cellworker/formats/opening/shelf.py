@@ -309,7 +309,7 @@ class Shelf:
         try:
             yield
         finally:
-            # A process that waits for this file sees that it is gone, and makes a new one.
+            # A process that waits for this file sees that it was removed, and makes a new one.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -365,9 +365,9 @@ def _bytes_of(folder: Path) -> int:
 
 
 def _remove_unused(store: Path) -> bool:
-    """Remove a store unless somebody has it open; whether it is gone.
+    """Remove a store unless a process has it open; return whether it was removed.
 
-    A process that opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
+    A process that opens it meanwhile waits for the lock, finds that the file was removed, and makes it again.
     """
     try:
         # Locks on network file systems ask for a descriptor that may write.

@@ -48,7 +48,7 @@ def open_tree(source: Path, extra: Mapping[str, Any], threads: int, spool: Path)
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_OUT_OF_DATE`` when it cannot be read any more.
+        ``EXPERIMENT_OUT_OF_DATE`` when it can no longer be read.
     """
     if not is_foreign(extra):
         with open_anndata(source, _ANY_SIZE, threads) as root:

@@ -1,4 +1,4 @@
-"""Objects in layouts of old, in the layout that their packages have now."""
+"""Objects in old layouts, brought into the layout that their packages have now."""
 
 from cellworker.formats.r.rds.model import RS4, REnvironment, RValue
 

@@ -51,7 +51,7 @@ def read_object(
     wanted
         The name of the object, in a file that may hold several; "" chooses (`choose_object`).
     findings
-        Where what is chosen is told; by default nowhere.
+        Where the choice is reported; by default nowhere.
 
     Raises
     ------

@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the gateway needs from outside, all but the queue."""
+    """What the gateway needs from outside, except the queue."""
 
     engine: EnginePort
     results: Results

@@ -17,7 +17,7 @@ _TIMEOUT_S = 120.0
 
 
 class CellSetsFile:
-    """A cell_sets.json that is too large to hold: a temporary file, removed when nobody has this object any more."""
+    """A cell_sets.json that is too large to hold: a temporary file, removed together with this object."""
 
     def __init__(self) -> None:
         with tempfile.NamedTemporaryFile(prefix="cellworker-cell-sets-", delete=False) as file:

@@ -197,23 +197,23 @@ class ExperimentFolder:
             return False
 
     def _unexpected(self, objects: Sequence[RemoteObject]) -> list[Path]:
-        """Return the files that lie here, are served or were put here by us, and are no longer in the store."""
+        """Return local files that are served or that we wrote, and that are no longer in the store."""
         names = {item.key for item in objects}
         keys = {*self._known(), *(self._prefix + name for name in _SERVED)} - names
         return [path for path in map(self._local, sorted(keys)) if path.is_file()]
 
     def _name(self, key: str) -> ObjectName | None:
-        """Return the name of a file of this experiment; None for a key that is none."""
+        """Return the name of a file of this experiment; None for any other key."""
         if not key.startswith(self._prefix):
             return None
         return parse(ObjectName, key.removeprefix(self._prefix), "bucket")
 
     def _local(self, key: str) -> Path:
-        """Return where an object's file lies, of those that `wanted` has returned."""
+        """Return the path of an object's file, of those that `wanted` has returned."""
         return self.path / ObjectName(key.removeprefix(self._prefix))
 
     def _staged(self, item: RemoteObject) -> Path:
-        """Return where an object lies until it is put in place; named by its version, so that a retry can go on."""
+        """Return the temporary path of an object; named by its version, so that a retry can resume."""
         version = hashlib.sha256(f"{item.key}\n{item.etag}".encode()).hexdigest()[:32]
         return self.path / _INCOMING / FileName(version)
 

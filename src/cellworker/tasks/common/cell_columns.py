@@ -25,7 +25,7 @@ _FEW, _MANY = 20, 1000
 
 @dataclass(frozen=True, slots=True)
 class DescribedColumn:
-    """What is told of a column before its values are.
+    """What is known of a column without its values.
 
     Attributes
     ----------

@@ -65,7 +65,7 @@ def _chunks(path: Path, descriptor: int, max_bytes: int) -> Iterator[bytes]:
 def blocks_of_lines(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Yield whole lines in blocks of some megabytes, each block ending with a line break.
 
-    Decompression goes on in a thread beside whoever takes the blocks.
+    A thread decompresses while the caller works on the blocks.
 
     Raises
     ------

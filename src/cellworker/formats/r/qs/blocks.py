@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import zstandard
 
 from cellworker.formats.r.qs.header import Algorithm, Header
-from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, zstd_pieces
+from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, zstd_block, zstd_pieces
 from cellworker.formats.r.rds.refusals import damaged, truncated
 from cellworker.native import address, kernel
 
@@ -19,7 +18,6 @@ _HASH_BYTES = 4
 _SIZE_BYTES = 4
 _LARGEST_STORED = BLOCK_BYTES + BLOCK_BYTES // 128 + 1024
 """A block that does not shrink grows: by 1/256 and 16 bytes under LZ4, less under Zstandard."""
-_WINDOW = 1 << 27
 _RATIO = {Algorithm.ZSTD: 32_768, Algorithm.ZSTD_STREAM: 32_768, Algorithm.UNCOMPRESSED: 1}
 _RATIO_LZ4 = 255
 
@@ -127,16 +125,7 @@ def _blocks(source: Source, header: Header, left: int) -> Iterator[bytes]:
 
 
 def _zstd_block(stored: bytes, at: int) -> bytes:
-    try:
-        # The decoder makes room for what a frame claims, whatever max size it is given.
-        claimed = zstandard.get_frame_parameters(stored).content_size
-        if claimed > BLOCK_BYTES and claimed != zstandard.CONTENTSIZE_UNKNOWN:
-            raise damaged(
-                at, f"a compressed block claims to hold {claimed:,} bytes, where {BLOCK_BYTES:,} are the most"
-            )
-        return zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompress(stored, max_output_size=BLOCK_BYTES)
-    except zstandard.ZstdError as problem:
-        raise damaged(at, f"its zstd compression is broken ({problem})") from None
+    return zstd_block(stored, at, BLOCK_BYTES)
 
 
 def _lz4_block(stored: bytes, at: int) -> bytes:

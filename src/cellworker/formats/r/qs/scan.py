@@ -188,7 +188,7 @@ class Leaves:
 
     @staticmethod
     def string_items(count: int) -> int:
-        """Return what so many strings count against the limit of items: one of them may be a single byte."""
+        """Return what `count` strings count against the limit of items: one of them may be a single byte."""
         return count // _STRINGS_PER_ITEM
 
     # ---- numbers ----

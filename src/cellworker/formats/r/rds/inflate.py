@@ -12,7 +12,7 @@ import zstandard
 
 from cellworker.formats.r.rds.refusals import damaged, truncated
 
-__all__ = ["CHUNK_BYTES", "Codec", "Readable", "Source", "codec_of", "inflate", "zstd_pieces"]
+__all__ = ["CHUNK_BYTES", "Codec", "Readable", "Source", "codec_of", "inflate", "zstd_block", "zstd_pieces"]
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
@@ -187,6 +187,34 @@ def zstd_pieces(source: Readable, read_bytes: int = zstandard.DECOMPRESSION_RECO
             return
         inflated += len(piece)
         yield piece
+
+
+def zstd_block(stored: bytes, at: int, max_bytes: int) -> bytes:
+    """Return the content of one Zstandard frame.
+
+    Parameters
+    ----------
+    stored
+        The frame.
+    at
+        How many bytes come before it in the decompressed content, for messages.
+    max_bytes
+        Largest content of a block in this format.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` if the compression is broken, or claims to hold more.
+    """
+    try:
+        # The decoder allocates what a frame claims, whatever max size it is given.
+        claimed = zstandard.get_frame_parameters(stored).content_size
+        if claimed > max_bytes and claimed != zstandard.CONTENTSIZE_UNKNOWN:
+            raise damaged(at, f"a compressed block claims to hold {claimed:,} bytes, where {max_bytes:,} are the most")
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        return decompressor.decompress(stored, max_output_size=max_bytes)
+    except zstandard.ZstdError as problem:
+        raise damaged(at, f"its zstd compression is broken ({problem})") from None
 
 
 def _members(source: Source, codec: Codec, make: Callable[[], _Decompressor]) -> Iterator[tuple[bytes, int]]:

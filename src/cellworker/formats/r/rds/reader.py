@@ -329,7 +329,7 @@ class ObjectReader(Skipper):
         return cells, attributes
 
     def _field_holder(self) -> RValue | Steps:
-        """Read the environment of an object of a reference class; anything else as ever."""
+        """Read the environment of an object of a reference class; anything else as usual."""
         flags = self.flags()
         return self._environment() if flags & 0xFF == _ENVIRONMENT else self._opened(flags, as_floats=False)
 

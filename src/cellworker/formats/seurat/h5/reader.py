@@ -37,7 +37,7 @@ def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, 
     path
         The file.
     spool
-        An existing folder for long vectors; whoever made it deletes it.
+        An existing folder for long vectors; the caller deletes it.
     limits
         Ceilings beyond which the file is refused.
     threads

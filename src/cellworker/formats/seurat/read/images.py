@@ -31,7 +31,7 @@ from cellworker.formats.r.values import (
 
 __all__ = ["read_images", "read_own_images"]
 
-_LOW_RESOLUTION = 600  # pixels: an image with a side of at most so many is the small one of the two that come
+_LOW_RESOLUTION = 600  # max side, in pixels, of the smaller of the two images of a tissue
 _UNSCALED = "xenium"
 
 Points = tuple[Sequence[str | None], NDArray[np.float64]]

@@ -38,7 +38,7 @@ class Annotation:
     identities
         The column of labels that becomes the active identity; None leaves the identities as they are.
     embedding
-        Becomes a reduction, in place of one of the same name.
+        Becomes a reduction, instead of one of the same name.
     """
 
     columns: Mapping[str, Categorical | NDArray[np.bool_]]
