@@ -298,7 +298,7 @@ class WorkLoop:
         await self._let_go(holding.current, answered=answered)
 
     async def _let_go(self, holder: Delivery, *, answered: bool) -> None:
-        """Delete an answered message, hand back another; one that cannot be deleted is redelivered and answered again."""
+        """Delete an answered message, hand back another; what cannot be deleted is redelivered and answered again."""
         if not answered:
             await quietly(holder.release)
             return
