@@ -26,7 +26,7 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.foreign.shown import Reading
 from cellworker.formats.foreign.tenx import read_tenx
 from cellworker.formats.opening.open import open_experiment
-from cellworker.formats.opening.recognising import Kind, kind_of
+from cellworker.formats.opening.recognising import FileKind, kind_of
 from cellworker.settings import Settings
 
 
@@ -208,7 +208,7 @@ def test_a_loom_file_is_what_loompy_reads(root: Path, tmp_path: Path, stores: Se
     folder = root / "tests/fixtures/foreign"
     right = np.load(folder / "loom.npz")
     opened = open_experiment(folder / name, stores)
-    assert kind_of(folder / name) is Kind.LOOM
+    assert kind_of(folder / name) is FileKind.LOOM
     assert np.array_equal(counts_of(opened), right["X"])
     assert opened.experiment.barcodes == right["cells"].tolist()
     assert opened.experiment.genes.ids == right["ids"].tolist()
@@ -356,7 +356,7 @@ def test_an_anndata_in_memory_is_written_for_10x(tmp_path: Path, stores: Setting
 
 def test_a_file_of_anndata_0_6_is_what_anndata_reads(root: Path, stores: Settings) -> None:
     path = root / "tests/fixtures/foreign/old.h5ad"
-    assert kind_of(path) is Kind.OLD_ANNDATA
+    assert kind_of(path) is FileKind.OLD_ANNDATA
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         right = anndata.read_h5ad(path)

@@ -16,7 +16,7 @@ from tests.formats.anndata_files import load, read, write
 from tests.formats.test_anndata_reading import LOG, adata
 
 from cellworker.experiment.model import Categorical
-from cellworker.experiment.store.layout import Layout
+from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.store import open_store, write_store
 from cellworker.formats.anndata.containers.zarr_files import StoreFiles
 from cellworker.formats.anndata.containers.zarr_out import ZarrSink
@@ -76,7 +76,7 @@ def laid_out(path, columns: int) -> int:
     """Lay a table out and return the bytes of the gaps that HDF5 keeps a list of."""
     labels = Categorical(np.zeros(6, np.int32), ["a", "b"])
     contents = [(f"m{i}", f"c{i}", labels if i % 3 == 2 else np.zeros(6)) for i in range(columns)]
-    with Layout(path) as layout:
+    with StoreLayout(path) as layout:
         layout.table("obs", ("barcodes", list("abcdef")), contents)
         return layout._file.id.get_freespace()
 

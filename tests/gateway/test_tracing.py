@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.core.tracing import NoTracing, Origin, Tracing, parse_trace_header
+from cellworker.gateway.core.tracing import NoTracing, TraceOrigin, Tracing, parse_trace_header
 from cellworker.gateway.observe.tracing import make_tracing
 
 TRACE = "5759e988bd862e3fe1be46a994272793"
@@ -221,7 +221,7 @@ async def test_a_malformed_header_begins_a_new_trace(collector: Collector, heade
 
 
 def test_a_header_is_read_in_any_order_and_with_what_is_not_asked_for() -> None:
-    expected = Origin(int(TRACE, 16), int(PARENT, 16), sampled=True)
+    expected = TraceOrigin(int(TRACE, 16), int(PARENT, 16), sampled=True)
     assert parse_trace_header(HEADER) == expected
     header = f"Self=1-67891234-12456789abcdef012345678; Sampled=? ;Parent={PARENT.upper()};Lineage=a:1;"
     assert parse_trace_header(f"{header}Root=1-{TRACE[:8].upper()}-{TRACE[8:]}") == expected

@@ -38,8 +38,7 @@ from cellworker.preparing.keeping import Keeper
 from cellworker.preparing.merging import Merged, merge
 from cellworker.preparing.parameters import FILE_NAME, Parameters, to_yaml
 from cellworker.preparing.quality import Quality, assess
-from cellworker.preparing.report import Findings as Told
-from cellworker.preparing.report import report
+from cellworker.preparing.report import ReportContent, report
 from cellworker.progress import Progress
 from cellworker.settings import Settings
 from cellworker.version import __version__
@@ -326,7 +325,7 @@ class _Work:
         integrated: Integrated, clusters: Categorical,
     ) -> None:  # fmt: skip
         page = report(
-            Told(
+            ReportContent(
                 names=[sample.name for sample in self.samples],
                 qualities=qualities,
                 parameters=self._from_out(),

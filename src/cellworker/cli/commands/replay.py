@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from cellworker.cli.commands.call import Question, answer_one
+from cellworker.cli.commands.call import WrittenRequest, answer_one
 from cellworker.cli.commands.method import run_method
 from cellworker.cli.methods import METHODS, check_arguments
 from cellworker.cli.output import Destination, write_answer
@@ -44,7 +44,7 @@ def command(options: argparse.Namespace) -> int:
     with Bar(quiet=options.quiet) as bar:
         _compare(record, source, settings, chosen=options.experiment is not None, bar=bar)
     if record.task in catalog.TASKS:
-        answer_one(Question(record.task, record.parameters, record.pagination), source, settings, options)
+        answer_one(WrittenRequest(record.task, record.parameters, record.pagination), source, settings, options)
     else:
         run_method(record.task, dict(record.parameters), source, settings, options)
     return 0

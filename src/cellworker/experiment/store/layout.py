@@ -10,7 +10,7 @@
 ====================  ==========================================================================================
 
 The format is described in AnnData's documentation, "On-disk format". Only the skeleton is made here: HDF5 reserves the
-room, the contents are written to the file at the places that `Layout` hands out.
+room, the contents are written to the file at the places that `StoreLayout` hands out.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["Layout"]
+__all__ = ["StoreLayout"]
 
 _ALIGNMENT, _ALIGNED_FROM = 64, 1024
 """Arrays of at least this many bytes begin at a multiple of 64.
@@ -44,7 +44,7 @@ _BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
 _MAX_PADDING = 1 << 26
 
 
-class Layout:
+class StoreLayout:
     """An HDF5 file in the making. Leave its ``with`` block before contents are written.
 
     Attributes

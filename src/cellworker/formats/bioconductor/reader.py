@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Misc, Origin, Reduction
 from cellworker.formats.bioconductor.features import dispersions_of, genes_of, names_of_features
-from cellworker.formats.bioconductor.matrices import Expression, read_matrices
+from cellworker.formats.bioconductor.matrices import BioconductorExpression, read_matrices
 from cellworker.formats.bioconductor.own import Own, own_of
 from cellworker.formats.bioconductor.parts import (
     Part,
@@ -98,7 +98,7 @@ def read_bioconductor(
     own = own_of(slot(root, "metadata"), len(cells), len(names))
     reductions = _reductions(whole, cells, own, findings)
     misc = own.misc(_misc(reductions, own, findings))
-    expression: Expression | None = None
+    expression: BioconductorExpression | None = None
     with findings.part():
         expression = read_matrices(found, (names, cells), wanted, findings, scratch, outside=outside)
     for name, part in alternatives(whole):

@@ -5,7 +5,7 @@ import numpy as np
 from cellworker.experiment.model import Categorical, Column, StoredTable
 from cellworker.formats.common.findings import Findings
 
-__all__ = ["DEEPEST", "StoredResults", "values_table"]
+__all__ = ["DEEPEST", "ResultTables", "values_table"]
 
 DEEPEST = 4
 """How far mappings inside of mappings are looked into."""
@@ -15,7 +15,7 @@ _MAX_TEXT = 10_000
 """Characters of one parameter."""
 
 
-class StoredResults:
+class ResultTables:
     """Takes tables as they are found.
 
     Attributes

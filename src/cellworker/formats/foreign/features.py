@@ -13,7 +13,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.foreign.shown import Matrix, Reading
+from cellworker.formats.foreign.shown import Reading, SampleMatrix
 
 __all__ = ["EXPRESSION", "GENOME", "TYPES", "only_genes", "species_of", "with_columns"]
 
@@ -36,7 +36,7 @@ _MIN_SHARE: Final = 0.05
 """A species counts when so large a share of the genes that tell one are its own: spike-ins and reporters do not."""
 
 
-def only_genes(matrix: Matrix, reading: Reading) -> Matrix:
+def only_genes(matrix: SampleMatrix, reading: Reading) -> SampleMatrix:
     """Leave out features that are no genes, and genes of another genome than the one that was named.
 
     What is left out is named in a finding, and in the conversion's report. Where no feature is a gene all are kept.
@@ -71,7 +71,7 @@ def only_genes(matrix: Matrix, reading: Reading) -> Matrix:
     return _subset(matrix, keep, reading.scratch)
 
 
-def _subset(matrix: Matrix, keep: NDArray[np.bool_], scratch: Scratch) -> Matrix:
+def _subset(matrix: SampleMatrix, keep: NDArray[np.bool_], scratch: Scratch) -> SampleMatrix:
     places = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int64)
     chosen = np.flatnonzero(keep).tolist()
     matrix.values = with_columns(matrix.values, places, int(keep.sum()), scratch)

@@ -26,7 +26,7 @@ import numpy as np
 import xxhash
 
 from cellworker.errors import WorkerError
-from cellworker.formats.r.rds.inflate import Codec, Source, zstd_block
+from cellworker.formats.r.rds.inflate import Codec, CompressedFile, zstd_block
 from cellworker.formats.r.rds.refusals import damaged, refused, truncated
 
 __all__ = ["MAGIC", "codec"]
@@ -68,13 +68,13 @@ def codec(head: bytes, file_bytes: int) -> Codec:
     byte_order = "<" if order == _LITTLE else ">"
     (check,) = struct.unpack_from(f"{byte_order}Q", head, 16)
 
-    def chunks(source: Source) -> Iterator[tuple[bytes, int]]:
+    def chunks(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
         return _blocks(source, f"{byte_order}I", check, file_bytes - _HEADER_BYTES)
 
     return Codec("qs2", MAGIC, _RATIO, _BLOCK_BYTES, None, chunks)
 
 
-def _blocks(source: Source, word: str, check: int, left: int) -> Iterator[tuple[bytes, int]]:
+def _blocks(source: CompressedFile, word: str, check: int, left: int) -> Iterator[tuple[bytes, int]]:
     source.read(_HEADER_BYTES)
     found = xxhash.xxh3_64()
     inflated = 0

@@ -154,7 +154,7 @@ class _Pool:
 
 
 class Hdf5Group:
-    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
+    """A group; see `cellworker.formats.anndata.containers.tree.TreeGroup`."""
 
     def __init__(self, group: h5py.Group, path: str, pool: _Pool) -> None:
         self.path = path

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from cellworker.formats.r.qs.header import Algorithm, Header
-from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, zstd_block, zstd_pieces
+from cellworker.formats.r.qs.header import Algorithm, QsHeader
+from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, CompressedFile, zstd_block, zstd_pieces
 from cellworker.formats.r.rds.refusals import damaged, truncated
 from cellworker.native import address, kernel
 
@@ -46,17 +46,17 @@ class CheckValue:
         return int(_hash_value(address(self._state, np.uint64)))
 
 
-def codec(header: Header, file_bytes: int) -> Codec:
+def codec(header: QsHeader, file_bytes: int) -> Codec:
     """Return the way to inflate a file with this header."""
 
-    def chunks(source: Source) -> Iterator[tuple[bytes, int]]:
+    def chunks(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
         return _checked(source, header, file_bytes)
 
     name = header.algorithm.name.lower()
     return Codec(name, b"", _RATIO.get(header.algorithm, _RATIO_LZ4), BLOCK_BYTES, None, chunks)
 
 
-def _checked(source: Source, header: Header, file_bytes: int) -> Iterator[tuple[bytes, int]]:
+def _checked(source: CompressedFile, header: QsHeader, file_bytes: int) -> Iterator[tuple[bytes, int]]:
     body = file_bytes - header.size - (_HASH_BYTES if header.hashed else 0)
     if body < 0:
         raise truncated(0)
@@ -80,7 +80,7 @@ def _checked(source: Source, header: Header, file_bytes: int) -> Iterator[tuple[
 class _Bounded:
     """The next `left` bytes of a file, as a file."""
 
-    def __init__(self, source: Source, left: int) -> None:
+    def __init__(self, source: CompressedFile, left: int) -> None:
         self._source = source
         self._left = left
 
@@ -90,7 +90,7 @@ class _Bounded:
         return content
 
 
-def _plain(source: Source, left: int) -> Iterator[bytes]:
+def _plain(source: CompressedFile, left: int) -> Iterator[bytes]:
     while left:
         piece = source.read(min(left, CHUNK_BYTES))
         if not piece:
@@ -99,7 +99,7 @@ def _plain(source: Source, left: int) -> Iterator[bytes]:
         yield piece
 
 
-def _blocks(source: Source, header: Header, left: int) -> Iterator[bytes]:
+def _blocks(source: CompressedFile, header: QsHeader, left: int) -> Iterator[bytes]:
     inflate: Callable[[bytes, int], bytes] = _zstd_block if header.algorithm is Algorithm.ZSTD else _lz4_block
     inflated = done = 0
     while left and (done < header.parts or not header.parts):

@@ -12,7 +12,7 @@ import zstandard
 
 from cellworker.formats.r.rds.refusals import damaged, truncated
 
-__all__ = ["CHUNK_BYTES", "Codec", "Readable", "Source", "codec_of", "inflate", "zstd_block", "zstd_pieces"]
+__all__ = ["CHUNK_BYTES", "Codec", "CompressedFile", "Readable", "codec_of", "inflate", "zstd_block", "zstd_pieces"]
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
@@ -101,7 +101,7 @@ class Codec:
     ratio: int
     held: int
     make: Callable[[], _Decompressor] | None
-    chunks: "Callable[[Source], Iterator[tuple[bytes, int]]] | None" = None
+    chunks: "Callable[[CompressedFile], Iterator[tuple[bytes, int]]] | None" = None
 
 
 _PLAIN = Codec("plain", b"", 1, 0, None)
@@ -120,7 +120,7 @@ def codec_of(head: bytes) -> Codec:
     return next(codec for codec in _CODECS if head.startswith(codec.magic))
 
 
-class Source:
+class CompressedFile:
     """The compressed file from its start; it reads by position, so that others may read the same open file."""
 
     def __init__(self, file: int) -> None:
@@ -134,7 +134,7 @@ class Source:
         return content
 
 
-def inflate(source: Source, codec: Codec) -> Iterator[tuple[bytes, int]]:
+def inflate(source: CompressedFile, codec: Codec) -> Iterator[tuple[bytes, int]]:
     """Yield chunks, each with a number of compressed bytes that are certainly used up with it.
 
     Raises
@@ -151,12 +151,12 @@ def inflate(source: Source, codec: Codec) -> Iterator[tuple[bytes, int]]:
     return _zstd(source) if codec is _ZSTD else _plain(source)
 
 
-def _plain(source: Source) -> Iterator[tuple[bytes, int]]:
+def _plain(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
     while chunk := source.read(CHUNK_BYTES):
         yield chunk, source.taken
 
 
-def _zstd(source: Source) -> Iterator[tuple[bytes, int]]:
+def _zstd(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
     chunks = zstd_pieces(source, _READ_BYTES)
     while True:
         used = max(0, source.taken - _READ_BYTES)
@@ -217,7 +217,7 @@ def zstd_block(stored: bytes, at: int, max_bytes: int) -> bytes:
         raise damaged(at, f"its zstd compression is broken ({problem})") from None
 
 
-def _members(source: Source, codec: Codec, make: Callable[[], _Decompressor]) -> Iterator[tuple[bytes, int]]:
+def _members(source: CompressedFile, codec: Codec, make: Callable[[], _Decompressor]) -> Iterator[tuple[bytes, int]]:
     content = source.read()
     inflated = 0
     while content.startswith(codec.magic):

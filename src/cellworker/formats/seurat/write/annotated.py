@@ -24,7 +24,7 @@ from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.reading import is_plain_rds
 from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
-from cellworker.formats.seurat.write.annotation import Annotation, Values, values_for
+from cellworker.formats.seurat.write.annotation import Annotation, AnnotationValues, values_for
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers, in_memory, with_layers
 from cellworker.formats.seurat.write.survey import AssaySurvey, SeuratSurvey, survey_seurat
 
@@ -108,7 +108,7 @@ def _check_same(source: Path, experiment: Experiment, sha256: str) -> None:
         )
 
 
-def _edit(copier: Copier, *, survey: SeuratSurvey, values: Values, assays: dict[int, Editor]) -> None:
+def _edit(copier: Copier, *, survey: SeuratSurvey, values: AnnotationValues, assays: dict[int, Editor]) -> None:
     editors: dict[str, Editor] = {
         "meta.data": lambda copier: copier.named_list(
             survey.columns, replaced={}, removed=values.columns.keys(), added=values.columns
