@@ -53,7 +53,7 @@ def commands() -> set[str]:
     return set(actions.choices)
 
 
-def test_the_lock_ties_nobody_to_an_index(root: Path) -> None:
+def test_the_lock_names_no_index(root: Path) -> None:
     assert "://" not in (root / "uv.lock").read_text()
 
 
@@ -83,7 +83,7 @@ def test_no_file_names_the_host_of_a_package_index(root: Path) -> None:
     assert [path for path in naming if path != Path(__file__)] == []
 
 
-def test_the_changelog_tells_of_the_version(root: Path) -> None:
+def test_the_changelog_has_the_version(root: Path) -> None:
     assert re.search(
         rf"^## \[?{re.escape(cellworker.__version__)}\b", (root / "CHANGELOG.md").read_text(), re.MULTILINE
     )

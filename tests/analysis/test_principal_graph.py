@@ -231,7 +231,7 @@ def test_a_round_solves_the_dense_equations(points, n_nodes, sigma):
         assert got.nodes == pytest.approx(wanted, rel=1e-6, abs=1e-4)
 
 
-def test_the_tree_can_be_stopped_and_tells_its_progress():
+def test_the_tree_can_be_stopped_and_reports_its_progress():
     points = np.random.default_rng(0).normal(size=(200, 2))
     told = []
     principal_tree(points, points[:20].copy(), on_progress=told.append)
@@ -290,7 +290,7 @@ graphs = clouds.filter(lambda nodes: len(np.unique(nodes, axis=0)) == len(nodes)
 
 
 @given(graphs, clouds)
-def test_a_place_lies_on_a_link_of_the_nearest_node_and_none_of_those_is_nearer(nodes, points):
+def test_a_place_is_on_a_link_of_the_nearest_node_and_none_of_those_is_nearer(nodes, points):
     links = shortest_tree(nodes)
     node = nearest_nodes(points, nodes)
     places = project(points, node, nodes, links)

@@ -350,7 +350,7 @@ def test_an_image_that_was_not_named_is_asked_for(helm: Tool) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_nobody_reaches_the_pod_but_for_health_and_nothing_leaves_it_unnamed(name: str, render: Render) -> None:
+def test_only_health_is_reachable_and_every_outgoing_connection_is_listed(name: str, render: Render) -> None:
     policy = only(render(name), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     # Without the Deployment's expression, so that pods with an experiment are meant too.

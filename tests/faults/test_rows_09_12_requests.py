@@ -119,7 +119,7 @@ async def test_row_09_malformed_messages_are_answered_where_it_is_known_whom_and
         ({"body": {**LIST_GENES, "limit": "ten"}}, "body.limit"),
     ],
 )
-async def test_row_09_what_is_wrong_with_a_request_is_told_by_the_field(
+async def test_row_09_errors_of_a_request_name_the_field(
     shared_world: World, pod: Pod, change: dict[str, Any], words: str
 ) -> None:
     etag = f"odd-{'-'.join(change)}-{words}"

@@ -213,7 +213,7 @@ def test_a_mudata_store_is_read_by_its_modality(tmp_path: Path, stores: Settings
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["r.rds", "x.h5ad", "x.bin"])
-def test_a_file_that_is_read_is_told_by_its_content(
+def test_a_file_that_is_read_is_reported_by_its_content(
     tmp_path: Path, make: Callable[[Path], None], kind: FileKind, name: str
 ) -> None:
     make(tmp_path / name)
@@ -224,7 +224,7 @@ def test_a_file_that_is_read_is_told_by_its_content(
 @pytest.mark.parametrize(
     "text", ["a,b\nc,d\n", "one line", "# only\n# comments\n", "1,2\n3,4\n5", "name,x\n", "{}\n[]\n"]
 )
-def test_text_that_is_no_matrix_is_told_from_one(tmp_path: Path, text: str) -> None:
+def test_text_without_a_matrix_is_distinguished_from_a_matrix(tmp_path: Path, text: str) -> None:
     (tmp_path / "a").write_text(text)
     assert kind_of(tmp_path / "a") is FileKind.UNKNOWN
 
@@ -248,7 +248,7 @@ MAGIC = [b"", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", b"PK\x03\x04", b"\x28\xb5\x
 
 
 @given(content=st.binary(max_size=600), prefix=st.sampled_from(MAGIC))
-def test_the_kind_of_any_bytes_is_told_without_an_error(
+def test_the_kind_of_any_bytes_is_reported_without_an_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, prefix: bytes
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"any-{os.getpid()}"

@@ -151,7 +151,7 @@ def test_an_object_without_a_list_of_misc_has_none(trees) -> None:
     assert draft_from_seurat(trees.seurat(misc=RList([]))).stored == {}
 
 
-def test_what_is_too_large_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_left_out_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellworker.formats.common.stored_results._MAX_VALUES", 10)
     found, findings = ResultTables(), Findings()
     found.add("small", "uns/small", "list", {"value": np.arange(4)})

@@ -113,7 +113,7 @@ def test_a_wide_store_holds_every_column_and_anndata_reads_it(tmp_path):
         assert theirs.obs[name].tolist() == table[name].tolist()
 
 
-def test_a_zarr_store_is_walked_over_once_and_each_description_read_once(tmp_path, monkeypatch):
+def test_a_zarr_store_is_listed_once_and_each_description_is_read_once(tmp_path, monkeypatch):
     few, many = (calls_to_read(tmp_path, monkeypatch, "zarr-2", n, (json, "loads")) for n in (30, 90))
     # Of three columns one is a group with two arrays: five objects of a description and its attributes each.
     assert many - few <= 2 * 60 * 5 / 3

@@ -169,7 +169,7 @@ async def test_requests_worked_on_at_the_same_time_do_not_mix(collector: Collect
         assert traceparents[number - 1] == f"00-{upload.trace_id.hex()}-{upload.span_id.hex()}-01"
 
 
-async def test_a_message_whose_sender_has_no_span_keeps_its_trace(collector: Collector) -> None:
+async def test_a_message_without_a_span_of_its_sender_keeps_its_trace(collector: Collector) -> None:
     tracing = make_tracing(collector.url, TASKS)
     await one_request(tracing, f"Root=1-{TRACE[:8]}-{TRACE[8:]};Sampled=1")
     await one_request(tracing, None, "MarkerHeatmap")
@@ -278,7 +278,7 @@ async def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds(
     assert "traces left unsent at the end" in caplog.messages
 
 
-async def test_a_collector_that_refuses_is_told_once(
+async def test_a_collector_that_refuses_is_reported_once(
     collector: Collector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds between batches

@@ -42,7 +42,7 @@ async def test_raw_counts_alone_answer_every_task(tmp_path: Path, monkeypatch: p
                 assert got.etag, body
 
 
-async def test_whoever_opens_raw_counts_is_offered_to_prepare_them(tmp_path: Path, listener: Listener) -> None:
+async def test_opening_raw_counts_offers_to_prepare_them(tmp_path: Path, listener: Listener) -> None:
     source = write_counts(tmp_path / "raw.h5ad", counts_of_types(60, 120)[0])
     settings = Settings(port=0, data_dir=tmp_path / "data", store_dir=tmp_path / "store", threads=1)
     async with asyncio.timeout(120):
