@@ -100,7 +100,7 @@ def test_every_task_is_explained(name: str, capsys) -> None:
     assert "contract" not in out
 
 
-def test_help_names_no_method_of_a_missing_task() -> None:
+def test_the_methods_of_every_task_are_known() -> None:
     assert set(METHODS_OF_TASKS) == set(TASKS)
 
 

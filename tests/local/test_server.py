@@ -308,7 +308,7 @@ async def test_changed_cell_sets_make_a_new_question_of_what_depends_on_them(wor
     assert before[1] == after[1]
 
 
-async def test_nothing_listens_before_the_run() -> None:
+async def test_a_request_without_a_running_worker_is_an_error() -> None:
     with pytest.raises(WorkerError, match="No worker answers at"):
         await submit_async("http://127.0.0.1:9", EXPRESSION, timeout_s=10)
 
