@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import cellworker
 from cellworker.cli.commands.probe import _TIMEOUT_S
 from cellworker.cli.main import parser_for
 from cellworker.settings import Settings
@@ -226,6 +227,12 @@ def schema(root: Path) -> dict[str, Any]:
 def test_the_schema_knows_the_settings_of_today(root: Path) -> None:
     text = (root / "chart-infra/values.schema.json").read_text()
     assert script(root).updated(text) == text, "run 'make fmt'"
+
+
+def test_the_chart_names_the_version_of_the_package(root: Path) -> None:
+    text = (root / "chart-infra/Chart.yaml").read_text()
+    assert script(root).with_version(text) == text, "run 'make fmt'"
+    assert f'appVersion: "{cellworker.__version__}"\n' in text
 
 
 def test_no_level_of_the_values_takes_what_it_does_not_know(root: Path) -> None:
