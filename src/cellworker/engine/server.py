@@ -5,7 +5,7 @@
 ``GET /health/live``                  200 as long as the process answers
 ``GET /health/ready``                 200 or 503, JSON: what is served, its state, the last error, the lanes
 ``POST /v0/<task>``                   one request of contract section 5
-``POST /reload``                      look at the file at once; answers when what lies there now is served
+``POST /reload``                      look at the file at once; answers when what is there now is served
 ``GET /v0/progress/<id>``             progress of the request that was posted with ``X-Request-Id: <id>``
 ====================================  ==========================================================================
 
@@ -79,7 +79,7 @@ class AnswerSource(Protocol):
         ...
 
     async def reload(self) -> int:
-        """Return the count of contents so far when what lies there now is served; raises `WorkerError`."""
+        """Return the count of contents so far when what is there now is served; raises `WorkerError`."""
         ...
 
 

@@ -69,7 +69,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     thresholds
         Limits for all samples.
     mads
-        How many MADs from the median suggested limits lie.
+        How many MADs from the median suggested limits are.
     empty_droplets
         Whether barcodes without cells are looked for; "auto" where a matrix is unfiltered.
     empty_fdr, empty_lower

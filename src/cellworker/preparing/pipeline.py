@@ -92,7 +92,7 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
         The folder to write: ``experiment.h5ad``, ``cell_sets.json``, ``report.html``, ``prepare.yaml``, and ``r.rds``
         where it is asked for. What steps made is kept in its ``.prepare`` until all is done.
     settings
-        Where stores lie, and threads.
+        Where stores are, and threads.
     progress
         Called with the stage and the fraction done; may raise to stop. The next run goes on from there.
     force

@@ -50,7 +50,7 @@ def prepare(given: PrepareInput) -> EmbeddingRequest:
 def compute(experiment: Experiment, request: EmbeddingRequest, context: Context) -> orjson.Fragment:
     """Return each cell's place by cell id, ``null`` for cells that have none: computed, stored, or on images.
 
-    A cell that lies on several images, or whose outline is known, has all its points in a row: ``[x1, y1, x2, y2]``.
+    A cell that is on several images, or whose outline is known, has all its points in a row: ``[x1, y1, x2, y2]``.
     """
     config = _check(request)
     if request.type == "images":

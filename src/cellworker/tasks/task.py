@@ -88,7 +88,7 @@ class ExampleParts:
     reduction
         The reduction that is shown first.
     is_saved
-        Whether it lies in the experiment.
+        Whether it is in the experiment.
     column
         A metadata column, of labels where there is one.
     stored

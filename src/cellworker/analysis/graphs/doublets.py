@@ -45,7 +45,7 @@ class DoubletScores:
     threshold
         Cells above it are called doublets. It weighs, as scDblFinder does (Germain et al. 2021,
         doi:10.12688/f1000research.73600), the share of simulated doublets below, the share of cells above, and how far
-        that share lies from the expected one.
+        that share is from the expected one.
     """
 
     scores: Floats

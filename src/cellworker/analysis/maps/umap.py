@@ -70,7 +70,7 @@ def umap(
     neighbours
         The nearest points of each, itself among them, as `nearest_neighbours` finds them.
     min_dist
-        How near points may lie, from 0 to ten times `spread`.
+        How near points may be, from 0 to ten times `spread`.
     spread
         Scale of the layout, above 0.
     metric

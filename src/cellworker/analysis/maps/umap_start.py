@@ -32,8 +32,8 @@ def beginning(
 ) -> NDArray[np.float32]:
     """Return a first layout, float32 ``(n, 2)``, the same for any number of threads.
 
-    A connected part fills a square with an area that goes with its number of points. Parts lie where their points'
-    means are in the first two dimensions of `points`; without `points` they lie in a spiral, the largest innermost.
+    A connected part fills a square with an area that goes with its number of points. Parts are where their points'
+    means are in the first two dimensions of `points`; without `points` they are in a spiral, the largest innermost.
     """
     n = len(graph)
     n_parts, part = parts_of(graph)

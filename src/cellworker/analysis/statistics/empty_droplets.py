@@ -58,7 +58,7 @@ def is_unfiltered(totals: Floats, lower: int = LOWER) -> bool:
 def knee_of(totals: Floats, lower: int = LOWER) -> float:
     """Return the number of counts at the knee of the barcodes' ranks.
 
-    The knee is the point of the curve of log counts over log ranks that lies farthest above the straight line between
+    The knee is the point of the curve of log counts over log ranks that is farthest above the straight line between
     its ends.
     """
     values = np.sort(totals[totals > lower])[::-1]

@@ -56,7 +56,7 @@ def trajectory(
     -------
     AnnData or None
         Written are ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
-        each node), ``params``, and where the cells lie on the links; ``obs["<key>_partition"]``.
+        each node), ``params``, and where the cells are on the links; ``obs["<key>_partition"]``.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class StoreLayout:
     Attributes
     ----------
     places
-        Where each array of the store lies, by the store's name for it.
+        Where each array of the store is, by the store's name for it.
     pending
         Small contents to be written there.
     """

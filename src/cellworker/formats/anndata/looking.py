@@ -47,7 +47,7 @@ def pieces_of(matrix: UnreadMatrix, scratch: Scratch) -> Pieces:
 def sample_of(matrix: UnreadMatrix) -> tuple[SparseDraft, bool]:
     """Return some of a matrix's cells, from its beginning and from its middle, and whether these are all.
 
-    Of a large matrix of compressed columns, whose cells lie scattered, all values that were looked at come as one cell.
+    Of a large matrix of compressed columns, whose cells are scattered, all values that were looked at come as one cell.
     """
     node, n_rows = matrix.node, matrix.shape[0]
     if is_array(node):

@@ -77,7 +77,7 @@ def _collect_group(found: ResultTables, name: str, node: TreeGroup, source: str,
         found.add(name, source, "table", _frame(node))
         return
     if node.get("codes") is not None or node.get("mask") is not None:
-        return  # a column that lies here alone; `_columns_of` reads it where it is part of a mapping
+        return  # a column that is here alone; `_columns_of` reads it where it is part of a mapping
     single = _parameters(node, inside=False)
     if single:
         found.add(name, source, "values", values_table(single))

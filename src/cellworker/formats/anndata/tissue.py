@@ -1,8 +1,8 @@
-"""Where cells lie on images of tissues, in an AnnData file: our own note of it, else scanpy's and squidpy's form.
+"""Where cells are on images of tissues, in an AnnData file: our own note of it, else scanpy's and squidpy's form.
 
 ``obsm["spatial"]`` has a place for each cell, in pixels of the full image. ``uns["spatial"][LIBRARY]`` has
 ``images["hires"]`` or ``images["lowres"]`` and in ``scalefactors`` what turns those places into its pixels. Where there
-are several libraries, ``obs["library_id"]`` says on which one a cell lies.
+are several libraries, ``obs["library_id"]`` says on which one a cell is.
 """
 
 import numpy as np
@@ -69,7 +69,7 @@ def _of_scanpy(root: TreeGroup, n_cells: int, library_of: Column | None) -> dict
 
 
 def _rows(name: str, libraries: int, n_cells: int, library_of: Column | None) -> NDArray[np.int32]:
-    """Return the cells that lie on an image: all where there is one, else those of its library."""
+    """Return the cells that are on an image: all where there is one, else those of its library."""
     if libraries == 1:
         return np.arange(n_cells, dtype=np.int32)
     if not isinstance(library_of, Categorical) or name not in library_of.categories:

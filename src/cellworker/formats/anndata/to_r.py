@@ -175,7 +175,7 @@ class ToR:
         return out
 
     def column(self, table: TreeGroup, name: str, path: Path) -> RValue | None:
-        """Return one column of a table; labels of anndata before 0.8 lie beside the columns."""
+        """Return one column of a table; labels of anndata before 0.8 are beside the columns."""
         node = table.get(name)
         if is_array(node) and "categories" in node.attrs:
             labels = table.get(f"{LEGACY_CATEGORIES}/{name}")

@@ -74,7 +74,7 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
     Raises
     ------
     PartBrokenError
-        When its values lie in another file, or have yet to be computed.
+        When its values are in another file, or have yet to be computed.
     """
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, RS4) or "seed" not in value.slots:

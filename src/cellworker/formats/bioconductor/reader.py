@@ -67,7 +67,7 @@ def read_bioconductor(
     scratch
         Space for large arrays.
     outside
-        Where disk-backed layers of BPCells lie; without it they are refused.
+        Where disk-backed layers of BPCells are; without it they are refused.
     wanted
         What the caller says about the file's matrices and samples.
     """

@@ -30,7 +30,7 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
     value
         genes x cells: the object's tree of operations.
     outside
-        Where its matrices lie.
+        Where its matrices are.
 
     Raises
     ------

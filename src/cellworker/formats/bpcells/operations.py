@@ -1,6 +1,6 @@
 """The operations that an object has put on its matrices and not carried out, carried out for some majors at a time.
 
-Rows and columns mean those of the matrix on disk: an object that lies row after row says so by ``transpose`` in every
+Rows and columns mean those of the matrix on disk: an object in row order says so by ``transpose`` in every
 part of the tree, and all its selections and factors refer to the matrix before it was turned.
 
 Sources: the classes of BPCells' ``R/matrix.R`` and ``R/transforms.R``, read for what their slots mean; algorithms.md
@@ -58,7 +58,7 @@ class BpcellsMatrix(ABC):
 
 
 class OnDisk(BpcellsMatrix):
-    """What lies on disk."""
+    """What is on disk."""
 
     def __init__(self, stored: StoredMatrix) -> None:
         self._stored = stored

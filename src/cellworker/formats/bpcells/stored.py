@@ -1,7 +1,7 @@
 """One matrix as BPCells writes it: its files understood, and any of its columns decoded.
 
 Versions 1 and 2; values that are whole numbers (uint32), float32 or float64; packed to as few bits as possible or not.
-"Major" is the direction in which it lies on disk: a matrix in column order has columns as majors.
+"Major" is the direction of storage on disk: a matrix in column order has columns as majors.
 
 Source: algorithms.md 12.5, and the headers ``matrixIterators/StoredMatrix.h`` and ``arrayIO/bp128.h`` of the package
 bpcells 0.3, read for the facts of the format.
@@ -103,9 +103,9 @@ class StoredMatrix:
     Attributes
     ----------
     row_major
-        Whether it lies row after row.
+        Whether it is stored row after row.
     n_majors, n_minors
-        Its extent in the direction it lies in, and across.
+        Its extent along and across that direction.
 
     Raises
     ------

@@ -46,7 +46,7 @@ def is_bpcells(value: RValue | None) -> bool:
 
 
 def is_turned(value: RS4) -> bool:
-    """Return whether the object's rows are the columns of what lies on disk."""
+    """Return whether the object's rows are the columns of what is on disk."""
     flag = slot(value, "transpose")
     return isinstance(flag, RVector) and flag.kind == "logical" and len(flag) == 1 and bool(flag.values[0] == 1)
 

@@ -28,7 +28,7 @@ _swept: set[Path] = set()
 def half_written(target: Path) -> Iterator[Path]:
     """Give a place to write to, in a folder of its own beside the target; the folder is removed afterwards.
 
-    The writer renames the complete file to the target; both lie in the same file system. What killed processes left
+    The writer renames the complete file to the target; both are in the same file system. What killed processes left
     beside the target is removed first, once in each process.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Which file of a folder is the experiment, and where its cell sets lie."""
+"""Which file of a folder is the experiment, and where its cell sets are."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -17,7 +17,7 @@ _IN_MEMORY = 32 << 20
 
 
 class Scratch:
-    """Hands out arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded.
+    """Hands out arrays; large ones are in `folder` (whose owner removes it), so that memory stays bounded.
 
     `limit` counts what goes there.
     """

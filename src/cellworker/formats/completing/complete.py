@@ -79,11 +79,11 @@ def complete(
     Parameters
     ----------
     draft
-        What was read. Its matrices may lie in files; they are read a few megabytes at a time.
+        What was read. Its matrices may be in files; they are read a few megabytes at a time.
     findings
         Gets a note for each thing that was made, and a warning for each that could not be.
     scratch
-        Where large arrays lie.
+        Where large arrays are.
 
     Returns
     -------

@@ -103,7 +103,7 @@ class Collected:
             found = self._held(item, (*path, name), f"{place}${name}")
             if found is not None:
                 out[name] = found
-        if self.ledger.is_open(path):  # the value itself is an element, and what lies below it was settled
+        if self.ledger.is_open(path):  # the value itself is an element, and what is below it was settled
             self.ledger.rename_one(path, place)
             out["value"] = without_code(value)
         return named_list(out)

@@ -82,7 +82,7 @@ def _subset(matrix: SampleMatrix, keep: NDArray[np.bool_], scratch: Scratch) -> 
 
 
 def with_columns(matrix: SparseDraft, places: NDArray[np.int64], n_columns: int, scratch: Scratch) -> SparseDraft:
-    """Return a matrix whose column `i` lies at ``places[i]``; -1 leaves it out."""
+    """Return a matrix whose column `i` is at ``places[i]``; -1 leaves it out."""
     kept = Growing(np.int32, scratch), Growing(matrix.values.dtype, scratch)
     running = np.zeros(len(matrix.indptr), np.int64)
     done = 0
@@ -91,7 +91,7 @@ def with_columns(matrix: SparseDraft, places: NDArray[np.int64], n_columns: int,
         inside = new >= 0
         kept[0].append(new[inside])
         kept[1].append(np.asarray(matrix.values[start:end])[inside])
-        # Rows that end in this block end behind as many kept entries as lie before their old end.
+        # Rows that end in this block end behind as many kept entries as are before their old end.
         first, last = np.searchsorted(matrix.indptr, [start, end], "right")
         counted = np.concatenate([[0], np.cumsum(inside)]) + done
         running[first:last] = counted[matrix.indptr[first:last] - start]

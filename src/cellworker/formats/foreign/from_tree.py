@@ -15,7 +15,7 @@ from cellworker.formats.foreign.shown import ForeignFile, Reading, SampleMatrix,
 __all__ = ["matrix_of_tree"]
 
 _PLACES: Final = (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var"))
-"""Where counts lie, the surest place first."""
+"""Where counts are, the surest place first."""
 _IDS: Final = ("gene_ids", "gene_id", "ensembl_id")
 
 
@@ -53,7 +53,7 @@ def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) 
 
 
 def _told(shown: ForeignFile, place: str, frame: str, left_out: dict[str, set[str]]) -> Conversion:
-    """Settle every element: the matrix, the tables' columns but for those left out; all else is lost."""
+    """Settle every element: the matrix, the tables' columns except those left out; all else is lost."""
     ledger = Ledger(elements_of(shown.root))
     for element in ledger.elements():
         where = "/".join(element.path)

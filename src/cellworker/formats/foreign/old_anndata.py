@@ -1,8 +1,8 @@
 """AnnData as anndata before 0.7 wrote it.
 
 ``obs`` and ``var`` are compound tables (also ``raw.var``, and ``obsm`` and ``varm`` of the oldest). Columns of labels
-are codes, whose labels lie in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
-``raw.var`` may lie in the root under these very names. All as anndata's own reader of legacy files has it
+are codes, whose labels are in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
+``raw.var`` may be in the root under these very names. All as anndata's own reader of legacy files has it
 (``anndata/_io/h5ad.py``).
 """
 

@@ -241,7 +241,7 @@ def _spatialdata(path: Path) -> str:
 
 
 def _root_of_zip(path: Path) -> str | None:
-    """Return the folder in a zip archive in which a Zarr store lies, "" for the archive itself."""
+    """Return the folder in a zip archive in which a Zarr store is, "" for the archive itself."""
     try:
         with zipfile.ZipFile(path) as archive:
             roots = [name.rpartition("/")[0] for name in archive.namelist() if name.rpartition("/")[2] in ROOTS]

@@ -1,4 +1,4 @@
-"""Reading an object that R saved as `.rds`, `.rda`, `.qs` or `.qs2`; told by the content."""
+"""Reading an object that R saved as `.rds`, `.rda`, `.qs` or `.qs2`; recognised by content."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -39,7 +39,7 @@ class Holding:
     budgets
         How long the journal is waited for.
     on_moved
-        Told that it was written to the journal.
+        Called when it was written to the journal.
 
     Attributes
     ----------

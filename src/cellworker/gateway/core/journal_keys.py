@@ -36,7 +36,7 @@ class AliveKey:
 
 @dataclass(frozen=True, slots=True)
 class EntryKey:
-    """Where a request lies."""
+    """Where a request is."""
 
     experiment_id: ExperimentId
     owner: PodName

@@ -81,7 +81,7 @@ class WorkLoop:
     budgets
         Retry budgets for failing services.
     metrics, tracing
-        Told what happens.
+        Called with what happens.
     tick_s
         Seconds between progress heartbeats.
     now
@@ -163,7 +163,7 @@ class WorkLoop:
     def stop(self, grace_s: float | None = None) -> None:
         """Take nothing more, and end when all that was taken is answered, or after `grace_s` seconds.
 
-        What is not answered by then is handed back: its message returns to the queue, its journal entry to whoever
+        What is not answered by then is handed back: its message returns to the queue, its journal entry to the pod that
         looks next.
         """
         self._grace_s = grace_s

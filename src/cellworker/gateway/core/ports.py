@@ -138,7 +138,7 @@ class Results(Protocol):
         ...
 
     async def get(self, etag: ETag) -> bytes | None:
-        """Return a stored result as it lies there; None when there is none."""
+        """Return a stored result unchanged; None when there is none."""
         ...
 
     async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
@@ -227,7 +227,7 @@ class ExperimentFiles(Protocol):
         Parameters
         ----------
         on_stage
-            Told DOWNLOADING and LOADING, where something is fetched.
+            Called with DOWNLOADING and LOADING, where something is fetched.
 
         Raises
         ------

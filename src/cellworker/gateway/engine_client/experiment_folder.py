@@ -23,7 +23,7 @@ _PART = ".part"
 _NEXT_MANIFEST = _MANIFEST + _PART
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SERVED = ("r.qs", "r.rds", "matrix_dir.tar.zst")
-"""What the engine looks at: one that is not in the store must not lie here (contract 6.3)."""
+"""What the engine looks at: one that is not in the store must not be here (contract 6.3)."""
 _NO_SPACE = "There is no room for the experiment's data on the worker's disk."
 
 
@@ -71,7 +71,7 @@ class RemoteFiles(Protocol):
 class ExperimentFolder:
     """A folder that holds what the store holds.
 
-    New files are made under ``.incoming`` and put in place together, while ``.updating`` lies there: so the engine,
+    New files are made under ``.incoming`` and put in place together, while ``.updating`` is there: so the engine,
     which waits for its removal, never reads a file of one version beside a file of another, not even when this process
     is killed in between.
 
@@ -111,7 +111,7 @@ class ExperimentFolder:
         return any(not self._is_current(item) for item in objects) or bool(self._unexpected(objects))
 
     def missing(self, objects: Sequence[RemoteObject]) -> list[RemoteObject]:
-        """Return the objects that lie neither in place nor ready to be put there."""
+        """Return the objects that are neither in place nor ready to be put there."""
         return [item for item in objects if not self._is_current(item) and not self._is_staged(item)]
 
     async def fetch(self, files: RemoteFiles, item: RemoteObject) -> None:

@@ -1,4 +1,4 @@
-"""Groups and arrays that lie in memory, or in another container under another path: how other formats look as AnnData.
+"""Groups and arrays that are in memory, or in another container under another path: how other formats look as AnnData.
 
 A reader of another format lays such nodes out as AnnData would have them, and everything that reads AnnData (opening,
 checking, conversion with its ledger) reads that format too.

@@ -22,7 +22,7 @@ class Array(Protocol):
     Attributes
     ----------
     path
-        Where it lies, as anndata names it: ``obs/leiden/codes``.
+        Where it is, as anndata names it: ``obs/leiden/codes``.
     attrs
         What is written on it, decoded: strings, numbers, lists of these.
     dtype

@@ -64,7 +64,7 @@ def read_tenx_folder(name: str, files: Mapping[str, Path], reading: Reading) -> 
 
 
 def read_parse(name: str, files: Mapping[str, Path], reading: Reading) -> SampleMatrix:
-    """Read what Parse Biosciences' pipeline writes: cells are rows, names lie in tables.
+    """Read what Parse Biosciences' pipeline writes: cells are rows, names are in tables.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
 The format is that of R's package qs 0.12 to 0.27 (format versions 0 to 3): a header; the object, compressed in blocks
 of 512 kB by Zstandard or LZ4, or as one Zstandard stream, or not at all; and a check value. An object is a header of
 its kind and length, its content, and its attributes by name. What the package itself leaves to R (pointers, byte code,
-environments that every session has, in old files S4 objects too) lies within as R's own serialisation.
+environments that every session has, in old files S4 objects too) is inside in R's own serialisation.
 
 Source: the package's repository qsbase/qs, files ``src/qs_common.h`` and ``src/qs_deserialize_common.h``, read for the
 facts of the format.
@@ -52,7 +52,7 @@ class QsFile:
     header
         How it was written.
     sha256
-        Of the file's bytes as they lie on disk, in hex.
+        Of the file's bytes as they are on disk, in hex.
     """
 
     root: RValue

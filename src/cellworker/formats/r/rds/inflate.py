@@ -1,4 +1,4 @@
-"""Ways of compression, told apart by the first bytes of a file, and inflating chunk by chunk."""
+"""Ways of compression, distinguished by the first bytes of a file, and inflating chunk by chunk."""
 
 import bz2
 import lzma

@@ -23,7 +23,7 @@ _doubles_to_floats = kernel("cw_rds_doubles_to_floats")
 
 @dataclass(frozen=True, slots=True)
 class SpoolLayout:
-    """How elements lie in the file (`stored`) and in memory (`kept`, in native byte order)."""
+    """How elements are in the file (`stored`) and in memory (`kept`, in native byte order)."""
 
     stored: np.dtype[Any]
     kept: np.dtype[Any]

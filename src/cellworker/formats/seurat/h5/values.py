@@ -1,6 +1,6 @@
 """Values of R as SeuratDisk writes them to HDF5: vectors, factors, matrices, data frames, lists.
 
-Source: SeuratDisk's "h5Seurat File Format Specification". Matrices lie column after column, so that their sides appear
+Source: SeuratDisk's "h5Seurat File Format Specification". Matrices are in column order, so that their sides appear
 the other way round outside of R; logicals are the integers 0, 1 and 2 (NA).
 """
 

@@ -1,4 +1,4 @@
-"""Where cells lie on the images of a Seurat object: what GetTissueCoordinates gives (algorithms.md, section 7.4).
+"""Where cells are on the images of a Seurat object: what GetTissueCoordinates gives (algorithms.md, section 7.4).
 
 ======================  ============================================================================================
 FOV, Xenium, VisiumV2   the default boundary, which is the first: centroids, or the vertices of every cell's outline

@@ -193,7 +193,7 @@ def _variable(extras: SeuratExtras, dispersions: np.ndarray) -> np.ndarray:
 
 
 def r_images(experiment: Experiment) -> RValue:
-    """Return where the cells lie on images, in the form in which cellworker reads them again."""
+    """Return where the cells are on images, in the form in which cellworker reads them again."""
     return named_list(
         {
             name: named_list(
