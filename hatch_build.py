@@ -6,6 +6,9 @@ from the package index (`ziglang`), so that nothing but Python is needed.
 
 The page is bundled by `web_build.py`, with Node from the package index where the machine has none.
 
+A build of the workflow on GitHub also writes the repository's addresses into the package's metadata (`project.urls`):
+the repository itself does not know where it lives.
+
 Run as a script it builds in place: ``python hatch_build.py``.
 """
 
@@ -17,7 +20,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,8 +31,9 @@ import web_build
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+    from hatchling.metadata.plugin.interface import MetadataHookInterface
 except ImportError:  # run as a script, outside a build
-    BuildHookInterface = object
+    BuildHookInterface = MetadataHookInterface = object
 
 NATIVE = Path("src/cellworker/native")
 # -ffp-contract=off: no fused multiply-add, so that sums are the same to the last bit on every machine.
@@ -99,6 +103,26 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[misc]
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
+
+
+def project_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of the repository that a workflow of GitHub runs for; empty anywhere else."""
+    server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
+    if not server or not repository:
+        return {}
+    home = f"{server}/{repository}"
+    pages = {"Changelog": "blob/main/CHANGELOG.md", "Documentation": "tree/main/docs", "Issues": "issues"}
+    return {"Repository": home, **{name: f"{home}/{page}" for name, page in pages.items()}}
+
+
+class CustomMetadataHook(MetadataHookInterface):  # type: ignore[misc]  # hatchling is only there during a build
+    """Gives the package's metadata the addresses of its repository."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add `urls`."""
+        urls = project_urls(os.environ)
+        if urls:
+            metadata["urls"] = urls
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ LOCK = Path(__file__).parent.parent / "uv.lock"
 
 
 def without_addresses(text: str) -> str:
-    """Return the lock with file names in place of addresses."""
+    """Return the lock with file names instead of addresses."""
     text = re.sub(r'\burl = "[^"]*/([^"/]+)"', r'path = "\1"', text)
     return re.sub(r'\bregistry = "[^"]*"', 'registry = "index"', text)
 

@@ -105,7 +105,7 @@ def test_neither_threads_nor_the_kind_of_number_matter():
     np.testing.assert_array_equal(whole.standardized, one.standardized)
 
 
-def test_progress_is_told_and_may_stop_it():
+def test_progress_is_reported_and_may_stop_it():
     told = []
     counts = cell_major(np.eye(5))
     gene_variability(counts.genes, counts.values, n_cells=5, n_genes=5, progress=told.append)

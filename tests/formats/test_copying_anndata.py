@@ -121,7 +121,7 @@ def test_additions_change_nothing_else(tmp_path, stores, container, kind):
     np.testing.assert_array_equal(again.counts.values, opened.counts.values)
 
 
-def test_what_gives_way_to_the_cell_sets_is_told(tmp_path, stores):
+def test_columns_replaced_by_the_cell_sets_are_reported(tmp_path, stores):
     source = write(rich(), tmp_path, "h5ad", "in")
     ids = [{"key": f"k{i}", "name": f"n{i}", "color": "#010203", "cellIds": [i]} for i in range(6)]
     sets = {"cellSets": [{"key": "x", "name": "ordered", "rootNode": True, "type": "cellSets", "children": ids}]}
@@ -202,7 +202,7 @@ def test_a_link_or_a_pickle_put_in_after_opening_is_not_followed(tmp_path, store
         assert not (tmp_path / f"out.{kind}").exists()
 
 
-def test_dates_in_a_zarr_store_are_told_where_hdf5_has_none(tmp_path, stores):
+def test_dates_in_a_zarr_store_are_reported_where_hdf5_has_none(tmp_path, stores):
     made = rich()
     made.uns["day"] = np.array(["2024-01-05", "2023-12-31"], "M8[ns]")
     source = write(made, tmp_path, "zarr-2", "in")

@@ -185,7 +185,7 @@ def rewritten(path: Path, order: list[int]) -> None:
      b'{"cellworker": 1, "cellSets": [], "experiment": "other", "cells": [1], "barcodes": [[]], "own": []}',
      b'{"cellworker": 1, "cellSets": [], "experiment": "other", "cells": [], "barcodes": [], "own": [3]}'],
 )  # fmt: skip
-async def test_a_damaged_document_is_told_in_a_sentence_and_left_as_it_is(
+async def test_a_damaged_document_is_reported_in_a_sentence_and_left_as_it_is(
     converted: Path, settings: Settings, tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(shutil.copy(converted, tmp_path / "mine.h5ad"))

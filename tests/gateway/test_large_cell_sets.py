@@ -84,7 +84,7 @@ def write_large(path: Path) -> None:
         file.write("]}")
 
 
-def test_a_million_cells_in_twenty_classes_are_served_by_a_small_gateway_whose_loop_goes_on(tmp_path):
+def test_a_million_cells_in_twenty_classes_neither_fill_memory_nor_block_the_loop(tmp_path):
     write_large(tmp_path / "cell_sets.json")
     assert (tmp_path / "cell_sets.json").stat().st_size > 100 << 20
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cell_sets.json")]

@@ -50,7 +50,7 @@ def test_automatic_integration_leaves_a_mixture_alone_and_takes_mnn_where_harmon
     assert done.after < 0.3
 
 
-def test_the_knee_lies_where_cells_end():
+def test_the_knee_is_where_cells_end():
     totals = np.concatenate([np.full(500, 5000.0), np.linspace(400, 101, 3000)])
     assert knee_of(totals) == 5000
     assert is_unfiltered(np.concatenate([totals, np.full(4000, 20.0)]))
@@ -83,7 +83,7 @@ def test_a_droplet_that_the_soup_explains_is_no_cell():
         (["a", "b"], []),
     ],
 )
-def test_species_are_told_by_the_genes(ids, expected):
+def test_species_are_recognised_by_the_genes(ids, expected):
     assert species_of(Genes(ids, ids, ids)) == expected
 
 

@@ -62,7 +62,7 @@ def test_harmony_mixes_the_samples(prepared):
     assert after < 0.05
 
 
-def test_it_tells_how_far_it_is(prepared):
+def test_it_reports_its_progress(prepared):
     _, told = prepared
     parts = [part for _, part in told if part is not None]
     assert parts[-1] == 1.0
@@ -82,7 +82,7 @@ class _Page(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
 
 
-def test_the_report_stands_on_its_own(prepared, samples):
+def test_the_report_is_one_self_contained_file(prepared, samples):
     made, _ = prepared
     text = made.report.read_text()
     page = _Page()
@@ -159,7 +159,7 @@ def test_empty_droplets_are_left_out(settings, tmp_path):
     assert "hold cells (knee at" in made.report.read_text()
 
 
-def test_everything_that_is_wrong_is_told_at_once(samples, settings, tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once(samples, settings, tmp_path):
     import anndata
 
     def write(name, x, names=None):
@@ -222,7 +222,7 @@ def test_nothing_is_replaced_that_is_not_its_own(prepared, samples, settings, tm
         prepare(samples["one"], out=tmp_path, settings=settings)
 
 
-def test_no_cell_that_is_left_is_told_with_the_numbers(samples, settings, tmp_path):
+def test_the_error_of_no_remaining_cell_has_the_numbers(samples, settings, tmp_path):
     with pytest.raises(WorkerError, match=r"0 cells .*'barcodes': 160.*--set"):
         prepare(samples["one"], out=tmp_path / "out", settings=settings, thresholds=["min_counts=1000000000"])
 

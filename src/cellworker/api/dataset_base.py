@@ -93,7 +93,7 @@ class DatasetBase(OpenExperiment):
         Parameters
         ----------
         into
-            Write to this AnnData, which has the same cells, in place of a new one.
+            Write to this AnnData, which has the same cells, instead of a new one.
 
         Returns
         -------
@@ -208,7 +208,7 @@ class DatasetBase(OpenExperiment):
             self._progress.done()
 
     def _keep(self, key: str, result: Mapping[str, Any], short: Any) -> "Series":  # noqa: ANN401
-        """Make a class of cell sets of a task's result, in place of an earlier one of that key."""
+        """Make a class of cell sets of a task's result, instead of an earlier one of that key."""
         children = [
             CellSet(
                 f"{key}-{short(child['name'])}", short(child["name"]), child.get("color"),

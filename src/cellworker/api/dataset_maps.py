@@ -88,7 +88,7 @@ class MappedDataset(DownloadingDataset):
         perplexity, learning_rate
             Of t-SNE; the learning rate is by default what suits the number of cells.
         saved
-            Take the file's own, in place of computing one.
+            Take the file's own, instead of computing one.
         as_
             "pandas", or tables of "polars" or "arrow", in which barcodes are the first column.
 
@@ -194,7 +194,7 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Form = "pandas",
     ) -> Any:
-        """Measure how far each cell has come from the root nodes.
+        """Measure each cell's pseudotime: its distance along the trajectory from the root nodes.
 
         Parameters
         ----------

@@ -228,7 +228,7 @@ class OpenExperiment:
         ImportError
             Where anywidget or the explorer's bundle is not installed.
         WorkerError
-            ``INVALID_INPUT`` for a height that is none.
+            ``INVALID_INPUT`` for an invalid height.
 
         Examples
         --------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cellworker.api.anndata.arguments import check_adata, invalid
 from cellworker.api.matrix_roles import with_roles
 from cellworker.formats.convert.converting import convert
-from cellworker.formats.opening.recognising import Kind, kind_of
+from cellworker.formats.opening.recognising import FileKind, kind_of
 from cellworker.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def read(
     import anndata  # noqa: PLC0415 heavy
 
     source = Path(path)
-    if source.suffix == ".h5ad" and source.is_file() and kind_of(source) is Kind.ANNDATA:
+    if source.suffix == ".h5ad" and source.is_file() and kind_of(source) is FileKind.ANNDATA:
         return anndata.read_h5ad(source)
-    if source.suffix == ".zarr" and source.is_dir() and kind_of(source) is Kind.ANNDATA:
+    if source.suffix == ".zarr" and source.is_dir() and kind_of(source) is FileKind.ANNDATA:
         return anndata.read_zarr(source)
     with TemporaryDirectory(prefix="cellworker-") as folder:
         made = Path(folder) / "experiment.h5ad"

@@ -69,7 +69,7 @@ class ExplorerWidget(anywidget.AnyWidget):
 
     @property
     def url(self) -> str:
-        """The address of the page on this machine. Whoever has it can use it."""
+        """The address of the page on this machine. Anyone who has it can use it."""
         return self._door.url
 
     def close(self) -> None:

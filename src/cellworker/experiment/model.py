@@ -122,7 +122,7 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class TissueImage:
-    """Where cells lie on an image of a tissue.
+    """Where cells are on an image of a tissue.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class StoredTable:
     Attributes
     ----------
     source
-        Where it lies in the file: ``uns/rank_genes_groups``, ``misc/markers``.
+        Where it is in the file: ``uns/rank_genes_groups``, ``misc/markers``.
     kind
         "tests" for scanpy's tests of genes (one row for a gene of a group), "table", "list" (one column), or "values"
         (names and what they are).
@@ -268,7 +268,7 @@ class Experiment:
     misc: "Misc"
     origin: "Origin"
     store: Path | None = None
-    """The mapped file that all of it lies in; None for one made in memory."""
+    """The mapped file that all of it is in; None for one made in memory."""
 
     @property
     def object_name(self) -> str:

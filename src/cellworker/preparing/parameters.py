@@ -69,7 +69,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     thresholds
         Limits for all samples.
     mads
-        How many MADs from the median suggested limits lie.
+        How many MADs from the median suggested limits are.
     empty_droplets
         Whether barcodes without cells are looked for; "auto" where a matrix is unfiltered.
     empty_fdr, empty_lower
@@ -176,7 +176,7 @@ def _loaded(path: Path) -> dict[str, Any]:
     shaped = _checked({"samples": [], **found} if all(isinstance(name, str) for name in found) else found, path)
     values: dict[str, Any] = msgspec.to_builtins(shaped)
     for item in values["samples"]:
-        # Paths in a file are meant from where it lies.
+        # Paths in a file are relative to its folder.
         item["path"] = str(path.parent / item["path"]) if _may_be_path(item["path"]) else item["path"]
     return values
 
@@ -222,7 +222,7 @@ def plain_name(path: str) -> str:
 
 
 def to_yaml(parameters: Parameters) -> str:
-    """Return a document that `read_parameters` reads; every value is JSON, which is YAML but for a few characters."""
+    """Return a document that `read_parameters` reads; values are JSON, which is YAML except for a few characters."""
     lines = [f"# cellworker prepare --config {FILE_NAME} --out FOLDER does the same again."]
     for name, value in msgspec.to_builtins(parameters).items():
         if name == "samples":

@@ -38,8 +38,7 @@ from cellworker.preparing.keeping import Keeper
 from cellworker.preparing.merging import Merged, merge
 from cellworker.preparing.parameters import FILE_NAME, Parameters, to_yaml
 from cellworker.preparing.quality import Quality, assess
-from cellworker.preparing.report import Findings as Told
-from cellworker.preparing.report import report
+from cellworker.preparing.report import ReportContent, report
 from cellworker.progress import Progress
 from cellworker.settings import Settings
 from cellworker.version import __version__
@@ -93,9 +92,9 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
         The folder to write: ``experiment.h5ad``, ``cell_sets.json``, ``report.html``, ``prepare.yaml``, and ``r.rds``
         where it is asked for. What steps made is kept in its ``.prepare`` until all is done.
     settings
-        Where stores lie, and threads.
+        Where stores are, and threads.
     progress
-        Told the stage and the fraction done; may raise to stop. The next run goes on from there.
+        Called with the stage and the fraction done; may raise to stop. The next run goes on from there.
     force
         Whether a finished experiment in the folder may be replaced.
 
@@ -326,7 +325,7 @@ class _Work:
         integrated: Integrated, clusters: Categorical,
     ) -> None:  # fmt: skip
         page = report(
-            Told(
+            ReportContent(
                 names=[sample.name for sample in self.samples],
                 qualities=qualities,
                 parameters=self._from_out(),

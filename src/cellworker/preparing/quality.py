@@ -70,7 +70,7 @@ def assess(sample: Sample, parameters: Parameters, threads: int, progress: Progr
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
     """
     rows = counts_of(sample.counts, sample.rows)
     rows.data = rows.data.astype(np.float64)

@@ -13,7 +13,7 @@ from cellworker.preparing.integration import Integrated
 from cellworker.preparing.parameters import Parameters, to_yaml
 from cellworker.preparing.quality import Quality
 
-__all__ = ["Findings", "report"]
+__all__ = ["ReportContent", "report"]
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;max-width:1120px;margin:2rem auto;padding:0 1rem}
@@ -32,7 +32,7 @@ td,th,h2{border-color:#333b47}}
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ReportContent:
     """What the report tells.
 
     Attributes
@@ -68,7 +68,7 @@ class Findings:
     versions: Mapping[str, str]
 
 
-def report(found: Findings) -> str:
+def report(found: ReportContent) -> str:
     """Return the page; nothing in it comes from elsewhere when it is opened."""
     parts = [
         "<h1>Prepared experiment</h1>",
@@ -110,7 +110,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def _steps(found: Findings) -> str:
+def _steps(found: ReportContent) -> str:
     names = list(dict.fromkeys(step for quality in found.qualities for step in quality.steps))
     rows = [
         [name, *(f"{quality.steps.get(step, 0):,}" for step in names), _percent(quality.steps, names)]
@@ -146,7 +146,7 @@ def _sample(name: str, quality: Quality) -> str:
     return f'<h3>{escape(name)}</h3><div class="row">{"".join(figures)}</div>{notes}'
 
 
-def _integration(found: Findings) -> str:
+def _integration(found: ReportContent) -> str:
     done, samples = found.integrated, found.samples
     told = (
         f"<p>{escape(done.reason)}. Separation of the samples: {done.before:.3f}"
@@ -161,7 +161,7 @@ def _integration(found: Findings) -> str:
     return f'{told}<div class="row">{"".join(maps)}</div>'
 
 
-def _composition(found: Findings) -> str:
+def _composition(found: ReportContent) -> str:
     rows = []
     for number, label in enumerate(found.clusters.categories):
         inside = found.samples.codes[found.clusters.codes == number]

@@ -179,7 +179,7 @@ def _sums(
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class last, in place of earlier ones of its name."""
+    """Return the operations that put the class last, instead of earlier ones of its name."""
     return replace_class(orjson.loads(data), "$append")
 
 

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
 
 LOWER = 100
-"""Barcodes with so many counts or fewer are taken as empty."""
+"""Barcodes with at most this many counts are taken as empty."""
 _ITERATIONS = 2000  # p-values from 1 / 2001
 _MIN_EMPTY = 200
 _ALPHAS = np.geomspace(1.0, 1e6, 25)
@@ -58,7 +58,7 @@ def is_unfiltered(totals: Floats, lower: int = LOWER) -> bool:
 def knee_of(totals: Floats, lower: int = LOWER) -> float:
     """Return the number of counts at the knee of the barcodes' ranks.
 
-    The knee is the point of the curve of log counts over log ranks that lies farthest above the straight line between
+    The knee is the point of the curve of log counts over log ranks that is farthest above the straight line between
     its ends.
     """
     values = np.sort(totals[totals > lower])[::-1]
@@ -90,7 +90,7 @@ def find_cells(
     seed
         Of the simulated droplets; the result is the same each time.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _precision(counts: Any, totals: Floats, lower: int, profile: Floats) -> floa
 
 
 def _log_likely(rows: Any, totals: Floats, profile: Floats, alpha: float) -> Floats:  # noqa: ANN401 SciPy's
-    """Return each barcode's log-probability, but for what depends on its total alone and not on `alpha`."""
+    """Return each barcode's log-probability, without the terms that depend only on its total."""
     from scipy.special import gammaln  # noqa: PLC0415 heavy
 
     weights = alpha * profile[rows.indices]

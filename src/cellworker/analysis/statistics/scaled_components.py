@@ -53,7 +53,7 @@ class ScaledComponents:
     deviation: Floats
 
     def project(self, rows: Any) -> Floats:  # noqa: ANN401 SciPy's
-        """Return where other cells lie: `rows` are compressed rows of log-normalised values of `genes`."""
+        """Return where other cells are: `rows` are compressed rows of log-normalised values of `genes`."""
         from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
         zeros = -self.mean / self.deviation
@@ -92,11 +92,11 @@ def scaled_components(
     n_genes
         Width of the matrix.
     allocate
-        Makes the array that the chosen genes' values lie in.
+        Makes the array that the chosen genes' values are in.
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def scaled_components(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Some columns of a matrix; `place` is where each of its genes lies among them, -1 for the others."""
+    """Some columns of a matrix; `place` is where each of its genes is among them, -1 for the others."""
 
     indptr: NDArray[np.int64]
     columns: NDArray[np.int32]

@@ -118,10 +118,10 @@ def gene_totals(
     threads: int = 1,
     progress: Progress = lambda fraction: None,  # noqa: ARG005
 ) -> Floats:
-    """Sum each gene's stored values, one after the other as they lie, float64 ``(n_genes,)``.
+    """Sum each gene's stored values, one after the other as they are, float64 ``(n_genes,)``.
 
     Parameters are those of `gene_variability`. The order of the sum is that of the cells, so that means which differ in
-    the last digit alone are told apart as programs that read the cells one after the other tell them apart.
+    the last digit alone are ordered as by programs that read the cells one after the other.
 
     Raises
     ------

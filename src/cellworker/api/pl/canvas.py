@@ -93,7 +93,7 @@ def add_scale(ax: "Axes", drawn: Any, title: str) -> None:  # noqa: ANN401 matpl
 
 
 def figure_of(ax: "Axes") -> "Figure":
-    """Return the figure that axes lie in, be it in a part of it."""
+    """Return the figure of these axes, also if they are in a subfigure."""
     from matplotlib.figure import Figure  # noqa: PLC0415 only pictures need it
 
     found = ax.get_figure(root=True)
@@ -122,9 +122,9 @@ def place_labels(
     texts
         The labels, the most important first.
     centred
-        Whether a label may lie on its own point, and on others'; else labels also keep off the points.
+        Whether a label may be on its own point, and on others'; else labels also keep off the points.
     every
-        Whether a label for which there is no place within the axes is written beside them, in place of left out.
+        Whether a label without space inside the axes is written beside them; else it is left out.
     style
         Of the text.
     """
@@ -166,7 +166,7 @@ def _free_place(
     round_ = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     for inside in (True, False) if every else (True,):
         for ring in range(0 if centred else 1, _RINGS if inside else 100 * _RINGS):
-            # The first ring touches the point with the label's edge, the others lie half a line further out each.
+            # The first ring touches the point with the label's edge, the others are half a line further out each.
             reach = ring * half[1] if centred else (ring - 1) * half[1]
             moves = round_ * reach if centred else round_ * (half + 3 + reach)
             middles = place + (moves[:1] if ring == 0 else moves)

@@ -32,7 +32,7 @@ def composition(
     groups
         Names of some bars, in the order to draw.
     counts
-        Whether cells are counted, in place of shares.
+        Whether to show counts of cells instead of shares.
     palette, ax
         As for `embedding`.
 

@@ -161,7 +161,7 @@ def tissue(
     cmap: str = "viridis", limits: tuple[float, float] | None = None, legend: Legend = "right",
     size: float | None = None, ax: "Axes | None" = None,
 ) -> "Axes":  # fmt: skip
-    """Draw the cells where they lie in the tissue, on its picture where there is one.
+    """Draw the cells at their places in the tissue, over its image if there is one.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def volcano(
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: one point per gene with a p-value. P-values that are 0 in a table without their logarithms lie
+        The axes: one point per gene with a p-value. P-values that are 0 in a table without their logarithms are
         at the top.
 
     Raises

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from cellworker.cli.commands.call import Question, answer_one
+from cellworker.cli.commands.call import WrittenRequest, answer_one
 from cellworker.cli.commands.method import run_method
 from cellworker.cli.methods import METHODS, check_arguments
 from cellworker.cli.output import Destination, write_answer
@@ -44,14 +44,14 @@ def command(options: argparse.Namespace) -> int:
     with Bar(quiet=options.quiet) as bar:
         _compare(record, source, settings, chosen=options.experiment is not None, bar=bar)
     if record.task in catalog.TASKS:
-        answer_one(Question(record.task, record.parameters, record.pagination), source, settings, options)
+        answer_one(WrittenRequest(record.task, record.parameters, record.pagination), source, settings, options)
     else:
         run_method(record.task, dict(record.parameters), source, settings, options)
     return 0
 
 
 def _is_saved_request(file: Path) -> bool:
-    """Whether a file is what `DEBUG_STEP` saves; whatever else is wrong with it is told by who reads it."""
+    """Whether a file is what `DEBUG_STEP` saves; the reader reports anything else that is wrong with it."""
     if file.suffix != ".json" or not file.is_file():
         return False
     with file.open("rb") as opened:

@@ -17,7 +17,7 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
-from cellworker.experiment.store.layout import Layout
+from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
@@ -79,7 +79,7 @@ def _write(  # noqa: PLR0917
     }
     shared = counts is not None and same_pattern(data, counts, threads)
 
-    with Layout(path) as layout:
+    with StoreLayout(path) as layout:
         contents = _lay_out(layout, draft, data, counts, graphs, shared=shared)
         contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
         layout.plain("uns/cellworker", {"store_version": VERSION, "key": key})
@@ -113,7 +113,7 @@ def _write(  # noqa: PLR0917
 
 
 def _lay_out(
-    layout: Layout,
+    layout: StoreLayout,
     draft: ExperimentDraft,
     data: ScannedRows,
     counts: ScannedRows | None,
@@ -206,8 +206,8 @@ def _lay_out(
     return contents
 
 
-def _lay_out_stored(layout: Layout, draft: ExperimentDraft) -> list[list[Any]]:
-    """Make room for the tables that the file brought, and return what the index tells of each."""
+def _lay_out_stored(layout: StoreLayout, draft: ExperimentDraft) -> list[list[Any]]:
+    """Reserve space for the tables of the file, and return the index's entry of each."""
     told = []
     for number, (name, table) in enumerate(draft.stored.items()):
         if not number:

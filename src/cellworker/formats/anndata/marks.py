@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group
 
 __all__ = ["is_marked", "mark_of"]
@@ -36,7 +36,7 @@ def _mark(length: int, parts: list[NDArray[Any]]) -> str:
     return f"{length} {check:08x}"
 
 
-def is_marked(root: Group, what: str, path: str) -> bool:
+def is_marked(root: TreeGroup, what: str, path: str) -> bool:
     """Return whether the matrix at a path is the one that cellworker wrote there as `what`: data or counts."""
     marks, matrix = root.get("uns/cellworker/matrices"), root.get(path)
     mark = marks.get(what) if is_group(marks) else None

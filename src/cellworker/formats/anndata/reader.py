@@ -17,9 +17,18 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
-from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
-from cellworker.formats.anndata.containers.tree import Array, Group, Node
-from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
+from cellworker.formats.anndata.choosing import Choice, ChosenMatrix, choose, judged, sources_of
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
+from cellworker.formats.anndata.elements import (
+    Table,
+    UnreadMatrix,
+    is_array,
+    is_group,
+    matrix_of,
+    members,
+    table_of,
+    text_of,
+)
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.looking import pieces_of
 from cellworker.formats.anndata.marks import is_marked
@@ -49,7 +58,7 @@ _WIDEST = 10_000
 
 
 def read_anndata(
-    root: Group, findings: Findings, scratch: Scratch, progress: Progress, wanted: MatrixChoice | None = None
+    root: TreeGroup, findings: Findings, scratch: Scratch, progress: Progress, wanted: MatrixChoice | None = None
 ) -> ExperimentDraft | None:
     """Read an opened file; None when it cannot be served, and `findings` then says why.
 
@@ -58,7 +67,7 @@ def read_anndata(
     root
         The file, already inspected.
     scratch
-        Room for large arrays.
+        Space for large arrays.
     progress
         Called with the stage and the fraction of the reading.
     wanted
@@ -153,7 +162,7 @@ def read_anndata(
     )
 
 
-def _is_anndata(root: Group, findings: Findings) -> bool:
+def _is_anndata(root: TreeGroup, findings: Findings) -> bool:
     names = root.names()
     if "obs" in names and "var" in names:
         return True
@@ -173,7 +182,9 @@ class _Reading:
         self._read: dict[str, SparseDraft] = {}
 
     def settle(
-        self, sources: dict[str, Source], choose_again: Callable[[dict[str, Source], Findings], Choice | None]
+        self,
+        sources: dict[str, ChosenMatrix],
+        choose_again: Callable[[dict[str, ChosenMatrix], Findings], Choice | None],
     ) -> Choice | None:
         """Read what is chosen, until all values of all matrices agree with the choice; others are only looked at."""
         while True:
@@ -187,7 +198,7 @@ class _Reading:
                 # A sample that was complete has said everything already.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
 
-    def _look_at_all_values(self, sources: dict[str, Source]) -> bool:
+    def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
         sampled = [source for source in sources.values() if not source.evidence.complete]
         for number, source in enumerate(sampled):
@@ -201,7 +212,7 @@ class _Reading:
                 self._findings.fallback(source.field, found=error.message, advice="this layer is left out")
         return bool(sampled)
 
-    def _whole(self, source: Source, begin: float, part: float) -> SparseDraft:
+    def _whole(self, source: ChosenMatrix, begin: float, part: float) -> SparseDraft:
         def tell(fraction: float) -> None:
             self._progress(f"reading {source.field}", begin + part * fraction)
 
@@ -247,7 +258,7 @@ class _Reading:
         rows = {gene: row for row, gene in enumerate(self._served.index)}
         return np.array([rows.get(gene, -1) for gene in self._rest.index], np.int64)
 
-    def _placed(self, source: Source, matrix: SparseDraft) -> SparseDraft:
+    def _placed(self, source: ChosenMatrix, matrix: SparseDraft) -> SparseDraft:
         n_cells = len(matrix.indptr) - 1
         parts = [(matrix, np.arange(n_cells), self._places())]
         shape = (n_cells, len(self._served.index))
@@ -266,7 +277,7 @@ class _Reading:
 
 
 def _own_scaled(
-    root: Group, n_cells: int, n_genes: int, scratch: Scratch
+    root: TreeGroup, n_cells: int, n_genes: int, scratch: Scratch
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
     """Return the scaled values of a file that cellworker wrote."""
     values, positions = matrix_of(root.get(f"obsm/{SCALED}")), root.get(SCALED_GENES)
@@ -280,7 +291,7 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
-def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
+def _reductions(root: TreeGroup, n_cells: int) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
     names = {name for name, _ in members(root.get("obsm"))}
@@ -302,14 +313,14 @@ def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:
     return bool(sound and is_array(node) and node.shape[0] == n_cells and 1 <= node.shape[1] <= _WIDEST)
 
 
-def _graphs(root: Group, n_cells: int) -> Iterator[tuple[str, Matrix]]:
+def _graphs(root: TreeGroup, n_cells: int) -> Iterator[tuple[str, UnreadMatrix]]:
     for name, node in members(root.get("obsp")):
         matrix = matrix_of(node)
         if matrix is not None and matrix.form != "dense" and matrix.shape == (n_cells, n_cells):
             yield name, matrix
 
 
-def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> Misc:
+def _misc(root: TreeGroup, reductions: dict[str, Reduction], findings: Findings) -> Misc:
     own = root.get("uns/cellworker/misc")
     used = text_of(root.get("uns/neighbors/params/use_rep"))
     chosen = choose_active(
@@ -352,7 +363,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _writer(root: Group) -> str:
+def _writer(root: TreeGroup) -> str:
     own = _one(root.get("uns/cellworker"), "version")
     version = str(root.attrs.get("encoding-version", ""))
     return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"

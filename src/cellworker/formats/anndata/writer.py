@@ -182,7 +182,7 @@ def _obsm(
 
 
 def _write_images(experiment: Experiment, writer: "Writer") -> None:
-    """Write where the cells lie on images, in the form in which cellworker reads them again."""
+    """Write where the cells are on images, in the form in which cellworker reads them again."""
     if not experiment.images:
         return
     writer.sink.group(IMAGES, DICT)

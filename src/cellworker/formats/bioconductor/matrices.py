@@ -25,7 +25,7 @@ from cellworker.formats.r.values import dim, slot
 from cellworker.formats.seurat.read.assay import any_layer
 from cellworker.formats.seurat.read.matrix import Layer
 
-__all__ = ["Expression", "Found", "read_matrices", "unwrapped"]
+__all__ = ["BioconductorExpression", "ReadAssay", "read_matrices", "unwrapped"]
 
 _COUNTS = (
     "counts", "raw_counts", "umi", "umis", "raw", "decontxcounts", "soupx", "soupx_counts", "cellbender",
@@ -40,7 +40,7 @@ _MAX_WRAPPERS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadAssay:
     """An assay that was read, and what its values are."""
 
     field: str
@@ -49,7 +49,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class BioconductorExpression:
     """What is served.
 
     Attributes
@@ -59,7 +59,7 @@ class Expression:
     used
         By "counts" and "data": the assay that the matrix was read from unchanged.
     matrices
-        What is told about each assay (`used_for`).
+        What is reported about each assay (`used_for`).
     """
 
     counts: SparseDraft | None
@@ -74,7 +74,7 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
     Raises
     ------
     PartBrokenError
-        When its values lie in another file, or have yet to be computed.
+        When its values are in another file, or have yet to be computed.
     """
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, RS4) or "seed" not in value.slots:
@@ -113,10 +113,10 @@ class _Reader:
     ) -> None:
         self._parts, self._findings, self._scratch, self._outside = parts, findings, scratch, outside
         self._genes, self._cells = names
-        self.read: dict[str, Found] = {}
+        self.read: dict[str, ReadAssay] = {}
         self._failed: set[str] = set()
 
-    def take(self, name: str) -> Found:
+    def take(self, name: str) -> ReadAssay:
         """Read an assay.
 
         Raises
@@ -136,10 +136,10 @@ class _Reader:
                     advice="the file is damaged; save the object again",
                 )  # fmt: skip
             matrix = self._in_order(layer, field)
-            self.read[name] = Found(field, matrix, decide(gather_with_base(matrix), hint_of(name)))
+            self.read[name] = ReadAssay(field, matrix, decide(gather_with_base(matrix), hint_of(name)))
         return self.read[name]
 
-    def tried(self, name: str) -> Found | None:
+    def tried(self, name: str) -> ReadAssay | None:
         """Read an assay; None, and a note, where that fails."""
         if name in self._failed:
             return None
@@ -188,7 +188,7 @@ def read_matrices(
     scratch: Scratch,
     *,
     outside: Outside | None = None,
-) -> Expression:
+) -> BioconductorExpression:
     """Choose and read the assays that are served.
 
     Parameters
@@ -198,7 +198,7 @@ def read_matrices(
     names
         Those of the object's features, and of its cells.
     wanted
-        An assay that was named by whoever opens the file is taken for what he says.
+        An assay that the caller named is taken for what the caller says.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def read_matrices(
     used = {"counts": by_matrix[id(counts)]} if counts is not None else {}
     if main is not None and served is main.matrix:
         used["data"] = by_matrix[id(main)]
-    return Expression(counts.matrix if counts is not None else None, served, used, matrices)
+    return BioconductorExpression(counts.matrix if counts is not None else None, served, used, matrices)
 
 
 def _rank(name: str) -> tuple[int, int]:
@@ -260,7 +260,7 @@ def _rank(name: str) -> tuple[int, int]:
     return _UNKNOWN, 0
 
 
-def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, findings: Findings) -> Found | None:
+def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, findings: Findings) -> ReadAssay | None:
     if not name or (option == "counts" and name == "none"):
         return None
     short = name if name in parts else name.removeprefix("assays/")
@@ -274,15 +274,15 @@ def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, f
 
 
 def _first(
-    order: list[str], reader: _Reader, fits: Callable[[Found], bool], *, stop: Found | None = None
-) -> Found | None:
+    order: list[str], reader: _Reader, fits: Callable[[ReadAssay], bool], *, stop: ReadAssay | None = None
+) -> ReadAssay | None:
     """Return the first assay that fits.
 
     One whose name says nothing and that cannot be read is left alone.
     """
     for name in order:
         if _rank(name)[0] < _UNKNOWN:
-            found: Found | None = reader.take(name)
+            found: ReadAssay | None = reader.take(name)
         else:
             found = reader.tried(name)
         if found is not None and found is not stop and fits(found):
@@ -291,7 +291,7 @@ def _first(
 
 
 def _served(
-    counts: Found | None, data: Found | None, findings: Findings, scratch: Scratch, *, as_it_is: bool
+    counts: ReadAssay | None, data: ReadAssay | None, findings: Findings, scratch: Scratch, *, as_it_is: bool
 ) -> SparseDraft:
     if data is not None:
         if as_it_is:

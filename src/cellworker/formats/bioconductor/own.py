@@ -49,7 +49,7 @@ class Own:
         return read_graphs(self._items.get("graphs"), cells, findings, scratch)
 
     def images(self) -> dict[str, TissueImage]:
-        """Return where the cells lie on images."""
+        """Return where the cells are on images."""
         return read_own_images(self._items.get("images"), self._n_cells)
 
     def scaled(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:

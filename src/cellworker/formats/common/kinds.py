@@ -18,7 +18,7 @@ ROOTS = ("zarr.json", ".zgroup")
 def is_hdf5(path: Path) -> bool:
     """Tell an HDF5 file by its signature.
 
-    It lies at the beginning, or after a block of the writer's own, at 512 bytes or twice, four times, ... as far
+    It is at the beginning, or after a block of the writer's own, at 512 bytes or twice, four times, ... as far
     (HDF5 file format specification 3.0, II.A). MuData puts its own name there.
     """
     try:

@@ -45,7 +45,7 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     source, source_sha256
         The experiment's file name and the hash of its content.
     seed
-        Where the user chose one; seeds that nobody chooses are fixed by the version.
+        Where the user chose one; other seeds are fixed by the version.
     pagination
         Of a task.
     settings

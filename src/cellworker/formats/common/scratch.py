@@ -1,4 +1,4 @@
-"""Room for arrays made while reading: in memory when small, mapped from a spool file when not."""
+"""Space for arrays made while reading: in memory when small, mapped from a spool file when not."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ _IN_MEMORY = 32 << 20
 
 
 class Scratch:
-    """Hands out arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded.
+    """Hands out arrays; large ones are in `folder` (whose owner removes it), so that memory stays bounded.
 
     `limit` counts what goes there.
     """
@@ -32,7 +32,7 @@ class Scratch:
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many.
+            ``EXPERIMENT_UNREADABLE`` when the file may not ask for that many.
         """
         if self._limit is not None:
             self._limit.claim(n_bytes)

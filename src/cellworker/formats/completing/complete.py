@@ -61,9 +61,9 @@ class Completing:
     threads
         Threads to use; what is made does not depend on it.
     seconds
-        After so many nothing more is begun, and what is under way ends.
+        After this time nothing more begins, and what is under way ends.
     progress
-        Told the stage and the fraction of the making done; may raise to stop.
+        Called with the stage and the fraction of the making done; may raise to stop.
     """
 
     threads: int = 1
@@ -79,11 +79,11 @@ def complete(
     Parameters
     ----------
     draft
-        What was read. Its matrices may lie in files; they are read a few megabytes at a time.
+        What was read. Its matrices may be in files; they are read a few megabytes at a time.
     findings
         Gets a note for each thing that was made, and a warning for each that could not be.
     scratch
-        Where large arrays lie.
+        Where large arrays are.
 
     Returns
     -------
@@ -257,7 +257,7 @@ class _Maker:
 
 
 class _Trying:
-    """Tries to make one thing; what keeps it from being made is told, and the rest goes on."""
+    """Tries to make one thing; a failure is reported, and the rest goes on."""
 
     def __init__(self, maker: _Maker, what: str, title: str) -> None:
         self._maker, self._what, self._title = maker, what, title

@@ -18,7 +18,7 @@ from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.progress import Progress
 
 if TYPE_CHECKING:
-    from cellworker.formats.anndata.containers.tree import Group
+    from cellworker.formats.anndata.containers.tree import TreeGroup
     from cellworker.formats.anndata.copying import Additions
 
 
@@ -90,7 +90,7 @@ class ConversionJob:
             found = self._copied(path, additions, root)
         return Conversion([*told.kept, *found.kept], [*told.renamed, *found.renamed], [*told.lost, *found.lost])
 
-    def _copied(self, path: Path, additions: "Additions", tree: "Group | None") -> Conversion:
+    def _copied(self, path: Path, additions: "Additions", tree: "TreeGroup | None") -> Conversion:
         from cellworker.formats.anndata.copying import copy_anndata  # noqa: PLC0415
 
         ledger, renamed = copy_anndata(

@@ -161,7 +161,7 @@ def write_annotated_copy(
     identities
         The column whose labels become Seurat's active identities.
     embedding
-        A name (umap, tsne) and coordinates, float64 ``(n_cells, n_dims)``, in place of a reduction of that name.
+        A name (umap, tsne) and coordinates, float64 ``(n_cells, n_dims)``, instead of a reduction of that name.
     threads
         How many compress.
     on_progress

@@ -24,7 +24,7 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.foreign.showing import FOREIGN
 from cellworker.formats.foreign.shown import Reading
-from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
+from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.limits import Limits
@@ -90,7 +90,7 @@ def load(
     wanted = MatrixChoice(**(choice or {}))
     writing = WriteLimit(size_of(Path(source)), max_ratio, max_bytes)
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
-    if kind is Kind.ANNDATA:
+    if kind is FileKind.ANNDATA:
         draft, key = _anndata(Path(source), how)
     elif kind.name in FOREIGN:
         draft, key, companions = _foreign(kind, Path(source), how)
@@ -147,7 +147,7 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
         draft, sha256 = None, ""
-        with findings.part():  # whatever breaks is told already
+        with findings.part():  # every failure is already reported
             file = read_object(
                 source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings,
                 threads=how.threads,
@@ -201,11 +201,11 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         return draft, key.result()
 
 
-def _foreign(kind: Kind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
     from cellworker.formats.foreign.showing import companions_of_matrix, show  # noqa: PLC0415
 
-    names = companions_of_matrix(source) if kind is Kind.MATRIX_MARKET else []
+    names = companions_of_matrix(source) if kind is FileKind.MATRIX_MARKET else []
     companions = companions_of(source.parent, names)
     how.writing.admit(sum(size_of(source.parent / name) for name in names))
     scratch = Scratch(how.folder, how.writing)

@@ -40,7 +40,7 @@ class Opened:
     experiment, cell_sets
         What was asked for.
     store
-        The mapped file that the experiment lies in; other processes open it with `open_store`.
+        The mapped file that the experiment is in; other processes open it with `open_store`.
     source
         The file that it was read from.
     cell_sets_path
@@ -75,7 +75,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     path
         A folder or a file, see `locate`.
     settings
-        Where stores lie, how large they may grow, and the limits of reading.
+        Where stores are, how large they may grow, and the limits of reading.
     on_progress
         Called with the progress of the reading; not called when a store exists.
 

@@ -27,14 +27,14 @@ from cellworker.formats.r.qs.header import MAGIC as QS
 from cellworker.formats.r.qs2 import MAGIC as QS2
 from cellworker.formats.r.rds.reader import WORKSPACE_LINES
 
-__all__ = ["READ", "Kind", "kind_of", "not_read"]
+__all__ = ["READ", "FileKind", "kind_of", "not_read"]
 
 _HEAD: Final = 512
 _FEW: Final = 20
 _TAR_MARK, _TAR_AT = b"ustar", 257
 
 
-class Kind(StrEnum):
+class FileKind(StrEnum):
     """Kinds of files, as a sentence calls them."""
 
     RDS = "an .rds file"
@@ -65,71 +65,71 @@ class Kind(StrEnum):
     UNKNOWN = "no file of a known kind"
 
 
-_BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], Kind], ...]] = (
-    (QS, Kind.QS),
+_BEGINS: Final[tuple[tuple[bytes | tuple[bytes, ...], FileKind], ...]] = (
+    (QS, FileKind.QS),
     # The formats of R's package qs2, as its header files give them.
-    (QS2, Kind.QS2),
-    ((b"\x0b\x0e\x0a\xc2", b"\x0b\x0e\x0a\xcd"), Kind.QDATA),
-    ((b"X\n", b"A\n", b"B\n"), Kind.RDS),
-    (WORKSPACE_LINES, Kind.WORKSPACE),
-    ((b"RDA2\n", b"RDA3\n"), Kind.TEXT_WORKSPACE),
-    (b"\x89HDF\r\n\x1a\n", Kind.PACKED_HDF5),
-    (b"PK\x03\x04", Kind.ZIP),
-    (b"%%MatrixMarket", Kind.MATRIX_MARKET),
-    (b"version https://git-lfs", Kind.LFS),
-    ((b"<!DOC", b"<!doc", b"<html", b"<HTML"), Kind.WEB_PAGE),
+    (QS2, FileKind.QS2),
+    ((b"\x0b\x0e\x0a\xc2", b"\x0b\x0e\x0a\xcd"), FileKind.QDATA),
+    ((b"X\n", b"A\n", b"B\n"), FileKind.RDS),
+    (WORKSPACE_LINES, FileKind.WORKSPACE),
+    ((b"RDA2\n", b"RDA3\n"), FileKind.TEXT_WORKSPACE),
+    (b"\x89HDF\r\n\x1a\n", FileKind.PACKED_HDF5),
+    (b"PK\x03\x04", FileKind.ZIP),
+    (b"%%MatrixMarket", FileKind.MATRIX_MARKET),
+    (b"version https://git-lfs", FileKind.LFS),
+    ((b"<!DOC", b"<!doc", b"<html", b"<HTML"), FileKind.WEB_PAGE),
 )
 """First bytes of the content, after decompression."""
 
 READ: Final = frozenset(
     {
-        Kind.RDS,
-        Kind.QS,
-        Kind.QS2,
-        Kind.WORKSPACE,
-        Kind.H5SEURAT,
-        Kind.ANNDATA,
-        Kind.UNKNOWN,
-        *(kind for kind in Kind if kind.name in FOREIGN),
+        FileKind.RDS,
+        FileKind.QS,
+        FileKind.QS2,
+        FileKind.WORKSPACE,
+        FileKind.H5SEURAT,
+        FileKind.ANNDATA,
+        FileKind.UNKNOWN,
+        *(kind for kind in FileKind if kind.name in FOREIGN),
     }
 )
 """What is given to a reader; that of .rds files says why what is unknown is none."""
 
 
-def kind_of(path: Path) -> Kind:
+def kind_of(path: Path) -> FileKind:
     """Tell the kind of a file, of the folder of a Zarr store, or of a folder of other files."""
     if path.is_dir():
-        return _of_store(path) if is_zarr(path) else Kind.FOLDER
+        return _of_store(path) if is_zarr(path) else FileKind.FOLDER
     return _of_hdf5(path) if is_hdf5(path) else _of_bytes(path)
 
 
-def _of_bytes(path: Path) -> Kind:
+def _of_bytes(path: Path) -> FileKind:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     plain = _inflated(head)
-    kind = next((kind for begins, kind in _BEGINS if plain.startswith(begins)), Kind.UNKNOWN)
-    if kind is Kind.ZIP and _root_of_zip(path) is not None:
-        return Kind.ZIPPED_ZARR
-    if kind is Kind.UNKNOWN and (found := _of_text(path, plain)) is not None:
+    kind = next((kind for begins, kind in _BEGINS if plain.startswith(begins)), FileKind.UNKNOWN)
+    if kind is FileKind.ZIP and _root_of_zip(path) is not None:
+        return FileKind.ZIPPED_ZARR
+    if kind is FileKind.UNKNOWN and (found := _of_text(path, plain)) is not None:
         return found
-    if kind is Kind.UNKNOWN and plain[_TAR_AT : _TAR_AT + len(_TAR_MARK)] == _TAR_MARK:
-        return Kind.TAR
+    if kind is FileKind.UNKNOWN and plain[_TAR_AT : _TAR_AT + len(_TAR_MARK)] == _TAR_MARK:
+        return FileKind.TAR
     return kind
 
 
-def _of_text(path: Path, head: bytes) -> Kind | None:
+def _of_text(path: Path, head: bytes) -> FileKind | None:
     """Tell a matrix in text by its first lines; what begins with bytes that no text holds is none."""
     if not head or any(byte < 9 for byte in head) or (b"\n" not in head and len(head) < _HEAD):
         return None
     try:
         if entries_layout_of(path) is not None:
-            return Kind.ENTRIES
-        return Kind.TEXT if layout_of(path) is not None else None
+            return FileKind.ENTRIES
+        return FileKind.TEXT if layout_of(path) is not None else None
     except WorkerError:
         return None
 
 
-def not_read(kind: Kind, path: Path) -> WorkerError:
+def not_read(kind: FileKind, path: Path) -> WorkerError:
     """Return the error for a file of a kind that is not read: what it is, and what makes a file of it that is."""
     advice = _ADVICE[kind](path)
     return WorkerError(ErrorCode.EXPERIMENT_UNSUPPORTED, f"{path.name}: {kind}, which is not read; {advice}.")
@@ -161,7 +161,7 @@ class _Members:
         self.names, self.look, self.encoding = names, look, encoding
 
 
-def _of_hdf5(path: Path) -> Kind:
+def _of_hdf5(path: Path) -> FileKind:
     import h5py  # noqa: PLC0415 - the files of R need none
 
     def names(group: Any) -> set[str]:  # noqa: ANN401 - h5py has no types
@@ -177,20 +177,20 @@ def _of_hdf5(path: Path) -> Kind:
     try:
         with h5py.File(path, "r", locking=False) as file:
             encoding = file.attrs.get("encoding-type", "")
-            return _of_members(_Members(names(file.id), look, str(encoding)), Kind.HDF5)
+            return _of_members(_Members(names(file.id), look, str(encoding)), FileKind.HDF5)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError):
-        return Kind.ANNDATA  # its reader says what is broken
+        return FileKind.ANNDATA  # its reader says what is broken
 
 
-def _of_store(path: Path) -> Kind:
+def _of_store(path: Path) -> FileKind:
     if not is_zarr(path):
-        return Kind.UNKNOWN
+        return FileKind.UNKNOWN
 
     def names(folder: Path) -> set[str]:
         return {item.name for item in folder.iterdir() if item.is_dir()}
 
     return _of_members(
-        _Members(names(path), lambda name: None if _is_array(path / name) else names(path / name)), Kind.ZARR
+        _Members(names(path), lambda name: None if _is_array(path / name) else names(path / name)), FileKind.ZARR
     )
 
 
@@ -204,17 +204,17 @@ def _is_array(path: Path) -> bool:
     return isinstance(found, dict) and found.get("node_type") == "array"
 
 
-def _of_members(root: _Members, otherwise: Kind) -> Kind:
+def _of_members(root: _Members, otherwise: FileKind) -> FileKind:
     names = root.names
     if {"obs", "var"} <= names and "mod" not in names:
-        otherwise = Kind.OLD_ANNDATA if None in (root.look("obs"), root.look("var")) else Kind.ANNDATA
+        otherwise = FileKind.OLD_ANNDATA if None in (root.look("obs"), root.look("var")) else FileKind.ANNDATA
     elif any({"barcodes", "indptr", "shape"} <= (root.look(name) or set()) for name in sorted(names)[:_FEW]):
-        otherwise = Kind.TENX
+        otherwise = FileKind.TENX
     told = (
-        ("mod" in names or root.encoding.casefold() == "mudata", Kind.MUDATA),
-        ({"matrix", "row_attrs", "col_attrs"} <= names, Kind.LOOM),
-        ("assays" in names and bool({"cell.names", "meta.data"} & names), Kind.H5SEURAT),
-        ("tables" in names and "obs" not in names, Kind.SPATIALDATA),
+        ("mod" in names or root.encoding.casefold() == "mudata", FileKind.MUDATA),
+        ({"matrix", "row_attrs", "col_attrs"} <= names, FileKind.LOOM),
+        ("assays" in names and bool({"cell.names", "meta.data"} & names), FileKind.H5SEURAT),
+        ("tables" in names and "obs" not in names, FileKind.SPATIALDATA),
     )
     return next((kind for holds, kind in told if holds), otherwise)
 
@@ -241,7 +241,7 @@ def _spatialdata(path: Path) -> str:
 
 
 def _root_of_zip(path: Path) -> str | None:
-    """Return the folder in a zip archive in which a Zarr store lies, "" for the archive itself."""
+    """Return the folder in a zip archive in which a Zarr store is, "" for the archive itself."""
     try:
         with zipfile.ZipFile(path) as archive:
             roots = [name.rpartition("/")[0] for name in archive.namelist() if name.rpartition("/")[2] in ROOTS]
@@ -250,14 +250,14 @@ def _root_of_zip(path: Path) -> str | None:
     return min(roots, key=len, default=None)
 
 
-_ADVICE: Final[dict[Kind, Callable[[Path], str]]] = {
-    Kind.SPATIALDATA: _spatialdata,
-    Kind.HDF5: lambda _: "open an AnnData file (.h5ad), or a Seurat object that saveRDS() wrote",
-    Kind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
-    Kind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
-    Kind.TEXT_WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
-    Kind.QDATA: lambda path: f"in R: saveRDS(qs2::qd_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
-    Kind.TAR: lambda _: "unpack it (tar xf) and open what is in it",
-    Kind.LFS: lambda _: "fetch the file: git lfs pull",
-    Kind.WEB_PAGE: lambda _: "download the file again: a page came in its place",
+_ADVICE: Final[dict[FileKind, Callable[[Path], str]]] = {
+    FileKind.SPATIALDATA: _spatialdata,
+    FileKind.HDF5: lambda _: "open an AnnData file (.h5ad), or a Seurat object that saveRDS() wrote",
+    FileKind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
+    FileKind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
+    FileKind.TEXT_WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
+    FileKind.QDATA: lambda path: f"in R: saveRDS(qs2::qd_read({_r(path.name)}), {_r(_new(path, '.rds'))})",
+    FileKind.TAR: lambda _: "unpack it (tar xf) and open what is in it",
+    FileKind.LFS: lambda _: "fetch the file: git lfs pull",
+    FileKind.WEB_PAGE: lambda _: "download the file again: a page came in its place",
 }  # fmt: skip

@@ -22,7 +22,7 @@ def blocks(length: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
 
 
 def require_rows(indptr: NDArray[np.int64], size: int) -> None:
-    """Refuse rows that lie outside a matrix's `size` entries, before a kernel follows them.
+    """Refuse rows that are outside a matrix's `size` entries, before a kernel follows them.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def _named_assay(assays: dict[str, RValue], wanted: MatrixChoice, findings: Find
     Raises
     ------
     PartBrokenError
-        When there is no such matrix, or the two lie in different assays.
+        When there is no such matrix, or the two are in different assays.
     """
     there = {f"{assay}/{layer}" for assay, value in assays.items() for layer in _matrices_of(value)}
     found = set()
@@ -136,7 +136,7 @@ def read_assay(
     Parameters
     ----------
     outside
-        Where disk-backed layers lie; without it they are refused.
+        Where disk-backed layers are; without it they are refused.
     wanted
         Which layers or slots are read as counts and as data, where that is said.
 

@@ -36,7 +36,7 @@ from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
 from cellworker.formats.seurat.read.cells import colors_of, read_identities, read_metadata  # fmt: skip
-from cellworker.formats.seurat.read.expression import Expression, read_expression
+from cellworker.formats.seurat.read.expression import SeuratExpression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
 from cellworker.formats.seurat.read.images import read_images, read_own_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
@@ -118,7 +118,7 @@ def read_seurat(
     graphs = read_graphs(slot(seurat, "graphs"), cells, findings, scratch)
     if assay is None:
         return None
-    expression: Expression | None = None
+    expression: SeuratExpression | None = None
     dispersions, stand_in = None, False
     with findings.part():
         expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)

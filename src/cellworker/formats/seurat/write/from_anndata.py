@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.anndata.cells import IDENTITIES
-from cellworker.formats.anndata.containers.tree import Group, Node
+from cellworker.formats.anndata.containers.tree import Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, members, table_of
 from cellworker.formats.anndata.inventory import elements_of, encoding_of
 from cellworker.formats.anndata.to_r import ToR, sparse_of
@@ -92,7 +92,7 @@ class SeuratExtras:
 
 
 def extras_from_anndata(
-    root: Group,
+    root: TreeGroup,
     experiment: StoredExperiment,
     replaced: Mapping[str, object],
     embedding: tuple[str, object] | None,
@@ -128,7 +128,12 @@ _FLOAT32 = np.dtype(np.float32)
 
 class _Collector:
     def __init__(
-        self, root: Group, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: str, words: Words
+        self,
+        root: TreeGroup,
+        experiment: StoredExperiment,
+        replaced: Mapping[str, object],
+        embedding: str,
+        words: Words,
     ) -> None:
         self._words = words
         self._embedding = embedding
