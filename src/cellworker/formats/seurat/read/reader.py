@@ -160,6 +160,7 @@ def read_seurat(
             fallbacks=findings.fallbacks,
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
+            count_layers=assay.count_layers if expression.counts is not None else None,
         ),
         extra={"matrices": expression.matrices, "colors": colors_of(misc_items, metadata)},
     )
