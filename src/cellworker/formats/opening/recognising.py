@@ -19,10 +19,7 @@ from typing import Any, Final
 import zstandard
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.common.kinds import ROOTS, is_hdf5, is_zarr
-from cellworker.formats.foreign.showing import FOREIGN
-from cellworker.formats.foreign.text.dense import layout_of
-from cellworker.formats.foreign.text.entries_table import entries_layout_of
+from cellworker.formats.common.kinds import FOREIGN, ROOTS, is_hdf5, is_zarr
 from cellworker.formats.r.qs.header import MAGIC as QS
 from cellworker.formats.r.qs2 import MAGIC as QS2
 from cellworker.formats.r.rds.reader import WORKSPACE_LINES
@@ -121,6 +118,9 @@ def _of_text(path: Path, head: bytes) -> Kind | None:
     """Tell a matrix in text by its first lines; what begins with bytes that no text holds is none."""
     if not head or any(byte < 9 for byte in head) or (b"\n" not in head and len(head) < _HEAD):
         return None
+    from cellworker.formats.foreign.text.dense import layout_of  # noqa: PLC0415 - most files are no text
+    from cellworker.formats.foreign.text.entries_table import entries_layout_of  # noqa: PLC0415
+
     try:
         if entries_layout_of(path) is not None:
             return Kind.ENTRIES
