@@ -21,7 +21,7 @@ from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.write_limit import WriteLimit, size_of
-from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
+from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read, unknown
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.limits import Limits
@@ -84,6 +84,8 @@ def load(
     kind = kind_of(Path(source))
     if kind not in READ:
         raise not_read(kind, Path(source))
+    if kind is Kind.UNKNOWN and (error := unknown(Path(source))) is not None:
+        raise error
     wanted = MatrixChoice(**(choice or {}))
     writing = WriteLimit(size_of(Path(source)), max_ratio, max_bytes)
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
