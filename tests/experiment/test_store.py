@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Genes, Misc, Origin, Reduction, TissueImage
 from cellworker.experiment.store.store import open_store, write_store
@@ -162,7 +163,12 @@ def rich():
         dispersions=Dispersions(["x", "y"], ["ENSG1", "ENSG0"], np.array([1.5, np.nan])),
         identities=Categorical(np.zeros(40, np.int32), ["0"]),
         misc=Misc(color_pool=["#ff0000", "#00ff00"], technology="10x", microns_per_pixel=0.5),
-        origin=Origin("own", writer="Seurat 5.0.2", fallbacks=["no cell ids: numbered"]),
+        origin=Origin(
+            "own",
+            writer="Seurat 5.0.2",
+            fallbacks=["no cell ids: numbered"],
+            count_layers=CountLayers([[0, 2], [-1, 1], [1, 1]], [0]),
+        ),
         extra={"note": [1, 2]},
     )
 

@@ -65,6 +65,9 @@ def test_split_layers_are_joined_in_cell_order(trees):
     np.testing.assert_array_equal(dense(draft.counts), trees.counts)
     np.testing.assert_allclose(dense(draft.data), trees.data, rtol=1e-6)
     assert any("split into 2 layers (counts.1, counts.sampleB)" in note for note in draft.origin.fallbacks)
+    assert draft.origin.count_layers is not None
+    assert draft.origin.count_layers.by_cell().tolist() == [0, 1, 0, 0, 1, 1]
+    assert draft.origin.count_layers.not_in_all == []
 
 
 def test_split_layers_may_each_lack_genes(trees):
@@ -78,6 +81,8 @@ def test_split_layers_may_each_lack_genes(trees):
     wanted[:3, 1] = 0
     wanted[3:, 2] = 0
     np.testing.assert_array_equal(dense(draft.counts), wanted)
+    assert draft.origin.count_layers is not None
+    assert draft.origin.count_layers.not_in_all == [1, 2]
 
 
 def test_a_cell_in_two_split_layers_is_refused(trees):

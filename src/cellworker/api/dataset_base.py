@@ -18,7 +18,7 @@ from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.plain_text import one_line
+from cellworker.plain_text import as_html, one_line
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.task import PrepareInput, Progress
@@ -155,13 +155,13 @@ class DatasetBase(OpenExperiment):
         return write(self.to_anndata(), path, force=force, settings=self._settings)
 
     def _repr_html_(self) -> str:
-        from html import escape  # noqa: PLC0415
-
         name = one_line(self.source.name) if self.source else "in memory"
-        classes = [f"{escape(item.key)} ({len(item.children)})" for item in self.cell_sets.classes if item.children]
-        reductions = ", ".join(map(escape, self.experiment.reductions))
+        classes = [
+            f"{as_html(one_line(item.key))} ({len(item.children)})" for item in self.cell_sets.classes if item.children
+        ]
+        reductions = ", ".join(as_html(one_line(each)) for each in self.experiment.reductions)
         return (
-            f"<b>Experiment {escape(name)}</b>: {self.experiment.n_cells:,} cells &times; "
+            f"<b>Experiment {as_html(name)}</b>: {self.experiment.n_cells:,} cells &times; "
             f"{len(self.experiment.genes):,} genes<br>cell sets: {', '.join(classes) or 'none'}<br>"
             f"reductions: {reductions or 'none'}"
         )

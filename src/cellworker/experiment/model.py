@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.metadata_columns import Categorical, Column, labels_of
 
 __all__ = [
@@ -373,6 +374,8 @@ class Origin:
     empty where none does."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why each of them was chosen, or why none was."""
+    count_layers: CountLayers | None = None
+    """How the file splits the counts of its cells, where it does."""
 
     @property
     def family(self) -> Literal["AnnData", "SummarizedExperiment", "Seurat"]:

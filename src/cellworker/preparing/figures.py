@@ -4,10 +4,11 @@ import base64
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cellworker.plain_text import as_html
 
 __all__ = ["colours", "histogram", "knee_plot", "scatter"]
 
@@ -23,8 +24,8 @@ _MAX_TICKS = 5
 def _frame(title: str, x_label: str, inside: str) -> str:
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}"><text x="{_LEFT}" y="15" class="t">{escape(title)}</text>{inside}'
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 4}" class="x">{escape(x_label)}</text></svg>'
+        f'aria-label="{as_html(title)}"><text x="{_LEFT}" y="15" class="t">{as_html(title)}</text>{inside}'
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 4}" class="x">{as_html(x_label)}</text></svg>'
     )
 
 
@@ -96,7 +97,7 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
         lines.append(
             f'<path d="M{x:.1f} {_y(0):.1f}V{_y(1):.1f}" class="l"/>'
             f'<text x="{x:.1f}" y="{_y(1) + 10 + 12 * number:.0f}" class="m" text-anchor="{anchor}">'
-            f"{escape(label)}</text>"
+            f"{as_html(label)}</text>"
         )
     most = f'<text x="{_LEFT - 4}" y="{_y(1) + 8:.0f}" class="y">{top:,}</text>'
     return _frame(title, "", _axis(low, high, logarithmic=logarithmic) + "".join(bars) + "".join(lines) + most)
@@ -155,12 +156,12 @@ def scatter(title: str, points: Floats, codes: NDArray[np.int32], labels: Sequen
             if dx * dx + dy * dy <= radius * radius:
                 image[_PIXELS - 1 - places[order, 1] + dy, places[order, 0] + dx] = shades
     legend = "".join(
-        f'<li><i style="background:rgb{colour}"></i>{escape(label)}</li>'
+        f'<li><i style="background:rgb{colour}"></i>{as_html(label)}</li>'
         for label, colour in zip(labels, palette, strict=True)
     )
     data = base64.b64encode(_png(image)).decode()
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><img alt="{escape(title)}" width="{_PIXELS}" '
+        f'<figure><figcaption>{as_html(title)}</figcaption><img alt="{as_html(title)}" width="{_PIXELS}" '
         f'height="{_PIXELS}" src="data:image/png;base64,{data}"/><ul class="legend">{legend}</ul></figure>'
     )
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical
+from cellworker.plain_text import as_html
 from cellworker.preparing.figures import histogram, knee_plot, scatter
 from cellworker.preparing.integration import Integrated
 from cellworker.preparing.parameters import Parameters, to_yaml
@@ -90,7 +90,7 @@ def report(found: ReportContent) -> str:
         "</div>",
         _composition(found),
         "<h2>Parameters</h2>",
-        f"<pre>{escape(to_yaml(found.parameters))}</pre>",
+        f"<pre>{as_html(to_yaml(found.parameters))}</pre>",
         "<h2>Versions</h2>",
         _table(["", "version"], [[name, version] for name, version in found.versions.items()]),
     ]
@@ -105,8 +105,8 @@ def report(found: ReportContent) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    top = "".join(f"<th>{as_html(cell)}</th>" for cell in head)
+    lines = "".join("<tr>" + "".join(f"<td>{as_html(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
 
 
@@ -142,14 +142,14 @@ def _sample(name: str, quality: Quality) -> str:
         histogram("Mitochondrial share, %", quality.mt, limits("max_mt")),
         histogram("Doublet score", quality.doublets, limits("max_doublet_score")),
     ]
-    notes = "".join(f"<p>{escape(note[:1].upper() + note[1:])}.</p>" for note in quality.notes)
-    return f'<h3>{escape(name)}</h3><div class="row">{"".join(figures)}</div>{notes}'
+    notes = "".join(f"<p>{as_html(note[:1].upper() + note[1:])}.</p>" for note in quality.notes)
+    return f'<h3>{as_html(name)}</h3><div class="row">{"".join(figures)}</div>{notes}'
 
 
 def _integration(found: ReportContent) -> str:
     done, samples = found.integrated, found.samples
     told = (
-        f"<p>{escape(done.reason)}. Separation of the samples: {done.before:.3f}"
+        f"<p>{as_html(done.reason)}. Separation of the samples: {done.before:.3f}"
         + (f" before, {done.after:.3f} after" if done.method != "none" else "")
         + " (0: neighbours come from all samples as these are large; 1: all from the cell's own).</p>"
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import (
     Categorical,
@@ -297,7 +298,9 @@ class StoredExperiment(Experiment):
     @cached_property
     def origin(self) -> Origin:  # type: ignore[override]
         """Where the experiment came from."""
-        return Origin(**self._contents["origin"])
+        facts = dict(self._contents["origin"])
+        layers = facts.pop("count_layers", None)
+        return Origin(**facts, count_layers=CountLayers(**layers) if layers else None)
 
     @property
     def extra(self) -> dict[str, Any]:

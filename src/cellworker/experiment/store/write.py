@@ -196,7 +196,7 @@ def _lay_out(
         "counts_summary": asdict(counts.summary) if counts is not None else None,
     }
     layout.plain("uns/misc", contents["misc"])
-    layout.plain("uns/origin", contents["origin"])
+    layout.plain("uns/origin", {name: fact for name, fact in contents["origin"].items() if name != "count_layers"})
     # Two lists, not a mapping: an object of HDF5 for each of 20,000 names takes as long as all the rest.
     names = {"places": [place for _, place, _ in metadata], "names": [name for name, _, _ in metadata]}
     layout.plain("uns/cellworker/metadata", names)

@@ -20,12 +20,8 @@ from cellworker.formats.foreign.text.entries_table import read_entries
 from cellworker.formats.foreign.text.market_parts import read_parse, read_tenx_folder
 from cellworker.formats.foreign.unpacking import unpacked
 
-__all__ = ["FOREIGN", "companions_of_matrix", "show"]
+__all__ = ["companions_of_matrix", "show"]
 
-FOREIGN: Final = frozenset({
-    "FOLDER", "LOOM", "MATRIX_MARKET", "MUDATA", "OLD_ANNDATA", "TENX", "TEXT", "ENTRIES", "ZIPPED_ZARR", "ZIP",
-})  # fmt: skip
-"""Names of the kinds that are read here."""
 _TREES: Final = frozenset({"LOOM", "MUDATA", "OLD_ANNDATA", "ANNDATA"})
 
 
@@ -36,7 +32,7 @@ def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator
     Parameters
     ----------
     kind
-        Name of its `Kind`, one of `FOREIGN`.
+        Name of its `Kind`, one of `cellworker.formats.common.kinds.FOREIGN`.
     kind_of
         Tells the kinds of files in folders.
 

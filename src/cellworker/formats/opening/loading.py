@@ -12,19 +12,16 @@ import numpy as np
 
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.store import write_store
-from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.kinds import content_hash
+from cellworker.formats.common.kinds import FOREIGN, content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.write_limit import WriteLimit, size_of
-from cellworker.formats.foreign.showing import FOREIGN
-from cellworker.formats.foreign.shown import Reading
-from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read
+from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read, unknown
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.limits import Limits
@@ -87,6 +84,8 @@ def load(
     kind = kind_of(Path(source))
     if kind not in READ:
         raise not_read(kind, Path(source))
+    if kind is FileKind.UNKNOWN and (error := unknown(Path(source))) is not None:
+        raise error
     wanted = MatrixChoice(**(choice or {}))
     writing = WriteLimit(size_of(Path(source)), max_ratio, max_bytes)
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
@@ -98,7 +97,8 @@ def load(
         draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
         draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
-    if draft is not None and wanted.make and not findings.errors:
+    lacks = draft is not None and draft.origin.kind != "platform"  # the platform's pipeline made all of it
+    if draft is not None and lacks and wanted.make and not findings.errors:
         draft = _completed(draft, how, make_s)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
@@ -156,6 +156,8 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
             progress("making the experiment", _READING)
             root, scratch = file.root, Scratch(spool, how.writing)
             if isinstance(root, RS4) and is_summarized(root):
+                from cellworker.formats.bioconductor.reader import read_bioconductor  # noqa: PLC0415 - few objects
+
                 draft = read_bioconductor(root, findings, scratch, outside, how.wanted)
             else:
                 draft = read_seurat(root, findings, scratch, outside, how.wanted)
@@ -204,6 +206,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
 def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
     from cellworker.formats.foreign.showing import companions_of_matrix, show  # noqa: PLC0415
+    from cellworker.formats.foreign.shown import Reading  # noqa: PLC0415
 
     names = companions_of_matrix(source) if kind is FileKind.MATRIX_MARKET else []
     companions = companions_of(source.parent, names)

@@ -25,7 +25,7 @@ from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
 
-READER_VERSION = 4
+READER_VERSION = 5
 """Raised whenever readers make something else of the same file; stores made before are then made again."""
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"

@@ -10,9 +10,10 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.anndata.containers.opening import open_anndata
 from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.kinds import FOREIGN
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.foreign.showing import FOREIGN, show
+from cellworker.formats.foreign.showing import show
 from cellworker.formats.foreign.shown import Reading
 from cellworker.formats.opening.recognising import kind_of
 

@@ -32,6 +32,7 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.foreign_objects import advice_on
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
@@ -160,6 +161,7 @@ def read_seurat(
             fallbacks=findings.fallbacks,
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
+            count_layers=assay.count_layers if expression.counts is not None else None,
         ),
         extra={"matrices": expression.matrices, "colors": colors_of(misc_items, metadata)},
     )
@@ -182,7 +184,7 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
         return root
     if isinstance(root, RS4) and root.class_name == "seurat":
         return from_version_2(root, findings)
-    advice = "save the object itself with saveRDS()"
+    advice = advice_on(root)
     raise findings.broken(
         "the file",
         found=describe(root),
