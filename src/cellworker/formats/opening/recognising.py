@@ -332,8 +332,9 @@ _PROMISED: Final[tuple[tuple[str, str], ...]] = (
 
 _ADVICE: Final[dict[FileKind, Callable[[Path], str]]] = {
     FileKind.SPATIALDATA: _spatialdata,
-    FileKind.HDF5: lambda path: f"{_holds(path)}an experiment in HDF5 is an AnnData (obs, var, X), a loom file (matrix, "
-    "row_attrs, col_attrs), a matrix of 10x (matrix with barcodes, indptr, shape), MuData (mod) or h5Seurat (assays)",
+    FileKind.HDF5: lambda path: f"{_holds(path)}an experiment in HDF5 is an AnnData (obs, var, X), a loom file "
+    "(matrix, row_attrs, col_attrs), a matrix of 10x (matrix with barcodes, indptr, shape), MuData (mod) or h5Seurat "
+    "(assays)",
     FileKind.ZARR: lambda _: "open the store of an AnnData object, which holds obs and var",
     FileKind.PACKED_HDF5: lambda path: f"unpack it (gunzip, bunzip2, unxz or unzstd) and open {path.stem}",
     FileKind.TEXT_WORKSPACE: lambda path: f"in R: saveRDS(get(load({_r(path.name)})[1]), {_r(_new(path, '.rds'))})",
@@ -342,13 +343,13 @@ _ADVICE: Final[dict[FileKind, Callable[[Path], str]]] = {
     FileKind.PARQUET: lambda path: _pandas("read_parquet", path),
     FileKind.ARROW: lambda path: _pandas("read_feather", path),
     FileKind.SPREADSHEET: lambda path: _pandas("read_excel", path),
-    FileKind.PICKLE: lambda path: "code may lie in it, and no code is loaded; if you trust it, and it holds an AnnData, "
-    f"in Python: pandas.read_pickle({path.name!r}).write_h5ad({_new(path)!r})",
+    FileKind.PICKLE: lambda path: "code may lie in it, and no code is loaded; if you trust it, and it holds an "
+    f"AnnData, in Python: pandas.read_pickle({path.name!r}).write_h5ad({_new(path)!r})",
     FileKind.PICTURE: lambda _: "open the experiment that it belongs to",
     FileKind.PDF: lambda _: "open the experiment that it belongs to",
     FileKind.READS: lambda _: "count them first (Cell Ranger, STARsolo, ...), and open the matrix",
-    FileKind.SNAP: lambda _: "it holds chromatin by bins; make gene activities in R with SnapATAC (createGmatFromMat), and "
-    "save the object with saveRDS()",
+    FileKind.SNAP: lambda _: "it holds chromatin by bins; make gene activities in R with SnapATAC (createGmatFromMat), "
+    "and save the object with saveRDS()",
     FileKind.ANNDATASET: lambda path: "in Python: "
     f"snapatac2.read_dataset({path.name!r}).to_adata().write_h5ad({_new(path)!r})",
     FileKind.MOLECULES: lambda _: "open the matrix of the same run (filtered_feature_bc_matrix.h5)",
