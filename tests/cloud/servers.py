@@ -35,8 +35,8 @@ import pytest
 
 TESTER = "tester"
 HERE = Path(__file__).parent
-READY_S = 30.0
-STOP_S = 10.0
+READY_S = 120.0
+STOP_S = 60.0
 
 _ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
 

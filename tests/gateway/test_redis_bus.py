@@ -29,7 +29,7 @@ from port_suites.notifications import BusUnderTest, Events, NotificationsTests  
 
 PASSWORD = "open-sesame/?#@:"
 QUOTED = "open-sesame%2F%3F%23%40%3A"
-LONG_S = 20.0
+LONG_S = 120.0
 
 
 class Listener:

@@ -36,7 +36,7 @@ ETAG = "4b554074774c17f8a2fe41f63a57558c"
 TAGS = {"experimentId": "e1", "requestType": "Get = + a/b:c"}
 EXPERIMENT = "e1"
 MIB = 1 << 20
-LONG_S = 20.0
+LONG_S = 120.0
 
 
 @pytest.fixture(scope="module")
