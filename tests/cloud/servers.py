@@ -36,8 +36,8 @@ from cloud.ports import free_port
 
 TESTER = "tester"
 HERE = Path(__file__).parent
-READY_S = 30.0
-STOP_S = 10.0
+READY_S = 120.0
+STOP_S = 60.0
 
 _ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
 

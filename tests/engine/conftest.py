@@ -14,7 +14,7 @@ from cellworker.engine.workers.runner import TaskRunner
 from cellworker.settings import Settings
 
 HANG_S = 120.0
-"""Nothing here takes this long; a test that waits longer hangs."""
+"""No event takes this long, also on a machine with ten times the load; a held request waits for other events too."""
 
 
 class Pipe:

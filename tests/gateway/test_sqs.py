@@ -31,7 +31,7 @@ from port_suites.queues import QueueTests, QueueUnderTest  # noqa: E402
 
 NAME = "development-queue.fifo"
 RIGHTS = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueUrl"]
-LONG_S = 20.0
+LONG_S = 120.0
 TOKEN = "Bearer hidden-token-of-a-user"
 
 

@@ -18,7 +18,7 @@ from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.half_written import half_written
 from cellworker.formats.opening.open import open_experiment
-from cellworker.formats.opening.store_guard import guard
+from cellworker.formats.opening.store_guard import opened_sound
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import convert
 from cellworker.settings import Settings
@@ -95,8 +95,7 @@ def answer_many(requests: list[Request], path: Path, settings: Settings, options
         Bar(quiet=options.quiet) as bar,
     ):
         with times.step("opening"):
-            opened = open_experiment(path, settings, bar)
-            guard(opened.experiment)
+            opened = opened_sound(lambda: open_experiment(path, settings, bar), lambda found: found.experiment)
         context = make_context(settings, bar, Path(scratch))
         for request in requests:
             head = {"line": request.line, "name": request.task.name}

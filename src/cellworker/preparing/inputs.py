@@ -16,6 +16,7 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.findings import Findings, RefusedError
 from cellworker.formats.common.locating import locate
 from cellworker.formats.opening.open import open_source
+from cellworker.formats.opening.store_guard import opened_sound
 from cellworker.preparing.parameters import Parameters, SampleInput, Thresholds, plain_name
 from cellworker.progress import Progress
 from cellworker.settings import Settings
@@ -97,7 +98,9 @@ def _read(given: SampleInput, settings: Settings, findings: Findings, progress: 
     name = given.name or plain_name(given.path)
     try:
         located = locate(Path(given.path))
-        _, experiment = open_source(located.source, settings, progress)
+        experiment = opened_sound(
+            lambda: open_source(located.source, settings, progress)[1], lambda experiment: experiment
+        )
     except RefusedError as error:
         findings.problems += [replace(p, field=f"{name}: {p.field}") for p in error.problems if p.severity == "error"]
         return []

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
+from cellworker.protocol.validation import Count, NotNegative, Positive, in_plain_words
 
 __all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
 
@@ -20,7 +21,7 @@ _ENDINGS = (
 _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What YAML takes in no text, or as the end of a line."""
-_NotNegative = Annotated[float, Meta(ge=0)]
+_MAX_MADS = 1e6
 
 
 class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
@@ -38,10 +39,10 @@ class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=
         None: the score that divides cells from simulated doublets.
     """
 
-    min_counts: _NotNegative | None = None
-    max_counts: _NotNegative | None = None
-    min_genes: _NotNegative | None = None
-    max_genes: _NotNegative | None = None
+    min_counts: NotNegative | None = None
+    max_counts: NotNegative | None = None
+    min_genes: NotNegative | None = None
+    max_genes: NotNegative | None = None
     max_mt: Annotated[float, Meta(ge=0, le=100)] | None = None
     max_doublet_score: Annotated[float, Meta(ge=0, le=1)] | None = None
 
@@ -94,19 +95,19 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
 
     samples: list[SampleInput]
     thresholds: Thresholds = field(default_factory=Thresholds)
-    mads: Annotated[float, Meta(gt=0)] = 3.0
+    mads: Annotated[float, Meta(gt=0, le=_MAX_MADS)] = 3.0
     empty_droplets: Literal["auto", "yes", "no"] = "auto"
     empty_fdr: Annotated[float, Meta(gt=0, le=1)] = 0.01
-    empty_lower: Annotated[int, Meta(ge=1)] = 100
+    empty_lower: Positive = 100
     remove_doublets: bool = True
-    min_cells: Annotated[int, Meta(ge=0)] = 3
+    min_cells: Count = 3
     variable_genes: Annotated[int, Meta(ge=2, le=100_000)] = 2000
     components: Annotated[int, Meta(ge=2, le=500)] = 50
     dimensions: Annotated[int, Meta(ge=2, le=500)] = 30
     integration: Literal["auto", "none", "harmony", "mnn"] = "auto"
     separation: Annotated[float, Meta(ge=0, le=1)] = 0.3
     clustering: Literal["louvain", "leiden"] = "louvain"
-    resolution: _NotNegative = 0.8
+    resolution: NotNegative = 0.8
     rds: bool = False
 
 
@@ -144,7 +145,7 @@ def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
         return msgspec.convert(values, Parameters, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
         where = path.name if path is not None else "prepare"
-        told = str(error) if isinstance(error, msgspec.ValidationError) else "it is too deeply nested"
+        told = in_plain_words(str(error)) if isinstance(error, msgspec.ValidationError) else "it is too deeply nested"
         raise _invalid(message=f"{where}: {told}; 'cellworker prepare --help' lists what there is") from None
 
 

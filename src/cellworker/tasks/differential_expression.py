@@ -16,6 +16,7 @@ from cellworker.analysis.statistics.pseudobulk import two_group_test
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.bitmaps import CellTotal
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import comparable_samples, require, sampled
@@ -101,12 +102,14 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
         else [(body.cell_set[0], b) for b in body.basis]
     )
     comparisons: list[ComparisonCells | None] = []
+    total = CellTotal("body")
     for cell_set, basis in pairs:
         try:
             cells = resolve_comparison(given.cell_sets, cell_set=cell_set, compare_with=body.compare_with, basis=basis)
         except EmptySideError:
             comparisons.append(None)
         else:
+            total.add(len(cells.base) + len(cells.background))
             comparisons.append(ComparisonCells(cells.base.tolist(), cells.background.tolist()))
     return BatchDifferentialExpressionRequest(comparisons, body.comparison_type)
 

@@ -89,6 +89,21 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     located = locate(path)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    try:
+        return _with_cell_sets(located, shelf, store, experiment, settings)
+    except Exception:
+        # Names that are no text any more, for example: a large store is compared with its checksums after this.
+        reason = experiment.damage()
+        if reason is None:
+            raise
+        discard(experiment, reason)
+    store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    return _with_cell_sets(located, shelf, store, experiment, settings)
+
+
+def _with_cell_sets(
+    located: Located, shelf: Shelf, store: Path, experiment: StoredExperiment, settings: Settings
+) -> Opened:
     beside, derived = located.cell_sets, located.cell_sets is None
     if beside is None:
         beside = shelf.cell_sets_of(store)
