@@ -59,8 +59,8 @@ function Row({ set, color }: { set: CellSet; color: string }) {
       ) : (
         <button class="name" title={set.name} onClick={() => select(maskOf(set.cellIds, idCount.value))} onDblClick={() => setEditing(true)}>{set.name}</button>
       )}
-      <em>{set.cellIds.length.toLocaleString("en")}</em>
       <u>{mark}</u>
+      <em>{set.cellIds.length.toLocaleString("en")}</em>
       <Menu kind="ib small" title={`What to do with ${set.name}`} label={<Icon name="more" />}>
         {(close) => <SetMenu set={set} rename={() => setEditing(true)} close={close} />}
       </Menu>
