@@ -26,7 +26,7 @@ function remember(change: Change): void {
   undone.value = [];
 }
 
-/** Changes the classes, here at once; where the worker refuses it they are again what they are there. */
+/** Changes the classes, on the worker first; while it is away, here. */
 export async function change(label: string, after: readonly CellClass[]): Promise<boolean> {
   const before = classes.value;
   const forward = operationsBetween(before, after);
@@ -34,8 +34,7 @@ export async function change(label: string, after: readonly CellClass[]): Promis
   const entry = { label, forward, back: operationsBetween(after, before) };
   remember(entry);
   states.set(entry, [before, after]);
-  classes.value = after;
-  if (await send(forward)) return true;
+  if (await send(forward, after)) return true;
   done.value = done.value.filter((other) => other !== entry);
   return false;
 }
@@ -66,8 +65,7 @@ export async function undo(): Promise<void> {
   done.value = done.value.slice(0, -1);
   undone.value = [...undone.value, last];
   const [before, after] = states.get(last) ?? [];
-  if (before && after === classes.value) classes.value = before;
-  if (await send(last.back)) say(`Undone: ${last.label}`);
+  if (await send(last.back, before && after === classes.value ? before : null)) say(`Undone: ${last.label}`);
 }
 
 export async function redo(): Promise<void> {
@@ -76,8 +74,7 @@ export async function redo(): Promise<void> {
   undone.value = undone.value.slice(0, -1);
   done.value = [...done.value, next];
   const [before, after] = states.get(next) ?? [];
-  if (after && before === classes.value) classes.value = after;
-  if (await send(next.forward)) say(`Done again: ${next.label}`);
+  if (await send(next.forward, after && before === classes.value ? after : null)) say(`Done again: ${next.label}`);
 }
 
 interface Kept {

@@ -4,10 +4,12 @@ import { failureOf } from "../data/loaded";
 import { say } from "../ui/notes";
 import { facts, getJson, isAway, patchCellSets } from "../wire/door";
 import type { ExplorerFacts } from "../wire/types";
-import { classes, fetchCellSets } from "./model";
+import { classes, fetchCellSets, type CellClass } from "./model";
 
 interface Sending {
   readonly operations: object[];
+  /** What the classes become by it, shown while the worker is away; null where that is not known here. */
+  readonly after: readonly CellClass[] | null;
   /** Told whether the change is kept: done, or waiting for a worker that is away. */
   readonly kept: (well: boolean) => void;
 }
@@ -63,6 +65,8 @@ async function sendAll(): Promise<void> {
     if (!isAway(error)) throw error;
     wasAway = true;
     for (const { kept } of sending.value) kept(true);
+    const after = sending.value[sending.value.length - 1]?.after;
+    if (after) classes.value = after;
     clearTimeout(timer);
     if (sending.value.length) timer = window.setTimeout(() => void sync(), AGAIN_MS);
   }
@@ -75,9 +79,9 @@ export function sync(): Promise<void> {
 }
 
 /** Sends operations after all others. Resolves when they are done, or wait; false where the worker refuses them. */
-export function send(operations: object[]): Promise<boolean> {
+export function send(operations: object[], after: readonly CellClass[] | null): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    sending.value = [...sending.value, { operations, kept: resolve }];
+    sending.value = [...sending.value, { operations, after, kept: resolve }];
     sync().catch(reject);
   });
 }
@@ -85,7 +89,7 @@ export function send(operations: object[]): Promise<boolean> {
 /** Puts changes back in line that a page before this one did not get rid of. */
 export function resume(waiting: readonly object[][]): void {
   if (!waiting.length) return;
-  sending.value = waiting.map((operations) => ({ operations, kept: () => undefined }));
+  sending.value = waiting.map((operations) => ({ operations, after: null, kept: () => undefined }));
   wasAway = true;
 }
 
