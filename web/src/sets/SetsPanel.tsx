@@ -86,7 +86,7 @@ function ClassRows({ item }: { item: CellClass }) {
         {coloured ? <span class="chip">colours</span> : (
           <>
             <button class="paint" title={`Colour the map by ${item.name}`} disabled={!item.children.length} onClick={() => colourBy({ by: "class", key: item.key })}>colour</button>
-            <em>{item.children.length}</em>
+            <em>{item.children.length.toLocaleString("en")}</em>
           </>
         )}
         <Menu kind="ib small" title={`What to do with ${item.name}`} label={<Icon name="more" />}>
@@ -99,7 +99,7 @@ function ClassRows({ item }: { item: CellClass }) {
           )}
         </Menu>
       </div>
-      {open && many && <input type="search" class="find" placeholder={`Find among ${item.children.length}`} aria-label={`Find a set of ${item.name}`} value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
+      {open && many && <input type="search" class="find" placeholder={`Find among ${item.children.length.toLocaleString("en")}`} aria-label={`Find a set of ${item.name}`} value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
       {found.slice(0, MAX_ROWS).map((i) => <Row key={item.children[i].key} set={item.children[i]} color={colors[i]} />)}
       {found.length > MAX_ROWS && <p class="hint">and {(found.length - MAX_ROWS).toLocaleString("en")} more, which the search above finds</p>}
       {open && !item.children.length && <p class="hint">Select cells on the map and press <kbd>N</kbd>: they become a set here.</p>}

@@ -57,7 +57,7 @@ export function Footer() {
     <footer>
       <span class={`dot ${state}`} aria-hidden="true" />
       <span role="status">{CONNECTION[state]}{waiting > 0 && <b> {waiting} {waiting === 1 ? "change" : "changes"} of cell sets will be saved then.</b>}</span>
-      {selectedCount.value > 0 && <span>{selectedCount.value.toLocaleString("en")} cells selected</span>}
+      {selectedCount.value > 0 && <span>{selectedCount.value.toLocaleString("en")} {selectedCount.value === 1 ? "cell" : "cells"} selected</span>}
       <span title={facts.value?.savedIn}>{savedAt.value === null ? "" : `saved in ${folder} ${ago(savedAt.value, now)}`}</span>
       <Work />
       <div class="notes" aria-live="polite">
