@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import gene_variability
@@ -51,6 +52,7 @@ EXPERIMENT, REPORT, CELL_SETS, OBJECT = "experiment.h5ad", "report.html", "cell_
 _KEPT = ".prepare"
 _LIBRARIES = ("numpy", "scipy", "harmonypy", "scranpy", "h5py")
 _TEXTS = ("given", "notes")
+_MAX_BEFORE = 10_000
 _READING, _QUALITY, _MERGED, _COMPONENTS, _MAPPED, _WRITTEN = 0.15, 0.4, 0.5, 0.65, 0.9, 1.0
 """Parts of the time after which each is done, roughly."""
 
@@ -247,10 +249,12 @@ class _Work:
 
         def lay_out() -> dict[str, Any]:
             after = laid_out(integrated.coordinates, threads=threads, progress=part("laying out the cells", 0.2, 0.4))
-            before = np.empty((0, 2))
+            before, some = np.empty((0, 2)), np.empty(0, np.int64)
             if integrated.method != "none":
-                before = laid_out(points, threads=threads, progress=part("laying out the cells", 0.6, 0.2))
-            return {"layout": after, "before": before}
+                some = _some(len(points))
+                tell = part("laying out the cells", 0.6, 0.2)
+                before = laid_out(np.ascontiguousarray(points[some]), threads=threads, progress=tell)
+            return {"layout": after, "before": before, "before_cells": some}
 
         maps = self.keeper.step("maps", key, lay_out)
         groups = self.keeper.step(
@@ -337,12 +341,19 @@ class _Work:
                 samples=merged.samples,
                 clusters=clusters,
                 before=mapped["before"] if len(mapped["before"]) else None,
+                before_cells=mapped["before_cells"],
                 layout=mapped["layout"],
                 integrated=integrated,
                 versions=_versions(),
             )
         )
         write_whole(self.out / REPORT, page.encode())
+
+
+def _some(n: int) -> NDArray[np.int64]:
+    """Return the cells of the map before integration, ascending: a figure of the report, which no more would change."""
+    order = np.random.Generator(np.random.PCG64(0)).permutation(n)
+    return np.sort(order[:_MAX_BEFORE]).astype(np.int64)
 
 
 def asdict_of(thresholds: Any) -> dict[str, Any]:  # noqa: ANN401 a Struct

@@ -46,7 +46,9 @@ class Findings:
     samples, clusters
         Each cell's.
     before, layout
-        Maps before and after integration, float64 ``(n_cells, 2)``; `before` is None where nothing was integrated.
+        Maps before and after integration, float64 ``(n, 2)``; `before` is None where nothing was integrated.
+    before_cells
+        int64: the cells that `before` shows.
     integrated
         What became of the samples.
     versions
@@ -63,6 +65,7 @@ class Findings:
     samples: Categorical
     clusters: Categorical
     before: NDArray[np.float64] | None
+    before_cells: NDArray[np.int64]
     layout: NDArray[np.float64]
     integrated: Integrated
     versions: Mapping[str, str]
@@ -153,9 +156,11 @@ def _integration(found: Findings) -> str:
         + (f" before, {done.after:.3f} after" if done.method != "none" else "")
         + " (0: neighbours come from all samples as these are large; 1: all from the cell's own).</p>"
     )
-    maps = (
-        [] if found.before is None else [scatter("Before integration", found.before, samples.codes, samples.categories)]
-    )
+    maps = []
+    if found.before is not None:
+        shown = len(found.before)
+        title = f"Before integration ({shown:,} of the cells)" if shown < found.n_cells else "Before integration"
+        maps.append(scatter(title, found.before, samples.codes[found.before_cells], samples.categories))
     title = "After integration" if found.before is not None else "Samples"
     maps.append(scatter(title, found.layout, samples.codes, samples.categories))
     return f'{told}<div class="row">{"".join(maps)}</div>'
