@@ -1,5 +1,7 @@
 """The parts of `cellworker prepare` on their own: droplets, separation, integration, names, figures."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -153,6 +155,29 @@ def test_a_hostile_file_of_parameters_is_refused_in_a_sentence(tmp_path, content
         read_parameters(path, dict(flags))
     assert refused.value.code is ErrorCode.INVALID_INPUT
     assert refused.value.message
+
+
+NUMBERS = [name for name, kind in Parameters.__annotations__.items() if "float" in str(kind) or "int" in str(kind)]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), 1e300])
+def test_no_number_may_be_infinite_or_none(number):
+    assert {"mads", "resolution", "empty_lower", "separation"} <= set(NUMBERS)
+    limits = [{"thresholds": {name: number}} for name in Thresholds.__struct_fields__]
+    for flags in [*({name: number} for name in NUMBERS), *limits]:
+        with pytest.raises(WorkerError) as refused:
+            read_parameters(None, {"samples": [{"path": "a"}], **flags})
+        assert next(iter(flags)) in refused.value.message
+    for name in Thresholds.__struct_fields__:
+        with pytest.raises(WorkerError, match=name) as refused:
+            read_parameters(None, {"samples": [{"path": "a"}], "set": [f"{name}={number}"]})
+        assert math.isfinite(number) or "finite" in refused.value.message
+
+
+def test_limits_between_which_nothing_lies_are_refused():
+    flags = {"samples": [{"path": "a"}, {"path": "b"}], "set": ["max_counts=5", "b:min_counts=10"]}
+    with pytest.raises(WorkerError, match="b: min_counts 10 is above max_counts 5"):
+        read_parameters(None, flags)
 
 
 @settings(max_examples=30, deadline=None)

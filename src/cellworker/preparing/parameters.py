@@ -1,6 +1,7 @@
 """What `cellworker prepare` is asked to do: from flags or one YAML file, which it also writes."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +21,9 @@ _ENDINGS = (
 _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What YAML takes in no text, or as the end of a line."""
-_NotNegative = Annotated[float, Meta(ge=0)]
+_MAX = 1e15
+"""Of any number: far above all that is counted, and what is infinite is refused with it."""
+_NotNegative = Annotated[float, Meta(ge=0, le=_MAX)]
 
 
 class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
@@ -94,12 +97,12 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
 
     samples: list[SampleInput]
     thresholds: Thresholds = field(default_factory=Thresholds)
-    mads: Annotated[float, Meta(gt=0)] = 3.0
+    mads: Annotated[float, Meta(gt=0, le=_MAX)] = 3.0
     empty_droplets: Literal["auto", "yes", "no"] = "auto"
     empty_fdr: Annotated[float, Meta(gt=0, le=1)] = 0.01
-    empty_lower: Annotated[int, Meta(ge=1)] = 100
+    empty_lower: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 100
     remove_doublets: bool = True
-    min_cells: Annotated[int, Meta(ge=0)] = 3
+    min_cells: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 3
     variable_genes: Annotated[int, Meta(ge=2, le=100_000)] = 2000
     components: Annotated[int, Meta(ge=2, le=500)] = 50
     dimensions: Annotated[int, Meta(ge=2, le=500)] = 30
@@ -133,9 +136,24 @@ def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
     found = _checked(values, path)
     if not found.samples:
         raise _invalid("no samples: name files or folders, or list them under 'samples' in a file for --config")
+    _check_limits(found)
     if any(not _may_be_path(sample.path) for sample in found.samples):
         raise _invalid("samples: a path is empty or has the character NUL in it; name files or folders")
     return found
+
+
+def _check_limits(found: Parameters) -> None:
+    """Refuse limits between which nothing lies."""
+    for sample in found.samples:
+        limits = sample.thresholds.over(found.thresholds)
+        for measure, low, high in (
+            ("counts", limits.min_counts, limits.max_counts),
+            ("genes", limits.min_genes, limits.max_genes),
+        ):
+            if low is not None and high is not None and low > high:
+                name = sample.name or plain_name(sample.path)
+                message = f"{name}: min_{measure} {low:g} is above max_{measure} {high:g}: no cell lies between them"
+                raise _invalid(message)
 
 
 def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
@@ -195,7 +213,9 @@ def set_threshold(values: dict[str, Any], text: str) -> None:
     try:
         number: float | None = None if right == "none" else float(right)
     except ValueError:
-        equals = ""
+        equals, number = "", None
+    if number is not None and not math.isfinite(number):
+        raise _invalid(message=f"--set {text}: expected a finite number; {limit}=none suggests the limit anew")
     if not equals or limit not in Thresholds.__struct_fields__:
         raise _invalid(message=f"--set {text}: expected [SAMPLE:]LIMIT=NUMBER, where LIMIT is one of {names}")
     if not sample:
