@@ -1,6 +1,7 @@
 """The parts of `cellworker prepare` on their own: droplets, separation, integration, names, figures."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,26 @@ def test_a_droplet_that_the_soup_explains_is_no_cell():
     assert np.isnan(found.fdr[:1500]).all()
 
 
+def test_droplets_are_those_of_dropletutils():
+    """Against emptyDrops() of DropletUtils 1.18.1 (`tests/fixtures/droplets`): an overdispersed soup, faint cells."""
+    from scipy.sparse import csr_matrix
+
+    known = np.load(Path(__file__).parents[1] / "fixtures/droplets/droplets.npz")
+    counts = csr_matrix(
+        (known["data"].astype(np.float64), known["indices"].astype(np.int32), known["indptr"]),
+        shape=(len(known["indptr"]) - 1, len(known["ambient"])),
+    )
+    found, theirs = find_cells(counts), known["fdr"] <= 0.01
+    assert 300 < theirs.sum() < 400
+    assert np.count_nonzero(found.cells & theirs) >= 0.98 * np.count_nonzero(found.cells | theirs)
+    assert found.alpha == pytest.approx(float(known["alpha"]), rel=0.1)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    tested = np.isfinite(found.fdr) & (totals < min(found.knee, float(known["knee"])))
+    rates, expected = found.fdr[tested], known["fdr"][tested]
+    assert np.abs(rates - expected).max() < 0.1, "10,000 simulations there, 2,000 here"
+    assert np.corrcoef(rates, expected)[0, 1] > 0.99
+
+
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [
@@ -94,6 +115,12 @@ def test_species_are_told_by_the_genes(ids, expected):
     [
         ("x/tumour.h5ad", "tumour"),
         ("x/tumour.tsv.gz", "tumour"),
+        ("x/tumour.RData", "tumour"),
+        ("x/tumour.sce.rds", "tumour.sce"),
+        ("x/tumour.h5Seurat", "tumour"),
+        ("x/tumour.zarr.zip", "tumour"),
+        ("x/tumour.st", "tumour"),
+        ("x/.qs2", ".qs2"),
         ("x/patient1/outs/filtered_feature_bc_matrix.h5", "patient1"),
         ("x/patient1/outs/raw_feature_bc_matrix", "patient1"),
     ],

@@ -15,9 +15,10 @@ from cellworker.extras import how_to_install
 __all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
 
 FILE_NAME = "prepare.yaml"
-_ENDINGS = (
-    ".gz", ".zip", ".h5ad", ".rds", ".qs", ".h5", ".h5mu", ".loom", ".zarr", ".mtx", ".csv", ".tsv", ".txt",
-)  # fmt: skip
+_ENDINGS = re.compile(
+    r"(?:\.(?:gz|bz2|xz|zst|zip|h5ad|rds|rda|rdata|qs2?|h5|hdf5|h5seurat|h5mu|loom|zarr|mtx|csv|tsv|txt|tab|st))+$",
+    re.IGNORECASE,
+)
 _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What YAML takes in no text, or as the end of a line."""
@@ -236,9 +237,7 @@ def plain_name(path: str) -> str:
         return plain_name(str(found.resolve().parent))
     if found.is_dir() and found.suffix != ".zarr":
         return name
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name
+    return _ENDINGS.sub("", name) or name
 
 
 def to_yaml(parameters: Parameters) -> str:
