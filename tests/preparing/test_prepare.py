@@ -3,11 +3,14 @@
 import hashlib
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, vstack
+from tests.formats import foreign_files as files
 from tests.raw_counts import counts_of_types, gene_names, write_counts
 
 from cellworker.api.preparing import prepare
@@ -18,6 +21,8 @@ from cellworker.experiment.model import Categorical
 from cellworker.formats.check.checking import check_experiment
 from cellworker.formats.common.findings import RefusedError
 from cellworker.formats.opening.open import open_experiment
+
+PBMC_SMALL = Path(__file__).parents[1] / "fixtures/pbmcsmall/v5/r.rds"
 
 
 def test_the_folder_opens_with_nothing_left_to_make(prepared, settings, types):
@@ -194,6 +199,34 @@ def test_everything_that_is_wrong_is_told_at_once(samples, settings, tmp_path):
         assert sentence in text, (sentence, text)
     assert all(problem.advice for problem in caught.value.problems if problem.severity == "error")
     assert not (tmp_path / "out").exists()
+
+
+def test_samples_of_any_format_in_one_folder_are_all_read(settings, tmp_path):
+    import anndata
+
+    folder = tmp_path / "mixed"
+    files.tenx_folder(folder / "one")
+    files.tenx_h5(folder / "two.h5", counts=files.COUNTS[:40])
+    adata = anndata.AnnData(csr_matrix(files.COUNTS[10:].astype(np.float32)))
+    adata.obs_names, adata.var_names = files.BARCODES[10:], files.IDS
+    adata.write_h5ad(folder / "three.h5ad")
+    made = prepare(folder, out=tmp_path / "out", settings=settings, thresholds=["max_mt=100"], mads=50)
+    assert {name: steps["cells"] for name, steps in made.kept.items()} == {"one": 60, "three": 50, "two": 40}
+    shutil.copy(PBMC_SMALL, folder / "object.rds")
+    with pytest.raises(WorkerError, match=r"object\.rds beside other samples .*name each that is meant"):
+        prepare(folder, out=tmp_path / "again", settings=settings)
+
+
+def test_samples_of_several_technologies_are_told_with_what_else_is_wrong(settings, tmp_path):
+    given = [
+        files.tenx_h5(tmp_path / "a.h5"), files.parse_folder(tmp_path / "parse"),
+        files.rhapsody_table(tmp_path / "b_RSEC_MolsPerCell.csv"), tmp_path / "missing.h5",
+    ]  # fmt: skip
+    with pytest.raises(RefusedError) as caught:
+        prepare(given, out=tmp_path / "out", settings=settings)
+    text = str(caught.value)
+    for sentence in ("10x: a; Parse: s0, s1; BD Rhapsody: b", "prepare each group on its own", "missing: "):
+        assert sentence in text, text
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ _WIDTH, _HEIGHT = 320, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 34
 _BINS = 60
 _PIXELS = 520
-_MAX_TICKS = 5
+_MIN_TICKS, _MAX_TICKS = 3, 5
 
 
 def _frame(title: str, x_label: str, inside: str) -> str:
@@ -39,8 +39,13 @@ def _y(part: float) -> float:
 def _ticks(low: float, high: float, *, logarithmic: bool = False) -> list[float]:
     """Return round numbers between two."""
     if logarithmic:
-        powers = np.arange(np.ceil(low), np.floor(high) + 1)
-        return [float(power) for power in powers[:: max(1, len(powers) // _MAX_TICKS)]]
+        powers = np.arange(np.floor(low), np.floor(high) + 1)
+        for parts in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+            found = [float(power + np.log10(part)) for power in powers for part in parts]
+            found = [tick for tick in found if low <= tick <= high]
+            if len(found) >= _MIN_TICKS:
+                break
+        return found[:: max(1, len(found) // _MAX_TICKS)]
     if high <= low:
         return [low]
     step = 10.0 ** np.floor(np.log10((high - low) / 2))
