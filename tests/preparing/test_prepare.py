@@ -4,6 +4,9 @@ import hashlib
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -140,6 +143,70 @@ def test_it_goes_on_where_it_stopped(prepared, samples, settings, tmp_path, word
     within = [stage for stage, part in told if "quality" in stage]
     assert len(within) == len(samples), "each sample is named, none is computed again"
     assert digests(kwargs["out"]) == digests(made.folder)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cellworker.api.preparing import prepare
+from cellworker.preparing import pipeline
+from cellworker.settings import Settings
+
+out, store, word, *samples = sys.argv[1:]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if word == "report":
+    pipeline.report = die
+prepare(samples, out=out, settings=Settings(store_dir=Path(store), threads=2), thresholds=["max_mt=50"],
+        integration="harmony", on_progress=lambda stage, part: die() if word in stage and (part or 0) > 0.2 else None)
+"""
+
+
+@pytest.mark.parametrize("word", ["quality of two", "joining", "report"])
+def test_a_run_that_is_killed_leaves_nothing_that_the_next_does_not_use_or_remove(
+    prepared, samples, settings, tmp_path, word
+):
+    made, _ = prepared
+    out = made.folder.parent / f"killed-{word[:4]}"
+    command = [sys.executable, "-c", KILLED, str(out), str(settings.store_dir), word, *map(str, samples.values())]
+    assert subprocess.run(command, timeout=300, check=False).returncode == -signal.SIGKILL
+    assert (out / ".prepare").is_dir()
+    told = []
+    prepare(
+        list(samples.values()), out=out, settings=settings, thresholds=["max_mt=50"], integration="harmony",
+        on_progress=lambda stage, part: told.append(stage),
+    )  # fmt: skip
+    assert told.count("quality of one") == 1, "told, not computed again"
+    assert digests(out) == digests(made.folder)
+
+
+def test_a_changed_parameter_computes_what_depends_on_it_and_nothing_else(samples, settings, tmp_path, monkeypatch):
+    from cellworker.preparing import pipeline
+
+    ran = []
+    for name in ("assess", "scaled_components", "integrate", "laid_out", "grouped"):
+        function = getattr(pipeline, name)
+        monkeypatch.setattr(pipeline, name, lambda *a, f=function, n=name, **k: ran.append(n) or f(*a, **k))
+
+    def stop(stage, part):
+        if stage == "writing":
+            raise StoppedError
+
+    def computed(**changed):
+        ran.clear()
+        with pytest.raises(StoppedError):
+            prepare(
+                {"a": samples["one"], "b": samples["two"]}, out=tmp_path / "out", settings=settings, on_progress=stop,
+                **{"integration": "none", "thresholds": ["max_mt=60"], **changed},
+            )  # fmt: skip
+        return list(ran)
+
+    assert computed() == ["assess", "assess", "scaled_components", "integrate", "laid_out", "grouped"]
+    assert computed() == []
+    assert computed(resolution=0.3) == ["grouped"]
+    assert computed(dimensions=20) == ["integrate", "laid_out", "grouped"]
+    assert computed(components=20) == ["scaled_components", "integrate", "laid_out", "grouped"]
+    assert computed(thresholds=["max_mt=60", "b:min_genes=1"])[:2] == ["assess", "scaled_components"]
 
 
 def test_limits_of_one_sample_are_its_own(samples, settings, tmp_path):

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -27,6 +26,7 @@ from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.normalise import log_normalise
+from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.whole_files import write_whole
@@ -121,7 +121,7 @@ def _check_target(out: Path, *, force: bool) -> None:
     problem = ""
     if out.exists() and not out.is_dir():
         problem = "that is a file: name a folder"
-    elif (out / EXPERIMENT).exists() and not force:
+    elif (out / EXPERIMENT).exists() and not (out / _KEPT).exists() and not force:
         problem = "it holds a prepared experiment: name another folder, or --force to replace it"
     elif out.is_dir() and not (out / _KEPT).exists() and not (out / EXPERIMENT).exists() and any(out.iterdir()):
         problem = "it is not empty: name a new folder"
@@ -155,8 +155,9 @@ class _Work:
     def prepare(self) -> Prepared:
         given = self.parameters
         qualities = self._qualities()
-        with TemporaryDirectory(dir=self.out, prefix=".spool-") as folder:
-            scratch = Scratch(Path(folder))
+        with half_written(self.out / "spool") as folder:  # what a killed run leaves is removed by the next
+            folder.mkdir()
+            scratch = Scratch(folder)
             self.progress("joining the samples", _QUALITY)
             merged = merge(self.samples, qualities, given.min_cells, scratch)
             data = log_normalise(merged.counts, "counts", Findings(), scratch)
@@ -164,7 +165,7 @@ class _Work:
             space = self.keeper.step("components", key, lambda: self._components(merged, data, scratch))
             mapped, integrated = self._maps(merged, space, key)
             draft = self._draft(merged, data, space, mapped, integrated)
-            self._write(draft, Path(folder))
+            self._write(draft, folder)
         clusters = draft.metadata["louvain" if given.clustering == "louvain" else "leiden"]
         assert isinstance(clusters, Categorical)
         self._report(merged, qualities, space, mapped, integrated, clusters)
