@@ -209,7 +209,7 @@ def assert_same(one: Experiment, other: Experiment, *, without: frozenset[str] =
 def test_any_object_goes_through_any_two_formats(made, first, second):
     folder = Path(tempfile.mkdtemp())
     try:
-        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=False)
+        stores = Settings(store_dir=folder / "stores", threads=1)
         source = folder / "in.rds"
         write_rds(seurat(made), source)
         convert(source, folder / f"one.{first}", stores)
@@ -227,7 +227,7 @@ def test_any_object_goes_through_any_two_formats(made, first, second):
 def test_any_download_is_read_again(made, between, kind):
     folder = Path(tempfile.mkdtemp())
     try:
-        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=False)
+        stores = Settings(store_dir=folder / "stores", threads=1)
         write_rds(seurat(made), folder / "in.rds")
         source = folder / f"between.{between}"
         convert(folder / "in.rds", source, stores)
@@ -298,7 +298,7 @@ def annotated(made: Made) -> Any:
 def test_any_file_of_scanpy_is_the_same_in_every_format(made, container, kind):
     folder = Path(tempfile.mkdtemp())
     try:
-        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=False)
+        stores = Settings(store_dir=folder / "stores", threads=1)
         source = write(annotated(made), folder, container, "in")
         opened = open_experiment(source, stores).experiment
         convert(source, folder / f"out.{kind}", stores)

@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT = 320, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 34
 _BINS = 60
 _PIXELS = 520
-_MAX_TICKS = 5
+_MIN_TICKS, _MAX_TICKS = 3, 5
 
 
 def _frame(title: str, x_label: str, inside: str) -> str:
@@ -40,8 +40,13 @@ def _y(part: float) -> float:
 def _ticks(low: float, high: float, *, logarithmic: bool = False) -> list[float]:
     """Return round numbers between two."""
     if logarithmic:
-        powers = np.arange(np.ceil(low), np.floor(high) + 1)
-        return [float(power) for power in powers[:: max(1, len(powers) // _MAX_TICKS)]]
+        powers = np.arange(np.floor(low), np.floor(high) + 1)
+        for parts in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+            found = [float(power + np.log10(part)) for power in powers for part in parts]
+            found = [tick for tick in found if low <= tick <= high]
+            if len(found) >= _MIN_TICKS:
+                break
+        return found[:: max(1, len(found) // _MAX_TICKS)]
     if high <= low:
         return [low]
     step = 10.0 ** np.floor(np.log10((high - low) / 2))
@@ -63,7 +68,9 @@ def _axis(low: float, high: float, *, logarithmic: bool = False) -> str:
     return "".join(out)
 
 
-def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *, logarithmic: bool = False) -> str:
+def histogram(
+    title: str, values: Floats, limits: Sequence[tuple[str, float]], *, logarithmic: bool = False, rare: bool = False
+) -> str:
     """Return the distribution of a measure, with its limits as lines.
 
     Parameters
@@ -74,6 +81,8 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
         What each line says, and where it stands.
     logarithmic
         Whether the axis is; values below 1 are drawn at 1.
+    rare
+        Whether bars are as high as the logarithm of their cells, so that few beside many are seen.
     """
     known = values[np.isfinite(values)]
     if not len(known):
@@ -85,10 +94,11 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
     high = high if high > low else low + 1
     counts, edges = np.histogram(shown, _BINS, (low, high))
     top = max(1, int(counts.max()))
+    heights = np.log1p(counts) / np.log1p(top) if rare else counts / top
     bars = []
-    for number, left, right in zip(counts.tolist(), edges, edges[1:], strict=False):
-        if number:
-            a, b, y = _x((left - low) / (high - low)), _x((right - low) / (high - low)), _y(number / top)
+    for height, left, right in zip(heights.tolist(), edges, edges[1:], strict=False):
+        if height:
+            a, b, y = _x((left - low) / (high - low)), _x((right - low) / (high - low)), _y(height)
             bars.append(f'<rect x="{a:.1f}" y="{y:.1f}" width="{b - a:.1f}" height="{_y(0) - y:.1f}" class="b"/>')
     lines = []
     for number, (label, place) in enumerate(marks):
@@ -100,7 +110,8 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
             f"{as_html(label)}</text>"
         )
     most = f'<text x="{_LEFT - 4}" y="{_y(1) + 8:.0f}" class="y">{top:,}</text>'
-    return _frame(title, "", _axis(low, high, logarithmic=logarithmic) + "".join(bars) + "".join(lines) + most)
+    unit = "bars: cells, logarithmic" if rare else "bars: cells"
+    return _frame(title, unit, _axis(low, high, logarithmic=logarithmic) + "".join(bars) + "".join(lines) + most)
 
 
 def knee_plot(title: str, ranks: Floats, counts: Floats, kept: int) -> str:

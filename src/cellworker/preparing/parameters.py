@@ -1,6 +1,7 @@
 """What `cellworker prepare` is asked to do: from flags or one YAML file, which it also writes."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +16,10 @@ from cellworker.protocol.validation import Count, NotNegative, Positive, in_plai
 __all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
 
 FILE_NAME = "prepare.yaml"
-_ENDINGS = (
-    ".gz", ".zip", ".h5ad", ".rds", ".qs", ".h5", ".h5mu", ".loom", ".zarr", ".mtx", ".csv", ".tsv", ".txt",
-)  # fmt: skip
+_ENDINGS = re.compile(
+    r"(?:\.(?:gz|bz2|xz|zst|zip|h5ad|rds|rda|rdata|qs2?|h5|hdf5|h5seurat|h5mu|loom|zarr|mtx|csv|tsv|txt|tab|st))+$",
+    re.IGNORECASE,
+)
 _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What YAML takes in no text, or as the end of a line."""
@@ -134,9 +136,24 @@ def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
     found = _checked(values, path)
     if not found.samples:
         raise _invalid("no samples: name files or folders, or list them under 'samples' in a file for --config")
+    _check_limits(found)
     if any(not _may_be_path(sample.path) for sample in found.samples):
         raise _invalid("samples: a path is empty or has the character NUL in it; name files or folders")
     return found
+
+
+def _check_limits(found: Parameters) -> None:
+    """Refuse limits between which nothing lies."""
+    for sample in found.samples:
+        limits = sample.thresholds.over(found.thresholds)
+        for measure, low, high in (
+            ("counts", limits.min_counts, limits.max_counts),
+            ("genes", limits.min_genes, limits.max_genes),
+        ):
+            if low is not None and high is not None and low > high:
+                name = sample.name or plain_name(sample.path)
+                message = f"{name}: min_{measure} {low:g} is above max_{measure} {high:g}: no cell lies between them"
+                raise _invalid(message)
 
 
 def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
@@ -196,7 +213,9 @@ def set_threshold(values: dict[str, Any], text: str) -> None:
     try:
         number: float | None = None if right == "none" else float(right)
     except ValueError:
-        equals = ""
+        equals, number = "", None
+    if number is not None and not math.isfinite(number):
+        raise _invalid(message=f"--set {text}: expected a finite number; {limit}=none suggests the limit anew")
     if not equals or limit not in Thresholds.__struct_fields__:
         raise _invalid(message=f"--set {text}: expected [SAMPLE:]LIMIT=NUMBER, where LIMIT is one of {names}")
     if not sample:
@@ -217,9 +236,7 @@ def plain_name(path: str) -> str:
         return plain_name(str(found.resolve().parent))
     if found.is_dir() and found.suffix != ".zarr":
         return name
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name
+    return _ENDINGS.sub("", name) or name
 
 
 def to_yaml(parameters: Parameters) -> str:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import gene_variability
@@ -25,6 +25,7 @@ from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
@@ -50,6 +51,7 @@ EXPERIMENT, REPORT, CELL_SETS, OBJECT = "experiment.h5ad", "report.html", "cell_
 _KEPT = ".prepare"
 _LIBRARIES = ("numpy", "scipy", "harmonypy", "scranpy", "h5py")
 _TEXTS = ("given", "notes")
+_MAX_BEFORE = 10_000
 _READING, _QUALITY, _MERGED, _COMPONENTS, _MAPPED, _WRITTEN = 0.15, 0.4, 0.5, 0.65, 0.9, 1.0
 """Parts of the time after which each is done, roughly."""
 
@@ -118,7 +120,7 @@ def _check_target(out: Path, *, force: bool) -> None:
     problem = ""
     if out.exists() and not out.is_dir():
         problem = "that is a file: name a folder"
-    elif (out / EXPERIMENT).exists() and not force:
+    elif (out / EXPERIMENT).exists() and not (out / _KEPT).exists() and not force:
         problem = "it holds a prepared experiment: name another folder, or --force to replace it"
     elif out.is_dir() and not (out / _KEPT).exists() and not (out / EXPERIMENT).exists() and any(out.iterdir()):
         problem = "it is not empty: name a new folder"
@@ -152,8 +154,9 @@ class _Work:
     def prepare(self) -> Prepared:
         given = self.parameters
         qualities = self._qualities()
-        with TemporaryDirectory(dir=self.out, prefix=".spool-") as folder:
-            scratch = Scratch(Path(folder))
+        with half_written(self.out / "spool") as folder:  # what a killed run leaves is removed by the next
+            folder.mkdir()
+            scratch = Scratch(folder)
             self.progress("joining the samples", _QUALITY)
             merged = merge(self.samples, qualities, given.min_cells, scratch)
             data = log_normalise(merged.counts, "counts", Findings(), scratch)
@@ -161,7 +164,7 @@ class _Work:
             space = self.keeper.step("components", key, lambda: self._components(merged, data, scratch))
             mapped, integrated = self._maps(merged, space, key)
             draft = self._draft(merged, data, space, mapped, integrated)
-            self._write(draft, Path(folder))
+            self._write(draft, folder)
         clusters = draft.metadata["louvain" if given.clustering == "louvain" else "leiden"]
         assert isinstance(clusters, Categorical)
         self._report(merged, qualities, space, mapped, integrated, clusters)
@@ -246,10 +249,12 @@ class _Work:
 
         def lay_out() -> dict[str, Any]:
             after = laid_out(integrated.coordinates, threads=threads, progress=part("laying out the cells", 0.2, 0.4))
-            before = np.empty((0, 2))
+            before, some = np.empty((0, 2)), np.empty(0, np.int64)
             if integrated.method != "none":
-                before = laid_out(points, threads=threads, progress=part("laying out the cells", 0.6, 0.2))
-            return {"layout": after, "before": before}
+                some = _some(len(points))
+                tell = part("laying out the cells", 0.6, 0.2)
+                before = laid_out(np.ascontiguousarray(points[some]), threads=threads, progress=tell)
+            return {"layout": after, "before": before, "before_cells": some}
 
         maps = self.keeper.step("maps", key, lay_out)
         groups = self.keeper.step(
@@ -336,12 +341,19 @@ class _Work:
                 samples=merged.samples,
                 clusters=clusters,
                 before=mapped["before"] if len(mapped["before"]) else None,
+                before_cells=mapped["before_cells"],
                 layout=mapped["layout"],
                 integrated=integrated,
                 versions=_versions(),
             )
         )
         write_whole(self.out / REPORT, page.encode())
+
+
+def _some(n: int) -> NDArray[np.int64]:
+    """Return the cells of the map before integration, ascending: a figure of the report, which no more would change."""
+    order = np.random.Generator(np.random.PCG64(0)).permutation(n)
+    return np.sort(order[:_MAX_BEFORE]).astype(np.int64)
 
 
 def asdict_of(thresholds: Any) -> dict[str, Any]:  # noqa: ANN401 a Struct

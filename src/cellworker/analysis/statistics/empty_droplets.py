@@ -23,6 +23,7 @@ LOWER = 100
 _ITERATIONS = 2000  # p-values from 1 / 2001
 _MIN_EMPTY = 200
 _ALPHAS = np.geomspace(1.0, 1e6, 25)
+_FINER, _FINE_POINTS = 2, 9  # the last grid's steps are of 4 in 100
 _MAX_FITTED = 2000  # barcodes that the spread of the soup is estimated from
 
 
@@ -130,13 +131,18 @@ def _smoothed(soup: Floats) -> Floats:
 
 
 def _precision(counts: Any, totals: Floats, lower: int, profile: Floats) -> float:  # noqa: ANN401 SciPy's
-    """Return the precision that makes the empty barcodes most likely, of a grid."""
+    """Return the precision that makes the empty barcodes most likely: of a grid, and of finer ones around the best."""
     few = np.flatnonzero((totals > lower / 2) & (totals <= lower))
     if not len(few):
         few = np.flatnonzero((totals > 0) & (totals <= lower))
     rows = counts[few[:: max(1, len(few) // _MAX_FITTED)]]
     sizes = np.asarray(rows.sum(axis=1), np.float64).ravel()
-    return float(_ALPHAS[int(np.argmax([_log_likely(rows, sizes, profile, alpha).sum() for alpha in _ALPHAS]))])
+    grid = _ALPHAS
+    for finer in range(_FINER + 1):
+        best = int(np.argmax([_log_likely(rows, sizes, profile, alpha).sum() for alpha in grid.tolist()]))
+        if finer < _FINER:
+            grid = np.geomspace(grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)], _FINE_POINTS)
+    return float(grid[best])
 
 
 def _log_likely(rows: Any, totals: Floats, profile: Floats, alpha: float) -> Floats:  # noqa: ANN401 SciPy's
