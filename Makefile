@@ -116,9 +116,8 @@ test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package
 
 ##@ Ship it
 
-wheel: .venv/.ready-dev ## build the wheel of this machine and the sdist into dist/
-	.venv/tools/bin/uv build --out-dir dist
-	@ls dist
+wheel: .venv/.ready-dev ## build the sdist and a wheel for each platform into dist/ (ARGS=manylinux_2_17_x86_64 one alone)
+	$(BIN)/python scripts/make_wheels.py $(ARGS)
 
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .
