@@ -59,9 +59,19 @@ check("log-normalised values", same(layer("data"), matrix_of("data", shape), 1e-
 
 for (k in seq_along(lines_of("columns.txt"))) {
   name <- lines_of("columns.txt")[k]
-  # A conversion puts the samples' names where the platform's objects have their ids, says so, and keeps the ids beside.
-  kept <- if (name == "samples" && "sample_ids" %in% colnames(metadata)) "sample_ids" else name
-  found <- metadata[[kept]]
+  found <- metadata[[name]]
+  if (name == "samples" && !is.null(found)) {
+    # Samples may be called by their names where the platform's objects have ids. A conversion keeps the ids beside; the
+    # platform's download does not: there each id has a name of its own.
+    ids <- lines_of(paste0("column", k, ".txt"))
+    pairs <- unique(data.frame(as.character(found), ids))
+    own <- nrow(pairs) == length(unique(ids)) && !anyDuplicated(pairs[[1]])
+    if ("sample_ids" %in% colnames(metadata) && !identical(as.character(found), ids)) {
+      found <- metadata[["sample_ids"]]
+    } else if (own) {
+      found <- ids
+    }
+  }
   what <- paste0("metadata ", name)
   if (is.null(found)) {
     check(what, "is missing")
