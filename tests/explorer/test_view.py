@@ -18,7 +18,7 @@ from tests.explorer.seeing import Explorer
 from cellworker import WorkerError, open_experiment
 from cellworker.local.submit import submit
 
-pytest.importorskip("anywidget", reason="anywidget is not installed (pip install 'cellworker[notebook]')")
+pytest.importorskip("anywidget", reason="anywidget is not installed (make setup brings it)")
 
 # What anywidget's front end does with a widget: it imports the module and renders it with the widget's traits.
 NOTEBOOK = """<!doctype html><title>notebook</title><link rel="icon" href="data:,"><main></main><script type="module">

@@ -171,7 +171,11 @@ def test_the_source_is_looked_for_beside_the_result_and_must_have_its_hash(
 @pytest.mark.parametrize(
     ("task", "parameters", "says"),
     [
-        ("save", {"path": "/tmp/x"}, "cannot ask again"),
+        ("save", {"path": "/tmp/x"}, "no argument 'path'"),
+        ("pl.embedding", {"ax": "x"}, "no argument 'ax'"),
+        ("pl.embedding", {"dpi": "x"}, "expected a number"),
+        ("pl.save", {"path": "/tmp/x"}, "cannot ask again"),
+        ("convert", {"rds_class": "x"}, "rds_class is none of"),
         ("__class__", {}, "cannot ask again"),
         ("markers", {"path": "/tmp/x"}, "no argument 'path'"),
         ("expression", {}, "needs the argument 'genes'"),
@@ -179,7 +183,119 @@ def test_the_source_is_looked_for_beside_the_result_and_must_have_its_hash(
     ],
 )
 def test_a_record_asks_for_commands_alone(sample: Path, tmp_path: Path, task, parameters, says, capsys) -> None:
-    (tmp_path / "a.json").write_text(encode([Provenance.of(task, parameters)]))
-    status, _, err = run("replay", tmp_path / "a.json", "--experiment", sample, capsys=capsys)
+    record = Provenance.of(task, parameters, source=sample)
+    (tmp_path / "a.json").write_text(encode([record]))
+    words = ("--experiment", sample, "--out", tmp_path / "out.png", "--format", "json")
+    status, _, err = run("replay", tmp_path / "a.json", *words, capsys=capsys)
     assert status == 1
     assert says in err
+
+
+# ---- every file that is written
+
+
+def pictures_source(sample: Path):
+    import cellworker as cw
+
+    dataset = cw.open(sample)
+    dataset.cluster("leiden", 0.7, name="fine")
+    return dataset
+
+
+def save_as(ending: str):
+    def write(sample: Path, folder: Path) -> Path:
+        return pictures_source(sample).save(folder / f"saved{ending}")
+
+    return write
+
+
+def write_memory(sample: Path, folder: Path) -> Path:
+    import cellworker as cw
+
+    return cw.write(anndata.AnnData(np.ones((2, 3), np.float32)), folder / "memory.h5ad")
+
+
+def convert_to(ending: str):
+    def write(sample: Path, folder: Path) -> Path:
+        target = folder / f"converted{ending}"
+        assert main(["convert", str(sample), str(target), "--quiet"]) == 0
+        return target
+
+    return write
+
+
+def by_command(*words: str, out: str):
+    def write(sample: Path, folder: Path) -> Path:
+        target = folder / out
+        assert main([*(word.replace("SAMPLE", str(sample)) for word in words), "--quiet", "--out", str(target)]) == 0
+        return target
+
+    return write
+
+
+def draw(ending: str):
+    def write(sample: Path, folder: Path) -> Path:
+        pytest.importorskip("matplotlib").use("agg")
+        import matplotlib.pyplot as plt
+
+        import cellworker as cw
+
+        ax = cw.pl.embedding(pictures_source(sample), "fine", basis="umap")
+        made = cw.pl.save(ax, folder / f"picture{ending}", dpi=40)
+        plt.close("all")
+        return made
+
+    return write
+
+
+OBJECT_BODY = '{"embeddingMethod": "umap", "isObj2s": true}'
+WRITERS = {
+    "save .h5ad": (save_as(".h5ad"), ["cluster", "save"]),
+    "save .rds": (save_as(".rds"), ["cluster", "save"]),
+    "write": (write_memory, ["write"]),
+    "convert .h5ad": (convert_to(".h5ad"), ["convert"]),
+    "convert .zarr": (convert_to(".zarr"), ["convert"]),
+    "convert .rds": (convert_to(".rds"), ["convert"]),
+    "convert .sce.rds": (convert_to(".sce.rds"), ["convert"]),
+    "convert .h5": (convert_to(".h5"), ["convert"]),
+    "download .h5ad": (by_command("download", "SAMPLE", out="d.h5ad"), ["download"]),
+    "download of the platform": (
+        by_command("call", "DownloadAnnotSeuratObject", "--experiment", "SAMPLE", "--body", OBJECT_BODY, out="o.rds"),
+        ["DownloadAnnotSeuratObject"],
+    ),
+    "picture .png": (draw(".png"), ["cluster", "pl.embedding"]),
+    "picture .svg": (draw(".svg"), ["cluster", "pl.embedding"]),
+    "picture .pdf": (draw(".pdf"), ["cluster", "pl.embedding"]),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")
+def test_every_writer_says_what_made_its_file_and_replay_makes_it_again(
+    sample: Path, tmp_path: Path, writer: str, capsys
+) -> None:
+    write, tasks = WRITERS[writer]
+    made = write(sample, tmp_path)
+    records = read_provenance(made)
+    assert [record.task for record in records] == tasks
+    assert str(sample.parent) not in encode(records)
+    again = made.with_name(f"again-{made.name}")
+    status, _, err = run("replay", made, "--experiment", sample, "--out", again, capsys=capsys)
+    if tasks == ["write"]:
+        assert (status, "in memory" in err) == (1, True)
+        return
+    assert all(record.source_sha256 for record in records)
+    assert (status, err) == (0, "")
+    assert read_provenance(again) == records
+    if made.suffix in (".rds", ".png", ".svg", ".pdf"):
+        assert again.read_bytes() == made.read_bytes()
+
+
+def test_cells_that_a_mask_says_are_told_by_barcodes(sample: Path) -> None:
+    import cellworker as cw
+
+    dataset = cw.open(sample)
+    dataset.trajectory(cells=np.arange(dataset.experiment.n_cells) < 40)
+    (step,) = dataset.steps
+    assert step.task == "trajectory"
+    assert step.parameters["cells"] == list(dataset.experiment.barcodes[:40])

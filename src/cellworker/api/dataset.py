@@ -9,6 +9,7 @@ import numpy as np
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
 from cellworker.api.dataset_maps import MappedDataset, TrajectoryTables
+from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.experiment.cell_sets import CellSets
@@ -37,6 +38,7 @@ class Dataset(MappedDataset):
         name: str | None = None,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @recorded
     def cluster(
         self,
         method: Literal["leiden", "louvain"] = "leiden",
@@ -91,6 +93,7 @@ class Dataset(MappedDataset):
         method: Literal["sctype", "cassia"] = "sctype", name: str = "cell_type",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @recorded
     def annotate(
         self,
         tissue: str,

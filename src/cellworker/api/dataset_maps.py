@@ -13,6 +13,7 @@ from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
 from cellworker.api.dataset_downloads import DownloadingDataset
+from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.engine.contexts import make_context
@@ -66,6 +67,7 @@ class MappedDataset(DownloadingDataset):
         perplexity: float = 30, learning_rate: float | None = None, saved: bool = False,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @recorded
     def embedding(
         self,
         method: str = "umap",
@@ -140,6 +142,7 @@ class MappedDataset(DownloadingDataset):
             self._finished()
         return places.astype(np.float64)
 
+    @recorded
     def trajectory(
         self, cells: Cells | None = None, *, embedding: str = "umap", method: Literal["louvain", "leiden"] = "louvain"
     ) -> TrajectoryTables:
@@ -185,6 +188,7 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @recorded
     def pseudotime(
         self,
         root_nodes: int | Sequence[int],

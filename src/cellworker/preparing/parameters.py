@@ -13,7 +13,17 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
 from cellworker.protocol.validation import Count, NotNegative, Positive, in_plain_words
 
-__all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
+__all__ = [
+    "FILE_NAME",
+    "Parameters",
+    "SampleInput",
+    "Thresholds",
+    "read_parameters",
+    "recorded",
+    "resolved",
+    "set_threshold",
+    "to_yaml",
+]
 
 FILE_NAME = "prepare.yaml"
 _ENDINGS = re.compile(
@@ -197,6 +207,34 @@ def _loaded(path: Path) -> dict[str, Any]:
         # Paths in a file are relative to its folder.
         item["path"] = str(path.parent / item["path"]) if _may_be_path(item["path"]) else item["path"]
     return values
+
+
+def recorded(parameters: Parameters) -> dict[str, Any]:
+    """Return what a file says of the parameters that made it: samples by the names of their files, without folders."""
+    values: dict[str, Any] = msgspec.to_builtins(parameters)
+    for item in values["samples"]:
+        item["path"] = Path(item["path"]).name
+    return values
+
+
+def resolved(values: dict[str, Any], folder: Path) -> Parameters:
+    """Return the parameters that a file records, with its samples' files found beside its folder, in it, or here.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` for parameters that are none, and samples that are not there.
+    """
+    shaped = _checked(values, None)
+    samples = []
+    for item in shaped.samples:
+        name = Path(item.path).name  # never a path: the file says what it likes
+        found = [place / name for place in (folder.parent, folder, Path()) if name and (place / name).exists()]
+        if not found:
+            message = f"the sample {name!r} is not beside {folder.resolve().name}: use --config {FILE_NAME}"
+            raise _invalid(message)
+        samples.append(msgspec.structs.replace(item, path=str(found[0])))
+    return msgspec.structs.replace(shaped, samples=samples)
 
 
 def set_threshold(values: dict[str, Any], text: str) -> None:

@@ -1,5 +1,6 @@
 """The whole way: samples, quality control, one matrix, components, integration, clusters, a map, an experiment."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.palette import palette
+from cellworker.formats.common.provenance import Provenance, html_comment, stamp
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.completing.making import grouped, laid_out
@@ -37,7 +39,7 @@ from cellworker.preparing.inputs import Sample, read_samples
 from cellworker.preparing.integration import Integrated, integrate
 from cellworker.preparing.keeping import Keeper
 from cellworker.preparing.merging import Merged, merge
-from cellworker.preparing.parameters import FILE_NAME, Parameters, to_yaml
+from cellworker.preparing.parameters import FILE_NAME, Parameters, recorded, to_yaml
 from cellworker.preparing.quality import Quality, assess
 from cellworker.preparing.report import ReportContent, report
 from cellworker.progress import Progress
@@ -306,15 +308,23 @@ class _Work:
         write_store(draft, store, key=Keeper.key(*self._quality_keys()), threads=threads, progress=tell)
         experiment = open_store(store)
         cell_sets = derived_from(experiment)
-        with placed(self.out / EXPERIMENT) as path, new_store(path, threads, zarr=False) as sink:
-            annotated = Annotated(dict(experiment.metadata), clusters=self.parameters.clustering)
-            write_anndata(experiment, annotated, sink, reductions=experiment.reductions, progress=tell)
+        made = [self._record()]
+        with placed(self.out / EXPERIMENT) as path:
+            with new_store(path, threads, zarr=False) as sink:
+                annotated = Annotated(dict(experiment.metadata), clusters=self.parameters.clustering)
+                write_anndata(experiment, annotated, sink, reductions=experiment.reductions, progress=tell)
+            stamp(path, made, kind=".h5ad")
         write_whole(self.out / CELL_SETS, cell_sets.encode())
         write_whole(self.out / FILE_NAME, to_yaml(self._from_out()).encode())
         if self.parameters.rds:
             tell("writing the Seurat object", None)
-            convert(self.out / EXPERIMENT, self.out / OBJECT, self.settings, force=True)
+            convert(self.out / EXPERIMENT, self.out / OBJECT, self.settings, force=True, records=made)
             (self.out / f"r.{CELL_SETS}").unlink(missing_ok=True)  # the folder's own are the same
+
+    def _record(self) -> Provenance:
+        hashes = "\n".join(sample.experiment.source_sha256 for sample in self.samples)
+        sha256 = hashlib.sha256(hashes.encode()).hexdigest()
+        return Provenance.of("prepare", recorded(self.parameters), sha256=sha256)
 
     def _from_out(self) -> Parameters:
         """Return the parameters with paths from the folder that they are written to."""
@@ -347,7 +357,7 @@ class _Work:
                 versions=_versions(),
             )
         )
-        write_whole(self.out / REPORT, page.encode())
+        write_whole(self.out / REPORT, (page + html_comment([self._record()])).encode())
 
 
 def _some(n: int) -> NDArray[np.int64]:

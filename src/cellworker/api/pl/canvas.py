@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.pl.drawn import made_by
 from cellworker.api.pl.sources import Labels
+from cellworker.formats.common.provenance import INSIDE, KEY, encode, stamp
 from cellworker.version import __version__
 
 if TYPE_CHECKING:
@@ -183,6 +186,8 @@ def _free_place(
 def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     """Write the figure of some axes, fit for a paper: text as text, fonts embedded, the same bytes each time.
 
+    A PNG, SVG or PDF says in its metadata what made it, which ``cellworker replay`` reads.
+
     Parameters
     ----------
     ax
@@ -215,14 +220,22 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     figure, goal = figure_of(axes_of(ax)), Path(path)
     if goal.suffix.lower() not in _FORMATS:
         raise invalid("path", f"expected a name that ends in {', '.join(_FORMATS)}, found {goal.name!r}")
-    maker = f"cellworker {__version__}"
+    maker, records = f"cellworker {__version__}", made_by(figure)
+    if records and dpi != _RASTER_DPI:
+        records[-1] = structs.replace(records[-1], parameters={**records[-1].parameters, "dpi": dpi})
     metadata: dict[str, dict[str, str | None]] = {
         ".svg": {"Creator": maker, "Date": None},
-        ".pdf": {"Creator": maker, "CreationDate": None},
+        ".pdf": {
+            "Creator": maker,
+            "CreationDate": None,
+            **({"Keywords": f"{KEY} {encode(records)}"} if records else {}),
+        },
         ".png": {"Software": maker},
     }
     # Fonts: in SVG as text, in PDF and PostScript as TrueType (42), which drawing programs can edit.
     fonts: Any = {"svg.fonttype": "none", "svg.hashsalt": "cellworker", "pdf.fonttype": 42, "ps.fonttype": 42}
     with mpl.rc_context(fonts):
         figure.savefig(goal, dpi=dpi, bbox_inches="tight", metadata=metadata.get(goal.suffix.lower()))
+    if records and goal.suffix.lower() in INSIDE:
+        stamp(goal, records, kind=goal.suffix.lower())
     return goal

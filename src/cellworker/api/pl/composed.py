@@ -7,6 +7,7 @@ import numpy as np
 
 from cellworker.api.pl.canvas import add_legend, axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Source, shown
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["composition"]
 
 
+@drawn
 def composition(
     source: Source, of: str, by: str | None = None, *, groups: Sequence[str] | None = None, counts: bool = False,
     palette: Mapping[str, str] | None = None, ax: "Axes | None" = None,

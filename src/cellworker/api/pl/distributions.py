@@ -8,6 +8,7 @@ import numpy as np
 from cellworker.api.anndata.arguments import invalid
 from cellworker.api.pl.canvas import axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Source, shown
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["violin"]
 
 
+@drawn
 def violin(
     source: Source, of: str, by: str | None = None, *, groups: Sequence[str] | None = None, points: bool = False,
     layer: str | None = None, use_raw: bool | None = None, palette: Mapping[str, str] | None = None,

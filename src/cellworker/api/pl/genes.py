@@ -8,6 +8,7 @@ import numpy as np
 from cellworker.api.anndata.arguments import invalid, whole_number
 from cellworker.api.pl.canvas import add_scale, axes_of
 from cellworker.api.pl.coloured import recoloured
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Source, shown
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def _named(genes: str | Iterable[str] | Mapping[str, Iterable[str]]) -> tuple[li
     return names, parts
 
 
+@drawn
 def dotplot(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
     groups: Sequence[str] | None = None, scale: bool = False, layer: str | None = None, use_raw: bool | None = None,
@@ -120,6 +122,7 @@ def dotplot(
     return ax
 
 
+@drawn
 def heatmap(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
     groups: Sequence[str] | None = None, values: Literal["z", "expression"] = "z", max_cells: int = 2000,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellworker.api.records import record_of
 from cellworker.cli.many_requests import answer_many, read_requests
 from cellworker.cli.output import Destination, request_body, request_pagination, write_answer
 from cellworker.cli.progress import Bar
-from cellworker.cli.records import record_of
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
 from cellworker.engine.contexts import make_context

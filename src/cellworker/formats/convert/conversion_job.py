@@ -57,6 +57,11 @@ class ConversionJob:
             return family == "AnnData"
         return (family, self.rds_class) in _COPIED
 
+    @property
+    def is_plain_copy(self) -> bool:
+        """Whether the target is an AnnData to the byte: the source's container, and nothing new in it."""
+        return self.kind != ".rds" and self.is_copy and self.source.suffix.lower() == self.kind and not self.added
+
     def write(self, path: Path) -> Conversion:
         """Write it to a place that is not the target yet."""
         if self.kind == TENX:
