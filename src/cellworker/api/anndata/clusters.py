@@ -13,6 +13,7 @@ from cellworker.analysis.graphs.multilevel import multilevel
 from cellworker.analysis.graphs.snn import Links
 from cellworker.api.anndata.arguments import categories_of, invalid, number, one_of, seed_of, target, write_labels
 from cellworker.api.anndata.neighbourhoods import neighbourhood
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,6 +24,7 @@ _Find = Callable[[Links, float, int], NDArray[np.int32]]
 _LOUVAIN_STARTS = 5
 
 
+@with_bar("Leiden")
 def leiden(
     adata: "AnnData",
     resolution: float = 1,
@@ -79,6 +81,7 @@ def leiden(
     return data if copy else None
 
 
+@with_bar("Louvain")
 def louvain(
     adata: "AnnData",
     resolution: float = 1,

@@ -19,6 +19,7 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["pseudotime", "trajectory"]
 
 
+@with_bar("Trajectory")
 def trajectory(
     adata: "AnnData",
     basis: str = "X_umap",
@@ -88,6 +90,7 @@ def trajectory(
     return data if copy else None
 
 
+@with_bar("Pseudotime")
 def pseudotime(
     adata: "AnnData",
     root_nodes: int | Iterable[int] | None = None,

@@ -12,13 +12,17 @@ from cellworker.analysis.maps.umap import umap_of_graph
 from cellworker.analysis.maps.umap_graph import Graph, curve
 from cellworker.api.anndata.arguments import default_threads, invalid, one_of, seed_of, target
 from cellworker.api.anndata.neighbourhoods import neighbourhood, representation
+from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["tsne", "umap"]
 
+_SEARCH = 0.1  # about the share of the search for neighbours in the time of t-SNE
 
+
+@with_bar("UMAP")
 def umap(
     adata: "AnnData",
     *,
@@ -71,7 +75,14 @@ def umap(
         points = representation(data, known[0] if known[0] in data.obsm else "X_pca", None, threads)
     try:
         layout = umap_of_graph(
-            graph, min_dist=min_dist, spread=spread, points=points, n_epochs=maxiter, seed=seed, threads=threads
+            graph,
+            min_dist=min_dist,
+            spread=spread,
+            points=points,
+            n_epochs=maxiter,
+            seed=seed,
+            threads=threads,
+            on_progress=reporter("UMAP"),
         )
         a, b = curve(min_dist, spread)
     except ValueError as error:
@@ -101,6 +112,7 @@ def _graph(links: Any) -> Graph:  # noqa: ANN401
     return Graph(first, rows.indices.astype(np.int32), np.ascontiguousarray(rows.data, np.float32), strength)
 
 
+@with_bar("t-SNE")
 def tsne(
     adata: "AnnData",
     n_pcs: int | None = None,
@@ -154,10 +166,16 @@ def tsne(
         k = neighbours_for(perplexity, len(points))
     except (ValueError, TypeError) as error:
         raise invalid("perplexity", str(error)) from None
-    found = fast_neighbours(points, k, metric, threads=threads)
+    found = fast_neighbours(points, k, metric, threads=threads, on_progress=reporter("Neighbours", 0, _SEARCH))
     try:
         layout = lay_out_tsne(
-            found, perplexity=perplexity, learning_rate=learning_rate, points=points, seed=seed, threads=threads
+            found,
+            perplexity=perplexity,
+            learning_rate=learning_rate,
+            points=points,
+            seed=seed,
+            threads=threads,
+            on_progress=reporter("t-SNE", _SEARCH, 1),
         )
     except ValueError as error:
         raise invalid("learning_rate", str(error)) from None

@@ -13,6 +13,7 @@ from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, ra
 from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 _TINY = 1e-9  # what scanpy adds to means before it divides
 
 
+@with_bar("Rank tests")
 def rank_genes_groups(
     adata: "AnnData",
     groupby: str,
@@ -223,7 +225,10 @@ def _tests(matrix: Matrix, sides: _Sides, threads: int) -> GroupTests:
     groups = Groups.from_sets([*members, np.flatnonzero(sides.code >= count)], n)
     pairs = [] if sides.rest else [(inside, sides.rows(count + 1)) for inside in members]
 
+    report, done = reporter("Rank tests"), 0
+
     def work(genes: slice, run: Sorted) -> None:
+        nonlocal done
         if sides.rest:
             tests = rank_tests(run, groups, continuity=False)
             for name in _FIELDS:
@@ -232,6 +237,8 @@ def _tests(matrix: Matrix, sides: _Sides, threads: int) -> GroupTests:
             for i, one in enumerate(pair_tests(run, pairs, n, continuity=False)):
                 for name in _FIELDS:
                     getattr(found, name)[i, genes] = getattr(one, name)[0]
+        done += genes.stop - genes.start  # of a bar alone: what two threads lose is seen by nobody
+        report(done / matrix.n_genes)
 
     matrix.sorted_runs(work, threads=threads)
     return found

@@ -9,6 +9,7 @@ from cellworker.api.anndata.arguments import categories_of, default_threads, inv
 from cellworker.api.anndata.lazy import LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
 from cellworker.api.anndata.ranks import ranked_table
+from cellworker.api.progress import with_bar
 from cellworker.errors import ErrorCode, WorkerError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _MIN_CELLS = 10
 _COUNTS = "counts"
 
 
+@with_bar("Samples")
 def pseudobulk(
     adata: "AnnData",
     groupby: str,

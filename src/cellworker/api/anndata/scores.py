@@ -27,6 +27,7 @@ from cellworker.api.anndata.arguments import (
 )
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,6 +39,7 @@ Floats = NDArray[np.float64]
 _UNKNOWN = "Unknown"
 
 
+@with_bar("Scores")
 def score_genes(
     adata: "AnnData",
     gene_list: Iterable[str],
@@ -89,6 +91,7 @@ def score_genes(
     return data if copy else None
 
 
+@with_bar("Cell cycle")
 def score_cell_cycle(
     adata: "AnnData",
     *,
@@ -157,6 +160,7 @@ def _weighted(matrix: Matrix, weights: Floats) -> Floats:
     return matrix.times(weights)
 
 
+@with_bar("Cell types")
 def cell_types(
     adata: "AnnData",
     groupby: str = "leiden",
