@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "tutorials"
 TIMEOUT_S = 300
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def executed(path: Path, environment: dict[str, str] | None = None) -> Any:  # noqa: ANN401 nbformat has no types
@@ -33,11 +34,14 @@ def executed(path: Path, environment: dict[str, str] | None = None) -> Any:  # n
         If a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    given = {**os.environ, **(environment or {}), "TQDM_DISABLE": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    given = {**os.environ, **(environment or {}), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
     NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3").execute(env=given)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # clock times, which differ from run to run
+        if cell.cell_type == "code":  # bars are gone when they are done
+            cell.outputs = [out for out in cell.outputs if _WIDGET not in out.get("data", {})]
+    notebook.metadata.pop("widgets", None)
     return notebook
 
 

@@ -35,7 +35,8 @@ _MAX_SEED = 2**64 - 1
 
 def invalid(argument: str, message: str) -> WorkerError:
     """Return the error for an argument."""
-    return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}.")
+    end = "" if message.endswith(("?", "!", ".")) else "."
+    return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}{end}")
 
 
 def whole_number(argument: str, value: Any, low: int, high: int | None = None) -> int:  # noqa: ANN401
