@@ -33,7 +33,7 @@ def executed(path: Path, environment: dict[str, str] | None = None) -> Any:  # n
     nbclient.exceptions.CellExecutionError
         If a cell fails.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     given = {**os.environ, **(environment or {}), "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     given["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), given.get("PATH", "")])
     NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3").execute(env=given)
@@ -58,7 +58,7 @@ def main() -> int:
     """Run those that are named, or all."""
     for path in sorted(FOLDER.glob("*.ipynb")):
         if not sys.argv[1:] or path.stem in sys.argv[1:]:
-            nbformat.write(executed(path), path)
+            nbformat.write(executed(path), path)  # type: ignore[no-untyped-call]
             print(path.name)
     return 0
 

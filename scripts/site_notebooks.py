@@ -16,7 +16,7 @@ _ABOUT = "\n\n*The notebook of this page: [{name}]({name}). The tests run it.*\n
 
 def on_files(files: Files, /, *, config: Any) -> Files:  # noqa: ANN401
     """Add a page for each notebook, and its pictures."""
-    exporter = MarkdownExporter()
+    exporter = MarkdownExporter()  # type: ignore[no-untyped-call]
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         path, folder = Path(str(notebook.abs_src_path)), Path(notebook.src_uri).parent
         about = {"unique_key": path.stem, "output_files_dir": path.stem}

@@ -1,4 +1,4 @@
-"""The examples for workflow managers: their commands do what they say, and Snakemake runs its file where it is there."""
+"""The examples for workflow managers: their commands do what they say, and Snakemake runs its file where it is."""
 
 import importlib.util
 import json
@@ -49,7 +49,11 @@ def test_the_commands_of_the_snakefile_make_what_its_rules_promise(sample, tmp_p
         values = {"input": clustered, "input.experiment": str(sample), "output": output, "params.resolution": "0.5"}
         values |= {"input": str(sample)} if name == "check" else {}
         values |= COMPARED
-        filled = re.sub(r"\{([\w.]+)(?::q)?\}", lambda match: shlex.quote(values[match[1]]), rule["command"])
+        quoted = {f"{{{key}:q}}": shlex.quote(value) for key, value in values.items()}
+        quoted |= {f"{{{key}}}": value for key, value in values.items()}
+        filled = rule["command"]
+        for place, value in quoted.items():
+            filled = filled.replace(place, value)
         program, *arguments = shlex.split(filled)
         assert program == "cellworker"
         assert main(arguments) == 0, filled

@@ -8,6 +8,7 @@ import numpy as np
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.checked import checked
 from cellworker.api.dataset_maps import MappedDataset, TrajectoryTables
 from cellworker.api.selecting import Cells, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed
@@ -37,6 +38,7 @@ class Dataset(MappedDataset):
         name: str | None = None,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def cluster(
         self,
         method: Literal["leiden", "louvain"] = "leiden",
@@ -91,6 +93,7 @@ class Dataset(MappedDataset):
         method: Literal["sctype", "cassia"] = "sctype", name: str = "cell_type",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def annotate(
         self,
         tissue: str,
@@ -150,6 +153,7 @@ class Dataset(MappedDataset):
         self, genes: str | Iterable[str], cells: Cells | None = None, *,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def expression(
         self,
         genes: str | Iterable[str],
@@ -203,6 +207,7 @@ class Dataset(MappedDataset):
         self, sets: Mapping[str, Iterable[str]], *, n_controls: int = 100, seed: int = 1,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def gene_sets(
         self,
         sets: Mapping[str, Iterable[str]],

@@ -12,6 +12,7 @@ from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.checked import checked
 from cellworker.api.dataset_downloads import DownloadingDataset
 from cellworker.api.selecting import Cells
 from cellworker.api.tables import Form, Other, OtherTable, formed
@@ -66,6 +67,7 @@ class MappedDataset(DownloadingDataset):
         perplexity: float = 30, learning_rate: float | None = None, saved: bool = False,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def embedding(
         self,
         method: str = "umap",
@@ -140,6 +142,7 @@ class MappedDataset(DownloadingDataset):
             self._finished()
         return places.astype(np.float64)
 
+    @checked
     def trajectory(
         self, cells: Cells | None = None, *, embedding: str = "umap", method: Literal["louvain", "leiden"] = "louvain"
     ) -> TrajectoryTables:
@@ -185,6 +188,7 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def pseudotime(
         self,
         root_nodes: int | Sequence[int],
@@ -278,6 +282,6 @@ class MappedDataset(DownloadingDataset):
         if key.casefold() in stored:
             return self.embedding(key, saved=True)
         if key not in ("umap", "tsne"):
-            known = ", ".join(map(repr, self.experiment.reductions))
-            raise invalid("embedding", f"there is no layout {name!r}; expected 'umap', 'tsne', {known}")
+            known = ", ".join(map(repr, dict.fromkeys(["umap", "tsne", *self.experiment.reductions])))
+            raise invalid("embedding", f"there is no layout {name!r}; expected one of {known}")
         return self.embedding(key)

@@ -1,9 +1,10 @@
 """Principal components of a sparse or dense matrix, the same for any number of threads.
 
-Up to 3,000 genes, as after a choice of variable ones, the covariance is made part by part and decomposed; of fewer cells
-than genes, the products of all pairs of cells in its place. Of more it is never made: block Lanczos with full reorthogonalisation (Golub and Underwood 1977) multiplies the matrix with a
-block of vectors, from both sides. Vectors have the length of the shorter side, of cells where these are fewer: keeping
-them orthogonal costs more than the products. Centring is done by formulas, the matrix stays sparse.
+Up to 3,000 genes, as after a choice of variable ones, the covariance is made part by part and decomposed; of fewer
+cells than genes, the products of all pairs of cells in its place. Of more it is never made: block Lanczos with full
+reorthogonalisation (Golub and Underwood 1977) multiplies the matrix with a block of vectors, from both sides. Vectors
+have the length of the shorter side, of cells where these are fewer: keeping them orthogonal costs more than the
+products. Centring is done by formulas, the matrix stays sparse.
 """
 
 from collections.abc import Callable, Iterator

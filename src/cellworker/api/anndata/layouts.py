@@ -10,8 +10,9 @@ from cellworker.analysis.maps.tsne import neighbours_for
 from cellworker.analysis.maps.tsne import tsne as lay_out_tsne
 from cellworker.analysis.maps.umap import umap_of_graph
 from cellworker.analysis.maps.umap_graph import Graph, curve
-from cellworker.api.anndata.arguments import default_threads, invalid, one_of, seed_of, target
+from cellworker.api.anndata.arguments import default_threads, invalid, number, one_of, seed_of, target, whole_number
 from cellworker.api.anndata.neighbourhoods import neighbourhood, representation
+from cellworker.api.checked import checked
 from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _SEARCH = 0.1  # about the share of the search for neighbours in the time of t-S
 
 
 @with_bar("UMAP")
+@checked
 def umap(
     adata: "AnnData",
     *,
@@ -73,6 +75,10 @@ def umap(
     points = None
     if known[0] in data.obsm or "X_pca" in data.obsm:
         points = representation(data, known[0] if known[0] in data.obsm else "X_pca", None, threads)
+    number("min_dist", min_dist)
+    number("spread", spread)
+    if maxiter is not None:
+        whole_number("maxiter", maxiter, 1)
     try:
         layout = umap_of_graph(
             graph,
@@ -86,7 +92,7 @@ def umap(
         )
         a, b = curve(min_dist, spread)
     except ValueError as error:
-        raise invalid("min_dist, spread or maxiter", str(error)) from None
+        raise invalid("min_dist", str(error)) from None
     data.obsm["X_umap" if key_added is None else key_added] = layout
     data.uns["umap" if key_added is None else key_added] = {
         "params": {"a": a, "b": b, **({"random_state": seed} if seed else {})}
@@ -113,6 +119,7 @@ def _graph(links: Any) -> Graph:  # noqa: ANN401
 
 
 @with_bar("t-SNE")
+@checked
 def tsne(
     adata: "AnnData",
     n_pcs: int | None = None,
@@ -162,6 +169,9 @@ def tsne(
     data, threads, seed = target(adata, copy=copy), default_threads(threads), seed_of(random_state)
     one_of("metric", metric, ["euclidean", "cosine"])
     points = representation(data, use_rep, n_pcs, threads)
+    number("perplexity", perplexity)
+    if learning_rate is not None:
+        number("learning_rate", learning_rate)
     try:
         k = neighbours_for(perplexity, len(points))
     except (ValueError, TypeError) as error:

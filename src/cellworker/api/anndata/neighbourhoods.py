@@ -12,6 +12,7 @@ from cellworker.analysis.statistics.pca import components_of, principal_componen
 from cellworker.api.anndata.arguments import (
     check_adata,
     default_threads,
+    gene_mask,
     invalid,
     one_of,
     seed_of,
@@ -20,6 +21,7 @@ from cellworker.api.anndata.arguments import (
 )
 from cellworker.api.anndata.lazy import LazyMatrix, LazyRows, chosen_anywhere
 from cellworker.api.anndata.matrix import matrix_of
+from cellworker.api.checked import checked
 from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _USE_HIGHLY_VARIABLE = "highly_variable"
 
 
 @with_bar("Principal components")
+@checked
 def pca(
     adata: "AnnData",
     n_comps: int | None = None,
@@ -128,18 +131,7 @@ def _mask(adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray
         if _USE_HIGHLY_VARIABLE not in adata.var:
             return np.ones(adata.n_vars, np.bool_)
         mask_var = _USE_HIGHLY_VARIABLE
-    if isinstance(mask_var, str):
-        one_of("mask_var", mask_var, adata.var.columns)
-        mask = np.asarray(adata.var[mask_var])
-    else:
-        mask = np.asarray(mask_var)
-    if mask.dtype != np.bool_ or mask.shape != (adata.n_vars,):
-        raise invalid(
-            "mask_var", f"expected True or False for each of {adata.n_vars} genes, found {mask.dtype} {mask.shape}"
-        )
-    if not mask.any():
-        raise invalid("mask_var", "expected at least one gene, found none")
-    return mask
+    return gene_mask(mask_var, adata.var)
 
 
 def representation(adata: "AnnData", use_rep: str | None, n_pcs: int | None, threads: int) -> NDArray[np.float32]:
@@ -174,6 +166,7 @@ def representation(adata: "AnnData", use_rep: str | None, n_pcs: int | None, thr
 
 
 @with_bar("Neighbours")
+@checked
 def neighbors(
     adata: "AnnData",
     n_neighbors: int = 15,

@@ -27,6 +27,7 @@ from cellworker.api.anndata.arguments import (
 )
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.checked import checked
 from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _UNKNOWN = "Unknown"
 
 
 @with_bar("Scores")
+@checked
 def score_genes(
     adata: "AnnData",
     gene_list: Iterable[str],
@@ -92,6 +94,7 @@ def score_genes(
 
 
 @with_bar("Cell cycle")
+@checked
 def score_cell_cycle(
     adata: "AnnData",
     *,
@@ -161,6 +164,7 @@ def _weighted(matrix: Matrix, weights: Floats) -> Floats:
 
 
 @with_bar("Cell types")
+@checked
 def cell_types(
     adata: "AnnData",
     groupby: str = "leiden",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cellworker.api.anndata.arguments import invalid, whole_number
+from cellworker.api.checked import checked
 from cellworker.api.pl.canvas import add_scale, axes_of
 from cellworker.api.pl.coloured import recoloured
 from cellworker.api.pl.sources import Source, shown
@@ -39,6 +40,7 @@ def _named(genes: str | Iterable[str] | Mapping[str, Iterable[str]]) -> tuple[li
     return names, parts
 
 
+@checked
 def dotplot(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
     groups: Sequence[str] | None = None, scale: bool = False, layer: str | None = None, use_raw: bool | None = None,
@@ -120,6 +122,7 @@ def dotplot(
     return ax
 
 
+@checked
 def heatmap(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
     groups: Sequence[str] | None = None, values: Literal["z", "expression"] = "z", max_cells: int = 2000,
