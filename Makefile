@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest test-seurat5 build stack download-image run-downloaded hooks test-cassia fuzz asan docs wheel
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest test-seurat5 build stack download-image run-downloaded hooks test-cassia fuzz asan docs notebooks wheel
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -79,6 +79,9 @@ web-dev: .venv/.ready-dev ## serve the explorer from its sources, beside the wor
 
 chromium: ## install the browser of the explorer's tests, where it is missing and may be
 	@sh scripts/install_chromium.sh
+
+notebooks: .venv/.ready-dev ## run the tutorials again, and keep what they print and draw
+	$(BIN)/python scripts/run_notebooks.py
 
 docs: .venv/.ready-dev ## build the documentation's site into site/
 	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet

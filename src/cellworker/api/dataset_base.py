@@ -1,5 +1,6 @@
 """What all methods of a data set stand on: its cells, genes and sets, how tasks are asked, and what was made."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.checked import checked
 from cellworker.api.experiment import OpenExperiment
 from cellworker.api.io import read, write_recorded
 from cellworker.api.progress import ProgressBar
@@ -30,6 +32,19 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 __all__ = ["DatasetBase"]
+
+
+_FIELD = re.compile(r"body(?:\.\w+)*\.(\w+)(?=: )")
+_ARGUMENTS = {"learningRate": "learning_rate", "minimumDistance": "min_dist", "distanceMetric": "metric"}
+
+
+def _in_words_of_methods(error: WorkerError) -> WorkerError:
+    """Return an error that names the method's argument, where the task named the field of a request's body."""
+    named = _FIELD.match(error.message)
+    if named is None:
+        return error
+    argument = _ARGUMENTS.get(named[1], named[1])
+    return WorkerError(error.code, argument + error.message[named.end() :])
 
 
 class DatasetBase(OpenExperiment):
@@ -115,6 +130,7 @@ class DatasetBase(OpenExperiment):
                 frame[item.key] = labels_by_row(self.experiment, item)
         return frame
 
+    @checked
     def to_anndata(self, into: "AnnData | None" = None) -> "AnnData":
         """Return the experiment as AnnData with what was made here: clusters, cell types, layouts, pseudotime.
 
@@ -156,6 +172,7 @@ class DatasetBase(OpenExperiment):
             adata.obs["pseudotime"] = self._pseudotime.reindex(adata.obs_names)
         return adata
 
+    @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write `to_anndata` as ``.h5ad``, ``.zarr`` or ``.rds``.
 
@@ -227,11 +244,14 @@ class DatasetBase(OpenExperiment):
     def _computed(self, name: str, body: Mapping[str, Any], cell_sets: CellSets | None = None) -> Any:  # noqa: ANN401
         """Return what a task computes, arrays as they are: no text in between."""
         task = catalog.find(name)
-        request = task.prepare(PrepareInput(task.read_body({"name": name, **body}), None, cell_sets or self.cell_sets))
         scratch = self._scratch
         context = make_context(self._settings, self._progress, scratch, scratch / "kept", own_tables=True)
         try:
+            asked = task.read_body({"name": name, **body})
+            request = task.prepare(PrepareInput(asked, None, cell_sets or self.cell_sets))
             return task.compute(self.experiment, request, context)
+        except WorkerError as error:
+            raise _in_words_of_methods(error) from None
         finally:
             self._finished()
 

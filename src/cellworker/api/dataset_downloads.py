@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.checked import checked
 from cellworker.api.dataset_tests import TestedDataset
 from cellworker.api.selecting import Cells, chosen_sets
 from cellworker.experiment.cell_sets import CellSets
@@ -17,6 +18,7 @@ __all__ = ["DownloadingDataset"]
 class DownloadingDataset(TestedDataset):
     """The method that saves files."""
 
+    @checked
     def download(
         self, path: str, *, kind: Literal["experiment", "expression"] = "experiment", cells: Cells | None = None,
         force: bool = False,

@@ -12,6 +12,7 @@ from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.checked import checked
 from cellworker.api.dataset_downloads import DownloadingDataset
 from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells
@@ -67,6 +68,7 @@ class MappedDataset(DownloadingDataset):
         perplexity: float = 30, learning_rate: float | None = None, saved: bool = False,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     @recorded
     def embedding(
         self,
@@ -142,6 +144,7 @@ class MappedDataset(DownloadingDataset):
             self._finished()
         return places.astype(np.float64)
 
+    @checked
     @recorded
     def trajectory(
         self, cells: Cells | None = None, *, embedding: str = "umap", method: Literal["louvain", "leiden"] = "louvain"
@@ -188,6 +191,7 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     @recorded
     def pseudotime(
         self,
@@ -282,6 +286,6 @@ class MappedDataset(DownloadingDataset):
         if key.casefold() in stored:
             return self.embedding(key, saved=True)
         if key not in ("umap", "tsne"):
-            known = ", ".join(map(repr, self.experiment.reductions))
-            raise invalid("embedding", f"there is no layout {name!r}; expected 'umap', 'tsne', {known}")
+            known = ", ".join(map(repr, dict.fromkeys(["umap", "tsne", *self.experiment.reductions])))
+            raise invalid("embedding", f"there is no layout {name!r}; expected one of {known}")
         return self.embedding(key)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cellworker.api.anndata.arguments import check_adata, invalid
+from cellworker.api.checked import checked
 from cellworker.api.matrix_roles import with_roles
 from cellworker.formats.common.provenance import Provenance, stamp
 from cellworker.formats.convert.converting import convert
@@ -21,6 +22,7 @@ __all__ = ["read", "write", "write_recorded"]
 _TARGETS = (".h5ad", ".zarr", ".rds", ".h5")
 
 
+@checked
 def read(
     path: str | Path,
     *,
@@ -75,6 +77,7 @@ def read(
         return anndata.read_h5ad(made)
 
 
+@checked
 def write(adata: "AnnData", path: str | Path, *, force: bool = False, settings: Settings | None = None) -> Path:
     """Write an AnnData as ``.h5ad``, ``.zarr``, for Seurat ``.rds``, or 10x ``.h5``, by the name's ending.
 
@@ -111,6 +114,8 @@ def write_recorded(
     goal = Path(path)
     if goal.suffix not in _TARGETS:
         raise invalid("path", f"expected a name that ends in {', '.join(_TARGETS)}, found {goal.name!r}")
+    if not goal.absolute().parent.is_dir():
+        raise invalid("path", f"there is no folder {goal.parent}; make it, or choose another")
     if goal.exists() and not force:
         raise invalid("path", f"{goal.name} is there already; choose another name, or force=True")
     if goal.suffix == ".h5ad":

@@ -19,6 +19,8 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
+from cellworker.api.checked import checked
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["pseudotime", "trajectory"]
 
 
+@with_bar("Trajectory")
+@checked
 def trajectory(
     adata: "AnnData",
     basis: str = "X_umap",
@@ -88,6 +92,8 @@ def trajectory(
     return data if copy else None
 
 
+@with_bar("Pseudotime")
+@checked
 def pseudotime(
     adata: "AnnData",
     root_nodes: int | Iterable[int] | None = None,
@@ -130,7 +136,11 @@ def pseudotime(
     if len(places.node) != data.n_obs:
         raise invalid("trajectory_key", "the cells have changed since; run cellworker.tl.trajectory(adata) again")
     chosen = (
-        [] if root_nodes is None else [root_nodes] if isinstance(root_nodes, int | np.integer) else list(root_nodes)
+        []
+        if root_nodes is None
+        else [root_nodes]
+        if isinstance(root_nodes, int | float | np.number)
+        else list(root_nodes)
     )
     for node in chosen:
         whole_number("root_nodes", node, 0, len(nodes) - 1)

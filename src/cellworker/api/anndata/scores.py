@@ -27,6 +27,8 @@ from cellworker.api.anndata.arguments import (
 )
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.checked import checked
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,6 +40,8 @@ Floats = NDArray[np.float64]
 _UNKNOWN = "Unknown"
 
 
+@with_bar("Scores")
+@checked
 def score_genes(
     adata: "AnnData",
     gene_list: Iterable[str],
@@ -89,6 +93,8 @@ def score_genes(
     return data if copy else None
 
 
+@with_bar("Cell cycle")
+@checked
 def score_cell_cycle(
     adata: "AnnData",
     *,
@@ -157,6 +163,8 @@ def _weighted(matrix: Matrix, weights: Floats) -> Floats:
     return matrix.times(weights)
 
 
+@with_bar("Cell types")
+@checked
 def cell_types(
     adata: "AnnData",
     groupby: str = "leiden",

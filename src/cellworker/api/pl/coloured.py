@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
 from cellworker.api.pl.canvas import MISSING, add_legend, add_scale, place_labels
-from cellworker.api.pl.sources import Labels, Shown
+from cellworker.api.pl.sources import Labels, Shown, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +84,7 @@ def coloured(
     if color is None:
         return _of_groups(Labels(np.full(of.n_cells, 0), [""], ["#888888"], ""))
     if not of.has_column(color):
-        return by_numbers(of.expression([color])[:, 0].astype(np.float64), color, cmap, limits)
+        return by_numbers(values_of(of, "color", color), color, cmap, limits)
     values = of.numbers(color)
     if values is None:
         return _of_groups(recoloured(of.labels("color", color).only("color", None), palette))

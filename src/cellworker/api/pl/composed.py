@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellworker.api.checked import checked
 from cellworker.api.pl.canvas import add_legend, axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
 from cellworker.api.pl.drawn import drawn
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["composition"]
 
 
+@checked
 @drawn
 def composition(
     source: Source, of: str, by: str | None = None, *, groups: Sequence[str] | None = None, counts: bool = False,

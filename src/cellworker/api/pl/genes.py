@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cellworker.api.anndata.arguments import invalid, whole_number
+from cellworker.api.checked import checked
 from cellworker.api.pl.canvas import add_scale, axes_of
 from cellworker.api.pl.coloured import recoloured
 from cellworker.api.pl.drawn import drawn
@@ -40,6 +41,7 @@ def _named(genes: str | Iterable[str] | Mapping[str, Iterable[str]]) -> tuple[li
     return names, parts
 
 
+@checked
 @drawn
 def dotplot(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
@@ -122,6 +124,7 @@ def dotplot(
     return ax
 
 
+@checked
 @drawn
 def heatmap(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import number, one_of
+from cellworker.api.checked import checked
 from cellworker.api.pl.canvas import axes_of, bare, place_labels
 from cellworker.api.pl.coloured import BACKGROUND, Coloured, by_numbers, coloured, explain
 from cellworker.api.pl.drawn import drawn
@@ -23,6 +24,7 @@ _VECTOR_POINTS = 20_000
 """Clouds of more points become an image within the vector file: drawing programs choke on them."""
 
 
+@checked
 @drawn
 def embedding(
     source: Source, color: str | None = None, *, basis: str = "umap", layer: str | None = None,
@@ -91,6 +93,7 @@ def _scatter(ax: "Axes", points: NDArray[np.float64], rgba: NDArray[np.float64],
     ax.scatter(points[:, 0], points[:, 1], s=area, c=rgba, linewidths=0, rasterized=len(points) > _VECTOR_POINTS)
 
 
+@checked
 @drawn
 def trajectory(
     source: Source, color: str | None = None, *, key: str = "trajectory",
@@ -158,6 +161,7 @@ def trajectory(
     return ax
 
 
+@checked
 @drawn
 def tissue(
     source: Source, color: str | None = None, *, library: str | None = None, image: bool = True,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.checked import checked
 from cellworker.api.dataset import Dataset
 from cellworker.api.pl.canvas import axes_of, place_labels
 from cellworker.api.pl.drawn import drawn
@@ -26,6 +27,7 @@ _GENES = ("gene", "names", "gene_names", "Gene")
 _UP, _DOWN, _NEITHER = "#cc4455", "#3377bb", "#c8c8c8"
 
 
+@checked
 @drawn
 def volcano(
     results: "DataFrame | AnnData | Dataset", group: Cells | None = None, reference: Cells | None = None, *,
