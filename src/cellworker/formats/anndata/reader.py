@@ -205,7 +205,7 @@ class _Reading:
         def tell(fraction: float) -> None:
             self._progress(f"reading {source.field}", begin + part * fraction)
 
-        return source.matrix.read(self._scratch, tell)
+        return source.matrix.read(self._scratch, tell, list(self._read.values()))
 
     def serve(self, served: Table, rest: Table | None) -> None:
         """Say whose genes are served."""

@@ -20,7 +20,7 @@ from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
-from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.scratch import Scratch, give_back
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.foreign.showing import FOREIGN
 from cellworker.formats.foreign.shown import Reading
@@ -50,6 +50,7 @@ def load(
     threads: int,
     choice: dict[str, Any] | None = None,
     make_s: float = math.inf,
+    buffer_bytes: int = 1 << 27,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -69,6 +70,8 @@ def load(
         `MatrixChoice.to_json` of the user's choice.
     make_s
         Seconds that making what the file lacks may take.
+    buffer_bytes
+        Memory of the buffers with which the store is sorted.
     progress
         Called with the stage and the fraction of all work done.
 
@@ -111,7 +114,10 @@ def load(
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _MAKING + (1 - _MAKING) * fraction)
 
-    write_store(draft, store, key=name, threads=threads, progress=on_write, claim=writing.claim)
+    write_store(
+        draft, store, key=name, threads=threads, progress=on_write, claim=writing.claim, give_back=give_back,
+        buffer_bytes=buffer_bytes,
+    )  # fmt: skip
     return {"store": name, "problems": problems, "companions": companions}
 
 
