@@ -64,7 +64,7 @@ def write_sorted(
         return
     pages = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
     indptr, genes, values = (places[f"X/{part}"].view(pages) for part in ("indptr", "indices", "data"))
-    block = min(buffer_bytes // _BYTES_PER_ENTRY // threads, max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
+    block = min(max(1, buffer_bytes // _BYTES_PER_ENTRY // threads), max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
     at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
 
     def sort(matrix: Compressed, first: int, last: int) -> None:

@@ -62,7 +62,8 @@ def write_store(
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
     The file appears under its name when it is complete, or not at all. Beside the draft, memory
-    stays at `buffer_bytes` and about as much again for any size. The same draft gives the same bytes for any number of threads.
+    stays at `buffer_bytes` and about as much again for any size. The same draft gives the same bytes for any number of
+    threads.
 
     Parameters
     ----------

@@ -102,16 +102,11 @@ def _write(  # noqa: PLR0917
         matrices = [("X", data), *([("counts", counts)] if counts is not None else [])]
         matrices += [(f"graph{number}", graph) for number, graph in enumerate(graphs.values())]
         for number, (name, rows) in enumerate(matrices):
-            with_indices = not (shared and name == "counts")
-            later = [array for _, other in matrices[number + 1 :] for array in _read_of(other, other is counts and shared)]
-            spent = [
-                array
-                for array in (rows.draft.columns, rows.draft.values)
-                if not any(np.may_share_memory(array, other) for other in later)
-            ]
+            later = _read_by([other for _, other in matrices[number + 1 :]], counts if shared else None)
+            later += [draft.scaled_values] if draft.scaled_values is not None else []
             write_rows(
-                file, rows, places, name, threads=threads, meter=meter, indices=with_indices, spent=spent,
-                give_back=give_back,
+                file, rows, places, name, threads=threads, meter=meter, indices=not (shared and name == "counts"),
+                spent=_unread(rows, later), give_back=give_back,
             )  # fmt: skip
         if draft.scaled_values is not None and "scaled" in places:
             _put_dense(file, places["scaled"].offset, draft.scaled_values)
@@ -129,10 +124,16 @@ def _write(  # noqa: PLR0917
         os.close(descriptor)
 
 
-def _read_of(rows: ScannedRows, shared: bool) -> list[NDArray[Any]]:
-    """Return the arrays of a draft that writing a matrix reads; `shared` says that its columns are written already."""
-    needs_columns = rows.needs_columns or not shared
-    return [rows.draft.columns, rows.draft.values] if needs_columns else [rows.draft.values]
+def _read_by(matrices: list[ScannedRows], written: ScannedRows | None) -> list[NDArray[Any]]:
+    """Return the arrays of a draft that writing matrices reads; the columns of `written` lie in the file already."""
+    columns = [rows.draft.columns for rows in matrices if rows.needs_columns or rows is not written]
+    return [*columns, *(rows.draft.values for rows in matrices)]
+
+
+def _unread(rows: ScannedRows, later: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return those arrays of a matrix that nothing written later reads."""
+    own = rows.draft.columns, rows.draft.values
+    return [array for array in own if not any(np.may_share_memory(array, other) for other in later)]
 
 
 def _lay_out(

@@ -218,7 +218,9 @@ class Matrix:
         assert is_group(self.node)
         if isinstance(self.node, MemoryMatrix):
             return self.node.draft
-        matrix = _compressed(self.node, self.form, self.shape, scratch, progress, others if self.form == "csr" else ())
+        matrix = _compressed(
+            self.node, self.form, self.shape, scratch, progress, others=others if self.form == "csr" else ()
+        )
         return matrix if self.form == "csr" else turned(matrix, scratch)
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
@@ -264,7 +266,8 @@ def _compressed(
     shape: tuple[int, int],
     scratch: Scratch,
     progress: Callable[[float], None],
-    others: Collection[SparseDraft] = (),
+    *,
+    others: Collection[SparseDraft],
 ) -> SparseDraft:
     n_major, n_minor = shape if form == "csr" else shape[::-1]
     pointers = bounds_of(group, n_major)

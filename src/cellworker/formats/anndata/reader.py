@@ -21,7 +21,7 @@ from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, 
 from cellworker.formats.anndata.containers.tree import Array, Group, Node
 from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
-from cellworker.formats.anndata.looking import pieces_of
+from cellworker.formats.anndata.looking import count_of, pieces_of
 from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.tissue import read_tissue
@@ -38,6 +38,7 @@ from cellworker.formats.common.matrices.normalise import as_logarithms, log_norm
 from cellworker.formats.common.matrices.sparse import assemble
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
+from cellworker.formats.common.room import Figures
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["read_anndata"]
@@ -88,7 +89,7 @@ def read_anndata(
             advice="write the file again before its genes are filtered out",
         )  # fmt: skip
     sources = sources_of(root, (var, raw_var), n_cells, findings, wanted)
-    reading = _Reading(findings, scratch, progress)
+    reading = _Reading(findings, scratch, progress, _numbers_per_cell(root, obs, n_cells))
     ours = root.get("uns/cellworker") is not None
     marked = [what for what, path in (("data", "X"), ("counts", "layers/counts")) if is_marked(root, what, path)]
     choice = None
@@ -168,8 +169,8 @@ def _is_anndata(root: Group, findings: Findings) -> bool:
 class _Reading:
     """Reads matrices, settles which are served, and brings them into the order of the served genes."""
 
-    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress) -> None:
-        self._findings, self._scratch, self._progress = findings, scratch, progress
+    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress, numbers: int) -> None:
+        self._findings, self._scratch, self._progress, self._numbers = findings, scratch, progress, numbers
         self._read: dict[str, SparseDraft] = {}
 
     def settle(
@@ -178,6 +179,8 @@ class _Reading:
         """Read what is chosen, until all values of all matrices agree with the choice; others are only looked at."""
         while True:
             choice = choose_again(sources, Findings())
+            if choice is not None and not self._read:
+                self._scratch.require(self._figures(choice))
             unread = [source for source in choice.served if source.field not in self._read] if choice else []
             if not unread and not self._look_at_all_values(sources):
                 return choose_again(sources, self._findings)
@@ -186,6 +189,16 @@ class _Reading:
                 self._read[source.field] = matrix
                 # A sample that was complete has said everything already.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
+
+    def _figures(self, choice: Choice) -> Figures:
+        """Return how large what is chosen becomes."""
+        found = choice.data or choice.counts
+        assert found is not None
+        sizes = {source.field: count_of(source.matrix, source.evidence) for source in choice.served}
+        cells, genes = found.matrix.shape
+        counts = sizes[choice.counts.field] if choice.counts is not None else 0
+        turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
+        return Figures(cells, genes, sizes[found.field], counts, turned, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, Source]) -> bool:
         """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
@@ -295,6 +308,12 @@ def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
             node.read().astype(np.float64), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_")
         )
     return out
+
+
+def _numbers_per_cell(root: Group, obs: Table, n_cells: int) -> int:
+    """Return how many numbers there are for each cell beside the matrices."""
+    wide = [node.shape[1] for _, node in members(root.get("obsm")) if _is_reduction(node, n_cells)]
+    return len(obs.columns) + sum(wide)
 
 
 def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:

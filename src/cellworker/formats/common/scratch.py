@@ -12,9 +12,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.spent_pages import give_back as give_back_pages
+from cellworker.formats.common.room import Figures
 from cellworker.formats.common.write_limit import WriteLimit
 
-__all__ = ["Scratch", "give_back", "spooled"]
+__all__ = ["Scratch", "give_back", "is_spooled", "spooled"]
 
 _IN_MEMORY = 32 << 20
 
@@ -38,10 +39,21 @@ class Scratch:
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many.
+            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many, ``DISK_FULL`` when they are not free.
         """
         if self._limit is not None:
             self._limit.claim(n_bytes)
+
+    def require(self, figures: Figures) -> None:
+        """Refuse a file before its matrices are read, where there is no room for what they become.
+
+        Raises
+        ------
+        WorkerError
+            ``DISK_FULL`` or ``OUT_OF_MEMORY``, with the figures.
+        """
+        if self._limit is not None:
+            self._limit.require(figures)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an uninitialised (in a spool file: zero) array."""
@@ -78,10 +90,16 @@ def give_back(part: NDArray[Any]) -> None:
         A contiguous piece, which nobody reads any more: it holds zeros afterwards.
     """
     pages = _map_of(part)
-    if pages is None or pages not in _TEMPORARY or not part.size:
+    if pages is None or not is_spooled(part) or not part.size:
         return
     start = part.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
     give_back_pages(pages, start, start + part.nbytes)
+
+
+def is_spooled(array: NDArray[Any]) -> bool:
+    """Whether an array lies in a temporary file, whose pages `give_back` frees."""
+    pages = _map_of(array)
+    return pages is not None and pages in _TEMPORARY
 
 
 def _map_of(array: NDArray[Any]) -> mmap.mmap | None:

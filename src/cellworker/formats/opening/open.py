@@ -26,7 +26,7 @@ __all__ = ["Located", "Opened", "locate", "open_experiment", "open_source", "own
 
 _MIN_S, _PER_MEGABYTE_S = 120.0, 60.0
 _MAKING = 0.5  # of the time for reading: what is missing must not cost the file itself
-_GIGABYTE = 1 << 30
+_MEGABYTE, _GIGABYTE = 1 << 20, 1 << 30
 
 _logger = logging.getLogger(__name__)
 
@@ -211,6 +211,8 @@ def _cold(
             "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
             "choice": matrix_choice(settings).to_json(),
+            "buffer_bytes": int(settings.load_buffer_mb * _MEGABYTE),
+            "memory_bytes": int(settings.load_memory_gb * _GIGABYTE),
             "make_s": _MAKING * _retry_budget_s(source, settings.load_timeout_s),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
