@@ -15,7 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where another version runs this file
 
-from benchmarks.harness import Case, Command, descendants, memory_mb, python, run_cases, say  # noqa: E402
+from benchmarks.harness import Case, Command, descendants, memory_mb, python, run_cases, say
 
 __all__ = ["run"]
 
