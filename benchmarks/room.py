@@ -106,7 +106,10 @@ def _table(file, name: str, index: list[str]) -> None:
 
 def opened(source: str, store_dir: str) -> None:
     """Open a file once; report the child's and this process's peak of memory, and the folder's peak of disk."""
-    from cellworker.formats.opening.open import open_experiment
+    try:
+        from cellworker.formats.opening.open import open_experiment
+    except ImportError:  # as it was in 0.1.0
+        from cellworker.formats.opening import open_experiment
     from cellworker.settings import Settings
 
     peak, over = {"disk": 0, "memory": 0.0}, threading.Event()
@@ -135,8 +138,7 @@ def opened(source: str, store_dir: str) -> None:
 
 def _allocated(folder: Path) -> int:
     """Return the bytes that files of a folder take on the disk: holes not counted, files without a name counted."""
-    names = [place for place, _, _ in os.walk(folder)]
-    paths = [os.path.join(place, name) for place in names for name in os.listdir(place)]  # noqa: PTH118, PTH208
+    paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]  # noqa: PTH118
     for pid in descendants(os.getpid()):
         with suppress(OSError):
             files = [f"/proc/{pid}/fd/{number}" for number in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208
