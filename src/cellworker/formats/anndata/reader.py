@@ -35,7 +35,7 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
-from cellworker.formats.common.matrices.sparse import assemble
+from cellworker.formats.common.matrices.sparse import assemble, blocks
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.room import Figures
@@ -102,7 +102,7 @@ def read_anndata(
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
     sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=wanted.sample or None)
-    reductions = _reductions(root, n_cells)
+    reductions = _reductions(root, n_cells, scratch)
     misc = _misc(root, reductions, findings)
     served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
     if choice is None or served is None or findings.errors:
@@ -293,7 +293,7 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
-def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
+def _reductions(root: Group, n_cells: int, scratch: Scratch) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
     names = {name for name, _ in members(root.get("obsm"))}
@@ -304,10 +304,16 @@ def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
         # X_umap and umap are two reductions.
         free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[free] = Reduction(
-            node.read().astype(np.float64), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_")
-        )
+        out[free] = Reduction(_wide(node, scratch), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_"))
     return out
+
+
+def _wide(node: Array, scratch: Scratch) -> NDArray[np.float64]:
+    """Read a table of numbers as float64, a piece at a time."""
+    values: NDArray[np.float64] = scratch.empty((node.shape[0], node.shape[1]), np.float64)
+    for start, end in blocks(len(values), node.rows_at_once()):
+        values[start:end] = node.read(start, end)
+    return values
 
 
 def _numbers_per_cell(root: Group, obs: Table, n_cells: int) -> int:
