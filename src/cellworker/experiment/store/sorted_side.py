@@ -117,6 +117,7 @@ def _shelves(matrix: Compressed, bounds: NDArray[np.int64], folder: Path) -> Ite
                 spooled.put(at_values + 4 * int(filled[shelf]), values[part])
                 spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
             filled += np.diff(parts)
+        del splitter  # and its buffers
         pages = mmap.mmap(spool.fileno(), 0)
         for shelf, (first, last) in enumerate(ranges):
             begin, size = int(bounds[first]), int(bounds[last] - bounds[first])
