@@ -57,11 +57,14 @@ def write_store(
     threads: int = 2,
     progress: WriteProgress | None = None,
     claim: Callable[[int], object] = lambda _: None,
+    give_back: Callable[[NDArray[Any]], object] | None = None,
+    buffer_bytes: int = 1 << 27,
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
-    The file appears under its name when it is complete, or not at all. Beside the draft, memory stays under about
-    half a gigabyte for any size. The same draft gives the same bytes for any number of threads.
+    The file appears under its name when it is complete, or not at all. Beside the draft, memory
+    stays at `buffer_bytes` and about as much again for any size. The same draft gives the same bytes for any number of
+    threads.
 
     Parameters
     ----------
@@ -78,6 +81,12 @@ def write_store(
         Called with the progress.
     claim
         Called with how many bytes will be written, before they are; what it raises ends the writing.
+    give_back
+        Called with each part of the draft's matrices that has been written and is not read again, so that its place
+        on the disk is free for what follows: the draft is spent then. None keeps the draft, and claims the
+        place of the whole store before the first byte is written.
+    buffer_bytes
+        Memory of the buffers in which genes are sorted, of all threads together.
 
     Raises
     ------
@@ -86,7 +95,10 @@ def write_store(
     """
     from cellworker.experiment.store.write import write  # noqa: PLC0415 - h5py takes longer to import than a store to open
 
-    write(draft, path, key=key, threads=threads, progress=progress, claim=claim)
+    write(
+        draft, path, key=key, threads=threads, progress=progress, claim=claim, give_back=give_back,
+        buffer_bytes=buffer_bytes,
+    )  # fmt: skip
 
 
 def open_store(path: Path) -> "StoredExperiment":

@@ -200,8 +200,12 @@ class UnreadMatrix:
     shape: tuple[int, int]
     node: Node
 
-    def read(self, scratch: Scratch, progress: Callable[[float], None]) -> SparseDraft:
+    def read(
+        self, scratch: Scratch, progress: Callable[[float], None], others: Collection[SparseDraft] = ()
+    ) -> SparseDraft:
         """Read it cell after cell; large arrays go to spool files.
+
+        Where one of the `others`, which were read before, has its values at the same places, it lends its index arrays.
 
         Raises
         ------
@@ -214,7 +218,9 @@ class UnreadMatrix:
         assert is_group(self.node)
         if isinstance(self.node, MemoryMatrix):
             return self.node.draft
-        matrix = _compressed(self.node, self.form, self.shape, scratch, progress)
+        matrix = _compressed(
+            self.node, self.form, self.shape, scratch, progress, others=others if self.form == "csr" else ()
+        )
         return matrix if self.form == "csr" else turned(matrix, scratch)
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
@@ -255,7 +261,13 @@ def values_of(group: TreeGroup, name: str) -> Array:
 
 
 def _compressed(
-    group: TreeGroup, form: str, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
+    group: TreeGroup,
+    form: str,
+    shape: tuple[int, int],
+    scratch: Scratch,
+    progress: Callable[[float], None],
+    *,
+    others: Collection[SparseDraft],
 ) -> SparseDraft:
     n_major, n_minor = shape if form == "csr" else shape[::-1]
     pointers = bounds_of(group, n_major)
@@ -263,18 +275,44 @@ def _compressed(
     nnz = indices.shape[0]
     if data.shape[0] != nnz:
         raise _undivided(group)
-    minor = scratch.empty((nnz,), np.int32)
+    minor = _Indices(nnz, [other.columns for other in others if np.array_equal(other.indptr, pointers)], scratch)
     for start, block in indices.blocks():
         # As an unsigned number a negative index is a large one, so that one look finds both.
         if len(block) and block.view(f"u{block.itemsize}").max() >= n_minor:
             raise damaged(path=f"{group.path}/indices", what=f"an index outside 0 to {n_minor - 1}")
-        minor[start : start + len(block)] = block
+        minor.put(start, block)
         progress(0.5 * (start + len(block)) / nnz)
     values = ExactValues(nnz, scratch)
     for start, block in data.blocks():
         values.put(slice(start, start + len(block)), block)
         progress(0.5 + 0.5 * (start + len(block)) / nnz)
-    return SparseDraft(pointers, minor, values.values, n_minor)
+    return SparseDraft(pointers, minor.finish(), values.values, n_minor)
+
+
+class _Indices:
+    """The index array of a matrix on its way in: another's as long as both are the same, a copy from there on."""
+
+    def __init__(self, length: int, others: list[NDArray[np.int32]], scratch: Scratch) -> None:
+        self._length, self._scratch = length, scratch
+        self._same = others
+        self._own: NDArray[np.int32] | None = None if others else scratch.empty((length,), np.int32)
+
+    def put(self, start: int, block: NDArray[Any]) -> None:
+        """Take the next piece."""
+        stop = start + len(block)
+        if self._own is None:
+            before = self._same[0]
+            self._same = [other for other in self._same if np.array_equal(other[start:stop], block)]
+            if self._same:
+                return
+            self._own = self._scratch.empty((self._length,), np.int32)
+            for begin, end in blocks(start):
+                self._own[begin:end] = before[begin:end]
+        self._own[start:stop] = block
+
+    def finish(self) -> NDArray[np.int32]:
+        """Return the whole."""
+        return self._same[0] if self._own is None else self._own
 
 
 def bounds_of(group: TreeGroup, n_major: int) -> NDArray[np.int64]:

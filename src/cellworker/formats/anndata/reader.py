@@ -30,7 +30,7 @@ from cellworker.formats.anndata.elements import (
     text_of,
 )
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
-from cellworker.formats.anndata.looking import pieces_of
+from cellworker.formats.anndata.looking import count_of, pieces_of
 from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.tissue import read_tissue
@@ -44,9 +44,10 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
-from cellworker.formats.common.matrices.sparse import assemble
+from cellworker.formats.common.matrices.sparse import assemble, blocks
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
+from cellworker.formats.common.room import Figures
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["read_anndata"]
@@ -97,7 +98,7 @@ def read_anndata(
             advice="write the file again before its genes are filtered out",
         )  # fmt: skip
     sources = sources_of(root, (var, raw_var), n_cells, findings, wanted)
-    reading = _Reading(findings, scratch, progress)
+    reading = _Reading(findings, scratch, progress, _numbers_per_cell(root, obs, n_cells))
     ours = root.get("uns/cellworker") is not None
     marked = [what for what, path in (("data", "X"), ("counts", "layers/counts")) if is_marked(root, what, path)]
     choice = None
@@ -110,7 +111,7 @@ def read_anndata(
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
     sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=wanted.sample or None)
-    reductions = _reductions(root, n_cells)
+    reductions = _reductions(root, n_cells, scratch)
     misc = _misc(root, reductions, findings)
     served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
     if choice is None or served is None or findings.errors:
@@ -177,8 +178,8 @@ def _is_anndata(root: TreeGroup, findings: Findings) -> bool:
 class _Reading:
     """Reads matrices, settles which are served, and brings them into the order of the served genes."""
 
-    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress) -> None:
-        self._findings, self._scratch, self._progress = findings, scratch, progress
+    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress, numbers: int) -> None:
+        self._findings, self._scratch, self._progress, self._numbers = findings, scratch, progress, numbers
         self._read: dict[str, SparseDraft] = {}
 
     def settle(
@@ -189,6 +190,8 @@ class _Reading:
         """Read what is chosen, until all values of all matrices agree with the choice; others are only looked at."""
         while True:
             choice = choose_again(sources, Findings())
+            if choice is not None and not self._read:
+                self._scratch.require(self._figures(choice))
             unread = [source for source in choice.served if source.field not in self._read] if choice else []
             if not unread and not self._look_at_all_values(sources):
                 return choose_again(sources, self._findings)
@@ -197,6 +200,16 @@ class _Reading:
                 self._read[source.field] = matrix
                 # A sample that was complete has said everything already.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
+
+    def _figures(self, choice: Choice) -> Figures:
+        """Return how large what is chosen becomes."""
+        found = choice.data or choice.counts
+        assert found is not None
+        sizes = {source.field: count_of(source.matrix, source.evidence) for source in choice.served}
+        cells, genes = found.matrix.shape
+        counts = sizes[choice.counts.field] if choice.counts is not None else 0
+        turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
+        return Figures(cells, genes, sizes[found.field], counts, turned, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
@@ -216,7 +229,7 @@ class _Reading:
         def tell(fraction: float) -> None:
             self._progress(f"reading {source.field}", begin + part * fraction)
 
-        return source.matrix.read(self._scratch, tell)
+        return source.matrix.read(self._scratch, tell, list(self._read.values()))
 
     def serve(self, served: Table, rest: Table | None) -> None:
         """Say whose genes are served."""
@@ -291,7 +304,7 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
-def _reductions(root: TreeGroup, n_cells: int) -> dict[str, Reduction]:
+def _reductions(root: TreeGroup, n_cells: int, scratch: Scratch) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
     names = {name for name, _ in members(root.get("obsm"))}
@@ -302,10 +315,22 @@ def _reductions(root: TreeGroup, n_cells: int) -> dict[str, Reduction]:
         # X_umap and umap are two reductions.
         free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[free] = Reduction(
-            node.read().astype(np.float64), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_")
-        )
+        out[free] = Reduction(_wide(node, scratch), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_"))
     return out
+
+
+def _wide(node: Array, scratch: Scratch) -> NDArray[np.float64]:
+    """Read a table of numbers as float64, a piece at a time."""
+    values: NDArray[np.float64] = scratch.empty((node.shape[0], node.shape[1]), np.float64)
+    for start, end in blocks(len(values), node.rows_at_once()):
+        values[start:end] = node.read(start, end)
+    return values
+
+
+def _numbers_per_cell(root: TreeGroup, obs: Table, n_cells: int) -> int:
+    """Return how many numbers there are for each cell beside the matrices."""
+    wide = [node.shape[1] for _, node in members(root.get("obsm")) if _is_reduction(node, n_cells)]
+    return len(obs.columns) + sum(wide)
 
 
 def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:

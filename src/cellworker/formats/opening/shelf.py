@@ -139,6 +139,11 @@ class Shelf:
         """Return where the derived cell sets of a store are, whether or not they exist."""
         return store.with_name(store.name.removesuffix(".h5ad") + ".cell_sets.json")
 
+    @staticmethod
+    def parsed_cell_sets_of(store: Path) -> Path:
+        """Return where large cell sets are kept as they were parsed, whether or not they exist."""
+        return store.with_name(store.name.removesuffix(".h5ad") + ".cell_sets.parsed")
+
     def known(self, source: Path) -> Path | None:
         """Return the store made from a source that has not changed since, without reading the source.
 
@@ -275,7 +280,7 @@ class Shelf:
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
             if store != keep and (total > self._max_bytes or not current) and _remove_unused(store):
-                self.cell_sets_of(store).unlink(missing_ok=True)
+                _remove_beside(store)
 
     @classmethod
     def discard(cls, experiment: StoredExperiment) -> None:
@@ -283,7 +288,7 @@ class Shelf:
         store = experiment.store
         with suppress(OSError):
             if experiment.file_id == file_id(store.stat()):
-                cls.cell_sets_of(store).unlink(missing_ok=True)
+                _remove_beside(store)
                 store.unlink(missing_ok=True)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
@@ -362,6 +367,11 @@ def _bytes_of(folder: Path) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
     return total
+
+
+def _remove_beside(store: Path) -> None:
+    for path in (Shelf.cell_sets_of(store), Shelf.parsed_cell_sets_of(store)):
+        path.unlink(missing_ok=True)
 
 
 def _remove_unused(store: Path) -> bool:

@@ -52,6 +52,8 @@ EXPORT int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_
                               int32_t high, double *sums, double *stored);
 EXPORT int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low,
                                int32_t high, const double *mean, const double *scale, double limit, double *squares);
+EXPORT int32_t cw_gene_moments(const int32_t *genes, const float *values, int64_t n, int64_t n_genes, double *sums,
+                               double *squares);
 
 /* voom.c */
 EXPORT int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, int64_t n, const int32_t *group,

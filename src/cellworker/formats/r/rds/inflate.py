@@ -5,17 +5,30 @@ import lzma
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import zstandard
 
+from cellworker.errors import WorkerError
 from cellworker.formats.r.rds.refusals import damaged, truncated
 
-__all__ = ["CHUNK_BYTES", "Codec", "CompressedFile", "Readable", "codec_of", "inflate", "zstd_block", "zstd_pieces"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Codec",
+    "CompressedFile",
+    "Readable",
+    "codec_of",
+    "expansion",
+    "inflate",
+    "zstd_block",
+    "zstd_pieces",
+]
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
+_HEAD_BYTES, _LOOKED_AT = 8, 1 << 21
 _XZ_MEMORY = 256 << 20
 _ZSTD_WINDOW = 1 << 27
 
@@ -149,6 +162,19 @@ def inflate(source: CompressedFile, codec: Codec) -> Iterator[tuple[bytes, int]]
     if codec.make is not None:
         return _members(source, codec, codec.make)
     return _zstd(source) if codec is _ZSTD else _plain(source)
+
+
+def expansion(file: int) -> float:
+    """Return how many bytes one byte of a file becomes, by its beginning; 1 for what is not compressed or is broken."""
+    source, total = CompressedFile(file), 0
+    with suppress(WorkerError, OSError):
+        codec = codec_of(os.pread(file, _HEAD_BYTES, 0))
+        if codec.chunks is None and codec is not _PLAIN:
+            for chunk, used in inflate(source, codec):
+                total += len(chunk)
+                if used >= _LOOKED_AT:
+                    return max(1.0, total / used)
+    return max(1.0, total / max(1, source.taken))
 
 
 def _plain(source: CompressedFile) -> Iterator[tuple[bytes, int]]:

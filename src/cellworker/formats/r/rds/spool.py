@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.scratch import spooled
 from cellworker.formats.common.write_limit import WriteLimit
 from cellworker.formats.r.rds.inflate import CHUNK_BYTES
 from cellworker.native import address, kernel
@@ -66,7 +67,7 @@ class Spool:
                         _write(file, self._swapped(piece[start : start + CHUNK_BYTES], layout))
         except OSError as problem:
             raise _failed(problem) from None
-        return np.memmap(path, layout.kept, "r", shape=(count,))
+        return _mapped(path, layout.kept, count)
 
     def keep_arrays(self, arrays: Iterable[NDArray[Any]], count: int, kept: np.dtype[Any]) -> NDArray[Any]:
         """Write `count` elements that come as arrays, and return them as a read-only map."""
@@ -77,7 +78,7 @@ class Spool:
                     _write(file, array.astype(kept, copy=False))
         except OSError as problem:
             raise _failed(problem) from None
-        return np.memmap(path, kept, "r", shape=(count,))
+        return _mapped(path, kept, count)
 
     def _next_path(self, n_bytes: int) -> Path:
         if self._limit is not None:
@@ -101,6 +102,13 @@ class Spool:
         else:
             return source
         return out
+
+
+def _mapped(path: Path, kept: np.dtype[Any], count: int) -> NDArray[Any]:
+    """Map a file for reading; its pages may be given back, for which the system asks for a map that may be written."""
+    found = np.memmap(path, kept, "r+", shape=(count,))
+    found.flags.writeable = False
+    return spooled(found)
 
 
 def _write(file: Any, array: NDArray[Any]) -> None:  # noqa: ANN401
