@@ -1,7 +1,7 @@
 """Cell sets of a million cells in twenty classes, as the gateway reads them: its memory, and how long its loop stands.
 
 The loop is asked to come back every 5 ms while the cell sets are read and two requests are prepared. What it needed
-beyond that is told twice: by the process's own processor time, which other programs do not touch, and by the clock,
+beyond that is reported twice: by the process's own processor time, which other programs do not touch, and by the clock,
 which on a busy machine counts these too.
 """
 
