@@ -1,6 +1,6 @@
 """Bends small valid files at random and reads them as an experiment is read: ``make fuzz SECONDS=30``.
 
-Each reader is tried in a sandboxed child process for so many seconds. A finding is anything but an experiment or a
+Each reader is tried in a sandboxed child process for this many seconds. A finding is anything but an experiment or a
 sentence: a crash, a hang, memory gone, an exception that nobody foresaw, a file opened that was not given, a program
 started, a connection made. The file that did it is kept, and the exit status is 1.
 

@@ -119,7 +119,7 @@ def refuse_connections() -> str:
 def confine_reader() -> str:
     """Leave this process nothing but its files: no network, no other process, no program to start.
 
-    It may still make threads, end itself, and open files, but below ``/proc`` only what tells of itself and of the
+    It may still make threads, end itself, and open files, but below ``/proc`` only what describes itself and the
     machine. Call it before the first thread.
 
     Returns

@@ -21,7 +21,7 @@ KEY = "cellworker"
 
 
 class Own:
-    """What a file that cellworker wrote says of itself; every part is None or empty where it does not.
+    """What a file that cellworker wrote says about itself; every part is None or empty where it does not.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ class Sealer:
     Parameters
     ----------
     secret
-        What the key is derived from: 32 random bytes, or a text of at least that strength.
+        What the key is derived from: 32 random bytes, or a text that is as strong.
     """
 
     def __init__(self, secret: bytes) -> None:

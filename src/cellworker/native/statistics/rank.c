@@ -12,8 +12,6 @@
 #include <math.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 #ifdef CW_AVX512
 #include <immintrin.h>
 #endif

@@ -2,7 +2,7 @@
 
 A store is files of JSON and of compressed pieces. This reader opens regular files below the store's folder only (a
 symbolic link anywhere is refused), undoes the codecs of `containers.codecs` and no other, and trusts no
-size that it is told.
+size that it is given.
 """
 
 import itertools
