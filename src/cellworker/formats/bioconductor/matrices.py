@@ -3,8 +3,9 @@
 Names decide where they say it (``counts``, ``logcounts``), and the values then have to agree; else the values decide.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bioconductor.parts import Part
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.matrices.marks import mark_of
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_for
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
 from cellworker.formats.common.matrices.sparse import assemble
@@ -116,6 +118,11 @@ class _Reader:
         self.read: dict[str, ReadAssay] = {}
         self._failed: set[str] = set()
 
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the assays."""
+        return self._parts.keys()
+
     def take(self, name: str) -> ReadAssay:
         """Read an assay.
 
@@ -188,6 +195,7 @@ def read_matrices(
     scratch: Scratch,
     *,
     outside: Outside | None = None,
+    mark: Callable[[Literal["counts", "data"]], str] = lambda what: "",  # noqa: ARG005
 ) -> BioconductorExpression:
     """Choose and read the assays that are served.
 
@@ -199,6 +207,8 @@ def read_matrices(
         Those of the object's features, and of its cells.
     wanted
         An assay that the caller named is taken for what the caller says.
+    mark
+        The mark of what cellworker wrote as counts, or as normalised values: an assay that still has it is that.
 
     Raises
     ------
@@ -208,6 +218,10 @@ def read_matrices(
     reader = _Reader(parts, names, findings, scratch, outside)
     counts = _named(parts, wanted.counts, "counts", reader, findings)
     data = _named(parts, wanted.data, "data", reader, findings)
+    as_it_is = bool(wanted.data)
+    if not wanted.data and not wanted.counts:
+        counts, data = _marked("counts", mark("counts"), reader), _marked("logcounts", mark("data"), reader)
+        as_it_is = data is not None
     order = sorted(parts, key=_rank)
     if counts is None and wanted.counts != "none":
         counts = _first(order, reader, lambda found: found.decision.kind == "counts", stop=data)
@@ -223,7 +237,7 @@ def read_matrices(
             advice="keep the counts in assay(x, 'counts') and save the object again; or name the assay with --counts or"
             " --data",
         )  # fmt: skip
-    served = _served(counts, data, findings, scratch, as_it_is=bool(wanted.data))
+    served = _served(counts, data, findings, scratch, as_it_is=as_it_is)
     if counts is None:
         findings.warning(
             "assays", found="no raw counts", expected="raw counts in an assay, counts for example",
@@ -235,8 +249,8 @@ def read_matrices(
     matrices = [
         used_for(
             found.field, found.decision, findings, counts=found is counts, data=found is main,
-            as_it_is=bool(wanted.data) and found is data,
-            told=bool(wanted.data if found is data else wanted.counts),
+            as_it_is=as_it_is and found is data,
+            told=as_it_is if found is data else bool(wanted.counts),
         )
         for found in reader.read.values()
     ]  # fmt: skip
@@ -271,6 +285,12 @@ def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, f
             code=ErrorCode.INVALID_INPUT,
         )  # fmt: skip
     return reader.take(short)
+
+
+def _marked(name: str, mark: str, reader: _Reader) -> ReadAssay | None:
+    """Return the assay of that name where it is the one that cellworker wrote."""
+    found = reader.take(name) if mark and name in reader.names else None
+    return found if found is not None and mark_of(found.matrix.values) == mark else None
 
 
 def _first(

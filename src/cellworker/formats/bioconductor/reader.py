@@ -100,7 +100,7 @@ def read_bioconductor(
     misc = own.misc(_misc(reductions, own, findings))
     expression: BioconductorExpression | None = None
     with findings.part():
-        expression = read_matrices(found, (names, cells), wanted, findings, scratch, outside=outside)
+        expression = read_matrices(found, (names, cells), wanted, findings, scratch, outside=outside, mark=own.mark)
     for name, part in alternatives(whole):
         size = len(names_of_features(part, assays(part), Findings()) or ())
         findings.fallback(
