@@ -142,6 +142,7 @@ def test_nothing_is_lost_while_the_worker_is_away(browser, tmp_path):
         explorer.draw_box(0.5, 0.1, 0.98, 0.98)
         explorer.page.keyboard.press("n")
         explorer.footer("2 changes of cell sets will be saved then.")
+        expect(explorer.page.locator("[data-class=scratchpad] .set")).to_have_count(3)
         made = explorer.page.locator("[data-class=scratchpad] .set .name").last.inner_text()
         worker.start()
         expect(explorer.page.locator(".note")).to_contain_text("the 2 changes that waited are saved")

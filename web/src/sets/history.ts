@@ -31,12 +31,11 @@ export async function change(label: string, after: readonly CellClass[]): Promis
   const before = classes.value;
   const forward = operationsBetween(before, after);
   if (!forward.length) return true;
+  if (!(await send(forward, after))) return false;
   const entry = { label, forward, back: operationsBetween(after, before) };
-  remember(entry);
   states.set(entry, [before, after]);
-  if (await send(forward, after)) return true;
-  done.value = done.value.filter((other) => other !== entry);
-  return false;
+  remember(entry);
+  return true;
 }
 
 /** Notes what a task of the worker changed: the classes are read again, and the difference can be taken back. */
@@ -59,22 +58,35 @@ export async function changedByWorker(label: string, task: () => Promise<unknown
   return fresh;
 }
 
-export async function undo(): Promise<void> {
-  const last = done.value[done.value.length - 1];
-  if (!last) return;
-  done.value = done.value.slice(0, -1);
-  undone.value = [...undone.value, last];
-  const [before, after] = states.get(last) ?? [];
-  if (await send(last.back, before && after === classes.value ? before : null)) say(`Undone: ${last.label}`);
+let turn: Promise<void> = Promise.resolve();
+
+/** One after the other: a key that is pressed twice takes back two changes, not one of them twice. */
+function inTurn(step: () => Promise<void>): Promise<void> {
+  const mine = turn.then(step);
+  turn = mine.catch(() => undefined);
+  return mine;
 }
 
-export async function redo(): Promise<void> {
-  const next = undone.value[undone.value.length - 1];
-  if (!next) return;
-  undone.value = undone.value.slice(0, -1);
-  done.value = [...done.value, next];
-  const [before, after] = states.get(next) ?? [];
-  if (await send(next.forward, after && before === classes.value ? after : null)) say(`Done again: ${next.label}`);
+export function undo(): Promise<void> {
+  return inTurn(async () => {
+    const last = done.value[done.value.length - 1];
+    const [before, after] = (last && states.get(last)) ?? [];
+    if (!last || !(await send(last.back, before && after === classes.value ? before : null))) return;
+    done.value = done.value.slice(0, -1);
+    undone.value = [...undone.value, last];
+    say(`Undone: ${last.label}`);
+  });
+}
+
+export function redo(): Promise<void> {
+  return inTurn(async () => {
+    const next = undone.value[undone.value.length - 1];
+    const [before, after] = (next && states.get(next)) ?? [];
+    if (!next || !(await send(next.forward, after && before === classes.value ? after : null))) return;
+    undone.value = undone.value.slice(0, -1);
+    done.value = [...done.value, next];
+    say(`Done again: ${next.label}`);
+  });
 }
 
 interface Kept {
