@@ -25,8 +25,8 @@ from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.half_written import half_written
+from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.whole_files import write_whole

@@ -23,7 +23,8 @@ td:first-child,th:first-child{text-align:left}pre{background:#f4f6f9;padding:.8r
 .row{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0}figcaption{font-weight:600}
 svg text{font:11px system-ui,sans-serif;fill:#1c2430}svg .t{font-weight:600;font-size:12px}svg .x{text-anchor:middle}
 svg .y{text-anchor:end}svg .a{stroke:#8b95a3}svg .b{fill:#4c7fb8}svg .l{stroke:#c0392b;stroke-dasharray:4 3}
-svg .m{fill:#c0392b;paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}svg .c{fill:none;stroke:#4c7fb8;stroke-width:1.8}
+svg .m{fill:#c0392b;paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}
+svg .c{fill:none;stroke:#4c7fb8;stroke-width:1.8}
 svg .l{fill:none}img{border-radius:4px}.row table{align-self:flex-start}
 .legend{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.1rem .8rem;max-width:520px;font-size:13px}
 .legend i{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.3em}
