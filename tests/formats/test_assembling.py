@@ -1,4 +1,4 @@
-"""Matrices of different cells laid into one: whatever the order of cells and genes, every value is at its place."""
+"""Matrices of different cells laid into one: every value is in its cell and gene, whatever the order of both."""
 
 import numpy as np
 import pytest
