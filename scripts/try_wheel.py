@@ -1,4 +1,4 @@
-"""Try a wheel as somebody does who has nothing else: `uvx --from WHEEL cellworker run x.h5ad`, in an empty folder.
+"""Try a wheel as somebody does who has nothing else: `uvx --from FILE.whl cellworker run x.h5ad`, in an empty folder.
 
 The workflow calls it on every platform that there is a wheel for. It says how it went, and ends what it started.
 """
