@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cellworker.api.anndata.arguments import check_adata, invalid
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.matrix_roles import with_roles
 from cellworker.formats.convert.converting import convert
 from cellworker.formats.opening.recognising import Kind, kind_of
