@@ -8,7 +8,7 @@ import numpy as np
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_maps import MappedDataset, TrajectoryTables
 from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells, find_class

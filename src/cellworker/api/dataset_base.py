@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.experiment import OpenExperiment
 from cellworker.api.io import read, write_recorded
 from cellworker.api.progress import ProgressBar
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import DataFrame, Series
 
-__all__ = ["DatasetBase"]
+__all__ = ["DatasetBase", "in_words_of_methods"]
 
 
 _FIELD = re.compile(r"body(?:\.\w+)*\.(\w+)(?=: )")
 _ARGUMENTS = {"learningRate": "learning_rate", "minimumDistance": "min_dist", "distanceMetric": "metric"}
 
 
-def _in_words_of_methods(error: WorkerError) -> WorkerError:
+def in_words_of_methods(error: WorkerError) -> WorkerError:
     """Return an error that names the method's argument, where the task named the field of a request's body."""
     named = _FIELD.match(error.message)
     if named is None:
@@ -251,7 +251,7 @@ class DatasetBase(OpenExperiment):
             request = task.prepare(PrepareInput(asked, None, cell_sets or self.cell_sets))
             return task.compute(self.experiment, request, context)
         except WorkerError as error:
-            raise _in_words_of_methods(error) from None
+            raise in_words_of_methods(error) from None
         finally:
             self._finished()
 

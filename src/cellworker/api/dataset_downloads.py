@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellworker.api.anndata.arguments import invalid
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_tests import TestedDataset
 from cellworker.api.selecting import Cells, chosen_sets
 from cellworker.experiment.cell_sets import CellSets

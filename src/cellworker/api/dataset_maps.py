@@ -12,12 +12,14 @@ from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
+from cellworker.api.dataset_base import in_words_of_methods
 from cellworker.api.dataset_downloads import DownloadingDataset
 from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.engine.contexts import make_context
+from cellworker.errors import WorkerError
 from cellworker.tasks.common.layouts import lay_out_tsne, lay_out_umap
 from cellworker.tasks.embedding import find_reduction
 
@@ -140,6 +142,8 @@ class MappedDataset(DownloadingDataset):
         context = make_context(self._settings, self._progress, self._scratch)
         try:
             places = (lay_out_umap if method == "umap" else lay_out_tsne)(self.experiment, config, context)
+        except WorkerError as error:
+            raise in_words_of_methods(error) from None
         finally:
             self._finished()
         return places.astype(np.float64)

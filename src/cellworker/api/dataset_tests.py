@@ -8,7 +8,7 @@ import numpy as np
 from cellworker.analysis.statistics.groups import Groups
 from cellworker.analysis.statistics.rank_tests import rank_tests
 from cellworker.api.anndata.arguments import invalid, whole_number
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_base import DatasetBase
 from cellworker.api.selecting import Cells, chosen_sets, described, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed

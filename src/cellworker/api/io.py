@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cellworker.api.anndata.arguments import check_adata, invalid
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.matrix_roles import with_roles
 from cellworker.formats.common.provenance import Provenance, stamp
 from cellworker.formats.convert.converting import convert

@@ -12,8 +12,8 @@ from cellworker.analysis.graphs.louvain import by_falling_size
 from cellworker.analysis.graphs.multilevel import multilevel
 from cellworker.analysis.graphs.snn import Links
 from cellworker.api.anndata.arguments import categories_of, invalid, number, one_of, seed_of, target, write_labels
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.neighbourhoods import neighbourhood
-from cellworker.api.checked import checked
 from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:

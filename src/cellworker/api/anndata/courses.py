@@ -19,7 +19,7 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from cellworker.analysis.maps.tsne import tsne as lay_out_tsne
 from cellworker.analysis.maps.umap import umap_of_graph
 from cellworker.analysis.maps.umap_graph import WeightedGraph, curve
 from cellworker.api.anndata.arguments import default_threads, invalid, number, one_of, seed_of, target, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.neighbourhoods import neighbourhood, representation
-from cellworker.api.checked import checked
 from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from cellworker.api.anndata.arguments import (
     target,
     whole_number,
 )
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import LazyMatrix, LazyRows, chosen_anywhere
 from cellworker.api.anndata.matrix import matrix_of
-from cellworker.api.checked import checked
 from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import numpy as np
 
 from cellworker.analysis.statistics.pseudobulk import two_group_test
 from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
 from cellworker.api.anndata.ranks import ranked_table
-from cellworker.api.checked import checked
 from cellworker.api.progress import with_bar
 from cellworker.errors import ErrorCode, WorkerError
 

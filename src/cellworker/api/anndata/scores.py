@@ -25,9 +25,9 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
-from cellworker.api.checked import checked
 from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:

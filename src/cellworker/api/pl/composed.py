@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import add_legend, axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
 from cellworker.api.pl.drawn import drawn

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellworker.api.anndata.arguments import invalid
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
 from cellworker.api.pl.drawn import drawn

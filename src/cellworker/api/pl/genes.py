@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cellworker.api.anndata.arguments import invalid, whole_number
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import add_scale, axes_of
 from cellworker.api.pl.coloured import recoloured
 from cellworker.api.pl.drawn import drawn

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import number, one_of
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import axes_of, bare, place_labels
 from cellworker.api.pl.coloured import BACKGROUND, Coloured, by_numbers, coloured, explain
 from cellworker.api.pl.drawn import drawn

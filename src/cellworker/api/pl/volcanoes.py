@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
-from cellworker.api.checked import checked
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset import Dataset
 from cellworker.api.pl.canvas import axes_of, place_labels
 from cellworker.api.pl.drawn import drawn
