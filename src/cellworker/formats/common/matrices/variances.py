@@ -36,7 +36,8 @@ def _moments(
     """Return the sums of values and of their squares by column, each float64 ``(n_genes,)``."""
     if values.dtype != np.float32:
         wide = values.astype(np.float64)
-        return np.bincount(columns, wide, n_genes), np.bincount(columns, wide * wide, n_genes)
+        sums, squares = (np.bincount(columns, weights, n_genes).astype(np.float64) for weights in (wide, wide * wide))
+        return sums, squares
     sums, squares = np.zeros(n_genes), np.zeros(n_genes)
     outside = kernel("cw_gene_moments")(
         address(columns, np.int32), address(values, np.float32), len(columns), n_genes,
