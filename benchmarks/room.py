@@ -26,6 +26,8 @@ DISTINCT = 10
 """Blocks of `AT_ONCE` cells that differ; they repeat, since making them takes longer than opening them."""
 OLD = os.environ.get("BENCH_OLD_PYTHON", "")
 """The Python of an environment with another version of cellworker, to be measured beside this one."""
+OLD_NAME = os.environ.get("BENCH_OLD_NAME", "another version")
+"""What that version is called in the results."""
 SAMPLE_S = 0.02
 
 
@@ -47,10 +49,11 @@ def _case(source: Path, work: Path, cells: int) -> Case:
     def clear() -> None:
         shutil.rmtree(work / "store", ignore_errors=True)
 
+    # What a file lacks, only later versions make.
     plain = {"MAKE_MISSING": "false", "LOAD_TIMEOUT_S": "3600"}
     ours = Command(python(f"{HERE}:opened", *arguments), plain, clear, limit_s=3600)
     old = [OLD, str(Path(__file__)), *map(str, arguments)]
-    peers = {"another version": Command(old, plain, clear, limit_s=3600)} if OLD else {}
+    peers = {OLD_NAME: Command(old, plain, clear, limit_s=3600)} if OLD else {}
     return Case(f"h5ad of {cells:,} cells opened, store written", ours, peers, 1)
 
 

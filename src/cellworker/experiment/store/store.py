@@ -62,9 +62,8 @@ def write_store(
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
-    The file appears under its name when it is complete, or not at all. Beside the draft, memory
-    stays at `buffer_bytes` and about as much again for any size. The same draft gives the same bytes for any number of
-    threads.
+    The file appears under its name when it is complete, or not at all. Beside the draft, memory stays at about twice
+    `buffer_bytes` for any size. The same draft gives the same bytes for any number of threads.
 
     Parameters
     ----------
@@ -80,11 +79,10 @@ def write_store(
     progress
         Called with the progress.
     claim
-        Called with how many bytes will be written, before they are; what it raises ends the writing.
+        Called with how many bytes will be written, before they are; it may raise.
     give_back
-        Called with each part of the draft's matrices that has been written and is not read again, so that its place
-        on the disk is free for what follows: the draft is spent then. None keeps the draft, and claims the
-        place of the whole store before the first byte is written.
+        Called with each part of the draft's matrices that is written and not read again; the draft is spent then.
+        None keeps it, and claims the place of the whole store before the first byte is written.
     buffer_bytes
         Memory of the buffers in which genes are sorted, of all threads together.
 

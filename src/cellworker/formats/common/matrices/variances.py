@@ -36,9 +36,8 @@ def _moments(
     """Return the sums of values and of their squares by column, each float64 ``(n_genes,)``."""
     if values.dtype != np.float32:
         wide = values.astype(np.float64)
-        totals = (np.bincount(columns, weights, n_genes) for weights in (wide, wide * wide))
-        first, second = (np.asarray(total, np.float64) for total in totals)
-        return first, second
+        sums, squares = (np.bincount(columns, weights, n_genes).astype(np.float64) for weights in (wide, wide * wide))
+        return sums, squares
     sums, squares = np.zeros(n_genes), np.zeros(n_genes)
     outside = kernel("cw_gene_moments")(
         address(columns, np.int32), address(values, np.float32), len(columns), n_genes,
