@@ -44,7 +44,7 @@ def files(root: Path) -> list[Path]:
 
 
 def make_targets(root: Path) -> set[str]:
-    return set(re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):.*## ", (root / "Makefile").read_text(), re.MULTILINE))
 
 
 def commands() -> set[str]:
@@ -118,8 +118,8 @@ def test_a_package_built_by_the_workflow_has_the_addresses_of_its_repository(
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_every_make_target_that_a_document_names_exists(name: str, root: Path) -> None:
-    named = set(re.findall(r"`make ([a-z-]+)", (root / name).read_text()))
-    named |= set(re.findall(r"^(?:\$ )?(?:\w+=\S+ )*make ([a-z-]+)", (root / name).read_text(), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z0-9-]+)", (root / name).read_text()))
+    named |= set(re.findall(r"^(?:\$ )?(?:\w+=\S+ )*make ([a-z0-9-]+)", (root / name).read_text(), re.MULTILINE))
     assert named
     assert named <= make_targets(root)
 

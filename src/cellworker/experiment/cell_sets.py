@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.bitmaps import CellTotal, cells_of_bitmap, is_bitmap
 from cellworker.experiment.id_sets import union
+from cellworker.experiment.json_kinds import json_kind
 
 __all__ = ["MAX_SELECTIONS", "CellClass", "CellSet", "CellSets"]
 
@@ -326,11 +327,11 @@ class _Reader:
 
     def cell_class(self, value: Any, path: str) -> CellClass:  # noqa: ANN401
         if not isinstance(value, dict):
-            self.problems.append(f"{path}: expected an object, found {_kind(value)}")
+            self.problems.append(f"{path}: expected an object, found {json_kind(value)}")
             value = {}
         children = value.get("children", [] if not value else None)
         if not isinstance(children, list):
-            self.problems.append(f"{path}.children: expected an array, found {_kind(children)}")
+            self.problems.append(f"{path}.children: expected an array, found {json_kind(children)}")
             children = []
         root = value.get("rootNode", True)
         return CellClass(
@@ -344,7 +345,7 @@ class _Reader:
 
     def cell_set(self, value: Any, path: str) -> CellSet:  # noqa: ANN401
         if not isinstance(value, dict):
-            self.problems.append(f"{path}: expected an object, found {_kind(value)}")
+            self.problems.append(f"{path}: expected an object, found {json_kind(value)}")
             value = {"key": path, "name": "", "cellIds": []}
         elif value.get("children"):
             self.problems.append(f"{path}.children: a set cannot hold sets, there are only two levels")
@@ -362,13 +363,13 @@ class _Reader:
         if isinstance(found, str):
             return found
         if value:
-            self.problems.append(f"{path}.{name}: expected text, found {_kind(found)}")
+            self.problems.append(f"{path}.{name}: expected text, found {json_kind(found)}")
         return path
 
     def optional_text(self, value: dict[str, Any], name: str, path: str) -> str | None:
         found = value.get(name)
         if found is not None and not isinstance(found, str):
-            self.problems.append(f"{path}.{name}: expected text, found {_kind(found)}")
+            self.problems.append(f"{path}.{name}: expected text, found {json_kind(found)}")
             return None
         return found
 
@@ -379,7 +380,7 @@ class _Reader:
         if type(value) is int:
             value = [value]
         if not isinstance(value, list):
-            self.problems.append(f"{path}: expected an array of integers, found {_kind(value)}")
+            self.problems.append(f"{path}: expected an array of integers, found {json_kind(value)}")
             return np.empty(0, np.int32)
         kinds = set(map(type, value))
         if float in kinds:  # 1.0 is the integer 1, in JSON as in the platform's programs
@@ -387,7 +388,7 @@ class _Reader:
             kinds = set(map(type, value))
         if kinds - {int}:
             where = next(i for i, item in enumerate(value) if type(item) is not int)
-            self.problems.append(f"{path}[{where}]: expected an integer, found {_kind(value[where])}")
+            self.problems.append(f"{path}[{where}]: expected an integer, found {json_kind(value[where])}")
             return np.empty(0, np.int32)
         if value and not (min(value) >= 0 and max(value) <= _MAX_CELL_ID):
             where = next(i for i, item in enumerate(value) if not 0 <= item <= _MAX_CELL_ID)
@@ -396,10 +397,3 @@ class _Reader:
         ids = np.array(value, np.int32)
         ids.flags.writeable = False
         return ids
-
-
-def _kind(value: Any) -> str:  # noqa: ANN401
-    if value is None:
-        return "nothing"
-    names = {bool: "true or false", int: "a number", float: "a fraction", str: "text", list: "an array"}
-    return names.get(type(value), "an object")

@@ -1,0 +1,12 @@
+"""What kind of value JSON holds, in words for the sentences about documents that are refused."""
+
+from typing import Any
+
+__all__ = ["json_kind"]
+
+_NAMES = {bool: "true or false", int: "a number", float: "a fraction", str: "text", list: "an array"}
+
+
+def json_kind(value: Any) -> str:  # noqa: ANN401
+    """Return the kind of a value that JSON can say."""
+    return "nothing" if value is None else _NAMES.get(type(value), "an object")
