@@ -146,7 +146,8 @@ def joined_ranking(
     median = np.nanmedian(ranks[:, candidates], axis=0)
     # A gene in more parts than the last one is chosen for sure; where the last one's number is, ranks decide.
     order = np.lexsort((median, times[candidates] <= last))
-    return candidates[order[times[candidates][order] >= last]][:n]
+    chosen: NDArray[np.int64] = candidates[order[times[candidates][order] >= last]][:n]
+    return chosen
 
 
 def gene_totals(
