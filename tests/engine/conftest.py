@@ -53,8 +53,13 @@ class Gate:
         os.mkfifo(path)
         self.path = path
 
-    async def open(self) -> None:
-        await asyncio.to_thread(self.path.write_bytes, b"")
+    async def open(self, within_s: float = HANG_S) -> None:
+        opening = asyncio.create_task(asyncio.to_thread(self.path.write_bytes, b""))
+        try:
+            await asyncio.wait_for(asyncio.shield(opening), within_s)
+        except TimeoutError:
+            os.close(os.open(self.path, os.O_RDONLY | os.O_NONBLOCK))  # lets the thread go on that waits for a reader
+            raise
 
 
 @pytest.fixture(scope="session", autouse=True)

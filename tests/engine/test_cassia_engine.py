@@ -59,7 +59,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_it_answers_and_tells_how_far_it_is(make_runner, endpoint: Endpoint, askers) -> None:
+async def test_it_answers_and_reports_its_progress(make_runner, endpoint: Endpoint, askers) -> None:
     runner = await make_runner(cassia_url=endpoint.url, cassia_model="some-model", cassia_key="a-key")
     told = []
     got = await runner.run("annotate", b"{}", on_progress=lambda stage, fraction: told.append((stage, fraction)))

@@ -48,7 +48,7 @@ async def becomes(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_an_engine_that_takes_a_call_and_answers_nobody_hangs_and_the_call_ends(engine: Engine) -> None:
+async def test_an_engine_that_accepts_a_call_and_never_answers_hangs_and_the_call_ends(engine: Engine) -> None:
     async with watch(engine) as watched:
         await becomes(lambda: watched.answers and watched.serves)
         assert watched.trouble is None

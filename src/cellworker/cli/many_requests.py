@@ -86,7 +86,7 @@ def _read(number: int, line: str, place: str) -> Request:
 def answer_many(requests: list[Request], path: Path, settings: Settings, options: argparse.Namespace) -> int:
     """Answer requests in order; one that fails does not stop the others, and makes the exit status 1.
 
-    Each line is ``{"line", "name", "result"}``, or with ``"error": {"code", "message"}`` in place of the result.
+    Each line is ``{"line", "name", "result"}``, or with ``"error": {"code", "message"}`` instead of the result.
     """
     times, failed = Times(shown=options.verbose), False
     with (

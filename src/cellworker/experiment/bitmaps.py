@@ -1,11 +1,11 @@
-"""Sets of cells that nobody has named, written as keys: a bitmap, or ranges of ids.
+"""Sets of cells without a name, written as keys: a bitmap, or ranges of ids.
 
 Wherever a request names a cell set, such a key stands for the cells themselves.
 
 * ``cells:`` and a bitmap in base64url. Bit ``i % 8`` (from the least significant) of byte ``i // 8`` says whether the
   cell with id ``i`` is in it. A million cells are 167 kB, whatever the selection.
 * ``ranges:`` and ids with commas between them, ascending, ``4-9`` for all from 4 to 9: shorter for few cells, and for
-  cells that lie together.
+  cells that are together.
 
 `write_cells` takes the shorter one, so the same selection always has the same key.
 """
@@ -134,7 +134,7 @@ def _cells_of_ranges(text: str, what: str) -> NDArray[np.int32]:
     lengths = last - first + 1
     total = int(lengths.sum())
     _require_few(total, what)
-    # Each id is the one before and 1, but for the first of each range: summed up in place.
+    # Each id is its predecessor plus 1, except the first of each range: summed up in place.
     steps = np.ones(total, np.int32)
     before = np.concatenate([[0], last[:-1]]) if len(last) else last
     steps[np.cumsum(lengths) - lengths] = first - before

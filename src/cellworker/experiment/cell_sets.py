@@ -190,7 +190,7 @@ class CellSets:
         """Return the classes by the keys that the platform's programs know: ``louvain`` is the clusters in use.
 
         Of classes with the same key the first is the one that counts. A file's own class ``louvain`` that is not in use
-        goes by ``louvain (column)`` here.
+        is called ``louvain (column)`` here.
         """
         clusters = self.clusters if self.derived else None
         out: dict[str, CellClass] = {}

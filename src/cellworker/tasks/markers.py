@@ -239,7 +239,7 @@ def heatmap_tables(result: Any) -> Tables:  # noqa: ANN401
 
 
 def dot_tables(result: Any) -> Tables:  # noqa: ANN401
-    """One row per dot, with names in place of indices."""
+    """One row per dot, with names instead of indices."""
     if not result:
         return {"dots": {"cell_set": [], "gene": [], "average_expression": [], "percent_of_cells": []}}
     return {

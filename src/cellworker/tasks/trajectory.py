@@ -1,4 +1,4 @@
-"""Trajectories: the graph along which cells develop, and how far each has come (contract 5.14, 5.15)."""
+"""Trajectories: the graph along which cells develop, and each cell's pseudotime (contract 5.14, 5.15)."""
 
 import hashlib
 from typing import Any, get_args
@@ -34,7 +34,7 @@ _Cells = list[list[float | str] | None]
 
 
 class StoredEmbedding(Struct):
-    """Where the embedding of a trajectory lies. The platform names it; without a name it is computed."""
+    """Which embedding a trajectory is on. The platform names it; without a name it is computed."""
 
     method: Text
     etag: str = field(name="ETag", default="")

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_GROUPS = MAX_SELECTIONS
-"""Of one grouping: more are no groups any more, and an answer by groups would be larger than one by cells."""
+"""Max groups of a grouping: with more, an answer by groups would be larger than one by cells."""
 
 
 class Grouping(Struct):

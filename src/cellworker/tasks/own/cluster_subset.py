@@ -84,7 +84,7 @@ def compute(experiment: Experiment, request: ClusterSubsetRequest, context: Cont
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class first, in place of one that the same request gave before."""
+    """Return the operations that put the class first, instead of one that the same request gave before."""
     return replace_class(orjson.loads(data), "$prepend")
 
 

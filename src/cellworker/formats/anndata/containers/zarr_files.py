@@ -92,7 +92,7 @@ class StoreFiles:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def path(self, place: str, name: str) -> str:
-        """Return where a file of the store lies."""
+        """Return where a file of the store is."""
         return "/".join((self._folder, place, name) if place else (self._folder, name))
 
     def _walk(self) -> None:
