@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
-from cellworker.protocol.validation import Count, NotNegative, Positive, in_plain_words
+from cellworker.protocol.validation import Count, Positive, in_plain_words
 
 __all__ = [
     "FILE_NAME",
@@ -34,6 +34,8 @@ _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What YAML takes in no text, or as the end of a line."""
 _MAX_MADS = 1e6
+_Limit = Annotated[float, Meta(ge=0, le=1e15)]
+"""No count and no resolution comes near the largest."""
 
 
 class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
@@ -51,10 +53,10 @@ class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=
         None: the score that divides cells from simulated doublets.
     """
 
-    min_counts: NotNegative | None = None
-    max_counts: NotNegative | None = None
-    min_genes: NotNegative | None = None
-    max_genes: NotNegative | None = None
+    min_counts: _Limit | None = None
+    max_counts: _Limit | None = None
+    min_genes: _Limit | None = None
+    max_genes: _Limit | None = None
     max_mt: Annotated[float, Meta(ge=0, le=100)] | None = None
     max_doublet_score: Annotated[float, Meta(ge=0, le=1)] | None = None
 
@@ -119,7 +121,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     integration: Literal["auto", "none", "harmony", "mnn"] = "auto"
     separation: Annotated[float, Meta(ge=0, le=1)] = 0.3
     clustering: Literal["louvain", "leiden"] = "louvain"
-    resolution: NotNegative = 0.8
+    resolution: _Limit = 0.8
     rds: bool = False
 
 

@@ -229,12 +229,13 @@ class ZarrArray:
         layout = self._layout
         name = layout.separator.join([*layout.prefix, *map(str, index)]) or "0"
         try:
-            with open(self._store.files.path(self.path, name), "rb") as file:  # noqa: PTH123 - many thousand files
-                content = file.read()
+            content = self._store.files.content(self.path, name, _MAX_PIECE)
         except FileNotFoundError:
             return self._filled(layout.chunks)
         except OSError as error:
             raise damaged(self.path, error.strerror) from None
+        if content is None:
+            raise refused(what=f"{self.path} has pieces of more than 4 GiB", advice="write it with smaller chunks")
         if layout.codecs.shard is not None:
             return self._from_shard(content, layout.codecs.shard)
         return self._decode(content, layout.chunks, layout.codecs)
