@@ -113,7 +113,7 @@ def _chromium_version() -> str:
 
 
 def generated(cells: int) -> Path:
-    """Make an .h5ad of so many cells, once; it is kept in the user's cache."""
+    """Make an .h5ad of this many cells, once; it is kept in the user's cache."""
     target = Path.home() / ".cache" / "cellworker-benchmarks" / f"explorer-generated-{cells}.h5ad"
     if target.exists():
         return target

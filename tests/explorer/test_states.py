@@ -201,7 +201,7 @@ def test_one_cell_without_any_gene_is_a_page_with_a_sentence_for_each_thing(brow
         assert "Traceback" not in said
 
 
-def test_a_file_that_cannot_be_read_is_told_in_the_engines_words(browser, tmp_path):
+def test_a_file_that_cannot_be_read_is_reported_in_the_engines_words(browser, tmp_path):
     file = tmp_path / "broken.h5ad"
     file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     worker = Worker(file, tmp_path / "data")
@@ -282,7 +282,7 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(explorer: Explorer):
     expect(explorer.page.locator("#gene-search")).to_be_focused()
 
 
-def test_text_stands_out_from_its_ground(explorer: Explorer):
+def test_text_has_enough_contrast(explorer: Explorer):
     """WCAG AA: 4.5 to 1, in light and dark."""
     explorer.compare("T cell")
     for scheme in ("light", "dark"):

@@ -40,7 +40,7 @@ class ColumnAnswers:
     cell_sets
         Where keys are looked up.
     notifications
-        Told how far long computations are.
+        Called with the progress of long computations.
     find_task
         Looks a task up by its name.
     """

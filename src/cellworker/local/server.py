@@ -107,7 +107,7 @@ class LocalServer:
     find_task
         Looks a task up by its name.
     columns
-        Answers with typed columns whoever asks for them; None answers everybody through the queue.
+        Answers requests for typed columns; None sends all requests through the queue.
     cancel
         Ends the work on an ETag; whether there was any.
     admission

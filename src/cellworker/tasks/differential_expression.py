@@ -16,13 +16,14 @@ from cellworker.analysis.statistics.pseudobulk import two_group_test
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.bitmaps import CellTotal
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import comparable_samples, require, sampled
 from cellworker.protocol.columns import ColumnTable, Numbers, Texts, TypedColumn
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import Text, convert
-from cellworker.tasks.common.compared_cells import ComparedCells, check_values, compared_rows
+from cellworker.tasks.common.compared_cells import ComparisonCells, check_values, compared_rows
 from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, whole, with_logs
 from cellworker.tasks.common.sampling import like_the_original
@@ -61,7 +62,7 @@ class BatchDifferentialExpressionBody(Struct):
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
 
 
-class DifferentialExpressionRequest(ComparedCells):
+class DifferentialExpressionRequest(ComparisonCells):
     """``DifferentialExpression``."""
 
     genes_only: bool = field(name="genesOnly", default=False)
@@ -72,7 +73,7 @@ class DifferentialExpressionRequest(ComparedCells):
 class BatchDifferentialExpressionRequest(Struct):
     """``BatchDifferentialExpression``, a path that the original lacks: None stands for a comparison without cells."""
 
-    comparisons: list[ComparedCells | None]
+    comparisons: list[ComparisonCells | None]
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
 
 
@@ -100,14 +101,16 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
         if len(body.basis) == 1
         else [(body.cell_set[0], b) for b in body.basis]
     )
-    comparisons: list[ComparedCells | None] = []
+    comparisons: list[ComparisonCells | None] = []
+    total = CellTotal("body")
     for cell_set, basis in pairs:
         try:
             cells = resolve_comparison(given.cell_sets, cell_set=cell_set, compare_with=body.compare_with, basis=basis)
         except EmptySideError:
             comparisons.append(None)
         else:
-            comparisons.append(ComparedCells(cells.base.tolist(), cells.background.tolist()))
+            total.add(len(cells.base) + len(cells.background))
+            comparisons.append(ComparisonCells(cells.base.tolist(), cells.background.tolist()))
     return BatchDifferentialExpressionRequest(comparisons, body.comparison_type)
 
 
@@ -186,7 +189,7 @@ def _without(table: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: column for name, column in table.items() if name not in names}
 
 
-def _rows(experiment: Experiment, pair: ComparedCells) -> Rows | None:
+def _rows(experiment: Experiment, pair: ComparisonCells) -> Rows | None:
     try:
         return compared_rows(experiment, pair.base_cells, pair.background_cells)
     except EmptySideError:
