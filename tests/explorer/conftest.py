@@ -31,7 +31,7 @@ SWITCHES = [
 ]
 WAIT_S = 60
 
-expect.set_options(timeout=WAIT_S * 1000 / 2)
+expect.set_options(timeout=WAIT_S * 1000)
 
 
 def find_chromium() -> str | None:
@@ -142,7 +142,7 @@ def looking(browser: Browser, url: str, **options: Any) -> Iterator[Explorer]:
     """Open a page; whatever the browser complains about, and every request to elsewhere, fails the test."""
     settings = {"viewport": {"width": 1440, "height": 900}, "accept_downloads": True, **options}
     context = browser.new_context(**settings)
-    context.set_default_timeout(WAIT_S * 1000 / 2)
+    context.set_default_timeout(WAIT_S * 1000)
     context.add_init_script(
         "localStorage.getItem('cellworker-tour-seen') ?? localStorage.setItem('cellworker-tour-seen', 'yes')"
     )

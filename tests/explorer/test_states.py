@@ -248,7 +248,10 @@ def test_work_is_shown_with_progress_and_can_be_cancelled(browser, tmp_path):
     data.obs["kind"] = pd.Categorical(["a", "b"] * (cells // 2))
     data.uns["log1p"] = {"base": None}
     data.write_h5ad(tmp_path / "large.h5ad")
-    with serving(tmp_path / "large.h5ad", tmp_path / "data") as worker, looking(browser, worker.url) as explorer:
+    with (
+        serving(tmp_path / "large.h5ad", tmp_path / "data", MAKE_MISSING="false") as worker,
+        looking(browser, worker.url) as explorer,
+    ):
         explorer.open()
         explorer.page.get_by_title("Choose the map").click()
         explorer.page.locator(".menu").get_by_role("button", name="Compute", exact=True).click()
