@@ -13,6 +13,7 @@ BENCHMARKS = {
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
     "prepare": "benchmarks.preparing",
+    "room": "benchmarks.room",
     "scverse": "benchmarks.scverse",
     "sizing": "benchmarks.sizing",
     "trajectories": "benchmarks.trajectories",

@@ -93,6 +93,11 @@ class Settings:
         10.0, "results of the local run that were not asked for for longest are removed beyond this many gigabytes"
     )
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
+    load_buffer_mb: float = _setting(
+        128.0,
+        "memory for the buffers that sort an experiment while it is opened, of all threads together, in megabytes: "
+        "its other memory grows with the cells only",
+    )
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
     load_max_gb: float = _setting(512.0, "largest experiment file, after decompression, in gigabytes")
     load_max_ratio: float = _setting(
@@ -246,7 +251,7 @@ def _parse(name: str, text: str, kind: type[Any]) -> Any:  # noqa: ANN401
         if issubclass(kind, Path):
             return Path(text).expanduser()
         value = kind(word)
-    except (ValueError, RuntimeError):  # the latter for the home folder of nobody
+    except (ValueError, RuntimeError):  # the latter for the home folder of the user ``nobody``
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a path")
         raise WorkerError(
             ErrorCode.INVALID_INPUT, f"environment variable {name}: expected {wanted}, found {text!r}"

@@ -10,6 +10,7 @@ from cellworker.analysis.annotation.module_scores import ModuleError, module_sco
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_maps import MappedDataset, TrajectoryTables
+from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.experiment.cell_sets import CellSets
@@ -39,6 +40,7 @@ class Dataset(MappedDataset):
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
     @checked
+    @recorded
     def cluster(
         self,
         method: Literal["leiden", "louvain"] = "leiden",
@@ -94,6 +96,7 @@ class Dataset(MappedDataset):
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
     @checked
+    @recorded
     def annotate(
         self,
         tissue: str,

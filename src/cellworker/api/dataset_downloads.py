@@ -50,7 +50,7 @@ class DownloadingDataset(TestedDataset):
         if kind == "experiment":
             if cells is not None:
                 raise invalid("cells", "an experiment is saved whole; choose cells for kind='expression'")
-            return self.save(goal, force=force)
+            return self._write(goal, self.record("download", {}), force=force)
         if kind != "expression":
             raise invalid("kind", f"expected 'experiment' or 'expression', found {kind!r}")
         if not goal.name.endswith((".csv", ".csv.gz")):

@@ -15,6 +15,7 @@ from cellworker.api.anndata.arguments import invalid, number, one_of, whole_numb
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_base import in_words_of_methods
 from cellworker.api.dataset_downloads import DownloadingDataset
+from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.engine.contexts import make_context
@@ -70,6 +71,7 @@ class MappedDataset(DownloadingDataset):
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
     @checked
+    @recorded
     def embedding(
         self,
         method: str = "umap",
@@ -92,7 +94,7 @@ class MappedDataset(DownloadingDataset):
         perplexity, learning_rate
             Of t-SNE; the learning rate is by default what suits the number of cells.
         saved
-            Take the file's own, in place of computing one.
+            Take the file's own, instead of computing one.
         as_
             "pandas", or tables of "polars" or "arrow", in which barcodes are the first column.
 
@@ -147,6 +149,7 @@ class MappedDataset(DownloadingDataset):
         return places.astype(np.float64)
 
     @checked
+    @recorded
     def trajectory(
         self, cells: Cells | None = None, *, embedding: str = "umap", method: Literal["louvain", "leiden"] = "louvain"
     ) -> TrajectoryTables:
@@ -193,6 +196,7 @@ class MappedDataset(DownloadingDataset):
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
     @checked
+    @recorded
     def pseudotime(
         self,
         root_nodes: int | Sequence[int],
@@ -202,7 +206,7 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Form = "pandas",
     ) -> Any:
-        """Measure how far each cell has come from the root nodes.
+        """Measure each cell's pseudotime: its distance along the trajectory from the root nodes.
 
         Parameters
         ----------

@@ -282,6 +282,8 @@ class GeneSorter:
         self._gene = 0
         self._cursor = indptr[:-1].copy()
         self._entries = np.empty(0, np.uint64)
+        self._cells = np.empty(0, np.int32)
+        self._values = np.empty(0, np.float32)
         self._scratch = np.empty(0, np.uint64)
 
     def seek(self, gene: int) -> None:
@@ -311,6 +313,12 @@ class GeneSorter:
         size = int(bounds[-1])
         longest = int(np.diff(bounds).max(initial=0))
         if len(self._entries) < size:
+            # The old buffers go first: both together would be the largest part of an opening's memory.
+            self._entries, self._cells, self._values = (
+                np.empty(0, np.uint64),
+                np.empty(0, np.int32),
+                np.empty(0, np.float32),
+            )
             self._entries = np.empty(size, np.uint64)
             self._cells = np.empty(size, np.int32)
             self._values = np.empty(size, np.float32)

@@ -56,15 +56,15 @@ def leiden(
     key_added
         The column of ``obs``, and the key of ``uns``.
     adjacency
-        A symmetric sparse matrix ``(n_cells, n_cells)`` in place of the graph of neighbours.
+        A symmetric sparse matrix ``(n_cells, n_cells)`` instead of the graph of neighbours.
     use_weights
         False takes all links for equal.
     neighbors_key
         Where the neighbours' parameters are in ``uns``.
     obsp
-        A key of ``obsp`` in place of the graph of neighbours.
+        A key of ``obsp`` instead of the graph of neighbours.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------

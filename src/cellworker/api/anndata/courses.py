@@ -54,13 +54,13 @@ def trajectory(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
     AnnData or None
         Written are ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
-        each node), ``params``, and where the cells lie on the links; ``obs["<key>_partition"]``.
+        each node), ``params``, and where the cells are on the links; ``obs["<key>_partition"]``.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def pseudotime(
     trajectory_key: str = "trajectory",
     copy: bool = False,
 ) -> "AnnData | None":
-    """Measure how far cells have come along a trajectory from its roots.
+    """Measure each cell's pseudotime: its distance along a trajectory from the roots.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def pseudotime(
     trajectory_key
         The trajectory's key of ``uns``.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Raises
     ------

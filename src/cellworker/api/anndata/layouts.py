@@ -9,7 +9,7 @@ from cellworker.analysis.graphs.neighbours import Metric
 from cellworker.analysis.maps.tsne import neighbours_for
 from cellworker.analysis.maps.tsne import tsne as lay_out_tsne
 from cellworker.analysis.maps.umap import umap_of_graph
-from cellworker.analysis.maps.umap_graph import Graph, curve
+from cellworker.analysis.maps.umap_graph import WeightedGraph, curve
 from cellworker.api.anndata.arguments import default_threads, invalid, number, one_of, seed_of, target, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.neighbourhoods import neighbourhood, representation
@@ -44,7 +44,7 @@ def umap(
     adata
         After `cellworker.pp.neighbors`.
     min_dist, spread
-        How near cells may lie, and the scale.
+        How near cells may be, and the scale.
     maxiter
         Epochs; by default 500, or 200 for more than 10,000 cells.
     random_state
@@ -56,7 +56,7 @@ def umap(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def umap(
     return data if copy else None
 
 
-def _graph(links: Any) -> Graph:  # noqa: ANN401
+def _graph(links: Any) -> WeightedGraph:  # noqa: ANN401
     """Return the symmetric graph without loops and without links that count for nothing."""
     from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
@@ -115,7 +115,7 @@ def _graph(links: Any) -> Graph:  # noqa: ANN401
     first = rows.indptr.astype(np.int64)
     strength = np.zeros(len(first) - 1, np.float32)
     np.add.at(strength, np.repeat(np.arange(len(strength)), np.diff(first)), rows.data)
-    return Graph(first, rows.indices.astype(np.int32), np.ascontiguousarray(rows.data, np.float32), strength)
+    return WeightedGraph(first, rows.indices.astype(np.int32), np.ascontiguousarray(rows.data, np.float32), strength)
 
 
 @with_bar("t-SNE")
@@ -154,7 +154,7 @@ def tsne(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------

@@ -57,7 +57,7 @@ def pca(
     n_comps
         How many; by default 50, or as many as there are.
     layer
-        A layer in place of ``X``.
+        A layer instead of ``X``.
     zero_center
         Centre the genes.
     random_state
@@ -69,7 +69,7 @@ def pca(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -206,7 +206,7 @@ def neighbors(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------

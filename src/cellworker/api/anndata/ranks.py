@@ -92,7 +92,7 @@ def rank_genes_groups(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------

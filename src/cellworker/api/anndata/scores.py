@@ -74,7 +74,7 @@ def score_genes(
     random_state
         Seed of the draws.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
     use_raw, layer
         As for `rank_genes_groups`.
 
@@ -199,7 +199,7 @@ def cell_types(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------

@@ -19,7 +19,7 @@ __all__ = ["BACKGROUND", "LEGENDS", "Coloured", "by_numbers", "coloured", "expla
 
 LEGENDS = ("right", "on", "none")
 BACKGROUND = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
-"""Behind text on points. A contour around the letters would make them paths in vector files, which nobody can edit."""
+"""Behind text on points. A contour around the letters would make them paths in vector files, not editable text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def coloured(
 ) -> Coloured:  # fmt: skip
     """Return the colours by a column, a class of cell sets, or a gene.
 
-    Groups are mixed, so that none hides another; of numbers the highest lie on top; cells without a value lie below.
+    Groups are mixed, so that none hides another; high numbers are drawn over low ones, and cells without a value below.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from cellworker.api.anndata.arguments import invalid
 from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Source, shown, values_of
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["violin"]
 
 
 @checked
+@drawn
 def violin(
     source: Source, of: str, by: str | None = None, *, groups: Sequence[str] | None = None, points: bool = False,
     layer: str | None = None, use_raw: bool | None = None, palette: Mapping[str, str] | None = None,

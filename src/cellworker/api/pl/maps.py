@@ -10,6 +10,7 @@ from cellworker.api.anndata.arguments import number, one_of
 from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import axes_of, bare, place_labels
 from cellworker.api.pl.coloured import BACKGROUND, Coloured, by_numbers, coloured, explain
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Layout, Source, shown
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _VECTOR_POINTS = 20_000
 
 
 @checked
+@drawn
 def embedding(
     source: Source, color: str | None = None, *, basis: str = "umap", layer: str | None = None,
     use_raw: bool | None = None, palette: Mapping[str, str] | None = None, cmap: str = "viridis",
@@ -92,6 +94,7 @@ def _scatter(ax: "Axes", points: NDArray[np.float64], rgba: NDArray[np.float64],
 
 
 @checked
+@drawn
 def trajectory(
     source: Source, color: str | None = None, *, key: str = "trajectory",
     nodes: Literal["ends", "all", "none"] = "ends", cmap: str = "viridis",
@@ -159,13 +162,14 @@ def trajectory(
 
 
 @checked
+@drawn
 def tissue(
     source: Source, color: str | None = None, *, library: str | None = None, image: bool = True,
     layer: str | None = None, use_raw: bool | None = None, palette: Mapping[str, str] | None = None,
     cmap: str = "viridis", limits: tuple[float, float] | None = None, legend: Legend = "right",
     size: float | None = None, ax: "Axes | None" = None,
 ) -> "Axes":  # fmt: skip
-    """Draw the cells where they lie in the tissue, on its picture where there is one.
+    """Draw the cells at their places in the tissue, over its image if there is one.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A trajectory: nodes float64 ``(n_nodes, 2)``, links int64 ``(n_links, 2)``, and the layout that they lie on."""
+    """A trajectory: nodes float64 ``(n_nodes, 2)``, links int64 ``(n_links, 2)``, and the layout that they are on."""
 
     nodes: NDArray[np.float64]
     links: NDArray[np.int64]

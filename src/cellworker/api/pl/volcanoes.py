@@ -10,6 +10,7 @@ from cellworker.api.anndata.arguments import invalid, number, one_of, whole_numb
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset import Dataset
 from cellworker.api.pl.canvas import axes_of, place_labels
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.selecting import Cells
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _UP, _DOWN, _NEITHER = "#cc4455", "#3377bb", "#c8c8c8"
 
 
 @checked
+@drawn
 def volcano(
     results: "DataFrame | AnnData | Dataset", group: Cells | None = None, reference: Cells | None = None, *,
     key: str = "rank_genes_groups", min_fold: float = 1.0, alpha: float = 0.05, label: int | Iterable[str] = 10,
@@ -55,7 +57,7 @@ def volcano(
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: one point per gene with a p-value. P-values that are 0 in a table without their logarithms lie
+        The axes: one point per gene with a p-value. P-values that are 0 in a table without their logarithms are
         at the top.
 
     Raises

@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,10 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["ScannedRows", "same_pattern", "scan", "write_rows"]
+__all__ = ["GiveBack", "ScannedRows", "keep", "same_pattern", "scan", "write_rows"]
+
+GiveBack = Callable[[NDArray[Any]], object]
+"""Called with a part of a draft's array that nobody reads any more."""
 
 _BLOCK = 1 << 21
 
@@ -29,7 +32,7 @@ class ScannedRows:
     title
         What it is called in errors.
     bounds
-        int64 ``(n_rows + 1,)``: the rows' bounds once stored zeros are gone.
+        int64 ``(n_rows + 1,)``: the rows' bounds without stored zeros.
     per_column
         int64 ``(n_columns,)`` non-zeros of each column, where it was asked for.
     """
@@ -44,6 +47,11 @@ class ScannedRows:
     def nnz(self) -> int:
         """Number of non-zeros."""
         return int(self.bounds[-1])
+
+    @property
+    def needs_columns(self) -> bool:
+        """Whether its values cannot be put in order without its columns."""
+        return not self.summary.in_order or self.draft.values.dtype != np.float32
 
     def blocks(self) -> list[tuple[int, int]]:
         """Cut the rows so that each piece has a manageable number of entries."""
@@ -84,6 +92,10 @@ class ScannedRows:
         return columns, values
 
 
+def keep(part: NDArray[Any]) -> None:
+    """Give nothing back."""
+
+
 def _narrow(values: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(values, np.float32)
@@ -92,7 +104,7 @@ def _narrow(values: NDArray[Any]) -> NDArray[np.float32]:
 def scan(
     title: str, draft: SparseDraft, shape: tuple[int, int], threads: int, meter: Meter, *, per_column: bool = False
 ) -> ScannedRows:
-    """Check every entry of a matrix, once and for all.
+    """Check every entry of a matrix; readers then trust it.
 
     Raises
     ------
@@ -184,8 +196,13 @@ def write_rows(
     threads: int,
     meter: Meter,
     indices: bool = True,
+    spent: Sequence[NDArray[Any]] = (),
+    give_back: GiveBack = keep,
 ) -> None:
-    """Write a matrix, cell after cell, to its places in a file; the index arrays only where they are not shared."""
+    """Write a matrix, cell after cell, to its places in a file; the index arrays only where they are not shared.
+
+    Of the arrays in `spent`, which are the draft's, each part is given back as soon as it has been written.
+    """
     at_indices, at_data = places[f"{name}/indices"], places[f"{name}/data"]
     dtype = np.dtype(at_data.dtype)
     if indices:
@@ -200,6 +217,9 @@ def write_rows(
             if indices:
                 file.put(at_indices.offset + first * 4, columns)
             file.put(at_data.offset + first * dtype.itemsize, values.astype(dtype, copy=False))
+            read_entries = slice(int(rows.draft.indptr[block[0]]), int(rows.draft.indptr[block[1]]))
+            for array in spent:
+                give_back(array[read_entries])
             meter.add("writing", len(columns))
 
         return work

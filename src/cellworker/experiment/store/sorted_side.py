@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, RowSplitter
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
+from cellworker.experiment.store.spent_pages import give_back
 
-__all__ = ["temporary_bytes", "write_sorted"]
+__all__ = ["BUFFER_BYTES", "temporary_bytes", "write_sorted"]
+
+BUFFER_BYTES = 1 << 27
+"""Memory of the buffers of all threads together, where nobody says another."""
 
 # A block of genes should fit the caches, a cell's slice of it some cache lines, and all threads' buffers the budget.
 _MIN_BLOCK = 1 << 21
 _ENTRIES_PER_CELL = 48
-_BUFFERS = 1 << 28
 _BYTES_PER_ENTRY = 16
 
 # The blocks sweep over all cells again and again: larger matrices, which may not stay in memory, are first taken apart.
@@ -39,6 +42,7 @@ def write_sorted(
     *,
     threads: int,
     meter: Meter,
+    buffer_bytes: int = BUFFER_BYTES,
 ) -> None:
     """Write the gene-major side of a store.
 
@@ -50,6 +54,8 @@ def write_sorted(
         Where a temporary file of the same size may be; used when the matrix is large.
     per_gene
         int64 ``(n_genes,)`` non-zeros of each gene.
+    buffer_bytes
+        Memory of the buffers of all threads together. A gene that is larger alone is sorted nevertheless.
     """
     bounds = np.zeros(len(per_gene) + 1, np.int64)
     np.cumsum(per_gene, out=bounds[1:])
@@ -58,7 +64,7 @@ def write_sorted(
         return
     pages = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
     indptr, genes, values = (places[f"X/{part}"].view(pages) for part in ("indptr", "indices", "data"))
-    block = min(_BUFFERS // _BYTES_PER_ENTRY // threads, max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
+    block = min(max(1, buffer_bytes // _BYTES_PER_ENTRY // threads), max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
     at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
 
     def sort(matrix: Compressed, first: int, last: int) -> None:
@@ -111,7 +117,8 @@ def _shelves(matrix: Compressed, bounds: NDArray[np.int64], folder: Path) -> Ite
                 spooled.put(at_values + 4 * int(filled[shelf]), values[part])
                 spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
             filled += np.diff(parts)
-        pages = mmap.mmap(spool.fileno(), 0, access=mmap.ACCESS_READ)
+        del splitter  # and its buffers
+        pages = mmap.mmap(spool.fileno(), 0)
         for shelf, (first, last) in enumerate(ranges):
             begin, size = int(bounds[first]), int(bounds[last] - bounds[first])
             shelf_bounds = np.zeros(n_cells + 1, np.int64)
@@ -120,3 +127,5 @@ def _shelves(matrix: Compressed, bounds: NDArray[np.int64], folder: Path) -> Ite
             columns = np.frombuffer(pages, np.int32, size, 4 * begin)
             values = np.frombuffer(pages, np.float32, size, at_values + 4 * begin)
             yield (shelf_bounds, columns, values), first, last
+            for at in (0, at_values):
+                give_back(pages, at + 4 * begin, at + 4 * (begin + size))

@@ -1,4 +1,4 @@
-"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used where they lie.
+"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used where they are.
 
 Any tool of the field opens the file; see `cellworker.experiment.store.layout` for what is where. We map it: processes
 share the pages, and data larger than memory is paged in as it is touched.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import (
     Categorical,
@@ -56,16 +57,18 @@ def write_store(
     threads: int = 2,
     progress: WriteProgress | None = None,
     claim: Callable[[int], object] = lambda _: None,
+    give_back: Callable[[NDArray[Any]], object] | None = None,
+    buffer_bytes: int = 1 << 27,
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
-    The file appears under its name when it is complete, or not at all. Beside the draft, memory stays under about
-    half a gigabyte for any size. The same draft gives the same bytes for any number of threads.
+    The file appears under its name when it is complete, or not at all. Beside the draft, memory stays at about twice
+    `buffer_bytes` for any size. The same draft gives the same bytes for any number of threads.
 
     Parameters
     ----------
     draft
-        What was read. Sparse matrices are checked here, once and for all: columns inside the matrix, none twice in a
+        What was read. Sparse matrices are checked here, and only here: columns inside the matrix, none twice in a
         row.
     path
         Where to write; its folder must exist.
@@ -76,7 +79,12 @@ def write_store(
     progress
         Called with the progress.
     claim
-        Called with how many bytes will be written, before they are; what it raises ends the writing.
+        Called with how many bytes will be written, before they are; it may raise.
+    give_back
+        Called with each part of the draft's matrices that is written and not read again; the draft is spent then.
+        None keeps it, and claims the place of the whole store before the first byte is written.
+    buffer_bytes
+        Memory of the buffers in which genes are sorted, of all threads together.
 
     Raises
     ------
@@ -85,7 +93,10 @@ def write_store(
     """
     from cellworker.experiment.store.write import write  # noqa: PLC0415 - h5py takes longer to import than a store to open
 
-    write(draft, path, key=key, threads=threads, progress=progress, claim=claim)
+    write(
+        draft, path, key=key, threads=threads, progress=progress, claim=claim, give_back=give_back,
+        buffer_bytes=buffer_bytes,
+    )  # fmt: skip
 
 
 def open_store(path: Path) -> "StoredExperiment":
@@ -155,7 +166,7 @@ class StoredExperiment(Experiment):
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is mapped lies under its name."""
+        """Whether the file that is mapped is under its name."""
         try:
             return file_id(self.store.stat()) == self.file_id
         except OSError:
@@ -261,7 +272,7 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def images(self) -> Mapping[str, TissueImage]:  # type: ignore[override]
-        """Where cells lie on images of tissues, by the images' exact names."""
+        """Where cells are on images of tissues, by the images' exact names."""
         return _Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
 
     @cached_property
@@ -297,7 +308,9 @@ class StoredExperiment(Experiment):
     @cached_property
     def origin(self) -> Origin:  # type: ignore[override]
         """Where the experiment came from."""
-        return Origin(**self._contents["origin"])
+        facts = dict(self._contents["origin"])
+        layers = facts.pop("count_layers", None)
+        return Origin(**facts, count_layers=CountLayers(**layers) if layers else None)
 
     @property
     def extra(self) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
-from cellworker.experiment.store.layout import Layout
-from cellworker.experiment.store.rows import ScannedRows, same_pattern, scan, write_rows
-from cellworker.experiment.store.sorted_side import temporary_bytes, write_sorted
+from cellworker.experiment.store.layout import StoreLayout
+from cellworker.experiment.store.rows import GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
+from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
 
 __all__ = ["write"]
@@ -36,13 +36,15 @@ def write(
     threads: int,
     progress: WriteProgress | None,
     claim: Callable[[int], object],
+    give_back: GiveBack | None = None,
+    buffer_bytes: int = BUFFER_BYTES,
 ) -> None:
     """Write an experiment to `path`; see `cellworker.experiment.store.store.write_store`."""
     _check_shapes(draft)
     threads = max(1, threads)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        _write(draft, temporary, key, threads, progress, claim)
+        _write(draft, temporary, key, threads, progress, claim, give_back, buffer_bytes)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -62,6 +64,8 @@ def _write(  # noqa: PLR0917
     threads: int,
     progress: WriteProgress | None,
     claim: Callable[[int], object],
+    give_back: GiveBack | None,
+    buffer_bytes: int,
 ) -> None:
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
     entries = len(draft.data.values)
@@ -79,7 +83,7 @@ def _write(  # noqa: PLR0917
     }
     shared = counts is not None and same_pattern(data, counts, threads)
 
-    with Layout(path) as layout:
+    with StoreLayout(path) as layout:
         contents = _lay_out(layout, draft, data, counts, graphs, shared=shared)
         contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
         layout.plain("uns/cellworker", {"store_version": VERSION, "key": key})
@@ -89,22 +93,30 @@ def _write(  # noqa: PLR0917
     try:
         # So far the file has its length and hardly any content.
         claim(os.fstat(descriptor).st_size + temporary_bytes(data.nnz))
-        _reserve(descriptor)
+        if give_back is None:
+            _reserve(descriptor)
+        give_back = give_back or keep
         file = StoreFile(descriptor)
         for name, values in layout.pending.items():
             file.put(places[name].offset, values)
-        write_rows(file, data, places, "X", threads=threads, meter=meter)
-        if counts is not None:
-            write_rows(file, counts, places, "counts", threads=threads, meter=meter, indices=not shared)
-        for number, graph in enumerate(graphs.values()):
-            write_rows(file, graph, places, f"graph{number}", threads=threads, meter=meter)
+        matrices = [("X", data), *([("counts", counts)] if counts is not None else [])]
+        matrices += [(f"graph{number}", graph) for number, graph in enumerate(graphs.values())]
+        for number, (name, rows) in enumerate(matrices):
+            later = _read_by([other for _, other in matrices[number + 1 :]], counts if shared else None)
+            later += [draft.scaled_values] if draft.scaled_values is not None else []
+            write_rows(
+                file, rows, places, name, threads=threads, meter=meter, indices=not (shared and name == "counts"),
+                spent=_unread(rows, later), give_back=give_back,
+            )  # fmt: skip
         if draft.scaled_values is not None and "scaled" in places:
             _put_dense(file, places["scaled"].offset, draft.scaled_values)
         assert data.per_column is not None
         with ThreadPoolExecutor(1) as background:
             # The disk can work while the processor sorts.
             flushed = background.submit(os.fsync, descriptor)
-            write_sorted(file, path.parent, places, data.per_column, threads=threads, meter=meter)
+            write_sorted(
+                file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
+            )
             flushed.result()
         append_index(descriptor, places, contents, threads)
         os.fsync(descriptor)
@@ -112,8 +124,20 @@ def _write(  # noqa: PLR0917
         os.close(descriptor)
 
 
+def _read_by(matrices: list[ScannedRows], written: ScannedRows | None) -> list[NDArray[Any]]:
+    """Return the arrays of a draft that writing matrices reads; the columns of `written` lie in the file already."""
+    columns = [rows.draft.columns for rows in matrices if rows.needs_columns or rows is not written]
+    return [*columns, *(rows.draft.values for rows in matrices)]
+
+
+def _unread(rows: ScannedRows, later: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return those arrays of a matrix that nothing written later reads."""
+    own = rows.draft.columns, rows.draft.values
+    return [array for array in own if not any(np.may_share_memory(array, other) for other in later)]
+
+
 def _lay_out(
-    layout: Layout,
+    layout: StoreLayout,
     draft: ExperimentDraft,
     data: ScannedRows,
     counts: ScannedRows | None,
@@ -196,7 +220,7 @@ def _lay_out(
         "counts_summary": asdict(counts.summary) if counts is not None else None,
     }
     layout.plain("uns/misc", contents["misc"])
-    layout.plain("uns/origin", contents["origin"])
+    layout.plain("uns/origin", {name: fact for name, fact in contents["origin"].items() if name != "count_layers"})
     # Two lists, not a mapping: an object of HDF5 for each of 20,000 names takes as long as all the rest.
     names = {"places": [place for _, place, _ in metadata], "names": [name for name, _, _ in metadata]}
     layout.plain("uns/cellworker/metadata", names)
@@ -206,8 +230,8 @@ def _lay_out(
     return contents
 
 
-def _lay_out_stored(layout: Layout, draft: ExperimentDraft) -> list[list[Any]]:
-    """Make room for the tables that the file brought, and return what the index tells of each."""
+def _lay_out_stored(layout: StoreLayout, draft: ExperimentDraft) -> list[list[Any]]:
+    """Reserve space for the tables of the file, and return the index's entry of each."""
     told = []
     for number, (name, table) in enumerate(draft.stored.items()):
         if not number:

@@ -16,7 +16,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import MemoryMatrix
-from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.common.matrices.sparse import blocks
@@ -24,8 +24,8 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.native import address, kernel
 
 __all__ = [
-    "Matrix",
     "Table",
+    "UnreadMatrix",
     "bounds_of",
     "column",
     "is_array",
@@ -42,7 +42,7 @@ _BLOCK = 1 << 22
 _MAX_INT32 = 2**31 - 1
 
 
-def is_group(node: Node | None) -> TypeGuard[Group]:
+def is_group(node: Node | None) -> TypeGuard[TreeGroup]:
     """Tell a group from an array."""
     return node is not None and not hasattr(node, "shape")
 
@@ -81,7 +81,7 @@ def _as_text(values: NDArray[Any]) -> list[str]:
 class Table:
     """A data frame on disk: its index, and its columns by name, unread."""
 
-    group: Group
+    group: TreeGroup
     index: list[str]
     columns: Collection[str]
 
@@ -123,7 +123,7 @@ def table_of(node: Node | None) -> Table | None:
     return Table(node, index, columns)
 
 
-def column(parent: Group, name: str, length: int | None) -> Column | None:
+def column(parent: TreeGroup, name: str, length: int | None) -> Column | None:
     """Read one column of a data frame; None when it is no plain column of `length` values."""
     node = parent.get(name)
     found = _from_group(node) if is_group(node) else _from_array(parent, name, node) if is_array(node) else None
@@ -131,7 +131,7 @@ def column(parent: Group, name: str, length: int | None) -> Column | None:
     return found if length is None or size == length else None
 
 
-def _from_group(node: Group) -> Column | None:
+def _from_group(node: TreeGroup) -> Column | None:
     codes, labels = node.get("codes"), node.get("categories")
     if is_array(codes):
         texts = text_of(labels)
@@ -154,7 +154,7 @@ def _from_group(node: Group) -> Column | None:
     return np.where(missing, np.nan, numbers.astype(np.float64)) if missing.any() else _numbers(numbers)
 
 
-def _from_array(parent: Group, name: str, node: Array) -> Column | None:
+def _from_array(parent: TreeGroup, name: str, node: Array) -> Column | None:
     if len(node.shape) != 1:
         return None
     if node.attrs.get("categories", None) is not None:
@@ -186,7 +186,7 @@ def _labels(codes: Array, categories: list[str] | None) -> Categorical | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class UnreadMatrix:
     """A matrix of cells and genes on disk, dense or sparse, unread.
 
     Attributes
@@ -200,8 +200,12 @@ class Matrix:
     shape: tuple[int, int]
     node: Node
 
-    def read(self, scratch: Scratch, progress: Callable[[float], None]) -> SparseDraft:
+    def read(
+        self, scratch: Scratch, progress: Callable[[float], None], others: Collection[SparseDraft] = ()
+    ) -> SparseDraft:
         """Read it cell after cell; large arrays go to spool files.
+
+        Where one of the `others`, which were read before, has its values at the same places, it lends its index arrays.
 
         Raises
         ------
@@ -214,7 +218,9 @@ class Matrix:
         assert is_group(self.node)
         if isinstance(self.node, MemoryMatrix):
             return self.node.draft
-        matrix = _compressed(self.node, self.form, self.shape, scratch, progress)
+        matrix = _compressed(
+            self.node, self.form, self.shape, scratch, progress, others=others if self.form == "csr" else ()
+        )
         return matrix if self.form == "csr" else turned(matrix, scratch)
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
@@ -226,12 +232,12 @@ class Matrix:
         return out
 
 
-def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for each form
+def matrix_of(node: Node | None) -> UnreadMatrix | None:  # noqa: PLR0911 - one for each form
     """Look at a matrix without reading it; None when it is none that is known."""
     if is_array(node):
         if len(node.shape) != 2 or node.dtype is None or node.dtype.kind not in "biuf":
             return None
-        return Matrix(node.path, "dense", (node.shape[0], node.shape[1]), node)
+        return UnreadMatrix(node.path, "dense", (node.shape[0], node.shape[1]), node)
     if not is_group(node):
         return None
     kind = str(node.attrs.get("encoding-type", "") or node.attrs.get("h5sparse_format", ""))
@@ -242,11 +248,11 @@ def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for ea
     if min(size) < 0 or max(size) > _MAX_INT32:
         return None
     if kind in {"csr_matrix", "csr"}:
-        return Matrix(node.path, "csr", size, node)
-    return Matrix(node.path, "csc", size, node) if kind in {"csc_matrix", "csc"} else None
+        return UnreadMatrix(node.path, "csr", size, node)
+    return UnreadMatrix(node.path, "csc", size, node) if kind in {"csc_matrix", "csc"} else None
 
 
-def values_of(group: Group, name: str) -> Array:
+def values_of(group: TreeGroup, name: str) -> Array:
     """Return one of the arrays of a sparse matrix, unread."""
     node = group.get(name)
     if not is_array(node) or len(node.shape) != 1 or node.dtype is None or node.dtype.kind not in "biuf":
@@ -255,7 +261,13 @@ def values_of(group: Group, name: str) -> Array:
 
 
 def _compressed(
-    group: Group, form: str, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
+    group: TreeGroup,
+    form: str,
+    shape: tuple[int, int],
+    scratch: Scratch,
+    progress: Callable[[float], None],
+    *,
+    others: Collection[SparseDraft],
 ) -> SparseDraft:
     n_major, n_minor = shape if form == "csr" else shape[::-1]
     pointers = bounds_of(group, n_major)
@@ -263,21 +275,47 @@ def _compressed(
     nnz = indices.shape[0]
     if data.shape[0] != nnz:
         raise _undivided(group)
-    minor = scratch.empty((nnz,), np.int32)
+    minor = _Indices(nnz, [other.columns for other in others if np.array_equal(other.indptr, pointers)], scratch)
     for start, block in indices.blocks():
         # As an unsigned number a negative index is a large one, so that one look finds both.
         if len(block) and block.view(f"u{block.itemsize}").max() >= n_minor:
             raise damaged(path=f"{group.path}/indices", what=f"an index outside 0 to {n_minor - 1}")
-        minor[start : start + len(block)] = block
+        minor.put(start, block)
         progress(0.5 * (start + len(block)) / nnz)
     values = ExactValues(nnz, scratch)
     for start, block in data.blocks():
         values.put(slice(start, start + len(block)), block)
         progress(0.5 + 0.5 * (start + len(block)) / nnz)
-    return SparseDraft(pointers, minor, values.values, n_minor)
+    return SparseDraft(pointers, minor.finish(), values.values, n_minor)
 
 
-def bounds_of(group: Group, n_major: int) -> NDArray[np.int64]:
+class _Indices:
+    """The index array of a matrix on its way in: another's as long as both are the same, a copy from there on."""
+
+    def __init__(self, length: int, others: list[NDArray[np.int32]], scratch: Scratch) -> None:
+        self._length, self._scratch = length, scratch
+        self._same = others
+        self._own: NDArray[np.int32] | None = None if others else scratch.empty((length,), np.int32)
+
+    def put(self, start: int, block: NDArray[Any]) -> None:
+        """Take the next piece."""
+        stop = start + len(block)
+        if self._own is None:
+            before = self._same[0]
+            self._same = [other for other in self._same if np.array_equal(other[start:stop], block)]
+            if self._same:
+                return
+            self._own = self._scratch.empty((self._length,), np.int32)
+            for begin, end in blocks(start):
+                self._own[begin:end] = before[begin:end]
+        self._own[start:stop] = block
+
+    def finish(self) -> NDArray[np.int32]:
+        """Return the whole."""
+        return self._same[0] if self._own is None else self._own
+
+
+def bounds_of(group: TreeGroup, n_major: int) -> NDArray[np.int64]:
     """Read where the rows of a sparse matrix (or its columns) begin and end among its values.
 
     Raises
@@ -292,7 +330,7 @@ def bounds_of(group: Group, n_major: int) -> NDArray[np.int64]:
     return pointers
 
 
-def _undivided(group: Group) -> WorkerError:
+def _undivided(group: TreeGroup) -> WorkerError:
     return damaged(group.path, "its row bounds (indptr) do not divide its values")
 
 

@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import cut
 from cellworker.formats.anndata.containers.tree import Array
-from cellworker.formats.anndata.elements import Matrix, bounds_of, is_array, is_group, values_of
+from cellworker.formats.anndata.elements import UnreadMatrix, bounds_of, is_array, is_group, values_of
 from cellworker.formats.common.matrices.exact_values import single
 from cellworker.formats.common.matrices.sparse import blocks
-from cellworker.formats.common.matrices.value_evidence import Pieces
+from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces
 from cellworker.formats.common.scratch import Scratch
 
-__all__ = ["pieces_of", "sample_of"]
+__all__ = ["count_of", "pieces_of", "sample_of"]
 
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 19
+_SURE = 0.5
+"""The part of what a sample says that is counted on: cells differ."""
 _NO_COLUMNS = np.zeros(0, np.int32)
 
 
-def pieces_of(matrix: Matrix, scratch: Scratch) -> Pieces:
+def pieces_of(matrix: UnreadMatrix, scratch: Scratch) -> Pieces:
     """Return all of a matrix, to be looked at from one end to the other.
 
     A matrix of compressed columns is read and turned first, which takes room in `scratch`; others take none.
@@ -44,10 +46,10 @@ def pieces_of(matrix: Matrix, scratch: Scratch) -> Pieces:
     return Pieces(matrix.shape[0], lambda: (_of_rows(values, pointers, rows) for rows in cut(pointers, _BLOCK)))
 
 
-def sample_of(matrix: Matrix) -> tuple[SparseDraft, bool]:
+def sample_of(matrix: UnreadMatrix) -> tuple[SparseDraft, bool]:
     """Return some of a matrix's cells, from its beginning and from its middle, and whether these are all.
 
-    Of a large matrix of compressed columns, whose cells lie scattered, all values that were looked at come as one cell.
+    Of a large matrix of compressed columns, whose cells are scattered, all values that were looked at come as one cell.
     """
     node, n_rows = matrix.node, matrix.shape[0]
     if is_array(node):
@@ -65,6 +67,23 @@ def sample_of(matrix: Matrix) -> tuple[SparseDraft, bool]:
     middle = values.shape[0] // 2
     found = single(np.concatenate([values.read(at, min(at + _SAMPLE, values.shape[0])) for at in (0, middle)]))
     return SparseDraft(np.array([0, len(found)]), _NO_COLUMNS, found, matrix.shape[1]), False
+
+
+def count_of(matrix: UnreadMatrix, evidence: Evidence) -> int:
+    """Return how many values reading a matrix keeps: a sparse one's exactly, of a dense one at least about so many.
+
+    Parameters
+    ----------
+    evidence
+        What `sample_of` the matrix says.
+    """
+    node, n_rows = matrix.node, matrix.shape[0]
+    if is_group(node):
+        return values_of(node, "data").shape[0]
+    if evidence.complete:
+        return evidence.nonzero
+    looked_at = min(n_rows, 2 * max(1, _SAMPLE // max(1, matrix.shape[1])))
+    return int(_SURE * evidence.nonzero / looked_at * n_rows)
 
 
 def _some_rows(pointers: NDArray[np.int64]) -> list[tuple[int, int]]:

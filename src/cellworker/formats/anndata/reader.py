@@ -17,11 +17,20 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
-from cellworker.formats.anndata.choosing import Choice, Source, choose, judged, sources_of
-from cellworker.formats.anndata.containers.tree import Array, Group, Node
-from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of, members, table_of, text_of
+from cellworker.formats.anndata.choosing import Choice, ChosenMatrix, choose, judged, sources_of
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
+from cellworker.formats.anndata.elements import (
+    Table,
+    UnreadMatrix,
+    is_array,
+    is_group,
+    matrix_of,
+    members,
+    table_of,
+    text_of,
+)
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
-from cellworker.formats.anndata.looking import pieces_of
+from cellworker.formats.anndata.looking import count_of, pieces_of
 from cellworker.formats.anndata.marks import is_marked
 from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.tissue import read_tissue
@@ -35,9 +44,10 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
-from cellworker.formats.common.matrices.sparse import assemble
+from cellworker.formats.common.matrices.sparse import assemble, blocks
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
+from cellworker.formats.common.room import Figures
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["read_anndata"]
@@ -49,7 +59,7 @@ _WIDEST = 10_000
 
 
 def read_anndata(
-    root: Group, findings: Findings, scratch: Scratch, progress: Progress, wanted: MatrixChoice | None = None
+    root: TreeGroup, findings: Findings, scratch: Scratch, progress: Progress, wanted: MatrixChoice | None = None
 ) -> ExperimentDraft | None:
     """Read an opened file; None when it cannot be served, and `findings` then says why.
 
@@ -58,7 +68,7 @@ def read_anndata(
     root
         The file, already inspected.
     scratch
-        Room for large arrays.
+        Space for large arrays.
     progress
         Called with the stage and the fraction of the reading.
     wanted
@@ -88,7 +98,7 @@ def read_anndata(
             advice="write the file again before its genes are filtered out",
         )  # fmt: skip
     sources = sources_of(root, (var, raw_var), n_cells, findings, wanted)
-    reading = _Reading(findings, scratch, progress)
+    reading = _Reading(findings, scratch, progress, _numbers_per_cell(root, obs, n_cells))
     ours = root.get("uns/cellworker") is not None
     marked = [what for what, path in (("data", "X"), ("counts", "layers/counts")) if is_marked(root, what, path)]
     choice = None
@@ -101,7 +111,7 @@ def read_anndata(
     cell_ids = read_cell_ids(metadata, n_cells, findings, table="obs")
     identities = metadata.pop(IDENTITIES, None)
     sample_column = add_samples(metadata, obs.index, findings, table="obs", wanted=wanted.sample or None)
-    reductions = _reductions(root, n_cells)
+    reductions = _reductions(root, n_cells, scratch)
     misc = _misc(root, reductions, findings)
     served, rest = (raw_var, var) if choice is not None and choice.frame == "raw" else (var, raw_var)
     if choice is None or served is None or findings.errors:
@@ -153,7 +163,7 @@ def read_anndata(
     )
 
 
-def _is_anndata(root: Group, findings: Findings) -> bool:
+def _is_anndata(root: TreeGroup, findings: Findings) -> bool:
     names = root.names()
     if "obs" in names and "var" in names:
         return True
@@ -168,16 +178,20 @@ def _is_anndata(root: Group, findings: Findings) -> bool:
 class _Reading:
     """Reads matrices, settles which are served, and brings them into the order of the served genes."""
 
-    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress) -> None:
-        self._findings, self._scratch, self._progress = findings, scratch, progress
+    def __init__(self, findings: Findings, scratch: Scratch, progress: Progress, numbers: int) -> None:
+        self._findings, self._scratch, self._progress, self._numbers = findings, scratch, progress, numbers
         self._read: dict[str, SparseDraft] = {}
 
     def settle(
-        self, sources: dict[str, Source], choose_again: Callable[[dict[str, Source], Findings], Choice | None]
+        self,
+        sources: dict[str, ChosenMatrix],
+        choose_again: Callable[[dict[str, ChosenMatrix], Findings], Choice | None],
     ) -> Choice | None:
         """Read what is chosen, until all values of all matrices agree with the choice; others are only looked at."""
         while True:
             choice = choose_again(sources, Findings())
+            if choice is not None and not self._read:
+                self._scratch.require(self._figures(choice))
             unread = [source for source in choice.served if source.field not in self._read] if choice else []
             if not unread and not self._look_at_all_values(sources):
                 return choose_again(sources, self._findings)
@@ -187,7 +201,17 @@ class _Reading:
                 # A sample that was complete has said everything already.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
 
-    def _look_at_all_values(self, sources: dict[str, Source]) -> bool:
+    def _figures(self, choice: Choice) -> Figures:
+        """Return how large what is chosen becomes."""
+        found = choice.data or choice.counts
+        assert found is not None
+        sizes = {source.field: count_of(source.matrix, source.evidence) for source in choice.served}
+        cells, genes = found.matrix.shape
+        counts = sizes[choice.counts.field] if choice.counts is not None else 0
+        turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
+        return Figures(cells, genes, sizes[found.field], counts, turned, self._numbers)
+
+    def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
         sampled = [source for source in sources.values() if not source.evidence.complete]
         for number, source in enumerate(sampled):
@@ -201,11 +225,11 @@ class _Reading:
                 self._findings.fallback(source.field, found=error.message, advice="this layer is left out")
         return bool(sampled)
 
-    def _whole(self, source: Source, begin: float, part: float) -> SparseDraft:
+    def _whole(self, source: ChosenMatrix, begin: float, part: float) -> SparseDraft:
         def tell(fraction: float) -> None:
             self._progress(f"reading {source.field}", begin + part * fraction)
 
-        return source.matrix.read(self._scratch, tell)
+        return source.matrix.read(self._scratch, tell, list(self._read.values()))
 
     def serve(self, served: Table, rest: Table | None) -> None:
         """Say whose genes are served."""
@@ -247,7 +271,7 @@ class _Reading:
         rows = {gene: row for row, gene in enumerate(self._served.index)}
         return np.array([rows.get(gene, -1) for gene in self._rest.index], np.int64)
 
-    def _placed(self, source: Source, matrix: SparseDraft) -> SparseDraft:
+    def _placed(self, source: ChosenMatrix, matrix: SparseDraft) -> SparseDraft:
         n_cells = len(matrix.indptr) - 1
         parts = [(matrix, np.arange(n_cells), self._places())]
         shape = (n_cells, len(self._served.index))
@@ -266,7 +290,7 @@ class _Reading:
 
 
 def _own_scaled(
-    root: Group, n_cells: int, n_genes: int, scratch: Scratch
+    root: TreeGroup, n_cells: int, n_genes: int, scratch: Scratch
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
     """Return the scaled values of a file that cellworker wrote."""
     values, positions = matrix_of(root.get(f"obsm/{SCALED}")), root.get(SCALED_GENES)
@@ -280,7 +304,7 @@ def _own_scaled(
     return genes.astype(np.int32), values.dense(scratch)
 
 
-def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
+def _reductions(root: TreeGroup, n_cells: int, scratch: Scratch) -> dict[str, Reduction]:
     own = root.get("uns/cellworker/reduction_keys")
     out: dict[str, Reduction] = {}
     names = {name for name, _ in members(root.get("obsm"))}
@@ -291,10 +315,22 @@ def _reductions(root: Group, n_cells: int) -> dict[str, Reduction]:
         # X_umap and umap are two reductions.
         free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[free] = Reduction(
-            node.read().astype(np.float64), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_")
-        )
+        out[free] = Reduction(_wide(node, scratch), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_"))
     return out
+
+
+def _wide(node: Array, scratch: Scratch) -> NDArray[np.float64]:
+    """Read a table of numbers as float64, a piece at a time."""
+    values: NDArray[np.float64] = scratch.empty((node.shape[0], node.shape[1]), np.float64)
+    for start, end in blocks(len(values), node.rows_at_once()):
+        values[start:end] = node.read(start, end)
+    return values
+
+
+def _numbers_per_cell(root: TreeGroup, obs: Table, n_cells: int) -> int:
+    """Return how many numbers there are for each cell beside the matrices."""
+    wide = [node.shape[1] for _, node in members(root.get("obsm")) if _is_reduction(node, n_cells)]
+    return len(obs.columns) + sum(wide)
 
 
 def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:
@@ -302,14 +338,14 @@ def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:
     return bool(sound and is_array(node) and node.shape[0] == n_cells and 1 <= node.shape[1] <= _WIDEST)
 
 
-def _graphs(root: Group, n_cells: int) -> Iterator[tuple[str, Matrix]]:
+def _graphs(root: TreeGroup, n_cells: int) -> Iterator[tuple[str, UnreadMatrix]]:
     for name, node in members(root.get("obsp")):
         matrix = matrix_of(node)
         if matrix is not None and matrix.form != "dense" and matrix.shape == (n_cells, n_cells):
             yield name, matrix
 
 
-def _misc(root: Group, reductions: dict[str, Reduction], findings: Findings) -> Misc:
+def _misc(root: TreeGroup, reductions: dict[str, Reduction], findings: Findings) -> Misc:
     own = root.get("uns/cellworker/misc")
     used = text_of(root.get("uns/neighbors/params/use_rep"))
     chosen = choose_active(
@@ -352,7 +388,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _writer(root: Group) -> str:
+def _writer(root: TreeGroup) -> str:
     own = _one(root.get("uns/cellworker"), "version")
     version = str(root.attrs.get("encoding-version", ""))
     return f"cellworker {own}" if own else f"anndata (format {version})" if version else "anndata"

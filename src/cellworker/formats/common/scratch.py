@@ -1,7 +1,9 @@
-"""Room for arrays made while reading: in memory when small, mapped from a spool file when not."""
+"""Space for arrays made while reading: in memory when small, mapped from a spool file when not."""
 
+import mmap
 import os
 import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,20 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.store.spent_pages import give_back as give_back_pages
+from cellworker.formats.common.room import Figures
 from cellworker.formats.common.write_limit import WriteLimit
 
-__all__ = ["Scratch"]
+__all__ = ["Scratch", "give_back", "is_spooled", "spooled"]
 
 _IN_MEMORY = 32 << 20
 
+_TEMPORARY: "weakref.WeakSet[Any]" = weakref.WeakSet()
+"""Maps of temporary files, which nothing but the arrays in them looks at."""
+
 
 class Scratch:
-    """Hands out arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded.
+    """Hands out arrays; large ones are in `folder` (whose owner removes it), so that memory stays bounded.
 
     `limit` counts what goes there.
     """
@@ -32,10 +39,21 @@ class Scratch:
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many.
+            ``EXPERIMENT_UNREADABLE`` when the file may not ask for that many, ``DISK_FULL`` when they are not free.
         """
         if self._limit is not None:
             self._limit.claim(n_bytes)
+
+    def require(self, figures: Figures) -> None:
+        """Refuse a file before its matrices are read, where there is no room for what they become.
+
+        Raises
+        ------
+        WorkerError
+            ``DISK_FULL`` or ``OUT_OF_MEMORY``, with the figures.
+        """
+        if self._limit is not None:
+            self._limit.require(figures)
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an uninitialised (in a spool file: zero) array."""
@@ -51,7 +69,45 @@ class Scratch:
                     f"there is no room for {size / 1e6:,.0f} MB beside the store: free some space, or set STORE_DIR"
                 )
                 raise WorkerError(ErrorCode.DISK_FULL, message) from error
-            return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+            made = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+        # The place is free again with the last use of the array, whoever forgets it.
+        Path(file.name).unlink()
+        return spooled(made)
+
+
+def spooled(array: "np.memmap[Any, Any]") -> "np.memmap[Any, Any]":
+    """Note that an array lies in a temporary file of its own, whose pages `give_back` may free; returns it."""
+    _TEMPORARY.add(_map_of(array))
+    return array
+
+
+def give_back(part: NDArray[Any]) -> None:
+    """Free the disk under a part of an array that lies in a temporary file; of other arrays it does nothing.
+
+    Parameters
+    ----------
+    part
+        A contiguous piece, which nobody reads any more: it holds zeros afterwards.
+    """
+    pages = _map_of(part)
+    if pages is None or not is_spooled(part) or not part.size:
+        return
+    start = part.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
+    give_back_pages(pages, start, start + part.nbytes)
+
+
+def is_spooled(array: NDArray[Any]) -> bool:
+    """Whether an array lies in a temporary file, whose pages `give_back` frees."""
+    pages = _map_of(array)
+    return pages is not None and pages in _TEMPORARY
+
+
+def _map_of(array: NDArray[Any]) -> mmap.mmap | None:
+    """Return the map that holds an array's values, None where they lie in memory."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.room import Figures, Room, in_words
 
 __all__ = ["WriteLimit", "size_of"]
 
@@ -24,12 +25,15 @@ class WriteLimit:
         and holds the matrix twice. A file that says "fill value" or "1:n" can ask for any number.
     max_bytes
         Never more than this.
+    room
+        What is free; None looks at nothing.
     """
 
-    def __init__(self, source_bytes: int, max_ratio: float, max_bytes: int) -> None:
+    def __init__(self, source_bytes: int, max_ratio: float, max_bytes: int, room: Room | None = None) -> None:
         self._source_bytes = source_bytes
         self._max_ratio = max_ratio
         self._max_bytes = max_bytes
+        self._room = room
         self._claimed = 0
 
     @property
@@ -41,22 +45,35 @@ class WriteLimit:
         """Count another file as part of the source."""
         self._source_bytes += more_bytes
 
-    def claim(self, n_bytes: int) -> None:
+    def require(self, figures: Figures) -> None:
+        """Refuse a file before its matrices are read, where there is no room for what they become; see `Room`."""
+        if self._room is not None:
+            self._room.require(figures)
+
+    def claim(self, n_bytes: int, freed: int = 0) -> None:
         """Count what is about to be written.
+
+        Parameters
+        ----------
+        freed
+            How much of what was written before is given back meanwhile.
 
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_UNREADABLE`` when that is more than the file may ask for.
+            ``EXPERIMENT_UNREADABLE`` when that is more than the file may ask for, ``DISK_FULL`` when it is more than
+            the disk has free.
         """
         self._claimed += n_bytes
         if self._claimed > self.allowed:
             raise WorkerError(
                 ErrorCode.EXPERIMENT_UNREADABLE,
-                f"Reading the file would write {_words(self._claimed)} or more to the disk, where a file of "
-                f"{_words(self._source_bytes)} may write {_words(self.allowed)}: it is damaged or hostile. "
+                f"Reading the file would write {in_words(self._claimed)} or more to the disk, where a file of "
+                f"{in_words(self._source_bytes)} may write {in_words(self.allowed)}: it is damaged or hostile. "
                 "If it is sound, raise LOAD_MAX_RATIO or LOAD_MAX_GB.",
             )
+        if self._room is not None:
+            self._room.require_disk(n_bytes - freed, f"{in_words(self._claimed)} in all so far")
 
 
 def size_of(source: Path) -> int:
@@ -69,10 +86,3 @@ def size_of(source: Path) -> int:
         for place, _, names in os.walk(source)
         for name in names
     )
-
-
-def _words(n_bytes: int) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:,.3g} {unit}"
-    return f"{n_bytes} bytes"

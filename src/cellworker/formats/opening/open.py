@@ -14,6 +14,7 @@ from cellworker.formats.common.findings import Findings, Problem
 from cellworker.formats.common.kinds import is_hdf5
 from cellworker.formats.common.locating import Located, locate
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.opening.kept_cell_sets import parse_kept
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
 from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
@@ -26,7 +27,7 @@ __all__ = ["Located", "Opened", "locate", "open_experiment", "open_source", "own
 
 _MIN_S, _PER_MEGABYTE_S = 120.0, 60.0
 _MAKING = 0.5  # of the time for reading: what is missing must not cost the file itself
-_GIGABYTE = 1 << 30
+_MEGABYTE, _GIGABYTE = 1 << 20, 1 << 30
 
 _logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Opened:
     experiment, cell_sets
         What was asked for.
     store
-        The mapped file that the experiment lies in; other processes open it with `open_store`.
+        The mapped file that the experiment is in; other processes open it with `open_store`.
     source
         The file that it was read from.
     cell_sets_path
@@ -75,7 +76,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     path
         A folder or a file, see `locate`.
     settings
-        Where stores lie, how large they may grow, and the limits of reading.
+        Where stores are, how large they may grow, and the limits of reading.
     on_progress
         Called with the progress of the reading; not called when a store exists.
 
@@ -89,12 +90,27 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     located = locate(path)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    try:
+        return _with_cell_sets(located, shelf, store, experiment, settings)
+    except Exception:
+        # Names that are no text any more, for example: a large store is compared with its checksums after this.
+        reason = experiment.damage()
+        if reason is None:
+            raise
+        discard(experiment, reason)
+    store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    return _with_cell_sets(located, shelf, store, experiment, settings)
+
+
+def _with_cell_sets(
+    located: Located, shelf: Shelf, store: Path, experiment: StoredExperiment, settings: Settings
+) -> Opened:
     beside, derived = located.cell_sets, located.cell_sets is None
     if beside is None:
         beside = shelf.cell_sets_of(store)
         cell_sets = _derived(shelf, experiment, beside)
     else:
-        cell_sets = _parse(beside)
+        cell_sets = _parse(shelf, store, beside)
     own_work_file = own_work_of(located.source, experiment, cell_sets, settings)
     own_work = own_work_file.read()
     return Opened(
@@ -211,6 +227,8 @@ def _cold(
             "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
             "choice": matrix_choice(settings).to_json(),
+            "buffer_bytes": int(settings.load_buffer_mb * _MEGABYTE),
+            "memory_bytes": int(settings.load_memory_gb * _GIGABYTE),
             "make_s": _MAKING * _retry_budget_s(source, settings.load_timeout_s),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
@@ -228,19 +246,19 @@ def _cold(
     return experiment, answer["companions"]
 
 
-def _parse(path: Path) -> CellSets:
+def _parse(shelf: Shelf, store: Path, path: Path) -> CellSets:
     try:
         content = path.read_bytes()
     except OSError as error:
         message = f"{path.name} cannot be read: {error.strerror or error}"
         raise WorkerError(ErrorCode.CELL_SETS_INVALID, message) from None
-    return CellSets.parse(content)
+    return parse_kept(shelf, store, content)
 
 
 def _derived(shelf: Shelf, experiment: StoredExperiment, path: Path) -> CellSets:
     if path.exists():
         try:
-            return _parse(path)
+            return _parse(shelf, experiment.store, path)
         except WorkerError:
             # Cut short by a full disk or a killed process: made again below.
             path.unlink(missing_ok=True)

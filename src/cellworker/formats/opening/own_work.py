@@ -1,6 +1,6 @@
 """What a person did in local runs (cell sets of their own, new clusters), kept beside the experiment's file.
 
-It lies in ``<file>.cellworker.json``; where that folder may not be written to, in the user's data folder
+It is in ``<file>.cellworker.json``; where that folder may not be written to, in the user's data folder
 (``$XDG_DATA_HOME/cellworker``, else ``~/.local/share/cellworker``). The file's own cell sets are never changed.
 
 The document holds all cell sets as they were left, which of them are the person's own, and the barcodes of the own
@@ -10,6 +10,7 @@ document of the older content is kept under another name before it is written ov
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -43,7 +44,7 @@ class OwnWork:
     own
         The person's own alone: in a class of the file only the sets that are not the file's.
     path
-        Where it lies.
+        Where it is.
     notes
         What could not be found again in a file that was replaced, in sentences.
     """
@@ -94,7 +95,6 @@ class OwnWorkFile:
         self.beside = resolved.with_name(resolved.name + _SUFFIX)
         self.in_data_folder = _data_folder() / f"{resolved.name[:100]}-{mark}{_SUFFIX}"
         self._key, self.base = key, base
-        self._base_hash = hashlib.sha256(base.encode()).hexdigest()
         self._cell_ids, self._barcodes = cell_ids, barcodes
         self._keep_out, self._earlier = keep_out, earlier
         self._seen: tuple[object, OwnWork] | None = None
@@ -158,6 +158,11 @@ class OwnWorkFile:
             yield
         finally:
             os.close(descriptor)
+
+    @functools.cached_property
+    def _base_hash(self) -> str:
+        """Hash of the cell sets of the file; made when there is something to compare it with."""
+        return hashlib.sha256(self.base.encode()).hexdigest()
 
     def _newest(self) -> Path | None:
         found = [path for path in (self.beside, self.in_data_folder) if path.is_file()]

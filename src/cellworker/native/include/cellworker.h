@@ -1,7 +1,6 @@
-/* Every function that the library offers. Python derives the signatures of its calls from this file
- * (native/__init__.py), and a library that was compiled with another version of it is refused. Who changes a kernel
- * changes its line here, and nowhere else. A function checks nothing of what it is given: its caller in Python has
- * checked shapes, types and bounds. */
+/* Every exported function. Python derives the signatures of its calls from this file (native/__init__.py) and refuses a
+ * library that was compiled with another version of it, so a changed kernel changes its line here and nowhere else.
+ * Functions check none of their arguments: the Python caller has checked shapes, types and bounds. */
 #ifndef CELLWORKER_H
 #define CELLWORKER_H
 
@@ -53,6 +52,8 @@ EXPORT int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_
                               int32_t high, double *sums, double *stored);
 EXPORT int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low,
                                int32_t high, const double *mean, const double *scale, double limit, double *squares);
+EXPORT int32_t cw_gene_moments(const int32_t *genes, const float *values, int64_t n, int64_t n_genes, double *sums,
+                               double *squares);
 
 /* voom.c */
 EXPORT int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, int64_t n, const int32_t *group,

@@ -27,3 +27,15 @@ int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, i
     }
     return 0;
 }
+
+/* Sums of the values and of their squares, which are added in the order of the entries. */
+int32_t cw_gene_moments(const int32_t *genes, const float *values, int64_t n, int64_t n_genes, double *sums,
+                        double *squares) {
+    for (int64_t i = 0; i < n; i++) {
+        if ((uint32_t)genes[i] >= (uint64_t)n_genes) return -1;
+        const double v = values[i];
+        sums[genes[i]] += v;
+        squares[genes[i]] += v * v;
+    }
+    return 0;
+}

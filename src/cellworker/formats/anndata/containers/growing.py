@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.scratch import Scratch, spooled
 
 __all__ = ["Growing"]
 
@@ -67,4 +67,6 @@ class Growing:
         if self._file is None:
             return np.concatenate([np.zeros(0, self._dtype), *self._pieces])
         self._spill()
-        return np.memmap(self._file, self._dtype, "r", shape=(self._length,))
+        made = np.memmap(self._file, self._dtype, "r+", shape=(self._length,))
+        self._file.unlink()  # as in Scratch
+        return spooled(made)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.scratch import spooled
 from cellworker.formats.common.write_limit import WriteLimit
 from cellworker.formats.r.rds.inflate import CHUNK_BYTES
 from cellworker.native import address, kernel
 
-__all__ = ["Layout", "Spool", "convert"]
+__all__ = ["Spool", "SpoolLayout", "convert"]
 
 _swap32 = kernel("cw_rds_swap32")
 _swap64 = kernel("cw_rds_swap64")
@@ -22,19 +23,19 @@ _doubles_to_floats = kernel("cw_rds_doubles_to_floats")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How elements lie in the file (`stored`) and in memory (`kept`, in native byte order)."""
+class SpoolLayout:
+    """How elements are in the file (`stored`) and in memory (`kept`, in native byte order)."""
 
     stored: np.dtype[Any]
     kept: np.dtype[Any]
 
     @classmethod
-    def of(cls, stored: str, kept: str) -> "Layout":
+    def of(cls, stored: str, kept: str) -> "SpoolLayout":
         """Name the two dtypes."""
         return cls(np.dtype(stored), np.dtype(kept))
 
 
-def convert(content: bytes | memoryview, layout: Layout) -> NDArray[Any]:
+def convert(content: bytes | memoryview, layout: SpoolLayout) -> NDArray[Any]:
     """Return the elements of a short run of bytes in native order."""
     elements = np.frombuffer(content, layout.stored)
     if layout.kept.itemsize == layout.stored.itemsize:
@@ -56,7 +57,7 @@ class Spool:
         self._count = 0
         self._scratch = np.empty(2 * CHUNK_BYTES, np.uint8)
 
-    def keep(self, pieces: Iterable[memoryview], count: int, layout: Layout) -> NDArray[Any]:
+    def keep(self, pieces: Iterable[memoryview], count: int, layout: SpoolLayout) -> NDArray[Any]:
         """Convert `count` elements out of `pieces` (whole elements each) and return them as a read-only map."""
         path = self._next_path(count * layout.kept.itemsize)
         try:
@@ -66,7 +67,7 @@ class Spool:
                         _write(file, self._swapped(piece[start : start + CHUNK_BYTES], layout))
         except OSError as problem:
             raise _failed(problem) from None
-        return np.memmap(path, layout.kept, "r", shape=(count,))
+        return _mapped(path, layout.kept, count)
 
     def keep_arrays(self, arrays: Iterable[NDArray[Any]], count: int, kept: np.dtype[Any]) -> NDArray[Any]:
         """Write `count` elements that come as arrays, and return them as a read-only map."""
@@ -77,7 +78,7 @@ class Spool:
                     _write(file, array.astype(kept, copy=False))
         except OSError as problem:
             raise _failed(problem) from None
-        return np.memmap(path, kept, "r", shape=(count,))
+        return _mapped(path, kept, count)
 
     def _next_path(self, n_bytes: int) -> Path:
         if self._limit is not None:
@@ -85,7 +86,7 @@ class Spool:
         self._count += 1
         return self._folder / f"{self._prefix}-{self._count:06d}.bin"
 
-    def _swapped(self, piece: memoryview, layout: Layout) -> NDArray[Any]:
+    def _swapped(self, piece: memoryview, layout: SpoolLayout) -> NDArray[Any]:
         source = np.frombuffer(piece, np.uint8)
         stored, kept = layout.stored.itemsize, layout.kept.itemsize
         count = len(piece) // stored
@@ -101,6 +102,13 @@ class Spool:
         else:
             return source
         return out
+
+
+def _mapped(path: Path, kept: np.dtype[Any], count: int) -> NDArray[Any]:
+    """Map a file for reading; its pages may be given back, for which the system asks for a map that may be written."""
+    found = np.memmap(path, kept, "r+", shape=(count,))
+    found.flags.writeable = False
+    return spooled(found)
 
 
 def _write(file: Any, array: NDArray[Any]) -> None:  # noqa: ANN401
