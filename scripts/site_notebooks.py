@@ -1,15 +1,16 @@
-"""A hook of MkDocs: the notebooks of docs/tutorials become pages, with what they print and draw.
+"""Hooks of MkDocs: the notebooks of docs/tutorials become pages, with what they print and draw.
 
 Nothing is run and nothing is fetched: ``make notebooks`` keeps the outputs in the files.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
 from nbconvert import MarkdownExporter
 
-__all__ = ["on_files"]
+__all__ = ["on_files", "on_page_markdown"]
 
 _ABOUT = "\n\n*The notebook of this page: [{name}]({name}). The tests run it.*\n"
 
@@ -26,3 +27,8 @@ def on_files(files: Files, /, *, config: Any) -> Files:  # noqa: ANN401
         for name, content in resources["outputs"].items():
             files.append(File.generated(config, (folder / name).as_posix(), content=content))
     return files
+
+
+def on_page_markdown(markdown: str, /, **_: Any) -> str:  # noqa: ANN401
+    """Lead links to notebooks, which are files in the repository, to their pages."""
+    return re.sub(r"(\]\([^)]*tutorials/\w+)\.ipynb\)", r"\1.md)", markdown)

@@ -72,11 +72,11 @@ def test_slips_are_told_with_what_would_be_right(adata, call, words):
 
 def test_an_experiments_methods_say_their_own_arguments(adata):
     with cw.open(adata) as experiment:
-        with pytest.raises(WorkerError, match=r"^perplexity: 1000 is too large"):
+        with pytest.raises(WorkerError, match=r"^INVALID_INPUT: perplexity: 1000 is too large"):
             experiment.embedding("tsne", perplexity=1000)
-        with pytest.raises(WorkerError, match=r"^first: expected text"):
+        with pytest.raises(WorkerError, match=r"^INVALID_INPUT: first: expected text"):
             experiment.compare(None)
-        with pytest.raises(WorkerError, match=r"^color: 'nope' is no column"):
+        with pytest.raises(WorkerError, match=r"^INVALID_INPUT: color: 'nope' is no column"):
             cw.pl.embedding(experiment, "nope")
         assert set(experiment.markers("group", groups="g1")["group"]) == {"g1"}
 
