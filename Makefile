@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest build stack download-image run-downloaded hooks test-cassia fuzz asan docs wheel
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest test-seurat5 build stack download-image run-downloaded hooks test-cassia fuzz asan docs notebooks wheel
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -47,10 +47,10 @@ kill: .venv/.ready-run ## stop the worker that runs on $PORT
 setup: .venv/.ready-dev ## make .venv with everything a developer needs
 
 test: check .venv/.ready-web ## check, then run all tests (ARGS="-k genes" picks some)
-	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0)
 
 coverage: check ## the same with coverage measured: a table, coverage.xml, and a floor below which it fails
-	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
+	$(BIN)/python -m pytest -q $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0) --cov --cov-report=xml --cov-report=term:skip-covered $(if $(ARGS),--cov-fail-under=0)
 
 test-alone: .venv/.ready-dev ## the tests that need ../shared, with it hidden: all skip
 	$(BIN)/python -m pytest -q -m shared --shared=.hidden
@@ -79,6 +79,9 @@ web-dev: .venv/.ready-dev ## serve the explorer from its sources, beside the wor
 
 chromium: ## install the browser of the explorer's tests, where it is missing and may be
 	@sh scripts/install_chromium.sh
+
+notebooks: .venv/.ready-dev ## run the tutorials again, and keep what they print and draw
+	$(BIN)/python scripts/run_notebooks.py
 
 docs: .venv/.ready-dev ## build the documentation's site into site/
 	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
@@ -114,11 +117,13 @@ test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproje
 test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package itself (350 MB)
 	$(BIN)/python scripts/test_cassia.py $(ARGS)
 
+test-seurat5: .venv/.ready-dev ## open what we write in Seurat 5 and compare (needs R with Seurat 5; RSCRIPT=... names it)
+	$(BIN)/python scripts/test_seurat5.py
+
 ##@ Ship it
 
-wheel: .venv/.ready-dev ## build the wheel of this machine and the sdist into dist/
-	.venv/tools/bin/uv build --out-dir dist
-	@ls dist
+wheel: .venv/.ready-dev ## build the sdist and a wheel for each platform into dist/ (ARGS=manylinux_2_17_x86_64 one alone)
+	$(BIN)/python scripts/make_wheels.py $(ARGS)
 
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .

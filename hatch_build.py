@@ -4,12 +4,20 @@ The library is plain C behind ctypes: it depends on neither the Python version n
 compile pause, and a read-only or unprivileged container needs no cache folder. A machine without a C compiler gets one
 from the package index (`ziglang`), so that nothing but Python is needed.
 
-The page is bundled by `web_build.py`, with Node from the package index where the machine has none.
+The page is bundled by `web_build.py`, with Node from the package index where the machine has none. A source
+distribution holds the page, so that it installs without Node, and no library.
+
+``CELLWORKER_WHEEL_FOR`` names one of `PLATFORMS`: the wheel is then compiled for that platform by zig, on whatever
+machine this is (`scripts/make_wheels.py`). Without it a wheel is for the machine that builds it.
+
+A build of the workflow on GitHub also writes the repository's addresses into the package's metadata (`project.urls`):
+the repository itself does not know where it lives.
 
 Run as a script it builds in place: ``python hatch_build.py``.
 """
 
 import hashlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -17,7 +25,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,13 +36,41 @@ import web_build
 
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+    from hatchling.metadata.plugin.interface import MetadataHookInterface
 except ImportError:  # run as a script, outside a build
-    BuildHookInterface = object
+    BuildHookInterface = MetadataHookInterface = object
 
 NATIVE = Path("src/cellworker/native")
 # -ffp-contract=off: no fused multiply-add, so that sums are the same to the last bit on every machine.
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
-FLAGS += ["-Wall", "-Wextra", "-Wno-psabi"]  # vectors are passed to inlined functions only
+# Vectors are passed to inlined functions only; clang does not know the hints that are for gcc.
+FLAGS += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas"]
+
+
+PLATFORMS = {
+    "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
+    "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
+    "musllinux_1_2_x86_64": "x86_64-linux-musl",
+    "musllinux_1_2_aarch64": "aarch64-linux-musl",
+    "macosx_13_0_x86_64": "x86_64-macos.13.0",
+    "macosx_13_0_arm64": "aarch64-macos.13.0",
+}
+"""The platforms that wheels are published for, by PyPA's platform tags, and zig's words for them."""
+
+
+def wheel_platform() -> str | None:
+    """Return the platform that was asked for, None where the wheel is for this machine.
+
+    Raises
+    ------
+    RuntimeError
+        For a platform that there are no wheels for.
+    """
+    name = os.environ.get("CELLWORKER_WHEEL_FOR")
+    if name and name not in PLATFORMS:
+        message = f"CELLWORKER_WHEEL_FOR: expected one of {', '.join(PLATFORMS)}, found {name!r}"
+        raise RuntimeError(message)
+    return name or None
 
 
 def _works(compiler: list[str]) -> bool:
@@ -46,7 +82,11 @@ def _works(compiler: list[str]) -> bool:
 
 
 def find_compiler() -> list[str] | None:
-    """Return the command of a C compiler that works here, or None."""
+    """Return the command of a C compiler that works here and compiles for the wheel's platform, or None."""
+    platform = wheel_platform()
+    if platform is not None:
+        found = importlib.util.find_spec("ziglang")
+        return [sys.executable, "-m", "ziglang", "cc", "-target", PLATFORMS[platform]] if found else None
     candidates = [shlex.split(os.environ["CC"])] if os.environ.get("CC") else []
     candidates += [[name] for name in ("cc", "gcc", "clang") if shutil.which(name)]
     try:
@@ -71,6 +111,8 @@ def build(root: Path, target: Path | None = None, more: Sequence[str] = ()) -> P
     # A binding that reads another header than the one compiled here refuses the library.
     interface = hashlib.sha256((folder / "include" / "cellworker.h").read_bytes()).hexdigest()
     names = [f"-I{folder / 'include'}", f'-DCW_INTERFACE="{interface}"']
+    # What is published holds no names of local symbols, which are three quarters of zig's file.
+    more = [*more, "-Wl,-s"] if wheel_platform() else more
     # Baseline instructions of the platform: a library built on one machine runs, with the same results, on every other.
     subprocess.run([*compiler, *FLAGS, *more, *names, *sources, "-o", str(staging), "-lm"], check=True)
     staging.replace(target)  # atomic: a running process keeps the library that it has mapped
@@ -82,23 +124,47 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[misc]
 
     def dependencies(self) -> list[str]:
         """Ask for a compiler and for Node from the package index only where they are needed and missing."""
-        compiler = [] if find_compiler() else ["ziglang>=0.13"]
+        compiler = [] if self.target_name == "sdist" or find_compiler() else ["ziglang>=0.13"]
         return [*compiler, *web_build.requirements(Path(self.root))]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Build the library and name the wheel after the platform, not after the Python version."""
+        root = Path(self.root)
         with ThreadPoolExecutor(1) as aside:
             # The page waits for the registry most of the time, the kernels for the processor.
-            page = aside.submit(web_build.build, Path(self.root))
-            target = build(Path(self.root))
-        build_data["artifacts"].append(str(target.relative_to(self.root)))
+            page = aside.submit(web_build.build, root)
+            # A library in a source distribution would be one of a machine that nobody knows.
+            target = None if self.target_name == "sdist" else build(root)
         problem = page.result()
         if problem:
             self.app.display_warning(problem)
         build_data["artifacts"].append(f"/{web_build.BUNDLE.as_posix()}/**")
+        if target is None:
+            return
+        build_data["artifacts"].append(str(target.relative_to(root)))
         build_data["pure_python"] = False
-        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        platform = wheel_platform() or sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
+
+
+def project_urls(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the addresses of the repository that a workflow of GitHub runs for; empty anywhere else."""
+    server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
+    if not server or not repository:
+        return {}
+    home = f"{server}/{repository}"
+    pages = {"Changelog": "blob/main/CHANGELOG.md", "Documentation": "tree/main/docs", "Issues": "issues"}
+    return {"Repository": home, **{name: f"{home}/{page}" for name, page in pages.items()}}
+
+
+class CustomMetadataHook(MetadataHookInterface):  # type: ignore[misc]  # hatchling is only there during a build
+    """Gives the package's metadata the addresses of its repository."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Add `urls`."""
+        urls = project_urls(os.environ)
+        if urls:
+            metadata["urls"] = urls
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import importlib
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ NODE_WHEEL = (
 _SKIPPED = {"node_modules", "dist"}
 _REGISTRY_S = 20
 """Seconds that one attempt to reach the registry may take: set-up must go on where there is none."""
+_CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
+"""Where Debian, Fedora and SUSE keep the certificates that the system trusts."""
 _UNREACHABLE = re.compile(
     r"ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_SOCKET_TIMEOUT|EPROTO"
     r"|CERT|code E40[1347]|code E5\d\d|code ENOTCACHED|network"
@@ -99,10 +102,22 @@ def requirements(root: Path) -> list[str]:
     return [] if is_current(root) or find_node() else [NODE_WHEEL]
 
 
+def certificates() -> dict[str, str]:
+    """Return what makes Node and npm trust what the system trusts: a proxy's certificate may be known to it alone.
+
+    Node of 22.19 and newer knows the first name; older ones add a file of certificates to their own.
+    """
+    found = ssl.get_default_verify_paths().cafile
+    files = [path for path in (os.environ.get("SSL_CERT_FILE"), found, *_CERTIFICATES) if path and Path(path).is_file()]
+    told = {"NODE_USE_SYSTEM_CA": "1", **({"NODE_EXTRA_CA_CERTS": files[0]} if files else {})}
+    return {name: value for name, value in told.items() if name not in os.environ}
+
+
 def _run(command: list[str | Path], folder: Path, node: Path) -> str | None:
     """Run a command quietly; returns the end of what it said where it failed."""
     path = os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path, "CI": "true", "npm_config_fetch_retries": "1"}
+    environment.update(certificates())
     environment["npm_config_fetch_timeout"] = str(_REGISTRY_S * 1000)
     done = subprocess.run(
         [str(part) for part in command], cwd=folder, env=environment, capture_output=True, text=True, check=False

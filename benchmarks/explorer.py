@@ -25,9 +25,12 @@ import pandas as pd
 import scipy.sparse as sp
 from playwright.sync_api import sync_playwright
 
+from benchmarks.explorer_peers import measure_cellxgene
 from benchmarks.harness import RESULTS, cpu_of_tree, descendants, machine, memory_mb
+from cellworker.sample import sample_path
 
 SIZES = {"sample": 0, "100k": 100_000, "1M": 1_000_000}
+SAMPLE_CELLS = 548
 GENES = 20_000
 VALUES = 60_000_000
 CLUSTERS = 20
@@ -51,6 +54,8 @@ def run(*, quick: bool, only: str = "") -> None:
     """Measure all sizes, or the sample and 100,000 cells."""
     wanted = [name for name in SIZES if only in name and not (quick and name == "1M")]
     rows = [row for name in wanted for row in measure(name, SIZES[name])]
+    if "CELLXGENE" in os.environ:
+        rows += [row for name in wanted if name != "1M" for row in beside(name)]
     for row in rows:
         bar = BARS.get((row["size"], row["what"]))
         verdict = "" if bar is None else f"  bar {bar} s: {'met' if row['wall_s'] <= bar else 'missed'}"
@@ -66,6 +71,16 @@ def run(*, quick: bool, only: str = "") -> None:
         "bars_s": {" ".join(k): v for k, v in BARS.items()},
     }
     (RESULTS / f"{name}.meta.json").write_text(json.dumps({**about, "heap_bar_mb": HEAP_BAR_MB}, indent=1) + "\n")
+
+
+def beside(name: str) -> list[dict[str, Any]]:
+    """Measure cellxgene on the same cells; no row, and a sentence, where it does not open the file."""
+    file = generated(SIZES[name]) if SIZES[name] else sample_path()
+    try:
+        return [measure_cellxgene(name, SIZES[name] or SAMPLE_CELLS, file, chromium(), SWITCHES)]
+    except RuntimeError as error:
+        print(f"{name:>7}  {error}")
+        return []
 
 
 def _renderers() -> list[int]:
@@ -98,7 +113,7 @@ def _chromium_version() -> str:
 
 
 def generated(cells: int) -> Path:
-    """Make an .h5ad of so many cells, once; it is kept in the user's cache."""
+    """Make an .h5ad of this many cells, once; it is kept in the user's cache."""
     target = Path.home() / ".cache" / "cellworker-benchmarks" / f"explorer-generated-{cells}.h5ad"
     if target.exists():
         return target

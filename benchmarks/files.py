@@ -20,7 +20,7 @@ HERE = "benchmarks.files"
 SMALL = Size(4_000, 20_000, 1_100)
 """About 100 MB before compression, as R holds it."""
 
-# What R measures of itself is the saving alone, the object being there already.
+# R measures only the saving: the object is in memory already.
 SAVE_IN_R = """
     suppressMessages(requireNamespace("Matrix", quietly = TRUE))
     x <- readRDS("{source}")

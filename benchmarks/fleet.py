@@ -140,7 +140,7 @@ class Nodes:
         self._found.peak_nodes = max(self._found.peak_nodes, nodes)
 
     def take(self) -> float:
-        """Make room for a pod; return the seconds until it is there."""
+        """Make space for a pod; return the seconds until it runs."""
         self._found.pods += 1
         self._found.peak_pods = max(self._found.peak_pods, self._found.pods)
         if self._found.pods > self._nodes * self.per_node:

@@ -3,7 +3,7 @@
     python -m benchmarks.generate --cells 20000 --genes 20000
 
 A cell is a number of molecules drawn from one of 40 states. A state is the mean profile of a cluster of real cells (10x
-PBMC 3k of ../shared where it lies, else the bundled sample), each gene of it varied by a gamma factor, which gives the
+PBMC 3k of ../shared where it is, else the bundled sample), each gene of it varied by a gamma factor, which gives the
 overdispersion of real counts. Genes beyond those of the source are copies of its genes at a tenth of their level.
 Totals of molecules vary between cells as in the source, and their number is chosen to give the wanted number of
 non-zeros.

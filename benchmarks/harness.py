@@ -63,7 +63,7 @@ class Command:
     prepare: Callable[[], object] = lambda: None
     """Called before each run, outside the measure."""
     limit_s: float = 600
-    """After so many seconds a run is cut off."""
+    """Max seconds of a run."""
     once: bool = False
     """Not repeated, where a run takes long before its clock starts."""
 
@@ -132,7 +132,7 @@ def timed(repeats: int = 1):
 
 
 def say(usage: Mapping[str, float], details: Mapping[str, object] | None = None) -> None:
-    """In a case's own process: report figures that the harness shall take instead of its own."""
+    """In a case's own process: report figures that the harness takes instead of its own."""
     print(MARK + json.dumps({"usage": dict(usage), "details": dict(details or {})}), flush=True)
 
 

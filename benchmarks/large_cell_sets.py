@@ -1,7 +1,7 @@
 """Cell sets of a million cells in twenty classes, as the gateway reads them: its memory, and how long its loop stands.
 
 The loop is asked to come back every 5 ms while the cell sets are read and two requests are prepared. What it needed
-beyond that is told twice: by the process's own processor time, which other programs do not touch, and by the clock,
+beyond that is reported twice: by the process's own processor time, which other programs do not touch, and by the clock,
 which on a busy machine counts these too.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["measure"]
+__all__ = ["N_CELLS", "N_CLASSES", "N_SETS", "measure", "write_cell_sets"]
 
 N_CELLS, N_CLASSES, N_SETS = 1_000_000, 20, 25
 TICK_S = 0.005
@@ -31,14 +31,15 @@ def measure(rounds: int) -> dict[str, Any]:
     """Return the figures of a process that has the gateway's modules loaded."""
     with TemporaryDirectory() as folder:
         source = Path(folder) / "cell_sets.json"
-        _write(source)
+        write_cell_sets(source)
         command = [sys.executable, "-m", "benchmarks.large_cell_sets", str(source), str(rounds)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         figures: dict[str, Any] = json.loads(done.stdout)
         return {"cells": N_CELLS, "classes": N_CLASSES, "file_mb": source.stat().st_size >> 20, **figures}
 
 
-def _write(path: Path) -> None:
+def write_cell_sets(path: Path) -> None:
+    """Write a cell_sets.json in which every cell is in one set of each class."""
     labels = np.arange(N_CELLS) % N_SETS
     lists = [",".join(map(str, np.flatnonzero(labels == number).tolist())) for number in range(N_SETS)]
     with path.open("w") as file:

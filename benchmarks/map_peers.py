@@ -1,6 +1,6 @@
 """The peers of the benchmark "maps": umap-learn, pynndescent, openTSNE, scranpy, scanpy and igraph on the same cells.
 
-What a peer compiles at its first call, it compiles outside the clock, but for `umap_learn_first`.
+What a peer compiles at its first call, it compiles outside the clock, except for `umap_learn_first`.
 """
 
 # ruff: noqa: PLC0415 - every case is a process of its own: it pays for its own imports, and for nothing else

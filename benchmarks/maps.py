@@ -162,7 +162,7 @@ def _first(folder: Path, n: int, command) -> Case:
 def cells(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return principal components float32 ``(n, 30)`` of cells in groups, and each cell's group.
 
-    Groups have unequal sizes and lie in few curved dimensions each; every third is drawn out, as a course of
+    Groups have unequal sizes and are in few curved dimensions each; every third is drawn out, as a course of
     development is. The variance falls from component to component.
     """
     random = np.random.default_rng(7)

@@ -1,4 +1,4 @@
-"""Benchmark "sizing": what a pod needs for so many cells. Memory, disk and start-up time, without peers.
+"""Benchmark "sizing": what a pod needs for a number of cells. Memory, disk and start-up time, without peers.
 
 `docs/operations.md` shows the figures; `tests/deploy/test_sizing.py` compares the two.
 """

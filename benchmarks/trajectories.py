@@ -1,6 +1,6 @@
 """Benchmark "trajectories": principal graphs and pseudotime of cells in a plane.
 
-The cells lie around trees of several branches, islands apart, as in a UMAP of a developmental course. Neighbours are
+The cells are around trees of several branches, islands apart, as in a UMAP of a developmental course. Neighbours are
 searched once before the clock starts where a case says that it leaves them out; one thread. Palantir and scFates get
 the same coordinates as the space that they work in.
 """

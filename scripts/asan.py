@@ -155,7 +155,7 @@ def prove(variables: dict[str, str]) -> None:
     Raises
     ------
     SystemExit
-        Where a fault goes by unseen: no test would mean anything.
+        Where a fault is not seen: no test would mean anything.
     """
     findings = FOLDER / "findings.txt"
     for name, expected in (("read_beyond", "heap-buffer-overflow"), ("overflow", "signed integer overflow")):

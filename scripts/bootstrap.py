@@ -106,9 +106,9 @@ def find_uv() -> Path:
         install_ensurepip()
     with step("uv, the installer"), tempfile.TemporaryDirectory() as scratch:
         pip = find_pip(Path(scratch))
+        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes", *certificates(pip)]
         wanted = Path(scratch) / "uv.txt"
         wanted.write_text(locked("uv"))
-        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes"]
         call(*pip, "install", *options, "--target", TOOLS, "-r", wanted)
     found = usable_uv(str(TOOLS / "bin" / "uv"))
     if found is None:
@@ -137,6 +137,17 @@ def find_pip(scratch: Path) -> list[str | Path]:
         return [sys.executable, "-m", "pip"]
     call(sys.executable, "-m", "venv", scratch / "venv")
     return [scratch / "venv" / "bin" / "python", "-m", "pip"]
+
+
+def certificates(pip: list[str | Path]) -> list[str]:
+    """Return pip's option to trust what the system trusts, as pip 24.2 and newer do by themselves."""
+    try:
+        text = subprocess.run([*pip, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    found = re.match(r"pip (\d+)\.(\d+)", text)
+    # 23.3 is the first that brings what the option needs.
+    return ["--use-feature=truststore"] if found and (23, 3) <= (int(found[1]), int(found[2])) < (24, 2) else []
 
 
 def install_ensurepip() -> None:
@@ -171,11 +182,10 @@ def index_settings() -> dict[str, str]:
     """
     if any(name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_FIND_LINKS")) for name in os.environ):
         return {}
-    if not importlib.util.find_spec("pip"):
-        return {}
-    listing = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    ).stdout
+    # `.venv` holds no pip; the Python that it was made from has the same settings.
+    python = sys.executable if importlib.util.find_spec("pip") else getattr(sys, "_base_executable", sys.executable)
+    command = [python, "-m", "pip", "config", "list"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     told = {}
     for line in listing.splitlines():
         if found := re.fullmatch(r"(?:global|install|:env:)\.([a-z-]+)='(.*)'", line.strip()):
@@ -191,6 +201,15 @@ def index_settings() -> dict[str, str]:
     if told.get("cert") and "SSL_CERT_FILE" not in os.environ:
         settings["SSL_CERT_FILE"] = told["cert"][0]
     return settings
+
+
+def uv_settings() -> dict[str, str]:
+    """Return what every call of uv is told: no hurry, no Python of its own, the system's certificates, pip's settings.
+
+    A proxy's certificate may be known to the system alone; the second name is that of newer versions of uv.
+    """
+    system = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
+    return {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **system, **index_settings()}
 
 
 def make_environment(uv: Path) -> None:
@@ -248,9 +267,7 @@ def main(arguments: list[str]) -> int:
     try:
         uv = find_uv()
         make_environment(uv)
-        # A proxy's certificate may be known to the system alone; the second name is that of newer versions of uv.
-        system = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
-        env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **system, **index_settings()}
+        env = uv_settings()
         if purpose != WEB:
             install_packages(uv, purpose, env)
         install_project(uv, env)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bootstrap import ROOT, SetupError, call, find_uv, index_settings, locked_builders
+from bootstrap import ROOT, SetupError, call, find_uv, locked_builders, uv_settings
 
 __all__ = ["add_marker_table", "fill", "main", "size_mb"]
 
@@ -29,7 +29,7 @@ def fill(target: Path, extras: list[str]) -> None:
         message = f"{target} is not empty"
         raise SetupError(message)
     uv = find_uv()
-    env = {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **index_settings()}
+    env = uv_settings()
     call(uv, "venv", "--python", sys.executable, target)
     wanted = [part for extra in extras for part in ("--extra", extra)]
     requirements = target / "requirements.txt"

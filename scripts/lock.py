@@ -5,17 +5,20 @@ SHA-256 hashes are what makes an environment the same everywhere, so only those 
 that any index can serve (`uv export --frozen`).
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from bootstrap import uv_settings
+
 LOCK = Path(__file__).parent.parent / "uv.lock"
 
 
 def without_addresses(text: str) -> str:
-    """Return the lock with file names in place of addresses."""
+    """Return the lock with file names instead of addresses."""
     text = re.sub(r'\burl = "[^"]*/([^"/]+)"', r'path = "\1"', text)
     return re.sub(r'\bregistry = "[^"]*"', 'registry = "index"', text)
 
@@ -29,7 +32,9 @@ def main() -> int:
     before = LOCK.read_bytes() if LOCK.exists() else None
     # uv takes no versions from a lock without addresses: it starts afresh.
     LOCK.unlink(missing_ok=True)
-    done = subprocess.run([uv, "lock", *sys.argv[1:]], cwd=LOCK.parent, check=False)
+    done = subprocess.run(
+        [uv, "lock", *sys.argv[1:]], cwd=LOCK.parent, env={**os.environ, **uv_settings()}, check=False
+    )
     text = without_addresses(LOCK.read_text()) if LOCK.exists() else ""
     if done.returncode != 0 or "://" in text:
         if before is not None:

@@ -1,17 +1,19 @@
-"""Write the part of the chart's `values.schema.json` that the code knows better: the variables of both containers.
+"""Write what the code knows better than the chart: the variables of both containers, and the worker's version.
 
-``make fmt`` runs it; ``--check`` only says whether the schema has drifted, for the tests.
+``make fmt`` runs it; ``--check`` only says which file has drifted, for the tests.
 """
 
 import json
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from cellworker.settings import Settings
+from cellworker.version import __version__
 
-SCHEMA = Path(__file__).resolve().parent.parent / "chart-infra" / "values.schema.json"
+CHART = Path(__file__).resolve().parent.parent / "chart-infra"
 
 OWNED = {
     "gateway": {
@@ -75,17 +77,25 @@ def updated(text: str) -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
+def with_version(text: str) -> str:
+    """Return `Chart.yaml` with the worker's version; the chart's own version is another."""
+    return re.sub(r"^appVersion: .*$", f'appVersion: "{__version__}"', text, flags=re.MULTILINE)
+
+
 def main(arguments: list[str]) -> int:
     """Rewrite, or with ``--check`` compare."""
-    text = SCHEMA.read_text(encoding="utf-8")
-    new = updated(text)
-    if new == text:
-        return 0
-    if "--check" in arguments:
-        print("out of date: chart-infra/values.schema.json; run 'make fmt'", file=sys.stderr)
-        return 1
-    SCHEMA.write_text(new, encoding="utf-8")
-    return 0
+    status = 0
+    for name, update in (("values.schema.json", updated), ("Chart.yaml", with_version)):
+        text = (CHART / name).read_text(encoding="utf-8")
+        new = update(text)
+        if new == text:
+            continue
+        if "--check" in arguments:
+            print(f"out of date: chart-infra/{name}; run 'make fmt'", file=sys.stderr)
+            status = 1
+        else:
+            (CHART / name).write_text(new, encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":

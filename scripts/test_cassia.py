@@ -6,7 +6,7 @@ The environment lies in `.venv/cassia`; the arguments go to pytest.
 import subprocess
 import sys
 
-from bootstrap import ROOT, SetupError, call, find_uv, index_settings, step
+from bootstrap import ROOT, SetupError, call, find_uv, step, uv_settings
 
 PLACE = ROOT / ".venv" / "cassia"
 
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
         if not python.exists():
             call(uv, "venv", "--python", sys.executable, PLACE)
         with step("the extra cassia"):
-            call(uv, "pip", "install", "--python", python, "--group", "dev", "-e", ".[cassia]", env=index_settings())
+            call(uv, "pip", "install", "--python", python, "--group", "dev", "-e", ".[cassia]", env=uv_settings())
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from bootstrap import ROOT, SetupError, call, find_uv, index_settings, step
+from bootstrap import ROOT, SetupError, call, find_uv, step, uv_settings
 
 LOWEST = ROOT / ".venv" / "lowest"
 
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         call(uv, "venv", "--python", sys.executable, LOWEST)
         with step("oldest versions allowed"):
             options = ["--resolution", "lowest-direct", "--group", "dev", "--refresh-package", "cellworker"]
-            call(uv, "pip", "install", "--python", python, *options, "-e", ".", env=index_settings())
+            call(uv, "pip", "install", "--python", python, *options, "-e", ".", env=uv_settings())
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -53,6 +53,8 @@ class Leftovers:
     def __init__(self, checkout: Path) -> None:
         self._places: list[Path] = [checkout]
         self._before: Things = {}
+        self._seen: Things = {}
+        self._after: Things | None = None
         self._owned: set[str] = set()
         self._alive: dict[Any, str] = {}
         self._pending: dict[str, _Guilty] = {}
@@ -69,7 +71,9 @@ class Leftovers:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Iterator[None]:
-        self._before, self._failed = self._there(), False
+        # Between two tests nothing runs: what was there after the one is there before the next.
+        self._before, self._failed = self._after if self._after is not None else self._there(), False
+        self._after = None
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -108,6 +112,7 @@ class Leftovers:
         for identity, name in fresh.items():
             self._pending[identity] = _Guilty(item.nodeid, name, fixtures)
         self._judge()
+        self._after = self._seen
         return result
 
     def _give_to_libraries(self) -> None:
@@ -145,10 +150,11 @@ class Leftovers:
         return {key: name for key, name in found.items() if not (self._failed and key.startswith("descriptor"))}
 
     def _there(self) -> Things:
-        return {**self._processes(), **_descriptors(), **_files(self._places)}
+        self._seen = {**self._processes(), **_descriptors(), **_files(self._places)}
+        return self._seen
 
     def _processes(self) -> Things:
-        ours = {child.pid for child in psutil.Process().children(recursive=True)} | set(self._orphans())
+        ours = _descendants(os.getpid()) | set(self._orphans())
         found = {}
         for pid in ours:
             with suppress(psutil.Error):
@@ -171,6 +177,17 @@ class Leftovers:
                     yield pid
                 elif environment:  # one that has not yet replaced itself says nothing of itself
                     self._foreign.add(pid)
+
+
+def _descendants(pid: int) -> set[int]:
+    try:
+        lists = [(task / "children").read_text().split() for task in (_PROC / str(pid) / "task").iterdir()]
+    except OSError:  # another system, or the process ends at this moment
+        with suppress(psutil.Error):
+            return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+        return set()
+    children = {int(child) for words in lists for child in words}
+    return children.union(*(_descendants(child) for child in children))
 
 
 def _descriptors() -> Things:

@@ -21,7 +21,7 @@ def experiment(tmp_path_factory):
         yield opened
 
 
-def test_an_experiment_tells_in_one_line_what_it_is(experiment):
+def test_an_experiment_reports_in_one_line_what_it_is(experiment):
     assert isinstance(experiment, OpenExperiment)
     assert repr(experiment) == "<Experiment r.rds: 80 cells x 230 genes, 10 cell sets in 4 classes>"
 
@@ -83,7 +83,7 @@ def test_errors_name_the_field_or_the_task(experiment):
         experiment.run("ListGenes", limit=object())
 
 
-def test_progress_is_told(tmp_path):
+def test_progress_is_reported(tmp_path):
     stages = []
     opened = cellworker.open_experiment(
         PBMCSMALL, Settings(store_dir=tmp_path), progress=lambda stage, fraction=None: stages.append(stage)
@@ -95,7 +95,7 @@ def test_progress_is_told(tmp_path):
     assert len(stages) > before
 
 
-def test_a_place_without_an_experiment_is_told_in_words(tmp_path):
+def test_a_place_without_an_experiment_is_reported_in_words(tmp_path):
     with pytest.raises(WorkerError) as caught:
         cellworker.open_experiment(tmp_path / "nothing", Settings(store_dir=tmp_path))
     assert caught.value.code is ErrorCode.EXPERIMENT_NOT_FOUND

@@ -24,7 +24,7 @@ def test_kernels_and_hostile_files_under_sanitizers(asan, root, tmp_path):
     assert " passed" in done.stdout
 
 
-def test_a_sandbox_that_hands_nothing_on_is_told(asan, tmp_path):
+def test_a_sandbox_that_passes_nothing_on_is_reported(asan, tmp_path):
     path = tmp_path / "sandbox.py"
     path.write_text("_log = None\n")
     with pytest.raises(SystemExit, match=r"sandbox\.py has no _KEPT any more"):

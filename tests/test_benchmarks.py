@@ -67,7 +67,7 @@ def test_the_readme_names_every_benchmark_with_its_command():
     assert [name for name in BENCHMARKS if f"make bench NAME={name} " not in text or f"| `{name}` |" not in text] == []
 
 
-def test_quality_of_maps_tells_the_truth_from_chance(tmp_path):
+def test_quality_of_maps_separates_structure_from_chance(tmp_path):
     from benchmarks import maps
 
     points, groups = maps.cells(600)
@@ -94,7 +94,7 @@ def test_cpu_time_and_memory_of_child_processes_count():
     assert usage.peak_mb > 80
 
 
-def test_a_peer_that_fails_is_left_out_and_said(tmp_path, monkeypatch, capsys):
+def test_a_peer_that_fails_is_left_out_and_reported(tmp_path, monkeypatch, capsys):
     from benchmarks import harness
 
     monkeypatch.setattr(harness, "RESULTS", tmp_path)

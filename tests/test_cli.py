@@ -212,7 +212,7 @@ def test_a_file_that_is_no_experiment_has_status_2_and_leaves_nothing(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["r.rds"]
 
 
-def test_a_full_disk_is_said_in_words_and_leaves_nothing(sample: Path, monkeypatch, tmp_path: Path, capsys) -> None:
+def test_a_full_disk_is_reported_in_words_and_leaves_nothing(sample: Path, monkeypatch, tmp_path: Path, capsys) -> None:
     def full(_):
         raise OSError(28, "No space left on device", str(tmp_path / "x.json"))
 
@@ -304,7 +304,7 @@ def test_the_engine_serves_and_ends_in_order(number: int, sample: Path) -> None:
         assert child.wait(timeout=60) == 0
 
 
-def test_a_port_that_is_taken_is_said_in_words(sample: Path, capsys) -> None:
+def test_a_port_that_is_taken_is_reported_in_words(sample: Path, capsys) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for command in (["run"], ["engine", sample]):
@@ -313,7 +313,7 @@ def test_a_port_that_is_taken_is_said_in_words(sample: Path, capsys) -> None:
             assert str(port) in err
 
 
-def test_submit_says_when_nobody_listens(capsys) -> None:
+def test_submit_reports_that_no_worker_listens(capsys) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     status, _, err = run("submit", "GetNUmis", "--url", f"http://127.0.0.1:{port}", capsys=capsys)

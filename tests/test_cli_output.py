@@ -27,7 +27,7 @@ def sentence(*arguments, call) -> str:
     return str(caught.value)
 
 
-def test_a_body_is_an_object_as_it_stands() -> None:
+def test_a_body_is_an_object_as_given() -> None:
     assert read_json("--body", '{"genes": ["LYZ"]}') == {"genes": ["LYZ"]}
 
 
@@ -35,7 +35,7 @@ def test_no_body_is_an_empty_one() -> None:
     assert read_json("--body", None) == {}
 
 
-def test_a_body_may_lie_in_a_file(tmp_path: Path) -> None:
+def test_a_body_may_be_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "body.json").write_text('{"limit": 3}')
     assert read_json("--body", f"@{tmp_path}/body.json") == {"limit": 3}
 

@@ -71,7 +71,7 @@ async def lives(port: int) -> bool:
 
 
 @pytest.mark.parametrize("opened", [health_port, engine_port])
-async def test_half_requests_keep_nobody_out_and_end(
+async def test_half_requests_block_no_other_client_and_end(
     opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = connections.Connections.__init__.__kwdefaults__

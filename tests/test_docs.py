@@ -1,6 +1,8 @@
 """The documentation: nothing undocumented, no page that does not build, no example that does not run."""
 
+import html
 import itertools
+import json
 import os
 import re
 import shlex
@@ -8,11 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from cellworker.cli.main import main
@@ -21,7 +25,37 @@ from cellworker.protocol.events import Status
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 
-SITE_S = 120
+METHODS = (
+    "markers", "compare", "compare_samples", "embedding", "cluster", "expression", "gene_sets", "trajectory",
+    "pseudotime", "annotate", "cell_sets", "to_anndata", "save", "view", "run", "call",
+)  # fmt: skip
+"""Methods of an open experiment that people know by name."""
+
+TEXT = {"type": "string", "minLength": 1}
+CITATION = {
+    "type": "object",
+    "required": ["cff-version", "message", "title", "authors"],
+    "additionalProperties": False,
+    "properties": {
+        "cff-version": {"const": "1.2.0"},
+        "type": {"enum": ["software", "dataset"]},
+        "authors": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "additionalProperties": False,
+                "properties": {"name": TEXT},
+            },
+        },
+        "keywords": {"type": "array", "minItems": 1, "uniqueItems": True, "items": TEXT},
+        **dict.fromkeys(("message", "title", "abstract", "license", "version"), TEXT),
+    },
+}
+"""Of the Citation File Format 1.2.0, as far as our file uses it."""
+
+SITE_S = 240
 COMMAND_S = 120
 
 
@@ -83,17 +117,62 @@ def site(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_site_builds_without_a_warning_and_has_every_page(site: Path, root: Path) -> None:
     pages = {path.relative_to(root / "docs").with_suffix("") for path in (root / "docs").rglob("*.md")}
+    pages |= {path.relative_to(root / "docs").with_suffix("") for path in (root / "docs").rglob("*.ipynb")}
     built = {path.parent.relative_to(site) for path in site.rglob("index.html")}
     assert {path for path in pages if path.name != "index"} <= built
     assert (site / "index.html").is_file()
 
 
-def test_the_site_asks_nothing_of_other_hosts(site: Path) -> None:
-    page = (site / "tutorial" / "index.html").read_text(encoding="utf-8")
-    fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\" >]+)", page)
-    fetched += re.findall(r"<link(?![^>]*rel=\"?canonical)[^>]* href=\"?([^\" >]+)", page)
+@pytest.mark.parametrize("page", ["tutorial", "tutorials/seurat", "reference/python"])
+def test_the_site_asks_nothing_of_other_hosts(page: str, site: Path) -> None:
+    text = (site / page / "index.html").read_text(encoding="utf-8")
+    fetched = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\" >]+)", text)
+    fetched += re.findall(r"<link(?![^>]*rel=\"?canonical)[^>]* href=\"?([^\" >]+)", text)
     assert fetched
     assert not [address for address in fetched if "//" in address]
+
+
+def test_every_notebook_is_a_page_with_what_it_prints_and_draws(site: Path, root: Path) -> None:
+    for path in (root / "docs/tutorials").glob("*.ipynb"):
+        text = (site / "tutorials" / path.stem / "index.html").read_text(encoding="utf-8")
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        outputs = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+        pictures = sum("image/png" in output.get("data", {}) for output in outputs)
+        shown = re.findall(r"<img[^>]* src=\"?([^\" >]+)", text)
+        assert len([name for name in shown if name.endswith(".png")]) >= pictures
+        assert all((site / "tutorials" / path.stem / name).resolve().is_file() for name in shown)
+        printed = next(output["text"] for output in outputs if output["output_type"] == "stream")
+        assert html.escape("".join(printed).splitlines()[0], quote=False)[:40] in text
+
+
+def test_the_reference_has_every_public_function_and_method(site: Path) -> None:
+    import cellworker
+    from cellworker.api.dataset import Dataset
+
+    text = (site / "reference" / "python" / "index.html").read_text(encoding="utf-8")
+    wanted = [
+        f"cellworker.api.{room}.{name}" for room in ("pp", "tl", "pl") for name in getattr(cellworker, room).__all__
+    ]
+    wanted += [f"cellworker.api.dataset.Dataset.{name}" for name in METHODS]
+    assert set(METHODS) <= set(dir(Dataset))
+    anchors = set(re.findall(r"<h\d id=\"?([\w.]+)", text))
+    assert set(wanted) <= anchors, set(wanted) - anchors
+    parts = {"pp", "tl", "pl", "__version__"}
+    assert {name for name in cellworker.__all__ if name not in parts} <= {name.rsplit(".", 1)[-1] for name in anchors}
+
+
+def test_the_citation_is_one(root: Path) -> None:
+    """The keys that the Citation File Format 1.2.0 requires, and facts that stand elsewhere too."""
+    yaml = pytest.importorskip("yaml")
+    from cellworker import __version__
+
+    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    jsonschema.validate(cited, CITATION)
+    assert cited["version"] == __version__
+    assert (cited["title"], cited["license"]) == (project["name"], project["license"])
+    assert [author["name"] for author in cited["authors"]] == [author["name"] for author in project["authors"]]
+    assert cited["keywords"] == project["keywords"]
 
 
 def prose(root: Path) -> Iterator[tuple[str, str]]:

@@ -38,7 +38,7 @@ def test_an_error_reads_as_code_and_sentence() -> None:
     assert str(error) == "INVALID_INPUT: body.genes: expected a list"
 
 
-def test_an_error_survives_the_way_from_one_process_to_another() -> None:
+def test_an_error_is_unchanged_after_crossing_processes() -> None:
     error = pickle.loads(pickle.dumps(WorkerError(ErrorCode.OUT_OF_MEMORY, "too large")))
     assert (error.code, error.message) == (ErrorCode.OUT_OF_MEMORY, "too large")
 

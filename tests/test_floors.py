@@ -53,7 +53,7 @@ def test_analysis_knows_arrays_and_nothing_of_files_or_the_network() -> None:
         assert not strangers & graph.find_modules_directly_imported_by(module), module
 
 
-def test_nothing_in_the_package_can_run_what_a_file_says(root: Path) -> None:
+def test_nothing_in_the_package_can_run_code_of_a_file(root: Path) -> None:
     forbidden = {"eval", "exec", "compile", "__import__"}
     for path in (root / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

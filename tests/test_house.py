@@ -1,6 +1,7 @@
 """The house: what the checkout promises about itself."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -53,7 +54,7 @@ def commands() -> set[str]:
     return set(actions.choices)
 
 
-def test_the_lock_ties_nobody_to_an_index(root: Path) -> None:
+def test_the_lock_names_no_index(root: Path) -> None:
     assert "://" not in (root / "uv.lock").read_text()
 
 
@@ -83,10 +84,36 @@ def test_no_file_names_the_host_of_a_package_index(root: Path) -> None:
     assert [path for path in naming if path != Path(__file__)] == []
 
 
-def test_the_changelog_tells_of_the_version(root: Path) -> None:
+def test_the_changelog_has_the_version(root: Path) -> None:
     assert re.search(
         rf"^## \[?{re.escape(cellworker.__version__)}\b", (root / "CHANGELOG.md").read_text(), re.MULTILINE
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, {}),
+        ({"GITHUB_SERVER_URL": "https://git.example", "GITHUB_REPOSITORY": "a/b"}, {
+            "Changelog": "https://git.example/a/b/blob/main/CHANGELOG.md",
+            "Documentation": "https://git.example/a/b/tree/main/docs",
+            "Issues": "https://git.example/a/b/issues",
+            "Repository": "https://git.example/a/b",
+        }),
+    ],
+)  # fmt: skip
+def test_a_package_built_by_the_workflow_has_the_addresses_of_its_repository(
+    variables: dict[str, str], expected: dict[str, str], root: Path
+) -> None:
+    code = "import json, os, hatch_build; print(json.dumps(hatch_build.project_urls(os.environ)))"
+    others = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env={**others, **variables}, capture_output=True, text=True, check=True
+    )
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    assert "urls" in project["project"]["dynamic"]
+    assert project["tool"]["hatch"]["metadata"]["hooks"]["custom"] == {"path": "hatch_build.py"}
+    assert json.loads(done.stdout) == expected
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

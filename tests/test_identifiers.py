@@ -336,7 +336,7 @@ def test_the_index_of_stores(canaries: Path) -> None:
     explore(check, 60)
 
 
-def test_entries_are_told_from_signs_of_life_and_nothing_else_is_either() -> None:
+def test_entries_are_distinguished_from_heartbeats_and_nothing_else_is_either() -> None:
     found = parse_key(".journal/x1/pod-1/7")
     assert found == EntryKey(ExperimentId("x1"), PodName("pod-1"), 7)
     assert [parse_key(key) for key in (".journal/x1/pod-1/07", ".journal/x1/pod-1/alive/0", ".journal/x1/0")] == [

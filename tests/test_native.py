@@ -109,7 +109,7 @@ def expected_lz4(block: bytes, capacity: int) -> bytes | None:
     st.lists(st.sampled_from([0, 1, 2, 4, 15, 16, 17, 31, 64, 240, 241, 255]), max_size=24),
     st.integers(0, 600),
 )
-def test_lz4_blocks_are_undone_as_their_format_says(block, capacity):
+def test_lz4_blocks_are_decompressed_as_their_format_says(block, capacity):
     content, out = np.array(block, np.uint8), np.empty(max(capacity, 1), np.uint8)
     undo = native.kernel("cw_lz4_block")
     size = undo(native.address(content, np.uint8), len(block), native.address(out, np.uint8, writable=True), capacity)

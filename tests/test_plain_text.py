@@ -16,9 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cellworker
 from cellworker.cli.main import main
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import configure, log
-from cellworker.plain_text import one_line, shown
+from cellworker.plain_text import as_html, one_line, shown
+from cellworker.preparing.figures import histogram, scatter
+from cellworker.preparing.report import _table
+from cellworker.settings import Settings
 
 HOSTILE = [
     "\x1b[2J\x1b[31mred", "a\rforged", "two\nlines: can be served", "tab\tbed", "bell\x07", "del\x7f", "csi\x9b31m",
@@ -53,6 +58,26 @@ def test_commands_speak_in_one_way_only(root: Path) -> None:
         if any(isinstance(node.func, ast.Name) and node.func.id == "print" for node in calls):
             speaking.add(path.name)
     assert speaking == {"plain_text.py"}
+
+
+def test_pages_are_written_in_one_way_only(root: Path) -> None:
+    escaping = set()
+    for path in (root / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "html":
+                escaping.add(path.name)
+            if isinstance(node, ast.Import) and any(item.name == "html" for item in node.names):
+                escaping.add(path.name)
+    assert escaping == {"plain_text.py"}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "<b>&\"'\x1b"])
+def test_nothing_steers_in_a_page_or_in_an_error_of_python(name: str) -> None:
+    assert steers(as_html(name), breaks="\n") == []
+    assert not {"<", '"', "'"} & set(as_html(name))
+    error = WorkerError(ErrorCode.INVALID_INPUT, f"genes: there is no gene {name}.")
+    assert steers(str(error)) == []
+    assert error.message == f"genes: there is no gene {name}."
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +121,27 @@ def test_no_command_prints_what_steers(hostile: Path, tmp_path: Path, capsys: py
         assert one_line(name) in said
     # A line break in a name begins no line.
     assert not any(line.startswith("lines: can be served") for line in said.splitlines())
+
+
+def test_what_a_notebook_shows_of_an_experiment_does_not_steer(hostile: Path, tmp_path: Path) -> None:
+    with cellworker.open(hostile, settings=Settings(store_dir=tmp_path / "stores", make_missing=False)) as dataset:
+        shown_there = [repr(dataset), dataset._repr_html_()]
+        assert [steers(text) for text in shown_there] == [[], []]
+        assert "\\u001b[2J" in shown_there[1]
+        with pytest.raises(WorkerError) as told:
+            dataset.expression(["nothing\x1b[2J"])
+    assert steers(str(told.value)) == []
+
+
+def test_pictures_and_tables_of_the_report_of_prepare_do_not_steer() -> None:
+    points, codes = np.random.default_rng(0).normal(size=(40, 2)), np.arange(40, dtype=np.int32) % len(HOSTILE)
+    pages = [
+        _table(HOSTILE, [HOSTILE]),
+        *(histogram(name, points[:, 0], [(name, 0.0)]) for name in HOSTILE),
+        scatter(HOSTILE[0], points, codes, HOSTILE),
+    ]
+    for page in pages:
+        assert steers(page, breaks="\n") == []
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])

@@ -58,7 +58,7 @@ def test_the_lock_holds_versions_and_hashes_and_no_addresses(root: Path):
     assert all("integrity" in item and "resolved" not in item for name, item in packages.items() if name)
 
 
-def test_the_page_asks_nobody_but_its_worker(root: Path):
+def test_the_page_calls_only_its_worker(root: Path):
     for path in (root / "web" / "src").rglob("*.ts*"):
         for found in re.findall(r"https?://[^\s\"'`]+", path.read_text()):
             assert found.startswith("http://www.w3.org/"), f"{path.name}: {found}"

@@ -66,7 +66,7 @@ _READER_MAY_NOT_ANYWHERE: Final = {
 _IO_URING: Final = (425, 426, 427)
 """They would make sockets, and open files, without the system calls that are looked at."""
 _CLONE3: Final = 435
-"""Its flags lie in memory, where a filter cannot look; libraries use `clone` where it is missing."""
+"""Its flags are in memory, where a filter cannot look; libraries use `clone` where it is missing."""
 _UNKNOWN: Final = 463
 """The first number that did not exist when this was written (Linux 6.12): nothing here needs any later one."""
 
@@ -119,7 +119,7 @@ def refuse_connections() -> str:
 def confine_reader() -> str:
     """Leave this process nothing but its files: no network, no other process, no program to start.
 
-    It may still make threads, end itself, and open files, but below ``/proc`` only what tells of itself and of the
+    It may still make threads, end itself, and open files, but below ``/proc`` only what describes itself and the
     machine. Call it before the first thread.
 
     Returns
@@ -239,7 +239,7 @@ def _enter_landlock() -> None:
 
 
 def _readable() -> list[str]:
-    """Return what stays readable: all but other processes, and the tokens that Kubernetes puts into containers."""
+    """Return what stays readable: all except other processes and the tokens that Kubernetes puts into containers."""
     there = [f"/{name}" for name in os.listdir("/") if name not in ("proc", "run")]  # noqa: PTH208 - names are enough
     if os.path.isdir("/run"):  # noqa: PTH112
         there += [f"/run/{name}" for name in os.listdir("/run") if name != "secrets"]  # noqa: PTH208

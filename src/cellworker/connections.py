@@ -1,4 +1,4 @@
-"""Limits on connections before a request has come whole, and what the log hears of those that never do: every port."""
+"""Limits on connections that have not sent a whole request, and their lines in the log, for every port."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ class Connections:
         return lambda: _Watched(make(), self)
 
     def begun(self, transport: asyncio.BaseTransport | None) -> None:
-        """Note that a request has come whole."""
+        """Note that a whole request has arrived."""
         timer = self._waiting.pop(cast("asyncio.Transport", transport), None)
         if timer is not None:
             timer.cancel()
@@ -68,7 +68,7 @@ class Connections:
         self._waiting[transport] = asyncio.get_running_loop().call_later(self._headers_s, self._end, transport)
 
     def leave(self, transport: asyncio.BaseTransport | None) -> None:
-        """Note that a connection is gone."""
+        """Note that a connection is closed."""
         self.begun(transport)
         self._open.discard(transport)
 

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from cellworker.plain_text import one_line
+
 __all__ = ["UNEXPECTED", "ErrorCode", "WorkerError"]
 
 UNEXPECTED = "An unexpected error occurred while performing the work."
@@ -85,4 +87,5 @@ class WorkerError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}"
+        # Names of a file stand in messages, and tracebacks are shown at terminals. The wire takes `message` as it is.
+        return one_line(f"{self.code}: {self.message}")

@@ -80,7 +80,7 @@ class ExperimentId(Identifier):
 
 
 class ETag(Identifier):
-    """What a result is stored under. The form leaves no room for the keys of the journal, which begin with a dot."""
+    """What a result is stored under. No key has the form of the journal's keys, which begin with a dot."""
 
     __slots__ = ()
 
@@ -218,7 +218,7 @@ _told: set[tuple[str, str, str]] = set()
 
 
 def parse(kind: type[_T], text: str, where: str) -> _T | None:
-    """Return a name from outside, or None for one that is none, which is logged once.
+    """Return a name from outside, or None for an invalid one, which is logged once.
 
     Parameters
     ----------

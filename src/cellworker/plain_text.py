@@ -9,9 +9,10 @@ import os
 import re
 import sys
 import unicodedata
+from html import escape
 from typing import IO, Final
 
-__all__ = ["is_terminal", "one_line", "say", "shown"]
+__all__ = ["as_html", "is_terminal", "one_line", "say", "shown"]
 
 _STEERING: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Cn", "Co"})
 """Unicode categories: control, format (writing direction, invisible marks), surrogates, line and paragraph separators,
@@ -33,6 +34,11 @@ def one_line(text: object) -> str:
     """Return text as one line: line breaks are escaped too."""
     text = str(text)
     return text if text.isascii() and text.isprintable() else _SUSPECT.sub(_written, text)
+
+
+def as_html(text: object) -> str:
+    """Return text for a page: nothing in it is markup, and nothing steers, as `shown` has it."""
+    return escape(shown(str(text)))
 
 
 def say(*lines: object, file: IO[str] | None = None, flush: bool = False) -> None:

@@ -251,7 +251,7 @@ def _parse(name: str, text: str, kind: type[Any]) -> Any:  # noqa: ANN401
         if issubclass(kind, Path):
             return Path(text).expanduser()
         value = kind(word)
-    except (ValueError, RuntimeError):  # the latter for the home folder of nobody
+    except (ValueError, RuntimeError):  # the latter for the home folder of the user ``nobody``
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "a path")
         raise WorkerError(
             ErrorCode.INVALID_INPUT, f"environment variable {name}: expected {wanted}, found {text!r}"

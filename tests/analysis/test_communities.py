@@ -146,7 +146,7 @@ def test_near_neighbours_outweigh_many_far_ones():
     assert carry_over(found, ["a", "b", "b", "c"]).tolist() == ["a", "c"]
 
 
-def test_labels_that_weigh_the_same_are_told_apart_by_text():
+def test_labels_that_weigh_the_same_are_distinguished_by_text():
     found = neighbours([[0, 1], [1, 0], [0, 1]], [[0, 0], [2, 2], [1, 2]])
     assert carry_over(found, ["2", "10"]).tolist() == ["10", "10", "2"]
 

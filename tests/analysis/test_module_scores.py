@@ -68,7 +68,7 @@ def test_bins_hold_as_many_genes_each_and_all_genes() -> None:
     assert np.bincount(bins).tolist() == [10] * 23 + [11]
 
 
-def test_genes_that_are_not_expressed_are_told_apart_by_noise() -> None:
+def test_genes_that_are_not_expressed_are_distinguished_by_noise() -> None:
     means = np.concatenate([np.zeros(100), np.linspace(0.1, 1, 140)])
     _, bins = expression_bins(means, RRandom(1))
     assert len(np.unique(bins)) == 24
@@ -79,7 +79,7 @@ def test_genes_that_are_too_alike_cannot_be_binned() -> None:
         expression_bins(np.ones(500), RRandom(1))
 
 
-def test_too_few_genes_for_the_controls_are_told() -> None:
+def test_too_few_genes_for_the_controls_are_reported() -> None:
     with pytest.raises(ModuleError, match="11 control genes"):
         scored(lively(240), [[3]], 11)
 

@@ -64,6 +64,21 @@ def test_any_shape_gives_orthonormal_loadings_and_falling_variances(n, width, se
         assert found.variance.sum() <= found.total + 1e-9
 
 
+@pytest.mark.parametrize("rows", [32, 4096])
+@pytest.mark.parametrize("centre", [True, False])
+def test_few_cells_of_many_genes_have_the_components_of_a_full_decomposition(centre, rows, monkeypatch):
+    monkeypatch.setattr(pca, "_ROWS", rows)  # the cells in parts, by Lanczos; or all pairs of them at once
+    dense = data(90, 900).astype(np.float64)
+    about = dense - dense.mean(axis=0) if centre else dense
+    values = np.linalg.svd(about, compute_uv=False)[:15]
+    for matrix in (sparse.csr_array(dense), dense):
+        found = principal_components(matrix, 15, centre=centre, threads=2)
+        np.testing.assert_allclose(found.variance, values**2 / 89, rtol=1e-9)
+        np.testing.assert_allclose(found.loadings.T @ found.loadings, np.eye(15), atol=1e-10)
+        np.testing.assert_allclose(about @ found.loadings, found.scores, atol=1e-10 * np.abs(found.scores).max())
+        assert (np.diff(found.variance) <= 0).all()
+
+
 def test_more_components_than_there_are_is_an_error():
     with pytest.raises(ValueError, match="1 to 3"):
         principal_components(np.ones((3, 5)), 4)

@@ -1,6 +1,9 @@
 """Principal graphs: k-means, trees, loops, places and pseudotime, piece by piece."""
 
+import gzip
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +164,15 @@ def test_no_point_would_be_better_off_in_another_cluster(points, k):
     assert (leaving <= joining.min(axis=1) + 1e-6 * (1 + leaving)).all()
 
 
+def test_r_puts_every_point_into_the_same_cluster():
+    """Also where the last point of a pass has a cluster to go to that is not one of its nearest two."""
+    path = Path(__file__).parent.parent / "fixtures" / "kmeans" / "kmeans.json.gz"
+    cases = json.loads(gzip.decompress(path.read_bytes()))
+    for name, case in cases.items():
+        own = plane_kmeans(np.array(case["points"], float), np.array(case["start"], float))
+        assert own.tolist() == case["cluster"], name
+
+
 def test_identical_points_are_one_cluster():
     points = np.ones((10, 2))
     assert plane_kmeans(points, points[:3].copy()).tolist() == [0] * 10
@@ -219,7 +231,7 @@ def test_a_round_solves_the_dense_equations(points, n_nodes, sigma):
         assert got.nodes == pytest.approx(wanted, rel=1e-6, abs=1e-4)
 
 
-def test_the_tree_can_be_stopped_and_tells_its_progress():
+def test_the_tree_can_be_stopped_and_reports_its_progress():
     points = np.random.default_rng(0).normal(size=(200, 2))
     told = []
     principal_tree(points, points[:20].copy(), on_progress=told.append)
@@ -278,7 +290,7 @@ graphs = clouds.filter(lambda nodes: len(np.unique(nodes, axis=0)) == len(nodes)
 
 
 @given(graphs, clouds)
-def test_a_place_lies_on_a_link_of_the_nearest_node_and_none_of_those_is_nearer(nodes, points):
+def test_a_place_is_on_a_link_of_the_nearest_node_and_none_of_those_is_nearer(nodes, points):
     links = shortest_tree(nodes)
     node = nearest_nodes(points, nodes)
     places = project(points, node, nodes, links)

@@ -80,7 +80,7 @@ def test_limmas_p_values_come_out_to_eight_digits(design: str):
         np.testing.assert_allclose(np.log(got), np.log(wanted), atol=1e-8)
 
 
-def test_the_fixtures_hold_genes_that_only_rounding_tells_apart():
+def test_the_fixtures_hold_genes_that_only_rounding_reports_apart():
     want = LIMMA["2v1 spread 0.1"]
     pairs = np.array(want["counts"])[np.array(want["keep"])][:, np.array(want["base"])]
     assert len(np.unique(pairs, axis=0)) < len(pairs)

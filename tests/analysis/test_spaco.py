@@ -145,6 +145,6 @@ def test_lab_is_what_farver_makes_of_it():
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 255)] * 3), min_size=1, max_size=20))
-def test_every_colour_survives_the_way_to_lab_and_back(rgb):
+def test_every_colour_is_unchanged_after_conversion_to_lab_and_back(rgb):
     colours = ["#" + bytes(colour).hex() for colour in rgb]
     assert from_lab(to_lab(colours)) == colours

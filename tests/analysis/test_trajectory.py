@@ -42,7 +42,7 @@ def test_known_branches_are_found():
 
 
 @pytest.mark.parametrize("method", ["louvain", "leiden"])
-def test_the_truth_about_simulated_trees_is_told_no_worse_than_by_the_original(method):
+def test_simulated_trees_are_found_as_well_as_by_the_original(method):
     agreement = []
     for seed in range(1, 9):
         points, truth = branching(2000, seed)
@@ -111,7 +111,7 @@ def test_clouds_that_are_hardly_trajectories_have_one_all_the_same(points, metho
     assert np.array_equal(np.isfinite(ways), graph.partition == graph.partition[graph.anchors[0]])
 
 
-def test_progress_is_told_by_stage_and_may_stop():
+def test_progress_is_reported_by_stage_and_may_stop():
     points, _ = branching(1500, 1)
     stages = []
     learn(points, progress=lambda stage, fraction=None: stages.append((stage, fraction)))

@@ -192,7 +192,7 @@ def test_few_cells_have_places_of_their_own(n):
     assert len(np.unique(layout, axis=0)) == n
 
 
-def test_one_cell_and_none_lie_at_the_origin():
+def test_a_single_cell_is_at_the_origin_and_no_cells_give_an_empty_map():
     for n in (0, 1):
         nobody = Neighbours(np.zeros((n, 1), np.int32), np.zeros((n, 1), np.float32))
         assert np.array_equal(tsne(nobody), np.zeros((n, 2)))

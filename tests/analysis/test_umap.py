@@ -161,7 +161,7 @@ def test_cosine_distances_are_one_less_the_cosine():
 
 
 @pytest.mark.parametrize("given_points", [True, False])
-def test_parts_without_links_between_them_lie_apart(given_points):
+def test_parts_without_links_between_them_are_separate(given_points):
     points, label = blobs(900, 3, apart=40.0)
     layout = umap(exact(points, 12), min_dist=0.1, points=points if given_points else None)
     away = np.linalg.norm(layout[:, None] - layout[None], axis=2)
@@ -178,7 +178,7 @@ def test_few_points_can_be_laid_out(n):
     assert len(np.unique(layout, axis=0)) == n
 
 
-def test_equal_points_do_not_lie_on_one_another():
+def test_equal_points_get_different_places():
     points = np.repeat(blobs(20)[0], 40, axis=0)
     layout = umap(exact(points, 15), min_dist=0.3, n_epochs=50)
     assert np.isfinite(layout).all()
@@ -213,7 +213,7 @@ def test_progress_rises_and_may_stop_it_between_any_two_epochs():
     assert sum(part > 0.5 for part in after) == 1
 
 
-def test_new_points_come_to_lie_among_their_like():
+def test_new_points_are_placed_among_similar_ones():
     points, label = blobs(3000, 6, apart=3.0)
     old, new = slice(0, 1200), slice(1200, None)
     layout = umap(exact(points[old], 30), min_dist=0.3, points=points[old], n_epochs=200)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from builders import cell_major, gene_major
 from cellworker.analysis.annotation.marker_scores import scaled_cluster_sums
-from cellworker.analysis.statistics.variable_genes import gene_variability
+from cellworker.analysis.statistics.variable_genes import gene_variability, joined_ranking
 from cellworker.formats.opening.open import open_experiment
 from cellworker.settings import Settings
 
@@ -61,6 +61,22 @@ def test_the_genes_chosen_are_seurats(opened, shared, name):
     np.testing.assert_allclose(got.standardized[want["top"]], want["standardized"], rtol=1e-11)
 
 
+def test_genes_of_split_layers_are_those_that_seurat_chooses_for_several_objects():
+    for case in seurats("joined"):
+        names = np.array(case["names"])
+        number = {name: gene for gene, name in enumerate(case["names"])}
+        everywhere = np.array([all(gene in own for own in case["own"]) for gene in range(len(names))])
+        rankings = [np.array([number[name] for name in ranking]) for ranking in case["rankings"]]
+        chosen = joined_ranking(rankings, np.argsort(np.argsort(names)), everywhere, case["n"])
+        assert names[chosen].tolist() == case["chosen"]
+
+
+def test_no_gene_is_chosen_where_layers_share_none():
+    rankings = [np.array([0, 1]), np.array([2])]
+    assert joined_ranking(rankings, np.arange(3), np.zeros(3, bool), 5).tolist() == []
+    assert joined_ranking(rankings, np.arange(3), np.ones(3, bool), 0).tolist() == []
+
+
 def test_scaled_values_are_seurats():
     want = seurats("drawn")
     counts = np.array(want["counts"], float).T
@@ -105,7 +121,7 @@ def test_neither_threads_nor_the_kind_of_number_matter():
     np.testing.assert_array_equal(whole.standardized, one.standardized)
 
 
-def test_progress_is_told_and_may_stop_it():
+def test_progress_is_reported_and_may_stop_it():
     told = []
     counts = cell_major(np.eye(5))
     gene_variability(counts.genes, counts.values, n_cells=5, n_genes=5, progress=told.append)

@@ -313,7 +313,7 @@ def test_pseudobulk_refuses_values_that_are_no_counts(adata):
         cw.tl.pseudobulk(adata, "treated", sample="sample", group="yes")
 
 
-def test_one_sample_a_side_is_said_to_be_not_testable(adata):
+def test_one_sample_a_side_is_reported_to_be_not_testable(adata):
     few = adata[adata.obs["sample"].isin(["s0", "s5"])].copy()
     with pytest.raises(WorkerError, match="one sample against one") as caught:
         cw.tl.pseudobulk(few, "treated", sample="sample", group="yes")

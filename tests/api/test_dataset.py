@@ -30,7 +30,7 @@ def looked_at():
         yield experiment
 
 
-def test_it_tells_what_it_is(looked_at):
+def test_its_repr_describes_it(looked_at):
     assert repr(looked_at).startswith("<Experiment in memory: 400 cells x 300 genes")
     assert "<b>Experiment in memory</b>: 400 cells" in looked_at._repr_html_()
     sets = looked_at.cell_sets()
@@ -51,7 +51,7 @@ def test_markers_have_statistics_and_are_ordered_by_significance(looked_at, adat
     assert set(looked_at.markers("group", groups=["g2"])["group"]) == {"g2"}
 
 
-def test_cells_are_said_in_any_way_and_mean_the_same(looked_at, adata):
+def test_every_way_to_name_cells_gives_the_same_result(looked_at, adata):
     mask = (adata.obs["group"] == "g1").to_numpy()
     expected = looked_at.compare("group-g1")
     ways = [
@@ -226,7 +226,7 @@ def test_unknown_genes_are_named(looked_at):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_data_that_cannot_be_opened_are_said(adata):
+def test_data_that_cannot_be_opened_are_reported(adata):
     for spoil, says in (
         (lambda a: setattr(a, "X", None), r"source: adata\.X is empty"),
         (lambda a: setattr(a, "var_names", ["same"] * a.n_vars), r"adata\.var_names: 'same' is there twice"),

@@ -188,7 +188,7 @@ def test_anndatas_lazy_object_is_taken_as_it_is(cluster, files, whole):
         lazy.file.close()
 
 
-def test_a_damaged_block_is_told_in_a_sentence_from_a_worker(cluster, lazily):
+def test_a_damaged_block_is_reported_in_a_sentence_from_a_worker(cluster, lazily):
     lazy = lazily("csr")
     lazy.X = lazy.X.map_blocks(_spoilt, dtype=np.float32)
     with pytest.raises(WorkerError, match=r"adata\.X: holds 1 missing values") as caught:

@@ -221,7 +221,7 @@ def test_a_volcano_takes_tests_from_wherever_they_are(adata, experiment):
     assert len(cw.pl.volcano(tested, key="pseudobulk").collections[0].get_offsets()) > 0
 
 
-def test_a_trajectory_lies_on_its_layout(adata, experiment):
+def test_a_trajectory_is_on_its_layout(adata, experiment):
     learned = adata.copy()
     cw.tl.trajectory(learned)
     cw.tl.pseudotime(learned, 0)
@@ -293,7 +293,7 @@ def test_a_great_many_points_do_not_choke_a_drawing_program(adata, tmp_path):
     assert cw.pl.save(cw.pl.embedding(great), tmp_path / "great.svg", dpi=60).stat().st_size < 500_000
 
 
-def test_cells_without_a_group_or_a_place_are_told_apart(adata):
+def test_cells_without_a_group_or_a_place_are_distinguished(adata):
     some = adata.copy()
     some.obs["partly"] = some.obs["group"].where(some.obs["group"] != "g2")
     some.uns["partly_colors"] = OWN

@@ -100,7 +100,7 @@ def test_every_task_is_explained(name: str, capsys) -> None:
     assert "contract" not in out
 
 
-def test_no_method_is_told_of_a_task_that_is_not_there() -> None:
+def test_the_methods_of_every_task_are_known() -> None:
     assert set(METHODS_OF_TASKS) == set(TASKS)
 
 

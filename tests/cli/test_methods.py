@@ -128,14 +128,14 @@ def test_mistakes_are_named(sample: Path, arguments: list[str], status: int, say
     assert says in err
 
 
-def test_times_are_told_on_request(sample: Path, capsys) -> None:
+def test_times_are_reported_on_request(sample: Path, capsys) -> None:
     _, quiet, nothing = run("expression", sample, "LYZ", capsys=capsys)
     _, out, err = run("expression", sample, "LYZ", "-v", capsys=capsys)
     assert (nothing, out) == ("", quiet)
     assert [line.split(":")[0] for line in err.splitlines()] == ["opening", "expression", "writing"]
 
 
-def test_a_docstring_is_taken_apart() -> None:
+def test_a_docstring_is_split_into_its_parts() -> None:
     sections = "Parameters\n----------\na, b\n    Of both.\nc\n    Of one,\n    in two lines.\n\nReturns\n-------\nint"
     text = f"Do it.\n\n{sections}"
     assert docstring_parts(text) == ("Do it.", {"a": "Of both.", "b": "Of both.", "c": "Of one, in two lines."})
@@ -161,7 +161,7 @@ def shell(line: str, sample: Path) -> subprocess.CompletedProcess[str]:
         ("cw tasks > /dev/full", 1),
     ],
 )
-def test_the_exit_status_is_as_promised_whoever_reads(sample: Path, line: str, status: int) -> None:
+def test_the_exit_status_is_the_same_for_any_reader_of_the_output(sample: Path, line: str, status: int) -> None:
     done = shell(line, sample)
     assert done.returncode == status
     assert "Traceback" not in done.stderr

@@ -16,7 +16,6 @@ import functools
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -33,21 +32,14 @@ from typing import Any
 
 import pytest
 
+from cloud.ports import free_port
+
 TESTER = "tester"
 HERE = Path(__file__).parent
-READY_S = 30.0
-STOP_S = 10.0
+READY_S = 120.0
+STOP_S = 60.0
 
 _ENVIRONMENT = {**os.environ, "PYTHONUNBUFFERED": "1"}
-
-
-def free_port() -> int:
-    """A port that is free now, below the ports that the kernel gives to clients: it is free after a restart too."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class Server:

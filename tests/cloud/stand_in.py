@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import socket
 import struct
@@ -31,19 +30,11 @@ from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
+from ports import free_port
 
 TESTER = "tester"
 _TESTER_SIGNED = (f"Credential={TESTER}/", f"Credential={TESTER}%2F", f"AWSAccessKeyId={TESTER}&")
 _CHUNK = 1 << 18
-
-
-def free_port() -> int:
-    """A port that is free now, below the ports that the kernel gives to clients: it is free after a restart too."""
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class RefusedError(Exception):

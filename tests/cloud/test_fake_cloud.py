@@ -822,7 +822,7 @@ async def test_a_big_object_takes_little_memory(s3: StandIn, objects: Any, name:
 # Faults
 
 
-async def test_requests_fail_as_told_and_no_more(s3: StandIn, objects: Any, name: str) -> None:
+async def test_requests_fail_as_configured_and_no_others(s3: StandIn, objects: Any, name: str) -> None:
     await bucket(objects, name)
     s3.admin(reset_counts=True)
     s3.fault("PutObject", fail=2, status=503, code="SlowDown")
@@ -933,7 +933,7 @@ def test_refused_connections_come_back() -> None:
         assert sqs.counts() == {}
 
 
-def test_a_slip_in_a_test_is_told(s3: StandIn) -> None:
+def test_an_unknown_fault_in_a_test_is_refused(s3: StandIn) -> None:
     with pytest.raises(ValueError, match="latency"):
         s3.fault("PutObject", latency=3)
 
@@ -942,7 +942,7 @@ def test_a_slip_in_a_test_is_told(s3: StandIn) -> None:
 
 
 @pytest.mark.parametrize("script", ["sqs_server.py", "s3_server.py"])
-def test_a_server_tells_its_address_and_ends_on_sigterm(script: str, tmp_path: Path) -> None:
+def test_a_server_reports_its_address_and_ends_on_sigterm(script: str, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, str(servers.HERE / script), "--port", "0", "--ready-file", str(ready)]
     if script == "s3_server.py":

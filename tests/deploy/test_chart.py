@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import cellworker
 from cellworker.cli.commands.probe import _TIMEOUT_S
 from cellworker.cli.main import parser_for
 from cellworker.settings import Settings
@@ -228,6 +229,12 @@ def test_the_schema_knows_the_settings_of_today(root: Path) -> None:
     assert script(root).updated(text) == text, "run 'make fmt'"
 
 
+def test_the_chart_names_the_version_of_the_package(root: Path) -> None:
+    text = (root / "chart-infra/Chart.yaml").read_text()
+    assert script(root).with_version(text) == text, "run 'make fmt'"
+    assert f'appVersion: "{cellworker.__version__}"\n' in text
+
+
 def test_no_level_of_the_values_takes_what_it_does_not_know(root: Path) -> None:
     def open_levels(part: dict[str, Any], path: str) -> list[str]:
         found = []
@@ -350,7 +357,7 @@ def test_an_image_that_was_not_named_is_asked_for(helm: Tool) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_nobody_reaches_the_pod_but_for_health_and_nothing_leaves_it_unnamed(name: str, render: Render) -> None:
+def test_only_health_is_reachable_and_every_outgoing_connection_is_listed(name: str, render: Render) -> None:
     policy = only(render(name), "NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     # Without the Deployment's expression, so that pods with an experiment are meant too.

@@ -43,7 +43,7 @@ def test_what_the_image_holds_is_small(contents: tuple[Path, str]) -> None:
     assert float(re.findall(r"([\d.]+) MB {2}in all", said)[0]) < LARGEST_MB
 
 
-def test_a_task_is_answered_from_a_folder_that_nobody_may_write_to(contents: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_task_is_answered_from_a_read_only_folder(contents: tuple[Path, str], tmp_path: Path) -> None:
     before = {path: path.lstat().st_mtime_ns for path in contents[0].rglob("*")}
     done = run(contents[0], "call", "ListGenes", "--body", '{"limit": 2}', STORE_DIR=str(tmp_path), HOME="/nowhere")
     assert done.returncode == 0, done.stderr

@@ -141,7 +141,7 @@ def test_every_alarm_says_what_it_means_and_is_in_the_handbook(root: Path) -> No
         assert f"`{rule['alert']}`" in page, rule["alert"]
 
 
-def test_no_panel_lies_on_another_and_each_says_what_it_shows(root: Path) -> None:
+def test_no_panels_overlap_and_each_has_a_description(root: Path) -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels(root):
         place = panel["gridPos"]

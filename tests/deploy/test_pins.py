@@ -27,7 +27,7 @@ def base_image(root: Path, tmp_path: Path, **variables: str) -> subprocess.Compl
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_an_image_is_made_from_the_base_that_somebody_looked_at(root: Path, tmp_path: Path) -> None:
+def test_an_image_is_built_from_the_pinned_base(root: Path, tmp_path: Path) -> None:
     done = base_image(root, tmp_path, PINNED=LOOKED_AT, STRICT="true")
     assert (done.returncode, done.stdout) == (0, f"python=3.11-slim-bookworm@{LOOKED_AT}\n")
     assert f"has moved on to {TODAY}" in done.stderr

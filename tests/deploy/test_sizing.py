@@ -36,7 +36,7 @@ def close(said: str, *found: float) -> bool:
 
 
 @pytest.mark.parametrize("cells", [10_000, 50_000])
-def test_what_was_measured_is_what_is_said(cells: int, root: Path) -> None:
+def test_what_was_measured_is_what_is_reported(cells: int, root: Path) -> None:
     cases, about = measured(root, "sizing")
     size = f"{cells:,} cells"
     _, values, file, store, opening, memory, ready, rest, task = rows(root)[cells]

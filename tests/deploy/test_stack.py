@@ -119,7 +119,7 @@ def chosen(root: Path, data_dir: Path, experiment_id: str) -> tuple[Path, str]:
     return found
 
 
-def test_the_sample_is_said_to_be_the_sample(root: Path, tmp_path: Path, sample: Path) -> None:
+def test_the_sample_is_reported_to_be_the_sample(root: Path, tmp_path: Path, sample: Path) -> None:
     assert chosen(root, tmp_path, "test") == (sample, "the bundled sample")
     (tmp_path / "test").mkdir()
     assert chosen(root, tmp_path, "test") == (tmp_path / "test", "data/test")

@@ -310,7 +310,7 @@ def test_a_push_that_comes_too_late_is_made_again(releases: Releases, root: Path
     assert done.stderr.count("Somebody else pushed first") == 5
 
 
-def test_another_repository_is_told_from_the_platforms(releases: Releases, root: Path) -> None:
+def test_another_repository_is_distinguished_from_the_platforms(releases: Releases, root: Path) -> None:
     shutil.rmtree(releases.work / "production")
     releases.change({})
     done = releases.step(names(root, "release", "refs/tags/1.2.3"))

@@ -101,7 +101,7 @@ def test_what_the_user_adds_reaches_the_model(ask, endpoint: Endpoint) -> None:
     assert all("Human" in text and "Blood" in text for text in said)
 
 
-def test_progress_is_told_cluster_by_cluster_in_the_originals_words(ask) -> None:
+def test_progress_is_reported_cluster_by_cluster_in_the_originals_words(ask) -> None:
     told: list[tuple[str, float | None]] = []
     ask(question(3), lambda stage, fraction=None: told.append((stage, fraction)))
     assert list(dict.fromkeys(told)) == [
@@ -210,7 +210,7 @@ def test_the_process_knows_only_what_it_needs(
         assert b"CASSIA_KEY" not in content
 
 
-def test_the_process_asks_nobody_else(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_calls_no_other_address(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "CASSIA.py").write_text(
         "import socket\n"
         "class BatchProgressTracker:\n"
@@ -238,7 +238,7 @@ def test_a_person_who_looks_at_cells_reads_what_to_do_instead(refused, change: d
     )
 
 
-def test_what_passes_by_itself_is_to_be_tried_again(refused, endpoint: Endpoint) -> None:
+def test_transient_errors_are_marked_for_a_retry(refused, endpoint: Endpoint) -> None:
     endpoint.status = 429
     told = refused()
     assert "try again later" in told

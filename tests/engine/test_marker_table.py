@@ -67,7 +67,7 @@ def test_another_file_is_refused_with_its_checksum(tmp_path: Path) -> None:
     refused(f"{tmp_path}/own.json#sha256={'0' * 64}", tmp_path)
 
 
-def test_a_missing_table_is_told(tmp_path: Path) -> None:
+def test_a_missing_table_is_reported(tmp_path: Path) -> None:
     assert "No such file" in refused(f"{tmp_path}/none.xlsx", tmp_path)
     assert "cannot be read" in refused(str(tmp_path), tmp_path)
 
@@ -96,7 +96,7 @@ def test_what_an_address_gives_is_checked_and_not_kept(server: tuple[str, list[s
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_address_that_gives_nothing_is_told_without_its_secrets(
+def test_an_address_that_gives_nothing_is_reported_without_its_secrets(
     server: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     address, _ = server
@@ -124,7 +124,7 @@ def places(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", store_dir=tmp_path / "store")
 
 
-def test_the_published_table_is_fetched_once_and_said(
+def test_the_published_table_is_fetched_once_and_reported(
     published: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -183,7 +183,7 @@ def test_without_a_network_the_sentence_says_what_to_do(tmp_path: Path, monkeypa
     assert told.count("ScType needs its table") == 1
 
 
-def test_without_a_setting_the_table_lies_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_setting_the_table_is_in_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_FETCHED_FROM", "http://127.0.0.1:9/table")
     settings = Settings(data_dir=tmp_path / "data", store_dir=tmp_path / "store")
     assert table_places(settings) == (f"{tmp_path}/data/ScTypeDB_full.xlsx", f"{tmp_path}/store/tables")

@@ -104,7 +104,7 @@ async def waiting(made: Engine) -> Engine:
     return made
 
 
-async def test_it_answers_when_what_lies_there_is_served(engine: Engine) -> None:
+async def test_it_answers_when_the_current_content_is_served(engine: Engine) -> None:
     status, first = await engine.reload()
     assert (status, first["generation"], first["experiment"]) == (200, 1, None)
     assert (await engine.ask())[1]["store"] == "first"
@@ -154,14 +154,14 @@ async def test_a_file_that_cannot_be_read_is_422_each_time_and_the_old_one_stays
     assert (await engine.ask())[1]["store"] == "second"
 
 
-async def test_a_file_that_is_gone_is_404(engine: Engine) -> None:
+async def test_a_removed_file_is_404(engine: Engine) -> None:
     await engine.reload()
     (engine.folder / "x1" / "r.rds").unlink()
     status, answer = await engine.reload()
     assert (status, answer["error_code"]) == (404, "EXPERIMENT_NOT_FOUND")
 
 
-async def test_a_store_that_is_gone_is_made_again(engine: Engine) -> None:
+async def test_a_removed_store_is_made_again(engine: Engine) -> None:
     await engine.reload()
     engine.served.runner.store.unlink()
     assert (await engine.reload())[1]["generation"] == 2

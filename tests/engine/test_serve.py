@@ -109,7 +109,7 @@ async def test_it_listens_before_the_experiment_is_read_and_says_when_it_is(star
     assert (await process.ended())[0] == 0
 
 
-async def test_at_the_first_signal_it_finishes_what_runs_and_takes_no_more(start, pipes, gate, left_behind):
+async def test_at_the_first_signal_it_finishes_running_requests_and_refuses_new_ones(start, pipes, gate, left_behind):
     process = await start()
     await process.fact()
     pipe = pipes("alive")

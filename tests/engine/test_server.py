@@ -138,7 +138,7 @@ async def test_a_wrong_field_is_an_error_that_names_it(engine):
     assert "value" in answer["error"]["user_message"]
 
 
-async def test_a_bug_tells_the_user_the_generic_sentence_only(engine):
+async def test_a_bug_gives_the_user_only_the_generic_sentence(engine):
     _, answer = await engine.post("crash", value="the detail")
     assert answer["error"] == {
         "error_code": "R_WORKER_UNHANDLED_ERROR",
@@ -213,7 +213,7 @@ async def test_a_client_that_disconnects_stops_its_computation(engine, pipes, ga
     assert (await engine.post("echo", value=1))[0] == 200
 
 
-async def test_too_many_requests_are_told_to_come_back(start, monkeypatch, pipes, gate):
+async def test_too_many_requests_are_answered_with_retry_after(start, monkeypatch, pipes, gate):
     monkeypatch.setattr("cellworker.engine.workers.runner.TaskRunner.__init__.__kwdefaults__", {
         **load_object("cellworker.engine.workers.runner:TaskRunner").__init__.__kwdefaults__, "waiting_limit": 0,
     })  # fmt: skip
@@ -278,7 +278,7 @@ async def post_text(engine: Engine, path: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("text", "code"), [("bad", "EXPERIMENT_UNREADABLE"), ("bug", "R_WORKER_UNHANDLED_ERROR")])
-async def test_a_first_load_that_fails_is_told_and_repaired_by_a_better_file(start, text, code):
+async def test_a_first_load_that_fails_is_reported_and_repaired_by_a_better_file(start, text, code):
     engine = await start(text)
     description = await engine.until(status="failed")
     assert description["error"]["error_code"] == code

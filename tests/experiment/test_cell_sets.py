@@ -152,7 +152,7 @@ def test_a_third_level_is_refused():
     assert "only two levels" in refused({"cellSets": [{"key": "a", "name": "A", "children": [deep]}]})
 
 
-def test_repeated_keys_are_served_and_told():
+def test_repeated_keys_are_served_and_reported():
     twice = parse({"cellSets": [FILE["cellSets"][2], FILE["cellSets"][2]]})
     assert twice.repeated_keys == ["sample", "s1", "s2"]
     assert twice.find_set("s1").cell_ids.tolist() == [0, 1, 4]

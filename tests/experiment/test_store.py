@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Genes, Misc, Origin, Reduction, TissueImage
 from cellworker.experiment.store.store import open_store, write_store
@@ -162,7 +163,12 @@ def rich():
         dispersions=Dispersions(["x", "y"], ["ENSG1", "ENSG0"], np.array([1.5, np.nan])),
         identities=Categorical(np.zeros(40, np.int32), ["0"]),
         misc=Misc(color_pool=["#ff0000", "#00ff00"], technology="10x", microns_per_pixel=0.5),
-        origin=Origin("own", writer="Seurat 5.0.2", fallbacks=["no cell ids: numbered"]),
+        origin=Origin(
+            "own",
+            writer="Seurat 5.0.2",
+            fallbacks=["no cell ids: numbered"],
+            count_layers=CountLayers([[0, 2], [-1, 1], [1, 1]], [0]),
+        ),
         extra={"note": [1, 2]},
     )
 
@@ -294,7 +300,7 @@ def test_counts_take_the_smallest_type_that_holds_them(tmp_path, largest, dtype)
     assert np.array_equal(dense_of(experiment.counts).astype(np.float32), counts, equal_nan=True)
 
 
-def test_the_summary_tells_what_the_values_are(tmp_path):
+def test_the_summary_reports_what_the_values_are(tmp_path):
     values = np.array([[np.nan, -np.inf, np.inf], [-1.5, -2.0, -0.0], [8388609.0, 0.25, 3e38]], np.float32)
     summary = written(tmp_path / "a.h5ad", draft_of(sparse(values, zeros=True))).data_summary
     assert (summary.stored, summary.kept, summary.nan, summary.infinite) == (9, 8, 1, 2)
@@ -561,7 +567,7 @@ def test_checksums_are_those_of_zlib_for_any_length_and_threads(tmp_path, size, 
     os.close(descriptor)
 
 
-def test_an_open_store_holds_a_lock_until_its_last_array_is_gone(tmp_path, rich):
+def test_an_open_store_holds_a_lock_until_its_last_array_is_freed(tmp_path, rich):
     import fcntl
 
     path = tmp_path / "a.h5ad"

@@ -18,7 +18,7 @@ from tests.explorer.seeing import Explorer
 from cellworker import WorkerError, open_experiment
 from cellworker.local.submit import submit
 
-pytest.importorskip("anywidget", reason="anywidget is not installed (pip install 'cellworker[notebook]')")
+pytest.importorskip("anywidget", reason="anywidget is not installed (make setup brings it)")
 
 # What anywidget's front end does with a widget: it imports the module and renders it with the widget's traits.
 NOTEBOOK = """<!doctype html><title>notebook</title><link rel="icon" href="data:,"><main></main><script type="module">
@@ -100,7 +100,7 @@ def test_the_page_is_shown_in_a_frame_and_its_sets_are_the_experiments(browser, 
         context.close()
 
 
-def test_nobody_without_the_secret_is_let_in(shown):
+def test_requests_without_the_secret_are_refused(shown):
     _, widget = shown
     get = partial(urllib.request.urlopen, timeout=30)
     with get(widget.url) as answer:
@@ -133,7 +133,7 @@ def test_the_tab_of_its_own_shows_the_same(browser, shown):
         context.close()
 
 
-def test_closing_stops_the_door_and_a_browser_is_told(browser, shown):
+def test_closing_stops_the_server_and_the_browser_shows_it(browser, shown):
     experiment, _ = shown
     widget = experiment.view()
     port = widget.port

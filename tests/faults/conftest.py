@@ -12,7 +12,7 @@ for folder in (TESTS, TESTS / "faults"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from world import Platform, World, open_platform, open_world  # noqa: E402
+from world import Platform, Pod, World, open_platform, open_world  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +34,12 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory, platform: Platf
     """A world for the tests of one module, which leave it as they found it; they need that module's event loop."""
     async with open_world(tmp_path_factory.mktemp("world"), platform) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pod(shared_world: World) -> Pod:
+    """One pod for the tests of one module: none of them may do it any harm."""
+    pod = shared_world.pod()
+    pod.start()
+    await pod.ready()
+    return pod

@@ -33,7 +33,7 @@ async def test_it_ends_by_itself_when_there_is_no_work_and_says_so_to_the_engine
     assert pod.gateway.said("no work for long")
 
 
-async def test_it_never_ends_by_itself_where_it_is_told_so_and_work_puts_the_end_off(world: Any) -> None:
+async def test_it_never_ends_by_itself_where_the_setting_says_so_and_work_delays_the_end(world: Any) -> None:
     pod = world.pod(IDLE_TIMEOUT_S="2")
     pod.start()
     pod.fault("hold", "MarkerHeatmap")
@@ -48,7 +48,7 @@ async def test_it_never_ends_by_itself_where_it_is_told_so_and_work_puts_the_end
     assert await pod.gateway.ended() == 0
 
 
-async def test_a_whole_worker_in_one_container_survives_its_engine_and_takes_it_along(world: Any) -> None:
+async def test_a_whole_worker_in_one_container_restarts_its_engine_and_stops_it_at_the_end(world: Any) -> None:
     pod = world.pod()
     environment = {**pod.engine.environment, **pod.gateway.environment, "PORT": pod.engine_url.rpartition(":")[2]}
     worker = Process(

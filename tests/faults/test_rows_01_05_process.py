@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from world import HEATMAP, LIST_GENES, NEW_SET, TOKEN, World, eventually, until
+from world import HEATMAP, LIST_GENES, NEW_SET, TOKEN, Pod, World, eventually, until
 
 IN_THE_QUEUE = {"JOURNAL_AFTER_S": 600}
 """A short request stays in the queue, however long it takes."""
@@ -64,18 +64,24 @@ async def test_row_01_a_long_request_of_a_killed_gateway_is_taken_over_when_it_s
     assert pod.leftovers() == []
 
 
+async def destroyed_with_two_requests(world: World, pod: Pod) -> tuple[str, str]:
+    """Destroys a pod while it computes a heatmap and a new cell set; returns the ETags of these requests."""
+    for task in ("MarkerHeatmap", "GetExpressionCellSets"):
+        pod.fault("hold", task)
+    pod.start()
+    picture, made = await world.send(HEATMAP), await world.send(NEW_SET)
+    await pod.began("MarkerHeatmap")
+    await pod.began("GetExpressionCellSets")
+    await in_journal(world, entries=2)
+    pod.destroy()
+    world.s3.advance(SILENT_S)
+    return picture, made
+
+
 async def test_row_01_requests_of_a_destroyed_pod_are_answered_by_another_pod_of_the_experiment(world: World) -> None:
     shared_key = {"JOURNAL_KEY": "a-secret-that-all-pods-of-the-release-share"}
     first, second = world.pod("pod-1", **shared_key), world.pod("pod-2", **shared_key)
-    for task in ("MarkerHeatmap", "GetExpressionCellSets"):
-        first.fault("hold", task)
-    first.start()
-    picture, made = await world.send(HEATMAP), await world.send(NEW_SET)
-    await first.began("MarkerHeatmap")
-    await first.began("GetExpressionCellSets")
-    await in_journal(world, entries=2)
-    first.destroy()
-    world.s3.advance(SILENT_S)
+    picture, made = await destroyed_with_two_requests(world, first)
     second.start()
     assert (await world.answer(picture))["orderedGeneNames"]
     assert (await world.answer(made))["response"]["error"] is False
@@ -86,15 +92,7 @@ async def test_row_01_requests_of_a_destroyed_pod_are_answered_by_another_pod_of
 
 async def test_row_01_requests_of_a_destroyed_pod_are_answered_by_an_idle_pod_without_a_label(world: World) -> None:
     first, idle = world.pod("pod-1"), world.pod("pod-2", label=False, RESCUE="true")
-    for task in ("MarkerHeatmap", "GetExpressionCellSets"):
-        first.fault("hold", task)
-    first.start()
-    picture, made = await world.send(HEATMAP), await world.send(NEW_SET)
-    await first.began("MarkerHeatmap")
-    await first.began("GetExpressionCellSets")
-    await in_journal(world, entries=2)
-    first.destroy()
-    world.s3.advance(SILENT_S)
+    picture, made = await destroyed_with_two_requests(world, first)
     idle.start()
     assert (await world.answer(picture))["orderedGeneNames"]
     # Without a key that both pods share, nobody knows the user's token any more: the user is told to start again.

@@ -8,22 +8,12 @@ from typing import Any
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-import pytest_asyncio
 from world import LIST_GENES, TOKEN, Pod, World, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 LARGEST_MESSAGE = 1 << 20  # bytes; of SQS, since August 2025
 LATER = "2099-12-31T23:59:59.000Z"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pod(shared_world: World) -> Pod:
-    """One pod for all of these tests: none of them may do it any harm."""
-    pod = shared_world.pod()
-    pod.start()
-    await pod.ready()
-    return pod
 
 
 JSON = st.recursive(
@@ -129,7 +119,7 @@ async def test_row_09_malformed_messages_are_answered_where_it_is_known_whom_and
         ({"body": {**LIST_GENES, "limit": "ten"}}, "body.limit"),
     ],
 )
-async def test_row_09_what_is_wrong_with_a_request_is_told_by_the_field(
+async def test_row_09_errors_of_a_request_name_the_field(
     shared_world: World, pod: Pod, change: dict[str, Any], words: str
 ) -> None:
     etag = f"odd-{'-'.join(change)}-{words}"

@@ -32,7 +32,7 @@ async def test_row_16_a_result_is_stored_when_the_store_has_failed_three_times(w
     assert len(world.answers(etag)) == 1
 
 
-async def test_row_16_a_result_that_cannot_be_stored_is_told_and_tried_again_three_times_in_all(world: World) -> None:
+async def test_row_16_a_result_that_cannot_be_stored_is_reported_and_tried_three_times(world: World) -> None:
     pod = world.pod(STORE_PATIENCE_S=0.5, **IN_THE_QUEUE)
     pod.start()
     await pod.ready()
@@ -59,7 +59,7 @@ async def test_row_16_a_result_that_cannot_be_stored_is_told_and_tried_again_thr
     assert list(await stored(world, late)) == [late]
 
 
-async def test_row_17_a_slow_store_holds_up_nobody_else_and_a_broken_upload_is_repeated(world: World) -> None:
+async def test_row_17_a_slow_store_delays_no_other_request_and_a_broken_upload_is_repeated(world: World) -> None:
     pod = world.pod()
     pod.fault("big", FILE_TASK, "100000")
     pod.start()

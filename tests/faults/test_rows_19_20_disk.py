@@ -60,7 +60,7 @@ SMALL_DISK = 'mount -t tmpfs -o "size=$1" tmpfs "$2"'
 ALL_READ_ONLY_BUT = 'for folder in "$@"; do mount --bind "$folder" "$folder"; done; mount -o remount,bind,ro /'
 
 
-async def test_row_19_a_disk_that_is_full_is_told_and_cleaned_and_the_worker_lives(world: World) -> None:
+async def test_row_19_a_full_disk_is_reported_and_cleaned_and_the_worker_goes_on(world: World) -> None:
     pod = world.pod()
     with own_disks(pod, SMALL_DISK, 8 * MB, pod.tmp) as disks:
         pod.fault("big", FILE_TASK, str(20 * MB))
@@ -97,7 +97,7 @@ async def test_row_19_without_a_folder_for_temporary_files_each_request_is_answe
         assert pod.engine.alive
 
 
-async def test_row_19_an_experiment_that_does_not_fit_on_the_disk_is_told_and_cleaned(world: World) -> None:
+async def test_row_19_an_experiment_that_does_not_fit_on_the_disk_is_reported_and_cleaned(world: World) -> None:
     pod = world.pod()
     with own_disks(pod, SMALL_DISK, 1 * MB, pod.data) as disks:
         pod.start()
@@ -135,7 +135,7 @@ async def test_row_20_a_request_under_way_finishes_on_the_experiment_with_which_
     assert set((await world.answer(new))["orderedGeneNames"]) <= small
 
 
-async def test_row_20_an_experiment_whose_download_breaks_off_is_fetched_on_and_read_once(world: World) -> None:
+async def test_row_20_an_interrupted_download_is_resumed_and_read_once(world: World) -> None:
     pod = world.pod()
     world.s3.fault("GetObject", reset_after_bytes=1_000_000, times=3)
     pod.start()

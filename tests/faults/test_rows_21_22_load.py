@@ -6,7 +6,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 from world import HEATMAP, LIST_GENES, Pod, World, eventually, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -16,15 +15,6 @@ PER_SECOND = 100
 
 
 GENES = ["CD3D", "MS4A1", "MKI67", "LYZ", "NKG7"]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pod(shared_world: World) -> Pod:
-    """One pod for all of these tests."""
-    pod = shared_world.pod()
-    pod.start()
-    await pod.ready()
-    return pod
 
 
 async def test_row_21_a_thousand_gene_fetches_are_answered_while_a_long_computation_runs(
@@ -56,7 +46,7 @@ async def test_row_21_a_thousand_gene_fetches_are_answered_while_a_long_computat
     await world.settled()
 
 
-async def test_row_21_no_more_is_taken_from_the_queue_than_can_be_held(shared_world: World, pod: Pod) -> None:
+async def test_row_21_at_most_the_capacity_is_taken_from_the_queue(shared_world: World, pod: Pod) -> None:
     world, limit = shared_world, 32  # of SHORT_IN_FLIGHT
     with pod.faulty("hold", "GetDoubletScore"):
         etags = [await world.send({"name": "GetDoubletScore"}, etag=f"score-{number}") for number in range(limit + 8)]
@@ -79,7 +69,7 @@ async def _backlog(pod: Pod) -> bool:
 
 
 @pytest.mark.parametrize("way", ["hold", "spin"])
-async def test_row_22_a_computation_ends_when_nobody_waits_for_it_any_more(
+async def test_row_22_a_computation_without_waiting_clients_is_cancelled(
     shared_world: World, pod: Pod, way: str
 ) -> None:
     """It notices where it tells of its progress, and where it does not its process is ended."""

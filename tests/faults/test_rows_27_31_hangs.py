@@ -83,7 +83,7 @@ async def test_row_28_of_readers_that_are_killed_in_the_midst_of_a_store_nothing
     assert len([name for name in left if not name.endswith((".h5ad", ".cell_sets.json"))]) == 0, left
 
 
-async def test_row_29_a_gateway_that_was_paused_before_its_patch_does_not_send_it_any_more(world: World) -> None:
+async def test_row_29_a_gateway_that_was_paused_before_its_patch_does_not_send_it(world: World) -> None:
     shared_key = {"JOURNAL_KEY": "a-secret-that-all-pods-of-the-release-share"}
     first, second = world.pod("pod-1", **shared_key), world.pod("pod-2", **shared_key)
     first.fault("hold", "GetExpressionCellSets")

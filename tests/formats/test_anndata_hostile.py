@@ -210,7 +210,7 @@ def test_pickles_in_a_zarr_store_are_never_opened(zarr2, tmp_path):
         {"compressor": {"id": "gzip"}}, {"compressor": {"id": "lz77"}}, {"shape": [1 << 40, 4]},
     ],
 )  # fmt: skip
-def test_descriptions_that_lie_are_refused(zarr2, changes):
+def test_wrong_descriptions_are_refused(zarr2, changes):
     bend(zarr2, "X/.zarray", **changes)
     with contextlib.suppress(WorkerError):
         draft, findings = read(zarr2)

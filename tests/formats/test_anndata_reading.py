@@ -129,7 +129,7 @@ def test_categoricals_as_anndata_0_7_wrote_them(tmp_path):
     assert (column.categories, column.codes.tolist()) == (["0", "1"], [0, 1, -1, 0, 0, 1])
 
 
-def test_counts_alone_are_normalised_and_that_is_told(tmp_path):
+def test_counts_alone_are_normalised_and_that_is_reported(tmp_path):
     draft, findings = read(write(adata(sparse.csr_matrix(COUNTS)), tmp_path, "h5ad"))
     np.testing.assert_allclose(dense(draft.data), LOG, rtol=1e-6)
     np.testing.assert_array_equal(dense(draft.counts), COUNTS)
@@ -144,7 +144,7 @@ def test_counts_in_raw_serve_the_genes_of_x_in_its_order(tmp_path):
     np.testing.assert_array_equal(dense(draft.counts), COUNTS[:, [2, 0]])
 
 
-def test_scaled_x_gives_way_to_raw_and_is_kept_beside(tmp_path):
+def test_raw_is_served_instead_of_scaled_x_which_is_kept(tmp_path):
     scaled = (LOG - LOG.mean(0))[:, [3, 1]]
     made = adata(scaled, var=pd.DataFrame(index=["MT-CO1", "MS4A1"]))
     made.raw = wide_raw(LOG)
@@ -163,7 +163,7 @@ def test_normalised_values_without_logarithm_are_logged(tmp_path):
     assert any("log1p" in problem.advice for problem in findings.problems)
 
 
-def test_ids_and_symbols_are_told_apart(tmp_path):
+def test_ids_and_symbols_are_distinguished(tmp_path):
     ids = ["ENSG00000000001", "ENSG00000000002", "ENSG00000000003", "ENSG00000000004"]
     symbols = ["CD3D", "TBCE", "TBCE", ""]
     by_id = adata(var=pd.DataFrame({"feature_name": symbols}, index=ids))
@@ -216,7 +216,7 @@ def test_mitochondrial_share_is_computed_and_fractions_become_percent(tmp_path):
     np.testing.assert_allclose(draft.metadata["percent.mt"], np.linspace(0, 50, 6))
 
 
-def test_everything_that_is_missing_is_told_at_once(tmp_path):
+def test_everything_that_is_missing_is_reported_at_once(tmp_path):
     made = adata(LOG - 3)
     made.obs["cells_id"] = [0, 1, 2, 3, 4, 4]
     path = write(made, tmp_path, "h5ad")

@@ -59,11 +59,11 @@ def test_a_sound_experiment_has_no_problems(check, trees):
     assert report.memory["private"] > 50
 
 
-def test_the_second_check_tells_the_same_from_the_store(check, trees):
+def test_the_second_check_reports_the_same_from_the_store(check, trees):
     assert check(trees.seurat()) == check(trees.seurat())
 
 
-def test_every_stand_in_of_a_users_own_object_is_told(check, trees):
+def test_every_stand_in_of_a_users_own_object_is_reported(check, trees):
     report = check(trees.seurat())
     assert report.status == 0
     assert {"meta.data cells_id", "misc gene_annotations", "misc color_pool", "dispersions"} <= set(
@@ -78,7 +78,7 @@ def test_missing_columns_name_the_request_that_will_be_refused(check, trees):
     assert advice["meta.data percent.mt"].endswith("if my_percent_mt holds it, copy that column to percent.mt")
 
 
-def test_every_problem_of_an_object_that_cannot_be_served_is_told_at_once(check, trees):
+def test_every_problem_of_an_object_that_cannot_be_served_is_reported_at_once(check, trees):
     counts = trees.sparse(trees.counts)
     counts.slots["p"] = integers([0])
     root = trees.seurat(**{
@@ -112,7 +112,7 @@ def test_an_object_of_another_class_has_status_1(check, trees):
     assert "a list of 1" in report.problems[0].found
 
 
-def test_strange_values_are_told(check, trees):
+def test_strange_values_are_reported(check, trees):
     data, counts = trees.data.copy(), trees.counts.copy()
     data[0, 0], data[1, 1], counts[0, 0] = np.nan, -1, 2.5
     root = trees.platform()
@@ -154,13 +154,13 @@ def test_ensembl_ids_without_symbols_are_warned_of(check, trees):
         (cell_sets(**GOOD | {"sample": [[5, 0, 3]]}), 0, "no set for the samples s2 of the object"),
     ],
 )  # fmt: skip
-def test_cell_sets_that_do_not_fit_are_told(check, trees, sets, status, words):
+def test_cell_sets_that_do_not_fit_are_reported(check, trees, sets, status, words):
     report = check(trees.platform(), sets)
     assert report.status == status
     assert any(words in problem.found for problem in report.problems), render(report)
 
 
-def test_repeated_keys_are_told(check, trees):
+def test_repeated_keys_are_reported(check, trees):
     sets = json.loads(cell_sets(**GOOD))
     sets["cellSets"][0]["children"][1]["key"] = "louvain-0"
     report = check(trees.platform(), json.dumps(sets).encode())

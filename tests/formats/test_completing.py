@@ -57,7 +57,7 @@ def same_up_to_sign(ours, theirs, n, rtol=1e-5):
         np.testing.assert_allclose(ours[:, i], sign * theirs[:, i], atol=rtol * np.abs(theirs[:, i]).max())
 
 
-def test_everything_that_is_missing_is_made_and_told(raw, settings, opened, counts):
+def test_everything_that_is_missing_is_made_and_reported(raw, settings, opened, counts):
     assert {name: made.values.shape for name, made in opened.reductions.items()} == {"pca": (200, 50), "umap": (200, 2)}
     assert opened.misc.active_reduction == "pca"
     assert opened.misc.default_reduction == "umap"
@@ -264,7 +264,7 @@ def test_values_that_are_no_numbers_keep_nothing_from_being_made(counts, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["memory", "thread", "disk"])
-def test_what_there_is_no_room_for_is_told_and_the_rest_is_made(raw, tmp_path, monkeypatch, kind):
+def test_what_does_not_fit_on_the_disk_is_reported_and_the_rest_is_made(raw, tmp_path, monkeypatch, kind):
     from tests.formats.anndata_files import read
 
     from cellworker.errors import ErrorCode, WorkerError

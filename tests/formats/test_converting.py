@@ -143,7 +143,7 @@ def test_large_arrays_go_through_in_pieces(tmp_path, stores, kind):
     np.testing.assert_array_equal(again.obsm["X_pca"], made.obsm["X_pca"])
 
 
-def test_the_command_tells_what_became_of_everything(tmp_path, capsys):
+def test_the_command_reports_what_became_of_everything(tmp_path, capsys):
     made = adata(layers={"counts": COUNTS})
     made.obs["leiden"] = pd.Categorical(list("aabbab"))
     made.uns["leiden_colors"] = np.array(["#ff0000", "#00ff00"])
@@ -200,7 +200,7 @@ def test_stopping_leaves_nothing_and_replacing_leaves_one(tmp_path, stores, kind
         assert list(target.parent.iterdir()) == [target]
 
 
-def test_names_that_a_file_cannot_hold_are_changed_and_told(tmp_path, stores):
+def test_names_that_a_file_cannot_hold_are_changed_and_reported(tmp_path, stores):
     made = adata()
     source = write(made, tmp_path, "h5ad")
     opened = open_experiment(source, stores).experiment
@@ -209,7 +209,7 @@ def test_names_that_a_file_cannot_hold_are_changed_and_told(tmp_path, stores):
     assert {"T_NK cells", "_.."} <= set(load(tmp_path / "b.h5ad").obs.columns)
 
 
-def test_overlaps_are_told_and_columns_are_not_repeated(twins):
+def test_overlaps_are_reported_and_columns_are_not_repeated(twins):
     experiment = twins["source"].experiment
     ids = experiment.cell_ids[:3].tolist()
     document = {"cellSets": [

@@ -63,7 +63,7 @@ def test_numbered_clusters_are_in_the_order_of_their_numbers():
         (None, {}, "all cells"),
     ],
 )
-def test_clusters_come_from_what_tells_the_cells_apart(identities, metadata, source):
+def test_clusters_come_from_the_column_that_separates_the_cells(identities, metadata, source):
     assert derive(identities, **metadata).clusters.key == source
 
 

@@ -56,7 +56,7 @@ def refusal(path: Path, tmp_path: Path) -> str:
         (MARKET.replace("general", "symmetric") + "3 3 0\n", "integer symmetric"),
     ],
 )  # fmt: skip
-def test_a_matrix_in_text_that_lies_is_refused(tmp_path: Path, text: str, why: str) -> None:
+def test_a_text_matrix_with_wrong_sizes_is_refused(tmp_path: Path, text: str, why: str) -> None:
     path = tmp_path / "matrix.mtx"
     path.write_text(text)
     with pytest.raises(WorkerError, match=r"matrix\.mtx: ") as told:
@@ -93,7 +93,7 @@ def test_text_that_swells_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
             pass
 
 
-def test_a_file_that_is_cut_short_is_said_to_be(tmp_path: Path) -> None:
+def test_a_truncated_file_is_called_truncated(tmp_path: Path) -> None:
     folder = files.tenx_folder(tmp_path / "sample")
     path = folder / "matrix.mtx.gz"
     path.write_bytes(path.read_bytes()[:-30])
@@ -107,7 +107,7 @@ def test_lists_of_other_lengths_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", "a\\b", "x" * 10 + "/" + "/".join("d" * 80)])
-def test_an_archive_cannot_write_beside_its_folder(tmp_path: Path, name: str) -> None:
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(name, "x")
@@ -159,7 +159,7 @@ def outside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("bend", [foreign_indices, descending_bounds, other_shape, outside])
-def test_a_matrix_of_10x_that_lies_is_refused(tmp_path: Path, bend) -> None:
+def test_a_10x_matrix_with_wrong_sizes_is_refused(tmp_path: Path, bend) -> None:
     bend(tmp_path / "a.h5")
     assert refusal(tmp_path / "a.h5", tmp_path)
 
@@ -212,6 +212,6 @@ def test_any_bytes_end_in_numbers_or_in_a_refusal(content: bytes, separator: int
     assert 0 <= at[0] <= len(line)
 
 
-def test_the_kind_of_a_huge_line_is_told_in_bounded_time(tmp_path: Path) -> None:
+def test_the_kind_of_a_huge_line_is_reported_in_bounded_time(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a," * 3_000_000)
     assert kind_of(tmp_path / "a")

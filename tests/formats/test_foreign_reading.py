@@ -26,7 +26,7 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.foreign.shown import Reading
 from cellworker.formats.foreign.tenx import read_tenx
 from cellworker.formats.opening.open import open_experiment
-from cellworker.formats.opening.recognising import Kind, kind_of
+from cellworker.formats.opening.recognising import FileKind, kind_of
 from cellworker.settings import Settings
 
 
@@ -189,9 +189,7 @@ def test_a_table_as_r_writes_it_is_read(tmp_path: Path, stores: Settings) -> Non
     assert np.array_equal(counts_of(open_experiment(tmp_path / "a.txt", stores)), files.COUNTS)
 
 
-def test_a_table_whose_names_tell_nothing_is_read_when_its_orientation_is_said(
-    tmp_path: Path, stores: Settings
-) -> None:
+def test_a_table_without_known_names_is_read_when_its_orientation_is_given(tmp_path: Path, stores: Settings) -> None:
     frame = pd.DataFrame(files.COUNTS, [f"x{i}" for i in range(60)], [f"y{i}" for i in range(45)])
     frame.to_csv(tmp_path / "a.csv")
     with pytest.raises(WorkerError, match="--orientation cells-by-genes or --orientation genes-by-cells") as told:
@@ -208,7 +206,7 @@ def test_a_loom_file_is_what_loompy_reads(root: Path, tmp_path: Path, stores: Se
     folder = root / "tests/fixtures/foreign"
     right = np.load(folder / "loom.npz")
     opened = open_experiment(folder / name, stores)
-    assert kind_of(folder / name) is Kind.LOOM
+    assert kind_of(folder / name) is FileKind.LOOM
     assert np.array_equal(counts_of(opened), right["X"])
     assert opened.experiment.barcodes == right["cells"].tolist()
     assert opened.experiment.genes.ids == right["ids"].tolist()
@@ -356,7 +354,7 @@ def test_an_anndata_in_memory_is_written_for_10x(tmp_path: Path, stores: Setting
 
 def test_a_file_of_anndata_0_6_is_what_anndata_reads(root: Path, stores: Settings) -> None:
     path = root / "tests/fixtures/foreign/old.h5ad"
-    assert kind_of(path) is Kind.OLD_ANNDATA
+    assert kind_of(path) is FileKind.OLD_ANNDATA
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         right = anndata.read_h5ad(path)
@@ -370,7 +368,7 @@ def test_a_file_of_anndata_0_6_is_what_anndata_reads(root: Path, stores: Setting
     assert opened.experiment.extra["colors"]["leiden"] == right.uns["leiden_colors"].tolist()
 
 
-def test_what_a_10x_file_says_beside_its_matrix_is_listed_as_lost(tmp_path):
+def test_other_content_of_a_10x_file_is_listed_as_lost(tmp_path):
     path = files.tenx_h5(tmp_path / "x.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["library_ids"] = "L1"

@@ -141,7 +141,7 @@ def test_a_folder_that_gets_another_sample_is_another_experiment(folder: Path, s
     assert list(samples_of(folder, stores)) == ["a", "c"]
 
 
-def test_everything_that_is_wrong_is_told_at_once_with_what_to_do(folder: Path, stores: Settings) -> None:
+def test_everything_that_is_wrong_is_reported_at_once_with_what_to_do(folder: Path, stores: Settings) -> None:
     files.tenx_folder(folder / "good")
     files.parse_folder(folder / "parse")
     files.tenx_folder(folder / "mouse", ids=MOUSE_IDS, symbols=MOUSE)
@@ -180,7 +180,7 @@ def test_genes_of_two_species_in_one_file_are_refused_with_a_way_out(tmp_path: P
     assert "barnyard.h5: found genes of several species: human, mouse" in sentences(report)
 
 
-def test_a_virus_beside_the_genes_of_a_species_is_no_second_species(tmp_path: Path, stores: Settings) -> None:
+def test_a_virus_is_no_second_species(tmp_path: Path, stores: Settings) -> None:
     path = files.tenx_h5(tmp_path / "covid.h5", ids=[*files.IDS[:40], *(f"gene-GU280_gp{i:02d}" for i in range(5))])
     assert open_experiment(path, stores).experiment.n_genes == 45
 

@@ -73,7 +73,7 @@ def test_a_cancelled_write_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_in_words_and_leaves_no_file(tmp_path):
+def test_a_full_disk_is_reported_in_words_and_leaves_no_file(tmp_path):
     def full(done):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -50,7 +50,7 @@ def ways():
 
 
 @pytest.mark.parametrize(("place", "form", "container"), list(ways()))
-def test_shares_are_normalised_to_ten_thousand_wherever_they_lie(tmp_path, place, form, container):
+def test_shares_are_normalised_to_ten_thousand_in_any_layer(tmp_path, place, form, container):
     draft, findings = read(write(placed(shares(COUNTS), place, form), tmp_path, container))
     assert not findings.errors
     np.testing.assert_allclose(dense(draft.data), LOG, rtol=1e-5, atol=1e-6)
@@ -66,7 +66,7 @@ def test_the_note_that_scanpy_leaves_of_its_logarithm_is_read_in_every_form(tmp_
 
 
 @pytest.mark.parametrize(("place", "form", "container"), list(ways()))
-def test_corrected_counts_are_counts_wherever_they_lie(tmp_path, place, form, container):
+def test_corrected_counts_are_counts_in_any_layer(tmp_path, place, form, container):
     made = corrected(COUNTS)
     draft, findings = read(write(placed(made, place, form), tmp_path, container))
     assert not findings.errors
@@ -110,7 +110,7 @@ def test_matrices_that_are_not_served_are_judged_by_all_values_too(tmp_path, mon
     assert told["layers/other"]["used for"] == "nothing"
 
 
-def test_what_lies_behind_a_sample_of_an_unserved_matrix_can_decide(tmp_path, monkeypatch):
+def test_values_outside_the_sample_of_an_unserved_matrix_can_decide(tmp_path, monkeypatch):
     """By its first and middle cells the layer is no counts, so that X would be normalised without any."""
     monkeypatch.setattr("cellworker.formats.anndata.looking._SAMPLE", 200)
     kept = COUNTS.copy()

@@ -85,7 +85,7 @@ def test_shares_are_percentages_whatever_their_unit(name, known):
         np.testing.assert_allclose(values["percent.mt"], SHARE, rtol=1e-5)
 
 
-def test_without_counts_a_fraction_is_told_by_its_name():
+def test_without_counts_a_fraction_is_reported_by_its_name():
     genes_without = {"counts": None, "data": None}
     values, *_ = add({"percent_mito": SHARE / 200}, **genes_without)
     np.testing.assert_allclose(values["percent.mt"], SHARE / 2)
@@ -99,7 +99,7 @@ def test_an_invalid_column_without_counts_is_nothing_and_says_why():
     assert "values below 0" in chosen["doublet_scores"][1]
 
 
-def test_cells_without_a_score_are_told():
+def test_cells_without_a_score_are_reported():
     scores = np.where(np.arange(N_CELLS) < 3, np.nan, 0.1)
     values, _, findings, _ = add({"scrublet_score": scores})
     np.testing.assert_array_equal(values["doublet_scores"], scores)

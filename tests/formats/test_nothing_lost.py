@@ -356,7 +356,7 @@ def test_a_report_that_forgets_something_cannot_be_made(paths, data):
         ledger.keep(("unknown",))
 
 
-def test_repeated_names_are_told_by_position():
+def test_repeated_names_are_reported_by_position():
     assert renamed_names("genes", ["a", "b", "a"], ["a", "b", "a.1"]) == ["genes: 'a' (number 3) is 'a.1'"]
 
 
@@ -398,7 +398,7 @@ def test_numbers_that_r_cannot_hold_are_text_and_the_report_says_so(tmp_path, st
 
 @pytest.mark.parametrize("target", ["h5ad", "zarr", "rds"])
 @pytest.mark.parametrize("source", ["h5ad", "rds"])
-def test_large_counts_are_exact_and_no_rounding_of_them_is_told(tmp_path, stores, trees, source, target):
+def test_large_counts_are_exact_and_no_rounding_of_them_is_reported(tmp_path, stores, trees, source, target):
     counts = trees.counts.astype(np.float64)
     counts[0, :2] = 2**24 + 1, 2**40 + 3
     if source == "rds":

@@ -413,7 +413,7 @@ def test_cell_sets_are_derived_where_there_is_no_file_and_kept(tmp_path, stores,
     assert len(open_experiment(tmp_path / "mine.rds", stores).cell_sets.classes) == 3
 
 
-def test_bad_cell_sets_are_refused_naming_the_trouble(experiment, stores):
+def test_bad_cell_sets_are_refused_and_the_error_names_the_problem(experiment, stores):
     (experiment / "cell_sets.json").write_text('{"cellSets": 3}')
     with pytest.raises(WorkerError) as caught:
         open_experiment(experiment, stores)

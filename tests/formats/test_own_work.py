@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +118,6 @@ async def test_new_clusters_replace_those_of_the_file_and_survive_another_versio
     converted: Path, settings: Settings, tmp_path: Path
 ) -> None:
     path = Path(shutil.copy(converted, tmp_path / "mine.h5ad"))
-    # Clusters that are made while the file is read would be a class of the file's, beside which new ones are kept.
-    settings = replace(settings, make_missing=False)
     before = open_experiment(path, settings).experiment
     ids, barcodes = before.cell_ids.tolist(), before.barcodes
     clusters = [
@@ -185,7 +182,7 @@ def rewritten(path: Path, order: list[int]) -> None:
      b'{"cellworker": 1, "cellSets": [], "experiment": "other", "cells": [1], "barcodes": [[]], "own": []}',
      b'{"cellworker": 1, "cellSets": [], "experiment": "other", "cells": [], "barcodes": [], "own": [3]}'],
 )  # fmt: skip
-async def test_a_damaged_document_is_told_in_a_sentence_and_left_as_it_is(
+async def test_a_damaged_document_is_reported_in_a_sentence_and_left_as_it_is(
     converted: Path, settings: Settings, tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path(shutil.copy(converted, tmp_path / "mine.h5ad"))

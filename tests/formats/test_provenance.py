@@ -78,7 +78,7 @@ def test_experiments_stay_experiments(tmp_path: Path, name: str) -> None:
     assert (anndata.read_h5ad(file) if name.endswith("h5ad") else anndata.read_zarr(file)).shape == (2, 3)
 
 
-def test_what_has_no_place_gets_a_file_beside_it(tmp_path: Path) -> None:
+def test_a_format_without_metadata_gets_a_second_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\n1\n")
     stamp(tmp_path / "a.csv", [RECORD])
     assert (tmp_path / "a.csv").read_text() == "a\n1\n"
@@ -101,7 +101,7 @@ def test_what_has_no_place_gets_a_file_beside_it(tmp_path: Path) -> None:
         ("a.svg", b"\xff\xfe", "cannot be read"),
     ],
 )
-def test_files_that_say_nothing_or_nonsense_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_files_without_valid_provenance_are_refused(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WorkerError, match=says):
         read_provenance(tmp_path / name)
@@ -146,7 +146,9 @@ def test_a_result_is_asked_again_and_is_the_same(sample: Path, tmp_path: Path, m
         assert out.read_bytes() == again.read_bytes()
 
 
-def test_the_source_is_looked_for_beside_the_result_and_has_to_be_itself(sample: Path, tmp_path: Path, capsys) -> None:
+def test_the_source_is_looked_for_beside_the_result_and_must_have_its_hash(
+    sample: Path, tmp_path: Path, capsys
+) -> None:
     out = tmp_path / "m.json"
     source = tmp_path / "mine.rds"
     source.write_bytes((sample / "r.rds").read_bytes())
@@ -169,7 +171,11 @@ def test_the_source_is_looked_for_beside_the_result_and_has_to_be_itself(sample:
 @pytest.mark.parametrize(
     ("task", "parameters", "says"),
     [
-        ("save", {"path": "/tmp/x"}, "cannot ask again"),
+        ("save", {"path": "/tmp/x"}, "no argument 'path'"),
+        ("pl.embedding", {"ax": "x"}, "no argument 'ax'"),
+        ("pl.embedding", {"dpi": "x"}, "expected a number"),
+        ("pl.save", {"path": "/tmp/x"}, "cannot ask again"),
+        ("convert", {"rds_class": "x"}, "rds_class is none of"),
         ("__class__", {}, "cannot ask again"),
         ("markers", {"path": "/tmp/x"}, "no argument 'path'"),
         ("expression", {}, "needs the argument 'genes'"),
@@ -177,7 +183,9 @@ def test_the_source_is_looked_for_beside_the_result_and_has_to_be_itself(sample:
     ],
 )
 def test_a_record_asks_for_commands_alone(sample: Path, tmp_path: Path, task, parameters, says, capsys) -> None:
-    (tmp_path / "a.json").write_text(encode([Provenance.of(task, parameters)]))
-    status, _, err = run("replay", tmp_path / "a.json", "--experiment", sample, capsys=capsys)
+    record = Provenance.of(task, parameters, source=sample)
+    (tmp_path / "a.json").write_text(encode([record]))
+    words = ("--experiment", sample, "--out", tmp_path / "out.png", "--format", "json")
+    status, _, err = run("replay", tmp_path / "a.json", *words, capsys=capsys)
     assert status == 1
     assert says in err

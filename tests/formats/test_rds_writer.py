@@ -173,7 +173,7 @@ def test_our_reader_gets_back_what_was_written(tmp_path, compression, version):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))))
-def test_any_text_survives(tmp_path_factory, texts):
+def test_any_text_is_read_back_unchanged(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("text")
     write_rds(build.strings(texts), folder / "t.rds", level=1)
     assert read_rds(folder / "t.rds", folder).root.tolist() == texts

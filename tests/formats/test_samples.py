@@ -52,7 +52,7 @@ def test_the_column_of_samples(columns, barcodes, wanted):
 
 
 @pytest.mark.parametrize("shape", ["{core}-{library}", "L{library}_{core}-1", "{core}_{library}", "{core}-1-{library}"])
-def test_libraries_are_told_by_what_stands_around_the_bases(shape):
+def test_libraries_are_recognised_by_the_text_around_the_bases(shape):
     cores = [name.split("-")[0] for name in BARCODES]
     barcodes = [shape.format(core=core, library=library) for core, library in zip(cores, LIBRARY, strict=True)]
     assert choose_sample({"sample": MIXED, "donor": STEADY}, barcodes).column == "donor"

@@ -218,7 +218,7 @@ def test_a_crash_is_one_sentence():
     assert "crash" in problem.message
 
 
-def test_being_killed_by_the_system_is_told_as_lack_of_memory():
+def test_a_kill_by_the_system_is_reported_as_lack_of_memory():
     assert refused("killed").code is ErrorCode.OUT_OF_MEMORY
 
 

@@ -65,6 +65,9 @@ def test_split_layers_are_joined_in_cell_order(trees):
     np.testing.assert_array_equal(dense(draft.counts), trees.counts)
     np.testing.assert_allclose(dense(draft.data), trees.data, rtol=1e-6)
     assert any("split into 2 layers (counts.1, counts.sampleB)" in note for note in draft.origin.fallbacks)
+    assert draft.origin.count_layers is not None
+    assert draft.origin.count_layers.by_cell().tolist() == [0, 1, 0, 0, 1, 1]
+    assert draft.origin.count_layers.not_in_all == []
 
 
 def test_split_layers_may_each_lack_genes(trees):
@@ -78,6 +81,8 @@ def test_split_layers_may_each_lack_genes(trees):
     wanted[:3, 1] = 0
     wanted[3:, 2] = 0
     np.testing.assert_array_equal(dense(draft.counts), wanted)
+    assert draft.origin.count_layers is not None
+    assert draft.origin.count_layers.not_in_all == [1, 2]
 
 
 def test_a_cell_in_two_split_layers_is_refused(trees):
@@ -149,7 +154,7 @@ def test_counts_in_another_order_than_data_are_put_into_its_order(trees):
 
 
 @pytest.mark.parametrize("empty", ["matrix", "sparse", "null"])
-def test_raw_counts_alone_are_log_normalised_and_said_to_be(trees, empty):
+def test_raw_counts_alone_are_log_normalised_and_reported_to_be(trees, empty):
     layer = {"matrix": trees.empty(), "sparse": trees.sparse(np.zeros((0, 0)), None, None), "null": RNull()}[empty]
     draft = draft_from_seurat(trees.seurat(assays=named_list({"RNA": trees.assay(data=layer)})))
     np.testing.assert_allclose(dense(draft.data), trees.data, rtol=1e-6)
@@ -315,7 +320,7 @@ def test_every_problem_of_an_object_is_found_at_once(trees):
         draft_from_seurat(root)
 
 
-def test_large_arrays_made_on_the_way_lie_in_the_spool_folder(trees, tmp_path, monkeypatch):
+def test_large_temporary_arrays_are_in_the_spool_folder(trees, tmp_path, monkeypatch):
     monkeypatch.setattr("cellworker.formats.common.scratch._IN_MEMORY", 8)
     assay = trees.assay(data=RNull())
     draft = draft_from_seurat(trees.seurat(assays=named_list({"RNA": assay})), tmp_path)
@@ -383,7 +388,7 @@ def overwrite(value, path, new):
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_whatever_stands_in_a_slot_is_served_or_refused_in_words(trees, data):
+def test_any_content_of_a_slot_is_served_or_refused_in_a_sentence(trees, data):
     layers = {"counts": trees.sparse(trees.counts, None, None), "data": trees.sparse(trees.data, None, None)}
     root = (
         trees.platform() if data.draw(st.booleans()) else trees.seurat(assays=named_list({"RNA": trees.assay5(layers)}))

@@ -151,7 +151,7 @@ def test_layers_in_bpcells_folders_are_written_into_the_object(shared, tmp_path)
     assert root.slots["meta.data"].names[-1] == "custom_cellset-all"
 
 
-def test_a_folder_that_is_not_there_is_told(annotated):
+def test_a_folder_that_is_not_there_is_reported(annotated):
     sketch = RS4("Assay5", "SeuratObject", {"layers": build.named_list({"counts": on_disk("uint32_t")})})
     with pytest.raises(WorkerError, match="assay sketch counts"):
         annotated(seurat(build.named_list({"sketch": sketch})))

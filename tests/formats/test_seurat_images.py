@@ -62,7 +62,7 @@ def test_columns_go_by_their_names():
     assert images["it"].points.tolist() == [[2, 1], [4, 3]]
 
 
-def test_vertices_may_lie_in_one_table():
+def test_vertices_may_be_in_one_table():
     table = data_frame(
         {"x": doubles([1, 2, 3]), "y": integers([4, 5, 6]), "cell": strings(["b", "b", "a"])}, ["1", "2", "3"]
     )

@@ -114,7 +114,7 @@ def test_metadata_of_other_cells_is_refused(trees):
         draft_from_seurat(trees.seurat(**{"meta.data": table}))
 
 
-def test_repeated_barcodes_are_told_apart(trees):
+def test_repeated_barcodes_are_distinguished(trees):
     cells = ["a", "b", "a", "a.1", "a", "c"]
     assay = trees.assay(counts=trees.sparse(trees.counts, cells=cells), data=trees.sparse(trees.data, cells=cells))
     table = data_frame({"n": integers(range(6))}, None, 6)

@@ -9,7 +9,7 @@ from tests.formats.anndata_files import CONTAINERS, read, write
 from cellworker.experiment.model import Categorical, StoredTable
 from cellworker.experiment.store.store import open_store, write_store
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.stored_results import StoredResults
+from cellworker.formats.common.stored_results import ResultTables
 from cellworker.formats.r.rds.build import data_frame, doubles, factor, integers, named_list, strings
 from cellworker.formats.r.rds.model import RList, Skipped
 from cellworker.formats.seurat.read.reader import draft_from_seurat
@@ -151,9 +151,9 @@ def test_an_object_without_a_list_of_misc_has_none(trees) -> None:
     assert draft_from_seurat(trees.seurat(misc=RList([]))).stored == {}
 
 
-def test_what_is_too_large_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_large_is_left_out_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cellworker.formats.common.stored_results._MAX_VALUES", 10)
-    found, findings = StoredResults(), Findings()
+    found, findings = ResultTables(), Findings()
     found.add("small", "uns/small", "list", {"value": np.arange(4)})
     found.add("large", "uns/large", "list", {"value": np.arange(7)})
     found.add("also small", "uns/also", "list", {"value": np.arange(6)})

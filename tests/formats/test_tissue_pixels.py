@@ -46,7 +46,7 @@ def test_scanpys_image_is_read_and_drawn_under_the_cells(tmp_path):
     assert tissue.places(opened.experiment, 0).startswith(b"[[0.0,1.0],[2.0,3.0]")
 
 
-def test_cells_lie_on_the_image_of_their_library(tmp_path):
+def test_cells_are_placed_on_the_image_of_their_library(tmp_path):
     image = np.full((4, 4, 3), 0.5, np.float32)
     of = pd.Categorical(["one", "two", "one", "two", "two", "one"])
     file = spatial(tmp_path / "b.h5ad", {"one": library(image), "two": library(image, which="lowres")}, library_id=of)

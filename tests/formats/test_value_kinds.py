@@ -64,7 +64,7 @@ MADE = {
 
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("unequal", [0.1, 0.6])
-def test_what_was_made_of_counts_is_told_by_the_values_alone(name, unequal):
+def test_what_was_made_of_counts_is_recognised_by_the_values_alone(name, unequal):
     wanted, make = MADE[name]
     assert kind(make(counts(unequal=unequal))) == wanted
 
@@ -94,7 +94,7 @@ def test_the_base_of_a_logarithm_is_found():
     assert decide(gather_with_base(draft(five), declared_base=5.0)).base == 5
 
 
-def test_a_total_is_told():
+def test_a_total_is_reported():
     assert decide(gather(draft(shares(counts())))).total == pytest.approx(1)
     assert decide(gather(draft(1e6 * shares(counts())[:1]))).total == pytest.approx(1e6)
 

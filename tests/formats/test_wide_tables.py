@@ -16,7 +16,7 @@ from tests.formats.anndata_files import load, read, write
 from tests.formats.test_anndata_reading import LOG, adata
 
 from cellworker.experiment.model import Categorical
-from cellworker.experiment.store.layout import Layout
+from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.store import open_store, write_store
 from cellworker.formats.anndata.containers.zarr_files import StoreFiles
 from cellworker.formats.anndata.containers.zarr_out import ZarrSink
@@ -49,8 +49,8 @@ def wide(columns: int) -> pd.DataFrame:
     return pd.DataFrame({f"column {i}": kinds[i % 3](i) for i in range(columns)}, index=index)
 
 
-def calls_to_read(folder, monkeypatch, columns: int, *functions: tuple[object, str]) -> int:
-    path = write(adata(obs=wide(columns)), folder, "h5ad", f"wide{columns}")
+def calls_to_read(folder, monkeypatch, form: str, columns: int, *functions: tuple[object, str]) -> int:
+    path = write(adata(obs=wide(columns)), folder, form, f"wide{columns}")
     with monkeypatch.context() as patch:
         counter = Counter(patch, *functions)
         draft, findings = read(path)
@@ -61,14 +61,14 @@ def calls_to_read(folder, monkeypatch, columns: int, *functions: tuple[object, s
 
 
 def test_a_column_is_opened_once_to_be_inspected_and_once_to_be_read(tmp_path, monkeypatch):
-    few, many = (calls_to_read(tmp_path, monkeypatch, n, (h5py.h5o, "open")) for n in (30, 90))
+    few, many = (calls_to_read(tmp_path, monkeypatch, "h5ad", n, (h5py.h5o, "open")) for n in (30, 90))
     # Of three columns one is a group with two arrays: five objects, and nothing else is looked up.
     assert many - few <= 2 * 60 * 5 / 3
 
 
 def test_no_column_of_numbers_or_labels_needs_more_than_the_plain_object_of_the_library(tmp_path, monkeypatch):
     functions = [(h5py.Dataset, "__init__"), (h5py.Group, "__getitem__"), (h5py.Group, "__contains__")]
-    few, many = (calls_to_read(tmp_path, monkeypatch, n, *functions) for n in (30, 90))
+    few, many = (calls_to_read(tmp_path, monkeypatch, "h5ad", n, *functions) for n in (30, 90))
     assert many - few <= 0
 
 
@@ -76,7 +76,7 @@ def laid_out(path, columns: int) -> int:
     """Lay a table out and return the bytes of the gaps that HDF5 keeps a list of."""
     labels = Categorical(np.zeros(6, np.int32), ["a", "b"])
     contents = [(f"m{i}", f"c{i}", labels if i % 3 == 2 else np.zeros(6)) for i in range(columns)]
-    with Layout(path) as layout:
+    with StoreLayout(path) as layout:
         layout.table("obs", ("barcodes", list("abcdef")), contents)
         return layout._file.id.get_freespace()
 
@@ -113,22 +113,11 @@ def test_a_wide_store_holds_every_column_and_anndata_reads_it(tmp_path):
         assert theirs.obs[name].tolist() == table[name].tolist()
 
 
-def calls_for_zarr(folder, monkeypatch, columns: int, *functions: tuple[object, str]) -> int:
-    path = write(adata(obs=wide(columns)), folder, "zarr-2", f"wide{columns}")
-    with monkeypatch.context() as patch:
-        counter = Counter(patch, *functions)
-        draft, findings = read(path)
-    assert not findings.errors
-    assert draft is not None
-    assert len(draft.metadata) >= columns
-    return counter.calls
-
-
-def test_a_zarr_store_is_walked_over_once_and_each_description_read_once(tmp_path, monkeypatch):
-    few, many = (calls_for_zarr(tmp_path, monkeypatch, n, (json, "loads")) for n in (30, 90))
+def test_a_zarr_store_is_listed_once_and_each_description_is_read_once(tmp_path, monkeypatch):
+    few, many = (calls_to_read(tmp_path, monkeypatch, "zarr-2", n, (json, "loads")) for n in (30, 90))
     # Of three columns one is a group with two arrays: five objects of a description and its attributes each.
     assert many - few <= 2 * 60 * 5 / 3
-    few, many = (calls_for_zarr(tmp_path, monkeypatch, n, (os, "scandir")) for n in (31, 91))
+    few, many = (calls_to_read(tmp_path, monkeypatch, "zarr-2", n, (os, "scandir")) for n in (31, 91))
     assert many - few <= 60 * 5 / 3 + 1
 
 

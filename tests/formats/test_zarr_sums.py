@@ -62,7 +62,7 @@ def test_any_changed_bit_is_found(content, data):
 
 
 @pytest.mark.parametrize("size", range(4))
-def test_a_piece_without_room_for_its_sum_is_told(size):
+def test_a_chunk_too_short_for_its_checksum_is_reported(size):
     with pytest.raises(WorkerError, match="a piece is cut short \\(CRC-32C\\)"):
         decompress("crc32c", bytes(size), 100, "X")
 

@@ -293,7 +293,7 @@ class World:
     async def work(self, **options: Any) -> None:
         """Answer all that was sent."""
         self.messages.put_nowait(None)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await self.loop(**options).run()
 
     async def work_until_done(self, **options: Any) -> None:
@@ -328,7 +328,7 @@ class World:
 
 async def until(holds: Callable[[], object]) -> None:
     """Let everything else run until something holds."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not holds():
             await asyncio.sleep(0)
 

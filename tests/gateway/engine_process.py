@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
-HANG_S = 30.0
+HANG_S = 120.0
 
 
 def free_port() -> int:

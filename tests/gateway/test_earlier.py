@@ -60,7 +60,9 @@ async def test_the_embedding_is_read_from_the_store_by_its_etag(world: Any) -> N
         (b"nonsense", "body.embedding.ETag: The stored result is neither zstd nor gzip."),
     ],
 )
-async def test_an_embedding_that_is_missing_or_damaged_is_told(world: Any, stored: bytes | None, words: str) -> None:
+async def test_an_embedding_that_is_missing_or_damaged_is_reported(
+    world: Any, stored: bytes | None, words: str
+) -> None:
     if stored is not None:
         world.stored["e0"] = (stored, {})
     world.send(body=BODY)
@@ -80,7 +82,7 @@ async def test_an_embedding_without_a_name_is_asked_for(world: Any) -> None:
     assert world.computed[1][1]["embedding"] == [[1.0, 2.0], ["NA", "NA"], [3.0, 4.0]]
 
 
-async def test_an_embedding_that_is_not_saved_is_computed_and_what_that_says_is_told(world: Any) -> None:
+async def test_an_embedding_that_is_not_saved_is_computed_and_what_that_says_is_reported(world: Any) -> None:
     world.engine_error = WorkerError(ErrorCode.REDUCTION_NOT_FOUND, "no such thing")
     world.send(body=unnamed())
     await world.work()

@@ -23,7 +23,7 @@ def filters(pid: int | str) -> int:
 
 
 @pytest.mark.parametrize(("egress", "more"), [("false", 1), ("true", 0)])
-async def test_the_engine_gives_them_up_where_it_is_told_to(egress: str, more: int, tmp_path: Path) -> None:
+async def test_the_engine_confines_itself_where_the_setting_says_so(egress: str, more: int, tmp_path: Path) -> None:
     engine = EngineProcess(tmp_path, EGRESS=egress)
     await engine.start(str(FIXTURE))
     try:

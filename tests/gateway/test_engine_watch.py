@@ -43,12 +43,12 @@ def watch(engine: Engine, **options: float) -> EngineWatch:
 
 
 async def becomes(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not holds():
             await asyncio.sleep(0.005)
 
 
-async def test_an_engine_that_takes_a_call_and_answers_nobody_hangs_and_the_call_ends(engine: Engine) -> None:
+async def test_an_engine_that_accepts_a_call_and_never_answers_hangs_and_the_call_ends(engine: Engine) -> None:
     async with watch(engine) as watched:
         await becomes(lambda: watched.answers and watched.serves)
         assert watched.trouble is None
@@ -80,7 +80,7 @@ async def test_an_engine_that_is_not_there_is_away_and_does_not_hang(engine: Eng
 async def test_one_that_does_not_come_to_listen_hangs_where_it_was_started(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
     async with EngineWatch(url, silent_s=1.0, start_s=1.0, every_s=0.01, retry_budget_s=0.1) as watched:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await watched.hung.wait()
 
 

@@ -116,7 +116,7 @@ async def test_only_what_is_beyond_repair_ends_liveness(health: Health, clock: C
     assert (await summary(health))["state"] == "stuck"
 
 
-async def test_a_check_that_fails_is_a_trouble_and_its_text_is_kept_back(health: Health) -> None:
+async def test_a_failed_check_is_unhealthy_and_its_text_is_not_shown(health: Health) -> None:
     def fail() -> str | None:
         raise ConnectionError(REDIS_WITH_PASSWORD)
 
@@ -135,7 +135,7 @@ async def test_a_password_in_a_sentence_is_blanked(health: Health) -> None:
     assert "hunter2" not in text
 
 
-async def test_the_summary_tells_what_is_served(health: Health, clock: Clock) -> None:
+async def test_the_summary_reports_what_is_served(health: Health, clock: Clock) -> None:
     health.tell("experiment", lambda: {"id": "x1", "generation": 3})
     clock.minutes(2)
     found = await summary(health)
@@ -161,7 +161,7 @@ async def test_a_taken_port_is_an_error_and_not_silence(health: Health) -> None:
                 pass
 
 
-async def test_the_heartbeat_times_troubles_that_nobody_asks_about_and_logs_each_change_once(
+async def test_the_heartbeat_times_unasked_problems_and_logs_each_change_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cellworker.gateway.observe.health._BEAT_S", 0.01)
@@ -210,9 +210,7 @@ async def test_the_end_of_the_heartbeat_ends_liveness(monkeypatch: pytest.Monkey
     assert "heartbeat" in answer["reasons"]
 
 
-async def test_a_loop_that_was_held_up_is_told(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_blocked_loop_is_reported(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     health = Health(clock=clock)
     told = asyncio.Event()

@@ -250,7 +250,7 @@ async def test_values_of_other_engines_are_read_too(content: bytes, value: Any) 
 
 
 @pytest.mark.parametrize("task", ["ListGenes", "GeneExpression"])
-async def test_an_error_that_nobody_knows_is_the_general_one(task: str) -> None:
+async def test_an_unknown_error_becomes_the_generic_one(task: str) -> None:
     content = b'{"data":[],"error":{"error_code":"NEW","user_message":"Words.","error":null}}'
     async with tricky(answers(content)) as (_, engine):
         error = await failure(engine, task)

@@ -90,7 +90,7 @@ async def test_the_next_process_of_the_pod_finds_what_was_accepted(folder: Folde
     assert again.attempt == 3
 
 
-async def test_what_is_answered_is_found_by_nobody(folder: Folder) -> None:
+async def test_answered_requests_are_never_taken_over(folder: Folder) -> None:
     entry = await journal(folder).write(delivery())
     await entry.done()
     assert await journal(folder).orphans() == []
@@ -129,7 +129,7 @@ async def test_a_new_entry_never_overwrites_what_an_earlier_process_left(folder:
     assert sorted(json.loads(item.body)["ETag"] for item in found) == ["old-0", "old-1", "old-2"]
 
 
-async def test_whoever_was_taken_over_has_no_claim_any_more(folder: Folder) -> None:
+async def test_a_pod_that_was_taken_over_loses_its_claim(folder: Folder) -> None:
     first = journal(folder)
     entry = await first.write(delivery())
     folder.clock += 91
@@ -182,7 +182,7 @@ async def test_slots_are_used_again(folder: Folder) -> None:
     assert len([key for key in folder.objects if key[-1].isdecimal()]) == 1
 
 
-async def test_another_pod_waits_until_the_owner_is_silent(folder: Folder) -> None:
+async def test_another_pod_waits_until_the_holder_is_silent(folder: Folder) -> None:
     await journal(folder).write(delivery())
     other = journal(folder, "pod-2")
     folder.clock += 89
@@ -193,7 +193,7 @@ async def test_another_pod_waits_until_the_owner_is_silent(folder: Folder) -> No
     assert await journal(folder).orphans() == []
 
 
-async def test_an_owner_that_lives_keeps_its_requests_however_long_they_take(folder: Folder) -> None:
+async def test_a_live_holder_keeps_its_requests_however_long_they_take(folder: Folder) -> None:
     async with journal(folder, renew_s=0.001) as kept:
         await kept.write(delivery())
         other = journal(folder, "pod-2")
@@ -205,7 +205,7 @@ async def test_an_owner_that_lives_keeps_its_requests_however_long_they_take(fol
             assert await other.orphans() == []
 
 
-async def test_a_pod_that_says_good_bye_leaves_its_requests_to_others_at_once(folder: Folder) -> None:
+async def test_a_pod_that_shuts_down_releases_its_requests_at_once(folder: Folder) -> None:
     async with journal(folder) as kept:
         await kept.write(delivery())
     assert await orphaned_experiments(folder) == ["x1"]
@@ -225,7 +225,7 @@ async def test_idle_pods_see_which_experiments_wait_for_help(folder: Folder) -> 
     assert await orphaned_experiments(folder) == []
 
 
-async def test_no_token_lies_in_clear_and_the_owner_reads_it_back(folder: Folder) -> None:
+async def test_no_token_is_stored_in_clear_and_its_holder_reads_it_back(folder: Folder) -> None:
     await journal(folder).write(delivery())
     assert all(b"hidden-token" not in content for content, _ in folder.objects.values())
     (found,) = await journal(folder).orphans()
@@ -272,7 +272,7 @@ async def test_what_is_given_up_leaves_a_record_without_tokens(folder: Folder) -
     assert "hidden-token" not in json.dumps(record)
 
 
-def test_a_pods_own_key_survives_its_process_and_is_its_own(tmp_path: Path) -> None:
+def test_a_pods_key_outlives_its_process_and_no_other_pod_has_it(tmp_path: Path) -> None:
     sealed = Sealer.of("", tmp_path).seal(b"text", "e1")
     assert Sealer.of("", tmp_path).open(sealed, "e1") == b"text"
     assert Sealer.of("", tmp_path).open(sealed, "e2") is None

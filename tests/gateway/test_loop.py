@@ -47,7 +47,7 @@ async def test_a_request_is_computed_stored_and_announced_in_the_contracts_order
     assert world.done == [message]
 
 
-async def test_a_broadcast_tells_everyone_before_the_result(world: Any) -> None:
+async def test_a_broadcast_reports_everyone_before_the_result(world: Any) -> None:
     world.send(requestProps={"broadcast": True})
     await world.work()
     assert world.story[-3:] == ["ExperimentUpdates", "FINISHED_TASK", "WorkResponse"]
@@ -179,7 +179,7 @@ async def test_a_refused_patch_fails_the_task_with_its_reason(world: Any) -> Non
     assert error_of(world.answer())[0] == "CELL_SETS_UPDATE_FAILED"
 
 
-async def test_the_errors_of_a_task_are_told_and_never_stored(world: Any) -> None:
+async def test_the_errors_of_a_task_are_reported_and_never_stored(world: Any) -> None:
     world.engine_error = WorkerError(ErrorCode.R_WORKER_EMPTY_CELL_SET, "No cells match requested filters.")
     message = world.send(requestProps={"broadcast": True})
     await world.work()
@@ -216,7 +216,7 @@ async def test_a_bug_becomes_the_generic_sentence_and_a_traceback_without_tokens
         ({"experimentId": 3}, "experimentId"),
     ],
 )
-async def test_a_request_that_cannot_be_understood_is_told_so_by_field(
+async def test_an_invalid_request_is_refused_with_the_name_of_the_field(
     world: Any, changes: dict[str, Any], field: str
 ) -> None:
     message = world.send(**changes)
@@ -292,7 +292,7 @@ async def test_the_same_failing_question_fails_for_everyone(world: Any) -> None:
     assert len(world.computed) == 1
 
 
-async def test_no_more_are_in_flight_than_allowed(world: Any) -> None:
+async def test_at_most_max_in_flight_requests_are_held(world: Any) -> None:
     world.hold = asyncio.Event()
     for i in range(7):
         world.send(f"e{i}")
@@ -318,7 +318,7 @@ async def test_a_store_that_fails_for_a_while_costs_neither_result_nor_computati
     assert world.answer() == {"answer": 42}
 
 
-async def test_a_store_that_stays_away_is_told_and_the_message_is_kept_for_three_attempts(world: Any) -> None:
+async def test_a_store_that_stays_down_is_reported_and_the_message_is_kept_for_three_attempts(world: Any) -> None:
     world.put_errors = [OSError("away")] * 9999
     message = world.send()
     await world.work_until_done(budgets=IMPATIENT)
@@ -372,7 +372,7 @@ async def test_a_lost_heartbeat_does_not_lose_the_result(world: Any) -> None:
     assert world.answer() == {"answer": 42}
 
 
-async def test_a_long_computation_tells_its_progress(world: Any) -> None:
+async def test_a_long_computation_reports_its_progress(world: Any) -> None:
     world.hold = asyncio.Event()
     world.progress = [("Finding neighbours", 0.25), ("Clustering", 0.5)]
     world.send()
@@ -421,7 +421,7 @@ async def test_the_body_goes_back_as_it_came(world: Any) -> None:
     assert list(notice) == ["request", "response", "type"]
 
 
-async def test_an_older_object_is_replaced_before_the_computation_and_told(world: Any) -> None:
+async def test_an_older_object_is_replaced_before_the_computation_and_reported(world: Any) -> None:
     world.sync_stages = [Status.DOWNLOADING, Status.LOADING]
     world.send()
     await world.work()
@@ -535,7 +535,7 @@ async def test_a_set_that_is_added_has_the_same_key_at_every_attempt_and_another
     assert world.again == [False, True, False]
 
 
-async def test_a_change_of_cell_sets_lies_in_the_journal_before_it_is_sent(world: Any) -> None:
+async def test_a_change_of_cell_sets_is_in_the_journal_before_it_is_sent(world: Any) -> None:
     world.send(body={"name": "Inserts"}, message_id="m1")
     await world.work(journal=world.journal)
     assert world.journal.written == 1
@@ -552,7 +552,7 @@ async def test_without_the_journal_nothing_is_changed_and_the_request_is_kept(wo
     assert world.answer()["response"]["errorCode"] == "RESULT_NOT_STORED"
 
 
-async def test_whoever_has_lost_a_request_says_nothing_and_hands_it_back(world: Any) -> None:
+async def test_a_pod_that_lost_a_request_stays_silent_and_hands_it_back(world: Any) -> None:
     world.journal.held = False
     world.send(body={"name": "Inserts"}, message_id="m1")
     await world.work(journal=world.journal)

@@ -70,7 +70,7 @@ async def test_a_request_is_counted_by_task_and_outcome_and_timed(metrics: Metri
     assert found("wait_seconds_bucket", le="0.025") == 1
 
 
-async def test_what_a_request_says_makes_no_series_and_shows_up_in_none(metrics: Metrics) -> None:
+async def test_no_text_of_a_request_becomes_a_series_or_a_label(metrics: Metrics) -> None:
     for number in range(50):
         metrics.answered(f"Bearer planted-{number}", f"planted-{number}", 1.0)
         metrics.notified(f"planted-{number}", ok=True)
@@ -81,7 +81,7 @@ async def test_what_a_request_says_makes_no_series_and_shows_up_in_none(metrics:
     assert "planted" not in found.text
 
 
-async def test_each_count_goes_where_its_name_says(metrics: Metrics) -> None:
+async def test_each_count_goes_to_the_metric_of_its_name(metrics: Metrics) -> None:
     for attempt in (1, 1, 2, 3, 17):
         metrics.delivered(attempt)
     metrics.duplicate_joined()
@@ -121,7 +121,7 @@ async def test_an_error_is_seen_from_its_first_time_on(metrics: Metrics) -> None
     assert found("orphans_taken_total") == 0
 
 
-async def test_gauges_are_read_when_somebody_looks(metrics: Metrics) -> None:
+async def test_gauges_are_read_at_each_scrape(metrics: Metrics) -> None:
     lanes = {"short": 1, "long": 7}
     metrics.follow("in_flight", lambda: lanes["short"], lane="short")
     metrics.follow("in_flight", lambda: lanes["long"], lane="long")
@@ -153,7 +153,7 @@ def test_a_gauge_that_there_is_not_is_refused(metrics: Metrics) -> None:
         metrics.follow("in_fligth", lambda: 1)
 
 
-async def test_the_version_and_the_process_are_told(metrics: Metrics) -> None:
+async def test_the_version_and_the_process_are_reported(metrics: Metrics) -> None:
     found = await scrape(metrics)
     assert found("build_info", version=__version__) == 1
     if sys.platform == "linux":

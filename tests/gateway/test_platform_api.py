@@ -166,7 +166,7 @@ async def test_a_patch_is_sent_to_the_letter(api: Api, cell_sets: PlatformCellSe
         (302, "", "302 Found"),
     ],
 )
-async def test_a_refusal_is_told_in_the_platforms_words(
+async def test_a_refusal_is_reported_in_the_platforms_words(
     api: Api, cell_sets: PlatformCellSets, status: int, body: Any, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     api.answers = [says(status, body, Location=f"{api.url}/elsewhere")]
@@ -202,7 +202,7 @@ async def test_what_may_have_been_applied_is_applied_once(
     assert len(api.requests) == (1 if applies and operations is INSERT else 3)
 
 
-async def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(api: Api, cell_sets: PlatformCellSets) -> None:
+async def test_waiting_for_an_answer_has_a_timeout(api: Api, cell_sets: PlatformCellSets) -> None:
     api.answers = [hangs]
     await cell_sets.patch("x1", INSERT, TOKEN)
     assert api.sets() == ["5f0c"]
@@ -249,16 +249,14 @@ async def test_a_second_attempt_looks_before_it_sends(api: Api, cell_sets: Platf
     assert api.reads == reads, "a class that is replaced twice is the same"
 
 
-async def test_whoever_has_lost_the_request_sends_nothing(api: Api, cell_sets: PlatformCellSets) -> None:
+async def test_a_pod_that_lost_the_request_sends_nothing(api: Api, cell_sets: PlatformCellSets) -> None:
     for operations in (INSERT, REPLACE):
         with pytest.raises(NotHeldError):
             await cell_sets.patch("x1", operations, TOKEN, claim=claimed(held=False))
     assert api.requests == []
 
 
-async def test_a_set_that_is_there_is_never_sent_again_whoever_inserted_it(
-    api: Api, cell_sets: PlatformCellSets
-) -> None:
+async def test_an_existing_set_is_never_sent_again(api: Api, cell_sets: PlatformCellSets) -> None:
     await cell_sets.patch("x1", INSERT, TOKEN, claim=claimed())
     await cell_sets.patch("x1", INSERT, TOKEN, claim=claimed())
     assert api.sets() == ["5f0c"]
@@ -277,7 +275,7 @@ async def test_what_an_earlier_attempt_has_sent_is_waited_for_as_long_as_an_answ
     assert api.sets() == ["5f0c"]
 
 
-async def test_whoever_was_paused_between_looking_and_sending_looks_again(
+async def test_after_a_pause_between_check_and_send_it_checks_again(
     api: Api, cell_sets: PlatformCellSets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[float] = []
@@ -295,7 +293,7 @@ async def test_whoever_was_paused_between_looking_and_sending_looks_again(
 
 
 @pytest.mark.parametrize("there", [True, False])
-async def test_whoever_is_paused_while_it_connects_withholds_the_body_and_looks_again(
+async def test_after_a_pause_while_connecting_it_withholds_the_body_and_checks_again(
     api: Api, monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     clock, make, pauses_s = platform_api.awake_s, platform_api._socket, [0.0]
@@ -371,7 +369,7 @@ async def test_logs_name_no_token(api: Api, cell_sets: PlatformCellSets, caplog:
         ([{"$match": {"query": r"""$[?(@.key === 'it\'s')]""", "value": {"$remove": True}}}], True, ()),
     ],
 )
-def test_what_can_be_said_of_a_patch(operations: Any, always: bool, inserted: Any) -> None:
+def test_the_outcomes_of_a_patch(operations: Any, always: bool, inserted: Any) -> None:
     known = examine(operations)
     assert (known.always, known.inserted) == (always, inserted)
 

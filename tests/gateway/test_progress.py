@@ -28,7 +28,7 @@ async def test_a_heartbeat_goes_out_with_news_and_only_then() -> None:
     assert [(item["user_message"], item["progress_percent"]) for item in posted] == [("reading", 50), ("writing", 60)]
 
 
-async def test_a_computation_that_tells_nothing_has_no_heartbeats_of_its_own() -> None:
+async def test_a_computation_without_progress_has_no_heartbeats_of_its_own() -> None:
     posted: list[dict[str, Any]] = []
     ticks = 0
     ticker = Ticker(posted.append, "ListGenes", every=0.0)

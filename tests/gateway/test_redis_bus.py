@@ -29,7 +29,7 @@ from port_suites.notifications import BusUnderTest, Events, NotificationsTests  
 
 PASSWORD = "open-sesame/?#@:"
 QUOTED = "open-sesame%2F%3F%23%40%3A"
-LONG_S = 20.0
+LONG_S = 120.0
 
 
 class Listener:
@@ -378,14 +378,16 @@ async def test_a_user_who_may_only_publish_is_enough(server: Redis, heard: Liste
     assert heard.payloads == [1, 2]
 
 
-async def test_what_cannot_be_said_is_refused_at_once_and_harms_nobody(bus: RedisBus, heard: Listener) -> None:
+async def test_an_event_that_cannot_be_encoded_is_refused_at_once_and_others_go_on(
+    bus: RedisBus, heard: Listener
+) -> None:
     with pytest.raises(TypeError):
         await bus.emit("x", b"bytes", deadline=LONG_S)
     await bus.emit("x", "text")
     await heard.until(lambda: heard.payloads == ["text"])
 
 
-async def test_what_waits_at_the_end_is_told_so(server: Redis) -> None:
+async def test_waiting_senders_are_told_of_the_end(server: Redis) -> None:
     server.kill()
     async with RedisBus(server.url) as bus:
         waiting = asyncio.create_task(bus.emit("x", 1, deadline=LONG_S))
@@ -405,7 +407,7 @@ def secure() -> Iterator[Redis]:
         yield running
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(secure: Redis) -> None:
+async def test_an_untrusted_certificate_is_refused(secure: Redis) -> None:
     async with RedisBus(secure.url) as bus:
         with pytest.raises(RedisUnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
             await bus.emit("x", 1)
@@ -528,7 +530,7 @@ async def test_the_platforms_own_is_found_by_its_name() -> None:
 
 
 @pytest.mark.parametrize("answer", [{}, {"ReplicationGroups": []}, {"ReplicationGroups": [{"NodeGroups": [{}]}]}])
-async def test_a_group_without_a_primary_is_said_so(answer: dict[str, Any]) -> None:
+async def test_a_group_without_a_primary_is_reported(answer: dict[str, Any]) -> None:
     class ElastiCache:
         async def describe_replication_groups(self, **_: Any) -> Any:
             return answer
@@ -553,7 +555,7 @@ async def test_what_is_posted_is_dropped_while_redis_is_away_and_never_comes_lat
         assert heard.events == [("before", 1), ("after", 3)]
 
 
-async def test_after_an_outage_a_result_is_sent_until_somebody_listens(server: Redis) -> None:
+async def test_after_an_outage_a_result_is_sent_until_a_client_listens(server: Redis) -> None:
     async with Gate.before(server) as gate, RedisBus(gate.url) as bus:
         await bus.emit("before", 1)
         gate.cut()
@@ -570,6 +572,6 @@ async def test_after_an_outage_a_result_is_sent_until_somebody_listens(server: R
             await heard.until(lambda: ("result", 2) in heard.events)
 
 
-async def test_without_an_outage_nobody_is_waited_for(bus: RedisBus) -> None:
+async def test_without_an_outage_a_result_is_sent_once(bus: RedisBus) -> None:
     async with asyncio.timeout(1):
         await bus.emit("result", 2)

@@ -36,7 +36,7 @@ ETAG = "4b554074774c17f8a2fe41f63a57558c"
 TAGS = {"experimentId": "e1", "requestType": "Get = + a/b:c"}
 EXPERIMENT = "e1"
 MIB = 1 << 20
-LONG_S = 20.0
+LONG_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ class TestS3ResultsByTheDirectWay(TestS3Results):
             yield S3Results(cloud.s3, RESULTS, direct=cloud.direct)
 
 
-async def test_a_result_that_may_not_be_read_is_told(client: Any, s3: StandIn) -> None:
+async def test_a_result_that_may_not_be_read_is_reported(client: Any, s3: StandIn) -> None:
     await S3Results(client, RESULTS).put(ETAG, b"answer", TAGS)
     s3.restrict(deny=["s3:GetObject"])
     with pytest.raises(StoreUnavailableError, match="an earlier result could not be fetched"):
@@ -169,7 +169,7 @@ async def test_a_result_is_stored_with_its_tags_in_one_call(client: Any, admin: 
     ],
     ids=["SlowDown", "InternalError", "RequestTimeout", "ExpiredToken", "reset", "answer lost"],
 )
-async def test_trouble_that_passes_is_waited_for(client: Any, admin: Any, s3: StandIn, fault: dict[str, Any]) -> None:
+async def test_a_transient_failure_is_retried(client: Any, admin: Any, s3: StandIn, fault: dict[str, Any]) -> None:
     content = os.urandom(300_000)
     s3.fault("PutObject", **fault)
     await S3Results(client, RESULTS).put(ETAG, content, TAGS)
@@ -178,7 +178,7 @@ async def test_trouble_that_passes_is_waited_for(client: Any, admin: Any, s3: St
     assert s3.counts()["PutObject"] == 4
 
 
-async def test_trouble_that_stays_is_told_and_nothing_is_stored(client: Any, s3: StandIn) -> None:
+async def test_a_lasting_failure_is_reported_and_nothing_is_stored(client: Any, s3: StandIn) -> None:
     s3.fault("PutObject", fail=1000)
     with pytest.raises(StoreUnavailableError, match=r"the result could not be stored: SlowDown \(503\)"):
         await S3Results(client, RESULTS, retry_budget_s=0.5).put(ETAG, b"answer", TAGS)
@@ -187,14 +187,14 @@ async def test_trouble_that_stays_is_told_and_nothing_is_stored(client: Any, s3:
 
 
 @pytest.mark.parametrize("deny", ["s3:PutObject", "s3:PutObjectTagging"])
-async def test_a_right_that_is_missing_is_told_at_once(client: Any, s3: StandIn, deny: str) -> None:
+async def test_a_right_that_is_missing_is_reported_at_once(client: Any, s3: StandIn, deny: str) -> None:
     s3.restrict(allow=RIGHTS, deny=[deny])
     with pytest.raises(StoreUnavailableError, match=r"AccessDenied \(403\)"):
         await S3Results(client, RESULTS).put(ETAG, b"answer", TAGS)
     assert s3.counts()["PutObject"] == 1
 
 
-async def test_a_store_that_does_not_answer_has_not_said_that_a_result_is_missing(client: Any, s3: StandIn) -> None:
+async def test_a_store_that_does_not_answer_is_not_a_missing_result(client: Any, s3: StandIn) -> None:
     results = S3Results(client, RESULTS, retry_budget_s=0.3)
     s3.refuse(2)
     with pytest.raises(StoreUnavailableError, match="does not say"):
@@ -280,7 +280,7 @@ async def test_an_upload_that_is_cancelled_leaves_no_parts(client: Any, s3: Stan
     assert s3.admin()["uploads"] == []
 
 
-async def test_parts_that_may_not_be_removed_are_told_and_no_further_trouble(
+async def test_parts_that_may_not_be_removed_are_reported_and_nothing_else_fails(
     client: Any, s3: StandIn, large: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     s3.fault("UploadPart", fail=1000)
@@ -306,7 +306,7 @@ async def test_cell_sets_are_fetched_again_only_when_they_changed(client: Any, a
     assert s3.counts() == {"GetObject": 3}
 
 
-async def test_missing_cell_sets_are_told_in_words(client: Any) -> None:
+async def test_missing_cell_sets_are_reported_in_words(client: Any) -> None:
     with pytest.raises(WorkerError, match="has no cell sets yet") as caught:
         await S3CellSets(client, CELL_SETS).read("unknown")
     assert caught.value.code == ErrorCode.CELL_SETS_INVALID
@@ -432,7 +432,7 @@ async def test_what_a_killed_process_left_is_removed_and_nothing_else(client: An
     assert names_in(tmp_path) == [".other.0123456789abcdef.tmp", "r.rds"]
 
 
-async def test_trouble_of_the_disk_is_not_taken_for_trouble_of_the_store(client: Any, admin: Any, s3: StandIn) -> None:
+async def test_a_failure_of_the_disk_is_not_reported_as_one_of_the_store(client: Any, admin: Any, s3: StandIn) -> None:
     item = await put_file(admin, "e1/r.rds", b"content")
     with pytest.raises(OSError, match="No such file or directory"):
         await S3Files(client, FILES, EXPERIMENT).download(item, Path("/nowhere/at/all"))
@@ -457,7 +457,7 @@ async def test_content_that_was_damaged_on_the_way_is_not_taken(client: Any, adm
     assert names_in(tmp_path) == []
 
 
-async def test_no_log_and_no_error_tells_a_secret(
+async def test_no_log_and_no_error_contains_a_secret(
     client: Any, s3: StandIn, capsys: pytest.CaptureFixture[str], large: Path
 ) -> None:
     configure("DEBUG")

@@ -62,7 +62,7 @@ async def test_an_error_has_the_code_of_the_service(cloud: Cloud) -> None:
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 
-async def test_a_busy_service_is_asked_again_and_a_missing_right_is_told() -> None:
+async def test_a_busy_service_is_asked_again_and_a_missing_right_is_reported() -> None:
     with start_s3(buckets=[BUCKET]) as s3:
         stand_in: StandIn = s3
         async with Cloud(Settings(aws_endpoint_url=s3.url)) as cloud:

@@ -51,13 +51,13 @@ async def test_a_long_listing_is_whole(folder: S3Folder) -> None:
     assert len(await folder.listing("long/")) == 1100
 
 
-async def test_what_is_removed_is_gone_where_that_is_allowed(folder: S3Folder) -> None:
+async def test_a_removed_object_is_deleted_where_that_is_allowed(folder: S3Folder) -> None:
     await folder.put("c/1", b"one")
     await folder.remove("c/1")
     assert await folder.listing("c/") == []
 
 
-async def test_what_is_removed_is_empty_where_it_is_not_and_that_is_said_once(
+async def test_a_removed_object_is_emptied_where_deleting_is_not_allowed_and_that_is_logged_once(
     folder: S3Folder, server: StandIn, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.restrict(deny=["s3:DeleteObject"])

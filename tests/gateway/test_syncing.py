@@ -208,7 +208,7 @@ async def test_a_local_file_that_is_not_what_was_fetched_is_fetched_again(world:
     assert world.engine.seen[-1] == FIRST
 
 
-async def test_what_is_no_more_in_the_store_does_not_stay(make: Make) -> None:
+async def test_files_that_left_the_store_are_removed(make: Make) -> None:
     world = await make()
     world.store.put("r.rds", b"old form")
     world.store.put("notes", b"x")
@@ -219,7 +219,7 @@ async def test_what_is_no_more_in_the_store_does_not_stay(make: Make) -> None:
     assert world.engine.seen[-1] == {"r.qs": "new form"}
 
 
-async def test_what_somebody_else_put_there_stays_unless_the_engine_would_read_it(make: Make) -> None:
+async def test_foreign_files_stay_unless_the_engine_would_read_them(make: Make) -> None:
     world = await make()
     await asyncio.to_thread(world.folder.mkdir, parents=True)
     for name in ("r.rds", "cell_sets.json"):
@@ -273,7 +273,7 @@ async def test_what_is_replaced_during_the_download_is_fetched_too(world: World)
     assert all(content in (FIRST, second) for content in world.engine.seen)
 
 
-async def test_trouble_that_passes_is_waited_for(world: World) -> None:
+async def test_a_transient_failure_is_retried(world: World) -> None:
     world.store.put("r.qs", b"object 2")
     world.store.put("matrix_dir.tar.zst", b"matrix 2")
     world.store.list_errors = [OSError("away"), TimeoutError()]
@@ -306,13 +306,13 @@ async def test_a_store_without_the_experiment_is_an_error(world: World) -> None:
     assert (await world.fails()).code is ErrorCode.EXPERIMENT_NOT_FOUND
 
 
-async def test_what_the_store_says_for_certain_is_not_tried_again(world: World) -> None:
+async def test_a_definite_answer_of_the_store_is_not_retried(world: World) -> None:
     world.store.list_errors = [WorkerError(ErrorCode.EXPERIMENT_NOT_FOUND, "Access denied.")]
     assert (await world.fails()).message == "Access denied."
     assert world.store.lists == 1
 
 
-async def test_a_full_disk_is_said_at_once(world: World) -> None:
+async def test_a_full_disk_is_reported_at_once(world: World) -> None:
     world.store.put("r.qs", b"object 2")
     world.store.download_errors = [OSError(errno.ENOSPC, "No space left on device")]
     assert (await world.fails()).code is ErrorCode.DISK_FULL

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.core.tracing import NoTracing, Origin, Tracing, parse_trace_header
+from cellworker.gateway.core.tracing import NoTracing, TraceOrigin, Tracing, parse_trace_header
 from cellworker.gateway.observe.tracing import make_tracing
 
 TRACE = "5759e988bd862e3fe1be46a994272793"
@@ -169,7 +169,7 @@ async def test_requests_worked_on_at_the_same_time_do_not_mix(collector: Collect
         assert traceparents[number - 1] == f"00-{upload.trace_id.hex()}-{upload.span_id.hex()}-01"
 
 
-async def test_a_message_whose_sender_has_no_span_keeps_its_trace(collector: Collector) -> None:
+async def test_a_message_without_a_span_of_its_sender_keeps_its_trace(collector: Collector) -> None:
     tracing = make_tracing(collector.url, TASKS)
     await one_request(tracing, f"Root=1-{TRACE[:8]}-{TRACE[8:]};Sampled=1")
     await one_request(tracing, None, "MarkerHeatmap")
@@ -221,7 +221,7 @@ async def test_a_malformed_header_begins_a_new_trace(collector: Collector, heade
 
 
 def test_a_header_is_read_in_any_order_and_with_what_is_not_asked_for() -> None:
-    expected = Origin(int(TRACE, 16), int(PARENT, 16), sampled=True)
+    expected = TraceOrigin(int(TRACE, 16), int(PARENT, 16), sampled=True)
     assert parse_trace_header(HEADER) == expected
     header = f"Self=1-67891234-12456789abcdef012345678; Sampled=? ;Parent={PARENT.upper()};Lineage=a:1;"
     assert parse_trace_header(f"{header}Root=1-{TRACE[:8].upper()}-{TRACE[8:]}") == expected
@@ -278,7 +278,7 @@ async def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds(
     assert "traces left unsent at the end" in caplog.messages
 
 
-async def test_a_collector_that_refuses_is_told_once(
+async def test_a_collector_that_refuses_is_reported_once(
     collector: Collector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds between batches

@@ -193,6 +193,24 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
         await loop
 
 
+class Listener:
+    """Keeps what a run says, and asks it to stop once it has said how to reach it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.stop = asyncio.Event()
+
+    def __call__(self, line: str) -> None:
+        self.said.append(line)
+        if "curl" in line:
+            self.stop.set()
+
+
+@pytest.fixture
+def listener() -> Listener:
+    return Listener()
+
+
 @pytest.fixture
 def own_work() -> Callable[..., OwnWorkFile]:
     """Makes a place for a person's own work."""

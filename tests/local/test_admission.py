@@ -92,7 +92,7 @@ async def test_programs_and_pages_of_this_machine_are_let_in(worker: Worker) -> 
         ("Sec-Fetch-Site", ["none", "cross-site"]),
     ],
 )
-async def test_a_header_that_stands_twice_is_refused(worker: Worker, name: str, values: list[str]) -> None:
+async def test_a_repeated_header_is_refused(worker: Worker, name: str, values: list[str]) -> None:
     for order in (values, values[::-1]):
         headers = [("Host", "127.0.0.1")] * (name != "Host") + [(name, value) for value in order]
         reader, writer = await asyncio.open_connection("127.0.0.1", worker.port)
@@ -131,7 +131,7 @@ async def test_one_origin_cannot_take_all_sessions(worker: Worker) -> None:
         await events.until("WorkResponse-")
 
 
-async def test_without_its_token_an_opened_worker_tells_nothing(opened: Worker) -> None:
+async def test_without_its_token_an_opened_worker_answers_nothing(opened: Worker) -> None:
     for method, path in EVERYWHERE:
         if method not in ("OPTIONS", "TRACE"):
             assert await status(opened, method, path) == 401, path
@@ -194,7 +194,7 @@ def test_a_token_is_made_where_one_is_needed_and_none_is_set() -> None:
         Admission.of(Settings(access_token="short"))
 
 
-def test_what_is_open_is_told() -> None:
+def test_what_is_open_is_reported() -> None:
     assert warnings_of(Settings()) == []
     told = " ".join(warnings_of(Settings(host="0.0.0.0", allowed_hosts="box.lab.example, ")))
     assert "HOST=0.0.0.0" in told
@@ -243,7 +243,7 @@ async def answered(client: socket.socket, within_s: float = WAIT_S) -> bytes:
             out += piece
 
 
-async def test_half_a_request_is_closed_in_time_and_keeps_nobody_out(worker: Worker) -> None:
+async def test_half_a_request_is_closed_in_time_and_blocks_no_other_client(worker: Worker) -> None:
     halves = [connected(worker, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ") for _ in range(60)]
     assert await status(worker) == 200
     assert worker.connections.waiting <= 20

@@ -15,6 +15,7 @@ from cellworker import open_experiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.bitmaps import write_cells
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.local import server
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.run import start_local
 from cellworker.protocol.columns import MEDIA_TYPE, decode_columns
@@ -63,6 +64,39 @@ async def test_answers_are_those_of_python(door: Door) -> None:
     scores = decode_columns(content).columns["score"].values
     wanted = opened.call("ScoreGenes", genes=bodies[-1]["genes"], method="scanpy")["columns"][0]["values"]
     assert np.array_equal(scores, np.array(wanted, np.float64), equal_nan=True)
+
+
+async def test_a_batch_of_comparisons_is_one_answer_with_a_table_for_each(door: Door) -> None:
+    opened = open_experiment(sample_path())
+    classes = {item.name: [child.key for child in item.children] for item in opened.cell_sets.classes}
+    for kind, (first, second) in (("within", classes["louvain clusters"][:2]), ("between", classes["Group"])):
+        asked = {"cellSet": [first], "compareWith": "rest", "basis": [second, "all", "all"], "comparisonType": kind}
+        status, media, content = await door.ask({"name": "BatchDifferentialExpression", **asked})
+        assert (status, media) == (200, MEDIA_TYPE), content
+        table = decode_columns(content)
+        none, *wanted = opened.call("BatchDifferentialExpression", **asked)
+        assert isinstance(none["data"], str)
+        assert table.facts["totals"] == [None, *(item["total"] for item in wanted)]
+        for i, item in enumerate(wanted, start=1):
+            for name in ("gene_names", "Gene"):
+                own = table.columns.get(f"{i}/{name}", table.columns[f"1/{name}"])
+                assert own.texts == item["data"][name]
+            for name in ("p_val", "logFC"):
+                values = [None if np.isnan(v) else v for v in table.columns[f"{i}/{name}"].values.tolist()]
+                assert values == item["data"][name]
+    assert "2/gene_names" in table.columns, "tables of samples have orders of their own"
+
+
+async def test_columns_that_took_long_are_stored(door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_STORED_AFTER_S", 0.0)
+    config = {"perplexity": 7, "learningRate": 211}
+    body = {"name": "GetEmbedding", "type": "tsne", "useSaved": False, "config": config}
+    first = await door.ask(body)
+    assert first[1] == MEDIA_TYPE
+    stored = [path for path in (tmp_path / ".results").iterdir() if not path.name.endswith(".json")]
+    assert [path.read_bytes() for path in stored] == [first[2]]
+    monkeypatch.setattr(ColumnAnswers, "answer", None)
+    assert await door.ask(body) == first, "read, not computed"
 
 
 async def test_a_selection_is_compared_with_the_rest(door: Door) -> None:

@@ -14,7 +14,7 @@ packets = st.lists(
 
 
 @given(packets)
-def test_payloads_of_either_generation_come_apart_as_they_were_joined(some: list[str]) -> None:
+def test_joined_payloads_of_either_generation_are_split_again(some: list[str]) -> None:
     for version in (3, 4):
         assert split_payload(version, join_payload(version, some)) == some  # type: ignore[arg-type]
 
@@ -44,7 +44,7 @@ def test_any_text_is_read_or_refused(body: str) -> None:
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_a_handshake_tells_times_in_milliseconds(version: int) -> None:
+def test_a_handshake_has_times_in_milliseconds(version: int) -> None:
     packet = handshake_packet(
         version,  # type: ignore[arg-type]
         "sid1",

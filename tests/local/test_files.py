@@ -25,7 +25,7 @@ def names(folder: Path) -> list[str]:
     return sorted(item.name for item in folder.iterdir())
 
 
-async def test_a_result_lies_under_its_etag_with_its_tags_beside(tmp_path: Path) -> None:
+async def test_a_result_is_stored_under_its_etag_with_its_tags(tmp_path: Path) -> None:
     results = DiskResults(tmp_path / "r", "http://host/results/")
     assert not await results.exists("abc")
     await results.put("abc", b"content", TAGS)
@@ -84,7 +84,7 @@ async def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) ->
     assert names(folder) == ["whole"]
 
 
-async def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 

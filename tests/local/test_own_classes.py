@@ -63,3 +63,14 @@ def test_the_platforms_own_file_is_patched_as_its_api_does_it():
     document = {"cellSets": [{"key": "louvain", "name": "old", "children": []}]}
     assert patched(document, clustering("louvain", 2))["cellSets"][0]["name"] == "louvain clusters"
     assert "clusters" not in patched(document, clustering("louvain", 2))
+
+
+def test_clusters_that_were_made_when_the_file_was_opened_give_way_to_new_ones():
+    column = Categorical(np.array([0, 1, 0, 1, 0, 1], np.int32), ["0", "1"])
+    before = orjson.loads(derive_cell_sets(IDS, {"louvain": column}, None, made=["louvain"]).encode())
+    found = read(patched(before, clustering("louvain", 3)))
+    assert [item.key for item in found.classes] == ["louvain", "scratchpad"]
+    assert [child.key for child in found.clusters.children] == ["louvain-0", "louvain-1", "louvain-2"]
+    again = read(patched(orjson.loads(found.encode()), clustering("leiden", 2)))
+    assert [item.key for item in again.classes] == ["louvain", "scratchpad"]
+    assert again.clusters.name == "leiden clusters"

@@ -127,5 +127,5 @@ class _Output:
         ({"SSH_TTY": "/dev/pts/1"}, True, "darwin", False),
     ],
 )
-def test_the_browser_opens_only_where_somebody_sits_before_it(environment, terminal, platform, opens):
+def test_the_browser_opens_only_on_a_desktop(environment, terminal, platform, opens):
     assert is_desktop(environment, _Output(terminal=terminal), platform) is opens  # type: ignore[arg-type]

@@ -19,6 +19,8 @@ if str(TESTS) not in sys.path:
 from model_endpoint import listening  # noqa: E402
 from raw_counts import counts_of_types, write_counts  # noqa: E402
 
+from .conftest import Listener  # noqa: E402
+
 
 async def test_raw_counts_alone_answer_every_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TESTS / "stand_ins"))
@@ -40,17 +42,9 @@ async def test_raw_counts_alone_answer_every_task(tmp_path: Path, monkeypatch: p
                 assert got.etag, body
 
 
-async def test_whoever_opens_raw_counts_is_offered_to_prepare_them(tmp_path: Path) -> None:
+async def test_opening_raw_counts_offers_to_prepare_them(tmp_path: Path, listener: Listener) -> None:
     source = write_counts(tmp_path / "raw.h5ad", counts_of_types(60, 120)[0])
     settings = Settings(port=0, data_dir=tmp_path / "data", store_dir=tmp_path / "store", threads=1)
-    said: list[str] = []
-    stop = asyncio.Event()
-
-    def say(line: str) -> None:
-        said.append(line)
-        if "curl" in line:
-            stop.set()
-
     async with asyncio.timeout(120):
-        await run_local(source, settings, say=say, stop=stop)
-    assert any("cellworker run --prepare" in line for line in said)
+        await run_local(source, settings, say=listener, stop=listener.stop)
+    assert any("cellworker run --prepare" in line for line in listener.said)

@@ -34,6 +34,8 @@ if str(TESTS) not in sys.path:
 from memory import who_knows  # noqa: E402
 from model_endpoint import listening  # noqa: E402
 
+from .conftest import Listener  # noqa: E402
+
 WAIT_S = 60
 OPAQUE = "sesame-of-a-user-0123456789"
 TOKEN = f"Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.{OPAQUE}"
@@ -135,19 +137,13 @@ async def test_a_second_run_answers_from_what_the_first_stored(settings: Setting
     assert first.content == again.content
 
 
-async def test_running_ends_when_asked_and_says_where_it_listens(settings: Settings, sample: Path) -> None:
-    said: list[str] = []
-    stop = asyncio.Event()
-
-    def say(line: str) -> None:
-        said.append(line)
-        if "curl" in line:
-            stop.set()
-
+async def test_running_ends_when_asked_and_says_where_it_listens(
+    settings: Settings, sample: Path, listener: Listener
+) -> None:
     async with asyncio.timeout(WAIT_S):
-        assert await run_local(None, settings, say=say, stop=stop) == 0
-    assert "http://127.0.0.1:" in said[0]
-    assert "cells x" in said[1]
+        assert await run_local(None, settings, say=listener, stop=listener.stop) == 0
+    assert "http://127.0.0.1:" in listener.said[0]
+    assert "cells x" in listener.said[1]
 
 
 async def test_an_experiment_that_cannot_be_read_ends_the_run_with_its_reason(
@@ -161,7 +157,7 @@ async def test_an_experiment_that_cannot_be_read_ends_the_run_with_its_reason(
     assert told.value.code is ErrorCode.EXPERIMENT_UNREADABLE
 
 
-async def test_a_port_that_is_taken_is_told_in_a_sentence(settings: Settings, sample: Path) -> None:
+async def test_a_port_that_is_taken_is_reported_in_a_sentence(settings: Settings, sample: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(WorkerError, match=f"Port {port}.*choose another with PORT"):
@@ -186,7 +182,7 @@ def test_an_experiment_is_found_by_path_by_id_and_by_default(tmp_path: Path, sam
 
 
 @pytest.mark.parametrize("wanted", ["nowhere", "../..", "/no/such/place", "a/../../b"])
-def test_an_experiment_that_is_not_there_is_told_with_the_places(tmp_path: Path, wanted: str) -> None:
+def test_an_experiment_that_is_not_there_is_reported_with_the_places(tmp_path: Path, wanted: str) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(WorkerError) as told:
@@ -382,7 +378,9 @@ async def test_a_worker_that_is_opened_to_a_network_asks_for_the_token_that_it_p
         assert await running == 0
 
 
-async def test_the_key_of_the_language_model_is_told_to_nobody_else(tmp_path: Path, stores: Path, sample: Path) -> None:
+async def test_the_key_of_the_language_model_reaches_no_other_process(
+    tmp_path: Path, stores: Path, sample: Path
+) -> None:
     modules = os.pathsep.join([str(TESTS / "stand_ins"), os.environ.get("PYTHONPATH", "")])
     with listening() as endpoint:
         endpoint.status = 418  # and cites the key

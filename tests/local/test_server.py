@@ -100,7 +100,7 @@ async def test_a_large_result_comes_by_its_url(worker: Any) -> None:
         assert json.loads(decompress(await response.read())) == worker.engine.value
 
 
-async def test_a_failed_request_is_told_and_computed_anew_when_asked_again(worker: Any) -> None:
+async def test_a_failed_request_is_reported_and_computed_anew_when_asked_again(worker: Any) -> None:
     worker.engine.error = WorkerError(ErrorCode.R_WORKER_GENE_NOT_FOUND, "Gene(s): A not found!")
     with pytest.raises(WorkerError, match="Gene\\(s\\): A not found!") as told:
         await submit_async(worker.url, {"name": "GeneExpression", "genes": ["A"]})
@@ -308,7 +308,7 @@ async def test_changed_cell_sets_make_a_new_question_of_what_depends_on_them(wor
     assert before[1] == after[1]
 
 
-async def test_nothing_listens_where_nobody_runs() -> None:
+async def test_a_request_without_a_running_worker_is_an_error() -> None:
     with pytest.raises(WorkerError, match="No worker answers at"):
         await submit_async("http://127.0.0.1:9", EXPRESSION, timeout_s=10)
 

@@ -303,7 +303,7 @@ async def test_too_much_at_once_is_refused(stage: Stage, version: int) -> None:
         assert socket.close_code == 1009
 
 
-async def test_there_is_room_for_so_many_and_no_more(stage: Stage, version: int) -> None:
+async def test_sessions_have_a_max_number(stage: Stage, version: int) -> None:
     for _ in range(4):
         await stage.polling(version).open()
     assert await stage.status(f"EIO={version}&transport=polling") == 400
@@ -317,7 +317,7 @@ async def test_a_client_that_takes_nothing_is_dropped_before_memory_is_full(stag
     assert stage.sockets.clients == 0
 
 
-async def test_closing_the_server_tells_every_client(stage: Stage, version: int) -> None:
+async def test_closing_the_server_reports_every_client(stage: Stage, version: int) -> None:
     client = stage.polling(version)
     await client.open()
     polling = asyncio.create_task(client.poll())

@@ -116,7 +116,7 @@ class CellSetsTests:
             await cell_sets.patch(EXPERIMENT, operations, TOKEN, claim=Request(held=False).claim)
         assert await classes_of(cell_sets) == [SCRATCHPAD]
 
-    async def test_what_is_refused_is_told_and_changes_nothing(self, cell_sets: CellSetsSource) -> None:
+    async def test_what_is_refused_is_reported_and_changes_nothing(self, cell_sets: CellSetsSource) -> None:
         with pytest.raises(WorkerError, match="The cell sets were not changed") as told:
             await cell_sets.patch(EXPERIMENT, [{"$append": LOUVAIN}, {"$explode": 1}], TOKEN)
         assert told.value.code is ErrorCode.CELL_SETS_UPDATE_FAILED

@@ -10,7 +10,7 @@ import pytest
 from cellworker.gateway.core.ports import Notifications
 
 Events = list[tuple[str, Any]]
-WITHIN_S = 20.0
+WITHIN_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 from cellworker.gateway.core.ports import Delivery, Queue
 
-WITHIN_S = 20.0
+WITHIN_S = 120.0
 
 
 @dataclass(frozen=True)

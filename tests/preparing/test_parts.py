@@ -1,5 +1,8 @@
 """The parts of `cellworker prepare` on their own: droplets, separation, integration, names, figures."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,7 +53,7 @@ def test_automatic_integration_leaves_a_mixture_alone_and_takes_mnn_where_harmon
     assert done.after < 0.3
 
 
-def test_the_knee_lies_where_cells_end():
+def test_the_knee_is_where_cells_end():
     totals = np.concatenate([np.full(500, 5000.0), np.linspace(400, 101, 3000)])
     assert knee_of(totals) == 5000
     assert is_unfiltered(np.concatenate([totals, np.full(4000, 20.0)]))
@@ -72,6 +75,26 @@ def test_a_droplet_that_the_soup_explains_is_no_cell():
     assert np.isnan(found.fdr[:1500]).all()
 
 
+def test_droplets_are_those_of_dropletutils():
+    """Against emptyDrops() of DropletUtils 1.18.1 (`tests/fixtures/droplets`): an overdispersed soup, faint cells."""
+    from scipy.sparse import csr_matrix
+
+    known = np.load(Path(__file__).parents[1] / "fixtures/droplets/droplets.npz")
+    counts = csr_matrix(
+        (known["data"].astype(np.float64), known["indices"].astype(np.int32), known["indptr"]),
+        shape=(len(known["indptr"]) - 1, len(known["ambient"])),
+    )
+    found, theirs = find_cells(counts), known["fdr"] <= 0.01
+    assert 300 < theirs.sum() < 400
+    assert np.count_nonzero(found.cells & theirs) >= 0.98 * np.count_nonzero(found.cells | theirs)
+    assert found.alpha == pytest.approx(float(known["alpha"]), rel=0.1)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    tested = np.isfinite(found.fdr) & (totals < min(found.knee, float(known["knee"])))
+    rates, expected = found.fdr[tested], known["fdr"][tested]
+    assert np.abs(rates - expected).max() < 0.1, "10,000 simulations there, 2,000 here"
+    assert np.corrcoef(rates, expected)[0, 1] > 0.99
+
+
 @pytest.mark.parametrize(
     ("ids", "expected"),
     [
@@ -83,7 +106,7 @@ def test_a_droplet_that_the_soup_explains_is_no_cell():
         (["a", "b"], []),
     ],
 )
-def test_species_are_told_by_the_genes(ids, expected):
+def test_species_are_recognised_by_the_genes(ids, expected):
     assert species_of(Genes(ids, ids, ids)) == expected
 
 
@@ -92,6 +115,12 @@ def test_species_are_told_by_the_genes(ids, expected):
     [
         ("x/tumour.h5ad", "tumour"),
         ("x/tumour.tsv.gz", "tumour"),
+        ("x/tumour.RData", "tumour"),
+        ("x/tumour.sce.rds", "tumour.sce"),
+        ("x/tumour.h5Seurat", "tumour"),
+        ("x/tumour.zarr.zip", "tumour"),
+        ("x/tumour.st", "tumour"),
+        ("x/.qs2", ".qs2"),
         ("x/patient1/outs/filtered_feature_bc_matrix.h5", "patient1"),
         ("x/patient1/outs/raw_feature_bc_matrix", "patient1"),
     ],
@@ -153,6 +182,29 @@ def test_a_hostile_file_of_parameters_is_refused_in_a_sentence(tmp_path, content
         read_parameters(path, dict(flags))
     assert refused.value.code is ErrorCode.INVALID_INPUT
     assert refused.value.message
+
+
+NUMBERS = [name for name, kind in Parameters.__annotations__.items() if "float" in str(kind) or "int" in str(kind)]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), 1e300])
+def test_no_number_may_be_infinite_or_none(number):
+    assert {"mads", "resolution", "empty_lower", "separation"} <= set(NUMBERS)
+    limits = [{"thresholds": {name: number}} for name in Thresholds.__struct_fields__]
+    for flags in [*({name: number} for name in NUMBERS), *limits]:
+        with pytest.raises(WorkerError) as refused:
+            read_parameters(None, {"samples": [{"path": "a"}], **flags})
+        assert next(iter(flags)) in refused.value.message
+    for name in Thresholds.__struct_fields__:
+        with pytest.raises(WorkerError, match=name) as refused:
+            read_parameters(None, {"samples": [{"path": "a"}], "set": [f"{name}={number}"]})
+        assert math.isfinite(number) or "finite" in refused.value.message
+
+
+def test_limits_between_which_nothing_lies_are_refused():
+    flags = {"samples": [{"path": "a"}, {"path": "b"}], "set": ["max_counts=5", "b:min_counts=10"]}
+    with pytest.raises(WorkerError, match="b: min_counts 10 is above max_counts 5"):
+        read_parameters(None, flags)
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,11 +3,17 @@
 import hashlib
 import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, vstack
+from tests.formats import foreign_files as files
 from tests.raw_counts import counts_of_types, gene_names, write_counts
 
 from cellworker.api.preparing import prepare
@@ -18,6 +24,8 @@ from cellworker.experiment.model import Categorical
 from cellworker.formats.check.checking import check_experiment
 from cellworker.formats.common.findings import RefusedError
 from cellworker.formats.opening.open import open_experiment
+
+PBMC_SMALL = Path(__file__).parents[1] / "fixtures/pbmcsmall/v5/r.rds"
 
 
 def test_the_folder_opens_with_nothing_left_to_make(prepared, settings, types):
@@ -62,7 +70,7 @@ def test_harmony_mixes_the_samples(prepared):
     assert after < 0.05
 
 
-def test_it_tells_how_far_it_is(prepared):
+def test_it_reports_its_progress(prepared):
     _, told = prepared
     parts = [part for _, part in told if part is not None]
     assert parts[-1] == 1.0
@@ -82,7 +90,7 @@ class _Page(HTMLParser):
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
 
 
-def test_the_report_stands_on_its_own(prepared, samples):
+def test_the_report_is_one_self_contained_file(prepared, samples):
     made, _ = prepared
     text = made.report.read_text()
     page = _Page()
@@ -137,6 +145,70 @@ def test_it_goes_on_where_it_stopped(prepared, samples, settings, tmp_path, word
     assert digests(kwargs["out"]) == digests(made.folder)
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cellworker.api.preparing import prepare
+from cellworker.preparing import pipeline
+from cellworker.settings import Settings
+
+out, store, word, *samples = sys.argv[1:]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if word == "report":
+    pipeline.report = die
+prepare(samples, out=out, settings=Settings(store_dir=Path(store), threads=2), thresholds=["max_mt=50"],
+        integration="harmony", on_progress=lambda stage, part: die() if word in stage and (part or 0) > 0.2 else None)
+"""
+
+
+@pytest.mark.parametrize("word", ["quality of two", "joining", "report"])
+def test_a_run_that_is_killed_leaves_nothing_that_the_next_does_not_use_or_remove(
+    prepared, samples, settings, tmp_path, word
+):
+    made, _ = prepared
+    out = made.folder.parent / f"killed-{word[:4]}"
+    command = [sys.executable, "-c", KILLED, str(out), str(settings.store_dir), word, *map(str, samples.values())]
+    assert subprocess.run(command, timeout=300, check=False).returncode == -signal.SIGKILL
+    assert (out / ".prepare").is_dir()
+    told = []
+    prepare(
+        list(samples.values()), out=out, settings=settings, thresholds=["max_mt=50"], integration="harmony",
+        on_progress=lambda stage, part: told.append(stage),
+    )  # fmt: skip
+    assert told.count("quality of one") == 1, "told, not computed again"
+    assert digests(out) == digests(made.folder)
+
+
+def test_a_changed_parameter_computes_what_depends_on_it_and_nothing_else(samples, settings, tmp_path, monkeypatch):
+    from cellworker.preparing import pipeline
+
+    ran = []
+    for name in ("assess", "scaled_components", "integrate", "laid_out", "grouped"):
+        function = getattr(pipeline, name)
+        monkeypatch.setattr(pipeline, name, lambda *a, f=function, n=name, **k: ran.append(n) or f(*a, **k))
+
+    def stop(stage, part):
+        if stage == "writing":
+            raise StoppedError
+
+    def computed(**changed):
+        ran.clear()
+        with pytest.raises(StoppedError):
+            prepare(
+                {"a": samples["one"], "b": samples["two"]}, out=tmp_path / "out", settings=settings, on_progress=stop,
+                **{"integration": "none", "thresholds": ["max_mt=60"], **changed},
+            )  # fmt: skip
+        return list(ran)
+
+    assert computed() == ["assess", "assess", "scaled_components", "integrate", "laid_out", "grouped"]
+    assert computed() == []
+    assert computed(resolution=0.3) == ["grouped"]
+    assert computed(dimensions=20) == ["integrate", "laid_out", "grouped"]
+    assert computed(components=20) == ["scaled_components", "integrate", "laid_out", "grouped"]
+    assert computed(thresholds=["max_mt=60", "b:min_genes=1"])[:2] == ["assess", "scaled_components"]
+
+
 def test_limits_of_one_sample_are_its_own(samples, settings, tmp_path):
     made = prepare(
         {"a": samples["one"], "b": samples["two"]}, out=tmp_path / "out", settings=settings, integration="none",
@@ -159,7 +231,7 @@ def test_empty_droplets_are_left_out(settings, tmp_path):
     assert "hold cells (knee at" in made.report.read_text()
 
 
-def test_everything_that_is_wrong_is_told_at_once(samples, settings, tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once(samples, settings, tmp_path):
     import anndata
 
     def write(name, x, names=None):
@@ -196,6 +268,34 @@ def test_everything_that_is_wrong_is_told_at_once(samples, settings, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_samples_of_any_format_in_one_folder_are_all_read(settings, tmp_path):
+    import anndata
+
+    folder = tmp_path / "mixed"
+    files.tenx_folder(folder / "one")
+    files.tenx_h5(folder / "two.h5", counts=files.COUNTS[:40])
+    adata = anndata.AnnData(csr_matrix(files.COUNTS[10:].astype(np.float32)))
+    adata.obs_names, adata.var_names = files.BARCODES[10:], files.IDS
+    adata.write_h5ad(folder / "three.h5ad")
+    made = prepare(folder, out=tmp_path / "out", settings=settings, thresholds=["max_mt=100"], mads=50)
+    assert {name: steps["cells"] for name, steps in made.kept.items()} == {"one": 60, "three": 50, "two": 40}
+    shutil.copy(PBMC_SMALL, folder / "object.rds")
+    with pytest.raises(WorkerError, match=r"object\.rds beside other samples .*name each that is meant"):
+        prepare(folder, out=tmp_path / "again", settings=settings)
+
+
+def test_samples_of_several_technologies_are_told_with_what_else_is_wrong(settings, tmp_path):
+    given = [
+        files.tenx_h5(tmp_path / "a.h5"), files.parse_folder(tmp_path / "parse"),
+        files.rhapsody_table(tmp_path / "b_RSEC_MolsPerCell.csv"), tmp_path / "missing.h5",
+    ]  # fmt: skip
+    with pytest.raises(RefusedError) as caught:
+        prepare(given, out=tmp_path / "out", settings=settings)
+    text = str(caught.value)
+    for sentence in ("10x: a; Parse: s0, s1; BD Rhapsody: b", "prepare each group on its own", "missing: "):
+        assert sentence in text, text
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -222,7 +322,7 @@ def test_nothing_is_replaced_that_is_not_its_own(prepared, samples, settings, tm
         prepare(samples["one"], out=tmp_path, settings=settings)
 
 
-def test_no_cell_that_is_left_is_told_with_the_numbers(samples, settings, tmp_path):
+def test_the_error_of_no_remaining_cell_has_the_numbers(samples, settings, tmp_path):
     with pytest.raises(WorkerError, match=r"0 cells .*'barcodes': 160.*--set"):
         prepare(samples["one"], out=tmp_path / "out", settings=settings, thresholds=["min_counts=1000000000"])
 

@@ -41,7 +41,7 @@ def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def test_an_envelope_tells_its_fields() -> None:
+def test_an_envelope_reports_its_fields() -> None:
     request = parse()
     assert (request.etag, request.task, request.broadcast) == (ENVELOPE["ETag"], "ListGenes", True)
     assert request.pagination == {"limit": 2}
@@ -101,7 +101,7 @@ def test_a_refusal_names_the_field(changes: dict[str, Any], field: str) -> None:
 
 
 @pytest.mark.parametrize("message", [b"", b"{", b"[]", b'"x"', b"null", b"\xff", b'{"ETag": NaN}', b"[" * 100_000])
-def test_what_is_no_object_is_refused_and_nobody_can_be_told(message: bytes) -> None:
+def test_what_is_no_object_is_refused_without_an_answer(message: bytes) -> None:
     with pytest.raises(InvalidEnvelopeError) as refusal:
         WorkRequest.parse(message)
     assert refusal.value.etag is None
@@ -125,7 +125,7 @@ def test_a_refused_envelope_can_be_reported_on_without_its_secrets() -> None:
     assert "secret" not in json.dumps(request.redacted())
 
 
-def test_tokens_are_gone_at_every_depth_and_all_else_is_as_it_came() -> None:
+def test_tokens_are_removed_at_every_depth_and_all_else_is_unchanged() -> None:
     body = {"name": "X", "config": {"authJwt": TOKEN, "list": [{"authorization": TOKEN, "b": 1}]}}
     request = parse(body=body, authJWT=TOKEN)
     shown = request.redacted()

@@ -80,7 +80,7 @@ def test_events_are_named_after_what_they_are_about() -> None:
 
 
 @pytest.mark.parametrize(("fraction", "percent"), [(None, None), (0, 0), (0.254, 25), (1, 100), (1.7, 100), (-1, 0)])
-def test_a_tick_tells_a_whole_percentage_or_null(fraction: float | None, percent: int | None) -> None:
+def test_a_tick_has_a_whole_percentage_or_null(fraction: float | None, percent: int | None) -> None:
     tick = events.progress_heartbeat("DotPlot", "Scaling", fraction)
     assert tick == {
         "type": "WorkResponse",
@@ -103,7 +103,7 @@ def test_a_success_gives_the_envelope_back_without_the_token() -> None:
     assert notice["request"] == {key: value for key, value in asked.envelope.items() if key != "Authorization"}
 
 
-def test_an_error_is_told_in_the_words_of_the_ui() -> None:
+def test_an_error_is_reported_in_the_words_of_the_ui() -> None:
     error = WorkerError(ErrorCode.R_WORKER_EMPTY_CELL_SET, "No cells match requested filters.")
     notice = events.error_notice(request(), error)
     assert notice["response"] == {

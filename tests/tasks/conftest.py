@@ -97,9 +97,9 @@ def all_judged(judged, larger):
 def prepare():
     """Ask the gateway's half of a task: its wire body and cell sets to the engine's request."""
 
-    def ask(name, body, cell_sets=None):
+    def ask(name, body, cell_sets=None, **more):
         task = catalog.find(name)
         checked = task.read_body({"name": name, **body})
-        return task.prepare(PrepareInput(checked, None, cell_sets or CellSets.empty()))
+        return task.prepare(PrepareInput(checked, None, cell_sets or CellSets.empty(), **more))
 
     return ask

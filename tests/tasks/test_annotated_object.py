@@ -193,7 +193,7 @@ def test_the_file_is_the_same_whatever_the_threads(pbmcsmall, answer):
     assert len({answer(pbmcsmall.experiment, TASK, request, threads=n).read_bytes() for n in (1, 2)}) == 1
 
 
-def test_progress_is_told_and_a_cancelled_request_leaves_nothing(pbmcsmall, tmp_path):
+def test_progress_is_reported_and_a_cancelled_request_leaves_nothing(pbmcsmall, tmp_path):
     experiment = pbmcsmall.experiment
     request = decode_request(request_for(experiment))
     told = []
@@ -231,7 +231,7 @@ def decode_request(request):
         ({"embedding": [None, []]}, "embedding: .*none of the cells"),
     ],
 )
-def test_mistakes_are_told_by_field(change, said, pbmcsmall, answer):
+def test_mistakes_are_reported_by_field(change, said, pbmcsmall, answer):
     with pytest.raises(WorkerError, match=said) as caught:
         answer(pbmcsmall.experiment, TASK, request_for(pbmcsmall.experiment) | change)
     assert caught.value.code is ErrorCode.INVALID_INPUT
@@ -248,7 +248,7 @@ def opened_copy(tmp_path):
     return source, open_experiment(source, Settings(store_dir=tmp_path / "store")).experiment
 
 
-def test_a_source_that_is_gone_is_told(opened_copy, answer):
+def test_a_removed_source_is_reported(opened_copy, answer):
     source, experiment = opened_copy
     source.unlink()
     with pytest.raises(WorkerError, match="not where it was") as caught:
@@ -269,7 +269,7 @@ def test_a_source_that_was_touched_is_the_same_and_one_of_other_content_is_refus
     assert list(tmp_path.glob("*.rds")) == []
 
 
-def test_a_copy_of_the_source_stands_in_for_it(opened_copy, answer, tmp_path):
+def test_a_copy_of_the_source_is_used_when_it_is_missing(opened_copy, answer, tmp_path):
     source, experiment = opened_copy
     again = tmp_path / "again.rds"
     shutil.copyfile(source, again)
@@ -324,7 +324,7 @@ def test_an_uploaded_object_keeps_its_embeddings():
 
 
 @pytest.mark.parametrize("etag", [{}, {"embeddingETag": "89a5"}])
-def test_an_embedding_that_is_not_stored_is_told(etag):
+def test_an_embedding_that_is_not_stored_is_reported(etag):
     _, prepare = prepared({"embeddingMethod": "umap", **etag})
     with pytest.raises(WorkerError, match=r"body\.embeddingETag.*GetEmbedding"):
         prepare()

@@ -98,7 +98,7 @@ def test_a_wrong_field_is_named_with_what_was_expected(name, body, sentence):
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"genes":["\xff"]}', b"{'genes': []}"])
-def test_what_is_not_json_is_said_to_be_so(text):
+def test_what_is_not_json_is_reported_to_be_so(text):
     assert message("GeneExpression", text).startswith("body: not JSON (")
 
 

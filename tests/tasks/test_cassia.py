@@ -152,7 +152,7 @@ def test_words_are_needed_and_further_information_is_handed_on():
             prepare(**{field: " \t"})
 
 
-def test_progress_is_told_in_the_originals_words(ask):
+def test_progress_is_reported_in_the_originals_words(ask):
     told = []
     ask(progress=lambda stage, fraction=None: told.append((stage, fraction)))
     assert list(dict.fromkeys(told)) == [

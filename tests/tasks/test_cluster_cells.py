@@ -94,7 +94,7 @@ def test_leiden_of_larger_experiments_is_as_good_as_the_originals_best_of_five(l
     as_good_as_the_original(opened.experiment, folder)
 
 
-def test_leiden_is_told_under_the_same_key(answer, pbmcsmall):
+def test_leiden_is_reported_under_the_same_key(answer, pbmcsmall):
     got = answer(pbmcsmall.experiment, PATH, {"type": "leiden", "config": {"resolution": 1}})
     assert (got["key"], got["name"]) == ("louvain", "leiden clusters")
     assert [child["key"] for child in got["children"]] == [f"leiden-{i}" for i in range(5)]
@@ -194,7 +194,7 @@ def test_few_cells_are_clustered_too(answer, n, kind):
     assert sorted(cell for cells in members(got) for cell in cells) == [2 * i for i in range(n)]
 
 
-def test_a_missing_or_incomplete_reduction_is_told(answer):
+def test_a_missing_or_incomplete_reduction_is_reported(answer):
     points = blobs([30])[1]
     with pytest.raises(WorkerError, match=r"'pca'.*is missing: it has none") as caught:
         answer(experiment_of(points, reductions={}), PATH, louvain_at(1))
@@ -211,7 +211,7 @@ def test_the_body_becomes_a_request_and_defaults_to_a_half(prepare):
     assert (asked.type, asked.config.resolution) == ("leiden", 0.5)
 
 
-def test_progress_is_told_in_stages():
+def test_progress_is_reported_in_stages():
     told = []
     CLUSTER_CELLS.compute(
         experiment_of(blobs([60, 40])[1]),

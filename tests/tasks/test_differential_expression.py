@@ -329,7 +329,7 @@ def test_a_batch_fails_as_a_whole_where_the_engine_cannot_answer():
     assert caught.value.code is ErrorCode.EXPERIMENT_UNSUPPORTED
 
 
-def test_a_batch_tells_which_comparison_it_is_at():
+def test_a_batch_reports_which_comparison_it_is_at():
     told = []
     ask = OpenExperiment(experiment(), sets(), progress=lambda stage, fraction=None: told.append((stage, fraction)))
     body = {"cellSet": ["s0", "s1"], "compareWith": "knock", "basis": ["all"]}

@@ -112,7 +112,7 @@ def computed_from(values, **parts):
 
 
 @pytest.mark.parametrize("request_", COMPUTED)
-def test_cells_that_are_alike_lie_close(answer, request_):
+def test_similar_cells_are_close(answer, request_):
     values, group = blobs()
     got = answer(computed_from(values), "getEmbedding", request_)
     assert len(got) == 399
@@ -282,7 +282,7 @@ def test_progress_rises_through_named_stages_and_can_stop_it(answer, sketched, r
         ({"type": "images"}, "short"),
     ],
 )
-def test_what_lies_ready_does_not_wait_behind_what_is_computed(body, lane):
+def test_stored_embeddings_do_not_wait_behind_computed_ones(body, lane):
     task = TASKS["GetEmbedding"]
     assert task.lane_of(task.read_body(body)) == lane
     request = task.prepare(PrepareInput(task.read_body(body), None, CellSets.empty()))
@@ -322,7 +322,7 @@ def test_the_map_of_a_larger_experiment_is_as_faithful_as_the_originals(larger, 
 # --- images ---
 
 
-def test_cells_lie_where_their_image_has_them(answer):
+def test_cells_are_placed_as_on_their_image(answer):
     image = TissueImage(np.array([2, 0, 1], np.int32), np.array([[10.0, 20], [30, 40], [50, 60]]), 0.5)
     there = small_experiment(cell_ids=np.array([5, 0, 3, 2], np.int32), images={"slice": image})
     assert answer(there, "getEmbedding", {"type": "images"}) == [[25, 30], None, None, [5, 10], None, [15, 20]]
@@ -340,7 +340,7 @@ def test_a_cell_on_several_images_has_all_its_points(answer):
     assert tables["cells"] == {"cell_id": [0, 0, 0, 2, 5], "x": [1, 5, 18, 14, 3], "y": [2, 6, 21, 16, 4]}
 
 
-def test_without_images_that_is_said(answer):
+def test_without_images_that_is_reported(answer):
     with pytest.raises(WorkerError, match="holds no images") as caught:
         answer(small_experiment(), "getEmbedding", {"type": "images"})
     assert caught.value.code is ErrorCode.REDUCTION_NOT_FOUND

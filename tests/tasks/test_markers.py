@@ -170,7 +170,7 @@ def test_in_overlapping_groups_a_cell_is_shown_in_the_last():
     assert got == apart.call("DotPlot", **CUSTOM | {"groupBy": "mine"})
 
 
-def test_groups_of_the_same_name_and_genes_of_the_same_name_are_told_apart_or_share_a_line():
+def test_groups_of_the_same_name_and_genes_of_the_same_name_are_distinguished_or_share_a_line():
     ask = opened(names=("x", "X", "_c", "x", "same"))
     twins = [
         CellSet(f"k{i}", name, None, np.array(block(i), np.int32)) for i, name in enumerate(["a", "a", "b", "a.1"])
@@ -241,7 +241,7 @@ def test_no_marker_at_all_is_a_sentence_and_no_empty_plot():
 
 
 @pytest.mark.parametrize(("limit", "words"), [("_MAX_DOTS", "fewer genes"), ("_MAX_GROUPS", "another class")])
-def test_a_plot_that_nobody_could_read_is_refused(monkeypatch, limit, words):
+def test_a_plot_with_too_many_dots_is_refused(monkeypatch, limit, words):
     monkeypatch.setattr(markers, limit, 3)
     with pytest.raises(WorkerError, match=words) as caught:
         opened().call("DotPlot", **CUSTOM)

@@ -82,7 +82,7 @@ def test_nothing_chosen_is_everything(prepare, subset_by):
     assert (request.subset_by, request.apply_subset) == (None, False)
 
 
-def test_an_empty_intersection_is_told_before_anything_is_computed(prepare):
+def test_an_empty_intersection_is_reported_before_anything_is_computed(prepare):
     with pytest.raises(WorkerError) as caught:
         prepare("GetNormalizedExpression", {"subsetBy": {"louvain": ["l2"], "sample": ["s0"]}}, SETS)
     assert caught.value.code is ErrorCode.R_WORKER_EMPTY_CELL_SET

@@ -36,7 +36,7 @@ def genes(**given):
     return list(paged(**given)["gene_results"]["Gene"])
 
 
-def test_a_table_that_nobody_pages_comes_whole_with_its_gaps():
+def test_a_table_without_pagination_is_whole_with_its_gaps():
     assert whole(TABLE) == {"gene_results": plain(TABLE), "full_count": 5}
     assert plain(TABLE)["p_val"] is TABLE["p_val"].values
 

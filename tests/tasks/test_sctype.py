@@ -13,7 +13,8 @@ from builders import cell_major, small_experiment
 from cellworker.analysis.annotation.marker_scores import marker_weights, one_row_per_symbol
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.experiment.model import Genes, ScaledData
+from cellworker.experiment.count_layers import CountLayers
+from cellworker.experiment.model import Genes, Origin, ScaledData
 from cellworker.formats.common.marker_table import read_marker_table
 from cellworker.formats.opening.open import open_experiment
 from cellworker.gateway.core.cell_set_patches import examine
@@ -122,6 +123,29 @@ def test_a_marker_that_varies_less_than_2000_other_genes_is_not_looked_at(ask):
     with_all = blood(names[:1] + names[-1:], np.log1p(counts[:, [0, -1]]), scaled=None, cell_ids=ids)
     with_all.counts = cell_major(counts[:, [0, -1]])
     assert sets(ask(with_all, clusters)) == {"T": ids[1::2].tolist(), "B": ids[::2].tolist()}
+
+
+def test_layers_of_split_counts_are_looked_at_one_by_one_as_seurat_5_does(ask):
+    """CD3D is all that sets the layers apart: over all cells it varies most, within each layer not at all."""
+    counts = np.random.default_rng(0).negative_binomial(0.05, 0.01, (40, 2300))
+    first = np.arange(40) < 20
+    counts[:, 0] = np.where(first, 1, 900)
+    counts[:, -1] = np.where(np.arange(40) % 2, 0, 900)
+    names = ["CD3D", *(f"G{i}" for i in range(2298)), "MS4A1"]
+    ids = np.arange(40, dtype=np.int32)
+    clusters = louvain(("A", ids[21::2].tolist()), ("B", ids[::2].tolist()))
+
+    def experiment(layers=None):
+        origin = Origin("own", count_layers=layers)
+        return blood(names, np.log1p(counts), scaled=None, cell_ids=ids, counts=cell_major(counts), origin=origin)
+
+    everywhere = np.empty(0, np.int64)
+    assert sets(ask(experiment(), clusters)) == {"B": ids[::2].tolist(), "T": ids[21::2].tolist()}
+    split = CountLayers.of(np.where(first, 0, 1), everywhere)
+    assert sets(ask(experiment(split), clusters)) == {"B": ids[::2].tolist(), "Unknown": ids[21::2].tolist()}
+    lacking = CountLayers.of(np.where(first, 0, 1), np.array([2299]))
+    with pytest.raises(WorkerError, match="none of the marker genes"):
+        ask(experiment(lacking), clusters)
 
 
 def test_without_counts_the_normalised_values_tell_which_genes_vary(ask):

@@ -34,6 +34,9 @@ def requests_of(bodies):
         elif name == "DotPlot":
             yield name, "", orjson.dumps(body)
             yield name, "with marker genes", orjson.dumps({**body, "useMarkerGenes": True})
+        elif name in {"ClusterSubset", "GetSubsetEmbedding"}:
+            for components, when in (("saved", "by saved components"), ("own", "by components of their own")):
+                yield name, when, orjson.dumps({**body, "components": components})
         elif name == "GetEmbedding":
             yield name, "new maps", orjson.dumps({**body, "type": "umap", "useSaved": False})
         else:
@@ -116,12 +119,17 @@ def made_files(tmp_path):
     del flat.obsm["X_pca"]
     bare = adata()
     del bare.obsm["X_pca"], bare.obsm["X_umap"]
+    unplaced = adata()
+    unplaced.obsm["X_pca"][3] = np.nan
+    few = adata()[:, :1].copy()  # of one gene no components can be made
+    del few.obsm["X_pca"], few.obsm["X_umap"]
     ids = adata()
     ids.var_names = [f"ENSG{i:011d}" for i in range(60)]
     made = {
         "whole": whole, "no counts": adata(layers={}), "missing": adata(bad), "below": adata(layers={"counts": below}),
         "gap": adata(layers={"counts": gap}), "corrected": adata(layers={"counts": counts * np.float32(0.93)}),
         "no pca": flat, "no maps": bare, "ids": ids, "raw": adata(counts, {}),
+        "unplaced": unplaced, "one gene": few,
     }  # fmt: skip
     return [write(each, tmp_path, "h5ad", name) for name, each in made.items()]
 

@@ -84,7 +84,7 @@ def test_any_texts_are_ordered_without_loss(names, descending):
     assert sorted(ordered_rows(names, descending=descending).tolist()) == list(range(len(names)))
 
 
-def test_a_page_is_sliced_after_filters_and_tells_the_number_of_matches():
+def test_a_page_is_sliced_after_filters_and_reports_the_number_of_matches():
     columns = {"name": ["a", "b", "c", "d", None, "f"], "value": np.array([3.0, 1, np.nan, 2, 9, 5])}
     page = select_page(columns, 6, order_by="value", descending=True, offset=1, limit=2)
     assert ([columns["name"][i] for i in page.rows], page.total) == (["a", "d"], 4)

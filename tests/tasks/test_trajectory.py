@@ -104,7 +104,7 @@ def test_the_worms_embryo_is_much_like_the_originals(answer, worm, tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.parametrize("method", ["leiden", "louvain"])
-def test_the_embryos_time_is_told_no_worse_than_by_the_original(answer, worm, method, tmp_path):
+def test_the_embryos_time_is_found_as_well_as_by_the_original(answer, worm, method, tmp_path):
     """The roots are where the youngest cells are, in each part that the graph joins."""
     opened, folder = worm
     experiment = opened.experiment
@@ -216,7 +216,7 @@ def test_the_nearest_cell_of_a_root_has_pseudotime_0_and_missing_cells_have_none
         ({"clustering_settings": {"method": "kmeans"}}, ErrorCode.INVALID_INPUT, "expected louvain or leiden"),
     ],
 )
-def test_what_cannot_have_a_trajectory_is_told_why(answer, pbmcsmall, asked, changes, code, words):
+def test_what_cannot_have_a_trajectory_is_reported_why(answer, pbmcsmall, asked, changes, code, words):
     with pytest.raises(WorkerError, match=words) as caught:
         answer(pbmcsmall.experiment, NODES, asked(**changes))
     assert caught.value.code is code

@@ -345,36 +345,9 @@ def test_like_the_original_genes_of_equal_p_values_between_samples_keep_their_or
 
 def test_the_command_lines_tables_have_the_logarithms_and_its_json_is_the_wires(sample, tmp_path, capsys):
     body = '{"cellSet": "louvain-0", "compareWith": "rest", "basis": "all"}'
-    assert (
-        main(
-            [
-                "call",
-                "DifferentialExpression",
-                "--experiment",
-                str(sample),
-                "--body",
-                body,
-                "--out",
-                str(tmp_path / "a.csv"),
-            ]
-        )
-        == 0
-    )
-    assert (
-        main(
-            [
-                "call",
-                "DifferentialExpression",
-                "--experiment",
-                str(sample),
-                "--body",
-                body,
-                "--out",
-                str(tmp_path / "a.json"),
-            ]
-        )
-        == 0
-    )
+    for name in ("a.csv", "a.json"):
+        asked = ["call", "DifferentialExpression", "--experiment", str(sample), "--body", body]
+        assert main([*asked, "--out", str(tmp_path / name)]) == 0
     capsys.readouterr()
     with (tmp_path / "a.csv").open() as file:
         rows = list(csv.DictReader(file))

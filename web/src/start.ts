@@ -6,7 +6,8 @@ import { failureOf, type Loaded } from "./data/loaded";
 import { mapPoints, type MapSource } from "./data/points";
 import { defaultSettings } from "./map/MapTitle";
 import { likeliestClass, loadCellSets } from "./sets/model";
-import { savedAt } from "./sets/history";
+import { followChanges } from "./sets/history";
+import { sending, sync } from "./sets/sending";
 import { followView, openAddress } from "./state/address";
 import { rememberGeneSets } from "./state/session";
 import { update, view, type Colouring } from "./state/view";
@@ -41,6 +42,8 @@ async function open(): Promise<void> {
   const genes = loadGeneNames();
   const columns = loadCellColumns();
   await loadCellSets();
+  followChanges();
+  if (sending.value.length) await sync();
   const colour = firstColour();
   const opened = [colour.by === "class" ? colour.key : "", "scratchpad"].filter(Boolean);
   update({ maps: [{ id: 1, source, colour }], active: 1, open: opened });
@@ -56,15 +59,16 @@ async function open(): Promise<void> {
 /** After the worker was away: whether it still serves the same, and the cell sets as they are now. */
 async function lookAgain(): Promise<void> {
   const known = await getJson<ExplorerFacts>("/explorer.json");
-  if (known.key !== facts.value?.key) {
+  if (known.key !== facts.value?.key && !sending.value.length) {
     say("The worker serves another content now; the page opens it.");
     location.reload();
     return;
   }
+  const waited = sending.value.length;
+  await sync();
+  if (known.key !== facts.value?.key) return;
   facts.value = known;
-  await loadCellSets();
-  savedAt.value ??= null;
-  say("The worker is back.");
+  say(waited ? `The worker is back; ${waited === 1 ? "the change that waited is" : `the ${waited} changes that waited are`} saved.` : "The worker is back.");
 }
 
 export async function start(): Promise<void> {

@@ -8,7 +8,9 @@ import numpy as np
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_maps import MappedDataset, TrajectoryTables
+from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.experiment.cell_sets import CellSets
@@ -37,6 +39,8 @@ class Dataset(MappedDataset):
         name: str | None = None,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
+    @recorded
     def cluster(
         self,
         method: Literal["leiden", "louvain"] = "leiden",
@@ -91,6 +95,8 @@ class Dataset(MappedDataset):
         method: Literal["sctype", "cassia"] = "sctype", name: str = "cell_type",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
+    @recorded
     def annotate(
         self,
         tissue: str,
@@ -150,6 +156,7 @@ class Dataset(MappedDataset):
         self, genes: str | Iterable[str], cells: Cells | None = None, *,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def expression(
         self,
         genes: str | Iterable[str],
@@ -203,6 +210,7 @@ class Dataset(MappedDataset):
         self, sets: Mapping[str, Iterable[str]], *, n_controls: int = 100, seed: int = 1,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def gene_sets(
         self,
         sets: Mapping[str, Iterable[str]],

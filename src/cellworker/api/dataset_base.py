@@ -1,5 +1,6 @@
 """What all methods of a data set stand on: its cells, genes and sets, how tasks are asked, and what was made."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,15 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.anndata.checked import checked
 from cellworker.api.experiment import OpenExperiment
-from cellworker.api.io import read, write
+from cellworker.api.io import read, write_recorded
 from cellworker.api.progress import ProgressBar
+from cellworker.api.records import record_of
 from cellworker.api.selecting import Cells, NamedSets, labels_by_row, rows_of
 from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.plain_text import one_line
+from cellworker.formats.common.provenance import Provenance
+from cellworker.plain_text import as_html, one_line
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.task import PrepareInput, Progress
@@ -27,7 +31,20 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import DataFrame, Series
 
-__all__ = ["DatasetBase"]
+__all__ = ["DatasetBase", "in_words_of_methods"]
+
+
+_FIELD = re.compile(r"body(?:\.\w+)*\.(\w+)(?=: )")
+_ARGUMENTS = {"learningRate": "learning_rate", "minimumDistance": "min_dist", "distanceMetric": "metric"}
+
+
+def in_words_of_methods(error: WorkerError) -> WorkerError:
+    """Return an error that names the method's argument, where the task named the field of a request's body."""
+    named = _FIELD.match(error.message)
+    if named is None:
+        return error
+    argument = _ARGUMENTS.get(named[1], named[1])
+    return WorkerError(error.code, argument + error.message[named.end() :])
 
 
 class DatasetBase(OpenExperiment):
@@ -52,6 +69,8 @@ class DatasetBase(OpenExperiment):
         self._layouts: dict[str, DataFrame] = {}
         self._pseudotime: Series | None = None
         self._folder: finalize[Any, Any] | None = None
+        self._steps: list[Provenance] = []
+        self._asked = False
 
     def owns(self, folder: str) -> None:
         """Remove a folder when this object is closed, or goes away."""
@@ -62,6 +81,30 @@ class DatasetBase(OpenExperiment):
         super().close()
         if self._folder is not None:
             self._folder()
+
+    @property
+    def steps(self) -> list[Provenance]:
+        """What was added to the experiment here, in order: what `save` writes into the file."""
+        return list(self._steps)
+
+    def record(self, task: str, arguments: dict[str, Any]) -> Provenance:
+        """Return the record of something that is asked of this experiment."""
+        source = None if self._adata is not None else self.source
+        return record_of(task, arguments, self.experiment, source, settings=self._settings)
+
+    def begin(self) -> bool:
+        """Whether a method that begins now was asked for from outside."""
+        outermost, self._asked = not self._asked, True
+        return outermost
+
+    def end(self, step: Provenance | None) -> None:
+        """Note a step that succeeded; None for one that did not."""
+        self._asked = False
+        self._steps += [] if step is None else [step]
+
+    def barcodes_of(self, argument: str, cells: Any) -> list[str]:  # noqa: ANN401
+        """Return the barcodes of cells, however they are said."""
+        return [self.experiment.barcodes[row] for row in self._select(argument, cells)]
 
     @property
     def given(self) -> "AnnData | None":
@@ -87,13 +130,14 @@ class DatasetBase(OpenExperiment):
                 frame[item.key] = labels_by_row(self.experiment, item)
         return frame
 
+    @checked
     def to_anndata(self, into: "AnnData | None" = None) -> "AnnData":
         """Return the experiment as AnnData with what was made here: clusters, cell types, layouts, pseudotime.
 
         Parameters
         ----------
         into
-            Write to this AnnData, which has the same cells, in place of a new one.
+            Write to this AnnData, which has the same cells, instead of a new one.
 
         Returns
         -------
@@ -128,6 +172,7 @@ class DatasetBase(OpenExperiment):
             adata.obs["pseudotime"] = self._pseudotime.reindex(adata.obs_names)
         return adata
 
+    @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write `to_anndata` as ``.h5ad``, ``.zarr`` or ``.rds``.
 
@@ -152,16 +197,20 @@ class DatasetBase(OpenExperiment):
         >>> cw.open(cw.sample_path()).save("sample.h5ad").name
         'sample.h5ad'
         """
-        return write(self.to_anndata(), path, force=force, settings=self._settings)
+        return self._write(path, self.record("save", {}), force=force)
+
+    def _write(self, path: str | Path, record: Provenance, *, force: bool) -> Path:
+        records = [*self._steps, record]
+        return write_recorded(self.to_anndata(), path, records, force=force, settings=self._settings)
 
     def _repr_html_(self) -> str:
-        from html import escape  # noqa: PLC0415
-
         name = one_line(self.source.name) if self.source else "in memory"
-        classes = [f"{escape(item.key)} ({len(item.children)})" for item in self.cell_sets.classes if item.children]
-        reductions = ", ".join(map(escape, self.experiment.reductions))
+        classes = [
+            f"{as_html(one_line(item.key))} ({len(item.children)})" for item in self.cell_sets.classes if item.children
+        ]
+        reductions = ", ".join(as_html(one_line(each)) for each in self.experiment.reductions)
         return (
-            f"<b>Experiment {escape(name)}</b>: {self.experiment.n_cells:,} cells &times; "
+            f"<b>Experiment {as_html(name)}</b>: {self.experiment.n_cells:,} cells &times; "
             f"{len(self.experiment.genes):,} genes<br>cell sets: {', '.join(classes) or 'none'}<br>"
             f"reductions: {reductions or 'none'}"
         )
@@ -195,11 +244,14 @@ class DatasetBase(OpenExperiment):
     def _computed(self, name: str, body: Mapping[str, Any], cell_sets: CellSets | None = None) -> Any:  # noqa: ANN401
         """Return what a task computes, arrays as they are: no text in between."""
         task = catalog.find(name)
-        request = task.prepare(PrepareInput(task.read_body({"name": name, **body}), None, cell_sets or self.cell_sets))
         scratch = self._scratch
         context = make_context(self._settings, self._progress, scratch, scratch / "kept", own_tables=True)
         try:
+            asked = task.read_body({"name": name, **body})
+            request = task.prepare(PrepareInput(asked, None, cell_sets or self.cell_sets))
             return task.compute(self.experiment, request, context)
+        except WorkerError as error:
+            raise in_words_of_methods(error) from None
         finally:
             self._finished()
 
@@ -208,7 +260,7 @@ class DatasetBase(OpenExperiment):
             self._progress.done()
 
     def _keep(self, key: str, result: Mapping[str, Any], short: Any) -> "Series":  # noqa: ANN401
-        """Make a class of cell sets of a task's result, in place of an earlier one of that key."""
+        """Make a class of cell sets of a task's result, instead of an earlier one of that key."""
         children = [
             CellSet(
                 f"{key}-{short(child['name'])}", short(child["name"]), child.get("color"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_tests import TestedDataset
 from cellworker.api.selecting import Cells, chosen_sets
 from cellworker.experiment.cell_sets import CellSets
@@ -17,6 +18,7 @@ __all__ = ["DownloadingDataset"]
 class DownloadingDataset(TestedDataset):
     """The method that saves files."""
 
+    @checked
     def download(
         self, path: str, *, kind: Literal["experiment", "expression"] = "experiment", cells: Cells | None = None,
         force: bool = False,
@@ -48,7 +50,7 @@ class DownloadingDataset(TestedDataset):
         if kind == "experiment":
             if cells is not None:
                 raise invalid("cells", "an experiment is saved whole; choose cells for kind='expression'")
-            return self.save(goal, force=force)
+            return self._write(goal, self.record("download", {}), force=force)
         if kind != "expression":
             raise invalid("kind", f"expected 'experiment' or 'expression', found {kind!r}")
         if not goal.name.endswith((".csv", ".csv.gz")):

@@ -12,10 +12,14 @@ from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.anndata.checked import checked
+from cellworker.api.dataset_base import in_words_of_methods
 from cellworker.api.dataset_downloads import DownloadingDataset
+from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.engine.contexts import make_context
+from cellworker.errors import WorkerError
 from cellworker.tasks.common.layouts import lay_out_tsne, lay_out_umap
 from cellworker.tasks.embedding import find_reduction
 
@@ -66,6 +70,8 @@ class MappedDataset(DownloadingDataset):
         perplexity: float = 30, learning_rate: float | None = None, saved: bool = False,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
+    @recorded
     def embedding(
         self,
         method: str = "umap",
@@ -88,7 +94,7 @@ class MappedDataset(DownloadingDataset):
         perplexity, learning_rate
             Of t-SNE; the learning rate is by default what suits the number of cells.
         saved
-            Take the file's own, in place of computing one.
+            Take the file's own, instead of computing one.
         as_
             "pandas", or tables of "polars" or "arrow", in which barcodes are the first column.
 
@@ -136,10 +142,14 @@ class MappedDataset(DownloadingDataset):
         context = make_context(self._settings, self._progress, self._scratch)
         try:
             places = (lay_out_umap if method == "umap" else lay_out_tsne)(self.experiment, config, context)
+        except WorkerError as error:
+            raise in_words_of_methods(error) from None
         finally:
             self._finished()
         return places.astype(np.float64)
 
+    @checked
+    @recorded
     def trajectory(
         self, cells: Cells | None = None, *, embedding: str = "umap", method: Literal["louvain", "leiden"] = "louvain"
     ) -> TrajectoryTables:
@@ -185,6 +195,8 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
+    @recorded
     def pseudotime(
         self,
         root_nodes: int | Sequence[int],
@@ -194,7 +206,7 @@ class MappedDataset(DownloadingDataset):
         method: Literal["louvain", "leiden"] = "louvain",
         as_: Form = "pandas",
     ) -> Any:
-        """Measure how far each cell has come from the root nodes.
+        """Measure each cell's pseudotime: its distance along the trajectory from the root nodes.
 
         Parameters
         ----------
@@ -278,6 +290,6 @@ class MappedDataset(DownloadingDataset):
         if key.casefold() in stored:
             return self.embedding(key, saved=True)
         if key not in ("umap", "tsne"):
-            known = ", ".join(map(repr, self.experiment.reductions))
-            raise invalid("embedding", f"there is no layout {name!r}; expected 'umap', 'tsne', {known}")
+            known = ", ".join(map(repr, dict.fromkeys(["umap", "tsne", *self.experiment.reductions])))
+            raise invalid("embedding", f"there is no layout {name!r}; expected one of {known}")
         return self.embedding(key)

@@ -8,6 +8,7 @@ import numpy as np
 from cellworker.analysis.statistics.groups import Groups
 from cellworker.analysis.statistics.rank_tests import rank_tests
 from cellworker.api.anndata.arguments import invalid, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_base import DatasetBase
 from cellworker.api.selecting import Cells, chosen_sets, described, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed
@@ -39,6 +40,7 @@ class TestedDataset(DatasetBase):
         only_positive: bool = True,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def markers(
         self,
         by: str | None = None,
@@ -87,7 +89,13 @@ class TestedDataset(DatasetBase):
         if n is not None:
             whole_number("n", n, 1)
         item = find_class(self.cell_sets, "by", by)
-        wanted = [child.name for child in item.children] if groups is None else list(groups)
+        wanted = (
+            [child.name for child in item.children]
+            if groups is None
+            else [groups]
+            if isinstance(groups, str)
+            else list(groups)
+        )
         strange = [name for name in wanted if name not in {child.name for child in item.children}]
         if strange:
             known = ", ".join(repr(child.name) for child in item.children)
@@ -142,6 +150,7 @@ class TestedDataset(DatasetBase):
         self, first: Cells, second: Cells | None = None, *, within: Cells | None = None,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def compare(
         self,
         first: Cells,
@@ -192,6 +201,7 @@ class TestedDataset(DatasetBase):
         self, first: Cells, second: Cells | None = None, *, within: Cells | None = None,
         as_: Other,
     ) -> OtherTable: ...  # fmt: skip
+    @checked
     def compare_samples(
         self,
         first: Cells,

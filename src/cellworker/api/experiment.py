@@ -207,7 +207,7 @@ class OpenExperiment:
         return make_context(self._settings, progress, scratch, kept, own_tables=own_tables)
 
     def view(self, height: int = 720) -> "ExplorerWidget":
-        """Show the explorer below a notebook's cell (needs ``pip install 'cellworker[notebook]'``).
+        """Show the explorer below a notebook's cell (needs the extra ``notebook``).
 
         The page is the one of ``cellworker run``. It answers from this object: cell sets that are made on the page are
         in `cell_sets` of this object at once, and are not written to any file.
@@ -228,7 +228,7 @@ class OpenExperiment:
         ImportError
             Where anywidget or the explorer's bundle is not installed.
         WorkerError
-            ``INVALID_INPUT`` for a height that is none.
+            ``INVALID_INPUT`` for an invalid height.
 
         Examples
         --------

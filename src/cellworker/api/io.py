@@ -1,24 +1,28 @@
 """Files of any format as AnnData, and back, without R."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cellworker.api.anndata.arguments import check_adata, invalid
+from cellworker.api.anndata.checked import checked
 from cellworker.api.matrix_roles import with_roles
+from cellworker.formats.common.provenance import Provenance, stamp
 from cellworker.formats.convert.converting import convert
-from cellworker.formats.opening.recognising import Kind, kind_of
+from cellworker.formats.opening.recognising import FileKind, kind_of
 from cellworker.settings import Settings
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["read", "write"]
+__all__ = ["read", "write", "write_recorded"]
 
 _TARGETS = (".h5ad", ".zarr", ".rds", ".h5")
 
 
+@checked
 def read(
     path: str | Path,
     *,
@@ -53,9 +57,9 @@ def read(
     import anndata  # noqa: PLC0415 heavy
 
     source = Path(path)
-    if source.suffix == ".h5ad" and source.is_file() and kind_of(source) is Kind.ANNDATA:
+    if source.suffix == ".h5ad" and source.is_file() and kind_of(source) is FileKind.ANNDATA:
         return anndata.read_h5ad(source)
-    if source.suffix == ".zarr" and source.is_dir() and kind_of(source) is Kind.ANNDATA:
+    if source.suffix == ".zarr" and source.is_dir() and kind_of(source) is FileKind.ANNDATA:
         return anndata.read_zarr(source)
     with TemporaryDirectory(prefix="cellworker-") as folder:
         made = Path(folder) / "experiment.h5ad"
@@ -73,6 +77,7 @@ def read(
         return anndata.read_h5ad(made)
 
 
+@checked
 def write(adata: "AnnData", path: str | Path, *, force: bool = False, settings: Settings | None = None) -> Path:
     """Write an AnnData as ``.h5ad``, ``.zarr``, for Seurat ``.rds``, or 10x ``.h5``, by the name's ending.
 
@@ -98,22 +103,33 @@ def write(adata: "AnnData", path: str | Path, *, force: bool = False, settings: 
     WorkerError
         ``INVALID_INPUT`` naming the argument; what conversion raises.
     """
+    return write_recorded(adata, path, [Provenance.of("write", {})], force=force, settings=settings)
+
+
+def write_recorded(
+    adata: "AnnData", path: str | Path, records: Sequence[Provenance], *, force: bool, settings: Settings | None
+) -> Path:
+    """Write as `write` does, and say in the file what made it."""
     check_adata(adata)
     goal = Path(path)
     if goal.suffix not in _TARGETS:
         raise invalid("path", f"expected a name that ends in {', '.join(_TARGETS)}, found {goal.name!r}")
+    if not goal.absolute().parent.is_dir():
+        raise invalid("path", f"there is no folder {goal.parent}; make it, or choose another")
     if goal.exists() and not force:
         raise invalid("path", f"{goal.name} is there already; choose another name, or force=True")
     if goal.suffix == ".h5ad":
         adata.write_h5ad(goal)
+        stamp(goal, records)
     elif goal.suffix == ".zarr":
         with warnings.catch_warnings():
             # anndata tells of the layout that it will write one day; ours is whichever it writes
             warnings.filterwarnings("ignore", "Writing zarr v2", UserWarning)
             adata.write_zarr(goal)
+        stamp(goal, records)
     else:
         with TemporaryDirectory(prefix="cellworker-") as folder:
             made = Path(folder) / "experiment.h5ad"
             adata.write_h5ad(made)
-            convert(made, goal, settings or Settings.from_environment(), force=force)
+            convert(made, goal, settings or Settings.from_environment(), force=force, records=records)
     return goal

@@ -39,9 +39,9 @@ def prepare(
     force
         Whether a finished experiment in `out` may be replaced.
     settings
-        Where stores lie, and threads; None reads the environment.
+        Where stores are, and threads; None reads the environment.
     on_progress
-        Told the stage and the fraction done; may raise to stop. The next call goes on from there.
+        Called with the stage and the fraction done; may raise to stop. The next call goes on from there.
     parameters
         Fields of `cellworker.preparing.parameters.Parameters`: ``integration="harmony"``, ``resolution=1.2``, ...
 

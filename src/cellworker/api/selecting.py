@@ -172,7 +172,7 @@ def described(cells: Cells) -> str:
     if getattr(cells, "dtype", None) == np.bool_:
         return f"{int(np.sum(cells))} cells"
     names = list(cells)
-    return ", ".join(map(str, names)) if len(names) <= 3 else f"{len(names)} cells"
+    return ", ".join(map(str, names)) if 0 < len(names) <= 3 else f"{len(names)} cells"
 
 
 def chosen_sets(experiment: Experiment, cell_sets: CellSets, **rows: NDArray[np.int64]) -> CellSets:

@@ -3,6 +3,7 @@
 from weakref import finalize
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.extras import how_to_install
 from cellworker.local.embedded import EmbeddedDoor, Held
 from cellworker.local.page.pages import NO_EXPLORER, has_explorer
 
@@ -10,7 +11,7 @@ try:
     import anywidget
     import traitlets
 except ImportError as error:
-    message = "the explorer in a notebook needs anywidget: pip install 'cellworker[notebook]'"
+    message = f"the explorer in a notebook needs anywidget: {how_to_install('notebook')}"
     raise ImportError(message) from error
 
 __all__ = ["ExplorerWidget", "make_widget"]
@@ -69,7 +70,7 @@ class ExplorerWidget(anywidget.AnyWidget):
 
     @property
     def url(self) -> str:
-        """The address of the page on this machine. Whoever has it can use it."""
+        """The address of the page on this machine. Anyone who has it can use it."""
         return self._door.url
 
     def close(self) -> None:

@@ -84,7 +84,7 @@ def _tell_traceback(kind: type[BaseException], error: BaseException, trace: Trac
 def _say(sentence: str) -> None:
     try:
         say(sentence, file=sys.stderr, flush=True)
-    except OSError:  # nobody listens; the exit status says it too
+    except OSError:  # nothing reads the pipe; the exit status says it too
         _drop(sys.stderr)
 
 
@@ -262,7 +262,7 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
         help="a limit instead of the suggested one: min_counts, max_counts, min_genes, max_genes, max_mt (percent), "
         "max_doublet_score",
     )  # fmt: skip
-    quality.add_argument("--mads", type=float, metavar="N", help="how many MADs from the median limits lie (3)")
+    quality.add_argument("--mads", type=float, metavar="N", help="distance of the limits from the median, in MADs (3)")
     quality.add_argument(
         "--empty-droplets", choices=("auto", "yes", "no"), help="look for barcodes without cells (auto: in unfiltered)"
     )
@@ -273,9 +273,9 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
     together.add_argument("--components", type=int, metavar="N", help="principal components (50)")
     together.add_argument("--dimensions", type=int, metavar="N", help="of them for integration, clusters and map (30)")
     together.add_argument(
-        "--integration", choices=("auto", "none", "harmony", "mnn"), help="of samples (auto: where they lie apart)"
+        "--integration", choices=("auto", "none", "harmony", "mnn"), help="of samples (auto: where they are separate)"
     )
-    together.add_argument("--separation", type=float, metavar="X", help="from which on they lie apart, 0 to 1 (0.3)")
+    together.add_argument("--separation", type=float, metavar="X", help="min separation to integrate, 0 to 1 (0.3)")
     together.add_argument("--clustering", choices=("louvain", "leiden"), help="the method (louvain)")
     together.add_argument("--resolution", type=float, metavar="X", help="how finely (0.8)")
     together.add_argument("--rds", action="store_true", help="write a Seurat object too")

@@ -18,7 +18,7 @@ from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.half_written import half_written
 from cellworker.formats.opening.open import open_experiment
-from cellworker.formats.opening.store_guard import guard
+from cellworker.formats.opening.store_guard import opened_sound
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import convert
 from cellworker.settings import Settings
@@ -86,7 +86,7 @@ def _read(number: int, line: str, place: str) -> Request:
 def answer_many(requests: list[Request], path: Path, settings: Settings, options: argparse.Namespace) -> int:
     """Answer requests in order; one that fails does not stop the others, and makes the exit status 1.
 
-    Each line is ``{"line", "name", "result"}``, or with ``"error": {"code", "message"}`` in place of the result.
+    Each line is ``{"line", "name", "result"}``, or with ``"error": {"code", "message"}`` instead of the result.
     """
     times, failed = Times(shown=options.verbose), False
     with (
@@ -95,8 +95,7 @@ def answer_many(requests: list[Request], path: Path, settings: Settings, options
         Bar(quiet=options.quiet) as bar,
     ):
         with times.step("opening"):
-            opened = open_experiment(path, settings, bar)
-            guard(opened.experiment)
+            opened = opened_sound(lambda: open_experiment(path, settings, bar), lambda found: found.experiment)
         context = make_context(settings, bar, Path(scratch))
         for request in requests:
             head = {"line": request.line, "name": request.task.name}

@@ -277,9 +277,10 @@ def write_answer(
     assert task.file_name is not None
     name = task.file_name(answer)
     destination.check_ending(name)
-    inside = Path(name).suffix == ".h5ad" and bool(records)
+    ending = Path(name.removesuffix(".gz")).suffix
+    inside = ending in _OBJECTS and bool(records)
     if inside:
-        stamp(answer, records, kind=".h5ad")
+        stamp(answer, records, kind=ending)
     written = write_file(destination, answer)
     if not inside:
         destination.tell_beside(written, records)

@@ -20,7 +20,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its name (with dots where it lies deeper), type and allowed values, and default as JSON or None."""
+    """One field: its name (with dots where it is deeper), type and allowed values, and default as JSON or None."""
 
     name: str
     type: str

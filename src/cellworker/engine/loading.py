@@ -151,7 +151,7 @@ class ServedExperiment:
         await self._first_served.wait()
 
     async def reload(self) -> int:
-        """Look at the file at once; return when what lies there now is served, with the count of contents so far.
+        """Look at the file now; return when its current content is served, with the count of contents so far.
 
         Takes no time where nothing has changed. Where the last attempt to read just this content failed, that holds:
         it is retried in its own time.
@@ -334,7 +334,7 @@ class ServedExperiment:
             await asyncio.sleep(_UPDATING_POLL_S)
 
     def _is_settled(self) -> bool:
-        """Whether the last attempt is over and was about what lies there now."""
+        """Whether the last attempt is over and was about the current content."""
         return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
 
     def _serves_what_lies_there(self) -> bool:

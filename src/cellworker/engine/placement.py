@@ -1,4 +1,4 @@
-"""Serves the experiment that this engine is assigned, once its file exists, and changes to another one when told."""
+"""Serves the experiment that this engine is assigned, once its file exists, and changes to another one on request."""
 
 import asyncio
 import contextlib
@@ -89,12 +89,12 @@ class AssignedExperiment:
         await self._first_served.wait()
 
     async def reload(self) -> int:
-        """Look at once which experiment is assigned and what lies there; see `ServedExperiment.reload`.
+        """Look at once which experiment is assigned and what is there; see `ServedExperiment.reload`.
 
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_NOT_FOUND`` where none is assigned or nothing lies there; why it cannot be read.
+            ``EXPERIMENT_NOT_FOUND`` where none is assigned or nothing is there; why it cannot be read.
         """
         while True:
             await self._change_over()

@@ -47,7 +47,7 @@ async def serve(
 ) -> int:
     """Serve an experiment over HTTP until SIGTERM or SIGINT.
 
-    The server listens at once and answers 409 until the experiment is read. At the first signal it takes no more
+    The server listens at once and answers 409 until the experiment is read. At the first signal it accepts no more
     requests and finishes those under way; at the second, or after `grace_s` seconds, it ends at once. The setting
     `shutdown_file` names a file whose appearance counts as a first signal; one that is there from before does not.
 

@@ -5,7 +5,7 @@
 ``GET /health/live``                  200 as long as the process answers
 ``GET /health/ready``                 200 or 503, JSON: what is served, its state, the last error, the lanes
 ``POST /v0/<task>``                   one request of contract section 5
-``POST /reload``                      look at the file at once; answers when what lies there now is served
+``POST /reload``                      look at the file at once; answers when what is there now is served
 ``GET /v0/progress/<id>``             progress of the request that was posted with ``X-Request-Id: <id>``
 ====================================  ==========================================================================
 
@@ -48,7 +48,7 @@ from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.logs import log
 from cellworker.tasks.task import Task
 
-__all__ = ["Served", "make_app"]
+__all__ = ["AnswerSource", "make_app"]
 
 _BODY_BYTES = 256 << 20
 _PIECE_BYTES = 1 << 20
@@ -61,7 +61,7 @@ _logger = logging.getLogger(__name__)
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Served(Protocol):
+class AnswerSource(Protocol):
     """What the server answers from."""
 
     @property
@@ -79,11 +79,11 @@ class Served(Protocol):
         ...
 
     async def reload(self) -> int:
-        """Return the count of contents so far when what lies there now is served; raises `WorkerError`."""
+        """Return the count of contents so far when what is there now is served; raises `WorkerError`."""
         ...
 
 
-def make_app(served: Served, paths: dict[str, Task], *, loopback_only: bool = True) -> web.Application:
+def make_app(served: AnswerSource, paths: dict[str, Task], *, loopback_only: bool = True) -> web.Application:
     """Make the application.
 
     Parameters
@@ -119,7 +119,7 @@ async def _own_host_only(request: web.Request, handler: _Handler) -> web.StreamR
 
 
 class _Surface:
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: AnswerSource) -> None:
         self._served = served
         self._board = ProgressBoard()
         self._instance = secrets.token_hex(8)

@@ -1,11 +1,11 @@
-"""Sets of cells that nobody has named, written as keys: a bitmap, or ranges of ids.
+"""Sets of cells without a name, written as keys: a bitmap, or ranges of ids.
 
 Wherever a request names a cell set, such a key stands for the cells themselves.
 
 * ``cells:`` and a bitmap in base64url. Bit ``i % 8`` (from the least significant) of byte ``i // 8`` says whether the
   cell with id ``i`` is in it. A million cells are 167 kB, whatever the selection.
 * ``ranges:`` and ids with commas between them, ascending, ``4-9`` for all from 4 to 9: shorter for few cells, and for
-  cells that lie together.
+  cells that are together.
 
 `write_cells` takes the shorter one, so the same selection always has the same key.
 """
@@ -18,8 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.id_sets import union
 
-__all__ = ["PREFIX", "RANGES", "cells_of_bitmap", "is_bitmap", "write_bitmap", "write_cells"]
+__all__ = [
+    "MAX_NAMED_CELLS",
+    "PREFIX",
+    "RANGES",
+    "CellTotal",
+    "cells_of_bitmap",
+    "is_bitmap",
+    "write_bitmap",
+    "write_cells",
+]
 
 PREFIX, RANGES = "cells:", "ranges:"
 _MAX_CHARACTERS = 4 * (2**31 // 8) // 3
@@ -28,8 +38,44 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 _RANGE_LIST = re.compile(r"(\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*)?")
 _MAX_CELLS = 1 << 24
 """Cells that a key may stand for: more than an experiment has, and 64 MiB of ids. Few characters claim no gigabytes."""
+MAX_NAMED_CELLS = 1 << 26
+"""Cells that the keys of one request may stand for together, each counted as often as it is named: 256 MiB of ids.
+
+A class whose sets part a million cells counts a million, so 64 such classes are one request. Without this limit a body
+of 40 kB claims 128 GiB: 2,000 times ``ranges:0-16777215``.
+"""
 _PIECE = 1 << 17
 """Bytes of a bitmap that are unpacked at once: a million bits."""
+
+
+class CellTotal:
+    """Counts the cells that the keys of one request stand for, one key after the other.
+
+    Parameters
+    ----------
+    what
+        The request's field, for the message.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._total = 0
+
+    def add(self, n_cells: int) -> None:
+        """Count the cells of one more key, before the next one is looked up.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` when all so far are more than `MAX_NAMED_CELLS`.
+        """
+        self._total += n_cells
+        if self._total > MAX_NAMED_CELLS:
+            message = (
+                f"{self._what}: names more than {MAX_NAMED_CELLS:,} cells, each counted as often as it is named; "
+                "name fewer or smaller sets, or ask in several requests."
+            )
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
 def is_bitmap(key: str) -> bool:
@@ -88,7 +134,7 @@ def _cells_of_ranges(text: str, what: str) -> NDArray[np.int32]:
     lengths = last - first + 1
     total = int(lengths.sum())
     _require_few(total, what)
-    # Each id is the one before and 1, but for the first of each range: summed up in place.
+    # Each id is its predecessor plus 1, except the first of each range: summed up in place.
     steps = np.ones(total, np.int32)
     before = np.concatenate([[0], last[:-1]]) if len(last) else last
     steps[np.cumsum(lengths) - lengths] = first - before
@@ -109,7 +155,7 @@ def write_cells(cell_ids: NDArray[np.integer]) -> str:
     cell_ids
         Ids from 0.
     """
-    ids = np.unique(np.asarray(cell_ids, np.int64))
+    ids = union([np.asarray(cell_ids, np.int32)])
     bitmap_length = 4 * ((int(ids[-1]) // 8 + 1) / 3) if len(ids) else 0
     breaks = np.flatnonzero(np.diff(ids) > 1)
     # Each range takes two characters or more: where that is as long as the bitmap, it is not written to be measured.

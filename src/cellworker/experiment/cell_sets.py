@@ -1,6 +1,6 @@
 """The cell sets of an experiment (contract 6.1): classes, their sets, and the cells in each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,11 +9,15 @@ import orjson
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.bitmaps import cells_of_bitmap, is_bitmap
+from cellworker.experiment.bitmaps import CellTotal, cells_of_bitmap, is_bitmap
 from cellworker.experiment.id_sets import union
 
-__all__ = ["CellClass", "CellSet", "CellSets"]
+__all__ = ["MAX_SELECTIONS", "CellClass", "CellSet", "CellSets"]
 
+MAX_SELECTIONS = 2000
+"""Selections in one list of keys: unlike named sets, the file does not limit how many there can be."""
+_UNITED_AT_ONCE = 1 << 22
+"""Cell ids: 16 MiB of them are held before they are united."""
 _MAX_PROBLEMS_SHOWN = 20
 _MAX_CELL_ID = 2**31 - 1
 _PLATFORM_CLUSTERS = "louvain"
@@ -186,7 +190,7 @@ class CellSets:
         """Return the classes by the keys that the platform's programs know: ``louvain`` is the clusters in use.
 
         Of classes with the same key the first is the one that counts. A file's own class ``louvain`` that is not in use
-        goes by ``louvain (column)`` here.
+        is called ``louvain (column)`` here.
         """
         clusters = self.clusters if self.derived else None
         out: dict[str, CellClass] = {}
@@ -245,6 +249,46 @@ class CellSets:
         known = ", ".join(item.key for item in self.classes)
         message += f"; its classes are {known}." if self.derived else "."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
+
+    def sets_by_key(self) -> dict[str, CellSet]:
+        """Return the first set of every key: for many look-ups, each of which would walk over all sets."""
+        return {child.key: child for _, child in reversed(list(self.sets()))}
+
+    def cells_of_all(self, keys: Sequence[str], what: str, total: CellTotal | None = None) -> NDArray[np.int32]:
+        """Return the cells that any of the keys stands for: int32, ascending, without repetitions.
+
+        The keys' cells are never all held at once, and how many there may be together is limited.
+
+        Parameters
+        ----------
+        keys
+            As for `cells_of`; one that is repeated counts once.
+        what
+            The request's field, for messages.
+        total
+            Counts the cells of other lists of the request too; None where there are none.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` as `cells_of`; for more than 2,000 selections; for more cells than
+            `bitmaps.MAX_NAMED_CELLS` together.
+        """
+        distinct, named = dict.fromkeys(keys), self.sets_by_key()
+        total = total or CellTotal(what)
+        n_selections = sum(is_bitmap(key) and key not in named for key in distinct)
+        if n_selections > MAX_SELECTIONS:
+            message = f"{what}: names {n_selections:,} selections; expected {MAX_SELECTIONS:,} at most."
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+        parts, held = [np.empty(0, np.int32)], 0
+        for key in distinct:
+            cells = named[key].cell_ids if key in named else self.cells_of(key, what)
+            total.add(len(cells))
+            parts.append(cells)
+            held += len(cells)
+            if held > _UNITED_AT_ONCE:
+                parts, held = [union(parts)], 0
+        return union(parts)
 
     def all_cell_ids(self) -> NDArray[np.int32]:
         """Return every cell id anywhere in the file: int32, ascending, without repetitions."""

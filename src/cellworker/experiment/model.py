@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.metadata_columns import Categorical, Column, labels_of
 
 __all__ = [
@@ -122,7 +123,7 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class TissueImage:
-    """Where cells lie on an image of a tissue.
+    """Where cells are on an image of a tissue.
 
     Attributes
     ----------
@@ -159,7 +160,7 @@ class StoredTable:
     Attributes
     ----------
     source
-        Where it lies in the file: ``uns/rank_genes_groups``, ``misc/markers``.
+        Where it is in the file: ``uns/rank_genes_groups``, ``misc/markers``.
     kind
         "tests" for scanpy's tests of genes (one row for a gene of a group), "table", "list" (one column), or "values"
         (names and what they are).
@@ -268,7 +269,7 @@ class Experiment:
     misc: "Misc"
     origin: "Origin"
     store: Path | None = None
-    """The mapped file that all of it lies in; None for one made in memory."""
+    """The mapped file that all of it is in; None for one made in memory."""
 
     @property
     def object_name(self) -> str:
@@ -373,6 +374,8 @@ class Origin:
     empty where none does."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Why each of them was chosen, or why none was."""
+    count_layers: CountLayers | None = None
+    """How the file splits the counts of its cells, where it does."""
 
     @property
     def family(self) -> Literal["AnnData", "SummarizedExperiment", "Seurat"]:

@@ -153,7 +153,7 @@ def _ids(text: bytes) -> NDArray[np.int32] | None:
 
 
 def _given_back(document: Any, taken: list[NDArray[np.int32]], token: str) -> Any:  # noqa: ANN401 - JSON
-    """Put the ids into the document, in place of what stands for them."""
+    """Put the ids into the document, instead of what stands for them."""
     classes = document.get("cellSets") if isinstance(document, dict) else None
     for item in classes if isinstance(classes, list) else []:
         children = item.get("children") if isinstance(item, dict) else None

@@ -303,6 +303,10 @@ class TaskConcern:
 
 
 _BETWEEN, _WITHIN = "between samples", "within samples"
+_OF_SUBSETS: tuple[tuple[str, Need], ...] = (
+    ("by saved components", partial(placed, purpose=MAPS)),
+    ("by components of their own", rankable),
+)
 _NEEDS: dict[str, tuple[tuple[str, Need], ...]] = {
     "GetEmbedding": (("new maps", partial(placed, purpose=MAPS)),),
     "DifferentialExpression": ((_WITHIN, rankable), (_BETWEEN, comparable_samples), (_BETWEEN, sampled)),
@@ -321,6 +325,8 @@ _NEEDS: dict[str, tuple[tuple[str, Need], ...]] = {
     "CASSIAAnnotate": (("", rankable),),
     "CellCycleScoring": (("", rankable),),
     "ScoreGenes": (("", rankable),),
+    "ClusterSubset": _OF_SUBSETS,
+    "GetSubsetEmbedding": _OF_SUBSETS,
 }
 
 

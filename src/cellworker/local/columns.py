@@ -40,7 +40,7 @@ class ColumnAnswers:
     cell_sets
         Where keys are looked up.
     notifications
-        Told how far long computations are.
+        Called with the progress of long computations.
     find_task
         Looks a task up by its name.
     """
@@ -65,8 +65,8 @@ class ColumnAnswers:
         body: Mapping[str, Any],
         pagination: Mapping[str, Any] | None,
         has_gone: Callable[[], bool] = lambda: False,
-    ) -> bytes | None:
-        """Return the columns; None for a task that has none, which goes the way of all others.
+    ) -> bytes:
+        """Return the columns of a task that has them.
 
         Parameters
         ----------
@@ -83,8 +83,6 @@ class ColumnAnswers:
             The task's own error, or ``INVALID_INPUT`` naming the field.
         """
         task = self._find_task(str(body.get("name")))
-        if task.columns is None:
-            return None
         checked = task.read_body(body)
         cell_sets = CellSets.empty()
         if task.reads_cell_sets(checked):

@@ -108,7 +108,7 @@ class _Engine:
             return value if isinstance(value, bytes) else orjson.dumps(str(value))
 
         try:
-            # whoever is cancelled goes at once; the thread stops when it next tells of its progress
+            # a cancelled caller returns at once; the thread stops at its next progress report
             return await loop.run_in_executor(self._lanes[found.lane], work)
         finally:
             ended.set()
@@ -124,7 +124,7 @@ async def _awaited(value: Awaitable[None]) -> None:
 
 
 class _Source:
-    """The experiment and its cell sets as the door and the work loop see them; changes go to whoever holds them."""
+    """The experiment and its cell sets as the door and the work loop see them; changes go to their holder."""
 
     def __init__(self, held: Held, experiment_id: ExperimentId) -> None:
         self._held = held
@@ -226,7 +226,7 @@ class EmbeddedDoor:
         with _closing(self._loop):
             try:
                 self._loop.run_until_complete(self._serve(held, secret))
-            except BaseException as error:  # noqa: BLE001 handed to whoever started the thread
+            except BaseException as error:  # noqa: BLE001 handed to the caller that started the thread
                 self._failure = error
             finally:
                 self._listening.close()

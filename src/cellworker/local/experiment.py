@@ -23,7 +23,7 @@ _NOT_IN_URLS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Place:
-    """Where the experiment lies.
+    """Where the experiment is.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
         A path, or the id of an experiment under ``data_dir``; None takes ``experiment_id`` of the settings, and the
         bundled sample where that is empty too.
     settings
-        Where experiments lie.
+        Where experiments are.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     else:
         here = Path(wanted).expanduser()
     if here is not None and here.exists():
-        # A person's own file is material, not a workspace: only what lies under the data folder is changed in place.
+        # A user's own file is never changed: only files under the data folder are changed in place.
         inside = here.resolve().is_relative_to(settings.data_dir.resolve())
         return Place(here, id_of(here), keep_original=not inside)
     folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None
@@ -80,7 +80,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
 
 
 def id_of(path: Path) -> ExperimentId:
-    """Return the id under which clients ask for what lies at a path."""
+    """Return the id under which clients ask for what is at a path."""
     resolved = path.resolve()
     served = resolved.is_file() and resolved.name in {"r.qs", "r.rds"}
     name = resolved.name if resolved.is_dir() else resolved.parent.name if served else resolved.stem
@@ -95,7 +95,7 @@ class LocalExperiment:
     experiment
         Opens it and follows its file.
     place
-        Where it lies.
+        Where it is.
     """
 
     def __init__(self, experiment: ServedExperiment, place: Place) -> None:

@@ -2,7 +2,7 @@
 
 The platform calls new clusters ``louvain`` for every method, and their sets ``leiden-0``, ``leiden-1``, ...;
 a patch that stores them removes the class ``louvain`` first. A file may have columns of these names. Its own classes
-stay: what is inserted gets a key that is free.
+stay: what is inserted gets a key that is free. What was made because the file has none is replaced.
 """
 
 from collections.abc import Iterator
@@ -36,13 +36,18 @@ def patched(document: dict[str, Any], operations: Any) -> dict[str, Any]:  # noq
     if not isinstance(document.get("clusters"), str) or not isinstance(classes, list):
         return merge_cell_sets(document, operations)
     inserted = list(_inserted(operations))
-    own = {item.get("key") for item in classes if isinstance(item, dict) and item.get("column")}
+    own = {item.get("key") for item in classes if isinstance(item, dict) and _is_of_file(item)}
     renamed = {key: _free(key, own) for key in (item["key"] for item in inserted) if key in own}
     gone = {renamed.get(item["key"], item["key"]) for item in inserted}
     taken = set(_keys(item for item in classes if isinstance(item, dict) and item.get("key") not in gone))
     out = merge_cell_sets(document, [_translated(step, renamed, taken) for step in operations])
     made = [item["key"] for item in inserted if item["key"] == _CLUSTERS]
     return {**out, "clusters": renamed.get(_CLUSTERS, _CLUSTERS)} if made else out
+
+
+def _is_of_file(item: dict[str, Any]) -> bool:
+    """Say whether a class is a column of the file; one that was made when it was opened gives way to new clusters."""
+    return bool(item.get("column")) and item.get("made") is not True
 
 
 def _inserted(operations: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401

@@ -49,7 +49,7 @@ class DiskResults:
         return self.find(etag) is not None
 
     async def get(self, etag: ETag) -> bytes | None:
-        """Return a stored result as it lies there; None when there is none."""
+        """Return a stored result unchanged; None when there is none."""
         path = self.find(etag)
         return None if path is None else await asyncio.to_thread(path.read_bytes)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,6 +42,8 @@ __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
+_STORED_AFTER_S = 1.0
+"""Typed columns that took longer are stored: what is computed sooner is computed again, and fills no disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class LocalServer:
     find_task
         Looks a task up by its name.
     columns
-        Answers with typed columns whoever asks for them; None answers everybody through the queue.
+        Answers requests for typed columns; None sends all requests through the queue.
     cancel
         Ends the work on an ETag; whether there was any.
     admission
@@ -176,21 +178,19 @@ class LocalServer:
         if submission.experiment_id not in (None, self.experiment_id):
             message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
-        reads_cell_sets = self._check(submission)
-        if self._columns is not None and accepts_columns(request.headers.get("Accept")):
-            pagination = (submission.request_props or {}).get("pagination")
+        task, reads_cell_sets, is_long = self._check(submission)
+        props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
+        if self._columns is not None and task.columns is not None and accepts_columns(request.headers.get("Accept")):
             try:
-                content = await self._columns.answer(submission.body, pagination, lambda: _has_gone(request))
+                asked = {**props, "as": MEDIA_TYPE}
+                etag = await self._etag(submission.body, asked, reads_cell_sets) if is_long else None
+                content = await self._in_columns(self._columns, submission, etag, lambda: _has_gone(request))
             except WorkerError as error:
                 # As in the event that others wait for: what a task refuses is an answer, no fault of the connection.
                 refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
                 return web.json_response({"response": refusal})
-            if content is not None:
-                return web.Response(body=content, content_type=MEDIA_TYPE)
-        served = await self._source.served()
-        props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
-        version = await self._cell_sets_version() if reads_cell_sets else ""
-        etag = etag_of(submission.body, props, served.key, version)
+            return web.Response(body=content, content_type=MEDIA_TYPE)
+        etag = await self._etag(submission.body, props, reads_cell_sets)
         url = f"{request.scheme}://{request.host}{self._admission.below}/results/{etag}"
         if self._results.find(etag) is not None:
             return web.json_response({"data": {"ETag": etag, "signedUrl": url}})
@@ -214,8 +214,29 @@ class LocalServer:
             self._submit(orjson.dumps(envelope))
         return answer
 
-    def _check(self, submission: _Submission) -> bool:
-        """Refuse what the API would refuse, naming the field; tell whether the answer depends on cell sets."""
+    async def _in_columns(
+        self, columns: ColumnAnswers, submission: _Submission, etag: ETag | None, has_gone: Callable[[], bool]
+    ) -> bytes:
+        """Return the answer as typed columns; what took long is stored under its ETag, as results of the queue are."""
+        stored = None if etag is None else await self._results.get(etag)
+        if stored is not None:
+            return stored
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        content = await columns.answer(submission.body, (submission.request_props or {}).get("pagination"), has_gone)
+        if etag is not None and clock() - begun > _STORED_AFTER_S:
+            await self._results.put(etag, content, {"requestType": str(submission.body["name"])})
+        return content
+
+    async def _etag(self, body: Mapping[str, Any], props: Mapping[str, Any], reads_cell_sets: bool) -> ETag:  # noqa: FBT001
+        served = await self._source.served()
+        return etag_of(body, props, served.key, await self._cell_sets_version() if reads_cell_sets else "")
+
+    def _check(self, submission: _Submission) -> tuple[Task, bool, bool]:
+        """Refuse what the API would refuse, naming the field.
+
+        Return the task, whether the answer depends on cell sets, and whether it takes long.
+        """
         name = submission.body.get("name")
         if not isinstance(name, str) or not name:
             raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")
@@ -234,7 +255,7 @@ class LocalServer:
                 raise WorkerError(ErrorCode.INVALID_INPUT, complaint) from None
             if passed:
                 raise WorkerError(ErrorCode.INVALID_INPUT, "request.timeout: lies in the past.")
-        return task.reads_cell_sets(body)
+        return task, task.reads_cell_sets(body), task.lane_of(body) == "long"
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         etag = request.match_info["etag"]

@@ -1,4 +1,4 @@
-"""The experiment's files of a local run: they lie where they lie, and the engine follows them by itself."""
+"""The experiment's files of a local run: they stay in place, and the engine follows them by itself."""
 
 from collections.abc import Awaitable, Callable
 

@@ -4,10 +4,11 @@ import base64
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cellworker.plain_text import as_html
 
 __all__ = ["colours", "histogram", "knee_plot", "scatter"]
 
@@ -17,14 +18,14 @@ _WIDTH, _HEIGHT = 320, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 24, 34
 _BINS = 60
 _PIXELS = 520
-_MAX_TICKS = 5
+_MIN_TICKS, _MAX_TICKS = 3, 5
 
 
 def _frame(title: str, x_label: str, inside: str) -> str:
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}"><text x="{_LEFT}" y="15" class="t">{escape(title)}</text>{inside}'
-        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 4}" class="x">{escape(x_label)}</text></svg>'
+        f'aria-label="{as_html(title)}"><text x="{_LEFT}" y="15" class="t">{as_html(title)}</text>{inside}'
+        f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 4}" class="x">{as_html(x_label)}</text></svg>'
     )
 
 
@@ -39,8 +40,13 @@ def _y(part: float) -> float:
 def _ticks(low: float, high: float, *, logarithmic: bool = False) -> list[float]:
     """Return round numbers between two."""
     if logarithmic:
-        powers = np.arange(np.ceil(low), np.floor(high) + 1)
-        return [float(power) for power in powers[:: max(1, len(powers) // _MAX_TICKS)]]
+        powers = np.arange(np.floor(low), np.floor(high) + 1)
+        for parts in ((1,), (1, 3), (1, 2, 5), range(1, 10)):
+            found = [float(power + np.log10(part)) for power in powers for part in parts]
+            found = [tick for tick in found if low <= tick <= high]
+            if len(found) >= _MIN_TICKS:
+                break
+        return found[:: max(1, len(found) // _MAX_TICKS)]
     if high <= low:
         return [low]
     step = 10.0 ** np.floor(np.log10((high - low) / 2))
@@ -62,7 +68,9 @@ def _axis(low: float, high: float, *, logarithmic: bool = False) -> str:
     return "".join(out)
 
 
-def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *, logarithmic: bool = False) -> str:
+def histogram(
+    title: str, values: Floats, limits: Sequence[tuple[str, float]], *, logarithmic: bool = False, rare: bool = False
+) -> str:
     """Return the distribution of a measure, with its limits as lines.
 
     Parameters
@@ -73,6 +81,8 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
         What each line says, and where it stands.
     logarithmic
         Whether the axis is; values below 1 are drawn at 1.
+    rare
+        Whether bars are as high as the logarithm of their cells, so that few beside many are seen.
     """
     known = values[np.isfinite(values)]
     if not len(known):
@@ -84,10 +94,11 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
     high = high if high > low else low + 1
     counts, edges = np.histogram(shown, _BINS, (low, high))
     top = max(1, int(counts.max()))
+    heights = np.log1p(counts) / np.log1p(top) if rare else counts / top
     bars = []
-    for number, left, right in zip(counts.tolist(), edges, edges[1:], strict=False):
-        if number:
-            a, b, y = _x((left - low) / (high - low)), _x((right - low) / (high - low)), _y(number / top)
+    for height, left, right in zip(heights.tolist(), edges, edges[1:], strict=False):
+        if height:
+            a, b, y = _x((left - low) / (high - low)), _x((right - low) / (high - low)), _y(height)
             bars.append(f'<rect x="{a:.1f}" y="{y:.1f}" width="{b - a:.1f}" height="{_y(0) - y:.1f}" class="b"/>')
     lines = []
     for number, (label, place) in enumerate(marks):
@@ -96,10 +107,11 @@ def histogram(title: str, values: Floats, limits: Sequence[tuple[str, float]], *
         lines.append(
             f'<path d="M{x:.1f} {_y(0):.1f}V{_y(1):.1f}" class="l"/>'
             f'<text x="{x:.1f}" y="{_y(1) + 10 + 12 * number:.0f}" class="m" text-anchor="{anchor}">'
-            f"{escape(label)}</text>"
+            f"{as_html(label)}</text>"
         )
     most = f'<text x="{_LEFT - 4}" y="{_y(1) + 8:.0f}" class="y">{top:,}</text>'
-    return _frame(title, "", _axis(low, high, logarithmic=logarithmic) + "".join(bars) + "".join(lines) + most)
+    unit = "bars: cells, logarithmic" if rare else "bars: cells"
+    return _frame(title, unit, _axis(low, high, logarithmic=logarithmic) + "".join(bars) + "".join(lines) + most)
 
 
 def knee_plot(title: str, ranks: Floats, counts: Floats, kept: int) -> str:
@@ -155,12 +167,12 @@ def scatter(title: str, points: Floats, codes: NDArray[np.int32], labels: Sequen
             if dx * dx + dy * dy <= radius * radius:
                 image[_PIXELS - 1 - places[order, 1] + dy, places[order, 0] + dx] = shades
     legend = "".join(
-        f'<li><i style="background:rgb{colour}"></i>{escape(label)}</li>'
+        f'<li><i style="background:rgb{colour}"></i>{as_html(label)}</li>'
         for label, colour in zip(labels, palette, strict=True)
     )
     data = base64.b64encode(_png(image)).decode()
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><img alt="{escape(title)}" width="{_PIXELS}" '
+        f'<figure><figcaption>{as_html(title)}</figcaption><img alt="{as_html(title)}" width="{_PIXELS}" '
         f'height="{_PIXELS}" src="data:image/png;base64,{data}"/><ul class="legend">{legend}</ul></figure>'
     )
 

@@ -15,7 +15,10 @@ from cellworker.experiment.model import Genes, StrangeCounts
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.findings import Findings, RefusedError
 from cellworker.formats.common.locating import locate
+from cellworker.formats.foreign.samples import find_samples
 from cellworker.formats.opening.open import open_source
+from cellworker.formats.opening.recognising import kind_of
+from cellworker.formats.opening.store_guard import opened_sound
 from cellworker.preparing.parameters import Parameters, SampleInput, Thresholds, plain_name
 from cellworker.progress import Progress
 from cellworker.settings import Settings
@@ -30,6 +33,7 @@ _SPECIES = {
     "ENS": "man", "ENSMUS": "mouse", "ENSRNO": "rat", "ENSDAR": "zebrafish", "GRCh38": "man", "GRCh37": "man",
     "hg19": "man", "hg38": "man", "mm10": "mouse", "mm39": "mouse", "GRCm39": "mouse", "GRCm38": "mouse",
 }  # fmt: skip
+_TECHNOLOGIES = ("10x", "Parse", "BD Rhapsody")
 _MIN_SPECIES = 0.05
 """Share of genes from which on a species is there."""
 
@@ -96,13 +100,15 @@ def _tell(progress: Progress, part: float, stage: str, fraction: float | None = 
 def _read(given: SampleInput, settings: Settings, findings: Findings, progress: Progress) -> list[Sample]:
     name = given.name or plain_name(given.path)
     try:
-        located = locate(Path(given.path))
-        _, experiment = open_source(located.source, settings, progress)
+        source = _source(Path(given.path))
+        experiment = opened_sound(lambda: open_source(source, settings, progress)[1], lambda experiment: experiment)
     except RefusedError as error:
         findings.problems += [replace(p, field=f"{name}: {p.field}") for p in error.problems if p.severity == "error"]
         return []
     except WorkerError as error:
-        findings.error(name, found=error.message.rstrip("."), expected="", advice="see there", code=error.code)
+        found, _, advice = error.message.rstrip(".").rpartition(": ")
+        expected = "a sample that opens"
+        findings.error(name, found=found or advice, expected=expected, advice=advice, code=error.code)
         return []
     _check_one(name, experiment, findings)
     parts = experiment.samples
@@ -116,6 +122,27 @@ def _read(given: SampleInput, settings: Settings, findings: Findings, progress: 
                given.thresholds, given.path)
         for code in used
     ]  # fmt: skip
+
+
+def _source(path: Path) -> Path:
+    """Return what is read of a path: of a folder that holds several samples all of them, whatever their formats.
+
+    Raises
+    ------
+    WorkerError
+        Where an object of R, which opening would take as the experiment, lies beside samples of other formats.
+    """
+    source = locate(path).source
+    if source == path or not path.is_dir() or not source.is_relative_to(path):
+        return source
+    samples = find_samples(path, lambda file: kind_of(file).name).samples
+    if all(sample.where == source for sample in samples):
+        return source
+    if any(sample.where == source for sample in samples):
+        return path
+    names = ", ".join(sample.where.relative_to(path).as_posix() for sample in samples[:5])
+    message = f"{path} holds the object {source.name} beside other samples ({names}): name each that is meant"
+    raise WorkerError(ErrorCode.INVALID_INPUT, message)
 
 
 def _check_one(name: str, experiment: StoredExperiment, findings: Findings) -> None:
@@ -195,7 +222,10 @@ def _species(experiment: StoredExperiment) -> str:
 
 
 def _technology(experiment: StoredExperiment) -> str:
-    return experiment.misc.technology
+    """Return what the object says, else what wrote the file; empty where neither tells."""
+    told = experiment.misc.technology or experiment.origin.writer
+    known = (name for name in _TECHNOLOGIES if told.casefold().startswith(name.casefold()))
+    return next(known, experiment.misc.technology)
 
 
 def _check_genes(samples: list[Sample], findings: Findings) -> None:

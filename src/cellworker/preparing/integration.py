@@ -1,4 +1,4 @@
-"""Bringing samples together in the space of principal components, where they lie apart."""
+"""Integration of samples that are separate in the space of principal components."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Integrated:
 
 
 def separation(coordinates: Floats, samples: NDArray[np.int32], *, threads: int = 1) -> float:
-    """Return how far samples lie apart: 0 where neighbours are of all samples as these are large, 1 where of one's own.
+    """Return how separate samples are: 0 where neighbours are of all samples as these are large, 1 where of one's own.
 
     Of each cell, the share of its own sample among its 30 nearest neighbours, less what is expected of that sample's
     size, over the most that it could exceed it; the mean over all cells, and 0 where it is below.

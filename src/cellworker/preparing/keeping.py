@@ -16,7 +16,7 @@ from cellworker.version import __version__
 __all__ = ["Keeper"]
 
 Arrays = dict[str, NDArray[Any]]
-_VERSION = 1
+_VERSION = 2
 """Raised whenever a step makes something else of the same."""
 
 

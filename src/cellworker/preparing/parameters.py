@@ -1,6 +1,7 @@
 """What `cellworker prepare` is asked to do: from flags or one YAML file, which it also writes."""
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,17 +11,29 @@ from msgspec import Meta, Struct, field
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
+from cellworker.protocol.validation import Count, NotNegative, Positive, in_plain_words
 
-__all__ = ["FILE_NAME", "Parameters", "SampleInput", "Thresholds", "read_parameters", "set_threshold", "to_yaml"]
+__all__ = [
+    "FILE_NAME",
+    "Parameters",
+    "SampleInput",
+    "Thresholds",
+    "read_parameters",
+    "recorded",
+    "resolved",
+    "set_threshold",
+    "to_yaml",
+]
 
 FILE_NAME = "prepare.yaml"
-_ENDINGS = (
-    ".gz", ".zip", ".h5ad", ".rds", ".qs", ".h5", ".h5mu", ".loom", ".zarr", ".mtx", ".csv", ".tsv", ".txt",
-)  # fmt: skip
+_ENDINGS = re.compile(
+    r"(?:\.(?:gz|bz2|xz|zst|zip|h5ad|rds|rda|rdata|qs2?|h5|hdf5|h5seurat|h5mu|loom|zarr|mtx|csv|tsv|txt|tab|st))+$",
+    re.IGNORECASE,
+)
 _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """What YAML takes in no text, or as the end of a line."""
-_NotNegative = Annotated[float, Meta(ge=0)]
+_MAX_MADS = 1e6
 
 
 class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
@@ -38,10 +51,10 @@ class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=
         None: the score that divides cells from simulated doublets.
     """
 
-    min_counts: _NotNegative | None = None
-    max_counts: _NotNegative | None = None
-    min_genes: _NotNegative | None = None
-    max_genes: _NotNegative | None = None
+    min_counts: NotNegative | None = None
+    max_counts: NotNegative | None = None
+    min_genes: NotNegative | None = None
+    max_genes: NotNegative | None = None
     max_mt: Annotated[float, Meta(ge=0, le=100)] | None = None
     max_doublet_score: Annotated[float, Meta(ge=0, le=1)] | None = None
 
@@ -69,7 +82,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     thresholds
         Limits for all samples.
     mads
-        How many MADs from the median suggested limits lie.
+        How many MADs from the median suggested limits are.
     empty_droplets
         Whether barcodes without cells are looked for; "auto" where a matrix is unfiltered.
     empty_fdr, empty_lower
@@ -94,19 +107,19 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
 
     samples: list[SampleInput]
     thresholds: Thresholds = field(default_factory=Thresholds)
-    mads: Annotated[float, Meta(gt=0)] = 3.0
+    mads: Annotated[float, Meta(gt=0, le=_MAX_MADS)] = 3.0
     empty_droplets: Literal["auto", "yes", "no"] = "auto"
     empty_fdr: Annotated[float, Meta(gt=0, le=1)] = 0.01
-    empty_lower: Annotated[int, Meta(ge=1)] = 100
+    empty_lower: Positive = 100
     remove_doublets: bool = True
-    min_cells: Annotated[int, Meta(ge=0)] = 3
+    min_cells: Count = 3
     variable_genes: Annotated[int, Meta(ge=2, le=100_000)] = 2000
     components: Annotated[int, Meta(ge=2, le=500)] = 50
     dimensions: Annotated[int, Meta(ge=2, le=500)] = 30
     integration: Literal["auto", "none", "harmony", "mnn"] = "auto"
     separation: Annotated[float, Meta(ge=0, le=1)] = 0.3
     clustering: Literal["louvain", "leiden"] = "louvain"
-    resolution: _NotNegative = 0.8
+    resolution: NotNegative = 0.8
     rds: bool = False
 
 
@@ -133,9 +146,24 @@ def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
     found = _checked(values, path)
     if not found.samples:
         raise _invalid("no samples: name files or folders, or list them under 'samples' in a file for --config")
+    _check_limits(found)
     if any(not _may_be_path(sample.path) for sample in found.samples):
         raise _invalid("samples: a path is empty or has the character NUL in it; name files or folders")
     return found
+
+
+def _check_limits(found: Parameters) -> None:
+    """Refuse limits between which nothing lies."""
+    for sample in found.samples:
+        limits = sample.thresholds.over(found.thresholds)
+        for measure, low, high in (
+            ("counts", limits.min_counts, limits.max_counts),
+            ("genes", limits.min_genes, limits.max_genes),
+        ):
+            if low is not None and high is not None and low > high:
+                name = sample.name or plain_name(sample.path)
+                message = f"{name}: min_{measure} {low:g} is above max_{measure} {high:g}: no cell lies between them"
+                raise _invalid(message)
 
 
 def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
@@ -144,7 +172,7 @@ def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
         return msgspec.convert(values, Parameters, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
         where = path.name if path is not None else "prepare"
-        told = str(error) if isinstance(error, msgspec.ValidationError) else "it is too deeply nested"
+        told = in_plain_words(str(error)) if isinstance(error, msgspec.ValidationError) else "it is too deeply nested"
         raise _invalid(message=f"{where}: {told}; 'cellworker prepare --help' lists what there is") from None
 
 
@@ -176,9 +204,37 @@ def _loaded(path: Path) -> dict[str, Any]:
     shaped = _checked({"samples": [], **found} if all(isinstance(name, str) for name in found) else found, path)
     values: dict[str, Any] = msgspec.to_builtins(shaped)
     for item in values["samples"]:
-        # Paths in a file are meant from where it lies.
+        # Paths in a file are relative to its folder.
         item["path"] = str(path.parent / item["path"]) if _may_be_path(item["path"]) else item["path"]
     return values
+
+
+def recorded(parameters: Parameters) -> dict[str, Any]:
+    """Return what a file says of the parameters that made it: samples by the names of their files, without folders."""
+    values: dict[str, Any] = msgspec.to_builtins(parameters)
+    for item in values["samples"]:
+        item["path"] = Path(item["path"]).name
+    return values
+
+
+def resolved(values: dict[str, Any], folder: Path) -> Parameters:
+    """Return the parameters that a file records, with its samples' files found beside its folder, in it, or here.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` for parameters that are none, and samples that are not there.
+    """
+    shaped = _checked(values, None)
+    samples = []
+    for item in shaped.samples:
+        name = Path(item.path).name  # never a path: the file says what it likes
+        found = [place / name for place in (folder.parent, folder, Path()) if name and (place / name).exists()]
+        if not found:
+            message = f"the sample {name!r} is not beside {folder.resolve().name}: use --config {FILE_NAME}"
+            raise _invalid(message)
+        samples.append(msgspec.structs.replace(item, path=str(found[0])))
+    return msgspec.structs.replace(shaped, samples=samples)
 
 
 def set_threshold(values: dict[str, Any], text: str) -> None:
@@ -195,7 +251,9 @@ def set_threshold(values: dict[str, Any], text: str) -> None:
     try:
         number: float | None = None if right == "none" else float(right)
     except ValueError:
-        equals = ""
+        equals, number = "", None
+    if number is not None and not math.isfinite(number):
+        raise _invalid(message=f"--set {text}: expected a finite number; {limit}=none suggests the limit anew")
     if not equals or limit not in Thresholds.__struct_fields__:
         raise _invalid(message=f"--set {text}: expected [SAMPLE:]LIMIT=NUMBER, where LIMIT is one of {names}")
     if not sample:
@@ -216,13 +274,11 @@ def plain_name(path: str) -> str:
         return plain_name(str(found.resolve().parent))
     if found.is_dir() and found.suffix != ".zarr":
         return name
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
-    return name
+    return _ENDINGS.sub("", name) or name
 
 
 def to_yaml(parameters: Parameters) -> str:
-    """Return a document that `read_parameters` reads; every value is JSON, which is YAML but for a few characters."""
+    """Return a document that `read_parameters` reads; values are JSON, which is YAML except for a few characters."""
     lines = [f"# cellworker prepare --config {FILE_NAME} --out FOLDER does the same again."]
     for name, value in msgspec.to_builtins(parameters).items():
         if name == "samples":

@@ -1,5 +1,6 @@
 """The whole way: samples, quality control, one matrix, components, integration, clusters, a map, an experiment."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import gene_variability
@@ -25,8 +26,10 @@ from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.common.cells.derive import derived_from
 from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.half_written import half_written
 from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.palette import palette
+from cellworker.formats.common.provenance import Provenance, html_comment, stamp
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.common.whole_files import write_whole
 from cellworker.formats.completing.making import grouped, laid_out
@@ -36,10 +39,9 @@ from cellworker.preparing.inputs import Sample, read_samples
 from cellworker.preparing.integration import Integrated, integrate
 from cellworker.preparing.keeping import Keeper
 from cellworker.preparing.merging import Merged, merge
-from cellworker.preparing.parameters import FILE_NAME, Parameters, to_yaml
+from cellworker.preparing.parameters import FILE_NAME, Parameters, recorded, to_yaml
 from cellworker.preparing.quality import Quality, assess
-from cellworker.preparing.report import Findings as Told
-from cellworker.preparing.report import report
+from cellworker.preparing.report import ReportContent, report
 from cellworker.progress import Progress
 from cellworker.settings import Settings
 from cellworker.version import __version__
@@ -51,6 +53,7 @@ EXPERIMENT, REPORT, CELL_SETS, OBJECT = "experiment.h5ad", "report.html", "cell_
 _KEPT = ".prepare"
 _LIBRARIES = ("numpy", "scipy", "harmonypy", "scranpy", "h5py")
 _TEXTS = ("given", "notes")
+_MAX_BEFORE = 10_000
 _READING, _QUALITY, _MERGED, _COMPONENTS, _MAPPED, _WRITTEN = 0.15, 0.4, 0.5, 0.65, 0.9, 1.0
 """Parts of the time after which each is done, roughly."""
 
@@ -93,9 +96,9 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
         The folder to write: ``experiment.h5ad``, ``cell_sets.json``, ``report.html``, ``prepare.yaml``, and ``r.rds``
         where it is asked for. What steps made is kept in its ``.prepare`` until all is done.
     settings
-        Where stores lie, and threads.
+        Where stores are, and threads.
     progress
-        Told the stage and the fraction done; may raise to stop. The next run goes on from there.
+        Called with the stage and the fraction done; may raise to stop. The next run goes on from there.
     force
         Whether a finished experiment in the folder may be replaced.
 
@@ -119,7 +122,7 @@ def _check_target(out: Path, *, force: bool) -> None:
     problem = ""
     if out.exists() and not out.is_dir():
         problem = "that is a file: name a folder"
-    elif (out / EXPERIMENT).exists() and not force:
+    elif (out / EXPERIMENT).exists() and not (out / _KEPT).exists() and not force:
         problem = "it holds a prepared experiment: name another folder, or --force to replace it"
     elif out.is_dir() and not (out / _KEPT).exists() and not (out / EXPERIMENT).exists() and any(out.iterdir()):
         problem = "it is not empty: name a new folder"
@@ -153,8 +156,9 @@ class _Work:
     def prepare(self) -> Prepared:
         given = self.parameters
         qualities = self._qualities()
-        with TemporaryDirectory(dir=self.out, prefix=".spool-") as folder:
-            scratch = Scratch(Path(folder))
+        with half_written(self.out / "spool") as folder:  # what a killed run leaves is removed by the next
+            folder.mkdir()
+            scratch = Scratch(folder)
             self.progress("joining the samples", _QUALITY)
             merged = merge(self.samples, qualities, given.min_cells, scratch)
             data = log_normalise(merged.counts, "counts", Findings(), scratch)
@@ -162,7 +166,7 @@ class _Work:
             space = self.keeper.step("components", key, lambda: self._components(merged, data, scratch))
             mapped, integrated = self._maps(merged, space, key)
             draft = self._draft(merged, data, space, mapped, integrated)
-            self._write(draft, Path(folder))
+            self._write(draft, folder)
         clusters = draft.metadata["louvain" if given.clustering == "louvain" else "leiden"]
         assert isinstance(clusters, Categorical)
         self._report(merged, qualities, space, mapped, integrated, clusters)
@@ -247,10 +251,12 @@ class _Work:
 
         def lay_out() -> dict[str, Any]:
             after = laid_out(integrated.coordinates, threads=threads, progress=part("laying out the cells", 0.2, 0.4))
-            before = np.empty((0, 2))
+            before, some = np.empty((0, 2)), np.empty(0, np.int64)
             if integrated.method != "none":
-                before = laid_out(points, threads=threads, progress=part("laying out the cells", 0.6, 0.2))
-            return {"layout": after, "before": before}
+                some = _some(len(points))
+                tell = part("laying out the cells", 0.6, 0.2)
+                before = laid_out(np.ascontiguousarray(points[some]), threads=threads, progress=tell)
+            return {"layout": after, "before": before, "before_cells": some}
 
         maps = self.keeper.step("maps", key, lay_out)
         groups = self.keeper.step(
@@ -302,15 +308,23 @@ class _Work:
         write_store(draft, store, key=Keeper.key(*self._quality_keys()), threads=threads, progress=tell)
         experiment = open_store(store)
         cell_sets = derived_from(experiment)
-        with placed(self.out / EXPERIMENT) as path, new_store(path, threads, zarr=False) as sink:
-            annotated = Annotated(dict(experiment.metadata), clusters=self.parameters.clustering)
-            write_anndata(experiment, annotated, sink, reductions=experiment.reductions, progress=tell)
+        made = [self._record()]
+        with placed(self.out / EXPERIMENT) as path:
+            with new_store(path, threads, zarr=False) as sink:
+                annotated = Annotated(dict(experiment.metadata), clusters=self.parameters.clustering)
+                write_anndata(experiment, annotated, sink, reductions=experiment.reductions, progress=tell)
+            stamp(path, made, kind=".h5ad")
         write_whole(self.out / CELL_SETS, cell_sets.encode())
         write_whole(self.out / FILE_NAME, to_yaml(self._from_out()).encode())
         if self.parameters.rds:
             tell("writing the Seurat object", None)
-            convert(self.out / EXPERIMENT, self.out / OBJECT, self.settings, force=True)
+            convert(self.out / EXPERIMENT, self.out / OBJECT, self.settings, force=True, records=made)
             (self.out / f"r.{CELL_SETS}").unlink(missing_ok=True)  # the folder's own are the same
+
+    def _record(self) -> Provenance:
+        hashes = "\n".join(sample.experiment.source_sha256 for sample in self.samples)
+        sha256 = hashlib.sha256(hashes.encode()).hexdigest()
+        return Provenance.of("prepare", recorded(self.parameters), sha256=sha256)
 
     def _from_out(self) -> Parameters:
         """Return the parameters with paths from the folder that they are written to."""
@@ -326,7 +340,7 @@ class _Work:
         integrated: Integrated, clusters: Categorical,
     ) -> None:  # fmt: skip
         page = report(
-            Told(
+            ReportContent(
                 names=[sample.name for sample in self.samples],
                 qualities=qualities,
                 parameters=self._from_out(),
@@ -337,12 +351,19 @@ class _Work:
                 samples=merged.samples,
                 clusters=clusters,
                 before=mapped["before"] if len(mapped["before"]) else None,
+                before_cells=mapped["before_cells"],
                 layout=mapped["layout"],
                 integrated=integrated,
                 versions=_versions(),
             )
         )
-        write_whole(self.out / REPORT, page.encode())
+        write_whole(self.out / REPORT, (page + html_comment([self._record()])).encode())
+
+
+def _some(n: int) -> NDArray[np.int64]:
+    """Return the cells of the map before integration, ascending: a figure of the report, which no more would change."""
+    order = np.random.Generator(np.random.PCG64(0)).permutation(n)
+    return np.sort(order[:_MAX_BEFORE]).astype(np.int64)
 
 
 def asdict_of(thresholds: Any) -> dict[str, Any]:  # noqa: ANN401 a Struct

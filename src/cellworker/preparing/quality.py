@@ -70,7 +70,7 @@ def assess(sample: Sample, parameters: Parameters, threads: int, progress: Progr
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
     """
     rows = counts_of(sample.counts, sample.rows)
     rows.data = rows.data.astype(np.float64)
@@ -91,7 +91,7 @@ def assess(sample: Sample, parameters: Parameters, threads: int, progress: Progr
         )
     steps["cells"] = int(np.count_nonzero(cells))
     progress(0.5)
-    chosen = rows[cells]
+    chosen = rows if cells.all() else rows[cells]
     counted = totals[cells]
     genes = np.diff(chosen.indptr).astype(np.float64)
     mitochondrial = mitochondrial_genes(sample.experiment.genes)
@@ -117,7 +117,8 @@ def assess(sample: Sample, parameters: Parameters, threads: int, progress: Progr
         passed &= ~(doublets > limits["max_doublet_score"])
     steps["doublets"] = int(np.count_nonzero(passed))
     kept = sample.rows[np.flatnonzero(cells)[passed]]
-    detected = np.bincount(chosen[passed].indices, minlength=rows.shape[1])
+    inside = np.repeat(passed, np.diff(chosen.indptr))
+    detected = np.bincount(chosen.indices[inside], minlength=rows.shape[1])
     return Quality(
         kept, counted, genes, mt, doublets, passed, limits, given, steps, ranks, curve, detected.astype(np.int64), notes
     )
@@ -139,7 +140,7 @@ def _score(  # noqa: PLR0917
         notes.append(f"doublets are not scored: {number} cells are fewer than {MIN_CELLS}")
         return
     try:
-        found = doublet_scores(cells[passed], threads=threads, progress=progress)
+        found = doublet_scores(cells if passed.all() else cells[passed], threads=threads, progress=progress)
     except ValueError as error:
         notes.append(f"doublets are not scored: {error}")
         return

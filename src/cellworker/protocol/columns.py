@@ -25,7 +25,7 @@ sparse       ``count`` values that are not 0: ``rows`` (int32) and ``at`` (float
 ===========  =======================================================================================================
 
 ``missing`` is where a bitmap begins: bit ``i % 8`` (from the least significant) of byte ``i // 8`` is 1 where value
-``i`` is missing. ``labels`` lie in the header.
+``i`` is missing. ``labels`` are in the header.
 """
 
 import struct

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from cellworker.protocol.validation import Count, Direction, Text
+from cellworker.protocol.validation import Count, Direction, Number, Text, Whole
 
 __all__ = ["Filter", "Pagination"]
 
@@ -15,7 +15,7 @@ class Filter(Struct):
     column_name: Text = field(name="columnName")
     type: Literal["numeric", "text"] | None = None
     comparison: Literal["greaterThan", "lessThan"] | None = None
-    value: float | None = None
+    value: Number | None = None
     expression: str | None = None
 
 
@@ -26,5 +26,5 @@ class Pagination(Struct):
     order_direction: Direction = field(name="orderDirection", default="ASC")
     offset: Count = 0
     limit: Count | None = None
-    response_key: int | None = field(name="responseKey", default=None)
+    response_key: Whole | None = field(name="responseKey", default=None)
     filters: list[Filter] = []

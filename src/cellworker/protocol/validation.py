@@ -4,6 +4,7 @@ Unknown fields are tolerated. What cannot be understood is an ``INVALID_INPUT`` 
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,10 +14,32 @@ from msgspec import Meta, Struct
 
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["CellId", "Count", "Direction", "NotJsonError", "Text", "convert"]
+__all__ = [
+    "CellId",
+    "Count",
+    "Direction",
+    "NotJsonError",
+    "NotNegative",
+    "Number",
+    "Positive",
+    "Text",
+    "Whole",
+    "convert",
+    "finite_number",
+    "in_plain_words",
+]
+
+# Every number of a request has one of these types, or limits of its own at both ends: so NaN and infinity, which both
+# lie outside, are refused where they enter, and no whole number is larger than JSON's readers, arrays and floats take.
+_MAX_FLOAT = sys.float_info.max
+_MAX_WHOLE = 2**53 - 1
 
 CellId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=_MAX_WHOLE)]
+Positive = Annotated[int, Meta(ge=1, le=_MAX_WHOLE)]
+Whole = Annotated[int, Meta(ge=-_MAX_WHOLE, le=_MAX_WHOLE)]
+Number = Annotated[float, Meta(ge=-_MAX_FLOAT, le=_MAX_FLOAT)]
+NotNegative = Annotated[float, Meta(ge=0, le=_MAX_FLOAT)]
 Text = Annotated[str, Meta(min_length=1)]
 Direction = Literal["ASC", "DESC", "asc", "desc"]
 
@@ -66,6 +89,7 @@ def _decoder(kind: type[Struct]) -> msgspec.json.Decoder[Any]:
 
 _AT = re.compile(r" - at `\$(?P<path>[^`]*)`$")
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_BEYOND_FLOATS = re.compile(rf"a number (>=|<=) -?{re.escape(repr(_MAX_FLOAT))}")
 _WORDS = {
     "int": "a whole number", "float": "a number", "int | float": "a number", "str": "text", "bool": "true or false",
     "array": "an array", "object": "an object",
@@ -88,8 +112,22 @@ def _sentence(message: str, what: str, kind: type[Struct]) -> str:
         return f"{what}{path}.{missing['name']}: is required and was not given."
     if text.startswith("Invalid enum value"):
         return f"{what}{path}: found {text.removeprefix('Invalid enum value ')}, expected {_allowed(kind, path)}."
-    text = re.sub(r"`([^`]*)`", _plain, text).replace(", got ", ", found ")
+    text = in_plain_words(text)
     return f"{what}{path}: {text[:1].lower()}{text[1:]}."
+
+
+def in_plain_words(message: str) -> str:
+    """Return what the validator says with names of types as people say them."""
+    text = re.sub(r"`([^`]*)`", _plain, message).replace(", got ", ", found ")
+    return _BEYOND_FLOATS.sub("a finite number", text)
+
+
+def finite_number(value: object) -> float | None:
+    """Return a value that was not checked yet as a number; None when it is none, not finite, or beyond floats."""
+    try:
+        return msgspec.convert(value, Number)
+    except msgspec.ValidationError:
+        return None
 
 
 def _allowed(kind: type[Struct], path: str) -> str:

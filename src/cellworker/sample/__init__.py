@@ -5,7 +5,7 @@ from pathlib import Path
 __all__ = ["SAMPLE_ID", "sample_path"]
 
 SAMPLE_ID = "sample"
-"""The experiment id that the sample goes by."""
+"""The experiment id of the sample."""
 
 
 def sample_path() -> Path:

@@ -10,7 +10,7 @@ from cellworker.experiment.comparisons import resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import counted, require
 from cellworker.protocol.validation import Text
-from cellworker.tasks.common.compared_cells import ComparedCells, compared_rows
+from cellworker.tasks.common.compared_cells import ComparisonCells, compared_rows
 from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -29,7 +29,7 @@ class BackgroundGenesBody(Struct):
     comparison_type: str = field(name="comparisonType", default="within")
 
 
-class BackgroundGenesRequest(ComparedCells):
+class BackgroundGenesRequest(ComparisonCells):
     """``getBackgroundExpressedGenes``."""
 
 

@@ -130,7 +130,7 @@ def _class(
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the classes last, in place of earlier ones of their names."""
+    """Return the operations that put the classes last, instead of earlier ones of their names."""
     return [operation for new in orjson.loads(data) for operation in replace_class(new, "$append")]
 
 

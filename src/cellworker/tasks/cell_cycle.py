@@ -96,7 +96,7 @@ def _means(experiment: Experiment, context: Context) -> NDArray[np.float64]:
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class first, in place of an earlier one."""
+    """Return the operations that put the class first, instead of an earlier one."""
     return replace_class(orjson.loads(data), "$prepend")
 
 

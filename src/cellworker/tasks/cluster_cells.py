@@ -1,13 +1,11 @@
 """ClusterCells: groups of alike cells, as the class of cell sets that replaces the last clustering (contract 5.7)."""
 
-import math
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 from msgspec import Struct, field
 
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.tasks.common.clustering import ClusterConfig, cluster_labels
 from cellworker.tasks.common.table_frames import Tables
@@ -38,8 +36,6 @@ class ClusterCellsRequest(Struct):
 def prepare(given: PrepareInput) -> ClusterCellsRequest:
     """Hand method and resolution on."""
     body: ClusterCellsBody = given.body
-    if not math.isfinite(body.config.resolution):
-        raise WorkerError(ErrorCode.INVALID_INPUT, "body.config.resolution: expected a finite number from 0.")
     return ClusterCellsRequest(type=body.type, config=body.config)
 
 

@@ -4,7 +4,7 @@
 linear model on the samples. The batch makes all its comparisons in one pass over the data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,13 +16,14 @@ from cellworker.analysis.statistics.pseudobulk import two_group_test
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests
 from cellworker.analysis.statistics.sums import group_sums
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.bitmaps import CellTotal
 from cellworker.experiment.comparisons import EmptySideError, resolve_comparison
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import comparable_samples, require, sampled
 from cellworker.protocol.columns import ColumnTable, Numbers, Texts, TypedColumn
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import Text, convert
-from cellworker.tasks.common.compared_cells import ComparedCells, check_values, compared_rows
+from cellworker.tasks.common.compared_cells import ComparisonCells, check_values, compared_rows
 from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, whole, with_logs
 from cellworker.tasks.common.sampling import like_the_original
@@ -61,7 +62,7 @@ class BatchDifferentialExpressionBody(Struct):
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
 
 
-class DifferentialExpressionRequest(ComparedCells):
+class DifferentialExpressionRequest(ComparisonCells):
     """``DifferentialExpression``."""
 
     genes_only: bool = field(name="genesOnly", default=False)
@@ -72,7 +73,7 @@ class DifferentialExpressionRequest(ComparedCells):
 class BatchDifferentialExpressionRequest(Struct):
     """``BatchDifferentialExpression``, a path that the original lacks: None stands for a comparison without cells."""
 
-    comparisons: list[ComparedCells | None]
+    comparisons: list[ComparisonCells | None]
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
 
 
@@ -100,14 +101,16 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
         if len(body.basis) == 1
         else [(body.cell_set[0], b) for b in body.basis]
     )
-    comparisons: list[ComparedCells | None] = []
+    comparisons: list[ComparisonCells | None] = []
+    total = CellTotal("body")
     for cell_set, basis in pairs:
         try:
             cells = resolve_comparison(given.cell_sets, cell_set=cell_set, compare_with=body.compare_with, basis=basis)
         except EmptySideError:
             comparisons.append(None)
         else:
-            comparisons.append(ComparedCells(cells.base.tolist(), cells.background.tolist()))
+            total.add(len(cells.base) + len(cells.background))
+            comparisons.append(ComparisonCells(cells.base.tolist(), cells.background.tolist()))
     return BatchDifferentialExpressionRequest(comparisons, body.comparison_type)
 
 
@@ -122,10 +125,11 @@ def compute(experiment: Experiment, request: DifferentialExpressionRequest, cont
 def columns(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> ColumnTable:
     """Test, and return the table, or the page, as typed columns."""
     found = compute(experiment, request, context)
-    table: dict[str, TypedColumn] = {}
-    for name, column in found["gene_results"].items():
-        table[name] = Numbers(column) if isinstance(column, np.ndarray) else Texts(list(column))
-    return ColumnTable(table, {"byCell": False, "total": found["full_count"]})
+    return ColumnTable(_typed(found["gene_results"]), {"byCell": False, "total": found["full_count"]})
+
+
+def _typed(table: Mapping[str, Any]) -> dict[str, TypedColumn]:
+    return {name: Numbers(own) if isinstance(own, np.ndarray) else Texts(list(own)) for name, own in table.items()}
 
 
 def _tested(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> Columns:
@@ -164,7 +168,28 @@ def compute_batch(
     return [whole(columns) if columns is not None else {"gene_results": None, "full_count": 0} for columns in tables]
 
 
-def _rows(experiment: Experiment, pair: ComparedCells) -> Rows | None:
+def columns_batch(experiment: Experiment, request: BatchDifferentialExpressionRequest, context: Context) -> ColumnTable:
+    """Return all tables as typed columns: those of comparison `i` are named ``i/p_val`` and so on.
+
+    Names of genes that are those of the first table are in that alone. The fact ``totals`` has the rows of each table,
+    None for a comparison without enough cells.
+    """
+    found = [item["gene_results"] for item in compute_batch(experiment, request, context)]
+    first: Mapping[str, Any] = next((table for table in found if table is not None), {})
+    typed: dict[str, TypedColumn] = {}
+    for i, table in enumerate(found):
+        own = table or {}
+        known = {name for name in own if table is not first and own[name] is first.get(name)}
+        typed |= {f"{i}/{name}": column for name, column in _typed(_without(own, known)).items()}
+    totals = [None if table is None else len(table["Gene"]) for table in found]
+    return ColumnTable(typed, {"byCell": False, "totals": totals})
+
+
+def _without(table: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: column for name, column in table.items() if name not in names}
+
+
+def _rows(experiment: Experiment, pair: ComparisonCells) -> Rows | None:
     try:
         return compared_rows(experiment, pair.base_cells, pair.background_cells)
     except EmptySideError:
@@ -330,6 +355,7 @@ BATCH_DIFFERENTIAL_EXPRESSION = Task(
     request=BatchDifferentialExpressionRequest,
     prepare=prepare_batch,
     compute=compute_batch,
+    columns=columns_batch,
     finish=finish_batch,
     lane="long",
     needs_cell_sets=True,

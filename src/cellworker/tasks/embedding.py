@@ -1,4 +1,4 @@
-"""GetEmbedding: where each cell lies on the scatter plot (contract 5.1)."""
+"""GetEmbedding: each cell's place on the scatter plot (contract 5.1)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -50,7 +50,7 @@ def prepare(given: PrepareInput) -> EmbeddingRequest:
 def compute(experiment: Experiment, request: EmbeddingRequest, context: Context) -> orjson.Fragment:
     """Return each cell's place by cell id, ``null`` for cells that have none: computed, stored, or on images.
 
-    A cell that lies on several images, or whose outline is known, has all its points in a row: ``[x1, y1, x2, y2]``.
+    A cell that is on several images, or whose outline is known, has all its points in a row: ``[x1, y1, x2, y2]``.
     """
     config = _check(request)
     if request.type == "images":
@@ -138,14 +138,14 @@ def _spread(experiment: Experiment, cells: NDArray[np.int32], points: NDArray[np
 
 
 class Glance(Struct):
-    """The fields of a request that tell whether an embedding lies ready."""
+    """The fields of a request that decide whether an embedding is stored."""
 
     type: str
     use_saved: bool = False
 
 
 def is_quick(request: EmbeddingBody | Glance) -> bool:
-    """Return whether an embedding lies ready and need not be computed."""
+    """Return whether an embedding is stored and need not be computed."""
     return request.use_saved or request.type not in ("umap", "tsne")
 
 

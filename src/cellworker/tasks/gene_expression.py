@@ -133,7 +133,7 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
 def columns(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> ColumnTable:  # noqa: ARG001
     """Return a column for each gene by cell id, sparse where that is shorter, and the statistics among the facts.
 
-    Genes that share a name but for its case have columns of their own. Chosen cells (`cell_ids`) come in their order.
+    Genes whose names differ only by case have columns of their own. Chosen cells (`cell_ids`) come in their order.
 
     Raises
     ------

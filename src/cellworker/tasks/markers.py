@@ -1,9 +1,9 @@
 """MarkerHeatmap and DotPlot (contract 5.8, 5.13): genes that set cell sets apart, and how they are expressed."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from msgspec import Meta, Struct, field
+from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.dots import expm1_means, scale_dots
@@ -12,7 +12,7 @@ from cellworker.analysis.statistics.markers import find_markers
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSets
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.validation import Count, Text
+from cellworker.protocol.validation import Count, Positive, Text
 from cellworker.tasks.common.compared_cells import check_values, listed_rows
 from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
 from cellworker.tasks.common.sampling import like_the_original
@@ -31,14 +31,14 @@ _MAX_GROUPS = 10_000
 class MarkerHeatmapBody(Struct):
     """MarkerHeatmap."""
 
-    n_genes: Annotated[int, Meta(ge=1)] = field(name="nGenes")
+    n_genes: Positive = field(name="nGenes")
     selected_cell_set: Text = field(name="selectedCellSet")
 
 
 class MarkerHeatmapRequest(Struct):
     """``runMarkerHeatmap``."""
 
-    n_genes: Annotated[int, Meta(ge=1)] = field(name="nGenes")
+    n_genes: Positive = field(name="nGenes")
     cell_sets: RequestedClass = field(name="cellSets")
 
 
@@ -239,7 +239,7 @@ def heatmap_tables(result: Any) -> Tables:  # noqa: ANN401
 
 
 def dot_tables(result: Any) -> Tables:  # noqa: ANN401
-    """One row per dot, with names in place of indices."""
+    """One row per dot, with names instead of indices."""
     if not result:
         return {"dots": {"cell_set": [], "gene": [], "average_expression": [], "percent_of_cells": []}}
     return {

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.text.csv_text import CsvRows
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.id_sets import common, union
+from cellworker.experiment.bitmaps import CellTotal
+from cellworker.experiment.id_sets import common
 from cellworker.experiment.model import Experiment
 from cellworker.formats.r.gzip_blocks import Content, write_gzip
 from cellworker.protocol.validation import CellId
@@ -46,10 +47,11 @@ def prepare(given: PrepareInput) -> NormalizedExpressionRequest:
     """
     body: NormalizedExpressionBody = given.body
     chosen: NDArray[np.int32] | None = None
+    total = CellTotal("body.subsetBy")
     for category, keys in (body.subset_by or {}).items():
         if not keys:
             continue
-        listed = union([given.cell_sets.cells_of(key, f"body.subsetBy.{category}") for key in keys])
+        listed = given.cell_sets.cells_of_all(keys, f"body.subsetBy.{category}", total)
         chosen = listed if chosen is None else common(chosen, listed)
     if chosen is None:
         return NormalizedExpressionRequest(subset_by=None, apply_subset=False)

@@ -15,9 +15,9 @@ from cellworker.analysis.annotation.marker_scores import (
     top_types,
 )
 from cellworker.analysis.statistics.groups import Sorted
-from cellworker.analysis.statistics.variable_genes import gene_variability
+from cellworker.analysis.statistics.variable_genes import gene_variability, joined_ranking
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.model import Experiment
+from cellworker.experiment.model import CellMajor, Experiment
 from cellworker.experiment.suitability import require, symbols
 from cellworker.formats.common.marker_table import CellType, read_marker_table
 from cellworker.tasks.common.annotated_class import (
@@ -31,7 +31,9 @@ from cellworker.tasks.common.annotated_class import (
     requested_classes,
 )
 from cellworker.tasks.common.set_keys import time_uuid
+from cellworker.tasks.common.subsets import cells_taken
 from cellworker.tasks.common.table_frames import Tables
+from cellworker.tasks.common.tables import collation_key
 from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["SCTYPE"]
@@ -110,14 +112,30 @@ def _scaled_genes(experiment: Experiment, context: Context) -> NDArray[np.int64]
     """Return the genes that have scaled values, ascending: those of the file, or else the most variable ones.
 
     Seurat's defaults, as the original has them: `FindVariableFeatures` looks at the counts, or where there are none at
-    the normalised values.
+    the normalised values. Where the file splits the counts into layers, each is looked at by itself.
     """
     if experiment.scaled is not None:
         return experiment.scaled.genes.astype(np.int64)
     if experiment.n_cells < 2:
         raise WorkerError(ErrorCode.INVALID_INPUT, "cell types: one cell cannot be scaled; two are needed at least.")
     matrix = experiment.data_by_cell if experiment.counts is None else experiment.counts
+    rankings = [_most_variable(part, context) for part in _parts(experiment, matrix)]
+    if len(rankings) == 1:
+        return np.sort(rankings[0])
+    return np.sort(joined_ranking(rankings, _places(experiment), _measured_everywhere(experiment), _VARIABLE_GENES))
 
+
+def _parts(experiment: Experiment, matrix: CellMajor) -> list[CellMajor]:
+    """Return the layers into which the file splits the counts, of two cells or more; else the whole matrix."""
+    layers = experiment.origin.count_layers
+    if layers is None or experiment.counts is None:
+        return [matrix]
+    by_cell = layers.by_cell()
+    rows = [np.flatnonzero(by_cell == layer) for layer in range(int(by_cell.max()) + 1)]
+    return [cells_taken(matrix, cells) for cells in rows if len(cells) > 1] or [matrix]
+
+
+def _most_variable(matrix: CellMajor, context: Context) -> NDArray[np.int64]:
     def tell(fraction: float) -> None:
         context.progress("Choosing variable genes", fraction)
 
@@ -125,7 +143,22 @@ def _scaled_genes(experiment: Experiment, context: Context) -> NDArray[np.int64]
         matrix.genes, matrix.values, n_cells=matrix.n_cells, n_genes=matrix.n_genes, threads=context.threads,
         progress=tell,
     )  # fmt: skip
-    return np.sort(variability.top(_VARIABLE_GENES))
+    return variability.top(_VARIABLE_GENES)
+
+
+def _places(experiment: Experiment) -> NDArray[np.int64]:
+    """Return the place of each gene among all, by name, as R orders them."""
+    ids = experiment.genes.ids
+    places = np.empty(len(ids), np.int64)
+    places[sorted(range(len(ids)), key=lambda gene: collation_key(ids[gene]))] = np.arange(len(ids))
+    return places
+
+
+def _measured_everywhere(experiment: Experiment) -> NDArray[np.bool_]:
+    layers = experiment.origin.count_layers
+    everywhere = np.ones(len(experiment.genes), bool)
+    everywhere[layers.not_in_all if layers is not None else []] = False
+    return everywhere
 
 
 def _means(
@@ -179,7 +212,7 @@ def _sums(
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class last, in place of earlier ones of its name."""
+    """Return the operations that put the class last, instead of earlier ones of its name."""
     return replace_class(orjson.loads(data), "$append")
 
 

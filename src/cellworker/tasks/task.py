@@ -88,7 +88,7 @@ class ExampleParts:
     reduction
         The reduction that is shown first.
     is_saved
-        Whether it lies in the experiment.
+        Whether it is in the experiment.
     column
         A metadata column, of labels where there is one.
     stored
@@ -139,7 +139,7 @@ class Task:
         Experiment and engine request to the engine's value (JSON-able with numpy arrays, or pre-encoded
         `orjson.Fragment`); a `pathlib.Path` for a file result.
     example
-        The fields of a body that the platform's UI would send, but for its name; none by default.
+        The fields of a body that the platform's UI would send, except for its name; none by default.
     ours
         Whether the task is ours and not the platform's, whose 21 tasks are fixed by the contract.
     finish
@@ -150,7 +150,7 @@ class Task:
         For a task of the long lane: whether a body is answered at once all the same.
     glance
         With `quick`, which is then given this as well: the fields of the engine's request that tell. The engine looks
-        at these alone to choose a lane; the request is checked once, by whoever computes.
+        at these alone to choose a lane; the request is checked once, where it is computed.
     cacheable
         Stored and sent inline (contract 4.4).
     needs_cell_sets
@@ -255,7 +255,7 @@ def with_every_cell(tables: dict[str, Any], cell_ids: Sequence[int]) -> dict[str
 
     Returns
     -------
-    The tables, with a row of None (but for the id) for each cell that had none.
+    The tables, with a row of None (except for the id) for each cell that had none.
     """
     return {name: _completed(table, cell_ids) for name, table in tables.items()}
 

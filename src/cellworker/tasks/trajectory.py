@@ -1,4 +1,4 @@
-"""Trajectories: the graph along which cells develop, and how far each has come (contract 5.14, 5.15)."""
+"""Trajectories: the graph along which cells develop, and each cell's pseudotime (contract 5.14, 5.15)."""
 
 import hashlib
 from typing import Any, get_args
@@ -14,9 +14,8 @@ from cellworker.analysis.trajectories.graph_projection import Places
 from cellworker.analysis.trajectories.pseudotime import chained_pseudotime, pseudotime
 from cellworker.analysis.trajectories.trajectory import Method, Trajectory, learn_trajectory
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.id_sets import union
 from cellworker.experiment.model import Experiment
-from cellworker.protocol.validation import CellId, Count, Text
+from cellworker.protocol.validation import CellId, Count, Number, Text
 from cellworker.tasks.common.examples import UI_LAYOUT
 from cellworker.tasks.common.result_cache import kept
 from cellworker.tasks.common.table_frames import Tables
@@ -35,7 +34,7 @@ _Cells = list[list[float | str] | None]
 
 
 class StoredEmbedding(Struct):
-    """Where the embedding of a trajectory lies. The platform names it; without a name it is computed."""
+    """Which embedding a trajectory is on. The platform names it; without a name it is computed."""
 
     method: Text
     etag: str = field(name="ETag", default="")
@@ -46,7 +45,7 @@ class Clustering(Struct):
     """The clustering of a trajectory."""
 
     method: str = "louvain"
-    resolution: float | None = None
+    resolution: Number | None = None
 
 
 class StartingNodesBody(Struct):
@@ -126,7 +125,7 @@ def _prepared(given: PrepareInput) -> dict[str, Any]:
         )
     if not body.cell_sets:
         raise WorkerError(ErrorCode.INVALID_INPUT, "body.cellSets: expected the keys of cell sets, found none.")
-    cells = union([given.cell_sets.cells_of(key, "body.cellSets") for key in body.cell_sets])
+    cells = given.cell_sets.cells_of_all(body.cell_sets, "body.cellSets")
     assert given.earlier is not None
     return {
         # What the original's engine takes for a cell without a place; there are no words in an embedding.

@@ -156,7 +156,7 @@ def test_selections_reorder_and_leave_out(bp, evaluate, tmp_path):
     assert np.array_equal(evaluate(bp.node("RenameDims", (70, 50), matrix=every)), COUNTS.T)
 
 
-def test_a_turned_selection_refers_to_what_lies_on_disk(bp, evaluate, tmp_path):
+def test_a_transposed_selection_refers_to_the_matrix_on_disk(bp, evaluate, tmp_path):
     genes = np.array([5, 3, 60])
     tree = bp.node(
         "MatrixSubset", (3, 50), turned=True, matrix=tree_of(bp, tmp_path, turned=True),
@@ -273,7 +273,7 @@ def disk_backed(bp, tmp_path, trees):
 
 
 @pytest.mark.parametrize("archived", [True, False])
-def test_an_experiment_whose_matrix_lies_beside_it_is_served(disk_backed, trees, stores, archived):
+def test_an_experiment_with_its_matrix_in_another_file_is_served(disk_backed, trees, stores, archived):
     folder = disk_backed(archived=archived)
     before = sorted(folder.rglob("*"))
     opened = open_experiment(folder, stores)

@@ -143,7 +143,7 @@ def test_any_bytes_are_read_or_refused(bp, read, place, kind, is_packed, seed):
 
 
 @pytest.mark.parametrize("idx", [[0, 2**32 - 1], [4, 0], [0, 3], [0, 132 * 4], [0, 4000]])
-def test_blocks_that_lie_about_their_place_are_refused(bp, read, place, idx):
+def test_blocks_with_wrong_offsets_are_refused(bp, read, place, idx):
     one = np.zeros((200, 1), np.uint32)
     one[:100] = 7
     files = bp.files(one) | {"val_idx": b"UINT32v1" + struct.pack("<2I", *idx)}

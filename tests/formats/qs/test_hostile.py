@@ -235,7 +235,7 @@ def test_a_bomb_of_zeros_is_stopped_by_the_limit_of_size(q, read):
         (frame(b"not zstd at all"), "zstd compression is broken"),
     ],
 )
-def test_lies_about_blocks_are_refused(read, content, words):
+def test_wrong_sizes_of_blocks_are_refused(read, content, words):
     assert words in refused(read, content)
 
 

@@ -162,7 +162,7 @@ def test_code_and_environments_are_passed_over(q, read):
     assert found[-1].tolist() == ["end"]
 
 
-def test_objects_in_rs_own_form_lie_within(q, read):
+def test_objects_in_rs_own_serialisation_are_read_inside(q, read):
     w = q()
     head = b"X\n" + struct.pack(">3i", 2, 0x040202, 0x020300)
     globalenv = head + struct.pack(">i", 253)

@@ -344,7 +344,7 @@ def test_a_wrong_checksum_is_refused(r, read):
     assert "gzip" in refused(read, bytes(content))
 
 
-def test_a_full_disk_is_told(r, read, monkeypatch):
+def test_a_full_disk_is_reported(r, read, monkeypatch):
     def full(*_args):
         raise OSError(28, "No space left on device")
 

@@ -86,7 +86,7 @@ def test_a_qs2_file_without_a_check_value_is_read(tmp_path):
         ({24: 255, 25: 255, 26: 255, 27: 127}, "block claims 2,147,483,647 bytes"),
     ],
 )
-def test_a_qs2_header_that_lies_is_named(tmp_path, change, words):
+def test_a_wrong_qs2_header_is_named(tmp_path, change, words):
     content = bytearray(qs2(SOUND))
     for at, value in change.items():
         content[at] = value

@@ -95,7 +95,7 @@ def test_assays_of_a_reference_class_are_read(opened, truth):
     assert_matrices(opened("old_se.rds"), truth)
 
 
-def test_values_decide_where_names_of_assays_say_nothing(opened, truth):
+def test_values_decide_where_the_names_of_assays_do_not(opened, truth):
     assert_matrices(opened("dense.rds"), truth)
     held = {item["matrix"]: item["used for"] for item in opened("dense.rds").extra["matrices"]}
     assert held == {"assay X": "expression and tests", "assay spliced": "comparisons of samples"}

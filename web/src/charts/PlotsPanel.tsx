@@ -1,7 +1,7 @@
 // Plots of chosen genes by the sets of a class.
 import { useState } from "preact/hooks";
 import { findGenes, geneNames, valuesOfGenes } from "../data/genes";
-import { savedAt } from "../sets/history";
+import { savedAt } from "../sets/sending";
 import { classes } from "../sets/model";
 import { genesOfText } from "../genes/ScoresPanel";
 import { addPlotGene } from "../genes/GenesPanel";

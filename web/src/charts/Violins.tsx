@@ -9,6 +9,8 @@ import { jitter } from "./statistics";
 import { summariesOf, valuesOf, type PlotVariable } from "./variables";
 import { ValueAxis } from "./ValueAxis";
 
+/** The room that a slanting name takes; where groups are closer, some are named and all tell theirs to the pointer. */
+const NAME_PX = 14;
 const MAX_POINTS = 250;
 const HEIGHT = 190;
 const BOTTOM = 62;
@@ -72,6 +74,7 @@ export function Violins({ variable, groupBy, groups, version }: Props) {
       {(width) => {
         const step = (width - LEFT - 4) / Math.max(1, parts.length);
         const half = Math.min(step * 0.46, 26);
+        const named = Math.ceil(NAME_PX / step);
         return (
           <>
             <ValueAxis y={y} left={LEFT} width={width} />
@@ -88,7 +91,7 @@ export function Violins({ variable, groupBy, groups, version }: Props) {
                   <path class="points" d={dots.join("")} stroke={group.color} />
                   {lower != null && upper != null && <line class="box-line" x1={x} x2={x} y1={y(lower)} y2={y(upper)} />}
                   {median != null && <line class="median" x1={x - half * 0.6} x2={x + half * 0.6} y1={y(median)} y2={y(median)} />}
-                  <text class="tick" x={x} y={HEIGHT - BOTTOM + 12} transform={`rotate(-35 ${x} ${HEIGHT - BOTTOM + 12})`} text-anchor="end">{shortened(group.name, 16)}</text>
+                  {i % named === 0 && <text class="tick" x={x} y={HEIGHT - BOTTOM + 12} transform={`rotate(-35 ${x} ${HEIGHT - BOTTOM + 12})`} text-anchor="end">{shortened(group.name, 16)}</text>}
                 </g>
               );
             })}

@@ -4,9 +4,11 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import { hoveredGene } from "../state/selection";
 import { showGene } from "../state/view";
 import { filters } from "./compare";
+import { shortened } from "../map/labels";
 import type { Table } from "./table";
 
-const MARGIN = { top: 10, right: 10, bottom: 30, left: 34 };
+const MAX_NAME = 24;
+const MARGIN = { top: 18, right: 10, bottom: 30, left: 34 };
 const LABELS = 6;
 const LEAST_P = 1e-310;
 
@@ -138,18 +140,18 @@ export function Volcano({ table, width, height, svgRef }: Props) {
       ))}
       {drawn.x.ticks(7).map((tick) => <text key={tick} class="tick" x={drawn.x(tick)} y={height - 16} text-anchor="middle">{tick}</text>)}
       <text class="axis" x={(MARGIN.left + width) / 2} y={height - 3} text-anchor="middle">log2 fold change</text>
-      <text class="axis" x={MARGIN.left + 2} y={MARGIN.top + 1}>{yLabel}</text>
+      <text class="axis" x={MARGIN.left + 2} y={9}>{yLabel}</text>
       <path class="dots none" d={drawn.paths.none} />
       <path class="dots down" d={drawn.paths.down} />
       <path class="dots up" d={drawn.paths.up} />
       {drawn.labels.map((row) => {
         const end = drawn.dots.x[row] > width - 90;
-        return <text key={row} class="name" x={drawn.dots.x[row] + (end ? -6 : 6)} y={drawn.dots.y[row] + 4} text-anchor={end ? "end" : "start"}>{table.names[row]}</text>;
+        return <text key={row} class="name" x={drawn.dots.x[row] + (end ? -6 : 6)} y={drawn.dots.y[row] + 4} text-anchor={end ? "end" : "start"}>{shortened(table.names[row], MAX_NAME)}</text>;
       })}
       {hovered >= 0 && (
         <g class="lit">
           <circle cx={drawn.dots.x[hovered]} cy={drawn.dots.y[hovered]} r={5} />
-          <text class="name" x={drawn.dots.x[hovered] + (drawn.dots.x[hovered] > width - 90 ? -9 : 9)} y={drawn.dots.y[hovered] - 6} text-anchor={drawn.dots.x[hovered] > width - 90 ? "end" : "start"}>{table.names[hovered]}</text>
+          <text class="name" x={drawn.dots.x[hovered] + (drawn.dots.x[hovered] > width - 90 ? -9 : 9)} y={drawn.dots.y[hovered] - 6} text-anchor={drawn.dots.x[hovered] > width - 90 ? "end" : "start"}>{shortened(table.names[hovered], MAX_NAME)}</text>
         </g>
       )}
       {drag && <rect class="brush" x={Math.min(drag[0], drag[2])} y={Math.min(drag[1], drag[3])} width={Math.abs(drag[2] - drag[0])} height={Math.abs(drag[3] - drag[1])} />}

@@ -4,9 +4,9 @@ import { failureOf, type Loaded } from "../data/loaded";
 import { maskOfCells, findClass, findSet } from "../sets/model";
 import { common, countOf, isBitmap, without } from "../data/bitmap";
 import { REST, view, type CompareMode, type Side } from "../state/view";
-import { ask, askColumns, facts } from "../wire/door";
+import { askColumns, facts } from "../wire/door";
 import { say } from "../ui/notes";
-import { NO_FILTERS, tableOf, tableOfColumns, type Filters, type Sorting, type Table } from "./table";
+import { NO_FILTERS, tableOfColumns, tablesOfBatch, type Filters, type Sorting, type Table } from "./table";
 
 export interface Compared {
   readonly mode: CompareMode;
@@ -63,11 +63,9 @@ async function batch(): Promise<Compared> {
   }
   const started = performance.now();
   const body = { cellSet: item.children.map((child) => child.key), compareWith: "rest", basis: ["all"], comparisonType: "within" } as const;
-  const results = await ask("BatchDifferentialExpression", { ...body, cellSet: [...body.cellSet], basis: [...body.basis] }, `All sets of ${item.name}`);
-  const all = results.map((result, i) => ({
-    name: item.children[i].name,
-    table: typeof result.data === "string" ? null : tableOf(result.data),
-  }));
+  const { columns } = await askColumns("BatchDifferentialExpression", { ...body, cellSet: [...body.cellSet], basis: [...body.basis] }, `All sets of ${item.name}`);
+  const tables = tablesOfBatch(columns, item.children.length);
+  const all = item.children.map(({ name }, i) => ({ name, table: tables[i] }));
   const first = all.findIndex((entry) => entry.table);
   if (first < 0) throw new Error("None of these sets has enough cells to be compared.");
   return { mode: "clusters", ...batchSide(item.key, all, first), took: performance.now() - started, all, shown: first };

@@ -11,6 +11,8 @@ export interface NumberColumn {
   readonly values: Float32Array;
   readonly min: number;
   readonly max: number;
+  /** Cells that have a number: not none, not infinity. */
+  readonly known: number;
 }
 
 export type NumberTask = Extract<TaskName, "GetNUmis" | "GetNGenes" | "GetMitochondrialContent" | "GetDoubletScore">;
@@ -31,13 +33,16 @@ export function columnOf(label: string, raw: ArrayLike<number | null>): NumberCo
   const values = new Float32Array(raw.length);
   let min = Infinity;
   let max = -Infinity;
+  let known = 0;
   for (let i = 0; i < raw.length; i++) {
     const value = raw[i] ?? NaN;
     values[i] = value;
+    if (!Number.isFinite(value)) continue;
+    known++;
     if (value < min) min = value;
     if (value > max) max = value;
   }
-  return { label, values, min: Number.isFinite(min) ? min : 0, max: Number.isFinite(max) ? max : 0 };
+  return { label, values, min: known ? min : 0, max: known ? max : 0, known };
 }
 
 export function numberColumn(task: NumberTask): ReadonlySignal<Loaded<NumberColumn>> {

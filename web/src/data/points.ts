@@ -1,6 +1,6 @@
 // Where the cells lie on a map.
-import { floatsOf } from "../wire/columns";
-import { ask, askColumns } from "../wire/door";
+import { floatsOf, type Columns } from "../wire/columns";
+import { askColumns } from "../wire/door";
 import { fetchPlaces } from "./tissues";
 import { Kept, type Loaded } from "./loaded";
 import type { ReadonlySignal } from "@preact/signals";
@@ -93,22 +93,20 @@ function pointsAt(x: Float32Array, y: Float32Array): Points {
   return { x, y, placed: placed.slice(0, count), bounds };
 }
 
-async function fetchPoints(source: MapSource): Promise<Points> {
+function askPlaces(source: Exclude<MapSource, { kind: "tissue" }>): Promise<Columns<unknown>> {
   const label = `${sourceName(source)} map`;
-  if (source.kind === "saved") {
-    const { columns } = await askColumns("GetEmbedding", { type: source.name, useSaved: true }, label);
-    const [x, y] = ["x", "y"].map((name) => columns.get(name));
-    if (!x || !y) throw new Error("The map has no coordinates.");
-    return pointsAt(floatsOf(x), floatsOf(y));
-  }
-  if (source.kind === "subset") {
-    const { columns } = await ask("GetSubsetEmbedding", { cellSet: source.cells, type: source.type, components: source.components }, label);
-    const [x, y] = columns.map((column) => Float32Array.from(column.values as (number | null)[], (value) => value ?? NaN));
-    return pointsAt(x, y);
-  }
-  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image), true);
+  if (source.kind === "saved") return askColumns("GetEmbedding", { type: source.name, useSaved: true }, label);
+  if (source.kind === "subset") return askColumns("GetSubsetEmbedding", { cellSet: source.cells, type: source.type, components: source.components }, label);
   const { kind, ...config } = source;
-  return pointsOf(await ask("GetEmbedding", { type: kind, useSaved: false, config }, label), false);
+  return askColumns("GetEmbedding", { type: kind, useSaved: false, config }, label);
+}
+
+async function fetchPoints(source: MapSource): Promise<Points> {
+  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image), true);
+  const { columns } = await askPlaces(source);
+  const [x, y] = ["x", "y"].map((name) => columns.get(name));
+  if (!x || !y) throw new Error("The map has no coordinates.");
+  return pointsAt(floatsOf(x), floatsOf(y));
 }
 
 export function mapPoints(source: MapSource): ReadonlySignal<Loaded<Points>> {

@@ -9,6 +9,8 @@ import type { Group, Paint } from "./paint";
 import { BLEND, rampOf } from "./palette";
 
 const COLLAPSED = 14;
+/** More rows than anybody reads would stop the page: the search finds the others. */
+const MAX_ROWS = 300;
 const format = (value: number) => (Number.isInteger(value) ? String(value) : value.toPrecision(3));
 
 function isolate(groups: readonly Group[], key: string): void {
@@ -41,7 +43,8 @@ function Groups({ title, groups }: { title: string; groups: readonly Group[] }) 
   const [wanted, setWanted] = useState("");
   const many = groups.length > COLLAPSED;
   const found = wanted ? groups.filter((group) => group.name.toLowerCase().includes(wanted.toLowerCase())) : groups;
-  const shown = many && !whole && !wanted ? found.slice(0, COLLAPSED) : found;
+  const shown = found.slice(0, many && !whole && !wanted ? COLLAPSED : MAX_ROWS);
+  const more = groups.length > MAX_ROWS ? `Show ${MAX_ROWS} of ${groups.length.toLocaleString("en")}` : `Show all ${groups.length}`;
   const anyHidden = groups.some((group) => view.value.hidden.includes(group.key));
   return (
     <>
@@ -54,7 +57,7 @@ function Groups({ title, groups }: { title: string; groups: readonly Group[] }) 
       <div class="rows">{shown.map((group) => <Row key={group.key} group={group} groups={groups} />)}</div>
       {many && !wanted && (
         <button class="more" onClick={() => setWhole(!whole)}>
-          {whole ? "Show fewer" : `Show all ${groups.length}`}
+          {whole ? "Show fewer" : more}
         </button>
       )}
     </>
@@ -77,7 +80,7 @@ export function Legend({ paint }: { paint: Paint }) {
       {paint.kind === "groups" && <Groups title={shortened(paint.title, 24)} groups={paint.groups} />}
       {paint.kind === "numbers" && (
         <>
-          <div class="head"><b class={paint.said ? "gene" : ""}>{paint.title}</b><em>{paint.unit}</em></div>
+          <div class="head"><b class={paint.unit === "log-normalised" ? "gene" : ""}>{paint.title}</b><em>{paint.unit}</em></div>
           <Ramp stops={rampOf(paint.ramp, dark.value)} />
           <div class="ends"><em>{paint.ends?.[0] ?? format(paint.min)}</em><em>{paint.ends?.[1] ?? format(paint.max)}</em></div>
           {paint.said && <div><em>{paint.said}</em></div>}

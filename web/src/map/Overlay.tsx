@@ -8,7 +8,7 @@ import { TrajectoryLines } from "../analyses/TrajectoryLines";
 import type { MapSource } from "../data/points";
 import { toScreen, type Camera, type Size } from "./camera";
 import type { Corner } from "./lasso";
-import { placeLabels } from "./labels";
+import { labelsApart, placeLabels } from "./labels";
 import type { Paint } from "./paint";
 
 interface Props {
@@ -43,18 +43,11 @@ export function Overlay(props: Props) {
   const { camera, size, points, paint } = props;
   const { labels, hidden } = view.value;
   const places = useMemo(() => (paint.kind === "groups" ? placeLabels(paint, points) : []), [paint, points]);
-  const shown = labels ? places.filter((label) => !hidden.includes(label.key)) : [];
+  const shown = labels ? labelsApart(places.filter((label) => !hidden.includes(label.key)), (x, y) => toScreen(camera, size, x, y)) : [];
   return (
     <svg class="overlay" width={size.width} height={size.height} aria-hidden="true">
       <TrajectoryLines source={props.source} camera={camera} size={size} />
-      {shown.map((label) => {
-        const [x, y] = toScreen(camera, size, label.x, label.y);
-        return (
-          <text key={label.key} class="label" x={x} y={y} text-anchor="middle">
-            {label.text}
-          </text>
-        );
-      })}
+      {shown.map((label) => <text key={label.key} class="label" x={label.x} y={label.y} text-anchor="middle">{label.text}</text>)}
       <Drawn {...props} />
       <Hovered {...props} />
     </svg>

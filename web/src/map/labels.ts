@@ -7,6 +7,8 @@ export interface Label {
   readonly text: string;
   readonly x: number;
   readonly y: number;
+  /** Cells of the group: the larger one keeps its place where two names meet. */
+  readonly cells: number;
 }
 
 const MAX_LABELS = 40;
@@ -36,6 +38,32 @@ export function placeLabels(paint: Extract<Paint, { kind: "groups" }>, points: P
     }
   }
   return paint.groups.flatMap((group, code) =>
-    xs[code].length ? [{ key: group.key, text: shortened(group.name, MAX_CHARACTERS), x: median(xs[code]), y: median(ys[code]) }] : [],
+    xs[code].length ? [{ key: group.key, text: shortened(group.name, MAX_CHARACTERS), x: median(xs[code]), y: median(ys[code]), cells: group.count }] : [],
   );
+}
+
+const LINE_PX = 15;
+const NARROW_PX = 7.2;
+const WIDE_PX = 13;
+/** How far a name may be moved from its cells, in lines, nearest first; one that finds no room is left out. */
+const MOVES = [0, 1, -1, 2, -2, 3, -3];
+
+/** About how wide a text is drawn: the characters of Asian scripts are wider than others. */
+function widthOf(text: string): number {
+  let width = 0;
+  for (const character of text) width += character > "\u2e80" ? WIDE_PX : NARROW_PX;
+  return width;
+}
+
+/** Places names on the screen so that none lies over another. */
+export function labelsApart(labels: readonly Label[], toScreen: (x: number, y: number) => readonly [number, number]): Label[] {
+  const placed: (Label & { readonly width: number })[] = [];
+  for (const label of [...labels].sort((a, b) => b.cells - a.cells)) {
+    const [x, y] = toScreen(label.x, label.y);
+    const width = widthOf(label.text);
+    const isFree = (at: number) => placed.every((other) => Math.abs(other.y - at) >= LINE_PX || Math.abs(other.x - x) >= (other.width + width) / 2);
+    const move = MOVES.find((lines) => isFree(y + lines * LINE_PX));
+    if (move !== undefined) placed.push({ ...label, x, y: y + move * LINE_PX, width });
+  }
+  return placed;
 }

@@ -56,7 +56,7 @@ function classPaint(key: string): Loaded<Paint> {
 
 function numbersPaint(column: NumberColumn, title: string): NumbersPaint {
   const ramp: RampName = column.min >= 0 && column.min < 0.2 * column.max ? "zero" : "even";
-  return { kind: "numbers", title, unit: column.label, values: column.values, min: column.min, max: column.max, ramp, said: "" };
+  return { kind: "numbers", title, unit: column.label, values: column.values, min: column.min, max: column.max, ramp, said: column.known ? "" : "no cell has a value" };
 }
 
 function map<T, U>(source: Loaded<T>, to: (value: T) => U): Loaded<U> {

@@ -9,7 +9,7 @@ import type { MapState } from "../state/view";
 import { toScreen } from "./camera";
 import { colourTitle, paintOf, type Paint } from "./paint";
 import { rampOf } from "./palette";
-import { placeLabels } from "./labels";
+import { labelsApart, placeLabels } from "./labels";
 import { cameraOf, type Scene } from "./scene";
 import { sceneOf } from "./scenes";
 import { dark } from "../state/theme";
@@ -68,11 +68,10 @@ function names(map: MapState, paint: Paint, scene: Scene): string {
   const camera = cameraOf(map.source).value;
   if (paint.kind !== "groups" || points.state !== "ready" || !camera || !view.value.labels) return "";
   const background = paper();
-  return placeLabels(paint, points.value)
-    .filter((label) => !view.value.hidden.includes(label.key))
-    .map((label) => {
-      const [x, y] = toScreen(camera, scene.size, label.x, label.y);
-      return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="middle" font-weight="600" stroke="${background}" stroke-width="3.5" paint-order="stroke">${escaped(label.text)}</text>`;
+  const shown = placeLabels(paint, points.value).filter((label) => !view.value.hidden.includes(label.key));
+  return labelsApart(shown, (x, y) => toScreen(camera, scene.size, x, y))
+    .map(({ x, y, text }) => {
+      return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="middle" font-weight="600" stroke="${background}" stroke-width="3.5" paint-order="stroke">${escaped(text)}</text>`;
     })
     .join("");
 }

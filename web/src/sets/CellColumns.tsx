@@ -18,6 +18,7 @@ const KINDS: Readonly<Record<DescribedCellColumn["kind"], string>> = {
 
 function Levels({ name, column }: { name: string; column: Extract<CellColumn, { shape: "groups" }> }) {
   const { labels, counts, codes } = column;
+  if (!counts.some(Boolean)) return <Hint>No cell has a value here.</Hint>;
   const pick = (code: number) => select(Uint8Array.from(codes, (own) => (own === code ? 1 : 0)));
   const sets = () =>
     makeClass(name, labels.map((label, code) => ({ name: label || "(no name)", color: column.colors[code], mask: Uint8Array.from(codes, (own) => (own === code ? 1 : 0)) })));
@@ -41,6 +42,7 @@ function Content({ name }: { name: string }) {
   if (now.state === "failed") return <Failure message={now.message} small />;
   if (now.value.shape === "groups") return <Levels name={name} column={now.value} />;
   const { numbers, dates } = now.value;
+  if (!numbers.known) return <Hint>No cell has a value here.</Hint>;
   const text = (value: number) => (dates ? dateText(value) : value.toPrecision(3));
   return (
     <>

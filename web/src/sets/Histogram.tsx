@@ -31,7 +31,7 @@ export function Histogram({ column }: { column: NumberColumn }) {
   };
   return (
     <svg
-      class="chart histogram" width={WIDTH} height={HEIGHT} role="img" aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag to select cells of a range.`}
+      class="chart histogram" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" height={HEIGHT} role="img" aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag to select cells of a range.`}
       onPointerDown={(event) => ((event.currentTarget as Element).setPointerCapture(event.pointerId), setRange([at(event), at(event)]))}
       onPointerMove={(event) => range && event.buttons && setRange([range[0], at(event)])}
       onPointerUp={finish}

@@ -11,6 +11,9 @@ import { Algebra } from "./Algebra";
 import { colourSet, deleteClass, deleteSet, moveSet, renameSet } from "./edit";
 import { classes, idCount, type CellClass, type CellSet } from "./model";
 
+/** More rows than anybody reads would stop the page: the search finds the others. */
+const MAX_ROWS = 300;
+
 function SetMenu({ set, rename, close }: { set: CellSet; rename: () => void; close: () => void }) {
   const side = { key: set.key, name: set.name };
   const act = (what: () => unknown) => () => (close(), void what());
@@ -59,8 +62,8 @@ function Row({ set, color }: { set: CellSet; color: string }) {
       ) : (
         <button class="name" title={set.name} onClick={() => select(maskOf(set.cellIds, idCount.value))} onDblClick={() => setEditing(true)}>{set.name}</button>
       )}
-      <em>{set.cellIds.length.toLocaleString("en")}</em>
       <u>{mark}</u>
+      <em>{set.cellIds.length.toLocaleString("en")}</em>
       <Menu kind="ib small" title={`What to do with ${set.name}`} label={<Icon name="more" />}>
         {(close) => <SetMenu set={set} rename={() => setEditing(true)} close={close} />}
       </Menu>
@@ -75,6 +78,7 @@ function ClassRows({ item }: { item: CellClass }) {
   const colors = groupColours(item.children.map((child) => child.color), view.value.palette === "own");
   const toggle = () => update({ open: open ? view.value.open.filter((key) => key !== item.key) : [...view.value.open, item.key] });
   const many = item.children.length > 20;
+  const found = open ? [...item.children.keys()].filter((i) => !wanted || item.children[i].name.toLowerCase().includes(wanted.toLowerCase())) : [];
   return (
     <section class="class" data-class={item.key}>
       <div class="cls">
@@ -82,7 +86,7 @@ function ClassRows({ item }: { item: CellClass }) {
         {coloured ? <span class="chip">colours</span> : (
           <>
             <button class="paint" title={`Colour the map by ${item.name}`} disabled={!item.children.length} onClick={() => colourBy({ by: "class", key: item.key })}>colour</button>
-            <em>{item.children.length}</em>
+            <em>{item.children.length.toLocaleString("en")}</em>
           </>
         )}
         <Menu kind="ib small" title={`What to do with ${item.name}`} label={<Icon name="more" />}>
@@ -95,8 +99,9 @@ function ClassRows({ item }: { item: CellClass }) {
           )}
         </Menu>
       </div>
-      {open && many && <input type="search" class="find" placeholder={`Find among ${item.children.length}`} aria-label={`Find a set of ${item.name}`} value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
-      {open && item.children.map((set, i) => (!wanted || set.name.toLowerCase().includes(wanted.toLowerCase())) && <Row key={set.key} set={set} color={colors[i]} />)}
+      {open && many && <input type="search" class="find" placeholder={`Find among ${item.children.length.toLocaleString("en")}`} aria-label={`Find a set of ${item.name}`} value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
+      {found.slice(0, MAX_ROWS).map((i) => <Row key={item.children[i].key} set={item.children[i]} color={colors[i]} />)}
+      {found.length > MAX_ROWS && <p class="hint">and {(found.length - MAX_ROWS).toLocaleString("en")} more, which the search above finds</p>}
       {open && !item.children.length && <p class="hint">Select cells on the map and press <kbd>N</kbd>: they become a set here.</p>}
     </section>
   );

@@ -1,9 +1,10 @@
-// Changes of cell sets, each with what takes it back.
-import { computed, signal } from "@preact/signals";
-import { patchCellSets } from "../wire/door";
-import { failureOf } from "../data/loaded";
+// Changes of cell sets, each with what takes it back. They outlive a reload of the tab.
+import { computed, effect, signal } from "@preact/signals";
+import { facts } from "../wire/door";
 import { say } from "../ui/notes";
 import { classes, loadCellSets, type CellClass } from "./model";
+import { operationsBetween } from "./operations";
+import { resume, savedAt, send, sending, sync } from "./sending";
 
 interface Change {
   readonly label: string;
@@ -11,62 +12,35 @@ interface Change {
   readonly back: object[];
 }
 
+/** What the classes were before and after a change, while they are just that: a worker that is away cannot be asked. */
+const states = new WeakMap<Change, readonly [readonly CellClass[], readonly CellClass[]]>();
 const done = signal<readonly Change[]>([]);
 const undone = signal<readonly Change[]>([]);
 const MAX_CHANGES = 50;
 
-/** When the cell sets were saved last, null where nothing was changed yet. */
-export const savedAt = signal<number | null>(null);
 export const undoLabel = computed(() => done.value[done.value.length - 1]?.label ?? null);
 export const redoLabel = computed(() => undone.value[undone.value.length - 1]?.label ?? null);
-
-function query(key: string): string {
-  return `$[?(@.key == ${JSON.stringify(key)})]`;
-}
-
-/** Operations that turn one list of classes into another: classes that differ are taken out and put in again. */
-export function operationsBetween(before: readonly CellClass[], after: readonly CellClass[]): object[] {
-  const same = new Map(before.map((item) => [item.key, item]));
-  const removed = before.filter((item) => !after.some((other) => other === item || other.key === item.key));
-  const operations: object[] = removed.map((item) => ({ $match: { query: query(item.key), value: { $remove: true } } }));
-  after.forEach((item, index) => {
-    if (same.get(item.key) === item) return;
-    if (same.has(item.key)) operations.push({ $match: { query: query(item.key), value: { $remove: true } } });
-    operations.push({ $insert: { index, value: item } });
-  });
-  return operations;
-}
-
-async function send(operations: object[]): Promise<boolean> {
-  try {
-    await patchCellSets(operations);
-    await loadCellSets();
-    savedAt.value = Date.now();
-    return true;
-  } catch (error) {
-    say(failureOf(error).message, "bad");
-    await loadCellSets().catch(() => undefined);
-    return false;
-  }
-}
 
 function remember(change: Change): void {
   done.value = [...done.value.slice(-MAX_CHANGES + 1), change];
   undone.value = [];
 }
 
-/** Changes the classes, on the worker first. */
+/** Changes the classes, on the worker first; while it is away, here. */
 export async function change(label: string, after: readonly CellClass[]): Promise<boolean> {
   const before = classes.value;
   const forward = operationsBetween(before, after);
   if (!forward.length) return true;
-  if (!(await send(forward))) return false;
-  remember({ label, forward, back: operationsBetween(after, before) });
+  if (!(await send(forward, after))) return false;
+  const entry = { label, forward, back: operationsBetween(after, before) };
+  states.set(entry, [before, after]);
+  remember(entry);
   return true;
 }
 
 /** Notes what a task of the worker changed: the classes are read again, and the difference can be taken back. */
 export async function changedByWorker(label: string, task: () => Promise<unknown>): Promise<CellClass[]> {
+  await sync();
   const before = classes.value;
   await task();
   await loadCellSets();
@@ -84,18 +58,69 @@ export async function changedByWorker(label: string, task: () => Promise<unknown
   return fresh;
 }
 
-export async function undo(): Promise<void> {
-  const last = done.value[done.value.length - 1];
-  if (!last || !(await send(last.back))) return;
-  done.value = done.value.slice(0, -1);
-  undone.value = [...undone.value, last];
-  say(`Undone: ${last.label}`);
+let turn: Promise<void> = Promise.resolve();
+
+/** One after the other: a key that is pressed twice takes back two changes, not one of them twice. */
+function inTurn(step: () => Promise<void>): Promise<void> {
+  const mine = turn.then(step);
+  turn = mine.catch(() => undefined);
+  return mine;
 }
 
-export async function redo(): Promise<void> {
-  const next = undone.value[undone.value.length - 1];
-  if (!next || !(await send(next.forward))) return;
-  undone.value = undone.value.slice(0, -1);
-  done.value = [...done.value, next];
-  say(`Done again: ${next.label}`);
+export function undo(): Promise<void> {
+  return inTurn(async () => {
+    const last = done.value[done.value.length - 1];
+    const [before, after] = (last && states.get(last)) ?? [];
+    if (!last || !(await send(last.back, before && after === classes.value ? before : null))) return;
+    done.value = done.value.slice(0, -1);
+    undone.value = [...undone.value, last];
+    say(`Undone: ${last.label}`);
+  });
+}
+
+export function redo(): Promise<void> {
+  return inTurn(async () => {
+    const next = undone.value[undone.value.length - 1];
+    const [before, after] = (next && states.get(next)) ?? [];
+    if (!next || !(await send(next.forward, after && before === classes.value ? after : null))) return;
+    undone.value = undone.value.slice(0, -1);
+    done.value = [...done.value, next];
+    say(`Done again: ${next.label}`);
+  });
+}
+
+interface Kept {
+  readonly done: readonly Change[];
+  readonly undone: readonly Change[];
+  readonly waiting: readonly object[][];
+}
+
+function place(): string {
+  return `cellworker-changes:${facts.value?.key ?? ""}`;
+}
+
+/** Writes down what a reload must not lose; where the browser has no room for all, what waits comes first. */
+function write(kept: Kept): void {
+  for (const smaller of [kept, { ...kept, done: [], undone: [] }]) {
+    try {
+      return sessionStorage.setItem(place(), JSON.stringify(smaller));
+    } catch {
+      // the browser's room is 5 MB: a selection of a million cells fills it
+    }
+  }
+}
+
+/** Takes up what the tab did before it was reloaded, and keeps it for the next time. */
+export function followChanges(): void {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(place()) ?? "null") as Kept | null;
+    if (kept) {
+      done.value = kept.done;
+      undone.value = kept.undone;
+      resume(kept.waiting);
+    }
+  } catch {
+    // no storage here, or another's words in it: the page begins without a past
+  }
+  effect(() => write({ done: done.value, undone: undone.value, waiting: sending.value.map((item) => item.operations) }));
 }

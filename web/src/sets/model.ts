@@ -42,8 +42,12 @@ export function parseCellSets(raw: unknown): CellClass[] {
   }));
 }
 
+export async function fetchCellSets(): Promise<CellClass[]> {
+  return parseCellSets(await readCellSets());
+}
+
 export async function loadCellSets(): Promise<void> {
-  classes.value = parseCellSets(await readCellSets());
+  classes.value = await fetchCellSets();
 }
 
 export function findClass(key: string): CellClass | undefined {

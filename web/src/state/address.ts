@@ -7,6 +7,7 @@ import type { MapSource } from "../data/points";
 import { findClass, findSet } from "../sets/model";
 import { say } from "../ui/notes";
 import { facts } from "../wire/door";
+import { shortened } from "../map/labels";
 import { select, selection } from "./selection";
 import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
 import { idCount } from "../sets/model";
@@ -79,20 +80,20 @@ function colourOfText(text: string, unknown: string[]): Colouring | null {
   const [by, one, two] = parted(text);
   if (by === "class") {
     if (findClass(one)) return { by, key: one };
-    unknown.push(`the cell sets “${one}”`);
+    unknown.push(`the cell sets “${shortened(one, 40)}”`);
     return null;
   }
   if (by === "gene") {
     const gene = knownGene(one ?? "");
     const other = two ? knownGene(two) : undefined;
-    if (gene === null) unknown.push(`the gene “${one}”`);
-    if (other === null) unknown.push(`the gene “${two}”`);
+    if (gene === null) unknown.push(`the gene “${shortened(one, 40)}”`);
+    if (other === null) unknown.push(`the gene “${shortened(two, 40)}”`);
     return gene === null ? null : { by, gene, ...(other ? { with: other } : {}) };
   }
   if (by === "number" && one in NUMBER_LABELS) return { by, task: one as NumberTask };
   if (by === "column" && one) {
     if (knownColumn(one)) return { by, name: one };
-    unknown.push(`the column “${one}”`);
+    unknown.push(`the column “${shortened(one, 40)}”`);
     return null;
   }
   if (by === "score" && view.value.geneSets.some((item) => item.name === one)) return { by, name: one };
@@ -115,6 +116,14 @@ function sideOf(text: string | null, unknown: string[]): Side | null {
   return null;
 }
 
+/** Reads one gene, or several between commas: names may hold commas themselves. */
+function plottedGenes(text: string, unknown: string[]): string[] {
+  const whole = knownGene(text);
+  const names = whole || !text ? [] : text.split(",");
+  unknown.push(...names.filter((name) => !knownGene(name)).map((name) => `the gene “${shortened(name, 40)}”`));
+  return whole ? [whole] : names.flatMap((name) => knownGene(name) ?? []);
+}
+
 /** Writes the view as the address says it; a selection that is too large for an address is left out. */
 export function addressOf(now: View, selected: string | null, longest = MAX_ADDRESS): string {
   const parts = new URLSearchParams();
@@ -124,14 +133,13 @@ export function addressOf(now: View, selected: string | null, longest = MAX_ADDR
   if (now.b.key !== REST.key) parts.set("b", sideText(now.b));
   const plain: readonly (keyof View)[] = ["left", "right", "mode", "plot", "groupBy"];
   for (const name of plain) if (now[name] !== EMPTY_VIEW[name]) parts.set(name, String(now[name]));
-  if (now.plotGenes.length) parts.set("genes", now.plotGenes.join(","));
+  for (const gene of now.plotGenes) parts.append("genes", gene);
   for (const name of now.plotColumns) parts.append("plotColumn", name);
   for (const key of now.hidden) parts.append("hide", key);
   if (selected) parts.set("selected", selected);
   const text = parts.toString();
   if (text.length <= longest) return text;
-  parts.delete("selected");
-  for (const name of ["a", "b"]) if (isBitmap(parts.get(name) ?? "")) parts.delete(name);
+  for (const name of ["selected", "a", "b", "hide", "genes", "plotColumn", "map"]) if (parts.toString().length > longest) parts.delete(name);
   return parts.toString();
 }
 
@@ -158,7 +166,7 @@ export function openAddress(text: string): boolean {
     left: choice<LeftTab>("left", "sets"), right: choice<RightTab>("right", "compare"),
     mode: choice<CompareMode>("mode", "cells"), plot: choice<PlotKind>("plot", "violin"),
     groupBy: findClass(parts.get("groupBy") ?? "") ? (parts.get("groupBy") as string) : "",
-    plotGenes: (parts.get("genes") ?? "").split(",").flatMap((gene) => knownGene(gene) ?? []),
+    plotGenes: parts.getAll("genes").flatMap((text) => plottedGenes(text, unknown)),
     hidden: parts.getAll("hide").filter((key) => key.startsWith("column:") || findSet(key)),
     plotColumns: parts.getAll("plotColumn").filter((name) => knownColumn(name)),
   });

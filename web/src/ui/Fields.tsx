@@ -56,10 +56,19 @@ export function Segments<T extends string>({ label, value, options, onChange }: 
 }
 
 export function Tabs<T extends string>({ label, value, options, onChange }: ChoiceProps<T>) {
+  // arrows move among the tabs, as everywhere; the row is one stop of the Tab key
+  const move = (event: KeyboardEvent) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const at = (options.findIndex(([key]) => key === value) + step + options.length) % options.length;
+    onChange(options[at][0]);
+    (event.currentTarget as Element).querySelectorAll("button")[at].focus();
+  };
   return (
-    <div class="tabs" role="tablist" aria-label={label}>
+    <div class="tabs" role="tablist" aria-label={label} onKeyDown={move}>
       {options.map(([key, text]) => (
-        <button key={key} role="tab" aria-selected={key === value} class={key === value ? "on" : ""} onClick={() => onChange(key)}>
+        <button key={key} role="tab" aria-selected={key === value} tabIndex={key === value ? 0 : -1} class={key === value ? "on" : ""} onClick={() => onChange(key)}>
           {text}
         </button>
       ))}

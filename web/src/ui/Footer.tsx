@@ -1,6 +1,6 @@
 // The state of the connection, of the selection, of saving, of what the worker does.
 import { useEffect, useState } from "preact/hooks";
-import { savedAt } from "../sets/history";
+import { savedAt, sending } from "../sets/sending";
 import { selectedCount } from "../state/selection";
 import { facts } from "../wire/door";
 import { jobs, secondsLeft } from "../wire/jobs";
@@ -51,12 +51,13 @@ const CONNECTION = {
 export function Footer() {
   const now = useClock();
   const state = connection.value;
+  const waiting = state === "connected" ? 0 : sending.value.length;
   const folder = facts.value?.savedIn.split("/").pop() ?? "";
   return (
     <footer>
       <span class={`dot ${state}`} aria-hidden="true" />
-      <span role="status">{CONNECTION[state]}</span>
-      {selectedCount.value > 0 && <span>{selectedCount.value.toLocaleString("en")} cells selected</span>}
+      <span role="status">{CONNECTION[state]}{waiting > 0 && <b> {waiting} {waiting === 1 ? "change" : "changes"} of cell sets will be saved then.</b>}</span>
+      {selectedCount.value > 0 && <span>{selectedCount.value.toLocaleString("en")} {selectedCount.value === 1 ? "cell" : "cells"} selected</span>}
       <span title={facts.value?.savedIn}>{savedAt.value === null ? "" : `saved in ${folder} ${ago(savedAt.value, now)}`}</span>
       <Work />
       <div class="notes" aria-live="polite">

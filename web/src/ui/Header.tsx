@@ -73,7 +73,7 @@ export function Header() {
   const { leftFolded, rightFolded } = view.value;
   return (
     <header>
-      <span class="brand"><i aria-hidden="true" />cellworker</span>
+      <h1 class="brand"><i aria-hidden="true" />cellworker</h1>
       <span class="sep" />
       {known && (
         <span class="facts" title={[known.file, ...known.fallbacks].join("\n")}>

@@ -26,7 +26,7 @@ export function Opening({ failure }: { failure: string }) {
   const share = progress?.fraction ?? (progress?.percent == null ? null : progress.percent / 100);
   return (
     <div class="opening">
-      <span class="brand"><i aria-hidden="true" />cellworker</span>
+      <h1 class="brand"><i aria-hidden="true" />cellworker</h1>
       {sentence ? (
         <>
           <Failure message={sentence} />

@@ -17,6 +17,13 @@ export class DoorError extends Error {
 
 export const CANCELLED = "REQUEST_CANCELLED";
 const UNREACHABLE = "UNREACHABLE";
+/** What a proxy before the worker, as notebooks have one, says while nothing listens behind it. */
+const AWAY_STATUS: readonly number[] = [502, 503, 504];
+
+/** Whether the worker could not be reached: what was asked is asked again when it is back. */
+export function isAway(error: unknown): boolean {
+  return error instanceof DoorError && error.code === UNREACHABLE;
+}
 
 /** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
 export function addressOn(path: string): string {
@@ -46,6 +53,7 @@ async function call(path: string, init?: RequestInit): Promise<Response> {
   let response: Response;
   try {
     response = await fetch(addressOn(path), init);
+    if (AWAY_STATUS.includes(response.status)) throw new TypeError(response.statusText);
   } catch {
     throw new DoorError(UNREACHABLE, "The worker does not answer. It may be starting again; the page waits for it.");
   }
@@ -110,7 +118,7 @@ async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean):
     try {
       return await ask();
     } catch (error) {
-      if (!(error instanceof DoorError) || error.code !== UNREACHABLE || !wanted()) throw error;
+      if (!isAway(error) || !wanted()) throw error;
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
       await listening();
     }

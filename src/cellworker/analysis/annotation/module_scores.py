@@ -197,7 +197,7 @@ def mean_expression(
     genes
         int64 ``(k,)``, at least one.
     tell
-        Told how many genes are done.
+        Called with the number of genes done.
     """
     indptr, cells, values = data
     total = np.zeros(n_cells)

@@ -1,8 +1,8 @@
-"""Colours of clusters in tissue: clusters that lie among each other get colours that are far apart.
+"""Colours of clusters in tissue: clusters whose cells are mixed get very different colours.
 
 After Spaco (Jing et al. 2024, "Spaco: a comprehensive tool for coloring spatial data at single-cell resolution",
 Patterns): how much two clusters interlace is measured in the tissue, and colours are placed in CIE-Lab, where distances
-are what the eye sees, so that interlaced clusters lie apart (algorithms.md, section 10).
+are what the eye sees, so that interlaced clusters get distant colours (algorithms.md, section 10).
 
 The original places them by UMAP, from random numbers and for five clusters or more. Here they are placed by metric
 scaling of the ranks of the interlacement, which has one answer, and then exchanged while that sets interlaced clusters
@@ -29,7 +29,7 @@ _CHUNK = 1 << 15
 _CLUSTERS = range(5, 101)  # fewer groups need no help, and more than this no palette can distinguish
 _ROUNDS = 300
 _CLOSEST = 0.5
-"""Distance at which clusters that do not interlace shall lie, where those that interlace most shall lie at 1."""
+"""Distance between clusters that do not interlace; those that interlace most are at distance 1."""
 _TRIM = (0.0125, 0.9875)
 _LIKE = 5.0
 """Colours at a smaller distance in Lab look much the same; the eye sees differences from 2.3."""
@@ -58,9 +58,9 @@ class Slice:
 def interlacement(
     cells: Slice, n_clusters: int, *, threads: int = 1, on_progress: Callable[[float], Any] | None = None
 ) -> NDArray[np.float64]:
-    """Measure how much clusters lie among each other.
+    """Measure how much the cells of clusters are mixed.
 
-    Each cell looks at its 16 nearest cells, itself included, that lie within the radius. If at least 3 of them are of
+    Each cell looks at its 16 nearest cells, itself included, that are within the radius. If at least 3 of them are of
     its own cluster, each of the others adds the inverse of its distance, divided by the number of those cells, to the
     pair of clusters. The two directions of a pair are joined by their maximum.
 
@@ -78,7 +78,7 @@ def interlacement(
     Returns
     -------
     numpy.ndarray
-        float64 ``(n_clusters, n_clusters)``, symmetric, zeros on the diagonal; infinite where cells of two clusters lie
+        float64 ``(n_clusters, n_clusters)``, symmetric, zeros on the diagonal; infinite where cells of two clusters are
         on the same spot. Zeros with fewer than 4 cells.
     """
     from scipy.spatial import KDTree  # noqa: PLC0415 slow to import, and few need it
@@ -215,7 +215,7 @@ def _exchanged(strength: NDArray[np.float64], lab: NDArray[np.float64]) -> list[
     """Return which colour each cluster gets: exchange two while strength times distance, summed up, grows by it."""
     n = len(lab)
     apart = lab[:, None, :] - lab[None, :, :]
-    # To a millionth: what two machines round differently shall not decide.
+    # To a millionth: differences of rounding between machines must not decide.
     distances = np.round(np.sqrt((apart * apart).sum(axis=2)), 6)
     order = list(range(n))
     improved = True

@@ -43,7 +43,7 @@ def cell_graph(
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the stage and the fraction done; may raise to stop.
+        Called with the stage and the fraction done; may raise to stop.
     """
     n = len(coordinates)
     metric: Metric = "cosine" if method == "louvain" else "euclidean"

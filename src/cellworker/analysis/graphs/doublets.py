@@ -29,7 +29,7 @@ _GENES, _COMPONENTS = 1000, 30  # of 2,000 genes the components take four times 
 _SCALE = 1e4
 _RATE_PER_CELL = 8e-6  # 0.8 doublets in 100 barcodes for each 1,000 cells, as 10x Genomics tells
 _MAX_RATE = 0.3
-_UNCERTAIN = 0.4  # of the expected rate: nobody knows it better
+_UNCERTAIN = 0.4  # of the expected rate: no better figure is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class DoubletScores:
     threshold
         Cells above it are called doublets. It weighs, as scDblFinder does (Germain et al. 2021,
         doi:10.12688/f1000research.73600), the share of simulated doublets below, the share of cells above, and how far
-        that share lies from the expected one.
+        that share is from the expected one.
     """
 
     scores: Floats
@@ -54,7 +54,7 @@ class DoubletScores:
 
 
 def expected_rate(n_cells: int) -> float:
-    """Return the share of doublets that is expected among so many barcodes with cells (10x Genomics' loading table)."""
+    """Return the expected share of doublets among this many barcodes with cells (10x Genomics' loading table)."""
     return min(_MAX_RATE, _RATE_PER_CELL * n_cells)
 
 
@@ -79,7 +79,7 @@ def doublet_scores(
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------

@@ -18,7 +18,7 @@ OnProgress = Callable[[float], None]
 
 _EXAGGERATION, _EXAGGERATED = 12.0, 250
 _STOPS = (0, 50, _EXAGGERATED, 500)
-"""Iterations before which points are numbered again, so that those that are close lie close in memory."""
+"""Iterations before which points are numbered again, so that those that are close are close in memory."""
 _MIN_RATE = 200.0
 _HIGHEST_RATE = 1e12  # every move is as long as moves may be, long before
 _SPREAD, _NOISE = 1e-4, 0.01
@@ -225,6 +225,7 @@ def _descend(
                 raise MemoryError("no memory for the layout")
             done += steps
             at_once = max(1, min(2 * steps, int(steps * _PAUSE / max(1e-6, time.monotonic() - began))))
+    report(1.0)
     return _places(layout, start)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, single_precision
-from cellworker.analysis.maps.umap_graph import Graph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
+from cellworker.analysis.maps.umap_graph import WeightedGraph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
 from cellworker.analysis.maps.umap_start import along_a_curve, beginning, noise
 from cellworker.native import address, kernel
 
@@ -70,7 +70,7 @@ def umap(
     neighbours
         The nearest points of each, itself among them, as `nearest_neighbours` finds them.
     min_dist
-        How near points may lie, from 0 to ten times `spread`.
+        How near points may be, from 0 to ten times `spread`.
     spread
         Scale of the layout, above 0.
     metric
@@ -119,7 +119,7 @@ def umap(
 
 
 def umap_of_graph(
-    graph: Graph,
+    graph: WeightedGraph,
     *,
     min_dist: float,
     spread: float = 1.0,
@@ -180,7 +180,7 @@ def _effort(n: int, n_epochs: int | None) -> tuple[int, int]:
     return tries, n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
 
 
-def _strongest(graph: Graph) -> NDArray[np.int32]:
+def _strongest(graph: WeightedGraph) -> NDArray[np.int32]:
     """Return each point's strongest links, the strongest first, after the point itself; -1 for none."""
     lengths = np.diff(graph.first)
     k = int(np.median(lengths)) if len(lengths) else 0
@@ -195,7 +195,7 @@ def _strongest(graph: Graph) -> NDArray[np.int32]:
 
 
 def _laid_out(
-    graph: Graph,
+    graph: WeightedGraph,
     begins: NDArray[np.float32] | None,
     tries: _Tries,
     *,
@@ -291,7 +291,7 @@ def umap_transform(
             strength += weights[:, j]
             start += weights[:, j, None] * old[cells[:, j]]
         start /= strength[:, None]
-        graph = Graph(np.arange(0, n * k + 1, k, dtype=np.int64), cells.ravel(), weights.ravel(), strength)
+        graph = WeightedGraph(np.arange(0, n * k + 1, k, dtype=np.int64), cells.ravel(), weights.ravel(), strength)
         task = _Task(graph, start, old, seed, a, b, epochs, _RATE / 4)
         return _moved(task, run, threads, lambda part: report(0.2 + 0.8 * part))
 
@@ -300,7 +300,7 @@ def umap_transform(
 class _Task:
     """Points to be moved: `anchors` are where links lead to, None for the points themselves."""
 
-    graph: Graph
+    graph: WeightedGraph
     start: NDArray[np.float32]
     anchors: NDArray[np.float32] | None
     seed: int

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.native import address, kernel
 
-__all__ = ["Graph", "check_neighbours", "curve", "fuzzy_graph", "fuzzy_rows", "parts_of"]
+__all__ = ["WeightedGraph", "check_neighbours", "curve", "fuzzy_graph", "fuzzy_rows", "parts_of"]
 
 _ROWS = 8192
 _MIN = 1 / 500
@@ -21,7 +21,7 @@ _D = ctypes.c_double
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
+class WeightedGraph:
     """Weighted links in compressed rows.
 
     Attributes
@@ -44,7 +44,7 @@ class Graph:
     def __len__(self) -> int:
         return len(self.strength)
 
-    def rearranged(self, order: NDArray[np.integer], run: Executor) -> "Graph":
+    def rearranged(self, order: NDArray[np.integer], run: Executor) -> "WeightedGraph":
         """Return the same graph with its points in another order."""
         order = np.ascontiguousarray(order, np.int32)
         place = np.empty(len(order), np.int32)
@@ -62,7 +62,7 @@ class Graph:
         )  # fmt: skip
         for _, group in _groups(len(order)):
             list(run.map(lambda block: fill(*given, *block, *made), group))
-        return Graph(first, to, weight, self.strength[order])
+        return WeightedGraph(first, to, weight, self.strength[order])
 
 
 def curve(min_dist: float, spread: float) -> tuple[float, float]:
@@ -147,7 +147,9 @@ def fuzzy_rows(
     return weights
 
 
-def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report: Callable[[float], None]) -> Graph:
+def fuzzy_graph(
+    neighbours: Neighbours, run: Executor, *, metric: Metric, report: Callable[[float], None]
+) -> WeightedGraph:
     """Return the union of the neighbourhoods of all points: symmetric, columns ascending in each row.
 
     Of two memberships a and b, one in each direction, a link gets ``a + b - a b``; links below 1/500 are left out.
@@ -192,10 +194,10 @@ def fuzzy_graph(neighbours: Neighbours, run: Executor, *, metric: Metric, report
         )  # fmt: skip
         if end < 0:
             raise MemoryError("no memory for the neighbours' graph")
-    return Graph(first, to[:end].copy(), weight[:end].copy(), strength)
+    return WeightedGraph(first, to[:end].copy(), weight[:end].copy(), strength)
 
 
-def parts_of(graph: Graph) -> tuple[int, NDArray[np.int32]]:
+def parts_of(graph: WeightedGraph) -> tuple[int, NDArray[np.int32]]:
     """Return the number of connected parts, and each point's, int32 ``(n,)``, numbered by their first points."""
     part, stack = np.empty(len(graph), np.int32), np.empty(len(graph), np.int32)
     find = kernel("cw_umap_parts")
@@ -207,7 +209,7 @@ def parts_of(graph: Graph) -> tuple[int, NDArray[np.int32]]:
 
 
 def _groups(n: int) -> Iterator[tuple[float, list[tuple[int, int]]]]:
-    """Yield the part done and blocks of rows, so many that they take a fraction of a second."""
+    """Yield the part done and blocks of rows; each takes a fraction of a second."""
     step = 8 * _ROWS
     for start in range(0, n, step):
         stop = min(start + step, n)

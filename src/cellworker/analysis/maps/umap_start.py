@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.maps.smooth import VECTORS, smooth_functions
-from cellworker.analysis.maps.umap_graph import Graph, parts_of
+from cellworker.analysis.maps.umap_graph import WeightedGraph, parts_of
 from cellworker.native import address, kernel
 
 __all__ = ["along_a_curve", "beginning", "noise"]
@@ -28,12 +28,12 @@ def noise(shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
 
 
 def beginning(
-    graph: Graph, points: NDArray[np.float32] | None, seed: int, run: Executor, report: Callable[[float], None]
+    graph: WeightedGraph, points: NDArray[np.float32] | None, seed: int, run: Executor, report: Callable[[float], None]
 ) -> NDArray[np.float32]:
     """Return a first layout, float32 ``(n, 2)``, the same for any number of threads.
 
-    A connected part fills a square with an area that goes with its number of points. Parts lie where their points'
-    means are in the first two dimensions of `points`; without `points` they lie in a spiral, the largest innermost.
+    A connected part fills a square with an area that goes with its number of points. Parts are where their points'
+    means are in the first two dimensions of `points`; without `points` they are in a spiral, the largest innermost.
     """
     n = len(graph)
     n_parts, part = parts_of(graph)

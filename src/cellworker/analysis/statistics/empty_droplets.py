@@ -19,10 +19,11 @@ Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
 
 LOWER = 100
-"""Barcodes with so many counts or fewer are taken as empty."""
+"""Barcodes with at most this many counts are taken as empty."""
 _ITERATIONS = 2000  # p-values from 1 / 2001
 _MIN_EMPTY = 200
 _ALPHAS = np.geomspace(1.0, 1e6, 25)
+_FINER, _FINE_POINTS = 2, 9  # the last grid's steps are of 4 in 100
 _MAX_FITTED = 2000  # barcodes that the spread of the soup is estimated from
 
 
@@ -58,7 +59,7 @@ def is_unfiltered(totals: Floats, lower: int = LOWER) -> bool:
 def knee_of(totals: Floats, lower: int = LOWER) -> float:
     """Return the number of counts at the knee of the barcodes' ranks.
 
-    The knee is the point of the curve of log counts over log ranks that lies farthest above the straight line between
+    The knee is the point of the curve of log counts over log ranks that is farthest above the straight line between
     its ends.
     """
     values = np.sort(totals[totals > lower])[::-1]
@@ -90,7 +91,7 @@ def find_cells(
     seed
         Of the simulated droplets; the result is the same each time.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
@@ -130,17 +131,22 @@ def _smoothed(soup: Floats) -> Floats:
 
 
 def _precision(counts: Any, totals: Floats, lower: int, profile: Floats) -> float:  # noqa: ANN401 SciPy's
-    """Return the precision that makes the empty barcodes most likely, of a grid."""
+    """Return the precision that makes the empty barcodes most likely: of a grid, and of finer ones around the best."""
     few = np.flatnonzero((totals > lower / 2) & (totals <= lower))
     if not len(few):
         few = np.flatnonzero((totals > 0) & (totals <= lower))
     rows = counts[few[:: max(1, len(few) // _MAX_FITTED)]]
     sizes = np.asarray(rows.sum(axis=1), np.float64).ravel()
-    return float(_ALPHAS[int(np.argmax([_log_likely(rows, sizes, profile, alpha).sum() for alpha in _ALPHAS]))])
+    grid = _ALPHAS
+    for finer in range(_FINER + 1):
+        best = int(np.argmax([_log_likely(rows, sizes, profile, alpha).sum() for alpha in grid.tolist()]))
+        if finer < _FINER:
+            grid = np.geomspace(grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)], _FINE_POINTS)
+    return float(grid[best])
 
 
 def _log_likely(rows: Any, totals: Floats, profile: Floats, alpha: float) -> Floats:  # noqa: ANN401 SciPy's
-    """Return each barcode's log-probability, but for what depends on its total alone and not on `alpha`."""
+    """Return each barcode's log-probability, without the terms that depend only on its total."""
     from scipy.special import gammaln  # noqa: PLC0415 heavy
 
     weights = alpha * profile[rows.indices]

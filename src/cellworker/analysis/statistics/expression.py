@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellworker.native import address, kernel
 
-__all__ = ["Columns", "GeneStatistics", "gather_picked", "gather_rows", "gene_statistics"]
+__all__ = ["Columns", "ExpressionStatistics", "gather_picked", "gather_rows", "gene_statistics"]
 
 _statistics = kernel("cw_gene_statistics")
 _rows = kernel("cw_gather_rows")
@@ -20,7 +20,7 @@ _picked = kernel("cw_gather_picked")
 
 
 @dataclass(frozen=True, slots=True)
-class GeneStatistics:
+class ExpressionStatistics:
     """Statistics of genes over all cells, zeros included, float64 ``(k,)`` each; NaN where a gene holds NaN.
 
     Attributes
@@ -53,7 +53,7 @@ class Columns:
 
 def gene_statistics(
     indptr: NDArray[np.int64], values: NDArray[np.float32], genes: NDArray[np.int64], n_cells: int
-) -> GeneStatistics:
+) -> ExpressionStatistics:
     """Return statistics of some genes.
 
     The order statistics are read off the sorted values, so each gene costs two linear scans. The deviation is summed
@@ -74,7 +74,7 @@ def gene_statistics(
         address(indptr, np.int64), address(values, np.float32), address(genes, np.int64), len(genes), n_cells,
         address(out, np.float64, writable=True),
     )  # fmt: skip
-    return GeneStatistics(*np.ascontiguousarray(out.T))
+    return ExpressionStatistics(*np.ascontiguousarray(out.T))
 
 
 def _gather(

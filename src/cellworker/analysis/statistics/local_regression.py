@@ -17,7 +17,7 @@ __all__ = ["local_quadratic"]
 
 Floats = NDArray[np.float64]
 _CELL = 0.2  # R's loess.control(cell): a cell of the tree is cut while it holds more than span * cell * n points
-_MARGIN = 0.005  # how far the outer places lie beyond the points, as a part of their range
+_MARGIN = 0.005  # how far the outer places are beyond the points, as a part of their range
 _TINY = 100 * np.finfo(np.float64).eps  # singular values below this part of the largest are 0
 
 

@@ -49,7 +49,7 @@ def find_markers(
 ) -> list[NDArray[np.int64]]:
     """Test each set against all other listed cells and return what `top_markers` makes of it.
 
-    Needs room for three numbers per gene, however many sets there are.
+    Needs memory for three numbers per gene, however many sets there are.
 
     Parameters
     ----------

@@ -1,8 +1,10 @@
 """Principal components of a sparse or dense matrix, the same for any number of threads.
 
-Up to 3,000 genes, as after a choice of variable ones, the covariance is made part by part and decomposed. Of more genes
-it is never made: block Lanczos with full reorthogonalisation (Golub and Underwood 1977) multiplies the matrix with a
-block of vectors, from both sides. Centring is done by formulas, the matrix stays sparse.
+Up to 3,000 genes, as after a choice of variable ones, the covariance is made part by part and decomposed; of fewer
+cells than genes, the products of all pairs of cells in its place. Of more it is never made: block Lanczos with full
+reorthogonalisation (Golub and Underwood 1977) multiplies the matrix with a block of vectors, from both sides. Vectors
+have the length of the shorter side, of cells where these are fewer: keeping them orthogonal costs more than the
+products. Centring is done by formulas, the matrix stays sparse.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +23,8 @@ Result = TypeVar("Result")
 
 _BLOCK = 10  # vectors at a time
 _ROWS = 4096  # of a part; parts are added in order, whichever thread computed them
-_MAX_COVARIANCE = 3000  # genes
+_MAX_COVARIANCE = 3000  # genes, or cells
+_MAX_VALUES = 30_000_000  # of few cells that may become a dense matrix on the way to all products of pairs
 _DENSE = 0.1  # share of stored values above which a part is multiplied as a dense one
 _TOLERANCE = 1e-8  # of residuals, of the largest variance
 _EMPTY = 1e-12  # of the largest variance: directions without any
@@ -94,7 +97,19 @@ def principal_components(
         raise ValueError(message)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         parts = _InMemory(matrix, pool)
-        return components_of(parts, k, centre=centre, origin=origin, seed=seed, on_progress=on_progress)
+        if n >= width:
+            return components_of(parts, k, centre=centre, origin=origin, seed=seed, on_progress=on_progress)
+        products = _Products(parts, centre=centre, origin=origin)
+
+        def pulled(block: Floats) -> Floats:
+            return products.pulled(parts.pulled(block), block)
+
+        if n <= min(_MAX_COVARIANCE, _ROWS) and n * width <= _MAX_VALUES:
+            cells = _decomposed(products.between_cells(), k)
+        else:
+            cells = _leading(lambda block: products.scores(pulled(block)) / max(1, n - 1), n, k, seed, on_progress)
+        # Orthonormal, too, where nothing varies and all that comes back is rounding.
+        return _finished(products, np.linalg.qr(pulled(cells))[0], k)
 
 
 class RowParts(Protocol):
@@ -121,13 +136,18 @@ def components_of(
     on_progress: OnProgress | None = None,
 ) -> Components:
     """Find the components of a matrix in parts; everything is as for `principal_components`."""
-    report = on_progress or (lambda fraction: None)  # noqa: ARG005
-    n, width = parts.shape
+    width = parts.shape[1]
     products = _Products(parts, centre=centre, origin=origin)
-    vectors = _decomposed(products, k) if width <= _MAX_COVARIANCE else _leading(products, k, seed, report)
+    if width <= _MAX_COVARIANCE:
+        return _finished(products, _decomposed(products.whole_covariance(), k), k)
+    return _finished(products, _leading(products.covariance, width, k, seed, on_progress), k)
+
+
+def _finished(products: "_Products", vectors: Floats, k: int) -> Components:
+    """Return the components along orthonormal vectors, float64 ``(n_genes, k)``."""
     scores = products.scores(vectors)
     # One more rotation within the subspace: columns of the scores are orthogonal to the last digits.
-    variance = np.square(scores).sum(axis=0) / max(1, n - 1)
+    variance = np.square(scores).sum(axis=0) / max(1, products.n - 1)
     order = np.argsort(-variance, kind="stable")
     scores, vectors, variance = scores[:, order], vectors[:, order], variance[order]
     largest = np.abs(vectors).argmax(axis=0)
@@ -162,6 +182,21 @@ class _InMemory:
         """Put the results of all parts below each other."""
         return np.concatenate(list(self._each(function, arguments)))
 
+    def pulled(self, block: Floats) -> Floats:
+        """Return the transposed matrix times a block of vectors over cells, float64 ``(n_genes, b)``."""
+        n = self.shape[0]
+        starts = range(0, n, _ROWS)
+        found = self._pool.map(
+            lambda start: np.asarray(
+                _rows(self._matrix, start, min(n, start + _ROWS)).T @ block[start : start + _ROWS]
+            ),
+            starts,
+        )
+        out = np.zeros((self.shape[1], block.shape[1]))
+        for part in found:
+            out += part
+        return out
+
 
 class _Products:
     """Multiplies with the centred matrix."""
@@ -185,10 +220,23 @@ class _Products:
         (out,) = self._parts.total(_square)
         return np.asarray((out - self._crossed(np.outer)) / max(1, self.n - 1))
 
+    def between_cells(self) -> Floats:
+        """Return the products of all pairs of cells over n - 1, float64 ``(n_cells, n_cells)``, of rows in one part."""
+        (out,) = self._parts.total(_square_of_cells)
+        crossed = self._parts.joined(_image, self._mean[:, None], np.zeros(1))
+        out -= crossed
+        out -= crossed.T
+        out += self._mean @ self._mean
+        return np.asarray(out / max(1, self.n - 1))
+
     def _crossed(self, times: Callable[[Floats, Floats], Floats]) -> Floats:
         """Return what products of columns exceed those of columns with the origin taken away by."""
         sums, origin = self._sums, self._mean
         return np.asarray(times(sums, origin) + times(origin, sums) - self.n * times(origin, origin))
+
+    def pulled(self, product: Floats, block: Floats) -> Floats:
+        """Return the centred matrix, transposed, times a block, of the product of the matrix as it is."""
+        return np.asarray(product - np.outer(self._mean, block.sum(axis=0)))
 
     def scores(self, block: Floats) -> Floats:
         """Return the centred matrix times a block, float64 ``(n_cells, b)``."""
@@ -224,6 +272,10 @@ def _square(rows: Any) -> tuple[Floats]:  # noqa: ANN401
     return ((rows.T @ rows).toarray(),)
 
 
+def _square_of_cells(rows: Any) -> tuple[Floats]:  # noqa: ANN401
+    return _square(rows.T)
+
+
 def _image(rows: Any, block: Floats, shift: Floats) -> Floats:  # noqa: ANN401
     return np.asarray(rows @ block - shift)
 
@@ -233,24 +285,26 @@ def _product(rows: Any, block: Floats, shift: Floats) -> tuple[Floats, Floats]: 
     return np.asarray(rows.T @ image), image.sum(axis=0)
 
 
-def _decomposed(products: _Products, k: int) -> Floats:
+def _decomposed(symmetric: Floats, k: int) -> Floats:
     from scipy.linalg import eigh  # noqa: PLC0415 heavy
 
-    width = products.width
-    vectors = eigh(products.whole_covariance(), subset_by_index=[width - k, width - 1], overwrite_a=True)[1]
+    size = len(symmetric)
+    vectors = eigh(symmetric, subset_by_index=[size - k, size - 1], overwrite_a=True)[1]
     return np.asarray(vectors[:, ::-1], np.float64)
 
 
-def _leading(products: _Products, k: int, seed: int, report: OnProgress) -> Floats:
-    """Return the leading eigenvectors of the covariance, float64 ``(n_genes, k)``."""
-    width = products.width
+def _leading(
+    times: Callable[[Floats], Floats], width: int, k: int, seed: int, on_progress: OnProgress | None
+) -> Floats:
+    """Return the leading eigenvectors of a symmetric matrix that `times` multiplies with, float64 ``(width, k)``."""
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
     random = np.random.Generator(np.random.PCG64(seed))
     block = np.linalg.qr(random.standard_normal((width, min(width, max(_BLOCK, min(k, _BLOCK))))))[0]
     basis, images = np.empty((width, 0)), np.empty((width, 0))
     projected = np.empty((0, 0))
     done = 0
     while True:
-        image = products.covariance(block)
+        image = times(block)
         corner = basis.T @ image
         projected = np.block([[projected, corner], [corner.T, block.T @ image]])
         basis, images = np.hstack([basis, block]), np.hstack([images, image])

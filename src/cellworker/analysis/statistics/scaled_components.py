@@ -53,7 +53,7 @@ class ScaledComponents:
     deviation: Floats
 
     def project(self, rows: Any) -> Floats:  # noqa: ANN401 SciPy's
-        """Return where other cells lie: `rows` are compressed rows of log-normalised values of `genes`."""
+        """Return where other cells are: `rows` are compressed rows of log-normalised values of `genes`."""
         from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
         zeros = -self.mean / self.deviation
@@ -77,8 +77,8 @@ def scaled_components(
 ) -> ScaledComponents:
     """Scale some genes and find their principal components.
 
-    The matrix is read four times from one end to the other, some megabytes at a time: it may be mapped from a file
-    larger than memory. The values of the chosen genes are laid out once more, where `allocate` puts them.
+    The matrix is read twice from one end to the other, some megabytes at a time: it may be mapped from a file larger
+    than memory. The values of the chosen genes are laid out twice more, where `allocate` puts them.
 
     Parameters
     ----------
@@ -92,11 +92,11 @@ def scaled_components(
     n_genes
         Width of the matrix.
     allocate
-        Makes the array that the chosen genes' values lie in.
+        Makes the array that the chosen genes' values are in.
     threads
         Threads to use; the result does not depend on it.
     progress
-        Told the fraction done; may raise to stop.
+        Called with the fraction done; may raise to stop.
 
     Raises
     ------
@@ -111,15 +111,15 @@ def scaled_components(
     place = np.full(n_genes, -1, np.int32)
     place[genes] = np.arange(len(genes), dtype=np.int32)
     matrix = _Chosen(indptr, columns, values, place, len(genes))
+    if len(genes) < n_genes:  # all that follows reads these genes alone
+        matrix = matrix.selected(allocate)
     with np.errstate(invalid="ignore", over="ignore"):  # genes with such values are left out
         mean, deviation = matrix.moments(lambda part: progress(_SELECTING * 0.6 * part))
     varies = np.isfinite(deviation) & (deviation > 0)
     if not varies.any():
         raise ValueError("no gene varies")
     kept = np.asarray(genes, np.int64)[varies]
-    place[:] = -1
-    place[kept] = np.arange(len(kept), dtype=np.int32)
-    matrix = _Chosen(indptr, columns, values, place, len(kept))
+    matrix = matrix.of(varies)
     rest = mean[varies] / deviation[varies]
     differences = matrix.differences(
         mean[varies], deviation[varies], allocate, lambda part: progress(_SELECTING * (0.6 + 0.4 * part))
@@ -134,7 +134,7 @@ def scaled_components(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Some columns of a matrix; `place` is where each of its genes lies among them, -1 for the others."""
+    """Some columns of a matrix; `place` is where each of its genes is among them, -1 for the others."""
 
     indptr: NDArray[np.int64]
     columns: NDArray[np.int32]
@@ -152,13 +152,42 @@ class _Chosen:
         """Return places and values of the chosen genes in some cells, and how many each cell has."""
         first, last = int(self.indptr[start]), int(self.indptr[stop])
         columns = np.asarray(self.columns[first:last])
-        if len(columns) and (columns.min() < 0 or columns.max() >= len(self.place)):
-            raise IndexError("the matrix holds genes beyond the last one")
+        self._require(columns)
         places = self.place[columns]
         chosen = places >= 0
         running = np.concatenate([[0], np.cumsum(chosen)])
         lengths = np.diff(running[np.asarray(self.indptr[start : stop + 1]) - first])
         return places[chosen], np.asarray(self.values[first:last])[chosen].astype(np.float64), lengths
+
+    def selected(self, allocate: Allocate) -> "_Chosen":
+        """Return a matrix that holds nothing but the chosen genes."""
+        n, parts = len(self.indptr) - 1, self.parts()
+        there, indptr = self.place >= 0, np.zeros(n + 1, np.int64)
+        for start, stop in parts:
+            first, last = int(self.indptr[start]), int(self.indptr[stop])
+            columns = np.asarray(self.columns[first:last])
+            self._require(columns)
+            running = np.concatenate([[0], np.cumsum(there[columns])])
+            indptr[start + 1 : stop + 1] = np.diff(running[np.asarray(self.indptr[start : stop + 1]) - first])
+        np.cumsum(indptr, out=indptr)
+        size = (int(indptr[-1]),)
+        places, values = allocate(size, np.int32), allocate(size, self.values.dtype)
+        for start, stop in parts:
+            first, last = int(self.indptr[start]), int(self.indptr[stop])
+            found = self.place[self.columns[first:last]]
+            chosen, here = found >= 0, slice(int(indptr[start]), int(indptr[stop]))
+            places[here], values[here] = found[chosen], np.asarray(self.values[first:last])[chosen]
+        return _Chosen(indptr, places, values, np.arange(self.width, dtype=np.int32), self.width)
+
+    def of(self, wanted: NDArray[np.bool_]) -> "_Chosen":
+        """Return some of these genes."""
+        new = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int32)
+        place = np.where(self.place >= 0, new[self.place], -1).astype(np.int32)
+        return _Chosen(self.indptr, self.columns, self.values, place, int(np.count_nonzero(wanted)))
+
+    def _require(self, columns: NDArray[np.int32]) -> None:
+        if len(columns) and (columns.min() < 0 or columns.max() >= len(self.place)):
+            raise IndexError("the matrix holds genes beyond the last one")
 
     def moments(self, progress: Progress) -> tuple[Floats, Floats]:
         """Return each gene's mean and standard deviation (n - 1), of zeros too, in two passes."""

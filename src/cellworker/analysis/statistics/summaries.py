@@ -16,7 +16,7 @@ _NORMAL_IQR = 1.34  # interquartile range of a normal distribution, in R's bw.nr
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is told of one group's values.
+    """Summary of one group's values.
 
     Attributes
     ----------

@@ -78,8 +78,8 @@ def group_sums(
 def parts_of_rows(n_rows: int) -> list[int]:
     """Return where the parts of rows begin whose sums are added up, and the number of rows.
 
-    The sum of fractional values depends on its order. Whoever adds up each part row after row, and then the parts, gets
-    the bits of `group_sums`.
+    The sum of fractional values depends on its order. A program that adds up each part row after row,
+    and then the parts, gets the bits of `group_sums`.
     """
     parts = _PARTS if n_rows >= _WORTH else 1
     return [n_rows * i // parts for i in range(parts + 1)]

@@ -4,7 +4,7 @@ A gene varies more than others where its variance exceeds the one that is expect
 local regression of the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from cellworker.analysis.statistics.library_functions import library_function
 from cellworker.analysis.statistics.local_regression import local_quadratic
 from cellworker.native import address, kernel
 
-__all__ = ["GeneVariability", "gene_totals", "gene_variability"]
+__all__ = ["GeneVariability", "gene_totals", "gene_variability", "joined_ranking"]
 
 Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -110,6 +110,46 @@ def gene_variability(
     return GeneVariability(mean, variance, expected, np.where(varies, squares / (n_cells - 1), 0.0))
 
 
+def joined_ranking(
+    rankings: Sequence[NDArray[np.int64]], places: NDArray[np.int64], everywhere: NDArray[np.bool_], n: int
+) -> NDArray[np.int64]:
+    """Choose genes for all parts of a matrix that was split by sample, as Seurat 5 does for split layers.
+
+    A gene that is among the first of more parts comes first, then one of a smaller median rank. The rule is that of
+    Seurat's ``SelectIntegrationFeatures`` (algorithms.md, section 13).
+
+    Parameters
+    ----------
+    rankings
+        For each part its most variable genes, the most variable first.
+    places
+        int64 ``(n_genes,)``: each gene's place among the names in order, which decides between equal ones.
+    everywhere
+        bool ``(n_genes,)``: the genes that all parts measure; others are not chosen.
+    n
+        How many are chosen at most.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, at most `n` genes: those of more parts than the last of them first, each kind by the median of its ranks.
+    """
+    ranks = np.full((len(rankings), len(places)), np.nan)
+    for part, ranking in zip(ranks, rankings, strict=True):
+        part[ranking] = np.arange(1, len(ranking) + 1)
+    times = np.count_nonzero(~np.isnan(ranks), axis=0)
+    candidates = np.flatnonzero((times > 0) & everywhere)
+    if not len(candidates) or n < 1:
+        return np.empty(0, np.int64)
+    candidates = candidates[np.lexsort((places[candidates], -times[candidates]))]
+    last = times[candidates[min(n, len(candidates)) - 1]]
+    median = np.nanmedian(ranks[:, candidates], axis=0)
+    # A gene in more parts than the last one is chosen for sure; where the last one's number is, ranks decide.
+    order = np.lexsort((median, times[candidates] <= last))
+    chosen: NDArray[np.int64] = candidates[order[times[candidates][order] >= last]][:n]
+    return chosen
+
+
 def gene_totals(
     genes: NDArray[np.int32],
     values: NDArray[Any],
@@ -118,10 +158,10 @@ def gene_totals(
     threads: int = 1,
     progress: Progress = lambda fraction: None,  # noqa: ARG005
 ) -> Floats:
-    """Sum each gene's stored values, one after the other as they lie, float64 ``(n_genes,)``.
+    """Sum each gene's stored values, one after the other as they are, float64 ``(n_genes,)``.
 
     Parameters are those of `gene_variability`. The order of the sum is that of the cells, so that means which differ in
-    the last digit alone are told apart as programs that read the cells one after the other tell them apart.
+    the last digit alone are ordered as by programs that read the cells one after the other.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where cells lie on a graph in the plane."""
+"""Where cells are on a graph in the plane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far cells have come along a graph: the shortest way from the roots."""
+"""Pseudotime: the length of the shortest path along a graph from the roots to each cell."""
 
 import heapq
 
@@ -22,7 +22,7 @@ def pseudotime(
     links
         ``(n_links, 2)``: the ends of each link.
     places
-        Where the cells lie on the links.
+        Where the cells are on the links.
     roots
         Cells from whose places the ways begin, at least one.
 

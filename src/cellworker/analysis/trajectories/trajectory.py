@@ -47,7 +47,7 @@ class Search(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A graph in the plane, a tree with or without loops for each partition, and where the cells lie on it.
+    """A graph in the plane, a tree with or without loops for each partition, and where the cells are on it.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Trajectory:
     links
         int32 ``(n_links, 2)``: the ends of each link, the smaller number first, in order.
     places
-        Where each cell lies on the links.
+        Where each cell is on the links.
     partition
         int32 ``(n_cells,)``: partitions from 0.
     anchors

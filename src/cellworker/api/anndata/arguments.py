@@ -19,6 +19,7 @@ __all__ = [
     "check_kind",
     "column",
     "default_threads",
+    "gene_mask",
     "gene_positions",
     "invalid",
     "number",
@@ -35,7 +36,8 @@ _MAX_SEED = 2**64 - 1
 
 def invalid(argument: str, message: str) -> WorkerError:
     """Return the error for an argument."""
-    return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}.")
+    end = "" if message.endswith(("?", "!", ".")) else "."
+    return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}{end}")
 
 
 def whole_number(argument: str, value: Any, low: int, high: int | None = None) -> int:  # noqa: ANN401
@@ -167,7 +169,7 @@ def column(adata: "AnnData", argument: str, name: Any) -> Any:  # noqa: ANN401
     WorkerError
         ``INVALID_INPUT`` listing the columns.
     """
-    if name not in adata.obs.columns:
+    if not isinstance(name, str) or name not in adata.obs.columns:
         one_of(argument, name, adata.obs.columns)
     return adata.obs[name]
 
@@ -208,6 +210,34 @@ def gene_positions(adata: "AnnData", argument: str, genes: Iterable[str], *, nam
     if not found:
         shown = ", ".join(repr(str(name)) for name in index[:3])
         raise invalid(argument, f"none of {wanted[:3]!r} is among the genes; genes are named like {shown}")
+    return found
+
+
+def gene_mask(mask: Any, genes: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+    """Return which genes to use.
+
+    Parameters
+    ----------
+    mask
+        What a user says as ``mask_var``: a column of the table of genes, or True or False for each gene.
+    genes
+        The table of genes; their names alone where `mask` is no column.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming `mask_var`.
+    """
+    if isinstance(mask, str):
+        one_of("mask_var", mask, genes.columns)
+        mask = genes[mask]
+    found = np.asarray(mask)
+    if found.dtype != np.bool_ or found.shape != (len(genes),):
+        raise invalid(
+            "mask_var", f"expected True or False for each of {len(genes)} genes, found {found.dtype} {found.shape}"
+        )
+    if not found.any():
+        raise invalid("mask_var", "expected at least one gene, found none")
     return found
 
 

@@ -12,7 +12,9 @@ from cellworker.analysis.graphs.louvain import by_falling_size
 from cellworker.analysis.graphs.multilevel import multilevel
 from cellworker.analysis.graphs.snn import Links
 from cellworker.api.anndata.arguments import categories_of, invalid, number, one_of, seed_of, target, write_labels
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.neighbourhoods import neighbourhood
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,6 +25,8 @@ _Find = Callable[[Links, float, int], NDArray[np.int32]]
 _LOUVAIN_STARTS = 5
 
 
+@with_bar("Leiden")
+@checked
 def leiden(
     adata: "AnnData",
     resolution: float = 1,
@@ -52,15 +56,15 @@ def leiden(
     key_added
         The column of ``obs``, and the key of ``uns``.
     adjacency
-        A symmetric sparse matrix ``(n_cells, n_cells)`` in place of the graph of neighbours.
+        A symmetric sparse matrix ``(n_cells, n_cells)`` instead of the graph of neighbours.
     use_weights
         False takes all links for equal.
     neighbors_key
         Where the neighbours' parameters are in ``uns``.
     obsp
-        A key of ``obsp`` in place of the graph of neighbours.
+        A key of ``obsp`` instead of the graph of neighbours.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -79,6 +83,8 @@ def leiden(
     return data if copy else None
 
 
+@with_bar("Louvain")
+@checked
 def louvain(
     adata: "AnnData",
     resolution: float = 1,
@@ -177,6 +183,9 @@ def _write(
         adata.uns[key] = {"params": params, "modularity": quality}
         return
     column, wanted = restrict_to
+    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    if not wanted:
+        raise invalid("restrict_to", f"expected at least one label of {column!r}, found none")
     codes, known = categories_of(adata, "restrict_to", column)
     for name in wanted:
         one_of("restrict_to", name, known)

@@ -19,6 +19,8 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
+from cellworker.api.anndata.checked import checked
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["pseudotime", "trajectory"]
 
 
+@with_bar("Trajectory")
+@checked
 def trajectory(
     adata: "AnnData",
     basis: str = "X_umap",
@@ -50,13 +54,13 @@ def trajectory(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
     AnnData or None
         Written are ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
-        each node), ``params``, and where the cells lie on the links; ``obs["<key>_partition"]``.
+        each node), ``params``, and where the cells are on the links; ``obs["<key>_partition"]``.
 
     Raises
     ------
@@ -88,6 +92,8 @@ def trajectory(
     return data if copy else None
 
 
+@with_bar("Pseudotime")
+@checked
 def pseudotime(
     adata: "AnnData",
     root_nodes: int | Iterable[int] | None = None,
@@ -97,7 +103,7 @@ def pseudotime(
     trajectory_key: str = "trajectory",
     copy: bool = False,
 ) -> "AnnData | None":
-    """Measure how far cells have come along a trajectory from its roots.
+    """Measure each cell's pseudotime: its distance along a trajectory from the roots.
 
     Parameters
     ----------
@@ -112,7 +118,7 @@ def pseudotime(
     trajectory_key
         The trajectory's key of ``uns``.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Raises
     ------
@@ -130,7 +136,11 @@ def pseudotime(
     if len(places.node) != data.n_obs:
         raise invalid("trajectory_key", "the cells have changed since; run cellworker.tl.trajectory(adata) again")
     chosen = (
-        [] if root_nodes is None else [root_nodes] if isinstance(root_nodes, int | np.integer) else list(root_nodes)
+        []
+        if root_nodes is None
+        else [root_nodes]
+        if isinstance(root_nodes, int | float | np.number)
+        else list(root_nodes)
     )
     for node in chosen:
         whole_number("root_nodes", node, 0, len(nodes) - 1)

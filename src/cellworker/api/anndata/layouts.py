@@ -9,16 +9,22 @@ from cellworker.analysis.graphs.neighbours import Metric
 from cellworker.analysis.maps.tsne import neighbours_for
 from cellworker.analysis.maps.tsne import tsne as lay_out_tsne
 from cellworker.analysis.maps.umap import umap_of_graph
-from cellworker.analysis.maps.umap_graph import Graph, curve
-from cellworker.api.anndata.arguments import default_threads, invalid, one_of, seed_of, target
+from cellworker.analysis.maps.umap_graph import WeightedGraph, curve
+from cellworker.api.anndata.arguments import default_threads, invalid, number, one_of, seed_of, target, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.neighbourhoods import neighbourhood, representation
+from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["tsne", "umap"]
 
+_SEARCH = 0.1  # about the share of the search for neighbours in the time of t-SNE
 
+
+@with_bar("UMAP")
+@checked
 def umap(
     adata: "AnnData",
     *,
@@ -38,7 +44,7 @@ def umap(
     adata
         After `cellworker.pp.neighbors`.
     min_dist, spread
-        How near cells may lie, and the scale.
+        How near cells may be, and the scale.
     maxiter
         Epochs; by default 500, or 200 for more than 10,000 cells.
     random_state
@@ -50,7 +56,7 @@ def umap(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -69,13 +75,24 @@ def umap(
     points = None
     if known[0] in data.obsm or "X_pca" in data.obsm:
         points = representation(data, known[0] if known[0] in data.obsm else "X_pca", None, threads)
+    number("min_dist", min_dist)
+    number("spread", spread)
+    if maxiter is not None:
+        whole_number("maxiter", maxiter, 1)
     try:
         layout = umap_of_graph(
-            graph, min_dist=min_dist, spread=spread, points=points, n_epochs=maxiter, seed=seed, threads=threads
+            graph,
+            min_dist=min_dist,
+            spread=spread,
+            points=points,
+            n_epochs=maxiter,
+            seed=seed,
+            threads=threads,
+            on_progress=reporter("UMAP"),
         )
         a, b = curve(min_dist, spread)
     except ValueError as error:
-        raise invalid("min_dist, spread or maxiter", str(error)) from None
+        raise invalid("min_dist", str(error)) from None
     data.obsm["X_umap" if key_added is None else key_added] = layout
     data.uns["umap" if key_added is None else key_added] = {
         "params": {"a": a, "b": b, **({"random_state": seed} if seed else {})}
@@ -83,7 +100,7 @@ def umap(
     return data if copy else None
 
 
-def _graph(links: Any) -> Graph:  # noqa: ANN401
+def _graph(links: Any) -> WeightedGraph:  # noqa: ANN401
     """Return the symmetric graph without loops and without links that count for nothing."""
     from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
@@ -98,9 +115,11 @@ def _graph(links: Any) -> Graph:  # noqa: ANN401
     first = rows.indptr.astype(np.int64)
     strength = np.zeros(len(first) - 1, np.float32)
     np.add.at(strength, np.repeat(np.arange(len(strength)), np.diff(first)), rows.data)
-    return Graph(first, rows.indices.astype(np.int32), np.ascontiguousarray(rows.data, np.float32), strength)
+    return WeightedGraph(first, rows.indices.astype(np.int32), np.ascontiguousarray(rows.data, np.float32), strength)
 
 
+@with_bar("t-SNE")
+@checked
 def tsne(
     adata: "AnnData",
     n_pcs: int | None = None,
@@ -135,7 +154,7 @@ def tsne(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -150,14 +169,23 @@ def tsne(
     data, threads, seed = target(adata, copy=copy), default_threads(threads), seed_of(random_state)
     one_of("metric", metric, ["euclidean", "cosine"])
     points = representation(data, use_rep, n_pcs, threads)
+    number("perplexity", perplexity)
+    if learning_rate is not None:
+        number("learning_rate", learning_rate)
     try:
         k = neighbours_for(perplexity, len(points))
     except (ValueError, TypeError) as error:
         raise invalid("perplexity", str(error)) from None
-    found = fast_neighbours(points, k, metric, threads=threads)
+    found = fast_neighbours(points, k, metric, threads=threads, on_progress=reporter("Neighbours", 0, _SEARCH))
     try:
         layout = lay_out_tsne(
-            found, perplexity=perplexity, learning_rate=learning_rate, points=points, seed=seed, threads=threads
+            found,
+            perplexity=perplexity,
+            learning_rate=learning_rate,
+            points=points,
+            seed=seed,
+            threads=threads,
+            on_progress=reporter("t-SNE", _SEARCH, 1),
         )
     except ValueError as error:
         raise invalid("learning_rate", str(error)) from None

@@ -1,6 +1,6 @@
 """Matrices that are Dask arrays: graphs whose tasks are our kernels on blocks of genes, or of cells.
 
-A task takes a `Matrix`, as one machine has it, and returns arrays. What goes by genes, as ranks do, needs all cells of
+A task takes a `Matrix`, as one machine has it, and returns arrays. What is computed by gene (ranks) needs all cells of
 a gene in one place: blocks of cells are cut at genes, and what belongs together travels to one worker. Genes come in
 waves that fit into a share of the cluster's memory, so that nothing has to be spilled; each wave reads the matrix
 again.

@@ -52,7 +52,7 @@ class Matrix:
         object.__setattr__(self, "rows", _aligned(*self.rows))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What comes over a network lies at any address: the constructor puts it right.
+        # Bytes from a network may be unaligned: the constructor aligns them.
         return Matrix, (self.rows, self.n_genes, self.name, self.names)
 
     @property

@@ -12,14 +12,17 @@ from cellworker.analysis.statistics.pca import components_of, principal_componen
 from cellworker.api.anndata.arguments import (
     check_adata,
     default_threads,
+    gene_mask,
     invalid,
     one_of,
     seed_of,
     target,
     whole_number,
 )
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import LazyMatrix, LazyRows, chosen_anywhere
 from cellworker.api.anndata.matrix import matrix_of
+from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,9 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["neighbors", "neighbourhood", "pca", "representation"]
 
 _N_PCS = 50  # as in scanpy
+_SEARCH = 0.8  # about the share of the search in the time of `neighbors`
 _USE_HIGHLY_VARIABLE = "highly_variable"
 
 
+@with_bar("Principal components")
+@checked
 def pca(
     adata: "AnnData",
     n_comps: int | None = None,
@@ -51,7 +57,7 @@ def pca(
     n_comps
         How many; by default 50, or as many as there are.
     layer
-        A layer in place of ``X``.
+        A layer instead of ``X``.
     zero_center
         Centre the genes.
     random_state
@@ -63,7 +69,7 @@ def pca(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -91,12 +97,13 @@ def pca(
     smaller = min(matrix.n_cells, int(chosen.sum()))
     k = min(_N_PCS, smaller - (1 if zero_center else 0)) if n_comps is None else n_comps
     whole_number("n_comps", k, 1, smaller)
-    seed, threads = seed_of(random_state), default_threads(threads)
+    seed, threads, report = seed_of(random_state), default_threads(threads), reporter("Principal components")
     if isinstance(matrix, LazyMatrix):
-        found = components_of(LazyRows(matrix, np.flatnonzero(chosen)), int(k), centre=zero_center, seed=seed)
+        rows = LazyRows(matrix, np.flatnonzero(chosen))
+        found = components_of(rows, int(k), centre=zero_center, seed=seed, on_progress=report)
     else:
         values = matrix.csr() if chosen.all() else matrix.csr()[:, chosen]
-        found = principal_components(values, int(k), centre=zero_center, seed=seed, threads=threads)
+        found = principal_components(values, int(k), centre=zero_center, seed=seed, threads=threads, on_progress=report)
     loadings = np.zeros((data.n_vars, k))
     loadings[chosen] = found.loadings
     at, loaded, about = ("X_pca", "PCs", "pca") if key_added is None else (key_added,) * 3
@@ -124,18 +131,7 @@ def _mask(adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray
         if _USE_HIGHLY_VARIABLE not in adata.var:
             return np.ones(adata.n_vars, np.bool_)
         mask_var = _USE_HIGHLY_VARIABLE
-    if isinstance(mask_var, str):
-        one_of("mask_var", mask_var, adata.var.columns)
-        mask = np.asarray(adata.var[mask_var])
-    else:
-        mask = np.asarray(mask_var)
-    if mask.dtype != np.bool_ or mask.shape != (adata.n_vars,):
-        raise invalid(
-            "mask_var", f"expected True or False for each of {adata.n_vars} genes, found {mask.dtype} {mask.shape}"
-        )
-    if not mask.any():
-        raise invalid("mask_var", "expected at least one gene, found none")
-    return mask
+    return gene_mask(mask_var, adata.var)
 
 
 def representation(adata: "AnnData", use_rep: str | None, n_pcs: int | None, threads: int) -> NDArray[np.float32]:
@@ -169,6 +165,8 @@ def representation(adata: "AnnData", use_rep: str | None, n_pcs: int | None, thr
     return np.ascontiguousarray(points, np.float32)
 
 
+@with_bar("Neighbours")
+@checked
 def neighbors(
     adata: "AnnData",
     n_neighbors: int = 15,
@@ -208,7 +206,7 @@ def neighbors(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -228,7 +226,8 @@ def neighbors(
     n = data.n_obs
     n_neighbors = whole_number("n_neighbors", n_neighbors, 2, n)
     points = representation(data, use_rep, n_pcs, threads)
-    found = fast_neighbours(points, int(n_neighbors), metric, threads=threads)
+    report = reporter("Neighbours", 0, _SEARCH)
+    found = fast_neighbours(points, int(n_neighbors), metric, threads=threads, on_progress=report)
     stem = "" if key_added is None else f"{key_added}_"
     data.obsp[f"{stem}distances"] = _distances(found, metric)
     data.obsp[f"{stem}connectivities"] = _connectivities(found, metric, threads)
@@ -265,7 +264,7 @@ def _connectivities(found: Neighbours, metric: Metric, threads: int) -> Any:  # 
     from scipy.sparse import csr_matrix  # noqa: PLC0415 heavy
 
     with ThreadPoolExecutor(threads) as run:
-        graph = fuzzy_graph(found, run, metric=metric, report=lambda fraction: None)  # noqa: ARG005
+        graph = fuzzy_graph(found, run, metric=metric, report=reporter("Connectivities", _SEARCH, 1))
     n = len(graph)
     return csr_matrix((graph.weight, graph.to, graph.first), shape=(n, n))
 

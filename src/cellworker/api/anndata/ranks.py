@@ -10,9 +10,19 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.groups import Groups, Sorted
 from cellworker.analysis.statistics.p_values import PValues
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, rank_tests
-from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
+from cellworker.api.anndata.arguments import (
+    categories_of,
+    default_threads,
+    gene_mask,
+    invalid,
+    one_of,
+    target,
+    whole_number,
+)
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.progress import reporter, with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,6 +34,8 @@ Floats = NDArray[np.float64]
 _TINY = 1e-9  # what scanpy adds to means before it divides
 
 
+@with_bar("Rank tests")
+@checked
 def rank_genes_groups(
     adata: "AnnData",
     groupby: str,
@@ -80,7 +92,7 @@ def rank_genes_groups(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -134,7 +146,7 @@ def _wanted(groups: Literal["all"] | Iterable[str], reference: str, known: list[
     elif isinstance(groups, str):
         raise invalid("groups", f"expected 'all' or a list of labels, found {groups!r}; did you mean [{groups!r}]?")
     else:
-        wanted = [one_of("groups", name, known) for name in groups]
+        wanted = list(dict.fromkeys(one_of("groups", name, known) for name in groups))
     wanted = [name for name in wanted if name != reference]
     if not wanted:
         raise invalid("groups", "expected at least one group beside the reference")
@@ -146,14 +158,8 @@ def _mask(matrix: AnyMatrix, adata: "AnnData", mask_var: str | NDArray[np.bool_]
         return np.ones(matrix.n_genes, np.bool_)
     if isinstance(mask_var, str):
         var = adata.var if len(adata.var) == matrix.n_genes and matrix.names.equals(adata.var_names) else adata.raw.var
-        one_of("mask_var", mask_var, var.columns)
-        mask_var = np.asarray(var[mask_var])
-    mask = np.asarray(mask_var)
-    if mask.dtype != np.bool_ or mask.shape != (matrix.n_genes,):
-        raise invalid(
-            "mask_var", f"expected True or False for each of {matrix.n_genes} genes, found {mask.dtype} {mask.shape}"
-        )
-    return mask
+        return gene_mask(mask_var, var)
+    return gene_mask(mask_var, matrix.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +229,10 @@ def _tests(matrix: Matrix, sides: _Sides, threads: int) -> GroupTests:
     groups = Groups.from_sets([*members, np.flatnonzero(sides.code >= count)], n)
     pairs = [] if sides.rest else [(inside, sides.rows(count + 1)) for inside in members]
 
+    report, done = reporter("Rank tests"), 0
+
     def work(genes: slice, run: Sorted) -> None:
+        nonlocal done
         if sides.rest:
             tests = rank_tests(run, groups, continuity=False)
             for name in _FIELDS:
@@ -232,6 +241,8 @@ def _tests(matrix: Matrix, sides: _Sides, threads: int) -> GroupTests:
             for i, one in enumerate(pair_tests(run, pairs, n, continuity=False)):
                 for name in _FIELDS:
                     getattr(found, name)[i, genes] = getattr(one, name)[0]
+        done += genes.stop - genes.start  # of a bar alone: what two threads lose is seen by nobody
+        report(done / matrix.n_genes)
 
     matrix.sorted_runs(work, threads=threads)
     return found

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellworker.analysis.statistics.pseudobulk import two_group_test
-from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target
+from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
 from cellworker.api.anndata.ranks import ranked_table
+from cellworker.api.progress import with_bar
 from cellworker.errors import ErrorCode, WorkerError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ _MIN_CELLS = 10
 _COUNTS = "counts"
 
 
+@with_bar("Samples")
+@checked
 def pseudobulk(
     adata: "AnnData",
     groupby: str,
@@ -59,7 +63,7 @@ def pseudobulk(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def pseudobulk(
     other = (codes >= 0) & ~base if reference == "rest" else codes == known.index(reference)
     taken = (base | other) & (samples >= 0)
     sizes = np.bincount(samples[taken], minlength=len(names))
-    taken &= (sizes >= max(1, min_cells))[np.maximum(samples, 0)]
+    taken &= (sizes >= max(1, whole_number("min_cells", min_cells, 0)))[np.maximum(samples, 0)]
     both = np.intersect1d(samples[taken & base], samples[taken & other])
     if len(both):
         shown = names[int(both[0])]

@@ -25,8 +25,10 @@ from cellworker.api.anndata.arguments import (
     whole_number,
     write_labels,
 )
+from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix, chosen_anywhere
 from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.progress import with_bar
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,6 +40,8 @@ Floats = NDArray[np.float64]
 _UNKNOWN = "Unknown"
 
 
+@with_bar("Scores")
+@checked
 def score_genes(
     adata: "AnnData",
     gene_list: Iterable[str],
@@ -70,7 +74,7 @@ def score_genes(
     random_state
         Seed of the draws.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
     use_raw, layer
         As for `rank_genes_groups`.
 
@@ -89,6 +93,8 @@ def score_genes(
     return data if copy else None
 
 
+@with_bar("Cell cycle")
+@checked
 def score_cell_cycle(
     adata: "AnnData",
     *,
@@ -157,6 +163,8 @@ def _weighted(matrix: Matrix, weights: Floats) -> Floats:
     return matrix.times(weights)
 
 
+@with_bar("Cell types")
+@checked
 def cell_types(
     adata: "AnnData",
     groupby: str = "leiden",
@@ -191,7 +199,7 @@ def cell_types(
     threads
         By default one for each processor; the result does not depend on it.
     copy
-        Return a copy with the results in place of writing to `adata`.
+        Return a copy with the results instead of writing to `adata`.
 
     Returns
     -------

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.pl.drawn import made_by
 from cellworker.api.pl.sources import Labels
+from cellworker.formats.common.provenance import INSIDE, KEY, encode, stamp
 from cellworker.version import __version__
 
 if TYPE_CHECKING:
@@ -93,7 +96,7 @@ def add_scale(ax: "Axes", drawn: Any, title: str) -> None:  # noqa: ANN401 matpl
 
 
 def figure_of(ax: "Axes") -> "Figure":
-    """Return the figure that axes lie in, be it in a part of it."""
+    """Return the figure of these axes, also if they are in a subfigure."""
     from matplotlib.figure import Figure  # noqa: PLC0415 only pictures need it
 
     found = ax.get_figure(root=True)
@@ -122,9 +125,9 @@ def place_labels(
     texts
         The labels, the most important first.
     centred
-        Whether a label may lie on its own point, and on others'; else labels also keep off the points.
+        Whether a label may be on its own point, and on others'; else labels also keep off the points.
     every
-        Whether a label for which there is no place within the axes is written beside them, in place of left out.
+        Whether a label without space inside the axes is written beside them; else it is left out.
     style
         Of the text.
     """
@@ -166,7 +169,7 @@ def _free_place(
     round_ = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     for inside in (True, False) if every else (True,):
         for ring in range(0 if centred else 1, _RINGS if inside else 100 * _RINGS):
-            # The first ring touches the point with the label's edge, the others lie half a line further out each.
+            # The first ring touches the point with the label's edge, the others are half a line further out each.
             reach = ring * half[1] if centred else (ring - 1) * half[1]
             moves = round_ * reach if centred else round_ * (half + 3 + reach)
             middles = place + (moves[:1] if ring == 0 else moves)
@@ -182,6 +185,8 @@ def _free_place(
 
 def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     """Write the figure of some axes, fit for a paper: text as text, fonts embedded, the same bytes each time.
+
+    A PNG, SVG or PDF says in its metadata what made it, which ``cellworker replay`` reads.
 
     Parameters
     ----------
@@ -215,14 +220,22 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     figure, goal = figure_of(axes_of(ax)), Path(path)
     if goal.suffix.lower() not in _FORMATS:
         raise invalid("path", f"expected a name that ends in {', '.join(_FORMATS)}, found {goal.name!r}")
-    maker = f"cellworker {__version__}"
+    maker, records = f"cellworker {__version__}", made_by(figure)
+    if records and dpi != _RASTER_DPI:
+        records[-1] = structs.replace(records[-1], parameters={**records[-1].parameters, "dpi": dpi})
     metadata: dict[str, dict[str, str | None]] = {
         ".svg": {"Creator": maker, "Date": None},
-        ".pdf": {"Creator": maker, "CreationDate": None},
+        ".pdf": {
+            "Creator": maker,
+            "CreationDate": None,
+            **({"Keywords": f"{KEY} {encode(records)}"} if records else {}),
+        },
         ".png": {"Software": maker},
     }
     # Fonts: in SVG as text, in PDF and PostScript as TrueType (42), which drawing programs can edit.
     fonts: Any = {"svg.fonttype": "none", "svg.hashsalt": "cellworker", "pdf.fonttype": 42, "ps.fonttype": 42}
     with mpl.rc_context(fonts):
         figure.savefig(goal, dpi=dpi, bbox_inches="tight", metadata=metadata.get(goal.suffix.lower()))
+    if records and goal.suffix.lower() in INSIDE:
+        stamp(goal, records, kind=goal.suffix.lower())
     return goal

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
 from cellworker.api.pl.canvas import MISSING, add_legend, add_scale, place_labels
-from cellworker.api.pl.sources import Labels, Shown
+from cellworker.api.pl.sources import Labels, Shown, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ __all__ = ["BACKGROUND", "LEGENDS", "Coloured", "by_numbers", "coloured", "expla
 
 LEGENDS = ("right", "on", "none")
 BACKGROUND = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
-"""Behind text on points. A contour around the letters would make them paths in vector files, which nobody can edit."""
+"""Behind text on points. A contour around the letters would make them paths in vector files, not editable text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def coloured(
 ) -> Coloured:  # fmt: skip
     """Return the colours by a column, a class of cell sets, or a gene.
 
-    Groups are mixed, so that none hides another; of numbers the highest lie on top; cells without a value lie below.
+    Groups are mixed, so that none hides another; high numbers are drawn over low ones, and cells without a value below.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def coloured(
     if color is None:
         return _of_groups(Labels(np.full(of.n_cells, 0), [""], ["#888888"], ""))
     if not of.has_column(color):
-        return by_numbers(of.expression([color])[:, 0].astype(np.float64), color, cmap, limits)
+        return by_numbers(values_of(of, "color", color), color, cmap, limits)
     values = of.numbers(color)
     if values is None:
         return _of_groups(recoloured(of.labels("color", color).only("color", None), palette))

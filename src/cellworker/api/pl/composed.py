@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import add_legend, axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Source, shown
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["composition"]
 
 
+@checked
+@drawn
 def composition(
     source: Source, of: str, by: str | None = None, *, groups: Sequence[str] | None = None, counts: bool = False,
     palette: Mapping[str, str] | None = None, ax: "Axes | None" = None,
@@ -32,7 +36,7 @@ def composition(
     groups
         Names of some bars, in the order to draw.
     counts
-        Whether cells are counted, in place of shares.
+        Whether to show counts of cells instead of shares.
     palette, ax
         As for `embedding`.
 

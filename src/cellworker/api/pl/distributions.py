@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import axes_of, group_names
 from cellworker.api.pl.coloured import recoloured
-from cellworker.api.pl.sources import Source, shown
+from cellworker.api.pl.drawn import drawn
+from cellworker.api.pl.sources import Source, shown, values_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["violin"]
 
 
+@checked
+@drawn
 def violin(
     source: Source, of: str, by: str | None = None, *, groups: Sequence[str] | None = None, points: bool = False,
     layer: str | None = None, use_raw: bool | None = None, palette: Mapping[str, str] | None = None,
@@ -58,7 +62,7 @@ def violin(
     """
     data = shown(source, layer=layer, use_raw=use_raw)
     labels = recoloured(data.labels("by", by).only("groups", groups), palette)
-    values = data.numbers(of) if data.has_column(of) else data.expression([of])[:, 0].astype(np.float64)
+    values = data.numbers(of) if data.has_column(of) else values_of(data, "of", of)
     if values is None:
         raise invalid("of", f"{of!r} holds labels, not numbers; expected a gene or a column of numbers")
     ax = axes_of(ax, (max(3, 1 + 0.5 * len(labels.names)), 3.5))

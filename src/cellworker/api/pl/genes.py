@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cellworker.api.anndata.arguments import invalid, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import add_scale, axes_of
 from cellworker.api.pl.coloured import recoloured
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Source, shown
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def _named(genes: str | Iterable[str] | Mapping[str, Iterable[str]]) -> tuple[li
     return names, parts
 
 
+@checked
+@drawn
 def dotplot(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
     groups: Sequence[str] | None = None, scale: bool = False, layer: str | None = None, use_raw: bool | None = None,
@@ -120,6 +124,8 @@ def dotplot(
     return ax
 
 
+@checked
+@drawn
 def heatmap(
     source: Source, genes: str | Iterable[str] | Mapping[str, Iterable[str]], by: str | None = None, *,
     groups: Sequence[str] | None = None, values: Literal["z", "expression"] = "z", max_cells: int = 2000,

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import number, one_of
+from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import axes_of, bare, place_labels
 from cellworker.api.pl.coloured import BACKGROUND, Coloured, by_numbers, coloured, explain
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.pl.sources import Layout, Source, shown
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ _VECTOR_POINTS = 20_000
 """Clouds of more points become an image within the vector file: drawing programs choke on them."""
 
 
+@checked
+@drawn
 def embedding(
     source: Source, color: str | None = None, *, basis: str = "umap", layer: str | None = None,
     use_raw: bool | None = None, palette: Mapping[str, str] | None = None, cmap: str = "viridis",
@@ -89,6 +93,8 @@ def _scatter(ax: "Axes", points: NDArray[np.float64], rgba: NDArray[np.float64],
     ax.scatter(points[:, 0], points[:, 1], s=area, c=rgba, linewidths=0, rasterized=len(points) > _VECTOR_POINTS)
 
 
+@checked
+@drawn
 def trajectory(
     source: Source, color: str | None = None, *, key: str = "trajectory",
     nodes: Literal["ends", "all", "none"] = "ends", cmap: str = "viridis",
@@ -155,13 +161,15 @@ def trajectory(
     return ax
 
 
+@checked
+@drawn
 def tissue(
     source: Source, color: str | None = None, *, library: str | None = None, image: bool = True,
     layer: str | None = None, use_raw: bool | None = None, palette: Mapping[str, str] | None = None,
     cmap: str = "viridis", limits: tuple[float, float] | None = None, legend: Legend = "right",
     size: float | None = None, ax: "Axes | None" = None,
 ) -> "Axes":  # fmt: skip
-    """Draw the cells where they lie in the tissue, on its picture where there is one.
+    """Draw the cells at their places in the tissue, over its image if there is one.
 
     Parameters
     ----------

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from cellworker.api.anndata.arguments import categories_of, check_adata, gene_positions, invalid, one_of
 from cellworker.api.dataset import Dataset
 from cellworker.api.selecting import find_class, labels_by_row
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.palette import palette
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Course", "Labels", "Layout", "Shown", "Source", "Tissue", "shown"]
+__all__ = ["Course", "Labels", "Layout", "Shown", "Source", "Tissue", "shown", "values_of"]
 
 Source = Union["AnnData", Dataset]
 """What pictures are made of."""
@@ -65,7 +66,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """A trajectory: nodes float64 ``(n_nodes, 2)``, links int64 ``(n_links, 2)``, and the layout that they lie on."""
+    """A trajectory: nodes float64 ``(n_nodes, 2)``, links int64 ``(n_links, 2)``, and the layout that they are on."""
 
     nodes: NDArray[np.float64]
     links: NDArray[np.int64]
@@ -121,6 +122,23 @@ class Shown(Protocol):
     def tissue(self, argument: str, name: str | None) -> Tissue:
         """Return the places on a tissue."""
         ...
+
+
+def values_of(data: Shown, argument: str, gene: str) -> NDArray[np.float64]:
+    """Return the expression of what is no column of the cells, float64 ``(n_cells,)``.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument where it is no gene either.
+    """
+    try:
+        return data.expression([gene])[:, 0].astype(np.float64)
+    except WorkerError as error:
+        if error.code not in (ErrorCode.R_WORKER_GENE_NOT_FOUND, ErrorCode.INVALID_INPUT):
+            raise
+        why = error.message.partition(": ")[2]
+        raise invalid(argument, f"{gene!r} is no column of the cells and no class of cell sets, and {why}") from None
 
 
 def shown(source: Source, *, layer: str | None = None, use_raw: bool | None = None) -> Shown:

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset import Dataset
 from cellworker.api.pl.canvas import axes_of, place_labels
+from cellworker.api.pl.drawn import drawn
 from cellworker.api.selecting import Cells
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _GENES = ("gene", "names", "gene_names", "Gene")
 _UP, _DOWN, _NEITHER = "#cc4455", "#3377bb", "#c8c8c8"
 
 
+@checked
+@drawn
 def volcano(
     results: "DataFrame | AnnData | Dataset", group: Cells | None = None, reference: Cells | None = None, *,
     key: str = "rank_genes_groups", min_fold: float = 1.0, alpha: float = 0.05, label: int | Iterable[str] = 10,
@@ -53,7 +57,7 @@ def volcano(
     Returns
     -------
     matplotlib.axes.Axes
-        The axes: one point per gene with a p-value. P-values that are 0 in a table without their logarithms lie
+        The axes: one point per gene with a p-value. P-values that are 0 in a table without their logarithms are
         at the top.
 
     Raises

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellworker.api.records import record_of
 from cellworker.cli.many_requests import answer_many, read_requests
 from cellworker.cli.output import Destination, request_body, request_pagination, write_answer
 from cellworker.cli.progress import Bar
-from cellworker.cli.records import record_of
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
 from cellworker.engine.contexts import make_context
@@ -20,11 +20,11 @@ from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer
 
-__all__ = ["Question", "answer_one", "command"]
+__all__ = ["WrittenRequest", "answer_one", "command"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class WrittenRequest:
     """One request as a user writes it: the task's name, the body's fields without it, the pagination."""
 
     task: str
@@ -38,13 +38,13 @@ def command(options: argparse.Namespace) -> int:
     path = sample_path() if options.experiment is None else Path(options.experiment)
     if options.requests is not None:
         return answer_many(read_requests(options.requests), path, settings, options)
-    catalog.find(options.task)  # an unknown name is told before mistakes in the body
+    catalog.find(options.task)  # an unknown name is reported before mistakes in the body
     body = request_body(options.task, options.body)
-    answer_one(Question(options.task, body, request_pagination(options.pagination)), path, settings, options)
+    answer_one(WrittenRequest(options.task, body, request_pagination(options.pagination)), path, settings, options)
     return 0
 
 
-def answer_one(question: Question, path: Path, settings: Settings, options: argparse.Namespace) -> None:
+def answer_one(question: WrittenRequest, path: Path, settings: Settings, options: argparse.Namespace) -> None:
     """Answer one request, and write the result where the options of output say."""
     task, fields, pagination = catalog.find(question.task), question.fields, question.pagination
     # Mistakes in the arguments are reported before an experiment is opened, which takes long.

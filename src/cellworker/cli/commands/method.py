@@ -1,26 +1,33 @@
 """The commands that are methods of an open experiment: `cellworker markers FILE --by leiden` and the like."""
 
 import argparse
+import inspect
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from cellworker.api.records import record_of
 from cellworker.cli.method_results import write_method_result
 from cellworker.cli.methods import METHODS, given_arguments
 from cellworker.cli.output import Destination
 from cellworker.cli.progress import Bar
-from cellworker.cli.records import record_of
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.common.provenance import Provenance, stamp
+from cellworker.formats.common.provenance import INSIDE, Provenance, stamp
 from cellworker.settings import Settings
 
-__all__ = ["command", "run_method"]
+__all__ = ["PICTURES", "PREFIX", "command", "run_method"]
 
-_STAMPED = (".h5ad", ".zarr")
+PREFIX: Final = "pl."
+"""Before the name of a function of `cellworker.pl`, in a record."""
+PICTURES: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("composition", "dotplot", "embedding", "heatmap", "tissue", "trajectory", "violin")
+)
+"""What draws an open experiment: a volcano is drawn of a table."""
 
 
 def command(options: argparse.Namespace) -> int:
@@ -34,8 +41,9 @@ def command(options: argparse.Namespace) -> int:
 
 
 def run_method(
-    method: str, arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace
-) -> None:
+    method: str, arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace, *,
+    before: Sequence[Provenance] = (),
+) -> None:  # fmt: skip
     """Ask one method of the experiment at `path`, and write its result where the options of output say.
 
     Raises
@@ -43,8 +51,8 @@ def run_method(
     WorkerError
         What the method raises; ``INVALID_INPUT`` where it needs packages that are not installed.
     """
-    if method == "download":
-        _download(arguments, path, settings, options)
+    if method in ("download", "save") or method in PICTURES:
+        _write(method, arguments, path, settings, options, before=before)
         return
     destination = Destination(
         options.out, options.format, csv_guard=settings.csv_guard, default="csv", annotated=True,
@@ -56,6 +64,7 @@ def run_method(
             dataset = _opened(path, settings, bar)
         with dataset:
             with times.step(method):
+                _ask(dataset, before)
                 result = getattr(dataset, method)(**arguments)
             records = [record_of(method, arguments, dataset.experiment, path, settings=settings)]
             with times.step("writing"):
@@ -74,7 +83,15 @@ def _opened(path: Path, settings: Settings, bar: Bar) -> Any:  # noqa: ANN401
     return open_dataset(path, settings=settings, progress=bar)
 
 
-def _download(arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace) -> None:
+def _ask(dataset: Any, steps: Sequence[Provenance]) -> None:  # noqa: ANN401 a Dataset
+    for step in steps:
+        getattr(dataset, step.task)(**step.parameters)
+
+
+def _write(
+    task: str, arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace, *,
+    before: Sequence[Provenance] = (),
+) -> None:  # fmt: skip
     """Save a file; on standard output ``--format`` says of which kind (h5ad)."""
     if options.out is None:
         raise WorkerError(ErrorCode.INVALID_INPUT, "--out: name what to write, as --out FILE.h5ad, or - with --format")
@@ -84,11 +101,31 @@ def _download(arguments: dict[str, Any], path: Path, settings: Settings, options
         goal = Path(scratch) / f"result.{ending}" if options.out == "-" else Path(options.out)
         with times.step("opening"):
             dataset = _opened(path, settings, bar)
-        with dataset, times.step("download"):
-            dataset.download(str(goal), **arguments)
-            records: list[Provenance] = [record_of("download", arguments, dataset.experiment, path, settings=settings)]
-        if goal.suffix in _STAMPED or options.provenance:
-            stamp(goal, records)
+        with dataset, times.step(task):
+            _ask(dataset, before)
+            if task in PICTURES:
+                _draw(task, arguments, dataset, goal)
+            else:
+                # What was saved, or downloaded as an experiment, says so itself.
+                getattr(dataset, task)(str(goal), **arguments)
+            record = record_of(task, arguments, dataset.experiment, path, settings=settings)
+        if goal.suffix not in INSIDE and options.provenance:
+            stamp(goal, [record])
         if options.out == "-":
             with goal.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
+
+
+def _draw(task: str, arguments: dict[str, Any], dataset: Any, goal: Path) -> None:  # noqa: ANN401 a Dataset
+    from cellworker.api import pl  # noqa: PLC0415 heavy
+
+    draw, given = getattr(pl, task.removeprefix(PREFIX)), dict(arguments)
+    to_save = {"dpi": given.pop("dpi")} if "dpi" in given else {}
+    known = [name for name in inspect.signature(draw).parameters if name not in ("source", "ax")]
+    for name in given:
+        if name not in known:
+            message = f"the record: {task} has no argument {name!r}; its arguments are {', '.join(known)}"
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    if not isinstance(to_save.get("dpi", 1), int):
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"the record: dpi: expected a number, found {to_save['dpi']!r}")
+    pl.save(draw(dataset, **given), goal, **to_save)

@@ -5,18 +5,20 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
-from cellworker.cli.commands.call import Question, answer_one
-from cellworker.cli.commands.method import run_method
+from cellworker.api.records import REPLAYED_SETTINGS
+from cellworker.cli.commands.call import WrittenRequest, answer_one
+from cellworker.cli.commands.method import PICTURES, PREFIX, run_method
 from cellworker.cli.methods import METHODS, check_arguments
 from cellworker.cli.output import Destination, write_answer
 from cellworker.cli.progress import Bar
-from cellworker.cli.records import REPLAYED_SETTINGS
 from cellworker.cli.settings_of import settings_of
 from cellworker.engine.contexts import make_context
 from cellworker.engine.saved_requests import read_saved
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.common.provenance import Provenance, read_provenance
+from cellworker.formats.common.provenance import Provenance, read_provenance, steps_of
+from cellworker.formats.convert.converting import RdsClass, convert
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.opening.store_guard import verified
 from cellworker.plain_text import say
@@ -29,6 +31,8 @@ from cellworker.version import __version__
 __all__ = ["command"]
 
 _HEAD_BYTES = 1 << 20
+_METHODS = frozenset(method for method, _ in METHODS.values())
+_WHOLE = frozenset({"convert", "prepare", "save"})
 
 
 def command(options: argparse.Namespace) -> int:
@@ -37,21 +41,29 @@ def command(options: argparse.Namespace) -> int:
     if _is_saved_request(file):
         _run_saved(file, options)
         return 0
-    record = _the_record(file)
+    steps = _the_steps(file)
+    record = steps[-1]
+    if record.task == "prepare":
+        _prepare(record, file, options)
+        return 0
     source = _source(record, file, options.experiment)
     given = {name: value for name, value in record.settings.items() if name in REPLAYED_SETTINGS}
     settings = replace(settings_of(options), **given)
     with Bar(quiet=options.quiet) as bar:
         _compare(record, source, settings, chosen=options.experiment is not None, bar=bar)
+        if record.task == "convert":
+            target, rds_class = _out(record, options), record.parameters.get("rds_class", "Seurat")
+            convert(source, target, settings, force=True, rds_class=rds_class, on_progress=bar)
+            return 0
     if record.task in catalog.TASKS:
-        answer_one(Question(record.task, record.parameters, record.pagination), source, settings, options)
+        answer_one(WrittenRequest(record.task, record.parameters, record.pagination), source, settings, options)
     else:
-        run_method(record.task, dict(record.parameters), source, settings, options)
+        run_method(record.task, dict(record.parameters), source, settings, options, before=steps[:-1])
     return 0
 
 
 def _is_saved_request(file: Path) -> bool:
-    """Whether a file is what `DEBUG_STEP` saves; whatever else is wrong with it is told by who reads it."""
+    """Whether a file is what `DEBUG_STEP` saves; the reader reports anything else that is wrong with it."""
     if file.suffix != ".json" or not file.is_file():
         return False
     with file.open("rb") as opened:
@@ -59,20 +71,45 @@ def _is_saved_request(file: Path) -> bool:
     return b'"request"' in text and b'"likeOriginal"' in text
 
 
-def _the_record(file: Path) -> Provenance:
-    """Return the one step that made a file, and check that it is one that can be asked."""
+def _the_steps(file: Path) -> list[Provenance]:
+    """Return the steps that made a file of its source, and check that each can be asked."""
     if not file.exists():
         raise WorkerError(ErrorCode.INVALID_INPUT, f"{file} cannot be read: there is no such file")
-    records = read_provenance(file)
-    record = records[-1]
-    methods = {method for method, _ in METHODS.values()}
-    if len(records) > 1 or (record.task not in catalog.TASKS and record.task not in methods):
-        steps = ", ".join(step.task for step in records)
-        message = f"{file} was made by {steps}, which the command line cannot ask again in one step"
+    steps = steps_of(read_provenance(file))
+    *before, last = steps
+    if last.task == "write" or (last.task.startswith(PREFIX) and not last.source):
+        message = f"{file} was made from an object in memory ({last.task}), which is not there to be asked again"
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
-    if record.task in methods:
-        check_arguments(record.task, record.parameters)
-    return record
+    asked = {*catalog.TASKS, *_METHODS, *_WHOLE, *PICTURES}
+    if last.task not in asked or any(step.task not in _METHODS for step in before):
+        message = (
+            f"{file} was made by {', '.join(step.task for step in steps)}, which the command line cannot ask again"
+        )
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    for step in steps:
+        if step.task in _METHODS:
+            check_arguments(step.task, step.parameters)
+    if last.task == "save" and last.parameters:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"the record: save has no argument {next(iter(last.parameters))!r}")
+    if last.task == "convert" and last.parameters.get("rds_class", "Seurat") not in get_args(RdsClass):
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{file}: rds_class is none of {', '.join(get_args(RdsClass))}")
+    return steps
+
+
+def _out(record: Provenance, options: argparse.Namespace) -> Path:
+    if options.out in (None, "-"):
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"--out: name what {record.task} writes")
+    return Path(options.out)
+
+
+def _prepare(record: Provenance, file: Path, options: argparse.Namespace) -> None:
+    """Prepare the same samples again, which are told from the folder that the file lies in."""
+    from cellworker.preparing.parameters import resolved  # noqa: PLC0415 heavy
+    from cellworker.preparing.pipeline import run  # noqa: PLC0415 heavy
+
+    out = _out(record, options)
+    with Bar(quiet=options.quiet) as bar:
+        run(resolved(record.parameters, file.parent), out, settings_of(options), bar)
 
 
 def _source(record: Provenance, file: Path, given: str | None) -> Path:

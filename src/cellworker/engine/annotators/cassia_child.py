@@ -56,7 +56,7 @@ def main() -> None:
         tell(done=True)
     except ImportError as error:
         tell(error="import", text=error.name or str(error))
-    except Exception as error:  # noqa: BLE001 a third party's: each is told in words
+    except Exception as error:  # noqa: BLE001 a third party's: each is reported in words
         tell(error="cassia", text=f"{type(error).__name__}: {error}")
 
 

@@ -1,6 +1,6 @@
 """The process that keeps the language model's key, and starts what speaks to the model with it.
 
-Nobody can ask it for the key, and where the key is sent (address, model, code) is settled when it begins: whoever has
+The key cannot be read from it, and where the key is sent (address, model, code) is settled when it begins: whoever has
 its socket can have clusters annotated, and no more. It ends when nobody has the other end of its socket any more.
 
 Run as ``python -m cellworker.engine.annotators.keeper FD`` with its configuration on standard input, see `Kept`. A
@@ -71,7 +71,7 @@ def _serve(settled: dict[str, Any], connection: int, news: int, output: int) -> 
             child.kill()
             child.wait()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        # Whoever asked sees that nothing was said.
+        # The caller sees an empty answer.
         sys.stderr.write(f"the language model was not asked: {type(error).__name__}\n")
     finally:
         if child is not None and child.poll() is None:

@@ -91,7 +91,7 @@ class Asking:
             raise KeeperLostError from None
 
     def close(self) -> None:
-        """End the process and wait until it is gone."""
+        """End the process and wait until it has ended."""
         with self._connection as connection, suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(_ENDED_S)

@@ -79,7 +79,7 @@ def read_table(source: str, cache: str) -> bytes:
 
 
 def install_published() -> Path:
-    """Fetch the published table into this environment, as the build of an image does; return where it lies.
+    """Fetch the published table into this environment, as the build of an image does; return where it is.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from cellworker.engine.workers.frames import HEADER, LARGEST, Kind
+from cellworker.engine.workers.frames import HEADER, LARGEST, FrameKind
 
 __all__ = ["FrameReader"]
 
@@ -21,13 +21,13 @@ class FrameReader(asyncio.BufferedProtocol):
         Called once, when the stream ends or makes no sense.
     """
 
-    def __init__(self, on_frame: Callable[[Kind, bytes | bytearray], None], on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_frame: Callable[[FrameKind, bytes | bytearray], None], on_lost: Callable[[], None]) -> None:
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._transport: asyncio.BaseTransport | None = None
         self._stage = bytearray(_STAGE_BYTES)
         self._held = 0
-        self._kind = Kind.ANSWER
+        self._kind = FrameKind.ANSWER
         self._payload: bytearray | None = None
         self._got = 0
 
@@ -67,10 +67,10 @@ class FrameReader(asyncio.BufferedProtocol):
                     self._transport.abort()
                 return
             if body + length <= self._held:
-                self._on_frame(Kind(letter), bytes(self._stage[body : body + length]))
+                self._on_frame(FrameKind(letter), bytes(self._stage[body : body + length]))
                 start = body + length
             elif HEADER.size + length > _STAGE_BYTES:
-                self._kind, self._payload, self._got = Kind(letter), bytearray(length), self._held - body
+                self._kind, self._payload, self._got = FrameKind(letter), bytearray(length), self._held - body
                 self._payload[: self._got] = self._stage[body : self._held]
                 start = self._held
             else:
@@ -79,4 +79,4 @@ class FrameReader(asyncio.BufferedProtocol):
         self._held -= start
 
 
-_LETTERS = frozenset(kind.value for kind in Kind)
+_LETTERS = frozenset(kind.value for kind in FrameKind)

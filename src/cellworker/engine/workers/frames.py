@@ -10,7 +10,7 @@ __all__ = [
     "HEADER",
     "LARGEST",
     "Answered",
-    "Kind",
+    "FrameKind",
     "ProblemFrame",
     "ProgressFrame",
     "RequestFrame",
@@ -26,7 +26,7 @@ LARGEST = 1 << 36
 """A longer frame is the word of a process whose memory is corrupted."""
 
 
-class Kind(bytes, Enum):
+class FrameKind(bytes, Enum):
     """What a frame is."""
 
     INIT = b"I"
@@ -46,7 +46,7 @@ class Kind(bytes, Enum):
     ASK = b"Q"
     """From the worker: a question for the language model, which the engine asks; the worker waits for `ANSWERED`."""
     RETIRE = b"G"
-    """From the worker: it holds too much memory, the answer that follows shall be its last."""
+    """From the worker: it holds too much memory: the answer that follows is its last."""
     ANSWER = b"A"
     """From the worker: the value's JSON text, or typed columns."""
     FILE = b"F"
@@ -111,12 +111,12 @@ class ProblemFrame(msgspec.Struct):
     traceback: str = ""
 
 
-def pack(kind: Kind, payload: bytes = b"") -> bytes:
+def pack(kind: FrameKind, payload: bytes = b"") -> bytes:
     """Return a whole frame."""
     return HEADER.pack(kind.value, len(payload)) + payload
 
 
-def send(connection: socket.socket, kind: Kind, payload: bytes = b"") -> None:
+def send(connection: socket.socket, kind: FrameKind, payload: bytes = b"") -> None:
     """Send a frame on a blocking socket."""
     if len(payload) < _SMALL_BYTES:
         connection.sendall(pack(kind, payload))
@@ -125,14 +125,14 @@ def send(connection: socket.socket, kind: Kind, payload: bytes = b"") -> None:
         connection.sendall(payload)
 
 
-def receive(connection: socket.socket) -> tuple[Kind, bytearray] | None:
+def receive(connection: socket.socket) -> tuple[FrameKind, bytearray] | None:
     """Wait for a frame on a blocking socket; None at the end of the stream."""
     header = _exactly(connection, HEADER.size)
     if header is None:
         return None
     letter, length = HEADER.unpack(header)
     payload = _exactly(connection, length)
-    return None if payload is None else (Kind(letter), payload)
+    return None if payload is None else (FrameKind(letter), payload)
 
 
 def _exactly(connection: socket.socket, length: int) -> bytearray | None:

@@ -14,7 +14,7 @@ import msgspec
 
 from cellworker.engine.workers.asking import ask
 from cellworker.engine.workers.frame_reader import FrameReader
-from cellworker.engine.workers.frames import Kind, ProblemFrame, ProgressFrame, RequestFrame, WorkerInit, pack
+from cellworker.engine.workers.frames import FrameKind, ProblemFrame, ProgressFrame, RequestFrame, WorkerInit, pack
 from cellworker.engine.workers.zygote_client import ZYGOTE_LOST, ZygoteClient
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.logs import log
@@ -25,7 +25,7 @@ __all__ = ["OnProgress", "ProcessLost", "WorkerProcess"]
 OnProgress = Callable[[str, float | None], Awaitable[None] | None]
 """Called with the stage and, where known, the fraction done."""
 
-_Frame = tuple[Kind, bytes | bytearray]
+_Frame = tuple[FrameKind, bytes | bytearray]
 
 _json = msgspec.json.Encoder()
 _logger = logging.getLogger(__name__)
@@ -91,12 +91,12 @@ class WorkerProcess:
         )
         self._transport = transport
         try:
-            transport.write(pack(Kind.INIT, _json.encode(init)))
+            transport.write(pack(FrameKind.INIT, _json.encode(init)))
             kind, payload = await self._wait()
         except BaseException:
             self.kill()
             raise
-        if kind is Kind.PROBLEM:
+        if kind is FrameKind.PROBLEM:
             self.kill()
             problem = msgspec.json.decode(payload, type=ProblemFrame)
             if problem.traceback:
@@ -134,7 +134,7 @@ class WorkerProcess:
         self._answer = asyncio.get_running_loop().create_future()
         self._reporter = _Reporter(on_progress) if on_progress else None
         self._ask = partial(self._answer_question, annotate, Path(request.scratch))
-        self._transport.write(pack(Kind.REQUEST, _json.encode(request)) + pack(Kind.BODY, body))
+        self._transport.write(pack(FrameKind.REQUEST, _json.encode(request)) + pack(FrameKind.BODY, body))
         try:
             return await self._wait()
         finally:
@@ -148,7 +148,7 @@ class WorkerProcess:
         """Cancel the worker's request; return whether it is free again within `grace_s` seconds."""
         if self.lost or self._transport is None:
             return False
-        self._transport.write(pack(Kind.CANCEL))
+        self._transport.write(pack(FrameKind.CANCEL))
         with suppress(TimeoutError, ProcessLost):
             async with asyncio.timeout(grace_s):
                 await self._wait()
@@ -156,7 +156,7 @@ class WorkerProcess:
         return False
 
     async def exit_status(self) -> int:
-        """Wait until the process is gone; minus the signal, or the exit code."""
+        """Wait until the process has ended; return minus the signal, or the exit code."""
         return await asyncio.shield(self._exited) if self._exited else 0
 
     def kill(self) -> None:
@@ -171,7 +171,7 @@ class WorkerProcess:
             self._transport.abort()
 
     async def fault(self) -> str:
-        """Wait until the process is gone; the stack that it left when it crashed, for the log."""
+        """Wait until the process has ended; return the stack that it left when it crashed, for the log."""
         await self.exit_status()
         try:
             return self._fault_file.read_text(errors="replace").strip()
@@ -183,7 +183,7 @@ class WorkerProcess:
     async def _answer_question(self, annotate: Annotator, scratch: Path, question: bytes) -> None:
         answered = await ask(annotate, question, scratch, self._report)
         if self._transport and not self.lost:
-            self._transport.write(pack(Kind.ANSWERED, _json.encode(answered)))
+            self._transport.write(pack(FrameKind.ANSWERED, _json.encode(answered)))
 
     def _report(self, progress: ProgressFrame) -> None:
         if self._reporter:
@@ -196,13 +196,13 @@ class WorkerProcess:
             raise ProcessLost(await self.exit_status())
         return frame
 
-    def _on_frame(self, kind: Kind, payload: bytes | bytearray) -> None:
-        if kind is Kind.PROGRESS:
+    def _on_frame(self, kind: FrameKind, payload: bytes | bytearray) -> None:
+        if kind is FrameKind.PROGRESS:
             self._report(msgspec.json.decode(payload, type=ProgressFrame))
-        elif kind is Kind.ASK:
+        elif kind is FrameKind.ASK:
             if self._ask:
                 self._asking = asyncio.get_running_loop().create_task(self._ask(bytes(payload)))
-        elif kind is Kind.RETIRE:
+        elif kind is FrameKind.RETIRE:
             self.retiring = True
         else:
             self._finish((kind, payload))

@@ -16,7 +16,7 @@ import msgspec
 
 from cellworker.engine.annotators.cassia import annotator
 from cellworker.engine.annotators.marker_table import table_places
-from cellworker.engine.workers.frames import Kind, ProblemFrame, RequestFrame, WorkerInit
+from cellworker.engine.workers.frames import FrameKind, ProblemFrame, RequestFrame, WorkerInit
 from cellworker.engine.workers.pool import SHUTTING_DOWN, Lane
 from cellworker.engine.workers.process import OnProgress, ProcessLost, WorkerProcess
 from cellworker.engine.workers.scratch import ScratchFolder
@@ -262,9 +262,9 @@ class TaskRunner:
                 lane.release(worker)
             else:
                 lane.drop(worker, after=lambda: shutil.rmtree(folder, ignore_errors=True), patient=patient)
-        if kind is Kind.PROBLEM:
+        if kind is FrameKind.PROBLEM:
             raise self._error(task, msgspec.json.decode(payload, type=ProblemFrame))
-        if kind is Kind.FILE:
+        if kind is FrameKind.FILE:
             return Answer(file=self._keep_result(folder, Path(bytes(payload).decode())))
         return Answer(data=bytes(payload))
 

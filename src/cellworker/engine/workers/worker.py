@@ -27,7 +27,7 @@ import msgspec
 from cellworker.confinement import hide_process, show_process
 from cellworker.engine.workers.frames import (
     Answered,
-    Kind,
+    FrameKind,
     ProblemFrame,
     ProgressFrame,
     RequestFrame,
@@ -77,9 +77,9 @@ def serve(connection: socket.socket) -> None:
             tasks: Mapping[str, Task] = load_object(init.tasks)
             experiment: Experiment = load_object(init.opener)(Path(init.store))
         except Exception as error:  # noqa: BLE001 any reason why a store cannot be opened is reported
-            send(connection, Kind.PROBLEM, _json.encode(_problem(error, init)))
+            send(connection, FrameKind.PROBLEM, _json.encode(_problem(error, init)))
             return
-        send(connection, Kind.READY)
+        send(connection, FrameKind.READY)
         worker = _Worker(connection, init, tasks, experiment)
         while worker.answer_next():
             pass
@@ -127,7 +127,7 @@ class _Worker:
         frame = receive(self._connection)
         if frame is None:
             return False
-        if frame[0] is not Kind.REQUEST:
+        if frame[0] is not FrameKind.REQUEST:
             # A cancellation that crossed the answer on its way.
             return True
         body = receive(self._connection)
@@ -138,27 +138,27 @@ class _Worker:
         kind, payload = self._outcome(request, body[1])
         with self._lock:
             self._computing = False
-        if kind is not Kind.FILE:
+        if kind is not FrameKind.FILE:
             _remove_folder(request.scratch)
         if self._is_bloated():
-            send(self._connection, Kind.RETIRE)
+            send(self._connection, FrameKind.RETIRE)
         send(self._connection, kind, payload)
         return True
 
-    def _outcome(self, request: RequestFrame, body: bytearray) -> tuple[Kind, bytes]:
+    def _outcome(self, request: RequestFrame, body: bytearray) -> tuple[FrameKind, bytes]:
         try:
             os.mkdir(request.scratch)  # noqa: PTH102 the shorter way, on the path of every request
             _limit_memory(self._init.memory_bytes)
             value = self._compute(self._tasks[request.path], request, body)
-            return (Kind.FILE, str(value).encode()) if isinstance(value, Path) else (Kind.ANSWER, value)
+            return (FrameKind.FILE, str(value).encode()) if isinstance(value, Path) else (FrameKind.ANSWER, value)
         except _Cancelled:
             _limit_memory(None)
-            return Kind.PROBLEM, _json.encode(
+            return FrameKind.PROBLEM, _json.encode(
                 ProblemFrame(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.", cancelled=True)
             )
-        except BaseException as error:  # noqa: BLE001 SystemExit of a library shall not end the process either
+        except BaseException as error:  # noqa: BLE001 SystemExit of a library must not end the process either
             _limit_memory(None)
-            return Kind.PROBLEM, _json.encode(_problem(error, self._init))
+            return FrameKind.PROBLEM, _json.encode(_problem(error, self._init))
 
     def _compute(self, task: Task, request: RequestFrame, body: bytearray) -> bytes | Path:
         checked = task.read_request(body)
@@ -189,11 +189,11 @@ class _Worker:
 
     def _annotate(self, question: ClusterQuestion, tell: Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
         """Have the engine ask: only the process that calls the model, and the engine that started it, know the key."""
-        send(self._connection, Kind.ASK, msgspec.msgpack.encode(question))
+        send(self._connection, FrameKind.ASK, msgspec.msgpack.encode(question))
         frame = receive(self._connection)
         if frame is None:
             os._exit(0)
-        if frame[0] is not Kind.ANSWERED:
+        if frame[0] is not FrameKind.ANSWERED:
             # While a request is under way, the engine says nothing else but that it is cancelled.
             self._cancelled = True
             raise _Cancelled
@@ -216,7 +216,7 @@ class _Worker:
                     os._exit(0)
                 self._cancelled = True
                 raise _Cancelled
-            send(self._connection, Kind.PROGRESS, _json.encode(ProgressFrame(stage, fraction)))
+            send(self._connection, FrameKind.PROGRESS, _json.encode(ProgressFrame(stage, fraction)))
 
     def _is_bloated(self) -> bool:
         if _private_bytes() - self._first_private <= _KEPT_BYTES:

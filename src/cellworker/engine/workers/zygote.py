@@ -31,7 +31,7 @@ START = b"S"
 KILL = b"K"
 """To the zygote: end the worker and its descendants now."""
 EXITED = b"X"
-"""From the zygote: the worker is gone and collected."""
+"""From the zygote: the worker has ended and is collected."""
 FAILED = b"E"
 """From the zygote: the worker could not be started."""
 ALIVE = b"A"
@@ -149,7 +149,7 @@ class _Zygote:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for unwanted in (self._selector, self._control, self._wake, self._wake_end):
                 unwanted.close()
-            from cellworker.engine.workers import worker  # noqa: PLC0415 the zygote itself stays small until it is told what to load
+            from cellworker.engine.workers import worker  # noqa: PLC0415 the zygote itself stays small until a message names what to load
 
             with socket.socket(fileno=os.dup(file)) as connection:
                 os.close(file)

@@ -26,7 +26,7 @@ _CLOSE_TIMEOUT_S = 5.0
 _LOOK_EVERY_S = 5.0
 """Seconds between two questions whether the zygote is alive."""
 _MAX_UNANSWERED = 6
-"""A zygote that leaves so many questions unanswered hangs: it is noticed within 35 seconds."""
+"""Max unanswered questions: a zygote with more hangs, which is noticed within 35 seconds."""
 _MAX_UNANSWERED_AT_START = 24
 """While it imports what its workers need, it answers nothing."""
 
@@ -71,7 +71,7 @@ class ZygoteClient:
         int
             The number to give to `kill`.
         asyncio.Future
-            Done when the process is gone: minus the signal, or the exit code.
+            Done when the process has ended: minus the signal, or the exit code.
         """
         with connection:
             number = next(self._numbers)
@@ -85,7 +85,7 @@ class ZygoteClient:
         return number, exited
 
     def kill(self, number: int) -> None:
-        """End a process and its descendants now; nothing happens if it is gone already."""
+        """End a process and its descendants now; nothing happens if it has ended already."""
         if number in self._exits and self._control and not self._closing:
             try:
                 self._control.send(zygote.RECORD.pack(zygote.KILL, number, 0))
@@ -93,7 +93,7 @@ class ZygoteClient:
                 self._lose_zygote()
 
     async def close(self) -> None:
-        """End the zygote and all its processes, and wait until they are gone."""
+        """End the zygote and all its processes, and wait until they have ended."""
         self._closing = True
         if self._control:
             loop = asyncio.get_running_loop()
@@ -140,6 +140,8 @@ class ZygoteClient:
         """
         if self._control is None or self._closing:
             return
+        if self._looking:
+            self._looking.cancel()  # one row of questions, whoever asks
         allowed = _MAX_UNANSWERED if self._has_answered else _MAX_UNANSWERED_AT_START
         if self._unanswered >= allowed:
             log(_logger, logging.ERROR, "zygote hangs", unanswered=self._unanswered, workers=len(self._exits))

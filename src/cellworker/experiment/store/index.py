@@ -1,4 +1,4 @@
-"""The index of a store: a few kilobytes after the end of the HDF5 file that say where each array lies.
+"""The index of a store: a few kilobytes after the end of the HDF5 file that say where each array is.
 
 HDF5 readers take no notice of what follows their data. We need nothing else: opening a store is reading the last
 bytes of a file and mapping it, without parsing HDF5 and without importing its library.
@@ -24,7 +24,7 @@ from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
 
 VERSION = 4
-"""Raised whenever a store written before cannot be served any more; such a store is then made again from its source."""
+"""Raised when an older store can no longer be served; it is then made again from its source."""
 
 _MAGIC = b"cellworker store"
 _FOOTER = struct.Struct("<16sIIQQ24x")
@@ -35,7 +35,7 @@ _KINDS = frozenset("iufbS")
 
 @dataclass(frozen=True, slots=True)
 class ArrayPlace:
-    """Where an array lies in the file: byte offset, dtype, shape (C order)."""
+    """Where an array is in the file: byte offset, dtype, shape (C order)."""
 
     offset: int
     dtype: str
@@ -52,7 +52,7 @@ class ArrayPlace:
         return self.size * np.dtype(self.dtype).itemsize
 
     def view(self, pages: mmap.mmap) -> NDArray[Any]:
-        """Return the array where it lies in the mapped file; a small one that lies askew comes as a copy.
+        """Return the array where it is in the mapped file; a small one that is unaligned comes as a copy.
 
         Only large arrays are laid out at addresses that kernels take, see `cellworker.experiment.store.layout`.
         """
@@ -77,7 +77,7 @@ class StoreIndex:
     contents
         Plain values (JSON): key, sizes, names of parts, the small slots.
     data_bytes
-        Length of what lies before the index.
+        Length of what is before the index.
     checksums
         uint32, one for each block of that, as `block_checksums` gives them.
     """
@@ -103,7 +103,7 @@ def append_index(descriptor: int, arrays: dict[str, ArrayPlace], contents: dict[
 
 
 def read_index(descriptor: int, path: Path) -> StoreIndex:
-    """Read and check the index of an open store, so that every array it names lies inside the file.
+    """Read and check the index of an open store, so that every array it names is inside the file.
 
     Raises
     ------

@@ -10,7 +10,7 @@
 ====================  ==========================================================================================
 
 The format is described in AnnData's documentation, "On-disk format". Only the skeleton is made here: HDF5 reserves the
-room, the contents are written to the file at the places that `Layout` hands out.
+room, the contents are written to the file at the places that `StoreLayout` hands out.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike, NDArray
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["Layout"]
+__all__ = ["StoreLayout"]
 
 _ALIGNMENT, _ALIGNED_FROM = 64, 1024
 """Arrays of at least this many bytes begin at a multiple of 64.
@@ -40,17 +40,17 @@ _UTF8_NAME = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _UTF8_NAME.set_char_encoding(h5py.h5t.CSET_UTF8)
 _NO = np.zeros((), np.bool_)
 _BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
-# Fixed-width text is used where it lies, but one long string would blow up a million short ones.
+# Fixed-width text is used where it is, but one long string would blow up a million short ones.
 _MAX_PADDING = 1 << 26
 
 
-class Layout:
+class StoreLayout:
     """An HDF5 file in the making. Leave its ``with`` block before contents are written.
 
     Attributes
     ----------
     places
-        Where each array of the store lies, by the store's name for it.
+        Where each array of the store is, by the store's name for it.
     pending
         Small contents to be written there.
     """
@@ -82,7 +82,7 @@ class Layout:
     def array(
         self, name: str, where: str, shape: tuple[int, ...], dtype: DTypeLike, *, encoding: str = "array"
     ) -> None:
-        """Reserve room for an array."""
+        """Reserve space for an array."""
         dtype = np.dtype(dtype)
         group, leaf = self._parent_of(where)
         made = h5py.h5d.create(group, leaf, self._type(dtype), self._space(shape), self._options)
@@ -91,7 +91,7 @@ class Layout:
         self.places[name] = ArrayPlace(made.get_offset() or 0, dtype.str, shape)
 
     def put(self, name: str, where: str, values: NDArray[Any], *, encoding: str = "array") -> None:
-        """Reserve room for a small array and remember its contents."""
+        """Reserve space for a small array and remember its contents."""
         self.array(name, where, values.shape, values.dtype, encoding=encoding)
         self.pending[name] = values
 
@@ -156,7 +156,7 @@ class Layout:
         dtype: DTypeLike,
         share: str = "",
     ) -> None:
-        """Reserve room for a compressed matrix, "csr" or "csc".
+        """Reserve space for a compressed matrix, "csr" or "csc".
 
         `share` names one whose index arrays serve for this too.
         """

@@ -32,7 +32,7 @@ class ScannedRows:
     title
         What it is called in errors.
     bounds
-        int64 ``(n_rows + 1,)``: the rows' bounds once stored zeros are gone.
+        int64 ``(n_rows + 1,)``: the rows' bounds without stored zeros.
     per_column
         int64 ``(n_columns,)`` non-zeros of each column, where it was asked for.
     """
@@ -104,7 +104,7 @@ def _narrow(values: NDArray[Any]) -> NDArray[np.float32]:
 def scan(
     title: str, draft: SparseDraft, shape: tuple[int, int], threads: int, meter: Meter, *, per_column: bool = False
 ) -> ScannedRows:
-    """Check every entry of a matrix, once and for all.
+    """Check every entry of a matrix; readers then trust it.
 
     Raises
     ------

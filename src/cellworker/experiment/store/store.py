@@ -1,4 +1,4 @@
-"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used where they lie.
+"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used where they are.
 
 Any tool of the field opens the file; see `cellworker.experiment.store.layout` for what is where. We map it: processes
 share the pages, and data larger than memory is paged in as it is touched.
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import (
     Categorical,
@@ -67,7 +68,7 @@ def write_store(
     Parameters
     ----------
     draft
-        What was read. Sparse matrices are checked here, once and for all: columns inside the matrix, none twice in a
+        What was read. Sparse matrices are checked here, and only here: columns inside the matrix, none twice in a
         row.
     path
         Where to write; its folder must exist.
@@ -165,7 +166,7 @@ class StoredExperiment(Experiment):
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is mapped lies under its name."""
+        """Whether the file that is mapped is under its name."""
         try:
             return file_id(self.store.stat()) == self.file_id
         except OSError:
@@ -271,7 +272,7 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def images(self) -> Mapping[str, TissueImage]:  # type: ignore[override]
-        """Where cells lie on images of tissues, by the images' exact names."""
+        """Where cells are on images of tissues, by the images' exact names."""
         return _Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
 
     @cached_property
@@ -307,7 +308,9 @@ class StoredExperiment(Experiment):
     @cached_property
     def origin(self) -> Origin:  # type: ignore[override]
         """Where the experiment came from."""
-        return Origin(**self._contents["origin"])
+        facts = dict(self._contents["origin"])
+        layers = facts.pop("count_layers", None)
+        return Origin(**facts, count_layers=CountLayers(**layers) if layers else None)
 
     @property
     def extra(self) -> dict[str, Any]:

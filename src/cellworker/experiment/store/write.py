@@ -17,7 +17,7 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
-from cellworker.experiment.store.layout import Layout
+from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.rows import GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
@@ -83,7 +83,7 @@ def _write(  # noqa: PLR0917
     }
     shared = counts is not None and same_pattern(data, counts, threads)
 
-    with Layout(path) as layout:
+    with StoreLayout(path) as layout:
         contents = _lay_out(layout, draft, data, counts, graphs, shared=shared)
         contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
         layout.plain("uns/cellworker", {"store_version": VERSION, "key": key})
@@ -137,7 +137,7 @@ def _unread(rows: ScannedRows, later: list[NDArray[Any]]) -> list[NDArray[Any]]:
 
 
 def _lay_out(
-    layout: Layout,
+    layout: StoreLayout,
     draft: ExperimentDraft,
     data: ScannedRows,
     counts: ScannedRows | None,
@@ -220,7 +220,7 @@ def _lay_out(
         "counts_summary": asdict(counts.summary) if counts is not None else None,
     }
     layout.plain("uns/misc", contents["misc"])
-    layout.plain("uns/origin", contents["origin"])
+    layout.plain("uns/origin", {name: fact for name, fact in contents["origin"].items() if name != "count_layers"})
     # Two lists, not a mapping: an object of HDF5 for each of 20,000 names takes as long as all the rest.
     names = {"places": [place for _, place, _ in metadata], "names": [name for name, _, _ in metadata]}
     layout.plain("uns/cellworker/metadata", names)
@@ -230,8 +230,8 @@ def _lay_out(
     return contents
 
 
-def _lay_out_stored(layout: Layout, draft: ExperimentDraft) -> list[list[Any]]:
-    """Make room for the tables that the file brought, and return what the index tells of each."""
+def _lay_out_stored(layout: StoreLayout, draft: ExperimentDraft) -> list[list[Any]]:
+    """Reserve space for the tables of the file, and return the index's entry of each."""
     told = []
     for number, (name, table) in enumerate(draft.stored.items()):
         if not number:

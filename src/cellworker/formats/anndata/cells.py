@@ -3,7 +3,7 @@
 import re
 
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.elements import Table, is_group, text_of
 from cellworker.formats.common.findings import Findings
 
@@ -31,7 +31,7 @@ def read_obs(table: Table, findings: Findings) -> dict[str, Column]:
     return columns
 
 
-def colors_of(root: Group, columns: dict[str, Column]) -> dict[str, list[str]]:
+def colors_of(root: TreeGroup, columns: dict[str, Column]) -> dict[str, list[str]]:
     """Return the colours of ``uns["<column>_colors"]``, one for each category, where they are hex colours."""
     uns = root.get("uns")
     there = frozenset(uns.names()) if is_group(uns) else frozenset()

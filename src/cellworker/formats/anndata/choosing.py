@@ -23,8 +23,8 @@ import numpy as np
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
-from cellworker.formats.anndata.containers.tree import Group
-from cellworker.formats.anndata.elements import Matrix, Table, is_array, is_group, matrix_of
+from cellworker.formats.anndata.containers.tree import TreeGroup
+from cellworker.formats.anndata.elements import Table, UnreadMatrix, is_array, is_group, matrix_of
 from cellworker.formats.anndata.layer_names import Use, hint_of, is_scaled_name, rank_of
 from cellworker.formats.anndata.looking import sample_of
 from cellworker.formats.common.findings import Findings
@@ -32,13 +32,13 @@ from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_
 from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces, gather_with_base
 from cellworker.formats.common.matrices.value_kinds import Decision, Hint, Kind, decide
 
-__all__ = ["Choice", "Source", "choose", "judged", "sources_of"]
+__all__ = ["Choice", "ChosenMatrix", "choose", "judged", "sources_of"]
 
 Frame = Literal["var", "raw"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ChosenMatrix:
     """A matrix of the file, the genes that it is about, and what its values are.
 
     Attributes
@@ -53,7 +53,7 @@ class Source:
 
     field: str
     frame: Frame
-    matrix: Matrix
+    matrix: UnreadMatrix
     hint: Hint
     declared_base: float | None
     evidence: Evidence
@@ -78,18 +78,18 @@ class Choice:
     """
 
     frame: Frame
-    counts: Source | None
-    data: Source | None
-    scaled: Source | None
+    counts: ChosenMatrix | None
+    data: ChosenMatrix | None
+    scaled: ChosenMatrix | None
     as_it_is: bool = False
     told: bool = False
 
     @property
-    def served(self) -> list[Source]:
+    def served(self) -> list[ChosenMatrix]:
         """The matrices that are read cell after cell."""
         return [source for source in (self.counts, self.data) if source is not None]
 
-    def report(self, sources: Mapping[str, Source], findings: Findings) -> list[dict[str, str]]:
+    def report(self, sources: Mapping[str, ChosenMatrix], findings: Findings) -> list[dict[str, str]]:
         """Say of every matrix what it holds, why, and what it is used for."""
         # Without log-normalised values these are made from the counts.
         served = self.data or self.counts
@@ -108,14 +108,14 @@ class Choice:
         ]
 
 
-def judged(source: Source, matrix: SparseDraft | Pieces, *, complete: bool = True) -> Source:
+def judged(source: ChosenMatrix, matrix: SparseDraft | Pieces, *, complete: bool = True) -> ChosenMatrix:
     """Return a source with what its values, all of them or some, say of it."""
     evidence = gather_with_base(matrix, declared_base=source.declared_base, complete=complete)
     return replace(source, evidence=evidence, decision=decide(evidence, source.hint))
 
 
 def choose(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, ChosenMatrix],
     tables: tuple[Table | None, Table | None],
     wanted: MatrixChoice,
     findings: Findings,
@@ -163,7 +163,7 @@ def choose(
     return None
 
 
-def _named(sources: Mapping[str, Source], name: str, option: str, findings: Findings) -> Source | None:
+def _named(sources: Mapping[str, ChosenMatrix], name: str, option: str, findings: Findings) -> ChosenMatrix | None:
     """Find the matrix of that name: as it is listed, or a layer without its folder."""
     if not name or (option == "counts" and name == "none"):
         return None
@@ -177,20 +177,23 @@ def _named(sources: Mapping[str, Source], name: str, option: str, findings: Find
     return found
 
 
-def _all_counts(sources: Mapping[str, Source]) -> list[Source]:
+def _all_counts(sources: Mapping[str, ChosenMatrix]) -> list[ChosenMatrix]:
     x, raw = sources.get("X"), sources.get("raw.X")
     found = [_first(sources, "counts", ("counts",)), x, raw]
     return [source for source in found if source is not None and source.kind == "counts"]
 
 
-def _scaled_of(sources: Mapping[str, Source], data: Source | None) -> Source | None:
+def _scaled_of(sources: Mapping[str, ChosenMatrix], data: ChosenMatrix | None) -> ChosenMatrix | None:
     x = sources.get("X")
     found = x if x is not None and x.kind == "scaled" else _first(sources, "scaled", ("scaled",))
     return found if found is not data else None
 
 
 def _by_values(
-    sources: Mapping[str, Source], tables: tuple[Table | None, Table | None], findings: Findings, chosen: Source | None
+    sources: Mapping[str, ChosenMatrix],
+    tables: tuple[Table | None, Table | None],
+    findings: Findings,
+    chosen: ChosenMatrix | None,
 ) -> Choice | None:
     var, raw_var = tables
     x, raw = sources.get("X"), sources.get("raw.X")
@@ -222,8 +225,8 @@ def _by_values(
 
 
 def sources_of(
-    root: Group, tables: tuple[Table | None, Table | None], n_cells: int, findings: Findings, wanted: MatrixChoice
-) -> dict[str, Source]:
+    root: TreeGroup, tables: tuple[Table | None, Table | None], n_cells: int, findings: Findings, wanted: MatrixChoice
+) -> dict[str, ChosenMatrix]:
     """Look at a sample of every matrix; those that would be served and have the wrong shape are recorded.
 
     `tables` are ``var`` and ``raw.var``.
@@ -235,7 +238,7 @@ def sources_of(
         places += [(f"layers/{name}", f"layers/{name}", "var", var) for name in layers.names()]
     base = _declared_base(root)
     named = {name.removeprefix("layers/") for name in (wanted.counts, wanted.data)}
-    out: dict[str, Source] = {}
+    out: dict[str, ChosenMatrix] = {}
     for field, path, frame, table in places:
         node = root.get(path)
         if node is None:
@@ -253,7 +256,7 @@ def sources_of(
             findings.error(field, found=found, expected=size, advice="the file is damaged; write it again")
             continue
         declared = None if layer else base
-        source = Source(field, frame, matrix, hint, declared, Evidence(), Decision("counts", ""))
+        source = ChosenMatrix(field, frame, matrix, hint, declared, Evidence(), Decision("counts", ""))
         try:
             some, complete = sample_of(matrix)
         except WorkerError:
@@ -264,7 +267,7 @@ def sources_of(
     return out
 
 
-def _declared_base(root: Group) -> float | None:
+def _declared_base(root: TreeGroup) -> float | None:
     """Return the base of the logarithm that scanpy's log1p() leaves a note of, None where there is none."""
     note = root.get("uns/log1p")
     if note is None:
@@ -278,8 +281,8 @@ def _declared_base(root: Group) -> float | None:
     return math.e
 
 
-def _first(sources: Mapping[str, Source], use: Use, kinds: tuple[Kind, ...]) -> Source | None:
-    """Find the layer of one of these kinds whose name says most that it is for this use."""
+def _first(sources: Mapping[str, ChosenMatrix], use: Use, kinds: tuple[Kind, ...]) -> ChosenMatrix | None:
+    """Find the layer of one of these kinds whose name fits this use best."""
     ranked = [(rank_of(source.layer, use), order, source) for order, source in enumerate(sources.values())]
     found = [item for item in ranked if item[0] is not None and item[2].kind in kinds]
     return min(found, key=lambda item: item[:2])[2] if found else None

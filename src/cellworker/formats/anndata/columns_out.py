@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.sink import Sink
 
-__all__ = ["ARRAY", "DICT", "TEXT", "TEXTS", "ColumnOut", "Labels", "Nullable", "write_column"]
+__all__ = ["ARRAY", "DICT", "TEXT", "TEXTS", "ColumnOut", "Nullable", "OrderedLabels", "write_column"]
 
 DICT: Final = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 ARRAY: Final = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -20,7 +20,7 @@ _CATEGORICAL: Final = {"encoding-type": "categorical", "encoding-version": "0.2.
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class OrderedLabels:
     """Labels whose order may mean something: int codes (-1 missing) and categories."""
 
     codes: NDArray[np.integer[Any]]
@@ -36,14 +36,14 @@ class Nullable:
     missing: NDArray[np.bool_]
 
 
-ColumnOut = Column | Labels | Nullable | Sequence[str]
+ColumnOut = Column | OrderedLabels | Nullable | Sequence[str]
 
 
 def write_column(sink: Sink, place: str, column: ColumnOut, attrs: Mapping[str, Any] | None = None) -> None:
     """Write one column at a path, with attributes beside those of its encoding."""
     more = dict(attrs or {})
-    if isinstance(column, Categorical | Labels):
-        ordered = isinstance(column, Labels) and column.ordered
+    if isinstance(column, Categorical | OrderedLabels):
+        ordered = isinstance(column, OrderedLabels) and column.ordered
         sink.group(place, {**_CATEGORICAL, "ordered": ordered, **more})
         sink.texts(f"{place}/categories", column.categories, TEXTS)
         _array(sink, f"{place}/codes", column.codes.astype(np.int8 if len(column.categories) < 128 else np.int32))

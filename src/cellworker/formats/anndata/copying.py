@@ -23,7 +23,7 @@ from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXTS, write_col
 from cellworker.formats.anndata.containers.opening import open_anndata
 from cellworker.formats.anndata.containers.sink import EditableSink, Rows, Sink
 from cellworker.formats.anndata.containers.stores import edit_store, new_store
-from cellworker.formats.anndata.containers.tree import Array, Group
+from cellworker.formats.anndata.containers.tree import Array, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, table_of
 from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, elements_of, encoding_of
 from cellworker.formats.anndata.leaves import Leaves
@@ -50,7 +50,7 @@ class Additions:
     colors
         Colours of the labels of a column.
     embedding
-        A name (umap, tsne) and coordinates, in place of a representation of that name.
+        A name (umap, tsne) and coordinates, instead of a representation of that name.
     """
 
     columns: Mapping[str, Column] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Additions:
 
 def copy_anndata(
     source: Path, target: Path, additions: Additions, *, zarr: bool, sha256: str, threads: int, progress: Progress,
-    tree: Group | None = None,
+    tree: TreeGroup | None = None,
 ) -> tuple[Ledger, list[str]]:  # fmt: skip
     """Copy a file or store.
 
@@ -150,7 +150,7 @@ class _Copy:
         self._sink, self._ledger, self._zarr, self._progress = sink, ledger, zarr, progress
         self._done = 0
 
-    def tree(self, group: Group) -> None:
+    def tree(self, group: TreeGroup) -> None:
         self._sink.group(group.path, self._attributes(group))
         for name in group.names():
             node = group.get(name)
@@ -164,7 +164,7 @@ class _Copy:
                 path = f"{group.path}/{name}"
                 self._sink.reference(path, "categories", f"{LEGACY_CATEGORIES}/{name}")
 
-    def _attributes(self, node: Group | Array) -> dict[str, Any]:
+    def _attributes(self, node: TreeGroup | Array) -> dict[str, Any]:
         out = {}
         legacy = is_array(node) and "categories" in node.attrs
         for name in node.attrs:
@@ -249,11 +249,11 @@ class _Plan:
     renamed: list[str]
 
     @classmethod
-    def of(cls, root: Group, additions: Additions, ledger: Ledger) -> "_Plan":
+    def of(cls, root: TreeGroup, additions: Additions, ledger: Ledger) -> "_Plan":
         table = table_of(root.get("obs"))
         assert table is not None  # it was opened as an experiment
         leaves = Leaves()
-        # Only a column of the very name gives way; a name that has to be changed must not meet another column.
+        # Only a column of exactly this name is replaced; a name that has to be changed must not meet another column.
         leaves.take("obs", set(table.group.names()) - (set(table.columns) & set(additions.columns)))
         wanted = {leaves.free("obs", name): column for name, column in additions.columns.items()}
         changed = {name: column for name, column in wanted.items() if not same_column(table.get(name), column)}

@@ -16,7 +16,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import MemoryMatrix
-from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.common.matrices.sparse import blocks
@@ -24,8 +24,8 @@ from cellworker.formats.common.scratch import Scratch
 from cellworker.native import address, kernel
 
 __all__ = [
-    "Matrix",
     "Table",
+    "UnreadMatrix",
     "bounds_of",
     "column",
     "is_array",
@@ -42,7 +42,7 @@ _BLOCK = 1 << 22
 _MAX_INT32 = 2**31 - 1
 
 
-def is_group(node: Node | None) -> TypeGuard[Group]:
+def is_group(node: Node | None) -> TypeGuard[TreeGroup]:
     """Tell a group from an array."""
     return node is not None and not hasattr(node, "shape")
 
@@ -81,7 +81,7 @@ def _as_text(values: NDArray[Any]) -> list[str]:
 class Table:
     """A data frame on disk: its index, and its columns by name, unread."""
 
-    group: Group
+    group: TreeGroup
     index: list[str]
     columns: Collection[str]
 
@@ -123,7 +123,7 @@ def table_of(node: Node | None) -> Table | None:
     return Table(node, index, columns)
 
 
-def column(parent: Group, name: str, length: int | None) -> Column | None:
+def column(parent: TreeGroup, name: str, length: int | None) -> Column | None:
     """Read one column of a data frame; None when it is no plain column of `length` values."""
     node = parent.get(name)
     found = _from_group(node) if is_group(node) else _from_array(parent, name, node) if is_array(node) else None
@@ -131,7 +131,7 @@ def column(parent: Group, name: str, length: int | None) -> Column | None:
     return found if length is None or size == length else None
 
 
-def _from_group(node: Group) -> Column | None:
+def _from_group(node: TreeGroup) -> Column | None:
     codes, labels = node.get("codes"), node.get("categories")
     if is_array(codes):
         texts = text_of(labels)
@@ -154,7 +154,7 @@ def _from_group(node: Group) -> Column | None:
     return np.where(missing, np.nan, numbers.astype(np.float64)) if missing.any() else _numbers(numbers)
 
 
-def _from_array(parent: Group, name: str, node: Array) -> Column | None:
+def _from_array(parent: TreeGroup, name: str, node: Array) -> Column | None:
     if len(node.shape) != 1:
         return None
     if node.attrs.get("categories", None) is not None:
@@ -186,7 +186,7 @@ def _labels(codes: Array, categories: list[str] | None) -> Categorical | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Matrix:
+class UnreadMatrix:
     """A matrix of cells and genes on disk, dense or sparse, unread.
 
     Attributes
@@ -232,12 +232,12 @@ class Matrix:
         return out
 
 
-def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for each form
+def matrix_of(node: Node | None) -> UnreadMatrix | None:  # noqa: PLR0911 - one for each form
     """Look at a matrix without reading it; None when it is none that is known."""
     if is_array(node):
         if len(node.shape) != 2 or node.dtype is None or node.dtype.kind not in "biuf":
             return None
-        return Matrix(node.path, "dense", (node.shape[0], node.shape[1]), node)
+        return UnreadMatrix(node.path, "dense", (node.shape[0], node.shape[1]), node)
     if not is_group(node):
         return None
     kind = str(node.attrs.get("encoding-type", "") or node.attrs.get("h5sparse_format", ""))
@@ -248,11 +248,11 @@ def matrix_of(node: Node | None) -> Matrix | None:  # noqa: PLR0911 - one for ea
     if min(size) < 0 or max(size) > _MAX_INT32:
         return None
     if kind in {"csr_matrix", "csr"}:
-        return Matrix(node.path, "csr", size, node)
-    return Matrix(node.path, "csc", size, node) if kind in {"csc_matrix", "csc"} else None
+        return UnreadMatrix(node.path, "csr", size, node)
+    return UnreadMatrix(node.path, "csc", size, node) if kind in {"csc_matrix", "csc"} else None
 
 
-def values_of(group: Group, name: str) -> Array:
+def values_of(group: TreeGroup, name: str) -> Array:
     """Return one of the arrays of a sparse matrix, unread."""
     node = group.get(name)
     if not is_array(node) or len(node.shape) != 1 or node.dtype is None or node.dtype.kind not in "biuf":
@@ -261,7 +261,7 @@ def values_of(group: Group, name: str) -> Array:
 
 
 def _compressed(
-    group: Group,
+    group: TreeGroup,
     form: str,
     shape: tuple[int, int],
     scratch: Scratch,
@@ -315,7 +315,7 @@ class _Indices:
         return self._same[0] if self._own is None else self._own
 
 
-def bounds_of(group: Group, n_major: int) -> NDArray[np.int64]:
+def bounds_of(group: TreeGroup, n_major: int) -> NDArray[np.int64]:
     """Read where the rows of a sparse matrix (or its columns) begin and end among its values.
 
     Raises
@@ -330,7 +330,7 @@ def bounds_of(group: Group, n_major: int) -> NDArray[np.int64]:
     return pointers
 
 
-def _undivided(group: Group) -> WorkerError:
+def _undivided(group: TreeGroup) -> WorkerError:
     return damaged(group.path, "its row bounds (indptr) do not divide its values")
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, ColumnOut, Labels, Nullable, write_column
+from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, ColumnOut, Nullable, OrderedLabels, write_column
 from cellworker.formats.anndata.containers.sink import Sink
 from cellworker.formats.anndata.leaves import Leaves
 from cellworker.formats.common.ledger import Ledger, Path
@@ -147,7 +147,7 @@ class FromR:
                 texts["r-missing"] = np.flatnonzero(value.missing).tolist()
             self._sink.texts(place, table.ravel().tolist(), texts, shape)
             return
-        if isinstance(column, Labels):  # factors with dimensions
+        if isinstance(column, OrderedLabels):  # factors with dimensions
             about = {**about, "r-levels": list(column.categories)}
         values = _plain_numbers(value).reshape(shape, order="F")
         self._sink.array(place, shape, values.dtype, lambda a, b: values[a:b], {**ARRAY, **about})
@@ -181,7 +181,7 @@ def plain_column(value: RValue) -> ColumnOut | None:
             return [text or "" for text in texts]
         places: dict[str, int] = {}
         codes = [-1 if text is None else places.setdefault(text, len(places)) for text in texts]
-        return Labels(np.array(codes, np.int32), list(places), ordered=False)
+        return OrderedLabels(np.array(codes, np.int32), list(places), ordered=False)
     if not isinstance(value, RVector):
         return None
     levels = value.attributes.get("levels")
@@ -195,14 +195,14 @@ def plain_column(value: RValue) -> ColumnOut | None:
     return _plain_numbers(value)
 
 
-def _factor(value: RVector, levels: RStrings) -> Labels | None:
+def _factor(value: RVector, levels: RStrings) -> OrderedLabels | None:
     labels = levels.tolist()
     codes = np.where(value.values == NA_INTEGER, 0, value.values)
     if len(codes) and (codes.min() < 0 or codes.max() > len(labels)):
         return None
     places: dict[str, int] = {}
     new = np.array([-1, *(-1 if label is None else places.setdefault(label, len(places)) for label in labels)])
-    return Labels(new[codes], list(places), ordered="ordered" in _classes(value))
+    return OrderedLabels(new[codes], list(places), ordered="ordered" in _classes(value))
 
 
 def has_na_level(value: RValue) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from cellworker.formats.anndata.containers.tree import Array, Group, Node
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group
 from cellworker.formats.common.ledger import Element, Path
 
@@ -30,9 +30,9 @@ def is_element(node: Node) -> bool:
     return is_array(node) or encoding_of(node) in _WHOLE or bool(node.attrs.get("h5sparse_format", ""))
 
 
-def elements_of(root: Group) -> Iterator[Element]:
+def elements_of(root: TreeGroup) -> Iterator[Element]:
     """Walk over the whole tree; an empty group counts as an element unless it is one of AnnData's own places."""
-    waiting: list[tuple[Path, Group]] = [((), root)]
+    waiting: list[tuple[Path, TreeGroup]] = [((), root)]
     while waiting:
         path, group = waiting.pop()
         names = [name for name in group.names() if name != LEGACY_CATEGORIES]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import cut
 from cellworker.formats.anndata.containers.tree import Array
-from cellworker.formats.anndata.elements import Matrix, bounds_of, is_array, is_group, values_of
+from cellworker.formats.anndata.elements import UnreadMatrix, bounds_of, is_array, is_group, values_of
 from cellworker.formats.common.matrices.exact_values import single
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces
@@ -26,7 +26,7 @@ _SURE = 0.5
 _NO_COLUMNS = np.zeros(0, np.int32)
 
 
-def pieces_of(matrix: Matrix, scratch: Scratch) -> Pieces:
+def pieces_of(matrix: UnreadMatrix, scratch: Scratch) -> Pieces:
     """Return all of a matrix, to be looked at from one end to the other.
 
     A matrix of compressed columns is read and turned first, which takes room in `scratch`; others take none.
@@ -46,10 +46,10 @@ def pieces_of(matrix: Matrix, scratch: Scratch) -> Pieces:
     return Pieces(matrix.shape[0], lambda: (_of_rows(values, pointers, rows) for rows in cut(pointers, _BLOCK)))
 
 
-def sample_of(matrix: Matrix) -> tuple[SparseDraft, bool]:
+def sample_of(matrix: UnreadMatrix) -> tuple[SparseDraft, bool]:
     """Return some of a matrix's cells, from its beginning and from its middle, and whether these are all.
 
-    Of a large matrix of compressed columns, whose cells lie scattered, all values that were looked at come as one cell.
+    Of a large matrix of compressed columns, whose cells are scattered, all values that were looked at come as one cell.
     """
     node, n_rows = matrix.node, matrix.shape[0]
     if is_array(node):
@@ -69,7 +69,7 @@ def sample_of(matrix: Matrix) -> tuple[SparseDraft, bool]:
     return SparseDraft(np.array([0, len(found)]), _NO_COLUMNS, found, matrix.shape[1]), False
 
 
-def count_of(matrix: Matrix, evidence: Evidence) -> int:
+def count_of(matrix: UnreadMatrix, evidence: Evidence) -> int:
     """Return how many values reading a matrix keeps: a sparse one's exactly, of a dense one at least about so many.
 
     Parameters

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from cellworker.errors import WorkerError
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.anndata.containers.tree import Array, Group, Node
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import column, is_array, is_group, members, table_of, text_of
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.stored_results import DEEPEST, StoredResults, values_table
+from cellworker.formats.common.stored_results import DEEPEST, ResultTables, values_table
 
 __all__ = ["stored_results"]
 
@@ -27,9 +27,9 @@ _SPARSE = frozenset({"csr_matrix", "csc_matrix"})
 _MAX_MATRIX_COLUMNS = 100
 
 
-def stored_results(root: Group, findings: Findings) -> StoredResults:
+def stored_results(root: TreeGroup, findings: Findings) -> ResultTables:
     """Collect what is in ``uns``; what is broken is left out and told, never a reason to refuse the file."""
-    found = StoredResults()
+    found = ResultTables()
     ours = root.get("uns/cellworker") is not None
     for name, node in members(root.get("uns")):
         if name.endswith("_colors") or name == "cellworker" or (ours and name in _OWN):
@@ -42,14 +42,14 @@ def stored_results(root: Group, findings: Findings) -> StoredResults:
     return found
 
 
-def _collect(found: StoredResults, name: str, node: Node, source: str, depth: int) -> None:
+def _collect(found: ResultTables, name: str, node: Node, source: str, depth: int) -> None:
     if is_array(node):
         _collect_array(found, name, node, source)
     elif is_group(node):
         _collect_group(found, name, node, source, depth)
 
 
-def _collect_array(found: StoredResults, name: str, node: Array, source: str) -> None:
+def _collect_array(found: ResultTables, name: str, node: Array, source: str) -> None:
     if node.is_null() or not node.shape:
         return
     if node.dtype is not None and node.dtype.names:
@@ -65,7 +65,7 @@ def _collect_array(found: StoredResults, name: str, node: Array, source: str) ->
             found.add(name, source, "list", {"value": values_or_texts})
 
 
-def _collect_group(found: StoredResults, name: str, node: Group, source: str, depth: int) -> None:
+def _collect_group(found: ResultTables, name: str, node: TreeGroup, source: str, depth: int) -> None:
     kind = str(node.attrs.get("encoding-type", ""))
     names = node.get("names")
     if kind in _SPARSE:
@@ -77,7 +77,7 @@ def _collect_group(found: StoredResults, name: str, node: Group, source: str, de
         found.add(name, source, "table", _frame(node))
         return
     if node.get("codes") is not None or node.get("mask") is not None:
-        return  # a column that lies here alone; `_columns_of` reads it where it is part of a mapping
+        return  # a column that is here alone; `_columns_of` reads it where it is part of a mapping
     single = _parameters(node, inside=False)
     if single:
         found.add(name, source, "values", values_table(single))
@@ -92,7 +92,7 @@ def _collect_group(found: StoredResults, name: str, node: Group, source: str, de
             found.add(f"{name}.{member}", f"{source}/{member}", "list", {"value": columns[member]})
 
 
-def _columns_of(node: Group) -> dict[str, Column]:
+def _columns_of(node: TreeGroup) -> dict[str, Column]:
     """Return the members that are columns: lists, categoricals and lists with a mask."""
     out: dict[str, Column] = {}
     for member, child in members(node):
@@ -129,7 +129,7 @@ def _fields(records: NDArray[Any]) -> dict[str, Column]:
     }
 
 
-def _frame(node: Group) -> dict[str, Column]:
+def _frame(node: TreeGroup) -> dict[str, Column]:
     table = table_of(node)
     if table is None:
         return {}
@@ -143,7 +143,7 @@ def _frame(node: Group) -> dict[str, Column]:
     return out
 
 
-def _tests(node: Group, names: NDArray[Any]) -> dict[str, Column]:
+def _tests(node: TreeGroup, names: NDArray[Any]) -> dict[str, Column]:
     """Return scanpy's tests, group after group, each in its order."""
     groups: list[str] = list(names.dtype.names or ())
     n_rows = len(names.ravel())
@@ -182,7 +182,7 @@ def _shares(node: Node | None, groups: list[str], genes: Categorical, n_rows: in
     return out
 
 
-def _parameters(node: Group, *, inside: bool = True) -> dict[str, str]:
+def _parameters(node: TreeGroup, *, inside: bool = True) -> dict[str, str]:
     """Return the single values of a mapping, or of its ``params``, as text."""
     place = node.get("params") if inside else node
     if not is_group(place):

@@ -1,15 +1,15 @@
-"""Where cells lie on images of tissues, in an AnnData file: our own note of it, else scanpy's and squidpy's form.
+"""Where cells are on images of tissues, in an AnnData file: our own note of it, else scanpy's and squidpy's form.
 
 ``obsm["spatial"]`` has a place for each cell, in pixels of the full image. ``uns["spatial"][LIBRARY]`` has
 ``images["hires"]`` or ``images["lowres"]`` and in ``scalefactors`` what turns those places into its pixels. Where there
-are several libraries, ``obs["library_id"]`` says on which one a cell lies.
+are several libraries, ``obs["library_id"]`` says on which one a cell is.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical, Column, TissueImage
-from cellworker.formats.anndata.containers.tree import Group, Node
+from cellworker.formats.anndata.containers.tree import Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
 from cellworker.formats.anndata.writer import IMAGES
 from cellworker.formats.common.pixels import MAX_PIXELS, pixels_of
@@ -20,7 +20,7 @@ _LIBRARY = "library_id"
 _BEST_FIRST = ("hires", "lowres")
 
 
-def read_tissue(root: Group, n_cells: int, library_of: Column | None) -> dict[str, TissueImage]:
+def read_tissue(root: TreeGroup, n_cells: int, library_of: Column | None) -> dict[str, TissueImage]:
     """Return the images of a file by their names; empty where it has none.
 
     Parameters
@@ -33,7 +33,7 @@ def read_tissue(root: Group, n_cells: int, library_of: Column | None) -> dict[st
     return _own(root, n_cells) or _of_scanpy(root, n_cells, library_of)
 
 
-def _own(root: Group, n_cells: int) -> dict[str, TissueImage]:
+def _own(root: TreeGroup, n_cells: int) -> dict[str, TissueImage]:
     """Return what cellworker wrote."""
     out: dict[str, TissueImage] = {}
     for _, image in sorted(members(root.get(IMAGES)), key=lambda item: (len(item[0]), item[0])):
@@ -50,7 +50,7 @@ def _own(root: Group, n_cells: int) -> dict[str, TissueImage]:
     return out
 
 
-def _of_scanpy(root: Group, n_cells: int, library_of: Column | None) -> dict[str, TissueImage]:
+def _of_scanpy(root: TreeGroup, n_cells: int, library_of: Column | None) -> dict[str, TissueImage]:
     spatial = root.get("obsm/spatial")
     libraries = [(name, node) for name, node in members(root.get("uns/spatial")) if is_group(node)]
     if not is_array(spatial) or not libraries or spatial.shape[:1] != (n_cells,):
@@ -69,7 +69,7 @@ def _of_scanpy(root: Group, n_cells: int, library_of: Column | None) -> dict[str
 
 
 def _rows(name: str, libraries: int, n_cells: int, library_of: Column | None) -> NDArray[np.int32]:
-    """Return the cells that lie on an image: all where there is one, else those of its library."""
+    """Return the cells that are on an image: all where there is one, else those of its library."""
     if libraries == 1:
         return np.arange(n_cells, dtype=np.int32)
     if not isinstance(library_of, Categorical) or name not in library_of.categories:

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.anndata.containers.tree import Array, Group, Node
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group
 from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, encoding_of
 from cellworker.formats.common.ledger import Ledger, Path
@@ -129,7 +129,7 @@ class ToR:
 
     # ---- groups ----
 
-    def _group(self, node: Group, path: Path, *, turned: bool) -> RValue | None:
+    def _group(self, node: TreeGroup, path: Path, *, turned: bool) -> RValue | None:
         kind = encoding_of(node) or str(node.attrs.get("h5sparse_format", "") or "")
         if kind in _SPARSE:
             return self.sparse(node, path, turned=turned)
@@ -143,7 +143,7 @@ class ToR:
         names = [name for name in node.names() if name != LEGACY_CATEGORIES]
         return self._members(node, path, names)
 
-    def _members(self, node: Group, path: Path, names: Iterable[str]) -> RList:
+    def _members(self, node: TreeGroup, path: Path, names: Iterable[str]) -> RList:
         items: dict[str, RValue] = {}
         for name in names:
             member = node.get(name)
@@ -152,7 +152,7 @@ class ToR:
                 items[name] = found
         return build.named_list(items)
 
-    def frame(self, node: Group, path: Path) -> RList:
+    def frame(self, node: TreeGroup, path: Path) -> RList:
         """Return a data frame; columns that are none in R (of several dimensions) are elements all the same."""
         at = node.attrs.get("_index", "_index")
         names = node.names()
@@ -174,8 +174,8 @@ class ToR:
             out.attributes["anndata.index.name"] = build.strings(at)
         return out
 
-    def column(self, table: Group, name: str, path: Path) -> RValue | None:
-        """Return one column of a table; labels of anndata before 0.8 lie beside the columns."""
+    def column(self, table: TreeGroup, name: str, path: Path) -> RValue | None:
+        """Return one column of a table; labels of anndata before 0.8 are beside the columns."""
         node = table.get(name)
         if is_array(node) and "categories" in node.attrs:
             labels = table.get(f"{LEGACY_CATEGORIES}/{name}")
@@ -184,7 +184,7 @@ class ToR:
                 return _factor_of(node.read(), *_categories(labels), ordered=ordered)
         return self.value(node, (*path, name)) if node is not None else None
 
-    def _factor(self, node: Group, path: Path) -> RValue | None:
+    def _factor(self, node: TreeGroup, path: Path) -> RValue | None:
         codes, labels = node.get("codes"), node.get("categories")
         if is_group(labels):
             labels = labels.get("values")
@@ -192,7 +192,7 @@ class ToR:
             return self._members(node, path, node.names())
         return _factor_of(codes.read(), *_categories(labels), ordered=bool(node.attrs.get("ordered", False)))
 
-    def sparse(self, node: Group, path: Path, *, turned: bool) -> RValue | None:
+    def sparse(self, node: TreeGroup, path: Path, *, turned: bool) -> RValue | None:
         """Return a sparse matrix: compressed columns stay so, compressed rows too, unless it is turned."""
         parts = [node.get(name) for name in ("indptr", "indices", "data")]
         shape = node.attrs.get("shape", None) or node.attrs.get("h5sparse_shape", None)
@@ -336,7 +336,7 @@ def _factor_of(codes: NDArray[Any], levels: list[str], values: NDArray[Any] | No
     return out
 
 
-def _nullable(node: Group) -> RValue | None:
+def _nullable(node: TreeGroup) -> RValue | None:
     values, mask = node.get("values"), node.get("mask")
     if not is_array(values) or not is_array(mask):
         return None

@@ -21,8 +21,8 @@ from cellworker.experiment.model import Experiment, Reduction
 from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXT, TEXTS, ColumnOut, write_column
 from cellworker.formats.anndata.containers.sink import Sink
 from cellworker.formats.anndata.leaves import Leaves
-from cellworker.formats.anndata.marks import mark_of
 from cellworker.formats.common.cells.annotated_columns import Annotated
+from cellworker.formats.common.matrices.marks import mark_of
 from cellworker.version import __version__
 
 __all__ = ["IMAGES", "SCALED", "SCALED_GENES", "Beside", "Writer", "write_anndata"]
@@ -182,7 +182,7 @@ def _obsm(
 
 
 def _write_images(experiment: Experiment, writer: "Writer") -> None:
-    """Write where the cells lie on images, in the form in which cellworker reads them again."""
+    """Write where the cells are on images, in the form in which cellworker reads them again."""
     if not experiment.images:
         return
     writer.sink.group(IMAGES, DICT)

@@ -3,8 +3,9 @@
 Names decide where they say it (``counts``, ``logcounts``), and the values then have to agree; else the values decide.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bioconductor.parts import Part
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
+from cellworker.formats.common.matrices.marks import mark_of
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice, used_for
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
 from cellworker.formats.common.matrices.sparse import assemble
@@ -25,7 +27,7 @@ from cellworker.formats.r.values import dim, slot
 from cellworker.formats.seurat.read.assay import any_layer
 from cellworker.formats.seurat.read.matrix import Layer
 
-__all__ = ["Expression", "Found", "read_matrices", "unwrapped"]
+__all__ = ["BioconductorExpression", "ReadAssay", "read_matrices", "unwrapped"]
 
 _COUNTS = (
     "counts", "raw_counts", "umi", "umis", "raw", "decontxcounts", "soupx", "soupx_counts", "cellbender",
@@ -40,7 +42,7 @@ _MAX_WRAPPERS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ReadAssay:
     """An assay that was read, and what its values are."""
 
     field: str
@@ -49,7 +51,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class BioconductorExpression:
     """What is served.
 
     Attributes
@@ -59,7 +61,7 @@ class Expression:
     used
         By "counts" and "data": the assay that the matrix was read from unchanged.
     matrices
-        What is told about each assay (`used_for`).
+        What is reported about each assay (`used_for`).
     """
 
     counts: SparseDraft | None
@@ -74,7 +76,7 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
     Raises
     ------
     PartBrokenError
-        When its values lie in another file, or have yet to be computed.
+        When its values are in another file, or have yet to be computed.
     """
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, RS4) or "seed" not in value.slots:
@@ -113,10 +115,15 @@ class _Reader:
     ) -> None:
         self._parts, self._findings, self._scratch, self._outside = parts, findings, scratch, outside
         self._genes, self._cells = names
-        self.read: dict[str, Found] = {}
+        self.read: dict[str, ReadAssay] = {}
         self._failed: set[str] = set()
 
-    def take(self, name: str) -> Found:
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the assays."""
+        return self._parts.keys()
+
+    def take(self, name: str) -> ReadAssay:
         """Read an assay.
 
         Raises
@@ -136,10 +143,10 @@ class _Reader:
                     advice="the file is damaged; save the object again",
                 )  # fmt: skip
             matrix = self._in_order(layer, field)
-            self.read[name] = Found(field, matrix, decide(gather_with_base(matrix), hint_of(name)))
+            self.read[name] = ReadAssay(field, matrix, decide(gather_with_base(matrix), hint_of(name)))
         return self.read[name]
 
-    def tried(self, name: str) -> Found | None:
+    def tried(self, name: str) -> ReadAssay | None:
         """Read an assay; None, and a note, where that fails."""
         if name in self._failed:
             return None
@@ -188,7 +195,8 @@ def read_matrices(
     scratch: Scratch,
     *,
     outside: Outside | None = None,
-) -> Expression:
+    mark: Callable[[Literal["counts", "data"]], str] = lambda what: "",  # noqa: ARG005
+) -> BioconductorExpression:
     """Choose and read the assays that are served.
 
     Parameters
@@ -198,7 +206,9 @@ def read_matrices(
     names
         Those of the object's features, and of its cells.
     wanted
-        An assay that was named by whoever opens the file is taken for what he says.
+        An assay that the caller named is taken for what the caller says.
+    mark
+        The mark of what cellworker wrote as counts, or as normalised values: an assay that still has it is that.
 
     Raises
     ------
@@ -208,6 +218,10 @@ def read_matrices(
     reader = _Reader(parts, names, findings, scratch, outside)
     counts = _named(parts, wanted.counts, "counts", reader, findings)
     data = _named(parts, wanted.data, "data", reader, findings)
+    as_it_is = bool(wanted.data)
+    if not wanted.data and not wanted.counts:
+        counts, data = _marked("counts", mark("counts"), reader), _marked("logcounts", mark("data"), reader)
+        as_it_is = data is not None
     order = sorted(parts, key=_rank)
     if counts is None and wanted.counts != "none":
         counts = _first(order, reader, lambda found: found.decision.kind == "counts", stop=data)
@@ -223,7 +237,7 @@ def read_matrices(
             advice="keep the counts in assay(x, 'counts') and save the object again; or name the assay with --counts or"
             " --data",
         )  # fmt: skip
-    served = _served(counts, data, findings, scratch, as_it_is=bool(wanted.data))
+    served = _served(counts, data, findings, scratch, as_it_is=as_it_is)
     if counts is None:
         findings.warning(
             "assays", found="no raw counts", expected="raw counts in an assay, counts for example",
@@ -235,8 +249,8 @@ def read_matrices(
     matrices = [
         used_for(
             found.field, found.decision, findings, counts=found is counts, data=found is main,
-            as_it_is=bool(wanted.data) and found is data,
-            told=bool(wanted.data if found is data else wanted.counts),
+            as_it_is=as_it_is and found is data,
+            told=as_it_is if found is data else bool(wanted.counts),
         )
         for found in reader.read.values()
     ]  # fmt: skip
@@ -249,7 +263,7 @@ def read_matrices(
     used = {"counts": by_matrix[id(counts)]} if counts is not None else {}
     if main is not None and served is main.matrix:
         used["data"] = by_matrix[id(main)]
-    return Expression(counts.matrix if counts is not None else None, served, used, matrices)
+    return BioconductorExpression(counts.matrix if counts is not None else None, served, used, matrices)
 
 
 def _rank(name: str) -> tuple[int, int]:
@@ -260,7 +274,7 @@ def _rank(name: str) -> tuple[int, int]:
     return _UNKNOWN, 0
 
 
-def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, findings: Findings) -> Found | None:
+def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, findings: Findings) -> ReadAssay | None:
     if not name or (option == "counts" and name == "none"):
         return None
     short = name if name in parts else name.removeprefix("assays/")
@@ -273,16 +287,22 @@ def _named(parts: Mapping[str, Part], name: str, option: str, reader: _Reader, f
     return reader.take(short)
 
 
+def _marked(name: str, mark: str, reader: _Reader) -> ReadAssay | None:
+    """Return the assay of that name where it is the one that cellworker wrote."""
+    found = reader.take(name) if mark and name in reader.names else None
+    return found if found is not None and mark_of(found.matrix.values) == mark else None
+
+
 def _first(
-    order: list[str], reader: _Reader, fits: Callable[[Found], bool], *, stop: Found | None = None
-) -> Found | None:
+    order: list[str], reader: _Reader, fits: Callable[[ReadAssay], bool], *, stop: ReadAssay | None = None
+) -> ReadAssay | None:
     """Return the first assay that fits.
 
     One whose name says nothing and that cannot be read is left alone.
     """
     for name in order:
         if _rank(name)[0] < _UNKNOWN:
-            found: Found | None = reader.take(name)
+            found: ReadAssay | None = reader.take(name)
         else:
             found = reader.tried(name)
         if found is not None and found is not stop and fits(found):
@@ -291,7 +311,7 @@ def _first(
 
 
 def _served(
-    counts: Found | None, data: Found | None, findings: Findings, scratch: Scratch, *, as_it_is: bool
+    counts: ReadAssay | None, data: ReadAssay | None, findings: Findings, scratch: Scratch, *, as_it_is: bool
 ) -> SparseDraft:
     if data is not None:
         if as_it_is:

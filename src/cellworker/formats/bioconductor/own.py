@@ -1,6 +1,7 @@
 """What cellworker keeps in ``metadata(x)$cellworker`` of a SingleCellExperiment: the class has no place for it."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Experiment, Misc, TissueImage
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.matrices.marks import mark_of
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RValue, RVector
@@ -21,7 +23,7 @@ KEY = "cellworker"
 
 
 class Own:
-    """What a file that cellworker wrote says of itself; every part is None or empty where it does not.
+    """What a file that cellworker wrote says about itself; every part is None or empty where it does not.
 
     Parameters
     ----------
@@ -48,8 +50,12 @@ class Own:
         """Return the graphs of the cells."""
         return read_graphs(self._items.get("graphs"), cells, findings, scratch)
 
+    def mark(self, what: Literal["counts", "data"]) -> str:
+        """Return the mark of the matrix that was written as counts, or as normalised values; "" where none was."""
+        return text(dict(named(self._items.get("matrices"))).get(what))
+
     def images(self) -> dict[str, TissueImage]:
-        """Return where the cells lie on images."""
+        """Return where the cells are on images."""
         return read_own_images(self._items.get("images"), self._n_cells)
 
     def scaled(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
@@ -116,4 +122,9 @@ def own_parts(experiment: Experiment, identities: Categorical | None, keys: Mapp
     if experiment.scaled is not None:
         out["scaled_genes"] = build.integers(experiment.scaled.genes + 1)
         out["scaled"] = build.matrix(experiment.scaled.values.T)
+    # Values alone do not always say what they are: there may be normalised ones below 0, or none at all.
+    marks = {"data": build.strings(mark_of(experiment.data_by_cell.values))}
+    if experiment.counts is not None:
+        marks["counts"] = build.strings(mark_of(experiment.counts.values))
+    out["matrices"] = build.named_list(marks)
     return build.named_list(out)

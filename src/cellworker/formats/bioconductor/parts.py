@@ -1,7 +1,7 @@
 """The parts of a SummarizedExperiment or one of its kin, in the layouts that Bioconductor has had.
 
 =====================  ===============================================================================================
-part                   where it lies
+part                   where it is
 =====================  ===============================================================================================
 assays                 slot ``assays``: SimpleAssays with a SimpleList in ``data`` (`in_new_layout` makes it of what
                        was there before Bioconductor 3.10); a SimpleList; a plain list
@@ -96,7 +96,7 @@ def _ranges(root: Part) -> Part | None:
 
 
 def feature_table(root: Part) -> Part | None:
-    """Return the table of features with the most columns: of an object with ranges it lies with these."""
+    """Return the table of features with the most columns: of an object with ranges it is with these."""
     places = (_slot(root, "elementMetadata"), _slot(_ranges(root), "elementMetadata"), _slot(root, "rowData"))
     found = [part for part in places if part is not None and table(part.value) is not None]
     return max(found, key=lambda part: len(list_of(part.value) or ()), default=None)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Misc, Origin, Reduction
 from cellworker.formats.bioconductor.features import dispersions_of, genes_of, names_of_features
-from cellworker.formats.bioconductor.matrices import Expression, read_matrices
+from cellworker.formats.bioconductor.matrices import BioconductorExpression, read_matrices
 from cellworker.formats.bioconductor.own import Own, own_of
 from cellworker.formats.bioconductor.parts import (
     Part,
@@ -65,11 +65,11 @@ def read_bioconductor(
     root
         What `read_object` found.
     scratch
-        Room for large arrays.
+        Space for large arrays.
     outside
-        Where disk-backed layers of BPCells lie; without it they are refused.
+        Where disk-backed layers of BPCells are; without it they are refused.
     wanted
-        What whoever opens the file says about its matrices and samples.
+        What the caller says about the file's matrices and samples.
     """
     wanted = wanted or MatrixChoice()
     whole = Part(root, ())
@@ -98,9 +98,9 @@ def read_bioconductor(
     own = own_of(slot(root, "metadata"), len(cells), len(names))
     reductions = _reductions(whole, cells, own, findings)
     misc = own.misc(_misc(reductions, own, findings))
-    expression: Expression | None = None
+    expression: BioconductorExpression | None = None
     with findings.part():
-        expression = read_matrices(found, (names, cells), wanted, findings, scratch, outside=outside)
+        expression = read_matrices(found, (names, cells), wanted, findings, scratch, outside=outside, mark=own.mark)
     for name, part in alternatives(whole):
         size = len(names_of_features(part, assays(part), Findings()) or ())
         findings.fallback(

@@ -6,9 +6,9 @@ import numpy as np
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bpcells.broken import MatrixError, damaged
-from cellworker.formats.bpcells.operations import Matrix
+from cellworker.formats.bpcells.operations import BpcellsMatrix
 from cellworker.formats.bpcells.outside import Outside
-from cellworker.formats.bpcells.stored import Slice
+from cellworker.formats.bpcells.stored import MajorSlice
 from cellworker.formats.bpcells.tree import build, is_bpcells, is_turned
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.exact_values import ExactValues
@@ -30,7 +30,7 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
     value
         genes x cells: the object's tree of operations.
     outside
-        Where its matrices lie.
+        Where its matrices are.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def read_disk_backed(value: RS4, outside: Outside, field: str, findings: Finding
         ) from None
 
 
-def _slices(matrix: Matrix) -> Iterator[tuple[int, int, Slice]]:
+def _slices(matrix: BpcellsMatrix) -> Iterator[tuple[int, int, MajorSlice]]:
     """Read all majors, in blocks of about `_BLOCK` values."""
     ends = np.cumsum(matrix.lengths)
     start = 0
@@ -64,7 +64,7 @@ def _slices(matrix: Matrix) -> Iterator[tuple[int, int, Slice]]:
         start = end
 
 
-def _ordered(found: Slice) -> Slice:
+def _ordered(found: MajorSlice) -> MajorSlice:
     rows = np.repeat(np.arange(len(found.lengths)), found.lengths)
     same = rows[1:] == rows[:-1]
     steps = np.diff(found.minors)
@@ -74,10 +74,10 @@ def _ordered(found: Slice) -> Slice:
     minors = found.minors[order]
     if np.any(same & (np.diff(minors) == 0)):
         raise damaged(found="the same place twice in one row or column", expected="each place once")
-    return Slice(found.lengths, minors, found.values[order])
+    return MajorSlice(found.lengths, minors, found.values[order])
 
 
-def _by_major(matrix: Matrix, scratch: Scratch) -> SparseDraft:
+def _by_major(matrix: BpcellsMatrix, scratch: Scratch) -> SparseDraft:
     capacity = int(matrix.lengths.sum())
     columns, values = scratch.empty((capacity,), np.int32), ExactValues(capacity, scratch)
     indptr = np.zeros(matrix.n_majors + 1, np.int64)
@@ -91,7 +91,7 @@ def _by_major(matrix: Matrix, scratch: Scratch) -> SparseDraft:
     return SparseDraft(np.cumsum(indptr), columns[:at], values.values[:at], matrix.n_minors)
 
 
-def _by_minor(matrix: Matrix, scratch: Scratch) -> SparseDraft:
+def _by_minor(matrix: BpcellsMatrix, scratch: Scratch) -> SparseDraft:
     """Turn it: read once to count, once more to put each value in its place."""
     indptr = np.zeros(matrix.n_minors + 1, np.int64)
     for _, _, found in _slices(matrix):

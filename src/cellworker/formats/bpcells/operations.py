@@ -1,6 +1,6 @@
 """The operations that an object has put on its matrices and not carried out, carried out for some majors at a time.
 
-Rows and columns mean those of the matrix on disk: an object that lies row after row says so by ``transpose`` in every
+Rows and columns mean those of the matrix on disk: an object in row order says so by ``transpose`` in every
 part of the tree, and all its selections and factors refer to the matrix before it was turned.
 
 Sources: the classes of BPCells' ``R/matrix.R`` and ``R/transforms.R``, read for what their slots mean; algorithms.md
@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.formats.bpcells.broken import MatrixError, damaged
-from cellworker.formats.bpcells.stored import Slice, StoredMatrix, gathered
+from cellworker.formats.bpcells.stored import MajorSlice, StoredMatrix, gathered
 
 __all__ = [
     "Bound",
+    "BpcellsMatrix",
     "Change",
-    "Held",
-    "Matrix",
+    "HeldMatrix",
     "OnDisk",
     "Selected",
     "Stacked",
@@ -37,7 +37,7 @@ Change = Callable[[Values, NDArray[np.int64], NDArray[np.int64]], Values]
 """Makes new values of values, their minors and their majors; zeros stay zeros."""
 
 
-class Matrix(ABC):
+class BpcellsMatrix(ABC):
     """A matrix that gives some of its majors at a time.
 
     Attributes
@@ -53,23 +53,23 @@ class Matrix(ABC):
     lengths: NDArray[np.int64]
 
     @abstractmethod
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
 
 
-class OnDisk(Matrix):
-    """What lies on disk."""
+class OnDisk(BpcellsMatrix):
+    """What is on disk."""
 
     def __init__(self, stored: StoredMatrix) -> None:
         self._stored = stored
         self.n_majors, self.n_minors, self.lengths = stored.n_majors, stored.n_minors, stored.lengths
 
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
         return self._stored.take(majors)
 
 
-class Held(Matrix):
+class HeldMatrix(BpcellsMatrix):
     """A matrix inside the object, in compressed columns."""
 
     def __init__(
@@ -79,31 +79,31 @@ class Held(Matrix):
         self.n_majors, self.n_minors = len(indptr) - 1, n_minors
         self.lengths = np.diff(indptr)
 
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
         from_, to = self._indptr[majors], self._indptr[majors + 1]
         at = gathered(from_, to)
-        return Slice(to - from_, self._minors[at].astype(np.int64), self._values[at].astype(np.float64))
+        return MajorSlice(to - from_, self._minors[at].astype(np.int64), self._values[at].astype(np.float64))
 
 
-class Transformed(Matrix):
+class Transformed(BpcellsMatrix):
     """Another matrix, its values changed one by one."""
 
-    def __init__(self, inner: Matrix, change: Change) -> None:
+    def __init__(self, inner: BpcellsMatrix, change: Change) -> None:
         self._inner, self._change = inner, change
         self.n_majors, self.n_minors, self.lengths = inner.n_majors, inner.n_minors, inner.lengths
 
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
         found = self._inner.take(majors)
         values = self._change(found.values, found.minors, np.repeat(majors, found.lengths))
-        return Slice(found.lengths, found.minors, values)
+        return MajorSlice(found.lengths, found.minors, values)
 
 
-class Selected(Matrix):
+class Selected(BpcellsMatrix):
     """Some majors and minors of another matrix, in an order of their own; None selects all."""
 
-    def __init__(self, inner: Matrix, minors: NDArray[np.int64] | None, majors: Majors | None) -> None:
+    def __init__(self, inner: BpcellsMatrix, minors: NDArray[np.int64] | None, majors: Majors | None) -> None:
         self._inner, self._majors = inner, majors
         self.n_majors = inner.n_majors if majors is None else len(majors)
         self.n_minors = inner.n_minors if minors is None else len(minors)
@@ -114,7 +114,7 @@ class Selected(Matrix):
             self._places[minors] = np.arange(len(minors))
             self._sorted = bool(np.all(minors[1:] > minors[:-1]))
 
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
         found = self._inner.take(majors if self._majors is None else self._majors[majors])
         if self._places is None:
@@ -124,20 +124,20 @@ class Selected(Matrix):
         order = np.flatnonzero(minors >= 0)
         if not self._sorted:
             order = order[np.lexsort((minors[order], rows[order]))]
-        return Slice(np.bincount(rows[order], minlength=len(majors)), minors[order], found.values[order])
+        return MajorSlice(np.bincount(rows[order], minlength=len(majors)), minors[order], found.values[order])
 
 
-class Bound(Matrix):
+class Bound(BpcellsMatrix):
     """Matrices whose majors follow one another."""
 
-    def __init__(self, parts: Sequence[Matrix]) -> None:
+    def __init__(self, parts: Sequence[BpcellsMatrix]) -> None:
         _alike({part.n_minors for part in parts})
         self._parts = parts
         self._starts = np.cumsum([0, *(part.n_majors for part in parts)])
         self.n_majors, self.n_minors = int(self._starts[-1]), parts[0].n_minors
         self.lengths = np.concatenate([part.lengths for part in parts])
 
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
         owners = np.searchsorted(self._starts, majors, "right") - 1
         cuts = np.flatnonzero(np.diff(owners)) + 1
@@ -146,31 +146,31 @@ class Bound(Matrix):
             for run in np.split(np.arange(len(majors)), cuts)
             if len(run)
         ]
-        return Slice(
+        return MajorSlice(
             np.concatenate([run.lengths for run in runs]),
             np.concatenate([run.minors for run in runs]),
             np.concatenate([run.values for run in runs]),
         )
 
 
-class Stacked(Matrix):
+class Stacked(BpcellsMatrix):
     """Matrices whose minors follow one another."""
 
-    def __init__(self, parts: Sequence[Matrix]) -> None:
+    def __init__(self, parts: Sequence[BpcellsMatrix]) -> None:
         _alike({part.n_majors for part in parts})
         self._parts = parts
         self._starts = np.cumsum([0, *(part.n_minors for part in parts)])
         self.n_majors, self.n_minors = parts[0].n_majors, int(self._starts[-1])
         self.lengths = np.sum([part.lengths for part in parts], axis=0)
 
-    def take(self, majors: Majors) -> Slice:
+    def take(self, majors: Majors) -> MajorSlice:
         """Return majors, in any order."""
         found = [part.take(majors) for part in self._parts]
         rows = np.concatenate([np.repeat(np.arange(len(majors)), part.lengths) for part in found])
         order = np.argsort(rows, kind="stable")
         minors = np.concatenate([part.minors + start for part, start in zip(found, self._starts, strict=False)])
         values = np.concatenate([part.values for part in found])
-        return Slice(np.sum([part.lengths for part in found], axis=0), minors[order], values[order])
+        return MajorSlice(np.sum([part.lengths for part in found], axis=0), minors[order], values[order])
 
 
 def _alike(extents: set[int]) -> None:

@@ -1,4 +1,4 @@
-"""Where the numbers of disk-backed layers lie: in a folder or an archive beside the object, and nowhere else.
+"""Where the numbers of disk-backed layers are: in a folder or an archive beside the object, and nowhere else.
 
 What an object says about the place (an absolute path on the machine that wrote it) is never opened as it stands: the
 last parts of it are looked for in the object's own folder, so that no object can name a file of this machine.

@@ -1,7 +1,7 @@
 """One matrix as BPCells writes it: its files understood, and any of its columns decoded.
 
 Versions 1 and 2; values that are whole numbers (uint32), float32 or float64; packed to as few bits as possible or not.
-"Major" is the direction in which it lies on disk: a matrix in column order has columns as majors.
+"Major" is the direction of storage on disk: a matrix in column order has columns as majors.
 
 Source: algorithms.md 12.5, and the headers ``matrixIterators/StoredMatrix.h`` and ``arrayIO/bp128.h`` of the package
 bpcells 0.3, read for the facts of the format.
@@ -19,7 +19,7 @@ from cellworker.formats.bpcells.broken import MatrixError, damaged
 from cellworker.formats.bpcells.outside import MatrixFiles
 from cellworker.native import address, kernel
 
-__all__ = ["Slice", "StoredMatrix", "gathered"]
+__all__ = ["MajorSlice", "StoredMatrix", "gathered"]
 
 _MAGIC: Final[dict[bytes, np.dtype[Any]]] = {
     b"UINT32v1": np.dtype("<u4"),
@@ -41,7 +41,7 @@ _unpack = kernel("cw_bpcells_unpack")
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class MajorSlice:
     """Some majors of a matrix, one after another.
 
     Attributes
@@ -103,9 +103,9 @@ class StoredMatrix:
     Attributes
     ----------
     row_major
-        Whether it lies row after row.
+        Whether it is stored row after row.
     n_majors, n_minors
-        Its extent in the direction it lies in, and across.
+        Its extent along and across that direction.
 
     Raises
     ------
@@ -142,14 +142,14 @@ class StoredMatrix:
         """Number of values of each major."""
         return np.diff(self._pointers)
 
-    def take(self, majors: NDArray[np.int64]) -> Slice:
+    def take(self, majors: NDArray[np.int64]) -> MajorSlice:
         """Decode majors, in any order."""
         from_, to = self._pointers[majors], self._pointers[majors + 1]
         minors = _taken(self._minors, from_, to).astype(np.int64)
         if len(minors) and int(minors.max()) >= self.n_minors:
             found = f"index {int(minors.max()):,} in {self._source.name}"
             raise damaged(found, f"0 to {self.n_minors - 1:,}")
-        return Slice(to - from_, minors, _taken(self._values, from_, to).astype(np.float64))
+        return MajorSlice(to - from_, minors, _taken(self._values, from_, to).astype(np.float64))
 
     # ---- files ----
 

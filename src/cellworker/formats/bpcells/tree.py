@@ -10,9 +10,9 @@ from cellworker.errors import ErrorCode
 from cellworker.formats.bpcells.broken import MatrixError, damaged
 from cellworker.formats.bpcells.operations import (
     Bound,
+    BpcellsMatrix,
     Change,
-    Held,
-    Matrix,
+    HeldMatrix,
     OnDisk,
     Selected,
     Stacked,
@@ -46,12 +46,12 @@ def is_bpcells(value: RValue | None) -> bool:
 
 
 def is_turned(value: RS4) -> bool:
-    """Return whether the object's rows are the columns of what lies on disk."""
+    """Return whether the object's rows are the columns of what is on disk."""
     flag = slot(value, "transpose")
     return isinstance(flag, RVector) and flag.kind == "logical" and len(flag) == 1 and bool(flag.values[0] == 1)
 
 
-def build(root: RS4, outside: Outside) -> Matrix:
+def build(root: RS4, outside: Outside) -> BpcellsMatrix:
     """Return the matrix that a tree stands for, before it is turned.
 
     Raises
@@ -70,7 +70,7 @@ class _Builder:
         self._turned = turned
         self._parts = 0
 
-    def build(self, value: RValue | None, level: int) -> Matrix:
+    def build(self, value: RValue | None, level: int) -> BpcellsMatrix:
         self._parts += 1
         if level > _MAX_LEVELS or self._parts > _MAX_PARTS:
             raise MatrixError(found="operations nested without end", expected="a matrix of BPCells", advice=_CONVERT)
@@ -86,9 +86,9 @@ class _Builder:
             )
         return matrix
 
-    def _made(self, value: RS4, level: int) -> Matrix:
+    def _made(self, value: RS4, level: int) -> BpcellsMatrix:
         name = value.class_name
-        make: Callable[[RS4], Matrix] | None = {
+        make: Callable[[RS4], BpcellsMatrix] | None = {
             "MatrixDir": self._on_disk,
             "Iterable_dgCMatrix_wrapper": _held,
         }.get(name)
@@ -116,7 +116,7 @@ class _Builder:
             return inner
         return Transformed(inner, change(inner))
 
-    def _on_disk(self, value: RS4) -> Matrix:
+    def _on_disk(self, value: RS4) -> BpcellsMatrix:
         path = slot(value, "dir")
         if not isinstance(path, RStrings) or len(path) != 1:
             raise damaged(found="a MatrixDir without a folder", expected="one folder")
@@ -135,7 +135,7 @@ def _extent(value: RS4, *, turned: bool) -> tuple[int, int]:
     return (columns, rows) if turned else (rows, columns)
 
 
-def _held(value: RS4) -> Matrix:
+def _held(value: RS4) -> BpcellsMatrix:
     inner = slot(value, "mat")
     shape = dim(inner)
     i, p, x = (slot(inner, name) for name in ("i", "p", "x"))
@@ -152,7 +152,7 @@ def _held(value: RS4) -> Matrix:
         or (len(i) and not 0 <= int(i.values.min()) <= int(i.values.max()) < shape[0])
     ):
         raise damaged(found=f"{describe(inner)} that contradicts itself", expected="a dgCMatrix")
-    return Held(p.values.astype(np.int64), i.values, x.values, shape[0])
+    return HeldMatrix(p.values.astype(np.int64), i.values, x.values, shape[0])
 
 
 def _selection(value: RS4, name: str, side: int, extent: int) -> NDArray[np.int64] | None:
@@ -170,7 +170,7 @@ def _selection(value: RS4, name: str, side: int, extent: int) -> NDArray[np.int6
     return places
 
 
-def _change(value: RS4) -> Callable[[Matrix], Change] | None:
+def _change(value: RS4) -> Callable[[BpcellsMatrix], Change] | None:
     """Return what makes the change of values that a class stands for; None for a class that is not known."""
     name = value.class_name
     if name == "ConvertMatrixType":
@@ -182,7 +182,7 @@ def _change(value: RS4) -> Callable[[Matrix], Change] | None:
     if name in _BY_PLACE:
         by_row = name == "TransformMinByRow"
 
-        def cut(inner: Matrix) -> Change:
+        def cut(inner: BpcellsMatrix) -> Change:
             largest = _parameters(value, _BY_PLACE[name], 1, inner.n_minors if by_row else inner.n_majors)[0]
             return capped(largest, None) if by_row else capped(None, largest)
 
@@ -209,12 +209,12 @@ def _active(value: RS4) -> NDArray[np.bool_] | None:
     return np.asarray(flags.values == 1).reshape(2, 3)
 
 
-def _scaling(value: RS4) -> Callable[[Matrix], Change] | None:
+def _scaling(value: RS4) -> Callable[[BpcellsMatrix], Change] | None:
     active = _active(value)
     if active is None or active[1].any():
         return None
 
-    def make(inner: Matrix) -> Change:
+    def make(inner: BpcellsMatrix) -> Change:
         rows = _parameters(value, "row_params", 2, inner.n_minors)[0] if active[0, 0] else None
         columns = _parameters(value, "col_params", 2, inner.n_majors)[0] if active[0, 1] else None
         whole = _numbers(value, "global_params")

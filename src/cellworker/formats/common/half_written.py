@@ -1,7 +1,7 @@
 """Where a file is written before it gets its name: beside it, in a folder that the next run removes if we are killed.
 
 The folder holds a lock for as long as its process writes. The lock goes with the process, however that ends, so a
-folder whose lock is free was left behind, and only such a one is removed.
+folder whose lock is free was left behind, and only those are removed.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ _swept: set[Path] = set()
 def half_written(target: Path) -> Iterator[Path]:
     """Give a place to write to, in a folder of its own beside the target; the folder is removed afterwards.
 
-    Whoever writes renames what is complete to the target; both lie in the same file system. What killed processes left
+    The writer renames the complete file to the target; both are in the same file system. What killed processes left
     beside the target is removed first, once in each process.
 
     Parameters
@@ -53,7 +53,7 @@ def half_written(target: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder; whoever is still at it holds a lock."""
+    """Remove what killed processes left half written in a folder; a process that still writes holds a lock."""
     with suppress(OSError):
         for entry in os.scandir(folder):
             if _FORM.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):

@@ -5,20 +5,25 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-__all__ = ["ROOTS", "content_hash", "is_hdf5", "is_zarr"]
+__all__ = ["FOREIGN", "ROOTS", "content_hash", "is_hdf5", "is_zarr"]
 
 _DOUBLINGS = 16
 _BLOCK = 1 << 16
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 ROOTS = ("zarr.json", ".zgroup")
 """Files that describe the root of a Zarr store."""
+FOREIGN: Final = frozenset({
+    "FOLDER", "LOOM", "MATRIX_MARKET", "MUDATA", "OLD_ANNDATA", "TENX", "TEXT", "ENTRIES", "ZIPPED_ZARR", "ZIP",
+})  # fmt: skip
+"""Names of the kinds that `cellworker.formats.foreign` reads; here, so that the files of R need not load it."""
 
 
 def is_hdf5(path: Path) -> bool:
     """Tell an HDF5 file by its signature.
 
-    It lies at the beginning, or after a block of the writer's own, at 512 bytes or twice, four times, ... as far
+    It is at the beginning, or after a block of the writer's own, at 512 bytes or twice, four times, ... as far
     (HDF5 file format specification 3.0, II.A). MuData puts its own name there.
     """
     try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 __all__ = ["Conversion", "Element", "Ledger", "Path", "renamed_names"]
 
 Path = tuple[str, ...]
-"""Where an element lies: ``("obs", "leiden")``, ``("assays", "SCT", "counts")``."""
+"""Where an element is: ``("obs", "leiden")``, ``("assays", "SCT", "counts")``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Element:
     Attributes
     ----------
     path
-        Where it lies.
+        Where it is.
     kind
         What it is, in words: "an array of 4 x 2".
     """
@@ -82,7 +82,7 @@ class Ledger:
         return all(item in self._open for item in self._under.get(path, ()))
 
     def count(self, path: Path) -> int:
-        """Return how many elements lie at and below a path."""
+        """Return how many elements are at and below a path."""
         return len(self._under.get(path, ()))
 
     def open_paths(self, path: Path = ()) -> list[Path]:
@@ -127,7 +127,7 @@ class Ledger:
         self._renamed.append(f"{_shown(path)} is {to}{f' ({note})' if note else ''}")
 
     def rename_one(self, path: Path, to: str) -> None:
-        """Say that the element at a path is elsewhere; what lies below it stays open."""
+        """Say that the element at a path is elsewhere; what is below it stays open."""
         if self._open.pop(path, None) is None:
             message = f"{_shown(path)} is settled twice, or is no element of the source"
             raise RuntimeError(message)
@@ -156,7 +156,7 @@ class Ledger:
         """
         if self._open:
             names = ", ".join(map(_shown, self._open))
-            message = f"nobody said what became of {names}"
+            message = f"the conversion does not report {names}"
             raise RuntimeError(message)
         return Conversion(_grouped(self._kept), self._renamed, self._lost)
 
@@ -180,7 +180,7 @@ def _grouped(paths: list[tuple[Path, str]]) -> list[str]:
 
 
 def renamed_names(what: str, before: Iterable[str], after: Iterable[str]) -> list[str]:
-    """Return a line for each name that is another one now; names that were repeated are told apart by position."""
+    """Return a line for each name that has changed; repeated names are distinguished by position."""
     before, after = list(before), list(after)
     times = Counter(before)
     return [

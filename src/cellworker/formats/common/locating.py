@@ -1,4 +1,4 @@
-"""Which file of a folder is the experiment, and where its cell sets lie."""
+"""Which file of a folder is the experiment, and where its cell sets are."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +100,7 @@ def _is_matrix(path: Path) -> bool:
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     elif suffixes[-1:] == [".txt"]:
-        return False  # notes, mostly; whoever means a table names it
+        return False  # notes, mostly; a caller who means a table names it
     return path.is_file() and suffixes[-1:] != [] and suffixes[-1] in _MATRICES
 
 

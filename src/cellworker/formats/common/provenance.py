@@ -1,16 +1,17 @@
 """Where a file comes from, in the file: the version, what was asked, the seed, and the hash of the source.
 
 One record says enough to ask again (``cellworker replay``). It goes where a format has a place for it: Parquet's
-metadata, an attribute of an HDF5 file's or a zarr's root (and ``uns``, where a table of ours goes there), a ``tEXt``
-chunk of a PNG, ``<metadata>`` of an SVG, a field of our own JSON, and else a file beside it. The source is told by its
-name without folders: a path may say more about a person than a result should.
+metadata, an attribute of an HDF5 file's or a zarr's root (and ``uns``, where a table of ours goes there), the comment
+of an empty last member of a gzip file (``.rds``), a ``tEXt`` chunk of a PNG, ``<metadata>`` of an SVG, a comment of an
+HTML page, the keywords of a PDF (which matplotlib writes), a field of our own JSON, and else a file beside it. The
+source is told by its name without folders: a path may say more about a person than a result should.
 """
 
 import json
 import re
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape, unescape
@@ -20,14 +21,35 @@ import msgspec
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.version import __version__
 
-__all__ = ["KEY", "Provenance", "decode", "encode", "read_provenance", "side_file", "stamp"]
+__all__ = [
+    "INSIDE",
+    "KEY",
+    "Provenance",
+    "decode",
+    "encode",
+    "html_comment",
+    "read_provenance",
+    "side_file",
+    "stamp",
+    "steps_of",
+]
 
 KEY: Final = "cellworker"
 """The name of the attribute, the metadata, the chunk, the element and the field."""
 
+INSIDE: Final = frozenset({".h5ad", ".h5", ".zarr", ".rds", ".png", ".svg", ".html"})
+"""What `stamp` puts a record into; others get a file beside them."""
+_GZIP: Final = b"\x1f\x8b"
+_MEMBER: Final = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x04\xff"
+"""The header of a gzip member with a comment, without a time (RFC 1952)."""
+_EMPTY: Final = b"\x03\x00" + bytes(8)
+"""Deflated nothing, its CRC-32 and its length."""
+_MAX_TAIL_BYTES: Final = 4 << 20
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _MAX_TEXT_BYTES: Final = 64 << 20  # side files and SVG are read whole
 _SVG: Final = re.compile(r'<metadata id="cellworker">(.*?)</metadata>', re.DOTALL)
+_HTML: Final = re.compile(r"<!-- cellworker (.*?) -->", re.DOTALL)
+_PDF: Final = re.compile(rb"/Keywords \(cellworker ((?:[^()\\\\]|\\\\.)*)\)", re.DOTALL)
 _ZARR: Final = (("zarr.json", "attributes"), (".zattrs", None))
 
 
@@ -45,7 +67,7 @@ class Provenance(msgspec.Struct, frozen=True, omit_defaults=True):
     source, source_sha256
         The experiment's file name and the hash of its content.
     seed
-        Where the user chose one; seeds that nobody chooses are fixed by the version.
+        Where the user chose one; other seeds are fixed by the version.
     pagination
         Of a task.
     settings
@@ -97,8 +119,19 @@ def side_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.provenance.json")
 
 
+def steps_of(records: Sequence[Provenance]) -> list[Provenance]:
+    """Return the records at the end that start from one source: what is before them made that source."""
+    last = records[-1]
+    steps: list[Provenance] = []
+    for record in reversed(records):
+        if (record.source, record.source_sha256) != (last.source, last.source_sha256):
+            break
+        steps.insert(0, record)
+    return steps
+
+
 def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None) -> None:
-    """Put records into a finished file: ``.h5ad``, ``.zarr``, ``.png`` or ``.svg``; beside any other.
+    """Put records into a finished file, of a kind in `INSIDE`; beside any other.
 
     Parameters
     ----------
@@ -109,7 +142,10 @@ def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None)
     kind
         The suffix that counts, where the file's name has another.
     """
-    text, suffix = encode(records), kind or path.suffix
+    suffix = kind or path.suffix
+    # A copy of a file brings what made the source: that stays before what is said now.
+    earlier = _earlier(path) if suffix in (".h5ad", ".h5", ".zarr") else []
+    text = encode([*(record for record in earlier if record not in records), *records])
     if suffix in (".h5ad", ".h5"):
         import h5py  # noqa: PLC0415 heavy
 
@@ -121,6 +157,11 @@ def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None)
         content = path.read_bytes()
         end = 8 + _chunk_length(content)
         path.write_bytes(content[:end] + _chunk(b"tEXt", f"{KEY}\0{text}".encode("ascii")) + content[end:])
+    elif suffix == ".rds":
+        _stamp_gzip(path, text)
+    elif suffix == ".html":
+        with path.open("a", encoding="utf-8") as file:
+            file.write(html_comment([*earlier, *records]))
     elif suffix == ".svg":
         content_text = path.read_text(encoding="utf-8")
         element = f'<metadata id="{KEY}">{escape(text)}</metadata>'
@@ -158,20 +199,23 @@ def _inside(path: Path) -> str | bytes | None:
             return _in_zarr(path)
         with path.open("rb") as file:
             begin = file.read(8)
-        if begin == _PNG:
-            return _in_png(path)
-        if begin.startswith(b"\x89HDF"):
-            return _in_hdf5(path)
-        if begin.startswith(b"PAR1"):
-            return _in_parquet(path)
-        if path.suffix == ".svg":
-            found = _SVG.search(_small(path).decode("utf-8"))
-            return unescape(found[1]) if found else None
-        return _in_json(path) if begin.lstrip()[:1] in (b"{", b"[") else None
+        for magic, look in _BY_MAGIC:
+            if begin.startswith(magic):
+                return look(path)
+        by_name = _BY_NAME.get(path.suffix)
+        return by_name(path) if by_name else None
     except OSError as error:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, KeyError) as error:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"{path} cannot be read: {error}") from None
+
+
+def _earlier(path: Path) -> list[Provenance]:
+    try:
+        text = _inside(path)
+        return decode(text) if text else []
+    except WorkerError:  # nothing of ours
+        return []
 
 
 def _small(path: Path) -> bytes:
@@ -186,6 +230,21 @@ def _in_json(path: Path) -> bytes | None:
         return msgspec.json.encode(value)  # a side file itself
     record = value.get(KEY) if isinstance(value, dict) else None
     return msgspec.json.encode(record) if isinstance(record, list) else None
+
+
+def _in_svg(path: Path) -> str | None:
+    found = _SVG.search(_small(path).decode("utf-8"))
+    return unescape(found[1]) if found else None
+
+
+def _in_html(path: Path) -> str | None:
+    found = _HTML.findall(_small(path).decode("utf-8"))
+    return str(found[-1]) if found else None
+
+
+def _in_pdf(path: Path) -> bytes | None:
+    found = _PDF.search(_small(path))
+    return None if found is None else re.sub(rb"\\(.)", rb"\1", found[1])
 
 
 def _in_hdf5(path: Path) -> str | None:
@@ -211,6 +270,31 @@ def _in_zarr(path: Path) -> str | None:
             if isinstance(text, str):
                 return text
     return None
+
+
+def html_comment(records: Sequence[Provenance]) -> str:
+    """Return records as a comment of HTML, in which two hyphens may not stand: JSON has another way to say one."""
+    told = encode(records).replace("-", "\\u002d").replace(">", "\\u003e")
+    return f"<!-- {KEY} {told} -->\n"
+
+
+def _stamp_gzip(path: Path, text: str) -> None:
+    """Append a member that holds nothing but its comment: what reads gzip reads the same content as before."""
+    with path.open("r+b") as file:
+        if file.read(2) != _GZIP:
+            side_file(path).write_text(f"{text}\n", encoding="ascii")
+            return
+        file.seek(0, 2)
+        file.write(_MEMBER + f"{KEY} {text}".encode("ascii") + b"\0" + _EMPTY)
+
+
+def _in_gzip(path: Path) -> bytes | None:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _MAX_TAIL_BYTES))
+        tail = file.read()
+    _, member, rest = tail.rpartition(_MEMBER + KEY.encode() + b" ")
+    text, end, empty = rest.partition(b"\0")
+    return text if member and end and empty == _EMPTY else None
 
 
 def _stamp_zarr(path: Path, text: str) -> None:
@@ -240,3 +324,11 @@ def _chunk_length(content: bytes) -> int:
 def _chunk(kind: bytes, data: bytes) -> bytes:
     """Return a chunk of a PNG: length, kind, data, CRC-32 of the last two (PNG specification, section 5.3)."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+_Look = Callable[[Path], str | bytes | None]
+_BY_MAGIC: Final[tuple[tuple[bytes, _Look], ...]] = (
+    (_PNG, _in_png), (b"\x89HDF", _in_hdf5), (b"PAR1", _in_parquet), (_GZIP, _in_gzip), (b"%PDF-", _in_pdf),
+    (b"{", _in_json), (b"[", _in_json),
+)  # fmt: skip
+_BY_NAME: Final[Mapping[str, _Look]] = {".svg": _in_svg, ".html": _in_html, ".json": _in_json}

@@ -1,4 +1,4 @@
-"""Room for arrays made while reading: in memory when small, mapped from a spool file when not."""
+"""Space for arrays made while reading: in memory when small, mapped from a spool file when not."""
 
 import mmap
 import os
@@ -24,7 +24,7 @@ _TEMPORARY: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 class Scratch:
-    """Hands out arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded.
+    """Hands out arrays; large ones are in `folder` (whose owner removes it), so that memory stays bounded.
 
     `limit` counts what goes there.
     """
@@ -39,7 +39,7 @@ class Scratch:
         Raises
         ------
         WorkerError
-            ``EXPERIMENT_UNREADABLE`` when the file may not ask for so many, ``DISK_FULL`` when they are not free.
+            ``EXPERIMENT_UNREADABLE`` when the file may not ask for that many, ``DISK_FULL`` when they are not free.
         """
         if self._limit is not None:
             self._limit.claim(n_bytes)

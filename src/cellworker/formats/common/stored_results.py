@@ -5,7 +5,7 @@ import numpy as np
 from cellworker.experiment.model import Categorical, Column, StoredTable
 from cellworker.formats.common.findings import Findings
 
-__all__ = ["DEEPEST", "StoredResults", "values_table"]
+__all__ = ["DEEPEST", "ResultTables", "values_table"]
 
 DEEPEST = 4
 """How far mappings inside of mappings are looked into."""
@@ -15,7 +15,7 @@ _MAX_TEXT = 10_000
 """Characters of one parameter."""
 
 
-class StoredResults:
+class ResultTables:
     """Takes tables as they are found.
 
     Attributes
@@ -37,7 +37,7 @@ class StoredResults:
         columns: dict[str, Column],
         parameters: dict[str, str] | None = None,
     ) -> None:
-        """Take a table whose columns have one length; empty ones are passed over, what is too large is told."""
+        """Take a table whose columns have one length; empty tables are left out, too large ones are reported."""
         sizes = {len(column.codes if isinstance(column, Categorical) else column) for column in columns.values()}
         if len(sizes) != 1 or not name or name in self.tables:
             return

@@ -26,7 +26,7 @@ from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import GeneVariability, gene_variability
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.model import Dispersions, Reduction
+from cellworker.experiment.model import Dispersions, Reduction, labels_of
 from cellworker.formats.common.active_reduction import default_reduction
 from cellworker.formats.common.cells.derive import has_clusters
 from cellworker.formats.common.cells.names import DIMENSION_PREFIXES
@@ -44,6 +44,7 @@ Progress = Callable[[str, float], None]
 MADE = "made here"
 """What the note of each thing that was made says."""
 N_GENES, N_COMPONENTS = 2000, 50
+_CLUSTERS = "louvain"  # the column
 _SHARES = {"doublets": 0.25, "genes": 0.05, "components": 0.25, "clusters": 0.15, "map": 0.3}
 """Of the time, roughly."""
 
@@ -61,9 +62,9 @@ class Completing:
     threads
         Threads to use; what is made does not depend on it.
     seconds
-        After so many nothing more is begun, and what is under way ends.
+        After this time nothing more begins, and what is under way ends.
     progress
-        Told the stage and the fraction of the making done; may raise to stop.
+        Called with the stage and the fraction of the making done; may raise to stop.
     """
 
     threads: int = 1
@@ -79,11 +80,11 @@ def complete(
     Parameters
     ----------
     draft
-        What was read. Its matrices may lie in files; they are read a few megabytes at a time.
+        What was read. Its matrices may be in files; they are read a few megabytes at a time.
     findings
         Gets a note for each thing that was made, and a warning for each that could not be.
     scratch
-        Where large arrays lie.
+        Where large arrays are.
 
     Returns
     -------
@@ -183,10 +184,12 @@ class _Maker:
         samples = draft.origin.columns.get("samples", "samples")
         if points is None or has_clusters(draft.metadata, draft.identities, samples, len(draft.cell_ids)):
             return
+        if labels_of(draft.metadata.get(_CLUSTERS)) is not None:
+            return  # a conversion carries what was made of its source: one cluster is what came of it
         with _Trying(self, "clusters", "clusters") as trying:
             report = self._told("finding clusters", "clusters")
             found = grouped(points, "louvain", RESOLUTION, threads=self._how.threads, progress=report)
-            name = next(name for name in _names("louvain") if name not in draft.metadata)
+            name = next(name for name in _names(_CLUSTERS) if name not in draft.metadata)
             draft.metadata[name] = found
             self.parts["columns"].append(name)
             trying.made(f"{len(found.categories)} clusters in the column {name} (Louvain, resolution {RESOLUTION})")
@@ -257,7 +260,7 @@ class _Maker:
 
 
 class _Trying:
-    """Tries to make one thing; what keeps it from being made is told, and the rest goes on."""
+    """Tries to make one thing; a failure is reported, and the rest goes on."""
 
     def __init__(self, maker: _Maker, what: str, title: str) -> None:
         self._maker, self._what, self._title = maker, what, title

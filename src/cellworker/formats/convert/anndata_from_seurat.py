@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.store import StoredExperiment
-from cellworker.formats.anndata.columns_out import DICT, ColumnOut, Labels, Nullable
+from cellworker.formats.anndata.columns_out import DICT, ColumnOut, Nullable, OrderedLabels
 from cellworker.formats.anndata.from_r import FromR, has_na_level, plain_column
 from cellworker.formats.anndata.writer import Beside, Writer
 from cellworker.formats.common.cells.names import match_rows
@@ -123,7 +123,7 @@ class SeuratRest:
         self._features(assay, where)
 
     def _names(self, assay: RValue, found: Mapping[str, RValue], layers: list[str]) -> None:
-        """Note names that are repeated, and so are told apart from here on."""
+        """Note repeated names, which are distinguished from here on."""
         features, cells = (slot(assay, what) for what in ("features", "cells"))
         sides = [dimnames(found[layer]) for layer in layers]
         for what, logmap, side, after in (
@@ -302,7 +302,7 @@ def _own(ids: list[str], symbols: list[str], name: str) -> list[str]:
 
 
 def _length(column: ColumnOut) -> int:
-    if isinstance(column, Categorical | Labels):
+    if isinstance(column, Categorical | OrderedLabels):
         return len(column.codes)
     return len(column.values) if isinstance(column, Nullable) else len(column)
 
@@ -313,7 +313,7 @@ def _beyond(held: Column, value: RValue, rows: NDArray[np.int64]) -> ColumnOut:
         classes = set(class_names(value))
         if isinstance(value, RVector) and value.kind == "logical":
             return Nullable(held.codes == 1, held.codes < 0)
-        return Labels(held.codes, held.categories, ordered=bool(classes & {"ordered", "Date", "POSIXct"}))
+        return OrderedLabels(held.codes, held.categories, ordered=bool(classes & {"ordered", "Date", "POSIXct"}))
     if isinstance(value, RVector) and value.kind == "integer" and not class_names(value):
         found = plain_column(RVector(value.values[rows], "integer"))
         return found if isinstance(found, Nullable) else held

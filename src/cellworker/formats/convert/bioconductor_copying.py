@@ -41,7 +41,7 @@ def copy_bioconductor(
     Parameters
     ----------
     columns
-        Added to ``colData``, in place of those of the same names.
+        Added to ``colData``, instead of those of the same names.
     embedding
         A reduced dimension that is added, or takes the place of one of that name.
     check

@@ -18,7 +18,7 @@ from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.progress import Progress
 
 if TYPE_CHECKING:
-    from cellworker.formats.anndata.containers.tree import Group
+    from cellworker.formats.anndata.containers.tree import TreeGroup
     from cellworker.formats.anndata.copying import Additions
 
 
@@ -57,6 +57,11 @@ class ConversionJob:
             return family == "AnnData"
         return (family, self.rds_class) in _COPIED
 
+    @property
+    def is_plain_copy(self) -> bool:
+        """Whether the target is an AnnData to the byte: the source's container, and nothing new in it."""
+        return self.kind != ".rds" and self.is_copy and self.source.suffix.lower() == self.kind and not self.added
+
     def write(self, path: Path) -> Conversion:
         """Write it to a place that is not the target yet."""
         if self.kind == TENX:
@@ -90,7 +95,7 @@ class ConversionJob:
             found = self._copied(path, additions, root)
         return Conversion([*told.kept, *found.kept], [*told.renamed, *found.renamed], [*told.lost, *found.lost])
 
-    def _copied(self, path: Path, additions: "Additions", tree: "Group | None") -> Conversion:
+    def _copied(self, path: Path, additions: "Additions", tree: "TreeGroup | None") -> Conversion:
         from cellworker.formats.anndata.copying import copy_anndata  # noqa: PLC0415
 
         ledger, renamed = copy_anndata(

@@ -13,7 +13,7 @@ other formats         shown as AnnData (`cellworker.formats.foreign`), then as a
 Cell sets of a file of their own become columns of the cells' metadata.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ def convert(
     *,
     force: bool = False,
     rds_class: RdsClass = "Seurat",
+    records: Sequence[Provenance] | None = None,
     on_progress: Progress | None = None,
 ) -> Conversion:
     """Write an experiment in the format that the target's name ends in: ``.rds``, ``.h5ad``, ``.zarr``, ``.h5`` (10x).
@@ -65,6 +66,8 @@ def convert(
         Whether what is there already may be replaced.
     rds_class
         The class of the object in an ``.rds`` file. A name that ends in ``.sce.rds`` asks for a SingleCellExperiment.
+    records
+        What is said to have made the target, where the source is only a file on the way; by default this conversion.
     on_progress
         Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
@@ -84,7 +87,9 @@ def convert(
         out, cell_sets = verified(
             lambda: open_experiment(source, settings, on_progress),
             lambda opened: opened.experiment,
-            lambda opened: _written(opened, target, place, settings, force=force, rds_class=rds_class, report=report),
+            lambda opened: _written(
+                opened, target, place, settings, force=force, rds_class=rds_class, report=report, records=records
+            ),
         )
     if cell_sets is not None:
         write_whole(_beside(target), cell_sets.encode())
@@ -100,6 +105,7 @@ def _written(
     force: bool,
     rds_class: RdsClass,
     report: Progress,
+    records: Sequence[Provenance] | None,
 ) -> tuple[Conversion, CellSets | None]:
     """Write the target's content to a place; returns the cell sets that go beside the target, None where none do."""
     remove(place)
@@ -118,10 +124,11 @@ def _written(
         rds_class = "SingleCellExperiment"
     job = ConversionJob(opened.source, experiment, annotated, kind, settings.threads, report, rds_class=rds_class)
     out = job.write(place) if kind == TENX else _described(job, job.write(place))
-    # A copy of an AnnData is its source to the byte, with the source's own records.
-    if kind in (".h5ad", ".zarr") and (not job.is_copy or is_foreign(experiment.extra)):
-        made = Provenance.of("convert", {}, source=opened.source, sha256=experiment.source_sha256)
-        stamp(place, [made], kind=kind)
+    parameters = {"rds_class": rds_class} if kind == ".rds" and rds_class != "Seurat" else {}
+    made = Provenance.of("convert", parameters, source=opened.source, sha256=experiment.source_sha256)
+    # A copy of an AnnData to which nothing was added is its source to the byte, with the source's own records.
+    if not (job.is_plain_copy and not is_foreign(experiment.extra)):
+        stamp(place, [made] if records is None else records, kind=kind)
     if cell_sets is not None:
         out.kept.append(f"cell sets as they are, in {beside.name}")
     if opened.own_work is not None:
@@ -161,7 +168,7 @@ def write_annotated_copy(
     identities
         The column whose labels become Seurat's active identities.
     embedding
-        A name (umap, tsne) and coordinates, float64 ``(n_cells, n_dims)``, in place of a reduction of that name.
+        A name (umap, tsne) and coordinates, float64 ``(n_cells, n_dims)``, instead of a reduction of that name.
     threads
         How many compress.
     on_progress

@@ -28,7 +28,7 @@ __all__ = [
     "NO_CODE",
     "SEURAT",
     "Collected",
-    "Places",
+    "TargetNames",
     "collect",
     "is_plain",
     "rounding",
@@ -43,7 +43,7 @@ _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "origina
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class TargetNames:
     """What the target calls its parts: `reduction` has a ``{}`` for the name."""
 
     counts: str
@@ -54,12 +54,12 @@ class Places:
     held: str
 
 
-SEURAT: Final = Places(
+SEURAT: Final = TargetNames(
     "counts of the assay RNA", "data of the assay RNA", "meta.data", "meta.features of the assay RNA",
     "reductions${}", "misc$source",
 )  # fmt: skip
-ANNDATA: Final = Places("layers/counts", "X", "obs", "var", "obsm/X_{}", "uns/bioconductor")
-BIOCONDUCTOR: Final = Places(
+ANNDATA: Final = TargetNames("layers/counts", "X", "obs", "var", "obsm/X_{}", "uns/bioconductor")
+BIOCONDUCTOR: Final = TargetNames(
     "assay counts", "assay logcounts", "colData", "rowData", "reducedDim {}", "metadata(x)$source"
 )
 
@@ -103,7 +103,7 @@ class Collected:
             found = self._held(item, (*path, name), f"{place}${name}")
             if found is not None:
                 out[name] = found
-        if self.ledger.is_open(path):  # the value itself is an element, and what lies below it was settled
+        if self.ledger.is_open(path):  # the value itself is an element, and what is below it was settled
             self.ledger.rename_one(path, place)
             out["value"] = without_code(value)
         return named_list(out)
@@ -114,7 +114,7 @@ def collect(
     experiment: StoredExperiment,
     replaced: Mapping[str, object],
     embedding: str,
-    places: Places,
+    places: TargetNames,
     *,
     takes: Callable[[RValue], bool] | None = None,
 ) -> Collected:
@@ -145,7 +145,7 @@ def collect(
 
 class _Work:
     def __init__(
-        self, root: RS4, experiment: StoredExperiment, places: Places, takes: Callable[[RValue], bool]
+        self, root: RS4, experiment: StoredExperiment, places: TargetNames, takes: Callable[[RValue], bool]
     ) -> None:
         self._takes = takes
         self.out = Collected(root, Ledger(elements_of(root)))

@@ -7,7 +7,7 @@ reported as left behind.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import CellMajor
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
+from cellworker.formats.convert.from_r_objects import rounding
+from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.progress import Progress
 
 __all__ = ["check_counts", "write_tenx"]
@@ -128,13 +130,14 @@ def _ledger(source: Path, experiment: StoredExperiment, threads: int, spool: Pat
         return _of_r_object(source, experiment, spool)
     from cellworker.formats.anndata.elements import is_group  # noqa: PLC0415
     from cellworker.formats.anndata.inventory import elements_of  # noqa: PLC0415
+    from cellworker.formats.anndata.rounding import rounding as rounding_of  # noqa: PLC0415
     from cellworker.formats.opening.tree import open_tree  # noqa: PLC0415
 
     with open_tree(source, experiment.extra, threads, spool) as (root, told):
         ledger = Ledger(elements_of(root))
         used: dict[str, str] = experiment.extra.get("used", {})
         frame = "raw/var" if used.get("frame") == "raw" else "var"
-        places = {used.get("counts", ""): "matrix/data"}
+        places = {used.get("counts", ""): _matrix(rounding_of(root.get(used.get("counts", "")), _held(experiment)))}
         for table, to in (("obs", "matrix/barcodes"), (frame, "matrix/features")):
             node = root.get(table)
             index = node.attrs.get("_index", "_index") if is_group(node) else "_index"
@@ -143,6 +146,15 @@ def _ledger(source: Path, experiment: StoredExperiment, threads: int, spool: Pat
                 ids = next((name for name in ("gene_ids", "gene_id") if node.get(name) is not None), "")
                 places[f"{table}/{ids}"] = "matrix/features/id"
         return _settled(ledger, places, told)
+
+
+def _held(experiment: StoredExperiment) -> np.dtype[Any]:
+    """Return the type in which the experiment keeps its counts."""
+    return np.dtype(np.float32) if experiment.counts is None else experiment.counts.values.dtype
+
+
+def _matrix(note: str) -> str:
+    return f"matrix/data ({note})" if note else "matrix/data"
 
 
 def _settled(ledger: Ledger, places: dict[str, str], before: Conversion) -> Conversion:
@@ -174,5 +186,17 @@ def _of_r_object(source: Path, experiment: StoredExperiment, spool: Path) -> Con
             for element in elements
             if element.path[:2] == assay and any(part.startswith("counts") for part in element.path[2:])
         ]
-    places = {"/".join(path): "matrix/data" for path in found}
+    held = _held(experiment)
+    places = {"/".join(path): _matrix(_rounding_at(root, path, held)) for path in found}
     return _settled(ledger, places, Conversion())
+
+
+def _rounding_at(root: RValue, path: tuple[str, ...], held: np.dtype[Any]) -> str:
+    """Say so where the matrix at a path of an object is not held exactly."""
+    from cellworker.formats.r.rds.elements import children_of  # noqa: PLC0415
+
+    value: RValue | None = root
+    for name in path:
+        value = dict(children_of(value) or ()).get(name) if value is not None else None
+    is_matrix = isinstance(value, RVector) or (isinstance(value, RS4) and "x" in value.slots)
+    return rounding(value, held) if is_matrix else ""

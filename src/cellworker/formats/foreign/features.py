@@ -13,7 +13,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.foreign.shown import Matrix, Reading
+from cellworker.formats.foreign.shown import Reading, SampleMatrix
 
 __all__ = ["EXPRESSION", "GENOME", "TYPES", "only_genes", "species_of", "with_columns"]
 
@@ -36,7 +36,7 @@ _MIN_SHARE: Final = 0.05
 """A species counts when so large a share of the genes that tell one are its own: spike-ins and reporters do not."""
 
 
-def only_genes(matrix: Matrix, reading: Reading) -> Matrix:
+def only_genes(matrix: SampleMatrix, reading: Reading) -> SampleMatrix:
     """Leave out features that are no genes, and genes of another genome than the one that was named.
 
     What is left out is named in a finding, and in the conversion's report. Where no feature is a gene all are kept.
@@ -71,7 +71,7 @@ def only_genes(matrix: Matrix, reading: Reading) -> Matrix:
     return _subset(matrix, keep, reading.scratch)
 
 
-def _subset(matrix: Matrix, keep: NDArray[np.bool_], scratch: Scratch) -> Matrix:
+def _subset(matrix: SampleMatrix, keep: NDArray[np.bool_], scratch: Scratch) -> SampleMatrix:
     places = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int64)
     chosen = np.flatnonzero(keep).tolist()
     matrix.values = with_columns(matrix.values, places, int(keep.sum()), scratch)
@@ -82,7 +82,7 @@ def _subset(matrix: Matrix, keep: NDArray[np.bool_], scratch: Scratch) -> Matrix
 
 
 def with_columns(matrix: SparseDraft, places: NDArray[np.int64], n_columns: int, scratch: Scratch) -> SparseDraft:
-    """Return a matrix whose column `i` lies at ``places[i]``; -1 leaves it out."""
+    """Return a matrix whose column `i` is at ``places[i]``; -1 leaves it out."""
     kept = Growing(np.int32, scratch), Growing(matrix.values.dtype, scratch)
     running = np.zeros(len(matrix.indptr), np.int64)
     done = 0
@@ -91,7 +91,7 @@ def with_columns(matrix: SparseDraft, places: NDArray[np.int64], n_columns: int,
         inside = new >= 0
         kept[0].append(new[inside])
         kept[1].append(np.asarray(matrix.values[start:end])[inside])
-        # Rows that end in this block end behind as many kept entries as lie before their old end.
+        # Rows that end in this block end behind as many kept entries as are before their old end.
         first, last = np.searchsorted(matrix.indptr, [start, end], "right")
         counted = np.concatenate([[0], np.cumsum(inside)]) + done
         running[first:last] = counted[matrix.indptr[first:last] - start]

@@ -3,24 +3,23 @@
 from pathlib import Path
 from typing import Final
 
-from cellworker.formats.anndata.elements import Matrix as StoredMatrix
-from cellworker.formats.anndata.elements import matrix_of, table_of
+from cellworker.formats.anndata.elements import UnreadMatrix, matrix_of, table_of
 from cellworker.formats.anndata.inventory import elements_of
 from cellworker.formats.anndata.looking import sample_of
 from cellworker.formats.common.ledger import Conversion, Ledger
 from cellworker.formats.common.matrices.value_evidence import gather_with_base
 from cellworker.formats.common.matrices.value_kinds import decide
 from cellworker.formats.foreign.features import only_genes
-from cellworker.formats.foreign.shown import Matrix, Reading, Shown, refused
+from cellworker.formats.foreign.shown import ForeignFile, Reading, SampleMatrix, refused
 
 __all__ = ["matrix_of_tree"]
 
 _PLACES: Final = (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var"))
-"""Where counts lie, the surest place first."""
+"""Where counts are, the surest place first."""
 _IDS: Final = ("gene_ids", "gene_id", "ensembl_id")
 
 
-def matrix_of_tree(name: str, shown: Shown, path: Path, reading: Reading) -> Matrix:
+def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) -> SampleMatrix:
     """Read the counts, or where none of the matrices holds counts, X, for the caller to refuse in words.
 
     Raises
@@ -32,7 +31,7 @@ def matrix_of_tree(name: str, shown: Shown, path: Path, reading: Reading) -> Mat
     obs = table_of(root.get("obs"))
     if obs is None:
         raise refused(path, "it has no table of cells", "write the file again")
-    fitting: list[tuple[str, str, StoredMatrix]] = []
+    fitting: list[tuple[str, str, UnreadMatrix]] = []
     for place, frame in _PLACES:
         matrix, var = matrix_of(root.get(place)), table_of(root.get(frame))
         if matrix is not None and var is not None and matrix.shape == (len(obs.index), len(var.index)):
@@ -49,12 +48,12 @@ def matrix_of_tree(name: str, shown: Shown, path: Path, reading: Reading) -> Mat
         shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {*_IDS, *genes}}
     )
     values = chosen.read(reading.scratch, lambda _: None)
-    out = Matrix(name, "", shown.writer or "anndata", values, obs.index, table.index, ids, genes, cells, told)
+    out = SampleMatrix(name, "", shown.writer or "anndata", values, obs.index, table.index, ids, genes, cells, told)
     return only_genes(out, reading)
 
 
-def _told(shown: Shown, place: str, frame: str, left_out: dict[str, set[str]]) -> Conversion:
-    """Settle every element: the matrix, the tables' columns but for those left out; all else is lost."""
+def _told(shown: ForeignFile, place: str, frame: str, left_out: dict[str, set[str]]) -> Conversion:
+    """Settle every element: the matrix, the tables' columns except those left out; all else is lost."""
     ledger = Ledger(elements_of(shown.root))
     for element in ledger.elements():
         where = "/".join(element.path)
@@ -70,6 +69,6 @@ def _told(shown: Shown, place: str, frame: str, left_out: dict[str, set[str]]) -
     return Conversion([*before.kept, *more.kept], [*before.renamed, *more.renamed], [*before.lost, *more.lost])
 
 
-def _holds_counts(matrix: StoredMatrix) -> bool:
+def _holds_counts(matrix: UnreadMatrix) -> bool:
     some, complete = sample_of(matrix)
     return decide(gather_with_base(some, complete=complete), "").kind == "counts"

@@ -30,14 +30,14 @@ from cellworker.formats.anndata.containers.memory import (
     put_column,
     table_group,
 )
-from cellworker.formats.anndata.containers.tree import Array, Group
+from cellworker.formats.anndata.containers.tree import Array, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of, turned
 from cellworker.formats.anndata.inventory import elements_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.common.matrices.exact_values import exact_dtype, single
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.foreign.entries import by_cell
-from cellworker.formats.foreign.shown import Reading, Shown, refused
+from cellworker.formats.foreign.shown import ForeignFile, Reading, refused
 
 __all__ = ["read_loom"]
 
@@ -47,7 +47,7 @@ _GENES: Final = ("Gene", "var_names", "gene", "gene_names", "gene_symbols", "Nam
 _IDS: Final = ("Accession", "gene_ids", "ensembl", "EnsemblID", "GeneID")
 
 
-def read_loom(root: Group, path: Path, reading: Reading) -> Shown:
+def read_loom(root: TreeGroup, path: Path, reading: Reading) -> ForeignFile:
     """Show an opened file as AnnData; matrices are read when they are asked for.
 
     Raises
@@ -85,12 +85,12 @@ def read_loom(root: Group, path: Path, reading: Reading) -> Shown:
     for element in ledger.elements():
         ledger.lose(element.path, "AnnData has no place for it")
     version = text_of(root.get("attrs/LOOM_SPEC_VERSION")) or [str(root.attrs.get("LOOM_SPEC_VERSION", ""))]
-    return Shown(
+    return ForeignFile(
         out, f"loom (specification {version[0]})" if version[0] else "loom (no specification named)", ledger.close()
     )
 
 
-def _matrices(root: Group, out: MemoryGroup, shape: tuple[int, int], ledger: Ledger, scratch: Scratch) -> None:
+def _matrices(root: TreeGroup, out: MemoryGroup, shape: tuple[int, int], ledger: Ledger, scratch: Scratch) -> None:
     found = [("matrix", "X", out, root.get("matrix"))]
     layers = out.group("layers")
     found += [(f"layers/{name}", name, layers, node) for name, node in members(root.get("layers"))]
@@ -133,7 +133,13 @@ def _sparse(node: Array, scratch: Scratch) -> SparseDraft:
 
 
 def _attributes(
-    root: Group, out: MemoryGroup, places: tuple[str, str, str, Sequence[str]], n: int, path: Path, *, ledger: Ledger
+    root: TreeGroup,
+    out: MemoryGroup,
+    places: tuple[str, str, str, Sequence[str]],
+    n: int,
+    path: Path,
+    *,
+    ledger: Ledger,
 ) -> None:
     source, table_name, wide_name, index_names = places
     group = root.get(source)
@@ -168,7 +174,7 @@ def _attributes(
 
 
 def _graphs(
-    root: Group, out: MemoryGroup, places: tuple[str, str], n: int, path: Path, *, ledger: Ledger, scratch: Scratch
+    root: TreeGroup, out: MemoryGroup, places: tuple[str, str], n: int, path: Path, *, ledger: Ledger, scratch: Scratch
 ) -> None:
     source, target = places
     group = out.group(target)

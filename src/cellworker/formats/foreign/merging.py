@@ -20,7 +20,7 @@ from cellworker.formats.common.matrices.value_evidence import gather_with_base
 from cellworker.formats.common.matrices.value_kinds import decide
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.foreign.features import GENOME, species_of
-from cellworker.formats.foreign.shown import Matrix
+from cellworker.formats.foreign.shown import SampleMatrix
 
 __all__ = ["SAMPLES", "check_counts", "check_samples", "merged"]
 
@@ -30,7 +30,7 @@ _MIN_COMMON: Final = 0.1
 _EVIDENCE_CELLS: Final = 5_000
 
 
-def check_samples(samples: Sequence[tuple[Matrix, str]], findings: Findings) -> None:
+def check_samples(samples: Sequence[tuple[SampleMatrix, str]], findings: Findings) -> None:
     """Record everything that keeps samples from being one experiment.
 
     Parameters
@@ -77,11 +77,11 @@ def _listed(groups: dict[str, list[str]]) -> str:
     )
 
 
-def _species(matrix: Matrix) -> list[str]:
+def _species(matrix: SampleMatrix) -> list[str]:
     return species_of(matrix.ids, matrix.symbols, matrix.genes.get(GENOME, []))
 
 
-def _check_one(matrix: Matrix, where: str, findings: Findings) -> None:
+def _check_one(matrix: SampleMatrix, where: str, findings: Findings) -> None:
     if not matrix.n_cells or not matrix.symbols:
         findings.error(
             where, found="no cells" if not matrix.n_cells else "no genes", expected="cells and genes",
@@ -110,7 +110,7 @@ def _check_one(matrix: Matrix, where: str, findings: Findings) -> None:
         )
 
 
-def check_counts(matrix: Matrix, where: str, findings: Findings) -> None:
+def check_counts(matrix: SampleMatrix, where: str, findings: Findings) -> None:
     """Record a sample whose values are no counts."""
     last = min(_EVIDENCE_CELLS, len(matrix.values.indptr) - 1)
     end = int(matrix.values.indptr[last])
@@ -132,7 +132,7 @@ def check_counts(matrix: Matrix, where: str, findings: Findings) -> None:
         )  # fmt: skip
 
 
-def _check_common(samples: Sequence[tuple[Matrix, str]], findings: Findings) -> None:
+def _check_common(samples: Sequence[tuple[SampleMatrix, str]], findings: Findings) -> None:
     first, where = samples[0]
     known = set(first.keys())
     for matrix, other in samples[1:]:
@@ -146,7 +146,7 @@ def _check_common(samples: Sequence[tuple[Matrix, str]], findings: Findings) -> 
             )  # fmt: skip
 
 
-def merged(samples: Sequence[Matrix], findings: Findings, scratch: Scratch) -> Matrix:
+def merged(samples: Sequence[SampleMatrix], findings: Findings, scratch: Scratch) -> SampleMatrix:
     """Lay checked samples into one matrix."""
     keys: dict[str, int] = {}
     symbols: list[str] = []
@@ -183,7 +183,7 @@ def merged(samples: Sequence[Matrix], findings: Findings, scratch: Scratch) -> M
         f" {shared:,} in every sample",
     )  # fmt: skip
     writers = list(dict.fromkeys(one.writer for one in samples))
-    return Matrix(
+    return SampleMatrix(
         "", samples[0].technology, f"{len(samples)} samples of {', '.join(writers)}", values, barcodes, symbols,
         list(keys) if has_ids else [], {}, cells, told,
     )  # fmt: skip
@@ -206,7 +206,7 @@ def _is_range(genes: "np.ndarray[tuple[int], np.dtype[np.int64]]", n: int) -> bo
     return len(genes) == n and bool(np.array_equal(genes, np.arange(n)))
 
 
-def _barcodes(samples: Sequence[Matrix], findings: Findings) -> tuple[list[str], Conversion]:
+def _barcodes(samples: Sequence[SampleMatrix], findings: Findings) -> tuple[list[str], Conversion]:
     told = Conversion()
     names = [name for matrix in samples for name in matrix.barcodes]
     if len(set(names)) == len(names):
@@ -219,7 +219,7 @@ def _barcodes(samples: Sequence[Matrix], findings: Findings) -> tuple[list[str],
     return [f"{name}_{number}" for number, matrix in enumerate(samples, 1) for name in matrix.barcodes], told
 
 
-def _columns(samples: Sequence[Matrix], sizes: Sequence[int]) -> dict[str, Column]:
+def _columns(samples: Sequence[SampleMatrix], sizes: Sequence[int]) -> dict[str, Column]:
     """Join columns of cells by name: labels with labels, numbers with numbers; a sample without one has none."""
     out: dict[str, Column] = {}
     for name in dict.fromkeys(name for matrix in samples for name in matrix.cells):

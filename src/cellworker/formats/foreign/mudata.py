@@ -4,11 +4,11 @@ from typing import Final
 
 from cellworker.errors import ErrorCode
 from cellworker.formats.anndata.containers.memory import Moved
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.elements import is_group
 from cellworker.formats.anndata.inventory import elements_of
 from cellworker.formats.common.ledger import Ledger
-from cellworker.formats.foreign.shown import Reading, Shown
+from cellworker.formats.foreign.shown import ForeignFile, Reading
 
 __all__ = ["read_mudata"]
 
@@ -16,7 +16,7 @@ _RNA: Final = ("rna", "gex", "gene expression")
 """How the modality of gene expression is called; compared without case."""
 
 
-def read_mudata(root: Group, reading: Reading) -> Shown | None:
+def read_mudata(root: TreeGroup, reading: Reading) -> ForeignFile | None:
     """Show one modality as AnnData; None, with a finding, where none can be chosen.
 
     The modality is the one that `Reading.part` names, else ``rna``, else the only one.
@@ -57,4 +57,4 @@ def read_mudata(root: Group, reading: Reading) -> Shown | None:
             else "it belongs to all modalities together"
         )
         ledger.lose(where, why)
-    return Shown(shown, f"mudata, {told}", ledger.close())
+    return ForeignFile(shown, f"mudata, {told}", ledger.close())

@@ -1,8 +1,8 @@
 """AnnData as anndata before 0.7 wrote it.
 
 ``obs`` and ``var`` are compound tables (also ``raw.var``, and ``obsm`` and ``varm`` of the oldest). Columns of labels
-are codes, whose labels lie in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
-``raw.var`` may lie in the root under these very names. All as anndata's own reader of legacy files has it
+are codes, whose labels are in ``uns["<column>_categories"]``. Sparse matrices carry ``h5sparse_format``. ``raw.X`` and
+``raw.var`` may be in the root under these very names. All as anndata's own reader of legacy files has it
 (``anndata/_io/h5ad.py``).
 """
 
@@ -19,11 +19,11 @@ from cellworker.formats.anndata.containers.memory import (
     put_column,
     table_group,
 )
-from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
 from cellworker.formats.anndata.inventory import elements_of
 from cellworker.formats.common.ledger import Ledger
-from cellworker.formats.foreign.shown import Shown
+from cellworker.formats.foreign.shown import ForeignFile
 
 __all__ = ["read_old_anndata"]
 
@@ -34,7 +34,7 @@ _GRAPHS: Final = frozenset({"connectivities", "distances"})
 _SUFFIX: Final = "_categories"
 
 
-def read_old_anndata(root: Group) -> Shown:
+def read_old_anndata(root: TreeGroup) -> ForeignFile:
     """Show an opened file as AnnData of today.
 
     Raises
@@ -60,10 +60,10 @@ def read_old_anndata(root: Group) -> Shown:
     for name in ("layers", "obsm", "obsp", "varm", "varp"):
         if out.get(name) is None:
             out.group(name)
-    return Shown(out, "anndata before 0.7", ledger.close())
+    return ForeignFile(out, "anndata before 0.7", ledger.close())
 
 
-def _tables(root: Group, out: MemoryGroup, uns: Group | None, ledger: Ledger) -> set[str]:
+def _tables(root: TreeGroup, out: MemoryGroup, uns: TreeGroup | None, ledger: Ledger) -> set[str]:
     """Lay out the tables; returns the names of the labels in ``uns`` that went into them."""
     used: set[str] = set()
     for source, target in (*_TABLES.items(), *_WIDE.items()):
@@ -82,7 +82,7 @@ def _tables(root: Group, out: MemoryGroup, uns: Group | None, ledger: Ledger) ->
     return used
 
 
-def _others(root: Group, out: MemoryGroup, ledger: Ledger) -> None:
+def _others(root: TreeGroup, out: MemoryGroup, ledger: Ledger) -> None:
     for name, node in members(root):
         target = {"raw.X": "raw/X"}.get(name, name)
         if name not in _TABLES and name not in _WIDE and name not in {"uns", "raw"}:
@@ -94,7 +94,7 @@ def _others(root: Group, out: MemoryGroup, ledger: Ledger) -> None:
             _same(ledger, f"raw/{name}", f"raw/{name}")
 
 
-def _neighbours(node: Group, out: MemoryGroup, uns: MemoryGroup, ledger: Ledger) -> None:
+def _neighbours(node: TreeGroup, out: MemoryGroup, uns: MemoryGroup, ledger: Ledger) -> None:
     """Put the graphs of ``uns["neighbors"]`` into ``obsp``, where anndata puts them when it reads such a file."""
     graphs = [name for name, member in members(node) if name in _GRAPHS and is_group(member) and _is_sparse(member)]
     obsp = out.group("obsp")
@@ -116,14 +116,14 @@ def _same(ledger: Ledger, source: str, target: str) -> None:
             ledger.rename(where, target)
 
 
-def _is_sparse(node: Group) -> bool:
+def _is_sparse(node: TreeGroup) -> bool:
     return bool(node.attrs.get("h5sparse_format", ""))
 
 
 class _Modern(Moved):
     """A group under another path whose elements say what they are, as anndata writes it today."""
 
-    def __init__(self, group: Group, path: str, left_out: frozenset[str] = frozenset()) -> None:
+    def __init__(self, group: TreeGroup, path: str, left_out: frozenset[str] = frozenset()) -> None:
         super().__init__(group, path, left_out)
         if _is_sparse(group):
             shape = group.attrs.get("h5sparse_shape", None)
@@ -161,7 +161,7 @@ def _put(root: MemoryGroup, path: str, node: Node) -> None:
     root.put(name, node)
 
 
-def _table(node: Array, out: MemoryGroup, target: str, uns: Group | None, used: set[str]) -> None:
+def _table(node: Array, out: MemoryGroup, target: str, uns: TreeGroup | None, used: set[str]) -> None:
     records = node.records()
     fields = records.dtype.names or ()
     if records.ndim != 1:

@@ -12,7 +12,7 @@ from typing import Final
 
 from cellworker.formats.common.kinds import is_zarr
 
-__all__ = ["Found", "Sample", "find_samples", "market_parts", "sample_name"]
+__all__ = ["FolderContent", "FolderSample", "find_samples", "market_parts", "sample_name"]
 
 KindOf = Callable[[Path], str]
 """Returns the name of a file's `Kind`."""
@@ -45,7 +45,7 @@ _WORDS: Final = re.compile(r"[_.\- ]*(?:RSEC_MolsPerCell(?:_MEX)?|Expression_Dat
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class FolderSample:
     """One sample of a folder, unread.
 
     Attributes
@@ -69,7 +69,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Found:
+class FolderContent:
     """What is in a folder.
 
     Attributes
@@ -82,7 +82,7 @@ class Found:
         Matrices without their lists of names: the file, and what is missing.
     """
 
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[FolderSample] = field(default_factory=list)
     passed_over: list[tuple[str, str, str]] = field(default_factory=list)
     incomplete: list[tuple[Path, str]] = field(default_factory=list)
 
@@ -93,15 +93,15 @@ def sample_name(path: Path) -> str:
     return _WORDS.sub("", _STATE.sub("", name)).strip("_-. ")
 
 
-def find_samples(folder: Path, kind_of: KindOf) -> Found:
+def find_samples(folder: Path, kind_of: KindOf) -> FolderContent:
     """Look for samples in a folder and in the folders in it, five deep."""
-    found = Found()
+    found = FolderContent()
     _look(folder, "", kind_of, found, 0)
     found.samples.sort(key=lambda sample: (sample.name, str(sample.where)))
     return found
 
 
-def _look(folder: Path, name: str, kind_of: KindOf, found: Found, depth: int) -> None:
+def _look(folder: Path, name: str, kind_of: KindOf, found: FolderContent, depth: int) -> None:
     entries = [item for item in sorted(folder.iterdir()) if not item.name.startswith(".")][:_MAX_ENTRIES]
     links = [item for item in entries if item.is_symlink()]
     found.passed_over += [(item.name, "a symbolic link", "put the file or folder itself there") for item in links]
@@ -113,8 +113,8 @@ def _look(folder: Path, name: str, kind_of: KindOf, found: Found, depth: int) ->
     here = _markets(folder, name, [item for item in files if kinds[item] == MARKET], files, found)
     used = {path for sample in here for path in sample.files.values()}
     others = [item for item in kinds if item not in used and kinds[item] in _FILES]
-    here += [Sample(_joined(name, sample_name(item)), kinds[item], {"file": item}) for item in others]
-    within = Found()
+    here += [FolderSample(_joined(name, sample_name(item)), kinds[item], {"file": item}) for item in others]
+    within = FolderContent()
     for item in folders if depth < _MAX_DEPTH else []:
         _look(item, _joined(name, sample_name(item)), kind_of, within, depth + 1)
     samples = _preferred([*here, *within.samples], found)
@@ -134,9 +134,9 @@ def _joined(before: str, name: str) -> str:
     return name if not before or name.startswith(before) else f"{before}_{name}"
 
 
-def _preferred(samples: list[Sample], found: Found) -> list[Sample]:
+def _preferred(samples: list[FolderSample], found: FolderContent) -> list[FolderSample]:
     """Of matrices of one sample that differ in the filter keep the filtered one; of the same in two forms the file."""
-    groups: dict[str, list[Sample]] = {}
+    groups: dict[str, list[FolderSample]] = {}
     for sample in samples:
         groups.setdefault(sample.name, []).append(sample)
     out = []
@@ -164,7 +164,9 @@ def _state(path: Path) -> str:
     return ""
 
 
-def _markets(folder: Path, name: str, matrices: list[Path], files: list[Path], found: Found) -> list[Sample]:
+def _markets(
+    folder: Path, name: str, matrices: list[Path], files: list[Path], found: FolderContent
+) -> list[FolderSample]:
     out = []
     for matrix in matrices:
         parts, missing = market_parts(matrix, files)
@@ -173,7 +175,7 @@ def _markets(folder: Path, name: str, matrices: list[Path], files: list[Path], f
             continue
         stem = _MATRIX.sub("", _ENDINGS.sub("", matrix.name)).strip("_-. ")
         own = _joined(name, _STATE.sub("", stem).strip("_-. ")) if stem else name
-        out.append(Sample(own or sample_name(folder), "PARSE" if "cells" in parts else MARKET, parts))
+        out.append(FolderSample(own or sample_name(folder), "PARSE" if "cells" in parts else MARKET, parts))
     return out
 
 

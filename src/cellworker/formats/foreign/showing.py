@@ -12,31 +12,27 @@ from cellworker.formats.foreign.loom import read_loom
 from cellworker.formats.foreign.merging import check_counts, check_samples, merged
 from cellworker.formats.foreign.mudata import read_mudata
 from cellworker.formats.foreign.old_anndata import read_old_anndata
-from cellworker.formats.foreign.samples import KindOf, Sample, find_samples, market_parts, sample_name
-from cellworker.formats.foreign.shown import Matrix, Reading, Shown, refused, tree_of
+from cellworker.formats.foreign.samples import FolderSample, KindOf, find_samples, market_parts, sample_name
+from cellworker.formats.foreign.shown import ForeignFile, Reading, SampleMatrix, refused, tree_of
 from cellworker.formats.foreign.tenx import read_tenx
 from cellworker.formats.foreign.text.dense import read_dense
 from cellworker.formats.foreign.text.entries_table import read_entries
 from cellworker.formats.foreign.text.market_parts import read_parse, read_tenx_folder
 from cellworker.formats.foreign.unpacking import unpacked
 
-__all__ = ["FOREIGN", "companions_of_matrix", "show"]
+__all__ = ["companions_of_matrix", "show"]
 
-FOREIGN: Final = frozenset({
-    "FOLDER", "LOOM", "MATRIX_MARKET", "MUDATA", "OLD_ANNDATA", "TENX", "TEXT", "ENTRIES", "ZIPPED_ZARR", "ZIP",
-})  # fmt: skip
-"""Names of the kinds that are read here."""
 _TREES: Final = frozenset({"LOOM", "MUDATA", "OLD_ANNDATA", "ANNDATA"})
 
 
 @contextmanager
-def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator[Shown | None]:
+def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator[ForeignFile | None]:
     """Open a file or folder; None where it cannot be shown, and `Reading.findings` then says why.
 
     Parameters
     ----------
     kind
-        Name of its `Kind`, one of `FOREIGN`.
+        Name of its `Kind`, one of `cellworker.formats.common.kinds.FOREIGN`.
     kind_of
         Tells the kinds of files in folders.
 
@@ -65,7 +61,7 @@ def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator
         yield None
         return
     one = pairs[0][0] if len(pairs) == 1 else merged([matrix for matrix, _ in pairs], reading.findings, reading.scratch)
-    yield Shown(tree_of(one), one.writer, one.told)
+    yield ForeignFile(tree_of(one), one.writer, one.told)
 
 
 def _unpack(source: Path, reading: Reading) -> Path:
@@ -75,7 +71,7 @@ def _unpack(source: Path, reading: Reading) -> Path:
 
 
 @contextmanager
-def _tree(kind: str, source: Path, reading: Reading) -> Iterator[Shown | None]:
+def _tree(kind: str, source: Path, reading: Reading) -> Iterator[ForeignFile | None]:
     with open_anndata(source, reading.max_bytes, reading.threads) as root:
         if kind == "LOOM":
             yield read_loom(root, source, reading)
@@ -84,10 +80,10 @@ def _tree(kind: str, source: Path, reading: Reading) -> Iterator[Shown | None]:
         elif kind == "OLD_ANNDATA":
             yield read_old_anndata(root)
         else:
-            yield Shown(root, "")
+            yield ForeignFile(root, "")
 
 
-def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> list[tuple[Matrix, str]]:
+def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> list[tuple[SampleMatrix, str]]:
     if kind != "FOLDER":
         matrix = _read(_single(kind, source), reading, kind_of)
         return [] if matrix is None else [(matrix, source.name)]
@@ -121,15 +117,15 @@ def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> lis
     return out
 
 
-def _where(sample: Sample, folder: Path) -> str:
+def _where(sample: FolderSample, folder: Path) -> str:
     path = sample.where
     inside = path.relative_to(folder)
     return str(inside.parent if sample.kind in {"MATRIX_MARKET", "PARSE"} and len(inside.parts) > 1 else inside)
 
 
-def _single(kind: str, source: Path) -> Sample:
+def _single(kind: str, source: Path) -> FolderSample:
     if kind != "MATRIX_MARKET":
-        return Sample(sample_name(source), kind, {"file": source})
+        return FolderSample(sample_name(source), kind, {"file": source})
     parts, missing = market_parts(source, _beside(source))
     if missing:
         raise WorkerError(
@@ -138,7 +134,7 @@ def _single(kind: str, source: Path) -> Sample:
             "it.",
         )
     name = sample_name(source)
-    return Sample(
+    return FolderSample(
         name if name.casefold() != "matrix" else source.parent.name, "PARSE" if "cells" in parts else kind, parts
     )
 
@@ -153,12 +149,12 @@ def companions_of_matrix(source: Path) -> list[str]:
     return sorted(path.name for what, path in parts.items() if what != "matrix")
 
 
-def _read(sample: Sample, reading: Reading, kind_of: KindOf) -> Matrix | None:
+def _read(sample: FolderSample, reading: Reading, kind_of: KindOf) -> SampleMatrix | None:
     kind, name = sample.kind, sample.name
     if kind in {"PARSE", "MATRIX_MARKET"}:
         return (read_parse if kind == "PARSE" else read_tenx_folder)(name, sample.files, reading)
     path = sample.files["file"]
-    readers: dict[str, Callable[[str, Path, Reading], Matrix | None]] = {
+    readers: dict[str, Callable[[str, Path, Reading], SampleMatrix | None]] = {
         "TENX": read_tenx, "TEXT": read_dense, "ENTRIES": read_entries,
     }  # fmt: skip
     if kind in readers:

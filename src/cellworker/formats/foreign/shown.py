@@ -8,16 +8,16 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Column
 from cellworker.formats.anndata.containers.memory import MemoryGroup, MemoryMatrix, put_column, table_group
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.scratch import Scratch
 
-__all__ = ["Matrix", "Reading", "Shown", "check_lengths", "refused", "tree_of"]
+__all__ = ["ForeignFile", "Reading", "SampleMatrix", "check_lengths", "refused", "tree_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ForeignFile:
     """A foreign file as AnnData.
 
     Attributes
@@ -30,7 +30,7 @@ class Shown:
         What became of every element of the file on its way into the tree.
     """
 
-    root: Group
+    root: TreeGroup
     writer: str
     told: Conversion = field(default_factory=Conversion)
 
@@ -42,7 +42,7 @@ class Reading:
     Attributes
     ----------
     scratch
-        Room for large arrays.
+        Space for large arrays.
     findings
         Where problems are recorded.
     max_bytes
@@ -50,9 +50,9 @@ class Reading:
     threads
         How many decompress.
     part
-        The modality or genome that whoever opens the file names; empty: the reader decides.
+        The modality or genome that the caller names; empty: the reader decides.
     orientation
-        "cells-by-genes" or "genes-by-cells" where whoever opens the file says so; empty: the names decide.
+        "cells-by-genes" or "genes-by-cells" where the caller says so; empty: the names decide.
     """
 
     scratch: Scratch
@@ -64,7 +64,7 @@ class Reading:
 
 
 @dataclass(slots=True)
-class Matrix:
+class SampleMatrix:
     """One sample's matrix of cells and genes with its names, in memory or spooled.
 
     Attributes
@@ -110,7 +110,7 @@ class Matrix:
         return self.ids or self.symbols
 
 
-def tree_of(matrix: Matrix) -> MemoryGroup:
+def tree_of(matrix: SampleMatrix) -> MemoryGroup:
     """Lay a matrix out as AnnData, as scanpy's readers do: names in the indices, ids in ``var["gene_ids"]``."""
     root = MemoryGroup("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
     root.put("X", MemoryMatrix("X", matrix.values))

@@ -11,12 +11,12 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.anndata.containers.hdf5 import open_hdf5
 from cellworker.formats.anndata.containers.memory import MemoryGroup
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, text_of
 from cellworker.formats.anndata.inventory import elements_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.foreign.features import GENOME, TYPES, only_genes
-from cellworker.formats.foreign.shown import Matrix, Reading, check_lengths, refused
+from cellworker.formats.foreign.shown import Reading, SampleMatrix, check_lengths, refused
 
 __all__ = ["read_tenx"]
 
@@ -25,7 +25,7 @@ _MATRIX: Final = "matrix"
 _PARTS: Final = ("data", "indices", "indptr", "shape")
 
 
-def read_tenx(name: str, path: Path, reading: Reading) -> Matrix:
+def read_tenx(name: str, path: Path, reading: Reading) -> SampleMatrix:
     """Read a file.
 
     Raises
@@ -68,7 +68,7 @@ def read_tenx(name: str, path: Path, reading: Reading) -> Matrix:
             ledger.lose(element.path, "no part of the matrix")
         for attribute in root.attrs:
             ledger.note_loss(f"the attribute {attribute!r} of the file: no part of the matrix")
-        matrix = Matrix(
+        matrix = SampleMatrix(
             name, "10x", f"10x Genomics (HDF5, version {version})", values, barcodes, symbols, ids, genes,
             told=ledger.close(),
         )  # fmt: skip
@@ -79,11 +79,11 @@ def _path(text: str) -> tuple[str, ...]:
     return tuple(text.split("/"))
 
 
-def _group(root: Group, path: Path, wanted: str) -> tuple[Group, int]:
+def _group(root: TreeGroup, path: Path, wanted: str) -> tuple[TreeGroup, int]:
     found = root.get(_MATRIX)
     if is_group(found) and found.get("features") is not None:
         return found, 3
-    genomes: dict[str, Group] = {}
+    genomes: dict[str, TreeGroup] = {}
     for name in root.names():
         node = root.get(name)
         if is_group(node) and {"barcodes", "genes", "gene_names", *_PARTS} <= set(node.names()):
@@ -101,7 +101,7 @@ def _group(root: Group, path: Path, wanted: str) -> tuple[Group, int]:
     )
 
 
-def _values(group: Group, path: Path, reading: Reading) -> SparseDraft:
+def _values(group: TreeGroup, path: Path, reading: Reading) -> SparseDraft:
     stored = group.get("shape")
     shape = stored.read().ravel().tolist() if is_array(stored) and stored.dtype is not None else []
     if len(shape) != 2 or not all(isinstance(length, int) for length in shape):
@@ -118,14 +118,14 @@ def _values(group: Group, path: Path, reading: Reading) -> SparseDraft:
     return matrix.read(reading.scratch, lambda _: None)
 
 
-def _texts(group: Group, name: str, path: Path) -> list[str]:
+def _texts(group: TreeGroup, name: str, path: Path) -> list[str]:
     texts = text_of(group.get(name))
     if texts is None:
         raise refused(path, f"{group.path}/{name} is no list of names", _AGAIN)
     return texts
 
 
-def _further(features: Group, genes: dict[str, list[str]], n: int, ledger: Ledger, at: str) -> None:
+def _further(features: TreeGroup, genes: dict[str, list[str]], n: int, ledger: Ledger, at: str) -> None:
     for name, column in (("feature_type", TYPES), ("genome", GENOME)):
         texts = text_of(features.get(name))
         if texts is not None and len(texts) == n:

@@ -22,7 +22,7 @@ _ENCRYPTED: Final = 0x1
 
 
 def unpacked(path: Path, folder: Path, reading: Reading) -> Path:
-    """Unpack an archive into a folder, and return where in it the experiment lies.
+    """Unpack an archive into a folder, and return where in it the experiment is.
 
     Only ordinary files with plain relative names are written, never more bytes than the archive's directory says, and
     these count for what reading the file may write to the disk.

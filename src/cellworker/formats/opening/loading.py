@@ -14,20 +14,17 @@ from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.store.sorted_side import temporary_bytes
 from cellworker.experiment.store.spent_pages import can_give_back
 from cellworker.experiment.store.store import write_store
-from cellworker.formats.bioconductor.reader import read_bioconductor
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.kinds import content_hash
+from cellworker.formats.common.kinds import FOREIGN, content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.room import Room, in_words
 from cellworker.formats.common.scratch import Scratch, give_back, is_spooled
 from cellworker.formats.common.write_limit import WriteLimit, size_of
-from cellworker.formats.foreign.showing import FOREIGN
-from cellworker.formats.foreign.shown import Reading
-from cellworker.formats.opening.recognising import READ, Kind, kind_of, not_read
+from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read, unknown
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
 from cellworker.formats.r.rds.inflate import expansion
@@ -99,13 +96,15 @@ def load(
     kind = kind_of(Path(source))
     if kind not in READ:
         raise not_read(kind, Path(source))
+    if kind is FileKind.UNKNOWN and (error := unknown(Path(source))) is not None:
+        raise error
     wanted = MatrixChoice(**(choice or {}))
     size = size_of(Path(source))
     room = Room(folder, memory_bytes, buffer_bytes)
     room.require_disk(_least(kind, Path(source), size), f"for a file of {in_words(size)}")
     writing = WriteLimit(size, max_ratio, max_bytes, room)
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
-    if kind is Kind.ANNDATA:
+    if kind is FileKind.ANNDATA:
         draft, key = _anndata(Path(source), how)
     elif kind.name in FOREIGN:
         draft, key, companions = _foreign(kind, Path(source), how)
@@ -113,7 +112,8 @@ def load(
         draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
         draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
-    if draft is not None and wanted.make and not findings.errors:
+    lacks = draft is not None and draft.origin.kind != "platform"  # the platform's pipeline made all of it
+    if draft is not None and lacks and wanted.make and not findings.errors:
         draft = _completed(draft, how, make_s)
     problems = [problem.to_json() for problem in findings.problems]
     if draft is None or findings.errors:
@@ -133,12 +133,12 @@ def load(
     return {"store": name, "problems": problems, "companions": companions}
 
 
-def _least(kind: Kind, source: Path, size: int) -> int:
+def _least(kind: FileKind, source: Path, size: int) -> int:
     """Return how many bytes opening a file writes at least, by its size alone.
 
     An R object is unpacked, and its decimal numbers halved. Of an AnnData file the shapes of its matrices say more.
     """
-    if kind is Kind.ANNDATA or kind.name in FOREIGN or not source.is_file():
+    if kind is FileKind.ANNDATA or kind.name in FOREIGN or not source.is_file():
         return 0
     with source.open("rb") as file:
         return int(_HALVED * size * expansion(file.fileno()))
@@ -185,7 +185,7 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
 
     def made(spool: Path, findings: Findings, *, exact: bool) -> tuple[ExperimentDraft | None, str]:
         draft, sha256 = None, ""
-        with findings.part():  # whatever breaks is told already
+        with findings.part():  # every failure is already reported
             file = read_object(
                 source, spool, limits, on_bytes, exact=exact, wanted=how.wanted.object_name, findings=findings,
                 threads=how.threads,
@@ -194,6 +194,8 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
             progress("making the experiment", _READING)
             root, scratch = file.root, Scratch(spool, how.writing)
             if isinstance(root, RS4) and is_summarized(root):
+                from cellworker.formats.bioconductor.reader import read_bioconductor  # noqa: PLC0415 - few objects
+
                 draft = read_bioconductor(root, findings, scratch, outside, how.wanted)
             else:
                 draft = read_seurat(root, findings, scratch, outside, how.wanted)
@@ -239,11 +241,12 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         return draft, key.result()
 
 
-def _foreign(kind: Kind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
+def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
     from cellworker.formats.foreign.showing import companions_of_matrix, show  # noqa: PLC0415
+    from cellworker.formats.foreign.shown import Reading  # noqa: PLC0415
 
-    names = companions_of_matrix(source) if kind is Kind.MATRIX_MARKET else []
+    names = companions_of_matrix(source) if kind is FileKind.MATRIX_MARKET else []
     companions = companions_of(source.parent, names)
     how.writing.admit(sum(size_of(source.parent / name) for name in names))
     scratch = Scratch(how.folder, how.writing)

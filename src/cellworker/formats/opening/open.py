@@ -41,7 +41,7 @@ class Opened:
     experiment, cell_sets
         What was asked for.
     store
-        The mapped file that the experiment lies in; other processes open it with `open_store`.
+        The mapped file that the experiment is in; other processes open it with `open_store`.
     source
         The file that it was read from.
     cell_sets_path
@@ -76,7 +76,7 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     path
         A folder or a file, see `locate`.
     settings
-        Where stores lie, how large they may grow, and the limits of reading.
+        Where stores are, how large they may grow, and the limits of reading.
     on_progress
         Called with the progress of the reading; not called when a store exists.
 
@@ -90,6 +90,21 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     located = locate(path)
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    try:
+        return _with_cell_sets(located, shelf, store, experiment, settings)
+    except Exception:
+        # Names that are no text any more, for example: a large store is compared with its checksums after this.
+        reason = experiment.damage()
+        if reason is None:
+            raise
+        discard(experiment, reason)
+    store, experiment = _open_source(shelf, located.source, settings, on_progress)
+    return _with_cell_sets(located, shelf, store, experiment, settings)
+
+
+def _with_cell_sets(
+    located: Located, shelf: Shelf, store: Path, experiment: StoredExperiment, settings: Settings
+) -> Opened:
     beside, derived = located.cell_sets, located.cell_sets is None
     if beside is None:
         beside = shelf.cell_sets_of(store)

@@ -1,6 +1,6 @@
 """What a person did in local runs (cell sets of their own, new clusters), kept beside the experiment's file.
 
-It lies in ``<file>.cellworker.json``; where that folder may not be written to, in the user's data folder
+It is in ``<file>.cellworker.json``; where that folder may not be written to, in the user's data folder
 (``$XDG_DATA_HOME/cellworker``, else ``~/.local/share/cellworker``). The file's own cell sets are never changed.
 
 The document holds all cell sets as they were left, which of them are the person's own, and the barcodes of the own
@@ -44,7 +44,7 @@ class OwnWork:
     own
         The person's own alone: in a class of the file only the sets that are not the file's.
     path
-        Where it lies.
+        Where it is.
     notes
         What could not be found again in a file that was replaced, in sentences.
     """

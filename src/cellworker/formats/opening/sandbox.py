@@ -81,7 +81,7 @@ def run_sandboxed(
     with contextlib.ExitStack() as stack:
         replies, child_replies = os.pipe()
         stack.callback(os.close, replies)
-        child_life, life = os.pipe()  # the child sees its end when this process is gone
+        child_life, life = os.pipe()  # the child sees its end when this process has ended
         stack.callback(os.close, life)
         with os.fdopen(child_replies, "wb"), os.fdopen(child_life, "rb"), tempfile.TemporaryFile() as stdin:
             stdin.write(json.dumps({**order, "replies": child_replies, "life": child_life}).encode())

@@ -90,7 +90,7 @@ def _send(replies: int, content: bytes) -> None:
         while content:
             content = content[os.write(replies, content) :]
     except BrokenPipeError:
-        os._exit(1)  # the parent is gone
+        os._exit(1)  # the parent has ended
 
 
 def _die_with_parent(parent: int, life: int) -> None:

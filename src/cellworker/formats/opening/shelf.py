@@ -25,7 +25,7 @@ from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
 
-READER_VERSION = 4
+READER_VERSION = 5
 """Raised whenever readers make something else of the same file; stores made before are then made again."""
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
@@ -115,7 +115,7 @@ class Shelf:
         self._index = self.folder / "index.json"
 
     def store_of(self, key: StoreName) -> Path:
-        """Return where the store of a source with this content hash lies, whether or not it exists."""
+        """Return where the store of a source with this content hash is, whether or not it exists."""
         return self.folder / store_file(key)
 
     def adopt(self, spool: Path, key: StoreName) -> Path:
@@ -136,7 +136,7 @@ class Shelf:
 
     @staticmethod
     def cell_sets_of(store: Path) -> Path:
-        """Return where the derived cell sets of a store lie, whether or not they exist."""
+        """Return where the derived cell sets of a store are, whether or not they exist."""
         return store.with_name(store.name.removesuffix(".h5ad") + ".cell_sets.json")
 
     @staticmethod
@@ -267,7 +267,7 @@ class Shelf:
     def prune(self, keep: Path) -> None:
         """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit.
 
-        All that lies in the folder counts for the limit, also what others are just writing. A store that any process
+        All that is in the folder counts for the limit, also what others are just writing. A store that any process
         has open stays.
         """
         self.sweep()
@@ -282,9 +282,9 @@ class Shelf:
             if store != keep and (total > self._max_bytes or not current) and _remove_unused(store):
                 _remove_beside(store)
 
-    @staticmethod
-    def discard(experiment: StoredExperiment) -> None:
-        """Remove an open store that is damaged, unless another lies in its place already."""
+    @classmethod
+    def discard(cls, experiment: StoredExperiment) -> None:
+        """Remove an open store that is damaged, unless another is in its place already."""
         store = experiment.store
         with suppress(OSError):
             if experiment.file_id == file_id(store.stat()):
@@ -314,7 +314,7 @@ class Shelf:
         try:
             yield
         finally:
-            # A process that waits for this file sees that it is gone, and makes a new one.
+            # A process that waits for this file sees that it was removed, and makes a new one.
             path.unlink(missing_ok=True)
             os.close(descriptor)
 
@@ -375,9 +375,9 @@ def _remove_beside(store: Path) -> None:
 
 
 def _remove_unused(store: Path) -> bool:
-    """Remove a store unless somebody has it open; whether it is gone.
+    """Remove a store unless a process has it open; return whether it was removed.
 
-    A process that opens it meanwhile waits for the lock, finds that the file has no name any more, and makes it again.
+    A process that opens it meanwhile waits for the lock, finds that the file was removed, and makes it again.
     """
     try:
         # Locks on network file systems ask for a descriptor that may write.

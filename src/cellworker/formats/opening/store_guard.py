@@ -3,9 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from cellworker.errors import ErrorCode, WorkerError
@@ -14,7 +13,7 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.opening.shelf import Shelf
 from cellworker.logs import log
 
-__all__ = ["READ_AT_ONCE_BYTES", "StoreGuard", "discard", "guard", "verified"]
+__all__ = ["READ_AT_ONCE_BYTES", "StoreGuard", "discard", "guard", "opened_sound", "verified"]
 
 READ_AT_ONCE_BYTES = 16 << 20
 """A store of up to this size is compared with its checksums before it is served: that takes a few milliseconds."""
@@ -80,13 +79,10 @@ def guard(experiment: StoredExperiment) -> None:
     watched.start()
 
 
-def verified(
-    opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None], use: Callable[[_Opened], _R]
-) -> _R:
-    """Open an experiment for one use, whose outcome counts only if the store proves to be what was written.
+def opened_sound(opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None]) -> _Opened:
+    """Open an experiment whose store is what was written: a damaged one is removed, and made again by opening it.
 
-    The store is compared with its checksums while it is used, at full speed, and what is left of that is waited for.
-    A damaged one is removed, and both steps are done again.
+    Nothing computes with what was not compared yet: a damaged index may lead a kernel out of its arrays.
 
     Parameters
     ----------
@@ -94,48 +90,63 @@ def verified(
         Opens the experiment.
     store_of
         Returns its store; None where there is none to be verified.
-    use
-        Makes something of it that can be made again.
 
     Raises
     ------
     WorkerError
         ``EXPERIMENT_UNREADABLE`` when the store that was made again is damaged too.
     Exception
-        What `opening` and `use` raise; of `use` only with a sound store.
+        What `opening` raises.
     """
     for _ in range(_MAX_ATTEMPTS):
         opened = opening()
         experiment = store_of(opened)
-        with ThreadPoolExecutor(1, "verify-store") as pool, _stopped_on_leaving() as stop:
-            checking = pool.submit(_damage, experiment, stop)
-            try:
-                outcome = use(opened)
-            except Exception:
-                if checking.result() is None:
-                    raise
-            reason = checking.result()
+        if experiment is None or experiment.n_bytes <= READ_AT_ONCE_BYTES:
+            return opened  # verified already
+        reason = experiment.damage()
         if reason is None:
-            return outcome
-        assert experiment is not None
+            return opened
         discard(experiment, reason)
+    raise _damaged_twice()
+
+
+def verified(
+    opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None], use: Callable[[_Opened], _R]
+) -> _R:
+    """Open an experiment as `opened_sound`, and make something of it; once more when the store is cut short meanwhile.
+
+    Parameters
+    ----------
+    opening, store_of
+        As for `opened_sound`.
+    use
+        Makes something of it that can be made again.
+
+    Raises
+    ------
+    WorkerError
+        As `opened_sound`.
+    Exception
+        What `opening` and `use` raise; of `use` only with a whole store.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        opened = opened_sound(opening, store_of)
+        experiment = store_of(opened)
+        try:
+            outcome = use(opened)
+        except Exception:
+            if experiment is None or experiment.is_whole:
+                raise
+        else:
+            if experiment is None or experiment.is_whole:
+                return outcome
+        discard(experiment, "it was cut short while it was used")
+    raise _damaged_twice()
+
+
+def _damaged_twice() -> WorkerError:
     message = "Its store was damaged twice while it was used: the disk under STORE_DIR seems to fail; choose another."
-    raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
-
-
-def _damage(experiment: StoredExperiment | None, stop: threading.Event) -> str | None:
-    if experiment is None or experiment.n_bytes <= READ_AT_ONCE_BYTES:
-        return None  # verified already
-    return experiment.damage(stop)
-
-
-@contextmanager
-def _stopped_on_leaving() -> Iterator[threading.Event]:
-    stop = threading.Event()
-    try:
-        yield stop
-    finally:
-        stop.set()
+    return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
 
 
 class _Resting(threading.Event):

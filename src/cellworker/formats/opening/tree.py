@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.anndata.containers.opening import open_anndata
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.kinds import FOREIGN
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.scratch import Scratch
-from cellworker.formats.foreign.showing import FOREIGN, show
+from cellworker.formats.foreign.showing import show
 from cellworker.formats.foreign.shown import Reading
 from cellworker.formats.opening.recognising import kind_of
 
@@ -29,7 +30,9 @@ def is_foreign(extra: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def open_tree(source: Path, extra: Mapping[str, Any], threads: int, spool: Path) -> Iterator[tuple[Group, Conversion]]:
+def open_tree(
+    source: Path, extra: Mapping[str, Any], threads: int, spool: Path
+) -> Iterator[tuple[TreeGroup, Conversion]]:
     """Open a file that was opened as an experiment before.
 
     Parameters
@@ -48,7 +51,7 @@ def open_tree(source: Path, extra: Mapping[str, Any], threads: int, spool: Path)
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_OUT_OF_DATE`` when it cannot be read any more.
+        ``EXPERIMENT_OUT_OF_DATE`` when it can no longer be read.
     """
     if not is_foreign(extra):
         with open_anndata(source, _ANY_SIZE, threads) as root:

@@ -5,6 +5,7 @@ from typing import Final
 
 from cellworker.errors import ErrorCode
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.r.foreign_objects import advice_on
 from cellworker.formats.r.rds.model import RS4, RList, RValue
 from cellworker.formats.r.values import attributes, class_names, describe
 
@@ -74,10 +75,11 @@ def choose_object(root: RValue, wanted: str, findings: Findings, *, is_workspace
             " OBJECT_NAME in the environment",
             code=ErrorCode.INVALID_INPUT,
         )  # fmt: skip
+    advice = advice_on(objects[0][1]) if len(objects) == 1 else "save such an object with save() or saveRDS()"
     raise findings.broken(
         "the file", found=f"no object that can be served among {len(objects)}: {listed or 'none'}",
         expected="a Seurat object, a SingleCellExperiment or a SummarizedExperiment",
-        advice="save such an object with save() or saveRDS()", code=ErrorCode.EXPERIMENT_UNSUPPORTED,
+        advice=advice, code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )  # fmt: skip
 
 

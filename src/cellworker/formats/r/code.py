@@ -8,7 +8,7 @@ __all__ = ["without_code"]
 
 
 def without_code(value: RValue) -> RValue:
-    """Return a value with NULL in place of functions and environments, which readers skip."""
+    """Return a value with NULL instead of functions and environments, which readers skip."""
     if isinstance(value, Skipped):
         return RNull()
     if isinstance(value, RS4):

@@ -1,4 +1,4 @@
-"""Objects in layouts of old, in the layout that their packages have now."""
+"""Objects in old layouts, brought into the layout that their packages have now."""
 
 from cellworker.formats.r.rds.model import RS4, REnvironment, RValue
 
@@ -6,10 +6,10 @@ __all__ = ["in_new_layout"]
 
 
 def in_new_layout(value: RValue) -> RValue:
-    """Return a SummarizedExperiment whose assays lie in its slots; anything else as it is.
+    """Return a SummarizedExperiment whose assays are in its slots; anything else as it is.
 
     Before Bioconductor 3.10 they were an object of the reference class ShallowSimpleListAssays, whose field ``data``
-    lies in an environment. R's updateObject() does the same.
+    is in an environment. R's updateObject() does the same.
     """
     if not isinstance(value, RS4):
         return value

@@ -24,10 +24,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import xxhash
-import zstandard
 
 from cellworker.errors import WorkerError
-from cellworker.formats.r.rds.inflate import Codec, Source
+from cellworker.formats.r.rds.inflate import Codec, CompressedFile, zstd_block
 from cellworker.formats.r.rds.refusals import damaged, refused, truncated
 
 __all__ = ["MAGIC", "codec"]
@@ -40,7 +39,6 @@ _MAX_STORED = _BLOCK_BYTES + (_BLOCK_BYTES >> 8) + 1024
 """A block that does not shrink grows under Zstandard by up to a 256th."""
 _SIZE_BYTES, _SHUFFLED, _WORD = 4, 1 << 31, 8
 _RATIO = 32_768
-_WINDOW = 1 << 27
 
 
 def codec(head: bytes, file_bytes: int) -> Codec:
@@ -70,13 +68,13 @@ def codec(head: bytes, file_bytes: int) -> Codec:
     byte_order = "<" if order == _LITTLE else ">"
     (check,) = struct.unpack_from(f"{byte_order}Q", head, 16)
 
-    def chunks(source: Source) -> Iterator[tuple[bytes, int]]:
+    def chunks(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
         return _blocks(source, f"{byte_order}I", check, file_bytes - _HEADER_BYTES)
 
     return Codec("qs2", MAGIC, _RATIO, _BLOCK_BYTES, None, chunks)
 
 
-def _blocks(source: Source, word: str, check: int, left: int) -> Iterator[tuple[bytes, int]]:
+def _blocks(source: CompressedFile, word: str, check: int, left: int) -> Iterator[tuple[bytes, int]]:
     source.read(_HEADER_BYTES)
     found = xxhash.xxh3_64()
     inflated = 0
@@ -95,26 +93,13 @@ def _blocks(source: Source, word: str, check: int, left: int) -> Iterator[tuple[
             raise truncated(inflated)
         found.update(opening)
         found.update(stored)
-        piece = _inflated(stored, inflated)
+        piece = zstd_block(stored, inflated, _BLOCK_BYTES)
         inflated += len(piece)
         if piece:
             yield _put_together(piece) if size & _SHUFFLED else piece, source.taken
     # The value 0 means that there is none; a value that happens to be 0 is written as 1.
     if check and check != (found.intdigest() or 1):
         raise damaged(inflated, "its content does not agree with its check value")
-
-
-def _inflated(stored: bytes, at: int) -> bytes:
-    try:
-        # The decoder makes room for what a frame claims, whatever the largest size that it is told.
-        claimed = zstandard.get_frame_parameters(stored).content_size
-        if claimed > _BLOCK_BYTES and claimed != zstandard.CONTENTSIZE_UNKNOWN:
-            raise damaged(
-                at, f"a compressed block claims to hold {claimed:,} bytes, where {_BLOCK_BYTES:,} are the most"
-            )
-        return zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompress(stored, max_output_size=_BLOCK_BYTES)
-    except zstandard.ZstdError as problem:
-        raise damaged(at, f"its zstd compression is broken ({problem})") from None
 
 
 def _put_together(piece: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Reading an object that R saved as `.rds`, `.rda`, `.qs` or `.qs2`; told by the content."""
+"""Reading an object that R saved as `.rds`, `.rda`, `.qs` or `.qs2`; recognised by content."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ def read_object(
     wanted
         The name of the object, in a file that may hold several; "" chooses (`choose_object`).
     findings
-        Where what is chosen is told; by default nowhere.
+        Where the choice is reported; by default nowhere.
 
     Raises
     ------

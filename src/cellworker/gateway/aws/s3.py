@@ -74,7 +74,7 @@ class S3Results:
         return await repeated(lambda: self._exists(etag), what, self._retry_budget_s)
 
     async def get(self, etag: ETag) -> bytes | None:
-        """Return a stored result as it lies there; None when there is none.
+        """Return a stored result unchanged; None when there is none.
 
         Raises
         ------

@@ -114,7 +114,7 @@ class _Target:
     def discard(self) -> None:
         """Remove it; nothing happens where it was placed."""
         try:
-            self.file.close()  # which fails where there is no room for what is not written yet
+            self.file.close()  # which fails where the disk has no space for the rest
         finally:
             self.path.unlink(missing_ok=True)
 

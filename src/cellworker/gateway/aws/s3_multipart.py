@@ -79,7 +79,7 @@ async def upload_in_parts(
         parts = await _send_parts(client, where, path, retry_budget_s)
         await repeated(lambda: complete(parts), _WHAT, retry_budget_s)
     except BaseException:
-        # What was cancelled is over only when its parts are gone, so this finishes despite the cancellation.
+        # A cancelled upload ends only when its parts are removed, so this finishes despite the cancellation.
         await asyncio.shield(_abort(client, where))
         raise
 
@@ -102,7 +102,7 @@ async def _send_parts(client: Any, where: dict[str, Any], path: Path, retry_budg
 
     async def work() -> None:
         for number in numbers:
-            tags[number] = await send(number)  # whose content is gone when the next part is read
+            tags[number] = await send(number)  # whose content is lost when the next part is read
 
     workers = [asyncio.create_task(work()) for _ in range(_AT_A_TIME)]
     try:

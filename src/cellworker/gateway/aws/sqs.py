@@ -1,4 +1,4 @@
-"""The queue in SQS: receives as much as there is room for, hides what is held, deletes what is answered, in batches."""
+"""The queue in SQS: receives up to its capacity, hides held messages, deletes answered ones, in batches."""
 
 import asyncio
 import contextlib

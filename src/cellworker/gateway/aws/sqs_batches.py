@@ -141,7 +141,7 @@ class Deletes:
         self._batches = _Batches(self._delete)
 
     async def delete(self, handle: Handle) -> None:
-        """Return when the message is gone, or came back as another delivery.
+        """Return when the message is deleted, or came back as another delivery.
 
         Raises
         ------

@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the gateway needs from outside, all but the queue."""
+    """What the gateway needs from outside, except the queue."""
 
     engine: EnginePort
     results: Results
@@ -101,7 +101,7 @@ class Answering:
     budgets
         Retry budgets for failing services.
     metrics, tracing
-        Told what happens.
+        Called with what happens.
     now
         The clock, in UTC.
     """
@@ -181,7 +181,7 @@ class Answering:
             await end(syncing)
 
     async def stored(self, request: WorkRequest) -> bool:
-        """Whether the result lies in the store already.
+        """Whether the result is in the store already.
 
         Raises
         ------
@@ -356,7 +356,7 @@ def _prepared(task: Task, given: PrepareInput) -> bytes:
 
 
 def _file_of(task: Task, value: bytes) -> Path:
-    """Return the file that an engine names as its result; one that lies elsewhere is neither read nor removed."""
+    """Return the file that an engine names as its result; one that is elsewhere is neither read nor removed."""
     named = orjson.loads(value)
     path = parse(ResultPath, named, "engine") if isinstance(named, str) else None
     with contextlib.suppress(WorkerError):

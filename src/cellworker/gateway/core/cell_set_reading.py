@@ -17,7 +17,7 @@ _TIMEOUT_S = 120.0
 
 
 class CellSetsFile:
-    """A cell_sets.json that is too large to hold: a temporary file, removed when nobody has this object any more."""
+    """A cell_sets.json that is too large to hold: a temporary file, removed together with this object."""
 
     def __init__(self) -> None:
         with tempfile.NamedTemporaryFile(prefix="cellworker-cell-sets-", delete=False) as file:
@@ -40,7 +40,7 @@ def whole(content: bytes | CellSetsFile) -> bytes:
 class CellSetsReader:
     """Reads cell sets off the event loop; the last ones are kept, since they change seldom and may be large.
 
-    The gateway holds the names of the sets; the ids of large ones lie in a mapped file, of which only what requests ask
+    The gateway holds the names of the sets; the ids of large ones are in a mapped file, of which only what requests ask
     for comes into memory.
     """
 

@@ -28,7 +28,7 @@ async def earlier_result(
     wanted
         What a task says that it builds on.
     get
-        Fetches a stored result as it lies there; None when there is none.
+        Fetches a stored result unchanged; None when there is none.
     engine, find_task
         Compute one that has no name.
 

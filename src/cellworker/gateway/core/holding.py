@@ -16,7 +16,7 @@ from cellworker.protocol.envelope import WorkRequest
 __all__ = ["Holding", "quietly"]
 
 _RELEASE_S = 3.0
-"""Handing back may take so long at the end, and no longer."""
+"""Max time for handing back requests at the end."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Holding:
     budgets
         How long the journal is waited for.
     on_moved
-        Told that it was written to the journal.
+        Called when it was written to the journal.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class Holding:
     async def _take(self) -> bool:
         """Say whether the request is still held, and note in the journal that its change is sent now.
 
-        So whoever takes the request over knows of a change that was sent, wherever we die.
+        So the pod that takes the request over knows of a change that was sent, wherever this one dies.
         """
         if self._journal is None or self._moved:
             return await self._patiently(self.current.claim)

@@ -145,7 +145,7 @@ class ObjectJournal:
     ) -> None:
         await end(self._renewer)
         if self._left is not None:
-            # What is still open is free from now on: nobody need wait until this pod seems dead.
+            # Open requests are free from now on: other pods need not wait until this one seems dead.
             with contextlib.suppress(Exception):
                 await self._folder.put(self._alive_key, b"")
 
@@ -165,7 +165,7 @@ class ObjectJournal:
         return self._delivery(opened, entry, delivery.body)
 
     async def orphans(self) -> list[Delivery]:
-        """Take over what this pod's earlier process, or a pod that is no more, accepted and did not answer.
+        """Take over what this pod's earlier process, or a dead pod, accepted and did not answer.
 
         Each is written down as begun once more before it is returned, so that a request that ends every process that
         works on it is known by its number of attempts.
@@ -186,7 +186,7 @@ class ObjectJournal:
         return taken
 
     async def sent_at(self, message_id: str) -> datetime | None:
-        """Return when whoever holds this message sent its change of cell sets; see the port."""
+        """Return when the holder of this message sent its change of cell sets; see the port."""
         for key, item in _entries(await self._folder.listing(home_of(self._experiment_id))).items():
             entry = _decoded(await self._folder.get(key.text)) if item.size else None
             if entry is not None and entry.message_id == message_id:

@@ -36,7 +36,7 @@ class AliveKey:
 
 @dataclass(frozen=True, slots=True)
 class EntryKey:
-    """Where a request lies."""
+    """Where a request is."""
 
     experiment_id: ExperimentId
     owner: PodName
@@ -59,7 +59,7 @@ def home_of(experiment_id: ExperimentId, owner: PodName | None = None) -> str:
 
 
 def buried_key(experiment_id: ExperimentId, etag: ETag) -> str:
-    """Return where a request is told of that was given up."""
+    """Return the key under which a request that was given up is reported."""
     return f"{_DEAD}{experiment_id}/{etag}"
 
 

@@ -48,12 +48,12 @@ class LoopLimits:
         Requests of each lane that are held at a time; at the limit of either nothing more is received. Requests of the
         long lane mostly wait, and must not keep the short ones outside, so there may be many.
     journal_after_s
-        A request of the short lane that is not answered after so many seconds goes to the journal, because its message
-        holds up the others of its group. Requests of the long lane go there at once.
+        A request of the short lane that is not answered after this many seconds goes to the journal, because its
+        message holds up the others of its group. Requests of the long lane go there at once.
     max_attempts
         Deliveries of one message before it is given up.
     scan_s
-        Seconds between two looks for requests that nobody answers.
+        Seconds between two searches for requests without a holder.
     """
 
     short_in_flight: int = 32
@@ -81,7 +81,7 @@ class WorkLoop:
     budgets
         Retry budgets for failing services.
     metrics, tracing
-        Told what happens.
+        Called with what happens.
     tick_s
         Seconds between progress heartbeats.
     now
@@ -157,13 +157,13 @@ class WorkLoop:
         return max(0, self._limits.short_in_flight - (len(self._handling) - self._held["long"]))
 
     def cancel(self, etag: str) -> bool:
-        """End the work on a request, whose waiters are told REQUEST_CANCELLED; whether there was any."""
+        """Cancel a request; its waiters get REQUEST_CANCELLED. Return whether there was one."""
         return self._cancellable.cancel(etag)
 
     def stop(self, grace_s: float | None = None) -> None:
         """Take nothing more, and end when all that was taken is answered, or after `grace_s` seconds.
 
-        What is not answered by then is handed back: its message returns to the queue, its journal entry to whoever
+        What is not answered by then is handed back: its message returns to the queue, its journal entry to the pod that
         looks next.
         """
         self._grace_s = grace_s
@@ -262,7 +262,7 @@ class WorkLoop:
             await self._hold(request, delivery, in_journal=in_journal)
 
     async def _hold(self, request: WorkRequest, delivery: Delivery, *, in_journal: bool) -> None:
-        """Have a request answered, and meanwhile see to it that it is held where it holds up nobody."""
+        """Answer a request; meanwhile move it to the journal before it delays others."""
         question = understand(request, self._find_task)
         lane = question.lane if isinstance(question, Question) else "short"
         self._held[lane] += 1
@@ -298,7 +298,7 @@ class WorkLoop:
         await self._let_go(holding.current, answered=answered)
 
     async def _let_go(self, holder: Delivery, *, answered: bool) -> None:
-        """Remove what is answered, hand back what is not; what cannot be removed is answered again, some day."""
+        """Delete an answered message, hand back another; what cannot be deleted is redelivered and answered again."""
         if not answered:
             await quietly(holder.release)
             return
@@ -368,7 +368,7 @@ class WorkLoop:
         except BaseException as error:
             stopped = error if isinstance(error, Exception) else ConnectionAbortedError("the worker stops")
             computing.set_exception(stopped)
-            computing.exception()  # where nobody follows, nobody asks for it
+            computing.exception()  # without followers it is not asked for
             raise
         finally:
             del self._computing[request.etag]

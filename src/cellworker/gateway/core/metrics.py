@@ -1,4 +1,4 @@
-"""What the gateway counts, and a twin that counts nothing where nobody asks for it."""
+"""What the gateway counts, and a twin that counts nothing where metrics are off."""
 
 from collections.abc import Callable
 

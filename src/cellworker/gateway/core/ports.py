@@ -90,7 +90,7 @@ class Queue(Protocol):
     """Where requests come from."""
 
     def offer(self, capacity: int) -> None:
-        """Say how many messages may be taken from now on, until it is said again; whoever waits for one takes one."""
+        """Set how many messages may be taken from now on; each waiting call takes one."""
         ...
 
     def deliveries(self) -> AsyncIterator[Delivery]:
@@ -104,7 +104,7 @@ class Journal(Protocol):
     async def write(self, delivery: Delivery) -> Delivery:
         """Store a message, and return the delivery that stands for it from now on.
 
-        The returned delivery's `done` closes the entry, its `release` leaves it to whoever looks next. The message
+        The returned delivery's `done` closes the entry, its `release` leaves it to the next pod that looks. The message
         itself may be removed from the queue once this has returned.
 
         Raises
@@ -115,13 +115,13 @@ class Journal(Protocol):
         ...
 
     async def orphans(self) -> list[Delivery]:
-        """Take over what this pod's earlier process, or a pod that is no more, accepted and did not answer."""
+        """Take over what this pod's earlier process, or a dead pod, accepted and did not answer."""
         ...
 
     async def sent_at(self, message_id: str) -> datetime | None:
-        """Return when whoever holds this message in the journal sent its change of cell sets.
+        """Return when the holder of this message in the journal sent its change of cell sets.
 
-        None when nobody holds it there; now, when it is held and the change may be sent at any moment.
+        None when it is not held; now, when it is held and the change may be sent at any moment.
         """
         ...
 
@@ -138,7 +138,7 @@ class Results(Protocol):
         ...
 
     async def get(self, etag: ETag) -> bytes | None:
-        """Return a stored result as it lies there; None when there is none."""
+        """Return a stored result unchanged; None when there is none."""
         ...
 
     async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
@@ -227,7 +227,7 @@ class ExperimentFiles(Protocol):
         Parameters
         ----------
         on_stage
-            Told DOWNLOADING and LOADING, where something is fetched.
+            Called with DOWNLOADING and LOADING, where something is fetched.
 
         Raises
         ------

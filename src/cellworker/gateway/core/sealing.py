@@ -20,7 +20,7 @@ class Sealer:
     Parameters
     ----------
     secret
-        What the key is derived from: 32 random bytes, or a text of at least that strength.
+        What the key is derived from: 32 random bytes, or a text that is as strong.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -30,7 +30,7 @@ class Sealer:
     def of(cls, journal_key: str, data_dir: Path) -> "Sealer":
         """Use the given key, or this pod's own.
 
-        The pod's own is made once and lies in the data folder, readable by its owner alone: it outlives the container
+        The pod's own is made once and is in the data folder, readable by its owner alone: it outlives the container
         but not the pod, as the process's memory and the volume do. With it, what the pod sealed can be opened by its
         restarted container, and by nobody else.
 

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, null
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["NoTracing", "Origin", "RequestSpan", "Tracing", "parse_trace_header"]
+__all__ = ["NoTracing", "RequestSpan", "TraceOrigin", "Tracing", "parse_trace_header"]
 
 _ROOT = re.compile(r"1-([0-9a-fA-F]{8})-([0-9a-fA-F]{24})")
 _PARENT = re.compile(r"[0-9a-fA-F]{16}")
@@ -85,7 +85,7 @@ class NoTracing:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class TraceOrigin:
     """Where a request's trace began, as its message says.
 
     Attributes
@@ -103,7 +103,7 @@ class Origin:
     sampled: bool
 
 
-def parse_trace_header(header: str | None) -> Origin | None:
+def parse_trace_header(header: str | None) -> TraceOrigin | None:
     """Read an ``AWSTraceHeader``, ``Root=1-<8 hex>-<24 hex>;Parent=<16 hex>;Sampled=1``, fields in any order.
 
     The format is that of AWS X-Ray ("Tracing header" in its developer guide). The 128 bits of an OpenTelemetry trace id
@@ -126,4 +126,4 @@ def parse_trace_header(header: str | None) -> Origin | None:
     parent_id = None if parent is None else int(parent, 16)
     if trace_id == 0 or parent_id == 0:  # both mean "invalid" in OpenTelemetry
         return None
-    return Origin(trace_id, parent_id, fields.get("Sampled") != "0")
+    return TraceOrigin(trace_id, parent_id, fields.get("Sampled") != "0")

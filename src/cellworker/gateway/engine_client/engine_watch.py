@@ -47,7 +47,7 @@ class EngineWatch:
         Seconds without an answer after which an engine that takes connections counts as hanging.
     start_s
         If given, a refused connection counts as silence too, and the first answer may take this many seconds.
-        Without it, an engine that does not listen is away and does not hang.
+        Without it, an engine that does not listen counts as down, not as hanging.
     every_s, retry_budget_s
         Seconds between two questions, and for an answer.
 

@@ -23,7 +23,7 @@ _PART = ".part"
 _NEXT_MANIFEST = _MANIFEST + _PART
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SERVED = ("r.qs", "r.rds", "matrix_dir.tar.zst")
-"""What the engine looks at: one that is not in the store must not lie here (contract 6.3)."""
+"""What the engine looks at: one that is not in the store must not be here (contract 6.3)."""
 _NO_SPACE = "There is no room for the experiment's data on the worker's disk."
 
 
@@ -71,7 +71,7 @@ class RemoteFiles(Protocol):
 class ExperimentFolder:
     """A folder that holds what the store holds.
 
-    New files are made under ``.incoming`` and put in place together, while ``.updating`` lies there: so the engine,
+    New files are made under ``.incoming`` and put in place together, while ``.updating`` is there: so the engine,
     which waits for its removal, never reads a file of one version beside a file of another, not even when this process
     is killed in between.
 
@@ -111,7 +111,7 @@ class ExperimentFolder:
         return any(not self._is_current(item) for item in objects) or bool(self._unexpected(objects))
 
     def missing(self, objects: Sequence[RemoteObject]) -> list[RemoteObject]:
-        """Return the objects that lie neither in place nor ready to be put there."""
+        """Return the objects that are neither in place nor ready to be put there."""
         return [item for item in objects if not self._is_current(item) and not self._is_staged(item)]
 
     async def fetch(self, files: RemoteFiles, item: RemoteObject) -> None:
@@ -197,23 +197,23 @@ class ExperimentFolder:
             return False
 
     def _unexpected(self, objects: Sequence[RemoteObject]) -> list[Path]:
-        """Return the files that lie here, are served or were put here by us, and are no longer in the store."""
+        """Return local files that are served or that we wrote, and that are no longer in the store."""
         names = {item.key for item in objects}
         keys = {*self._known(), *(self._prefix + name for name in _SERVED)} - names
         return [path for path in map(self._local, sorted(keys)) if path.is_file()]
 
     def _name(self, key: str) -> ObjectName | None:
-        """Return the name of a file of this experiment; None for a key that is none."""
+        """Return the name of a file of this experiment; None for any other key."""
         if not key.startswith(self._prefix):
             return None
         return parse(ObjectName, key.removeprefix(self._prefix), "bucket")
 
     def _local(self, key: str) -> Path:
-        """Return where an object's file lies, of those that `wanted` has returned."""
+        """Return the path of an object's file, of those that `wanted` has returned."""
         return self.path / ObjectName(key.removeprefix(self._prefix))
 
     def _staged(self, item: RemoteObject) -> Path:
-        """Return where an object lies until it is put in place; named by its version, so that a retry can go on."""
+        """Return the temporary path of an object; named by its version, so that a retry can resume."""
         version = hashlib.sha256(f"{item.key}\n{item.etag}".encode()).hexdigest()[:32]
         return self.path / _INCOMING / FileName(version)
 

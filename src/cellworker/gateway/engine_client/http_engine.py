@@ -1,4 +1,4 @@
-"""The engine over HTTP (contract 7): asks it, follows its progress, and waits for it while it is away."""
+"""The engine over HTTP (contract 7): asks it, follows its progress, and waits while it is down."""
 
 import asyncio
 import logging

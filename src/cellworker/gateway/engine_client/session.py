@@ -24,7 +24,7 @@ def engine_session() -> aiohttp.ClientSession:
 
 
 def _socket(address: Any) -> socket.socket:  # noqa: ANN401 - as `getaddrinfo` returns it
-    """Make a socket that notices within a minute that the other machine is gone, however long an answer takes."""
+    """Make a socket that notices within a minute that the other machine is down, however long an answer takes."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

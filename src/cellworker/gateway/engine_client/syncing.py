@@ -1,4 +1,4 @@
-"""Keeps the experiment's files as the platform has them, and the engine on what lies there (contract 6.4)."""
+"""Keeps the experiment's files as the platform has them, and the engine on their content (contract 6.4)."""
 
 import asyncio
 import contextlib
@@ -128,7 +128,7 @@ class ExperimentSync:
 
     @property
     def folder(self) -> Path:
-        """Where the experiment's files lie."""
+        """The folder of the experiment's files."""
         return self._folder.path
 
     async def __aenter__(self) -> Self:

@@ -226,7 +226,7 @@ def health_app(health: Health, metrics_text: Callable[[], bytes] | None = None) 
     Parameters
     ----------
     health
-        What is told.
+        What is reported.
     metrics_text
         Makes the body of ``/metrics``; None leaves that door out.
     """

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.gateway.core.tracing import Origin, RequestSpan, parse_trace_header
+from cellworker.gateway.core.tracing import RequestSpan, TraceOrigin, parse_trace_header
 from cellworker.logs import log
 from cellworker.version import __version__
 
@@ -165,7 +165,7 @@ def _marking_failure(span: trace.Span) -> Iterator[None]:
         raise
 
 
-def _parent(origin: Origin | None) -> Context:
+def _parent(origin: TraceOrigin | None) -> Context:
     """Return the context that a request's span is opened in: empty, or holding the sender's span."""
     if origin is None or (origin.parent_id is None and origin.sampled):
         return Context()

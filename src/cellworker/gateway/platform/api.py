@@ -215,7 +215,7 @@ class PlatformCellSets:
             return ("withheld" if body.withheld else "under way"), "the connection broke"
 
     async def _becomes_applied(self, experiment_id: ExperimentId, known: Repeatable, within_s: float) -> bool:
-        """Look until what was sent shows, or the API must have come to an end with it."""
+        """Look until the change shows, or the API must have finished with it."""
         loop = asyncio.get_running_loop()
         end = loop.time() + within_s
         while True:

@@ -264,7 +264,7 @@ class RedisBus:
         return batch
 
     async def _read_role(self) -> None:
-        """Refuse a replica: it takes what is published and shows it to none but its own listeners, without an error.
+        """Refuse a replica: it accepts what is published and shows it only to its own listeners, without an error.
 
         A primary becomes one in a failover, and keeps its connections. The answer comes before those of the batch, so
         that nothing counts as sent that was not.

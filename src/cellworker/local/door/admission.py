@@ -1,10 +1,10 @@
-"""Who is let in at the local door: by the name that is asked for, by the page that asks, and by a token.
+"""Admission to the local door: by the requested host name, by the page that sends the request, and by a token.
 
-Listening on loopback, the door is open to programs of this machine and to pages that come from it. A page of the wide
-web, which any browser here runs, is told apart by three headers that it cannot forge: `Host` (a foreign name that was
-made to point here, DNS rebinding), `Origin`, and `Sec-Fetch-Site` where a browser sends no origin.
+On loopback, programs of this machine and its own pages are admitted. Pages of other sites in a browser here are
+recognised by three headers that they cannot forge: `Host` (a foreign name that was made to point here, DNS rebinding),
+`Origin`, and `Sec-Fetch-Site` where a browser sends no origin.
 
-Where HOST opens the door to a network, a token is needed besides: in the address at first, then in a cookie.
+Where HOST opens the door to a network, a token is needed too: first in the address, then in a cookie.
 """
 
 import hashlib

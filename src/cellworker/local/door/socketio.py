@@ -35,7 +35,8 @@ class SocketServer:
     Parameters
     ----------
     ping_interval, ping_timeout
-        Seconds between pings, and after which a silent client is gone. In revision 4 the server pings, in 3 the client.
+        Seconds between pings, and after which a silent client counts as disconnected. In revision 4 the server pings,
+        in 3 the client.
     max_sessions
         Clients at a time; further ones are refused.
     max_per_origin

@@ -62,7 +62,7 @@ async def _explorer(request: web.Request) -> web.Response:
 
 
 async def _asset(request: web.Request) -> web.Response:
-    # Only names that lie in the folder: no part of an address becomes a path.
+    # Only names that are in the folder: no part of an address becomes a path.
     name = request.match_info["name"]
     folder = BUNDLE / "assets"
     known = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}

@@ -103,7 +103,7 @@ class BackgroundGenes(Struct, forbid_unknown_fields=True):
 
 
 class TrajectoryGraph(Struct, forbid_unknown_fields=True, rename="camel"):
-    """GetTrajectoryAnalysisStartingNodes: node ``i`` lies at ``x[i], y[i]``, linked to later nodes."""
+    """GetTrajectoryAnalysisStartingNodes: node ``i`` is at ``x[i], y[i]``, linked to later nodes."""
 
     connected_nodes: list[list[float]]
     x: list[float]

@@ -20,12 +20,16 @@ static void unpack_block(const uint32_t *words, int bits, uint32_t *out) {
     }
 }
 
-/* Decodes the values `from[r]` to `to[r]` of each of `n_ranges`, one after another, to `out`.
-   words, n_words: the packed data.
-   idx: where each block begins in them, `n_blocks + 1` of them, less 2^32 for each element but the first of `offsets`
-   (ascending, its last is no such) that is not beyond the block's number. starts: the value before each block's first,
-   for differences in zig-zag form; NULL for values that were stored less one. Returns 0, or the number of a broken
-   block less one, negative. The caller has checked that ranges lie within n_blocks * 128. */
+/* Decodes the values `from[r]` to `to[r]` of each of `n_ranges`, one range after another, to `out`.
+ *
+ * words, n_words: the packed data.
+ * idx: where each block begins in `words`, n_blocks + 1 numbers modulo 2^32.
+ * offsets: offsets[k] is the first block whose begin is at k * 2^32 or later; the first and last element are not used.
+ *   begin of block b = idx[b] + 2^32 * (how many of offsets[1 .. n_offsets - 2] are <= b).
+ *   Example: idx = {5, 9, 3} and offsets = {0, 2, 3} give begins 5, 9 and 2^32 + 3.
+ * starts: the value before each block's first, for differences in zig-zag form; NULL for values stored minus one.
+ *
+ * Returns 0, or -(b + 1) for a broken block b. The caller has checked that ranges lie within n_blocks * 128. */
 int64_t cw_bpcells_unpack(const uint32_t *words, int64_t n_words, const uint32_t *idx, int64_t n_blocks,
                           const uint64_t *offsets, int64_t n_offsets, const uint32_t *starts, const int64_t *from,
                           const int64_t *to, int64_t n_ranges, uint32_t *out) {

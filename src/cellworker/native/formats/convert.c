@@ -9,7 +9,8 @@ enum { NO_PROBLEM = 0, BAD_INDPTR = 1, BAD_COLUMN = 2, TOO_LONG = 3, INFINITE = 
 
 struct RowSummary {
     int64_t kept, nan, infinite, negative, fractional, unsorted_rows, problem, problem_row;
-    int32_t largest, smallest; /* ordered keys of floats: negative ones with all bits but the sign flipped */
+    int32_t largest,
+        smallest; /* keys that order as the floats do: of negative floats all bits but the sign are flipped */
 };
 
 static inline int32_t ordered(int32_t raw) { return raw ^ ((raw >> 31) & 0x7FFFFFFF); }

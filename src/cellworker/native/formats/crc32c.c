@@ -17,7 +17,7 @@ static void fill(uint32_t table[SLICES][256]) {
             table[k][byte] = (table[k - 1][byte] >> 8) ^ table[0][table[k - 1][byte] & 0xFF];
 }
 
-/* Eight bytes at a time: eight look-ups that do not wait for each other. */
+/* Eight bytes at a time: eight table lookups that do not depend on each other. */
 uint32_t cw_crc32c(const uint8_t *in, int64_t n) {
     uint32_t table[SLICES][256]; /* made again by each call, in microseconds: no state that threads share */
     uint32_t sum = 0xFFFFFFFF;

@@ -39,7 +39,7 @@ static inline __attribute__((always_inline)) double exp_in_range(double x) {
     return p;
 }
 
-/* The same for any x, which is brought into the range. */
+/* The same for any x, clamped to the range. */
 static inline __attribute__((always_inline)) double quick_exp(double x) {
     return exp_in_range(x < -MAX_EXPONENT ? -MAX_EXPONENT : x > MAX_EXPONENT ? MAX_EXPONENT : x);
 }
@@ -117,7 +117,7 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
             const int64_t m = n - k < SOME ? n - k : SOME;
             int32_t here = 0, nan = 0, infinite = 0, negative = 0, exact = 0;
             int32_t low = INT32_MAX, high = INT32_MIN, next = INT32_MAX;
-            /* Floats as whole numbers of the same order: comparisons of these run in vectors, those of floats do not.
+            /* Floats as whole numbers of the same order: the compiler vectorises comparisons of these, not of floats.
              */
             for (int64_t j = 0; j < m; j++) {
                 int32_t bits;

@@ -14,7 +14,7 @@
 enum {
     LANES = 8,
     WIDE = 32, /* points of a block: four registers of sums keep the adders busy */
-    HEAD = 10, /* dimensions before a block is given up: the first principal components part most points */
+    HEAD = 10, /* dimensions after which a block may be skipped: the first principal components separate most points */
     DEEP = 64  /* more than the levels of any tree */
 };
 
@@ -35,7 +35,7 @@ typedef struct {
     float *distances;
     int32_t *rows;
     int32_t held, capacity;
-    float limit; /* beyond it nothing is of interest */
+    float limit; /* the distance of the k-th neighbour so far: farther points are skipped */
 } Found;
 
 INSIDE void offer(Found *f, float distance, int32_t row) {
@@ -73,7 +73,7 @@ INSIDE int some_within(const Lanes sums[4], float limit) {
     return (word[0] | word[1] | word[2] | word[3]) != 0;
 }
 
-/* Offers the points of the blocks [first, last), without the point `self`. */
+/* Offers the points of the blocks [first, last), except the point `self`. */
 INSIDE void scan(const Blocks *b, int64_t first, int64_t last, const float *query, int32_t self, Found *found) {
     const int32_t n = b->n_dims, head = n < 2 * HEAD ? n : HEAD;
     for (int64_t i = first; i < last; i++) {

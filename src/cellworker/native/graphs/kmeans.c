@@ -144,7 +144,8 @@ static void shift(Kmeans *m, int32_t i, int32_t from, int32_t to) {
     m->second[i] = from;
 }
 
-/* Steps are numbered from 1, as in the paper's algorithm: 0 and -1 mean that a centre has not moved, or is new. */
+/* Steps are numbered from 1, as in the paper, so a centre that is live in a whole stage is live until step n + 1.
+ * 0 and -1 as the step of the last move mean that a centre has not moved, or is new. */
 static int optimal(Kmeans *m, int32_t end) {
     for (int32_t i = m->at; i < end; i++) {
         const int64_t step = (int64_t)i + 1;
@@ -217,7 +218,7 @@ int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t max_rounds) {
         if (stage == FIRST && !m->at) {
             settle(m);
             m->stage = OPTIMAL;
-            for (int32_t c = 0; c < m->k; c++) m->live[c] = m->n;
+            for (int32_t c = 0; c < m->k; c++) m->live[c] = m->n + 1;
         } else if (stage == OPTIMAL && ended) {
             m->stage = DONE;
         } else if (stage == OPTIMAL && !m->at) {
@@ -231,7 +232,7 @@ int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t max_rounds) {
             m->stage = ended == 2 || m->k == 2 || ++m->rounds >= max_rounds ? DONE : OPTIMAL;
             for (int32_t c = 0; c < m->k; c++) {
                 m->moved[c] = 0;
-                if (m->transfer[c]) m->live[c] = m->n;
+                if (m->transfer[c]) m->live[c] = m->n + 1;
             }
             m->at = 0;
             m->quiet = 0;

@@ -54,7 +54,7 @@ static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t
     return n_met;
 }
 
-/* Moves nodes from a queue, which those enter again whose surroundings have changed; returns the number of clusters. */
+/* Moves nodes from a queue; the neighbours of a moved node are queued again. Returns the number of clusters. */
 static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster,
                           const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -84,7 +84,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         sizes[home]--;
         int32_t best = home;
         double best_gain = link[home] - strength * total[home] * resolution;
-        if (best_gain < 0 && sizes[home] && n_empty) { /* alone is better */
+        if (best_gain < 0 && sizes[home] && n_empty) { /* a cluster of its own is better */
             best = empty[n_empty - 1];
             best_gain = 0;
         }
@@ -114,9 +114,9 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
     return renumber(cluster, n, sizes, met);
 }
 
-/* Splits each cluster into parts: single nodes join, in random order and each at most once, parts of their own cluster
- * to which they and which to the rest are well linked, mostly the best one. Writes `refined`; returns the number of
- * parts. */
+/* Splits each cluster into parts. Single nodes, in random order and each at most once, join a part of their own cluster
+   if both the node and the part are well linked to the cluster; the best part is the most likely. Writes `refined`;
+   returns the number of parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
                       const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -154,7 +154,7 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
             buffers->chance[m] = good && gain >= 0 ? gain : -1;
             if (buffers->chance[m] > best_gain) best_gain = buffers->chance[m];
         }
-        double sum = exp(-best_gain / randomness); /* of staying alone */
+        double sum = exp(-best_gain / randomness); /* the weight of staying a single node */
         for (int32_t m = 0; m < n_met; m++) {
             if (buffers->chance[m] >= 0) sum += exp((buffers->chance[m] - best_gain) / randomness);
         }

@@ -127,7 +127,7 @@ static int32_t best_cluster(const Network *net, double resolution, const Buffers
 }
 
 /* Moves single nodes until none gains; clusters are 0 to *n_clusters - 1 before and after. A node's sums are kept until
- * a neighbour moves. 1 if anything moved, -1 when memory ran out. */
+ * a neighbour moves. Returns 1 if a node moved, -1 when memory ran out. */
 static int move_nodes(const Network *net, double resolution, uint64_t *random, int32_t *cluster, int32_t *n_clusters) {
     const int32_t n = net->n;
     Buffers b;
@@ -154,7 +154,7 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
             b.total[home] -= visit->strength;
             if (!--b.sizes[home]) b.empty[n_empty++] = home;
             int32_t best = best_cluster(net, resolution, &b, visit);
-            /* When nothing gains there is an empty cluster: n nodes less this one cannot fill n. */
+            /* A cluster must be empty here: the n - 1 other nodes cannot fill n clusters. */
             if (best < 0) best = b.empty[--n_empty];
             b.total[best] += visit->strength;
             b.sizes[best]++;

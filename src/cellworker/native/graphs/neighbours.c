@@ -10,7 +10,7 @@
 
 enum {
     STEPS = 200,  /* points that the two centres of a split see */
-    ATTEMPTS = 3, /* hyperplanes tried before sides are tossed */
+    ATTEMPTS = 3, /* hyperplanes tried before sides are drawn at random */
     HEAD = 2      /* words of a node before its body: descendants and offset of the plane */
 };
 

@@ -1,7 +1,6 @@
-/* Every function that the library offers. Python derives the signatures of its calls from this file
- * (native/__init__.py), and a library that was compiled with another version of it is refused. Who changes a kernel
- * changes its line here, and nowhere else. A function checks nothing of what it is given: its caller in Python has
- * checked shapes, types and bounds. */
+/* Every exported function. Python derives the signatures of its calls from this file (native/__init__.py) and refuses a
+ * library that was compiled with another version of it, so a changed kernel changes its line here and nowhere else.
+ * Functions check none of their arguments: the Python caller has checked shapes, types and bounds. */
 #ifndef CELLWORKER_H
 #define CELLWORKER_H
 

@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#define INLINE static inline __attribute__((always_inline)) /* into each version of the hot code */
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(CW_NARROW)
 #include <cpuid.h>
 

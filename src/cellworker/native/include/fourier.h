@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
+#include "dispatch.h"
+#include "lanes.h"
 
-enum { LANES = 8, ELEMENT = 2 * LANES, MAX_FACTORS = 24 };
+enum { ELEMENT = 2 * LANES, MAX_FACTORS = 24 };
 
 typedef struct {
     int32_t length, n_factors;
@@ -80,8 +81,6 @@ static int fourier_new(Fourier *f, int32_t length) {
     }
     return 0;
 }
-
-#define EACH_LANE _Pragma("GCC ivdep") for (int w = 0; w < LANES; w++)
 
 /* One step of the transform: `n` is the length that is left, `stride` what was done. */
 INLINE void radix_2(const Fourier *f, int32_t n, int32_t stride, const double *restrict from, double *restrict to) {

@@ -25,7 +25,7 @@ static void release(Network *net) {
 }
 
 /* Makes each of the clusters 0 to count - 1 one node. Links of a node are in the order in which its members, ascending,
- * meet them, and sums are taken in that order. Returns -1 when memory ran out; whoever asked releases the result. */
+ * meet them, and sums are taken in that order. Returns -1 when memory ran out; the caller frees the result. */
 static int merge(const Network *net, const int32_t *cluster, int32_t count, Network *merged) {
     const int32_t n = net->n;
     const size_t size = (size_t)count, n_links = (size_t)net->first[n];

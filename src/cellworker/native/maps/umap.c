@@ -10,8 +10,6 @@
 #include <math.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 enum { LANES = 8, PAIRS = 64 };
 
 typedef float Reals __attribute__((vector_size(4 * LANES)));

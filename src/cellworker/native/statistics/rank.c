@@ -12,8 +12,6 @@
 #include <math.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
 #ifdef CW_AVX512
 #include <immintrin.h>
 #endif
@@ -23,13 +21,13 @@ enum {
     PART = 1 << 11,  /* entries whose labels are looked up at once */
     PAD = 64,        /* entries that a step may write or read behind the end of its arrays */
     WIDTH = 16,      /* entry i adds its value to partial sum i mod WIDTH */
-    COPIES = 4,      /* the same for many classes: a class that comes again at once does not wait for itself */
+    COPIES = 4,      /* the same for many classes: consecutive entries of one class do not wait for each other */
     FULL = 65532     /* entries until a bin's counter of 16 bits may be full; a multiple of COPIES */
 };
 
 /* Sets of cells that share one ranking; the other side fills it in as eight int64. */
 struct RankPlan {
-    const void *code; /* class of each cell, negative for those that take no part */
+    const void *code; /* class of each cell, negative for cells that are left out */
     int64_t n_classes, n_labelled;
     const int64_t *class_sizes;
     int64_t n_sets;
@@ -95,7 +93,7 @@ INLINE void look_up(const void *code, const int32_t *cells, int64_t n, void *res
 INLINE int64_t keep_labelled(const void *found, const uint32_t *values, int64_t n, uint32_t *value, void *label,
                              const int wide) {
     int64_t n_kept = 0;
-    for (int64_t i = 0; i < n; i++) { /* no branch: which cells are listed is anybody's guess */
+    for (int64_t i = 0; i < n; i++) { /* no branch: the processor cannot predict which cells are listed */
         const int32_t c = label_at(found, i, wide);
         value[n_kept] = values[i];
         if (wide) ((int16_t *)label)[n_kept] = (int16_t)c;
@@ -390,7 +388,7 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
     tie += zeros ? tie_term((uint64_t)zeros) : 0;
     if (rules & SKIP_TOP_BLOCK) { /* the block of the largest value: a positive one's, or that of the zeros */
         const int64_t block = negative < seen || !zeros ? top : zeros;
-        /* without a stored value there is nothing to correct: the original counts no block at all */
+        /* without a stored value there is no correction: the original then counts no block of ties */
         tie = seen ? tie - tie_term((uint64_t)block) : 0;
     }
     const double spread = (double)(tie_term((uint64_t)plan->n_labelled) - tie);

@@ -1,4 +1,4 @@
-/* Tails of the normal and of Student's distribution as natural logarithms, to far beyond what a double holds. */
+/* Tails of the normal and of Student's distribution as natural logarithms, also below the smallest double. */
 #include "cellworker.h"
 
 #include <math.h>

@@ -44,7 +44,7 @@ int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *g
         for (; i < end && genes[i] < last; i++) {
             const int64_t target = genes[i] < first ? capacity : slot[genes[i] - first]++;
             if (target < capacity) {
-                /* One line ahead of each gene: a store that misses the cache stalls all that follow it. */
+                /* Prefetch one cache line ahead of each gene: a store that misses the cache stalls all later ones. */
                 __builtin_prefetch(out + target + 8, 1);
                 out[target] = (uint64_t)order_key(values[i]) << 32 | (uint64_t)cell;
             } else {
@@ -68,7 +68,7 @@ void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int
         int64_t i = indptr[start + row];
         for (int64_t part = 0; part < n_parts; part++) {
             const int64_t from = i;
-            /* The last part takes what is left, so that every entry has a place. */
+            /* The last part takes the remaining columns, so that every entry has a place. */
             if (part + 1 == n_parts) i = end;
             while (i < end && columns[i] < edges[part + 1]) i++;
             lengths[part * n_rows + row] = (int32_t)(i - from);

@@ -92,8 +92,7 @@ static inline decimal shortest(uint32_t bits) {
         return shortest_exact(bits);
     uint32_t up = below < half_width, shorter = (above < half_width) | up;
     uint32_t full = (uint32_t)((value + one / 2) >> 36);
-    decimal found = {full ^ ((full ^ (tens + up)) & (0u - shorter)),
-                     k + (int32_t)shorter}; /* a choice without a branch */
+    decimal found = {full ^ ((full ^ (tens + up)) & (0u - shorter)), k + (int32_t)shorter}; /* branch-free selection */
     return found;
 }
 
@@ -132,7 +131,7 @@ static inline char *put_uint(char *out, uint32_t v) {
     return out + n;
 }
 
-/* Any other layout than those below: rare. */
+/* Any layout but the common ones below: rare. */
 static char *put_decimal(char *out, decimal d, int point) {
     while (d.digits % 10 == 0) {
         d.digits /= 10;
@@ -191,8 +190,8 @@ static inline char *put_float(char *out, float value, int point) {
     n = 8 - (__builtin_clzll(text) >> 3); /* without zeros at the end */
     text += ASCII_ZEROS;
     if (whole > -5 && whole < n && whole < 8) {
-        /* Without branches on the layout, since the next value's is anyone's guess: the digits before the point, or one
-         * zero, and the point; zeros after it, which the digits behind the point then overwrite. */
+        /* No branches on the layout, since the processor cannot predict it: first the digits before the point (or one
+       zero) and the point, then zeros after it, which the digits after the point overwrite. */
         int small = whole < 1, before = small ? 1 : whole, zeros = small ? -whole : 0;
         uint64_t mask = ((uint64_t)1 << (8 * before)) - 1;
         uint64_t head = (small ? ASCII_ZEROS : text) & mask;

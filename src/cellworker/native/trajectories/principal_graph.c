@@ -1,5 +1,5 @@
 /* A tree among points of the plane: soft assignment of the points to its nodes, the shortest tree that links the nodes,
- * and where the nodes lie best (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
+ * and the best places of the nodes (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
 #include "cellworker.h"
 
 #include <math.h>
@@ -221,8 +221,8 @@ void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, doubl
     }
 }
 
-/* Where each point lies best on the links of its node: the other end (-1 where there is none) and the part of the way
- * to it. */
+/* Projects each point on the links of its node: the other end of the best link (-1 where there is none) and the
+ * fraction of the way to it. */
 void cw_nodes_project(const double *at, const int64_t *first, const int32_t *to, const double *x, const int32_t *node,
                       int32_t count, int32_t *other, double *part) {
     for (int32_t k = 0; k < count; k++) {

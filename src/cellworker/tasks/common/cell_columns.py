@@ -25,7 +25,7 @@ _FEW, _MANY = 20, 1000
 
 @dataclass(frozen=True, slots=True)
 class DescribedColumn:
-    """What is told of a column before its values are.
+    """What is known of a column without its values.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ def _kind_of(column: Categorical, known: int) -> ColumnKind:
 
 
 def typed(experiment: Experiment, column: Column) -> TypedColumn:
-    """Return a column by cell id; what lies between the ids is missing."""
+    """Return a column by cell id; what is between the ids is missing."""
     if isinstance(column, Categorical):
         codes = by_cell_id(experiment, column.codes, -1)
         if column.categories == ["FALSE", "TRUE"]:

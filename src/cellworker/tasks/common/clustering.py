@@ -1,9 +1,9 @@
 """Clusters of cells by Louvain or Leiden: from the object's own graph, else from coordinates (contract 5.7)."""
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.clusters import DIMS, cell_graph, clusters_of
@@ -13,6 +13,7 @@ from cellworker.analysis.graphs.snn import Links, links_of
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import CLUSTERS, own_graph
+from cellworker.protocol.validation import NotNegative
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch
 from cellworker.tasks.task import Context
 
@@ -24,7 +25,7 @@ _K_PROJECTED = 50
 class ClusterConfig(Struct):
     """How finely to cluster."""
 
-    resolution: Annotated[float, Meta(ge=0)] = 0.5
+    resolution: NotNegative = 0.5
 
 
 class HowToCluster(Protocol):

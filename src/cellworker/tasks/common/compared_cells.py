@@ -9,10 +9,10 @@ from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import rankable, require
 from cellworker.protocol.validation import CellId
 
-__all__ = ["ComparedCells", "check_values", "compared_rows", "listed_rows"]
+__all__ = ["ComparisonCells", "check_values", "compared_rows", "listed_rows"]
 
 
-class ComparedCells(Struct):
+class ComparisonCells(Struct):
     """The cells of one comparison, by id; ids that quality control removed may be among them."""
 
     base_cells: list[CellId] | CellId = field(name="baseCells")

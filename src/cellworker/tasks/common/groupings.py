@@ -11,8 +11,8 @@ from msgspec import Struct, field
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.experiment.bitmaps import cells_of_bitmap, is_bitmap, write_cells
-from cellworker.experiment.cell_sets import CellSet, CellSets
+from cellworker.experiment.bitmaps import CellTotal, cells_of_bitmap, is_bitmap, write_cells
+from cellworker.experiment.cell_sets import MAX_SELECTIONS, CellSet, CellSets
 from cellworker.experiment.model import Experiment, labels_of
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "rows_of",
 ]
 
-MAX_GROUPS = 2000
-"""Of one grouping: more are no groups any more, and an answer by groups would be larger than one by cells."""
+MAX_GROUPS = MAX_SELECTIONS
+"""Max groups of a grouping: with more, an answer by groups would be larger than one by cells."""
 
 
 class Grouping(Struct):
@@ -101,20 +101,27 @@ def prepare_grouping(grouping: Grouping, cell_sets: CellSets, what: str) -> Requ
             raise WorkerError(
                 ErrorCode.INVALID_INPUT, f"{what}.class: there is no class with the key {grouping.cell_class!r}."
             )
-        return RequestedGrouping(groups=[_requested(child) for child in found.children])
+        total = CellTotal(f"{what}.class")
+        return RequestedGrouping(groups=[_requested(child, total) for child in found.children])
     keys = grouping.sets or []
     _require_few_groups(len(keys), f"{what}.sets")  # each may stand for millions of cells: before any is looked up
-    return RequestedGrouping(groups=[_of_key(key, cell_sets, f"{what}.sets[{i}]") for i, key in enumerate(keys)])
+    sets, total = cell_sets.sets_by_key(), CellTotal(f"{what}.sets")
+    return RequestedGrouping(
+        groups=[_of_key(key, cell_sets, sets, total, f"{what}.sets[{i}]") for i, key in enumerate(keys)]
+    )
 
 
-def _of_key(key: str, cell_sets: CellSets, what: str) -> RequestedGroup:
-    named = cell_sets.find_set(key)
+def _of_key(key: str, cell_sets: CellSets, sets: dict[str, CellSet], total: CellTotal, what: str) -> RequestedGroup:
+    named = sets.get(key) or (None if is_bitmap(key) else cell_sets.find_set(key))
     if named is not None:
-        return _requested(named)
-    return RequestedGroup(key, name_of(key, cell_sets), cells_key(key, cell_sets, what))
+        return _requested(named, total)
+    cells = cell_sets.cells_of(key, what)
+    total.add(len(cells))
+    return RequestedGroup(key, name_of(key, cell_sets), write_cells(cells))
 
 
-def _requested(item: CellSet) -> RequestedGroup:
+def _requested(item: CellSet, total: CellTotal) -> RequestedGroup:
+    total.add(len(item.cell_ids))
     return RequestedGroup(item.key, item.name, write_cells(item.cell_ids), item.color)
 
 
@@ -143,7 +150,11 @@ def name_of(key: str, cell_sets: CellSets) -> str:
 
 def rows_of(experiment: Experiment, cells: str, what: str) -> NDArray[np.int32]:
     """Return the rows of a bitmap or ranges, int32, ascending; ids that no cell has are passed over."""
-    rows = experiment.positions(cells_of_bitmap(cells, what))
+    return _rows(experiment, cells_of_bitmap(cells, what))
+
+
+def _rows(experiment: Experiment, cells: NDArray[np.int32]) -> NDArray[np.int32]:
+    rows = experiment.positions(cells)
     return np.sort(rows[rows >= 0])
 
 
@@ -179,10 +190,13 @@ def groups_of(
 
 
 def _given(experiment: Experiment, grouping: RequestedGrouping) -> list[Group]:
-    return [
-        Group(one.key, one.name, one.color, rows_of(experiment, one.cells, f"request.groups[{i}].cells"))
-        for i, one in enumerate(grouping.groups)
-    ]
+    _require_few_groups(len(grouping.groups), "request.groups")
+    groups, total = [], CellTotal("request.groups")
+    for i, one in enumerate(grouping.groups):
+        cells = cells_of_bitmap(one.cells, f"request.groups[{i}].cells")
+        total.add(len(cells))
+        groups.append(Group(one.key, one.name, one.color, _rows(experiment, cells)))
+    return groups
 
 
 def _of_column(experiment: Experiment, column: str, what: str) -> list[Group]:

@@ -14,6 +14,7 @@ from cellworker.analysis.maps.umap import umap, umap_transform
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import MAPS
+from cellworker.protocol.validation import finite_number
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch, full_reduction
 from cellworker.tasks.task import Context
 
@@ -38,12 +39,13 @@ def check_config(kind: str, config: Mapping[str, Any]) -> None:
     """
 
     def number(name: str, wanted: str, *, above: float | None = None, maximum: float = math.inf) -> None:
-        value = config.get(name)
-        if value is None:
+        if config.get(name) is None:
             return
-        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not good or (value < 0 if above is None else value <= above) or value > maximum:
-            raise WorkerError(ErrorCode.INVALID_INPUT, f"body.config.{name}: expected {wanted}, found {value!r}.")
+        value = finite_number(config[name])
+        if value is None or (value < 0 if above is None else value <= above) or value > maximum:
+            raise WorkerError(
+                ErrorCode.INVALID_INPUT, f"body.config.{name}: expected {wanted}, found {config[name]!r:.100}."
+            )
 
     if kind == "umap":
         number("minimumDistance", f"a number from 0 to {_LARGEST_MIN_DIST}", maximum=_LARGEST_MIN_DIST)

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta, Struct, field
@@ -19,7 +19,7 @@ from cellworker.tasks.common.reductions import coordinates_of, full_reduction
 from cellworker.tasks.common.result_cache import kept
 from cellworker.tasks.task import Context
 
-__all__ = ["Space", "subset_of"]
+__all__ = ["Space", "cells_taken", "subset_of"]
 
 _NAME = "subset"
 _FEWEST = 3  # cells of which principal components can be made
@@ -88,7 +88,7 @@ def _own_components(
     """Return the cells' principal components, float64 ``(len(rows), k)``."""
     context.progress(_CHOOSING, 0.0)
     counted = experiment.counts if experiment.counts is not None else experiment.data_by_cell
-    taken = _rows_of(counted, rows)
+    taken = cells_taken(counted, rows)
     variability = gene_variability(
         taken.genes, taken.values, n_cells=len(rows), n_genes=counted.n_genes, threads=context.threads,
         progress=lambda done: context.progress(_CHOOSING, 0.4 * done),
@@ -106,7 +106,8 @@ def _own_components(
     return np.asarray(found.scores)
 
 
-def _rows_of(matrix: CellMajor, rows: NDArray[np.int32]) -> CellMajor:
+def cells_taken(matrix: CellMajor, rows: NDArray[np.integer[Any]]) -> CellMajor:
+    """Return some cells of a matrix, in the order of `rows`."""
     lengths = matrix.indptr[rows + 1] - matrix.indptr[rows]
     indptr = np.zeros(len(rows) + 1, np.int64)
     np.cumsum(lengths, out=indptr[1:])
@@ -122,7 +123,7 @@ def _chosen_genes(matrix: CellMajor, rows: NDArray[np.int32], genes: NDArray[np.
     column[genes] = np.arange(len(genes), dtype=np.int32)
     indices, values, lengths = [], [], []
     for start in range(0, len(rows), _ROWS):
-        part = _rows_of(matrix, rows[start : start + _ROWS])
+        part = cells_taken(matrix, rows[start : start + _ROWS])
         where = column[part.genes]
         held = where >= 0
         indices.append(where[held])

@@ -130,7 +130,7 @@ def text_filter(column: Sequence[str | None], expression: str) -> NDArray[np.boo
 def number_filter(
     column: NDArray[np.float64], comparison: Literal["greaterThan", "lessThan"], value: float
 ) -> NDArray[np.bool_]:
-    """Return which numbers lie strictly beyond a value, bool ``(n,)``; a missing number never does."""
+    """Return which numbers are strictly beyond a value, bool ``(n,)``; a missing number never does."""
     return column > value if comparison == "greaterThan" else column < value
 
 

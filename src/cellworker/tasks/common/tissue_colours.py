@@ -1,4 +1,4 @@
-"""Colours of new clusters: by how they lie among each other in the tissue where the object has images."""
+"""Colours of new clusters: by how they are mixed in the tissue, where the object has images."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,6 @@
 """ClusterSubset: groups of alike cells among some of the cells, as a class of cell sets of its own."""
 
 import hashlib
-import math
 from typing import Any, Literal
 
 import msgspec
@@ -10,7 +9,6 @@ import orjson
 from msgspec import field
 
 from cellworker.analysis.annotation.colours import first_colours
-from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.annotated_class import class_tables, replace_class
@@ -45,8 +43,6 @@ class ClusterSubsetRequest(Space, kw_only=True):
 def prepare(given: PrepareInput) -> ClusterSubsetRequest:
     """Turn the key into cells, and name the class: the same request gives the same class again."""
     body: ClusterSubsetBody = given.body
-    if not math.isfinite(body.config.resolution):
-        raise WorkerError(ErrorCode.INVALID_INPUT, "body.config.resolution: expected a finite number from 0.")
     cells = cells_key(body.cell_set, given.cell_sets, "body.cellSet")
     named = body.class_name or f"{body.type.title()} clusters of {name_of(body.cell_set, given.cell_sets)}"
     what = msgspec.json.encode([cells, body.type, body.components, named])
@@ -88,7 +84,7 @@ def compute(experiment: Experiment, request: ClusterSubsetRequest, context: Cont
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class first, in place of one that the same request gave before."""
+    """Return the operations that put the class first, instead of one that the same request gave before."""
     return replace_class(orjson.loads(data), "$prepend")
 
 

@@ -1,16 +1,16 @@
 """ListStoredResults, GetStoredResult: results that the file brought with it, such as scanpy's tests of genes."""
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from msgspec import Meta, Struct
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical, Column, Experiment, StoredTable
 from cellworker.protocol.columns import ColumnTable, Labels, Logicals, Numbers, TypedColumn
-from cellworker.protocol.validation import Count, Text
+from cellworker.protocol.validation import Count, Positive, Text
 from cellworker.tasks.common.table_frames import Tables, column_tables
 from cellworker.tasks.task import Context, PrepareInput, Task
 
@@ -35,7 +35,7 @@ class StoredResultBody(Struct):
     result: Text
     group: str | None = None
     offset: Count = 0
-    limit: Annotated[int, Meta(ge=1)] | None = None
+    limit: Positive | None = None
 
 
 class StoredResultRequest(Struct):
@@ -44,7 +44,7 @@ class StoredResultRequest(Struct):
     result: Text
     group: str | None = None
     offset: Count = 0
-    limit: Annotated[int, Meta(ge=1)] | None = None
+    limit: Positive | None = None
 
 
 def prepare_list(given: PrepareInput) -> ListStoredResultsRequest:  # noqa: ARG001

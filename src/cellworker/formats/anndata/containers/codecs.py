@@ -37,7 +37,7 @@ def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
     Parameters
     ----------
     size
-        The most bytes that may come out.
+        Max decoded bytes.
 
     Raises
     ------

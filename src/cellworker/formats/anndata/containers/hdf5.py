@@ -96,7 +96,7 @@ def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
                 )
             if link.u in seen:  # two names for one object, as of index arrays in our own stores
                 continue
-            seen.add(link.u)  # where the object lies: no other file takes part, so that tells it from any other
+            seen.add(link.u)  # where the object is: no other file takes part, so that tells it from any other
             item = h5py.h5o.open(group, raw)
             if len(seen) > _MAX_OBJECTS:
                 raise refused(what=f"it holds more than {_MAX_OBJECTS:,} objects", advice="AnnData holds fewer")
@@ -154,7 +154,7 @@ class _Pool:
 
 
 class Hdf5Group:
-    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
+    """A group; see `cellworker.formats.anndata.containers.tree.TreeGroup`."""
 
     def __init__(self, group: h5py.Group, path: str, pool: _Pool) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""Groups and arrays that lie in memory, or in another container under another path: how other formats look as AnnData.
+"""Groups and arrays that are in memory, or in another container under another path: how other formats look as AnnData.
 
 A reader of another format lays such nodes out as AnnData would have them, and everything that reads AnnData (opening,
 checking, conversion with its ledger) reads that format too.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.anndata.containers.tree import Array, Group, Node, damaged
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
 
 __all__ = [
     "MemoryArray",
@@ -35,7 +35,7 @@ Make = Callable[[], Node]
 
 
 class MemoryGroup:
-    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
+    """A group; see `cellworker.formats.anndata.containers.tree.TreeGroup`."""
 
     def __init__(self, path: str, attrs: Mapping[str, Any] | None = None) -> None:
         self.path = path
@@ -167,7 +167,7 @@ class MemoryMatrix(MemoryGroup):
 class Moved:
     """A group of another container, under another path."""
 
-    def __init__(self, group: Group, path: str, left_out: frozenset[str] = frozenset()) -> None:
+    def __init__(self, group: TreeGroup, path: str, left_out: frozenset[str] = frozenset()) -> None:
         self.path, self.attrs = path, group.attrs
         self._group, self._left_out = group, left_out
 

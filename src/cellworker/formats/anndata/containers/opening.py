@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cellworker.formats.anndata.containers.hdf5 import open_hdf5
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.containers.zarr import open_zarr
 from cellworker.formats.common.kinds import is_zarr
 
@@ -13,7 +13,7 @@ __all__ = ["open_anndata"]
 
 
 @contextmanager
-def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[Group]:
+def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[TreeGroup]:
     """Open a file or folder after looking at everything in it.
 
     Parameters

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["Array", "Budget", "Group", "Node", "damaged", "refused"]
+__all__ = ["Array", "Budget", "Node", "TreeGroup", "damaged", "refused"]
 
 _GIB = 1 << 30
 _MAX_RATIO = 250
@@ -22,7 +22,7 @@ class Array(Protocol):
     Attributes
     ----------
     path
-        Where it lies, as anndata names it: ``obs/leiden/codes``.
+        Where it is, as anndata names it: ``obs/leiden/codes``.
     attrs
         What is written on it, decoded: strings, numbers, lists of these.
     dtype
@@ -59,7 +59,7 @@ class Array(Protocol):
         ...
 
 
-class Group(Protocol):
+class TreeGroup(Protocol):
     """A mapping of names to groups and arrays."""
 
     path: str
@@ -74,7 +74,7 @@ class Group(Protocol):
         ...
 
 
-Node = Group | Array
+Node = TreeGroup | Array
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 A store is files of JSON and of compressed pieces. This reader opens regular files below the store's folder only (a
 symbolic link anywhere is refused), undoes the codecs of `containers.codecs` and no other, and trusts no
-size that it is told.
+size that it is given.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cellworker.formats.anndata.containers.codecs import decompress, split_text, without_sum
 from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
 from cellworker.formats.anndata.containers.zarr_files import MAX_FILES, StoreFiles
-from cellworker.formats.anndata.containers.zarr_layout import Codecs, Layout, Shard, version_2, version_3
+from cellworker.formats.anndata.containers.zarr_layout import ChunkLayout, Codecs, Shard, version_2, version_3
 
 __all__ = ["open_zarr"]
 
@@ -94,7 +94,7 @@ def _described(path: str, store: _Store) -> Node | None:
 
 
 class ZarrGroup:
-    """A group; see `cellworker.formats.anndata.containers.tree.Group`."""
+    """A group; see `cellworker.formats.anndata.containers.tree.TreeGroup`."""
 
     def __init__(self, path: str, attrs: Mapping[str, Any], store: _Store) -> None:
         self.path = path
@@ -116,7 +116,7 @@ class ZarrGroup:
 class ZarrArray:
     """An array; see `cellworker.formats.anndata.containers.tree.Array`."""
 
-    def __init__(self, path: str, attrs: Mapping[str, Any], store: _Store, layout: Layout) -> None:
+    def __init__(self, path: str, attrs: Mapping[str, Any], store: _Store, layout: ChunkLayout) -> None:
         self.path = path
         self.attrs = attrs
         self.shape = layout.shape

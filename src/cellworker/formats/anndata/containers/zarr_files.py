@@ -70,7 +70,7 @@ class StoreFiles:
         return self.description(place, _ATTRIBUTES) or {}
 
     def path(self, place: str, name: str) -> str:
-        """Return where a file of the store lies."""
+        """Return where a file of the store is."""
         return "/".join((self._folder, place, name) if place else (self._folder, name))
 
     def _walk(self) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from cellworker.formats.anndata.containers.codecs import codec_name, known
 from cellworker.formats.anndata.containers.tree import damaged, refused
 
-__all__ = ["Codecs", "Layout", "Shard", "version_2", "version_3"]
+__all__ = ["ChunkLayout", "Codecs", "Shard", "version_2", "version_3"]
 
 _NUMBERS: Final = frozenset(
     (
@@ -45,7 +45,7 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ChunkLayout:
     """How an array is cut into pieces, and what a piece holds."""
 
     shape: tuple[int, ...]
@@ -64,7 +64,7 @@ def _sizes(path: str, value: Any, *, minimum: int) -> tuple[int, ...]:  # noqa: 
     return tuple(value)
 
 
-def version_2(path: str, about: dict[str, Any]) -> Layout:
+def version_2(path: str, about: dict[str, Any]) -> ChunkLayout:
     """Read a ``.zarray``.
 
     Raises
@@ -98,10 +98,10 @@ def version_2(path: str, about: dict[str, Any]) -> Layout:
     separator = about.get("dimension_separator", ".")
     if len(chunks) != len(shape) or separator not in {".", "/"}:
         raise damaged(path, "chunks that do not fit the shape")
-    return Layout(shape, chunks, stored, about.get("fill_value"), Codecs(tuple(packed), order), (), separator)
+    return ChunkLayout(shape, chunks, stored, about.get("fill_value"), Codecs(tuple(packed), order), (), separator)
 
 
-def version_3(path: str, about: dict[str, Any]) -> Layout:
+def version_3(path: str, about: dict[str, Any]) -> ChunkLayout:
     """Read a ``zarr.json`` of an array; raises as `version_2` does."""
     shape = _sizes(path, about.get("shape"), minimum=0)
     grid, keys = about.get("chunk_grid"), about.get("chunk_key_encoding")
@@ -116,7 +116,7 @@ def version_3(path: str, about: dict[str, Any]) -> Layout:
     if not is_text:
         stored = _type_of_version_3(path, about.get("data_type")).newbyteorder(order)
     prefix = ("c",) if keys.get("name") == "default" else ()
-    return Layout(shape, chunks, stored, about.get("fill_value"), codecs, prefix, separator)
+    return ChunkLayout(shape, chunks, stored, about.get("fill_value"), codecs, prefix, separator)
 
 
 def _fields(path: str, value: Any) -> np.dtype[Any]:  # noqa: ANN401

@@ -2,9 +2,10 @@
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ def derived_from(experiment: StoredExperiment) -> CellSets:
         experiment.misc.color_pool,
         experiment.extra.get("colors"),
         samples=experiment.origin.columns.get("samples", "samples"),
+        made=experiment.extra.get("made_parts", {}).get("columns", ()),
     )
 
 
@@ -48,6 +50,7 @@ def derive_cell_sets(
     colors: Mapping[str, list[str]] | None = None,
     *,
     samples: str = "samples",
+    made: Collection[str] = (),
 ) -> CellSets:
     """Make classes of cell sets from the file's own groupings, in the order that the platform's clients expect.
 
@@ -80,6 +83,9 @@ def derive_cell_sets(
         By column: a colour for each of its categories.
     samples
         The column of samples.
+    made
+        Columns that the file does not hold, because they were made when it was opened. Their classes say so: new
+        clusters take their place, as they take the place of the platform's.
     """
     labels = {name: found for name, column in metadata.items() if (found := _as_labels(name, column)) is not None}
     sample = labels_of(metadata.get(samples))
@@ -99,7 +105,7 @@ def derive_cell_sets(
         else:
             others.append(_Plan(name, "CLM", column))
     plans = [*tracks, *clusterings, *others]
-    maker = _Maker(cell_ids, cycle(color_pool or palette()), colors or {})
+    maker = _Maker(cell_ids, cycle(color_pool or palette()), colors or {}, made)
     # The file's own names come before those that are made here.
     first = [maker.free(_allowed(source))] if source else []
     keys = [maker.free(_allowed(plan.name)) for plan in plans]
@@ -145,10 +151,13 @@ def _is_stand_in(name: str, column: Categorical, samples: str, sample: Categoric
 
 
 class _Maker:
-    def __init__(self, cell_ids: NDArray[np.int32], pool: Iterator[str], colors: Mapping[str, list[str]]) -> None:
+    def __init__(
+        self, cell_ids: NDArray[np.int32], pool: Iterator[str], colors: Mapping[str, list[str]], made: Collection[str]
+    ) -> None:
         self._cell_ids = cell_ids
         self._pool = pool
         self._colors = colors
+        self._made = made
         self._taken = set(_PLATFORM_KEYS)
 
     def build(self, key: str, plan: _Plan) -> CellClass:
@@ -165,7 +174,10 @@ class _Maker:
             color = own[level] if level < len(own) else next(self._pool)
             child_key = self.free(_own_id(label) if key == "sample" else f"{key}-{label}")
             children.append(CellSet(child_key, naming(label), color, np.sort(members), plan.kind))
-        return CellClass(key, plan.name, plan.kind, children, extra={"column": column} if column else {})
+        extra: dict[str, Any] = {"column": column} if column else {}
+        if column in self._made:
+            extra["made"] = True
+        return CellClass(key, plan.name, plan.kind, children, extra=extra)
 
     def custom(self, metadata: Mapping[str, Column]) -> CellClass:
         children = []

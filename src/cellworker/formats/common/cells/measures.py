@@ -215,7 +215,7 @@ def _judge_share(name: str, known: Floats, some: Floats, measured: Measured) -> 
                 return _Judged(f"equals the share of mitochondrial genes{_unit(factor)}", exact=True, factor=factor)
         if len(values) >= MIN_RANKED_CELLS and not _follows(values, wanted, 0.3):
             return "does not agree with the share of mitochondrial genes"
-        # A share of more genes than the file kept: the unit in which it lies closer to the share that is known.
+        # A share of more genes than the file kept: the unit in which it is closer to the share that is known.
         scale = np.median(values[wanted > 0] / wanted[wanted > 0])
         factor = 100.0 if known.max(initial=0) <= 1 and scale < 0.1 else 1.0
         return _Judged(f"follows the share of mitochondrial genes{_unit(factor)}", factor=factor)

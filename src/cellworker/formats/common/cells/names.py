@@ -1,4 +1,4 @@
-"""Names of cells and genes: told apart where they repeat, matched between tables."""
+"""Names of cells and genes: distinguished where they repeat, matched between tables."""
 
 from collections.abc import Sequence
 

@@ -27,7 +27,7 @@ def exact_dtype(values: NDArray[Any]) -> np.dtype[Any]:
         return np.dtype(np.float64 if lost else np.float32)
     if max(int(values.max()), -int(values.min())) <= _EXACT_IN_FLOAT32:
         return np.dtype(np.float32)
-    # Whole numbers below 2^63 are whole in float64, which tells what float32 made of them but for those above 2^53.
+    # Whole numbers below 2^63 are whole in float64, which shows what float32 made of them, except for those above 2^53.
     large = values[(values > _EXACT_IN_FLOAT32) | (values < -_EXACT_IN_FLOAT32 if values.dtype.kind == "i" else False)]
     if int(large.max(initial=0)) > np.iinfo(np.int64).max:
         return np.dtype(np.float64)

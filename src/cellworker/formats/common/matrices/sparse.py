@@ -22,7 +22,7 @@ def blocks(length: int, size: int = _BLOCK) -> Iterator[tuple[int, int]]:
 
 
 def require_rows(indptr: NDArray[np.int64], size: int) -> None:
-    """Refuse rows that lie outside a matrix's `size` entries, before a kernel follows them.
+    """Refuse rows that are outside a matrix's `size` entries, before a kernel follows them.
 
     Raises
     ------
@@ -109,29 +109,49 @@ def _kept(matrix: SparseDraft, genes: NDArray[np.int64] | None, field: str, find
         return np.diff(matrix.indptr)
     check_bounds(matrix.columns, matrix.n_columns, field, findings)
     running = np.zeros(len(matrix.columns) + 1, np.int64)
-    np.cumsum(genes[matrix.columns] >= 0, out=running[1:])
+    np.cumsum((genes >= 0)[matrix.columns], out=running[1:])
     return np.diff(running[matrix.indptr])
 
 
 def _lay(matrix: SparseDraft, cells: NDArray[np.int64], genes: NDArray[np.int64] | None, out: SparseDraft) -> None:
     step = max(1, int(_BLOCK // max(1, len(matrix.columns) // max(1, len(cells)))))
+    table = None if genes is None else genes.astype(np.int32)
     for start, end in blocks(len(cells), step):
-        low, high = int(matrix.indptr[start]), int(matrix.indptr[end])
-        rows = np.repeat(cells[start:end], np.diff(matrix.indptr[start : end + 1]))
-        block, x = matrix.columns[low:high], matrix.values[low:high]
-        keep = rows >= 0
-        if genes is not None:
-            block = genes[block].astype(np.int32)
+        bounds = matrix.indptr[start : end + 1]
+        low, high = int(bounds[0]), int(bounds[-1])
+        block, x = np.asarray(matrix.columns[low:high]), np.asarray(matrix.values[low:high])
+        places, lengths = cells[start:end], np.diff(bounds)
+        keep = np.repeat(places >= 0, lengths)
+        if table is not None:
+            block = table[block]
             keep &= block >= 0
-            order = np.lexsort((block, rows))
-            rows, block, x, keep = rows[order], block[order], x[order], keep[order]
         if not keep.all():
-            rows, block, x = rows[keep], block[keep], x[keep]
-        # Entries of one cell are neighbours now: each goes to its row's start plus its place in the run.
-        new = np.flatnonzero(np.r_[True, np.diff(rows) != 0]) if len(rows) else np.zeros(0, np.int64)
-        within = np.arange(len(rows)) - np.repeat(new, np.diff(np.r_[new, len(rows)]))
-        where = out.indptr[rows] + within
+            running = np.concatenate([[0], np.cumsum(keep)])
+            lengths, block, x = np.diff(running[bounds - low]), block[keep], x[keep]
+        if table is not None and not _ascending(block, lengths):
+            order = np.lexsort((block, np.repeat(np.arange(len(lengths)), lengths)))
+            block, x = block[order], x[order]
+        where = _places(out.indptr[places], lengths)
         out.columns[where], out.values[where] = block, x
+
+
+def _ascending(columns: NDArray[np.int32], lengths: NDArray[np.int64]) -> bool:
+    """Return whether each row's columns ascend already: most files are written so, and sorting costs most."""
+    up = columns[1:] >= columns[:-1]
+    ends = np.cumsum(lengths)
+    up[ends[(ends > 0) & (ends < len(columns))] - 1] = True
+    return bool(up.all())
+
+
+def _places(begins: NDArray[np.int64], lengths: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """Return where rows that begin there go: one piece where they follow each other, as most do."""
+    begins, lengths = begins[lengths > 0], lengths[lengths > 0]
+    if not len(begins):
+        return slice(0, 0)
+    if np.array_equal(begins[1:], begins[:-1] + lengths[:-1]):
+        return slice(int(begins[0]), int(begins[-1] + lengths[-1]))
+    ends = np.cumsum(lengths)
+    return np.repeat(begins - ends + lengths, lengths) + np.arange(int(ends[-1]))
 
 
 def same_matrix(a: SparseDraft, b: SparseDraft) -> bool:

@@ -122,7 +122,7 @@ class Evidence:
         Share of the larger values of a cell that are whole multiples of its smallest, before and after
         ``base ** value - 1``.
     base
-        Of the logarithm that `level_sums` and the like undo.
+        Of the logarithm that functions such as `level_sums` undo.
     declared_base
         The base that the file names for its logarithm (``uns["log1p"]``), e where it names none; None where the file
         tells of no logarithm.

@@ -17,11 +17,11 @@ from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.matrices.exact_values import exact_dtype, single
 from cellworker.formats.foreign.features import TYPES, only_genes
 from cellworker.formats.foreign.orientation import CELLS_BY_GENES, GENES_BY_CELLS, ORIENTATIONS, evidence
-from cellworker.formats.foreign.shown import Matrix, Reading, refused
+from cellworker.formats.foreign.shown import Reading, SampleMatrix, refused
 from cellworker.formats.foreign.text.lines import blocks_of_lines, first_lines
 from cellworker.native import address, kernel
 
-__all__ = ["Layout", "layout_of", "read_dense"]
+__all__ = ["TableLayout", "layout_of", "read_dense"]
 
 _AGAIN: Final = "copy the file here again, or write it as a table with names in the first row and the first column"
 _SEPARATORS: Final = ("\t", ",", ";", " ")
@@ -31,7 +31,7 @@ _ANTIBODY: Final = "pAbO"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class TableLayout:
     """How a table is written.
 
     Attributes
@@ -55,7 +55,7 @@ class Layout:
     comments: list[str]
 
 
-def layout_of(path: Path) -> Layout | None:
+def layout_of(path: Path) -> TableLayout | None:
     """Look at a file's beginning; None where it is no table of numbers with names."""
     lines, _ = first_lines(path)
     start = next((at for at, line in enumerate(lines) if line.strip() and not line.startswith(b"#")), len(lines))
@@ -77,7 +77,7 @@ def layout_of(path: Path) -> Layout | None:
         if all(map(_is_number, columns)) and not (named and (not fields[0] or not _is_number(fields[0]))):
             return None  # numbers without names
         comments = [line.decode("utf-8", "replace") for line in lines[:start] if line.strip()]
-        return Layout(separator, columns, fields[0] if named else "", start + 1, comments)
+        return TableLayout(separator, columns, fields[0] if named else "", start + 1, comments)
     return None
 
 
@@ -98,7 +98,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def read_dense(name: str, path: Path, reading: Reading) -> Matrix | None:
+def read_dense(name: str, path: Path, reading: Reading) -> SampleMatrix | None:
     """Read a table; None, with a finding, where its orientation cannot be told and is not said.
 
     Raises
@@ -147,11 +147,11 @@ def read_dense(name: str, path: Path, reading: Reading) -> Matrix | None:
     technology = "BD Rhapsody" if rhapsody else ""
     writer = "BD Rhapsody (table of molecules per cell)" if rhapsody else "a table in text"
     return only_genes(
-        Matrix(name, technology, writer, values, list(cells), list(genes), genes=types, told=told), reading
+        SampleMatrix(name, technology, writer, values, list(cells), list(genes), genes=types, told=told), reading
     )
 
 
-def _read(path: Path, layout: Layout, reading: Reading) -> tuple[list[str], SparseDraft]:
+def _read(path: Path, layout: TableLayout, reading: Reading) -> tuple[list[str], SparseDraft]:
     dtype = np.dtype(np.float32)
     while True:
         rows, found = _rows(path, layout, reading, dtype)
@@ -161,7 +161,7 @@ def _read(path: Path, layout: Layout, reading: Reading) -> tuple[list[str], Spar
 
 
 def _rows(
-    path: Path, layout: Layout, reading: Reading, dtype: np.dtype[Any]
+    path: Path, layout: TableLayout, reading: Reading, dtype: np.dtype[Any]
 ) -> tuple[list[str], SparseDraft | np.dtype[Any]]:
     width = len(layout.columns)
     if width > _MAX_INT32:
@@ -183,7 +183,7 @@ def _rows(
     return names, SparseDraft(np.cumsum(lengths, dtype=np.int64), columns.finish(), kept.finish(), width)
 
 
-def _lines(path: Path, layout: Layout, reading: Reading) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path, layout: TableLayout, reading: Reading) -> Iterator[tuple[int, bytes]]:
     number = 0
     for block in blocks_of_lines(path, reading.max_bytes):
         for line in block[:-1].split(b"\n"):

@@ -12,7 +12,7 @@ from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.common.matrices.exact_values import exact_dtype, single
 from cellworker.formats.foreign.entries import by_cell
 from cellworker.formats.foreign.features import EXPRESSION, TYPES, only_genes
-from cellworker.formats.foreign.shown import Matrix, Reading, refused
+from cellworker.formats.foreign.shown import Reading, SampleMatrix, refused
 from cellworker.formats.foreign.text.lines import blocks_of_lines, first_lines
 
 __all__ = ["EntriesLayout", "entries_layout_of", "read_entries"]
@@ -63,7 +63,7 @@ def entries_layout_of(path: Path) -> EntriesLayout | None:
     return None
 
 
-def read_entries(name: str, path: Path, reading: Reading) -> Matrix:
+def read_entries(name: str, path: Path, reading: Reading) -> SampleMatrix:
     """Read a list of entries; cells and genes are in the order of their first appearance.
 
     Raises
@@ -116,7 +116,7 @@ def read_entries(name: str, path: Path, reading: Reading) -> Matrix:
     types = {TYPES: ["Antibody Capture" if gene.endswith(_ANTIBODY) else EXPRESSION for gene in symbols]}
     technology = "BD Rhapsody" if layout.is_rhapsody else ""
     writer = "BD Rhapsody (expression data)" if layout.is_rhapsody else "a list of entries in text"
-    out = Matrix(
+    out = SampleMatrix(
         name, technology, writer, matrix, [_plain(cell) for cell in cells], symbols,
         genes=types if antibodies else {}, told=told,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Final
 
 from cellworker.errors import WorkerError
 from cellworker.formats.foreign.shown import refused
-from cellworker.formats.r.rds.inflate import Source, codec_of, inflate
+from cellworker.formats.r.rds.inflate import CompressedFile, codec_of, inflate
 
 __all__ = ["blocks_of_lines", "first_lines", "ordinary", "table_rows", "texts_of"]
 
@@ -45,7 +45,7 @@ def ordinary(path: Path) -> Iterator[int]:
 
 
 def _chunks(path: Path, descriptor: int, max_bytes: int) -> Iterator[bytes]:
-    source = Source(descriptor)
+    source = CompressedFile(descriptor)
     codec = codec_of(os.pread(descriptor, 8, 0))
     total = 0
     try:
@@ -65,7 +65,7 @@ def _chunks(path: Path, descriptor: int, max_bytes: int) -> Iterator[bytes]:
 def blocks_of_lines(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Yield whole lines in blocks of some megabytes, each block ending with a line break.
 
-    Decompression goes on in a thread beside whoever takes the blocks.
+    A thread decompresses while the caller works on the blocks.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from cellworker.formats.foreign.shown import Reading, refused
 from cellworker.formats.foreign.text.lines import blocks_of_lines
 from cellworker.native import address, kernel
 
-__all__ = ["Header", "header_of", "read_market"]
+__all__ = ["MarketHeader", "header_of", "read_market"]
 
 _ADVICE: Final = "write it as 'matrix coordinate integer general', as scipy.io.mmwrite does of a sparse matrix"
 _AGAIN: Final = "copy the file here again, or write it again"
@@ -31,7 +31,7 @@ _MIN_LINE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class MarketHeader:
     """What a file says before its entries; `n_entries` is what it claims."""
 
     has_value: bool
@@ -40,7 +40,7 @@ class Header:
     n_entries: int
 
 
-def header_of(lines: Iterator[bytes], path: Path) -> Header:
+def header_of(lines: Iterator[bytes], path: Path) -> MarketHeader:
     """Read the header and the size from the first lines.
 
     Raises
@@ -60,12 +60,12 @@ def header_of(lines: Iterator[bytes], path: Path) -> Header:
         if len(fields) == 3 and all(field.isdigit() and len(field) < 19 for field in fields):
             n_rows, n_columns, n_entries = map(int, fields)
             if max(n_rows, n_columns) <= _MAX_INT32:
-                return Header(words[3] != "pattern", n_rows, n_columns, n_entries)
+                return MarketHeader(words[3] != "pattern", n_rows, n_columns, n_entries)
         raise refused(path, f"its size is {line[:60].decode('ascii', 'replace')!r}", "expected rows, columns, entries")
     raise refused(path, "it ends before its size is told", _AGAIN)
 
 
-def read_market(path: Path, reading: Reading, *, cells_are_rows: bool) -> tuple[Header, SparseDraft]:
+def read_market(path: Path, reading: Reading, *, cells_are_rows: bool) -> tuple[MarketHeader, SparseDraft]:
     """Read a matrix as cells x genes.
 
     Parameters
@@ -92,7 +92,7 @@ def read_market(path: Path, reading: Reading, *, cells_are_rows: bool) -> tuple[
 
 def _entries(
     path: Path, reading: Reading, dtype: np.dtype[Any], *, cells_are_rows: bool
-) -> tuple[Header, NDArray[np.int32], NDArray[np.int32], NDArray[Any] | np.dtype[Any]]:
+) -> tuple[MarketHeader, NDArray[np.int32], NDArray[np.int32], NDArray[Any] | np.dtype[Any]]:
     text = blocks_of_lines(path, reading.max_bytes)
     first = next(text, b"")
     header = header_of(iter(first.splitlines(keepends=True)), path)
@@ -132,7 +132,7 @@ def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _parsed(
-    block: bytes, header: Header, path: Path
+    block: bytes, header: MarketHeader, path: Path
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
     room = min(_ROOM, len(block) // _MIN_LINE + 1)
     text = np.frombuffer(block, np.uint8)

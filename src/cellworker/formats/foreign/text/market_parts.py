@@ -10,7 +10,7 @@ from cellworker.experiment.model import Column
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.foreign.features import GENOME, TYPES, only_genes
-from cellworker.formats.foreign.shown import Matrix, Reading, check_lengths, refused
+from cellworker.formats.foreign.shown import Reading, SampleMatrix, check_lengths, refused
 from cellworker.formats.foreign.text.lines import table_rows, texts_of
 from cellworker.formats.foreign.text.market import read_market
 
@@ -19,7 +19,7 @@ __all__ = ["read_parse", "read_tenx_folder"]
 _HEADERS: Final = {"cell_index", "barcode", "barcodes", "cell", "x"}
 
 
-def read_tenx_folder(name: str, files: Mapping[str, Path], reading: Reading) -> Matrix:
+def read_tenx_folder(name: str, files: Mapping[str, Path], reading: Reading) -> SampleMatrix:
     """Read a matrix folder of 10x, or of a program that writes the same (STARsolo, BD Rhapsody's MEX).
 
     Parameters
@@ -57,14 +57,14 @@ def read_tenx_folder(name: str, files: Mapping[str, Path], reading: Reading) -> 
     )  # fmt: skip
     if n_fields < max((len(row) for row in rows), default=0) or n_fields > 3:
         told.lost.append(f"{files['features'].name}: fields beyond id, name and type")
-    matrix = Matrix(
+    matrix = SampleMatrix(
         name, technology, f"{technology} (matrix folder{version})", values, barcodes, symbols, ids, genes, told=told
     )
     return only_genes(matrix, reading)
 
 
-def read_parse(name: str, files: Mapping[str, Path], reading: Reading) -> Matrix:
-    """Read what Parse Biosciences' pipeline writes: cells are rows, names lie in tables.
+def read_parse(name: str, files: Mapping[str, Path], reading: Reading) -> SampleMatrix:
+    """Read what Parse Biosciences' pipeline writes: cells are rows, names are in tables.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def read_parse(name: str, files: Mapping[str, Path], reading: Reading) -> Matrix
         ]
     )  # fmt: skip
     own = {GENOME if key == "genome" else key: texts for key, texts in of_genes.items()}
-    matrix = Matrix(
+    matrix = SampleMatrix(
         name, "Parse", "Parse Biosciences (matrix folder)", values, barcodes, symbols, ids or [], own, columns, told
     )
     return only_genes(matrix, reading)

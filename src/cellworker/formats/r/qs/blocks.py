@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import zstandard
 
-from cellworker.formats.r.qs.header import Algorithm, Header
-from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, zstd_pieces
+from cellworker.formats.r.qs.header import Algorithm, QsHeader
+from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, CompressedFile, zstd_block, zstd_pieces
 from cellworker.formats.r.rds.refusals import damaged, truncated
 from cellworker.native import address, kernel
 
@@ -19,7 +18,6 @@ _HASH_BYTES = 4
 _SIZE_BYTES = 4
 _LARGEST_STORED = BLOCK_BYTES + BLOCK_BYTES // 128 + 1024
 """A block that does not shrink grows: by 1/256 and 16 bytes under LZ4, less under Zstandard."""
-_WINDOW = 1 << 27
 _RATIO = {Algorithm.ZSTD: 32_768, Algorithm.ZSTD_STREAM: 32_768, Algorithm.UNCOMPRESSED: 1}
 _RATIO_LZ4 = 255
 
@@ -48,17 +46,17 @@ class CheckValue:
         return int(_hash_value(address(self._state, np.uint64)))
 
 
-def codec(header: Header, file_bytes: int) -> Codec:
+def codec(header: QsHeader, file_bytes: int) -> Codec:
     """Return the way to inflate a file with this header."""
 
-    def chunks(source: Source) -> Iterator[tuple[bytes, int]]:
+    def chunks(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
         return _checked(source, header, file_bytes)
 
     name = header.algorithm.name.lower()
     return Codec(name, b"", _RATIO.get(header.algorithm, _RATIO_LZ4), BLOCK_BYTES, None, chunks)
 
 
-def _checked(source: Source, header: Header, file_bytes: int) -> Iterator[tuple[bytes, int]]:
+def _checked(source: CompressedFile, header: QsHeader, file_bytes: int) -> Iterator[tuple[bytes, int]]:
     body = file_bytes - header.size - (_HASH_BYTES if header.hashed else 0)
     if body < 0:
         raise truncated(0)
@@ -82,7 +80,7 @@ def _checked(source: Source, header: Header, file_bytes: int) -> Iterator[tuple[
 class _Bounded:
     """The next `left` bytes of a file, as a file."""
 
-    def __init__(self, source: Source, left: int) -> None:
+    def __init__(self, source: CompressedFile, left: int) -> None:
         self._source = source
         self._left = left
 
@@ -92,7 +90,7 @@ class _Bounded:
         return content
 
 
-def _plain(source: Source, left: int) -> Iterator[bytes]:
+def _plain(source: CompressedFile, left: int) -> Iterator[bytes]:
     while left:
         piece = source.read(min(left, CHUNK_BYTES))
         if not piece:
@@ -101,7 +99,7 @@ def _plain(source: Source, left: int) -> Iterator[bytes]:
         yield piece
 
 
-def _blocks(source: Source, header: Header, left: int) -> Iterator[bytes]:
+def _blocks(source: CompressedFile, header: QsHeader, left: int) -> Iterator[bytes]:
     inflate: Callable[[bytes, int], bytes] = _zstd_block if header.algorithm is Algorithm.ZSTD else _lz4_block
     inflated = done = 0
     while left and (done < header.parts or not header.parts):
@@ -127,16 +125,7 @@ def _blocks(source: Source, header: Header, left: int) -> Iterator[bytes]:
 
 
 def _zstd_block(stored: bytes, at: int) -> bytes:
-    try:
-        # The decoder makes room for what a frame claims, whatever max size it is given.
-        claimed = zstandard.get_frame_parameters(stored).content_size
-        if claimed > BLOCK_BYTES and claimed != zstandard.CONTENTSIZE_UNKNOWN:
-            raise damaged(
-                at, f"a compressed block claims to hold {claimed:,} bytes, where {BLOCK_BYTES:,} are the most"
-            )
-        return zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompress(stored, max_output_size=BLOCK_BYTES)
-    except zstandard.ZstdError as problem:
-        raise damaged(at, f"its zstd compression is broken ({problem})") from None
+    return zstd_block(stored, at, BLOCK_BYTES)
 
 
 def _lz4_block(stored: bytes, at: int) -> bytes:

@@ -7,7 +7,7 @@ from enum import IntEnum
 from cellworker.errors import WorkerError
 from cellworker.formats.r.rds.refusals import refused
 
-__all__ = ["MAGIC", "Algorithm", "Header"]
+__all__ = ["MAGIC", "Algorithm", "QsHeader"]
 
 MAGIC = b"\x0b\x0e\x0a\x0c"
 _NEWEST = 3
@@ -24,7 +24,7 @@ class Algorithm(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class QsHeader:
     """The first bytes of a file.
 
     Attributes
@@ -51,7 +51,7 @@ class Header:
     parts: int
 
     @classmethod
-    def parse(cls, head: bytes) -> "Header":
+    def parse(cls, head: bytes) -> "QsHeader":
         """Read the header.
 
         Parameters

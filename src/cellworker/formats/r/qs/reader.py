@@ -3,7 +3,7 @@
 The format is that of R's package qs 0.12 to 0.27 (format versions 0 to 3): a header; the object, compressed in blocks
 of 512 kB by Zstandard or LZ4, or as one Zstandard stream, or not at all; and a check value. An object is a header of
 its kind and length, its content, and its attributes by name. What the package itself leaves to R (pointers, byte code,
-environments that every session has, in old files S4 objects too) lies within as R's own serialisation.
+environments that every session has, in old files S4 objects too) is inside in R's own serialisation.
 
 Source: the package's repository qsbase/qs, files ``src/qs_common.h`` and ``src/qs_deserialize_common.h``, read for the
 facts of the format.
@@ -16,8 +16,8 @@ from types import GeneratorType
 from typing import Final
 
 from cellworker.formats.r.qs.blocks import codec
-from cellworker.formats.r.qs.header import Header
-from cellworker.formats.r.qs.scan import Kind, Leaves
+from cellworker.formats.r.qs.header import QsHeader
+from cellworker.formats.r.qs.scan import Kind, LeafReader
 from cellworker.formats.r.rds.inflate import Codec
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import Attributes, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
@@ -31,7 +31,12 @@ __all__ = ["QsFile", "read_qs"]
 
 _DEFAULT_LIMITS = Limits()
 _NUMBERS: Final = frozenset({Kind.LOGICAL, Kind.INTEGER, Kind.DOUBLE, Kind.COMPLEX, Kind.RAW})
-_CODE: Final = {Kind.LANGUAGE: "language", Kind.CLOSURE: "closure", Kind.PROMISE: "promise", Kind.DOTS: "dots"}
+_CODE: Final = {
+    Kind.LANGUAGE: "language",
+    Kind.CLOSURE: "closure",
+    Kind.PROMISE: "promise",
+    Kind.DOTS: "dots",
+}
 _WITHOUT_ATTRIBUTES: Final = frozenset({Kind.NULL, Kind.REFERENCE, Kind.SERIALISED})
 _FLAG_BYTES = 4
 
@@ -47,11 +52,11 @@ class QsFile:
     header
         How it was written.
     sha256
-        Of the file's bytes as they lie on disk, in hex.
+        Of the file's bytes as they are on disk, in hex.
     """
 
     root: RValue
-    header: Header
+    header: QsHeader
     sha256: str
 
 
@@ -76,10 +81,10 @@ def read_qs(
         ``EXPERIMENT_NOT_FOUND``; ``EXPERIMENT_UNREADABLE`` for a file that is truncated, damaged (it contradicts its
         check value, say), hostile or of another kind; ``DISK_FULL`` when the spool folder is full.
     """
-    headers: list[Header] = []
+    headers: list[QsHeader] = []
 
     def choose(head: bytes, size: int) -> Codec:
-        headers.append(Header.parse(head))
+        headers.append(QsHeader.parse(head))
         return codec(headers[0], size)
 
     stream = ByteStream(path, limits, on_bytes, choose)
@@ -91,10 +96,10 @@ def read_qs(
         stream.close()
 
 
-class _Reader(Leaves):
+class _Reader(LeafReader):
     """Reads one object with everything in it."""
 
-    def __init__(self, stream: ByteStream, header: Header, spool: Spool, limits: Limits, *, exact: bool) -> None:
+    def __init__(self, stream: ByteStream, header: QsHeader, spool: Spool, limits: Limits, *, exact: bool) -> None:
         super().__init__(stream, header, spool, limits)
         # For objects in R's own form; all objects of the file count against its limits.
         self._objects = ObjectReader(stream, spool, limits, "utf-8", exact=exact)

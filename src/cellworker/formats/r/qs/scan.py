@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.formats.r.qs.header import Header
+from cellworker.formats.r.qs.header import QsHeader
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RStrings, RVector
 from cellworker.formats.r.rds.refusals import damaged
@@ -18,7 +18,7 @@ from cellworker.formats.r.rds.stream import ByteStream
 from cellworker.formats.r.rds.text import BYTES, LATIN1, UTF8, decode
 from cellworker.native import address, kernel
 
-__all__ = ["Kind", "Leaves"]
+__all__ = ["Kind", "LeafReader"]
 
 
 class Kind(IntEnum):
@@ -99,7 +99,7 @@ _strings = kernel("cw_qs_strings")
 _unshuffle = {name: kernel(f"cw_qs_unshuffle{name}") for name in ("32", "64", "_to_floats")}
 
 
-class Leaves:
+class LeafReader:
     """Reads what has no parts of its own.
 
     Parameters
@@ -112,7 +112,7 @@ class Leaves:
         As for `.rds` files.
     """
 
-    def __init__(self, stream: ByteStream, header: Header, spool: Spool, limits: Limits) -> None:
+    def __init__(self, stream: ByteStream, header: QsHeader, spool: Spool, limits: Limits) -> None:
         self.stream = stream
         self._shuffled = header.shuffled
         self._spool = spool
@@ -188,7 +188,7 @@ class Leaves:
 
     @staticmethod
     def string_items(count: int) -> int:
-        """Return what so many strings count against the limit of items: one of them may be a single byte."""
+        """Return what `count` strings count against the limit of items: one of them may be a single byte."""
         return count // _STRINGS_PER_ITEM
 
     # ---- numbers ----

@@ -24,7 +24,7 @@ from cellworker.formats.r.rds.scan import HAS_ATTRIBUTES, HAS_TAG, strings_of
 from cellworker.formats.r.rds.skip import Skipper
 from cellworker.formats.r.rds.spool import Spool
 from cellworker.formats.r.rds.stream import ByteStream
-from cellworker.formats.r.rds.writer import ItemWriter, References, Sink
+from cellworker.formats.r.rds.writer import ByteSink, ItemWriter, References
 
 __all__ = ["Copier", "Editor", "copy_rds"]
 
@@ -41,7 +41,7 @@ Bytes = Callable[[memoryview], object]
 
 def copy_rds(
     source: Path,
-    sink: Sink,
+    sink: ByteSink,
     edit: Editor,
     *,
     limits: Limits | None = None,
@@ -131,7 +131,7 @@ class Copier(Skipper):
         Writes values of our own. Call `settle` first.
     """
 
-    def __init__(self, stream: _CopiedStream, limits: Limits, native: str, sink: Sink) -> None:
+    def __init__(self, stream: _CopiedStream, limits: Limits, native: str, sink: ByteSink) -> None:
         # No vector is kept, so none is ever long enough to go to a file.
         super().__init__(stream, Spool(Path()), replace(limits, spool_bytes=limits.max_inflated_bytes), native)
         self._copied = stream

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 MAX_DEPTH: Final = 40
-"""Levels of nesting; what lies deeper counts as one element."""
+"""Levels of nesting; what is deeper counts as one element."""
 CODE: Final = frozenset(
     {
         "closure", "environment", "promise", "language", "string", "expression", "byte code", "external pointer",
@@ -43,7 +43,7 @@ def is_sparse(value: RValue) -> bool:
 
 
 def children_of(value: RValue) -> list[tuple[str, RValue]] | None:
-    """Return what lies in a value, each under a name of its own; None for a single element.
+    """Return what is in a value, each under a name of its own; None for a single element.
 
     Elements of a list without a name, or with one that came before, are named by their position.
     """

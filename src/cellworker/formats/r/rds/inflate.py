@@ -1,4 +1,4 @@
-"""Ways of compression, told apart by the first bytes of a file, and inflating chunk by chunk."""
+"""Ways of compression, distinguished by the first bytes of a file, and inflating chunk by chunk."""
 
 import bz2
 import lzma
@@ -14,7 +14,17 @@ import zstandard
 from cellworker.errors import WorkerError
 from cellworker.formats.r.rds.refusals import damaged, truncated
 
-__all__ = ["CHUNK_BYTES", "Codec", "Readable", "Source", "codec_of", "expansion", "inflate", "zstd_pieces"]
+__all__ = [
+    "CHUNK_BYTES",
+    "Codec",
+    "CompressedFile",
+    "Readable",
+    "codec_of",
+    "expansion",
+    "inflate",
+    "zstd_block",
+    "zstd_pieces",
+]
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
@@ -104,7 +114,7 @@ class Codec:
     ratio: int
     held: int
     make: Callable[[], _Decompressor] | None
-    chunks: "Callable[[Source], Iterator[tuple[bytes, int]]] | None" = None
+    chunks: "Callable[[CompressedFile], Iterator[tuple[bytes, int]]] | None" = None
 
 
 _PLAIN = Codec("plain", b"", 1, 0, None)
@@ -123,7 +133,7 @@ def codec_of(head: bytes) -> Codec:
     return next(codec for codec in _CODECS if head.startswith(codec.magic))
 
 
-class Source:
+class CompressedFile:
     """The compressed file from its start; it reads by position, so that others may read the same open file."""
 
     def __init__(self, file: int) -> None:
@@ -137,7 +147,7 @@ class Source:
         return content
 
 
-def inflate(source: Source, codec: Codec) -> Iterator[tuple[bytes, int]]:
+def inflate(source: CompressedFile, codec: Codec) -> Iterator[tuple[bytes, int]]:
     """Yield chunks, each with a number of compressed bytes that are certainly used up with it.
 
     Raises
@@ -156,7 +166,7 @@ def inflate(source: Source, codec: Codec) -> Iterator[tuple[bytes, int]]:
 
 def expansion(file: int) -> float:
     """Return how many bytes one byte of a file becomes, by its beginning; 1 for what is not compressed or is broken."""
-    source, total = Source(file), 0
+    source, total = CompressedFile(file), 0
     with suppress(WorkerError, OSError):
         codec = codec_of(os.pread(file, _HEAD_BYTES, 0))
         if codec.chunks is None and codec is not _PLAIN:
@@ -167,12 +177,12 @@ def expansion(file: int) -> float:
     return max(1.0, total / max(1, source.taken))
 
 
-def _plain(source: Source) -> Iterator[tuple[bytes, int]]:
+def _plain(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
     while chunk := source.read(CHUNK_BYTES):
         yield chunk, source.taken
 
 
-def _zstd(source: Source) -> Iterator[tuple[bytes, int]]:
+def _zstd(source: CompressedFile) -> Iterator[tuple[bytes, int]]:
     chunks = zstd_pieces(source, _READ_BYTES)
     while True:
         used = max(0, source.taken - _READ_BYTES)
@@ -205,7 +215,35 @@ def zstd_pieces(source: Readable, read_bytes: int = zstandard.DECOMPRESSION_RECO
         yield piece
 
 
-def _members(source: Source, codec: Codec, make: Callable[[], _Decompressor]) -> Iterator[tuple[bytes, int]]:
+def zstd_block(stored: bytes, at: int, max_bytes: int) -> bytes:
+    """Return the content of one Zstandard frame.
+
+    Parameters
+    ----------
+    stored
+        The frame.
+    at
+        How many bytes come before it in the decompressed content, for messages.
+    max_bytes
+        Largest content of a block in this format.
+
+    Raises
+    ------
+    WorkerError
+        ``EXPERIMENT_UNREADABLE`` if the compression is broken, or claims to hold more.
+    """
+    try:
+        # The decoder allocates what a frame claims, whatever max size it is given.
+        claimed = zstandard.get_frame_parameters(stored).content_size
+        if claimed > max_bytes and claimed != zstandard.CONTENTSIZE_UNKNOWN:
+            raise damaged(at, f"a compressed block claims to hold {claimed:,} bytes, where {max_bytes:,} are the most")
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        return decompressor.decompress(stored, max_output_size=max_bytes)
+    except zstandard.ZstdError as problem:
+        raise damaged(at, f"its zstd compression is broken ({problem})") from None
+
+
+def _members(source: CompressedFile, codec: Codec, make: Callable[[], _Decompressor]) -> Iterator[tuple[bytes, int]]:
     content = source.read()
     inflated = 0
     while content.startswith(codec.magic):

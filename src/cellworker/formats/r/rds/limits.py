@@ -22,7 +22,7 @@ class Limits:
         Inflated bytes per compressed byte, looked at once more than 1 GiB has been inflated. A dense matrix of
         raw counts compresses about 30 times, a file made to fill memory a thousand times and more.
     max_depth
-        Levels of nesting: a list in a list, an environment in an environment. The cells of a pairlist lie beside
+        Levels of nesting: a list in a list, an environment in an environment. The cells of a pairlist are beside
         each other and do not count.
     max_items
         Values of any kind; the elements of a vector of numbers or strings are none.

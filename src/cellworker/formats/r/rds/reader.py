@@ -92,7 +92,7 @@ class RdsFile:
     version
         Of the serialisation format: 2 or 3.
     sha256
-        Of the file's bytes as they lie on disk, in hex.
+        Of the file's bytes as they are on disk, in hex.
     is_workspace
         Whether `save` wrote the file: the root is then a list of its objects by name.
     """
@@ -329,12 +329,12 @@ class ObjectReader(Skipper):
         return cells, attributes
 
     def _field_holder(self) -> RValue | Steps:
-        """Read the environment of an object of a reference class; anything else as ever."""
+        """Read the environment of an object of a reference class; anything else as usual."""
         flags = self.flags()
         return self._environment() if flags & 0xFF == _ENVIRONMENT else self._opened(flags, as_floats=False)
 
     def _environment(self) -> Steps:
-        """Keep what the fields hold: a field of a declared class is a function, its value lies under another name."""
+        """Keep what the fields hold: a field of a declared class is a function, its value is under another name."""
         self.stream.int32()
         self.entered("environment")
         self.skip(1)

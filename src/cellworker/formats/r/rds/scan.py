@@ -9,7 +9,7 @@ import numpy as np
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RNull, RStrings, RSymbol, RVector, Skipped
 from cellworker.formats.r.rds.refusals import damaged, refused
-from cellworker.formats.r.rds.spool import Layout, Spool, convert
+from cellworker.formats.r.rds.spool import Spool, SpoolLayout, convert
 from cellworker.formats.r.rds.stream import ByteStream
 from cellworker.formats.r.rds.text import decode, is_utf8
 from cellworker.native import address, kernel
@@ -38,15 +38,15 @@ _LONGEST_RUN = 1024
 
 _BOTH = {
     order: {
-        10: ("logical", Layout.of(f"{mark}i4", "=i4")),
-        13: ("integer", Layout.of(f"{mark}i4", "=i4")),
-        14: ("double", Layout.of(f"{mark}f8", "=f8")),
-        15: ("complex", Layout.of(f"{mark}c16", "=c16")),
-        24: ("raw", Layout.of("u1", "u1")),
+        10: ("logical", SpoolLayout.of(f"{mark}i4", "=i4")),
+        13: ("integer", SpoolLayout.of(f"{mark}i4", "=i4")),
+        14: ("double", SpoolLayout.of(f"{mark}f8", "=f8")),
+        15: ("complex", SpoolLayout.of(f"{mark}c16", "=c16")),
+        24: ("raw", SpoolLayout.of("u1", "u1")),
     }
     for order, mark in (("big", ">"), ("little", "<"))
 }
-_FLOATS = {"big": Layout.of(">f8", "=f4"), "little": Layout.of("<f8", "=f4")}
+_FLOATS = {"big": SpoolLayout.of(">f8", "=f4"), "little": SpoolLayout.of("<f8", "=f4")}
 NUMBERS: Final = frozenset(_BOTH["big"])
 """R's type numbers of vectors of numbers."""
 

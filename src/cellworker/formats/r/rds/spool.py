@@ -15,7 +15,7 @@ from cellworker.formats.common.write_limit import WriteLimit
 from cellworker.formats.r.rds.inflate import CHUNK_BYTES
 from cellworker.native import address, kernel
 
-__all__ = ["Layout", "Spool", "convert"]
+__all__ = ["Spool", "SpoolLayout", "convert"]
 
 _swap32 = kernel("cw_rds_swap32")
 _swap64 = kernel("cw_rds_swap64")
@@ -23,19 +23,19 @@ _doubles_to_floats = kernel("cw_rds_doubles_to_floats")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How elements lie in the file (`stored`) and in memory (`kept`, in native byte order)."""
+class SpoolLayout:
+    """How elements are in the file (`stored`) and in memory (`kept`, in native byte order)."""
 
     stored: np.dtype[Any]
     kept: np.dtype[Any]
 
     @classmethod
-    def of(cls, stored: str, kept: str) -> "Layout":
+    def of(cls, stored: str, kept: str) -> "SpoolLayout":
         """Name the two dtypes."""
         return cls(np.dtype(stored), np.dtype(kept))
 
 
-def convert(content: bytes | memoryview, layout: Layout) -> NDArray[Any]:
+def convert(content: bytes | memoryview, layout: SpoolLayout) -> NDArray[Any]:
     """Return the elements of a short run of bytes in native order."""
     elements = np.frombuffer(content, layout.stored)
     if layout.kept.itemsize == layout.stored.itemsize:
@@ -57,7 +57,7 @@ class Spool:
         self._count = 0
         self._scratch = np.empty(2 * CHUNK_BYTES, np.uint8)
 
-    def keep(self, pieces: Iterable[memoryview], count: int, layout: Layout) -> NDArray[Any]:
+    def keep(self, pieces: Iterable[memoryview], count: int, layout: SpoolLayout) -> NDArray[Any]:
         """Convert `count` elements out of `pieces` (whole elements each) and return them as a read-only map."""
         path = self._next_path(count * layout.kept.itemsize)
         try:
@@ -86,7 +86,7 @@ class Spool:
         self._count += 1
         return self._folder / f"{self._prefix}-{self._count:06d}.bin"
 
-    def _swapped(self, piece: memoryview, layout: Layout) -> NDArray[Any]:
+    def _swapped(self, piece: memoryview, layout: SpoolLayout) -> NDArray[Any]:
         source = np.frombuffer(piece, np.uint8)
         stored, kept = layout.stored.itemsize, layout.kept.itemsize
         count = len(piece) // stored

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Literal
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, Source, codec_of, inflate
+from cellworker.formats.r.rds.inflate import CHUNK_BYTES, Codec, CompressedFile, codec_of, inflate
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.refusals import damaged, refused, truncated
 
@@ -100,7 +100,7 @@ class ByteStream:
         except BaseException:
             os.close(self._file)
             raise
-        self._source = Source(self._file)
+        self._source = CompressedFile(self._file)
         self._hash = _Hash(self._file)
         self._limits = limits
         self._on_bytes = on_bytes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RSymbol, RValue, RVector, Skipped
 
-__all__ = ["Compression", "ItemWriter", "References", "Sink", "write_rds"]
+__all__ = ["ByteSink", "Compression", "ItemWriter", "References", "write_rds"]
 
 Compression = Literal["gzip", "bzip2", "xz", "none"]
 
@@ -85,7 +85,7 @@ def write_rds(
         writer.item(root)
 
 
-class Sink(Protocol):
+class ByteSink(Protocol):
     """Where bytes go."""
 
     def write(self, data: Any, /) -> Any:  # noqa: ANN401
@@ -122,7 +122,7 @@ def _destination(target: Path | BinaryIO) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _compressed(file: BinaryIO, compression: Compression, level: int | None) -> Iterator[Sink]:
+def _compressed(file: BinaryIO, compression: Compression, level: int | None) -> Iterator[ByteSink]:
     if compression == "none":
         yield file
     elif compression == "gzip":
@@ -173,7 +173,7 @@ class ItemWriter:
         What the sink got before, by others too.
     """
 
-    def __init__(self, sink: Sink, references: References) -> None:
+    def __init__(self, sink: ByteSink, references: References) -> None:
         self._sink = sink
         self._references = references
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cellworker.errors import WorkerError
-from cellworker.formats.anndata.containers.tree import Group
+from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.r.rds.build import integers, logicals, named_list, package_version, strings
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RValue, RVector
 from cellworker.formats.r.rds.spool import Spool
-from cellworker.formats.seurat.h5.values import Values, damaged, is_array, is_group, is_sparse
+from cellworker.formats.seurat.h5.values import H5Values, damaged, is_array, is_group, is_sparse
 
 __all__ = ["read_h5seurat"]
 
@@ -37,7 +37,7 @@ def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, 
     path
         The file.
     spool
-        An existing folder for long vectors; whoever made it deletes it.
+        An existing folder for long vectors; the caller deletes it.
     limits
         Ceilings beyond which the file is refused.
     threads
@@ -53,7 +53,7 @@ def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, 
     from cellworker.formats.anndata.containers.hdf5 import open_hdf5  # noqa: PLC0415 - an .rds file needs no h5py
 
     with _in_words(), open_hdf5(path, limits.max_inflated_bytes, threads) as root:
-        return _Object(root, Values(Spool(spool, limit=limits.writing), exact=exact)).seurat()
+        return _Object(root, H5Values(Spool(spool, limit=limits.writing), exact=exact)).seurat()
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _in_words() -> Iterator[None]:
 
 
 class _Object:
-    def __init__(self, root: Group, values: Values) -> None:
+    def __init__(self, root: TreeGroup, values: H5Values) -> None:
         self._root, self._values = root, values
         self._cells = values.texts(root.get("cell.names"), "cell.names")
 
@@ -98,7 +98,7 @@ class _Object:
             slots["active.ident"] = found_identities
         return RS4("Seurat", "SeuratObject", slots)
 
-    def _groups(self, name: str) -> Iterator[tuple[str, Group]]:
+    def _groups(self, name: str) -> Iterator[tuple[str, TreeGroup]]:
         group = self._root.get(name)
         for member in group.names() if is_group(group) else []:
             item = group.get(member) if is_group(group) else None
@@ -112,7 +112,7 @@ class _Object:
     def _metadata(self) -> RList:
         return self._values.frame(self._root.get("meta.data"), self._cells, "meta.data")
 
-    def _assay(self, group: Group, name: str) -> RValue:
+    def _assay(self, group: TreeGroup, name: str) -> RValue:
         values, path = self._values, f"assays/{name}"
         features = values.texts(group.get("features"), f"{path}/features")
         slots: dict[str, RValue] = {}
@@ -139,12 +139,12 @@ class _Object:
         package, _, class_name = declared.rpartition(":")
         return RS4(class_name or "Assay", package or "SeuratObject", slots)
 
-    def _others(self, group: Group, known: frozenset[str]) -> dict[str, RValue]:
+    def _others(self, group: TreeGroup, known: frozenset[str]) -> dict[str, RValue]:
         """Return further slots, of an assay or reduction of a class of its own."""
         items = {name: group.get(name) for name in group.names() if name not in known}
         return {name: self._values.value(item) for name, item in items.items() if item is not None}
 
-    def _matrix(self, group: Group, kind: str, features: RStrings) -> RValue | None:
+    def _matrix(self, group: TreeGroup, kind: str, features: RStrings) -> RValue | None:
         node = group.get(kind)
         if is_sparse(node):
             found = self._values.sparse(node, features, self._cells)
@@ -167,7 +167,7 @@ class _Object:
                 graph.slots["assay.used"] = strings(str(group.attrs.get("assay.used", "") or ""))
                 yield name, graph
 
-    def _reduction(self, group: Group) -> RValue:
+    def _reduction(self, group: TreeGroup) -> RValue:
         values, key = self._values, str(group.attrs.get("key", "") or "")
         slots: dict[str, RValue] = {}
         embeddings = group.get("cell.embeddings")

@@ -1,6 +1,6 @@
 """Values of R as SeuratDisk writes them to HDF5: vectors, factors, matrices, data frames, lists.
 
-Source: SeuratDisk's "h5Seurat File Format Specification". Matrices lie column after column, so that their sides appear
+Source: SeuratDisk's "h5Seurat File Format Specification". Matrices are in column order, so that their sides appear
 the other way round outside of R; logicals are the integers 0, 1 and 2 (NA).
 """
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import WorkerError
-from cellworker.formats.anndata.containers.tree import Array, Group, Node
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.r.rds.build import data_frame, integers, named_list, strings
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RValue, RVector
 from cellworker.formats.r.rds.refusals import refused
 from cellworker.formats.r.rds.spool import Spool
 
-__all__ = ["Values", "damaged", "is_array", "is_group", "is_sparse"]
+__all__ = ["H5Values", "damaged", "is_array", "is_group", "is_sparse"]
 
 _NA_INTEGER: Final = -(2**31)
 _NA_LOGICAL: Final = 2
@@ -39,17 +39,17 @@ def is_array(node: Node | None) -> TypeGuard[Array]:
     return node is not None and hasattr(node, "texts")
 
 
-def is_group(node: Node | None) -> TypeGuard[Group]:
+def is_group(node: Node | None) -> TypeGuard[TreeGroup]:
     """Tell a group."""
     return node is not None and not hasattr(node, "texts")
 
 
-def is_sparse(node: Node | None) -> TypeGuard[Group]:
+def is_sparse(node: Node | None) -> TypeGuard[TreeGroup]:
     """Tell a sparse matrix."""
     return is_group(node) and set(node.names()) >= _SPARSE
 
 
-class Values:
+class H5Values:
     """Reads values; long ones go to files.
 
     Parameters
@@ -115,7 +115,7 @@ class Values:
         return value
 
     def sparse(
-        self, group: Group, rows: RStrings | None, columns: RStrings | None, class_name: str = "dgCMatrix"
+        self, group: TreeGroup, rows: RStrings | None, columns: RStrings | None, class_name: str = "dgCMatrix"
     ) -> RS4:
         """Read a sparse matrix."""
         parts = {}
@@ -194,7 +194,7 @@ class Values:
             made.attributes["row.names"] = rows
         return made
 
-    def factor(self, group: Group) -> RVector:
+    def factor(self, group: TreeGroup) -> RVector:
         """Read a factor."""
         values, levels = group.get("values"), self.texts(group.get("levels"), f"{group.path}/levels")
         if not is_array(values):
@@ -225,7 +225,7 @@ class Values:
             return self.frame(node, None, node.path)
         return self.members(node)
 
-    def members(self, group: Group | None) -> RValue:
+    def members(self, group: TreeGroup | None) -> RValue:
         """Read a list; an object of an S4 class where the file says so."""
         if group is None:
             return RList([])
@@ -262,7 +262,7 @@ def _as_pointers(values: NDArray[Any]) -> RVector:
     return RVector(values, "integer") if values.dtype == np.int32 else RVector(values.astype(np.float64), "double")
 
 
-def _dims(group: Group, n_columns: int, rows: RStrings | None) -> list[int]:
+def _dims(group: TreeGroup, n_columns: int, rows: RStrings | None) -> list[int]:
     """Return rows and columns: as R says them, else as AnnData's layout does, the other way round."""
     declared = [int(size) for size in _list(group.attrs.get("dims", None)) if isinstance(size, int | float)]
     if len(declared) != 2:

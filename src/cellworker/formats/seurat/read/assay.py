@@ -1,13 +1,14 @@
 """One assay of a Seurat object: its genes and cells, its counts and normalised values, in the versions 3, 4 and 5."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode
+from cellworker.experiment.count_layers import CountLayers
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.bpcells.layer import is_bpcells, read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
@@ -30,6 +31,8 @@ class Assay:
     cells: list[str]
     counts: SparseDraft | None
     data: SparseDraft | None
+    count_layers: CountLayers | None = None
+    """How the counts were split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def _named_assay(assays: dict[str, RValue], wanted: MatrixChoice, findings: Find
     Raises
     ------
     PartBrokenError
-        When there is no such matrix, or the two lie in different assays.
+        When there is no such matrix, or the two are in different assays.
     """
     there = {f"{assay}/{layer}" for assay, value in assays.items() for layer in _matrices_of(value)}
     found = set()
@@ -136,7 +139,7 @@ def read_assay(
     Parameters
     ----------
     outside
-        Where disk-backed layers lie; without it they are refused.
+        Where disk-backed layers are; without it they are refused.
     wanted
         Which layers or slots are read as counts and as data, where that is said.
 
@@ -242,6 +245,7 @@ def _read_layered(
     cells = layer_map(value.slots.get("cells"), f"assay {name} cells", findings)
     layers = dict(named(slot(value, "layers")))
     matrices: dict[str, SparseDraft | None] = {}
+    split: CountLayers | None = None
     for kind in ("counts", "data"):
         parts: list[tuple[str, Layer, NDArray[np.int64], NDArray[np.int64]]] = []
         for layer_name in layers_named(_picked(kind, wanted, layers), layers):
@@ -260,11 +264,22 @@ def _read_layered(
         matrices[kind] = _joined(
             f"assay {name} layer {kind}", parts, (len(cells.names), len(features.names)), findings, scratch
         )
+        if kind == "counts" and len(parts) > 1:
+            split = _layers_of([(rows, genes) for _, _, rows, genes in parts], len(cells.names), len(features.names))
     if not any(matrices.values()):
         held = ", ".join(layers) or "none"
         advice = "keep the counts or the data layer and save the object again"
         raise findings.broken(field=f"assay {name}", found=f"layers: {held}", expected="counts or data", advice=advice)
-    return Assay(features.names, cells.names, matrices["counts"], matrices["data"])
+    return Assay(features.names, cells.names, matrices["counts"], matrices["data"], split)
+
+
+def _layers_of(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], n_cells: int, n_genes: int) -> CountLayers:
+    """Describe which cells and genes each of the layers holds."""
+    layers, times = np.full(n_cells, -1, np.int64), np.zeros(n_genes, np.int64)
+    for number, (rows, genes) in enumerate(parts):
+        layers[rows] = number
+        times[genes] += 1
+    return CountLayers.of(layers, np.flatnonzero(times < len(parts)))
 
 
 def layers_named(kind: str, layers: dict[str, RValue]) -> list[str]:

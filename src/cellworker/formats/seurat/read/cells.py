@@ -18,7 +18,7 @@ __all__ = ["colors_of", "read_column", "read_identities", "read_metadata"]
 
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}([0-9A-Fa-f]{2})?")
 _LAST_DAY = 700_000
-"""Days around 1970 that dates may lie in: the years 54 to 3886."""
+"""Days around 1970 that dates may be in: the years 54 to 3886."""
 
 
 def read_metadata(

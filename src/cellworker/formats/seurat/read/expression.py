@@ -11,11 +11,11 @@ from cellworker.formats.common.matrices.value_kinds import Decision, Hint, decid
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.seurat.read.assay import Assay, data_is_raw
 
-__all__ = ["Expression", "read_expression"]
+__all__ = ["SeuratExpression", "read_expression"]
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
+class SeuratExpression:
     """What is served of an assay.
 
     Attributes
@@ -33,7 +33,7 @@ class Expression:
 
 def read_expression(
     name: str, assay: Assay, wanted: MatrixChoice, findings: Findings, scratch: Scratch, *, platform: bool
-) -> Expression:
+) -> SeuratExpression:
     """Decide what the slots ``counts`` and ``data`` hold, and make log-normalised values where there are none.
 
     Parameters
@@ -85,7 +85,7 @@ def read_expression(
         for kind, decision in (("counts", of_counts), ("data", of_data))
         if decision is not None
     ]
-    return Expression(kept, served, matrices)
+    return SeuratExpression(kept, served, matrices)
 
 
 def _is_seurats(kind: str, decision: Decision) -> bool:

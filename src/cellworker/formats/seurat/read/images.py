@@ -1,4 +1,4 @@
-"""Where cells lie on the images of a Seurat object: what GetTissueCoordinates gives (algorithms.md, section 7.4).
+"""Where cells are on the images of a Seurat object: what GetTissueCoordinates gives (algorithms.md, section 7.4).
 
 ======================  ============================================================================================
 FOV, Xenium, VisiumV2   the default boundary, which is the first: centroids, or the vertices of every cell's outline
@@ -31,7 +31,7 @@ from cellworker.formats.r.values import (
 
 __all__ = ["read_images", "read_own_images"]
 
-_LOW_RESOLUTION = 600  # pixels: an image with a side of at most so many is the small one of the two that come
+_LOW_RESOLUTION = 600  # max side, in pixels, of the smaller of the two images of a tissue
 _UNSCALED = "xenium"
 
 Points = tuple[Sequence[str | None], NDArray[np.float64]]

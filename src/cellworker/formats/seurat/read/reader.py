@@ -32,11 +32,12 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.foreign_objects import advice_on
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
 from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
 from cellworker.formats.seurat.read.cells import colors_of, read_identities, read_metadata  # fmt: skip
-from cellworker.formats.seurat.read.expression import Expression, read_expression
+from cellworker.formats.seurat.read.expression import SeuratExpression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
 from cellworker.formats.seurat.read.images import read_images, read_own_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
@@ -118,7 +119,7 @@ def read_seurat(
     graphs = read_graphs(slot(seurat, "graphs"), cells, findings, scratch)
     if assay is None:
         return None
-    expression: Expression | None = None
+    expression: SeuratExpression | None = None
     dispersions, stand_in = None, False
     with findings.part():
         expression = read_expression(name, assay, wanted, findings, scratch, platform=platform)
@@ -160,6 +161,7 @@ def read_seurat(
             fallbacks=findings.fallbacks,
             columns={role: column for role, (column, _) in chosen.items()},
             reasons={role: reason for role, (_, reason) in chosen.items()},
+            count_layers=assay.count_layers if expression.counts is not None else None,
         ),
         extra={"matrices": expression.matrices, "colors": colors_of(misc_items, metadata)},
     )
@@ -182,7 +184,7 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
         return root
     if isinstance(root, RS4) and root.class_name == "seurat":
         return from_version_2(root, findings)
-    advice = "save the object itself with saveRDS()"
+    advice = advice_on(root)
     raise findings.broken(
         "the file",
         found=describe(root),

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.stored_results import DEEPEST, StoredResults, values_table
+from cellworker.formats.common.stored_results import DEEPEST, ResultTables, values_table
 from cellworker.formats.r.rds.model import RList, RStrings, RValue, RVector
 from cellworker.formats.r.values import Frame, dim, dimnames, frame, named, slot
 from cellworker.formats.seurat.read.cells import read_column
@@ -23,9 +23,9 @@ _SERVED = frozenset(
 _MAX_MATRIX_COLUMNS = 100
 
 
-def stored_results(misc: RValue | None, findings: Findings) -> StoredResults:
+def stored_results(misc: RValue | None, findings: Findings) -> ResultTables:
     """Collect what is in ``misc``."""
-    found = StoredResults()
+    found = ResultTables()
     for name, value in named(misc):
         if name not in _SERVED and not name.endswith("_colors"):
             _collect(found, name, value, f"misc/{name}", 0)
@@ -33,7 +33,7 @@ def stored_results(misc: RValue | None, findings: Findings) -> StoredResults:
     return found
 
 
-def _collect(found: StoredResults, name: str, value: RValue, source: str, depth: int) -> None:
+def _collect(found: ResultTables, name: str, value: RValue, source: str, depth: int) -> None:
     shape = dim(value)
     if isinstance(value, RList):
         table = frame(value) if slot(value, "row.names") is not None else None
@@ -52,7 +52,7 @@ def _collect(found: StoredResults, name: str, value: RValue, source: str, depth:
             found.add(name, source, "list", {**labels, "value": items})
 
 
-def _collect_list(found: StoredResults, name: str, value: RList, source: str, depth: int) -> None:
+def _collect_list(found: ResultTables, name: str, value: RList, source: str, depth: int) -> None:
     single: dict[str, str] = {}
     for member, item in named(value):
         if isinstance(item, RStrings | RVector) and len(item) == 1:

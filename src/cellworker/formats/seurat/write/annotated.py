@@ -1,7 +1,7 @@
 """Writing a Seurat object back with additions: meta data, identities, an embedding (contract 5.21, algorithms 12.6).
 
 The source is copied as it is serialised, and only what changes is written again: closures, environments, commands and
-everything else that we do not understand comes back identical, and no vector is ever held in memory. Layers that lie
+everything else that we do not understand comes back identical, and no vector is ever held in memory. Layers that are
 outside the object, in a BPCells folder, are written into it. A `.qs` file has another form: it is read, and written
 anew.
 """
@@ -24,7 +24,7 @@ from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.reading import is_plain_rds
 from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
-from cellworker.formats.seurat.write.annotation import Annotation, Values, values_for
+from cellworker.formats.seurat.write.annotation import Annotation, AnnotationValues, values_for
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers, in_memory, with_layers
 from cellworker.formats.seurat.write.survey import AssaySurvey, SeuratSurvey, survey_seurat
 
@@ -108,7 +108,7 @@ def _check_same(source: Path, experiment: Experiment, sha256: str) -> None:
         )
 
 
-def _edit(copier: Copier, *, survey: SeuratSurvey, values: Values, assays: dict[int, Editor]) -> None:
+def _edit(copier: Copier, *, survey: SeuratSurvey, values: AnnotationValues, assays: dict[int, Editor]) -> None:
     editors: dict[str, Editor] = {
         "meta.data": lambda copier: copier.named_list(
             survey.columns, replaced={}, removed=values.columns.keys(), added=values.columns
@@ -130,7 +130,7 @@ def _edit(copier: Copier, *, survey: SeuratSurvey, values: Values, assays: dict[
     copier.slots(editors)
 
 
-# ---- layers that lie in BPCells folders ----
+# ---- layers that are in BPCells folders ----
 
 
 def _assay_editors(assays: list[AssaySurvey], source: Path, spool: Path) -> dict[int, Editor]:
@@ -139,7 +139,7 @@ def _assay_editors(assays: list[AssaySurvey], source: Path, spool: Path) -> dict
     on_disk = {name for assay in assays for name, package in assay.layers if package == PACKAGE}
     if not on_disk:
         return out
-    # The object is small, since its matrices lie elsewhere.
+    # The object is small, since its matrices are elsewhere.
     root = read_rds(source, spool, OPENED_BEFORE).root
     outside = Outside(source.parent, spool, OPENED_BEFORE)
     values = disk_backed_layers(root)

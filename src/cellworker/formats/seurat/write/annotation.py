@@ -12,7 +12,7 @@ from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, match_rows
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
 
-__all__ = ["Annotation", "Embedding", "Values", "values_for"]
+__all__ = ["Annotation", "AnnotationValues", "Embedding", "values_for"]
 
 _NA_REAL = np.array([0x7FF00000000007A2], np.uint64).view(np.float64)
 """R's NA: a NaN whose low word is 1954."""
@@ -38,7 +38,7 @@ class Annotation:
     identities
         The column of labels that becomes the active identity; None leaves the identities as they are.
     embedding
-        Becomes a reduction, in place of one of the same name.
+        Becomes a reduction, instead of one of the same name.
     """
 
     columns: Mapping[str, Categorical | NDArray[np.bool_]]
@@ -47,7 +47,7 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class AnnotationValues:
     """The same as R values, for the cells of the object in their order.
 
     Attributes
@@ -73,7 +73,7 @@ def values_for(
     *,
     assay: str,
     package: str,
-) -> Values:
+) -> AnnotationValues:
     """Turn an annotation into R values.
 
     Parameters
@@ -106,7 +106,7 @@ def values_for(
     reductions = {}
     if annotation.embedding is not None:
         reductions[annotation.embedding.name] = _reduction(annotation.embedding, places, names, assay, package)
-    return Values(columns, identities, reductions)
+    return AnnotationValues(columns, identities, reductions)
 
 
 def _places(barcodes: list[str], names: list[str], n_rows: int) -> NDArray[np.int64]:

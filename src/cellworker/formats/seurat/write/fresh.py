@@ -144,8 +144,8 @@ def check_sizes(experiment: Experiment) -> None:
 def _features(experiment: Experiment, renamed: list[str]) -> Genes:
     """Return the genes under names that Seurat takes: without underscores, each once.
 
-    Files of scverse are told apart by gene names, Seurat objects and our own files by ids. A name that needs no change
-    is never given to another gene.
+    Genes are identified by name in files of scverse, by id in Seurat objects and our own files. A name that needs no
+    change is never given to another gene.
     """
     genes, origin = experiment.genes, experiment.origin
     by_name = origin.assay_class == "AnnData" and not origin.writer.startswith("cellworker")
@@ -193,7 +193,7 @@ def _variable(extras: SeuratExtras, dispersions: np.ndarray) -> np.ndarray:
 
 
 def r_images(experiment: Experiment) -> RValue:
-    """Return where the cells lie on images, in the form in which cellworker reads them again."""
+    """Return where the cells are on images, in the form in which cellworker reads them again."""
     return named_list(
         {
             name: named_list(

@@ -14,16 +14,16 @@ AnnData                                the Seurat object
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.anndata.cells import IDENTITIES
-from cellworker.formats.anndata.containers.tree import Group, Node
+from cellworker.formats.anndata.containers.tree import Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, members, table_of
 from cellworker.formats.anndata.inventory import elements_of, encoding_of
+from cellworker.formats.anndata.rounding import rounding
 from cellworker.formats.anndata.to_r import ToR, sparse_of
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.cells.names import unique_names
@@ -92,7 +92,7 @@ class SeuratExtras:
 
 
 def extras_from_anndata(
-    root: Group,
+    root: TreeGroup,
     experiment: StoredExperiment,
     replaced: Mapping[str, object],
     embedding: tuple[str, object] | None,
@@ -128,7 +128,12 @@ _FLOAT32 = np.dtype(np.float32)
 
 class _Collector:
     def __init__(
-        self, root: Group, experiment: StoredExperiment, replaced: Mapping[str, object], embedding: str, words: Words
+        self,
+        root: TreeGroup,
+        experiment: StoredExperiment,
+        replaced: Mapping[str, object],
+        embedding: str,
+        words: Words,
     ) -> None:
         self._words = words
         self._embedding = embedding
@@ -167,7 +172,7 @@ class _Collector:
                 continue
             counts = self._experiment.counts if what == "counts" else None
             held = _FLOAT32 if counts is None else counts.values.dtype
-            self.ledger.rename(path, name, _rounding(node, held))
+            self.ledger.rename(path, name, rounding(node, held))
         for name, node in members(self._root.get("layers")):
             self._hold(("layers", name), node, turned=True)
         self._hold(("X",), turned=True)
@@ -324,21 +329,6 @@ def _is_column(value: RValue, length: int) -> bool:
     if isinstance(value, RVector | RStrings):
         return "dim" not in value.attributes and len(value) == length
     return False
-
-
-def _rounding(node: Node, held: np.dtype[Any]) -> str:
-    """Say so where a matrix's values are not held exactly by the type in which the experiment keeps them."""
-    kept = "float32" if held.kind == "f" and held.itemsize == 4 else "doubles" if held.kind == "f" else "whole numbers"
-    data = node.get("data") if is_group(node) else node
-    if not is_array(data) or data.dtype is None or (data.dtype.kind == "f" and data.dtype.itemsize <= 4):
-        return ""
-    step = data.rows_at_once()
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, data.shape[0], step):
-            block = data.read(start, min(start + step, data.shape[0]))
-            if not np.array_equal(block.astype(held).astype(block.dtype), block, equal_nan=block.dtype.kind == "f"):
-                return f"{data.dtype.name} rounded to {kept}"
-    return ""
 
 
 def _by_column(graph: RS4, n_cells: int) -> RS4:

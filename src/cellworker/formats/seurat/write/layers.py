@@ -1,4 +1,4 @@
-"""Layers of a Seurat object that lie in folders of BPCells, made matrices in memory (contract 5.21)."""
+"""Layers of a Seurat object that are in folders of BPCells, made matrices in memory (contract 5.21)."""
 
 from pathlib import Path
 from typing import Final
@@ -15,11 +15,11 @@ from cellworker.formats.r.values import named, slot
 __all__ = ["PACKAGE", "disk_backed_layers", "in_memory", "with_layers"]
 
 PACKAGE: Final = "BPCells"
-"""The R package whose matrices lie in folders."""
+"""The R package whose matrices are in folders."""
 
 
 def disk_backed_layers(root: RValue) -> dict[tuple[str, str], RS4]:
-    """Return the layers that lie outside an object, by assay and layer."""
+    """Return the layers that are outside an object, by assay and layer."""
     return {
         (assay, layer): value
         for assay, whole in named(slot(root, "assays"))

@@ -1,0 +1,139 @@
+"""Build the source distribution, and from it a wheel for each platform, into `dist/`.
+
+The library is plain C, so zig compiles it here for every platform (`hatch_build.PLATFORMS`): one machine makes all,
+with a compiler of the lock's version and hash. Each library is looked through: it must need no newer glibc than the
+wheel's name says, and no other library. Names of platforms as arguments build these alone.
+"""
+
+import io
+import re
+import shutil
+import struct
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+from bootstrap import ROOT, SetupError, call, find_uv, locked_builders, step, uv_settings
+
+sys.path.insert(0, str(ROOT))
+sys.dont_write_bytecode = True
+from hatch_build import PLATFORMS  # noqa: E402 it lies in the folder above
+
+DIST = ROOT / "dist"
+LIBRARY = "cellworker/native/_kernels.so"
+MACHINES = {"x86_64": "x64", "aarch64": "AArch64"}
+"""The processors, as pyelftools calls them."""
+MACHO_PROCESSORS = {"x86_64": 0x01000007, "arm64": 0x0100000C}
+SYSTEM_LIBRARIES = {"manylinux": {"libc.so.6", "libm.so.6"}, "musllinux": {"libc.so"}}
+
+
+def unpacked(archive: Path, folder: Path) -> Path:
+    """Unpack a source distribution and return its one folder."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    (found,) = folder.iterdir()
+    return found
+
+
+def check_wheel(wheel: Path, platform: str) -> None:
+    """Look whether a wheel holds what it has to, and needs nothing that its platform has not got.
+
+    Raises
+    ------
+    SetupError
+        With what is wrong.
+    """
+    archive = zipfile.ZipFile(wheel)
+    for wanted in (LIBRARY, "cellworker/local/page/bundle/index.html", "cellworker/py.typed"):
+        if wanted not in archive.namelist():
+            message = f"{wheel.name} lacks {wanted}"
+            raise SetupError(message)
+    library = archive.read(LIBRARY)
+    wrong = elf_problems(library, platform) if "linux" in platform else macho_problems(library, platform)
+    if wrong:
+        message = f"{wheel.name} does not run on every {platform}: {'; '.join(wrong)}"
+        raise SetupError(message)
+
+
+def elf_problems(library: bytes, platform: str) -> list[str]:
+    """Return what a library needs beyond what PEP 600 (glibc) and PEP 656 (musl) promise of the platform."""
+    elf = ELFFile(io.BytesIO(library))
+    kind, major, minor, machine = platform.split("_", 3)
+    wrong = []
+    found = str(elf.get_machine_arch())
+    if found != MACHINES[machine]:
+        wrong.append(f"it is for {found}")
+    needed = set()
+    versions = []
+    for section in elf.iter_sections():
+        if isinstance(section, DynamicSection):
+            needed |= {str(tag.needed) for tag in section.iter_tags("DT_NEEDED")}  # type: ignore[attr-defined]
+        if isinstance(section, GNUVerNeedSection):
+            versions += [symbol.name for _, symbols in section.iter_versions() for symbol in symbols]
+    if needed - SYSTEM_LIBRARIES[kind]:
+        wrong.append(f"it needs {', '.join(sorted(needed - SYSTEM_LIBRARIES[kind]))}")
+    for version in versions:
+        glibc = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", version)
+        if glibc is None or (int(glibc[1]), int(glibc[2])) > (int(major), int(minor)):
+            wrong.append(f"it needs {version}")
+    return wrong
+
+
+def macho_problems(library: bytes, platform: str) -> list[str]:
+    """Return what is wrong with a library for macOS, by its header: little-endian 64 bits, and the processor."""
+    magic, processor = struct.unpack_from("<II", library)
+    machine = platform.rsplit("_", 1)[1] if platform.endswith("arm64") else "x86_64"
+    return [] if (magic, processor) == (0xFEEDFACF, MACHO_PROCESSORS[machine]) else ["it is for another processor"]
+
+
+def main(arguments: list[str]) -> int:
+    """Build what was named, or all."""
+    unknown = set(arguments) - set(PLATFORMS)
+    if unknown:
+        print(f"expected platforms among {', '.join(PLATFORMS)}, found {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    shutil.rmtree(DIST, ignore_errors=True)
+    try:
+        uv = find_uv()
+        with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
+            folder = Path(scratch)
+            builders: list[str | Path] = ["--build-constraints", locked_builders(uv, folder), "--require-hashes"]
+            env = uv_settings()
+            with step("source distribution"):
+                call(uv, "build", "--python", sys.executable, "--sdist", "--out-dir", DIST, *builders, env=env)
+            (archive,) = DIST.glob("*.tar.gz")
+            source = unpacked(archive, folder / "source")
+            for platform in arguments or PLATFORMS:
+                with step(platform):
+                    asked = {**env, "CELLWORKER_WHEEL_FOR": platform}
+                    call(
+                        uv,
+                        "build",
+                        "--python",
+                        sys.executable,
+                        "--wheel",
+                        "--out-dir",
+                        DIST,
+                        *builders,
+                        source,
+                        env=asked,
+                    )
+                    (wheel,) = DIST.glob(f"*-{platform}.whl")
+                    check_wheel(wheel, platform)
+    except SetupError as error:
+        print(f"Building stopped. {error}", file=sys.stderr)
+        return 1
+    for file in sorted(DIST.iterdir()):
+        if file.name != ".gitignore":
+            print(f"{file.stat().st_size:>12,}  dist/{file.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

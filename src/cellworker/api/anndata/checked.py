@@ -1,0 +1,105 @@
+"""Arguments held to their annotations, so that a slip is named before anything is computed or written."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from types import UnionType
+from typing import Any, ForwardRef, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+
+import numpy as np
+
+from cellworker.api.anndata.arguments import invalid
+
+__all__ = ["checked"]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+_Kind = tuple[str, Callable[[Any], bool]]
+_SHOWN = 60
+
+
+def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Refuse arguments whose type is not that of the annotation.
+
+    Looked at are texts, numbers, truths, None, literals, lists, tables of names and arrays; what has another annotation
+    is left to the function.
+
+    Raises
+    ------
+    WorkerError
+        By the function that is returned: ``INVALID_INPUT`` naming the argument, what is expected, and what was found.
+    """
+    signature = inspect.signature(function)
+    kinds = {name: _kinds(parameter.annotation) for name, parameter in signature.parameters.items()}
+
+    @wraps(function)
+    def held(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            known = kinds[name]
+            if known and not any(fits(value) for _, fits in known):
+                words = " or ".join(dict.fromkeys(word for word, _ in known))
+                shown = repr(value)
+                raise invalid(
+                    name, f"expected {words}, found {shown if len(shown) <= _SHOWN else type(value).__name__}"
+                )
+        return function(*args, **kwargs)
+
+    return held
+
+
+def _kinds(annotation: Any) -> list[_Kind]:  # noqa: ANN401
+    """Return the ways to fit an annotation; none where there is a part that is not looked at."""
+    if annotation == "AnnData":
+        return []  # the function says how one is made
+    parts: tuple[Any, ...] = (annotation,)
+    if isinstance(annotation, str):  # quoted, for what is imported for types alone
+        parts = tuple(part.strip() for part in annotation.split("|"))
+    elif get_origin(annotation) in (Union, UnionType):
+        parts = get_args(annotation)
+    found = [_kind(part) for part in parts]
+    return [] if None in found else [kind for kind in found if kind is not None]
+
+
+def _kind(part: Any) -> _Kind | None:  # noqa: ANN401
+    if isinstance(part, str | ForwardRef):
+        return _NAMED.get(part if isinstance(part, str) else part.__forward_arg__)
+    origin = get_origin(part) or part
+    if origin is Literal:
+        options = get_args(part)
+        if all(isinstance(option, str) for option in options):
+            return " or ".join(map(repr, options)), lambda value: isinstance(value, str)  # which one: the function says
+        return None
+    if origin is tuple and len(get_args(part)) == 2 and Ellipsis not in get_args(part):
+        return "a pair", lambda value: isinstance(value, tuple | list) and len(value) == 2
+    return _KINDS.get(origin)
+
+
+def _is_whole(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
+
+
+_KINDS: dict[Any, _Kind] = {
+    str: ("text", lambda value: isinstance(value, str)),
+    bool: ("True or False", lambda value: isinstance(value, bool | np.bool_)),
+    # A number with decimals where a whole one is due is refused with the limits, by the function.
+    int: ("a whole number", lambda value: _is_whole(value) or isinstance(value, float | np.floating)),
+    float: ("a number", lambda value: _is_whole(value) or isinstance(value, float | np.floating)),
+    None: ("None", lambda value: value is None),
+    type(None): ("None", lambda value: value is None),
+    np.ndarray: ("an array", lambda value: isinstance(value, Sequence) or hasattr(value, "__array__")),
+    Path: ("a path", lambda value: isinstance(value, Path)),
+    Mapping: ("a dictionary", lambda value: isinstance(value, Mapping)),
+    Iterable: ("a list", lambda value: isinstance(value, Iterable)),
+    Sequence: ("a list", lambda value: isinstance(value, Iterable)),
+    list: ("a list", lambda value: isinstance(value, Iterable)),
+}
+
+_NAMED: dict[str, _Kind] = {
+    "None": _KINDS[None],
+    "str": _KINDS[str],
+    "Path": _KINDS[Path],
+    "Series": ("a mask", lambda value: hasattr(value, "__array__")),
+    "AnnData": ("an AnnData", lambda value: hasattr(value, "obs_names")),
+}

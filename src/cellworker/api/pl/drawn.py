@@ -1,0 +1,57 @@
+"""What made a picture: each function that draws says it of its axes, and `save` writes it into the file."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from weakref import WeakKeyDictionary
+
+from cellworker.api.dataset import Dataset
+from cellworker.api.records import plain_arguments
+from cellworker.formats.common.provenance import Provenance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["PREFIX", "drawn", "made_by"]
+
+PREFIX: Final = "pl."
+"""Before the function's name, in a record."""
+
+_P = ParamSpec("_P")
+_made: "WeakKeyDictionary[Axes, list[Provenance]]" = WeakKeyDictionary()
+
+
+def drawn(function: "Callable[_P, Axes]") -> "Callable[_P, Axes]":
+    """Have a function that draws on axes told when the picture is saved.
+
+    Of an open experiment the source and the steps before are known; of an AnnData or a table in memory, the arguments.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def asked(*args: _P.args, **kwargs: _P.kwargs) -> "Axes":
+        axes = function(*args, **kwargs)
+        given = dict(signature.bind(*args, **kwargs).arguments)
+        source = given.pop(next(iter(signature.parameters)))
+        task, told = f"{PREFIX}{function.__name__}", plain_arguments(given, _texts)
+        if isinstance(source, Dataset):
+            _made[axes] = [*source.steps, source.record(task, told)]
+        else:
+            _made[axes] = [Provenance.of(task, told)]
+        return axes
+
+    return asked
+
+
+def made_by(figure: "Figure") -> list[Provenance]:
+    """Return what made the axes of a figure, in order, each step once."""
+    out: list[Provenance] = []
+    for axes in figure.axes:
+        out += [record for record in _made.get(axes, []) if record not in out]
+    return out
+
+
+def _texts(argument: str, value: Any) -> list[str]:  # noqa: ANN401, ARG001 what `plain_arguments` says
+    return [str(item) for item in value] if isinstance(value, Iterable) else [str(value)]

@@ -1,0 +1,86 @@
+"""What made a result: a task or method, its arguments, the source and the settings that count."""
+
+import inspect
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+from cellworker.experiment.model import Experiment
+from cellworker.formats.common.provenance import Provenance
+from cellworker.settings import Settings
+
+__all__ = ["REPLAYED_SETTINGS", "plain_arguments", "record_of", "recorded"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+REPLAYED_SETTINGS: Final = (
+    "like_original",
+    "counts_matrix",
+    "data_matrix",
+    "sample_column",
+    "drop_genes",
+    "object_name",
+)
+"""Settings that change what a result says."""
+
+
+def record_of(
+    task: str, parameters: dict[str, Any], experiment: Experiment, source: Path | None, *, settings: Settings,
+    pagination: dict[str, Any] | None = None,
+) -> Provenance:  # fmt: skip
+    """Return the record of a task or method that was asked of an open experiment."""
+    default = Settings()
+    given = {name: getattr(settings, name) for name in REPLAYED_SETTINGS}
+    changed = {name: value for name, value in given.items() if value != getattr(default, name)}
+    sha256 = experiment.source_sha256
+    return Provenance.of(task, parameters, source=source, sha256=sha256, pagination=pagination, settings=changed)
+
+
+class _Recording(Protocol):
+    """What methods that are recorded belong to."""
+
+    def record(self, task: str, arguments: dict[str, Any]) -> Provenance: ...
+    def begin(self) -> bool: ...
+    def end(self, step: Provenance | None) -> None: ...
+    def barcodes_of(self, argument: str, cells: Any) -> list[str]: ...  # noqa: ANN401
+
+
+def recorded(method: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Have a method that adds to an experiment told among the steps that made what is saved of it.
+
+    Methods that it calls in turn are part of it, and are not told again.
+    """
+    signature = inspect.signature(method)
+
+    @wraps(method)
+    def asked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        owner: _Recording = args[0]  # type: ignore[assignment]
+        outermost, step = owner.begin(), None
+        try:
+            result = method(*args, **kwargs)
+            if outermost:
+                given = dict(signature.bind(*args, **kwargs).arguments)
+                step = owner.record(method.__name__, plain_arguments(given, owner.barcodes_of))
+            return result
+        finally:
+            if outermost:
+                owner.end(step)
+
+    return asked
+
+
+def plain_arguments(given: dict[str, Any], barcodes_of: Callable[[str, Any], list[str]]) -> dict[str, Any]:
+    """Return arguments as JSON has them: cells that are said by a mask, or by a column, as barcodes."""
+    plain = {}
+    for name, value in given.items():
+        if name in ("self", "as_", "ax") or value is None:
+            continue
+        simple = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+        try:
+            plain[name] = json.loads(json.dumps(simple))
+        except TypeError:
+            plain[name] = barcodes_of(name, value)
+    return plain

@@ -1,0 +1,194 @@
+"""What is published: wheels that run where their names say, by a workflow that proves it; and what texts promise."""
+
+import re
+import shlex
+import struct
+import subprocess
+import tomllib
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cellworker.extras import how_to_install
+
+from .test_workflows import load, workflow
+
+
+@pytest.fixture
+def make_wheels(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(root / "scripts")
+    monkeypatch.syspath_prepend(root)
+    return load(root / "scripts/make_wheels.py")
+
+
+@pytest.fixture
+def library(root: Path) -> bytes:
+    content = (root / "src/cellworker/native/_kernels.so").read_bytes()
+    if not content.startswith(b"\x7fELF") or content[18:20] != b"\x3e\x00":
+        pytest.skip("the kernels of this machine are not those of Linux on x86_64")
+    return content
+
+
+def test_a_library_that_needs_a_newer_glibc_or_another_machine_is_refused(
+    make_wheels: ModuleType, library: bytes
+) -> None:
+    # Compiled here, so it needs what this machine has: never less than 2.2.5, never glibc 99.
+    assert make_wheels.elf_problems(library, "manylinux_99_0_x86_64") == []
+    assert any("GLIBC_" in line for line in make_wheels.elf_problems(library, "manylinux_2_1_x86_64"))
+    assert "it is for x64" in make_wheels.elf_problems(library, "manylinux_99_0_aarch64")
+    assert any("libc.so.6" in line for line in make_wheels.elf_problems(library, "musllinux_1_2_x86_64"))
+
+
+@pytest.mark.parametrize("platform", ["macosx_13_0_x86_64", "macosx_13_0_arm64"])
+def test_a_library_for_macos_is_told_by_its_processor(make_wheels: ModuleType, platform: str) -> None:
+    headers = {"x86_64": 0x01000007, "arm64": 0x0100000C}
+    for name, processor in headers.items():
+        problems = make_wheels.macho_problems(struct.pack("<II", 0xFEEDFACF, processor), platform)
+        assert bool(problems) is not platform.endswith(name)
+
+
+@pytest.mark.parametrize("left_out", ["_kernels.so", "index.html"])
+def test_a_wheel_without_kernels_or_page_is_refused(make_wheels: ModuleType, left_out: str, tmp_path: Path) -> None:
+    wheel = tmp_path / "cellworker-0-py3-none-manylinux_2_17_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in (make_wheels.LIBRARY, "cellworker/local/page/bundle/index.html", "cellworker/py.typed"):
+            if not name.endswith(left_out):
+                archive.writestr(name, "")
+    with pytest.raises(make_wheels.SetupError, match=f"lacks .*{re.escape(left_out)}"):
+        make_wheels.check_wheel(wheel, "manylinux_2_17_x86_64")
+
+
+def test_a_platform_that_there_are_no_wheels_for_is_refused(
+    make_wheels: ModuleType, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert make_wheels.main(["win_amd64"]) == 2
+    assert "found win_amd64" in capsys.readouterr().err
+    monkeypatch.setenv("CELLWORKER_WHEEL_FOR", "win_amd64")
+    with pytest.raises(RuntimeError, match="found 'win_amd64'"):
+        load(root / "hatch_build.py").wheel_platform()
+
+
+# ---- the workflow
+
+
+def test_each_platform_is_built_tried_and_only_then_published(make_wheels: ModuleType, root: Path) -> None:
+    jobs = workflow(root)["jobs"]
+    assert any(step.get("run", "").startswith("make wheel") for step in jobs["wheels"]["steps"])
+    tried = jobs["wheel-runs"]["strategy"]["matrix"]["include"]
+    assert sorted(entry["wheel"] for entry in tried) == sorted(make_wheels.PLATFORMS)
+    for entry in tried:
+        assert entry["runner"].startswith("macos" if "macosx" in entry["wheel"] else "ubuntu")
+        assert ("alpine" in entry["image"]) is entry["wheel"].startswith("musllinux")
+        assert ("arm" in entry["runner"]) is entry["wheel"].endswith("aarch64")
+    runs = [step["run"] for step in jobs["wheel-runs"]["steps"] if "run" in step]
+    assert len(runs) == 2
+    assert all("scripts/try_wheel.py" in run for run in runs)
+    assert jobs["wheel-runs"]["needs"] == "wheels"
+
+
+def test_publishing_needs_all_tests_a_release_and_no_secret(root: Path) -> None:
+    jobs = workflow(root)["jobs"]
+    index = jobs["index"]
+    assert index["if"] == "github.event_name == 'release'"
+    assert {"test", "sanitizers", "lowest", "wheels", "wheel-runs"} <= set(index["needs"])
+    assert index["permissions"] == {"id-token": "write"}
+    assert index["environment"] == "pypi"
+    # Whoever can name the index's identity runs nothing of the repository: no checkout, no command of a shell.
+    assert not any("run" in step or "actions/checkout" in step["uses"] for step in index["steps"])
+    (publish,) = [step for step in index["steps"] if "gh-action-pypi-publish" in step["uses"]]
+    assert publish["with"]["attestations"] is True
+    assert "secrets." not in str(index)
+    assert not {"password", "user", "repository-url", "skip-existing"} & set(publish["with"])
+    trusted = {name for name, job in jobs.items() if "id-token" in job.get("permissions", {})}
+    assert trusted == {"index", "image", "publish"}
+    assert jobs["wheels"]["permissions"] == jobs["wheel-runs"]["permissions"] == {"contents": "read"}
+
+
+def test_a_release_of_another_version_stops_before_it_is_published(root: Path, tmp_path: Path) -> None:
+    steps = {step.get("name"): step for step in workflow(root)["jobs"]["wheels"]["steps"]}
+    step = steps["A release is of the version that it is tagged with"]
+    assert step["if"] == "github.event_name == 'release'"
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist/cellworker-1.2.3.tar.gz").touch()
+    for version, status in (("1.2.3", 0), ("1.2.4", 1)):
+        done = subprocess.run(["bash", "-c", step["run"]], cwd=tmp_path, env={"VERSION": version}, check=False)
+        assert done.returncode == status
+
+
+def test_what_merges_needs_everything_and_counts_what_was_skipped(root: Path) -> None:
+    jobs = workflow(root)["jobs"]
+    only_later = {"done", "tags", "publish", "deploy", "index"}
+    assert set(jobs["done"]["needs"]) == set(jobs) - only_later
+    (step,) = jobs["done"]["steps"]
+    assert jobs["done"]["if"] == "always()"
+    assert all(f"'{result}'" in step["if"] for result in ("failure", "cancelled", "skipped"))
+
+
+# ---- what texts say about installing
+
+INSTALLS = re.compile(
+    r"(?:\bpip3? install|\bpipx (?:install|run)|\buvx|\buv (?:tool (?:run|install)|add)|\bconda install)[^\n]*"
+)
+NAMED = re.compile(r"cellworker(?:\[[\w,-]+\])?(?:[=<>~!].*)?")
+EXTRAS = re.compile(r"(?:\.whl|\)|\B\.)\[([\w,-]+)\]")
+
+
+def by_name(line: str) -> bool:
+    """Whether a command takes cellworker from an index, by its name alone."""
+    command = re.split(r"[;`]|\s#|&&", line)[0]
+    if command.startswith("uvx") or " run" in command.split("cellworker")[0]:
+        return "cellworker" in command and ".whl" not in command
+    return any(NAMED.fullmatch(word.strip("\"',.()")) for word in command.split()[1:])
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("pip install 'cellworker[notebook]'", True),
+        ('pip install "cellworker[dask]", on the workers', True),
+        ("pip install cellworker", True),
+        ("pip install cellworker==1.0 scanpy", True),
+        ("uvx cellworker run x.h5ad", True),
+        ("uv tool install cellworker", True),
+        ("uvx --from dist/cellworker-VERSION-....whl cellworker run x.h5ad", False),
+        ("pip install 'dist/cellworker-VERSION-....whl[notebook]'", False),
+        ("uv pip install -p .venv -e '.[cassia]'", False),
+        ('pip install "$(ls dist/*.whl)[platform]"', False),
+        ("pip install dask-kubernetes`), with an image that holds `cellworker[dask]`", False),
+    ],
+)
+def test_what_needs_an_index_is_told_from_what_does_not(line: str, wrong: bool) -> None:
+    found = INSTALLS.search(line)
+    assert found
+    assert by_name(found[0]) is wrong
+
+
+def test_no_text_promises_what_no_index_has(root: Path) -> None:
+    """No index has the package yet: a command that installs it names a checkout or a built wheel, and a true extra."""
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    kinds = {".md", ".py", ".toml", ".yaml", ".yml", ".ts", ".tsx", ".sh", ".ipynb", ".txt"}
+    # The history says what was said; this file says what is wrong.
+    spared = {"CHANGELOG.md", Path(__file__).relative_to(root).as_posix()}
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    seen = 0
+    for name in listed:
+        if Path(name).suffix not in kinds or name in spared:
+            continue
+        for found in INSTALLS.finditer((root / name).read_text(encoding="utf-8")):
+            seen += "cellworker" in found[0] or ".[" in found[0]
+            assert not by_name(found[0]), f"{name}: {found[0]}"
+            for group in EXTRAS.findall(found[0]):
+                assert group.startswith("{") or set(group.split(",")) <= set(extras), f"{name}: {found[0]}"
+    assert seen > 5
+
+
+def test_the_advice_of_messages_is_a_command_that_a_shell_takes() -> None:
+    for part in how_to_install("notebook").split("; "):
+        words = shlex.split(part.split(": ", 1)[1])
+        assert "install" in words
+        assert words[-1].endswith("[notebook]")
+        assert not by_name(part)

@@ -1,0 +1,97 @@
+// Changes of cell sets on their way to the worker: in order, each until it is answered. While the worker is away they wait.
+import { signal } from "@preact/signals";
+import { failureOf } from "../data/loaded";
+import { say } from "../ui/notes";
+import { facts, getJson, isAway, patchCellSets } from "../wire/door";
+import type { ExplorerFacts } from "../wire/types";
+import { classes, fetchCellSets, type CellClass } from "./model";
+
+interface Sending {
+  readonly operations: object[];
+  /** What the classes become by it, shown while the worker is away; null where that is not known here. */
+  readonly after: readonly CellClass[] | null;
+  /** Told whether the change is kept: done, or waiting for a worker that is away. */
+  readonly kept: (well: boolean) => void;
+}
+
+/** What is not known to be done yet. */
+export const sending = signal<readonly Sending[]>([]);
+
+/** When the cell sets were saved last, null where nothing was changed yet. */
+export const savedAt = signal<number | null>(null);
+
+const AGAIN_MS = 1000;
+let turn: Promise<void> | null = null;
+let wasAway = false;
+let timer = 0;
+
+/** Whether the worker serves what the changes were made for: it may have been started with another file. */
+async function servesTheSame(): Promise<boolean> {
+  if ((await getJson<ExplorerFacts>("/explorer.json")).key === facts.value?.key) return true;
+  const lost = sending.value;
+  sending.value = [];
+  for (const { kept } of lost) kept(false);
+  say(`The worker serves another content now. ${lost.length} unsaved changes of cell sets belong to the content before; Export still saves their labels. Then reload the page.`, "bad");
+  return false;
+}
+
+/** Sends one; throws where the worker is away. */
+async function sendOne({ operations, kept }: Sending): Promise<void> {
+  let well = true;
+  try {
+    await patchCellSets(operations);
+    savedAt.value = Date.now();
+  } catch (error) {
+    if (isAway(error)) throw error;
+    say(failureOf(error).message, "bad");
+    well = false;
+  }
+  sending.value = sending.value.slice(1);
+  kept(well);
+}
+
+async function sendAll(): Promise<void> {
+  try {
+    if (wasAway && sending.value.length && !(await servesTheSame())) return;
+    wasAway = false;
+    let now = null;
+    // what was changed while the sets were read is not in them: they are read again after it is sent
+    while (sending.value.length || !now) {
+      while (sending.value.length) await sendOne(sending.value[0]);
+      now = await fetchCellSets();
+    }
+    classes.value = now;
+  } catch (error) {
+    if (!isAway(error)) throw error;
+    wasAway = true;
+    for (const { kept } of sending.value) kept(true);
+    const after = sending.value[sending.value.length - 1]?.after;
+    if (after) classes.value = after;
+    clearTimeout(timer);
+    if (sending.value.length) timer = window.setTimeout(() => void sync(), AGAIN_MS);
+  }
+}
+
+/** Sends what waits and reads the cell sets as they are then. */
+export function sync(): Promise<void> {
+  turn ??= sendAll().finally(() => (turn = null));
+  return turn;
+}
+
+/** Sends operations after all others. Resolves when they are done, or wait; false where the worker refuses them. */
+export function send(operations: object[], after: readonly CellClass[] | null): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    sending.value = [...sending.value, { operations, after, kept: resolve }];
+    sync().catch(reject);
+  });
+}
+
+/** Puts changes back in line that a page before this one did not get rid of. */
+export function resume(waiting: readonly object[][]): void {
+  if (!waiting.length) return;
+  sending.value = waiting.map((operations) => ({ operations, after: null, kept: () => undefined }));
+  wasAway = true;
+}
+
+// Closing the tab would lose what waits: the browser asks.
+window.addEventListener("beforeunload", (event) => sending.value.length && event.preventDefault());
