@@ -74,15 +74,12 @@ def write_store(
         Where to write; its folder must exist.
     key
         Hash of the source's content, kept in the store.
-    threads
-        How many threads convert, transpose and sort.
-    progress
-        Called with the progress.
+    threads, progress
+        How many threads convert, transpose and sort; called with the progress.
     claim
         Called with how many bytes will be written, before they are; it may raise.
     give_back
-        Called with each part of the draft's matrices that is written and not read again; the draft is spent then.
-        None keeps it, and claims the place of the whole store before the first byte is written.
+        Called with each part of the draft's matrices that is written; None keeps it, and claims all room first.
     buffer_bytes
         Memory of the buffers in which genes are sorted, of all threads together.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
 from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, Reduction
-from cellworker.formats.anndata.cells import IDENTITIES, colors_of, read_obs
+from cellworker.formats.anndata.cells import IDENTITIES, colors_of, doubles_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, ChosenMatrix, choose, judged, sources_of
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import (
@@ -44,7 +44,7 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
-from cellworker.formats.common.matrices.sparse import assemble, blocks
+from cellworker.formats.common.matrices.sparse import assemble
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
 from cellworker.formats.common.room import Figures
@@ -203,13 +203,11 @@ class _Reading:
 
     def _figures(self, choice: Choice) -> Figures:
         """Return how large what is chosen becomes."""
-        found = choice.data or choice.counts
-        assert found is not None
         sizes = {source.field: count_of(source.matrix, source.evidence) for source in choice.served}
-        cells, genes = found.matrix.shape
+        last = choice.served[-1]  # the data, else the counts
         counts = sizes[choice.counts.field] if choice.counts is not None else 0
         turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
-        return Figures(cells, genes, sizes[found.field], counts, turned, self._numbers)
+        return Figures(*last.matrix.shape, sizes[last.field], counts, turned, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
@@ -315,22 +313,15 @@ def _reductions(root: TreeGroup, n_cells: int, scratch: Scratch) -> dict[str, Re
         # X_umap and umap are two reductions.
         free = short if short != name or f"X_{name}" not in names else f"{name} (obsm)"
         key = text_of(own.get(name)) if is_group(own) else None
-        out[free] = Reduction(_wide(node, scratch), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_"))
+        out[free] = Reduction(doubles_of(node, scratch), key[0] if key else DIMENSION_PREFIXES.get(short, f"{short}_"))
     return out
-
-
-def _wide(node: Array, scratch: Scratch) -> NDArray[np.float64]:
-    """Read a table of numbers as float64, a piece at a time."""
-    values: NDArray[np.float64] = scratch.empty((node.shape[0], node.shape[1]), np.float64)
-    for start, end in blocks(len(values), node.rows_at_once()):
-        values[start:end] = node.read(start, end)
-    return values
 
 
 def _numbers_per_cell(root: TreeGroup, obs: Table, n_cells: int) -> int:
     """Return how many numbers there are for each cell beside the matrices."""
-    wide = [node.shape[1] for _, node in members(root.get("obsm")) if _is_reduction(node, n_cells)]
-    return len(obs.columns) + sum(wide)
+    return len(obs.columns) + sum(
+        node.shape[1] for _, node in members(root.get("obsm")) if _is_reduction(node, n_cells)
+    )
 
 
 def _is_reduction(node: Node, n_cells: int) -> TypeGuard[Array]:
