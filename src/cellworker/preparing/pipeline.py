@@ -388,11 +388,8 @@ def _labels(found: Categorical) -> dict[str, Any]:
 
 def _packed(quality: Quality) -> dict[str, Any]:
     """Return what is known of a sample as arrays."""
-    out: dict[str, Any] = {
-        field.name: getattr(quality, field.name)
-        for field in fields(quality)
-        if isinstance(getattr(quality, field.name), np.ndarray)
-    }
+    values = {field.name: getattr(quality, field.name) for field in fields(quality)}
+    out: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     rest = {name: value for name, value in asdict(quality).items() if name not in out}
     return out | {"rest": np.array(msgspec.json.encode(rest).decode())}
 
