@@ -55,6 +55,10 @@ class Explorer:
     def legend(self, number: int = 1) -> Locator:
         return self.page.locator(".map").nth(number - 1).locator(".legend")
 
+    def noted(self, text: str) -> None:
+        """A note says it, whatever other notes are shown."""
+        expect(self.page.locator(".note").filter(has_text=text).first).to_be_visible()
+
     def footer(self, text: str) -> None:
         expect(self.page.locator("footer")).to_contain_text(text)
 

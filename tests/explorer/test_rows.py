@@ -361,7 +361,7 @@ def test_a_view_is_shared_as_an_address_and_as_a_file(explorer: Explorer, browse
         expect(again.page.locator(".box.A")).to_contain_text("T cell · 85")
     with looking(browser, worker.url) as other:
         other.open("#map=saved~umap|gene~NOSUCHGENE&a=nothing")
-        expect(other.page.locator(".note.bad")).to_contain_text("does not have the gene “NOSUCHGENE”")
+        other.noted("does not have the gene “NOSUCHGENE”")
         other.page.get_by_title("Share this view").click()
         other.page.locator("input[type=file]").set_input_files(session)
         other.shows("GNLY")
@@ -371,7 +371,7 @@ def test_a_view_is_shared_as_an_address_and_as_a_file(explorer: Explorer, browse
         (tmp_path / "other.json").write_text(json.dumps(content))
         other.page.get_by_title("Share this view").click()
         other.page.locator("input[type=file]").set_input_files(tmp_path / "other.json")
-        expect(other.page.locator(".note.bad").last).to_contain_text("belongs to another experiment")
+        other.noted("belongs to another experiment")
 
 
 # 10
@@ -381,13 +381,13 @@ def test_cells_are_clustered_at_another_resolution_and_that_is_taken_back(explor
     explorer.page.get_by_label("Resolution", exact=True).fill("3")
     explorer.page.keyboard.press("Enter")
     explorer.button("Cluster all cells").click()
-    expect(explorer.page.locator(".note")).to_contain_text("louvain clusters: ")
+    explorer.noted("louvain clusters: ")
     explorer.shows("louvain clusters")
     now = worker.cell_sets()["louvain clusters"]
     assert len(now["children"]) > len(before["children"])
     expect(explorer.legend().locator(".row")).to_have_count(min(14, len(now["children"])))
     explorer.page.keyboard.press("u")
-    expect(explorer.page.locator(".note").last).to_contain_text("Undone")
+    explorer.noted("Undone")
     assert worker.cell_sets()["louvain clusters"]["children"] == before["children"]
 
 
@@ -443,7 +443,7 @@ def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_ma
     explorer.shows("Phase")
     assert {s["name"] for s in worker.cell_sets()["Phase"]["children"]} <= {"G1", "S", "G2M"}
     explorer.button("Name the clusters").click()
-    expect(explorer.page.locator(".note").last).to_contain_text("ScType")
+    explorer.noted("ScType")
     typed = next(item for name, item in worker.cell_sets().items() if "ScType" in name)
     assert sum(len(item["cellIds"]) for item in typed["children"]) == 548
     explorer.shows(typed["name"])

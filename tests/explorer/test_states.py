@@ -145,7 +145,7 @@ def test_nothing_is_lost_while_the_worker_is_away(browser, tmp_path):
         expect(explorer.page.locator("[data-class=scratchpad] .set")).to_have_count(3)
         made = explorer.page.locator("[data-class=scratchpad] .set .name").last.inner_text()
         worker.start()
-        expect(explorer.page.locator(".note")).to_contain_text("the 2 changes that waited are saved")
+        explorer.noted("the 2 changes that waited are saved")
         explorer.footer("connected")
         names = [item["name"] for item in worker.cell_sets()["Custom cell sets"]["children"]]
         assert names == ["Proliferating (MKI67)", "left", made], "in order, each once"
