@@ -347,7 +347,7 @@ def test_a_report_that_forgets_something_cannot_be_made(paths, data):
         with pytest.raises(RuntimeError, match="settled twice"):
             ledger.keep(path)
     if ledger.open_paths():
-        with pytest.raises(RuntimeError, match="nobody said"):
+        with pytest.raises(RuntimeError, match="the conversion does not report"):
             ledger.close()
     else:
         report = ledger.close()

@@ -27,6 +27,8 @@ from cellworker.settings import Settings
 
 NA = -(2**31)
 KINDS = ("rds", "h5ad", "zarr")
+MAKING = st.sampled_from((False, False, False, True))
+"""Whether what a file lacks is made: each making costs more than all the rest of an example."""
 WRITTEN = (*KINDS, "sce.rds")
 """What conversions write, but for a matrix of 10x, which holds less."""
 
@@ -205,11 +207,11 @@ def assert_same(one: Experiment, other: Experiment, *, without: frozenset[str] =
 
 @pytest.mark.usefixtures("in_process")
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(made=objects(), first=st.sampled_from(WRITTEN), second=st.sampled_from(WRITTEN))
-def test_any_object_goes_through_any_two_formats(made, first, second):
+@given(made=objects(), first=st.sampled_from(WRITTEN), second=st.sampled_from(WRITTEN), making=MAKING)
+def test_any_object_goes_through_any_two_formats(made, first, second, making):
     folder = Path(tempfile.mkdtemp())
     try:
-        stores = Settings(store_dir=folder / "stores", threads=1)
+        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=making)
         source = folder / "in.rds"
         write_rds(seurat(made), source)
         convert(source, folder / f"one.{first}", stores)
@@ -223,11 +225,11 @@ def test_any_object_goes_through_any_two_formats(made, first, second):
 
 @pytest.mark.usefixtures("in_process")
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(made=objects(), between=st.sampled_from(KINDS), kind=st.sampled_from(KINDS))
-def test_any_download_is_read_again(made, between, kind):
+@given(made=objects(), between=st.sampled_from(KINDS), kind=st.sampled_from(KINDS), making=MAKING)
+def test_any_download_is_read_again(made, between, kind, making):
     folder = Path(tempfile.mkdtemp())
     try:
-        stores = Settings(store_dir=folder / "stores", threads=1)
+        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=making)
         write_rds(seurat(made), folder / "in.rds")
         source = folder / f"between.{between}"
         convert(folder / "in.rds", source, stores)
@@ -294,11 +296,11 @@ def annotated(made: Made) -> Any:
 
 @pytest.mark.usefixtures("in_process")
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
-@given(made=objects(), container=st.sampled_from(CONTAINERS), kind=st.sampled_from(WRITTEN))
-def test_any_file_of_scanpy_is_the_same_in_every_format(made, container, kind):
+@given(made=objects(), container=st.sampled_from(CONTAINERS), kind=st.sampled_from(WRITTEN), making=MAKING)
+def test_any_file_of_scanpy_is_the_same_in_every_format(made, container, kind, making):
     folder = Path(tempfile.mkdtemp())
     try:
-        stores = Settings(store_dir=folder / "stores", threads=1)
+        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=making)
         source = write(annotated(made), folder, container, "in")
         opened = open_experiment(source, stores).experiment
         convert(source, folder / f"out.{kind}", stores)

