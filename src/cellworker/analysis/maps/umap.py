@@ -22,6 +22,8 @@ _WINDOW = 64  # points that repel another in an epoch
 _NEGATIVES = 5.0  # repulsions for each unit of attraction
 _RATE = 0.5
 _BETAS = (0.5, 0.9)
+_POWERS = 1000
+"""Epochs after which powers of both are as good as 0, and change no more."""
 _EPS = 1e-7
 _ROWS = 2048
 _GROUP = 65536  # rows between two reports: a fraction of a second
@@ -325,21 +327,27 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
     move = kernel("cw_umap_move")
     whole = ctypes.sizeof(ctypes.c_float) * (n_pool + _WINDOW)
 
-    def here(array: NDArray[np.float32]) -> int:
-        return address(array, np.float32, writable=True)
-
+    # Looked up once: small maps have hundreds of epochs that take no longer than the look.
+    links = (
+        address(graph.first, np.int64), address(graph.to, np.int32), address(graph.weight, np.float32),
+        address(graph.strength, np.float32),
+    )  # fmt: skip
+    of_anchors, of_place = address(anchors, np.float32), address(place, np.int32)
+    here = {id(array): address(array, np.float32, writable=True) for array in (old, new, pool, next_pool, moments)}
+    self_moving = task.anchors is None
     beta1, beta2 = _BETAS
+    power1 = power2 = 1.0
     for epoch in range(task.epochs):
-        self_moving = task.anchors is None
+        of_pool, of_next, of_old = here[id(pool)], here[id(next_pool)], here[id(old)]
         layout = _Layout(
-            address(graph.first, np.int64), address(graph.to, np.int32), address(graph.weight, np.float32),
-            address(graph.strength, np.float32), address(old if self_moving else anchors, np.float32),
-            here(pool), here(pool) + whole, here(old), here(new), here(moments),
-            here(next_pool) if self_moving else None, here(next_pool) + whole if self_moving else None,
-            address(place, np.int32), task.seed, n_pool, _WINDOW, task.a, task.b, _NEGATIVES,
+            *links, of_old if self_moving else of_anchors, of_pool, of_pool + whole, of_old, here[id(new)],
+            here[id(moments)], of_next if self_moving else None, of_next + whole if self_moving else None,
+            of_place, task.seed, n_pool, _WINDOW, task.a, task.b, _NEGATIVES,
         )  # fmt: skip
+        if epoch < _POWERS:  # by multiplications alone, which are the same on every machine
+            power1, power2 = power1 * beta1, power2 * beta2
         rate = task.rate * (1 - epoch / task.epochs)
-        rate *= math.sqrt(1 - _power(beta2, epoch + 1)) / (1 - _power(beta1, epoch + 1))
+        rate *= math.sqrt(1 - power2) / (1 - power1)
         step = _Step(rate, beta1, beta2, _EPS)
         at, how = ctypes.addressof(layout), ctypes.addressof(step)
         for first in range(0, n, _GROUP):
@@ -352,14 +360,6 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
                 list(run.map(lambda row: move(at, row, min(row + _ROWS, last), epoch, how), blocks))  # noqa: B023
         old, new, pool, next_pool = new, old, *((next_pool, pool) if self_moving else (pool, next_pool))
     return old
-
-
-def _power(base: float, exponent: int) -> float:
-    """Return a power from multiplications alone, which are the same on every machine."""
-    out = 1.0
-    for _ in range(min(exponent, 1000)):
-        out *= base
-    return out
 
 
 def _kept(cells: NDArray[np.int32], layout: NDArray[np.float32]) -> float:
