@@ -127,10 +127,8 @@ def test_a_set_of_a_hostile_name_is_made_and_kept_as_it_is(explorer: Explorer, w
 
 
 HEARS = """words => {
-  window.heard = new Promise(resolve => {
-    const look = () => document.body.textContent.includes(words) && resolve(true);
-    new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
-  });
+  const look = () => { if (document.body.textContent.includes(words)) document.documentElement.dataset.heard = words; };
+  new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true });
 }"""
 """Notes what the page says from now on: a note may have come and gone before a test looks."""
 
@@ -153,9 +151,9 @@ def test_nothing_is_lost_while_the_worker_is_away(browser, tmp_path):
         explorer.footer("2 changes of cell sets will be saved then.")
         expect(explorer.page.locator("[data-class=scratchpad] .set")).to_have_count(3)
         made = explorer.page.locator("[data-class=scratchpad] .set .name").last.inner_text()
-        explorer.page.evaluate(HEARS, "the 2 changes that waited are saved")
+        explorer.page.evaluate(HEARS, "The 2 changes that waited are saved.")
         worker.start()
-        assert explorer.evaluate("window.heard")
+        expect(explorer.page.locator("html[data-heard]")).to_be_attached()
         explorer.footer("connected")
         names = [item["name"] for item in worker.cell_sets()["Custom cell sets"]["children"]]
         assert names == ["Proliferating (MKI67)", "left", made], "in order, each once"

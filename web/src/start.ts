@@ -64,11 +64,10 @@ async function lookAgain(): Promise<void> {
     location.reload();
     return;
   }
-  const waited = sending.value.length;
   await sync();
   if (known.key !== facts.value?.key) return;
   facts.value = known;
-  say(waited ? `The worker is back; ${waited === 1 ? "the change that waited is" : `the ${waited} changes that waited are`} saved.` : "The worker is back.");
+  say("The worker is back.");
 }
 
 export async function start(): Promise<void> {

@@ -52,7 +52,8 @@ async function sendOne({ operations, kept }: Sending): Promise<void> {
 
 async function sendAll(): Promise<void> {
   try {
-    if (wasAway && sending.value.length && !(await servesTheSame())) return;
+    const waited = wasAway ? sending.value.length : 0;
+    if (waited && !(await servesTheSame())) return;
     wasAway = false;
     let now = null;
     // what was changed while the sets were read is not in them: they are read again after it is sent
@@ -61,6 +62,7 @@ async function sendAll(): Promise<void> {
       now = await fetchCellSets();
     }
     classes.value = now;
+    if (waited) say(`${waited === 1 ? "The change that waited is" : `The ${waited} changes that waited are`} saved.`);
   } catch (error) {
     if (!isAway(error)) throw error;
     wasAway = true;
