@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_read_is_reported_in_the_engines_words(browser, tm
         context = browser.new_context()
         page = context.new_page()
         page.goto(worker.url)
-        expect(page.get_by_role("alert")).to_be_visible(timeout=20_000)
+        expect(page.get_by_role("alert")).to_be_visible(timeout=120_000)
         said = page.get_by_role("alert").inner_text()
         assert len(said) > 30
         assert "Traceback" not in said
