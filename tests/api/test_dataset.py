@@ -2,6 +2,7 @@
 
 import inspect
 import signal
+import threading
 import typing
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.api.conftest import make
 
 import cellworker as cw
 from cellworker import ErrorCode, WorkerError
+from cellworker.experiment.store.store import StoredExperiment
 from cellworker.settings import Settings
 
 
@@ -264,3 +266,16 @@ def test_progress_is_shown_only_on_what_takes_over_a_second(capsys, monkeypatch)
     bar("Finding neighbours", 0.5)
     assert "Finding neighbours  50%" in capsys.readouterr().err
     bar.done()
+
+
+@pytest.mark.parametrize("opens", [cw.open, cw.open_experiment])
+def test_closing_ends_what_compares_the_store(opens, sample, monkeypatch):
+    def compared(_store, stop=None):
+        assert stop is not None
+        stop.wait(60)
+
+    monkeypatch.setattr(StoredExperiment, "damage", compared)
+    known = set(threading.enumerate())
+    with opens(sample):
+        assert [thread.name for thread in set(threading.enumerate()) - known] == ["verify-store"]
+    assert set(threading.enumerate()) <= known

@@ -19,7 +19,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.extras import how_to_install
 from cellworker.formats.opening.open import open_experiment as open_files
-from cellworker.formats.opening.store_guard import guard
+from cellworker.formats.opening.store_guard import StoreGuard, guard
 from cellworker.plain_text import one_line
 from cellworker.progress import silent
 from cellworker.protocol.value_json import encode
@@ -94,8 +94,9 @@ def open_experiment(
         orientation=orientation,
     )
     opened = open_files(Path(path), settings, progress)
-    guard(opened.experiment)
-    return OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
+    made = OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
+    made.guarded_by(guard(opened.experiment))
+    return made
 
 
 class OpenExperiment:
@@ -127,6 +128,13 @@ class OpenExperiment:
         self.source = source
         self._settings = settings or Settings.from_environment()
         self._progress = progress or silent
+        self._guard: StoreGuard | None = None
+
+    def guarded_by(self, guard: StoreGuard | None) -> None:
+        """End what compares the store in the background when this object is closed, or goes away."""
+        self._guard = guard
+        if guard is not None:
+            finalize(self, guard.stop)
 
     def run(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
         """Answer one request and return tables as data frames (needs the extra ``notebook``).
@@ -247,7 +255,11 @@ class OpenExperiment:
         return Path(folder)
 
     def close(self) -> None:
-        """Remove the files of results. Happens by itself when the object goes away."""
+        """Remove the files of results, and let go of the store. Happens by itself when the object goes away."""
+        if self._guard is not None:
+            self._guard.stop()
+            self._guard.join()
+            self._guard = None
         if "_scratch" in self.__dict__:
             self._remove_scratch()
             del self.__dict__["_scratch"]

@@ -89,8 +89,9 @@ def open(  # noqa: A001 the name that everybody looks for
     try:
         if isinstance(source, str | Path):
             opened = open_files(Path(source), settings, report)
-            guard(opened.experiment)
-            return Dataset(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=report)
+            dataset = Dataset(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=report)
+            dataset.guarded_by(guard(opened.experiment))
+            return dataset
         return _in_memory(source, settings, report)
     finally:
         if isinstance(report, ProgressBar):

@@ -71,12 +71,13 @@ class StoreGuard:
             self._on_damage(reason)
 
 
-def guard(experiment: StoredExperiment) -> None:
-    """Verify a store in the background as long as it is in use, and discard it when it is damaged."""
+def guard(experiment: StoredExperiment) -> StoreGuard | None:
+    """Verify a store in the background, and discard it when it is damaged; None for one that is verified already."""
     if experiment.n_bytes <= READ_AT_ONCE_BYTES:
-        return  # verified already
+        return None
     watched = StoreGuard(experiment, lambda reason: discard(experiment, reason))
     watched.start()
+    return watched
 
 
 def opened_sound(opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None]) -> _Opened:
