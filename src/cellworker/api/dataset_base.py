@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import finalize
@@ -31,14 +32,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import DataFrame, Series
 
-__all__ = ["DatasetBase", "in_words_of_methods"]
+__all__ = ["DatasetBase"]
 
 
 _FIELD = re.compile(r"body(?:\.\w+)*\.(\w+)(?=: )")
 _ARGUMENTS = {"learningRate": "learning_rate", "minimumDistance": "min_dist", "distanceMetric": "metric"}
 
 
-def in_words_of_methods(error: WorkerError) -> WorkerError:
+def _in_words_of_methods(error: WorkerError) -> WorkerError:
     """Return an error that names the method's argument, where the task named the field of a request's body."""
     named = _FIELD.match(error.message)
     if named is None:
@@ -246,12 +247,18 @@ class DatasetBase(OpenExperiment):
         task = catalog.find(name)
         scratch = self._scratch
         context = make_context(self._settings, self._progress, scratch, scratch / "kept", own_tables=True)
-        try:
+        with self._of_a_method():
             asked = task.read_body({"name": name, **body})
             request = task.prepare(PrepareInput(asked, None, cell_sets or self.cell_sets))
             return task.compute(self.experiment, request, context)
+
+    @contextmanager
+    def _of_a_method(self) -> Iterator[None]:
+        """Have the errors of a task name the method's arguments, and the bar end with the task."""
+        try:
+            yield
         except WorkerError as error:
-            raise in_words_of_methods(error) from None
+            raise _in_words_of_methods(error) from None
         finally:
             self._finished()
 

@@ -13,13 +13,11 @@ from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
 from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
 from cellworker.api.anndata.checked import checked
-from cellworker.api.dataset_base import in_words_of_methods
 from cellworker.api.dataset_downloads import DownloadingDataset
 from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.engine.contexts import make_context
-from cellworker.errors import WorkerError
 from cellworker.tasks.common.layouts import lay_out_tsne, lay_out_umap
 from cellworker.tasks.embedding import find_reduction
 
@@ -140,12 +138,8 @@ class MappedDataset(DownloadingDataset):
             return find_reduction(self.experiment, method).values[:, :2].astype(np.float64)
         one_of("method", method, ["umap", "tsne", "pca"])
         context = make_context(self._settings, self._progress, self._scratch)
-        try:
+        with self._of_a_method():
             places = (lay_out_umap if method == "umap" else lay_out_tsne)(self.experiment, config, context)
-        except WorkerError as error:
-            raise in_words_of_methods(error) from None
-        finally:
-            self._finished()
         return places.astype(np.float64)
 
     @checked

@@ -293,11 +293,7 @@ class CellSets:
 
     def all_cell_ids(self) -> NDArray[np.int32]:
         """Return every cell id anywhere in the file: int32, ascending, without repetitions."""
-        return _union([child.cell_ids for _, child in self.sets()])
-
-
-def _union(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return union(parts)
+        return union([child.cell_ids for _, child in self.sets()])
 
 
 def _set_to_json(item: CellSet) -> dict[str, Any]:
