@@ -279,3 +279,16 @@ def test_closing_ends_what_compares_the_store(opens, sample, monkeypatch):
     with opens(sample):
         assert [thread.name for thread in set(threading.enumerate()) - known] == ["verify-store"]
     assert set(threading.enumerate()) <= known
+
+
+@pytest.mark.parametrize("said", [np.array([0, 2]), [np.int64(0), np.int64(2)], (node for node in (0, 2)), np.int64(0)])
+def test_steps_say_which_roots_were_asked_for_however_they_were_said(sample, said):
+    with cw.open(sample) as experiment:
+        experiment.pseudotime(said)
+        assert [step.task for step in experiment.steps] == ["pseudotime"]
+        assert experiment.steps[0].parameters["root_nodes"] == (0 if isinstance(said, np.integer) else [0, 2])
+
+
+def test_a_root_with_decimals_is_named(sample):
+    with cw.open(sample) as experiment, pytest.raises(WorkerError, match="root_nodes: "):
+        experiment.pseudotime(1.5)

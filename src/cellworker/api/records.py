@@ -2,20 +2,24 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
+
+import numpy as np
 
 from cellworker.experiment.model import Experiment
 from cellworker.formats.common.provenance import Provenance
 from cellworker.settings import Settings
 
-__all__ = ["REPLAYED_SETTINGS", "plain_arguments", "record_of", "recorded"]
+__all__ = ["PICTURE_PREFIX", "REPLAYED_SETTINGS", "bound", "plain_arguments", "record_of", "recorded"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+PICTURE_PREFIX: Final = "pl."
+"""Before the name of a function of `cellworker.pl`, in a record."""
 REPLAYED_SETTINGS: Final = (
     "like_original",
     "counts_matrix",
@@ -58,18 +62,27 @@ def recorded(method: Callable[_P, _T]) -> Callable[_P, _T]:
     @wraps(method)
     def asked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         owner: _Recording = args[0]  # type: ignore[assignment]
+        given = bound(signature, *args, **kwargs)
         outermost, step = owner.begin(), None
         try:
-            result = method(*args, **kwargs)
+            result = method(*given.args, **given.kwargs)
             if outermost:
-                given = dict(signature.bind(*args, **kwargs).arguments)
-                step = owner.record(method.__name__, plain_arguments(given, owner.barcodes_of))
+                step = owner.record(method.__name__, plain_arguments(given.arguments, owner.barcodes_of))
             return result
         finally:
             if outermost:
                 owner.end(step)
 
     return asked
+
+
+def bound(signature: inspect.Signature, *args: object, **kwargs: object) -> inspect.BoundArguments:
+    """Return the arguments of a call by name. Iterators become lists: the function and its record both read them."""
+    found = signature.bind(*args, **kwargs)
+    for name, value in found.arguments.items():
+        if isinstance(value, Iterator):
+            found.arguments[name] = list(value)
+    return found
 
 
 def plain_arguments(given: dict[str, Any], barcodes_of: Callable[[str, Any], list[str]]) -> dict[str, Any]:
@@ -80,7 +93,14 @@ def plain_arguments(given: dict[str, Any], barcodes_of: Callable[[str, Any], lis
             continue
         simple = value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
         try:
-            plain[name] = json.loads(json.dumps(simple))
+            plain[name] = json.loads(json.dumps(simple, default=_plain_number))
         except TypeError:
             plain[name] = barcodes_of(name, value)
     return plain
+
+
+def _plain_number(value: Any) -> Any:  # noqa: ANN401
+    """Return numbers of NumPy, and arrays of them, as JSON has them; all else is not for JSON to say."""
+    if isinstance(value, np.number) or (isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number)):
+        return value.tolist()
+    raise TypeError(type(value).__name__)

@@ -3,21 +3,18 @@
 import inspect
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakKeyDictionary
 
 from cellworker.api.dataset import Dataset
-from cellworker.api.records import plain_arguments
+from cellworker.api.records import PICTURE_PREFIX, bound, plain_arguments
 from cellworker.formats.common.provenance import Provenance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PREFIX", "drawn", "made_by"]
-
-PREFIX: Final = "pl."
-"""Before the function's name, in a record."""
+__all__ = ["drawn", "made_by"]
 
 _P = ParamSpec("_P")
 _made: "WeakKeyDictionary[Axes, list[Provenance]]" = WeakKeyDictionary()
@@ -32,10 +29,11 @@ def drawn(function: "Callable[_P, Axes]") -> "Callable[_P, Axes]":
 
     @wraps(function)
     def asked(*args: _P.args, **kwargs: _P.kwargs) -> "Axes":
-        axes = function(*args, **kwargs)
-        given = dict(signature.bind(*args, **kwargs).arguments)
+        call = bound(signature, *args, **kwargs)
+        axes = function(*call.args, **call.kwargs)
+        given = dict(call.arguments)
         source = given.pop(next(iter(signature.parameters)))
-        task, told = f"{PREFIX}{function.__name__}", plain_arguments(given, _texts)
+        task, told = f"{PICTURE_PREFIX}{function.__name__}", plain_arguments(given, _texts)
         if isinstance(source, Dataset):
             _made[axes] = [*source.steps, source.record(task, told)]
         else:
