@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
-from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.anndata.arguments import invalid, names_of, number, one_of, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_maps import MappedDataset, TrajectoryTables
 from cellworker.api.records import recorded
@@ -194,7 +194,7 @@ class Dataset(MappedDataset):
         """
         import pandas as pd  # noqa: PLC0415 only notebooks need it
 
-        names = [genes] if isinstance(genes, str) else list(genes)
+        names = names_of(genes)
         places = self._genes("genes", names, every=True)
         values = np.column_stack([self.experiment.data.dense(place) for place in places])
         rows = slice(None) if cells is None else self._select("cells", cells)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.trajectories.pseudotime import pseudotime as measure
 from cellworker.analysis.trajectories.trajectory import Trajectory, learn_trajectory
-from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.anndata.arguments import invalid, number, numbers_of, one_of, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_downloads import DownloadingDataset
 from cellworker.api.records import recorded
@@ -231,7 +231,7 @@ class MappedDataset(DownloadingDataset):
         import pandas as pd  # noqa: PLC0415 only notebooks need it
 
         learned = self._learned(cells, embedding, method)
-        roots = [root_nodes] if isinstance(root_nodes, int | np.integer) else list(root_nodes)
+        roots = numbers_of(root_nodes)
         last = len(learned.made.nodes) - 1
         if not roots:
             raise invalid("root_nodes", f"expected nodes from 0 to {last}, found none; .trajectory() lists them")

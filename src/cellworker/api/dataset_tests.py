@@ -7,7 +7,7 @@ import numpy as np
 
 from cellworker.analysis.statistics.groups import Groups
 from cellworker.analysis.statistics.rank_tests import rank_tests
-from cellworker.api.anndata.arguments import invalid, whole_number
+from cellworker.api.anndata.arguments import invalid, names_of, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset_base import DatasetBase
 from cellworker.api.selecting import Cells, chosen_sets, described, find_class
@@ -89,13 +89,7 @@ class TestedDataset(DatasetBase):
         if n is not None:
             whole_number("n", n, 1)
         item = find_class(self.cell_sets, "by", by)
-        wanted = (
-            [child.name for child in item.children]
-            if groups is None
-            else [groups]
-            if isinstance(groups, str)
-            else list(groups)
-        )
+        wanted = [child.name for child in item.children] if groups is None else names_of(groups)
         strange = [name for name in wanted if name not in {child.name for child in item.children}]
         if strange:
             known = ", ".join(repr(child.name) for child in item.children)

@@ -61,8 +61,8 @@ class _Ticking(AbstractContextManager["_Ticking"]):
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._fraction = 0.0
+        # Touched by the clock alone while it runs: reports of the work only say where it is.
         self._bar = ProgressBar(_SHOW_AFTER_S)
-        self._lock = threading.Lock()  # of the bar: reports come from the threads of the work
         self._ended = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="progress", daemon=True)
 
@@ -81,8 +81,7 @@ class _Ticking(AbstractContextManager["_Ticking"]):
         self._stage, self._fraction = stage, fraction
 
     def _show(self) -> None:
-        with self._lock:
-            self._bar(self._stage, self._fraction)
+        self._bar(self._stage, self._fraction)
 
     def _tick(self) -> None:
         while not self._ended.wait(_SHOW_AFTER_S / 2):

@@ -9,13 +9,13 @@ import argparse
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["METHODS", "add_method_arguments", "check_arguments", "docstring_parts", "given_arguments"]
+__all__ = ["METHODS", "add_method_arguments", "check_arguments", "docstring_parts", "given_arguments", "refuse_unknown"]
 
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "markers": ("markers", "find the genes that tell each cluster from all other cells"),
@@ -78,6 +78,20 @@ def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
+def refuse_unknown(what: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse arguments of a record that what it names does not have.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument.
+    """
+    for name in given:
+        if name not in known:
+            message = f"the record: {what} has no argument {name!r}; its arguments are {', '.join(known)}"
+            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+
+
 def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that a method of `METHODS` does not have; a file may say anything.
 
@@ -88,11 +102,7 @@ def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
     """
     command = next(name for name, (of, _) in METHODS.items() if of == method)
     parameters = _parameters(_method(command))
-    for name in arguments:
-        if name not in parameters:
-            known = ", ".join(parameters)
-            message = f"the record: {method} has no argument {name!r}; its arguments are {known}"
-            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    refuse_unknown(method, arguments, parameters)
     missing = [n for n, item in parameters.items() if item.default is item.empty and n not in arguments]
     if missing:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"the record: {method} needs the argument {missing[0]!r}")

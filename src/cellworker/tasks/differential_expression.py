@@ -178,15 +178,11 @@ def columns_batch(experiment: Experiment, request: BatchDifferentialExpressionRe
     first: Mapping[str, Any] = next((table for table in found if table is not None), {})
     typed: dict[str, TypedColumn] = {}
     for i, table in enumerate(found):
-        own = table or {}
-        known = {name for name in own if table is not first and own[name] is first.get(name)}
-        typed |= {f"{i}/{name}": column for name, column in _typed(_without(own, known)).items()}
+        columns = (table or {}).items()
+        own = {name: column for name, column in columns if table is first or column is not first.get(name)}
+        typed |= {f"{i}/{name}": column for name, column in _typed(own).items()}
     totals = [None if table is None else len(table["Gene"]) for table in found]
     return ColumnTable(typed, {"byCell": False, "totals": totals})
-
-
-def _without(table: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
-    return {name: column for name, column in table.items() if name not in names}
 
 
 def _rows(experiment: Experiment, pair: ComparisonCells) -> Rows | None:

@@ -22,7 +22,9 @@ __all__ = [
     "gene_mask",
     "gene_positions",
     "invalid",
+    "names_of",
     "number",
+    "numbers_of",
     "one_of",
     "seed_of",
     "target",
@@ -38,6 +40,16 @@ def invalid(argument: str, message: str) -> WorkerError:
     """Return the error for an argument."""
     end = "" if message.endswith(("?", "!", ".")) else "."
     return WorkerError(ErrorCode.INVALID_INPUT, f"{argument}: {message}{end}")
+
+
+def names_of(said: str | Iterable[str]) -> list[str]:
+    """Return the names that a user says: one alone, or those of a list."""
+    return [said] if isinstance(said, str) else list(said)
+
+
+def numbers_of(said: Any) -> list[Any]:  # noqa: ANN401
+    """Return the numbers that a user says: one alone, or those of a list. What they are is for the caller to check."""
+    return [said] if isinstance(said, int | float | np.number) else list(said)
 
 
 def whole_number(argument: str, value: Any, low: int, high: int | None = None) -> int:  # noqa: ANN401

@@ -11,7 +11,16 @@ from cellworker.analysis.graphs.leiden import modularity
 from cellworker.analysis.graphs.louvain import by_falling_size
 from cellworker.analysis.graphs.multilevel import multilevel
 from cellworker.analysis.graphs.snn import Links
-from cellworker.api.anndata.arguments import categories_of, invalid, number, one_of, seed_of, target, write_labels
+from cellworker.api.anndata.arguments import (
+    categories_of,
+    invalid,
+    names_of,
+    number,
+    one_of,
+    seed_of,
+    target,
+    write_labels,
+)
 from cellworker.api.anndata.checked import checked
 from cellworker.api.anndata.neighbourhoods import neighbourhood
 from cellworker.api.progress import with_bar
@@ -183,7 +192,7 @@ def _write(
         adata.uns[key] = {"params": params, "modularity": quality}
         return
     column, wanted = restrict_to
-    wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+    wanted = names_of(wanted)
     if not wanted:
         raise invalid("restrict_to", f"expected at least one label of {column!r}, found none")
     codes, known = categories_of(adata, "restrict_to", column)

@@ -14,6 +14,8 @@ from cellworker.api.anndata.arguments import (
     check_adata,
     default_threads,
     invalid,
+    names_of,
+    numbers_of,
     one_of,
     target,
     whole_number,
@@ -135,17 +137,11 @@ def pseudotime(
     places = Places(*(np.asarray(made[f"place_{name}"]) for name in ("node", "other", "part")))
     if len(places.node) != data.n_obs:
         raise invalid("trajectory_key", "the cells have changed since; run cellworker.tl.trajectory(adata) again")
-    chosen = (
-        []
-        if root_nodes is None
-        else [root_nodes]
-        if isinstance(root_nodes, int | float | np.number)
-        else list(root_nodes)
-    )
+    chosen = [] if root_nodes is None else numbers_of(root_nodes)
     for node in chosen:
         whole_number("root_nodes", node, 0, len(nodes) - 1)
     roots = np.asarray(made["anchors"])[np.array(chosen, np.int64)].tolist() if chosen else []
-    cells = [] if root_cells is None else [root_cells] if isinstance(root_cells, str) else list(root_cells)
+    cells = [] if root_cells is None else names_of(root_cells)
     where = data.obs_names.get_indexer(cells) if cells else np.empty(0, np.int64)
     if (where < 0).any():
         missing = cells[int(np.flatnonzero(where < 0)[0])]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cellworker.api.anndata.arguments import invalid, whole_number
+from cellworker.api.anndata.arguments import invalid, names_of, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.pl.canvas import add_scale, axes_of
 from cellworker.api.pl.coloured import recoloured
@@ -32,7 +32,7 @@ def _named(genes: str | Iterable[str] | Mapping[str, Iterable[str]]) -> tuple[li
         names = list(genes)
     else:
         for part, some in genes.items():
-            mine = [some] if isinstance(some, str) else list(some)
+            mine = names_of(some)
             if mine:
                 parts.append((str(part), len(names), len(names) + len(mine) - 1))
             names += mine

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.api.anndata.arguments import invalid, number, one_of, whole_number
+from cellworker.api.anndata.arguments import invalid, names_of, number, one_of, whole_number
 from cellworker.api.anndata.checked import checked
 from cellworker.api.dataset import Dataset
 from cellworker.api.pl.canvas import axes_of, place_labels
@@ -175,7 +175,7 @@ def _named(
         whole_number("label", label, 0)
         order = np.lexsort((-np.abs(fold), -high))
         return order[passes[order]][:label].astype(np.int64)
-    wanted = [label] if isinstance(label, str) else list(label)
+    wanted = names_of(label)
     places = {gene: i for i, gene in reversed(list(enumerate(genes.tolist())))}
     missing = [gene for gene in wanted if gene not in places]
     if missing:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from cellworker.api.records import record_of
+from cellworker.api.records import PICTURE_PREFIX, record_of
 from cellworker.cli.method_results import write_method_result
-from cellworker.cli.methods import METHODS, given_arguments
+from cellworker.cli.methods import METHODS, given_arguments, refuse_unknown
 from cellworker.cli.output import Destination
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
@@ -20,12 +20,11 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.provenance import INSIDE, Provenance, stamp
 from cellworker.settings import Settings
 
-__all__ = ["PICTURES", "PREFIX", "command", "run_method"]
+__all__ = ["PICTURES", "command", "run_method"]
 
-PREFIX: Final = "pl."
-"""Before the name of a function of `cellworker.pl`, in a record."""
 PICTURES: Final = frozenset(
-    f"{PREFIX}{name}" for name in ("composition", "dotplot", "embedding", "heatmap", "tissue", "trajectory", "violin")
+    f"{PICTURE_PREFIX}{name}"
+    for name in ("composition", "dotplot", "embedding", "heatmap", "tissue", "trajectory", "violin")
 )
 """What draws an open experiment: a volcano is drawn of a table."""
 
@@ -119,13 +118,10 @@ def _write(
 def _draw(task: str, arguments: dict[str, Any], dataset: Any, goal: Path) -> None:  # noqa: ANN401 a Dataset
     from cellworker.api import pl  # noqa: PLC0415 heavy
 
-    draw, given = getattr(pl, task.removeprefix(PREFIX)), dict(arguments)
+    draw, given = getattr(pl, task.removeprefix(PICTURE_PREFIX)), dict(arguments)
     to_save = {"dpi": given.pop("dpi")} if "dpi" in given else {}
     known = [name for name in inspect.signature(draw).parameters if name not in ("source", "ax")]
-    for name in given:
-        if name not in known:
-            message = f"the record: {task} has no argument {name!r}; its arguments are {', '.join(known)}"
-            raise WorkerError(ErrorCode.INVALID_INPUT, message)
+    refuse_unknown(task, given, known)
     if not isinstance(to_save.get("dpi", 1), int):
         raise WorkerError(ErrorCode.INVALID_INPUT, f"the record: dpi: expected a number, found {to_save['dpi']!r}")
     pl.save(draw(dataset, **given), goal, **to_save)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from cellworker.api.records import REPLAYED_SETTINGS
+from cellworker.api.records import PICTURE_PREFIX, REPLAYED_SETTINGS
 from cellworker.cli.commands.call import WrittenRequest, answer_one
-from cellworker.cli.commands.method import PICTURES, PREFIX, run_method
+from cellworker.cli.commands.method import PICTURES, run_method
 from cellworker.cli.methods import METHODS, check_arguments
 from cellworker.cli.output import Destination, write_answer
 from cellworker.cli.progress import Bar
@@ -77,7 +77,7 @@ def _the_steps(file: Path) -> list[Provenance]:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"{file} cannot be read: there is no such file")
     steps = steps_of(read_provenance(file))
     *before, last = steps
-    if last.task == "write" or (last.task.startswith(PREFIX) and not last.source):
+    if last.task == "write" or (last.task.startswith(PICTURE_PREFIX) and not last.source):
         message = f"{file} was made from an object in memory ({last.task}), which is not there to be asked again"
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
     asked = {*catalog.TASKS, *_METHODS, *_WHOLE, *PICTURES}
