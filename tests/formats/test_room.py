@@ -193,3 +193,9 @@ def test_memory_is_what_the_machine_or_the_container_has_left(tmp_path, monkeypa
     assert free_memory() == 5000 * 1024
     (tmp_path / "meminfo").unlink()
     assert free_memory() == float("inf")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_gives_nothing_back_and_is_refused_in_words_by_who_asks(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "r+b"))
+    assert not can_give_back(tmp_path)

@@ -34,12 +34,12 @@ def can_give_back(folder: Path) -> bool:
     """Whether the file system of a folder gives pieces of a file back; found by trying."""
     if not hasattr(mmap, "MADV_REMOVE"):
         return False
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"\1" * _PROBE_BYTES)
-        file.flush()
-        with mmap.mmap(file.fileno(), _PROBE_BYTES) as pages:
-            try:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\1" * _PROBE_BYTES)
+            file.flush()
+            with mmap.mmap(file.fileno(), _PROBE_BYTES) as pages:
                 pages.madvise(mmap.MADV_REMOVE, 0, _PROBE_BYTES)
-            except OSError:
-                return False
+    except OSError:  # also of a full disk, which who asks refuses in words
+        return False
     return True

@@ -6,13 +6,14 @@ import numpy as np
 
 from cellworker.formats.anndata.containers.tree import Node
 from cellworker.formats.anndata.elements import is_array, is_group
+from cellworker.formats.common.matrices.exact_values import kept_as
 
 __all__ = ["rounding"]
 
 
 def rounding(node: Node | None, held: np.dtype[Any]) -> str:
     """Say so where a matrix's values are not held exactly by the type in which the experiment keeps them."""
-    kept = "float32" if held.kind == "f" and held.itemsize == 4 else "doubles" if held.kind == "f" else "whole numbers"
+    kept = kept_as(held)
     if node is None:
         return ""
     data = node.get("data") if is_group(node) else node

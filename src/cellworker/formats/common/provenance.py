@@ -161,7 +161,7 @@ def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None)
         _stamp_gzip(path, text)
     elif suffix == ".html":
         with path.open("a", encoding="utf-8") as file:
-            file.write(html_comment([*earlier, *records]))
+            file.write(html_comment(records))
     elif suffix == ".svg":
         content_text = path.read_text(encoding="utf-8")
         element = f'<metadata id="{KEY}">{escape(text)}</metadata>'

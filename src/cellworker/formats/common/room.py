@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -108,8 +108,8 @@ class Room:
     folder: Path
     memory_bytes: float = math.inf
     buffer_bytes: int = 0
-    disk: Callable[[Path], int] = field(default=free_disk)
-    memory: Callable[[], float] = field(default=free_memory)
+    disk: Callable[[Path], int] = free_disk
+    memory: Callable[[], float] = free_memory
 
     def require(self, figures: Figures) -> None:
         """Refuse a file whose opening needs more than there is.

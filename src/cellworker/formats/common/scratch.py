@@ -90,7 +90,7 @@ def give_back(part: NDArray[Any]) -> None:
         A contiguous piece, which nobody reads any more: it holds zeros afterwards.
     """
     pages = _map_of(part)
-    if pages is None or not is_spooled(part) or not part.size:
+    if pages is None or pages not in _TEMPORARY or not part.size:
         return
     start = part.ctypes.data - np.frombuffer(pages, np.uint8).ctypes.data
     give_back_pages(pages, start, start + part.nbytes)

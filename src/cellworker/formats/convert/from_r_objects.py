@@ -15,6 +15,7 @@ from cellworker.formats.bioconductor import parts
 from cellworker.formats.bioconductor.parts import Part
 from cellworker.formats.bioconductor.reader import short_name
 from cellworker.formats.common.ledger import Ledger, Path
+from cellworker.formats.common.matrices.exact_values import kept_as
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.rds.build import named_list
 from cellworker.formats.r.rds.elements import CODE, MAX_DEPTH, attributes_beyond, children_of, elements_of
@@ -268,7 +269,7 @@ def is_plain(value: RValue) -> bool:
 def rounding(matrix: RValue | None, held: np.dtype[Any] = FLOAT32) -> str:
     """Say so where a matrix's doubles are not held exactly by the type in which the experiment keeps its values."""
     values = slot(matrix, "x") if isinstance(matrix, RS4) else matrix
-    kept = "float32" if held.kind == "f" and held.itemsize == 4 else "doubles" if held.kind == "f" else "whole numbers"
+    kept = kept_as(held)
     if not isinstance(values, RVector) or values.kind != "double":
         return "" if isinstance(values, RVector) else f"values as {kept}"
     with np.errstate(over="ignore", invalid="ignore"):

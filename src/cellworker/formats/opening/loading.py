@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.store.sorted_side import temporary_bytes
+from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes
 from cellworker.experiment.store.spent_pages import can_give_back
 from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
@@ -27,7 +27,7 @@ from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read, unknown
 from cellworker.formats.opening.shelf import keyed, store_file
 from cellworker.formats.r.choosing import is_summarized
-from cellworker.formats.r.rds.inflate import expansion
+from cellworker.formats.r.rds.inflate import HEAD_BYTES, codec_of, expansion
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.seurat.h5.files import read_object
@@ -52,7 +52,7 @@ def load(
     threads: int,
     choice: dict[str, Any] | None = None,
     make_s: float = math.inf,
-    buffer_bytes: int = 1 << 27,
+    buffer_bytes: int = BUFFER_BYTES,
     memory_bytes: float = math.inf,
     progress: Progress,
 ) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def load(
     wanted = MatrixChoice(**(choice or {}))
     size = size_of(Path(source))
     room = Room(folder, memory_bytes, buffer_bytes)
-    room.require_disk(_least(kind, Path(source), size), f"for a file of {in_words(size)}")
+    room.require_disk(_least(kind, Path(source), size, room), f"for a file of {in_words(size)}")
     writing = WriteLimit(size, max_ratio, max_bytes, room)
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
     if kind is FileKind.ANNDATA:
@@ -133,14 +133,17 @@ def load(
     return {"store": name, "problems": problems, "companions": companions}
 
 
-def _least(kind: FileKind, source: Path, size: int) -> int:
-    """Return how many bytes opening a file writes at least, by its size alone.
+def _least(kind: FileKind, source: Path, size: int, room: Room) -> int:
+    """Return how many bytes opening a file writes at least, by its size alone; 0 where even the most are free.
 
     An R object is unpacked, and its decimal numbers halved. Of an AnnData file the shapes of its matrices say more.
     """
     if kind is FileKind.ANNDATA or kind.name in FOREIGN or not source.is_file():
         return 0
     with source.open("rb") as file:
+        # What a decoder has taken lags behind what it gives: twice the ratio is more than any beginning shows.
+        if _HALVED * size * 2 * codec_of(file.read(HEAD_BYTES)).ratio <= room.disk(room.folder):
+            return 0
         return int(_HALVED * size * expansion(file.fileno()))
 
 

@@ -22,12 +22,12 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.kinds import FOREIGN, ROOTS, is_hdf5, is_zarr
 from cellworker.formats.r.qs.header import MAGIC as QS
 from cellworker.formats.r.qs2 import MAGIC as QS2
+from cellworker.formats.r.rds.inflate import codec_of
 from cellworker.formats.r.rds.reader import WORKSPACE_LINES
 
 __all__ = ["READ", "FileKind", "kind_of", "not_read", "unknown"]
 
 _HEAD: Final = 512
-_COMPRESSED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
 _FEW: Final = 20
 _SHOWN: Final = 6
 _TAR_MARK, _TAR_AT = b"ustar", 257
@@ -123,10 +123,8 @@ def _of_bytes(path: Path) -> FileKind:
         head = file.read(_HEAD)
     plain = _inflated(head)
     kind = next((kind for begins, kind in _BEGINS if plain.startswith(begins)), FileKind.UNKNOWN)
-    if kind is FileKind.ZIP and _root_of_zip(path) is not None:
-        return FileKind.ZIPPED_ZARR
-    if kind is FileKind.ZIP and "[Content_Types].xml" in _names_in_zip(path):
-        return FileKind.SPREADSHEET
+    if kind is FileKind.ZIP:
+        return _of_zip(path)
     if kind is FileKind.UNKNOWN and (found := _of_text(path, plain)) is not None:
         return found
     if kind is FileKind.UNKNOWN and plain[_TAR_AT : _TAR_AT + len(_TAR_MARK)] == _TAR_MARK:
@@ -153,7 +151,7 @@ def unknown(path: Path) -> WorkerError | None:
     """Return the error for a file that begins as none of the kinds, by what its name promises; None for a file of R."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    if head.startswith(_COMPRESSED):  # what is wrong is its compression, which the reader of R's files tells
+    if codec_of(head).magic:  # what is wrong is its compression, which the reader of R's files tells
         return None
     promised = next((words for ending, words in _PROMISED if path.name.lower().endswith(ending)), None)
     if promised is None:
@@ -304,10 +302,11 @@ def _names_in_zip(path: Path) -> list[str]:
         return []
 
 
-def _root_of_zip(path: Path) -> str | None:
-    """Return the folder in a zip archive in which a Zarr store lies, "" for the archive itself."""
-    roots = [name.rpartition("/")[0] for name in _names_in_zip(path) if name.rpartition("/")[2] in ROOTS]
-    return min(roots, key=len, default=None)
+def _of_zip(path: Path) -> FileKind:
+    names = _names_in_zip(path)
+    if any(name.rpartition("/")[2] in ROOTS for name in names):
+        return FileKind.ZIPPED_ZARR
+    return FileKind.SPREADSHEET if "[Content_Types].xml" in names else FileKind.ZIP
 
 
 _HDF5_FILE: Final = "is an HDF5 file"

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cellworker.formats.common.scratch import Scratch
 
-__all__ = ["ExactValues", "exact_dtype", "single"]
+__all__ = ["ExactValues", "exact_dtype", "kept_as", "single"]
 
 _EXACT_IN_FLOAT32 = 2**24
 
@@ -71,3 +71,10 @@ class ExactValues:
             for start in range(0, len(wide), step):
                 wide[start : start + step] = self.values[start : start + step]
         self.values = wide
+
+
+def kept_as(held: np.dtype[Any]) -> str:
+    """Return what the type in which an experiment keeps values is called in reports."""
+    if held.kind != "f":
+        return "whole numbers"
+    return "float32" if held.itemsize == 4 else "doubles"

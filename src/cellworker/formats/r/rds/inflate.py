@@ -16,6 +16,7 @@ from cellworker.formats.r.rds.refusals import damaged, truncated
 
 __all__ = [
     "CHUNK_BYTES",
+    "HEAD_BYTES",
     "Codec",
     "CompressedFile",
     "Readable",
@@ -28,7 +29,7 @@ __all__ = [
 
 CHUNK_BYTES = 1 << 20
 _READ_BYTES = 1 << 18
-_HEAD_BYTES, _LOOKED_AT = 8, 1 << 21
+HEAD_BYTES, _LOOKED_AT = 8, 1 << 21
 _XZ_MEMORY = 256 << 20
 _ZSTD_WINDOW = 1 << 27
 
@@ -168,7 +169,7 @@ def expansion(file: int) -> float:
     """Return how many bytes one byte of a file becomes, by its beginning; 1 for what is not compressed or is broken."""
     source, total = CompressedFile(file), 0
     with suppress(WorkerError, OSError):
-        codec = codec_of(os.pread(file, _HEAD_BYTES, 0))
+        codec = codec_of(os.pread(file, HEAD_BYTES, 0))
         if codec.chunks is None and codec is not _PLAIN:
             for chunk, used in inflate(source, codec):
                 total += len(chunk)
