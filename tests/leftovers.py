@@ -133,10 +133,10 @@ class Leftovers:
         alive = frozenset(self._alive.values())
         due = {identity: guilty for identity, guilty in self._pending.items() if not guilty.fixtures & alive}
         deadline = time.monotonic() + GRACE_S
-        while due and due.keys() & self._there().keys() and time.monotonic() < deadline:
+        while due.keys() & there.keys() and time.monotonic() < deadline:
             gc.collect()  # as above: a fixture's own objects end a moment after it
             time.sleep(_POLL_S)
-        there = self._there()
+            there = self._there()
         for identity in due:
             del self._pending[identity]
         found = [f"{guilty.test} leaves {guilty.name}" for identity, guilty in due.items() if identity in there]

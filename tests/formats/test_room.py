@@ -1,5 +1,6 @@
 """Too little disk or memory is known before the work begins; what is written is given back as soon as it can be."""
 
+import functools
 from pathlib import Path
 
 import anndata
@@ -197,5 +198,6 @@ def test_memory_is_what_the_machine_or_the_container_has_left(tmp_path, monkeypa
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
 def test_a_full_disk_gives_nothing_back_and_is_refused_in_words_by_who_asks(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "r+b"))
+    full = functools.partial(open, "/dev/full", "r+b")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full())
     assert not can_give_back(tmp_path)

@@ -5,13 +5,15 @@ interface Props {
   readonly y: ScaleLinear<number, number>;
   readonly left: number;
   readonly width: number;
+  /** About how many ticks. */
+  readonly count?: number;
   readonly write?: (tick: number) => string;
 }
 
-export function ValueAxis({ y, left, width, write = (tick) => tick.toLocaleString("en") }: Props) {
+export function ValueAxis({ y, left, width, count = 4, write = (tick) => tick.toLocaleString("en") }: Props) {
   return (
     <>
-      {y.ticks(4).map((tick) => (
+      {y.ticks(count).map((tick) => (
         <g key={tick}>
           <line class="grid" x1={left} x2={width} y1={y(tick)} y2={y(tick)} />
           <text class="tick" x={left - 5} y={y(tick) + 3} text-anchor="end">{write(tick)}</text>

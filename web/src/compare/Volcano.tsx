@@ -1,6 +1,7 @@
 // Fold change against p of every gene. A drag picks genes, and the table shows these alone; a click colours the map.
 import { scaleLinear } from "d3-scale";
 import { useMemo, useRef, useState } from "preact/hooks";
+import { ValueAxis } from "../charts/ValueAxis";
 import { hoveredGene } from "../state/selection";
 import { showGene } from "../state/view";
 import { filters } from "./compare";
@@ -132,12 +133,7 @@ export function Volcano({ table, width, height, svgRef }: Props) {
       onPointerUp={finish}
       onPointerLeave={() => (hoveredGene.value = null)}
     >
-      {drawn.y.ticks(5).map((tick) => (
-        <g key={tick}>
-          <line class="grid" x1={MARGIN.left} x2={width - MARGIN.right} y1={drawn.y(tick)} y2={drawn.y(tick)} />
-          <text class="tick" x={MARGIN.left - 5} y={drawn.y(tick) + 3} text-anchor="end">{tick}</text>
-        </g>
-      ))}
+      <ValueAxis y={drawn.y} left={MARGIN.left} width={width - MARGIN.right} count={5} write={String} />
       {drawn.x.ticks(7).map((tick) => <text key={tick} class="tick" x={drawn.x(tick)} y={height - 16} text-anchor="middle">{tick}</text>)}
       <text class="axis" x={(MARGIN.left + width) / 2} y={height - 3} text-anchor="middle">log2 fold change</text>
       <text class="axis" x={MARGIN.left + 2} y={9}>{yLabel}</text>

@@ -48,11 +48,10 @@ export function sourceName(source: MapSource): string {
   }
 }
 
-export function pointsOf(raw: readonly (readonly number[] | null)[], flip: boolean): Points {
+/** Points of a tissue, whose images count downwards. */
+function pointsOf(raw: readonly (readonly number[] | null)[]): Points {
   const x = new Float32Array(raw.length).fill(NaN);
   const y = new Float32Array(raw.length).fill(NaN);
-  const placed: number[] = [];
-  const bounds = { left: Infinity, right: -Infinity, bottom: Infinity, top: -Infinity };
   for (let i = 0; i < raw.length; i++) {
     const own = raw[i];
     if (!own || own.length < 2 || !Number.isFinite(own[0]) || !Number.isFinite(own[1])) continue;
@@ -65,15 +64,9 @@ export function pointsOf(raw: readonly (readonly number[] | null)[], flip: boole
       py /= own.length / 2;
     }
     x[i] = px;
-    y[i] = flip ? -py : py;
-    placed.push(i);
-    bounds.left = Math.min(bounds.left, x[i]);
-    bounds.right = Math.max(bounds.right, x[i]);
-    bounds.bottom = Math.min(bounds.bottom, y[i]);
-    bounds.top = Math.max(bounds.top, y[i]);
+    y[i] = -py;
   }
-  if (!placed.length) Object.assign(bounds, { left: -1, right: 1, bottom: -1, top: 1 });
-  return { x, y, placed: Int32Array.from(placed), bounds };
+  return pointsAt(x, y);
 }
 
 /** Points whose coordinates are there already, by cell id; NaN where a cell has no place. */
@@ -102,7 +95,7 @@ function askPlaces(source: Exclude<MapSource, { kind: "tissue" }>): Promise<Colu
 }
 
 async function fetchPoints(source: MapSource): Promise<Points> {
-  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image), true);
+  if (source.kind === "tissue") return pointsOf(await fetchPlaces(source.image));
   const { columns } = await askPlaces(source);
   const [x, y] = ["x", "y"].map((name) => columns.get(name));
   if (!x || !y) throw new Error("The map has no coordinates.");
@@ -111,8 +104,4 @@ async function fetchPoints(source: MapSource): Promise<Points> {
 
 export function mapPoints(source: MapSource): ReadonlySignal<Loaded<Points>> {
   return kept.get(JSON.stringify(source), () => fetchPoints(source));
-}
-
-export function forgetPoints(source: MapSource): void {
-  kept.forget(JSON.stringify(source));
 }

@@ -1,5 +1,5 @@
 // Changes of cell sets, each with what takes it back. They outlive a reload of the tab.
-import { computed, effect, signal } from "@preact/signals";
+import { batch, computed, effect, signal, type Signal } from "@preact/signals";
 import { facts } from "../wire/door";
 import { say } from "../ui/notes";
 import { classes, loadCellSets, type CellClass } from "./model";
@@ -22,8 +22,11 @@ export const undoLabel = computed(() => done.value[done.value.length - 1]?.label
 export const redoLabel = computed(() => undone.value[undone.value.length - 1]?.label ?? null);
 
 function remember(change: Change): void {
-  done.value = [...done.value.slice(-MAX_CHANGES + 1), change];
-  undone.value = [];
+  // in one: each change of the lists writes them down
+  batch(() => {
+    done.value = [...done.value.slice(-MAX_CHANGES + 1), change];
+    undone.value = [];
+  });
 }
 
 /** Changes the classes, on the worker first; while it is away, here. */
@@ -67,27 +70,26 @@ function inTurn(step: () => Promise<void>): Promise<void> {
   return mine;
 }
 
-export function undo(): Promise<void> {
+type Changes = Signal<readonly Change[]>;
+
+/** Sends the last change of one list the one way or the other, and moves it to the other list. */
+function move(from: Changes, to: Changes, way: "back" | "forward", said: string): Promise<void> {
   return inTurn(async () => {
-    const last = done.value[done.value.length - 1];
-    const [before, after] = (last && states.get(last)) ?? [];
-    if (!last || !(await send(last.back, before && after === classes.value ? before : null))) return;
-    done.value = done.value.slice(0, -1);
-    undone.value = [...undone.value, last];
-    say(`Undone: ${last.label}`);
+    const last = from.value[from.value.length - 1];
+    if (!last) return;
+    const [before, after] = states.get(last) ?? [];
+    const [here, there] = way === "back" ? [after, before] : [before, after];
+    if (!(await send(last[way], there && here === classes.value ? there : null))) return;
+    batch(() => {
+      from.value = from.value.slice(0, -1);
+      to.value = [...to.value, last];
+    });
+    say(`${said}: ${last.label}`);
   });
 }
 
-export function redo(): Promise<void> {
-  return inTurn(async () => {
-    const next = undone.value[undone.value.length - 1];
-    const [before, after] = (next && states.get(next)) ?? [];
-    if (!next || !(await send(next.forward, after && before === classes.value ? after : null))) return;
-    undone.value = undone.value.slice(0, -1);
-    done.value = [...done.value, next];
-    say(`Done again: ${next.label}`);
-  });
-}
+export const undo = () => move(done, undone, "back", "Undone");
+export const redo = () => move(undone, done, "forward", "Done again");
 
 interface Kept {
   readonly done: readonly Change[];
@@ -110,7 +112,9 @@ function write(kept: Kept): void {
   }
 }
 
-/** Takes up what the tab did before it was reloaded, and keeps it for the next time. */
+let stopWriting = () => {};
+
+/** Takes up what the tab did before it was reloaded, and keeps it for the next time; called again, it begins anew. */
 export function followChanges(): void {
   try {
     const kept = JSON.parse(sessionStorage.getItem(place()) ?? "null") as Kept | null;
@@ -122,5 +126,6 @@ export function followChanges(): void {
   } catch {
     // no storage here, or another's words in it: the page begins without a past
   }
-  effect(() => write({ done: done.value, undone: undone.value, waiting: sending.value.map((item) => item.operations) }));
+  stopWriting();
+  stopWriting = effect(() => write({ done: done.value, undone: undone.value, waiting: sending.value.map((item) => item.operations) }));
 }
