@@ -6,7 +6,6 @@ those of the explorer's benchmark, converted by us: cellxgene's anndata does not
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from benchmarks.harness import cpu_of_tree
+from benchmarks.harness import cpu_of_tree, free_port
 
 WAIT_S = 300
 # When the first picture of at least half of the cells is drawn; its page says so nowhere.
@@ -35,9 +34,7 @@ WATCH = """(cells) => {
 
 @contextlib.contextmanager
 def _serving(command: str, file: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = [command, "launch", str(file), "--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -17,7 +17,19 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.generate import FULL, QUICK, experiment
-from benchmarks.harness import Bar, Case, Command, cpu_of_tree, descendants, pick, python, run_cases, say, timed
+from benchmarks.harness import (
+    Bar,
+    Case,
+    Command,
+    cpu_of_tree,
+    descendants,
+    free_port,
+    pick,
+    python,
+    run_cases,
+    say,
+    timed,
+)
 
 __all__ = ["ensure_columns", "open_once", "run"]
 
@@ -290,7 +302,7 @@ def make_columns(store: str, target: str) -> None:
 
 def engine_at_rest(folder: str, store_dir: str, names: str) -> None:
     """Start the engine on a warm store; report seconds to ready, and its processes' memory beside the mapped store."""
-    port = _free_port()
+    port = free_port()
     environment = {**os.environ, "STORE_DIR": store_dir, "LOG_LEVEL": "ERROR"}
     start = time.perf_counter()
     command = [sys.executable, "-m", "cellworker.cli.main", "engine", folder, "--port", str(port)]
@@ -310,14 +322,6 @@ def engine_at_rest(folder: str, store_dir: str, names: str) -> None:
         engine.send_signal(signal.SIGTERM)
         engine.wait(30)
     say({"cpu_s": cpu, "wall_s": ready, "peak_mb": memory["beside_store_mb"]}, memory)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _wait_for_health(port: int, engine: subprocess.Popen) -> None:

@@ -155,19 +155,26 @@ def test_what_a_test_leaves_is_found_and_the_guilty_test_is_named(suite: Suite) 
     assert "innocent_0 leaves" not in printed
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_what_a_wider_fixture_holds_is_its_own_until_it_ends(suite: Suite) -> None:
-    text = """
+KEPT = """
 import os, pytest
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="{scope}")
 def kept():
     made = list(os.pipe())
     yield made
     for end in made:
         os.close(end)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_a_wider_fixture_holds_is_its_own_until_it_ends(suite: Suite) -> None:
+    text = (
+        KEPT.format(scope="module")
+        + """
 def test_more(kept): kept.extend(os.pipe())
 def test_forgotten(kept): os.pipe()
 """
+    )
     status, printed = suite.run(text)
     assert status == 1
     assert "test_forgotten leaves an open descriptor" in printed
@@ -176,19 +183,15 @@ def test_forgotten(kept): os.pipe()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_who_closed_a_file_is_not_blamed_for_the_next_who_opens_it(suite: Suite) -> None:
-    text = """
-import os, pytest
-@pytest.fixture(scope="session")
-def kept():
-    made = list(os.pipe())
-    yield made
-    for end in made:
-        os.close(end)
+    text = (
+        KEPT.format(scope="session")
+        + """
 NUMBERS = []
 def test_opens(kept): NUMBERS.append(os.open(__file__, os.O_RDONLY))
 def test_closes(kept): os.close(NUMBERS[0])
 def test_forgets(): assert os.open(__file__, os.O_RDONLY) == NUMBERS[0]
 """
+    )
     status, printed = suite.run(text)
     assert status == 1
     assert "test_forgets leaves an open descriptor" in printed
