@@ -31,16 +31,39 @@ TEXT_SUFFIXES = {
     "",
 }
 LONGEST_MODULE = 400
+AT_THE_ROOT = {
+    ".clang-format",
+    ".dockerignore",
+    ".gitignore",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "Dockerfile",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "docker-compose.yaml",
+    "hatch_build.py",
+    "mkdocs.yml",
+    "pyproject.toml",
+    "uv.lock",
+    "web_build.py",
+}
+"""What a newcomer sees first: whoever adds a file there adds it here, so that none comes in by accident."""
 
 
 def files(root: Path) -> list[Path]:
     """Every file of the checkout that git would keep."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    return [path for path in tracked(root, "--others") if path.is_file() and path.suffix in TEXT_SUFFIXES]
+
+
+def tracked(root: Path, *more: str) -> list[Path]:
+    command = ["git", "ls-files", "--cached", "--exclude-standard", *more]
     listing = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if listing.returncode:
         pytest.skip("not a git checkout")
-    paths = [root / line for line in listing.stdout.splitlines()]
-    return [path for path in paths if path.is_file() and path.suffix in TEXT_SUFFIXES]
+    return [root / line for line in listing.stdout.splitlines()]
 
 
 def make_targets(root: Path) -> set[str]:
@@ -52,6 +75,10 @@ def commands() -> set[str]:
 
     (actions,) = (a for a in parser_for(())._actions if hasattr(a, "choices") and isinstance(a.choices, dict))
     return set(actions.choices)
+
+
+def test_the_root_holds_what_a_newcomer_should_see(root: Path) -> None:
+    assert {path.name for path in tracked(root) if path.parent == root} <= AT_THE_ROOT
 
 
 def test_the_lock_names_no_index(root: Path) -> None:
