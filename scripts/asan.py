@@ -46,6 +46,9 @@ class _Findings(logging.Handler):
 
 
 _log.addHandler(_Findings())
+"""
+_IN_PROCESSES = """
+
 _KEPT = (*_KEPT, "LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS")  # type: ignore[misc]
 """
 _IN_CHILD = """
@@ -122,7 +125,8 @@ def copy_and_build() -> None:
     (FOLDER / "canary.py").write_text(_CANARY.format(library=str(FOLDER / "faults.so")))
     opening = target / "cellworker" / "formats" / "opening"
     more = _IN_SANDBOX.format(marks=MARKS, findings=str(FOLDER / "findings.txt"))
-    _append(opening / "sandbox.py", more, needs=("_KEPT", "_log"))
+    _append(opening / "sandbox.py", more, needs=("_log",))
+    _append(opening / "reader_processes.py", _IN_PROCESSES, needs=("_KEPT",))
     _append(opening / "sandbox_child.py", _IN_CHILD, needs=("_lower",))
 
 

@@ -8,6 +8,7 @@ fixture; what a test makes it open must be gone when the fixture has ended.
 import gc
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -122,6 +123,7 @@ class Leftovers:
             self._libraries |= started
             loop = ("eventpoll", "kqueue", "socket")
             self._owned |= {key for key, name in self._fresh().items() if any(word in name for word in loop)}
+        self._owned |= _nursery()
 
     def _judge(self) -> None:
         """Fail for what was left by tests whose wider fixtures have all ended."""
@@ -178,6 +180,23 @@ class Leftovers:
                     yield pid
                 elif environment:  # one that has not yet replaced itself says nothing of itself
                     self._foreign.add(pid)
+
+
+def _nursery() -> set[str]:
+    """What this process keeps for all its readers: the process that forks them, and the socket to it."""
+    module = sys.modules.get("cellworker.formats.opening.reader_processes")
+    nursery = getattr(module, "_nursery", None)
+    process, control = getattr(nursery, "_process", None), getattr(nursery, "_control", None)
+    if process is None or control is None:
+        return set()
+    status = os.fstat(control.fileno())
+    with suppress(psutil.Error):
+        started = psutil.Process(process.pid).create_time()
+        return {
+            f"process {process.pid} {started}",
+            f"descriptor {control.fileno()} {status.st_dev} {status.st_ino}",
+        }
+    return set()
 
 
 def _descendants(pid: int) -> set[int]:

@@ -7,23 +7,35 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.opening import reader_nursery, reader_processes
 from cellworker.formats.opening.sandbox import run_sandboxed
 
 GIB = 1 << 30
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system holds this on Linux only")
 
 CHILD = """
-import ctypes, os, signal, socket, subprocess, sys, threading, time
+import ctypes, os, signal, socket, stat, subprocess, sys, threading, time
 from cellworker.errors import ErrorCode, WorkerError
 
 def echo(**kwargs): return kwargs
 def surroundings():
-    return {"environ": dict(os.environ), "stdin": sys.stdin.read(), "pid": os.getpid(), "group": os.getpgid(0)}
+    return {
+        "environ": dict(os.environ), "stdin": sys.stdin.read(), "pid": os.getpid(), "group": os.getpgid(0),
+        "parent": os.getppid(), "folder": os.getcwd(), "threads": threading.active_count(),
+    }
+def opened():
+    found = []
+    for descriptor in range(3, 1000):
+        try: found.append("pipe" if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else "other")
+        except OSError: pass
+    return found
 def counting(progress):
     progress("reading", 0.25)
     time.sleep(0.06)
@@ -118,8 +130,22 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from cellworker.formats.opening.sandbox import run_sandboxed
 pids = sys.argv[1] + "/pids"
+if sys.argv[2] == "forked":
+    run_sandboxed("child_functions:echo", {}, memory_bytes=1 << 30, timeout_s=100)
 run_sandboxed("child_functions:sleeping", {"path": pids}, memory_bytes=1 << 30, timeout_s=100)
 """
+
+
+@pytest.fixture(
+    autouse=True, params=["started", pytest.param("forked", marks=linux)] if sys.platform == "linux" else ["started"]
+)
+def way(request, monkeypatch):
+    """How the child is made: everything holds for both ways."""
+    if request.param == "started":
+        monkeypatch.setattr(reader_processes._nursery, "fork", lambda _order: None)
+    else:
+        monkeypatch.setattr(reader_processes._nursery, "_is_first", False)
+    return request.param
 
 
 @pytest.fixture(autouse=True)
@@ -147,11 +173,15 @@ def _alive(pid):
         return False
 
 
-def _gone_within(pids, seconds):
+def _until(holds, seconds=120):
     end = time.monotonic() + seconds
-    while any(map(_alive, pids)) and time.monotonic() < end:
+    while not (is_so := holds()) and time.monotonic() < end:
         threading.Event().wait(0.01)
-    return not any(map(_alive, pids))
+    return is_so
+
+
+def _gone_within(pids, seconds):
+    return _until(lambda: not any(map(_alive, pids)), seconds)
 
 
 def test_arguments_and_results_pass_both_ways():
@@ -174,6 +204,19 @@ def test_the_child_has_no_credentials_and_a_group_of_its_own(monkeypatch):
     assert found["environ"]["PATH"] == "/bin:/usr/bin"
     assert found["stdin"] == ""
     assert found["group"] == found["pid"] != os.getpid()
+    assert found["threads"] == 1
+
+
+@linux
+def test_the_child_has_nothing_open_but_its_pipes():
+    run("echo")
+    assert run("opened") == ["pipe", "pipe"]
+
+
+def test_the_child_works_where_the_caller_works_now(tmp_path, monkeypatch):
+    run("echo")
+    monkeypatch.chdir(tmp_path)
+    assert Path(run("surroundings")["folder"]) == tmp_path.resolve()
 
 
 def test_progress_arrives_in_order():
@@ -250,8 +293,8 @@ def test_an_error_in_the_progress_callback_ends_the_child_and_comes_out():
 
 
 @linux
-def test_the_child_dies_with_its_parent(tmp_path):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)])
+def test_the_child_dies_with_its_parent(tmp_path, way):
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), way])
     pids = tmp_path / "pids"
     end = time.monotonic() + 20
     while not (pids.exists() and pids.read_text()) and time.monotonic() < end:
@@ -283,3 +326,77 @@ def test_the_child_reaches_nothing_but_its_files(tmp_path, monkeypatch):
 def test_the_child_reaches_no_network():
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert run("calling", port=server.getsockname()[1]) == "refused"
+
+
+@linux
+@pytest.mark.parametrize("way", ["forked"], indirect=True)
+class TestTheNursery:
+    """The process from which all children but the first are forked."""
+
+    @pytest.fixture(autouse=True)
+    def own_nursery(self, way, monkeypatch):
+        nursery = reader_processes._Nursery()
+        monkeypatch.setattr(reader_processes, "_nursery", nursery)
+        yield nursery
+        nursery.close()
+
+    def test_the_first_child_is_started_and_the_later_ones_are_forked_from_one_process(self, own_nursery):
+        first, second, third = (run("surroundings")["parent"] for _ in range(3))
+        assert first == os.getpid()
+        assert second == third == own_nursery._process.pid
+
+    def test_one_that_was_killed_is_started_again(self, own_nursery):
+        run("echo")
+        before = run("surroundings")["parent"]
+        os.kill(before, signal.SIGKILL)
+        own_nursery._process.wait()
+        assert run("surroundings")["parent"] not in {before, os.getpid()}
+
+    def test_one_that_hangs_is_ended_and_the_child_started_without_it(self, own_nursery, monkeypatch):
+        run("echo")
+        hanging = run("surroundings")["parent"]
+        monkeypatch.setattr(reader_processes, "_MAX_ANSWER_S", 0.2)
+        os.kill(hanging, signal.SIGSTOP)
+        assert run("surroundings")["parent"] == os.getpid()
+        assert not _alive(hanging)
+
+    def test_one_that_is_killed_takes_its_child_along_and_the_caller_is_told(self, own_nursery, tmp_path):
+        run("echo")
+        parent = run("surroundings")["parent"]
+        path = tmp_path / "pid"
+        with ThreadPoolExecutor() as pool:
+            problem = pool.submit(refused, "sleeping", path=str(path))
+            assert _until(lambda: path.exists() and path.read_text())
+            os.kill(parent, signal.SIGKILL)
+            assert problem.result().code is ErrorCode.OUT_OF_MEMORY
+        assert _gone_within([path.read_text()], 60)
+
+    def test_one_without_work_ends_by_itself(self, own_nursery):
+        mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code = "from cellworker.formats.opening import reader_nursery as n; n.IDLE_S = 0.01; n.main()"
+        with mine, its:
+            command = [sys.executable, "-c", code, str(its.fileno())]
+            assert subprocess.run(command, pass_fds=(its.fileno(),), timeout=120, check=False).returncode == 0
+
+    def test_many_children_at_a_time_get_their_own_answers(self, own_nursery):
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda i: run("echo", i=i)["i"], range(24))) == list(range(24))
+
+    def test_a_process_forked_from_the_caller_uses_one_of_its_own(self, own_nursery, tmp_path):
+        run("echo")
+        mine = run("surroundings")["parent"]
+        if (pid := os.fork()) == 0:
+            status = 1
+            with suppress(BaseException):
+                seen = [run("surroundings")["parent"] for _ in range(2)]
+                status = int(mine in seen)
+                reader_processes._nursery.close()
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert run("surroundings")["parent"] == mine
+
+    def test_it_has_one_thread_with_all_that_readers_import(self, own_nursery):
+        modules = [name for first, later in reader_nursery._LATER.items() for name in (first, *later)]
+        code = f"import os, sys; [__import__(name) for name in {modules}]; sys.exit(len(os.listdir('/proc/self/task')))"
+        environment = reader_processes._environment()
+        assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 1

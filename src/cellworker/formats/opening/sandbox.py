@@ -6,29 +6,19 @@ import logging
 import os
 import selectors
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.opening.reader_processes import Order, ReaderProcess, make_reader
 from cellworker.progress import Progress
 
 __all__ = ["run_sandboxed"]
 
-"""Called with a stage and the fraction of it that is done (0 to 1), None when unknown."""
-
 _log = logging.getLogger(__name__)
 
 _Reply = dict[str, Any]
-_START: Final = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv.pop()); "
-    "from cellworker.formats.opening.sandbox_child import main; main()"
-)
-_KEPT: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_ONE_THREAD: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _LARGEST_REPLY: Final = 64 << 20
 _LARGEST_LOG: Final = 64 << 10
 _GRACE_S: Final = 2.0
@@ -71,77 +61,41 @@ def run_sandboxed(
         raised anything else (the log has the traceback).
     """
     deadline = time.monotonic() + timeout_s
-    order = {
+    text = {
         "function": function,
         "kwargs": dict(kwargs),
         "memory_bytes": memory_bytes,
         "cpu_s": timeout_s * max(1, os.cpu_count() or 1),
-        "parent": os.getpid(),
     }
     with contextlib.ExitStack() as stack:
         replies, child_replies = os.pipe()
         stack.callback(os.close, replies)
         child_life, life = os.pipe()  # the child sees its end when this process has ended
         stack.callback(os.close, life)
-        with os.fdopen(child_replies, "wb"), os.fdopen(child_life, "rb"), tempfile.TemporaryFile() as stdin:
-            stdin.write(json.dumps({**order, "replies": child_replies, "life": child_life}).encode())
-            stdin.seek(0)
-            child = _spawn(stdin, (child_replies, child_life))
-            stack.callback(_end, child)
+        with os.fdopen(child_replies, "wb"), os.fdopen(child_life, "rb"):
+            child = make_reader(Order(text, function.partition(":")[0], child_replies, child_life))
+            stack.callback(child.end)
         reply = _follow(child, replies, deadline, on_progress)
         if reply is None and time.monotonic() >= deadline:
             raise _too_slow(timeout_s)
-        status = _status(child) if reply is None else None
+        status = child.status(_GRACE_S) if reply is None else None
     return _judge(reply, status, memory_bytes, timeout_s)
 
 
-def _status(child: subprocess.Popen[bytes]) -> int | None:
-    """Return how a child that fell silent ended; None if it did not end."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return child.wait(_GRACE_S)
-    return None
-
-
-def _spawn(stdin: IO[bytes], descriptors: tuple[int, int]) -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in _KEPT if name in os.environ} | dict.fromkeys(_ONE_THREAD, "1")
-    path = [entry for entry in sys.path if entry]
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and our own words
-        [sys.executable, "-I", "-X", "utf8", "-c", _START, json.dumps(path)],
-        stdin=stdin,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment,
-        pass_fds=descriptors,
-        start_new_session=True,
-    )
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child and of the processes it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    if child.stderr is not None:
-        child.stderr.close()
-
-
-def _follow(
-    child: subprocess.Popen[bytes], replies: int, deadline: float, on_progress: Progress | None
-) -> _Reply | None:
+def _follow(child: ReaderProcess, replies: int, deadline: float, on_progress: Progress | None) -> _Reply | None:
     """Return the child's last word, or None if it died or the deadline passed without one."""
-    assert child.stderr is not None
     pending, size, log = [b""], 0, b""
     try:
         with selectors.DefaultSelector() as selector:
             selector.register(replies, selectors.EVENT_READ)
-            selector.register(child.stderr, selectors.EVENT_READ)
+            selector.register(child.errors, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:
                 ready = [key.fd for key, _ in selector.select(left)]
-                if child.stderr.fileno() in ready:
-                    content = os.read(child.stderr.fileno(), 1 << 16)
+                if child.errors in ready:
+                    content = os.read(child.errors, 1 << 16)
                     log = (log + content)[-_LARGEST_LOG:]
                     if not content:
-                        selector.unregister(child.stderr)
+                        selector.unregister(child.errors)
                 if replies in ready:
                     content = os.read(replies, 1 << 20)
                     pending.append(content)

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, Final
 
 from cellworker.confinement import confine_reader
@@ -27,10 +28,19 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 
 
-def main() -> None:
-    """Read the order from standard input, carry it out, answer, and end without further ado."""
-    order: dict[str, Any] = json.load(sys.stdin)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def main(**made_by: int) -> None:
+    """Read the order from standard input, carry it out, answer, and end without further ado.
+
+    Parameters
+    ----------
+    made_by
+        What a child that was forked knows from its nursery and not from its order: `replies`, `life`, `parent`.
+    """
+    order: dict[str, Any] = json.load(sys.stdin) | made_by
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    if made_by:
+        _be_as_if_started(order)
     replies: int = order["replies"]
     _die_with_parent(order["parent"], order["life"])
     _limit(order["memory_bytes"], order["cpu_s"])
@@ -48,6 +58,14 @@ def main() -> None:
         reply = _failure()
     _send(replies, reply)
     os._exit(0)
+
+
+def _be_as_if_started(order: dict[str, Any]) -> None:
+    """Take what the caller has now, not what it had when it started the nursery."""
+    os.environ.clear()
+    os.environ.update(order["environ"])
+    sys.path[:] = order["path"]
+    os.chdir(order["folder"])
 
 
 def _call(name: str, kwargs: dict[str, Any], replies: int) -> Any:  # noqa: ANN401 - JSON
