@@ -63,6 +63,7 @@ class Leftovers:
         self._foreign: set[int] = set()
         self._failed = False
         self._libraries: set[str] = set()
+        self._module: Path | None = None
         # Every process that a test starts inherits it, and is known by it when its parent is gone.
         self._mark = f"{os.getpid()}-{time.time_ns()}"
         os.environ[_MARK] = self._mark
@@ -72,7 +73,13 @@ class Leftovers:
         self._places += places
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_setup(self) -> Iterator[None]:
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        if item.path != self._module:
+            self._module = item.path
+            # Libraries of science hold millions of objects for good. Looking through them takes a second each time, and
+            # tests of connections collect often: what is alive between two files of tests is not looked at again.
+            gc.collect()
+            gc.freeze()
         # Between two tests nothing runs: what was there after the one is there before the next.
         self._before, self._failed = self._after if self._after is not None else self._there(), False
         self._after = None
