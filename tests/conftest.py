@@ -1,6 +1,7 @@
 """What all tests share: an environment of their own, the data that lies around, and a look at what they leave."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,6 +20,9 @@ pytest.register_assert_rewrite("port_suites")
 
 import reference_material  # noqa: E402
 from leftovers import Leftovers  # noqa: E402
+
+# scanpy's functions are compiled when they are first called, here on a few hundred cells: optimizing them takes longest.
+os.environ.setdefault("NUMBA_OPT", "0")
 
 # How long one example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
