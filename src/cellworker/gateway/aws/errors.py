@@ -27,7 +27,7 @@ def error_code(error: BaseException) -> str:
 
 
 def passing(error: BaseException) -> bool:
-    """Whether the same call may go well a little later: no answer, a busy service, credentials about to be renewed."""
+    """Whether the same call may succeed a little later: no answer, a busy service, credentials about to be renewed."""
     if not isinstance(error, ClientError):
         return isinstance(error, CALL_ERRORS) and not isinstance(error, ParamValidationError)
     return _status(error) >= 500 or error_code(error) in _BUSY | _CREDENTIALS
