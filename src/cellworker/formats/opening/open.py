@@ -206,7 +206,7 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
     return store, experiment
 
 
-def _retry_budget_s(source: Path, max_s: float) -> float:
+def _timeout_s(source: Path, max_s: float) -> float:
     """Return how long reading may take: the HDF5 library can loop forever on damaged text, however small the file."""
     if not is_hdf5(source):
         return max_s
@@ -229,10 +229,10 @@ def _cold(
             "choice": matrix_choice(settings).to_json(),
             "buffer_bytes": int(settings.load_buffer_mb * _MEGABYTE),
             "memory_bytes": int(settings.load_memory_gb * _GIGABYTE),
-            "make_s": _MAKING * _retry_budget_s(source, settings.load_timeout_s),
+            "make_s": _MAKING * _timeout_s(source, settings.load_timeout_s),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
-        timeout_s=_retry_budget_s(source, settings.load_timeout_s),
+        timeout_s=_timeout_s(source, settings.load_timeout_s),
         on_progress=on_progress,
     )
     if "store" not in answer:

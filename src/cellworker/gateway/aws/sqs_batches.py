@@ -269,10 +269,10 @@ class Visibility:
         for entry in entries:
             _succeed(entry)
 
-    async def _change(self, handles: Sequence[Handle], seconds: int, retry_budget_s: float) -> dict[int, str]:
+    async def _change(self, handles: Sequence[Handle], seconds: int, timeout_s: float) -> dict[int, str]:
         """Set the time that messages are hidden from now on; return the codes of those for which it failed."""
         try:
-            async with asyncio.timeout(retry_budget_s):
+            async with asyncio.timeout(timeout_s):
                 failed = await _each(self._client.change_message_visibility_batch, handles, VisibilityTimeout=seconds)
         except Exception as error:  # noqa: BLE001 - the messages come back a little later, or earlier
             failed = dict.fromkeys(range(len(handles)), error_code(error) or reason(error))
