@@ -1,4 +1,4 @@
-"""From a parsed SingleCellExperiment or SummarizedExperiment to an experiment; every problem is recorded.
+"""Turns a parsed SingleCellExperiment or SummarizedExperiment into an experiment; records all problems.
 
 Read are the assays that `matrices` picks, ``colData``, the names of the features with what ``rowData`` says of them,
 and the reduced dimensions; an object without these opens as far as it goes. Alternative experiments are named, and

@@ -1,4 +1,4 @@
-"""How a matrix of BPCells is refused: the parts are made here, `layer` adds the layer's name."""
+"""Refusals of BPCells matrices: the parts are made here, `layer` adds the layer's name."""
 
 from cellworker.errors import ErrorCode
 

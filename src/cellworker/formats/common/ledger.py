@@ -1,4 +1,4 @@
-"""What becomes of each element of a source file when it is written in another form.
+"""A ledger of each element of a source file when it is written in another format.
 
 The reader lists every element of the source; the writer settles each of them exactly once. An element that is never
 settled, or that two settled, is a bug and raises: a report that forgets something cannot be made.
@@ -32,7 +32,7 @@ class Element:
 
 @dataclass(slots=True)
 class Conversion:
-    """What became of an experiment's parts, in words."""
+    """The report on an experiment's parts, in words."""
 
     kept: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What a Zarr array says about itself, in versions 2 and 3: its shape, its pieces, its codecs."""
+"""The description of a Zarr array, in versions 2 and 3: its shape, its chunks, its codecs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
