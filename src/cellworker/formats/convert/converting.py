@@ -1,4 +1,4 @@
-"""From any experiment file to any other: what was kept, what was renamed, what the other format has no place for.
+"""Converts any experiment file to any other, and reports what is kept, renamed, or without a place in the other format.
 
 ====================  ==========================================================================================
 AnnData to AnnData    the file as it is (`cellworker.formats.anndata.copying`)

@@ -1,4 +1,4 @@
-"""What an R object holds beside an experiment, as R values: columns that say more, and all that has no other place.
+"""Parts of an R object beyond an experiment, as R values: richer columns, and everything without another place.
 
 Used wherever an object of one class becomes one of another: of Bioconductor to Seurat or AnnData, of Seurat to
 Bioconductor. Every element of the object is settled: in a place of its own, or in a list that mirrors the object.
@@ -45,7 +45,7 @@ _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "origina
 
 @dataclass(frozen=True, slots=True)
 class TargetNames:
-    """What the target calls its parts: `reduction` has a ``{}`` for the name."""
+    """The target's names of its parts: `reduction` has a ``{}`` for the name."""
 
     counts: str
     data: str
@@ -119,7 +119,7 @@ def collect(
     *,
     takes: Callable[[RValue], bool] | None = None,
 ) -> Collected:
-    """Settle what has a place of its own in the target.
+    """Settle the parts that have a place of their own in the target.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One sample's counts out of a tree of AnnData, where several files are put together."""
+"""One sample's counts from a tree of AnnData, where several files are joined."""
 
 from pathlib import Path
 from typing import Final

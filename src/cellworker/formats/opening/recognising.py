@@ -1,8 +1,8 @@
-"""What a file is, by what is in it, and what to do with one that is not read.
+"""Recognises the kind of a file by its content, and says what to do with a kind that is not read.
 
-`kind_of` tells the kind of any path; names and their endings count for nothing. It looks into untrusted files, HDF5
+`kind_of` returns the kind of any path, whatever its name. It reads untrusted files, HDF5
 among them, so it is called in the sandboxed child. Each kind that is not read has a sentence that names it and says
-how to make something of it that is read.
+how to convert it into one that is read.
 """
 
 import bz2

@@ -1,4 +1,4 @@
-"""Which object of a file is served, where it holds several: a workspace of `save`, or a list of objects."""
+"""Chooses the served object of a file that holds several: a workspace of `save`, or a list of objects."""
 
 from dataclasses import dataclass
 from typing import Final

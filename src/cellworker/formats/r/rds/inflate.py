@@ -35,7 +35,7 @@ _ZSTD_WINDOW = 1 << 27
 
 
 class _Decompressor(Protocol):
-    """What bz2, lzma and igzip share."""
+    """The interface of decompressors in bz2, lzma and igzip."""
 
     @property
     def eof(self) -> bool: ...
