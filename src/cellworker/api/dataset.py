@@ -24,7 +24,7 @@ __all__ = ["Dataset", "TrajectoryTables"]
 class Dataset(MappedDataset):
     """What `cellworker.open` returns.
 
-    Cells are said by keys or names of sets, barcodes, a mask, or a query of pandas over `columns`.
+    Cells are given by keys or names of sets, barcodes, a mask, or a pandas query over `columns`.
     """
 
     @overload

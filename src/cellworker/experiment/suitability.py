@@ -1,4 +1,4 @@
-"""What an experiment lacks for a task: one function tells the task, which refuses, and `check`, which announces it.
+"""Parts that an experiment lacks for a task: the task refuses by this, and `check` announces it.
 
 Each function here looks at an experiment and returns a `Concern`, or None where all is well. A task calls `require`
 with it; `concerns` collects them for all tasks.

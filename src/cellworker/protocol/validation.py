@@ -1,4 +1,4 @@
-"""JSON that comes over the wire, checked field by field against a type.
+"""Checks JSON from the wire field by field against a type.
 
 Unknown fields are tolerated. What cannot be understood is an ``INVALID_INPUT`` that names the field.
 """

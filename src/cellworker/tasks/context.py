@@ -1,4 +1,4 @@
-"""What a task may use beside the experiment and the request: a folder, threads, a table, a language model."""
+"""The context of a task beside the experiment and the request: a folder, threads, a table, a language model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

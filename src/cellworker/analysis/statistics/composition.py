@@ -1,4 +1,4 @@
-"""How many members sets have in common."""
+"""Sizes of the intersections of sets."""
 
 from collections.abc import Sequence
 

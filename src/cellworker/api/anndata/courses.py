@@ -61,7 +61,7 @@ def trajectory(
     Returns
     -------
     AnnData or None
-        Written are ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
+        Writes ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
         each node), ``params``, and where the cells are on the links; ``obs["<key>_partition"]``.
 
     Raises

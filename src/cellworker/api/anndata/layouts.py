@@ -61,7 +61,7 @@ def umap(
     Returns
     -------
     AnnData or None
-        Written are float32 ``(n_cells, 2)`` coordinates.
+        Writes float32 ``(n_cells, 2)`` coordinates.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def tsne(
     Returns
     -------
     AnnData or None
-        Written are float32 ``(n_cells, 2)`` coordinates.
+        Writes float32 ``(n_cells, 2)`` coordinates.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Principal components and neighbours of an AnnData: what ``cellworker.pp`` offers."""
+"""Principal components and neighbours of an AnnData, for ``cellworker.pp``."""
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -74,7 +74,7 @@ def pca(
     Returns
     -------
     AnnData or None
-        Written are ``obsm`` float32 ``(n_cells, n_comps)``, ``varm`` float64 ``(n_genes, n_comps)`` (0 for genes that
+        Writes ``obsm`` float32 ``(n_cells, n_comps)``, ``varm`` float64 ``(n_genes, n_comps)`` (0 for genes that
         were not used) and ``uns`` with ``variance``, ``variance_ratio`` and ``params``. Of each component the loading
         of largest absolute value is above 0 (scanpy's convention with scikit-learn from 1.5).
 
@@ -211,7 +211,7 @@ def neighbors(
     Returns
     -------
     AnnData or None
-        Written are sparse matrices: distances of ``n_neighbors - 1`` others per row; connectivities from 0 to 1,
+        Writes sparse matrices: distances of ``n_neighbors - 1`` others per row; connectivities from 0 to 1,
         symmetric, float32.
 
     Raises

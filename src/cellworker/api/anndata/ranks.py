@@ -97,7 +97,7 @@ def rank_genes_groups(
     Returns
     -------
     AnnData or None
-        Written is ``uns[key]`` as scanpy lays it out: ``names``, ``scores`` (z), ``pvals``, ``pvals_adj``,
+        Writes ``uns[key]`` as scanpy lays it out: ``names``, ``scores`` (z), ``pvals``, ``pvals_adj``,
         ``logfoldchanges`` (log2), with `pts` also ``pts`` and ``pts_rest``; ``params``. `scanpy.get` and `scanpy.pl`
         read it.
 

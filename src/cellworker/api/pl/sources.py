@@ -1,4 +1,4 @@
-"""What pictures are made of, from an AnnData and from an open experiment alike."""
+"""Data for pictures, from an AnnData or an open experiment."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -104,7 +104,7 @@ class Shown(Protocol):
         ...
 
     def has_column(self, name: str) -> bool:
-        """Return whether there are values of cells of that name, which is no gene."""
+        """Return whether the name is a column of the cells, not a gene."""
         ...
 
     def numbers(self, name: str) -> NDArray[np.float64] | None:
@@ -125,7 +125,7 @@ class Shown(Protocol):
 
 
 def values_of(data: Shown, argument: str, gene: str) -> NDArray[np.float64]:
-    """Return the expression of what is no column of the cells, float64 ``(n_cells,)``.
+    """Return the expression of a gene whose name is no column of the cells, float64 ``(n_cells,)``.
 
     Raises
     ------

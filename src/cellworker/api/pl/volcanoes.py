@@ -1,4 +1,4 @@
-"""Tests of all genes at a glance."""
+"""Volcano plots of tests of all genes."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any

@@ -29,7 +29,7 @@ class ClusterConfig(Struct):
 
 
 class HowToCluster(Protocol):
-    """What requests for clusters say."""
+    """Parameters of requests for clusters."""
 
     @property
     def type(self) -> Literal["louvain", "leiden"]:
