@@ -1,8 +1,8 @@
-"""What a process gives up for good: connections, other processes, being looked at (Linux, without any privilege).
+"""Confines a process for good: no connections, no other processes, hidden from others (Linux, without any privilege).
 
 Three tools of the kernel are used: filters of system calls (seccomp, kernel 3.17) and Landlock (kernel 5.13), which
-hold for all that the process starts and cannot be taken back, and a mark that keeps others of the same user from
-looking into it (prctl(2), PR_SET_DUMPABLE).
+hold for all child processes and cannot be undone, and a mark that keeps other processes of the same user from
+inspecting it (prctl(2), PR_SET_DUMPABLE).
 
 A Kubernetes network policy holds for a whole pod, and name spaces are refused in many containers: neither can tell the
 process that reads untrusted files from the one that talks to the cloud. These can.

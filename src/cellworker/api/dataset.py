@@ -22,7 +22,7 @@ __all__ = ["Dataset", "TrajectoryTables"]
 
 
 class Dataset(MappedDataset):
-    """What `cellworker.open` returns.
+    """An open experiment, as `cellworker.open` returns it.
 
     Cells are given by keys or names of sets, barcodes, a mask, or a pandas query over `columns`.
     """

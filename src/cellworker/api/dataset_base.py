@@ -185,7 +185,7 @@ class DatasetBase(OpenExperiment):
         Returns
         -------
         pathlib.Path
-            What was written.
+            The written file.
 
         Raises
         ------

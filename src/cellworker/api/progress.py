@@ -97,7 +97,7 @@ def with_bar(stage: str) -> Callable[[Callable[Arguments, Result]], Callable[Arg
     Parameters
     ----------
     stage
-        What the function does, in words for the user.
+        The function's work, in words for the user.
     """
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

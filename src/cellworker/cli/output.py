@@ -100,7 +100,7 @@ def request_pagination(text: str | None) -> dict[str, Any] | None:
 
 
 class Destination:
-    """Where a result goes and in which format, checked before anything is computed.
+    """The destination and format of a result, checked before anything is computed.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def write_result(
     to_tables
         Makes tables from it, for CSV and Parquet; None where the task has none.
     records
-        What made it: in Parquet always, for others beside them where the destination says so.
+        Records of the steps that made it: in Parquet always, beside other files where the destination says so.
 
     Raises
     ------
@@ -270,7 +270,7 @@ def write_answer(
     cell_ids
         Those of all cells, int32 ``(n_cells,)``.
     records
-        What made it; see `write_result`.
+        Records of the steps that made it; see `write_result`.
     """
     if not isinstance(answer, Path):
         return write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids), records)

@@ -62,7 +62,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AnswerSource(Protocol):
-    """What the server answers from."""
+    """The experiment behind the server."""
 
     @property
     def runner(self) -> TaskRunner | None:
@@ -89,7 +89,7 @@ def make_app(served: AnswerSource, paths: dict[str, Task], *, loopback_only: boo
     Parameters
     ----------
     served
-        What answers.
+        The experiment.
     paths
         The tasks, by engine path.
     loopback_only

@@ -55,7 +55,7 @@ _PATIENCE_S = 30.0
 
 
 class Held(Protocol):
-    """What is shown: an experiment with cell sets that the page changes."""
+    """The shown experiment, with cell sets that the page changes."""
 
     experiment: Experiment
     cell_sets: CellSets

@@ -58,7 +58,7 @@ class DiskResults:
         await asyncio.to_thread(self._put, etag, content, dict(tags))
 
     async def url(self, etag: ETag) -> str:
-        """Where a client can fetch the result."""
+        """Return the address of a result for clients."""
         return f"{self.base_url}{etag}"
 
     def find(self, etag: ETag) -> Path | None:

@@ -48,7 +48,7 @@ _STORED_AFTER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What is served, once it is open.
+    """The served experiment, once it is open.
 
     Attributes
     ----------

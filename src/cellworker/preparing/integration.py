@@ -21,7 +21,7 @@ _NEIGHBOURS = 30
 
 @dataclass(frozen=True, slots=True)
 class Integrated:
-    """What was done.
+    """The outcome.
 
     Attributes
     ----------

@@ -84,7 +84,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     thresholds
         Limits for all samples.
     mads
-        How many MADs from the median suggested limits are.
+        Distance of suggested limits from the median, in MADs.
     empty_droplets
         Whether barcodes without cells are looked for; "auto" where a matrix is unfiltered.
     empty_fdr, empty_lower
@@ -94,7 +94,7 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     min_cells
         Genes that fewer of the kept cells have are left out.
     variable_genes, components
-        How many genes are scaled, and components found.
+        Number of scaled genes, and of components.
     dimensions
         Leading components that integration, clusters and map use.
     integration

@@ -91,7 +91,7 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
     Parameters
     ----------
     parameters
-        What to read, and how.
+        The parameters, with the samples to read.
     out
         The folder to write: ``experiment.h5ad``, ``cell_sets.json``, ``report.html``, ``prepare.yaml``, and ``r.rds``
         where the parameters ask for it. Its ``.prepare`` keeps the steps' results until all is done.

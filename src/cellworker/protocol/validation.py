@@ -64,7 +64,7 @@ def convert(value: bytes | bytearray | Mapping[str, Any], kind: type[T], what: s
     kind
         The `msgspec.Struct` wanted.
     what
-        How messages call the object, for example "body".
+        The object's name in messages, for example "body".
 
     Raises
     ------

@@ -53,7 +53,7 @@ class EarlierResult:
 
 @dataclass(frozen=True, slots=True)
 class PrepareInput:
-    """What `prepare` sees.
+    """The input of `prepare`.
 
     Attributes
     ----------

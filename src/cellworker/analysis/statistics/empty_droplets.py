@@ -29,7 +29,7 @@ _MAX_FITTED = 2000  # barcodes that the spread of the soup is estimated from
 
 @dataclass(frozen=True, slots=True)
 class Droplets:
-    """What became of each barcode.
+    """The outcome for each barcode.
 
     Attributes
     ----------

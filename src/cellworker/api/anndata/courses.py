@@ -50,7 +50,7 @@ def trajectory(
     basis
         The key of ``obsm``: "X_umap", or "umap" for short.
     method
-        How cells are clustered on the way.
+        The clustering method on the way.
     key_added
         The key of ``uns``.
     threads

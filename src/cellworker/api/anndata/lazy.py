@@ -29,7 +29,7 @@ __all__ = ["AnyMatrix", "LazyMatrix", "LazyRows", "chosen_anywhere"]
 
 Floats = NDArray[np.float64]
 Task = Any
-"""What `dask.delayed` returns."""
+"""The type of `dask.delayed`'s result."""
 
 _VALUE_BYTES = 8  # an int32 index and a float32 value
 _COPIES = 4  # of a block of genes, while it is put together, sorted and tested

@@ -55,7 +55,7 @@ def pca(
     adata
         Log-normalised expression, sparse or dense; it is neither copied nor centred in memory.
     n_comps
-        How many; by default 50, or as many as there are.
+        Number of components; by default 50, or as many as there are.
     layer
         A layer instead of ``X``.
     zero_center
@@ -189,13 +189,13 @@ def neighbors(
     adata
         With ``obsm["X_pca"]`` or another representation; without one `pca` makes it.
     n_neighbors
-        How many, the cell itself among them.
+        Number of neighbours, the cell itself included.
     n_pcs
         Number of dimensions of the representation to use; 0 is ``X`` itself.
     use_rep
         A key of ``obsm``, or ``"X"``.
     method
-        How connectivities are computed: UMAP's fuzzy sets.
+        The method of connectivities: UMAP's fuzzy sets.
     metric
         "euclidean" or "cosine".
     random_state

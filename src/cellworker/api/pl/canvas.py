@@ -191,7 +191,7 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     Parameters
     ----------
     ax
-        What a function of `cellworker.pl` returned.
+        The axes from a function of `cellworker.pl`.
     path
         Ends in ``.svg``, ``.pdf``, ``.eps``, ``.png``, ``.tif`` or ``.jpg``.
     dpi
@@ -200,7 +200,7 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     Returns
     -------
     pathlib.Path
-        What was written.
+        The written file.
 
     Raises
     ------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Course", "Labels", "Layout", "Shown", "Source", "Tissue", "shown", "values_of"]
 
 Source = Union["AnnData", Dataset]
-"""What pictures are made of."""
+"""The sources of pictures."""
 
 _CLUSTERS = ("leiden", "louvain")
 
@@ -88,7 +88,7 @@ class Tissue:
 
 
 class Shown(Protocol):
-    """What a picture asks for."""
+    """The interface of data for pictures."""
 
     @property
     def n_cells(self) -> int:

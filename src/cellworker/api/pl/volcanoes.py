@@ -50,7 +50,7 @@ def volcano(
     min_fold, alpha
         Genes with a larger absolute log fold change and a smaller adjusted p-value are coloured.
     label
-        How many of the coloured genes are named, or which genes.
+        Number of coloured genes to name, or the genes.
     ax
         As for `embedding`.
 

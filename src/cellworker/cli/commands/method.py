@@ -48,7 +48,7 @@ def run_method(
     Raises
     ------
     WorkerError
-        What the method raises; ``INVALID_INPUT`` where it needs packages that are not installed.
+        The method's errors; ``INVALID_INPUT`` where it needs packages that are not installed.
     """
     if method in ("download", "save") or method in PICTURES:
         _write(method, arguments, path, settings, options, before=before)

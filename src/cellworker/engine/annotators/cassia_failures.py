@@ -1,4 +1,4 @@
-"""What went wrong with `cassia` or its language model, as a sentence that says what to do and holds no secret."""
+"""Failures of `cassia` or its language model, as sentences that say what to do and hold no secret."""
 
 import re
 

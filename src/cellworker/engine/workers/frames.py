@@ -27,7 +27,7 @@ LARGEST = 1 << 36
 
 
 class FrameKind(bytes, Enum):
-    """What a frame is."""
+    """The kind of a frame."""
 
     INIT = b"I"
     """To the worker: `WorkerInit`."""
@@ -84,7 +84,7 @@ class RequestFrame(msgspec.Struct):
 
 
 class ProgressFrame(msgspec.Struct):
-    """How far a computation is."""
+    """Progress of a computation."""
 
     stage: str
     fraction: float | None

@@ -156,7 +156,7 @@ class TaskRunner:
 
     @property
     def loads(self) -> dict[str, LaneLoad]:
-        """How busy each lane is."""
+        """The load of each lane."""
         return {name: LaneLoad(lane.running, lane.waiting, lane.size) for name, lane in self._lanes.items()}
 
     @property

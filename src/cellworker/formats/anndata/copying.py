@@ -69,15 +69,15 @@ def copy_anndata(
     source
         An ``.h5ad`` file or a ``.zarr`` folder.
     target
-        What does not exist yet, written in place.
+        A path that does not exist yet, written in place.
     additions
-        What is put in.
+        The additions.
     zarr
         Whether the target is a Zarr store.
     sha256
         What `content_hash` gave when the source was opened.
     threads
-        How many compress and decompress.
+        Threads that compress and decompress.
     progress
         Called with the stage and the fraction done; raising stops it.
     tree

@@ -77,11 +77,11 @@ def write_anndata(
     annotated
         The columns of ``obs``.
     reductions
-        What goes to ``obsm``, by the name without ``X_``.
+        The entries of ``obsm``, by the name without ``X_``.
     progress
         Called with the stage and the fraction done; raising stops the writing.
     beside
-        What the source holds beside the experiment.
+        The source's parts beyond the experiment.
 
     Returns
     -------

@@ -61,7 +61,7 @@ class BioconductorExpression:
     used
         By "counts" and "data": the assay that the matrix was read from unchanged.
     matrices
-        What is reported about each assay (`used_for`).
+        The report about each assay (`used_for`).
     """
 
     counts: SparseDraft | None

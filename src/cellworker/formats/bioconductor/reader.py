@@ -44,7 +44,7 @@ from cellworker.formats.seurat.read.cells import read_metadata
 __all__ = ["FAMILY", "coordinates", "read_bioconductor", "short_name"]
 
 FAMILY = "SummarizedExperiment"
-"""How `Origin.assay_class` calls all objects of this kind."""
+"""The value of `Origin.assay_class` for all objects of this kind."""
 _TABLE = "colData"
 _WIDEST = 10_000
 """Dimensions of a reduction; a wider matrix is something else."""
@@ -69,7 +69,7 @@ def read_bioconductor(
     outside
         Where disk-backed layers of BPCells are; without it they are refused.
     wanted
-        What the caller says about the file's matrices and samples.
+        The caller's statements about the file's matrices and samples.
     """
     wanted = wanted or MatrixChoice()
     whole = Part(root, ())

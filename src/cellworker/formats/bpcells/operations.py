@@ -58,7 +58,7 @@ class BpcellsMatrix(ABC):
 
 
 class OnDisk(BpcellsMatrix):
-    """What is on disk."""
+    """The matrix on disk."""
 
     def __init__(self, stored: StoredMatrix) -> None:
         self._stored = stored

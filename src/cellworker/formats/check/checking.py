@@ -50,7 +50,7 @@ class Report:
     problems
         Everything found, errors first.
     contents
-        What is in it, by name; empty when it cannot be served.
+        The contents, by name; empty when it cannot be served.
     memory
         In megabytes: ``mapped`` (shared by all processes, paged in when touched), ``private`` (of all processes of
         `cellworker run` together while idle), ``loading`` (limit of the process that reads the file).

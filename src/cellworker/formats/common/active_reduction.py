@@ -40,9 +40,9 @@ def choose_active(
     Parameters
     ----------
     reductions
-        What the file has, by name.
+        The file's reductions, by name.
     named
-        What the file says that it used, the most informative first. Case and punctuation do not count.
+        Reductions that the file declares as used, the most informative first. Case and punctuation do not count.
     strict
         A name in `named` that is not there is an error: nothing stands in for it.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 __all__ = ["Conversion", "Element", "Ledger", "Path", "renamed_names"]
 
 Path = tuple[str, ...]
-"""Where an element is: ``("obs", "leiden")``, ``("assays", "SCT", "counts")``."""
+"""The path of an element: ``("obs", "leiden")``, ``("assays", "SCT", "counts")``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Element:
     path
         Where it is.
     kind
-        What it is, in words: "an array of 4 x 2".
+        Its description: "an array of 4 x 2".
     """
 
     path: Path

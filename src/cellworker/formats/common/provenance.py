@@ -38,7 +38,7 @@ KEY: Final = "cellworker"
 """The name of the attribute, the metadata, the chunk, the element and the field."""
 
 INSIDE: Final = frozenset({".h5ad", ".h5", ".zarr", ".rds", ".png", ".svg", ".html"})
-"""What `stamp` puts a record into; others get a file beside them."""
+"""Formats into which `stamp` puts a record; others get a file beside them."""
 _GZIP: Final = b"\x1f\x8b"
 _MEMBER: Final = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x04\xff"
 """The header of a gzip member with a comment, without a time (RFC 1952)."""
@@ -138,7 +138,7 @@ def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None)
     path
         The file, for zarr the folder.
     records
-        What made it, in order.
+        The steps that made it, in order.
     kind
         The suffix that counts, where the file's name has another.
     """

@@ -80,7 +80,7 @@ def complete(
     Parameters
     ----------
     draft
-        What was read. Its matrices may be in files; they are read a few megabytes at a time.
+        The experiment as read. Its matrices may be in files; they are read a few megabytes at a time.
     findings
         Gets a note for each part that was made, and a warning for each that could not be.
     scratch

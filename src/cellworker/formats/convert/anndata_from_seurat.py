@@ -46,7 +46,7 @@ class SeuratRest:
     root
         The object, read with exact values.
     experiment
-        What was opened from it.
+        The experiment opened from it.
     replaced
         Columns of ``obs`` that the cell sets replace.
     embedding

@@ -37,7 +37,7 @@ __all__ = [
 
 NO_CODE: Final = "R code and its environments are not read: NULL stands there"
 FLOAT32: Final = np.dtype(np.float32)
-"""How experiments keep log-normalised values."""
+"""The type of log-normalised values in experiments."""
 _BLOCK: Final = 1 << 22
 _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "original_name", "name", "_index"})
 """Columns by which cellworker tells genes apart in what it writes: those of another meaning stay in the list."""
@@ -67,7 +67,7 @@ BIOCONDUCTOR: Final = TargetNames(
 
 @dataclass(slots=True)
 class Collected:
-    """What was found, and the ledger of the object.
+    """The parts found, and the ledger of the object.
 
     Attributes
     ----------
@@ -126,13 +126,13 @@ def collect(
     root
         The object, read with exact values.
     experiment
-        What was opened from it.
+        The experiment opened from it.
     replaced
         Columns of the cells that the cell sets have anew.
     embedding
         The name of a reduction that is replaced; "" where none is.
     places
-        What the target calls its parts.
+        The target's names of its parts.
     takes
         Tells vectors that the target's tables hold exactly; by default `is_plain`.
     """

@@ -18,7 +18,7 @@ from cellworker.formats.foreign.shown import Reading, SampleMatrix
 __all__ = ["EXPRESSION", "GENOME", "TYPES", "only_genes", "species_of", "with_columns"]
 
 EXPRESSION: Final = "Gene Expression"
-"""How 10x calls the features that are genes."""
+"""10x's name for features that are genes."""
 TYPES, GENOME = "feature_types", "genome"
 """Columns of ``var``, as scanpy's readers name them."""
 _ENSEMBL: Final = re.compile(r"(?:^|_)ENS([A-Z]{3,4})?G\d{9,}", re.IGNORECASE)

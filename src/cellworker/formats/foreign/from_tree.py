@@ -15,7 +15,7 @@ from cellworker.formats.foreign.shown import ForeignFile, Reading, SampleMatrix,
 __all__ = ["matrix_of_tree"]
 
 _PLACES: Final = (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var"))
-"""Where counts are, the surest place first."""
+"""Places of counts, the surest first."""
 _IDS: Final = ("gene_ids", "gene_id", "ensembl_id")
 
 

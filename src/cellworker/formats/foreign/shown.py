@@ -27,7 +27,7 @@ class ForeignFile:
     writer
         The program that wrote the file, in words.
     told
-        What became of every element of the file on its way into the tree.
+        The fate of every element of the file on its way into the tree.
     """
 
     root: TreeGroup
@@ -86,7 +86,7 @@ class SampleMatrix:
     cells
         Further columns about cells, by name.
     told
-        What became of the file's elements.
+        The fate of the file's elements.
     """
 
     name: str

@@ -51,7 +51,7 @@ class Opened:
     own_work_file
         Where a person's own cell sets of local runs are kept.
     own_work
-        What is kept there, and part of `cell_sets`; None where there is nothing.
+        The work stored there, also part of `cell_sets`; None where there is none.
     """
 
     experiment: StoredExperiment

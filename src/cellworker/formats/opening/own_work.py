@@ -56,7 +56,7 @@ class OwnWork:
 
     @property
     def n_sets(self) -> int:
-        """How many cell sets are the person's own."""
+        """Number of the person's own cell sets."""
         return sum(1 for _ in self.own.sets())
 
 

@@ -108,7 +108,7 @@ READ: Final = frozenset(
         *(kind for kind in FileKind if kind.name in FOREIGN),
     }
 )
-"""What is given to a reader; that of .rds files says why what is unknown is none."""
+"""Kinds that a reader gets; that of .rds files reports why an unknown file is none."""
 
 
 def kind_of(path: Path) -> FileKind:
@@ -186,7 +186,7 @@ def _inflated(head: bytes) -> bytes:
 
 
 class _Members:
-    """What a root group holds: the names in it, and of each member the names in it, None for an array."""
+    """The content of a root group: the names in it, and of each member the names in it, None for an array."""
 
     def __init__(self, names: set[str], look: Callable[[str], set[str] | None], encoding: str = "") -> None:
         self.names, self.look, self.encoding = names, look, encoding

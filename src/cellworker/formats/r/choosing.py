@@ -29,7 +29,7 @@ def choose_object(root: RValue, wanted: str, findings: Findings, *, is_workspace
     Parameters
     ----------
     root
-        What the file holds.
+        The file's content.
     wanted
         The name; "" for none.
     is_workspace

@@ -54,7 +54,7 @@ class GzipWriter:
     path
         A file that does not exist yet.
     threads
-        How many threads make and compress blocks.
+        Threads that make and compress blocks.
     effort
         "small" takes several times longer than "fast", for about a fifth less.
     on_block

@@ -1,4 +1,4 @@
-"""What errors of AWS mean, in words without secrets."""
+"""Meanings of AWS errors, in words without secrets."""
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -12,7 +12,7 @@ MISSING = frozenset({"NoSuchKey", "404"})
 """Codes of an object that is not there."""
 
 CALL_ERRORS = (BotoCoreError, ClientError, aiohttp.ClientError, OSError)
-"""What calls raise; the time-outs of asyncio are an `OSError` as well."""
+"""Errors of calls; asyncio's timeouts are an `OSError` as well."""
 
 _CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"})
 _BUSY = frozenset({

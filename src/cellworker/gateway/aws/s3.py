@@ -103,7 +103,7 @@ class S3Results:
             raise StoreUnavailableError(_NOT_STORED, f"not within {self._deadline_s:g} s") from None
 
     async def url(self, etag: ETag) -> str:
-        """Where a client can fetch the result, for 15 minutes. Holds a signature: not for logs."""
+        """Return the address of a result for clients, valid for 15 minutes. It holds a signature: not for logs."""
         target = {"Bucket": self._bucket, "Key": etag}
         return str(await self._client.generate_presigned_url("get_object", Params=target, ExpiresIn=_SIGNED_URL_S))
 

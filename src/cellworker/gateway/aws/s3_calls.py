@@ -34,7 +34,7 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
     call
         The call: it does the same each time, and touches no local file.
     what
-        What could not be done, for the error: "the result could not be stored".
+        The failure, for the error: "the result could not be stored".
     retry_budget_s
         Retry budget in seconds.
 

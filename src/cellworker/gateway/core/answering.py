@@ -53,7 +53,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the gateway needs from outside, except the queue."""
+    """The gateway's ports, except the queue."""
 
     engine: EnginePort
     results: Results
@@ -68,7 +68,7 @@ class NotStoredError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended.
+    """The outcome of a request.
 
     Attributes
     ----------

@@ -11,7 +11,7 @@ class LruNames:
     Parameters
     ----------
     size
-        How many are remembered.
+        Max number of names.
     """
 
     def __init__(self, size: int = 4096) -> None:

@@ -14,7 +14,7 @@ GAUGES = {
     "visibility_extension_denied": "1 when messages cannot be kept hidden for longer (degraded mode).",
     "experiment_generation": "Counts the versions of the experiment that were served, from 1.",
 }
-"""What `NoMetrics.follow` can follow, in words."""
+"""The gauges of `NoMetrics.follow`, with their help texts."""
 
 
 class NoMetrics:

@@ -87,7 +87,7 @@ class Delivery:
 
 
 class Queue(Protocol):
-    """Where requests come from."""
+    """The source of requests."""
 
     def offer(self, capacity: int) -> None:
         """Set how many messages may be taken from now on; each waiting call takes one."""
@@ -131,7 +131,7 @@ class Journal(Protocol):
 
 
 class Results(Protocol):
-    """Where results are kept, by ETag."""
+    """The store of results, by ETag."""
 
     async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored."""
@@ -149,7 +149,7 @@ class Results(Protocol):
         ...
 
     async def url(self, etag: ETag) -> str:
-        """Where a client can fetch the result."""
+        """Return the address of a result for clients."""
         ...
 
 
@@ -180,7 +180,7 @@ class Notifications(Protocol):
 
 
 class CellSetsSource(Protocol):
-    """Where cell sets are read and changed."""
+    """Reads and changes cell sets."""
 
     async def read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
         """Return the current cell_sets.json; a large one may come as a file."""
@@ -238,7 +238,7 @@ class ExperimentFiles(Protocol):
 
 
 class EnginePort(Protocol):
-    """Where computation happens."""
+    """Computes requests."""
 
     async def compute(
         self,

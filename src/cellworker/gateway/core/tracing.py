@@ -86,7 +86,7 @@ class NoTracing:
 
 @dataclass(frozen=True, slots=True)
 class TraceOrigin:
-    """Where a request's trace began, as its message says.
+    """The origin of a request's trace, from its message.
 
     Attributes
     ----------

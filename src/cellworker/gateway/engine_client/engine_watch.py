@@ -99,7 +99,7 @@ class EngineWatch:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with it, in a sentence."""
+        """The engine's trouble, in a sentence; None while it answers."""
         if self.answers:
             return None
         return "The engine hangs." if self.hung.is_set() else "The engine does not answer."

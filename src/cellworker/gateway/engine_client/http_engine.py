@@ -71,7 +71,7 @@ class HttpEngine:
         The experiment that requests are about: an engine that has changed over to another one does not answer them.
         Empty asks for the experiment that is served.
     retry_budget_s
-        How long to wait for an engine that does not answer, in seconds.
+        Retry budget while the engine does not answer, in seconds.
     crash_attempts
         Max number of times that a request is sent again after its connection breaks.
     watch

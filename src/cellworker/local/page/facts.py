@@ -90,7 +90,7 @@ def explorer_facts(
     Parameters
     ----------
     experiment, cell_sets
-        What is served.
+        The served experiment.
     experiment_id
         The id under which clients ask.
     path

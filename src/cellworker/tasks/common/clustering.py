@@ -23,7 +23,7 @@ _K_PROJECTED = 50
 
 
 class ClusterConfig(Struct):
-    """How finely to cluster."""
+    """Resolution of the clustering."""
 
     resolution: NotNegative = 0.5
 
@@ -38,7 +38,7 @@ class HowToCluster(Protocol):
 
     @property
     def config(self) -> ClusterConfig:
-        """How finely."""
+        """The resolution."""
         ...
 
 

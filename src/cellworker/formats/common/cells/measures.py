@@ -60,7 +60,7 @@ class Measure:
     factor
         Factor on the column's values: 100 turns fractions into percentages.
     missing
-        How many cells have no number in it.
+        Number of cells without a value in it.
     rejected
         Every other candidate with the reason against it.
     """
@@ -104,7 +104,7 @@ def choose_measure(
     columns
         The file's columns.
     measured
-        What the matrices say of some cells.
+        Measures of some cells from the matrices.
     assay
         The served assay: Seurat calls its columns ``nCount_<assay>`` and ``nFeature_<assay>``.
     keep_own
@@ -272,7 +272,7 @@ def add_measures(
     columns
         Columns are added to it.
     table
-        What the file calls its table of cells, for the findings.
+        The file's name for its table of cells, for the findings.
 
     Returns
     -------

@@ -176,7 +176,7 @@ def add_samples(
     columns
         The columns of the file; ``samples`` may be added.
     table
-        What the file calls its table of cells.
+        The file's name for its table of cells.
     project
         The name of the one sample where there is no column.
 

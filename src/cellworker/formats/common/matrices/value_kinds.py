@@ -46,7 +46,7 @@ class Decision:
     base
         Of the logarithm, for "log".
     total
-        What every cell adds up to, for "linear"; None where the cells differ.
+        The total of every cell, for "linear"; None where the cells differ.
     corrected
         Whether counts have decimals.
     otherwise
@@ -75,7 +75,7 @@ def decide(evidence: Evidence, hint: Hint = "") -> Decision:
     Parameters
     ----------
     hint
-        What the name of the layer or slot says: "counts" (a layer ``counts``), "data" (one for normalised values).
+        The kind that the name of the layer or slot suggests: "counts" (a layer ``counts``), "data" (normalised values).
     """
     if not evidence.finite:
         return Decision("counts", "it holds nothing but zeros")

@@ -83,7 +83,7 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class RdsFile:
-    """What a file holds.
+    """The content of a file.
 
     Attributes
     ----------

@@ -77,7 +77,7 @@ class SeuratExtras:
     graphs
         By name, without names of cells.
     held
-        What goes to ``misc$anndata``.
+        The content of ``misc$anndata``.
     variable
         Positions of the variable genes; None where the source does not say.
     """
@@ -107,7 +107,7 @@ def extras_from_anndata(
     embedding
         Names a reduction that is replaced.
     words
-        What the target calls its parts.
+        The target's names of its parts.
 
     Returns
     -------
