@@ -157,6 +157,7 @@ class ExperimentFolder:
             if item.key not in known and staged.exists():
                 local = self._local(item.key)
                 local.parent.mkdir(parents=True, exist_ok=True)
+                _remove_empty_folders(local)
                 staged.replace(local)
                 known[item.key] = [item.etag, item.size, local.stat().st_mtime_ns]
         self._write(known)
@@ -223,6 +224,13 @@ def forget_experiment(data_dir: Path, experiment_id: ExperimentId) -> None:
     folder = data_dir / ExperimentId(experiment_id)
     if any(mark.exists() for mark in (folder / _MANIFEST, folder / _UPDATING, folder / _INCOMING)):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """Remove a folder without files, and all in it: an object may get the name that was a folder of others before."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # noqa: PTH106 - as `os.walk` gives it
 
 
 def _folders(name: ObjectName) -> list[str]:
