@@ -51,6 +51,7 @@ def reaches(confine):
             "socket": attempt(lambda: send_local(path)),
             "memory": "refused" if libc.shmat(segment, None, 0) == REFUSED else "attached",
             "signal": attempt(lambda: signal_by_pipe(parent)),
+            "priority": attempt(lambda: os.setpriority(os.PRIO_PROCESS, parent, 1) or "ok"),
             "own pipe": attempt(lambda: fcntl.fcntl(writer, fcntl.F_GETFL) & 0 or "ok"),
         }
         os.write(writer, json.dumps(told).encode())
@@ -127,8 +128,14 @@ def test_each_tool_alone_keeps_others_from_looking_in() -> None:
         assert (told["landlock"]["environ"], told["landlock"]["memory"]) == ("refused", "refused")
     assert (told["hidden"]["environ"], told["hidden"]["memory"]) == ("refused", "refused")
     assert set(told["hidden, filter"].values()) == {"refused"}
-    assert told["free reaches"] == {"socket": "sent", "memory": "attached", "signal": "ok", "own pipe": "ok"}
-    refused = {"socket": "refused", "memory": "refused", "signal": "refused", "own pipe": "ok"}
+    assert told["free reaches"] == {
+        "socket": "sent",
+        "memory": "attached",
+        "signal": "ok",
+        "priority": "ok",
+        "own pipe": "ok",
+    }
+    refused = {"socket": "refused", "memory": "refused", "signal": "refused", "priority": "refused", "own pipe": "ok"}
     assert told["filter reaches"] == refused
 
 

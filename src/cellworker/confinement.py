@@ -48,7 +48,8 @@ _READER_MAY_NOT: Final = {
         "kexec_file_load": 320, "open_by_handle_at": 304, "name_to_handle_at": 303, "move_pages": 279,
         "migrate_pages": 256, "socketpair": 53, "shmget": 29, "shmat": 30, "shmctl": 31, "msgget": 68, "msgsnd": 69,
         "msgrcv": 70, "msgctl": 71, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "mq_open": 240,
-        "mq_unlink": 241,
+        "mq_unlink": 241, "setpriority": 141, "ioprio_set": 251, "sched_setparam": 142, "sched_setscheduler": 144,
+        "sched_setaffinity": 203, "sched_setattr": 314,
     },
     "aarch64": {
         "execve": 221, "execveat": 281, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
@@ -59,6 +60,8 @@ _READER_MAY_NOT: Final = {
         "name_to_handle_at": 264, "move_pages": 239, "migrate_pages": 238, "socketpair": 199, "shmget": 194,
         "shmat": 196, "shmctl": 195, "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "semget": 190,
         "semop": 193, "semctl": 191, "semtimedop": 192, "mq_open": 180, "mq_unlink": 181,
+        "setpriority": 140, "ioprio_set": 30, "sched_setparam": 118, "sched_setscheduler": 119,
+        "sched_setaffinity": 122, "sched_setattr": 274,
     },
 }  # fmt: skip
 """`socketpair` too: a pair of datagram sockets sends to every socket that lies in a folder. And the calls that use
