@@ -1,9 +1,9 @@
-# syntax=docker/dockerfile:1
 # One image for both containers of a worker: `cellworker gateway`, `cellworker engine`, or both as `cellworker worker`.
 #   docker build -t worker .
 #   docker buildx build --platform linux/amd64,linux/arm64 -t worker .
-# The Python is the one that the tests run on; a build argument takes another of 3.11 to 3.14. What is deployed names its
-# digest too, as the workflow does: --build-arg PYTHON=3.11-slim-bookworm@sha256:...
+# BuildKit's own reader of this file suffices: a `# syntax=` line would fetch another, which nobody pins.
+# The tests run on this Python; a build argument takes another of 3.11 to 3.14. What is deployed also names its digest, as the
+# workflow does: --build-arg PYTHON=3.11-slim-bookworm@sha256:...
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS builder

@@ -7,11 +7,11 @@ from the package index (`ziglang`), so that nothing but Python is needed.
 The page is bundled by `web_build.py`, with Node from the package index where the machine has none. A source
 distribution holds the page, so that it installs without Node, and no library.
 
-``CELLWORKER_WHEEL_FOR`` names one of `PLATFORMS`: the wheel is then compiled for that platform by zig, on whatever
+``CELLWORKER_WHEEL_FOR`` names one of `PLATFORMS`: then zig compiles the wheel for that platform, on whatever
 machine this is (`scripts/make_wheels.py`). Without it a wheel is for the machine that builds it.
 
 A build of the workflow on GitHub also writes the repository's addresses into the package's metadata (`project.urls`):
-the repository itself does not know where it lives.
+the sources do not hold these addresses.
 
 Run as a script it builds in place: ``python hatch_build.py``.
 """
@@ -43,7 +43,7 @@ except ImportError:  # run as a script, outside a build
 NATIVE = Path("src/cellworker/native")
 # -ffp-contract=off: no fused multiply-add, so that sums are the same to the last bit on every machine.
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
-# Vectors are passed to inlined functions only; clang does not know the hints that are for gcc.
+# Vectors are passed to inlined functions only; clang does not know gcc's pragmas.
 FLAGS += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas"]
 
 
@@ -55,16 +55,16 @@ PLATFORMS = {
     "macosx_13_0_x86_64": "x86_64-macos.13.0",
     "macosx_13_0_arm64": "aarch64-macos.13.0",
 }
-"""The platforms that wheels are published for, by PyPA's platform tags, and zig's words for them."""
+"""The platforms of published wheels, by PyPA's platform tags, with zig's targets."""
 
 
 def wheel_platform() -> str | None:
-    """Return the platform that was asked for, None where the wheel is for this machine.
+    """Return the wanted platform, None where the wheel is for this machine.
 
     Raises
     ------
     RuntimeError
-        For a platform that there are no wheels for.
+        For a platform without wheels.
     """
     name = os.environ.get("CELLWORKER_WHEEL_FOR")
     if name and name not in PLATFORMS:
@@ -108,10 +108,10 @@ def build(root: Path, target: Path | None = None, more: Sequence[str] = ()) -> P
     target = target or folder / "_kernels.so"
     sources = sorted(str(path) for path in folder.rglob("*.c"))
     staging = target.with_suffix(f".{os.getpid()}.tmp")
-    # A binding that reads another header than the one compiled here refuses the library.
+    # Bindings that were made from another header than the one compiled here refuse the library.
     interface = hashlib.sha256((folder / "include" / "cellworker.h").read_bytes()).hexdigest()
     names = [f"-I{folder / 'include'}", f'-DCW_INTERFACE="{interface}"']
-    # What is published holds no names of local symbols, which are three quarters of zig's file.
+    # Published libraries hold no names of local symbols, which are three quarters of zig's file.
     more = [*more, "-Wl,-s"] if wheel_platform() else more
     # Baseline instructions of the platform: a library built on one machine runs, with the same results, on every other.
     subprocess.run([*compiler, *FLAGS, *more, *names, *sources, "-o", str(staging), "-lm"], check=True)
@@ -123,7 +123,7 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[misc]
     """Hatchling's hook: compile for wheels and for editable installs."""
 
     def dependencies(self) -> list[str]:
-        """Ask for a compiler and for Node from the package index only where they are needed and missing."""
+        """Require a compiler and Node from the package index only where they are needed and missing."""
         compiler = [] if self.target_name == "sdist" or find_compiler() else ["ziglang>=0.13"]
         return [*compiler, *web_build.requirements(Path(self.root))]
 
@@ -131,9 +131,9 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[misc]
         """Build the library and name the wheel after the platform, not after the Python version."""
         root = Path(self.root)
         with ThreadPoolExecutor(1) as aside:
-            # The page waits for the registry most of the time, the kernels for the processor.
+            # In parallel: the page mostly waits for the registry, the kernels for the processor.
             page = aside.submit(web_build.build, root)
-            # A library in a source distribution would be one of a machine that nobody knows.
+            # A source distribution holds no library: it would be for an unknown machine.
             target = None if self.target_name == "sdist" else build(root)
         problem = page.result()
         if problem:
@@ -148,7 +148,7 @@ class KernelsBuildHook(BuildHookInterface):  # type: ignore[misc]
 
 
 def project_urls(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the addresses of the repository that a workflow of GitHub runs for; empty anywhere else."""
+    """Return the addresses of the repository of a GitHub workflow run; empty anywhere else."""
     server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
     if not server or not repository:
         return {}

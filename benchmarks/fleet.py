@@ -1,7 +1,7 @@
 """Benchmark "fleet": a day of 1,000 experiments and 5,000 users, simulated over Kubernetes, SQS and KEDA.
 
 Times of tasks, cold and warm starts are those that the benchmarks "sizing" and "gateway" measured, as CPU seconds on
-one processor; settings are the chart's. What nobody measured here is in `Assumed`, and stands beside the results. The
+one processor; settings are the chart's. Figures that are not measured are in `Assumed`, and beside the results. The
 same seed gives the same day.
 """
 
@@ -111,7 +111,7 @@ class Times:
 
 @dataclass
 class Found:
-    """What a day was like."""
+    """The figures of a day."""
 
     waits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     """Seconds from request to answer less those of the task itself: "first" of a session, "short" and "long"."""
@@ -126,7 +126,7 @@ class Found:
 
 
 class Nodes:
-    """Machines that come when no room is left, and go some time after they were last needed."""
+    """Nodes, which start when no capacity is left, and stop some time after their last use."""
 
     def __init__(self, env: simpy.Environment, assumed: Assumed, found: Found) -> None:
         self._env, self._assumed, self._found = env, assumed, found

@@ -1,4 +1,4 @@
-"""Benchmark "gateway": what it adds to its servers' round trips, how much it bears, short requests behind a long one.
+"""Benchmark "gateway": its cost beside its servers' round trips, its throughput, short requests behind a long one.
 
 The rows "one after another" send each request when the last one was answered, through the stand-in for SQS and through
 moto, whose long poll looks only once at which groups are blocked.
@@ -101,7 +101,7 @@ async def _measure(*, quick: bool, only: str) -> list[Figures]:
         return only == "ours" or only in case
 
     def note(case: str, figures: Figures, *bars: tuple[str, float, float]) -> None:
-        """Keep and print one case; a bar is what is wanted, what was found, and what it may be at most."""
+        """Keep and print one case; a goal has a name, the figure found, and its max."""
         judged = [
             {"bar": text, "found": _short(found), "limit": limit, "met": found <= limit} for text, found, limit in bars
         ]
@@ -152,7 +152,7 @@ async def _measure(*, quick: bool, only: str) -> list[Figures]:
 
 
 class Listener(asyncio.Protocol):
-    """Hears all events of Redis, with as little work as can be: it keeps when each ETag's answer was last heard."""
+    """Receives all events of Redis at minimal cost: it stores the time of each ETag's last answer."""
 
     _ANSWER = re.compile(rb"WorkResponse-([0-9a-f]{32})")
     _LONGEST = 45

@@ -1,4 +1,4 @@
-"""Measuring: every case in a fresh process, ours and the peers' by turns, CPU time and memory from outside.
+"""Measures every case in a fresh process, ours and the peers' by turns, CPU time and memory from outside.
 
 CPU time is what counts (user and system, children included): it depends least on what else the machine does. Memory is
 the peak of the private (anonymous) memory of all processes of a case together, so that mapped files, which the system
@@ -57,7 +57,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Command:
-    """A program to run; what it says after `MARK` counts where it measures itself (see `timed`)."""
+    """A program to run; its output after `MARK` counts where it measures itself (see `timed`)."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""Cell sets of a million cells in twenty classes, as the gateway reads them: its memory, and how long its loop stands.
+"""The gateway reads cell sets of a million cells in twenty classes: its memory, and how long its event loop is blocked.
 
-The loop is asked to come back every 5 ms while the cell sets are read and two requests are prepared. What it needed
+The loop is due every 5 ms while the cell sets are read and two requests are prepared. The delay
 beyond that is reported twice: by the process's own processor time, which other programs do not touch, and by the clock,
 which on a busy machine counts these too.
 """

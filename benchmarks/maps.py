@@ -1,10 +1,10 @@
 """Benchmark "maps": neighbours, UMAP, t-SNE and clusters of cells in 30 principal components, speed beside quality.
 
-A figure counts only beside what it bought, so every case says that too, measured after its clock has stopped: of maps
+A time counts only beside the quality, so every case reports that too, measured after its clock has stopped: of maps
 the trustworthiness (15 neighbours) and the share of 30 neighbours that the map preserves, both of 1,000 cells and
 against exact neighbours by the metric that was asked for; of searches the share of true neighbours; of clusterings of
-a given graph the modularity, all by the same formula; of clusterings from coordinates, where everyone makes a graph of
-his own, the adjusted Rand index with the groups that the cells were drawn from. Two threads for everyone.
+a given graph the modularity, all by the same formula; of clusterings from coordinates, where each program makes its
+own graph, the adjusted Rand index with the groups that the cells were drawn from. Two threads for each.
 """
 
 # ruff: noqa: PLC0415 - every case is a process of its own: it pays for its own imports, and for nothing else
@@ -143,7 +143,7 @@ def _cases(folder: Path, n: int) -> list[Case]:
 
 
 def _first(folder: Path, n: int, command) -> Case:
-    """What the first map of a process waits for: imports, and what a peer compiles then."""
+    """The first map of a process, with its imports and a peer's compilation."""
     cache, again = folder / "numba", "cellworker, the second time"
 
     def forget() -> None:
@@ -250,7 +250,7 @@ def agreement(folder: str, labels: np.ndarray) -> dict[str, float]:
 
 
 def graph_of(folder: str):
-    """Return the graph of shared neighbours that everyone gets."""
+    """Return the graph of shared neighbours that all programs get."""
     from cellworker.analysis.graphs.snn import Links
 
     with np.load(Path(folder) / "graph.npz") as file:

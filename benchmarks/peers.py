@@ -1,4 +1,4 @@
-"""What the alternatives do for the same answers: each function runs in a process of its own."""
+"""The same answers by the alternatives: each function runs in a process of its own."""
 
 # ruff: noqa: PLC0415 - every case is a process of its own and pays for what it imports, and for nothing else
 

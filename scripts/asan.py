@@ -1,8 +1,8 @@
 """Run kernels and hostile files under the address and undefined-behaviour sanitizers: ``make asan``.
 
-A copy of ``src`` in ``build/asan`` holds the sanitized library. Two modules of the copy get lines behind their end: the
-sandbox hands the sanitizers' variables on to its child, and the child keeps all its limits but that of memory, which
-the sanitizers' own maps would exceed. Before any test, two faults made for it prove that a finding is seen in this
+A copy of ``src`` in ``build/asan`` holds the sanitized library. Two modules of the copy get lines appended: the
+sandbox passes the sanitizers' variables to its child, and the child keeps all its limits but that of memory, which
+the sanitizers' own maps would exceed. Before any test, two deliberate faults prove that a finding is seen in this
 process and in the sandbox's child.
 
 Options: ``--short`` (what ``make test`` runs), ``--fuzz SECONDS`` (bent files of each format). Other arguments go to
@@ -26,14 +26,14 @@ import hatch_build  # noqa: E402
 FOLDER = ROOT / "build" / "asan"
 FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 NOT_POSSIBLE = 77
-"""The exit status by which test runners know what could not be tried."""
+"""The exit status that means "skipped" to test runners."""
 SHORT = ("tests/test_native.py", "tests/formats/qs/test_hostile.py")
 LONG = (
     "tests/test_native.py", "tests/analysis", "tests/experiment", "tests/formats/qs", "tests/formats/rds",
     "tests/formats/bpcells", "tests/formats/test_anndata_hostile.py", "tests/formats/test_zarr_sums.py",
     "tests/formats/test_value_kinds.py", "tests/formats/test_gzip_blocks.py",
 )  # fmt: skip
-"""The tests of the sandbox itself crash and exhaust its child on purpose; hostile and bent files go through it here."""
+"""Left out: the sandbox's own tests crash and exhaust its child on purpose. Hostile files go through it here."""
 MARKS = ("Sanitizer", "runtime error:")
 _IN_SANDBOX = """
 
@@ -86,12 +86,12 @@ with contextlib.suppress(WorkerError):
 
 
 def libraries() -> list[str] | None:
-    """Return what must be loaded before anything else; None where the compiler cannot do it."""
+    """Return the libraries to preload; None where the compiler has no sanitizers."""
     compiler = hatch_build.find_compiler()
     if sys.platform != "linux" or compiler is None:
         return None
     found = []
-    # The C++ library, too: its exceptions are watched, and a library that comes later would not be found.
+    # The C++ library too: the sanitizer intercepts its exceptions, and would not find a library that is loaded later.
     for name in ("libasan.so", "libubsan.so", "libstdc++.so.6"):
         command = [*compiler, f"-print-file-name={name}"]
         # A compiler without the library prints the bare name.
@@ -104,7 +104,7 @@ def libraries() -> list[str] | None:
 
 
 def copy_and_build() -> None:
-    """Bring the copy up to date; the library is compiled again only where its source changed."""
+    """Bring the copy up to date; the library is compiled again only where its source has changed."""
     source = [ROOT / "hatch_build.py", Path(__file__), *sorted((ROOT / hatch_build.NATIVE).rglob("*.[ch]"))]
     key = hashlib.sha256(b"".join(path.read_bytes() for path in source)).hexdigest()
     stamp, kept = FOLDER / "key", FOLDER / "kernels.so"
@@ -145,7 +145,7 @@ def environment(preloaded: list[str]) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(FOLDER / "src"), str(FOLDER)]),
-        "PYTHONMALLOC": "malloc",  # Python's own allocator would hide who reads beyond a small object
+        "PYTHONMALLOC": "malloc",  # Python's own allocator would hide reads beyond a small object
         "LD_PRELOAD": os.pathsep.join(preloaded),
         "ASAN_OPTIONS": options,
         "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99",
@@ -159,7 +159,7 @@ def prove(variables: dict[str, str]) -> None:
     Raises
     ------
     SystemExit
-        Where a fault is not seen: no test would mean anything.
+        Where a fault is not seen: then no test would prove anything.
     """
     findings = FOLDER / "findings.txt"
     for name, expected in (("read_beyond", "heap-buffer-overflow"), ("overflow", "signed integer overflow")):
@@ -193,7 +193,7 @@ def main() -> int:
     prove(variables)
     chosen = [word for word in more if not word.startswith("-")]
     files: tuple[str, ...] = () if chosen else SHORT if options.short else LONG
-    # What a sanitizer says goes to the real standard error, which pytest would throw away with a process that ends.
+    # Sanitizers write to the real standard error, which pytest would discard with a process that crashes.
     command = [sys.executable, "-m", "pytest", "-q", "--capture=sys", "-p", "no:cacheprovider", *files, *more]
     status = subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
     if options.fuzz:

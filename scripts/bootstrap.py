@@ -1,8 +1,8 @@
-"""Make `.venv` from a bare Python: what `make run` and `make test` call first.
+"""Make `.venv` from a bare Python; `make run` and `make test` call this first.
 
 It needs Python 3.11 to 3.14 and nothing else: it fetches uv where there is none, installs the versions and hashes of
 `uv.lock`, and compiles the kernels (with a compiler from the package index where the machine has none). Second runs do
-not come here at all: the Makefile asks a stamp file.
+not start it at all: the Makefile checks a stamp file.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ GROUPS = {
     "dev": [],
     "bench": ["--group", "bench"],
 }
-"""What each purpose asks of `uv export`."""
+"""Arguments of `uv export` for each purpose."""
 
 WEB = "web"
-"""The purpose of what needs no packages, only the project built again: the page has changed."""
+"""The purpose that installs no packages and only builds the project again, when the page has changed."""
 
 
 class SetupError(Exception):
@@ -42,7 +42,7 @@ class SetupError(Exception):
 
 @contextlib.contextmanager
 def step(name: str) -> Iterator[None]:
-    """Print one line for a step and how long it took."""
+    """Print one line for a step and its duration."""
     print(f"  {name} ", end="", flush=True)
     started = time.monotonic()
     try:
@@ -68,7 +68,7 @@ def call(*command: str | Path, env: dict[str, str] | None = None) -> str:
 
 
 def succeeds(*command: str) -> bool:
-    """Whether a command exists and ends well."""
+    """Whether a command exists and succeeds."""
     return bool(shutil.which(command[0])) and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -97,7 +97,7 @@ def usable_uv(path: str | None) -> Path | None:
 
 
 def find_uv() -> Path:
-    """Return uv: one that is here, else one fetched into `.venv/tools`, beside the packages that the lock governs."""
+    """Return uv: an installed one, else one fetched into `.venv/tools`, apart from the locked packages."""
     for candidate in (str(TOOLS / "bin" / "uv"), shutil.which("uv")):
         if found := usable_uv(candidate):
             return found
@@ -117,7 +117,7 @@ def find_uv() -> Path:
 
 
 def locked(name: str) -> str:
-    """Return a package's version and hashes as the lock has them, in pip's words; it must need no other package."""
+    """Return a package's version and hashes from the lock, as a pip requirement; it must need no other package."""
     packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
     (found,) = [package for package in packages if package["name"] == name]
     files = [*found.get("wheels", []), *([found["sdist"]] if "sdist" in found else [])]
@@ -125,14 +125,14 @@ def locked(name: str) -> str:
 
 
 def locked_builders(uv: Path, folder: Path) -> Path:
-    """Write what builds the package, with the versions and hashes of the lock, for ``--build-constraints``."""
+    """Write the build requirements, with the versions and hashes of the lock, for ``--build-constraints``."""
     target = folder / "builders.txt"
     target.write_text(call(uv, "export", "--frozen", "--no-emit-project", "--only-group", "installer"))
     return target
 
 
 def find_pip(scratch: Path) -> list[str | Path]:
-    """Return a command that is pip: this Python's, else that of a throw-away environment."""
+    """Return a command for pip: this Python's, else that of a temporary environment."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     call(sys.executable, "-m", "venv", scratch / "venv")
@@ -146,7 +146,7 @@ def certificates(pip: list[str | Path]) -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     found = re.match(r"pip (\d+)\.(\d+)", text)
-    # 23.3 is the first that brings what the option needs.
+    # 23.3 is the first version that has the libraries for this option.
     return ["--use-feature=truststore"] if found and (23, 3) <= (int(found[1]), int(found[2])) < (24, 2) else []
 
 
@@ -165,7 +165,7 @@ def install_ensurepip() -> None:
     install = [*apt, "install", "--no-install-recommends", package]
     with step(f"{package}, from apt"):
         try:
-            # The first try fails most often for want of package lists.
+            # The first try fails mostly because there are no package lists.
             if not succeeds(*install):
                 call(*apt, "update")
                 call(*install)
@@ -176,7 +176,7 @@ def install_ensurepip() -> None:
 
 
 def index_settings() -> dict[str, str]:
-    """Tell uv what pip was told on this machine: mirrors, certificates, local folders of wheels.
+    """Return uv's settings from pip's on this machine: mirrors, certificates, local folders of wheels.
 
     uv does not read pip's configuration. Mixing indexes is safe here because every file must have the lock's hash.
     """
@@ -204,16 +204,16 @@ def index_settings() -> dict[str, str]:
 
 
 def uv_settings() -> dict[str, str]:
-    """Return what every call of uv is told: no hurry, no Python of its own, the system's certificates, pip's settings.
+    """Return uv's environment: long timeouts, no Python of its own, the system's certificates, pip's settings.
 
-    A proxy's certificate may be known to the system alone; the second name is that of newer versions of uv.
+    Only the system may know a proxy's certificate; the second name is for newer versions of uv.
     """
     system = {"UV_NATIVE_TLS": "true", "UV_SYSTEM_CERTS": "true"}
     return {"UV_HTTP_TIMEOUT": "180", "UV_PYTHON_DOWNLOADS": "never", **system, **index_settings()}
 
 
 def make_environment(uv: Path) -> None:
-    """Create `.venv` unless a sound one of a supported version is there."""
+    """Create `.venv` unless there is a working one of a supported version."""
     version = python_version(PYTHON)
     if version is not None and OLDEST <= version <= NEWEST:
         return
@@ -222,15 +222,15 @@ def make_environment(uv: Path) -> None:
 
 
 def install_packages(uv: Path, purpose: str, env: dict[str, str]) -> None:
-    """Install what the lock says, every file checked against its hash."""
+    """Install the locked packages, each file checked against its hash."""
     listing = call(uv, "export", "--frozen", "--no-emit-project", *GROUPS[purpose])
     count = len(re.findall(r"^[\w.-]+(?:\[.*\])?==", listing, re.MULTILINE))
     requirements = VENV / f"requirements-{purpose}.txt"
     requirements.write_text(listing)
-    # `sync` also removes what the lock no longer names; `run` leaves the tools of a developer alone.
+    # `sync` also removes packages that the lock no longer names; `run` leaves a developer's tools alone.
     verb = ["install", "-r"] if purpose == "run" else ["sync"]
     with step(f"{count} packages of uv.lock"):
-        # Compiled now, or every process of a user who may not write there, or must not, compiles them again.
+        # Compiled now: processes that cannot write there would compile the modules again and again.
         call(uv, "pip", *verb, requirements, "--python", PYTHON, "--require-hashes", "--compile-bytecode", env=env)
 
 

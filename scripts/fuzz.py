@@ -1,8 +1,8 @@
-"""Bends small valid files at random and reads them as an experiment is read: ``make fuzz SECONDS=30``.
+"""Mutates small valid files at random and reads each as an experiment: ``make fuzz SECONDS=30``.
 
-Each reader is tried in a sandboxed child process for this many seconds. A finding is anything but an experiment or a
-sentence: a crash, a hang, memory gone, an exception that nobody foresaw, a file opened that was not given, a program
-started, a connection made. The file that did it is kept, and the exit status is 1.
+Each reader runs in a sandboxed child process for this many seconds. A finding is any outcome but an experiment or a
+refusal: a crash, a hang, out of memory, an unexpected exception, another file opened, a program
+started, a connection made. The file that caused it is kept, and the exit status is 1.
 
 Options: ``--seconds N``, ``--seed N``, ``--reader NAME`` (all by default), ``--keep FOLDER``.
 """
@@ -48,13 +48,13 @@ ROOT = Path(__file__).resolve().parents[1]
 BATCH = 400
 """Cases of one child."""
 ALLOWED = {os.devnull, "/proc/meminfo", *(f"/sys/fs/cgroup/memory.{name}" for name in ("max", "current", "stat"))}
-"""Files outside that every opening looks at: how much memory there is."""
+"""Files outside that every opening reads: they tell the free memory."""
 HANGS_S = 30.0
 """Seconds without an end after which a child is killed."""
 LOOPS = {"h5ad": 5.0, "h5seurat": 5.0, **dict.fromkeys(HDF5, 5.0)}
 """Formats whose library (libhdf5) is known to loop on damaged files: the time limit ends it, which is no finding."""
 SLOW_S = 5.0
-"""Processor seconds that reading so small a file may take."""
+"""Max processor seconds for reading so small a file."""
 MEMORY_BYTES = 1 << 30
 STARTS = ("subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "socket.connect", "pickle.")
 CHANGES = ("os.link", "os.symlink", "os.chmod", "os.chown", "shutil.")
@@ -285,7 +285,7 @@ def h5ad() -> Make:
 
 
 def zarr() -> Make:
-    """Folders of which a file is bent, taken away, or in the place of another."""
+    """Folders with one file mutated, removed, or replaced by another."""
     good = _annotated("r.zarr")
     names = sorted(good)
 
@@ -330,12 +330,12 @@ def read_all(
     _write(base / "given", {"r.rds": _rds(_tree())})
     for name in ("stores", "spool"):
         (base / name).mkdir()
-    _open(base)  # libraries look around when they are used for the first time
+    _open(base)  # libraries open files when they are used for the first time
     watch = _Watch(base)
     done = {"read": 0, "refused": 0}
     findings: list[list[Any]] = []
     number = seed
-    until = time.monotonic() + seconds  # setting up is not counted: on a busy machine it takes longer than reading
+    until = time.monotonic() + seconds  # set-up does not count: on a busy machine it takes longer than reading
     while number == seed or (number < seed + BATCH and time.monotonic() < until):
         progress(str(number), None)
         files = make(random.Random(number))
@@ -382,7 +382,7 @@ def _write(folder: Path, files: Files) -> None:
 
 
 class _Watch:
-    """Notes what this process opens, starts and changes outside of one folder."""
+    """Records what this process opens, starts and changes outside one folder."""
 
     def __init__(self, folder: Path) -> None:
         own = [folder, ROOT, Path(sys.prefix), Path(sys.base_prefix), *map(Path, filter(None, sys.path))]
@@ -392,7 +392,7 @@ class _Watch:
         sys.addaudithook(self._hear)
 
     def taken(self) -> list[str]:
-        """Return what was noted, and forget it."""
+        """Return the record, and clear it."""
         seen, self._seen = self._seen, []
         return seen
 
@@ -412,13 +412,13 @@ class _Watch:
 
 
 def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
-    """Run children until the time is over; each has a folder of its own, which is removed after it."""
+    """Run children until the time is over, each in a folder of its own, which is then removed."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         last = [seed]
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             retry_budget_s = LOOPS.get(reader, HANGS_S)
-            left = min(left, retry_budget_s)  # or the whole time would be waited for one that loops
+            left = min(left, retry_budget_s)  # otherwise one that loops would take the whole time
             order = {"reader": reader, "seed": seed, "seconds": left, "folder": f"{folder}/work"}
             try:
                 found = run_sandboxed(
@@ -434,7 +434,7 @@ def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def main() -> int:
-    """Fuzz, and say what was found."""
+    """Fuzz, and print the findings."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)

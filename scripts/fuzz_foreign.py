@@ -39,7 +39,7 @@ def _content(make: Callable[[Path], object]) -> Files:
 
 
 def _one_bent(good: Files, bend: Bend) -> Make:
-    """Bend one file, or take it away, or put it in the place of another."""
+    """Mutate one file, remove it, or put it in the place of another."""
     names = sorted(good)
 
     def make(rng: random.Random) -> Files:
@@ -67,7 +67,7 @@ def tenx(bend: Bend) -> Make:
 
 
 def hdf5(name: str) -> Callable[[Bend], Make]:
-    """Take a file of the fixtures."""
+    """Return a file of the fixtures."""
     return lambda bend: _one_bent({name: (FIXTURES / name).read_bytes()}, bend)
 
 
@@ -153,4 +153,4 @@ FOREIGN: dict[str, Callable[[Bend], Make]] = {
     "samples": samples,
 }
 HDF5 = ("tenx", "loom", "h5mu", "old_h5ad", "samples")
-"""Those whose library is known to loop on damaged files."""
+"""Formats whose library is known to loop on damaged files."""

@@ -1,6 +1,6 @@
-"""Put what the image holds into an empty folder: the locked packages and cellworker, compiled, without a checkout.
+"""Fill an empty folder with the image's content: the locked packages and cellworker, compiled, without a checkout.
 
-The Dockerfile calls it; the tests call it too, since no container engine runs where they do.
+The Dockerfile runs it; the tests do so too, since they have no container engine.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from bootstrap import ROOT, SetupError, call, find_uv, locked_builders, uv_setti
 __all__ = ["add_marker_table", "fill", "main", "size_mb"]
 
 EXTRAS = ("platform", "tracing")
-"""What a worker behind the platform needs; `cassia` is added by those who want it."""
+"""Extras that a worker behind the platform needs; `cassia` is optional."""
 
 
 def fill(target: Path, extras: list[str]) -> None:
@@ -46,7 +46,7 @@ def fill(target: Path, extras: list[str]) -> None:
 
 
 def add_marker_table(python: Path) -> None:
-    """Fetch ScType's table of marker genes by its pinned checksum; a build that may not fetch it goes on without."""
+    """Fetch ScType's table of marker genes by its pinned checksum; a build that cannot fetch it continues without."""
     code = "from cellworker.engine.annotators.marker_table import install_published as i; print(i())"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode == 0:
@@ -62,7 +62,7 @@ def size_mb(folder: Path) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    """Fill a folder and print what takes the room in it."""
+    """Fill a folder and print its largest parts."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("target", type=Path)
     parser.add_argument("--extra", action="append", default=[], help="another extra of pyproject.toml, such as cassia")

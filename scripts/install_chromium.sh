@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the browser that the explorer's tests look through, where it is missing and may be installed.
+# Installs Chromium for the explorer's tests, where it is missing and may be installed.
 # It never fails: without a browser these tests skip by name.
 for name in chromium chromium-browser google-chrome; do
   command -v "$name" >/dev/null && exit 0
@@ -7,7 +7,7 @@ done
 admin=""
 [ "$(id -u)" = 0 ] || admin="sudo -n"
 if ! command -v apt-get >/dev/null || ! $admin true 2>/dev/null; then
-  echo "There is no Chromium here, and none may be installed: the explorer's tests are skipped."
+  echo "There is no Chromium here, and it cannot be installed: the explorer's tests are skipped."
   exit 0
 fi
 echo "Installing Chromium, for the explorer's tests"

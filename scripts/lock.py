@@ -1,7 +1,7 @@
-"""Resolve the dependencies anew and write a `uv.lock` that holds versions and hashes but no address.
+"""Resolve the dependencies and write a `uv.lock` that holds versions and hashes but no address.
 
 uv writes the address of every file into the lock, which ties it to one index and breaks behind a mirror. Versions and
-SHA-256 hashes are what makes an environment the same everywhere, so only those are kept: set-up exports them to a list
+SHA-256 hashes make an environment the same everywhere, so only those are kept: set-up exports them to a list
 that any index can serve (`uv export --frozen`).
 """
 
@@ -24,7 +24,7 @@ def without_addresses(text: str) -> str:
 
 
 def main() -> int:
-    """Lock, strip, verify that nothing that looks like an address is left."""
+    """Lock, strip, and verify that no address is left."""
     uv = shutil.which("uv")
     if uv is None:
         print("uv is not on the PATH: say 'make lock', which brings it", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Write what the code knows better than the chart: the variables of both containers, and the worker's version.
+"""Write parts of the chart that follow from the code: the variables of both containers, and the worker's version.
 
-``make fmt`` runs it; ``--check`` only says which file has drifted, for the tests.
+``make fmt`` runs it; ``--check`` only names the files that differ, for the tests.
 """
 
 import json
@@ -38,7 +38,7 @@ OWNED = {
         "LABELS_FILE": "",
     },
 }
-"""Settings that the chart's own templates decide, with the value that sets them: a second value would be a surprise."""
+"""Settings that the chart's templates set, with the chart value that decides each: a second value would conflict."""
 
 NOT_THE_ENGINES = frozenset({"JOURNAL_KEY", "REDIS_URL"})
 """Secrets that only the gateway needs."""
@@ -78,7 +78,7 @@ def updated(text: str) -> str:
 
 
 def with_version(text: str) -> str:
-    """Return `Chart.yaml` with the worker's version; the chart's own version is another."""
+    """Return `Chart.yaml` with the worker's version; the chart has a version of its own."""
     return re.sub(r"^appVersion: .*$", f'appVersion: "{__version__}"', text, flags=re.MULTILINE)
 
 

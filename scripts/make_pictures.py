@@ -54,7 +54,7 @@ def looking(browser: Browser, url: str, *, dark: bool = False) -> Iterator[Page]
 
 
 def save(page: Page, name: str) -> None:
-    """Take the picture when the page rests."""
+    """Take the picture when the page no longer changes."""
     expect(page.locator("footer .job")).to_have_count(0)
     expect(page.locator(".state.waiting")).to_have_count(0)
     page.mouse.move(420, SIZE["height"] - 6)

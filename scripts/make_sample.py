@@ -100,7 +100,7 @@ def read_source(wheel: Path) -> tuple[NDArray[np.float64], list[str], list[str],
             for gene_id, symbol in csv.reader(TextIOWrapper(file, "utf-8")):
                 ids.setdefault(symbol, gene_id)
     counts = np.array([row[1:] for row in rows], np.float64)
-    # The package's text carries the rounding of a division, up to 1e-11 from a whole number.
+    # The package's text has rounding errors of a division, up to 1e-11 from a whole number.
     if counts.min() < 0 or np.abs(counts - np.rint(counts)).max() > 1e-9:
         sys.exit(f"{COUNTS}: expected counts, found other numbers")
     counts = np.rint(counts)

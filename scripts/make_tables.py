@@ -1,6 +1,6 @@
-"""Write the tables of the documentation that the code knows better: settings, tasks and their fields, error codes.
+"""Write the tables of the documentation that follow from the code: settings, tasks and their fields, error codes.
 
-``make fmt`` runs it; ``--check`` only says whether a table has drifted, for the tests.
+``make fmt`` runs it; ``--check`` only says whether a table differs, for the tests.
 """
 
 import ast
@@ -32,7 +32,7 @@ def settings_table() -> str:
 
 
 def tasks_table() -> str:
-    """Return one row for each task; those that are not the platform's say so."""
+    """Return one row for each task; our own are marked."""
     rows = ["| task | what it gives |", "|---|---|"]
     rows += [f"| `{row['task']}` | {row['about']}{' (ours)' if row['ours'] else ''} |" for row in task_rows()]
     return "\n".join(rows)
@@ -73,11 +73,11 @@ def fields_tables() -> str:
 
 
 def _docstrings(path: Path) -> dict[str, str]:
-    """Return what is written below each constant of a module's classes, as one line."""
+    """Return the docstring of each constant of a module's classes, as one line."""
     found, name = {}, ""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ClassDef):
-            name = ""  # the text that comes first is the class's own
+            name = ""  # the first text is the class's own docstring
             for part in node.body:
                 if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
                     name = part.targets[0].id

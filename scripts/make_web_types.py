@@ -1,6 +1,6 @@
 """Write the TypeScript types of the explorer from the Python structs: requests, results, facts.
 
-``python scripts/make_web_types.py`` writes ``web/src/wire/types.ts``; ``--check`` only tells whether it is up to date.
+``python scripts/make_web_types.py`` writes ``web/src/wire/types.ts``; ``--check`` only says whether it is up to date.
 """
 
 import sys
@@ -28,7 +28,7 @@ _SIMPLE: dict[type[inspect.Type], str] = {
 
 
 class _Writer:
-    """Turns types into text, and remembers each struct that it meets."""
+    """Turns types into text, and collects each struct that it meets."""
 
     def __init__(self) -> None:
         self.interfaces: dict[str, str] = {}
@@ -57,7 +57,7 @@ class _Writer:
         """Write a struct's interface, and return its name."""
         name = kind.cls.__name__
         if name not in self.interfaces:
-            self.interfaces[name] = ""  # a struct may hold itself
+            self.interfaces[name] = ""  # a struct may contain itself
             lines = [
                 f"  {item.encode_name}{'' if item.required else '?'}: {self.text(item.type)};" for item in kind.fields
             ]

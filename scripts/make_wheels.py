@@ -1,8 +1,8 @@
 """Build the source distribution, and from it a wheel for each platform, into `dist/`.
 
 The library is plain C, so zig compiles it here for every platform (`hatch_build.PLATFORMS`): one machine makes all,
-with a compiler of the lock's version and hash. Each library is looked through: it must need no newer glibc than the
-wheel's name says, and no other library. Names of platforms as arguments build these alone.
+with a compiler of the lock's version and hash. Each library is checked: it must need no newer glibc than the
+wheel's name says, and no other library. Platform names as arguments build only these.
 """
 
 import io
@@ -28,7 +28,7 @@ from hatch_build import PLATFORMS  # noqa: E402 it lies in the folder above
 DIST = ROOT / "dist"
 LIBRARY = "cellworker/native/_kernels.so"
 MACHINES = {"x86_64": "x64", "aarch64": "AArch64"}
-"""The processors, as pyelftools calls them."""
+"""The processors, by pyelftools' names."""
 MACHO_PROCESSORS = {"x86_64": 0x01000007, "arm64": 0x0100000C}
 SYSTEM_LIBRARIES = {"manylinux": {"libc.so.6", "libm.so.6"}, "musllinux": {"libc.so"}}
 
@@ -42,7 +42,7 @@ def unpacked(archive: Path, folder: Path) -> Path:
 
 
 def check_wheel(wheel: Path, platform: str) -> None:
-    """Look whether a wheel holds what it has to, and needs nothing that its platform has not got.
+    """Check that a wheel is complete and needs nothing beyond its platform.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def check_wheel(wheel: Path, platform: str) -> None:
 
 
 def elf_problems(library: bytes, platform: str) -> list[str]:
-    """Return what a library needs beyond what PEP 600 (glibc) and PEP 656 (musl) promise of the platform."""
+    """Return a library's needs beyond the platform that PEP 600 (glibc) or PEP 656 (musl) defines."""
     elf = ELFFile(io.BytesIO(library))
     kind, major, minor, machine = platform.split("_", 3)
     wrong = []
@@ -86,14 +86,14 @@ def elf_problems(library: bytes, platform: str) -> list[str]:
 
 
 def macho_problems(library: bytes, platform: str) -> list[str]:
-    """Return what is wrong with a library for macOS, by its header: little-endian 64 bits, and the processor."""
+    """Return the problem of a macOS library by its header: little-endian 64 bits, and the processor."""
     magic, processor = struct.unpack_from("<II", library)
     machine = platform.rsplit("_", 1)[1] if platform.endswith("arm64") else "x86_64"
     return [] if (magic, processor) == (0xFEEDFACF, MACHO_PROCESSORS[machine]) else ["it is for another processor"]
 
 
 def main(arguments: list[str]) -> int:
-    """Build what was named, or all."""
+    """Build the named platforms, or all."""
     unknown = set(arguments) - set(PLATFORMS)
     if unknown:
         print(f"expected platforms among {', '.join(PLATFORMS)}, found {', '.join(sorted(unknown))}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""Print what a run of the CI workflow calls its image and its deployment, as lines of ``name=value``.
+"""Print the names of a CI run's image and deployment, as lines of ``name=value``.
 
-The names are the platform's (contract 8.7 and 10), whose deployments look for them: a release is called after its
-version alone, which is compared as a semantic version; everything else has commit and time, so that the newest build
+The platform's deployments look for these names (contract 8.7 and 10): a release is named after its
+version alone, which compares as a semantic version; everything else has commit and time, so that the newest build
 of a ref can be chosen. The image of a name gets the endings ``-python`` and ``-r``, as the original's two images do.
 """
 
@@ -20,12 +20,12 @@ _MAX_LABEL = 60
 
 
 def names(environment: Mapping[str, str], now: float) -> dict[str, str]:
-    """Return how this run's things are called.
+    """Return the names of this run.
 
     Parameters
     ----------
     environment
-        What GitHub sets: ``GITHUB_REF``, ``GITHUB_SHA`` and ``GITHUB_EVENT_NAME``; and, where a maintainer starts the
+        GitHub's variables ``GITHUB_REF``, ``GITHUB_SHA`` and ``GITHUB_EVENT_NAME``; and, where a maintainer starts the
         workflow by hand for a pull request, its number as ``PULL_REQUEST``.
     now
         Seconds since 1970.
@@ -33,7 +33,7 @@ def names(environment: Mapping[str, str], now: float) -> dict[str, str]:
     Returns
     -------
     dict
-        ``event``: what is deployed, as ``.github/deploy/fill.py`` calls it. ``label``: the ref in the platform's
+        ``event``: the kind of deployment, for ``.github/deploy/fill.py``. ``label``: the ref in the platform's
         spelling. ``tag``: of the image, without endings. ``version``: of a release, else empty. ``environment``:
         production or staging.
 

@@ -1,8 +1,8 @@
 """`RELOAD=1 make run`: serve an experiment, and start the worker again when its code changes.
 
-Watched are the files that the package consists of. One that was only touched, or that no worker reads, starts nothing.
+It watches the files of the package. A file that is only touched, or that no worker reads, restarts nothing.
 After a change of C files the kernels are compiled first. Code that does not run or compile leaves its error on the
-terminal, and the next change tries again. A worker that is asked to end (`make kill`, Ctrl-C) ends the watching too.
+terminal, and the next change tries again. `make kill` or Ctrl-C ends the worker and this script.
 """
 
 import argparse
@@ -22,11 +22,11 @@ COMPILED = frozenset({".c", ".h"})
 READ = frozenset({".py", ".html", ".js", ".css"}) | COMPILED
 STOP_TIMEOUT_S = 30
 LOOK_MS = 300
-"""How often it is looked whether the worker still runs."""
+"""Seconds between two checks that the worker still runs."""
 
 
 class Sources:
-    """What the files of the package hold, to tell a change from a touch.
+    """Content of the package's files, to tell a change from a touch.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class Sources:
         self._known = {path: _digest(path) for path in folder.rglob("*") if self.wanted(path)}
 
     def wanted(self, path: Path) -> bool:
-        """Whether a worker reads such a file."""
+        """Whether a worker reads this file."""
         parts = path.relative_to(self._folder).parts
         return path.suffix in READ and not any(part.startswith(".") or part == "__pycache__" for part in parts)
 
     def changed(self, paths: set[Path]) -> list[Path]:
-        """Return those that hold something else than when they were last looked at, in order."""
+        """Return the files whose content has changed since the last call, in order."""
         found = []
         for path in sorted(filter(self.wanted, paths)):
             digest = _digest(path)
@@ -69,7 +69,7 @@ class Worker:
     source
         The folder that holds the package.
     arguments
-        What follows ``cellworker run``.
+        Arguments of ``cellworker run``.
     """
 
     def __init__(self, source: Path, arguments: list[str]) -> None:
@@ -78,11 +78,11 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; a session of its own keeps the terminal's Ctrl-C from it, which we pass on."""
+        """Start it in a session of its own, so that Ctrl-C reaches it only through this script."""
         self._process = subprocess.Popen(self._command, env=self._environment, start_new_session=True)
 
     def ended(self) -> int | None:
-        """Return the exit status of one that has ended by itself since the last look, else None."""
+        """Return the exit status of a worker that has ended by itself since the last call, else None."""
         status = self._process.poll() if self._process else None
         if status is not None:
             self._process = None
@@ -102,9 +102,9 @@ class Worker:
 
 
 def compiled(source: Path, changed: list[Path]) -> bool:
-    """Compile the kernels of the package; False where the compiler refuses, which has said why.
+    """Compile the kernels of the package; False where the compiler refuses and prints why.
 
-    The changed files are looked through alone first: that takes a moment, and finds what one mistypes.
+    First the changed files are checked alone: that takes a moment, and finds typing errors.
     """
     sys.path.insert(0, str(ROOT))
     import hatch_build  # noqa: PLC0415 - only who changes C pays for it
@@ -125,14 +125,14 @@ def compiled(source: Path, changed: list[Path]) -> bool:
 
 
 def follow(source: Path, arguments: list[str], stop: threading.Event) -> int:
-    """Run the worker until it is asked to end; the exit status is its own, 0 where we were asked.
+    """Run the worker until it ends, and return its exit status; 0 where this script is asked to end.
 
     Parameters
     ----------
     source
         The folder that holds the package.
     arguments
-        What follows ``cellworker run``.
+        Arguments of ``cellworker run``.
     stop
         Ends everything when set.
     """

@@ -1,8 +1,8 @@
-"""Run the tutorials of docs/tutorials and keep what they print and draw: ``make notebooks``.
+"""Run the tutorials of docs/tutorials and store their output: ``make notebooks``.
 
     .venv/bin/python scripts/run_notebooks.py [NAME...]
 
-The same function runs them in the tests, which compare what is printed with what is kept.
+The tests run them by the same function, and compare the output with the stored one.
 """
 
 import os
@@ -46,7 +46,7 @@ def executed(path: Path, environment: dict[str, str] | None = None) -> Any:  # n
 
 
 def printed(notebook: Any) -> list[str]:  # noqa: ANN401
-    """Return what each cell of code printed."""
+    """Return the printed output of each code cell."""
     return [
         "".join(output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
         for cell in notebook.cells
@@ -55,7 +55,7 @@ def printed(notebook: Any) -> list[str]:  # noqa: ANN401
 
 
 def main() -> int:
-    """Run those that are named, or all."""
+    """Run the named notebooks, or all."""
     for path in sorted(FOLDER.glob("*.ipynb")):
         if not sys.argv[1:] or path.stem in sys.argv[1:]:
             nbformat.write(executed(path), path)  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
-"""Fill a local stack (`docker-compose.yaml`) with an experiment, and send it a request: what the platform would do.
+"""Fill a local stack (`docker-compose.yaml`) with an experiment, and send it a request, as the platform does.
 
-The stand-ins listen where the worker's settings for development say, or where AWS_ENDPOINT_URL and REDIS_URL do.
+The stand-ins listen at the addresses of the worker's settings for development, or at AWS_ENDPOINT_URL and REDIS_URL.
 `EXPERIMENT_ID=1234 python scripts/seed.py` makes the buckets and the queue and puts `DATA_DIR/1234` there; without
 EXPERIMENT_ID the bundled sample, as the experiment `test`. `--experiment FOLDER --id ID` takes another folder;
-`--send ListGenes` asks something and prints the answer.
+`--send ListGenes` sends a request and prints the answer.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _NOBODYS = ("test", SAMPLE_ID)
 
 
 async def prepare(cloud: Cloud, names: Names) -> str:
-    """Make the buckets and the queue, unless they are there, and return the queue's address."""
+    """Make the buckets and the queue, unless they exist, and return the queue's address."""
     for bucket in (names.results_bucket, names.cell_sets_bucket, names.object_bucket):
         place = {"LocationConstraint": names.region}
         await _unless_there(cloud.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place))
@@ -60,17 +60,17 @@ async def upload(cloud: Cloud, names: Names, folder: Path, experiment_id: str) -
 
 
 def objects_of(folder: Path) -> list[Path]:
-    """Return the files of an experiment that the platform keeps as its object."""
+    """Return the files of an experiment that the platform stores as its object."""
     return [folder / name for name in _OBJECTS if (folder / name).is_file()]
 
 
 def chosen(folder: Path | None, experiment_id: str, data_dir: Path) -> tuple[Path, str]:
-    """Return the folder to put there, and a word about where it comes from.
+    """Return the experiment's folder, and a few words on its origin.
 
     Raises
     ------
     SystemExit
-        When the experiment that was asked for is not there: nothing else is put under its id.
+        When the wanted experiment is missing: nothing else is stored under its id.
     """
     if folder is not None:
         return folder, str(folder)
@@ -172,7 +172,7 @@ def decoded(content: bytes) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Seed, and ask."""
+    """Seed, and send the request."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--experiment", type=Path, help="folder with r.rds and cell_sets.json")
     parser.add_argument("--id", help="the experiment's id (EXPERIMENT_ID, else test)")

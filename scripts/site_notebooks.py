@@ -1,6 +1,6 @@
-"""Hooks of MkDocs: the notebooks of docs/tutorials become pages, with what they print and draw.
+"""MkDocs hooks: the notebooks of docs/tutorials become pages with their output.
 
-Nothing is run and nothing is fetched: ``make notebooks`` keeps the outputs in the files.
+Nothing is run or fetched: ``make notebooks`` stores the outputs in the files.
 """
 
 import re
@@ -30,5 +30,5 @@ def on_files(files: Files, /, *, config: Any) -> Files:  # noqa: ANN401
 
 
 def on_page_markdown(markdown: str, /, **_: Any) -> str:  # noqa: ANN401
-    """Lead links to notebooks, which are files in the repository, to their pages."""
+    """Rewrite links to notebooks, which are files in the repository, to their pages."""
     return re.sub(r"(\]\([^)]*tutorials/\w+)\.ipynb\)", r"\1.md)", markdown)

@@ -1,6 +1,6 @@
 """Run the tests with the oldest versions of our direct dependencies that `pyproject.toml` allows.
 
-What is promised there is worth no more than what was tried. The environment lies in `.venv/lowest`; the arguments go to
+So the lower bounds there are tested. The environment lies in `.venv/lowest`; the arguments go to
 pytest.
 """
 
@@ -14,7 +14,7 @@ LOWEST = ROOT / ".venv" / "lowest"
 
 
 def main(arguments: list[str]) -> int:
-    """Install, print what was chosen, test."""
+    """Install, print the versions, test."""
     python = LOWEST / "bin" / "python"
     try:
         uv = find_uv()

@@ -1,4 +1,4 @@
-"""Open what we write in Seurat 5, and compare counts, values, metadata and reductions with what it was written from.
+"""Open our files in Seurat 5, and compare counts, values, metadata and reductions with their source.
 
 It needs R with Seurat 5, which is no part of a developer's environment: Debian unstable has it (``apt-get install
 r-cran-seurat r-bioc-singlecellexperiment``). ``RSCRIPT`` names another Rscript than that of the PATH. Objects of
@@ -32,7 +32,7 @@ NEEDS = "Debian unstable: apt-get install r-cran-seurat r-bioc-singlecellexperim
 
 
 def versions(rscript: str) -> dict[str, str]:
-    """Return the versions of R's packages that are there."""
+    """Return the versions of the installed R packages."""
     code = """
     for (name in c("Seurat", "SeuratObject", "SingleCellExperiment"))
       if (requireNamespace(name, quietly = TRUE)) cat(name, as.character(packageVersion(name)), "\\n")
@@ -42,7 +42,7 @@ def versions(rscript: str) -> dict[str, str]:
 
 
 def expect(experiment: Experiment, folder: Path) -> None:
-    """Write what an object has to hold, in a form that R reads without a package."""
+    """Write the expected content of an object, in a form that R reads without a package."""
     folder.mkdir()
     (folder / "cells.txt").write_text("\n".join(experiment.barcodes) + "\n", "utf-8")
     (folder / "genes.txt").write_text("\n".join(experiment.genes.ids) + "\n", "utf-8")
@@ -88,7 +88,7 @@ def _converted(source: Path, target: Path) -> None:
 
 
 def objects(folder: Path) -> list[tuple[str, Path, Path, Callable[[Path, Path], None]]]:
-    """Return what is written: what it is called, from which source, where to, and how."""
+    """Return the objects to write: name, source, target, and the function that writes."""
     sample, h5ad = sample_path(), folder / "sample.h5ad"
     _converted(sample, h5ad)
     v4, v5 = FIXTURES / "v4" / "r.rds", FIXTURES / "v5" / "r.rds"

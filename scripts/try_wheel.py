@@ -1,6 +1,6 @@
-"""Try a wheel as somebody does who has nothing else: `uvx --from FILE.whl cellworker run x.h5ad`, in an empty folder.
+"""Try a wheel without a checkout: `uvx --from FILE.whl cellworker run x.h5ad`, in an empty folder.
 
-The workflow calls it on every platform that there is a wheel for. It says how it went, and ends what it started.
+The workflow runs it on every platform that has a wheel. It prints the outcome, and ends what it started.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from cellworker.settings import Settings; convert(cellworker.sample_path(), path
 
 
 def fetched(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return what an address answers, once it does."""
+    """Return the answer of an address, once there is one."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=60) as answer:
@@ -35,7 +35,7 @@ def fetched(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return where the worker listens, as it says itself."""
+    """Return the worker's address from its own output."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         if found := re.search(r"http://[\w.]+:\d+", log.read_text(encoding="utf-8", errors="replace")):
@@ -46,7 +46,7 @@ def address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 
 
 def attempt(wheel: Path, folder: Path) -> None:
-    """Install the wheel for one use, make an .h5ad of the bundled sample with it, serve that, and look at it."""
+    """Install the wheel for one use, make an .h5ad of the bundled sample with it, serve it, and fetch the page."""
     kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     environment = {**kept, **uv_settings(), "DATA_DIR": str(folder / "data")}
     tool = [
@@ -90,7 +90,7 @@ def attempt(wheel: Path, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Try the wheel that was named."""
+    """Try the named wheel."""
     (wheel,) = arguments
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         try:

@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the tools are L
 SECRET = "sesame-0123456789"
 
 # A parent with a secret in its first environment, and a child that looks at it. Both are nobody where the test is root.
-TRIAL = """
-import json, os, signal, sys
+TRIAL = '''
+import ctypes, fcntl, json, os, signal, socket, sys, tempfile, time
 from cellworker import confinement
 from cellworker.cli.handover import forget_secrets
 
@@ -23,6 +23,46 @@ def attempt(act):
 
 def content(pid):
     with open(f"/proc/{pid}/environ", "rb") as file: return file.read()
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+REFUSED = ctypes.c_void_p(-1).value
+
+def send_local(path):
+    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    return "sent" if first.sendto(b"hello", path) else "?"
+
+def signal_by_pipe(pid):
+    reader, writer = os.pipe()
+    fcntl.fcntl(reader, fcntl.F_SETOWN, pid)
+    return "ok"
+
+def reaches(confine):
+    """A local socket, a shared segment and a process, all of this user's, that were there before."""
+    path = tempfile.mkdtemp() + "/socket"
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    server.bind(path)
+    segment = libc.shmget(0, 4096, 0o1600)
+    reader, writer = os.pipe()
+    parent, child = os.getpid(), os.fork()
+    if child == 0:
+        confine()
+        told = {
+            "socket": attempt(lambda: send_local(path)),
+            "memory": "refused" if libc.shmat(segment, None, 0) == REFUSED else "attached",
+            "signal": attempt(lambda: signal_by_pipe(parent)),
+            "priority": attempt(lambda: os.setpriority(os.PRIO_PROCESS, parent, 1) or "ok"),
+            "own pipe": attempt(lambda: fcntl.fcntl(writer, fcntl.F_GETFL) & 0 or "ok"),
+        }
+        os.write(writer, json.dumps(told).encode())
+        os._exit(0)
+    os.close(writer)
+    told = json.loads(os.read(reader, 10_000))
+    os.waitpid(child, 0)
+    libc.shmctl(segment, 0, None)
+    os.unlink(path)
+    os.rmdir(os.path.dirname(path))
+    return told
 
 def looks(confine):
     reader, writer = os.pipe()
@@ -59,8 +99,10 @@ told = {"nothing": looks(lambda: None), "landlock": looks(landlock_alone)}
 confinement.hide_process()
 told["hidden"] = looks(lambda: None)
 told["hidden, filter"] = looks(filter_alone)
+told["free reaches"] = reaches(lambda: None)
+told["filter reaches"] = reaches(filter_alone)
 print(json.dumps(told))
-"""
+'''
 
 
 def trial(script: str, **environment: str) -> dict[str, dict[str, str]]:
@@ -86,6 +128,15 @@ def test_each_tool_alone_keeps_others_from_looking_in() -> None:
         assert (told["landlock"]["environ"], told["landlock"]["memory"]) == ("refused", "refused")
     assert (told["hidden"]["environ"], told["hidden"]["memory"]) == ("refused", "refused")
     assert set(told["hidden, filter"].values()) == {"refused"}
+    assert told["free reaches"] == {
+        "socket": "sent",
+        "memory": "attached",
+        "signal": "ok",
+        "priority": "ok",
+        "own pipe": "ok",
+    }
+    refused = {"socket": "refused", "memory": "refused", "signal": "refused", "priority": "refused", "own pipe": "ok"}
+    assert told["filter reaches"] == refused
 
 
 def test_a_filter_of_both_machines_decides_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,8 +145,8 @@ def test_a_filter_of_both_machines_decides_every_call(monkeypatch: pytest.Monkey
 
     from cellworker import confinement
 
-    def decision(program: bytes, audit: int, number: int, argument: int = 0) -> int:
-        data = struct.pack("=IIQQQQQQQ", number, audit, 0, argument, 0, 0, 0, 0, 0)
+    def decision(program: bytes, audit: int, number: int, argument: int = 0, second: int = 0) -> int:
+        data = struct.pack("=IIQQQQQQQ", number, audit, 0, argument, second, 0, 0, 0, 0)
         steps = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
         at = accumulator = 0
         while True:
@@ -116,7 +167,7 @@ def test_a_filter_of_both_machines_decides_every_call(monkeypatch: pytest.Monkey
     allow, refuse, missing = 0x7FFF0000, 0x00050000 | 13, 0x00050000 | 38
     for name, machine in confinement._MACHINES.items():
         program = confinement._program(machine["audit"], confinement._reader_steps(name, machine))
-        ask = lambda number, argument=0: decision(program, machine["audit"], number, argument)  # noqa: B023, E731
+        ask = lambda number, *arguments: decision(program, machine["audit"], number, *arguments)  # noqa: B023, E731
         for call, number in {**confinement._READER_MAY_NOT[name], **confinement._READER_MAY_NOT_ANYWHERE}.items():
             assert ask(number) == refuse, call
         assert ask(machine["socket"], 1) == ask(machine["socket"], 2) == refuse
@@ -124,6 +175,8 @@ def test_a_filter_of_both_machines_decides_every_call(monkeypatch: pytest.Monkey
         assert ask(machine["clone"], 17) == refuse
         for call in ("kill", "tgkill"):
             assert (ask(machine[call], os.getpid()), ask(machine[call], 1)) == (allow, refuse)
+        asked_of_fcntl = [ask(machine["fcntl"], 3, command) for command in (1, 2, 3, 4, 8, 15)]
+        assert asked_of_fcntl == [allow] * 4 + [refuse] * 2  # F_SETOWN, F_SETOWN_EX
         assert (ask(machine["prlimit64"], 0), ask(machine["prlimit64"], 7)) == (allow, refuse)
         assert ask(435) == ask(463) == ask(500) == missing
         assert ask(0x40000000 | 1) == refuse

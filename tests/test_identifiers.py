@@ -283,6 +283,24 @@ def test_objects_of_an_experiment(canaries: Path) -> None:
     explore(check, 60)
 
 
+def test_an_object_may_get_the_name_that_was_a_folder_of_others(canaries: Path) -> None:
+    class Files:
+        async def list(self) -> list[S3Object]:
+            return []
+
+        async def download(self, item: S3Object, path: Path, on_bytes: Any) -> None:
+            await asyncio.to_thread(path.write_bytes, b"1")
+
+    folder = ExperimentFolder(canaries, ExperimentId("x1"))
+    for key in ("x1/a/b/c", "x1/a", "x1/a/b/c"):
+        objects = [S3Object(key, 1, "etag")]
+        for item in folder.missing(objects):
+            asyncio.run(folder.fetch(Files(), item))
+        folder.commit(objects)
+        assert (canaries / key).read_bytes() == b"1"
+        assert not folder.outdated(objects)
+
+
 def test_etags_in_envelopes_and_addresses(canaries: Path) -> None:
     results = DiskResults(canaries / ".results")
 

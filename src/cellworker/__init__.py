@@ -42,7 +42,7 @@ _LAZY = {
     "tl": "cellworker.api.tl",
     "write": "cellworker.api.io",
 }
-"""Where names come from when somebody asks for them, so that a worker process does not import every format."""
+"""Modules of lazily imported names, so that a worker process does not import every format."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

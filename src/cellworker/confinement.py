@@ -1,8 +1,8 @@
-"""What a process gives up for good: connections, other processes, being looked at (Linux, without any privilege).
+"""Confines a process for good: no connections, no other processes, hidden from others (Linux, without any privilege).
 
 Three tools of the kernel are used: filters of system calls (seccomp, kernel 3.17) and Landlock (kernel 5.13), which
-hold for all that the process starts and cannot be taken back, and a mark that keeps others of the same user from
-looking into it (prctl(2), PR_SET_DUMPABLE).
+hold for all child processes and cannot be undone, and a mark that keeps other processes of the same user from
+inspecting it (prctl(2), PR_SET_DUMPABLE).
 
 A Kubernetes network policy holds for a whole pod, and name spaces are refused in many containers: neither can tell the
 process that reads untrusted files from the one that talks to the cloud. These can.
@@ -30,11 +30,11 @@ _CLONE_THREAD: Final = 0x00010000
 # on are the same everywhere.
 _MACHINES: Final = {
     "x86_64": {
-        "audit": 0xC000003E, "seccomp": 317, "socket": 41, "clone": 56, "kill": 62, "tgkill": 234, "prlimit64":
-        302,
+        "audit": 0xC000003E, "seccomp": 317, "socket": 41, "clone": 56, "kill": 62, "fcntl": 72, "tgkill": 234,
+        "prlimit64": 302,
     },
     "aarch64": {
-        "audit": 0xC00000B7, "seccomp": 277, "socket": 198, "clone": 220, "kill": 129, "tgkill": 131,
+        "audit": 0xC00000B7, "seccomp": 277, "socket": 198, "clone": 220, "kill": 129, "fcntl": 25, "tgkill": 131,
         "prlimit64": 261,
     },
 }  # fmt: skip
@@ -46,7 +46,10 @@ _READER_MAY_NOT: Final = {
         "chroot": 161, "unshare": 272, "setns": 308, "tkill": 200, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo":
         297, "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246,
         "kexec_file_load": 320, "open_by_handle_at": 304, "name_to_handle_at": 303, "move_pages": 279,
-        "migrate_pages": 256, "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
+        "migrate_pages": 256, "socketpair": 53, "shmget": 29, "shmat": 30, "shmctl": 31, "msgget": 68, "msgsnd": 69,
+        "msgrcv": 70, "msgctl": 71, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "mq_open": 240,
+        "mq_unlink": 241, "setpriority": 141, "ioprio_set": 251, "sched_setparam": 142, "sched_setscheduler": 144,
+        "sched_setaffinity": 203, "sched_setattr": 314,
     },
     "aarch64": {
         "execve": 221, "execveat": 281, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
@@ -54,10 +57,15 @@ _READER_MAY_NOT: Final = {
         "keyctl": 219, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "unshare": 97, "setns": 268,
         "tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "init_module": 105, "finit_module": 273,
         "delete_module": 106, "kexec_load": 104, "kexec_file_load": 294, "open_by_handle_at": 265,
-        "name_to_handle_at": 264, "move_pages": 239, "migrate_pages": 238, "shmget": 194, "msgget": 186,
-        "semget": 190, "mq_open": 180,
+        "name_to_handle_at": 264, "move_pages": 239, "migrate_pages": 238, "socketpair": 199, "shmget": 194,
+        "shmat": 196, "shmctl": 195, "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "semget": 190,
+        "semop": 193, "semctl": 191, "semtimedop": 192, "mq_open": 180, "mq_unlink": 181,
+        "setpriority": 140, "ioprio_set": 30, "sched_setparam": 118, "sched_setscheduler": 119,
+        "sched_setaffinity": 122, "sched_setattr": 274,
     },
 }  # fmt: skip
+"""`socketpair` too: a pair of datagram sockets sends to every socket that lies in a folder. And the calls that use
+what another process made (`shmat`), not only those that make it: its number can be guessed."""
 _READER_MAY_NOT_ANYWHERE: Final = {
     "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount":
     432, "fspick": 433, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442,
@@ -67,12 +75,14 @@ _IO_URING: Final = (425, 426, 427)
 """They would make sockets, and open files, without the system calls that are looked at."""
 _CLONE3: Final = 435
 """Its flags are in memory, where a filter cannot look; libraries use `clone` where it is missing."""
+_SET_OWNER, _SET_OWNER_EX = 8, 15
+"""Commands of `fcntl` that have the system send another process a signal, SIGKILL too, when a pipe is filled."""
 _UNKNOWN: Final = 463
 """The first number that did not exist when this was written (Linux 6.12): nothing here needs any later one."""
 
 # Instructions of classic BPF, and where struct seccomp_data has what they look at.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 
 _Step = tuple[int, int, str, str]
@@ -173,7 +183,13 @@ def _reader_steps(name: str, machine: dict[str, int]) -> list[_Step]:
             (test, value, "allow", "refuse"),
             (0, 0, f"not {call}", ""),
         ]
-    return steps
+    return [
+        *steps,
+        (_EQUAL, machine["fcntl"], "", "allow"),
+        (_LOAD, _SECOND_ARGUMENT, "", ""),
+        (_EQUAL, _SET_OWNER, "refuse", ""),
+        (_EQUAL, _SET_OWNER_EX, "refuse", "allow"),
+    ]
 
 
 def _install(machine: dict[str, int], steps: list[_Step]) -> str:

@@ -1,4 +1,4 @@
-"""Limits on connections that have not sent a whole request, and their lines in the log, for every port."""
+"""Limits on connections without a complete request head, and their log lines, for every port."""
 
 import asyncio
 import logging
@@ -26,13 +26,13 @@ class Connections:
     Parameters
     ----------
     headers_s
-        Seconds from connecting until the first request's headers are there; later ones have as long as a connection may
-        be idle.
+        Max seconds from connecting to the end of the first request's headers; later requests have the idle time of a
+        connection.
     max_waiting
-        Connections that may wait for their first request; when there are more, the one that has waited longest is
+        Max connections that wait for their first request; when there are more, the one that has waited longest is
         closed, so that fast clients get in.
     max_open
-        All connections; further ones are closed at once.
+        Max connections; further ones are closed at once.
     """
 
     def __init__(self, *, headers_s: float = _HEADERS_S, max_waiting: int = _MAX_WAITING, max_open: int = _MAX) -> None:
@@ -52,7 +52,7 @@ class Connections:
         return lambda: _Watched(make(), self)
 
     def begun(self, transport: asyncio.BaseTransport | None) -> None:
-        """Note that a whole request has arrived."""
+        """Note that a complete request head has arrived."""
         timer = self._waiting.pop(cast("asyncio.Transport", transport), None)
         if timer is not None:
             timer.cancel()
@@ -78,7 +78,7 @@ class Connections:
 
 
 class GuardedRunner(web.AppRunner):
-    """A runner whose connections are limited, and whose log tells of no client's mistakes with a traceback.
+    """A runner with limited connections, whose log has no traceback for clients' mistakes.
 
     Parameters
     ----------
@@ -113,13 +113,13 @@ class GuardedRunner(web.AppRunner):
 
     @property
     def server(self) -> Any:  # noqa: ANN401 - what makes protocols
-        """What a site makes its connections with."""
+        """The factory of a site's connections."""
         made = super().server
         return None if made is None else self._connections.watched(made)
 
 
 class _Watched(asyncio.Protocol):
-    """Hands everything on."""
+    """Passes everything on."""
 
     def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
         self._inner = inner
@@ -156,7 +156,7 @@ def _http_logger() -> logging.Logger:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Keep what is our mistake; what a client sent or left is a line at most."""
+    """Keep tracebacks of our own errors; a client's errors and disconnects are one line at most."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError | web.RequestPayloadError):
         log(_logger, logging.INFO, "a request that is no HTTP was refused", reason=type(error).__name__)

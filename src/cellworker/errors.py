@@ -75,7 +75,7 @@ class WorkerError(Exception):
     Parameters
     ----------
     code
-        What clients match on.
+        The code that clients match.
     message
         What happened and what to do, in words a biologist understands. It holds no secret and no path of the server
         that the user did not name.

@@ -80,7 +80,7 @@ class ExperimentId(Identifier):
 
 
 class ETag(Identifier):
-    """What a result is stored under. No key has the form of the journal's keys, which begin with a dot."""
+    """The key of a stored result. It never has the form of the journal's keys, which begin with a dot."""
 
     __slots__ = ()
 
@@ -177,7 +177,7 @@ class StoreName(Identifier):
 
 
 class ResultPath(Identifier):
-    """Where an engine left a result that is a file: in the folder of results of its scratch folder, nowhere else.
+    """The path of a result that is a file: in the results folder of the engine's scratch folder, nowhere else.
 
     The gateway stores that file and removes it, so an engine that went astray could have it store, or remove, anything.
     """
@@ -187,7 +187,7 @@ class ResultPath(Identifier):
     KIND = "result"
     EXPECTED = "the path of a file in the folder of results of an engine's scratch folder"
     FOLDER: ClassVar[str] = "cellworker-scratch-"
-    """How the names of scratch folders begin."""
+    """The prefix of scratch folders' names."""
     _FORM = re.compile(
         r"(?:/[^/\x00-\x1f\ud800-\udfff]+)*/cellworker-scratch-[A-Za-z0-9_]+/results/"
         r"request-[0-9]{1,18}-[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+"
@@ -223,7 +223,7 @@ def parse(kind: type[_T], text: str, where: str) -> _T | None:
     Parameters
     ----------
     kind
-        What the name is.
+        The kind of name.
     text
         The name as it came.
     where

@@ -57,7 +57,7 @@ def log(logger: logging.Logger, level: int, event: str, **facts: Any) -> None:  
     level
         As in `logging`.
     event
-        What happened; the same words each time, so that it can be counted.
+        The event, in the same words each time, so that it can be counted.
     facts
         JSON-able values. ``error``, an exception, adds its traceback.
     """

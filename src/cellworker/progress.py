@@ -1,4 +1,4 @@
-"""How a long computation reports its progress: one type for all floors."""
+"""The progress callback of long computations: one type for all packages."""
 
 from typing import Protocol
 

@@ -71,60 +71,62 @@ class Settings:
     port: int = _setting(4000, "port that `cellworker run` and `cellworker engine` listen on")
     host: str = _setting(
         "127.0.0.1",
-        "address to listen on; another than loopback opens `cellworker run` to a network, which takes a token; the "
-        "engine has none: keep it on loopback",
+        "address to listen on; any but loopback opens `cellworker run` to a network, where clients need a token; the "
+        "engine has no token: keep it on loopback",
     )
     allowed_hosts: str = _setting(
         "",
-        "names, separated by commas, under which `cellworker run` may be asked for, beside localhost and addresses in "
-        "numbers",
+        "host names, separated by commas, that `cellworker run` answers to, beside localhost and numeric addresses",
     )
     access_token: str = _setting(
         "",
-        "what clients of `cellworker run` have to know, at least 16 characters; empty makes one at each start where "
-        "`HOST` is not loopback, and asks for none where it is",
+        "token that clients of `cellworker run` send, at least 16 characters; empty makes one at each start where "
+        "`HOST` is not loopback, and needs none where it is",
         secret=True,
     )
     data_dir: Path = _setting(Path("data"), "one folder per experiment, and local results")  # noqa: RUF009
     experiment_id: str = _setting("", "experiment to serve; empty serves the bundled sample (local run)")
     store_dir: Path = _setting(_default_store, "folder of the memory-mapped stores made from experiments")  # noqa: RUF009
-    store_max_gb: float = _setting(50.0, "oldest stores are removed when all together exceed this many gigabytes")
+    store_max_gb: float = _setting(
+        50.0, "the least recently used stores are removed when all together exceed this many gigabytes"
+    )
     results_max_gb: float = _setting(
-        10.0, "results of the local run that were not asked for for longest are removed beyond this many gigabytes"
+        10.0,
+        "the least recently used results of the local run are removed when all together exceed this many gigabytes",
     )
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_buffer_mb: float = _setting(
         128.0,
-        "memory for the buffers that sort an experiment while it is opened, of all threads together, in megabytes: "
-        "its other memory grows with the cells only",
+        "memory for the buffers that sort an experiment while it is opened, for all threads together, in megabytes; "
+        "other memory of opening grows with the number of cells only",
     )
     load_timeout_s: float = _setting(1800.0, "time that reading an experiment file may take, in seconds")
     load_max_gb: float = _setting(512.0, "largest experiment file, after decompression, in gigabytes")
     load_max_ratio: float = _setting(
         250.0,
-        "bytes that reading an experiment file may write to the disk for each byte of the file, beside 64 MB for any",
+        "bytes that reading an experiment file may write to the disk for each byte of the file; 64 MB are always free",
     )
     counts_matrix: str = _setting(
         "",
-        "matrix of a file that holds raw counts, such as `layers/raw` or `RNA/counts`, or `none`; empty: values decide",
+        "the file's matrix of raw counts, such as `layers/raw` or `RNA/counts`, or `none`; empty: the values decide",
     )
     data_matrix: str = _setting(
-        "", "matrix of a file that holds the log-normalised values, served as it is; empty: values decide"
+        "", "the file's matrix of log-normalised values, served as it is; empty: the values decide"
     )
-    sample_column: str = _setting("", "column of cell metadata that names each cell's sample; empty: its name decides")
+    sample_column: str = _setting("", "column of cell metadata that names each cell's sample; empty: found by its name")
     object_name: str = _setting(
-        "", "object that is served of a file that holds several, such as a workspace (.rda); empty: the only one"
+        "", "object to serve from a file that holds several, such as a workspace (.rda); empty: the only one"
     )
-    drop_genes: bool = _setting(default=False, help_text="leave out genes with values that are missing or infinite")
+    drop_genes: bool = _setting(default=False, help_text="leave out genes with missing or infinite values")
     make_missing: bool = _setting(
         default=True,
-        help_text="make principal components, clusters, a UMAP and doublet scores while a file that has none is read",
+        help_text="make principal components, clusters, a UMAP and doublet scores where the file has none",
     )
     file_part: str = _setting(
-        "", "part of a file to open: a modality of MuData, a genome or kind of features of 10x; empty: gene expression"
+        "", "part of the file to open: a modality (MuData), a genome or kind of features (10x); empty: gene expression"
     )
     orientation: str = _setting(
-        "", "`cells-by-genes` or `genes-by-cells`, of a matrix that is a table in text; empty: its names decide"
+        "", "`cells-by-genes` or `genes-by-cells`, for a table in a text file; empty: its names decide"
     )
     task_memory_gb: float = _setting(4.0, "memory that one request may use beside the mapped data, in gigabytes")
     short_timeout_s: float = _setting(180.0, "time that a request of the short lane may compute, in seconds")
@@ -136,83 +138,89 @@ class Settings:
         10.0, "how often the engine looks whether the experiment's file changed, in seconds; 0 never"
     )
     like_original: bool = _setting(
-        default=False, help_text="reproduce the original's sampling and slips, for comparisons"
+        default=False, help_text="reproduce the original's sampling and errors, for comparisons"
     )
     sctype_table: str = _setting(
         "",
         "table of marker genes for ScType: a path or an address, with `#sha256=` and its checksum at the end unless it "
-        "is the published one; empty is ScTypeDB_full.xlsx in `DATA_DIR`, else the image's, else fetched once",
+        "is the published one; empty: ScTypeDB_full.xlsx in `DATA_DIR`, else the image's, else fetched once",
     )
     debug_step: str = _setting(
         "", "name or engine path of a task, or `all`: its requests are saved under `DATA_DIR/debug`, without secrets"
     )
     egress: bool = _setting(
         default=True,
-        help_text="whether the engine may open network connections, which a table of marker genes at an address and a "
-        "language model need; false has Linux refuse them",
+        help_text="whether the engine may open network connections, which a language model and a table of marker genes "
+        "at an address need; with false Linux refuses them",
     )
     cassia_url: str = _setting(
         "",
         "address of CASSIA's language model, any with OpenAI's protocol, such as `https://host/v1`; "
-        "empty is Amazon Bedrock's",
+        "empty: Amazon Bedrock's",
     )
-    cassia_model: str = _setting("qwen.qwen3-next-80b-a3b", "the model's name there")
+    cassia_model: str = _setting("qwen.qwen3-next-80b-a3b", "name of the language model at `CASSIA_URL`")
     cassia_key: str = _setting(
-        "", "its key; empty means no key, and for Amazon Bedrock a token from the worker's IAM credentials", secret=True
+        "",
+        "key of the language model; empty: no key, and for Amazon Bedrock a token from the worker's IAM credentials",
+        secret=True,
     )
     cassia_timeout_s: float = _setting(1800.0, "time that one annotation may wait for the language model, in seconds")
     csv_guard: bool = _setting(
         default=True,
-        help_text="whether text in CSV files that commands write gets a `'` before it where a spreadsheet would run it "
-        "as a formula",
+        help_text="whether commands write a `'` before text in CSV and TSV that a spreadsheet would run as a formula",
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
-    cluster_env: str = _setting("", "production, staging, development or test; empty is decided by `K8S_ENV`")
+    cluster_env: str = _setting("", "production, staging, development or test; empty: `K8S_ENV` decides")
     k8s_env: str = _setting(
-        "", "production is production, any other word staging, none development; used where `CLUSTER_ENV` is empty"
+        "",
+        "`production` means production, any other word staging, empty development; used where `CLUSTER_ENV` is empty",
     )
     aws_account_id: str = _setting("", "account whose buckets are used; required in production and staging")
     aws_default_region: str = _setting("", "region of queue, buckets and Redis; required in production and staging")
-    aws_region: str = _setting("", "region of Amazon Bedrock; empty is `AWS_DEFAULT_REGION`, else us-east-1")
+    aws_region: str = _setting("", "region of Amazon Bedrock; empty: `AWS_DEFAULT_REGION`, else us-east-1")
     aws_endpoint_url: str = _setting(
-        "", "address of a stand-in for AWS, such as localstack; in development http://host.docker.internal:4566"
+        "", "address of a stand-in for AWS, such as localstack; empty in development: http://host.docker.internal:4566"
     )
-    hostname: str = _setting("", "name of the pod, which marks its journal; empty asks the system")
-    sandbox_id: str = _setting("", "sandbox, where the pod has no such label")
-    work_queue_hash: str = _setting("", "hash in the queue's name, where the pod has no such label")
+    hostname: str = _setting("", "name of the pod, which marks its journal; empty: the system's host name")
+    sandbox_id: str = _setting("", "sandbox of a pod without the label `sandboxId`")
+    work_queue_hash: str = _setting("", "hash in the queue's name, for a pod without the label `workQueueHash`")
     labels_file: Path = _setting(Path("/etc/podinfo/labels"), "the pod's labels, as Kubernetes writes them")  # noqa: RUF009
     redis_url: str = _setting(
-        "", "redis://host:port or rediss://host:port; empty asks ElastiCache for the platform's own", secret=True
+        "", "redis://host:port or rediss://host:port; empty: ElastiCache is asked for the platform's", secret=True
     )
     redis_certificates: str = _setting(
         "verify", "`verify`, or `do not verify` to accept any certificate of a rediss:// server"
     )
-    api_url: str = _setting("", "address of the platform's API; empty is the sandbox's own")
+    api_url: str = _setting("", "address of the platform's API; empty: the sandbox's")
     engine_url: str = _setting("http://localhost:4000", "where the gateway finds the engine")
-    engine_silent_s: float = _setting(40.0, "an engine without an answer for this many seconds counts as hanging")
+    engine_silent_s: float = _setting(40.0, "an engine that gives no answer for this many seconds counts as hanging")
     ignore_timeout: bool = _setting(default=False, help_text="never end for lack of work")
     idle_timeout_s: float = _setting(
-        0.0, "end after this many seconds without work; 0 is the platform's own rule, 600 or 2400"
+        0.0, "end after this many seconds without work; 0 is the platform's rule, 600 or 2400"
     )
-    grace_s: float = _setting(25.0, "time to finish requests after SIGTERM, in seconds; less than the pod's own")
-    visibility_s: int = _setting(30, "time until a message comes back when the process that took it dies, in seconds")
+    grace_s: float = _setting(
+        25.0, "time to finish requests and hand back the rest after SIGTERM, in seconds; less than the pod's"
+    )
+    visibility_s: int = _setting(30, "time until the message of a process that died is redelivered, in seconds")
     journal_after_s: float = _setting(
-        0.25, "a request not answered by then moves from the queue to the journal, in seconds"
+        0.25, "time after which a request without an answer moves from the queue to the journal, in seconds"
     )
     journal_key: str = _setting(
-        "", "secret with which tokens in the journal are sealed; empty makes one per pod under DATA_DIR", secret=True
+        "", "secret that seals users' tokens in the journal; empty: each pod makes one under `DATA_DIR`", secret=True
     )
     store_patience_s: float = _setting(60.0, "retry budget for storing one result, in seconds")
-    max_attempts: int = _setting(3, "a request that ended its worker this often is answered with an error")
-    short_in_flight: int = _setting(32, "requests of the short lane that the gateway takes at a time")
-    long_in_flight: int = _setting(
-        64, "requests of the long lane that the gateway takes at a time, most of them waiting"
+    max_attempts: int = _setting(
+        3, "attempts at a request that ends its worker each time; then it is answered with an error"
     )
+    short_in_flight: int = _setting(32, "requests of the short lane that the gateway takes at a time")
+    long_in_flight: int = _setting(64, "requests of the long lane that the gateway takes at a time; most of them wait")
     rescue: bool = _setting(default=True, help_text="idle pods finish requests of pods that died")
     health_port: int = _setting(0, "port of `/health` and `/metrics`; 0 is off")
     metrics: bool = _setting(default=False, help_text="serve Prometheus metrics on the health port")
     traces_url: str = _setting("", "OTLP/HTTP address that traces are sent to; empty is off")
-    shutdown_file: str = _setting("", "file that is made when the gateway ends for lack of work, and ends the engine")
+    shutdown_file: str = _setting(
+        "", "file that the gateway makes when it ends for lack of work; the engine ends when it appears"
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":  # noqa: ANN401

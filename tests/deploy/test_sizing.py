@@ -79,7 +79,7 @@ def test_what_was_not_measured_is_in_italics(root: Path) -> None:
 
 def test_disk_goes_with_the_values(root: Path) -> None:
     text = (root / "docs/operations.md").read_text()
-    file, store = numbers(text.partition("Disk is by values:")[2].partition(". The largest")[0])
+    file, store = numbers(text.partition("Disk grows with the stored values:")[2].partition(" for each. ")[0])
     _, about = measured(root, "sizing")
     for facts in about.values():
         assert facts["file_bytes"] / facts["nonzeros"] == pytest.approx(file, rel=0.02)

@@ -39,7 +39,7 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 def watch(engine: Engine, **options: float) -> EngineWatch:
-    return EngineWatch(engine.url, silent_s=1.0, every_s=0.01, retry_budget_s=0.1, **options)
+    return EngineWatch(engine.url, silent_s=1.0, every_s=0.01, probe_timeout_s=0.1, **options)
 
 
 async def becomes(holds: Callable[[], object]) -> None:
@@ -79,7 +79,7 @@ async def test_an_engine_that_is_not_there_is_away_and_does_not_hang(engine: Eng
 
 async def test_one_that_does_not_come_to_listen_hangs_where_it_was_started(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
-    async with EngineWatch(url, silent_s=1.0, start_s=1.0, every_s=0.01, retry_budget_s=0.1) as watched:
+    async with EngineWatch(url, silent_s=1.0, start_s=1.0, every_s=0.01, probe_timeout_s=0.1) as watched:
         async with asyncio.timeout(120):
             await watched.hung.wait()
 

@@ -1,4 +1,4 @@
-// The page: left what can colour and select, in the middle the maps, right what is asked.
+// The page: on the left the lists that colour and select, in the middle the maps, on the right the analyses.
 import { ClustersPanel } from "./analyses/ClustersPanel";
 import { TissuePanel } from "./analyses/TissuePanel";
 import { TrajectoryPanel } from "./analyses/TrajectoryPanel";
@@ -30,8 +30,8 @@ const RIGHT: readonly (readonly [RightTab, string])[] = [
 function Left() {
   const { left } = view.value;
   return (
-    <aside class="left" aria-label="What can colour and select">
-      <Tabs label="What can colour and select" value={left} options={LEFT} onChange={(tab) => update({ left: tab })} />
+    <aside class="left" aria-label="Lists to colour and select by">
+      <Tabs label="Lists to colour and select by" value={left} options={LEFT} onChange={(tab) => update({ left: tab })} />
       {left === "sets" && <SetsPanel />}
       {left === "columns" && <ColumnsPanel />}
       {left === "genes" && <GenesPanel />}
@@ -43,11 +43,11 @@ function Left() {
 
 function Right() {
   const { right } = view.value;
-  // of a file without tissues the tab would only say so
+  // a file without tissues needs no such tab
   const options = RIGHT.filter(([tab]) => tab !== "tissue" || right === "tissue" || tissues().length);
   return (
-    <aside class="right" aria-label="What can be asked">
-      <Tabs label="What can be asked" value={right} options={options} onChange={(tab) => update({ right: tab })} />
+    <aside class="right" aria-label="Analyses">
+      <Tabs label="Analyses" value={right} options={options} onChange={(tab) => update({ right: tab })} />
       {right === "compare" && <ComparePanel />}
       {right === "plots" && <PlotsPanel />}
       {right === "clusters" && <ClustersPanel />}

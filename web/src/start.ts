@@ -1,4 +1,4 @@
-// From nothing to a map: facts, cell sets, names of genes, the view of the address.
+// Start of the page: facts, cell sets, names of genes, the view in the address, a map.
 import { signal } from "@preact/signals";
 import { loadCellColumns } from "./data/columns";
 import { loadGeneNames } from "./data/genes";
@@ -21,7 +21,7 @@ import type { ExplorerFacts } from "./wire/types";
 export const started = signal<Loaded<true>>({ state: "loading" });
 const RETRY_MS = 1500;
 
-/** The map to begin with: the one that the file would show, else one that is computed now. */
+/** The first map: the file's default, else one that is computed now. */
 function firstSource(known: ExplorerFacts): MapSource {
   return known.defaultReduction ? { kind: "saved", name: known.defaultReduction } : defaultSettings("umap", known.cells);
 }
@@ -37,7 +37,7 @@ async function open(): Promise<void> {
   document.title = `${known.experimentId} · cellworker`;
   followProgress(known.experimentId);
   const source = firstSource(known);
-  // the coordinates are on their way while the cell sets are read
+  // the coordinates load while the cell sets are read
   mapPoints(source);
   const genes = loadGeneNames();
   const columns = loadCellColumns();
@@ -56,7 +56,7 @@ async function open(): Promise<void> {
   genes.catch((error: unknown) => say(failureOf(error).message, "bad"));
 }
 
-/** After the worker was away: whether it still serves the same, and the cell sets as they are now. */
+/** After an outage: checks that the worker still serves the same content, and reads the cell sets again. */
 async function lookAgain(): Promise<void> {
   const known = await getJson<ExplorerFacts>("/explorer.json");
   if (known.key !== facts.value?.key && !sending.value.length) {

@@ -1,4 +1,4 @@
-"""The Python door: an experiment in a notebook."""
+"""The Python interface: an experiment in a notebook."""
 
 from cellworker.api.experiment import OpenExperiment, open_experiment
 

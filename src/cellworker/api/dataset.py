@@ -22,9 +22,9 @@ __all__ = ["Dataset", "TrajectoryTables"]
 
 
 class Dataset(MappedDataset):
-    """What `cellworker.open` returns.
+    """An open experiment, as `cellworker.open` returns it.
 
-    Cells are said by keys or names of sets, barcodes, a mask, or a query of pandas over `columns`.
+    Cells are given by keys or names of sets, barcodes, a mask, or a pandas query over `columns`.
     """
 
     @overload

@@ -1,4 +1,4 @@
-"""What all methods of a data set stand on: its cells, genes and sets, how tasks are asked, and what was made."""
+"""The base of all methods of a data set: its cells, genes and sets, calls of tasks, and the results so far."""
 
 import re
 import shutil
@@ -49,7 +49,7 @@ def _in_words_of_methods(error: WorkerError) -> WorkerError:
 
 
 class DatasetBase(OpenExperiment):
-    """An open experiment with what was made of it: classes of cell sets, layouts, pseudotime."""
+    """An open experiment with results: classes of cell sets, layouts, pseudotime."""
 
     def __init__(
         self,
@@ -74,27 +74,27 @@ class DatasetBase(OpenExperiment):
         self._asked = False
 
     def owns(self, folder: str) -> None:
-        """Remove a folder when this object is closed, or goes away."""
+        """Remove a folder when this object is closed or collected."""
         self._folder = finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Remove the files of results, and what an AnnData in memory was read from."""
+        """Remove the files of results, and the temporary file of an AnnData in memory."""
         super().close()
         if self._folder is not None:
             self._folder()
 
     @property
     def steps(self) -> list[Provenance]:
-        """What was added to the experiment here, in order: what `save` writes into the file."""
+        """Steps that added to the experiment, in order; `save` writes them into the file."""
         return list(self._steps)
 
     def record(self, task: str, arguments: dict[str, Any]) -> Provenance:
-        """Return the record of something that is asked of this experiment."""
+        """Return the record of a call on this experiment."""
         source = None if self._adata is not None else self.source
         return record_of(task, arguments, self.experiment, source, settings=self._settings)
 
     def begin(self) -> bool:
-        """Whether a method that begins now was asked for from outside."""
+        """Whether a method that begins now is called from outside."""
         outermost, self._asked = not self._asked, True
         return outermost
 
@@ -104,7 +104,7 @@ class DatasetBase(OpenExperiment):
         self._steps += [] if step is None else [step]
 
     def barcodes_of(self, argument: str, cells: Any) -> list[str]:  # noqa: ANN401
-        """Return the barcodes of cells, however they are said."""
+        """Return the barcodes of cells, however they are given."""
         return [self.experiment.barcodes[row] for row in self._select(argument, cells)]
 
     @property
@@ -185,7 +185,7 @@ class DatasetBase(OpenExperiment):
         Returns
         -------
         pathlib.Path
-            What was written.
+            The written file.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class DatasetBase(OpenExperiment):
         return list(dict.fromkeys(found)) if not every else found
 
     def _computed(self, name: str, body: Mapping[str, Any], cell_sets: CellSets | None = None) -> Any:  # noqa: ANN401
-        """Return what a task computes, arrays as they are: no text in between."""
+        """Return a task's result as arrays, without text in between."""
         task = catalog.find(name)
         scratch = self._scratch
         context = make_context(self._settings, self._progress, scratch, scratch / "kept", own_tables=True)
@@ -254,7 +254,7 @@ class DatasetBase(OpenExperiment):
 
     @contextmanager
     def _of_a_method(self) -> Iterator[None]:
-        """Have the errors of a task name the method's arguments, and the bar end with the task."""
+        """Make the errors of a task name the method's arguments, and end the progress bar with the task."""
         try:
             yield
         except WorkerError as error:

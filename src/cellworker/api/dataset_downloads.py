@@ -39,7 +39,7 @@ class DownloadingDataset(TestedDataset):
         Returns
         -------
         pathlib.Path
-            What was written.
+            The written file.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""cellworker in a notebook: open an experiment, ask it what the platform asks, get data frames."""
+"""cellworker in a notebook: opens an experiment, answers the platform's requests, returns data frames."""
 
 import shutil
 import tempfile
@@ -105,7 +105,7 @@ class OpenExperiment:
     Parameters
     ----------
     experiment, cell_sets
-        What requests are answered from.
+        The source of all answers.
     source
         The file that it was read from; None for one made in memory.
     settings
@@ -131,7 +131,7 @@ class OpenExperiment:
         self._guard: StoreGuard | None = None
 
     def guarded_by(self, guard: StoreGuard | None) -> None:
-        """End what compares the store in the background when this object is closed, or goes away."""
+        """Stop the background check of the store when this object is closed or collected."""
         self._guard = guard
         if guard is not None:
             finalize(self, guard.stop)
@@ -211,7 +211,7 @@ class OpenExperiment:
     def context(
         self, progress: Progress, scratch: Path, kept: Path | None = None, *, own_tables: bool = False
     ) -> Context:
-        """Return what a task may use. See `make_context`."""
+        """Return the context of a task. See `make_context`."""
         return make_context(self._settings, progress, scratch, kept, own_tables=own_tables)
 
     def view(self, height: int = 720) -> "ExplorerWidget":
@@ -255,7 +255,7 @@ class OpenExperiment:
         return Path(folder)
 
     def close(self) -> None:
-        """Remove the files of results, and let go of the store. Happens by itself when the object goes away."""
+        """Remove the files of results, and release the store. This happens by itself when the object is collected."""
         if self._guard is not None:
             self._guard.stop()
             self._guard.join()

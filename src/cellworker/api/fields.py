@@ -1,4 +1,4 @@
-"""Fields of a request that a person wrote by hand: an unknown one is a slip, and is named."""
+"""Fields of a request written by hand: an unknown one is a mistake, and is named."""
 
 import difflib
 from collections.abc import Mapping

@@ -96,7 +96,7 @@ def write(adata: "AnnData", path: str | Path, *, force: bool = False, settings: 
     Returns
     -------
     pathlib.Path
-        What was written.
+        The written file.
 
     Raises
     ------

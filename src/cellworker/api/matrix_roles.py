@@ -1,4 +1,4 @@
-"""What the arguments of both ways to open an experiment say about its matrices, as settings."""
+"""Turns arguments about matrices, of both ways to open an experiment, into settings."""
 
 import dataclasses
 from typing import Any

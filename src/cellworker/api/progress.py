@@ -20,12 +20,12 @@ Result = TypeVar("Result")
 
 
 class ProgressBar:
-    """Called with a stage and the fraction done; shows a bar of `tqdm.auto` after a second, and takes it away at 1.
+    """Called with a stage and the fraction done; shows a bar of `tqdm.auto` after a second, and removes it at 1.
 
     Parameters
     ----------
     show_after_s
-        How long to stay silent.
+        Seconds before the bar appears.
     """
 
     def __init__(self, show_after_s: float = _SHOW_AFTER_S) -> None:
@@ -49,19 +49,19 @@ class ProgressBar:
             self._bar.refresh()
 
     def done(self) -> None:
-        """Take the bar away; the next report begins again."""
+        """Remove the bar; the next report begins again."""
         if self._bar is not None:
             self._bar.close()
         self._bar = self._began = None
 
 
 class _Ticking(AbstractContextManager["_Ticking"]):
-    """A bar that appears after a second by itself, whether or not the work reports how far it is."""
+    """A bar that appears after a second by itself, whether or not the work reports progress."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._fraction = 0.0
-        # Touched by the clock alone while it runs: reports of the work only say where it is.
+        # Only the clock redraws it while it runs: reports of the work only set its position.
         self._bar = ProgressBar(_SHOW_AFTER_S)
         self._ended = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="progress", daemon=True)
@@ -77,7 +77,7 @@ class _Ticking(AbstractContextManager["_Ticking"]):
         self._bar.done()
 
     def at(self, stage: str, fraction: float) -> None:
-        """Say how far the work is; the clock shows it."""
+        """Set the progress; the clock shows it."""
         self._stage, self._fraction = stage, fraction
 
     def _show(self) -> None:
@@ -97,7 +97,7 @@ def with_bar(stage: str) -> Callable[[Callable[Arguments, Result]], Callable[Arg
     Parameters
     ----------
     stage
-        What the function does, in words for the user.
+        The function's work, in words for the user.
     """
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -120,7 +120,7 @@ def with_bar(stage: str) -> Callable[[Callable[Arguments, Result]], Callable[Arg
 
 
 def reporter(stage: str, first: float = 0.0, last: float = 1.0) -> Callable[[float], None]:
-    """Return what takes the fraction done of a part of the work, and moves the bar from `first` to `last`."""
+    """Return a callback for the fraction done of a part of the work, which moves the bar from `first` to `last`."""
     bar = _current.get()
     if bar is None:
         return lambda fraction: None  # noqa: ARG005

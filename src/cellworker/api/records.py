@@ -1,4 +1,4 @@
-"""What made a result: a task or method, its arguments, the source and the settings that count."""
+"""Records of results: a task or method, its arguments, the source and the relevant settings."""
 
 import inspect
 import json
@@ -28,14 +28,14 @@ REPLAYED_SETTINGS: Final = (
     "drop_genes",
     "object_name",
 )
-"""Settings that change what a result says."""
+"""Settings that change results."""
 
 
 def record_of(
     task: str, parameters: dict[str, Any], experiment: Experiment, source: Path | None, *, settings: Settings,
     pagination: dict[str, Any] | None = None,
 ) -> Provenance:  # fmt: skip
-    """Return the record of a task or method that was asked of an open experiment."""
+    """Return the record of a task or method called on an open experiment."""
     default = Settings()
     given = {name: getattr(settings, name) for name in REPLAYED_SETTINGS}
     changed = {name: value for name, value in given.items() if value != getattr(default, name)}
@@ -44,7 +44,7 @@ def record_of(
 
 
 class _Recording(Protocol):
-    """What methods that are recorded belong to."""
+    """The class of recorded methods."""
 
     def record(self, task: str, arguments: dict[str, Any]) -> Provenance: ...
     def begin(self) -> bool: ...
@@ -53,9 +53,9 @@ class _Recording(Protocol):
 
 
 def recorded(method: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Have a method that adds to an experiment told among the steps that made what is saved of it.
+    """Record a method that adds to an experiment among the steps of a saved file.
 
-    Methods that it calls in turn are part of it, and are not told again.
+    Methods that it calls in turn are part of it, and are not recorded again.
     """
     signature = inspect.signature(method)
 
@@ -86,7 +86,7 @@ def bound(signature: inspect.Signature, *args: object, **kwargs: object) -> insp
 
 
 def plain_arguments(given: dict[str, Any], barcodes_of: Callable[[str, Any], list[str]]) -> dict[str, Any]:
-    """Return arguments as JSON has them: cells that are said by a mask, or by a column, as barcodes."""
+    """Return arguments as JSON: cells that are given by a mask, or by a column, as barcodes."""
     plain = {}
     for name, value in given.items():
         if name in ("self", "as_", "ax") or value is None:
@@ -100,7 +100,7 @@ def plain_arguments(given: dict[str, Any], barcodes_of: Callable[[str, Any], lis
 
 
 def _plain_number(value: Any) -> Any:  # noqa: ANN401
-    """Return numbers of NumPy, and arrays of them, as JSON has them; all else is not for JSON to say."""
+    """Return NumPy's numbers, and arrays of them, as JSON; other types are refused."""
     if isinstance(value, np.number) or (isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.number)):
         return value.tolist()
     raise TypeError(type(value).__name__)

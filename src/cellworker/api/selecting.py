@@ -1,4 +1,4 @@
-"""Cells as anyone would say them: keys or names of sets, barcodes, a mask, or a query of pandas."""
+"""Selections of cells: keys or names of sets, barcodes, a mask, or a pandas query."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,16 +71,16 @@ def rows_of(
     experiment, cell_sets
         Whose cells.
     frame
-        The cells' columns, indexed by barcode: what a query is about.
+        The cells' columns, indexed by barcode, for queries.
     argument
-        How errors call the selection.
+        The argument's name, for errors.
     cells
-        What a user says.
+        The user's selection.
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming the argument, and what would be right.
+        ``INVALID_INPUT`` naming the argument and valid values.
     """
     if isinstance(cells, str):
         found = _named(experiment, cell_sets, cells)

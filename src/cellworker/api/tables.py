@@ -1,4 +1,4 @@
-"""Tables as users want them: of pandas, polars or Arrow."""
+"""Tables of pandas, polars or Arrow."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ OtherTable = Any
 """A table of polars or Arrow, as `as_` says."""
 
 Form = Literal["pandas", "polars", "arrow"]
-"""What a table is made with."""
+"""The library that makes a table."""
 
 
 def formed(table: "DataFrame | Series", as_: Form) -> Any:  # noqa: ANN401 three libraries' tables

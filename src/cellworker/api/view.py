@@ -1,4 +1,4 @@
-"""The explorer in a notebook: a widget whose frame shows the page that a door of this process serves."""
+"""The explorer in a notebook: a widget whose frame shows the page that a server in this process serves."""
 
 from weakref import finalize
 
@@ -74,7 +74,7 @@ class ExplorerWidget(anywidget.AnyWidget):
         return self._door.url
 
     def close(self) -> None:
-        """Stop serving, and take the widget away."""
+        """Stop serving, and remove the widget."""
         self._end()
         super().close()
 

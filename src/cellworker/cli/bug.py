@@ -1,4 +1,4 @@
-"""What happens to a bug. It imports next to nothing, so that it works when nothing else does."""
+"""Saves the traceback of a bug. It imports next to nothing, so that it works when nothing else does."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ __all__ = ["save_traceback"]
 
 
 def save_traceback(error: BaseException) -> Path:
-    """Keep a traceback, credentials blanked, for a bug report; return its file."""
+    """Save a traceback, with credentials blanked, for a bug report; return its file."""
     from cellworker.logs import redact  # noqa: PLC0415
 
     descriptor, name = tempfile.mkstemp(prefix="cellworker-error-", suffix=".log")

@@ -1,4 +1,4 @@
-"""What makes bash, zsh and fish complete commands, options and allowed values: written from the parser itself."""
+"""Completion of commands, options and allowed values for bash, zsh and fish, made from the parser."""
 
 import argparse
 import re
@@ -10,7 +10,7 @@ __all__ = ["script"]
 
 @dataclass(frozen=True, slots=True)
 class _Option:
-    """An option's names, allowed values and help; without names it is an argument by place."""
+    """An option's names, allowed values and help; without names it is a positional argument."""
 
     names: tuple[str, ...]
     values: tuple[str, ...]
@@ -48,7 +48,7 @@ def _options(command: argparse.ArgumentParser) -> Iterator[_Option]:
 
 
 def _words(options: list[_Option]) -> str:
-    """Return all that can be said at any place of a command."""
+    """Return all words that can stand at any place of a command."""
     names = [name for option in options for name in option.names]
     by_place = [value for option in options if not option.names for value in option.values]
     return " ".join([*by_place, *names])

@@ -1,7 +1,7 @@
-"""CSV that a spreadsheet shows instead of running it.
+"""Guards CSV against formulas, so that a spreadsheet shows text instead of running it.
 
 Names in a file are untrusted. A spreadsheet takes a cell that begins with one of a few characters for a formula, and a
-formula can send what is beside it to somewhere else (CWE-1236). A ``'`` before it makes it text. Numbers stay numbers.
+formula can send cells to another machine (CWE-1236). A ``'`` before it makes it text. Numbers stay numbers.
 """
 
 import re

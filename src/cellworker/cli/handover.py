@@ -35,20 +35,20 @@ def forget_secrets() -> None:
 
 
 def keep_key() -> None:
-    """Give the language model's key to a process that keeps it, and begin this process anew without it.
+    """Give the language model's key to a keeper process, and replace this process by one without it.
 
-    A text that was in memory once stays there for good, so this process is replaced by one that never had it: the
+    A text that was in memory once may stay there, so this process is replaced by one that never had it: the
     same program, with the same number. It finds the keeper, and so do the processes that are given `keeper_of`.
     Call it first of all. Nothing happens without a key, and where there is no Linux.
     """
     number = os.environ.pop(_KEEPER, "")
     if number.isdecimal():
-        with contextlib.suppress(OSError):  # a name that somebody else uses
+        with contextlib.suppress(OSError):  # the variable may belong to another program
             use_keeper(int(number))
     key = os.environ.get("CASSIA_KEY", "")
     if not key or sys.platform != "linux":
         return
-    # These alone: whatever is wrong with others is said once, by the process that goes on.
+    # These alone: the process that goes on reports errors in other settings.
     given = {name: value for name, value in os.environ.items() if name in _MODEL}
     model = language_model(Settings.from_environment(given))
     if not model.reachable:
@@ -64,13 +64,13 @@ def keep_key() -> None:
 
 
 def drop_key() -> None:
-    """Begin this process anew without the language model's key; nothing happens where it has none."""
+    """Replace this process by one without the language model's key; nothing happens where it has none."""
     if os.environ.pop("CASSIA_KEY", "") and sys.platform == "linux":
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 our own program
 
 
 def keeper_of() -> tuple[list[int], dict[str, str]]:
-    """Return which descriptors a process that we start has to inherit, and its variables, to find the keeper."""
+    """Return the descriptors and variables that a child process must inherit to find the keeper."""
     number = descriptor()
     return ([], {}) if number is None else ([number], {_KEEPER: str(number)})
 

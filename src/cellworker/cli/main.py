@@ -1,8 +1,8 @@
-"""The command line: the only place where the parts are wired together.
+"""The command line: it wires the parts together.
 
-Every command is a module of `commands` that is imported when it is asked for, so that ``cellworker --help`` answers at
-once. Exit status: 0 done, 1 refused (one sentence on standard error, with its code), 2 used wrongly or nothing readable
-there, 70 a bug of ours, 130 stopped from the keyboard.
+Every command is a module of `commands` that is imported when it runs, so that ``cellworker --help`` answers at
+once. Exit status: 0 done, 1 refused (one sentence on standard error, with its code), 2 wrong usage or no readable
+experiment, 70 a bug of ours, 130 stopped from the keyboard.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def _guarded(options: argparse.Namespace) -> int:
         return UNUSABLE if error.code in _UNREADABLE else REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough, which is no mistake of anybody's
+    except BrokenPipeError:  # the reader of our output has closed it, which is no error
         _drop(sys.stdout)
         return DONE
     except OSError as error:
@@ -89,7 +89,7 @@ def _say(sentence: str) -> None:
 
 
 def _flushed(status: int) -> int:
-    """Return the exit status when what was printed has arrived, or cannot: Python would end with status 120."""
+    """Flush the output and return the exit status; after a failed flush Python would end with status 120."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -104,7 +104,7 @@ def _flushed(status: int) -> int:
 
 
 def _drop(stream: IO[str]) -> None:
-    """Send what is left of a stream nowhere."""
+    """Discard the rest of a stream's output."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -130,9 +130,9 @@ def _port(text: str) -> int:
 
 
 def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser of a command line; commands that are made from methods have their arguments if they are named.
+    """Return the parser of a command line; of the commands made from methods only the named one has its arguments.
 
-    Their methods import what takes long, so only the command that is there is filled in.
+    Their methods' imports take long, so only the named command is filled in.
     """
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -62,7 +62,7 @@ def _frames(result: Any) -> dict[str, "DataFrame"]:  # noqa: ANN401
 
 
 def _columns(frame: "DataFrame") -> dict[str, Sequence[Any]]:
-    """Return columns of plain values, barcodes first; what is missing is None."""
+    """Return columns of plain values, barcodes first; missing values are None."""
     if frame.index.name is not None:
         frame = frame.reset_index()
     return {str(name): _plain(column) for name, column in frame.items()}

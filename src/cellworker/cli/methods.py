@@ -1,8 +1,8 @@
-"""Commands made from the methods of `cellworker.api.dataset.Dataset`: one signature says both.
+"""Commands made from the methods of `cellworker.api.dataset.Dataset`: one signature defines both.
 
-Options, their types, allowed values and defaults come from a method's signature, their help from its docstring. What a
-signature requires is an argument without a name, and so is what follows it and is of the same type; the rest are
-options. A method is looked at when its command is asked for, so that ``cellworker --help`` imports nothing heavy.
+Options, their types, allowed values and defaults come from a method's signature, their help from its docstring.
+Required parameters are positional arguments, and so are following ones of the same type; the rest are options. A method
+is inspected when its command runs, so that ``cellworker --help`` imports nothing heavy.
 """
 
 import argparse
@@ -29,16 +29,16 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "pseudotime": ("pseudotime", "tell how far each cell has come from the root nodes of a trajectory"),
     "download": ("download", "save the whole experiment, or the matrix of some cells, as a file"),
 }
-"""Commands to the methods that they are made from, and what they do."""
+"""Commands, with the methods that they are made from and their help."""
 
 _NOT_ASKED: Final = ("self", "path", "as_")
-"""A path to write to is what ``--out`` says."""
+"""A path to write to comes from ``--out``."""
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a type asks of the command line."""
+    """How a type is read from the command line."""
 
     convert: Callable[[str], Any] = str
     choices: tuple[str, ...] | None = None
@@ -68,18 +68,18 @@ def add_method_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         elif parameter.kind is parameter.POSITIONAL_OR_KEYWORD and _bare(parameter.annotation) == _bare(required):
             parser.add_argument(name, nargs="?", **more)
         else:
-            required = inspect.Parameter.empty  # a gap: what comes after it has a name
+            required = inspect.Parameter.empty  # a gap: the parameters after it are options
             parser.add_argument(flag, dest=name, nargs="+" if kind.many else None, **more)
 
 
 def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Return the arguments of a command's method that a user gave; the others have the method's defaults."""
+    """Return the arguments that a user gave for a command's method; the others have the method's defaults."""
     values = {name: getattr(options, name) for name in _parameters(_method(command))}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def refuse_unknown(what: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Refuse arguments of a record that what it names does not have.
+    """Refuse arguments of a record that its method does not have.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def check_arguments(method: str, arguments: Mapping[str, Any]) -> None:
 
 
 def docstring_parts(text: str) -> tuple[str, dict[str, str]]:
-    """Return what a NumPy docstring says first, and what it says of each parameter."""
+    """Return the summary of a NumPy docstring, and the text of each parameter."""
     text = inspect.cleandoc(text).replace("``", "").replace("`", "")
     pieces = _SECTION.split(text)
     sections = dict(zip(pieces[1::2], pieces[2::2], strict=True))

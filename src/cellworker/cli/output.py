@@ -1,4 +1,4 @@
-"""What commands share: requests from the command line, and results to a file or the terminal, all or nothing."""
+"""Shared by commands: requests from the command line, and results to a file or the terminal, whole or not at all."""
 
 import contextlib
 import csv
@@ -91,7 +91,7 @@ def request_body(task: str, text: str | None) -> dict[str, Any]:
 
 
 def request_pagination(text: str | None) -> dict[str, Any] | None:
-    """Return ``--pagination`` after checking its fields; None where it is not given."""
+    """Return ``--pagination`` after checking its fields; None without the option."""
     if text is None:
         return None
     pagination = read_json("--pagination", text)
@@ -100,7 +100,7 @@ def request_pagination(text: str | None) -> dict[str, Any] | None:
 
 
 class Destination:
-    """Where a result goes and in which format, checked before anything is computed.
+    """The destination and format of a result, checked before anything is computed.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class Destination:
     csv_guard
         The setting of that name: text in CSV that a spreadsheet would run gets a ``'`` before it.
     default
-        The format where nothing tells it.
+        The format where neither option nor file name says it.
     annotated
         Whether ``.h5ad`` is a format too.
     side_file
@@ -164,7 +164,7 @@ class Destination:
             raise WorkerError(_INVALID, f"--out {self.path}: the result is an {wanted} file: {advice}")
 
     def tell_beside(self, written: Sequence[Path], records: Sequence[Provenance]) -> None:
-        """Write what made files beside them, where that was asked for."""
+        """Write the record of files beside them, where the option asks for it."""
         if self.side_file and records:
             for path in written:
                 side_file(path).write_text(f"{encode(records)}\n", encoding="ascii")
@@ -190,16 +190,16 @@ def write_result(
     destination
         Where to.
     value
-        What JSON gets.
+        The value for JSON.
     to_tables
-        Makes tables of it, for CSV and Parquet; None where the task has none.
+        Makes tables from it, for CSV and Parquet; None where the task has none.
     records
-        What made it: in Parquet always, for others beside them where the destination says so.
+        Records of the steps that made it: in Parquet always, beside other files where the destination says so.
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` when the result has no form as a table, or several and nowhere to put them.
+        ``INVALID_INPUT`` when the result is no table, or several tables without ``--out``.
     """
     if destination.format == "json":
         contents = {destination.path: json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"}
@@ -266,11 +266,11 @@ def write_answer(
     Parameters
     ----------
     destination, task, answer
-        What goes where.
+        The answer, its task, and where it goes.
     cell_ids
         Those of all cells, int32 ``(n_cells,)``.
     records
-        What made it; see `write_result`.
+        Records of the steps that made it; see `write_result`.
     """
     if not isinstance(answer, Path):
         return write_result(destination, orjson.loads(answer), lambda value: task.tables(value, cell_ids), records)
@@ -288,7 +288,7 @@ def write_answer(
 
 
 def write_file(destination: Destination, result: Path) -> list[Path]:
-    """Deliver a result that is a file already: unpacked, unless it goes to a name that stands for what is packed."""
+    """Deliver a result that is a file already: unpacked, unless its new name means a packed file."""
     with result.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     as_it_is = not packed or destination.gzipped or (destination.path is not None and destination.path.suffix == ".rds")
@@ -324,7 +324,7 @@ def _write_guarded(destination: Destination, result: Path, *, packed: bool) -> l
 
 
 def _to_stdout(content: bytes) -> None:
-    """Write to standard output: exact where a program reads it, and where a person looks, so that nothing steers."""
+    """Write to standard output: exact for a program, and with control characters escaped for a terminal."""
     if is_terminal(sys.stdout):
         content = shown(content.decode("utf-8", "backslashreplace")).encode()
     sys.stdout.buffer.write(content)
@@ -332,7 +332,7 @@ def _to_stdout(content: bytes) -> None:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write beside a file and put the new one in its place only when all went well."""
+    """Write beside a file, and replace the file only when all went well."""
     with half_written(path) as temporary:
         with temporary.open("wb") as file:
             yield file

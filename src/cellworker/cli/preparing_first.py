@@ -1,4 +1,4 @@
-"""`cellworker run --prepare`: raw counts are prepared, once, and what comes of them is served."""
+"""`cellworker run --prepare`: prepares raw counts once, and serves the outcome."""
 
 from pathlib import Path
 
@@ -14,9 +14,9 @@ __all__ = ["prepared"]
 
 
 def prepared(wanted: str | None, settings: Settings) -> Path:
-    """Return the folder of an experiment that is prepared of a file or folder, made now or in an earlier run.
+    """Return the folder of the experiment that is prepared from a file or folder, now or in an earlier run.
 
-    It is ``<name>-prepared`` beside what was given; where that place may not be written to, under ``DATA_DIR``.
+    It is ``<name>-prepared`` beside the given path; where that cannot be written to, under ``DATA_DIR``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A progress bar for anyone who waits at a terminal: only after a while, and gone when the answer is there."""
+"""A progress bar at a terminal: it appears after a while, and goes when the answer is there."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ class Bar:
     quiet
         Never show anything.
     show_after_s
-        How long to stay silent.
+        Seconds before the bar appears.
     """
 
     def __init__(self, *, quiet: bool = False, show_after_s: float = _SHOW_AFTER_S) -> None:

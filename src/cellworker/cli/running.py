@@ -21,8 +21,8 @@ _WAIT_S = 20.0
 def run_note(data_dir: Path, port: int) -> Iterator[Path]:
     """Keep ``DATA_DIR/.run/PORT.pid`` locked, and copy the log to ``PORT.log``, which is returned.
 
-    The lock, not the file, says that a worker runs: it goes with the process, however that ends, so a process id that
-    the system has given to someone else is never signalled.
+    The lock, not the file, shows that a worker runs: the system drops it when the process ends, so a process id that
+    the system has given to another process never gets a signal.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Settings from the environment, with what a command's options say."""
+"""Settings from the environment and a command's options."""
 
 import argparse
 from typing import Any
@@ -20,6 +20,6 @@ _OPTIONS = (
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Read the settings; what was given as an option wins over its environment variable."""
+    """Read the settings; an option wins over its environment variable."""
     given: dict[str, Any] = {name: getattr(options, name, None) for name in _OPTIONS}
     return Settings.from_environment(**given)

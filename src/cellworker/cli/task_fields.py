@@ -1,4 +1,4 @@
-"""The fields of tasks in the words of JSON: for `cellworker tasks NAME` and for the documentation."""
+"""The fields of tasks in terms of JSON, for `cellworker tasks NAME` and the documentation."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def fields_of(body: type[msgspec.Struct], quote: str = "") -> list[Field]:
     body
         The struct.
     quote
-        What stands around allowed values.
+        The quotes around allowed values.
     """
     return _fields(msgspec.inspect.type_info(body), quote, "")
 
@@ -60,7 +60,7 @@ def _default(item: Any) -> str:  # noqa: ANN401
 
 
 def _type_words(kind: Any, quote: str) -> str:  # noqa: ANN401
-    """Say a type with its limits."""
+    """Describe a type with its limits."""
     match kind:
         case msgspec.inspect.UnionType(types=types):
             return " or ".join(dict.fromkeys(_type_words(option, quote) for option in types))

@@ -1,4 +1,4 @@
-"""How each task gets its numbers, and who described the method, for `cellworker tasks NAME`."""
+"""The method of each task and its source, for `cellworker tasks NAME`."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple

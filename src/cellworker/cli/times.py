@@ -11,7 +11,7 @@ __all__ = ["Times"]
 
 
 class Times:
-    """Tells on standard error how long each step took.
+    """Prints the time of each step on standard error.
 
     Parameters
     ----------

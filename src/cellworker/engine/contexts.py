@@ -1,4 +1,4 @@
-"""What a task may use, made from the settings, for those who compute in their own process."""
+"""The context of a task, made from the settings, for callers that compute in their own process."""
 
 from pathlib import Path
 
@@ -24,9 +24,9 @@ def make_context(
     scratch
         A folder for files that are results.
     kept
-        A folder for what later requests may use again.
+        A folder for files that later requests may reuse.
     own_tables
-        Whether the result becomes tables of our own.
+        Whether the caller makes tables of the result.
     """
     return Context(
         progress=progress,

@@ -1,4 +1,4 @@
-"""Keeps one experiment open: reads it, follows its file, and swaps to the new content without a gap."""
+"""Keeps one experiment open: reads it, follows its file, and switches to new content without a gap."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ class ServedExperiment:
     """An experiment that answers requests and follows its file.
 
     An async context manager; entering returns at once, while the experiment is read in the background. When the file
-    changes it is read again; until then, and if that fails, the content read before is served. Failures are logged,
+    changes it is read again; until then, and if that fails, the earlier content is served. Failures are logged,
     reported by `describe`, and retried: after a second at first, then twice as long each time up to five minutes, or as
     soon as the file changes. While a folder holds a file ``.updating``, another program is replacing several
     files of it, and nothing is read.
@@ -50,7 +50,7 @@ class ServedExperiment:
     Parameters
     ----------
     path
-        What `open_experiment` takes: a folder, or a file.
+        A folder or a file, as for `open_experiment`.
     settings
         All settings.
     opener
@@ -93,17 +93,17 @@ class ServedExperiment:
 
     @property
     def runner(self) -> TaskRunner | None:
-        """What computes; None while nothing has been read yet, or what was read is damaged and read again."""
+        """The task runner; None while nothing has been read yet, or while a damaged store is made again."""
         return None if self._lost else self._runner
 
     @property
     def name(self) -> str | None:
-        """None: every request is about this experiment, whatever id it names."""
+        """None: requests may name any id, since this engine serves one experiment."""
         return None
 
     @property
     def opened(self) -> "Opened | None":
-        """What is served; None while nothing has been read yet."""
+        """The open experiment; None while nothing has been read yet."""
         return self._opened
 
     async def __aenter__(self) -> Self:
@@ -147,14 +147,14 @@ class ServedExperiment:
         return runner
 
     async def first_served(self) -> None:
-        """Wait until requests are answered, through failures."""
+        """Wait until requests can be answered, through failures."""
         await self._first_served.wait()
 
     async def reload(self) -> int:
-        """Look at the file now; return when its current content is served, with the count of contents so far.
+        """Check the file now; return once its current content is served, with the count of contents so far.
 
-        Takes no time where nothing has changed. Where the last attempt to read just this content failed, that holds:
-        it is retried in its own time.
+        Returns at once where nothing has changed. Where the last attempt to read this content failed, its error
+        holds: it is retried on its own schedule.
 
         Raises
         ------
@@ -171,7 +171,7 @@ class ServedExperiment:
         raise WorkerError(ErrorCode.REQUEST_CANCELLED, SHUTTING_DOWN)
 
     def describe(self) -> dict[str, Any]:
-        """Say what is served and how it goes, JSON-able.
+        """Return what is served and its state, JSON-able.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class ServedExperiment:
         except ProcessLost as error:
             self._fail(WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, str(error)))
         except OSError as error:
-            # Its own text names places on this machine, which are not the user's business.
+            # Its own text holds paths of this machine, which users must not see.
             reason = error.strerror or type(error).__name__
             message = f"The experiment's files could not be read ({reason}). Please try again in a few minutes."
             self._fail(WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message), error)
@@ -278,7 +278,7 @@ class ServedExperiment:
         )
 
     async def _open(self) -> "Opened":
-        """Open the experiment in a thread of its own, which does not hold up the end of the process."""
+        """Open the experiment in a daemon thread, which does not delay the end of the process."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Opened] = loop.create_future()
 
@@ -326,7 +326,7 @@ class ServedExperiment:
             if (poll_s or asked) and (_signature(self.path) != signature or self._store_is_gone()):
                 return
             if asked:
-                # The change that was seen has been taken back meanwhile.
+                # The change has been undone meanwhile.
                 self._settle()
 
     async def _until_whole(self) -> None:
@@ -334,11 +334,11 @@ class ServedExperiment:
             await asyncio.sleep(_UPDATING_POLL_S)
 
     def _is_settled(self) -> bool:
-        """Whether the last attempt is over and was about the current content."""
+        """Whether the last attempt has ended and was for the current content."""
         return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
 
     def _serves_what_lies_there(self) -> bool:
-        """Whether an attempt that failed was only to make the store again: what is served has the same content."""
+        """Whether a failed attempt was only to make the store again: the served content is the same."""
         return self._runner is not None and self._served == self._tried
 
     def _settle(self) -> None:
@@ -347,19 +347,19 @@ class ServedExperiment:
         self._settled = asyncio.Event()
 
     def _store_is_gone(self) -> bool:
-        """Whether new workers would not find what is served: it was removed, replaced, or is damaged."""
+        """Whether new worker processes would not find the served store: it is removed, replaced or damaged."""
         if self._opened is None:
             return False
         return self._look_at_store() or not self._opened.experiment.is_in_place
 
     def _look_at_store(self) -> bool:
-        """Whether the store is lost; where its length tells that, it is from now on."""
+        """Whether the store is lost; a truncated store is noted as lost."""
         if self._opened is not None and not self._lost and not self._opened.experiment.is_whole:
             self._lose_store(self._opened, "it was cut short")
         return self._lost
 
     def _verify(self, opened: "Opened") -> None:
-        """Compare the store with its checksums, once, in the background; a small one was compared before."""
+        """Compare the store with its checksums, once, in the background; a small one is compared when it is opened."""
         if self._guard:
             self._guard.stop()
             self._guard = None
@@ -384,7 +384,7 @@ class ServedExperiment:
 
 
 def _signature(path: Path) -> _Signature:
-    """Return name, time, size and inode of what an experiment is read from; it differs once the content may differ.
+    """Return name, time, size and inode of an experiment's files; it changes when the content may have changed.
 
     Cell sets and progress notes (``.json``) change all the time and are not read by the engine; hidden files are
     downloads under way.

@@ -1,4 +1,4 @@
-"""Serves the experiment that this engine is assigned, once its file exists, and changes to another one on request."""
+"""Serves the assigned experiment once its file exists, and switches when another one is assigned."""
 
 import asyncio
 import contextlib
@@ -24,10 +24,10 @@ _logger = logging.getLogger(__name__)
 
 
 class AssignedExperiment:
-    """An engine's experiment where it is not known from the start which one it is.
+    """The experiment of an engine that starts without one.
 
-    An async context manager. Until an experiment is assigned and a file of it is there, nothing is served. When another
-    one is assigned, requests for the old one that are under way are finished, within limits, and new ones are refused.
+    An async context manager. It serves nothing until an experiment is assigned and a file of it exists. When another
+    one is assigned, requests under way for the old one may finish, within limits, and new ones are refused.
     When the assignment ends, the last experiment stays in service.
 
     Parameters
@@ -35,11 +35,11 @@ class AssignedExperiment:
     assigned
         Returns the folder of the experiment, None while none is assigned; called repeatedly.
     make
-        Makes what serves a folder; not entered yet.
+        Makes the object that serves a folder, not entered yet.
     poll_s
         Seconds between looks.
     retire_s
-        How long requests for an experiment that is no longer served may take to finish, in seconds.
+        Seconds that requests for an experiment that is no longer served may take to finish.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AssignedExperiment:
 
     @property
     def runner(self) -> TaskRunner | None:
-        """What computes; None while nothing has been read yet."""
+        """The task runner; None while nothing has been read yet."""
         return self._served.runner if self._served else None
 
     @property
@@ -71,7 +71,7 @@ class AssignedExperiment:
         return self._path.name if self._path else None
 
     def describe(self) -> dict[str, Any]:
-        """Say what is served and how it goes, as `ServedExperiment` does; ``status`` may be "waiting"."""
+        """Return what is served and its state, as `ServedExperiment` does; ``status`` may be "waiting"."""
         if self._served:
             return self._served.describe()
         return {
@@ -85,11 +85,11 @@ class AssignedExperiment:
         }
 
     async def first_served(self) -> None:
-        """Wait until requests are answered, through failures."""
+        """Wait until requests can be answered, through failures."""
         await self._first_served.wait()
 
     async def reload(self) -> int:
-        """Look at once which experiment is assigned and what is there; see `ServedExperiment.reload`.
+        """Check at once which experiment is assigned and which file exists; see `ServedExperiment.reload`.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class AssignedExperiment:
                 self._do(self._tell_first(self._served))
 
     async def _retire(self, old: ServedExperiment) -> None:
-        """End what is no longer served, when its requests are finished and their file results fetched."""
+        """Close an experiment that is no longer served, once its requests and file results are done."""
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._retire_s):
@@ -165,7 +165,7 @@ class AssignedExperiment:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether there is a file to read; one of a kind that cannot be read counts, so that its reader says so."""
+    """Whether there is a file to read; an unreadable kind counts, so that its reader reports it."""
     try:
         locate(path)
     except WorkerError as error:

@@ -1,4 +1,4 @@
-"""Progress of requests, for those who ask over HTTP while the request is under way."""
+"""Progress of requests, for clients that ask over HTTP while the request is under way."""
 
 import asyncio
 import re
@@ -27,20 +27,20 @@ class _Entry:
 
 
 class ProgressBoard:
-    """The latest progress of each request that was given an id and is under way."""
+    """The latest progress of each request that has an id and is under way."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
     def begin(self, request_id: str) -> bool:
-        """Open an entry; False when the id is not one, or is that of a request under way."""
+        """Open an entry; False for a malformed id, or that of a request under way."""
         if not _ID.fullmatch(request_id) or request_id in self._entries:
             return False
         self._entries[request_id] = _Entry()
         return True
 
     def report(self, request_id: str, stage: str, fraction: float | None) -> None:
-        """Keep the latest progress and wake those who wait for it."""
+        """Store the latest progress and wake the clients that wait for it."""
         entry = self._entries.get(request_id)
         if entry:
             entry.sequence += 1
@@ -54,7 +54,7 @@ class ProgressBoard:
             entry.finished = True
             entry.wake()
 
-    async def latest(self, request_id: str, after: int | None, retry_budget_s: float) -> dict[str, Any] | None:
+    async def latest(self, request_id: str, after: int | None, wait_s: float) -> dict[str, Any] | None:
         """Return the progress of a request, None if there is no such request.
 
         Parameters
@@ -62,16 +62,16 @@ class ProgressBoard:
         request_id
             As given to `begin`.
         after
-            Wait for news later than this sequence number; None asks for what is known now.
-        retry_budget_s
-            How long to wait for news.
+            Wait for news later than this sequence number; None returns the current state.
+        wait_s
+            Max seconds to wait for news.
         """
         entry = self._entries.get(request_id)
         if entry is None:
             return None
         if after is not None and entry.sequence <= after:
             try:
-                async with asyncio.timeout(retry_budget_s):
+                async with asyncio.timeout(wait_s):
                     await entry.changed.wait()
             except TimeoutError:
                 pass

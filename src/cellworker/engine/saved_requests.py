@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SavedRequest:
-    """A request as the engine got it, and the experiment that it was asked of."""
+    """A request as the engine got it, and its experiment."""
 
     task: str
     request: dict[str, Any]
@@ -44,8 +44,8 @@ class RequestSaver:
     ----------
     settings
         `debug_step` is the name or the engine path of a task, or ``all``; empty saves nothing. A file
-        ``DATA_DIR/debug/step`` that holds such a word wins over it while it is there, so that it can change under a
-        worker that runs.
+        ``DATA_DIR/debug/step`` with such a word wins over it while it exists, so that it can change while the
+        worker runs.
     experiment
         Where the experiment is.
     """
@@ -58,7 +58,7 @@ class RequestSaver:
         self._numbers = count(1)
 
     def save(self, task: Task, request: bytes) -> Path | None:
-        """Save a request with everything that looks like a secret blanked, if it is wanted.
+        """Save a request, if it is wanted, with everything blanked that looks like a secret.
 
         Returns
         -------

@@ -22,7 +22,7 @@ from cellworker.settings import Settings
 __all__ = ["serve"]
 
 _GRACE_S = 25.0
-"""How long requests may take to finish after the first signal: less than the 30 seconds that Kubernetes gives."""
+"""Seconds that requests may take to finish after the first signal: less than the 30 that Kubernetes gives."""
 _SHUTDOWN_POLL_S = 0.5
 _MAX_CONNECTIONS = 4096
 """The gateway has one for each request that it waits for, and one more for its progress."""
@@ -54,8 +54,8 @@ async def serve(
     Parameters
     ----------
     path
-        A folder that holds an experiment, or a file; or a function that tells the folder, None while it is not known,
-        and is asked again and again.
+        A folder that holds an experiment, or a file; or a function that returns the folder, None while it is unknown,
+        and is called repeatedly.
     settings
         All settings; `host` is the address.
     port
@@ -142,7 +142,7 @@ async def _until_signal(
 
 
 async def _stop(runner: web.AppRunner, signals: asyncio.Queue[int], grace_s: float) -> bool:
-    """Finish what runs; whether everything did, within `grace_s` seconds and without a second signal."""
+    """Finish requests under way; return whether all did, within `grace_s` seconds and without a second signal."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     cleanup = asyncio.create_task(runner.cleanup())
@@ -158,7 +158,7 @@ async def _stop(runner: web.AppRunner, signals: asyncio.Queue[int], grace_s: flo
 
 @contextlib.contextmanager
 def _appearance(file: str, signals: asyncio.Queue[int]) -> Iterator[None]:
-    """Put a signal into the queue when a file is made, or made again (contract 9.44: an old one is none)."""
+    """Put a signal into the queue when a file is made, or made again (contract 9.44: an old one does not count)."""
     before = _signature(file)
 
     async def watch() -> None:

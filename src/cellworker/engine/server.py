@@ -1,11 +1,11 @@
-"""The HTTP surface of the engine: that of the original's R service (contract 7), with its slips mended.
+"""The HTTP surface of the engine: that of the original's R service (contract 7), with its errors corrected.
 
 ====================================  ==========================================================================
 ``GET /health``                       200 ``"up"``; 409 while requests cannot be answered
 ``GET /health/live``                  200 as long as the process answers
 ``GET /health/ready``                 200 or 503, JSON: what is served, its state, the last error, the lanes
 ``POST /v0/<task>``                   one request of contract section 5
-``POST /reload``                      look at the file at once; answers when what is there now is served
+``POST /reload``                      check the file at once; answers when its current content is served
 ``GET /v0/progress/<id>``             progress of the request that was posted with ``X-Request-Id: <id>``
 ====================================  ==========================================================================
 
@@ -14,18 +14,18 @@ GeneExpression's value comes bare, its errors do not. A file result's ``data`` i
 the caller removes; what is left is removed after an hour and when the engine ends.
 
 While the experiment's file is newer than what is served, requests are answered from the older one, which is whole and
-consistent, until the new one is ready (decisions.md, loading). 409 says that there is nothing to answer from: the first
+consistent, until the new one is ready (decisions.md, loading). 409 says that nothing can be answered: the first
 load is under way, or has failed.
 
-A request with ``X-Experiment-Id: <id>`` is about that experiment: an engine that is assigned another one by now answers
-409. One that was started with a path serves what it serves.
+A request with ``X-Experiment-Id: <id>`` is about that experiment: an engine that has another one by now answers
+409. An engine that was started with a path ignores the header.
 
 Reload: 200, JSON with ``generation`` (counts contents), ``instance`` (another one after a restart) and ``experiment``
 (its id, null for an engine that was started with a path); 404 when there is no experiment, 422 when it cannot be read,
 both as JSON ``{"error_code", "user_message"}``.
 
-Progress: ``?after=<sequence>`` waits up to 25 seconds for news later than that; ``finished`` is true at the end, and
-404 says that no such request is under way.
+Progress: ``?after=<sequence>`` waits up to 25 seconds for later news; ``finished`` is true at the end, and
+404 means that no such request is under way.
 
 A client that disconnects stops its computation. Listening on loopback, only requests that name a loopback host are
 answered, so that no web page can reach the experiment through a browser.
@@ -62,7 +62,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AnswerSource(Protocol):
-    """What the server answers from."""
+    """The experiment behind the server."""
 
     @property
     def runner(self) -> TaskRunner | None:
@@ -75,7 +75,7 @@ class AnswerSource(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Say what is served and in which state, JSON-able; ``ready`` tells whether requests are answered."""
+        """Return what is served and its state, JSON-able; ``ready`` tells whether requests can be answered."""
         ...
 
     async def reload(self) -> int:
@@ -89,7 +89,7 @@ def make_app(served: AnswerSource, paths: dict[str, Task], *, loopback_only: boo
     Parameters
     ----------
     served
-        What answers.
+        The experiment.
     paths
         The tasks, by engine path.
     loopback_only
@@ -112,7 +112,7 @@ async def _own_host_only(request: web.Request, handler: _Handler) -> web.StreamR
     name = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     if name.lower() not in _LOOPBACK_NAMES:
         raise web.HTTPForbidden(text="This engine answers only to clients on its own machine.")
-    # What a browser adds for a page: programs send neither, and a person who types the address sends "none".
+    # A browser adds these for a page: programs send neither, and an address typed by a person sends "none".
     if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none").lower() != "none":
         raise web.HTTPForbidden(text="This engine answers programs, and no page in a browser.")
     return await handler(request)
@@ -180,7 +180,7 @@ class _Surface:
         if request.content_type != "application/json":
             raise web.HTTPUnsupportedMediaType(text="Send the request as Content-Type: application/json.")
         body = await request.read()
-        # No other step may come between here and the runner, so that a change of experiments comes before or after.
+        # No await may come between here and the runner, so that a switch of experiments comes before or after.
         runner, name = self._served.runner, self._served.name
         if runner is None or (name is not None and request.headers.get("X-Experiment-Id", name) != name):
             return _out_of_date()

@@ -1,4 +1,4 @@
-"""Which cells are compared with which: the one place that reads ``cellSet``, ``compareWith`` and ``basis``."""
+"""The sides of a comparison: the one place that reads ``cellSet``, ``compareWith`` and ``basis``."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a reader hands to the store: everything of an experiment, checked, before it is written."""
+"""A reader's output for the store: all parts of an experiment, checked, before they are written."""
 
 from dataclasses import dataclass, field
 from typing import Any

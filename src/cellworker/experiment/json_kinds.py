@@ -1,4 +1,4 @@
-"""What kind of value JSON holds, in words for the sentences about documents that are refused."""
+"""Names of JSON's kinds of values, for sentences about refused documents."""
 
 from typing import Any
 

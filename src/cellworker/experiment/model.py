@@ -1,4 +1,4 @@
-"""What an experiment is, once it is open: cells, genes, matrices and reductions, as mapped arrays."""
+"""An open experiment: cells, genes, matrices and reductions, as mapped arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -167,7 +167,7 @@ class StoredTable:
     columns
         Columns of one length, by name, in order.
     parameters
-        What the file says of how it was made, as text by name.
+        The file's own notes on its making, as text by name.
     """
 
     source: str
@@ -228,7 +228,7 @@ class Genes:
 
 @dataclass(frozen=True, slots=True)
 class StrangeCounts:
-    """How many counts are below 0, missing or infinite, or no whole numbers."""
+    """Numbers of counts that are below 0, missing or infinite, or not whole."""
 
     negative: int = 0
     missing: int = 0
@@ -298,7 +298,7 @@ class Experiment:
 
     @cached_property
     def strange_counts(self) -> StrangeCounts:
-        """How many of the raw counts are no whole numbers."""
+        """Number of raw counts that are not whole."""
         if self.counts is None or self.counts.values.dtype.kind == "u":
             return StrangeCounts()
         values = self.counts.values
@@ -379,12 +379,12 @@ class Origin:
 
     @property
     def family(self) -> Literal["AnnData", "SummarizedExperiment", "Seurat"]:
-        """What kind of object the file holds."""
+        """The kind of object in the file."""
         if self.assay_class == "AnnData":
             return "AnnData"
         return "SummarizedExperiment" if self.assay_class == "SummarizedExperiment" else "Seurat"
 
     @property
     def table(self) -> str:
-        """What that kind of object calls its table of cells."""
+        """That kind of object's name for its table of cells."""
         return {"AnnData": "obs", "SummarizedExperiment": "colData", "Seurat": "meta.data"}[self.family]

@@ -1,4 +1,4 @@
-"""What an experiment lacks for a task: one function tells the task, which refuses, and `check`, which announces it.
+"""Parts that an experiment lacks for a task: the task refuses by this, and `check` announces it.
 
 Each function here looks at an experiment and returns a `Concern`, or None where all is well. A task calls `require`
 with it; `concerns` collects them for all tasks.
@@ -44,14 +44,14 @@ MAPS, CLUSTERS = "embeddings are computed from", "cells are clustered on"
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """What is wrong with an experiment for some purpose.
+    """A problem of an experiment for some purpose.
 
     Attributes
     ----------
     effect
         "refused": requests fail with `code` and `sentence`. "misleading": they are answered, and may mislead.
     sentence
-        What the refused request says.
+        The message of the refused request.
     field, found, expected, advice
         For `check`; see `cellworker.formats.common.findings.Problem`. `advice` says what to do.
     """

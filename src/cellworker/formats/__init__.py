@@ -1,1 +1,1 @@
-"""How experiments come in and go out: reading and writing files, and opening what was read before."""
+"""Reading and writing experiment files, and opening stores."""

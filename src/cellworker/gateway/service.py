@@ -1,7 +1,7 @@
 """The life cycle of the gateway: wait for an experiment, serve it, end when there is no work or on a signal.
 
-A pod is given its experiment by a label, once and for good. Until then it has nothing to do but to help out: it
-finishes requests that a deleted pod had accepted. It leaves that at once when its own label comes.
+A label gives a pod its experiment, once and for good. A pod without a label finishes requests that a dead pod
+accepted, and stops that at once when it gets its own label.
 """
 
 import asyncio
@@ -52,14 +52,14 @@ __all__ = ["run_gateway"]
 _POLL_S = 1.0
 _RESCUE_POLL_S = 30.0
 _HAND_BACK_S = 3.0
-"""Kept of the grace period for handing back what did not fit into it."""
+"""Seconds of the grace period that are reserved for handing back unfinished requests."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Services:
-    """What outlives a session: the settings, and what does not depend on the experiment."""
+    """What a session shares with the next: the settings, and all services that do not depend on the experiment."""
 
     settings: Settings
     names: Names
@@ -105,7 +105,7 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
     metrics = Metrics(task_names) if settings.metrics else NoMetrics()
     tracing = make_tracing(settings.traces_url, task_names)
     if settings.shutdown_file:
-        # Of an earlier process: it would end the engine again.
+        # A file of an earlier process would end the engine again.
         await asyncio.to_thread(Path(settings.shutdown_file).unlink, missing_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(tracing.close)
@@ -159,7 +159,7 @@ async def _redis_url(settings: Settings, names: Names, cloud: Cloud) -> str:
 
 
 async def _live(services: _Services) -> None:
-    """Serve the pod's experiment; until it has one, help out."""
+    """Serve the pod's experiment; until it has one, finish requests of dead pods."""
     next_look = time.monotonic() + _POLL_S
     log(_logger, logging.INFO, "gateway started", environment=services.names.environment)
     services.health.mark_started()
@@ -181,7 +181,7 @@ async def _live(services: _Services) -> None:
 
 
 def _missing(services: _Services) -> str | None:
-    """Return what is missing to serve an experiment, beside its id; the labels may follow."""
+    """Return what is missing to serve an experiment, beside its id; the labels may come later."""
     try:
         services.names.queue(services.labels.work_queue_hash)
         if not services.settings.api_url:
@@ -192,7 +192,7 @@ def _missing(services: _Services) -> str | None:
 
 
 def _unread(services: _Services) -> str | None:
-    """Return why no request of the pod's experiment would be answered before it is served; None without one."""
+    """Return why requests of the pod's experiment cannot be answered yet; None for a pod without one."""
     if services.labels.experiment_id is None:
         return None
     return _missing(services) or "The experiment has not been read yet."
@@ -220,14 +220,14 @@ async def _rescue(services: _Services) -> None:
 
 
 def _forget(data_dir: Path, experiment_id: ExperimentId, own: ExperimentId | None) -> None:
-    """Leave nothing of an experiment that is not this pod's: the next may be as large."""
+    """Remove the files of an experiment that is not this pod's: the next may be as large."""
     point_engine(data_dir, None)
     if experiment_id != own:
         forget_experiment(data_dir, experiment_id)
 
 
 class _NoQueue:
-    """A queue that brings nothing."""
+    """A queue without messages."""
 
     def offer(self, capacity: int) -> None:
         pass
@@ -268,7 +268,7 @@ class _Session:
         self._results = S3Results(services.s3, names.results_bucket, direct=services.direct)
 
     async def serve(self) -> None:
-        """Work on the queue of the experiment until there is nothing to do for long, or the first signal."""
+        """Work on the queue of the experiment until the idle timeout, or the first signal."""
         services = self._services
         queue = SqsQueue(
             services.sqs,
@@ -283,7 +283,7 @@ class _Session:
             await self._work(loop, self._until_idle(loop))
 
     async def rescue(self) -> None:
-        """Answer what was left in the journal, until that is done, the pod gets a label, or the first signal."""
+        """Answer the requests left in the journal, until none is left, the pod gets a label, or the first signal."""
         async with self._open(_NoQueue()) as loop:
             await self._work(loop, self._until_rescued(loop))
 
@@ -321,7 +321,7 @@ class _Session:
             yield loop
 
     async def _work(self, loop: WorkLoop, over: Coroutine[Any, Any, None]) -> None:
-        """Run the loop until what it waits for is over, then let it finish within the grace period."""
+        """Run the loop until `over` returns, then let it finish within the grace period."""
         services = self._services
         running = asyncio.create_task(loop.run())
         ending = asyncio.create_task(over)
@@ -333,7 +333,7 @@ class _Session:
             if not self._helps:
                 services.health.mark_stopping()
             log(_logger, logging.INFO, "stopping", in_flight=loop.busy)
-            # A pod that helps out and gets an experiment of its own leaves at once: the engine does so too.
+            # A helping pod that gets an experiment of its own stops at once: its engine switches at once too.
             leaves = self._helps and bool(services.labels.experiment_id)
             loop.stop(0.0 if leaves else max(0.0, services.settings.grace_s - _HAND_BACK_S))
             handed_back = await running
@@ -342,7 +342,7 @@ class _Session:
             await end(running, ending, told)
 
     async def _until_idle(self, loop: WorkLoop) -> None:
-        """Read the experiment, then wait until there has been no work for as long as that may last."""
+        """Read the experiment, then wait until the idle timeout."""
         await self._first_sync()
         ready = time.monotonic()
         allowed = idle_timeout_s(self._services.settings)

@@ -27,9 +27,9 @@ class FileCellSets:
     path
         The cell_sets.json; it need not exist.
     own
-        Where a person's own work is kept, and what holds as long as there is none.
+        The person's own work, and the cell sets to start from without any.
     keep_original
-        Never write to `path`, even where it is possible.
+        Whether `path` is never written to.
     """
 
     def __init__(self, path: Path, own: OwnWorkFile, *, keep_original: bool = False) -> None:
@@ -100,7 +100,7 @@ class FileCellSets:
 
 
 def readable(content: bytes) -> bytes:
-    """Return what the reader of cell sets takes, and refuse the rest in its words: every task would fail with it.
+    """Return content that the reader of cell sets accepts; refuse other content, at which every task would fail.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Answers of our own door with typed columns (`protocol.columns`): computed from the store at once, past the queue."""
+"""Answers with typed columns (`protocol.columns`), computed from the store at once without the queue."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -29,12 +29,12 @@ class _Compute(Protocol):
 
 
 class ColumnAnswers:
-    """Prepares a request and has it computed; who hangs up cancels it.
+    """Prepares a request and has it computed; a client that disconnects cancels it.
 
     Parameters
     ----------
     experiment_id
-        Under which clients listen for progress.
+        The id under which clients listen for progress.
     compute
         Computes typed columns from the engine's request.
     cell_sets
@@ -75,7 +75,7 @@ class ColumnAnswers:
         pagination
             The request's.
         has_gone
-            Tells whether the client has hung up, which cancels the computation.
+            Returns whether the client has disconnected, which cancels the computation.
 
         Raises
         ------

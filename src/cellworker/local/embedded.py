@@ -1,7 +1,7 @@
-"""The explorer for an experiment that is open in this process: a door of its own in a thread, below a secret path.
+"""The explorer for an experiment that is open in this process: a server in a thread, below a secret path.
 
-A notebook shows the page in a frame. Pages of other places cannot find it, because the path of everything that it
-serves begins with a random secret; a cookie would not reach a frame inside of a page from elsewhere.
+A notebook shows the page in a frame. Pages of other sites cannot find it, because the path of everything that it
+serves begins with a random secret; a cookie would not reach a frame inside another site's page.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ __all__ = ["EmbeddedDoor", "Held"]
 _OnProgress = Callable[[str, float | None], Awaitable[None]]
 
 MAX_RESULTS_BYTES = 2**30
-"""Of results that the page may fetch again."""
+"""Bytes of results that are kept for the page to fetch again."""
 _SECRET_BYTES = 24
 _PATIENCE_S = 30.0
-"""How long the door may take to listen; it opens no file."""
+"""Seconds until the server must listen; it opens no file before."""
 
 
 class Held(Protocol):
-    """What is shown: an experiment with cell sets that the page changes."""
+    """The shown experiment, with cell sets that the page changes."""
 
     experiment: Experiment
     cell_sets: CellSets
@@ -124,7 +124,7 @@ async def _awaited(value: Awaitable[None]) -> None:
 
 
 class _Source:
-    """The experiment and its cell sets as the door and the work loop see them; changes go to their holder."""
+    """The experiment and its cell sets for the server and the work loop; changes go to their holder."""
 
     def __init__(self, held: Held, experiment_id: ExperimentId) -> None:
         self._held = held
@@ -142,7 +142,7 @@ class _Source:
         )
 
     def close(self) -> None:
-        """Let go of the experiment: aiohttp keeps handlers for the whole process, and with them what they lead to."""
+        """Release the experiment: aiohttp caches handlers for the whole process, with everything that they refer to."""
         del self._held, self._served
 
     async def served(self) -> Served:
@@ -217,7 +217,7 @@ class EmbeddedDoor:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def close(self) -> None:
-        """Stop serving, and remove the results that were kept. May be called twice."""
+        """Stop serving, and remove the stored results. May be called twice."""
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_PATIENCE_S)

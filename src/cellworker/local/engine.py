@@ -13,7 +13,7 @@ __all__ = ["RunnerEngine"]
 
 
 _STORE_LOSSES = 3
-"""A request is not retried after this many lost stores: the disk may be broken."""
+"""Max lost stores for one request: with more the disk may be broken."""
 
 
 class _Ready(Protocol):

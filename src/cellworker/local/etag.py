@@ -12,13 +12,13 @@ from cellworker.version import __version__
 __all__ = ["RESULT_VERSION", "etag_of"]
 
 RESULT_VERSION = 1
-"""Raised when results of the same question change while the version of the package does not."""
+"""Raised when results for the same request change between two packages of one version."""
 
 
 def etag_of(
     body: Mapping[str, Any], request_props: Mapping[str, Any], experiment_key: str, cell_sets_version: str
 ) -> ETag:
-    """Return the ETag of a request: the MD5 hex digest of a canonical form of all that its answer depends on.
+    """Return the ETag of a request: the MD5 hex digest of a canonical form of everything that its answer depends on.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def etag_of(
     experiment_key
         Names the content of the experiment.
     cell_sets_version
-        Names the content of the cell sets; empty for tasks that do not look at them.
+        Names the content of the cell sets; empty for tasks that do not read them.
     """
     question = {
         "body": _canonical(body),

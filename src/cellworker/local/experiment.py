@@ -1,4 +1,4 @@
-"""Which experiment the local run serves, under which id, and what it tells about it."""
+"""The experiment of the local run: its path, its id and its facts."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ _NOT_IN_URLS = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 class Place:
-    """Where the experiment is.
+    """The place of an experiment.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
     else:
         here = Path(wanted).expanduser()
     if here is not None and here.exists():
-        # A user's own file is never changed: only files under the data folder are changed in place.
+        # Only files under the data folder are changed in place, never a user's own file.
         inside = here.resolve().is_relative_to(settings.data_dir.resolve())
         return Place(here, id_of(here), keep_original=not inside)
     folder = settings.data_dir / ExperimentId(str(wanted)) if ExperimentId.fits(str(wanted)) else None
@@ -80,7 +80,7 @@ def find_experiment(wanted: str | Path | None, settings: Settings) -> Place:
 
 
 def id_of(path: Path) -> ExperimentId:
-    """Return the id under which clients ask for what is at a path."""
+    """Return the id of the experiment at a path."""
     resolved = path.resolve()
     served = resolved.is_file() and resolved.name in {"r.qs", "r.rds"}
     name = resolved.name if resolved.is_dir() else resolved.parent.name if served else resolved.stem
@@ -88,7 +88,7 @@ def id_of(path: Path) -> ExperimentId:
 
 
 class LocalExperiment:
-    """The served experiment as the door and the gateway see it: facts, examples, cell sets.
+    """The served experiment for the door and the gateway: facts, examples, cell sets.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class LocalExperiment:
         self._cell_sets = self._for = self._served = None
 
     def health(self) -> dict[str, Any]:
-        """Say how it goes."""
+        """Return its state."""
         facts = self._experiment.describe()
         status = "up" if facts["ready"] else "failed" if facts["error"] else "loading"
         kept = {

@@ -1,4 +1,4 @@
-"""Large files that are moved to their place, whole or not at all."""
+"""Moves large files to their place, whole or not at all."""
 
 import errno
 import shutil

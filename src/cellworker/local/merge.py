@@ -10,7 +10,7 @@ merged into the item at the same place:
 * ``$prepend``, ``$append`` and ``$insert`` add an element;
 * anything else is merged: objects by their fields, lists by position, all else is replaced.
 
-Each item of a patch, of any kind, uses up one position of the list; this tells plain data its place. Before a
+Each item of a patch, of any kind, takes one position of the list; this gives plain data its place. Before a
 class of cell-level metadata (type ``CLM`` or ``CLMPerSample``) is appended, all classes of these two types are dropped.
 Numbers are JavaScript's: an id that is written ``1.0`` is 1.
 
@@ -30,13 +30,13 @@ __all__ = ["merge_cell_sets", "validate_cell_sets"]
 _MAX_DEPTH: Final = 64
 _MAX_EXACT: Final = 2**53
 _MISSING: Final = object()
-"""What a field is that is not there, and what becomes of one that is removed."""
+"""Stands for a missing field, and for a removed one."""
 _CELL_METADATA: Final = ("CLM", "CLMPerSample")
 _OPERATIONS: Final = ("$match", "$prepend", "$append", "$insert", "$move", "$replace", "$remove")
 
 
 class _Place(NamedTuple):
-    """Where in a patch we are: its path for error sentences, and how deep it is nested."""
+    """A position in a patch: its path for error sentences, and its depth."""
 
     path: str
     depth: int = 0
@@ -60,7 +60,7 @@ def merge_cell_sets(document: dict[str, Any], operations: Any) -> dict[str, Any]
     Raises
     ------
     WorkerError
-        ``CELL_SETS_UPDATE_FAILED`` naming the operation that cannot be understood, or the rule that the outcome breaks.
+        ``CELL_SETS_UPDATE_FAILED`` naming the malformed operation, or the rule that the outcome breaks.
     """
     classes = document.get("cellSets")
     if not isinstance(classes, list):

@@ -1,8 +1,8 @@
-"""Patches of the platform's programs on cell sets that were derived from a file's own columns.
+"""Patches of the platform's programs on cell sets that are derived from a file's own columns.
 
 The platform calls new clusters ``louvain`` for every method, and their sets ``leiden-0``, ``leiden-1``, ...;
 a patch that stores them removes the class ``louvain`` first. A file may have columns of these names. Its own classes
-stay: what is inserted gets a key that is free. What was made because the file has none is replaced.
+stay: an inserted class gets a free key. Clusters that were made because the file has none are replaced.
 """
 
 from collections.abc import Iterator
@@ -46,12 +46,12 @@ def patched(document: dict[str, Any], operations: Any) -> dict[str, Any]:  # noq
 
 
 def _is_of_file(item: dict[str, Any]) -> bool:
-    """Say whether a class is a column of the file; one that was made when it was opened gives way to new clusters."""
+    """Return whether a class is a column of the file; new clusters replace a class that was made at opening."""
     return bool(item.get("column")) and item.get("made") is not True
 
 
 def _inserted(operations: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    """Find the classes that a patch inserts; what is no sound patch has none, and is refused when it is applied."""
+    """Find the classes that a patch inserts; a malformed patch has none, and is refused when it is applied."""
     for step in operations if isinstance(operations, list) else []:
         item = _class_in(step)
         if item is not None:

@@ -26,7 +26,7 @@ class MemoryQueue:
         self._messages.put_nowait(None)
 
     def offer(self, capacity: int) -> None:
-        """Take note of nothing: messages are given one at a time, each to somebody who waits for it."""
+        """Do nothing: messages are delivered one at a time, each to a waiting receiver."""
 
     async def deliveries(self) -> AsyncIterator[Delivery]:
         """Yield messages until the queue is closed."""
@@ -39,7 +39,7 @@ class MemoryQueue:
 
     def _delivery(self, message: bytes, attempt: int, message_id: str) -> Delivery:
         async def done() -> None:
-            """Nothing is left to remove: the message left the queue when it was taken."""
+            """Do nothing: the message left the queue when it was delivered."""
 
         async def release() -> None:
             self._put(message, attempt + 1, message_id)

@@ -29,7 +29,7 @@ class DiskResults:
     base_url
         Where the results are served, without the ETag.
     max_bytes
-        Results that were not asked for for longest are removed beyond it; None keeps all.
+        The least recently used results are removed beyond it; None keeps all.
     """
 
     def __init__(self, folder: Path, base_url: str = "/results/", max_bytes: int | None = None) -> None:
@@ -54,11 +54,11 @@ class DiskResults:
         return None if path is None else await asyncio.to_thread(path.read_bytes)
 
     async def put(self, etag: ETag, content: bytes | Path, tags: Mapping[str, str]) -> None:
-        """Store a result; a file is moved. The tags are there before the result is, so no result is ever without."""
+        """Store a result; a file is moved. The tags are written before the result, so that no result lacks them."""
         await asyncio.to_thread(self._put, etag, content, dict(tags))
 
     async def url(self, etag: ETag) -> str:
-        """Where a client can fetch the result."""
+        """Return the address of a result for clients."""
         return f"{self.base_url}{etag}"
 
     def find(self, etag: ETag) -> Path | None:
@@ -94,7 +94,7 @@ class DiskResults:
             self._prune(path)
 
     def _prune(self, keep: Path | None) -> None:
-        """Remove the results that were not used for longest, down to nine tenths of the limit; never the newest."""
+        """Remove the least recently used results, down to nine tenths of the limit; never the newest."""
         if self._max_bytes is None:
             return
         with self._pruning:
@@ -110,12 +110,12 @@ class DiskResults:
                 if total <= goal:
                     break
                 if path != keep:
-                    # A client that is fetching it has it open, and gets all of it.
+                    # A client that is fetching it has it open, and still gets all of it.
                     path.unlink(missing_ok=True)
                     Path(f"{path}{_TAGS}").unlink(missing_ok=True)
                     total -= size
             self._bytes = total
 
     def _path(self, etag: ETag) -> Path | None:
-        """Only ETags lead to files, none to the tags of another: clients choose them."""
+        """Only ETags lead to files, and none to another's tags: clients choose the names."""
         return self.folder / ETag(etag) if ETag.fits(etag) and not etag.endswith(_TAGS) else None

@@ -1,4 +1,4 @@
-"""The local run: engine, work loop and door in one process, with nothing else to install."""
+"""The local run: engine, work loop and HTTP server in one process, with nothing else to install."""
 
 import asyncio
 import contextlib
@@ -45,11 +45,11 @@ class LocalRun:
     Attributes
     ----------
     url
-        Where.
+        Its address.
     link
-        Returns the address of a path for people: as the network sees it, with the token where one is needed.
+        Returns the address of a path for people: with a name that the network knows, and the token where one is needed.
     experiment_id
-        The id under which clients ask.
+        The experiment's id.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LocalRun:
 
 @contextlib.asynccontextmanager
 async def start_local(experiment: str | Path | None, settings: Settings) -> AsyncIterator[LocalRun]:
-    """Start everything and listen; leaving ends everything, and removes what is temporary.
+    """Start everything and listen; leaving ends everything, and removes temporary files.
 
     Parameters
     ----------
@@ -148,9 +148,9 @@ async def run_local(
     experiment, settings
         As in `start_local`.
     say
-        Called with lines for the user: the address and what was found.
+        Called with lines for the user: the address and facts about the experiment.
     show
-        Opens the page as soon as the worker listens; the page itself tells how the opening of the file goes.
+        Opens the page as soon as the worker listens; the page shows the progress of opening the file.
     stop
         Ends the run when set.
 
@@ -231,7 +231,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _name_in_network(host: str, allowed_hosts: str) -> str:
-    """Return a name that other machines can use: the first that is allowed, else this machine's own address."""
+    """Return a name that other machines can use: the first in ALLOWED_HOSTS, else this machine's own address."""
     if host not in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not listened on
         return _name(host)
     first = allowed_hosts.partition(",")[0].strip()

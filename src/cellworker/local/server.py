@@ -48,7 +48,7 @@ _STORED_AFTER_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What is served, once it is open.
+    """The served experiment, once it is open.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Served:
     barcodes
         Returns the barcode of each cell by its id, None for ids that no cell has.
     experiment
-        What pictures of tissues are taken from.
+        The source of tissue pictures.
     """
 
     key: str
@@ -75,14 +75,14 @@ class Served:
 
 
 class Source(Protocol):
-    """Where the experiment comes from."""
+    """Provides the experiment."""
 
     async def served(self) -> Served:
-        """Return what is served now; waits for the first load, and raises `WorkerError` when that fails."""
+        """Return the served experiment; waits for the first load, and raises `WorkerError` when that fails."""
         ...
 
     def health(self) -> dict[str, Any]:
-        """Say how it goes: ``status`` "up", "loading" or "failed", and more."""
+        """Return its state: ``status`` "up", "loading" or "failed", and more."""
         ...
 
 
@@ -109,9 +109,9 @@ class LocalServer:
     columns
         Answers requests for typed columns; None sends all requests through the queue.
     cancel
-        Ends the work on an ETag; whether there was any.
+        Cancels the work on an ETag; returns whether there was any.
     admission
-        Decides who is let in; by default as on loopback.
+        Decides on admission; by default as on loopback.
     connections
         Limits connections.
     """
@@ -186,7 +186,7 @@ class LocalServer:
                 etag = await self._etag(submission.body, asked, reads_cell_sets) if is_long else None
                 content = await self._in_columns(self._columns, submission, etag, lambda: _has_gone(request))
             except WorkerError as error:
-                # As in the event that others wait for: what a task refuses is an answer, no fault of the connection.
+                # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
                 refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
                 return web.json_response({"response": refusal})
             return web.Response(body=content, content_type=MEDIA_TYPE)
@@ -217,7 +217,7 @@ class LocalServer:
     async def _in_columns(
         self, columns: ColumnAnswers, submission: _Submission, etag: ETag | None, has_gone: Callable[[], bool]
     ) -> bytes:
-        """Return the answer as typed columns; what took long is stored under its ETag, as results of the queue are."""
+        """Return the answer as typed columns; a slow one is stored under its ETag, like results of the queue."""
         stored = None if etag is None else await self._results.get(etag)
         if stored is not None:
             return stored
@@ -233,7 +233,7 @@ class LocalServer:
         return etag_of(body, props, served.key, await self._cell_sets_version() if reads_cell_sets else "")
 
     def _check(self, submission: _Submission) -> tuple[Task, bool, bool]:
-        """Refuse what the API would refuse, naming the field.
+        """Refuse requests that the API would refuse, naming the field.
 
         Return the task, whether the answer depends on cell sets, and whether it takes long.
         """
@@ -272,7 +272,7 @@ class LocalServer:
         return web.FileResponse(path, headers=headers)
 
     def _file_name(self, etag: ETag, path: Path) -> str | None:
-        """Return the name to save a result under, None for one that is no file."""
+        """Return the file name of a result, None for a result that is no file."""
         try:
             task = self._find_task(self._results.tags(etag).get("requestType", ""))
         except WorkerError:
@@ -338,7 +338,7 @@ class LocalServer:
 
 
 def summarize(cell_sets: CellSets) -> list[dict[str, Any]]:
-    """Return what the console shows of cell sets: each class with its number of sets."""
+    """Return the console's summary of cell sets: each class with its number of sets."""
     return [
         {"key": item.key, "name": item.name, "type": item.type, "sets": len(item.children)}
         for item in cell_sets.classes

@@ -29,18 +29,18 @@ _UNNAMED = "result"
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """What came back.
+    """An answer.
 
     Attributes
     ----------
     etag
         The name of the result.
     content
-        The decoded result's JSON text; None for a file, and for tasks whose only effect are new cell sets.
+        The decoded result's JSON text; None for a file, and for tasks whose only effect is new cell sets.
     file
         A file result, saved; the caller removes it.
     repeated
-        Whether it came from the store at once.
+        Whether it came from the store without computing.
     """
 
     etag: str
@@ -55,7 +55,7 @@ class Submitted:
 
 
 def submit(url: str, body: Mapping[str, Any], **options: Any) -> Submitted:  # noqa: ANN401
-    """Do as `submit_async`, for programs without an event loop."""
+    """Send one request as `submit_async` does, for programs without an event loop."""
     return asyncio.run(submit_async(url, body, **options))
 
 
@@ -75,18 +75,18 @@ async def submit_async(
     Parameters
     ----------
     url
-        Where the worker listens, for example ``http://127.0.0.1:4000``, with the token that `cellworker run` prints
+        Address of the worker, for example ``http://127.0.0.1:4000``, with the token that `cellworker run` prints
         where it needs one.
     body
         The task's body, with its ``name``.
     experiment_id
-        By default the one that the worker serves.
+        By default the id that the worker serves.
     request_props
         For example ``{"pagination": {...}}``.
     authorization
         Sent as the header of that name.
     timeout_s
-        How long to wait, in seconds.
+        Max seconds to wait.
     folder
         Where a file result is saved; the system's temporary folder by default.
     on_heartbeat
@@ -129,7 +129,7 @@ class _Client:
         self, session: aiohttp.ClientSession, question: Mapping[str, Any], authorization: str | None
     ) -> Submitted:
         experiment_id = question["experimentId"]
-        # Listening comes first, so that no event can be missed.
+        # Listen first, so that no event is missed.
         async with self._events(session) as events:
             headers = {} if authorization is None else {"Authorization": authorization}
             address = f"{self._url}/v2/workRequest/{experiment_id}"
@@ -148,7 +148,7 @@ class _Client:
                     self._on_heartbeat(payload)
                 if name == wanted:
                     return await self._read(session, etag, payload)
-        return await self._poll(session, etag)  # the connection was lost; the result will be stored all the same
+        return await self._poll(session, etag)  # the connection is lost; the result is stored all the same
 
     async def served_id(self, session: aiohttp.ClientSession) -> str:
         async with session.get(f"{self._url}/health") as response:

@@ -1,4 +1,4 @@
-"""Figures of the report, as text that stands in a page: SVG for curves, PNG for maps of many cells."""
+"""Figures of the report as text for a page: SVG for curves, PNG for maps of many cells."""
 
 import base64
 import struct
@@ -76,13 +76,13 @@ def histogram(
     Parameters
     ----------
     values
-        float64; what is not finite is left out.
+        float64; values that are not finite are left out.
     limits
-        What each line says, and where it stands.
+        The label and the position of each line.
     logarithmic
         Whether the axis is; values below 1 are drawn at 1.
     rare
-        Whether bars are as high as the logarithm of their cells, so that few beside many are seen.
+        Whether a bar's height is the logarithm of its cells, so that small bars beside large ones show.
     """
     known = values[np.isfinite(values)]
     if not len(known):
@@ -152,7 +152,7 @@ def colours(n: int) -> list[tuple[int, int, int]]:
 def scatter(title: str, points: Floats, codes: NDArray[np.int32], labels: Sequence[str]) -> str:
     """Return a map of cells as an image, coloured by their labels, with a legend.
 
-    Cells are drawn in an order that has nothing to do with their labels, so that none hides another.
+    Cells are drawn in an order independent of their labels, so that no label hides another.
     """
     palette = colours(len(labels))
     image = np.full((_PIXELS, _PIXELS, 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Reading the samples: all that is wrong with any of them is found before anything is computed."""
+"""Reads the samples, and finds all their problems before anything is computed."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ __all__ = ["Sample", "read_samples"]
 
 
 _MIN_SHARED = 0.5
-"""Share of the smaller sample's genes that two samples have in common, at least."""
+"""Min share of the smaller sample's genes that two samples have in common."""
 _ENSEMBL = re.compile(r"^(ENS(?:[A-Z]{3})?)G\d{6,}|^(GRCh38|GRCh37|hg19|hg38|mm10|mm39|GRCm39|GRCm38)_+")
 _SPECIES = {
     "ENS": "man", "ENSMUS": "mouse", "ENSRNO": "rat", "ENSDAR": "zebrafish", "GRCh38": "man", "GRCh37": "man",
@@ -35,7 +35,7 @@ _SPECIES = {
 }  # fmt: skip
 _TECHNOLOGIES = ("10x", "Parse", "BD Rhapsody")
 _MIN_SPECIES = 0.05
-"""Share of genes from which on a species is there."""
+"""Min share of genes by which a species counts as present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Sample:
     Attributes
     ----------
     name
-        Unlike any other's.
+        Unique among the samples.
     experiment
         The open file; one file may hold several samples.
     rows
@@ -76,7 +76,7 @@ def read_samples(parameters: Parameters, settings: Settings, progress: Progress)
     Raises
     ------
     RefusedError
-        ``INVALID_INPUT``: its `problems` list everything that is wrong, each with what to do; the message too.
+        ``INVALID_INPUT``: `problems` and the message list every problem, each with what to do.
     """
     findings, samples = Findings(), list[Sample]()
     settings = replace(settings, make_missing=False)
@@ -125,12 +125,12 @@ def _read(given: SampleInput, settings: Settings, findings: Findings, progress: 
 
 
 def _source(path: Path) -> Path:
-    """Return what is read of a path: of a folder that holds several samples all of them, whatever their formats.
+    """Return the inputs of a path: for a folder of several samples all of them, in any formats.
 
     Raises
     ------
     WorkerError
-        Where an object of R, which opening would take as the experiment, lies beside samples of other formats.
+        Where an R object, which opening would take as the experiment, lies beside samples of other formats.
     """
     source = locate(path).source
     if source == path or not path.is_dir() or not source.is_relative_to(path):
@@ -179,7 +179,7 @@ def _check_one(name: str, experiment: StoredExperiment, findings: Findings) -> N
 
 
 def species_of(genes: Genes) -> list[str]:
-    """Return the species that gene ids or prefixes of references tell, else how symbols are written."""
+    """Return the species by gene ids or prefixes of references, else by the spelling of symbols."""
     found: Counter[str] = Counter()
     for names in zip(genes.ids, genes.names, strict=True):
         match = next((m for m in map(_ENSEMBL.match, names) if m), None)
@@ -222,7 +222,7 @@ def _species(experiment: StoredExperiment) -> str:
 
 
 def _technology(experiment: StoredExperiment) -> str:
-    """Return what the object says, else what wrote the file; empty where neither tells."""
+    """Return the object's own statement, else the program that wrote the file; empty where neither is known."""
     told = experiment.misc.technology or experiment.origin.writer
     known = (name for name in _TECHNOLOGIES if told.casefold().startswith(name.casefold()))
     return next(known, experiment.misc.technology)

@@ -21,7 +21,7 @@ _NEIGHBOURS = 30
 
 @dataclass(frozen=True, slots=True)
 class Integrated:
-    """What was done.
+    """The outcome.
 
     Attributes
     ----------
@@ -43,10 +43,10 @@ class Integrated:
 
 
 def separation(coordinates: Floats, samples: NDArray[np.int32], *, threads: int = 1) -> float:
-    """Return how separate samples are: 0 where neighbours are of all samples as these are large, 1 where of one's own.
+    """Return how separate samples are: 0 where neighbours come from all samples by their size, 1 where from one's own.
 
-    Of each cell, the share of its own sample among its 30 nearest neighbours, less what is expected of that sample's
-    size, over the most that it could exceed it; the mean over all cells, and 0 where it is below.
+    For each cell: the share of its own sample among its 30 nearest neighbours, less the share expected from that
+    sample's size, divided by the largest possible excess. The result is the mean over all cells, at least 0.
     """
     n = len(coordinates)
     sizes = np.bincount(samples).astype(np.float64)
@@ -68,7 +68,7 @@ def integrate(
     threads: int = 1,
     progress: Progress = lambda fraction: None,  # noqa: ARG005
 ) -> Integrated:
-    """Integrate samples where it is asked for, or where they separate.
+    """Integrate samples where the parameters ask for it, or where they separate.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def _harmony(coordinates: Floats, samples: NDArray[np.int32]) -> Floats:
         import harmonypy  # noqa: PLC0415 - of the extra
     except ImportError:
         raise _missing("harmonypy") from None
-    # One core: sums over several would round otherwise from run to run.
+    # One core: the rounding of sums over several cores differs from run to run.
     found = harmonypy.run_harmony(
         coordinates, {"sample": samples.astype(str)}, ["sample"], verbose=False, random_state=0, ncores=1
     )

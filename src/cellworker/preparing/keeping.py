@@ -1,4 +1,4 @@
-"""What a step made, kept under a name that tells all it was made from: a run that stopped goes on from there."""
+"""A cache of the steps' results, named after all inputs of the step: a run that was stopped continues from there."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ __all__ = ["Keeper"]
 
 Arrays = dict[str, NDArray[Any]]
 _VERSION = 2
-"""Raised whenever a step makes something else of the same."""
+"""Raised whenever a step's result changes for the same inputs."""
 
 
 class Keeper:
@@ -26,7 +26,7 @@ class Keeper:
     Parameters
     ----------
     folder
-        Where; made when the first step is done.
+        The folder; made when the first step is done.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +39,7 @@ class Keeper:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def step(self, name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
-        """Return what a step made, now or in an earlier run; what is damaged is made again."""
+        """Return a step's result, from now or from an earlier run; a damaged one is made again."""
         path = self._folder / f"{name}-{key}.npz"
         if path.exists():
             try:

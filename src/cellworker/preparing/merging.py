@@ -34,7 +34,7 @@ class Merged:
     samples
         Each cell's sample.
     metadata
-        Measures of quality, and columns that the samples brought.
+        Quality measures, and the samples' own columns.
     """
 
     counts: SparseDraft
@@ -45,7 +45,7 @@ class Merged:
 
 
 def merge(samples: Sequence[Sample], qualities: Sequence[Quality], min_cells: int, scratch: Scratch) -> Merged:
-    """Join the samples; genes are those of any sample that enough of all kept cells have.
+    """Join the samples; genes are those of any sample that occur in enough of all kept cells.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def merge(samples: Sequence[Sample], qualities: Sequence[Quality], min_cells: in
 def _assembled(
     parts: list[tuple[SparseDraft, NDArray[np.int64], NDArray[np.int64]]], shape: tuple[int, int], scratch: Scratch
 ) -> SparseDraft:
-    """Lay the samples into one matrix. Several of one file are cells of the same matrix, and go in together."""
+    """Write the samples into one matrix. Samples of one file are cells of the same matrix, and are written together."""
     files: dict[int, tuple[SparseDraft, NDArray[np.int64], NDArray[np.int64]]] = {}
     for matrix, cells, genes in parts:
         key = matrix.values.__array_interface__["data"][0]
@@ -146,7 +146,7 @@ def _metadata(samples: Sequence[Sample], qualities: Sequence[Quality]) -> dict[s
 
 
 def _joined(columns: Sequence[Column | None], rows: Sequence[NDArray[np.int64]]) -> Column | None:
-    """Join a column that some samples have; None where they hold labels here and numbers there."""
+    """Join a column of some samples; None where it holds labels in some and numbers in others."""
     there = [column for column in columns if column is not None]
     if all(isinstance(column, Categorical) for column in there):
         labels: Mapping[str, int] = {

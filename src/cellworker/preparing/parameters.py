@@ -1,4 +1,4 @@
-"""What `cellworker prepare` is asked to do: from flags or one YAML file, which it also writes."""
+"""Parameters of `cellworker prepare`, from flags or one YAML file, which it also writes."""
 
 import json
 import math
@@ -32,14 +32,14 @@ _ENDINGS = re.compile(
 )
 _MAX_BYTES = 1 << 20
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
-"""What YAML takes in no text, or as the end of a line."""
+"""Characters that YAML allows in no text, or reads as the end of a line."""
 _MAX_MADS = 1e6
 _Limit = Annotated[float, Meta(ge=0, le=1e15)]
-"""No count and no resolution comes near the largest."""
+"""Far above any real count or resolution."""
 
 
 class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """Limits of quality measures, both included; what is None is suggested from the cells' median and MAD.
+    """Limits of quality measures, inclusive; None is suggested from the cells' median and MAD.
 
     Attributes
     ----------
@@ -61,13 +61,13 @@ class Thresholds(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=
     max_doublet_score: Annotated[float, Meta(ge=0, le=1)] | None = None
 
     def over(self, general: "Thresholds") -> "Thresholds":
-        """Return these limits, and those of `general` where these say nothing."""
+        """Return these limits, and those of `general` where these are None."""
         own = {name: getattr(self, name) for name in self.__struct_fields__}
         return Thresholds(**{name: getattr(general, name) if own[name] is None else own[name] for name in own})
 
 
 class SampleInput(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """One thing to read: a path, the sample's name (by default the file's or the folder's), limits of its own."""
+    """One input: a path, the sample's name (by default the file's or the folder's), limits of its own."""
 
     path: str
     name: str = ""
@@ -75,16 +75,16 @@ class SampleInput(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen
 
 
 class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
-    """Everything that decides the result.
+    """Everything that determines the result.
 
     Attributes
     ----------
     samples
-        What is read.
+        The inputs.
     thresholds
         Limits for all samples.
     mads
-        How many MADs from the median suggested limits are.
+        Distance of suggested limits from the median, in MADs.
     empty_droplets
         Whether barcodes without cells are looked for; "auto" where a matrix is unfiltered.
     empty_fdr, empty_lower
@@ -94,13 +94,13 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
     min_cells
         Genes that fewer of the kept cells have are left out.
     variable_genes, components
-        How many genes are scaled, and components found.
+        Number of scaled genes, and of components.
     dimensions
         Leading components that integration, clusters and map use.
     integration
         "auto" integrates where samples separate: with Harmony, or with MNN where they separate still.
     separation
-        Samples separate where the measure is above: 0 neighbours of all samples as they are mixed, 1 of one's own.
+        Samples separate where the measure is above this: 0 when well mixed, 1 when all neighbours share the sample.
     clustering, resolution
         The method, and how finely.
     rds
@@ -126,14 +126,14 @@ class Parameters(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
-    """Join what a YAML file and flags say; flags win.
+    """Join a YAML file and flags; flags win.
 
     Parameters
     ----------
     path
         The file; None without one.
     flags
-        By the names of `Parameters`; what is None says nothing. ``set``: texts ``[SAMPLE:]LIMIT=NUMBER``.
+        By the names of `Parameters`; None means not given. ``set``: texts ``[SAMPLE:]LIMIT=NUMBER``.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def read_parameters(path: Path | None, flags: dict[str, Any]) -> Parameters:
 
 
 def _check_limits(found: Parameters) -> None:
-    """Refuse limits between which nothing lies."""
+    """Refuse a min limit above its max."""
     for sample in found.samples:
         limits = sample.thresholds.over(found.thresholds)
         for measure, low, high in (
@@ -196,13 +196,13 @@ def _loaded(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(content.decode("utf-8"))
     except OSError as error:
         raise _invalid(message=f"{path} cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date without such a day, too many digits
+    except (yaml.YAMLError, ValueError) as error:  # an impossible date, too many digits
         raise _invalid(message=f"{path.name} is no YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise _invalid(message=f"{path.name}: is too deeply nested") from None
     if not isinstance(found, dict):
         raise _invalid(message=f"{path.name}: expected names and values, as in the {FILE_NAME} of a finished run")
-    # From here on everything has its shape: flags and paths are put into what was checked.
+    # From here on the shape is checked: flags and paths are filled in.
     shaped = _checked({"samples": [], **found} if all(isinstance(name, str) for name in found) else found, path)
     values: dict[str, Any] = msgspec.to_builtins(shaped)
     for item in values["samples"]:
@@ -212,7 +212,7 @@ def _loaded(path: Path) -> dict[str, Any]:
 
 
 def recorded(parameters: Parameters) -> dict[str, Any]:
-    """Return what a file says of the parameters that made it: samples by the names of their files, without folders."""
+    """Return the parameters to record in a file: samples by the names of their files, without folders."""
     values: dict[str, Any] = msgspec.to_builtins(parameters)
     for item in values["samples"]:
         item["path"] = Path(item["path"]).name
@@ -225,12 +225,12 @@ def resolved(values: dict[str, Any], folder: Path) -> Parameters:
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` for parameters that are none, and samples that are not there.
+        ``INVALID_INPUT`` for malformed parameters, and for samples that are missing.
     """
     shaped = _checked(values, None)
     samples = []
     for item in shaped.samples:
-        name = Path(item.path).name  # never a path: the file says what it likes
+        name = Path(item.path).name  # never a path: the file is untrusted
         found = [place / name for place in (folder.parent, folder, Path()) if name and (place / name).exists()]
         if not found:
             message = f"the sample {name!r} is not beside {folder.resolve().name}: use --config {FILE_NAME}"
@@ -240,7 +240,7 @@ def resolved(values: dict[str, Any], folder: Path) -> Parameters:
 
 
 def set_threshold(values: dict[str, Any], text: str) -> None:
-    """Put one assignment of ``--set`` into the values.
+    """Add one assignment of ``--set`` to the values.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def set_threshold(values: dict[str, Any], text: str) -> None:
 
 
 def plain_name(path: str) -> str:
-    """Return the name of a sample that has none: the file's without its endings, or the folder's."""
+    """Return the default name of a sample: the file's without its endings, or the folder's."""
     found = Path(path)
     name = found.name or found.resolve().name
     if name == "outs" or name.startswith(("filtered_feature_bc_matrix", "raw_feature_bc_matrix")):

@@ -1,4 +1,4 @@
-"""The whole way: samples, quality control, one matrix, components, integration, clusters, a map, an experiment."""
+"""The pipeline: samples, quality control, one matrix, components, integration, clusters, a map, an experiment."""
 
 import hashlib
 import os
@@ -55,25 +55,25 @@ _LIBRARIES = ("numpy", "scipy", "harmonypy", "scranpy", "h5py")
 _TEXTS = ("given", "notes")
 _MAX_BEFORE = 10_000
 _READING, _QUALITY, _MERGED, _COMPONENTS, _MAPPED, _WRITTEN = 0.15, 0.4, 0.5, 0.65, 0.9, 1.0
-"""Parts of the time after which each is done, roughly."""
+"""Approximate fraction of the time after which each step is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What was made.
+    """The outcome.
 
     Attributes
     ----------
     folder
-        `cellworker run` opens it.
+        The folder of the experiment, for `cellworker run`.
     report
-        The page.
+        The page's path.
     n_cells, n_genes, n_clusters
         Of the experiment.
     kept
-        By sample: how many barcodes were left after each step.
+        By sample: number of barcodes left after each step.
     integration
-        What became of the samples, in a sentence.
+        The outcome of integration, in a sentence.
     """
 
     folder: Path
@@ -91,14 +91,14 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
     Parameters
     ----------
     parameters
-        What to read, and how.
+        The parameters, with the samples to read.
     out
         The folder to write: ``experiment.h5ad``, ``cell_sets.json``, ``report.html``, ``prepare.yaml``, and ``r.rds``
-        where it is asked for. What steps made is kept in its ``.prepare`` until all is done.
+        where the parameters ask for it. Its ``.prepare`` keeps the steps' results until all is done.
     settings
         Where stores are, and threads.
     progress
-        Called with the stage and the fraction done; may raise to stop. The next run goes on from there.
+        Called with the stage and the fraction done; may raise to stop. The next run continues from there.
     force
         Whether a finished experiment in the folder may be replaced.
 
@@ -132,7 +132,7 @@ def _check_target(out: Path, *, force: bool) -> None:
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: several round otherwise, and spin where our own threads work already."""
+    """Keep BLAS to one thread: more change the rounding, and compete with our own threads."""
     import scipy.linalg  # noqa: F401, PLC0415 - loads its BLAS, so that it is found
 
     try:
@@ -156,7 +156,7 @@ class _Work:
     def prepare(self) -> Prepared:
         given = self.parameters
         qualities = self._qualities()
-        with half_written(self.out / "spool") as folder:  # what a killed run leaves is removed by the next
+        with half_written(self.out / "spool") as folder:  # the next run removes the files of a killed one
             folder.mkdir()
             scratch = Scratch(folder)
             self.progress("joining the samples", _QUALITY)
@@ -177,7 +177,7 @@ class _Work:
         )  # fmt: skip
 
     def _quality_keys(self) -> list[str]:
-        """Return what decides the quality control of each sample."""
+        """Return the inputs of each sample's quality control."""
         given = self.parameters
         how = (given.mads, given.empty_droplets, given.empty_fdr, given.empty_lower, given.remove_doublets)
         return [
@@ -361,7 +361,7 @@ class _Work:
 
 
 def _some(n: int) -> NDArray[np.int64]:
-    """Return the cells of the map before integration, ascending: a figure of the report, which no more would change."""
+    """Return the cells of the map before integration, ascending: more would not change this figure of the report."""
     order = np.random.Generator(np.random.PCG64(0)).permutation(n)
     return np.sort(order[:_MAX_BEFORE]).astype(np.int64)
 
@@ -387,7 +387,7 @@ def _labels(found: Categorical) -> dict[str, Any]:
 
 
 def _packed(quality: Quality) -> dict[str, Any]:
-    """Return what is known of a sample as arrays."""
+    """Return a sample's quality measures as arrays."""
     values = {field.name: getattr(quality, field.name) for field in fields(quality)}
     out: dict[str, Any] = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
     rest = {name: value for name, value in asdict(quality).items() if name not in out}

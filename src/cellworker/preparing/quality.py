@@ -1,4 +1,4 @@
-"""Which barcodes of a sample are cells worth keeping: empty droplets, limits of quality, doublets."""
+"""Selects the cells of a sample: empty droplets, quality limits, doublets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ _CURVE = 400  # points of the knee plot
 
 @dataclass(slots=True)
 class Quality:
-    """What was found of one sample; measures are those of the barcodes that hold cells.
+    """Quality control of one sample; measures are those of the barcodes with cells.
 
     Attributes
     ----------
@@ -36,15 +36,15 @@ class Quality:
     passed
         bool: which of them are kept.
     limits
-        What was applied, by name; and which of them were given by the user.
+        The applied limits, by name; and those that the user gave.
     steps
-        How many barcodes were left after each step, in order.
+        Number of barcodes left after each step, in order.
     ranks, curve
         Of the knee plot: ranks and counts, both float64.
     notes
-        What a reader of the report should know, in sentences.
+        Notes for the reader of the report, in sentences.
     detected
-        int64 ``(n_genes,)``: in how many kept cells each gene has counts.
+        int64 ``(n_genes,)``: number of kept cells in which each gene has counts.
     """
 
     kept: NDArray[np.int64]
@@ -63,7 +63,7 @@ class Quality:
 
 
 def assess(sample: Sample, parameters: Parameters, threads: int, progress: Progress) -> Quality:
-    """Look at one sample.
+    """Run the quality control of one sample.
 
     Parameters
     ----------

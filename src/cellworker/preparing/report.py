@@ -1,4 +1,4 @@
-"""The report: one page that stands on its own, with what a person looks at before trusting an experiment."""
+"""The report: one self-contained page with the figures to check before trusting an experiment."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ svg .m{fill:#ff8a7a;stroke:#14181f}svg .l{stroke:#ff8a7a}td,th,h2{border-color:#
 
 @dataclass(frozen=True, slots=True)
 class ReportContent:
-    """What the report tells.
+    """Content of the report.
 
     Attributes
     ----------
     names, qualities
         Of the samples.
     parameters
-        What was asked for.
+        The parameters of the run.
     n_cells, n_genes, n_variable, n_components
         Of the result.
     samples, clusters
@@ -52,9 +52,9 @@ class ReportContent:
     before_cells
         int64: the cells that `before` shows.
     integrated
-        What became of the samples.
+        The outcome of integration.
     versions
-        Of cellworker and of the libraries that took part.
+        Versions of cellworker and of the libraries used.
     """
 
     names: Sequence[str]
@@ -74,7 +74,7 @@ class ReportContent:
 
 
 def report(found: ReportContent) -> str:
-    """Return the page; nothing in it comes from elsewhere when it is opened."""
+    """Return the page; opening it loads nothing from elsewhere."""
     parts = [
         "<h1>Prepared experiment</h1>",
         (

@@ -10,7 +10,7 @@ import msgpack
 __all__ = ["CHANNEL", "packet"]
 
 CHANNEL = "socket.io#/#"
-"""Where every event goes: prefix, namespace ``/``, and no room, which is everyone."""
+"""The channel of every event: prefix, namespace ``/``, and no room, which means everyone."""
 
 _SENDER = "emitter"
 _EVENT_PACKET = 2

@@ -1,4 +1,4 @@
-"""How results are written and read: zstd, and the rule that sends small ones along with the event."""
+"""Encoding of results: zstd, and the rule that sends small ones along with the event."""
 
 import base64
 import zlib

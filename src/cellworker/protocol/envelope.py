@@ -1,4 +1,4 @@
-"""The envelope of a work request: what arrives on the queue, and what of it may be shown to others."""
+"""The envelope of a work request: its fields as they arrive on the queue, and the fields that others may see."""
 
 import re
 from collections.abc import Callable, Mapping

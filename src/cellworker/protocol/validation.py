@@ -1,4 +1,4 @@
-"""JSON that comes over the wire, checked field by field against a type.
+"""Checks JSON from the wire field by field against a type.
 
 Unknown fields are tolerated. What cannot be understood is an ``INVALID_INPUT`` that names the field.
 """
@@ -64,7 +64,7 @@ def convert(value: bytes | bytearray | Mapping[str, Any], kind: type[T], what: s
     kind
         The `msgspec.Struct` wanted.
     what
-        How messages call the object, for example "body".
+        The object's name in messages, for example "body".
 
     Raises
     ------

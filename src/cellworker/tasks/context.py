@@ -1,4 +1,4 @@
-"""What a task may use beside the experiment and the request: a folder, threads, a table, a language model."""
+"""The context of a task beside the experiment and the request: a folder, threads, a table, a language model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def _no_marker_table() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What `compute` may use beside the experiment and the request.
+    """The context of `compute`, beside the experiment and the request.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Context:
     scratch
         A folder for files that are results; the caller removes them.
     threads
-        How many threads kernels may use.
+        Max threads for kernels.
     like_original
         Reproduce the original's sampling and slips (decisions.md).
     marker_table

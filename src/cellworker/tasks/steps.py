@@ -38,11 +38,11 @@ def answer(
     Parameters
     ----------
     task
-        What is asked.
+        The request.
     body
         The checked body (`Task.read_body`).
     experiment, cell_sets
-        What it is asked of.
+        The experiment.
     context
         What `compute` may use.
     find_task

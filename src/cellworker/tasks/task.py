@@ -1,4 +1,4 @@
-"""What a task is: a name on the wire, a path on the engine, and pure functions from a request to its result.
+"""A task: a name on the wire, a path on the engine, and pure functions from a request to its result.
 
 A task is one file of this folder. Everything that other parts of the program know of it is a field of `Task`.
 """
@@ -53,7 +53,7 @@ class EarlierResult:
 
 @dataclass(frozen=True, slots=True)
 class PrepareInput:
-    """What `prepare` sees.
+    """The input of `prepare`.
 
     Attributes
     ----------

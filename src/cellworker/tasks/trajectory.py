@@ -66,7 +66,7 @@ class PseudoTimeBody(Struct):
 
 
 class TrajectoryEmbedding(Struct):
-    """How the embedding of a trajectory was made."""
+    """The settings of a trajectory's embedding."""
 
     method: str = "umap"
     method_settings: dict[str, Any] = field(name="methodSettings", default_factory=dict)

@@ -1,4 +1,4 @@
-// A form that asks the worker to change cell sets, with its failure where the person looks.
+// A form that asks the worker to change cell sets, and shows a failure below its button.
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { failureOf } from "../data/loaded";

@@ -1,4 +1,4 @@
-// Cells where they lay in the tissue, over its image where the file holds one.
+// Cells at their places in the tissue, over its image where the file has one.
 import { tissues } from "../data/tissues";
 import { addMap, MAX_MAPS, update, updateMap, view } from "../state/view";
 import type { TissueFacts } from "../wire/types";
@@ -23,11 +23,11 @@ function Tissue({ item, image }: { item: TissueFacts; image: number }) {
 export function TissuePanel() {
   const all = tissues();
   if (!all.length) {
-    return <div class="panel"><Hint>The file says nothing of where its cells lay. Objects of spatial technologies (Visium, Xenium, Slide-seq, …) do, and their cells can be seen in the tissue here.</Hint></div>;
+    return <div class="panel"><Hint>The file does not say where its cells were in the tissue. Files of spatial technologies (Visium, Xenium, Slide-seq, …) do, and this panel shows their cells there.</Hint></div>;
   }
   return (
     <div class="panel scroll">
-      <Hint>Cells where they lay, coloured and selected like on every other map.</Hint>
+      <Hint>Cells at their places in the tissue, coloured and selected as on every other map.</Hint>
       {all.some((item) => item.width) && (
         <div class="form"><NumberField label="Image" value={view.value.tissueOpacity} min={0} max={1} step={0.05} onChange={(tissueOpacity) => update({ tissueOpacity })} /></div>
       )}

@@ -1,4 +1,4 @@
-// A trajectory: learn the graph, choose roots on the map, see pseudotime and what a gene does along it.
+// A trajectory: learn the graph, choose roots on the map, see pseudotime and the expression of a gene along it.
 import { useState } from "preact/hooks";
 import { failureOf } from "../data/loaded";
 import { pseudotime } from "../data/numbers";
@@ -14,7 +14,7 @@ import { AlongPseudotime } from "../charts/AlongPseudotime";
 import { Failure, Hint, Waiting } from "../ui/States";
 import { computePseudotime, findTrajectory, forgetTrajectory, roots, trajectory, trouble } from "./trajectory";
 
-/** Makes roots of the nodes inside the outline that was drawn last. */
+/** Makes the nodes inside the last outline roots. */
 function rootsFromLasso(): void {
   const now = trajectory.value;
   const outline = selection.value?.outline;
@@ -31,7 +31,7 @@ function rootsFromLasso(): void {
 function targetOf(of: string): string[] {
   if (of === "selection") return selection.value ? [keyOf(selection.value.mask)] : [];
   if (of) return [of];
-  // every cell that is in some set of the class with most cells
+  // all cells in any set of the class that has most cells
   const largest = classes.value.map((item) => [item.key, item.children.reduce((sum, child) => sum + child.cellIds.length, 0)] as const).sort((a, b) => b[1] - a[1])[0];
   return largest ? [largest[0]] : [];
 }
@@ -75,7 +75,7 @@ export function TrajectoryPanel() {
             </div>
           </>
         ) : (
-          <Hint>The graph comes first.</Hint>
+          <Hint>Learn the graph first.</Hint>
         )}
       </section>
       <section class="task">

@@ -21,7 +21,7 @@ export function TypesPanel() {
       </Run>
       <Run title="CASSIA" action="Ask the language model" label="Cell types by CASSIA" disabled={!sample.trim()} run={() => ask("CASSIAAnnotate", { species, tissue: sample.trim() }, "CASSIA")}>
         <label class="field wide"><span>Tissue, in words</span><input value={sample} placeholder="Peripheral blood" onInput={(event) => setSample(event.currentTarget.value)} /></label>
-        <Hint>Where it is set up: names of marker genes leave this machine for the language model of the settings.</Hint>
+        <Hint>Needs a language model in the worker's settings. The names of the marker genes are sent to it.</Hint>
       </Run>
       <Run title="Cell cycle" action="Score the cell cycle" label="Cell cycle phases" run={() => ask("CellCycleScoring", {}, "Cell cycle")}>
         <Hint>Phases G1, S and G2M by Seurat's genes.</Hint>

@@ -17,7 +17,7 @@ export const trajectory = signal<Trajectory | null>(null);
 export const roots = signal<readonly number[]>([]);
 export const trouble = signal("");
 
-/** The embedding as the tasks of trajectories name it; null for maps that have none. */
+/** The embedding's name in trajectory tasks; null for maps that have none. */
 function embeddingOf(source: MapSource): { method: string; methodSettings: Record<string, unknown> } | null {
   if (source.kind === "tissue" || source.kind === "subset") return null;
   if (source.kind === "saved") return { method: source.name, methodSettings: {} };
@@ -67,7 +67,7 @@ export function forgetTrajectory(): void {
   roots.value = [];
 }
 
-/** Takes a click on a map: near a node of its trajectory it makes that a root; whether it did. */
+/** Handles a click on a map: near a node of its trajectory, makes the node a root and returns true. */
 export function clickOnMap(source: MapSource, at: readonly [number, number], radius: number): boolean {
   const now = trajectory.value;
   if (!now || view.value.right !== "trajectory" || JSON.stringify(now.source) !== JSON.stringify(source)) return false;

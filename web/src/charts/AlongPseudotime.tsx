@@ -1,4 +1,4 @@
-// What a gene does along pseudotime: its cells, and the mean of neighbouring ones.
+// The expression of a gene along pseudotime: single cells, and the mean of neighbouring cells.
 import { scaleLinear } from "d3-scale";
 import { useState } from "preact/hooks";
 import { geneNames, geneValues } from "../data/genes";
@@ -20,7 +20,7 @@ export function AlongPseudotime({ column }: { column: NumberColumn }) {
   if (!gene) return null;
   const now = geneValues(gene).value;
   const choice = (
-    <label class="field wide"><span>Gene along it</span><select value={gene} onChange={(event) => setChosen(event.currentTarget.value)}>{options.map((name) => <option key={name}>{name}</option>)}</select></label>
+    <label class="field wide"><span>Gene along pseudotime</span><select value={gene} onChange={(event) => setChosen(event.currentTarget.value)}>{options.map((name) => <option key={name}>{name}</option>)}</select></label>
   );
   if (now.state !== "ready") return <section class="task">{choice}<Waiting text="Reading" /></section>;
   const { values, max } = now.value;

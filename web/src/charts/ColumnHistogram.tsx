@@ -1,4 +1,4 @@
-// How many cells of each group have which value of a column or score, as the worker counts them.
+// Histogram of a column or score by group; the worker counts the cells.
 import { scaleLinear } from "d3-scale";
 import { Failure, Waiting } from "../ui/States";
 import { Figure } from "./Figure";

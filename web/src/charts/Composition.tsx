@@ -1,4 +1,4 @@
-// What share of each sample, or of each set of another class, belongs to which group.
+// The share of each group in each sample, or in each set of another class.
 import { useState } from "preact/hooks";
 import { shortened } from "../map/labels";
 import { classes, findClass, groupsOf, type CellClass } from "../sets/model";

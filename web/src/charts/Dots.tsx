@@ -1,4 +1,4 @@
-// Mean expression and share of expressing cells of several genes by group, as the worker computes them.
+// Mean expression of several genes and the share of cells that express them, by group; the worker computes them.
 import { useMemo } from "preact/hooks";
 import { Kept } from "../data/loaded";
 import { steps, rampOf } from "../map/palette";
@@ -20,7 +20,7 @@ interface Props {
   readonly groupName: string;
   /** Empty takes the marker genes of the groups. */
   readonly genes: readonly string[];
-  /** Names the state of the cell sets, so that changed sets are asked for anew. */
+  /** Version of the cell sets, so that changed sets are asked for again. */
   readonly version: string;
 }
 

@@ -1,4 +1,4 @@
-// A chart with its title and its three ways out: PNG, SVG, CSV.
+// A chart with its title and its downloads: PNG, SVG, CSV.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { facts } from "../wire/door";

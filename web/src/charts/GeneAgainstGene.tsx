@@ -1,4 +1,4 @@
-// One gene against another in every cell; a drag selects the cells of a box, which is a gate of two genes.
+// One gene against another in every cell; a drag selects the cells in a box, a gate on two genes.
 import { scaleLinear } from "d3-scale";
 import { useState } from "preact/hooks";
 import type { GeneValues } from "../data/genes";

@@ -1,4 +1,4 @@
-// How many cells have which value of a gene.
+// Histogram of one gene's expression.
 import { scaleLinear } from "d3-scale";
 import type { GeneValues } from "../data/genes";
 import { Figure } from "./Figure";

@@ -9,7 +9,7 @@ import { jitter } from "./statistics";
 import { summariesOf, valuesOf, type PlotVariable } from "./variables";
 import { ValueAxis } from "./ValueAxis";
 
-/** The room that a slanting name takes; where groups are closer, some are named and all tell theirs to the pointer. */
+/** Pixels that a slanted name takes. Where groups are closer, some names are left out; a tooltip shows each. */
 const NAME_PX = 14;
 const MAX_POINTS = 250;
 const HEIGHT = 190;

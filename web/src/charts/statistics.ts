@@ -1,4 +1,4 @@
-// Where points of a chart are put; everything that is a result is the worker's.
+// Positions of points in a chart; the worker computes all results.
 
 /** A number between -1 and 1 that looks random and is the same for the same cell. */
 export function jitter(cell: number): number {

@@ -15,7 +15,7 @@ export interface PlotVariable {
   readonly of: Variable;
 }
 
-/** Of more cells the page does not fetch each one's value: the worker's summaries say all. */
+/** With more cells the page does not fetch the value of each; the worker's summaries suffice. */
 const MAX_FETCHED = 200_000;
 const kept = new Kept<GroupSummaries>(40);
 
@@ -46,7 +46,7 @@ export function summariesOf(variable: PlotVariable, groupBy: string, version: st
   );
 }
 
-/** The value of each cell, null while they are on their way, and where there are too many cells for points. */
+/** The value of each cell; null while they load, and where there are too many cells for points. */
 export function valuesOf(variable: PlotVariable): Float32Array | null {
   if ((facts.value?.cells ?? 0) > MAX_FETCHED) return null;
   if (variable.of.gene) {

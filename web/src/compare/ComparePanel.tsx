@@ -1,4 +1,4 @@
-// A against B: what is compared, how, and what came out.
+// A against B: the two sides, the method, the result.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { csvOf, fileName, saveFigure, saveText } from "../charts/save";
 import { assign, sideFromSelection, swapSides } from "../state/selection";

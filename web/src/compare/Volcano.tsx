@@ -27,7 +27,7 @@ interface Props {
 
 function heights(table: Table): Float64Array {
   const { p_val: p, logFC, AveExpr } = table.numbers;
-  // comparisons without replicates have no p: the mean stands in its place
+  // comparisons without replicates have no p: the mean is drawn instead
   return Float64Array.from(logFC, (_, i) => (p ? -Math.log10(Math.max(p[i], LEAST_P)) : (AveExpr?.[i] ?? 0)));
 }
 

@@ -16,7 +16,7 @@ export interface Compared {
   readonly cellsB: number;
   readonly took: number;
   readonly table: Table;
-  /** In a batch: what the other tables are of. */
+  /** In a batch: the sets of the other tables. */
   readonly all: readonly { readonly name: string; readonly table: Table | null }[];
   readonly shown: number;
 }

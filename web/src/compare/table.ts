@@ -1,4 +1,4 @@
-// A table of genes as columns: sorted and filtered without making an object per row, so that 60,000 rows take no wait.
+// A table of genes as columns: sorted and filtered without an object per row, so that 60,000 rows respond at once.
 import type { Column } from "../wire/columns";
 
 export interface Table {
@@ -62,7 +62,7 @@ export function tableOfColumns(columns: ReadonlyMap<string, Column>): Table {
   return { names: texts("gene_names"), ids: texts("Gene"), numbers };
 }
 
-/** The tables of a batch, null where one had too few cells. Names that are the first table's are in that alone. */
+/** The tables of a batch, null where a set has too few cells. A table without names has those of the first table. */
 export function tablesOfBatch(columns: ReadonlyMap<string, Column>, count: number): (Table | null)[] {
   const own: Map<string, Column>[] = Array.from({ length: count }, () => new Map<string, Column>());
   for (const [name, column] of columns) {
@@ -85,7 +85,7 @@ function passes(table: Table, row: number, filters: Filters, wanted: string): bo
   return !wanted || table.names[row].toUpperCase().includes(wanted) || table.ids[row].toUpperCase().includes(wanted);
 }
 
-/** Genes that cannot be told apart by p come strongest first: by how far the AUC, or the change, is from none. */
+/** Genes with equal p are sorted by effect, strongest first: by the distance of the AUC, or of the change, from none. */
 function strength(table: Table): (row: number) => number {
   const { auc, logFC } = table.numbers;
   return auc ? (row) => Math.abs(auc[row] - 0.5) : (row) => Math.abs(logFC[row]);

@@ -11,7 +11,7 @@ export type CellColumn =
   | { readonly shape: "groups"; readonly codes: Int32Array; readonly labels: readonly string[]; readonly counts: readonly number[]; readonly colors: readonly (string | null)[] }
   | { readonly shape: "numbers"; readonly numbers: NumberColumn; readonly dates: boolean };
 
-/** So many days are groups of their own; more are a scale. */
+/** Up to this many days, each day is a group; more days are a scale. */
 const MAX_DATES = 20;
 
 export const cellColumns = signal<Loaded<readonly DescribedCellColumn[]>>({ state: "loading" });
@@ -65,7 +65,7 @@ export function dateText(days: number): string {
   return new Date(days * 864e5).toISOString().slice(0, 10);
 }
 
-/** The key by which a group of a column is hidden or stands out; keys of cell sets look otherwise. */
+/** The key by which a group of a column is hidden or highlighted; no cell set has such a key. */
 export function groupKey(column: string, label: string): string {
   return `column:${column}:${label}`;
 }

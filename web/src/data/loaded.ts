@@ -1,4 +1,4 @@
-// What is fetched once and shown in its three states: on its way, there, refused.
+// Data that is fetched once, in one of three states: loading, ready, failed.
 import { signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import { CANCELLED, DoorError } from "../wire/door";
 
@@ -12,7 +12,7 @@ export function failureOf(error: unknown): { state: "failed"; code: string; mess
     const message = error.code === CANCELLED ? "Cancelled." : error.message;
     return { state: "failed", code: error.code, message };
   }
-  console.error(error); // a bug of the page, for whoever reports it
+  console.error(error); // a bug of the page: its text is for a report
   return { state: "failed", code: "PAGE", message: `The page could not show this (${String(error)}).` };
 }
 
@@ -26,7 +26,7 @@ export function follow<T>(promise: Promise<T>): ReadonlySignal<Loaded<T>> {
   return out;
 }
 
-/** Keeps the last `size` things that were made, by key; what failed is made again when it is asked for again. */
+/** An LRU cache of `size` loads by key; a load that failed is repeated at the next request. */
 export class Kept<T> {
   private readonly known = new Map<string, ReadonlySignal<Loaded<T>>>();
 

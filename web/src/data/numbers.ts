@@ -11,7 +11,7 @@ export interface NumberColumn {
   readonly values: Float32Array;
   readonly min: number;
   readonly max: number;
-  /** Cells that have a number: not none, not infinity. */
+  /** Cells that have a finite number. */
   readonly known: number;
 }
 
@@ -26,7 +26,7 @@ export const NUMBER_LABELS: Readonly<Record<NumberTask, string>> = {
 
 const kept = new Kept<NumberColumn>(20);
 
-/** The pseudotime that was computed last. */
+/** The last computed pseudotime. */
 export const pseudotime = signal<NumberColumn | null>(null);
 
 export function columnOf(label: string, raw: ArrayLike<number | null>): NumberColumn {

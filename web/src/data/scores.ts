@@ -1,4 +1,4 @@
-// Scores of gene sets: Seurat's and scanpy's, as the worker makes them, or the plain mean.
+// Scores of gene sets from the worker: by Seurat's method, by scanpy's, or the plain mean.
 import { signal, type ReadonlySignal } from "@preact/signals";
 import type { GeneSet, ScoreMethod } from "../state/view";
 import { ask } from "../wire/door";
@@ -10,7 +10,7 @@ export const SCORE_METHODS: readonly (readonly [ScoreMethod, string])[] = [
   ["seurat", "as Seurat"], ["scanpy", "as scanpy"], ["mean", "their mean"],
 ];
 
-/** How the scores that were made so far were made, by gene set: for the methods of a paper. */
+/** The method of each score so far, by gene set: for the methods section of a paper. */
 export const scored = signal<ReadonlyMap<string, Omit<GeneScores, "columns">>>(new Map());
 const kept = new Kept<NumberColumn>(20);
 

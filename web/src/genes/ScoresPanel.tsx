@@ -25,7 +25,7 @@ export function genesOfText(text: string): { known: string[]; unknown: string[] 
 const METHODS_SAID = {
   seurat: "AddModuleScore: the mean of the genes less the mean of genes that are expressed as much.",
   scanpy: "score_genes: the same idea, with scanpy's choice of the genes to compare with.",
-  mean: "The mean of the genes, compared with nothing.",
+  mean: "The plain mean of the genes.",
 } as const;
 
 function Row({ set }: { set: GeneSet }) {

@@ -9,7 +9,7 @@ import type { Group, Paint } from "./paint";
 import { BLEND, rampOf } from "./palette";
 
 const COLLAPSED = 14;
-/** More rows than anybody reads would stop the page: the search finds the others. */
+/** More rows would slow down the page; the search finds the others. */
 const MAX_ROWS = 300;
 const format = (value: number) => (Number.isInteger(value) ? String(value) : value.toPrecision(3));
 
@@ -48,7 +48,7 @@ function Groups({ title, groups }: { title: string; groups: readonly Group[] }) 
   const anyHidden = groups.some((group) => view.value.hidden.includes(group.key));
   return (
     <>
-      {/* always there, so that a click moves no row from under a second click */}
+      {/* always there, so that a first click moves no row under the second */}
       <div class="head">
         <em>{title}</em>
         <button class={anyHidden ? "more" : "more unseen"} disabled={!anyHidden} onClick={() => update({ hidden: view.value.hidden.filter((key) => !groups.some((group) => group.key === key)) })}>show all</button>

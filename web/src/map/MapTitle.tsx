@@ -1,4 +1,4 @@
-// What a map shows and what colours it, both to be changed in place.
+// The title of a map: a menu of coordinates and a menu of colours.
 import { useState } from "preact/hooks";
 import { cellColumns } from "../data/columns";
 import { findGenes } from "../data/genes";

@@ -1,4 +1,4 @@
-// The tools of a map: how the pointer draws, where the map looks, how points look, pictures of it.
+// The tools of a map: drawing, zoom, the look of points, pictures.
 import type { Signal } from "@preact/signals";
 import { addMap, MAX_MAPS, removeMap, update, view, type MapState, type Tool } from "../state/view";
 import { NumberField } from "../ui/Fields";

@@ -41,7 +41,7 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
   const points = useMemo(() => mapPoints(map.source), [JSON.stringify(map.source)]);
   const paint = useMemo(() => paintOf(map.colour), [JSON.stringify(map.colour)]);
   const camera = useMemo(() => cameraOf(map.source), [JSON.stringify(map.source)]);
-  // while the next colours are on their way, the last ones stay
+  // while the next colours load, the last ones stay
   const last = useRef<ReturnType<typeof paintOf>["value"] | null>(null);
   const now = paint.value;
   if (now.state === "ready") last.current = now;

@@ -24,7 +24,7 @@ function valueOf(paint: Paint, cell: number): string | null {
   return null;
 }
 
-/** What the other maps say of the cell. */
+/** The cell's values on the other maps. */
 function elsewhere(own: MapState, cell: number): string[] {
   return view.value.maps.flatMap((map) => {
     if (map.id === own.id || map.colour.by !== "gene") return [];

@@ -73,7 +73,7 @@ export class Backdrop {
   }
 }
 
-/** Returns the image, made smaller where the graphics card takes no such large one. */
+/** Returns the image, scaled down where it exceeds the graphics card's limit. */
 function fitting(gl: WebGL2RenderingContext, image: HTMLImageElement): HTMLImageElement | HTMLCanvasElement {
   const limit = gl.getParameter(gl.MAX_TEXTURE_SIZE) as number;
   const share = Math.min(1, limit / Math.max(image.naturalWidth, image.naturalHeight));

@@ -30,7 +30,7 @@ function groupColour(paint: Extract<Paint, { kind: "groups" }>, { hidden, hovere
     return packed(r, g, b, alpha);
   });
   const [r, g, b] = channels(dark ? NO_GROUP.dark : NO_GROUP.light);
-  // with everything else hidden a person looks at some groups alone: cells without a group only disturb
+  // where groups are hidden to look at a few alone, cells without a group are hidden too
   const none = packed(r, g, b, paint.groups.some((group) => hidden.has(group.key)) ? 0 : known ? FAINT : FULL);
   const { codes } = paint;
   return (cell) => (codes[cell] < 0 ? none : colors[codes[cell]]);
@@ -93,7 +93,7 @@ export function coloursOf(paint: Paint, points: Points, emphasis: Emphasis): Uin
   return out;
 }
 
-/** The places of a map as the graphics card takes them. */
+/** The positions of a map's points in the graphics card's layout. */
 export function placesOf(points: Points): Float32Array {
   const out = new Float32Array(points.x.length * 2);
   for (const cell of points.placed) {
@@ -127,7 +127,7 @@ export function orderOf(paint: Paint, points: Points): Uint32Array {
     paint.kind === "numbers"
       ? (cell: number) => (paint.values[cell] - paint.min) / (paint.max - paint.min || 1)
       : (cell: number) => (paint.first[cell] / (paint.max[0] || 1) + paint.second[cell] / (paint.max[1] || 1)) / 2;
-  // a counting sort: what matters is which of two neighbours is clearly higher
+  // a counting sort in steps: order within a step makes no visible difference
   const starts = new Uint32Array(BUCKETS + 1);
   const bucket = new Uint16Array(mixed.length);
   for (let i = 0; i < mixed.length; i++) {

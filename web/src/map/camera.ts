@@ -1,4 +1,4 @@
-// Where a map is looked at: the middle of the view, and pixels per unit of the map.
+// The view of a map: its centre, and pixels per unit of the map.
 import type { Points } from "../data/points";
 
 export interface Camera {
@@ -22,7 +22,7 @@ export function isFitted(camera: Camera): boolean {
   return fitted.has(camera);
 }
 
-/** Shows all points, with room around them. */
+/** Shows all points, with a margin. */
 export function fit(points: Points, size: Size): Camera {
   const { left, right, bottom, top } = points.bounds;
   const across = Math.max(right - left, 1e-6);
@@ -70,7 +70,7 @@ export function pointDiameter(count: number, zoom: number, least: number, factor
 
 export function pointOpacity(count: number, zoom: number, least: number, factor: number): number {
   if (count < 20_000) return Math.min(1, 0.85 * factor);
-  // of many cells the whole map shows the density, and the zoomed one the cells
+  // with many cells, the whole map shows density and the zoomed map single cells
   const base = count < 200_000 ? 0.7 : 0.45;
   return Math.min(1, base * Math.pow(Math.max(zoom / least, 1), 0.2) * factor);
 }

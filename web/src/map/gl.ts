@@ -1,5 +1,5 @@
 // Draws points with WebGL 2: one buffer of places, one of colours, one of the order in which they are drawn.
-// Recolouring sends four bytes per cell and draws once; nothing else is computed anew.
+// Recolouring sends four bytes per cell and draws once; nothing else is recomputed.
 
 import { Backdrop } from "./backdrop";
 import { compile } from "./shader";
@@ -30,13 +30,13 @@ export interface Frame {
   readonly size: number;
   readonly opacity: number;
   readonly background: readonly [number, number, number];
-  /** Draw every so-many-th point only, while the map moves. */
+  /** Draw only every n-th point, while the map moves. */
   readonly coarse: boolean;
   /** Opacity of the image under the points. */
   readonly backdrop: number;
 }
 
-/** Every how many-th point is drawn while a large map moves. */
+/** The n of drawing only every n-th point while a large map moves. */
 const COARSE_STEP = 8;
 
 export class Scatter {

@@ -45,10 +45,10 @@ export function placeLabels(paint: Extract<Paint, { kind: "groups" }>, points: P
 const LINE_PX = 15;
 const NARROW_PX = 7.2;
 const WIDE_PX = 13;
-/** How far a name may be moved from its cells, in lines, nearest first; one that finds no room is left out. */
+/** How far a name may be moved from its cells, in lines, nearest first; a name without free space is left out. */
 const MOVES = [0, 1, -1, 2, -2, 3, -3];
 
-/** About how wide a text is drawn: the characters of Asian scripts are wider than others. */
+/** The approximate width of a text: characters of Asian scripts are wider than others. */
 function widthOf(text: string): number {
   let width = 0;
   for (const character of text) width += character > "\u2e80" ? WIDE_PX : NARROW_PX;

@@ -34,7 +34,7 @@ export function combined(before: Mask | null, drawn: Mask, how: Combine): Mask {
   return how === "add" ? union(before, drawn) : how === "subtract" ? without(before, drawn) : common(before, drawn);
 }
 
-/** Shift adds to what is selected, Alt takes away, both keep what is in both. */
+/** Shift adds to the selection, Alt removes from it, both keep the intersection. */
 export function combineOf(event: { shiftKey: boolean; altKey: boolean }): Combine {
   if (event.shiftKey && event.altKey) return "within";
   return event.shiftKey ? "add" : event.altKey ? "subtract" : "replace";

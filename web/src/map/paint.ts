@@ -1,4 +1,4 @@
-// From a way of colouring to a colour for each cell.
+// Turns a choice of colouring into a colour for each cell.
 import { computed, type ReadonlySignal } from "@preact/signals";
 import { cellColumn, dateText, groupKey, type CellColumn } from "../data/columns";
 import { geneValues } from "../data/genes";
@@ -88,7 +88,7 @@ function genePaint(gene: string, other: string | undefined): () => Loaded<Paint>
         }));
 }
 
-/** Follows a way of colouring; it changes with cell sets and settings. */
+/** Follows a choice of colouring; the colours change with cell sets and settings. */
 export function paintOf(colour: Colouring): ReadonlySignal<Loaded<Paint>> {
   switch (colour.by) {
     case "class":

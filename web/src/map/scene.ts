@@ -1,4 +1,4 @@
-// One map's canvas: keeps places, colours and order on the graphics card in step with what is asked for.
+// One map's canvas: keeps positions, colours and order on the graphics card up to date.
 import { signal, type Signal } from "@preact/signals";
 import type { MapSource, Points } from "../data/points";
 import { coloursOf, orderOf, placesOf, type Emphasis } from "./brush";
@@ -11,7 +11,7 @@ const cameras = new Map<string, Signal<Camera | null>>();
 const MANY = 150_000;
 const REST_MS = 120;
 
-/** Maps of one source are looked at through one camera. */
+/** Maps of one source share one camera. */
 export function cameraOf(source: MapSource): Signal<Camera | null> {
   const key = JSON.stringify(source);
   const found = cameras.get(key) ?? signal<Camera | null>(null);
@@ -71,7 +71,7 @@ export class Scene {
     if (!this.scatter) return;
     const placed = points !== this.points;
     const colours = coloursOf(paint, points, emphasis);
-    // While another colour is on its way everything stays as it is, and the graphics card is free for what comes.
+    // While other colours load, nothing is redrawn.
     if (!placed && paint === this.paint && same(colours, this.colours)) return;
     if (placed) this.scatter.places(placesOf(points));
     if (placed || paint !== this.paint) this.scatter.order(orderOf(paint, points));

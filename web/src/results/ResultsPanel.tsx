@@ -1,4 +1,4 @@
-// The results that came with the file: choose one, look through it, take it along.
+// Results stored in the file: choose one, read it, download it.
 import { useEffect, useState } from "preact/hooks";
 import { csvOf, fileName, saveText } from "../charts/save";
 import { Failure, Hint, Waiting } from "../ui/States";
@@ -44,7 +44,7 @@ export function ResultsPanel() {
   if (!now || now.state === "loading") return <div class="panel"><Waiting text="Looking for results in the file" /></div>;
   if (now.state === "failed") return <div class="panel"><Failure message={now.message} /></div>;
   if (!now.value.length) {
-    return <div class="panel"><Hint>The file brought no results. Marker tables of scanpy (rank_genes_groups) and tables that Seurat objects keep in misc are shown here.</Hint></div>;
+    return <div class="panel"><Hint>The file holds no results. This panel shows marker tables of scanpy (rank_genes_groups) and tables in the misc of Seurat objects.</Hint></div>;
   }
   const result = now.value.find((item) => item.name === chosen) ?? now.value[0];
   const own = result.groups.includes(group) ? group : (result.groups[0] ?? "");

@@ -1,4 +1,4 @@
-// Results that the file brought: scanpy's tests, tables, lists that Seurat objects carry.
+// Results stored in the file: scanpy's tests, tables, lists of Seurat objects.
 import { signal, type ReadonlySignal } from "@preact/signals";
 import { failureOf, Kept, type Loaded } from "../data/loaded";
 import type { Column } from "../wire/columns";

@@ -1,4 +1,4 @@
-// Selections from two sets: all of both, what they share, one without the other.
+// A selection from two sets: union, intersection or difference.
 import { useState } from "preact/hooks";
 import { common, union, without, type Mask } from "../data/bitmap";
 import { select } from "../state/selection";

@@ -81,7 +81,7 @@ export function CellColumns() {
       <h4>Columns of the file <span>{now.value.length.toLocaleString("en")}</span></h4>
       {now.value.length > MANY_COLUMNS && <input type="search" class="find whole" placeholder="Find a column" aria-label="Find a column" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
       {found.map((column) => <Row key={column.name} column={column} />)}
-      {!found.length && <Hint>{now.value.length ? `No column has “${wanted.slice(0, 60)}” in its name.` : "The file says nothing more of its cells."}</Hint>}
+      {!found.length && <Hint>{now.value.length ? `No column has “${wanted.slice(0, 60)}” in its name.` : "The file has no other columns of cells."}</Hint>}
     </>
   );
 }

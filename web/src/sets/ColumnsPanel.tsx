@@ -1,4 +1,4 @@
-// What is known of each cell: quality measures with their histograms, and the file's own columns.
+// Columns of cells: quality measures with their histograms, and the file's own columns.
 import { numberColumn, NUMBER_LABELS, type NumberTask } from "../data/numbers";
 import { colourBy, view } from "../state/view";
 import { Failure, Hint, Waiting } from "../ui/States";

@@ -1,4 +1,4 @@
-// How many cells have which value of a number; a drag selects the cells of a range.
+// Histogram of a number per cell; a drag selects the cells in a range.
 import { useMemo, useState } from "preact/hooks";
 import type { NumberColumn } from "../data/numbers";
 import { select } from "../state/selection";

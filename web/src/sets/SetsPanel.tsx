@@ -11,7 +11,7 @@ import { Algebra } from "./Algebra";
 import { colourSet, deleteClass, deleteSet, moveSet, renameSet } from "./edit";
 import { classes, idCount, type CellClass, type CellSet } from "./model";
 
-/** More rows than anybody reads would stop the page: the search finds the others. */
+/** More rows would slow down the page; the search finds the others. */
 const MAX_ROWS = 300;
 
 function SetMenu({ set, rename, close }: { set: CellSet; rename: () => void; close: () => void }) {
@@ -114,7 +114,7 @@ export function SetsPanel() {
         {classes.value.map((item) => <ClassRows key={item.key} item={item} />)}
         <Algebra />
       </div>
-      {/* below the list: a selection moves no row from under the pointer */}
+      {/* below the list, so that a selection moves no row under the pointer */}
       {selection.value && (
         <div class="selected">
           <span><b>{selectedCount.value.toLocaleString("en")}</b> selected</span>

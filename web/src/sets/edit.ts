@@ -1,4 +1,4 @@
-// What a person can do with cell sets.
+// Edits of cell sets.
 import { cellsOf, type Mask } from "../data/bitmap";
 import { SET_COLOURS } from "../map/palette";
 import { change } from "./history";
@@ -19,7 +19,7 @@ function replaced(list: readonly CellClass[], parent: string, to: (children: rea
   return list.map((item) => (item.key === parent ? { ...item, children: to(item.children) } : item));
 }
 
-/** Makes a set in the class of a person's own; returns its key, null where it was refused. */
+/** Makes a set in the class of custom sets; returns its key, null where the worker refuses it. */
 export async function makeSet(name: string, mask: Mask): Promise<string | null> {
   const list = withOwnClass();
   const siblings = list.find((item) => item.key === OWN_CLASS)?.children ?? [];

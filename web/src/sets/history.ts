@@ -1,4 +1,4 @@
-// Changes of cell sets, each with what takes it back. They outlive a reload of the tab.
+// Changes of cell sets, each with its undo. They survive a reload of the tab.
 import { batch, computed, effect, signal, type Signal } from "@preact/signals";
 import { facts } from "../wire/door";
 import { say } from "../ui/notes";
@@ -12,7 +12,7 @@ interface Change {
   readonly back: object[];
 }
 
-/** What the classes were before and after a change, while they are just that: a worker that is away cannot be asked. */
+/** The classes before and after a change: undo works from these while the worker is away. */
 const states = new WeakMap<Change, readonly [readonly CellClass[], readonly CellClass[]]>();
 const done = signal<readonly Change[]>([]);
 const undone = signal<readonly Change[]>([]);
@@ -22,7 +22,7 @@ export const undoLabel = computed(() => done.value[done.value.length - 1]?.label
 export const redoLabel = computed(() => undone.value[undone.value.length - 1]?.label ?? null);
 
 function remember(change: Change): void {
-  // in one: each change of the lists writes them down
+  // in one batch, since each change of the lists saves them
   batch(() => {
     done.value = [...done.value.slice(-MAX_CHANGES + 1), change];
     undone.value = [];
@@ -41,7 +41,7 @@ export async function change(label: string, after: readonly CellClass[]): Promis
   return true;
 }
 
-/** Notes what a task of the worker changed: the classes are read again, and the difference can be taken back. */
+/** Notes the change of a worker's task: the classes are read again, and the difference can be undone. */
 export async function changedByWorker(label: string, task: () => Promise<unknown>): Promise<CellClass[]> {
   await sync();
   const before = classes.value;
@@ -49,7 +49,7 @@ export async function changedByWorker(label: string, task: () => Promise<unknown
   await loadCellSets();
   savedAt.value = Date.now();
   const after = classes.value;
-  // what was read anew is another object: compare by content, so that untouched classes are not part of the change
+  // classes that were read again are other objects: compare by content, so that unchanged classes are no part of the change
   const text = new Map(before.map((item) => [item.key, JSON.stringify(item)]));
   const kept = new Map(before.map((item) => [item.key, item]));
   const comparable = after.map((item) =>
@@ -63,7 +63,7 @@ export async function changedByWorker(label: string, task: () => Promise<unknown
 
 let turn: Promise<void> = Promise.resolve();
 
-/** One after the other: a key that is pressed twice takes back two changes, not one of them twice. */
+/** One after the other: a key that is pressed twice undoes two changes, not one change twice. */
 function inTurn(step: () => Promise<void>): Promise<void> {
   const mine = turn.then(step);
   turn = mine.catch(() => undefined);
@@ -72,7 +72,7 @@ function inTurn(step: () => Promise<void>): Promise<void> {
 
 type Changes = Signal<readonly Change[]>;
 
-/** Sends the last change of one list the one way or the other, and moves it to the other list. */
+/** Undoes or redoes the last change of one list, and moves it to the other list. */
 function move(from: Changes, to: Changes, way: "back" | "forward", said: string): Promise<void> {
   return inTurn(async () => {
     const last = from.value[from.value.length - 1];
@@ -101,20 +101,20 @@ function place(): string {
   return `cellworker-changes:${facts.value?.key ?? ""}`;
 }
 
-/** Writes down what a reload must not lose; where the browser has no room for all, what waits comes first. */
+/** Saves what a reload must not lose; where the browser's storage is too small, unsent changes come first. */
 function write(kept: Kept): void {
   for (const smaller of [kept, { ...kept, done: [], undone: [] }]) {
     try {
       return sessionStorage.setItem(place(), JSON.stringify(smaller));
     } catch {
-      // the browser's room is 5 MB: a selection of a million cells fills it
+      // the browser's storage is 5 MB: a selection of a million cells fills it
     }
   }
 }
 
 let stopWriting = () => {};
 
-/** Takes up what the tab did before it was reloaded, and keeps it for the next time; called again, it begins anew. */
+/** Restores the tab's history after a reload, and saves it from then on; a second call starts over. */
 export function followChanges(): void {
   try {
     const kept = JSON.parse(sessionStorage.getItem(place()) ?? "null") as Kept | null;
@@ -124,7 +124,7 @@ export function followChanges(): void {
       resume(kept.waiting);
     }
   } catch {
-    // no storage here, or another's words in it: the page begins without a past
+    // no storage, or unreadable content: the page begins with an empty history
   }
   stopWriting();
   stopWriting = effect(() => write({ done: done.value, undone: undone.value, waiting: sending.value.map((item) => item.operations) }));

@@ -20,7 +20,7 @@ export interface CellClass {
   readonly children: readonly CellSet[];
 }
 
-/** The class that takes sets which a person makes. */
+/** The class of custom cell sets. */
 export const OWN_CLASS = "scratchpad";
 
 export const classes = signal<readonly CellClass[]>([]);
@@ -62,7 +62,7 @@ export function findSet(key: string): { parent: CellClass; set: CellSet } | unde
   return undefined;
 }
 
-/** The class that a person most likely means: types before clusters before anything else. */
+/** The class to show first: types, else clusters, else any. */
 export function likeliestClass(): CellClass | undefined {
   const filled = classes.value.filter((item) => item.children.length > 1);
   return filled.find((item) => /cell.?type|annot|type/i.test(item.name)) ?? filled.find((item) => item.key === "louvain") ?? filled[0];

@@ -1,4 +1,4 @@
-// What a change of cell sets asks of the worker. Each list of operations can be applied twice and does no more than once,
+// The operations that a change of cell sets sends to the worker. A list that is applied twice has the effect of one,
 // and names only the sets that differ: what another tab did to other sets stays.
 import type { CellClass, CellSet } from "./model";
 
@@ -8,7 +8,7 @@ function at(key: string, value: object): object {
   return { $match: { query: `$[?(@.key == ${JSON.stringify(key)})]`, value } };
 }
 
-/** Fields that are written over where only they differ; null where more does. */
+/** Fields to overwrite where only they differ; null where more differs. */
 function fieldsThatDiffer(before: CellSet | CellClass, after: CellSet | CellClass): Record<string, unknown> | null {
   const one = before as unknown as Record<string, unknown>;
   const two = after as unknown as Record<string, unknown>;
@@ -40,7 +40,7 @@ function unmoved(before: ReadonlyMap<string, number>, after: readonly { readonly
 
 type Difference<T> = (before: T, after: T) => object | null;
 
-/** Takes out what is gone or moved, then puts in and changes in the new order. */
+/** Removes what is gone or moved, then inserts and changes in the new order. */
 function between<T extends { readonly key: string }>(before: readonly T[], after: readonly T[], difference: Difference<T>): object[] {
   const places = new Map(before.map((item, place) => [item.key, place]));
   const stay = unmoved(places, after);
@@ -51,7 +51,7 @@ function between<T extends { readonly key: string }>(before: readonly T[], after
     const patch = known !== undefined && stay.has(item.key) ? difference(before[known], item) : null;
     if (patch && !Object.keys(patch).length) return;
     if (patch) return void changed.push(at(item.key, patch));
-    // taken out first even where it is new: the answer to a list that was sent may have been lost
+    // removed first even where it is new: the worker may have applied an earlier list whose answer was lost
     out.push(at(item.key, REMOVE));
     changed.push({ $insert: { index, value: item } });
   });
@@ -68,7 +68,7 @@ function classDifference(before: CellClass, after: CellClass): object | null {
   if (before === after) return {};
   const fields = fieldsThatDiffer(before, after);
   const children = between(before.children, after.children, setDifference);
-  // a class whose sets are nearly all others is another class: it travels whole
+  // a class with nearly all sets changed is sent whole
   if (!fields || children.length > after.children.length + 1) return null;
   return children.length ? { ...fields, children } : fields;
 }

@@ -1,4 +1,4 @@
-// Changes of cell sets on their way to the worker: in order, each until it is answered. While the worker is away they wait.
+// Sends changes of cell sets to the worker in order, each until it is answered. While the worker is away they wait.
 import { signal } from "@preact/signals";
 import { failureOf } from "../data/loaded";
 import { say } from "../ui/notes";
@@ -8,13 +8,13 @@ import { classes, fetchCellSets, type CellClass } from "./model";
 
 interface Sending {
   readonly operations: object[];
-  /** What the classes become by it, shown while the worker is away; null where that is not known here. */
+  /** The classes after the change, shown while the worker is away; null where the page does not know them. */
   readonly after: readonly CellClass[] | null;
-  /** Told whether the change is kept: done, or waiting for a worker that is away. */
+  /** Called with whether the change is kept: done, or waiting for a worker that is away. */
   readonly kept: (well: boolean) => void;
 }
 
-/** What is not known to be done yet. */
+/** Changes that are not confirmed yet. */
 export const sending = signal<readonly Sending[]>([]);
 
 /** When the cell sets were saved last, null where nothing was changed yet. */
@@ -25,7 +25,7 @@ let turn: Promise<void> | null = null;
 let wasAway = false;
 let timer = 0;
 
-/** Whether the worker serves what the changes were made for: it may have been started with another file. */
+/** Whether the worker serves the content that the changes belong to: it may have restarted with another file. */
 async function servesTheSame(): Promise<boolean> {
   if ((await getJson<ExplorerFacts>("/explorer.json")).key === facts.value?.key) return true;
   const lost = sending.value;
@@ -56,7 +56,7 @@ async function sendAll(): Promise<void> {
     if (waited && !(await servesTheSame())) return;
     wasAway = false;
     let now = null;
-    // what was changed while the sets were read is not in them: they are read again after it is sent
+    // changes that were made during the read are not in it: the sets are read again after those are sent
     while (sending.value.length || !now) {
       while (sending.value.length) await sendOne(sending.value[0]);
       now = await fetchCellSets();
@@ -74,7 +74,7 @@ async function sendAll(): Promise<void> {
   }
 }
 
-/** Sends what waits and reads the cell sets as they are then. */
+/** Sends the waiting changes, then reads the cell sets. */
 export function sync(): Promise<void> {
   turn ??= sendAll().finally(() => (turn = null));
   return turn;
@@ -88,7 +88,7 @@ export function send(operations: object[], after: readonly CellClass[] | null): 
   });
 }
 
-/** Puts changes back in line that a page before this one did not get rid of. */
+/** Queues changes again that an earlier page could not send. */
 export function resume(waiting: readonly object[][]): void {
   if (!waiting.length) return;
   sending.value = waiting.map((operations) => ({ operations, after: null, kept: () => undefined }));

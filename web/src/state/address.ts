@@ -20,7 +20,7 @@ function joined(...parts: readonly (string | number)[]): string {
   return parts.map((part) => encodeURIComponent(part).replaceAll("~", "%7E")).join("~");
 }
 
-/** Takes them apart again; what no browser wrote has no parts. */
+/** Splits them again; a malformed text has no parts. */
 function parted(text: string): string[] {
   try {
     return text.split("~").map(decodeURIComponent);
@@ -124,7 +124,7 @@ function plottedGenes(text: string, unknown: string[]): string[] {
   return whole ? [whole] : names.flatMap((name) => knownGene(name) ?? []);
 }
 
-/** Writes the view as the address says it; a selection that is too large for an address is left out. */
+/** Returns the view as text for the address, without a selection that is too large for an address. */
 export function addressOf(now: View, selected: string | null, longest = MAX_ADDRESS): string {
   const parts = new URLSearchParams();
   const maps = now.maps.filter((map) => map.source.kind !== "subset" || map.source.cells.length < longest / 2);
@@ -143,7 +143,7 @@ export function addressOf(now: View, selected: string | null, longest = MAX_ADDR
   return parts.toString();
 }
 
-/** Opens a view from an address; says in one sentence what of it does not exist here. */
+/** Opens a view from an address; returns a sentence that names what does not exist here. */
 export function openAddress(text: string): boolean {
   const parts = new URLSearchParams(text);
   const unknown: string[] = [];

@@ -1,4 +1,4 @@
-// The cells under the lasso, and what the pointer is over: for the moment only, never saved.
+// The selected cells, and what the pointer is over. None of it is saved.
 import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { countOf, keyOf, type Mask } from "../data/bitmap";
@@ -18,7 +18,7 @@ export const selectedCount = computed(() => (selection.value ? countOf(selection
 
 /** Cell under the pointer. */
 export const hoveredCell = signal<number | null>(null);
-/** Set under the pointer in a list or a legend: it stands out in every map. */
+/** Set under the pointer in a list or a legend: every map highlights it. */
 export const hoveredSet = signal<string | null>(null);
 /** Gene under the pointer in table or volcano. */
 export const hoveredGene = signal<string | null>(null);
@@ -32,8 +32,8 @@ window.addEventListener("pointermove", ({ clientX, clientY }) => {
 }, { capture: true });
 
 /**
- * Follows the pointer over one set; what it left, or what went from under it, no longer stands out. A row that moves
- * under a pointer at rest is not meant: browsers tell of it with a move to the same place.
+ * Highlights a set while the pointer is over it, and ends that when the pointer leaves or the row goes. A row that moves
+ * under a resting pointer does not count: browsers report it as a move to the same place.
  */
 export function useHoveredSet(key: string): { onPointerMove: () => void; onPointerLeave: () => void } {
   const leave = () => {

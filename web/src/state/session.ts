@@ -1,4 +1,4 @@
-// The whole view as a file that opens again, and the little that this browser remembers by itself.
+// The whole view as a session file, and the few settings that this browser remembers.
 import { fileName, saveText } from "../charts/save";
 import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
 import { knownColumn } from "../data/columns";

@@ -1,4 +1,4 @@
-// Light or dark: the system's choice until a person makes one.
+// Light or dark: the system's setting until the person chooses.
 import { computed, effect, signal } from "@preact/signals";
 
 export type Theme = "system" | "light" | "dark";

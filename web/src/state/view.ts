@@ -1,4 +1,4 @@
-// Everything about the page that can be saved, shared and opened again, in one place.
+// The state of the page that can be saved, shared and opened again.
 import { signal } from "@preact/signals";
 import type { NumberTask } from "../data/numbers";
 import type { MapSource } from "../data/points";
@@ -38,7 +38,7 @@ export type ScoreMethod = "seurat" | "scanpy" | "mean";
 export interface GeneSet {
   readonly name: string;
   readonly genes: readonly string[];
-  /** How its score is made; Seurat's way where nothing is said. */
+  /** The method of its score; Seurat's by default. */
   readonly method?: ScoreMethod;
 }
 
@@ -56,7 +56,7 @@ export interface View {
   readonly hidden: readonly string[];
   /** Keys of the classes whose sets are listed. */
   readonly open: readonly string[];
-  /** Times the size and opacity that follow from the number of cells. */
+  /** Factors on the size and opacity that follow from the number of cells. */
   readonly pointSize: number;
   readonly opacity: number;
   /** Opacity of a tissue's image under the points. */

@@ -1,4 +1,4 @@
-// The state of the connection, of the selection, of saving, of what the worker does.
+// State of the connection, the selection, saving, and the worker's jobs.
 import { useEffect, useState } from "preact/hooks";
 import { savedAt, sending } from "../sets/sending";
 import { selectedCount } from "../state/selection";
@@ -45,7 +45,7 @@ function Work() {
 const CONNECTION = {
   connected: "connected",
   connecting: "connecting",
-  lost: "The worker is away. What was saved is safe; the page waits and goes on by itself.",
+  lost: "The worker is away. What was saved is safe; the page waits and continues by itself.",
 } as const;
 
 export function Footer() {

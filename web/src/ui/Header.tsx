@@ -1,4 +1,4 @@
-// What is open, undo, search, ways out.
+// The open experiment, undo, search, sharing, downloads.
 import { useState } from "preact/hooks";
 import { redo, redoLabel, undo, undoLabel } from "../sets/history";
 import { saveMap } from "../map/picture";

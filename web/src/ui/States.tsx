@@ -1,4 +1,4 @@
-// How waiting and failing look, wherever they happen.
+// The look of waiting and of failures.
 export function Waiting({ text }: { text: string }) {
   return (
     <div class="state waiting" role="status">

@@ -1,4 +1,4 @@
-// A spot of a colour that comes from data.
+// A spot in a colour of the data.
 export function Swatch({ color, round }: { color: string; round?: boolean }) {
   return <i class={round ? "swatch round" : "swatch"} aria-hidden="true" style={{ background: color }} />;
 }

@@ -9,9 +9,9 @@ interface Step {
 }
 
 const STEPS: readonly Step[] = [
-  { at: ".map canvas", title: "Every dot is a cell", text: "Cells that express alike lie close together. Turn the wheel to zoom, draw around cells to select them." },
-  { at: "aside.left", title: "What can colour and select", text: "Cell sets, numbers, genes and scores. A click on a set selects its cells, a click on a gene colours the map." },
-  { at: "aside.right", title: "What can be asked", text: "Make A of cells (press A), then compare (press C): all genes, in every cell, in a moment. Then plots, clusters, cell types, trajectories." },
+  { at: ".map canvas", title: "Every dot is a cell", text: "Cells with similar expression lie close together. Turn the wheel to zoom, draw around cells to select them." },
+  { at: "aside.left", title: "Lists to colour and select by", text: "Cell sets, numbers, genes and scores. A click on a set selects its cells, a click on a gene colours the map." },
+  { at: "aside.right", title: "Analyses", text: "Make A of cells (press A), then compare (press C): all genes, in every cell, in a moment. Then plots, clusters, cell types, trajectories." },
   { at: ".search", title: "Everything has a name", text: "Ctrl K finds genes, sets and actions. A question mark lists the keys." },
 ];
 const KEY = "cellworker-tour-seen";

@@ -14,7 +14,7 @@ import { keysShown, palette, tourStep } from "./palette-state";
 
 export interface Action {
   readonly name: string;
-  /** As the keyboard says it: a letter, "shift+u", "?" or "Escape". */
+  /** The key's name: a letter, "shift+u", "?" or "Escape". */
   readonly key?: string;
   readonly run: () => unknown;
 }
@@ -75,7 +75,7 @@ export const ACTIONS: readonly Action[] = [
   { name: "Cell types, cell cycle", run: panel("types") },
   { name: "Trajectory and pseudotime", run: panel("trajectory") },
   { name: "Tissue", run: panel("tissue") },
-  { name: "Results that the file brought", run: panel("results") },
+  { name: "Results stored in the file", run: panel("results") },
   { name: "Show all hidden cells", run: () => update({ hidden: [] }) },
   { name: "Save session", run: saveSession },
   { name: "Light or dark", run: switchTheme },

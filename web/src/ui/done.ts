@@ -1,4 +1,4 @@
-// What was done on this page, as sentences for the methods of a paper.
+// Steps done on this page, as sentences for the methods section of a paper.
 import { signal } from "@preact/signals";
 
 export const done = signal<readonly string[]>([]);

@@ -1,4 +1,4 @@
-// A paragraph for the methods part of a paper: what was done, with parameters, versions and seeds.
+// A paragraph for the methods section of a paper: the steps, with parameters, versions and seeds.
 import { comparison } from "../compare/compare";
 import { trajectory, roots } from "../analyses/trajectory";
 import { scored } from "../data/scores";

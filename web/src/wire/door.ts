@@ -1,4 +1,4 @@
-// The worker's HTTP door: requests are posted, an event tells when the result lies ready, and it is fetched.
+// The worker's HTTP door: requests are posted, an event says when the result is ready, then it is fetched.
 import { signal } from "@preact/signals";
 import { beginJob, endJob, heartbeat, type Job } from "./jobs";
 import { listen, listening, whenReconnected } from "./socket";
@@ -17,22 +17,22 @@ export class DoorError extends Error {
 
 export const CANCELLED = "REQUEST_CANCELLED";
 const UNREACHABLE = "UNREACHABLE";
-/** What a proxy before the worker, as notebooks have one, says while nothing listens behind it. */
+/** Statuses of a proxy before the worker (of a notebook, for example) while the worker is down. */
 const AWAY_STATUS: readonly number[] = [502, 503, 504];
 
-/** Whether the worker could not be reached: what was asked is asked again when it is back. */
+/** Whether the worker could not be reached: the request is repeated when it is back. */
 export function isAway(error: unknown): boolean {
   return error instanceof DoorError && error.code === UNREACHABLE;
 }
 
-/** The address of a path of the worker: the page need not lie at the root, in a notebook it does not. */
+/** The address of a path of the worker: in a notebook the page does not lie at the root. */
 export function addressOn(path: string): string {
   return new URL(path.replace(/^\//, "./"), document.baseURI).href;
 }
 
 export const facts = signal<ExplorerFacts | null>(null);
 
-/** What an answer tells beside its columns. */
+/** The facts of an answer, without its columns. */
 type FactsOf<T> = T extends object ? Omit<T, "columns"> : never;
 
 interface Notice {
@@ -84,7 +84,7 @@ async function post(body: object): Promise<{ ETag: string; signedUrl: string | n
   return ((await response.json()) as { data: { ETag: string; signedUrl: string | null } }).data;
 }
 
-/** Resolves when the worker says that a result is ready; asks again when the worker was started anew. */
+/** Resolves when the worker says that a result is ready; asks again when the worker has restarted. */
 function answered(etag: string, body: object): Promise<void> {
   return new Promise((resolve, reject) => {
     const endings: (() => void)[] = [];
@@ -112,7 +112,7 @@ function cancelOnWorker(etag: string): void {
 
 const AGAIN_MS = 500;
 
-/** Asks again after the worker was away, until it answers or nobody wants to know. */
+/** Repeats a request after an outage, until the worker answers or the request is cancelled. */
 async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean): Promise<T> {
   for (;;) {
     try {
@@ -176,7 +176,7 @@ export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], l
   }
 }
 
-/** What a task refused; whoever answers with anything else does not know columns. */
+/** A task's refusal; a worker with any other answer has no typed columns. */
 function refusalOf({ response }: Notice): DoorError {
   return new DoorError(response?.errorCode ?? "", response?.userMessage ?? "The worker does not answer with columns: is it an older one?");
 }

@@ -1,4 +1,4 @@
-// What the worker is doing for this page, for the line at the bottom.
+// The worker's jobs for this page, for the footer.
 import { signal } from "@preact/signals";
 
 export interface Job {
@@ -31,7 +31,7 @@ interface Heartbeat {
   progress_percent?: number | null;
 }
 
-/** Takes note of a heartbeat. They carry no name of a request: the newest job is meant. */
+/** Notes a heartbeat. It names no request, so it counts for the newest job. */
 export function heartbeat(payload: unknown): void {
   const beat = payload as Heartbeat;
   const newest = jobs.value[jobs.value.length - 1];
@@ -43,7 +43,7 @@ export function heartbeat(payload: unknown): void {
   jobs.value = [...jobs.value];
 }
 
-/** Returns the seconds that a job will still take, null where that cannot be told. */
+/** Returns the seconds that a job will still take, null where unknown. */
 export function secondsLeft(job: Job, now: number): number | null {
   if (job.fraction === null || job.fraction < 0.05) return null;
   const elapsed = (now - job.startedAt) / 1000;

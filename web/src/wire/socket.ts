@@ -1,10 +1,10 @@
-// The worker's events: Engine.IO 4 and Socket.IO over one websocket, which comes back by itself.
+// The worker's events: Engine.IO 4 and Socket.IO over one websocket, which reconnects by itself.
 import { signal } from "@preact/signals";
 
 export type Connection = "connecting" | "connected" | "lost";
 type Listener = (payload: unknown) => void;
 
-/** How it goes with the worker. */
+/** State of the connection to the worker. */
 export const connection = signal<Connection>("connecting");
 
 const listeners = new Map<string, Set<Listener>>();
@@ -13,7 +13,7 @@ const MAX_HEARD = 50;
 const RETRY_MS = 800;
 const reconnects = new Set<() => void>();
 
-/** Calls a listener for each event of a name; returns what ends that. */
+/** Calls a listener for each event of a name; returns a function that ends that. */
 export function listen(name: string, listener: Listener): () => void {
   const own = listeners.get(name) ?? new Set();
   listeners.set(name, own.add(listener));
@@ -33,7 +33,7 @@ export function whenReconnected(callback: () => void): () => void {
   return () => reconnects.delete(callback);
 }
 
-/** Resolves once events are heard: what is asked before could be answered unheard. */
+/** Resolves once the socket is open: the answer to an earlier request would be missed. */
 export function listening(): Promise<void> {
   return new Promise((resolve) => {
     const ending = connection.subscribe((state) => {

@@ -19,7 +19,7 @@ Progress = Callable[[float], None]
 
 @dataclass(frozen=True, slots=True)
 class MarkerWeights:
-    """What the scores are made of.
+    """The input of the scores.
 
     Attributes
     ----------

@@ -44,10 +44,10 @@ G2M_GENES = _names(
 """Human genes of the G2 and M phases, from the same source."""
 
 PHASES = ("G1", "S", "G2M", "Undecided")
-"""What the codes of `phases` mean."""
+"""Meanings of the codes of `phases`."""
 
 N_BINS = 24
-"""What Seurat cuts the genes into."""
+"""Seurat's number of bins of genes."""
 
 _NOISE = 1e30
 

@@ -47,7 +47,7 @@ class Slice:
     labels
         int64 ``(n,)``: cluster of each cell, -1 for none.
     radius
-        What is near, in the same unit: 50 micrometres in the original.
+        Max distance of near cells, in the same unit: 50 micrometres in the original.
     """
 
     coordinates: NDArray[np.float64]

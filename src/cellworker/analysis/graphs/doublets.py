@@ -1,4 +1,4 @@
-"""How likely each barcode holds two cells: the share of simulated doublets among its neighbours.
+"""Doublet scores: the share of simulated doublets among each barcode's neighbours.
 
 The method is Scrublet's (Wolock, Lopez and Klein 2019, doi:10.1016/j.cels.2018.11.005): counts of random pairs of cells
 are added, both kinds are laid into the principal components of the cells, and a cell's score follows from how many of

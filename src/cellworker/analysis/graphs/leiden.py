@@ -101,7 +101,7 @@ def potts_leiden(
     resolution
         Smallest density, from 0; larger means more clusters.
     iterations
-        How often the method is repeated.
+        Number of repetitions of the method.
     seed
         Of the generator.
     on_progress
@@ -138,7 +138,7 @@ def modularity(links: Links, labels: NDArray[np.integer], resolution: float, *, 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """Where a search for communities stands: the generator's state, the labels, and their quality."""
+    """State of a search for communities: the generator, the labels, and their quality."""
 
     state: NDArray[np.uint64]
     labels: NDArray[np.int32]

@@ -56,7 +56,7 @@ def nearest_neighbours(
     points
         ``(n_points, n_dims)``, finite.
     k
-        How many, at most `n_points`. A point is its own first neighbour.
+        Number of neighbours, at most `n_points`. A point is its own first neighbour.
     metric
         "cosine" or "euclidean".
     queries
@@ -64,7 +64,7 @@ def nearest_neighbours(
     n_trees
         Size of the forest.
     candidates
-        How many points are looked at for each query, about; by default ``k * n_trees``.
+        Approximate number of points examined for each query; by default ``k * n_trees``.
     threads
         Threads for the queries; the result does not depend on it.
     on_progress

@@ -1,4 +1,4 @@
-"""Which clusters hang together: tests of the links between them against chance (Wolf and others 2019, PAGA)."""
+"""Which clusters are connected: tests of the links between them against chance (Wolf and others 2019, PAGA)."""
 
 import math
 from dataclasses import dataclass

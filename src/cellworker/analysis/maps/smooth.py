@@ -1,4 +1,4 @@
-"""The smoothest functions on a graph: where the layouts of UMAP begin."""
+"""The smoothest functions on a graph, from which UMAP's layouts start."""
 
 import math
 from collections.abc import Callable

@@ -35,7 +35,7 @@ _P, _W, _F, _U = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float, ctypes.c_uint6
 
 
 class _Layout(ctypes.Structure):
-    """What `cw_umap_move` reads and writes, field by field as in umap.c."""
+    """The state that `cw_umap_move` reads and writes, field by field as in umap.c."""
 
     _fields_ = (
         *((name, _P) for name in ("first", "to", "weight", "strength", "anchors", "pool_x", "pool_y")),
@@ -72,7 +72,7 @@ def umap(
     neighbours
         The nearest points of each, itself among them, as `nearest_neighbours` finds them.
     min_dist
-        How near points may be, from 0 to ten times `spread`.
+        Min distance of points, from 0 to ten times `spread`.
     spread
         Scale of the layout, above 0.
     metric

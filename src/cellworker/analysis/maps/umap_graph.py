@@ -1,4 +1,4 @@
-"""UMAP's graph: how much each point belongs to the neighbourhoods of others."""
+"""UMAP's graph: each point's membership in the neighbourhoods of others."""
 
 import ctypes
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Where UMAP's layouts begin: each connected part of the graph by its smoothest functions, apart from the others."""
+"""The start of UMAP's layouts: each connected part of the graph by its smoothest functions, apart from the others."""
 
 import math
 from collections.abc import Callable

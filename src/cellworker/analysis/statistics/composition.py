@@ -1,4 +1,4 @@
-"""How many members sets have in common."""
+"""Sizes of the intersections of sets."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def overlaps(rows: Sequence[NDArray[np.int32]], columns: Sequence[NDArray[np.int
     rows, columns
         The sets: int32, each member once, from 0 to `n` - 1.
     n
-        How many members there may be.
+        Max number of members.
 
     Returns
     -------

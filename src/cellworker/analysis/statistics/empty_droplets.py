@@ -1,4 +1,4 @@
-"""Which barcodes of an unfiltered matrix hold cells: EmptyDrops (Lun et al. 2019, doi:10.1186/s13059-019-1662-y).
+"""Finds the barcodes with cells of an unfiltered matrix: EmptyDrops (Lun et al. 2019, doi:10.1186/s13059-019-1662-y).
 
 What is in droplets without a cell is the soup around all of them: the profile of barcodes with few counts. A barcode
 whose counts the soup hardly explains holds a cell, and so does every barcode with more counts than the knee.
@@ -29,7 +29,7 @@ _MAX_FITTED = 2000  # barcodes that the spread of the soup is estimated from
 
 @dataclass(frozen=True, slots=True)
 class Droplets:
-    """What became of each barcode.
+    """The outcome for each barcode.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Sets of cells as disjoint classes: what a scan needs to know of each cell is one number."""
+"""Sets of cells as disjoint classes: a scan needs one number for each cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

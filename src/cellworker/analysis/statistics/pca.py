@@ -73,7 +73,7 @@ def principal_components(
     matrix
         ``(n_cells, n_genes)``, a NumPy array or compressed rows (SciPy), finite. It is not copied, and not centred.
     k
-        How many, from 1 to the smaller of both sides.
+        Number of components, from 1 to the smaller of both sides.
     centre
         Take each gene's mean away; otherwise variances are about 0.
     origin

@@ -88,7 +88,7 @@ def scaled_components(
     genes
         int64: the genes to scale, each once.
     k
-        How many components; fewer where there are fewer cells or genes that vary.
+        Number of components; fewer where there are fewer cells or genes that vary.
     n_genes
         Width of the matrix.
     allocate

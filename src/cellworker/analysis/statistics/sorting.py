@@ -30,14 +30,14 @@ _PROBLEMS = {1: "bounds", 2: "column", 3: "length"}
 
 @dataclass(frozen=True, slots=True)
 class RowSummary:
-    """What some rows hold.
+    """Facts about some rows.
 
     Attributes
     ----------
     stored, kept
         Entries as they came, and those that are not zero (NaN counts as not zero).
     nan, infinite, negative, fractional
-        How many entries are so. NaN is neither negative nor fractional; an infinite value is not fractional.
+        Numbers of such entries. NaN is neither negative nor fractional; an infinite value is not fractional.
     unsorted_rows
         Rows whose columns do not strictly ascend.
     largest, smallest

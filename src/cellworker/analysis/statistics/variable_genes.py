@@ -28,7 +28,7 @@ _WORTH = 1 << 18  # values
 
 @dataclass(frozen=True, slots=True)
 class GeneVariability:
-    """How much each gene varies, float64 ``(n_genes,)`` each.
+    """Variability of each gene, float64 ``(n_genes,)`` each.
 
     Attributes
     ----------
@@ -127,7 +127,7 @@ def joined_ranking(
     everywhere
         bool ``(n_genes,)``: the genes that all parts measure; others are not chosen.
     n
-        How many are chosen at most.
+        Max number of chosen genes.
 
     Returns
     -------

@@ -26,7 +26,7 @@ def floats_json(values: NDArray[np.float32], threads: int = 1) -> bytes:
     values
         float32 ``(n,)``. NaN and infinities become ``null``.
     threads
-        How many threads may work on it.
+        Max threads.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def points_json(x: NDArray[np.float32], y: NDArray[np.float32], threads: int = 1
     x, y
         float32 ``(n,)`` each; a point of which either is not finite becomes ``null``.
     threads
-        How many threads may work on it.
+        Max threads.
     """
     x, y = np.ascontiguousarray(x, np.float32), np.ascontiguousarray(y, np.float32)
     if x.shape != y.shape:

@@ -1,4 +1,4 @@
-"""Where cells are on a graph in the plane."""
+"""Projects cells onto a graph in the plane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Random orders as igraph draws them in R, for those who must compare."""
+"""Random orders as igraph draws them in R, for comparisons."""
 
 from collections.abc import Callable
 

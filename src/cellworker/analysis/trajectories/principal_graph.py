@@ -31,7 +31,7 @@ class PrincipalTree:
     links
         int32 ``(n_nodes - 1, 2)``: the ends of each link.
     objectives
-        What was minimised, after each round.
+        The objective after each round.
     """
 
     nodes: NDArray[np.float64]

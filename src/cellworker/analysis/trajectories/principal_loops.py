@@ -1,4 +1,4 @@
-"""What becomes of a principal tree: loops are closed where cells hang together, short branches are cut."""
+"""Refines a principal tree: closes loops where cells are connected, and cuts short branches."""
 
 from dataclasses import dataclass
 

@@ -89,9 +89,9 @@ def learn_trajectory(
     points
         float64 ``(n_cells, 2)``, finite; n_cells from 1.
     method
-        How the cells are clustered.
+        The clustering method.
     metric
-        How their neighbours are found.
+        The method of finding neighbours.
     search
         Finds the neighbours.
     like_original

@@ -1,1 +1,1 @@
-"""Our kernels on AnnData in memory, under scanpy's names and with its places of results."""
+"""Our kernels on AnnData in memory, under scanpy's names; results go where scanpy puts them."""

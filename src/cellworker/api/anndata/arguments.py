@@ -1,4 +1,4 @@
-"""What users say about an AnnData, checked: every error names the argument and shows what would be right."""
+"""Checks of arguments about an AnnData: every error names the argument and shows a valid value."""
 
 import difflib
 import os
@@ -43,12 +43,12 @@ def invalid(argument: str, message: str) -> WorkerError:
 
 
 def names_of(said: str | Iterable[str]) -> list[str]:
-    """Return the names that a user says: one alone, or those of a list."""
+    """Return the names of an argument: one alone, or those of a list."""
     return [said] if isinstance(said, str) else list(said)
 
 
 def numbers_of(said: Any) -> list[Any]:  # noqa: ANN401
-    """Return the numbers that a user says: one alone, or those of a list. What they are is for the caller to check."""
+    """Return the numbers of an argument: one alone, or those of a list. The caller checks their type."""
     return [said] if isinstance(said, int | float | np.number) else list(said)
 
 
@@ -82,7 +82,7 @@ def number(argument: str, value: Any, low: float = 0) -> float:  # noqa: ANN401
 
 
 def default_threads(threads: int | None) -> int:
-    """Return how many threads kernels use: by default one for each processor, at most 8.
+    """Return the number of threads for kernels: by default one for each processor, at most 8.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def check_adata(adata: Any) -> "AnnData":  # noqa: ANN401
 
 
 def target(adata: "AnnData", *, copy: bool) -> "AnnData":
-    """Return what results are written to: the object itself, or a copy. A view becomes an object of its own."""
+    """Return the target of results: the object itself, or a copy. A view becomes an object of its own."""
     check_adata(adata)
     for name in ("obs", "var"):
         table = getattr(adata, name)
@@ -206,7 +206,7 @@ def categories_of(adata: "AnnData", argument: str, name: Any) -> tuple[NDArray[n
 
 
 def gene_positions(adata: "AnnData", argument: str, genes: Iterable[str], *, names: Any = None) -> list[int]:  # noqa: ANN401
-    """Return the positions of genes; names that are not there are left out, as scanpy leaves them out.
+    """Return the positions of genes; unknown names are left out, as in scanpy.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def gene_mask(mask: Any, genes: Any) -> NDArray[np.bool_]:  # noqa: ANN401
     Parameters
     ----------
     mask
-        What a user says as ``mask_var``: a column of the table of genes, or True or False for each gene.
+        The argument ``mask_var``: a column of the table of genes, or True or False for each gene.
     genes
         The table of genes; their names alone where `mask` is no column.
 
@@ -254,7 +254,7 @@ def gene_mask(mask: Any, genes: Any) -> NDArray[np.bool_]:  # noqa: ANN401
 
 
 def write_labels(adata: "AnnData", key: str, labels: Iterable[str], categories: list[str]) -> None:
-    """Write a categorical column; colours of another number of labels are forgotten, as scanpy does."""
+    """Write a categorical column; colours for another number of labels are removed, as in scanpy."""
     import pandas as pd  # noqa: PLC0415 heavy
 
     adata.obs[key] = pd.Categorical(list(labels), categories=categories)

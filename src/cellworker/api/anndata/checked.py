@@ -1,4 +1,4 @@
-"""Arguments held to their annotations, so that a slip is named before anything is computed or written."""
+"""Checks arguments against their annotations, so that a mistake is named before anything is computed or written."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,8 +23,8 @@ _SHOWN = 60
 def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Refuse arguments whose type is not that of the annotation.
 
-    Looked at are texts, numbers, truths, None, literals, lists, tables of names and arrays; what has another annotation
-    is left to the function.
+    It checks text, numbers, booleans, None, literals, lists, mappings of names and arrays; other annotations
+    are left to the function.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
 
 
 def _kinds(annotation: Any) -> list[_Kind]:  # noqa: ANN401
-    """Return the ways to fit an annotation; none where there is a part that is not looked at."""
+    """Return the checks of an annotation; none where a part of it cannot be checked."""
     if annotation == "AnnData":
         return []  # the function says how one is made
     parts: tuple[Any, ...] = (annotation,)

@@ -25,14 +25,14 @@ def deferred(function: Any, **options: Any) -> Any:  # noqa: ANN401 Dask has no 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What there is to work with.
+    """The available memory.
 
     Attributes
     ----------
     total_bytes
         Memory of all workers.
     task_bytes
-        What a task may use: a share of a worker's memory, by its threads.
+        Max memory of a task: a share of a worker's memory, by its threads.
     """
 
     total_bytes: int

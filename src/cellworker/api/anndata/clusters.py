@@ -78,7 +78,7 @@ def leiden(
     Returns
     -------
     AnnData or None
-        Written are labels "0", "1", ... by falling size, categorical, and ``uns[key]`` with ``params`` and
+        Writes labels "0", "1", ... by falling size, categorical, and ``uns[key]`` with ``params`` and
         ``modularity``.
 
     Raises

@@ -50,7 +50,7 @@ def trajectory(
     basis
         The key of ``obsm``: "X_umap", or "umap" for short.
     method
-        How cells are clustered on the way.
+        The clustering method on the way.
     key_added
         The key of ``uns``.
     threads
@@ -61,7 +61,7 @@ def trajectory(
     Returns
     -------
     AnnData or None
-        Written are ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
+        Writes ``uns[key]``: ``nodes`` ``(n_nodes, 2)``, ``links`` ``(n_links, 2)``, ``cells`` (the cell nearest to
         each node), ``params``, and where the cells are on the links; ``obs["<key>_partition"]``.
 
     Raises

@@ -44,7 +44,7 @@ def umap(
     adata
         After `cellworker.pp.neighbors`.
     min_dist, spread
-        How near cells may be, and the scale.
+        Min distance of cells, and the scale.
     maxiter
         Epochs; by default 500, or 200 for more than 10,000 cells.
     random_state
@@ -61,7 +61,7 @@ def umap(
     Returns
     -------
     AnnData or None
-        Written are float32 ``(n_cells, 2)`` coordinates.
+        Writes float32 ``(n_cells, 2)`` coordinates.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def tsne(
     Returns
     -------
     AnnData or None
-        Written are float32 ``(n_cells, 2)`` coordinates.
+        Writes float32 ``(n_cells, 2)`` coordinates.
 
     Raises
     ------

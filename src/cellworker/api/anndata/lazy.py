@@ -1,8 +1,8 @@
 """Matrices that are Dask arrays: graphs whose tasks are our kernels on blocks of genes, or of cells.
 
 A task takes a `Matrix`, as one machine has it, and returns arrays. What is computed by gene (ranks) needs all cells of
-a gene in one place: blocks of cells are cut at genes, and what belongs together travels to one worker. Genes come in
-waves that fit into a share of the cluster's memory, so that nothing has to be spilled; each wave reads the matrix
+a gene in one place: blocks of cells are cut at genes, and matching parts travel to one worker. Genes come in
+waves that fit into a share of the cluster's memory, so that nothing is spilled; each wave reads the matrix
 again.
 """
 
@@ -29,7 +29,7 @@ __all__ = ["AnyMatrix", "LazyMatrix", "LazyRows", "chosen_anywhere"]
 
 Floats = NDArray[np.float64]
 Task = Any
-"""What `dask.delayed` returns."""
+"""The type of `dask.delayed`'s result."""
 
 _VALUE_BYTES = 8  # an int32 index and a float32 value
 _COPIES = 4  # of a block of genes, while it is put together, sorted and tested
@@ -47,7 +47,7 @@ class LazyMatrix:
     array
         The Dask array.
     name
-        How messages call it, for example "adata.X".
+        Its name in messages, for example "adata.X".
     names
         The genes' names.
     """
@@ -93,7 +93,7 @@ class LazyMatrix:
         work
             A function of a module, so that it can be pickled.
         arguments
-            The same for all blocks.
+            Arguments for all blocks.
         each
             A further argument that differs: one for each block, after the matrix.
         """
@@ -157,7 +157,7 @@ class LazyMatrix:
         n_groups
             Number of groups.
         threads
-            Nothing: Dask has its own.
+            Ignored: Dask has its own.
         """
         blocks, starts = self._rows
         add = deferred(_add_sums)

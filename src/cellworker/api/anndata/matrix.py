@@ -1,4 +1,4 @@
-"""The matrix of an AnnData as kernels take it: without a copy where it is compressed rows of single precision."""
+"""The matrix of an AnnData in the kernels' form, without a copy where it is compressed rows of single precision."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,7 @@ class Matrix:
     n_genes
         Width.
     name
-        How messages call it, for example "adata.X".
+        Its name in messages, for example "adata.X".
     names
         The genes' names.
     """

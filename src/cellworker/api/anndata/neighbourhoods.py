@@ -1,4 +1,4 @@
-"""Principal components and neighbours of an AnnData: what ``cellworker.pp`` offers."""
+"""Principal components and neighbours of an AnnData, for ``cellworker.pp``."""
 
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -55,7 +55,7 @@ def pca(
     adata
         Log-normalised expression, sparse or dense; it is neither copied nor centred in memory.
     n_comps
-        How many; by default 50, or as many as there are.
+        Number of components; by default 50, or as many as there are.
     layer
         A layer instead of ``X``.
     zero_center
@@ -74,7 +74,7 @@ def pca(
     Returns
     -------
     AnnData or None
-        Written are ``obsm`` float32 ``(n_cells, n_comps)``, ``varm`` float64 ``(n_genes, n_comps)`` (0 for genes that
+        Writes ``obsm`` float32 ``(n_cells, n_comps)``, ``varm`` float64 ``(n_genes, n_comps)`` (0 for genes that
         were not used) and ``uns`` with ``variance``, ``variance_ratio`` and ``params``. Of each component the loading
         of largest absolute value is above 0 (scanpy's convention with scikit-learn from 1.5).
 
@@ -189,13 +189,13 @@ def neighbors(
     adata
         With ``obsm["X_pca"]`` or another representation; without one `pca` makes it.
     n_neighbors
-        How many, the cell itself among them.
+        Number of neighbours, the cell itself included.
     n_pcs
         Number of dimensions of the representation to use; 0 is ``X`` itself.
     use_rep
         A key of ``obsm``, or ``"X"``.
     method
-        How connectivities are computed: UMAP's fuzzy sets.
+        The method of connectivities: UMAP's fuzzy sets.
     metric
         "euclidean" or "cosine".
     random_state
@@ -211,7 +211,7 @@ def neighbors(
     Returns
     -------
     AnnData or None
-        Written are sparse matrices: distances of ``n_neighbors - 1`` others per row; connectivities from 0 to 1,
+        Writes sparse matrices: distances of ``n_neighbors - 1`` others per row; connectivities from 0 to 1,
         symmetric, float32.
 
     Raises

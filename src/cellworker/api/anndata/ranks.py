@@ -84,7 +84,7 @@ def rank_genes_groups(
     method
         "wilcoxon", the one there is.
     corr_method
-        How p-values are adjusted.
+        The adjustment of p-values.
     tie_correct
         True, the one there is: without it the p-values of sparse data are wrong.
     layer
@@ -97,7 +97,7 @@ def rank_genes_groups(
     Returns
     -------
     AnnData or None
-        Written is ``uns[key]`` as scanpy lays it out: ``names``, ``scores`` (z), ``pvals``, ``pvals_adj``,
+        Writes ``uns[key]`` as scanpy lays it out: ``names``, ``scores`` (z), ``pvals``, ``pvals_adj``,
         ``logfoldchanges`` (log2), with `pts` also ``pts`` and ``pts_rest``; ``params``. `scanpy.get` and `scanpy.pl`
         read it.
 
@@ -172,7 +172,7 @@ class _Sides:
         int32 ``(n_cells,)``: the number of each cell's group; `n_groups` for a cell in none of them, `n_groups` + 1 for
         one of the reference.
     n_groups
-        How many groups are tested.
+        Number of tested groups.
     rest
         Whether each group is compared with all other cells, and not with the reference.
     """
@@ -297,11 +297,11 @@ def ranked_table(
     rows
         For each group what orders its genes (falling, NaN last), log2 fold changes, and p-values.
     n_genes
-        How many to keep; None is all.
+        Max number of genes to keep; None keeps all.
     by_abs
         Order by the absolute value.
     corr_method
-        How p-values are adjusted.
+        The adjustment of p-values.
     """
     if n_genes is not None:
         whole_number("n_genes", n_genes, 1)

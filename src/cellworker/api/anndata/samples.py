@@ -68,7 +68,7 @@ def pseudobulk(
     Returns
     -------
     AnnData or None
-        Written is ``uns[key]`` in the layout of `rank_genes_groups`, so that ``scanpy.get.rank_genes_groups_df(adata,
+        Writes ``uns[key]`` in the layout of `rank_genes_groups`, so that ``scanpy.get.rank_genes_groups_df(adata,
         group, key=key)`` reads it; ``scores`` are signed -log10 p, which order the genes and never underflow. Genes
         with too few counts are left out.
 

@@ -119,7 +119,7 @@ def score_cell_cycle(
     Returns
     -------
     AnnData or None
-        Written are ``obs["S_score"]``, ``obs["G2M_score"]`` and ``obs["phase"]`` (G1, S, G2M).
+        Writes ``obs["S_score"]``, ``obs["G2M_score"]`` and ``obs["phase"]`` (G1, S, G2M).
 
     Raises
     ------
@@ -204,7 +204,7 @@ def cell_types(
     Returns
     -------
     AnnData or None
-        Written are the labels, "Unknown" where no type reaches a quarter of the number of cells, and in
+        Writes the labels, "Unknown" where no type reaches a quarter of the number of cells, and in
         ``uns[key]["scores"]`` a table of all scores, groups x types.
 
     Raises

@@ -1,4 +1,4 @@
-"""What all pictures share: axes, legends, labels that do not overlap, files."""
+"""Shared parts of pictures: axes, legends, labels that do not overlap, files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,7 +72,7 @@ def group_names(ax: "Axes", names: Sequence[str]) -> None:
 
 
 def add_legend(ax: "Axes", labels: Labels, title: str, *, missing: bool = False) -> None:
-    """Name the colours of groups to the right of the axes."""
+    """Add a legend of groups to the right of the axes."""
     from matplotlib.lines import Line2D  # noqa: PLC0415 only pictures need it
 
     named = [*zip(labels.names, labels.colors, strict=True), *([("(none)", MISSING)] if missing else [])]
@@ -96,7 +96,7 @@ def add_scale(ax: "Axes", drawn: Any, title: str) -> None:  # noqa: ANN401 matpl
 
 
 def figure_of(ax: "Axes") -> "Figure":
-    """Return the figure of these axes, also if they are in a subfigure."""
+    """Return the figure of these axes, also where they are in a subfigure."""
     from matplotlib.figure import Figure  # noqa: PLC0415 only pictures need it
 
     found = ax.get_figure(root=True)
@@ -191,7 +191,7 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     Parameters
     ----------
     ax
-        What a function of `cellworker.pl` returned.
+        The axes from a function of `cellworker.pl`.
     path
         Ends in ``.svg``, ``.pdf``, ``.eps``, ``.png``, ``.tif`` or ``.jpg``.
     dpi
@@ -200,7 +200,7 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     Returns
     -------
     pathlib.Path
-        What was written.
+        The written file.
 
     Raises
     ------

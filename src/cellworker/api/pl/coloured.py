@@ -24,7 +24,7 @@ BACKGROUND = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "n
 
 @dataclass(frozen=True, slots=True)
 class Coloured:
-    """How cells are coloured.
+    """Colours of cells.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Coloured:
     order
         int64 ``(n_cells,)``: the order of drawing, the last on top.
     title
-        What the colours mean; empty where there is nothing to say.
+        The meaning of the colours; empty where they have none.
     labels
         The groups; None for numbers.
     norm

@@ -1,4 +1,4 @@
-"""What groups are made of."""
+"""The composition of groups."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

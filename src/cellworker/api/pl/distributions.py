@@ -1,4 +1,4 @@
-"""How values of cells are spread, group by group."""
+"""Distributions of values, group by group."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""What made a picture: each function that draws says it of its axes, and `save` writes it into the file."""
+"""Provenance of pictures: each drawing function notes it on its axes, and `save` writes it into the file."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ _made: "WeakKeyDictionary[Axes, list[Provenance]]" = WeakKeyDictionary()
 
 
 def drawn(function: "Callable[_P, Axes]") -> "Callable[_P, Axes]":
-    """Have a function that draws on axes told when the picture is saved.
+    """Make a saved picture record a function that draws on its axes.
 
     Of an open experiment the source and the steps before are known; of an AnnData or a table in memory, the arguments.
     """
@@ -44,7 +44,7 @@ def drawn(function: "Callable[_P, Axes]") -> "Callable[_P, Axes]":
 
 
 def made_by(figure: "Figure") -> list[Provenance]:
-    """Return what made the axes of a figure, in order, each step once."""
+    """Return the steps that made the axes of a figure, in order, each once."""
     out: list[Provenance] = []
     for axes in figure.axes:
         out += [record for record in _made.get(axes, []) if record not in out]

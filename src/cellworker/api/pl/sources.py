@@ -1,4 +1,4 @@
-"""What pictures are made of, from an AnnData and from an open experiment alike."""
+"""Data for pictures, from an AnnData or an open experiment."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Course", "Labels", "Layout", "Shown", "Source", "Tissue", "shown", "values_of"]
 
 Source = Union["AnnData", Dataset]
-"""What pictures are made of."""
+"""The sources of pictures."""
 
 _CLUSTERS = ("leiden", "louvain")
 
@@ -88,7 +88,7 @@ class Tissue:
 
 
 class Shown(Protocol):
-    """What a picture asks for."""
+    """The interface of data for pictures."""
 
     @property
     def n_cells(self) -> int:
@@ -104,7 +104,7 @@ class Shown(Protocol):
         ...
 
     def has_column(self, name: str) -> bool:
-        """Return whether there are values of cells of that name, which is no gene."""
+        """Return whether the name is a column of the cells, not a gene."""
         ...
 
     def numbers(self, name: str) -> NDArray[np.float64] | None:
@@ -125,7 +125,7 @@ class Shown(Protocol):
 
 
 def values_of(data: Shown, argument: str, gene: str) -> NDArray[np.float64]:
-    """Return the expression of what is no column of the cells, float64 ``(n_cells,)``.
+    """Return the expression of a gene whose name is no column of the cells, float64 ``(n_cells,)``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tests of all genes at a glance."""
+"""Volcano plots of tests of all genes."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def volcano(
     min_fold, alpha
         Genes with a larger absolute log fold change and a smaller adjusted p-value are coloured.
     label
-        How many of the coloured genes are named, or which genes.
+        Number of coloured genes to name, or the genes.
     ax
         As for `embedding`.
 

@@ -33,7 +33,7 @@ class WrittenRequest:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Open an experiment, answer one request or many on it, and write what comes of it."""
+    """Open an experiment, answer one request or many on it, and write the results."""
     settings = settings_of(options)
     path = sample_path() if options.experiment is None else Path(options.experiment)
     if options.requests is not None:

@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 
 def command(options: argparse.Namespace) -> int:
-    """Print everything that is wrong with experiments and what is in them; the exit status is that of the worst."""
+    """Print the contents and all problems of experiments; the exit status is that of the worst."""
     settings, several = settings_of(options), len(options.paths) > 1
     reports = []
     for path in options.paths:

@@ -16,7 +16,7 @@ _MAX_LINES = 1000
 
 
 def command(options: argparse.Namespace) -> int:
-    """Convert an experiment file and print what was kept, renamed and could not be represented."""
+    """Convert an experiment file and print what is kept, renamed and cannot be represented."""
     with Bar(quiet=options.quiet) as bar:
         found = convert(
             Path(options.source),

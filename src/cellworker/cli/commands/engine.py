@@ -50,7 +50,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _place(wanted: str | None, settings: Settings) -> Path | Callable[[], Path | None]:
-    """Return the path that was asked for, or where to look for the pod's experiment, again and again."""
+    """Return the given path, or a function that looks for the pod's experiment."""
     if wanted is None:
         return assigned_folder(PodLabels(settings, development_default=False), settings.data_dir)
     path = Path(wanted)

@@ -16,8 +16,8 @@ __all__ = ["command", "gateway", "run"]
 
 
 def command(options: argparse.Namespace) -> int:  # noqa: ARG001 - everything is a setting
-    """Take requests from the platform's queue until there is no work for long, or SIGTERM; the log is JSON lines."""
-    drop_key()  # which is the engine's business
+    """Take requests from the platform's queue until the idle timeout, or SIGTERM; the log is JSON lines."""
+    drop_key()  # only the engine needs it
     settings = Settings.from_environment()
     forget_secrets()
     configure(settings.log_level)
@@ -25,7 +25,7 @@ def command(options: argparse.Namespace) -> int:  # noqa: ARG001 - everything is
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run to the end, on uvloop where it is installed: a request costs an eighth less then."""
+    """Run to the end, on uvloop where it is installed: it saves an eighth of a request's time."""
     try:
         import uvloop  # noqa: PLC0415 - part of the extra
     except ModuleNotFoundError:

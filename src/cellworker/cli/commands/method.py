@@ -26,7 +26,7 @@ PICTURES: Final = frozenset(
     f"{PICTURE_PREFIX}{name}"
     for name in ("composition", "dotplot", "embedding", "heatmap", "tissue", "trajectory", "violin")
 )
-"""What draws an open experiment: a volcano is drawn of a table."""
+"""The functions that draw an open experiment; a volcano is drawn from a table."""
 
 
 def command(options: argparse.Namespace) -> int:
@@ -48,7 +48,7 @@ def run_method(
     Raises
     ------
     WorkerError
-        What the method raises; ``INVALID_INPUT`` where it needs packages that are not installed.
+        The method's errors; ``INVALID_INPUT`` where it needs packages that are not installed.
     """
     if method in ("download", "save") or method in PICTURES:
         _write(method, arguments, path, settings, options, before=before)
@@ -91,7 +91,7 @@ def _write(
     task: str, arguments: dict[str, Any], path: Path, settings: Settings, options: argparse.Namespace, *,
     before: Sequence[Provenance] = (),
 ) -> None:  # fmt: skip
-    """Save a file; on standard output ``--format`` says of which kind (h5ad)."""
+    """Save a file; on standard output ``--format`` gives its kind (h5ad)."""
     if options.out is None:
         raise WorkerError(ErrorCode.INVALID_INPUT, "--out: name what to write, as --out FILE.h5ad, or - with --format")
     times = Times(shown=options.verbose)
@@ -105,7 +105,7 @@ def _write(
             if task in PICTURES:
                 _draw(task, arguments, dataset, goal)
             else:
-                # What was saved, or downloaded as an experiment, says so itself.
+                # A saved or downloaded experiment holds its own record.
                 getattr(dataset, task)(str(goal), **arguments)
             record = record_of(task, arguments, dataset.experiment, path, settings=settings)
         if goal.suffix not in INSIDE and options.provenance:

@@ -19,7 +19,7 @@ FLAGS = (
 
 
 def command(options: argparse.Namespace) -> int:
-    """Prepare an experiment and say what became of each sample."""
+    """Prepare an experiment and print the outcome of each sample."""
     flags = {name: getattr(options, name) for name in FLAGS}
     flags |= {
         "samples": [sample_of(text) for text in options.samples] or None,
@@ -35,7 +35,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def sample_of(text: str) -> dict[str, str]:
-    """Return a sample of ``PATH`` or ``NAME=PATH``; a path that is there is one, whatever is in its name."""
+    """Return a sample from ``PATH`` or ``NAME=PATH``; an existing path is one, even with "=" in its name."""
     name, equals, path = text.partition("=")
     if equals and not Path(text).exists():
         return {"path": path, "name": name}
@@ -43,7 +43,7 @@ def sample_of(text: str) -> dict[str, str]:
 
 
 def tell(made: Prepared) -> None:
-    """Print what was made, and what to do with it."""
+    """Print the files that were made, and the next step."""
     for name, steps in made.kept.items():
         told = ", ".join(
             f"{number:,} {'' if i == 0 else 'after '}{step}" for i, (step, number) in enumerate(steps.items())

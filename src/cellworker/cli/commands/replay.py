@@ -36,7 +36,7 @@ _WHOLE = frozenset({"convert", "prepare", "save"})
 
 
 def command(options: argparse.Namespace) -> int:
-    """Ask again what made a file, or run a request that `DEBUG_STEP` saved once more, and write the result."""
+    """Repeat the steps that made a file, or a request that `DEBUG_STEP` saved, and write the result."""
     file = Path(options.file)
     if _is_saved_request(file):
         _run_saved(file, options)
@@ -63,7 +63,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _is_saved_request(file: Path) -> bool:
-    """Whether a file is what `DEBUG_STEP` saves; the reader reports anything else that is wrong with it."""
+    """Whether a file is one that `DEBUG_STEP` saves; the reader reports any other problem."""
     if file.suffix != ".json" or not file.is_file():
         return False
     with file.open("rb") as opened:
@@ -72,7 +72,7 @@ def _is_saved_request(file: Path) -> bool:
 
 
 def _the_steps(file: Path) -> list[Provenance]:
-    """Return the steps that made a file of its source, and check that each can be asked."""
+    """Return the steps that made a file from its source, and check that each can be repeated."""
     if not file.exists():
         raise WorkerError(ErrorCode.INVALID_INPUT, f"{file} cannot be read: there is no such file")
     steps = steps_of(read_provenance(file))
@@ -103,7 +103,7 @@ def _out(record: Provenance, options: argparse.Namespace) -> Path:
 
 
 def _prepare(record: Provenance, file: Path, options: argparse.Namespace) -> None:
-    """Prepare the same samples again, which are told from the folder that the file lies in."""
+    """Prepare the same samples again; their paths are relative to the file's folder."""
     from cellworker.preparing.parameters import resolved  # noqa: PLC0415 heavy
     from cellworker.preparing.pipeline import run  # noqa: PLC0415 heavy
 
@@ -115,7 +115,7 @@ def _prepare(record: Provenance, file: Path, options: argparse.Namespace) -> Non
 def _source(record: Provenance, file: Path, given: str | None) -> Path:
     if given is not None:
         return Path(given)
-    name = Path(record.source).name  # never a path: the file says what it likes
+    name = Path(record.source).name  # never a path: the file is untrusted
     if not record.source:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"{file} does not name its source: give --experiment PATH")
     for folder in (file.parent, Path()):
@@ -128,7 +128,7 @@ def _source(record: Provenance, file: Path, given: str | None) -> Path:
 
 
 def _compare(record: Provenance, source: Path, settings: Settings, *, chosen: bool, bar: Bar) -> None:
-    """Tell when the source or the version is another; a source that was only found by its name has to be the same."""
+    """Warn when the source or the version differs; a source that was found by its name alone must be the same."""
     found = open_experiment(source, settings, bar).experiment.source_sha256
     if record.source_sha256 and found != record.source_sha256:
         message = f"{source} is not what it was: its hash is {found[:12]}, the record says {record.source_sha256[:12]}"

@@ -34,7 +34,7 @@ def command(options: argparse.Namespace) -> int:
         experiment = prepared(experiment, settings)
     configure(settings.log_level, style="text")
     if "LOG_LEVEL" not in os.environ:
-        # The terminal is for what a person wants to know; the log file has it all.
+        # The terminal shows warnings only; the log file has everything.
         logging.getLogger().handlers[0].setLevel(logging.WARNING)
     with run_note(settings.data_dir, settings.port):
         show = open_page if not options.no_browser and is_desktop(os.environ, sys.stdout) else None

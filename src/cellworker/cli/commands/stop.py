@@ -10,7 +10,7 @@ __all__ = ["command"]
 
 
 def command(options: argparse.Namespace) -> int:
-    """Stop the worker on a port; that none runs there is what was wanted."""
+    """Stop the worker on a port; no worker there is a success too."""
     settings = Settings.from_environment(port=options.port)
     if stop_worker(settings.data_dir, settings.port):
         say(f"Stopped the worker on port {settings.port}.")

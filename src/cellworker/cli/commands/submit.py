@@ -1,4 +1,4 @@
-"""`cellworker submit`: what a client of the platform does, from the command line."""
+"""`cellworker submit`: a client of the platform on the command line."""
 
 import argparse
 import sys

@@ -32,7 +32,7 @@ def task_rows() -> list[TaskRow]:
 
 
 def explained(task: Task) -> dict[str, Any]:
-    """Return what there is to know of one task: its fields with types, allowed values and defaults, method, source."""
+    """Return the description of one task: its fields with types, allowed values and defaults, method, source."""
     method = METHODS_OF_TASKS[task.name]
     return {
         "task": task.name,

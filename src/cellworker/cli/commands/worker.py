@@ -23,9 +23,9 @@ _PR_SET_PDEATHSIG = 1
 _FIRST_PAUSE_S = 0.5
 _LAST_PAUSE_S = 30.0
 _START_S = 60.0
-"""An engine that does not listen by then hangs."""
+"""An engine that does not listen after this many seconds hangs."""
 _STEADY_S = 60.0
-"""An engine that ran this long, in seconds, did not end because of its arguments or environment."""
+"""An engine that has run for this many seconds does not end because of its arguments or environment."""
 
 _logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ async def _keep_engine(settings: Settings) -> None:
     """Start the engine, and start it again when it dies; cancelling ends it."""
     loop = asyncio.get_running_loop()
     pause = _FIRST_PAUSE_S
-    # Neither what the gateway may do in the cloud nor what it knows of tokens is the engine's business.
+    # The engine gets neither the gateway's cloud credentials nor its keys for tokens.
     environment = {name: value for name, value in os.environ.items() if not _is_credential(name)}
     environment |= {"PORT": str(settings.port), "HOST": "127.0.0.1"}
     while True:
@@ -84,14 +84,14 @@ async def _keep_engine(settings: Settings) -> None:
 
 
 async def _until_ended(engine: asyncio.subprocess.Process, settings: Settings) -> int:
-    """Wait until the engine ends, and end it when it hangs; returns its status."""
+    """Wait until the engine ends, and kill it when it hangs; return its status."""
     async with EngineWatch(settings.engine_url, silent_s=settings.engine_silent_s, start_s=_START_S) as watch:
         waiting = asyncio.create_task(engine.wait())
         hanging = asyncio.create_task(watch.hung.wait())
         try:
             await asyncio.wait({waiting, hanging}, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
-                # A process that is stopped takes no other signal.
+                # A stopped process (SIGSTOP) reacts to no other signal.
                 with contextlib.suppress(ProcessLookupError):
                     engine.kill()
             return await waiting

@@ -1,4 +1,4 @@
-"""Starts the process that runs the package `cassia`: for one request, with a key that it gets through a pipe."""
+"""Starts the process that runs the package `cassia`, for one request, with a key that comes through a pipe."""
 
 import json
 import os
@@ -22,11 +22,11 @@ def begin(request: dict[str, Any], folder: Path, news: int, output: int) -> subp
     Parameters
     ----------
     request
-        What `cassia_child` reads, the key among it.
+        The input of `cassia_child`, with the key.
     folder
         Its working directory.
     news, output
-        Descriptors that it writes its messages to, and what it prints; the caller closes them.
+        Descriptors for its messages and its output; the caller closes them.
     """
     command = [sys.executable, "-I", "-X", "utf8", cassia_child.__file__, str(news)]
     child = subprocess.Popen(  # noqa: S603 our own interpreter and script
@@ -40,12 +40,12 @@ def begin(request: dict[str, Any], folder: Path, news: int, output: int) -> subp
 
 
 def module_path() -> list[str]:
-    """Return where it finds modules: where this process does."""
+    """Return the module path of this process, which it uses too."""
     return [str(Path(entry).absolute()) for entry in sys.path if entry]
 
 
 def _environment(with_identity: bool, folder: Path) -> dict[str, str]:  # noqa: FBT001
-    """Return what the process may know: how to reach networks and, to make a token, who it is for AWS."""
+    """Return the environment of the process: what networks need and, to make a token, its AWS identity."""
     kept = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     kept |= {"HOME": str(folder), "TMPDIR": str(folder), "MPLCONFIGDIR": str(folder), "MPLBACKEND": "Agg"}
     kept |= {"PATH": os.defpath, "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}

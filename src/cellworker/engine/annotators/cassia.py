@@ -1,9 +1,9 @@
 """Asks a language model through the package `cassia`, in a process of its own (contract 5.19).
 
-That process is the only one on the engine's side that speaks to the outside: to the address of CASSIA_URL, and, to make
-a token for Amazon Bedrock, to AWS. It is made for one request and gone after it. It gets its key through a pipe, from
-the process that keeps it (`cellworker.engine.annotators.keeper`) where a worker serves; no environment but what
-networks and certificates need, and a folder of its own.
+On the engine's side only that process connects to other machines: to the address of CASSIA_URL, and, to make
+a token for Amazon Bedrock, to AWS. It lives for one request. It gets its key through a pipe, from
+the key's keeper (`cellworker.engine.annotators.keeper`) where a worker serves. Of the environment it gets what
+networks and certificates need, and it has a folder of its own.
 """
 
 import csv
@@ -30,14 +30,14 @@ __all__ = ["annotate", "annotator"]
 _MAX_WORKERS = 50
 _LEVELS = ("Merged_Grouping_1", "Merged_Grouping_2", "Merged_Grouping_3")
 _UNREADABLE = "Error parsing response"
-"""What `cassia` fills in where it cannot read the model's answer."""
+"""The label that `cassia` gives where it cannot read the model's answer."""
 _TICK_MS = 250
 _TAIL_BYTES = 1 << 16
 _FIRST_STAGE = "Running CASSIA annotation (this can take several minutes)"
 
 
 def annotator(settings: Settings) -> Annotator:
-    """Return what asks the language model of the settings; see `annotate`."""
+    """Return a function that asks the language model of the settings; see `annotate`."""
     return partial(annotate, language_model(settings))
 
 
@@ -93,7 +93,7 @@ def _run(model: LanguageModel, question: ClusterQuestion, progress: Progress, fo
 def _begin(
     model: LanguageModel, request: dict[str, Any], folder: Path, outputs: tuple[int, int]
 ) -> Callable[[], object]:
-    """Start the process that asks, through the keeper of the key where there is one; returns what ends it."""
+    """Start the asking process, through the key's keeper where there is one; return a function that ends it."""
     if model.kept:
         try:
             return Asking(request, folder, *outputs).close
@@ -116,7 +116,7 @@ def _begin(
 
 
 def _follow(news: io.FileIO, model: LanguageModel, progress: Progress, tail: Callable[[], str]) -> None:
-    """Hand on what the process tells until it is done; calling `progress` may raise, at least every quarter second."""
+    """Follow the process's messages until it is done; call `progress`, which may raise, every quarter second."""
     deadline = time.monotonic() + model.timeout_s
     stage: tuple[str, float | None] = (_FIRST_STAGE, None)
     buffer = b""
@@ -159,7 +159,7 @@ def _groupings(model: LanguageModel, folder: Path) -> list[dict[int, str]]:
 
 
 def _tail(folder: Path) -> str:
-    """Return the last of what the process printed. It may hold secrets: users see only what it means."""
+    """Return the end of the process's output. It may hold secrets: users see only what it means."""
     with (folder / "output.txt").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
         return file.read().decode(errors="replace")

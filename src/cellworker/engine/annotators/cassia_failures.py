@@ -1,4 +1,4 @@
-"""What went wrong with `cassia` or its language model, as a sentence that says what to do and holds no secret."""
+"""Failures of `cassia` or its language model, as sentences that say what to do and hold no secret."""
 
 import re
 
@@ -35,7 +35,7 @@ def failure(reason: str) -> WorkerError:
 
 
 def not_set_up(detail: str) -> WorkerError:
-    """Return the error for a person who looks at cells, with what those have to know who run the worker."""
+    """Return the error for a biologist, with the details that an operator of the worker needs."""
     return failure(
         "CASSIA asks a language model, and none is set up here. ScType names cell types without one; or ask those who "
         f"run this worker to set it up, who need to know: {detail}"
@@ -57,13 +57,13 @@ def told_failure(model: LanguageModel, kind: str, text: str) -> WorkerError:
 
 
 def endpoint_failure(model: LanguageModel, text: str) -> WorkerError:
-    """Return the error that a text of `cassia` means; what is not understood is cited, without what is secret."""
+    """Return the error that a text of `cassia` means; an unknown text is quoted, without secrets."""
     meaning, theirs = _meaning(model, text)
     return failure(meaning) if theirs else not_set_up(meaning)
 
 
 def _meaning(model: LanguageModel, text: str) -> tuple[str, bool]:
-    """Return what a text means, and whether it is the model's doing, which may pass, or this worker's settings."""
+    """Return what a text means, and whether the cause is the model, which may pass, or this worker's settings."""
     where = f"the language model at {model.host}"
     found = _STATUS.search(text)
     status = int(found[1]) if found else 0

@@ -1,11 +1,11 @@
-"""The process that keeps the language model's key, and starts what speaks to the model with it.
+"""The process that keeps the language model's key, and starts the processes that ask the model with it.
 
-The key cannot be read from it, and where the key is sent (address, model, code) is settled when it begins: whoever has
-its socket can have clusters annotated, and no more. It ends when nobody has the other end of its socket any more.
+The key cannot be read from it, and the key's use (address, model, code) is fixed when the keeper starts: a client of
+its socket can have clusters annotated, and no more. It ends when the other end of its socket is closed everywhere.
 
 Run as ``python -m cellworker.engine.annotators.keeper FD`` with its configuration on standard input, see `Kept`. A
-message on the socket FD brings three descriptors: a connection for this request, and where the process that asks writes
-its messages and what it prints. On the connection comes one line of JSON; its end ends the process.
+message on the socket FD brings three descriptors: a connection for this request, and the files for the asking
+process's messages and its output. The connection brings one line of JSON; its end ends the process.
 """
 
 import json
@@ -25,7 +25,7 @@ __all__ = ["Kept", "main"]
 
 _MAX_REQUEST = 64 << 20
 _FIELDS = ("species", "tissue", "additional_info", "workers")
-"""What a request says; all else is settled."""
+"""Fields of a request; all else is fixed."""
 
 
 class Kept(TypedDict):
@@ -51,7 +51,7 @@ def main() -> None:
             else:
                 for descriptor in descriptors:
                     os.close(descriptor)
-    # Processes that still ask die with this one: see the first lines of `cassia_child`.
+    # Asking processes die with this one: see the first lines of `cassia_child`.
     os._exit(0)
 
 
@@ -67,7 +67,7 @@ def _serve(settled: dict[str, Any], connection: int, news: int, output: int) -> 
                 os.close(news)
                 os.close(output)
             with suppress(ConnectionError):
-                lines.readline(1)  # nothing comes: it is the end that is waited for
+                lines.readline(1)  # no more lines come: this waits for the end of the connection
             child.kill()
             child.wait()
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Asking the process that keeps the language model's key: starting it, and having it start what speaks to the model."""
+"""The client of the key's keeper: starts it, and has it start processes that ask the model."""
 
 import json
 import socket
@@ -23,12 +23,12 @@ class KeeperLostError(ConnectionError):
 
 
 def start_keeper(kept: Kept, environment: Mapping[str, str]) -> socket.socket:
-    """Start a keeper; return the socket that it is asked through.
+    """Start a keeper; return the socket that leads to it.
 
     Parameters
     ----------
     kept
-        The key, and where it may be sent.
+        The key, and the model that it is for.
     environment
         Of the keeper, without secrets.
     """
@@ -49,7 +49,7 @@ def start_keeper(kept: Kept, environment: Mapping[str, str]) -> socket.socket:
 
 
 def use_keeper(number: int) -> None:
-    """Ask the keeper behind a descriptor from now on, in this process."""
+    """Use the keeper behind a descriptor from now on, in this process."""
     global _socket  # noqa: PLW0603 a process has one keeper, or none
     _socket = socket.socket(fileno=number)
     _socket.set_inheritable(False)
@@ -70,7 +70,7 @@ class Asking:
     folder
         Its working directory.
     news, output
-        Descriptors that it writes its messages to, and what it prints.
+        Descriptors for its messages and its output.
 
     Raises
     ------

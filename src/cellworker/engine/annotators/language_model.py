@@ -1,4 +1,4 @@
-"""Which language model is asked, and what opens its door."""
+"""The language model of the settings, and its key."""
 
 import re
 from urllib.parse import urlsplit
@@ -47,7 +47,7 @@ class LanguageModel(msgspec.Struct, frozen=True):
 
     @property
     def host(self) -> str:
-        """The host alone: an address may hold a password."""
+        """The host without the rest: an address may hold a password."""
         try:
             return urlsplit(self.url).hostname or "its address"
         except ValueError:
@@ -55,7 +55,7 @@ class LanguageModel(msgspec.Struct, frozen=True):
 
     @property
     def bedrock_region(self) -> str:
-        """The region whose token opens the endpoint; empty where it is not Amazon Bedrock's, or a key is set."""
+        """The AWS region of a Bedrock endpoint, for its token; empty for other endpoints, or where a key is set."""
         found = None if self.key or self.kept else _BEDROCK_HOST.fullmatch(self.host)
         return found[1] if found else ""
 
@@ -81,7 +81,7 @@ class LanguageModel(msgspec.Struct, frozen=True):
 
 
 def language_model(settings: Settings) -> LanguageModel:
-    """Return the one of the settings: by default Amazon Bedrock's in the worker's region."""
+    """Return the settings' model: by default Amazon Bedrock's in the worker's region."""
     region = settings.aws_region or settings.aws_default_region or _DEFAULT_REGION
     return LanguageModel(
         settings.cassia_url or _BEDROCK.format(region),

@@ -1,7 +1,7 @@
-"""Where the table of marker genes comes from: a file, or an address it is fetched from once. Its checksum is pinned.
+"""The table of marker genes: from a file, or fetched once from an address. Its checksum is pinned.
 
-The table that ScType publishes is looked for in DATA_DIR, then in the environment (where the build of an image puts
-it), then among the tables that were fetched; otherwise it is fetched from where ScType publishes it.
+The table that ScType publishes is looked for in DATA_DIR, then in the Python environment (where the build of an image
+puts it), then among the tables that were fetched; otherwise it is fetched from where ScType publishes it.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The engine asks the language model for its workers, which know neither its key nor how to reach it."""
+"""The engine asks the language model for its worker processes, which know neither its key nor how to reach it."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _NobodyWaitsError(Exception):
-    """Raised inside the asking when its request has ended."""
+    """Raised inside `annotate` when its request has ended."""
 
 
 async def ask(
@@ -41,7 +41,7 @@ async def ask(
     Returns
     -------
     Answered
-        What the model said, or why it said nothing.
+        The model's answer, or why there is none.
     """
     loop = asyncio.get_running_loop()
     stopped = threading.Event()

@@ -1,4 +1,4 @@
-"""The engine gives up opening network connections, and says so."""
+"""The engine gives up opening network connections."""
 
 import logging
 

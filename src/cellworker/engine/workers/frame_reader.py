@@ -18,7 +18,7 @@ class FrameReader(asyncio.BufferedProtocol):
     on_frame
         Called with each frame.
     on_lost
-        Called once, when the stream ends or makes no sense.
+        Called once, when the stream ends or is malformed.
     """
 
     def __init__(self, on_frame: Callable[[FrameKind, bytes | bytearray], None], on_lost: Callable[[], None]) -> None:

@@ -23,11 +23,11 @@ __all__ = [
 HEADER = Struct("<cQ")
 _SMALL_BYTES = 1 << 16
 LARGEST = 1 << 36
-"""A longer frame is the word of a process whose memory is corrupted."""
+"""Only a process with corrupted memory sends a longer frame."""
 
 
 class FrameKind(bytes, Enum):
-    """What a frame is."""
+    """The kind of a frame."""
 
     INIT = b"I"
     """To the worker: `WorkerInit`."""
@@ -46,7 +46,7 @@ class FrameKind(bytes, Enum):
     ASK = b"Q"
     """From the worker: a question for the language model, which the engine asks; the worker waits for `ANSWERED`."""
     RETIRE = b"G"
-    """From the worker: it holds too much memory: the answer that follows is its last."""
+    """From the worker: it holds too much memory, so the answer that follows is its last."""
     ANSWER = b"A"
     """From the worker: the value's JSON text, or typed columns."""
     FILE = b"F"
@@ -56,7 +56,7 @@ class FrameKind(bytes, Enum):
 
 
 class WorkerInit(msgspec.Struct):
-    """What a worker is to serve, and within which bounds."""
+    """What a worker process serves, and its limits."""
 
     store: str
     opener: str
@@ -70,9 +70,9 @@ class WorkerInit(msgspec.Struct):
     marker_table: tuple[str, str] = ("", "")
     """Arguments of `cellworker.engine.annotators.marker_table.read_table`."""
     edition: int = 0
-    """Counts the stores that were served, also those that lay in the same place one after the other."""
+    """Counts the stores served so far, also successive stores at one path."""
     kept: str = ""
-    """A folder for what later requests may use again."""
+    """A folder for files that later requests may reuse."""
 
 
 class RequestFrame(msgspec.Struct):
@@ -84,14 +84,14 @@ class RequestFrame(msgspec.Struct):
 
 
 class ProgressFrame(msgspec.Struct):
-    """How far a computation is."""
+    """Progress of a computation."""
 
     stage: str
     fraction: float | None
 
 
 class Answered(msgspec.Struct):
-    """What the language model said: `Annotator`'s groupings, or an error's code and sentence."""
+    """The language model's answer: `Annotator`'s groupings, or an error's code and sentence."""
 
     groupings: list[dict[int, str]] = []
     code: str = ""
@@ -101,7 +101,7 @@ class Answered(msgspec.Struct):
 class ProblemFrame(msgspec.Struct):
     """Why there is no value.
 
-    `malformed`: the body is not JSON. `cancelled`: as was asked. `traceback`: of a bug, for the log.
+    `malformed`: the body is not JSON. `cancelled`: by request. `traceback`: of a bug, for the log.
     """
 
     code: str

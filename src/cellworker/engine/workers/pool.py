@@ -18,7 +18,7 @@ __all__ = ["SHUTTING_DOWN", "Lane"]
 SHUTTING_DOWN = "The engine is shutting down."
 
 _CANCEL_GRACE_S = 0.25
-"""How long a cancelled computation may take to notice, before its process is ended."""
+"""Seconds in which a cancelled computation must stop; then its process is killed."""
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 10.0
 
@@ -39,7 +39,7 @@ class Lane:
     zygote
         Makes the processes.
     init
-        Called for each new process; says what it serves.
+        Called for each new process; returns its `WorkerInit`.
     explain
         Called when no process can be started; returns the error for the requests that wait for one, and whether
         the log has not had the reason yet.
@@ -77,12 +77,12 @@ class Lane:
 
     @property
     def able(self) -> bool:
-        """Whether a request would be computed, now or when those before it are."""
+        """Whether a request would be computed, now or after those before it."""
         return bool(self._workers) and not self._closing
 
     @property
     def waiting(self) -> int:
-        """Requests that wait their turn."""
+        """Requests in the queue."""
         return len(self._waiting)
 
     async def acquire(self) -> WorkerProcess:
@@ -138,7 +138,7 @@ class Lane:
         after
             Called when the request no longer runs.
         patient
-            Let it notice first; otherwise its process is ended at once.
+            Let it react to the cancellation first; otherwise its process is killed at once.
         """
         self._background(self._drop(worker, after, patient=patient))
 
@@ -156,7 +156,7 @@ class Lane:
                 raise outcome
 
     def adopt(self, worker: WorkerProcess) -> None:
-        """Take in a worker of a new store and replace those of the old: idle ones now, busy ones after their answer."""
+        """Add a worker process of a new store and replace older ones: idle ones now, busy ones after their answer."""
         self.edition = worker.edition
         self._workers.add(worker)
         self._offer(worker)
@@ -241,7 +241,7 @@ class Lane:
                 delay = min(2 * delay, _LAST_RETRY_S)
 
     def _refuse_waiting(self, answer: WorkerError) -> None:
-        """Without any worker left, those who wait get an error instead of waiting forever."""
+        """Without any worker process left, waiting requests get an error instead of waiting forever."""
         while self._waiting and not self._workers:
             waiter = self._waiting.popleft()
             if not waiter.done():

@@ -52,8 +52,8 @@ class ProcessLost(Exception):  # noqa: N818 it is an event, not a mistake
 class WorkerProcess:
     """A worker that has opened the store and waits for requests, one at a time.
 
-    Made by `start`. The owner sends it requests with `call`; after `call` was left early, by a deadline or a
-    cancellation, the worker is still busy: the owner calls `interrupt` and then uses it again or drops it.
+    Made by `start`. The owner sends requests with `call`; when `call` ends early, by a deadline or a
+    cancellation, the worker process is still busy: the owner calls `interrupt` and then uses it again or drops it.
     """
 
     def __init__(self, zygote: ZygoteClient, init: WorkerInit) -> None:
@@ -171,7 +171,7 @@ class WorkerProcess:
             self._transport.abort()
 
     async def fault(self) -> str:
-        """Wait until the process has ended; return the stack that it left when it crashed, for the log."""
+        """Wait until the process has ended; return the stack of a crash, for the log."""
         await self.exit_status()
         try:
             return self._fault_file.read_text(errors="replace").strip()
@@ -190,7 +190,7 @@ class WorkerProcess:
             self._reporter.put(progress)
 
     async def _wait(self) -> _Frame:
-        # Shielded, so that the answer can still be waited for after a caller has left.
+        # Shielded, so that another caller can still wait for the answer.
         frame = await asyncio.shield(self._answer) if self._answer else None
         if frame is None:
             raise ProcessLost(await self.exit_status())
@@ -219,7 +219,7 @@ class WorkerProcess:
 
 
 class _Reporter:
-    """Hands on the latest progress; a slow listener misses steps instead of holding up the answer."""
+    """Passes on the latest progress; a slow listener misses steps instead of delaying the answer."""
 
     def __init__(self, listener: OnProgress) -> None:
         self._listener = listener

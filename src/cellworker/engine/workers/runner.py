@@ -1,4 +1,4 @@
-"""Runs tasks in isolated processes: one that crashes, takes too much memory or too long fails alone, by name."""
+"""Runs tasks in isolated processes: a task that crashes, or takes too much memory or time, fails alone."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a task returned: JSON text, or the path of a file that the caller removes."""
+    """A task's result: JSON text, or the path of a file that the caller removes."""
 
     data: bytes = b""
     file: Path | None = None
@@ -50,7 +50,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class LaneLoad:
-    """How busy a lane is: requests computed and waiting, and how many it computes at a time."""
+    """Load of a lane: requests under way and waiting, and how many it computes at a time."""
 
     running: int
     waiting: int
@@ -58,7 +58,7 @@ class LaneLoad:
 
 
 class _InterruptedError(Exception):
-    """All worker processes went away together, since the one that starts them did."""
+    """All worker processes ended together, because the zygote ended."""
 
 
 class MalformedBodyError(WorkerError):
@@ -66,7 +66,7 @@ class MalformedBodyError(WorkerError):
 
 
 class StoreLostError(WorkerError):
-    """The store was damaged under the computation: the same request is answered when it has been made again."""
+    """The store was found damaged during the computation: the request can be answered once it is made again."""
 
     def __init__(self) -> None:
         message = "The experiment is being read again. Please try again in a few minutes."
@@ -77,7 +77,7 @@ class TaskRunner:
     """A pool of worker processes with a lane for short requests and a lane for long ones.
 
     An async context manager: entering starts the processes, leaving ends them and removes all temporary files. The
-    memory budget is kept by Linux only; elsewhere a request is bounded by the machine.
+    memory budget is enforced on Linux only; elsewhere the machine bounds a request.
 
     Parameters
     ----------
@@ -90,14 +90,14 @@ class TaskRunner:
     opener
         ``module:attribute`` of the function that opens a store.
     method
-        How processes are made; the default is the fastest that is safe on this system.
+        How processes are made; by default the fastest safe way on this system.
     waiting_limit
         Requests that may wait in each lane.
     on_request
         Called with each request before it is computed.
     on_store_failure
-        Called when a process cannot open the store or dies while it touches it; returns whether the store is lost,
-        and will be replaced by `reload`.
+        Called when a process cannot open the store or dies while it reads it; returns whether the store is lost,
+        and `reload` will replace it.
 
     Raises
     ------
@@ -156,12 +156,12 @@ class TaskRunner:
 
     @property
     def loads(self) -> dict[str, LaneLoad]:
-        """How busy each lane is."""
+        """The load of each lane."""
         return {name: LaneLoad(lane.running, lane.waiting, lane.size) for name, lane in self._lanes.items()}
 
     @property
     def able(self) -> bool:
-        """Whether requests of every lane would be computed: each has a process that lives."""
+        """Whether every lane has a live process, so that requests would be computed."""
         return all(lane.able for lane in self._lanes.values())
 
     @property
@@ -230,7 +230,7 @@ class TaskRunner:
         try:
             return await self._compute(task, request, on_progress, columns=columns)
         except _InterruptedError:
-            # Not the request's fault, so that another process computes it; once, in case it was its fault after all.
+            # Most likely not the request's fault, so another process computes it; once, in case it is its fault.
             log(_logger, logging.WARNING, "task begun again", task=task.name)
             return await self._compute(task, request, on_progress, columns=columns, may_repeat=False)
 

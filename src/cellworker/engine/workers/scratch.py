@@ -1,4 +1,4 @@
-"""Temporary files of the engine: one private folder, gone with the engine, swept by the next one if it was killed."""
+"""Temporary files of the engine in one private folder. The engine removes it; the next engine does so after a kill."""
 
 import fcntl
 import os

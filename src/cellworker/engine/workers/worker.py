@@ -1,6 +1,6 @@
-"""A worker process: opens the store, then answers one request after the other until the engine hangs up.
+"""A worker process: opens the store, then answers one request after the other until the engine closes the connection.
 
-It holds nothing of the network: no server, no event loop. What a request does to its process stays here.
+It has no server and no event loop. A request affects no other process.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ __all__ = ["load_object", "main", "serve"]
 _PROGRESS_INTERVAL_S = 0.05
 _PAGE_BYTES = resource.getpagesize()
 _KEPT_BYTES = 96 << 20
-"""A worker that holds more private memory than this above what it began with is replaced: idle memory stays small."""
+"""A worker process that holds this much more private memory than at its start is replaced: idle memory stays small."""
 
 _json = msgspec.json.Encoder()
 
@@ -101,7 +101,7 @@ def _prepare_process() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
         show_process()  # the file below belongs to root otherwise, where the zygote is hidden
         with suppress(OSError):
-            # When the machine runs out of memory, the computation goes, not the engine.
+            # When the machine runs out of memory, the kernel kills the computation, not the engine.
             Path("/proc/self/oom_score_adj").write_text("500")
         hide_process()
 
@@ -128,7 +128,7 @@ class _Worker:
         if frame is None:
             return False
         if frame[0] is not FrameKind.REQUEST:
-            # A cancellation that crossed the answer on its way.
+            # A cancellation that was sent before the answer arrived.
             return True
         body = receive(self._connection)
         if body is None:
@@ -188,13 +188,13 @@ class _Worker:
         return read_table(*self._init.marker_table)
 
     def _annotate(self, question: ClusterQuestion, tell: Progress, scratch: Path) -> list[dict[int, str]]:  # noqa: ARG002
-        """Have the engine ask: only the process that calls the model, and the engine that started it, know the key."""
+        """Have the engine ask the model: this process knows neither its key nor how to reach it."""
         send(self._connection, FrameKind.ASK, msgspec.msgpack.encode(question))
         frame = receive(self._connection)
         if frame is None:
             os._exit(0)
         if frame[0] is not FrameKind.ANSWERED:
-            # While a request is under way, the engine says nothing else but that it is cancelled.
+            # While a request is under way, the engine sends nothing but its cancellation.
             self._cancelled = True
             raise _Cancelled
         answered = msgspec.json.decode(frame[1], type=Answered)
@@ -211,7 +211,7 @@ class _Worker:
                 return
             self._last_progress = now
             if self._poll.poll(0):
-                # While a request is under way, the engine says nothing but that it is cancelled, or that it goes away.
+                # While a request is under way, the engine sends nothing but its cancellation, or closes the connection.
                 if receive(self._connection) is None:
                     os._exit(0)
                 self._cancelled = True

@@ -1,7 +1,7 @@
-"""A small process that has everything imported and makes worker processes, in milliseconds, by forking itself.
+"""A small process that has imported everything and makes worker processes by forking, in milliseconds.
 
 It is single-threaded, so forking is safe, and it is the workers' parent: it collects their exit statuses, kills them by
-request, and takes them along when the engine goes away. Where forking is not safe (macOS) it starts them by spawn.
+request, and when the engine ends. Where forking is not safe (macOS) it starts them by spawn.
 
 Run as ``python -m cellworker.engine.workers.zygote FD``; the records on the control socket are described in `RECORD`.
 """
@@ -35,7 +35,7 @@ EXITED = b"X"
 FAILED = b"E"
 """From the zygote: the worker could not be started."""
 ALIVE = b"A"
-"""To the zygote, which sends it back: it is not stopped, and not stuck."""
+"""To the zygote, which sends it back: a sign that it runs."""
 
 
 class Config(msgspec.Struct):
@@ -58,7 +58,7 @@ def main() -> None:
             for name in config.preload:
                 import_module(name)
             gc.collect()
-            # Objects made so far are never looked at by the collector again, so that their pages stay shared.
+            # The garbage collector skips the objects made so far, so that their pages stay shared.
             gc.freeze()
         _Zygote(control, config).run()
 
@@ -177,7 +177,7 @@ class _Zygote:
             if hasattr(os, "waitid"):
                 if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                     continue
-                # While it is not collected its number cannot be given to another process: only its descendants are hit.
+                # Until it is collected no other process can get its number: only its descendants are killed.
                 _kill_group(pid)
             collected, status = os.waitpid(pid, os.WNOHANG)
             if not collected:

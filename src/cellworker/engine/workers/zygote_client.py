@@ -21,20 +21,20 @@ __all__ = ["ZYGOTE_LOST", "StartMethod", "ZygoteClient"]
 StartMethod = Literal["fork", "spawn"]
 
 ZYGOTE_LOST = -256
-"""No signal and no exit code: the worker ended because the zygote did, by no fault of its own."""
+"""Neither signal nor exit code: the worker process ended only because the zygote did."""
 _CLOSE_TIMEOUT_S = 5.0
 _LOOK_EVERY_S = 5.0
-"""Seconds between two questions whether the zygote is alive."""
+"""Seconds between two pings of the zygote."""
 _MAX_UNANSWERED = 6
-"""Max unanswered questions: a zygote with more hangs, which is noticed within 35 seconds."""
+"""Max unanswered pings: a zygote with more hangs, which is noticed within 35 seconds."""
 _MAX_UNANSWERED_AT_START = 24
-"""While it imports what its workers need, it answers nothing."""
+"""While it imports the workers' modules, it answers nothing."""
 
 _logger = logging.getLogger(__name__)
 
 
 class ZygoteClient:
-    """Makes processes through a zygote, which is started again if it dies.
+    """Makes processes through a zygote, and restarts the zygote if it dies.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class ZygoteClient:
         control, other_end = socket.socketpair()
         environment = {
             **os.environ,
-            # numpy's own thread pool is not used while its threads would only cost memory; kernels bring their own.
+            # numpy's own thread pool would only cost memory; our kernels use threads of their own.
             "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
             "MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", "2"),
         }
@@ -134,14 +134,14 @@ class ZygoteClient:
         return control
 
     def _look(self) -> None:
-        """Ask the zygote whether it is alive; one that does not answer is ended, and the next worker starts another.
+        """Ping the zygote; one that does not answer is killed, and the next worker process starts another.
 
-        Questions are counted, not seconds: when this process itself was stopped, the zygote is given time to answer.
+        Pings are counted, not seconds: after a pause of this process the zygote still has time to answer.
         """
         if self._control is None or self._closing:
             return
         if self._looking:
-            self._looking.cancel()  # one row of questions, whoever asks
+            self._looking.cancel()  # one series of pings, whatever the caller
         allowed = _MAX_UNANSWERED if self._has_answered else _MAX_UNANSWERED_AT_START
         if self._unanswered >= allowed:
             log(_logger, logging.ERROR, "zygote hangs", unanswered=self._unanswered, workers=len(self._exits))
@@ -190,7 +190,7 @@ class ZygoteClient:
             self._control = None
         if self._process:
             if hangs:
-                self._process.kill()  # one that is stopped does not see that the connection is closed
+                self._process.kill()  # a stopped zygote does not see that the connection is closed
             try:
                 self._process.wait(1)
             except subprocess.TimeoutExpired:

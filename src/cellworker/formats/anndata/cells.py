@@ -15,7 +15,7 @@ from cellworker.formats.common.scratch import Scratch
 __all__ = ["IDENTITIES", "colors_of", "doubles_of", "read_obs"]
 
 IDENTITIES = "seurat_identity"
-"""The column that our own files keep Seurat's active identities in."""
+"""The column of Seurat's active identities in our own files."""
 
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}([0-9A-Fa-f]{2})?")
 
@@ -51,7 +51,7 @@ def colors_of(root: TreeGroup, columns: dict[str, Column]) -> dict[str, list[str
 
 
 def doubles_of(node: Array, scratch: Scratch) -> NDArray[np.float64]:
-    """Read a table of numbers as float64, a piece at a time; where it is large it lies in a file."""
+    """Read a table of numbers as float64, piece by piece; a large one goes to a spool file."""
     values: NDArray[np.float64] = scratch.empty((node.shape[0], node.shape[1]), np.float64)
     for start, end in blocks(len(values), node.rows_at_once()):
         values[start:end] = node.read(start, end)

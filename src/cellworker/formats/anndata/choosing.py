@@ -10,8 +10,8 @@ names that scverse's tutorials use, or the user (`MatrixChoice`), decide which o
 ``raw`` may have more genes than ``X``: its genes are served where only ``raw`` holds what is needed, or where it holds
 log-normalised values of more genes and no counts would be lost by that.
 
-A first choice is made by a sample of each matrix. Those that are chosen are read whole, the others are looked at from
-one end to the other, and what is then known of all values decides again.
+A first choice is made by a sample of each matrix. The chosen ones are read whole, the others are scanned from
+one end to the other, and then the choice is made again by all values.
 """
 
 import math
@@ -39,16 +39,16 @@ Frame = Literal["var", "raw"]
 
 @dataclass(frozen=True, slots=True)
 class ChosenMatrix:
-    """A matrix of the file, the genes that it is about, and what its values are.
+    """A matrix of the file, its genes, and the kind of its values.
 
     Attributes
     ----------
     field
         "X", "raw.X" or "layers/<name>".
     hint
-        What the name says of the values.
+        The kind of values that the name suggests.
     declared_base
-        Base of the logarithm that ``uns["log1p"]`` tells of; None where it tells of none.
+        Base of the logarithm that ``uns["log1p"]`` declares; None where it declares none.
     """
 
     field: str
@@ -61,7 +61,7 @@ class ChosenMatrix:
 
     @property
     def kind(self) -> Kind:
-        """What the values are."""
+        """The kind of the values."""
         return self.decision.kind
 
     @property
@@ -72,7 +72,7 @@ class ChosenMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to serve. `data` is None where it is to be computed from the counts.
+    """The matrices to serve. `data` is None where it is computed from the counts.
 
     `as_it_is` tells that `data` was named by the user, and is not to be changed; `told` that the counts were.
     """
@@ -90,7 +90,7 @@ class Choice:
         return [source for source in (self.counts, self.data) if source is not None]
 
     def report(self, sources: Mapping[str, ChosenMatrix], findings: Findings) -> list[dict[str, str]]:
-        """Say of every matrix what it holds, why, and what it is used for."""
+        """Record for every matrix what it holds, why, and what it is used for."""
         # Without log-normalised values these are made from the counts.
         served = self.data or self.counts
         return [
@@ -109,7 +109,7 @@ class Choice:
 
 
 def judged(source: ChosenMatrix, matrix: SparseDraft | Pieces, *, complete: bool = True) -> ChosenMatrix:
-    """Return a source with what its values, all of them or some, say of it."""
+    """Return a source with the kind of its values, judged by all or some of them."""
     evidence = gather_with_base(matrix, declared_base=source.declared_base, complete=complete)
     return replace(source, evidence=evidence, decision=decide(evidence, source.hint))
 
@@ -135,7 +135,7 @@ def choose(
         Whether cellworker wrote the file: ``X`` is then what was served, where the values do not tell.
     marked
         ``data`` where ``X``, ``counts`` where ``layers/counts`` is unchanged since cellworker wrote it (`is_marked`):
-        they are then what they were, whatever their values.
+        then they are of that kind, whatever their values.
     """
     if "data" in marked and "X" in sources and not wanted.counts and not wanted.data:
         own_counts = sources.get("layers/counts") if "counts" in marked else None
@@ -164,7 +164,7 @@ def choose(
 
 
 def _named(sources: Mapping[str, ChosenMatrix], name: str, option: str, findings: Findings) -> ChosenMatrix | None:
-    """Find the matrix of that name: as it is listed, or a layer without its folder."""
+    """Find the matrix of that name: its listed name, or a layer's name alone."""
     if not name or (option == "counts" and name == "none"):
         return None
     short = {"raw": "raw.X", "raw/X": "raw.X"}
@@ -227,7 +227,7 @@ def _by_values(
 def sources_of(
     root: TreeGroup, tables: tuple[Table | None, Table | None], n_cells: int, findings: Findings, wanted: MatrixChoice
 ) -> dict[str, ChosenMatrix]:
-    """Look at a sample of every matrix; those that would be served and have the wrong shape are recorded.
+    """Read a sample of every matrix; record those that would be served and have the wrong shape.
 
     `tables` are ``var`` and ``raw.var``.
     """
@@ -268,7 +268,7 @@ def sources_of(
 
 
 def _declared_base(root: TreeGroup) -> float | None:
-    """Return the base of the logarithm that scanpy's log1p() leaves a note of, None where there is none."""
+    """Return the base of the logarithm from scanpy's log1p() note, None where there is none."""
     note = root.get("uns/log1p")
     if note is None:
         return None

@@ -1,4 +1,4 @@
-"""Columns of a table in the making that say more than an experiment's columns do."""
+"""Columns for a table to write that hold more than an experiment's columns can."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _CATEGORICAL: Final = {"encoding-type": "categorical", "encoding-version": "0.2.
 
 @dataclass(frozen=True, slots=True)
 class OrderedLabels:
-    """Labels whose order may mean something: int codes (-1 missing) and categories."""
+    """Labels whose order may be meaningful: int codes (-1 missing) and categories."""
 
     codes: NDArray[np.integer[Any]]
     categories: Sequence[str]

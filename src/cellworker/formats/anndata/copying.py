@@ -1,9 +1,9 @@
-"""Copying an AnnData file as it is, some columns added: nothing that is not touched changes.
+"""Copies an AnnData file and adds some columns: everything else stays unchanged.
 
 Within one kind of container the bytes are copied: chunks, filters, order of creation and attributes stay. From HDF5 to
 Zarr and back every element is written again, with its type, shape, encoding and attributes. Sources were inspected by
-the readers (no links to other files, no codecs that run code), and of a copied file the copy is what is inspected,
-which nobody else can change.
+the readers (no links to other files, no codecs that run code), and of a copied file the copy is inspected,
+which no other program changes.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ __all__ = ["Additions", "copy_anndata"]
 
 _BLOCK: Final = 16 << 20
 _ANY_SIZE: Final = 1 << 50
-"""The limit that the user set was looked at when the experiment was opened."""
+"""The user's limit was checked when the experiment was opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """What is put into the copy.
+    """Additions to the copy.
 
     Attributes
     ----------
@@ -69,15 +69,15 @@ def copy_anndata(
     source
         An ``.h5ad`` file or a ``.zarr`` folder.
     target
-        What does not exist yet, written in place.
+        A path that does not exist yet, written in place.
     additions
-        What is put in.
+        The additions.
     zarr
         Whether the target is a Zarr store.
     sha256
         What `content_hash` gave when the source was opened.
     threads
-        How many compress and decompress.
+        Threads that compress and decompress.
     progress
         Called with the stage and the fraction done; raising stops it.
     tree
@@ -238,7 +238,7 @@ def _pieces(node: Array) -> Iterator[NDArray[Any]]:
 
 @dataclass(slots=True)
 class _Plan:
-    """Which additions change the file, and under which names."""
+    """The additions that change the file, and their names."""
 
     columns: dict[str, Column]
     order: list[str]
@@ -305,7 +305,7 @@ class _Plan:
             sink.array(place, values.shape, np.float64, lambda start, stop: values[start:stop], ARRAY)
 
     def _legacy_column(self, sink: EditableSink, name: str, column: Column) -> None:
-        """Write a column where anndata 0.7 looks for it: labels as codes that refer to categories beside them."""
+        """Write a column in the layout of anndata 0.7: labels as codes that refer to categories beside them."""
         place = f"obs/{name}"
         if isinstance(column, Categorical):
             if not sink.has(f"obs/{LEGACY_CATEGORIES}"):

@@ -41,7 +41,7 @@ __all__ = ["FromR", "has_na_level", "plain_column"]
 
 NA_INTEGER: Final = -(2**31)
 _MANY: Final = 20_000
-"""Elements beyond which a subtree is written as R's own bytes: HDF5 and Zarr want few and large arrays."""
+"""Max elements of a subtree; a larger one is written as R's own bytes, since HDF5 and Zarr want few, large arrays."""
 
 
 class FromR:

@@ -1,4 +1,4 @@
-"""The genes of an AnnData file: ids, symbols, and how variable each is."""
+"""The genes of an AnnData file: ids, symbols and variability."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""What the name of an AnnData layer says of it: people name the same thing in many ways.
+"""The kind of values that the name of an AnnData layer suggests: people name the same thing in many ways.
 
-A name is judged by its words. What is known to be usual comes first, then whatever has a word for it:
+A name is judged by its words. Usual names come first, then any name with a matching word:
 ``cellbender_counts``, ``countsAmbientCorrected`` and ``X_umis`` are counts, ``norm_counts`` and ``log1p.cpm`` are
 normalised. Values have the last word (`cellworker.formats.common.matrices.value_kinds`).
 """
@@ -44,7 +44,7 @@ def _words(name: str) -> list[str]:
 
 
 def rank_of(name: str, use: Use) -> int | None:
-    """Return how much a layer's name says that it is for a use, 0 the most; None where it does not say so."""
+    """Return how well a layer's name fits a use, 0 the best; None where it does not fit."""
     plain = re.sub(r"[^a-z0-9]", "", name.casefold())
     if plain in _USUAL[use]:
         return _USUAL[use].index(plain)
@@ -59,7 +59,7 @@ def rank_of(name: str, use: Use) -> int | None:
 
 
 def hint_of(name: str) -> Hint:
-    """Return what a layer's name says of its values: "counts", "data" or nothing."""
+    """Return the kind of values that a layer's name suggests: "counts", "data" or nothing."""
     if rank_of(name, "counts") is not None:
         return "counts"
     return "data" if rank_of(name, "data") is not None else ""

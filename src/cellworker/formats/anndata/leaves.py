@@ -1,4 +1,4 @@
-"""Names that files and groups allow, each once in its place."""
+"""Unique names that files and groups allow."""
 
 from collections.abc import Iterable
 

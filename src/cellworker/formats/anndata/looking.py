@@ -1,6 +1,6 @@
-"""Looking at a matrix of the file without keeping it: at some of its cells, or at all of them, a piece after the other.
+"""Scans a matrix of the file without keeping it: some of its cells, or all of them, piece by piece.
 
-Pieces hold whole cells, whose sums say most of what a matrix is; which genes the values are of is left out.
+Pieces hold whole cells, whose sums say most about a matrix; the genes of the values are left out.
 """
 
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ __all__ = ["count_of", "pieces_of", "sample_of"]
 _BLOCK = 1 << 20
 _SAMPLE = 1 << 19
 _SURE = 0.5
-"""The part of what a sample says that is counted on: cells differ."""
+"""Safety factor on a sample's figures, since cells differ."""
 _NO_COLUMNS = np.zeros(0, np.int32)
 
 
 def pieces_of(matrix: UnreadMatrix, scratch: Scratch) -> Pieces:
-    """Return all of a matrix, to be looked at from one end to the other.
+    """Return the whole matrix for a scan.
 
     A matrix of compressed columns is read and turned first, which takes room in `scratch`; others take none.
 

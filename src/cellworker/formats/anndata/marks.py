@@ -1,6 +1,6 @@
-"""How a file of ours tells later that a matrix is still the one that was written, and so what its values are.
+"""Marks in our own files that show that a matrix is unchanged, and so the kind of its values.
 
-Values alone do not always say it: an object may hold normalised values below 0 (an integrated assay), or none at all.
+Values alone do not always show the kind: normalised values may be below 0 (an integrated assay), or all 0.
 Changing the matrix changes its mark, and then the values decide, as in any file.
 """
 

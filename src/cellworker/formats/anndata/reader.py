@@ -1,4 +1,4 @@
-"""From an AnnData file to an experiment, with the conventions of scverse; every problem is recorded, none stops early.
+"""Reads an AnnData file as an experiment, by the conventions of scverse; records all problems instead of the first.
 
 What is read: the matrices that `cellworker.formats.anndata.choosing` picks; ``obs`` (columns of any encoding), ``var``
 (and ``raw.var``), ``obsm`` as reductions (``X_umap`` is served as umap), square ``obsp`` as graphs, the colours in
@@ -176,7 +176,7 @@ def _is_anndata(root: TreeGroup, findings: Findings) -> bool:
 
 
 class _Reading:
-    """Reads matrices, settles which are served, and brings them into the order of the served genes."""
+    """Reads matrices, chooses the served ones, and puts them in the order of the served genes."""
 
     def __init__(self, findings: Findings, scratch: Scratch, progress: Progress, numbers: int) -> None:
         self._findings, self._scratch, self._progress, self._numbers = findings, scratch, progress, numbers
@@ -187,7 +187,7 @@ class _Reading:
         sources: dict[str, ChosenMatrix],
         choose_again: Callable[[dict[str, ChosenMatrix], Findings], Choice | None],
     ) -> Choice | None:
-        """Read what is chosen, until all values of all matrices agree with the choice; others are only looked at."""
+        """Read the chosen matrices, until all values of all matrices agree with the choice; scan the others."""
         while True:
             choice = choose_again(sources, Findings())
             if choice is not None and not self._read:
@@ -198,7 +198,7 @@ class _Reading:
             for number, source in enumerate(unread):
                 matrix = self._whole(source, number / len(unread), 1 / len(unread))
                 self._read[source.field] = matrix
-                # A sample that was complete has said everything already.
+                # A complete sample needs no scan.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
 
     def _figures(self, choice: Choice) -> Figures:
@@ -210,7 +210,7 @@ class _Reading:
         return Figures(*last.matrix.shape, sizes[last.field], counts, turned, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
-        """Judge by all values what was judged by a sample and is not served; tell whether there was any."""
+        """Judge unserved matrices, so far judged by a sample, by all values; return whether there were any."""
         sampled = [source for source in sources.values() if not source.evidence.complete]
         for number, source in enumerate(sampled):
             self._progress(f"looking at {source.field}", number / len(sampled))
@@ -230,7 +230,7 @@ class _Reading:
         return source.matrix.read(self._scratch, tell, list(self._read.values()))
 
     def serve(self, served: Table, rest: Table | None) -> None:
-        """Say whose genes are served."""
+        """Record whose genes are served."""
         self._served, self._rest = served, rest
 
     def matrices(self, choice: Choice) -> tuple[SparseDraft | None, SparseDraft]:

@@ -1,4 +1,4 @@
-"""Telling where the values of a file are not held exactly by an experiment's matrices."""
+"""Reports values of a file that an experiment's matrices do not hold exactly."""
 
 from typing import Any
 

@@ -21,14 +21,14 @@ from cellworker.formats.common.stored_results import DEEPEST, ResultTables, valu
 __all__ = ["stored_results"]
 
 _OWN = frozenset({"cellworker", "images", "gene_dispersion", "misc", "origin"})
-"""What our own files keep there, which is served in other ways."""
+"""Content of our own files there, which is served in other ways."""
 _TITLES = {"pts": "pct_nz_group", "pts_rest": "pct_nz_reference"}
 _SPARSE = frozenset({"csr_matrix", "csc_matrix"})
 _MAX_MATRIX_COLUMNS = 100
 
 
 def stored_results(root: TreeGroup, findings: Findings) -> ResultTables:
-    """Collect what is in ``uns``; what is broken is left out and told, never a reason to refuse the file."""
+    """Collect the results in ``uns``; broken ones are left out and reported, and never make the file refused."""
     found = ResultTables()
     ours = root.get("uns/cellworker") is not None
     for name, node in members(root.get("uns")):

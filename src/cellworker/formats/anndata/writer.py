@@ -1,4 +1,4 @@
-"""An experiment as AnnData, streaming: what scanpy and the other tools of scverse expect, and what we read back.
+"""Writes an experiment as AnnData, streaming, in the form that scanpy, other tools of scverse and our reader expect.
 
 ====================  ==========================================================================================
 ``X``                 log-normalised expression, compressed rows
@@ -37,7 +37,7 @@ _AS_NAMED = ("spatial",)
 
 @dataclass(slots=True)
 class Beside:
-    """What a source holds beside an experiment, for the places that AnnData has for it.
+    """Parts of a source beyond an experiment that have a place in AnnData.
 
     Attributes
     ----------
@@ -77,11 +77,11 @@ def write_anndata(
     annotated
         The columns of ``obs``.
     reductions
-        What goes to ``obsm``, by the name without ``X_``.
+        The entries of ``obsm``, by the name without ``X_``.
     progress
         Called with the stage and the fraction done; raising stops the writing.
     beside
-        What the source holds beside the experiment.
+        The source's parts beyond the experiment.
 
     Returns
     -------

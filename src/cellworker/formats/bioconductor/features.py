@@ -1,4 +1,4 @@
-"""Names of the features, and how variable each is, from the names and the table that an object has."""
+"""Names and variability of the features, from an object's names and table."""
 
 import re
 

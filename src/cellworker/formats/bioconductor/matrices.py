@@ -43,7 +43,7 @@ _MAX_WRAPPERS = 20
 
 @dataclass(frozen=True, slots=True)
 class ReadAssay:
-    """An assay that was read, and what its values are."""
+    """An assay that was read, and the kind of its values."""
 
     field: str
     matrix: SparseDraft
@@ -52,7 +52,7 @@ class ReadAssay:
 
 @dataclass(frozen=True, slots=True)
 class BioconductorExpression:
-    """What is served.
+    """The served matrices.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class BioconductorExpression:
     used
         By "counts" and "data": the assay that the matrix was read from unchanged.
     matrices
-        What is reported about each assay (`used_for`).
+        The report about each assay (`used_for`).
     """
 
     counts: SparseDraft | None
@@ -103,7 +103,7 @@ def unwrapped(value: RValue, field: str, findings: Findings) -> RValue:
 
 
 class _Reader:
-    """Reads assays when they are asked for, each once."""
+    """Reads each assay once, at its first use."""
 
     def __init__(
         self,

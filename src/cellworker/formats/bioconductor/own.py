@@ -1,4 +1,4 @@
-"""What cellworker keeps in ``metadata(x)$cellworker`` of a SingleCellExperiment: the class has no place for it."""
+"""The list ``metadata(x)$cellworker`` of a SingleCellExperiment: parts for which the class has no place."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -23,14 +23,14 @@ KEY = "cellworker"
 
 
 class Own:
-    """What a file that cellworker wrote says about itself; every part is None or empty where it does not.
+    """The notes of cellworker in its own files; every part is None or empty where a file lacks it.
 
     Parameters
     ----------
     value
         The list.
     n_cells, n_genes
-        What indices are held against.
+        The limits of indices.
     """
 
     def __init__(self, value: RValue | None, n_cells: int, n_genes: int) -> None:

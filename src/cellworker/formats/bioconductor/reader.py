@@ -1,4 +1,4 @@
-"""From a parsed SingleCellExperiment or SummarizedExperiment to an experiment; every problem is recorded.
+"""Turns a parsed SingleCellExperiment or SummarizedExperiment into an experiment; records all problems.
 
 Read are the assays that `matrices` picks, ``colData``, the names of the features with what ``rowData`` says of them,
 and the reduced dimensions; an object without these opens as far as it goes. Alternative experiments are named, and
@@ -44,7 +44,7 @@ from cellworker.formats.seurat.read.cells import read_metadata
 __all__ = ["FAMILY", "coordinates", "read_bioconductor", "short_name"]
 
 FAMILY = "SummarizedExperiment"
-"""How `Origin.assay_class` calls all objects of this kind."""
+"""The value of `Origin.assay_class` for all objects of this kind."""
 _TABLE = "colData"
 _WIDEST = 10_000
 """Dimensions of a reduction; a wider matrix is something else."""
@@ -69,7 +69,7 @@ def read_bioconductor(
     outside
         Where disk-backed layers of BPCells are; without it they are refused.
     wanted
-        What the caller says about the file's matrices and samples.
+        The caller's statements about the file's matrices and samples.
     """
     wanted = wanted or MatrixChoice()
     whole = Part(root, ())

@@ -49,9 +49,9 @@ def write_single_cell_experiment(
     reductions
         The reductions, by name.
     extras
-        What the source holds beside the experiment.
+        The source's parts beyond the experiment.
     held
-        What goes to ``metadata(x)$source``.
+        The content of ``metadata(x)$source``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How a matrix of BPCells is refused: the parts are made here, `layer` adds the layer's name."""
+"""Refusals of BPCells matrices: the parts are made here, `layer` adds the layer's name."""
 
 from cellworker.errors import ErrorCode
 
@@ -8,7 +8,7 @@ _AGAIN = "copy the matrix folder here again, or write it again with write_matrix
 
 
 class MatrixError(Exception):
-    """What was found, what was expected, and what to do; see `Problem`."""
+    """The actual content, the expected content, and what to do; see `Problem`."""
 
     def __init__(
         self, *, found: str, expected: str, advice: str, code: ErrorCode = ErrorCode.EXPERIMENT_UNREADABLE

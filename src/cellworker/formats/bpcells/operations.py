@@ -1,4 +1,4 @@
-"""The operations that an object has put on its matrices and not carried out, carried out for some majors at a time.
+"""Carries out an object's delayed operations on its matrices, for some majors at a time.
 
 Rows and columns mean those of the matrix on disk: an object in row order says so by ``transpose`` in every
 part of the tree, and all its selections and factors refer to the matrix before it was turned.
@@ -58,7 +58,7 @@ class BpcellsMatrix(ABC):
 
 
 class OnDisk(BpcellsMatrix):
-    """What is on disk."""
+    """The matrix on disk."""
 
     def __init__(self, stored: StoredMatrix) -> None:
         self._stored = stored

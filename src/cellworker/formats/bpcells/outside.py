@@ -1,7 +1,7 @@
-"""Where the numbers of disk-backed layers are: in a folder or an archive beside the object, and nowhere else.
+"""Finds the files of disk-backed layers in a folder or an archive beside the object, and nowhere else.
 
-What an object says about the place (an absolute path on the machine that wrote it) is never opened as it stands: the
-last parts of it are looked for in the object's own folder, so that no object can name a file of this machine.
+The path in an object (absolute, on the machine that wrote it) is never opened directly: its
+last parts are looked for in the object's own folder, so that no object can name a file of this machine.
 """
 
 import hashlib
@@ -172,7 +172,7 @@ class Outside:
         found: dict[str, NDArray[np.uint8]] = {}
         for name in sorted(_ALLOWED):
             try:
-                # Without O_NONBLOCK a named pipe would hold up the reader until somebody writes.
+                # Without O_NONBLOCK a named pipe would block the reader until a program writes to it.
                 flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
                 descriptor = os.open(name, flags, dir_fd=folder)
             except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""What is in an experiment's files, and what is wrong with it."""
+"""Checks an experiment's files: contents and problems."""

@@ -1,4 +1,4 @@
-"""What is in an experiment, everything that is wrong with it, and what serving it will take."""
+"""The check of an experiment: its contents, all its problems, and the memory that serving it takes."""
 
 import json
 import re
@@ -26,7 +26,7 @@ from cellworker.settings import Settings
 __all__ = ["Report", "check_experiment", "render"]
 
 _PROCESS_MB = 40.0
-"""What a Python process with the engine and its tasks takes beside mapped pages (measured: 34 to 45 MB on Linux)."""
+"""Private memory of a Python process with the engine and its tasks (measured: 34 to 45 MB on Linux)."""
 _BYTES_PER_NAME = 120
 _ALIKE = {
     "percent.mt": r"mito|percent[._]?mt|pct[._]counts[._]mt",
@@ -34,7 +34,7 @@ _ALIKE = {
     "nCount_RNA": r"^n_?(count|umi)|total_counts",
     "nFeature_RNA": r"^n_?(feature|gene)",
 }
-"""What columns that hold the same are often called."""
+"""Usual names of columns with the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Report:
     problems
         Everything found, errors first.
     contents
-        What is in it, by name; empty when it cannot be served.
+        The contents, by name; empty when it cannot be served.
     memory
         In megabytes: ``mapped`` (shared by all processes, paged in when touched), ``private`` (of all processes of
         `cellworker run` together while idle), ``loading`` (limit of the process that reads the file).
     tasks
-        What tasks will refuse or may mislead about: ``task``, ``requests``, ``effect``, ``why``.
+        Tasks that will refuse or may mislead: ``task``, ``requests``, ``effect``, ``why``.
     """
 
     path: str
@@ -75,7 +75,7 @@ class Report:
 
 
 def check_experiment(path: Path, settings: Settings, on_progress: Progress | None = None) -> Report:
-    """Look at everything in an experiment, and at its cell sets.
+    """Check everything in an experiment, and its cell sets.
 
     Never raises for what a file holds: a file that cannot be read is a report of status 2. The store that is made on
     the way is kept, so that opening the experiment afterwards is quick.
@@ -151,7 +151,7 @@ def _ordered(problems: list[Problem]) -> list[Problem]:
 
 
 def _check_tasks(experiment: StoredExperiment, told: list[TaskConcern], findings: Findings) -> None:
-    """Tell what tasks will refuse, or may mislead about; each thing once, with the requests that it concerns."""
+    """Return what tasks will refuse or may mislead about; each thing once, with the requests that it concerns."""
     by_concern: dict[Concern, list[str]] = {}
     for item in told:
         by_concern.setdefault(item.concern, []).append(f"{item.task} ({item.when})" if item.when else item.task)

@@ -1,1 +1,1 @@
-"""What readers and writers of all formats share."""
+"""Shared parts of readers and writers of all formats."""

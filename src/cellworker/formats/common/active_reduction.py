@@ -1,4 +1,4 @@
-"""Which reduction new clusters, embeddings and trajectories start from."""
+"""Chooses the reduction from which new clusters, embeddings and trajectories start."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _LATENT = (
 _MAP = re.compile(
     r"umap|tsne|forceatlas|drawgraph|^f[ar]2?$|^fle$|phate|diffmap|spatial|centroid|tissue|trimap|pacmap|mde$"
 )
-"""Maps to look at, whose distances say little, and places in a tissue."""
+"""Maps for plots, whose distances mean little, and positions in a tissue."""
 _MIN_DIMS: Final = 4
 """A latent space without a known name has at least this many dimensions; one with fewer is a map for plots."""
 
@@ -40,9 +40,9 @@ def choose_active(
     Parameters
     ----------
     reductions
-        What the file has, by name.
+        The file's reductions, by name.
     named
-        What the file says that it used, the most informative first. Case and punctuation do not count.
+        Reductions that the file declares as used, the most informative first. Case and punctuation do not count.
     strict
         A name in `named` that is not there is an error: nothing stands in for it.
 

@@ -1,4 +1,4 @@
-"""Files that an experiment's file needs beside it, and what tells that they are still those that were read."""
+"""Files that an experiment's file needs beside it, and signatures that show whether they have changed."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ARCHIVE: Final = "matrix_dir.tar.zst"
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """A file as it was looked at; all zero where there is none."""
+    """A file's signature; all zero where there is none."""
 
     size: int = 0
     mtime_ns: int = 0

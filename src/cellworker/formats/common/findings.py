@@ -1,4 +1,4 @@
-"""What a reader finds wrong or missing in an experiment: all of it at once, each with what to do."""
+"""Problems and gaps that a reader finds in an experiment: all at once, each with what to do."""
 
 from collections.abc import Container
 from dataclasses import asdict, dataclass
@@ -21,9 +21,9 @@ class Problem:
     field
         Where: a slot, a column, a key.
     found, expected
-        What is there and what should be.
+        The actual and the expected content.
     advice
-        What to do about it, or what stands in for it.
+        What to do about it, or its stand-in.
     severity
         "error": the experiment cannot be served. "warning": some request will be refused or may mislead. "note": a
         stand-in is used, nothing is lost.
@@ -90,13 +90,13 @@ class Findings:
 
     @property
     def fallbacks(self) -> list[str]:
-        """One sentence for each thing that something else stands in for."""
+        """One sentence for each stand-in."""
         return [f"{p.field}: {p.found}; {p.advice}." for p in self.problems if p.severity == "note"]
 
     def error(
         self, field: str, *, found: str, expected: str, advice: str, code: ErrorCode = ErrorCode.EXPERIMENT_UNREADABLE
     ) -> None:
-        """Record what keeps the experiment from being served, and continue reading."""
+        """Record an error, which keeps the experiment from being served, and continue reading."""
         self.problems.append(Problem(field, found, expected, advice, "error", code))
 
     def broken(
@@ -107,15 +107,15 @@ class Findings:
         return PartBrokenError(field)
 
     def warning(self, field: str, *, found: str, expected: str, advice: str) -> None:
-        """Record what will make some request fail or mislead."""
+        """Record a warning: some request will fail or may mislead."""
         self.problems.append(Problem(field, found, expected, advice, "warning"))
 
     def fallback(self, field: str, *, found: str, advice: str, expected: str = "") -> None:
-        """Record what was missing and what stands in for it."""
+        """Record a gap and its stand-in."""
         self.problems.append(Problem(field, found, expected, advice, "note"))
 
     def withdraw(self, severity: Severity, fields: Container[str], advice: str = "") -> None:
-        """Take back what was said of these fields (with an advice that ends so): what was missing has been made."""
+        """Withdraw findings on these fields (with an advice that ends so): the missing part has been made."""
         self.problems = [
             p for p in self.problems if p.severity != severity or p.field not in fields or not p.advice.endswith(advice)
         ]

@@ -1,4 +1,4 @@
-"""Where a file is written before it gets its name: beside it, in a folder that the next run removes if we are killed.
+"""Temporary places for files to be written: a folder beside the target, which the next run removes after a kill.
 
 The folder holds a lock for as long as its process writes. The lock goes with the process, however that ends, so a
 folder whose lock is free was left behind, and only those are removed.
@@ -75,7 +75,7 @@ def _new_folder(target: Path) -> tuple[Path, int]:
         folder = target.with_name(f".{target.name[:_MAX_NAME]}.{secrets.token_hex(6)}{_ENDING}")
         folder.mkdir(mode=0o700)
         with suppress(FileNotFoundError, BlockingIOError):
-            # Somebody who sweeps may hold the lock already, or have removed the folder: then another is made.
+            # Another process's sweep may hold the lock, or have removed the folder: then another is made.
             descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

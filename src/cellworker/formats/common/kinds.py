@@ -1,4 +1,4 @@
-"""Telling the kinds of experiment files apart by what is in them, and one content from another by its hash."""
+"""Recognises kinds of experiment files by their content, and hashes contents."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What becomes of each element of a source file when it is written in another form.
+"""A ledger of each element of a source file when it is written in another format.
 
 The reader lists every element of the source; the writer settles each of them exactly once. An element that is never
 settled, or that two settled, is a bug and raises: a report that forgets something cannot be made.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 __all__ = ["Conversion", "Element", "Ledger", "Path", "renamed_names"]
 
 Path = tuple[str, ...]
-"""Where an element is: ``("obs", "leiden")``, ``("assays", "SCT", "counts")``."""
+"""The path of an element: ``("obs", "leiden")``, ``("assays", "SCT", "counts")``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Element:
     path
         Where it is.
     kind
-        What it is, in words: "an array of 4 x 2".
+        Its description: "an array of 4 x 2".
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Element:
 
 @dataclass(slots=True)
 class Conversion:
-    """What became of an experiment's parts, in words."""
+    """The report on an experiment's parts, in words."""
 
     kept: list[str] = field(default_factory=list)
     renamed: list[str] = field(default_factory=list)

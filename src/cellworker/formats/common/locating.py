@@ -1,4 +1,4 @@
-"""Which file of a folder is the experiment, and where its cell sets are."""
+"""Finds the experiment's file in a folder, and its cell sets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ _KINDS = frozenset({".qs", ".rds"})
 _LATER = frozenset({
     ".qs2", ".qd", ".qdata", ".h5seurat", ".rdata", ".rda", ".h5", ".hdf5", ".h5mu", ".loom", ".zip", ".gz", ".tar",
 })  # fmt: skip
-"""Endings of what is looked at where a folder holds nothing else: its content tells whether it is read."""
+"""Endings of files that are tried where a folder holds nothing else: their content decides."""
 _OF_R = frozenset({".qs2", ".qd", ".qdata", ".h5seurat", ".rdata", ".rda"})
 _MATRICES = frozenset({".mtx", ".csv", ".tsv", ".txt", ".tab", ".st"})
 _SAMPLES = frozenset({".h5", ".hdf5", ".h5ad", ".h5mu", ".loom", ".zip"})

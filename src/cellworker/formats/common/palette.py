@@ -1,4 +1,4 @@
-"""Colours for experiments that bring none."""
+"""Colours for experiments without their own."""
 
 import colorsys
 from functools import cache

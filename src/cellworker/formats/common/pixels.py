@@ -1,4 +1,4 @@
-"""The pixels of a tissue's image, from whatever numbers a file holds them as."""
+"""The pixels of a tissue's image, from numbers of any type and range."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["MAX_PIXELS", "pixels_of"]
 
 MAX_PIXELS = 64_000_000
-"""A larger image is not kept: 8,000 by 8,000 are 192 MB in memory and in the store."""
+"""Max pixels of an image that is kept: 8,000 by 8,000 take 192 MB in memory and in the store."""
 _CHANNELS = (3, 4)
 
 

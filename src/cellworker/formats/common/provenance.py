@@ -1,10 +1,10 @@
-"""Where a file comes from, in the file: the version, what was asked, the seed, and the hash of the source.
+"""Records of provenance inside files: the version, the request, the seed, and the hash of the source.
 
-One record says enough to ask again (``cellworker replay``). It goes where a format has a place for it: Parquet's
+One record suffices to repeat the step (``cellworker replay``). It goes where a format has a place for it: Parquet's
 metadata, an attribute of an HDF5 file's or a zarr's root (and ``uns``, where a table of ours goes there), the comment
 of an empty last member of a gzip file (``.rds``), a ``tEXt`` chunk of a PNG, ``<metadata>`` of an SVG, a comment of an
 HTML page, the keywords of a PDF (which matplotlib writes), a field of our own JSON, and else a file beside it. The
-source is told by its name without folders: a path may say more about a person than a result should.
+source is recorded by its name without folders, since a path may reveal facts about a person.
 """
 
 import json
@@ -38,7 +38,7 @@ KEY: Final = "cellworker"
 """The name of the attribute, the metadata, the chunk, the element and the field."""
 
 INSIDE: Final = frozenset({".h5ad", ".h5", ".zarr", ".rds", ".png", ".svg", ".html"})
-"""What `stamp` puts a record into; others get a file beside them."""
+"""Formats into which `stamp` puts a record; others get a file beside them."""
 _GZIP: Final = b"\x1f\x8b"
 _MEMBER: Final = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x04\xff"
 """The header of a gzip member with a comment, without a time (RFC 1952)."""
@@ -120,7 +120,7 @@ def side_file(path: Path) -> Path:
 
 
 def steps_of(records: Sequence[Provenance]) -> list[Provenance]:
-    """Return the records at the end that start from one source: what is before them made that source."""
+    """Return the last records, which start from one source: the records before them made that source."""
     last = records[-1]
     steps: list[Provenance] = []
     for record in reversed(records):
@@ -138,12 +138,12 @@ def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None)
     path
         The file, for zarr the folder.
     records
-        What made it, in order.
+        The steps that made it, in order.
     kind
         The suffix that counts, where the file's name has another.
     """
     suffix = kind or path.suffix
-    # A copy of a file brings what made the source: that stays before what is said now.
+    # A copy of a file holds the records of its source: they stay before the new ones.
     earlier = _earlier(path) if suffix in (".h5ad", ".h5", ".zarr") else []
     text = encode([*(record for record in earlier if record not in records), *records])
     if suffix in (".h5ad", ".h5"):

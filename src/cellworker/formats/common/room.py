@@ -1,4 +1,4 @@
-"""Whether there is room for what opening a file takes, looked at before the work begins and not when it fails."""
+"""Checks that there is enough disk and memory to open a file, before the work begins."""
 
 import math
 import os
@@ -14,9 +14,9 @@ from cellworker.experiment.store.spent_pages import can_give_back
 __all__ = ["Figures", "Room", "free_disk", "free_memory", "in_words"]
 
 _BASE_BYTES: Final = 140_000_000
-"""Private memory of a process that reads, whatever it reads: the interpreter, the libraries, a block of each array."""
+"""Fixed private memory of a reading process: the interpreter, the libraries, a block of each array."""
 _PER_CELL_BYTES: Final = 500
-"""Its name and its row bounds in each matrix, as read and as written."""
+"""Private memory for a cell's name and its row bounds in each matrix, as read and as written."""
 _PER_GENE_BYTES: Final = 2_000
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _MEMINFO: Final = Path("/proc/meminfo")
@@ -24,7 +24,7 @@ _MEMINFO: Final = Path("/proc/meminfo")
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a file says of itself before its matrices are read.
+    """Sizes of a file that are known before its matrices are read.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Figures:
         Stored values of the matrix that log-normalised values come from, and of the counts beside it; 0 where there
         are none.
     turned
-        How many of these values lie gene after gene, and are turned.
+        Number of these values that are stored by gene, and are transposed.
     numbers
         Other numbers for each cell: dimensions of reductions, columns of metadata.
     """
@@ -48,12 +48,12 @@ class Figures:
 
     @property
     def store_bytes(self) -> int:
-        """What the store takes at least: cells and genes with float32 values twice, counts of one byte."""
+        """Min bytes of the store: float32 values by cell and by gene, counts of one byte."""
         return 16 * self.data + self.counts + 8 * self.cells * self.numbers
 
     @property
     def temporary_bytes(self) -> int:
-        """What lies beside it on the way: index arrays and values, of a turned matrix twice."""
+        """Bytes of temporary files: index arrays and values, of a transposed matrix twice."""
         return 8 * self.data + 4 * self.counts + 8 * self.turned
 
     @property
@@ -72,7 +72,7 @@ def free_disk(folder: Path) -> int:
 
 
 def free_memory() -> float:
-    """Return the bytes of memory that this process and all others may still take; infinity where nothing tells.
+    """Return the bytes of memory that this process and all others may still take; infinity where unknown.
 
     On Linux: what the machine has available (``/proc/meminfo``), and what is left of the container's limit (control
     groups, version 2), where the pages of files count as free.
@@ -125,7 +125,7 @@ class Room:
         self.require_memory(figures)
 
     def require_disk(self, n_bytes: int, what: str) -> None:
-        """Refuse what would not fit the disk.
+        """Refuse a need that exceeds the free disk.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class Room:
             )
 
     def require_memory(self, figures: Figures) -> None:
-        """Refuse what would not fit the memory.
+        """Refuse a need that exceeds the memory.
 
         Raises
         ------
@@ -165,7 +165,7 @@ class Room:
 
 
 def in_words(n_bytes: float) -> str:
-    """Return a number of bytes as people write it, with three digits."""
+    """Return a number of bytes with a unit, with three digits."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= size:
             return f"{n_bytes / size:,.3g} {unit}"

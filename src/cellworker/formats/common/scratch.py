@@ -20,13 +20,13 @@ __all__ = ["Scratch", "give_back", "is_spooled", "spooled"]
 _IN_MEMORY = 32 << 20
 
 _TEMPORARY: "weakref.WeakSet[Any]" = weakref.WeakSet()
-"""Maps of temporary files, which nothing but the arrays in them looks at."""
+"""Maps of temporary files, which only the arrays in them use."""
 
 
 class Scratch:
-    """Hands out arrays; large ones are in `folder` (whose owner removes it), so that memory stays bounded.
+    """Makes arrays; large ones lie in `folder` (whose owner removes it), so that memory stays bounded.
 
-    `limit` counts what goes there.
+    `limit` counts the bytes written there.
     """
 
     def __init__(self, folder: Path | None = None, limit: WriteLimit | None = None) -> None:
@@ -45,7 +45,7 @@ class Scratch:
             self._limit.claim(n_bytes)
 
     def require(self, figures: Figures) -> None:
-        """Refuse a file before its matrices are read, where there is no room for what they become.
+        """Refuse a file before its matrices are read, where disk or memory do not suffice for them.
 
         Raises
         ------
@@ -70,7 +70,7 @@ class Scratch:
                 )
                 raise WorkerError(ErrorCode.DISK_FULL, message) from error
             made = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
-        # The place is free again with the last use of the array, whoever forgets it.
+        # The file's space is freed with the array's last reference.
         Path(file.name).unlink()
         return spooled(made)
 

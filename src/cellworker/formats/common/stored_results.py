@@ -1,4 +1,4 @@
-"""Results that a file brought with it (``uns`` of AnnData, ``misc`` of Seurat), collected as tables within bounds."""
+"""Results stored in a file (``uns`` of AnnData, ``misc`` of Seurat), collected as tables within limits."""
 
 import numpy as np
 
@@ -8,15 +8,15 @@ from cellworker.formats.common.findings import Findings
 __all__ = ["DEEPEST", "ResultTables", "values_table"]
 
 DEEPEST = 4
-"""How far mappings inside of mappings are looked into."""
+"""Max depth of nested mappings."""
 _MAX_TABLES, _MAX_COLUMNS, _MAX_VALUES = 200, 500, 16_000_000
-"""Of all tables together: what a person would look through, and 128 MB."""
+"""Max values of all tables together: more than a person reads, and 128 MB."""
 _MAX_TEXT = 10_000
 """Characters of one parameter."""
 
 
 class ResultTables:
-    """Takes tables as they are found.
+    """Collects tables.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class ResultTables:
         columns: dict[str, Column],
         parameters: dict[str, str] | None = None,
     ) -> None:
-        """Take a table whose columns have one length; empty tables are left out, too large ones are reported."""
+        """Add a table whose columns have one length; empty tables are left out, too large ones are reported."""
         sizes = {len(column.codes if isinstance(column, Categorical) else column) for column in columns.values()}
         if len(sizes) != 1 or not name or name in self.tables:
             return
@@ -57,11 +57,11 @@ class ResultTables:
         self.tables[name] = StoredTable(source, kind, columns, told)
 
     def leave_out(self, name: str) -> None:
-        """Remember what could not be read."""
+        """Note a result that could not be read."""
         self._left_out.append(name)
 
     def tell(self, findings: Findings, where: str) -> None:
-        """Say what is not among the tables although the file has it."""
+        """Report the results that are not among the tables."""
         if not self._left_out:
             return
         names = ", ".join(self._left_out[:8]) + (", ..." if len(self._left_out) > 8 else "")

@@ -1,4 +1,4 @@
-"""Small files that appear whole or not at all."""
+"""Writes small files whole or not at all."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ __all__ = ["no_space", "write_whole"]
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename it; what it held before stays until then.
+    """Write a file under a temporary name beside it, then rename it; the old content stays until then.
 
     Raises
     ------

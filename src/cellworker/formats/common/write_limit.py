@@ -1,4 +1,4 @@
-"""How much the reading of a file may write to the disk: counted before it is written, in relation to its size."""
+"""Limits what reading a file writes to the disk, in relation to its size, before it is written."""
 
 import os
 import stat
@@ -10,11 +10,11 @@ from cellworker.formats.common.room import Figures, Room, in_words
 __all__ = ["WriteLimit", "size_of"]
 
 _ALWAYS_BYTES = 64 << 20
-"""Bytes that may be written for any file: the store of a very small one is mostly its frame."""
+"""Bytes that may be written for any file: the store of a very small file is mostly overhead."""
 
 
 class WriteLimit:
-    """Counts what one reading writes: unpacked vectors, arrays in the making, and the store itself.
+    """Counts the bytes that one reading writes: unpacked vectors, temporary arrays, and the store itself.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class WriteLimit:
         Bytes that may be written for each byte of it. A real experiment takes 10 to 60: its store is not compressed,
         and holds the matrix twice. A file that says "fill value" or "1:n" can ask for any number.
     max_bytes
-        Never more than this.
+        Max bytes, whatever the ratio.
     room
-        What is free; None looks at nothing.
+        The free disk and memory; None checks nothing.
     """
 
     def __init__(self, source_bytes: int, max_ratio: float, max_bytes: int, room: Room | None = None) -> None:
@@ -38,7 +38,7 @@ class WriteLimit:
 
     @property
     def allowed(self) -> int:
-        """How many bytes may be written in all."""
+        """Max bytes that may be written in all."""
         return min(self._max_bytes, _ALWAYS_BYTES + int(self._max_ratio * self._source_bytes))
 
     def admit(self, more_bytes: int) -> None:
@@ -46,17 +46,17 @@ class WriteLimit:
         self._source_bytes += more_bytes
 
     def require(self, figures: Figures) -> None:
-        """Refuse a file before its matrices are read, where there is no room for what they become; see `Room`."""
+        """Refuse a file before its matrices are read, where disk or memory do not suffice; see `Room`."""
         if self._room is not None:
             self._room.require(figures)
 
     def claim(self, n_bytes: int, freed: int = 0) -> None:
-        """Count what is about to be written.
+        """Count bytes that are about to be written.
 
         Parameters
         ----------
         freed
-            How much of what was written before is given back meanwhile.
+            Bytes written earlier that are given back meanwhile.
 
         Raises
         ------

@@ -1,1 +1,1 @@
-"""What an experiment lacks is made: variable genes, principal components, clusters, a map, doublet scores."""
+"""Makes missing parts of an experiment: variable genes, principal components, clusters, a map, doublet scores."""

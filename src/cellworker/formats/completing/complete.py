@@ -1,4 +1,4 @@
-"""Making what a file does not hold, so that every task answers: once, while the file is read, kept in its store.
+"""Makes parts that a file lacks, so that every task answers: once, while the file is read, kept in its store.
 
 ====================  ==============================================================================================
 doublet scores        Scrublet's method, sample by sample; from raw counts
@@ -8,8 +8,8 @@ clusters              Louvain, resolution 0.8, as the task ClusterCells makes th
 a map                 UMAP, as the task GetEmbedding makes it
 ====================  ==============================================================================================
 
-Each is made where there is none, and told as a note. What cannot be made (one cell; no time or memory left) is told as
-well; the experiment opens all the same. Objects of the platform are left as they are: its pipeline made all of it.
+Each is made where there is none, and reported as a note. What cannot be made (one cell; no time or memory left) is
+reported too; the experiment opens all the same. Objects of the platform stay unchanged: its pipeline made all of it.
 """
 
 import math
@@ -42,7 +42,7 @@ __all__ = ["MADE", "Completing", "complete"]
 Progress = Callable[[str, float], None]
 
 MADE = "made here"
-"""What the note of each thing that was made says."""
+"""The note for each part that was made."""
 N_GENES, N_COMPONENTS = 2000, 50
 _CLUSTERS = "louvain"  # the column
 _SHARES = {"doublets": 0.25, "genes": 0.05, "components": 0.25, "clusters": 0.15, "map": 0.3}
@@ -50,19 +50,19 @@ _SHARES = {"doublets": 0.25, "genes": 0.05, "components": 0.25, "clusters": 0.15
 
 
 class _OutOfTimeError(Exception):
-    """What is left to make would take too long."""
+    """The rest would take too long."""
 
 
 @dataclass(slots=True)
 class Completing:
-    """How to make it.
+    """Options for making parts.
 
     Attributes
     ----------
     threads
         Threads to use; what is made does not depend on it.
     seconds
-        After this time nothing more begins, and what is under way ends.
+        After this time no step begins, and the running one ends.
     progress
         Called with the stage and the fraction of the making done; may raise to stop.
     """
@@ -75,14 +75,14 @@ class Completing:
 def complete(
     draft: ExperimentDraft, findings: Findings, scratch: Scratch, how: Completing | None = None
 ) -> ExperimentDraft:
-    """Make what an experiment lacks.
+    """Make the parts that an experiment lacks.
 
     Parameters
     ----------
     draft
-        What was read. Its matrices may be in files; they are read a few megabytes at a time.
+        The experiment as read. Its matrices may be in files; they are read a few megabytes at a time.
     findings
-        Gets a note for each thing that was made, and a warning for each that could not be.
+        Gets a note for each part that was made, and a warning for each that could not be.
     scratch
         Where large arrays are.
 
@@ -260,7 +260,7 @@ class _Maker:
 
 
 class _Trying:
-    """Tries to make one thing; a failure is reported, and the rest goes on."""
+    """Tries to make one part; a failure is reported, and the rest continues."""
 
     def __init__(self, maker: _Maker, what: str, title: str) -> None:
         self._maker, self._what, self._title = maker, what, title
@@ -280,7 +280,7 @@ class _Trying:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        """Tell how it went; swallow what is no more than a reason not to make it."""
+        """Report the outcome; suppress errors that are only a reason not to make the part."""
         if isinstance(error, _OutOfTimeError):
             self._why = "no time is left (LOAD_TIMEOUT_S)"
         elif isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):

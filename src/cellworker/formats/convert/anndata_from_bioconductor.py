@@ -1,4 +1,4 @@
-"""What a SingleCellExperiment holds beside an experiment's matrices, laid out for AnnData; nothing is left behind.
+"""Lays out all parts of a SingleCellExperiment beyond an experiment's matrices for AnnData.
 
 =====================================  =============================================================================
 the object                             AnnData

@@ -1,4 +1,4 @@
-"""What a Seurat object holds beside an experiment's matrices, laid out for AnnData; nothing is left behind.
+"""Lays out all parts of a Seurat object beyond an experiment's matrices for AnnData.
 
 =====================================  =============================================================================
 the Seurat object                      AnnData
@@ -39,14 +39,14 @@ _LOADINGS = {"pca": "PCs"}
 
 
 class SeuratRest:
-    """Lays out what an object holds beside an experiment.
+    """Lays out an object's parts beyond an experiment.
 
     Parameters
     ----------
     root
         The object, read with exact values.
     experiment
-        What was opened from it.
+        The experiment opened from it.
     replaced
         Columns of ``obs`` that the cell sets replace.
     embedding
@@ -76,8 +76,8 @@ class SeuratRest:
 
     @property
     def beside(self) -> Beside:
-        """What goes to AnnData's own places, and what writes the rest."""
-        # Made for each call: kept, it would hold this object, and with it a mapped store, in a cycle.
+        """The parts with a place of their own in AnnData, and a function that writes the rest."""
+        # Made for each call: a stored one would keep this object, and with it a mapped store, in a reference cycle.
         return replace(self._beside, rest=self._rest)
 
     def _settle(self, path: Path, to: str, note: str = "") -> None:

@@ -1,4 +1,4 @@
-"""A SingleCellExperiment or SummarizedExperiment as it is, in another file, with further columns of ``colData``."""
+"""Copies a SingleCellExperiment or SummarizedExperiment to another file, with further columns of ``colData``."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -46,7 +46,7 @@ class ConversionJob:
 
     @property
     def added(self) -> dict[str, Column]:
-        """Columns that the source has not, or has otherwise."""
+        """Columns that the source lacks, or has with other values."""
         return {name: column for name, column in self.annotated.columns.items() if name in self.annotated.new}
 
     @property
@@ -59,11 +59,11 @@ class ConversionJob:
 
     @property
     def is_plain_copy(self) -> bool:
-        """Whether the target is an AnnData to the byte: the source's container, and nothing new in it."""
+        """Whether the target is a byte-for-byte copy: the source's container, and nothing new in it."""
         return self.kind != ".rds" and self.is_copy and self.source.suffix.lower() == self.kind and not self.added
 
     def write(self, path: Path) -> Conversion:
-        """Write it to a place that is not the target yet."""
+        """Write it to a temporary place."""
         if self.kind == TENX:
             from cellworker.formats.convert.tenx import write_tenx  # noqa: PLC0415
 
@@ -194,7 +194,7 @@ class ConversionJob:
         self.report("reading", done / total)
 
     def _read(self, folder: Path) -> RS4:
-        """Read the object of the source once more, exactly."""
+        """Read the object of the source again, with exact values."""
         found = read_exactly(self.source, folder, self._on_bytes, self.experiment.object_name)
         self._check(found.sha256)
         assert isinstance(found.root, RS4)  # it was opened as an experiment

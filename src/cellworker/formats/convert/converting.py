@@ -1,4 +1,4 @@
-"""From any experiment file to any other: what was kept, what was renamed, what the other format has no place for.
+"""Converts any experiment file to any other, and reports what is kept, renamed, or without a place in the other format.
 
 ====================  ==========================================================================================
 AnnData to AnnData    the file as it is (`cellworker.formats.anndata.copying`)
@@ -67,7 +67,7 @@ def convert(
     rds_class
         The class of the object in an ``.rds`` file. A name that ends in ``.sce.rds`` asks for a SingleCellExperiment.
     records
-        What is said to have made the target, where the source is only a file on the way; by default this conversion.
+        The steps recorded as making the target, where the source is only a file on the way; by default this conversion.
     on_progress
         Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 
@@ -170,7 +170,7 @@ def write_annotated_copy(
     embedding
         A name (umap, tsne) and coordinates, float64 ``(n_cells, n_dims)``, instead of a reduction of that name.
     threads
-        How many compress.
+        Threads that compress.
     on_progress
         Called with the stage and the fraction done; raising stops it and leaves nothing behind.
 

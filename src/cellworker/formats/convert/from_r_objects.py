@@ -1,4 +1,4 @@
-"""What an R object holds beside an experiment, as R values: columns that say more, and all that has no other place.
+"""Parts of an R object beyond an experiment, as R values: richer columns, and everything without another place.
 
 Used wherever an object of one class becomes one of another: of Bioconductor to Seurat or AnnData, of Seurat to
 Bioconductor. Every element of the object is settled: in a place of its own, or in a list that mirrors the object.
@@ -37,7 +37,7 @@ __all__ = [
 
 NO_CODE: Final = "R code and its environments are not read: NULL stands there"
 FLOAT32: Final = np.dtype(np.float32)
-"""How experiments keep log-normalised values."""
+"""The type of log-normalised values in experiments."""
 _BLOCK: Final = 1 << 22
 _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "original_name", "name", "_index"})
 """Columns by which cellworker tells genes apart in what it writes: those of another meaning stay in the list."""
@@ -45,7 +45,7 @@ _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "origina
 
 @dataclass(frozen=True, slots=True)
 class TargetNames:
-    """What the target calls its parts: `reduction` has a ``{}`` for the name."""
+    """The target's names of its parts: `reduction` has a ``{}`` for the name."""
 
     counts: str
     data: str
@@ -67,7 +67,7 @@ BIOCONDUCTOR: Final = TargetNames(
 
 @dataclass(slots=True)
 class Collected:
-    """What was found, and the ledger of the object.
+    """The parts found, and the ledger of the object.
 
     Attributes
     ----------
@@ -119,20 +119,20 @@ def collect(
     *,
     takes: Callable[[RValue], bool] | None = None,
 ) -> Collected:
-    """Settle what has a place of its own in the target.
+    """Settle the parts that have a place of their own in the target.
 
     Parameters
     ----------
     root
         The object, read with exact values.
     experiment
-        What was opened from it.
+        The experiment opened from it.
     replaced
         Columns of the cells that the cell sets have anew.
     embedding
         The name of a reduction that is replaced; "" where none is.
     places
-        What the target calls its parts.
+        The target's names of its parts.
     takes
         Tells vectors that the target's tables hold exactly; by default `is_plain`.
     """

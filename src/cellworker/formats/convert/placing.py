@@ -1,4 +1,4 @@
-"""Where a file is written, so that it appears when it is complete or not at all."""
+"""Temporary places, so that a file appears complete or not at all."""
 
 import ctypes
 import errno
@@ -23,7 +23,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def placed(target: Path) -> Iterator[Path]:
-    """Give a place to write to; the target gets it when the block is left without an error.
+    """Give a place to write to; its content becomes the target when the block ends without an error.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def placed(target: Path) -> Iterator[Path]:
 
 
 def check_target(source: Path, target: Path, kind: str, written: tuple[Path, ...], *, force: bool) -> None:
-    """Refuse a target that cannot be written, or that is there already and may not be replaced."""
+    """Refuse a target that cannot be written, or that exists and may not be replaced."""
     problem = ""
     if kind not in KINDS:
         problem = f"end its name in {', '.join(KINDS[:-1])} or {KINDS[-1]}"
@@ -94,7 +94,7 @@ def _replace(temporary: Path, target: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step, so that there is always one of that name; whether the system can."""
+    """Exchange two folders in one step, so that the name always exists; return whether the system can."""
     if sys.platform != "linux":
         return False
     try:

@@ -1,4 +1,4 @@
-"""A Seurat object as it is, in another file: what `write_annotated` copies, and what became of its elements."""
+"""Copies a Seurat object to another file by `write_annotated`, and reports on its elements."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -192,7 +192,7 @@ def _of_r_object(source: Path, experiment: StoredExperiment, spool: Path) -> Con
 
 
 def _rounding_at(root: RValue, path: tuple[str, ...], held: np.dtype[Any]) -> str:
-    """Say so where the matrix at a path of an object is not held exactly."""
+    """Report a matrix of an object that is not held exactly."""
     from cellworker.formats.r.rds.elements import children_of  # noqa: PLC0415
 
     value: RValue | None = root

@@ -1,4 +1,4 @@
-"""Entries of a matrix in any order, laid out cell after cell."""
+"""Puts entries of a matrix, in any order, in order of cells."""
 
 from typing import Any
 

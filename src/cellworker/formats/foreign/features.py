@@ -1,4 +1,4 @@
-"""Which rows of a matrix are genes: types of features and genomes, and leaving out the others."""
+"""Selects the rows of a matrix that are genes, by types of features and genomes."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ from cellworker.formats.foreign.shown import Reading, SampleMatrix
 __all__ = ["EXPRESSION", "GENOME", "TYPES", "only_genes", "species_of", "with_columns"]
 
 EXPRESSION: Final = "Gene Expression"
-"""How 10x calls the features that are genes."""
+"""10x's name for features that are genes."""
 TYPES, GENOME = "feature_types", "genome"
 """Columns of ``var``, as scanpy's readers name them."""
 _ENSEMBL: Final = re.compile(r"(?:^|_)ENS([A-Z]{3,4})?G\d{9,}", re.IGNORECASE)
@@ -33,7 +33,7 @@ _GENOMES: Final = {
 _CAPITALS: Final = re.compile(r"(?:RP[LS]\d+[A-Z]?|MT-[A-Z0-9]+|ACTB|GAPDH|B2M|MALAT1|EEF1A1|TMSB4X|FTL|FTH1)")
 _TITLES: Final = re.compile(r"(?:Rp[ls]\d+[a-z]?|mt-[A-Z][a-z0-9]+|Actb|Gapdh|B2m|Malat1|Eef1a1|Tmsb4x|Ftl1|Fth1)")
 _MIN_SHARE: Final = 0.05
-"""A species counts when so large a share of the genes that tell one are its own: spike-ins and reporters do not."""
+"""Min share of a species among the genes that show one: less is spike-ins and reporters."""
 
 
 def only_genes(matrix: SampleMatrix, reading: Reading) -> SampleMatrix:
@@ -100,7 +100,7 @@ def with_columns(matrix: SparseDraft, places: NDArray[np.int64], n_columns: int,
 
 
 def species_of(ids: Sequence[str], symbols: Sequence[str], genomes: Sequence[str]) -> list[str]:
-    """Return the species whose genes these are, most genes first; empty where nothing tells.
+    """Return the species of these genes, most genes first; empty where unknown.
 
     Ensembl's ids tell for certain, then the names of genomes, then how well-known genes are written.
     """

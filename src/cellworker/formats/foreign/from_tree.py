@@ -1,4 +1,4 @@
-"""One sample's counts out of a tree of AnnData, where several files are put together."""
+"""One sample's counts from a tree of AnnData, where several files are joined."""
 
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from cellworker.formats.foreign.shown import ForeignFile, Reading, SampleMatrix,
 __all__ = ["matrix_of_tree"]
 
 _PLACES: Final = (("layers/counts", "var"), ("X", "var"), ("raw/X", "raw/var"))
-"""Where counts are, the surest place first."""
+"""Places of counts, the surest first."""
 _IDS: Final = ("gene_ids", "gene_id", "ensembl_id")
 
 

@@ -1,4 +1,4 @@
-"""Several samples as one experiment: everything that speaks against it is found first, then they are laid into one.
+"""Joins several samples into one experiment, after all checks.
 
 Genes are the union of the samples' genes, by id. Barcodes that two samples share get the sample's number behind them,
 ``_1``, ``_2``, ..., in all samples, as Seurat's ``merge`` does it in the platform's pipeline. The column ``samples``
@@ -31,7 +31,7 @@ _EVIDENCE_CELLS: Final = 5_000
 
 
 def check_samples(samples: Sequence[tuple[SampleMatrix, str]], findings: Findings) -> None:
-    """Record everything that keeps samples from being one experiment.
+    """Record all reasons against joining samples into one experiment.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def _check_common(samples: Sequence[tuple[SampleMatrix, str]], findings: Finding
 
 
 def merged(samples: Sequence[SampleMatrix], findings: Findings, scratch: Scratch) -> SampleMatrix:
-    """Lay checked samples into one matrix."""
+    """Join checked samples into one matrix."""
     keys: dict[str, int] = {}
     symbols: list[str] = []
     places = []

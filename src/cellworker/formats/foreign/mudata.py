@@ -13,7 +13,7 @@ from cellworker.formats.foreign.shown import ForeignFile, Reading
 __all__ = ["read_mudata"]
 
 _RNA: Final = ("rna", "gex", "gene expression")
-"""How the modality of gene expression is called; compared without case."""
+"""Names of the modality of gene expression; compared without case."""
 
 
 def read_mudata(root: TreeGroup, reading: Reading) -> ForeignFile | None:

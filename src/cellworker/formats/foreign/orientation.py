@@ -1,4 +1,4 @@
-"""Which names are those of cells and which those of genes, by how they look."""
+"""Tells names of cells from names of genes by their form."""
 
 import re
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def evidence(rows: Sequence[str], columns: Sequence[str], corner: str) -> tuple[
 
     Returns
     -------
-    The orientation ("" where nothing tells), and why, in words.
+    The orientation ("" where unknown), and why, in words.
     """
     of_rows, of_columns = looks_like(rows), looks_like(columns)
     if {of_rows, of_columns} == {"genes", "cells"}:

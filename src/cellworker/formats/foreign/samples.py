@@ -1,6 +1,6 @@
 """The samples in a folder: matrix folders, files, and folders of these, whatever they are called.
 
-What a file is, its content says. Names pair a matrix with its lists (``GSM123_matrix.mtx.gz`` with
+The content of a file decides its kind. Names pair a matrix with its lists (``GSM123_matrix.mtx.gz`` with
 ``GSM123_barcodes.tsv.gz``), name the samples, and tell filtered matrices from unfiltered ones of the same sample.
 """
 
@@ -70,7 +70,7 @@ class FolderSample:
 
 @dataclass(slots=True)
 class FolderContent:
-    """What is in a folder.
+    """Content of a folder.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ def _markets(
 def market_parts(matrix: Path, files: list[Path]) -> tuple[dict[str, Path], str]:
     """Find the lists of names that belong to a matrix; returns the files by what they are, and what is missing.
 
-    Of several lists that with the longest common beginning of names is taken: ``GSM1_matrix`` has ``GSM1_barcodes``,
+    Of several lists the one with the longest common prefix is taken: ``GSM1_matrix`` has ``GSM1_barcodes``,
     and, where there is none, ``barcodes``.
     """
     others = [item for item in files if item != matrix]

@@ -1,4 +1,4 @@
-"""What a reader of a foreign format hands on: a tree of AnnData, and what became of the file's own elements."""
+"""The result of a reader of a foreign format: a tree of AnnData, and a report on the file's own elements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ class ForeignFile:
     root
         The tree.
     writer
-        What wrote the file, in words.
+        The program that wrote the file, in words.
     told
-        What became of every element of the file on its way into the tree.
+        The fate of every element of the file on its way into the tree.
     """
 
     root: TreeGroup
@@ -37,7 +37,7 @@ class ForeignFile:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a file is read.
+    """Options for reading a file.
 
     Attributes
     ----------
@@ -46,9 +46,9 @@ class Reading:
     findings
         Where problems are recorded.
     max_bytes
-        How much the file's arrays, or its text after decompression, may come to.
+        Max bytes of the file's arrays, or of its text after decompression.
     threads
-        How many decompress.
+        Threads that decompress.
     part
         The modality or genome that the caller names; empty: the reader decides.
     orientation
@@ -74,7 +74,7 @@ class SampleMatrix:
     technology
         "10x", "Parse", "BD Rhapsody", or "" where the file does not tell.
     writer
-        What wrote the file, in words.
+        The program that wrote the file, in words.
     values
         Cells x genes; columns are checked.
     barcodes
@@ -86,7 +86,7 @@ class SampleMatrix:
     cells
         Further columns about cells, by name.
     told
-        What became of the file's elements.
+        The fate of the file's elements.
     """
 
     name: str

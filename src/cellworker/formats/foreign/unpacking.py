@@ -1,4 +1,4 @@
-"""Unpacking zip archives (Zarr stores, matrix folders) into the spool folder, after a look at names and sizes."""
+"""Unpacks zip archives (Zarr stores, matrix folders) into the spool folder, after checks of names and sizes."""
 
 import errno
 import stat

@@ -1,7 +1,7 @@
-"""A large cell_sets.json is parsed once: what it says is kept beside the store, under the hash of its content.
+"""Parses a large cell_sets.json once: the result is cached beside the store, under the hash of its content.
 
-Parsing the ids of 500,000 cells takes most of the time of a restart. What is kept is the ids as numbers, one array for
-all sets, and the names as JSON; a checksum tells what was damaged, and the text itself is then parsed again.
+Parsing the ids of 500,000 cells takes most of the time of a restart. The cache holds the ids as numbers, one array for
+all sets, and the names as JSON; where its checksum shows damage, the text is parsed again.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ _HEAD: Final = struct.Struct("<32sQ")
 
 
 def parse_kept(shelf: Shelf, store: Path, content: bytes) -> CellSets:
-    """Parse a cell_sets.json, or take what was kept when the same text was parsed before.
+    """Parse a cell_sets.json, or use the cache of an earlier parse of the same text.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _packed(cell_sets: CellSets, mark: bytes) -> bytes:
 
 
 def _read(path: Path, mark: bytes) -> CellSets | None:
-    """Return what is kept of a text with that hash; None where it is of another text, damaged, or not there."""
+    """Return the cached result of a text with that hash; None where it is of another text, damaged, or missing."""
     try:
         content = path.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the sandboxed child does: read a file, make it an experiment, write its store."""
+"""The work of the sandboxed child: reads a file, makes it an experiment, writes its store."""
 
 import hashlib
 import json
@@ -134,7 +134,7 @@ def load(
 
 
 def _least(kind: FileKind, source: Path, size: int, room: Room) -> int:
-    """Return how many bytes opening a file writes at least, by its size alone; 0 where even the most are free.
+    """Return the min bytes that opening a file writes, by its size alone; 0 where even the max is free.
 
     An R object is unpacked, and its decimal numbers halved. Of an AnnData file the shapes of its matrices say more.
     """
@@ -157,7 +157,7 @@ def _given_back(draft: ExperimentDraft, folder: Path) -> int:
 
 
 def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> ExperimentDraft:
-    """Make what the file lacks; what is written on the way is of the size of its matrix, and counts for no limit."""
+    """Make the parts that the file lacks; their bytes follow from its matrix's size, and count for no limit."""
     from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
 
     def tell(stage: str, fraction: float) -> None:

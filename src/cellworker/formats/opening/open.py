@@ -26,7 +26,7 @@ from cellworker.settings import Settings
 __all__ = ["Located", "Opened", "locate", "open_experiment", "open_source", "own_work_of"]
 
 _MIN_S, _PER_MEGABYTE_S = 120.0, 60.0
-_MAKING = 0.5  # of the time for reading: what is missing must not cost the file itself
+_MAKING = 0.5  # of the time for reading: making missing parts must not prevent the opening
 _MEGABYTE, _GIGABYTE = 1 << 20, 1 << 30
 
 _logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Opened:
     Attributes
     ----------
     experiment, cell_sets
-        What was asked for.
+        The experiment and its cell sets.
     store
         The mapped file that the experiment is in; other processes open it with `open_store`.
     source
@@ -51,7 +51,7 @@ class Opened:
     own_work_file
         Where a person's own cell sets of local runs are kept.
     own_work
-        What is kept there, and part of `cell_sets`; None where there is nothing.
+        The work stored there, also part of `cell_sets`; None where there is none.
     """
 
     experiment: StoredExperiment
@@ -188,7 +188,7 @@ def _open_source(
 
 
 def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Path, StoredExperiment] | None:
-    """Map a store that exists and is sound; `alone` says that no other process can be making it again."""
+    """Map a store that exists and is undamaged; `alone` says that no other process can be making it again."""
     if store is None:
         return None
     try:
@@ -206,8 +206,8 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
     return store, experiment
 
 
-def _retry_budget_s(source: Path, max_s: float) -> float:
-    """Return how long reading may take: the HDF5 library can loop forever on damaged text, however small the file."""
+def _timeout_s(source: Path, max_s: float) -> float:
+    """Return the max time for reading: the HDF5 library can loop forever on damaged text, however small the file."""
     if not is_hdf5(source):
         return max_s
     return min(max_s, _MIN_S + _PER_MEGABYTE_S * source.stat().st_size / 1e6)
@@ -229,10 +229,10 @@ def _cold(
             "choice": matrix_choice(settings).to_json(),
             "buffer_bytes": int(settings.load_buffer_mb * _MEGABYTE),
             "memory_bytes": int(settings.load_memory_gb * _GIGABYTE),
-            "make_s": _MAKING * _retry_budget_s(source, settings.load_timeout_s),
+            "make_s": _MAKING * _timeout_s(source, settings.load_timeout_s),
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
-        timeout_s=_retry_budget_s(source, settings.load_timeout_s),
+        timeout_s=_timeout_s(source, settings.load_timeout_s),
         on_progress=on_progress,
     )
     if "store" not in answer:
@@ -240,7 +240,7 @@ def _cold(
         findings.problems = [Problem.from_json(problem) for problem in answer["problems"]]
         findings.raise_errors()
     key = StoreName(str(answer["store"]))
-    # Opened first, so that it is in use from the moment when others can see it, and remove it to make room.
+    # Opened first, so that it is in use before other processes can see it, and remove it to free space.
     experiment = open_store(spool / store_file(key))
     experiment.store = shelf.adopt(spool, key)
     return experiment, answer["companions"]

@@ -1,4 +1,4 @@
-"""What a person did in local runs (cell sets of their own, new clusters), kept beside the experiment's file.
+"""A person's own work in local runs (cell sets, new clusters), kept beside the experiment's file.
 
 It is in ``<file>.cellworker.json``; where that folder may not be written to, in the user's data folder
 (``$XDG_DATA_HOME/cellworker``, else ``~/.local/share/cellworker``). The file's own cell sets are never changed.
@@ -35,7 +35,7 @@ _FIELDS: Final = ("cellworker", "experiment", "base", "own", "cells", "barcodes"
 
 @dataclass(frozen=True, slots=True)
 class OwnWork:
-    """What was found.
+    """A person's own work, as read.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class OwnWork:
     path
         Where it is.
     notes
-        What could not be found again in a file that was replaced, in sentences.
+        Sets that are missing in a file that was replaced, in sentences.
     """
 
     cell_sets: CellSets
@@ -56,12 +56,12 @@ class OwnWork:
 
     @property
     def n_sets(self) -> int:
-        """How many cell sets are the person's own."""
+        """Number of the person's own cell sets."""
         return sum(1 for _ in self.own.sets())
 
 
 class OwnWorkFile:
-    """The work of a person on one experiment.
+    """A person's own work on one experiment.
 
     Parameters
     ----------

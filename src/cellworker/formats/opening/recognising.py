@@ -1,8 +1,8 @@
-"""What a file is, by what is in it, and what to do with one that is not read.
+"""Recognises the kind of a file by its content, and says what to do with a kind that is not read.
 
-`kind_of` tells the kind of any path; names and their endings count for nothing. It looks into untrusted files, HDF5
+`kind_of` returns the kind of any path, whatever its name. It reads untrusted files, HDF5
 among them, so it is called in the sandboxed child. Each kind that is not read has a sentence that names it and says
-how to make something of it that is read.
+how to convert it into one that is read.
 """
 
 import bz2
@@ -108,7 +108,7 @@ READ: Final = frozenset(
         *(kind for kind in FileKind if kind.name in FOREIGN),
     }
 )
-"""What is given to a reader; that of .rds files says why what is unknown is none."""
+"""Kinds that a reader gets; that of .rds files reports why an unknown file is none."""
 
 
 def kind_of(path: Path) -> FileKind:
@@ -186,7 +186,7 @@ def _inflated(head: bytes) -> bytes:
 
 
 class _Members:
-    """What a root group holds: the names in it, and of each member the names in it, None for an array."""
+    """The content of a root group: the names in it, and of each member the names in it, None for an array."""
 
     def __init__(self, names: set[str], look: Callable[[str], set[str] | None], encoding: str = "") -> None:
         self.names, self.look, self.encoding = names, look, encoding

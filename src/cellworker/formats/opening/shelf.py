@@ -1,4 +1,4 @@
-"""The folder of stores: which source each was made from, who is making one, and which go when it is full."""
+"""The folder of stores: the source of each, locks on stores being made, and the removal of old ones."""
 
 import errno
 import fcntl
@@ -26,7 +26,7 @@ from cellworker.identifiers import FileName, StoreName
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
 
 READER_VERSION = 5
-"""Raised whenever readers make something else of the same file; stores made before are then made again."""
+"""Raised whenever readers' results for the same file change; older stores are then made again."""
 
 _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
 _WAIT = 0.1
@@ -48,7 +48,7 @@ def keyed(content: str, choice: MatrixChoice) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells, without reading it, that a file is the one that was read; of a folder, all of its files together."""
+    """A signature that shows, without reading it, that a file is unchanged; for a folder, of all its files together."""
 
     size: int
     mtime_ns: int
@@ -92,7 +92,7 @@ class Shelf:
     folder
         Made when it is missing.
     max_bytes
-        Stores that were not opened for longest are removed beyond it.
+        The least recently opened stores are removed beyond it.
     choice
         The user's choice of matrices: each choice has its own stores.
 
@@ -239,7 +239,7 @@ class Shelf:
 
     @contextmanager
     def building(self, source: Path, waiting: OnWait | None = None) -> Iterator[Path]:
-        """Hold the right to read a source, alone among all processes, and a folder for spool files.
+        """Hold the lock for reading a source, and a folder for spool files.
 
         The folder is removed in every case; one that a killed process left is removed by the next.
         """
@@ -254,7 +254,7 @@ class Shelf:
                 shutil.rmtree(spool, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half written; files of live processes are locked, and stay."""
+        """Remove half-written files of killed processes; files of live processes are locked, and stay."""
         for spool in self.folder.glob("build-*.spool"):
             with suppress(BlockingIOError, WorkerError), self._locked(spool.stem, wait=False):
                 shutil.rmtree(spool, ignore_errors=True)
@@ -265,9 +265,9 @@ class Shelf:
                     temporary.unlink()
 
     def prune(self, keep: Path) -> None:
-        """Remove what killed processes left, stores of other versions, and the oldest stores beyond the limit.
+        """Remove files of killed processes, stores of other versions, and the oldest stores beyond the limit.
 
-        All that is in the folder counts for the limit, also what others are just writing. A store that any process
+        Everything in the folder counts for the limit, also files that others are writing. A store that any process
         has open stays.
         """
         self.sweep()
@@ -355,7 +355,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def store_file(key: StoreName) -> FileName:
-    """Return what the file of a store is called."""
+    """Return the name of a store's file."""
     return FileName(f"{key}{_SUFFIX}")
 
 

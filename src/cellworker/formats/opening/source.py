@@ -1,4 +1,4 @@
-"""From an open experiment back to the file that it was read from."""
+"""Finds the source file of an open experiment."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whether an open store is still what was written: checked once in the background, and removed when it is not."""
+"""Checks an open store against its checksums once in the background, and removes a damaged one."""
 
 import logging
 import threading
@@ -27,7 +27,7 @@ _R = TypeVar("_R")
 
 
 def discard(experiment: StoredExperiment, reason: str) -> None:
-    """Remove a damaged store, so that the next who opens its source makes it again; says so in one line."""
+    """Remove a damaged store, so that the next opening of its source makes it again; log one line."""
     log(_logger, logging.WARNING, "store damaged, to be made again", store=experiment.store.name, reason=reason)
     Shelf.discard(experiment)
 
@@ -81,9 +81,9 @@ def guard(experiment: StoredExperiment) -> StoreGuard | None:
 
 
 def opened_sound(opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None]) -> _Opened:
-    """Open an experiment whose store is what was written: a damaged one is removed, and made again by opening it.
+    """Open an experiment with an undamaged store: a damaged one is removed, and made again by opening it.
 
-    Nothing computes with what was not compared yet: a damaged index may lead a kernel out of its arrays.
+    Nothing computes before the comparison: a damaged index may lead a kernel out of its arrays.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def opened_sound(opening: Callable[[], _Opened], store_of: Callable[[_Opened], S
 def verified(
     opening: Callable[[], _Opened], store_of: Callable[[_Opened], StoredExperiment | None], use: Callable[[_Opened], _R]
 ) -> _R:
-    """Open an experiment as `opened_sound`, and make something of it; once more when the store is cut short meanwhile.
+    """Open an experiment as `opened_sound`, and use it; once more when the store is truncated meanwhile.
 
     Parameters
     ----------

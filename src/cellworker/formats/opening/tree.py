@@ -1,4 +1,4 @@
-"""The file that an experiment was read from, once more, as a tree of AnnData."""
+"""Opens the source file of an experiment again, as a tree of AnnData."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from cellworker.formats.opening.recognising import kind_of
 __all__ = ["is_foreign", "open_tree"]
 
 _ANY_SIZE: Final = 1 << 50
-"""The limit that the user set was looked at when the experiment was opened."""
+"""The user's limit was checked when the experiment was opened."""
 
 
 def is_foreign(extra: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Which object of a file is served, where it holds several: a workspace of `save`, or a list of objects."""
+"""Chooses the served object of a file that holds several: a workspace of `save`, or a list of objects."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -29,7 +29,7 @@ def choose_object(root: RValue, wanted: str, findings: Findings, *, is_workspace
     Parameters
     ----------
     root
-        What the file holds.
+        The file's content.
     wanted
         The name; "" for none.
     is_workspace

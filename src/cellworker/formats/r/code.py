@@ -1,4 +1,4 @@
-"""Code in R values: it is never looked at, and left out of what is written."""
+"""Code in R values: it is never read, and left out of written files."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Objects of R that are not served: what makes one of them that is."""
+"""R objects that are not served, and how to convert each into one that is."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -26,7 +26,7 @@ __all__ = ["Content", "Effort", "GzipWriter", "combine_crc32", "write_gzip"]
 
 Content = bytes | memoryview
 Effort = Literal["fast", "small"]
-"""What is spared: time, or bytes (a file as large as R makes it, with zlib's level 6)."""
+"""What to save: time, or bytes (a file as large as R makes it, with zlib's level 6)."""
 
 _Compressed = tuple[bytes, int, int]
 """Deflated content, the CRC-32 of the content, its length."""
@@ -54,7 +54,7 @@ class GzipWriter:
     path
         A file that does not exist yet.
     threads
-        How many threads make and compress blocks.
+        Threads that make and compress blocks.
     effort
         "small" takes several times longer than "fast", for about a fifth less.
     on_block

@@ -1,4 +1,4 @@
-"""Objects in old layouts, brought into the layout that their packages have now."""
+"""Converts objects in old layouts to the current layout of their packages."""
 
 from cellworker.formats.r.rds.model import RS4, REnvironment, RValue
 

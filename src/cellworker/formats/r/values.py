@@ -1,4 +1,4 @@
-"""Plain questions put to parsed R values: what is it, what are its names, its strings, its columns."""
+"""Accessors of parsed R values: type, names, strings, columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

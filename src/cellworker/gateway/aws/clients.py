@@ -1,4 +1,4 @@
-"""Clients of AWS, opened the way this gateway uses them."""
+"""AWS clients with the configuration that this gateway needs."""
 
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -26,7 +26,7 @@ _DEVELOPMENT_KEYS = {"aws_access_key_id": "my-key", "aws_secret_access_key": "my
 class Cloud:
     """The clients, open within ``async with``.
 
-    On a developer's machine they have the stand-in's keys; elsewhere credentials come from where botocore finds them,
+    On a developer's machine they use the stand-in's keys; elsewhere botocore finds the credentials,
     in production the pod's role.
 
     Parameters
@@ -37,11 +37,11 @@ class Cloud:
     Attributes
     ----------
     sqs, s3
-        aiobotocore clients. They try everything once: their users know what may be repeated and for how long.
+        aiobotocore clients. They retry nothing: the callers know what may be retried and for how long.
     direct
         For the two calls of S3 that every request needs.
     elasticache
-        Opened at the moment it is asked something, which happens once or never.
+        Opened when it is first called, which happens once or never.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class Cloud:
         )
 
     def _config(self, read_s: float) -> AioConfig:
-        # TLS guards what is sent: hashing it for the signature as well would hold up the event loop.
+        # TLS protects the content: hashing it for the signature as well would block the event loop.
         buckets: dict[str, Any] = {"payload_signing_enabled": False}
         if self._endpoint:
             buckets["addressing_style"] = "path"  # a stand-in has no host name for each bucket
@@ -124,17 +124,17 @@ class Cloud:
 
 
 class ElastiCache:
-    """The one question that this gateway has for the service."""
+    """The one call that this gateway makes to the service."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
     async def describe_replication_groups(self, **parameters: Any) -> Any:  # noqa: ANN401
-        """Ask it, over a connection of its own."""
+        """Make the call, over a connection of its own."""
         async with self._cloud.client("elasticache") as client:
             return await client.describe_replication_groups(**parameters)
 
 
 def _send_at_once(params: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
-    """Leave out ``Expect: 100-continue``: results are small, and waiting for leave costs a round trip."""
+    """Leave out ``Expect: 100-continue``: results are small, and waiting for the reply costs a round trip."""
     params["headers"].pop("Expect", None)

@@ -1,4 +1,4 @@
-"""What errors of AWS mean, in words without secrets."""
+"""Meanings of AWS errors, in words without secrets."""
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
@@ -12,7 +12,7 @@ MISSING = frozenset({"NoSuchKey", "404"})
 """Codes of an object that is not there."""
 
 CALL_ERRORS = (BotoCoreError, ClientError, aiohttp.ClientError, OSError)
-"""What calls raise; the time-outs of asyncio are an `OSError` as well."""
+"""Errors of calls; asyncio's timeouts are an `OSError` as well."""
 
 _CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "RequestTimeTooSkewed"})
 _BUSY = frozenset({
@@ -27,7 +27,7 @@ def error_code(error: BaseException) -> str:
 
 
 def passing(error: BaseException) -> bool:
-    """Whether the same call may go well a little later: no answer, a busy service, credentials about to be renewed."""
+    """Whether the same call may succeed a little later: no answer, a busy service, credentials about to be renewed."""
     if not isinstance(error, ClientError):
         return isinstance(error, CALL_ERRORS) and not isinstance(error, ParamValidationError)
     return _status(error) >= 500 or error_code(error) in _BUSY | _CREDENTIALS

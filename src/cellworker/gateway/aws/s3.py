@@ -42,9 +42,9 @@ class S3Results:
     retry_budget_s
         Retry budget of one call, in seconds.
     deadline_s
-        How long storing one result may take in all, in seconds.
+        Max seconds for storing one result, retries included.
     direct
-        Does what every request needs in less time; without it the client does that too.
+        Makes the calls that every request needs, in less time; without it the client makes them.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class S3Results:
         Raises
         ------
         StoreUnavailableError
-            When the store does not say.
+            When the store gives no answer.
         """
         what = "the store does not say whether the result is there"
         return await repeated(lambda: self._exists(etag), what, self._retry_budget_s)
@@ -89,7 +89,7 @@ class S3Results:
         Raises
         ------
         StoreUnavailableError
-            When it could not be stored; nothing of it is.
+            When it could not be stored; no part of it is.
         OSError
             When the file cannot be read.
         """
@@ -103,14 +103,14 @@ class S3Results:
             raise StoreUnavailableError(_NOT_STORED, f"not within {self._deadline_s:g} s") from None
 
     async def url(self, etag: ETag) -> str:
-        """Where a client can fetch the result, for 15 minutes. Holds a signature: not for logs."""
+        """Return the address of a result for clients, valid for 15 minutes. It holds a signature: not for logs."""
         target = {"Bucket": self._bucket, "Key": etag}
         return str(await self._client.generate_presigned_url("get_object", Params=target, ExpiresIn=_SIGNED_URL_S))
 
     async def _exists(self, etag: ETag) -> bool:
         if self._direct is not None:
             return await self._direct.holds(self._bucket, etag)
-        # A key comes before all those that it is the beginning of.
+        # In the order of a listing a key comes before all longer keys that begin with it.
         answer = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=etag, MaxKeys=1)
         return any(item["Key"] == etag for item in answer.get("Contents", ()))
 
@@ -152,7 +152,7 @@ class S3Results:
 
 
 class S3CellSets:
-    """Cell sets, by experiment; those that were read last are kept, and read again only when they changed.
+    """Cell sets, by experiment; the last ones are cached, and read again only when they change.
 
     Parameters
     ----------
@@ -220,7 +220,7 @@ class S3Object:
     size
         In bytes.
     etag
-        Another one for another content, without quotes.
+        Differs for different content; without quotes.
     """
 
     key: str
@@ -255,7 +255,7 @@ class S3Files:
         Raises
         ------
         StoreUnavailableError
-            When the store does not say.
+            When the store gives no answer.
         """
         found: list[S3Object] = []
         async for answer in pages(

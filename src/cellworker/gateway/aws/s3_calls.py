@@ -1,4 +1,4 @@
-"""Calls of S3 that are repeated while that may help."""
+"""S3 calls with retries."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -12,14 +12,14 @@ _T = TypeVar("_T")
 
 
 class StoreUnavailableError(Exception):
-    """The object store could not do what it was asked for.
+    """The object store did not carry out a call.
 
     Parameters
     ----------
     what
-        What it could not do.
+        What failed.
     why
-        The code of its answer or the kind of error; no address, which could be a signed one.
+        The code of its answer or the kind of error; no address, which could be signed.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -32,9 +32,9 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
     Parameters
     ----------
     call
-        Does the same each time, and touches no local file.
+        The call: it does the same each time, and touches no local file.
     what
-        What could not be done, for the error: "the result could not be stored".
+        The failure, for the error: "the result could not be stored".
     retry_budget_s
         Retry budget in seconds.
 
@@ -53,7 +53,7 @@ async def repeated(call: Callable[[], Awaitable[_T]], what: str, retry_budget_s:
 
 
 async def pages(listing: Callable[[dict[str, str]], Awaitable[Any]]) -> AsyncIterator[Any]:
-    """Yield the answers of ListObjectsV2 until the listing is whole; `listing` is given what asks for the next page."""
+    """Yield the answers of ListObjectsV2 until the listing is whole; `listing` gets the arguments for the next page."""
     page: dict[str, str] = {}
     while True:
         answer = await listing(page)

@@ -1,4 +1,4 @@
-"""Large objects come from S3 into files: resumed where the connection broke, checked, and there as a whole or not."""
+"""Downloads large objects from S3 into files: resumed after a broken connection, checked, whole or not at all."""
 
 import asyncio
 import glob
@@ -26,7 +26,7 @@ _PROGRESS_BYTES = 1 << 16
 _WHAT = "the object could not be fetched"
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _UNKEYED = (None, "AES256")
-"""Encryptions under which the ETag of an object put in one piece is its MD5; with keys of KMS it is something else."""
+"""Encryptions under which the ETag of an object that was put in one piece is its MD5; with KMS keys it is not."""
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ async def download_object(
     retry_budget_s: float,
     on_bytes: Callable[[int], object],
 ) -> None:
-    """Write an object's content to a path; it appears there when it is whole, checked and on the disk.
+    """Write an object's content to a path, where it appears once it is whole, checked and on the disk.
 
     Parameters
     ----------
@@ -53,9 +53,9 @@ async def download_object(
     bucket, key
         The object.
     path
-        Where it goes. Temporary files beside it, which a process left that was killed, are removed.
+        Where it goes. Temporary files of a killed process beside it are removed.
     etag, size
-        Which content is expected: the ETag without quotes, the size in bytes.
+        The expected content: its ETag without quotes, its size in bytes.
     retry_budget_s
         Retry budget while almost nothing arrives, in seconds.
     on_bytes
@@ -64,7 +64,7 @@ async def download_object(
     Raises
     ------
     StoreUnavailableError
-        When it could not be fetched, is no longer the same, or arrived damaged; nothing is left behind.
+        When it cannot be fetched, has changed, or arrives damaged; no file remains.
     OSError
         When it could not be written.
     """
@@ -112,7 +112,7 @@ class _Target:
         self.path.replace(path)
 
     def discard(self) -> None:
-        """Remove it; nothing happens where it was placed."""
+        """Remove it, unless it is in its place already."""
         try:
             self.file.close()  # which fails where the disk has no space for the rest
         finally:
@@ -151,7 +151,7 @@ class _Download:
                 raise StoreUnavailableError(_WHAT, reason(error)) from error
 
     async def _read_on(self) -> None:
-        """Write what is missing, as far as one connection brings it; what arrived is kept when it breaks."""
+        """Write the rest over one connection; when that breaks, what has arrived is kept."""
         target = self.target
         rest = {"Range": f"bytes={target.size}-"} if target.size else {}
         try:

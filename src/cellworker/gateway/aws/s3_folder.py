@@ -64,7 +64,7 @@ class S3Folder:
         return found
 
     async def remove(self, key: str) -> None:
-        """Remove an object; where that is not allowed, which the platform's role does not, leave it empty."""
+        """Remove an object; without the right to, as under the platform's role, leave it empty."""
         if self._may_delete:
             try:
                 await self._client.delete_object(Bucket=self._bucket, Key=key)

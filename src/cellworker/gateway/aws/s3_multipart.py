@@ -1,4 +1,4 @@
-"""Large files go to S3 in parts: a few at a time, each tried again on its own, and all of them or nothing."""
+"""Uploads large files to S3 in parts: a few at a time, each retried on its own, and all of them or nothing."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ async def upload_in_parts(
     retry_budget_s: float,
     exists: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Store a file; in memory are three parts at most, of which aiohttp makes a copy.
+    """Store a file; memory holds at most three parts, and aiohttp's copies of them.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ async def upload_in_parts(
     retry_budget_s
         Retry budget of one part, in seconds.
     exists
-        Whether the object is there: asked where the answer that it is complete got lost.
+        Whether the object is there: called where the answer to the last call is lost.
 
     Raises
     ------
     StoreUnavailableError
-        When it could not be stored; the parts are removed as far as that is allowed. So they are on cancellation.
+        When it could not be stored. Then, and on cancellation, the parts are removed where the role may do so.
     OSError
         When the file cannot be read.
     """

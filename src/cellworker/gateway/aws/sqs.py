@@ -39,26 +39,26 @@ class _Ask:
 class SqsQueue:
     """Messages of one queue, which may come to exist later; an asynchronous context manager.
 
-    It holds none that was not asked for: messages are received when somebody waits for one, and no more than there is
-    room for. What it needs is the right to receive, to delete and to look up the queue's address. Where it may also
-    change the visibility of messages, they stay hidden for as long as they are held, and what is released is there for
-    others at once; without that right it says so, once.
+    Messages are received only when somebody waits for one, and at most `offer`'s capacity. The queue needs
+    the rights to receive, to delete and to look up the queue's address. Where it may also
+    change the visibility of messages, they stay hidden while they are held, and released ones are visible to
+    others at once; without that right the log says so, once.
 
-    A FIFO group gives out nothing while one of its messages is held. So as long as this queue holds any, it waits for
-    the last one to be deleted or released before it lets the service wait for messages. Asked earlier, some servers let
-    the next request wait for a poll that began too soon: they look only once at which groups are blocked. In between it
-    asks once a second without waiting, since another group may have something.
+    A FIFO group delivers nothing while one of its messages is held. So while this queue holds any, it waits for
+    the last one to be deleted or released before it polls for long. With an earlier long poll, some servers let
+    the next request wait until that poll ends: they look only once at which groups are blocked. In between it
+    polls once a second without waiting, since another group may have a message.
 
     Parameters
     ----------
     client
         An aiobotocore client for SQS whose time-out is longer than `wait_s`.
     queue_name
-        As `Names.queue` tells it.
+        As `Names.queue` returns it.
     visibility_s
-        How long a received message is hidden from others, in seconds.
+        Seconds that a received message is hidden from others.
     wait_s
-        How long the service may wait for a message before it answers that there is none, 0 to 20 seconds.
+        Seconds of a long poll, 0 to 20.
     on_failure
         Called with the reason when the queue cannot be reached, and with None when it can be again.
     longest_pause_s
@@ -67,7 +67,7 @@ class SqsQueue:
     Attributes
     ----------
     failing_since
-        Since when it cannot be reached, by `time.monotonic`; None while it can.
+        Time of the first failure, by `time.monotonic`; None while the queue can be reached.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SqsQueue:
 
     @property
     def degraded(self) -> bool:
-        """Whether messages come back after `visibility_s` while they are still held, because the right is missing."""
+        """Whether held messages are redelivered after `visibility_s`, because the right to hide them is missing."""
         return self._visibility.denied
 
     async def __aenter__(self) -> Self:
@@ -114,11 +114,11 @@ class SqsQueue:
         await self._visibility.close()
 
     def offer(self, capacity: int) -> None:
-        """Say how many messages may be taken; at least one is when somebody waits for it."""
+        """Set how many messages may be taken; a waiting receiver takes at least one."""
         self._capacity = capacity
 
     def deliveries(self) -> "SqsDeliveries":
-        """Yield messages until `close`; outages are waited for, with growing pauses.
+        """Yield messages until `close`; retry during outages, with growing pauses.
 
         A waiting receiver may be cancelled and ask again: no received message is lost, and a wait
         at the service ends at once.
@@ -150,7 +150,7 @@ class SqsQueue:
         await asyncio.gather(*(delivery.release() for delivery in taken))
 
     async def _receive(self) -> None:
-        """Receive some messages, or none within the time that the service waits; outages are waited for."""
+        """Receive some messages, or none within one poll; retry during outages."""
         backoff: Backoff | None = None
         if self._fifo and self._held:
             with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""What is done to received messages, many at a time: deleting them, keeping them hidden, showing them to others."""
+"""Batched calls on received messages: deleting them, keeping them hidden, showing them to others."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ __all__ = ["Deletes", "Handle", "QueueUnavailableError", "Visibility"]
 
 _MAX = 10
 _CALLS_AT_A_TIME = 1
-"""What comes meanwhile goes together with the next call; a FIFO group gives out nothing before its last one anyway."""
+"""Requests that arrive meanwhile go with the next call; a FIFO group delivers nothing before its last one anyway."""
 _SHOW_S = 5.0
 _ON_THE_WAY_S = 1.0
-"""An answer of the service may be so old when it arrives."""
+"""Max age of an answer of the service when it arrives."""
 _LONGEST_PAUSE_S = 5.0
 _GONE = frozenset({
-    # A handle that is no longer valid: the message came back in the meantime, or is deleted, or the queue is. A batch
+    # A handle that is no longer valid: the message was redelivered, or it or the queue is deleted. A batch
     # and a single call, and FIFO and other queues, each have a code of their own for it.
     "ReceiptHandleIsInvalid", "InvalidParameterValue", "AWS.SimpleQueueService.MessageNotInflight",
     "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "MessageNotInflight",
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class QueueUnavailableError(Exception):
-    """A message could not be deleted before its time was over; it will be delivered again.
+    """A message could not be deleted before its visibility timeout; it will be redelivered.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class QueueUnavailableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """What a received message is deleted and hidden by.
+    """The handle by which a received message is deleted or hidden.
 
     Attributes
     ----------
@@ -72,9 +72,9 @@ class _Entry:
 
 
 class _Batches:
-    """Collects what is asked for in one turn of the event loop, and hands it on in batches, one at a time.
+    """Collects the requests of one turn of the event loop, and sends them in batches, one at a time.
 
-    While a call is under way the next one fills up, so that batches grow under load and nothing waits without it.
+    While a call is under way the next batch fills up, so that batches grow under load and nothing waits without load.
     """
 
     def __init__(self, send: Callable[[list[_Entry]], Awaitable[None]]) -> None:
@@ -84,7 +84,7 @@ class _Batches:
         self._scheduled = False
 
     async def add(self, handle: Handle) -> None:
-        """Have it done, and return when it is."""
+        """Add a handle, and return when its batch is done."""
         loop = asyncio.get_running_loop()
         entry = _Entry(handle, loop.create_future())
         self._waiting.append(entry)
@@ -132,7 +132,7 @@ class Deletes:
     client
         An aiobotocore client for SQS.
     retry_budget_s
-        Retry budget in seconds; no longer than a message stays hidden, because then it comes back anyway.
+        Retry budget in seconds; at most the time that a message stays hidden, after which it is redelivered anyway.
     """
 
     def __init__(self, client: Any, retry_budget_s: float) -> None:  # noqa: ANN401 - made at run time
@@ -141,7 +141,7 @@ class Deletes:
         self._batches = _Batches(self._delete)
 
     async def delete(self, handle: Handle) -> None:
-        """Return when the message is deleted, or came back as another delivery.
+        """Return when the message is deleted, or redelivered.
 
         Raises
         ------
@@ -167,7 +167,7 @@ class Deletes:
                 return
 
     async def _try(self, entries: list[_Entry]) -> tuple[list[_Entry], str]:
-        """Delete what can be deleted, and return what is to be tried again and why."""
+        """Delete what can be deleted; return what to retry, and why."""
         try:
             failed = await _each(self._client.delete_message_batch, [entry.handle for entry in entries])
         except Exception as error:  # noqa: BLE001 - whatever it is, the message is to be deleted
@@ -194,12 +194,12 @@ class Visibility:
     client
         An aiobotocore client for SQS.
     visibility_s
-        For how long a message is hidden from when it is received or extended, in seconds.
+        Seconds that a message is hidden after it is received or extended.
 
     Attributes
     ----------
     denied
-        The role may not do this; it is not tried again.
+        Whether the role lacks the right; then it is not tried again.
     """
 
     def __init__(self, client: Any, visibility_s: float) -> None:  # noqa: ANN401 - made at run time
@@ -220,12 +220,12 @@ class Visibility:
         self._hidden_until[handle] = now + self._visibility_s - _ON_THE_WAY_S
 
     def forget(self, handle: Handle) -> bool:
-        """Keep it hidden no longer; whether it was held."""
+        """Stop keeping a message hidden; return whether it was held."""
         self._hidden_until.pop(handle, None)
         return self._due.pop(handle, None) is not None
 
     def hides(self, handle: Handle) -> bool:
-        """Whether a message is hidden from others for certain, however long this process was not looking."""
+        """Whether a message is certainly hidden from others, however long this process was paused."""
         return asyncio.get_running_loop().time() < self._hidden_until.get(handle, 0.0)
 
     async def show(self, handle: Handle) -> None:
@@ -269,10 +269,10 @@ class Visibility:
         for entry in entries:
             _succeed(entry)
 
-    async def _change(self, handles: Sequence[Handle], seconds: int, retry_budget_s: float) -> dict[int, str]:
-        """Set for how long messages are hidden from now on; return the codes of those for which it failed."""
+    async def _change(self, handles: Sequence[Handle], seconds: int, timeout_s: float) -> dict[int, str]:
+        """Set the time that messages are hidden from now on; return the codes of those for which it failed."""
         try:
-            async with asyncio.timeout(retry_budget_s):
+            async with asyncio.timeout(timeout_s):
                 failed = await _each(self._client.change_message_visibility_batch, handles, VisibilityTimeout=seconds)
         except Exception as error:  # noqa: BLE001 - the messages come back a little later, or earlier
             failed = dict.fromkeys(range(len(handles)), error_code(error) or reason(error))
@@ -293,7 +293,7 @@ class Visibility:
 async def _each(call: Callable[..., Awaitable[Any]], handles: Sequence[Handle], **more: int) -> dict[int, str]:
     """Make one call for all handles; return the codes of those for which it failed, by their place."""
     answer = await call(
-        QueueUrl=handles[0].url,  # all are of one queue, whose name and so its address stay the same
+        QueueUrl=handles[0].url,  # all are of one queue, whose address never changes
         Entries=[{"Id": str(number), "ReceiptHandle": handle.receipt, **more} for number, handle in enumerate(handles)],
     )
     return {int(item["Id"]): str(item.get("Code", "")) for item in answer.get("Failed", ())}

@@ -46,14 +46,14 @@ from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 __all__ = ["Answering", "NotStoredError", "Outcome", "Ports"]
 
 _SMALL = 16384
-"""Bytes that are encoded in less time than another thread needs to begin."""
+"""Bytes. Encoding less takes less time than starting a thread."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What the gateway needs from outside, except the queue."""
+    """The gateway's ports, except the queue."""
 
     engine: EnginePort
     results: Results
@@ -63,12 +63,12 @@ class Ports:
 
 
 class NotStoredError(Exception):
-    """The results store did not take a result for as long as one may wait."""
+    """The results store did not take a result within the retry budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended.
+    """The outcome of a request.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Answering:
     experiment_id
         The experiment whose cell sets are read and changed: the one that the engine serves.
     find_task
-        Looks a task up by its name; raises `WorkerError` for names that there are not.
+        Looks a task up by its name; raises `WorkerError` for unknown names.
     tick_s
         Seconds between progress heartbeats.
     budgets
@@ -135,16 +135,16 @@ class Answering:
         message_id: str = "",
         claim: Claim | None = None,
     ) -> Outcome:
-        """Compute a request and store its result, with heartbeats on the way; what is stored is not computed again.
+        """Compute a request and store its result, with heartbeats on the way; a stored result is not computed again.
 
         Parameters
         ----------
         request
             What to do.
         question
-            What it asks, or why that cannot be understood.
+            The parsed request, or why it cannot be parsed.
         message_id
-            Names the message, so that what it adds to the cell sets is added once, however often it is worked on.
+            Names the message, so that its cell sets are added once, however many attempts there are.
         claim
             The right to change cell sets for it.
 
@@ -168,7 +168,7 @@ class Answering:
             await begun.wait()
             self._heartbeat(request, status)
 
-        # Looking for a stored result and for a newer experiment are a round trip each, and do not need one another.
+        # Looking for a stored result and for a newer experiment take a round trip each, so they run together.
         syncing = asyncio.create_task(self._ports.files.sync(on_stage))
         try:
             if await self.stored(request):
@@ -186,7 +186,7 @@ class Answering:
         Raises
         ------
         NotStoredError
-            When the store does not say.
+            When the store gives no answer.
         """
         try:
             return await retry(lambda: self._ports.results.exists(request.etag), self._budgets.store_s, self._budgets)
@@ -239,7 +239,7 @@ class Answering:
     async def publish(self, request: WorkRequest, outcome: Outcome) -> None:
         """Announce how a request ended: to all clients of the experiment where asked, then to the one that waits.
 
-        What cannot be sent before the request's timeout is logged: no client waits for it then.
+        An event that cannot be sent before the request's timeout is logged: no client waits for it then.
         """
         allowed = (request.timeout - self._now()).total_seconds()
         allowed = min(max(allowed, self._budgets.notify_min_s), self._budgets.notify_max_s)
@@ -275,7 +275,7 @@ class Answering:
             earlier = None if wanted is None else await self._earlier(request, wanted)
             cell_sets = CellSets.empty() if content is None else await self._cell_sets.read(content)
             given = PrepareInput(body, request.pagination, cell_sets, earlier)
-            if content is None and earlier is None:  # microseconds, less than handing it to a thread
+            if content is None and earlier is None:  # takes microseconds, less than starting a thread
                 engine_request = _prepared(task, given)
             else:
                 engine_request = await asyncio.to_thread(_prepared, task, given)
@@ -356,7 +356,7 @@ def _prepared(task: Task, given: PrepareInput) -> bytes:
 
 
 def _file_of(task: Task, value: bytes) -> Path:
-    """Return the file that an engine names as its result; one that is elsewhere is neither read nor removed."""
+    """Return the file that an engine names as its result; a file elsewhere is neither read nor removed."""
     named = orjson.loads(value)
     path = parse(ResultPath, named, "engine") if isinstance(named, str) else None
     with contextlib.suppress(WorkerError):

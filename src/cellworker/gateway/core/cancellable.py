@@ -1,4 +1,4 @@
-"""Work that a client may end before it is done."""
+"""Work that a client may cancel."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -15,13 +15,13 @@ _T = TypeVar("_T")
 
 
 class CancellableWork:
-    """Runs the work on each ETag in a task of its own: ending that task is an answer, not the end of its caller."""
+    """Runs the work on each ETag in a task of its own: cancelling it is an answer, and does not cancel its caller."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[Any]] = {}
 
     def cancel(self, etag: str) -> bool:
-        """End the work on an ETag; whether there was any."""
+        """Cancel the work on an ETag; return whether there was any."""
         work = self._running.get(etag)
         return work is not None and work.cancel()
 

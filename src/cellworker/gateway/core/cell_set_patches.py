@@ -19,14 +19,14 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """What is known of a patch.
+    """Whether a patch is repeatable.
 
     Attributes
     ----------
     always
         It only replaces whole classes: however often it is applied, the outcome is the same.
     inserted
-        Otherwise: the sets that it inserts, as pairs of class key and set key. Where they are there, it was applied.
+        Otherwise: the sets that it inserts, as pairs of class key and set key. Where they exist, it was applied.
         Empty where the patch holds anything else, so that nothing can be said.
     """
 
@@ -35,7 +35,7 @@ class Repeatable:
 
 
 def examine(operations: list[dict[str, Any]]) -> Repeatable:
-    """Say whether a patch may be applied twice, and by what it is known that it was applied."""
+    """Return whether a patch may be applied twice, and the sets that show that it was applied."""
     removed: set[str] = set()
     inserted: list[tuple[str, str]] = []
     for operation in operations:
@@ -69,7 +69,7 @@ def applied(content: bytes | CellSetsFile, inserted: tuple[tuple[str, str], ...]
 
 
 def named_after(message_id: str, number: int, operation: dict[str, Any]) -> dict[str, Any]:
-    """Give a set that is inserted into a class a key that is the same each time its message is worked on."""
+    """Give a set that is inserted into a class a key that is the same at each attempt of its message."""
     match operation:
         case {"$match": {"query": query, "value": {"children": [{"$insert": {"index": index, "value": made}}]}}}:
             key = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{message_id}/{number}"))

@@ -1,4 +1,4 @@
-"""Cell sets as tasks want them: small ones read at once, large ones by a process with limits."""
+"""Cell sets for tasks: small ones are parsed here, large ones in a child process with limits."""
 
 import asyncio
 import tempfile
@@ -17,7 +17,7 @@ _TIMEOUT_S = 120.0
 
 
 class CellSetsFile:
-    """A cell_sets.json that is too large to hold: a temporary file, removed together with this object."""
+    """A cell_sets.json that is too large for memory: a temporary file, removed together with this object."""
 
     def __init__(self) -> None:
         with tempfile.NamedTemporaryFile(prefix="cellworker-cell-sets-", delete=False) as file:
@@ -26,7 +26,7 @@ class CellSetsFile:
 
     @classmethod
     def of(cls, content: bytes) -> "CellSetsFile":
-        """Write what is in memory."""
+        """Write content to a temporary file."""
         made = cls()
         made.path.write_bytes(content)
         return made
@@ -38,10 +38,10 @@ def whole(content: bytes | CellSetsFile) -> bytes:
 
 
 class CellSetsReader:
-    """Reads cell sets off the event loop; the last ones are kept, since they change seldom and may be large.
+    """Reads cell sets off the event loop; caches the last ones, since they change seldom and may be large.
 
-    The gateway holds the names of the sets; the ids of large ones are in a mapped file, of which only what requests ask
-    for comes into memory.
+    The gateway holds the names of the sets; the ids of large ones are in a mapped file, of which only the parts that
+    requests use come into memory.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class CellSetsReader:
         self._lock = asyncio.Lock()
 
     async def read(self, content: bytes | CellSetsFile) -> CellSets:
-        """Return the sets, for requests of the platform's programs.
+        """Return the sets in the form that the platform's requests use.
 
         Raises
         ------

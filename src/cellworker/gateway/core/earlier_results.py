@@ -26,7 +26,7 @@ async def earlier_result(
     Parameters
     ----------
     wanted
-        What a task says that it builds on.
+        The earlier result that a task asks for.
     get
         Fetches a stored result unchanged; None when there is none.
     engine, find_task
@@ -35,12 +35,12 @@ async def earlier_result(
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming the field where nothing is stored under the name, or what is stored is damaged; what
-        computing it raises.
+        ``INVALID_INPUT`` naming the field, where nothing is stored under the name or the content is damaged; errors of
+        computing it.
     """
     if not wanted.etag:
         return await _computed(wanted, engine, find_task)
-    # A name of another form is no result's, and the bucket holds more than results.
+    # The bucket holds more than results: other names are not looked up.
     content = await get(ETag(wanted.etag)) if ETag.fits(wanted.etag) else None
     if content is None:
         name = wanted.bodies[0]["name"]

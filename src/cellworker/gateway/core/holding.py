@@ -1,4 +1,4 @@
-"""Who holds a request for us while it is worked on: the queue, or from some point on the journal."""
+"""The holder of a request while it is worked on: the queue, later perhaps the journal."""
 
 import asyncio
 import contextlib
@@ -24,22 +24,22 @@ _T = TypeVar("_T")
 
 
 class Holding:
-    """One request that was taken, and where it is held.
+    """A received request, and where it is held.
 
     Parameters
     ----------
     request
         The request.
     delivery
-        As it came.
+        As it was received.
     journal
-        Where it may move to; None where there is none, and for what comes from there.
+        Where it may move to; None where there is none, and for requests taken over from it.
     from_journal
         Whether it was taken over from the journal.
     budgets
-        How long the journal is waited for.
+        Retry budgets for the journal.
     on_moved
-        Called when it was written to the journal.
+        Called when it is written to the journal.
 
     Attributes
     ----------
@@ -74,12 +74,12 @@ class Holding:
         return Claim(self._earlier, self._take)
 
     def came_back(self, delivery: Delivery) -> None:
-        """Take note that the queue gave the message to us once more, so that it is ours again."""
+        """Note that the queue redelivered the message to this process, which holds it again."""
         if not self._moved and not self._from_journal:
             self.current = delivery
 
     async def move(self) -> None:
-        """Move the request from the queue to the journal; what could not be written stays in the queue."""
+        """Move the request from the queue to the journal; where that fails it stays in the queue."""
         try:
             await self._move()
         except Exception as error:  # noqa: BLE001 - the queue still holds it
@@ -96,7 +96,7 @@ class Holding:
             await quietly(message.done)
 
     async def _earlier(self) -> datetime | None:
-        """Return when an earlier attempt may have sent its patch at the latest; None when none has."""
+        """Return the latest time at which an earlier attempt may have sent its patch; None when none has."""
         if self.attempt <= 1:
             return None
         if self._from_journal:
@@ -107,9 +107,9 @@ class Holding:
         return await self._patiently(lambda: journal.sent_at(self.message_id))
 
     async def _take(self) -> bool:
-        """Say whether the request is still held, and note in the journal that its change is sent now.
+        """Return whether the request is still held, and note in the journal that its change is sent now.
 
-        So the pod that takes the request over knows of a change that was sent, wherever this one dies.
+        So a pod that takes the request over knows that the change was sent, whenever this pod dies.
         """
         if self._journal is None or self._moved:
             return await self._patiently(self.current.claim)
@@ -126,7 +126,7 @@ class Holding:
 
 
 async def quietly(step: Callable[[], Awaitable[None]]) -> None:
-    """Do what need not succeed: what is not done is done by others, later."""
+    """Try a step that need not succeed: another process or a later attempt makes up for it."""
     with contextlib.suppress(Exception):
         async with asyncio.timeout(_RELEASE_S):
             await step()

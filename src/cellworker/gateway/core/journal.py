@@ -1,13 +1,13 @@
 """Accepted requests, kept in the object store until they are answered.
 
-A FIFO queue gives out nothing more while a message of its group is in flight, so a long request cannot stay in the
-queue while it is worked on. It is written here first and removed from the queue after: at every moment at least one of
+A FIFO queue delivers nothing more while a message of its group is in flight, so a long request cannot stay in the
+queue while it is worked on. It is written here first and then removed from the queue: at every moment at least one of
 the two holds it.
 
 Layout, in the results bucket: ``.journal/<experiment>/<owner>/<slot>`` is one request, and the ``alive`` beside it is
-renewed as long as the owner, a pod, has requests open; an empty one is a good-bye. The platform's role may write
-objects but not remove them, so a closed request is an empty object, and its slot is used again: a pod leaves as many
-objects as it ever had requests open at a time. ``.dead/<experiment>/<etag>`` tells of requests that were given up.
+renewed while the owner, a pod, has requests open; an empty one releases them all. The platform's role may write
+objects but not remove them, so a closed request is an empty object, and its slot is reused: a pod leaves as many
+objects as it ever had requests open at a time. ``.dead/<experiment>/<etag>`` records requests that failed for good.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class StoredObject:
 
 
 class ObjectFolder(Protocol):
-    """What the journal needs of an object store."""
+    """The operations that the journal needs of an object store."""
 
     async def put(self, key: str, content: bytes) -> None:
         """Write an object, whole or not at all."""
@@ -66,7 +66,7 @@ class ObjectFolder(Protocol):
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
-    """What an object of the journal holds: the whole message, sealed, and the message without its secrets."""
+    """Content of a journal object: the whole message, sealed, and the message without its secrets."""
 
     etag: str
     message_id: str
@@ -76,7 +76,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     sealed: bytes
     trace: str | None = None
     sent: str | None = None
-    """When its change of cell sets was sent, by the clock of its owner."""
+    """Time at which its change of cell sets was sent, by its owner's clock."""
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class _Open:
 
 
 class ObjectJournal:
-    """The journal of one experiment, as one pod keeps it; an async context manager that tells others that it lives.
+    """One pod's journal of one experiment; an async context manager that shows other pods that this one lives.
 
     Parameters
     ----------
@@ -96,13 +96,13 @@ class ObjectJournal:
     experiment_id
         Whose requests.
     owner
-        Names this pod: the same after its container was started again, different for every other pod.
+        Names this pod: the same after a restart of its container, different for every other pod.
     sealer
         Seals the messages, which hold users' tokens.
     renew_s
-        Seconds between two signs of life.
+        Seconds between two renewals of the ``alive`` object.
     stale_s
-        Requests of an owner who gave no sign for that long are taken over.
+        Requests of an owner that has not renewed it for that long are taken over.
     now
         The clock, in UTC.
     """
@@ -145,7 +145,7 @@ class ObjectJournal:
     ) -> None:
         await end(self._renewer)
         if self._left is not None:
-            # Open requests are free from now on: other pods need not wait until this one seems dead.
+            # Open requests are released: other pods need not wait until this one counts as dead.
             with contextlib.suppress(Exception):
                 await self._folder.put(self._alive_key, b"")
 
@@ -165,10 +165,10 @@ class ObjectJournal:
         return self._delivery(opened, entry, delivery.body)
 
     async def orphans(self) -> list[Delivery]:
-        """Take over what this pod's earlier process, or a dead pod, accepted and did not answer.
+        """Take over requests that this pod's earlier process, or a dead pod, accepted and did not answer.
 
-        Each is written down as begun once more before it is returned, so that a request that ends every process that
-        works on it is known by its number of attempts.
+        Each takeover is counted in the entry before it is returned, so that a request that crashes every process that
+        works on it shows in its number of attempts.
         """
         await self._begin()
         listed = await self._folder.listing(home_of(self._experiment_id))
@@ -194,7 +194,7 @@ class ObjectJournal:
         return None
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Leave a record of a request that is given up: the message without its secrets, and why."""
+        """Store a record of a request that failed for good: the message without its secrets, and why."""
         request = _request(delivery.body)
         record = {
             "etag": str(request.etag),
@@ -206,7 +206,7 @@ class ObjectJournal:
         await self._folder.put(buried_key(self._experiment_id, request.etag), msgspec.json.encode(record))
 
     def _forsaken(self, key: EntryKey, item: StoredObject) -> bool:
-        """Whether an entry of this pod is of an earlier process, or was released."""
+        """Whether an entry of this pod was left by an earlier process, or released."""
         opened = self._open.get(key.slot)
         return item.size > 0 and (opened is None or not opened.handled)
 
@@ -223,15 +223,15 @@ class ObjectJournal:
         opened = await self._put(entry, key.slot if own else None)
         if not own:
             await self._folder.remove(key.text)
-        # Sealed by a pod with another key: everything but the user's token is known.
+        # Where a pod with another key sealed it, everything but the user's token is known.
         body = self._sealer.open(base64.b64decode(entry.sealed), entry.etag) or bytes(entry.shown)
         log(_logger, logging.WARNING, "request taken over", etag=entry.etag, attempt=entry.attempt, own=own)
         return self._delivery(opened, entry, body)
 
     async def _begin(self) -> None:
-        """Look which slots an earlier process left in use, and sign before the first request is open.
+        """Find the slots that an earlier process left in use, and write ``alive`` before the first request is open.
 
-        Without the look a new entry could overwrite an old one, and without the sign another pod could take it.
+        Otherwise a new entry could overwrite an old one, or another pod could take it over.
         """
         async with self._beginning:
             if self._left is None:
@@ -249,7 +249,7 @@ class ObjectJournal:
         try:
             await self._folder.put(opened.key.text, msgspec.json.encode(entry))
         except BaseException:
-            # It may have been written all the same, and an older version of it may be there: then it is an orphan.
+            # It may be written all the same, or an older version of it may be there: then it is an orphan.
             opened.handled = False
             del self._open[slot]
             self._left.add(slot)
@@ -275,7 +275,7 @@ class ObjectJournal:
         return Delivery(body, entry.attempt, done, release, entry.message_id, entry.trace, sent_at, claim)
 
     async def _claim(self, opened: _Open, entry: _Entry) -> bool:
-        """Note that a change of cell sets is sent now; False where somebody took the entry over meanwhile."""
+        """Note that a change of cell sets is sent now; False where another pod has taken the entry over."""
         if self._open.get(opened.key.slot) is not opened:
             return False
         found = _decoded(await self._folder.get(opened.key.text))
@@ -308,13 +308,13 @@ async def orphaned_experiments(folder: ObjectFolder, stale_s: float = 90.0) -> l
 
 
 def _entries(listed: list[StoredObject]) -> dict[EntryKey, StoredObject]:
-    """Return the entries of a listing; what has no name of the journal's is passed over."""
+    """Return the entries of a listing; other objects are skipped."""
     found = ((parse_key(item.key), item) for item in listed)
     return {key: item for key, item in found if isinstance(key, EntryKey)}
 
 
 def _orphans(listed: list[StoredObject], stale_s: float) -> list[EntryKey]:
-    """Return the entries whose owner said good-bye after writing them, or is silent for too long; the oldest first."""
+    """Return the entries whose owner released them, or has been silent for too long; the oldest first."""
     found = [(parse_key(item.key), item) for item in listed]
     signs = {key: item for key, item in found if isinstance(key, AliveKey)}
 

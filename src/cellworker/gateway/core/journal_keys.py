@@ -17,13 +17,13 @@ __all__ = ["ROOT", "AliveKey", "EntryKey", "buried_key", "home_of", "parse_key"]
 ROOT = ".journal/"
 _DEAD = ".dead/"
 _ALIVE = "alive"
-# One way to write a number, so that a key read back is the key that was read.
+# Numbers have one spelling, so that a parsed key is written back unchanged.
 _SLOT = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True)
 class AliveKey:
-    """Where a pod signs."""
+    """Key of the object that shows that a pod lives."""
 
     experiment_id: ExperimentId
     owner: PodName
@@ -36,7 +36,7 @@ class AliveKey:
 
 @dataclass(frozen=True, slots=True)
 class EntryKey:
-    """Where a request is."""
+    """Key of one request."""
 
     experiment_id: ExperimentId
     owner: PodName
@@ -49,12 +49,12 @@ class EntryKey:
 
     @property
     def alive(self) -> AliveKey:
-        """Where its owner signs."""
+        """Key of the object that shows that its owner lives."""
         return AliveKey(self.experiment_id, self.owner)
 
 
 def home_of(experiment_id: ExperimentId, owner: PodName | None = None) -> str:
-    """Return what the keys of an experiment begin with, or those of one of its owners."""
+    """Return the prefix of the keys of an experiment, or of one of its owners."""
     return f"{ROOT}{experiment_id}/" if owner is None else f"{ROOT}{experiment_id}/{owner}/"
 
 

@@ -1,7 +1,7 @@
 """The work loop: takes messages from the queue, has each answered, and removes it once its answer is out.
 
-At every moment a request that was taken is held by the queue, which gives it out again when its time is over, or by the
-journal, which is read by the next process. Only when its answer is out is it let go. See docs/delivery.md.
+At every moment a received request is held by the queue, which redelivers it after its visibility timeout, or by the
+journal, which the next process reads. It is removed only when its answer is out. See docs/delivery.md.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ __all__ = ["LoopLimits", "WorkLoop"]
 
 _NOT_STORED = "The result could not be stored. It will be tried again; if nothing comes, please ask once more."
 _SLOW_AT_A_TIME = 2
-"""Short requests that are written to the journal at a time. Where all are slow, writing all down makes all slower."""
+"""Max short requests that are written to the journal at a time. Where all are slow, writing all makes all slower."""
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
-    """How much is taken at a time, and for how long.
+    """Limits on requests held at a time, on time and on attempts.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class LoopLimits:
         long lane mostly wait, and must not keep the short ones outside, so there may be many.
     journal_after_s
         A request of the short lane that is not answered after this many seconds goes to the journal, because its
-        message holds up the others of its group. Requests of the long lane go there at once.
+        message blocks the others of its group. Requests of the long lane go there at once.
     max_attempts
-        Deliveries of one message before it is given up.
+        Deliveries of one message before it fails for good.
     scan_s
         Seconds between two searches for requests without a holder.
     """
@@ -77,7 +77,7 @@ class WorkLoop:
     journal
         Holds requests outside of the queue; without one the queue holds them until they are answered.
     limits
-        How much is taken at a time.
+        Limits on requests at a time.
     budgets
         Retry budgets for failing services.
     metrics, tracing
@@ -153,7 +153,7 @@ class WorkLoop:
         """Return how many more messages may be taken now."""
         if self._held["long"] >= self._limits.long_in_flight:
             return 0
-        # What has only just been taken is not in a lane yet, and counts as short.
+        # A message that was received a moment ago is in no lane yet, and counts as short.
         return max(0, self._limits.short_in_flight - (len(self._handling) - self._held["long"]))
 
     def cancel(self, etag: str) -> bool:
@@ -161,18 +161,18 @@ class WorkLoop:
         return self._cancellable.cancel(etag)
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Take nothing more, and end when all that was taken is answered, or after `grace_s` seconds.
+        """Receive nothing more, and end when all received requests are answered, or after `grace_s` seconds.
 
-        What is not answered by then is handed back: its message returns to the queue, its journal entry to the pod that
+        Requests without an answer by then are handed back: the message to the queue, the journal entry to the pod that
         looks next.
         """
         self._grace_s = grace_s
         self._stopping.set()
 
     async def run(self) -> int:
-        """Work until the queue is closed or `stop` is called, and on what was taken until it is answered.
+        """Work until the queue is closed or `stop` is called, and until all received requests are answered.
 
-        Cancelling stops receiving at once and hands back what is not answered yet.
+        Cancelling stops receiving at once and hands back requests without an answer.
 
         Returns
         -------
@@ -210,7 +210,7 @@ class WorkLoop:
             await _closed(deliveries)
 
     async def _scan(self) -> None:
-        """Answer what an earlier process, or another pod, has accepted and left."""
+        """Answer requests that an earlier process, or another pod, accepted and left."""
         while self._journal is not None:
             try:
                 orphans = await self._journal.orphans()
@@ -233,7 +233,7 @@ class WorkLoop:
         self._offer_room()
 
     def _offer_room(self) -> None:
-        """Tell the queue how many messages may be taken, whenever that may have changed."""
+        """Tell the queue how many messages may be taken."""
         capacity = self.capacity()
         self._queue.offer(capacity)
         if capacity:
@@ -242,13 +242,13 @@ class WorkLoop:
             self._roomy.clear()
 
     async def _handle(self, delivery: Delivery, *, in_journal: bool) -> None:
-        """Answer one message and let it go; never raises but when cancelled."""
+        """Answer one message and remove it; raises only when cancelled."""
         self._metrics.delivered(delivery.attempt)
         if delivery.message_id in self._answered:
             await quietly(delivery.done)
             return
         current = self._current.get(delivery.message_id)
-        if current is not None:  # it came back while it was worked on
+        if current is not None:  # redelivered while it is worked on
             answering, holding = current
             holding.came_back(delivery)
             await self._let_go(delivery, answered=await asyncio.shield(answering))
@@ -310,7 +310,7 @@ class WorkLoop:
     async def _answer(
         self, request: WorkRequest, question: Question | WorkerError, delivery: Delivery, holding: Holding
     ) -> bool:
-        """Answer one request; whether it can be let go."""
+        """Answer one request; return whether it can be removed."""
         started = time.perf_counter()
         async with self._trace.request(delivery.trace, request.task, request.etag, delivery.attempt) as span:
             try:
@@ -395,6 +395,6 @@ class WorkLoop:
 
 
 async def _closed(deliveries: AsyncIterator[Delivery]) -> None:
-    """Let a generator run its end, in which it hands back what it still had."""
+    """Close a generator, which then hands back the messages that it holds."""
     if (close := getattr(deliveries, "aclose", None)) is not None:
         await close()

@@ -1,4 +1,4 @@
-"""A memory of bounded size."""
+"""An LRU set of names."""
 
 from collections import OrderedDict
 
@@ -6,12 +6,12 @@ __all__ = ["LruNames"]
 
 
 class LruNames:
-    """The names that were added last.
+    """The last names added.
 
     Parameters
     ----------
     size
-        How many are remembered.
+        Max number of names.
     """
 
     def __init__(self, size: int = 4096) -> None:
@@ -22,7 +22,7 @@ class LruNames:
         return name in self._names
 
     def add(self, name: str) -> None:
-        """Remember a name; the oldest is forgotten where there are too many."""
+        """Add a name; the oldest is dropped where there are too many."""
         self._names[name] = None
         if len(self._names) > self._size:
             self._names.popitem(last=False)

@@ -1,4 +1,4 @@
-"""What the gateway counts, and a twin that counts nothing where metrics are off."""
+"""The interface of the gateway's metrics, and an implementation without effect for when metrics are off."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ GAUGES = {
     "visibility_extension_denied": "1 when messages cannot be kept hidden for longer (degraded mode).",
     "experiment_generation": "Counts the versions of the experiment that were served, from 1.",
 }
-"""What `NoMetrics.follow` can follow, in words."""
+"""The gauges of `NoMetrics.follow`, with their help texts."""
 
 
 class NoMetrics:
@@ -24,7 +24,7 @@ class NoMetrics:
         """Count a delivery; `attempt` counts from 1."""
 
     def begun(self, waited_s: float) -> None:
-        """Note the seconds from receipt of a request to the begin of its work."""
+        """Note the seconds from receipt of a request to the start of its work."""
 
     def answered(self, task: str, outcome: str, seconds: float) -> None:
         """Count a request whose answer is out.
@@ -32,7 +32,7 @@ class NoMetrics:
         Parameters
         ----------
         task
-            Its name; a name that there is not counts as ``unknown``.
+            Its name; an unknown name counts as ``unknown``.
         outcome
             `DONE` or an error code.
         seconds
@@ -61,7 +61,7 @@ class NoMetrics:
         """Note the seconds that bringing the experiment up to date took."""
 
     def follow(self, gauge: str, read: Callable[[], float], *, lane: str | None = None) -> None:
-        """Have a gauge read from a function whenever somebody looks.
+        """Have a gauge read from a function at each scrape.
 
         Parameters
         ----------

@@ -53,8 +53,8 @@ class Claim:
 class Delivery:
     """One message from the queue.
 
-    While neither `done` nor `release` was called, the queue keeps the message hidden for as long as it can. Both may be
-    called when it could not: a message that came back in the meantime is a delivery of its own.
+    Until `done` or `release` is called, the queue keeps the message hidden for as long as it can. Both may be
+    called when it could not: a message that is redelivered meanwhile is a delivery of its own.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Delivery:
     done
         Removes the message for good.
     release
-        Hands it back at once where that is allowed, else when its time is over.
+        Hands it back at once where the role may do so, else when its visibility timeout ends.
     message_id
         The same for every delivery of one message, and different for two messages of the same text.
     trace
@@ -87,14 +87,14 @@ class Delivery:
 
 
 class Queue(Protocol):
-    """Where requests come from."""
+    """The source of requests."""
 
     def offer(self, capacity: int) -> None:
         """Set how many messages may be taken from now on; each waiting call takes one."""
         ...
 
     def deliveries(self) -> AsyncIterator[Delivery]:
-        """Yield messages until the queue is closed; outages are waited for, with growing pauses."""
+        """Yield messages until the queue is closed; retry during outages, with growing pauses."""
         ...
 
 
@@ -115,7 +115,7 @@ class Journal(Protocol):
         ...
 
     async def orphans(self) -> list[Delivery]:
-        """Take over what this pod's earlier process, or a dead pod, accepted and did not answer."""
+        """Take over requests that this pod's earlier process, or a dead pod, accepted and did not answer."""
         ...
 
     async def sent_at(self, message_id: str) -> datetime | None:
@@ -126,12 +126,12 @@ class Journal(Protocol):
         ...
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
-        """Leave a record of a request that is given up."""
+        """Store a record of a request that is given up."""
         ...
 
 
 class Results(Protocol):
-    """Where results are kept, by ETag."""
+    """The store of results, by ETag."""
 
     async def exists(self, etag: ETag) -> bool:
         """Whether a result is stored."""
@@ -149,15 +149,15 @@ class Results(Protocol):
         ...
 
     async def url(self, etag: ETag) -> str:
-        """Where a client can fetch the result."""
+        """Return the address of a result for clients."""
         ...
 
 
 class Notifications(Protocol):
-    """How browsers hear of results. What is posted or emitted one after the other arrives in that order."""
+    """Sends events to browsers. Events arrive in the order in which they are posted or emitted."""
 
     def post(self, event: str, payload: Any, told: Callable[[bool], None]) -> None:  # noqa: ANN401
-        """Send one event to everyone, without waiting for it; what cannot be sent soon is dropped.
+        """Send one event to everyone, without waiting for it; an event that cannot be sent soon is dropped.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class Notifications(Protocol):
 
 
 class CellSetsSource(Protocol):
-    """Where cell sets are read and changed."""
+    """Reads and changes cell sets."""
 
     async def read(self, experiment_id: ExperimentId) -> bytes | CellSetsFile:
         """Return the current cell_sets.json; a large one may come as a file."""
@@ -205,8 +205,8 @@ class CellSetsSource(Protocol):
         authorization
             The request's own, passed on verbatim.
         claim
-            The right to do so, where a request asks for it: what is inserted is then looked for first, since an earlier
-            attempt or another process may have inserted it.
+            The right to do so, where a request asks for it: inserted sets are then looked for first, since an earlier
+            attempt or another process may have inserted them.
 
         Raises
         ------
@@ -222,7 +222,7 @@ class ExperimentFiles(Protocol):
     """Keeps the engine's copy of the experiment up to date."""
 
     async def sync(self, on_stage: Callable[[Status], Awaitable[None]]) -> None:
-        """Return when the engine serves what was current at the time of the call, or later.
+        """Return once the engine serves the content at the time of the call, or newer content.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class ExperimentFiles(Protocol):
 
 
 class EnginePort(Protocol):
-    """Where computation happens."""
+    """Computes requests."""
 
     async def compute(
         self,
@@ -251,6 +251,6 @@ class EnginePort(Protocol):
         Raises
         ------
         WorkerError
-            What the engine answered as its error.
+            The engine's error.
         """
         ...

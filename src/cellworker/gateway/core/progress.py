@@ -1,4 +1,4 @@
-"""Ticks that tell a waiting client how far its computation is."""
+"""Progress heartbeats to a waiting client."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,9 @@ __all__ = ["Ticker"]
 
 
 class Ticker:
-    """Sends a progress heartbeat whenever there is news; silent for a computation that is over before the first is due.
+    """Sends a progress heartbeat when there is news; none for a computation that ends before the first is due.
 
-    A heartbeat without news would only say that the gateway lives, whatever has become of the computation.
+    A heartbeat without news would say only that the gateway lives, and nothing of the computation.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class Ticker:
     task
         Name of the task.
     every
-        Seconds between two heartbeats at least, and before the first.
+        Min seconds between two heartbeats, and before the first.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Ticker:
         self._runner: asyncio.Task[None] | None = None
 
     async def report(self, stage: str, fraction: float | None = None) -> None:
-        """Take note of how far the computation is; the next tick tells it."""
+        """Note the progress of the computation; the next heartbeat sends it."""
         self._latest = (stage, fraction)
 
     async def __aenter__(self) -> Self:

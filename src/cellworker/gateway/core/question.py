@@ -1,4 +1,4 @@
-"""What a request asks, understood once: its task, its checked body, and the lane that it is answered in."""
+"""A parsed request: its task, its checked body, and its lane."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class Question:
 
     @property
     def lane(self) -> Lane:
-        """Where it is answered."""
+        """The lane that answers it."""
         return self.task.lane_of(self.body)
 
 
 def understand(request: WorkRequest, find_task: Callable[[str], Task]) -> Question | WorkerError:
-    """Return what a request asks, or why it cannot be understood: that is an answer too, in the request's turn."""
+    """Return the parsed request, or the error that is its answer."""
     try:
         task = find_task(request.task)
         return Question(task, task.read_body(request.body))

@@ -21,7 +21,7 @@ class Backoff:
     Parameters
     ----------
     retry_budget_s
-        How long to go on in all, in seconds.
+        Max seconds of all attempts together.
     last_pause_s
         The longest pause.
     first_pause_s

@@ -20,7 +20,7 @@ class Sealer:
     Parameters
     ----------
     secret
-        What the key is derived from: 32 random bytes, or a text that is as strong.
+        The input of the key: 32 random bytes, or a text that is as strong.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -31,8 +31,8 @@ class Sealer:
         """Use the given key, or this pod's own.
 
         The pod's own is made once and is in the data folder, readable by its owner alone: it outlives the container
-        but not the pod, as the process's memory and the volume do. With it, what the pod sealed can be opened by its
-        restarted container, and by nobody else.
+        but not the pod, like the pod's volume. With it only the pod's restarted container can open
+        what the pod has sealed.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Traces of requests: what the gateway asks of them, a twin that makes none, and the header that a message brings."""
+"""Traces of requests: the interface, an implementation without effect, and the header of a message."""
 
 import re
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
@@ -23,8 +23,8 @@ class RequestSpan(Protocol):
 class Tracing(Protocol):
     """Makes spans.
 
-    What is open belongs to the task of the event loop that opened it, and to those that it starts meanwhile; requests
-    worked on at the same time do not mix.
+    An open span belongs to the asyncio task that opened it, and to the tasks that this one starts; requests
+    that are worked on at the same time do not mix.
     """
 
     def request(
@@ -37,7 +37,7 @@ class Tracing(Protocol):
         header
             The ``AWSTraceHeader`` of its message, whose trace is continued; None or a malformed one begins a new trace.
         task, etag, attempt
-            Attributes of the span; a task that there is not is called ``unknown``.
+            Attributes of the span; an unknown task is called ``unknown``.
         """
         ...
 
@@ -46,7 +46,7 @@ class Tracing(Protocol):
         ...
 
     def current_traceparent(self) -> str | None:
-        """Return the W3C ``traceparent`` header for anyone who is called now; None where nothing is traced."""
+        """Return the W3C ``traceparent`` header for calls made now; None where nothing is traced."""
         ...
 
     async def close(self) -> None:
@@ -86,7 +86,7 @@ class NoTracing:
 
 @dataclass(frozen=True, slots=True)
 class TraceOrigin:
-    """Where a request's trace began, as its message says.
+    """The origin of a request's trace, from its message.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class TraceOrigin:
     parent_id
         64 bits; None where the sender has no span of its own.
     sampled
-        Whether the trace is recorded; true where that is left to us.
+        Whether the trace is recorded; true where the sender leaves that open.
     """
 
     trace_id: int

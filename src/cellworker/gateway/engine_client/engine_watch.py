@@ -1,7 +1,7 @@
 """Watches the engine: whether it answers, whether it serves, and whether it hangs.
 
 A process that died breaks its connections. One that hangs (stopped, out of memory, stuck in the kernel) keeps them open
-and answers nobody, so it is asked every few seconds by a question that takes no time to answer.
+and answers nobody, so it is probed every second with a request that takes no time to answer.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ __all__ = ["EngineAwayError", "EngineHungError", "EngineWatch"]
 
 _EVERY_S = 1.0
 _MIN_SILENT_S = 1.0
-_RETRY_BUDGET_S = 5.0
+_PROBE_TIMEOUT_S = 5.0
 """Timeout of one probe, in seconds. The engine never blocks its event loop that long."""
 
 _logger = logging.getLogger(__name__)
@@ -33,11 +33,11 @@ class EngineHungError(ConnectionError):
 
 
 class EngineAwayError(ConnectionError):
-    """The engine hangs already; nothing was asked."""
+    """The engine hangs already; nothing is sent."""
 
 
 class EngineWatch:
-    """Asks the engine again and again how it is; an async context manager.
+    """Probes the engine's health; an async context manager.
 
     Parameters
     ----------
@@ -48,15 +48,15 @@ class EngineWatch:
     start_s
         If given, a refused connection counts as silence too, and the first answer may take this many seconds.
         Without it, an engine that does not listen counts as down, not as hanging.
-    every_s, retry_budget_s
-        Seconds between two questions, and for an answer.
+    every_s, probe_timeout_s
+        Seconds between two probes, and the timeout of one.
 
     Attributes
     ----------
     answers
-        Whether it answered last time.
+        Whether it answered the last probe.
     serves
-        Whether it said then that it serves an experiment.
+        Whether that answer said that it serves an experiment.
     hung
         Set while it hangs.
     """
@@ -68,14 +68,14 @@ class EngineWatch:
         silent_s: float,
         start_s: float | None = None,
         every_s: float = _EVERY_S,
-        retry_budget_s: float = _RETRY_BUDGET_S,
+        probe_timeout_s: float = _PROBE_TIMEOUT_S,
     ) -> None:
         self._url = f"{url.rstrip('/')}/health/ready"
         silent_s = max(silent_s, _MIN_SILENT_S)
         self._silent_s = silent_s
         self._start_s = start_s
         self._every_s = min(every_s, silent_s / 4)
-        self._retry_budget_s = min(retry_budget_s, silent_s / 2)
+        self._probe_timeout_s = min(probe_timeout_s, silent_s / 2)
         self._session: aiohttp.ClientSession | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._guards: set[asyncio.Timeout] = set()
@@ -99,7 +99,7 @@ class EngineWatch:
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with it, in a sentence."""
+        """The engine's trouble, in a sentence; None while it answers."""
         if self.answers:
             return None
         return "The engine hangs." if self.hung.is_set() else "The engine does not answer."
@@ -143,17 +143,17 @@ class EngineWatch:
                 self.hung.clear()
             else:
                 # Time in which this process itself was paused does not count as the engine's silence.
-                silence_s += min(loop.time() - began, self._retry_budget_s) + self._every_s
+                silence_s += min(loop.time() - began, self._probe_timeout_s) + self._every_s
                 if silence_s >= allowed_s:
                     self._note_hung(silence_s)
             await asyncio.sleep(self._every_s)
 
     async def _ask(self) -> bool | None:
-        """Ask once; return whether it answered, None for a refused connection that does not count as silence."""
+        """Probe once; return whether it answered, None for a refused connection that does not count as silence."""
         assert self._session is not None
         noted = self._noted
         try:
-            async with asyncio.timeout(self._retry_budget_s), self._session.get(self._url) as response:
+            async with asyncio.timeout(self._probe_timeout_s), self._session.get(self._url) as response:
                 answer = orjson.loads(await response.read())
         except aiohttp.ClientConnectorError:
             self.answers = self.serves = False
@@ -167,7 +167,7 @@ class EngineWatch:
         return True
 
     def note_serving(self) -> None:
-        """Take note of an answer that somebody else got just now, which says that an experiment is served."""
+        """Note another caller's answer, which says that an experiment is served."""
         self._noted += 1
         self.answers = self.serves = True
 

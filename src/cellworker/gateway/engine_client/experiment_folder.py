@@ -1,4 +1,4 @@
-"""The local copy of an experiment: what of it is current, and its replacement as a whole."""
+"""The local copy of an experiment: which files are current, and their replacement as a whole."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ _PART = ".part"
 _NEXT_MANIFEST = _MANIFEST + _PART
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SERVED = ("r.qs", "r.rds", "matrix_dir.tar.zst")
-"""What the engine looks at: one that is not in the store must not be here (contract 6.3)."""
+"""Files that the engine reads: one that is not in the store must not be here (contract 6.3)."""
 _NO_SPACE = "There is no room for the experiment's data on the worker's disk."
 
 
@@ -69,7 +69,7 @@ class RemoteFiles(Protocol):
 
 
 class ExperimentFolder:
-    """A folder that holds what the store holds.
+    """A folder with the same files as the store.
 
     New files are made under ``.incoming`` and put in place together, while ``.updating`` is there: so the engine,
     which waits for its removal, never reads a file of one version beside a file of another, not even when this process
@@ -105,24 +105,24 @@ class ExperimentFolder:
         return [*wanted.values()]
 
     def outdated(self, objects: Sequence[RemoteObject]) -> bool:
-        """Whether the folder holds anything else than these objects."""
+        """Whether the folder differs from these objects."""
         if (self.path / _UPDATING).exists() or set(self._known()) != {item.key for item in objects}:
             return True
         return any(not self._is_current(item) for item in objects) or bool(self._unexpected(objects))
 
     def missing(self, objects: Sequence[RemoteObject]) -> list[RemoteObject]:
-        """Return the objects that are neither in place nor ready to be put there."""
+        """Return the objects that are neither in place nor staged."""
         return [item for item in objects if not self._is_current(item) and not self._is_staged(item)]
 
     async def fetch(self, files: RemoteFiles, item: RemoteObject) -> None:
-        """Make an object ready to be put in place.
+        """Stage an object: fetch it, ready to be put in place.
 
         Raises
         ------
         WorkerError
             ``DISK_FULL``.
         Exception
-            What the store's client raises; `OSError` where it could not be written, or is not what was listed.
+            Errors of the store's client; `OSError` where it cannot be written, or differs from the listing.
         """
         staged = self._staged(item)
         part = staged.with_name(staged.name + _PART)
@@ -157,6 +157,7 @@ class ExperimentFolder:
             if item.key not in known and staged.exists():
                 local = self._local(item.key)
                 local.parent.mkdir(parents=True, exist_ok=True)
+                _remove_empty_folders(local)
                 staged.replace(local)
                 known[item.key] = [item.etag, item.size, local.stat().st_mtime_ns]
         self._write(known)
@@ -164,7 +165,7 @@ class ExperimentFolder:
         shutil.rmtree(self.path / _INCOMING, ignore_errors=True)
 
     def _known(self) -> dict[str, list[Any]]:
-        """Return what was put in place: ETag, size, and time of each file by the object's name."""
+        """Return the files in place: ETag, size, and time of each by the object's name."""
         if self._manifest is None:
             self._manifest = {}
             with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
@@ -219,10 +220,17 @@ class ExperimentFolder:
 
 
 def forget_experiment(data_dir: Path, experiment_id: ExperimentId) -> None:
-    """Remove the folder of an experiment, where it is one that was fetched: whatever else has that name stays."""
+    """Remove the folder of an experiment that was fetched; any other folder of that name stays."""
     folder = data_dir / ExperimentId(experiment_id)
     if any(mark.exists() for mark in (folder / _MANIFEST, folder / _UPDATING, folder / _INCOMING)):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    """Remove a folder without files, and all in it: an object may get the name that was a folder of others before."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # noqa: PTH106 - as `os.walk` gives it
 
 
 def _folders(name: ObjectName) -> list[str]:

@@ -26,7 +26,7 @@ __all__ = ["HttpEngine"]
 OnProgress = Callable[[str, float | None], Awaitable[None]]
 
 _QUIET_S = 0.5
-"""A request that has been answered by then is not asked about."""
+"""Seconds after which the progress of a request is polled."""
 _BETWEEN_NEWS_S = 0.2
 _HEAD, _TAIL, _FAILED = b'{"data":', b',"error":null}', b'{"data":[],"error":{'
 _AWAY = "The part of the worker that computes could not be reached. Please try again in a few minutes."
@@ -57,9 +57,9 @@ class _TryLaterError(Exception):
 class HttpEngine:
     """Asks the engine; an async context manager.
 
-    An engine that restarts, reads the experiment or has too much to do is waited for: computing has no side effects, so
-    that a request can be sent again. A request whose connection breaks is sent again, but not for
-    ever: it may be what ends the engine. Cancelling a call closes its connection, which stops the computation.
+    Calls wait while the engine restarts, reads the experiment or is busy: computing has no side effects, so
+    that a request can be sent again. A request whose connection breaks is sent again a limited number of times,
+    since it may be what crashes the engine. Cancelling a call closes its connection, which stops the computation.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class HttpEngine:
         The experiment that requests are about: an engine that has changed over to another one does not answer them.
         Empty asks for the experiment that is served.
     retry_budget_s
-        How long to wait for an engine that does not answer, in seconds.
+        Retry budget while the engine does not answer, in seconds.
     crash_attempts
-        How often a request is sent again after the connection broke.
+        Max number of times that a request is sent again after its connection breaks.
     watch
         Reports when the engine hangs: its requests are then sent again.
     traceparent
@@ -122,7 +122,7 @@ class HttpEngine:
         Raises
         ------
         WorkerError
-            What the engine answered as its error; ``TASK_CRASHED`` for a request that the engine does not survive;
+            The engine's error; ``TASK_CRASHED`` for a request that the engine does not survive;
             ``ENGINE_BUSY``, ``EXPERIMENT_OUT_OF_DATE`` or what keeps the engine from reading the experiment, when
             the retry budget is spent.
         """
@@ -140,7 +140,7 @@ class HttpEngine:
                 if lost > self._crash_attempts:
                     log(_logger, logging.ERROR, "engine lost again and again", task=task, times=lost, reason=reason)
                     raise WorkerError(ErrorCode.TASK_CRASHED, _LOST.format(lost)) from None
-                # It was there just now: what follows is a wait of its own.
+                # The engine answered a moment ago: this outage gets a retry budget of its own.
                 backoff = None
             except _TryLaterError as error:
                 reason, later = str(error.error.code), error
@@ -192,7 +192,7 @@ class HttpEngine:
                         return
                     latest = orjson.loads(await response.read())
             except (aiohttp.ClientError, ConnectionError, TimeoutError, orjson.JSONDecodeError):
-                # The request itself will tell what is the matter.
+                # The request itself reports the error.
                 return
             if latest["sequence"] > sequence:
                 sequence = latest["sequence"]
@@ -202,7 +202,7 @@ class HttpEngine:
             await asyncio.sleep(_BETWEEN_NEWS_S)
 
     async def _reason(self, error: WorkerError) -> WorkerError:
-        """Ask an engine that serves nothing what keeps it from it; returns `error` where it does not say."""
+        """Ask an engine that serves nothing for the reason; returns `error` where it gives none."""
         if error.code is not ErrorCode.EXPERIMENT_OUT_OF_DATE or self._session is None:
             return error
         try:
@@ -218,7 +218,7 @@ class HttpEngine:
         return self._paths[path]
 
     def _note(self, *, away: bool, reason: str = "") -> None:
-        """Log that the engine is waited for, and that it is back, once each."""
+        """Log once that calls wait for the engine, and once that it is back."""
         if away == self._away:
             return
         self._away = away
@@ -229,7 +229,7 @@ class HttpEngine:
 
 
 def _value(task: Task, content: bytes) -> bytes:
-    """Take the value out of an answer, without reading what may be a hundred megabytes where that can be avoided."""
+    """Take the value out of an answer, where possible without parsing it: it may be a hundred megabytes."""
     if task.bare:
         if not content.startswith(_FAILED):
             return content
@@ -245,7 +245,7 @@ def _value(task: Task, content: bytes) -> bytes:
         raise WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED) from None
     found = _engine_error(error)
     if found.code is ErrorCode.REQUEST_CANCELLED:
-        # Only this process could have cancelled it: the engine ends, or changes over to another experiment.
+        # Only this process can cancel it: so the engine ends, or switches to another experiment.
         raise _TryLaterError(WorkerError(ErrorCode.TASK_CRASHED, _AWAY))
     raise found
 

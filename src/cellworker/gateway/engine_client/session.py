@@ -11,7 +11,7 @@ _CONNECT_S = 5.0
 
 
 def engine_session() -> aiohttp.ClientSession:
-    """Return a session for talking to the engine: calls last as long as they last, and there may be any number."""
+    """Return a session for calls to the engine, without a timeout and without a limit on their number."""
     connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket)
     return aiohttp.ClientSession(
         connector=connector,
@@ -24,7 +24,7 @@ def engine_session() -> aiohttp.ClientSession:
 
 
 def _socket(address: Any) -> socket.socket:  # noqa: ANN401 - as `getaddrinfo` returns it
-    """Make a socket that notices within a minute that the other machine is down, however long an answer takes."""
+    """Make a socket that detects within a minute that the other machine is down, however long an answer takes."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

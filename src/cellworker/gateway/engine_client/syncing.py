@@ -1,4 +1,4 @@
-"""Keeps the experiment's files as the platform has them, and the engine on their content (contract 6.4)."""
+"""Keeps the experiment's files equal to the platform's, and has the engine serve them (contract 6.4)."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ __all__ = ["ExperimentSync", "RemoteFiles", "RemoteObject"]
 OnStage = Callable[[Status], Awaitable[None]]
 
 _QUIET_S = 1.0
-"""Seconds; an engine that answers earlier loads so fast that the client needs no notice."""
+"""Seconds. An engine that answers earlier loads so fast that the client needs no notice."""
 _AT_A_TIME = 3
 _NOT_FETCHED = (
     "The experiment's data could not be fetched from the platform's store. Please try again in a few minutes."
@@ -45,7 +45,7 @@ _logger = logging.getLogger(__name__)
 
 
 class _ReadAgainError(Exception):
-    """The engine's answer may be another one in a moment; holds what it is now."""
+    """The engine's answer may change in a moment; holds the current one."""
 
     def __init__(self, error: WorkerError) -> None:
         super().__init__(error.message)
@@ -75,11 +75,11 @@ class _Run:
 
 
 class ExperimentSync:
-    """Fetches what changed in the store before it is needed; an async context manager.
+    """Fetches changed objects from the store before a request is computed; an async context manager.
 
     Each call is answered by a look at the store that began after the call; calls at the same time share
-    one. Where the store cannot be looked at, requests fail: an answer from older data would be kept forever under the
-    name of the newer.
+    one. Where the store cannot be read, requests fail: an answer from older data would be stored for good under the
+    ETag of the newer.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class ExperimentSync:
     experiment_id
         Which one.
     watch
-        Tells when the engine hangs.
+        Reports when the engine hangs.
     retry_budget_s
         Retry budget while the store or the engine does not answer, in seconds.
 
@@ -145,7 +145,7 @@ class ExperimentSync:
             self._session = None
 
     async def sync(self, on_stage: OnStage) -> None:
-        """Return when the engine serves what was current at the time of the call, or later.
+        """Return once the engine serves the content at the time of the call, or newer content.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class ExperimentSync:
         run.done.result()
 
     async def _work(self) -> None:
-        """Do what was asked for, one look after the other."""
+        """Handle the waiting calls, one look at the store after the other."""
         while (run := self._next) is not None:
             self._next = None
             try:
@@ -195,7 +195,7 @@ class ExperimentSync:
         try:
             objects = await self._listed()
             if not self._folder.outdated(objects):
-                # Nothing has changed, so that what the engine was asked meanwhile holds.
+                # Nothing has changed, so the engine's answer holds.
                 await self._await_engine(run, serving)
                 return
         finally:
@@ -229,7 +229,7 @@ class ExperimentSync:
                 return objects
 
     async def _fetch(self, objects: list[RemoteObject]) -> None:
-        """Fetch all that changed, and put it in place together; what changes meanwhile is fetched too."""
+        """Fetch all changes, and put them in place together; also what changes meanwhile."""
         backoff = Backoff(self._retry_budget_s)
         limit = asyncio.Semaphore(_AT_A_TIME)
 

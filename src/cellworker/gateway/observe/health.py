@@ -73,9 +73,9 @@ class _Condition:
 
 
 class Health:
-    """Started, alive, ready: from named conditions that are looked at every second.
+    """Whether the gateway is started, live and ready, from named conditions that are checked every second.
 
-    Use it as an asynchronous context manager: inside, a heartbeat on the event loop looks at the conditions, so that
+    Use it as an asynchronous context manager: inside, a heartbeat on the event loop checks the conditions, so that
     the duration of a failure is known to a second, and logs when readiness changes.
 
     Parameters
@@ -107,7 +107,7 @@ class Health:
         tolerance_min
             Minutes that a failure may last before it counts.
         vital
-            A failure that lasts ends liveness too: only a restart can help.
+            A failure that lasts ends liveness too, since only a restart helps.
         """
         self._conditions[name] = _Condition(check, 60 * tolerance_min, vital)
 
@@ -130,7 +130,7 @@ class Health:
 
     @property
     def live(self) -> bool:
-        """Whether the process can still get well without a restart."""
+        """Whether the process can recover without a restart."""
         return not self.dying()
 
     @property
@@ -139,7 +139,7 @@ class Health:
         return not self.unready()
 
     def dying(self) -> dict[str, str]:
-        """Return what only a restart can help, by the name of its condition; nothing when alive."""
+        """Return the failures that only a restart mends, by the name of the condition; empty when live."""
         found = self._broken(vital_only=True)
         if self._heartbeat is not None and self._heartbeat.done():
             found["heartbeat"] = "The heartbeat of the event loop has ended."
@@ -228,7 +228,7 @@ def health_app(health: Health, metrics_text: Callable[[], bytes] | None = None) 
     health
         What is reported.
     metrics_text
-        Makes the body of ``/metrics``; None leaves that door out.
+        Makes the body of ``/metrics``; None leaves that path out.
     """
 
     async def summary(_: web.Request) -> web.Response:

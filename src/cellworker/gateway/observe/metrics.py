@@ -1,6 +1,6 @@
-"""What the gateway counts, for Prometheus; a twin that counts nothing where metrics are off.
+"""The gateway's metrics for Prometheus.
 
-Label values come from fixed sets: what a request says can neither make new series nor show up in one.
+Label values come from fixed sets: texts of a request neither make new series nor show up in one.
 """
 # ruff: noqa: D102 - NoMetrics documents the methods of both classes
 
@@ -30,7 +30,7 @@ _TRANSFER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 
 
 class Metrics(NoMetrics):
-    """Counts in a registry of its own, beside the usual figures of the process (memory, files, processor time).
+    """Metrics in a registry of their own, with the usual figures of the process (memory, files, processor time).
 
     Parameters
     ----------

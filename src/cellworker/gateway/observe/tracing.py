@@ -1,4 +1,4 @@
-"""What traces requests, as the settings say."""
+"""Chooses the tracing of requests by the settings."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ __all__ = ["make_tracing"]
 
 
 def make_tracing(url: str, tasks: Iterable[str]) -> Tracing:
-    """Return what traces to `url`; for an empty one, what traces nothing.
+    """Return the tracing that sends to `url`; with an empty one, a tracing that does nothing.
 
     Raises
     ------

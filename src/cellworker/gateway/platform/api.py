@@ -34,16 +34,16 @@ _LONGEST_REASON = 300
 _CONNECT_S = 10.0
 _LOOK_AGAIN_S = 0.5
 _JUST_NOW_S = 30.0
-"""Less than the silence after which a request is taken over, less the time between two signs of life."""
+"""Less than the silence after which a request is taken over (90 s), less the time between two renewals (20 s)."""
 _UNAUTHORIZED = "the request carries no authorization. Please reload the page, sign in and try again"
 _MAY_HAVE = "The platform did not say whether it changed the cell sets ({}). Please reload the page and look."
 
 _logger = logging.getLogger(__name__)
 
 _Sent = Literal["done", "withheld", "not sent", "unsure", "under way"]
-"""How far a patch came; "under way": perhaps the API is still at work on it, for as long as an answer may take."""
+"""How far a patch came. "under way": the API may still be working on it, for as long as an answer may take."""
 _NO_VERDICT: dict[int, _Sent] = {429: "not sent", 502: "unsure", 503: "unsure", 504: "under way"}
-"""Of the last three, somebody between us and the API says them: it may have applied the patch before it went away."""
+"""A proxy between us and the API sends the last three: the API may have applied the patch before it failed."""
 
 
 class PlatformCellSets:
@@ -60,9 +60,9 @@ class PlatformCellSets:
     retry_budget_s
         Retry budget in seconds.
     timeout_s
-        How long one answer may take, in seconds.
+        Timeout of one answer, in seconds.
     settle_s
-        How long the API may still be at work on a patch whose answer was lost, in seconds.
+        Seconds that the API may still work on a patch whose answer was lost.
     """
 
     def __init__(
@@ -170,13 +170,13 @@ class PlatformCellSets:
                 raise _unchanged(why)
 
     async def _needs_sending(self, experiment_id: ExperimentId, known: Repeatable, claim: Claim | None) -> float | None:
-        """Look for what is to be inserted, and make sure that the request is still ours, both just now.
+        """Look for the sets to insert, and make sure that this process still holds the request.
 
-        A process that was paused in between looks again: others take a request over after a longer silence than that.
+        A process that was paused in between checks again: others take a request over only after a longer silence.
 
         Returns
         -------
-        When the looks began, on the clock of `awake_s`; None when nothing needs to be sent.
+        When the checks began, on the clock of `awake_s`; None when nothing needs to be sent.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class PlatformCellSets:
         address = URL(f"{self._url}/v2/experiments/{quote(experiment_id, safe='')}/cellSets", encoded=True)
         headers = {**_HEADERS, "Authorization": token}
         try:
-            # A redirection would take the user's token to somewhere else.
+            # A redirect would send the user's token elsewhere.
             async with self._session.patch(address, data=body, headers=headers, allow_redirects=False) as response:
                 if 200 <= response.status < 300:
                     return "done", ""
@@ -241,7 +241,7 @@ class PlatformCellSets:
 
 
 def _socket(address: Any) -> socket.socket:  # noqa: ANN401 a row of getaddrinfo
-    """Return a socket whose system gives up what it could not deliver, instead of doing so minutes later."""
+    """Return a socket that gives up undelivered data after seconds, not minutes."""
     made = socket.socket(*address[:3])
     made.setblocking(False)  # noqa: FBT003
     if hasattr(socket, "TCP_USER_TIMEOUT"):

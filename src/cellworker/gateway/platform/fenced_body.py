@@ -15,9 +15,9 @@ def awake_s() -> float:
 
 
 class FencedBody(BytesPayload):
-    """Bytes that are withheld when the process was paused so long that they must no longer be sent.
+    """Bytes that are withheld after a pause so long that they must no longer be sent.
 
-    It is looked at the clock when a connection stands and the head of the request is ready, right before the body is
+    The clock is read when a connection stands and the head of the request is ready, right before the body is
     handed to the system. Without its body a request is incomplete and has no effect.
 
     Parameters

@@ -35,9 +35,9 @@ class PodLabels:
     Parameters
     ----------
     settings
-        Where the file is, and what holds where the pod has no such label.
+        Where the file is, and the values for labels that the pod does not have.
     development_default
-        Whether the experiment is ``test-experiment-id`` in development, where nothing else says which.
+        Whether the experiment is ``test-experiment-id`` in development, where neither label nor setting names one.
     """
 
     def __init__(self, settings: Settings, *, development_default: bool = True) -> None:
@@ -74,7 +74,7 @@ class PodLabels:
         return found or (parse(kind, fallback, "setting") if fallback else None)
 
     def _look(self, key: str) -> str:
-        """Return a label; the file is read again once it differs, and the labels known before hold if it cannot be."""
+        """Return a label; a changed file is read again, and the last known labels stay where it cannot be read."""
         path = self._settings.labels_file
         try:
             signature = _signature_of(path)
@@ -93,8 +93,8 @@ class PodLabels:
 def parse_labels(text: str) -> dict[str, str]:
     """Read a file of the downward API: lines of ``key="value"``, the value quoted as by ``strconv.Quote`` of Go.
 
-    So it is written by ``FormatMap`` of kubernetes/pkg/fieldpath: ``fmt.Fprintf("%v=%q")``. What is no such line is
-    passed over.
+    ``FormatMap`` of kubernetes/pkg/fieldpath writes it so: ``fmt.Fprintf("%v=%q")``. Other lines are
+    skipped.
     """
     labels: dict[str, str] = {}
     for line in text.split("\n"):

@@ -1,4 +1,4 @@
-"""What the platform's things are called: queue, buckets, Redis, API (contract, sections 1.3 to 1.5)."""
+"""Names of the platform's queue, buckets, Redis and API (contract, sections 1.3 to 1.5)."""
 
 import hashlib
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ def idle_timeout_s(settings: Settings) -> float | None:
 
 
 def work_queue_hash(experiment_id: str, sandbox_id: str) -> str:
-    """Return what the platform writes into the label ``workQueueHash``."""
+    """Return the value that the platform writes into the label ``workQueueHash``."""
     return hashlib.sha1(f"{experiment_id}-{sandbox_id}".encode(), usedforsecurity=False).hexdigest()
 
 
@@ -46,7 +46,7 @@ class Names:
     Attributes
     ----------
     environment
-        As `cluster_env` tells it.
+        As `cluster_env` returns it.
     account
         The AWS account, twelve digits.
     region
@@ -77,7 +77,7 @@ class Names:
 
     @property
     def local(self) -> bool:
-        """Whether everything is a stand-in on a developer's machine."""
+        """Whether stand-ins on a developer's machine take the place of all services."""
         return self.environment in ("development", "test")
 
     @property
@@ -106,7 +106,7 @@ class Names:
         Parameters
         ----------
         queue_hash
-            The label ``workQueueHash``; not looked at on a developer's machine, where there is one queue for all.
+            The label ``workQueueHash``; ignored on a developer's machine, where there is one queue for all.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Events to browsers over Redis, where the platform's Socket.IO servers listen.
 
-Redis keeps no events: one that is published without a subscriber is lost. So an event counts as sent only when the
-primary has confirmed it, and one whose confirmation got lost is sent again: an event arrives at least once.
+Redis stores no events: one that is published without a subscriber is lost. So an event counts as sent only when the
+primary has confirmed it, and one whose confirmation is lost is sent again: an event arrives at least once.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ from cellworker.settings import Settings
 __all__ = ["RedisBus", "RedisUnavailableError", "resolve_redis_url"]
 
 TRY_S = 2.0
+"""Seconds to try to send an event whose sender gives no deadline."""
 _LISTENERS_S = 10.0
-"""Seconds to wait for listeners after an outage."""
+"""Seconds after an outage in which an event without a subscriber is sent again."""
 _LISTENERS_EVERY_S = 0.2
-"""How long an event is tried for where its sender says nothing, in seconds."""
 
 _CONNECT_S = 5.0
 _REPLY_S = 5.0
@@ -86,10 +86,10 @@ class _Event:
 
 
 class RedisBus:
-    """Publishes events over one connection, in the order in which they were given; used as an async context manager.
+    """Publishes events over one connection, in their order; an async context manager.
 
-    One task owns the connection and sends all that waits at a time. Cancelling an `emit` therefore never leaves half a
-    command behind. Entering does not wait for Redis: what is emitted meanwhile waits.
+    One task owns the connection and sends all waiting events at a time. So cancelling an `emit` never leaves half a
+    command behind. Entering does not wait for Redis: events that are emitted meanwhile wait.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ class RedisBus:
 
     @property
     def failing_since(self) -> datetime | None:
-        """When Redis was found to be out of reach, in UTC; None while all is well.
+        """Time of the first failure to reach Redis, in UTC; None while all is well.
 
         It is known within 10 seconds, also while nothing is sent. Before the first connection it is the time at which
         the bus was entered.
@@ -173,7 +173,7 @@ class RedisBus:
     async def emit(self, event: str, payload: Any, deadline: float | None = None) -> None:  # noqa: ANN401
         """Send one event to everyone, and return when Redis has confirmed it.
 
-        Redis keeps nothing for those who are not there. After an outage of it the platform's servers come back a little
+        Redis stores nothing for absent subscribers. After an outage the platform's servers reconnect a little
         later than this bus, so in the first seconds an event without a listener is sent again.
 
         Parameters
@@ -181,7 +181,7 @@ class RedisBus:
         event, payload
             As in `cellworker.protocol.emitter.packet`.
         deadline
-            How long to try, in seconds; 2 where None.
+            Seconds to try; None means 2.
 
         Raises
         ------
@@ -208,7 +208,7 @@ class RedisBus:
             await asyncio.sleep(_LISTENERS_EVERY_S)
 
     async def _run(self) -> None:
-        """Send what waits, forever; after an error, connect again."""
+        """Send waiting events, forever; after an error, connect again."""
         failures = 0
         while True:
             try:
@@ -230,7 +230,7 @@ class RedisBus:
             self._forget_the_abandoned()
 
     async def _send_waiting(self) -> None:
-        """Send one batch, and take out of the waiting what was confirmed; without any, ask whether all is well."""
+        """Send one batch, and dequeue the confirmed events; without any event, check the connection."""
         self._wake.clear()
         self._forget_the_abandoned()
         batch = self._next_batch()
@@ -326,7 +326,7 @@ def _connection(address: _Address, *, verify: bool, ca_file: Path | None) -> Con
         "password": address.password,
         "protocol": 2,
         "socket_connect_timeout": _CONNECT_S,
-        "socket_timeout": None,  # a batch has one for all of its answers
+        "socket_timeout": None,  # a batch has one timeout for all its answers
     }
     if not address.tls:
         return Connection(**common)

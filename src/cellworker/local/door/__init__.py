@@ -1,1 +1,1 @@
-"""The local door: who is let in, what a body may be, how long a connection may wait, and the events over sockets."""
+"""The local door: admission of clients, limits on bodies and connections, and events over sockets."""

@@ -23,12 +23,12 @@ __all__ = ["LOOPBACK", "PAGES", "TOKEN_HEADER", "Admission", "split_token", "war
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PAGES = frozenset({"/", "/console"})
-"""What a link in another page, or an address that holds the token, may lead to."""
+"""Paths that a link in another page, or an address with the token, may lead to."""
 TOKEN_HEADER = "X-Access-Token"  # noqa: S105 - a name
 _TOKEN = "token"  # noqa: S105
 _SHORTEST_TOKEN = 16
 _OWN_SITES = frozenset({"none", "same-origin"})
-"""Of all values of `Sec-Fetch-Site`, those that stand for us or for a person; a browser of later days may know more."""
+"""Values of `Sec-Fetch-Site` for our own pages or a person's action; later browsers may send others."""
 _UNFRAMED = frozenset({"document"})
 _FRAMED = frozenset({"document", "iframe"})
 
@@ -39,14 +39,14 @@ class Admission:
     Parameters
     ----------
     host
-        The address that is listened on.
+        The address that the worker listens on.
     allowed_hosts
-        Names, beside those of loopback, under which the worker may be asked for.
+        Host names that the worker answers to, beside those of loopback.
     token
-        What a client has to know; empty asks for none.
+        The token that clients must send; empty needs none.
     below
-        The path below which everything is served: a secret, which stands for the token where a page is shown in a frame
-        of a page from elsewhere (a notebook), which cookies do not reach.
+        The path below which everything is served: a secret that replaces the token where a page is shown in a frame
+        of another site's page (a notebook), which gets no cookies.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Admission:
 
     @classmethod
     def of(cls, settings: Settings) -> "Admission":
-        """Return the one of the settings: a token is made where one is needed and none is set.
+        """Return the admission of the settings, with a new token where one is needed and none is set.
 
         Raises
         ------
         WorkerError
-            ``INVALID_INPUT`` for a token that could be guessed.
+            ``INVALID_INPUT`` for a token that is too short.
         """
         token = settings.access_token
         if token and len(token) < _SHORTEST_TOKEN:
@@ -90,7 +90,7 @@ class Admission:
         web.HTTPException
             Also ``HTTPSeeOther``, for a page whose address holds the token: from then on a cookie does.
         """
-        # Each stands once in what a browser sends; of two, others may look at the one and we at the other.
+        # A browser sends each once; of two, a proxy may check one and we the other.
         if any(len(request.headers.getall(header, ())) > 1 for header in ("Host", "Origin", "Sec-Fetch-Site")):
             raise web.HTTPForbidden(reason="A request has one Host, one Origin and one Sec-Fetch-Site at most.")
         name = _name(request.headers.get("Host", ""))
@@ -122,7 +122,7 @@ class Admission:
         return "This worker answers to the names of its own machine only."
 
     def _of_this_site(self, request: web.BaseRequest, name: str) -> bool:
-        """Judge a request without an origin: a program's, or one that a page makes without being let see the answer."""
+        """Judge a request without an origin: a program's, or one whose answer the page cannot read."""
         site = request.headers.get("Sec-Fetch-Site", "none").strip().lower()
         if site == "same-site" and name in LOOPBACK:
             return True  # another port of this machine
@@ -157,7 +157,7 @@ def split_token(address: str) -> tuple[str, str]:
 
 
 def warnings_of(settings: Settings) -> list[str]:
-    """Return what a person has to know who opens the worker to a network."""
+    """Return warnings for a person who opens the worker to a network."""
     if settings.host in LOOPBACK:
         return []
     names = ", ".join(_listed(settings))
@@ -176,7 +176,7 @@ def _listed(settings: Settings) -> list[str]:
 
 
 def _cookie_name(request: web.BaseRequest) -> str:
-    """Name the port, which cookies do not tell apart: two workers of one machine do not throw each other out."""
+    """Include the port, which cookies ignore: two workers of one machine keep their cookies apart."""
     try:
         port = urlsplit(f"//{request.headers.get('Host', '')}").port
     except ValueError:
@@ -200,7 +200,7 @@ def _plain_name(name: str) -> str:
 
 
 def _is_address(name: str) -> bool:
-    """Whether it is a number: no name can be made to point elsewhere, so it is not checked."""
+    """Whether it is a numeric address: that cannot be rebound as a name can, so it needs no check."""
     try:
         ipaddress.ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Reading what clients send, within a size and a time."""
+"""Reads request bodies, within limits of size and time."""
 
 import asyncio
 
@@ -13,16 +13,16 @@ _BODY_S = 60.0
 
 
 async def read_body(request: web.Request, *, largest: int, within_s: float = _BODY_S) -> bytes:
-    """Return the whole body of a request, unpacked where it came packed.
+    """Return the whole body of a request, decompressed where needed.
 
     Parameters
     ----------
     request
-        Whose body is read.
+        The request.
     largest
-        Bytes that it may have, unpacked.
+        Max bytes, decompressed.
     within_s
-        Seconds that it may take to arrive.
+        Max seconds until it has arrived.
 
     Raises
     ------

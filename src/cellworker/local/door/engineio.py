@@ -1,4 +1,4 @@
-"""Packets of Engine.IO and Socket.IO as text, in both generations that browsers and scripts speak.
+"""Text packets of Engine.IO and Socket.IO, in both revisions that browsers and scripts use.
 
 Written from the public protocol descriptions (Engine.IO revisions 3 and 4, Socket.IO revisions 4 and 5). Only text
 packets are handled: nothing that the worker sends is binary.

@@ -1,4 +1,4 @@
-"""The middleware of the local door: it lets in whom `admission` lets in, and answers errors in the API's form."""
+"""The middleware of the local door: it applies `admission`, and answers errors in the API's form."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -21,14 +21,14 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def guard(admission: Admission, connections: Connections) -> Middleware:
-    """Return a middleware that refuses who is not admitted, answers preflights, and turns errors into the API's form.
+    """Return a middleware that checks admission, answers preflights, and turns errors into the API's form.
 
     Parameters
     ----------
     admission
-        Decides who is let in.
+        Decides on admission.
     connections
-        Called for each request that arrives whole.
+        Called for each complete request head.
     """
 
     @web.middleware
@@ -46,7 +46,7 @@ def guard(admission: Admission, connections: Connections) -> Middleware:
             return _problem(error.status, error.reason)
         except (ConnectionError, TimeoutError):
             raise
-        except Exception as error:  # noqa: BLE001 - the last line before the client
+        except Exception as error:  # noqa: BLE001 - the last handler before the client
             log(_logger, logging.ERROR, "request to the local server failed", path=request.path, error=error)
             return _problem(500, UNEXPECTED)
 
@@ -54,7 +54,7 @@ def guard(admission: Admission, connections: Connections) -> Middleware:
 
 
 def add_cors(admission: Admission) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return what lets pages of this machine read answers (a signal for ``on_response_prepare``).
+    """Return a handler for ``on_response_prepare`` that lets pages of this machine read answers.
 
     The origin is named: socket.io-client 2.x sends its requests with credentials, which a star does not cover.
     """

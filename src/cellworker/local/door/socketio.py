@@ -1,9 +1,9 @@
 """A small Socket.IO server for two generations of the protocol on one address.
 
-The platform's UI brings socket.io-client 2.x, which speaks Engine.IO revision 3; today's clients speak revision 4.
-Node's own server serves both at once (``allowEIO3``), and a worker that stands in for the platform has to do the same.
+The platform's UI has socket.io-client 2.x, which speaks Engine.IO revision 3; today's clients speak revision 4.
+Node's server serves both at once (``allowEIO3``), and a worker that stands in for the platform must do the same.
 No maintained Python library does: python-socketio and python-engineio tie each release to one revision. Since all that
-is needed is to broadcast text events in the default namespace, the protocol is spoken here, from its public texts.
+is needed is to broadcast text events in the default namespace, this module implements the protocol by its public text.
 
 Events of clients are read and ignored. Sizes, the number of sessions and the backlog of each are limited.
 """
@@ -214,7 +214,7 @@ class _Session:
         self._writer: asyncio.Task[None] | None = None
 
     def send(self, packet: str) -> None:
-        """Queue a packet; a client that lets too much pile up is dropped."""
+        """Queue a packet; a client with too large a backlog is dropped."""
         if self._closed:
             return
         if self._backlog > self.server.max_backlog:
@@ -276,7 +276,7 @@ class _Session:
                     return False
                 await socket.send_str(engineio.PONG + "probe")
                 self._changing = (
-                    True  # from now on a poll is answered at once: the client waits for that to change over
+                    True  # from now on a poll is answered at once: the client waits for that before it switches
                 )
                 self._news.set()
                 return await socket.receive_str() == engineio.UPGRADE and not self._closed
@@ -310,7 +310,7 @@ class _Session:
             self.close()
 
     async def _watch(self) -> None:
-        """End the session of a client that fell silent."""
+        """End the session of a silent client."""
         budgets = self.server.ping_timeout + (0 if self.version == 4 else self.server.ping_interval)
         try:
             while not self._closed:
@@ -330,7 +330,7 @@ class _Session:
         return packets
 
     def close(self) -> None:
-        """End the session; what waits is still sent where the transport allows."""
+        """End the session; waiting packets are still sent where the transport allows."""
         if self._closed:
             return
         self._closed = True

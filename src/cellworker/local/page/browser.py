@@ -10,7 +10,7 @@ __all__ = ["is_desktop", "open_page"]
 
 
 def is_desktop(environment: Mapping[str, str], output: TextIO, platform: str = sys.platform) -> bool:
-    """Whether somebody sits before a screen of this machine: a terminal, a display, no remote login, no CI."""
+    """Whether a person uses this machine's screen: a terminal, a display, no remote login, no CI."""
     if not output.isatty() or any(environment.get(name) for name in ("CI", "SSH_CONNECTION", "SSH_TTY")):
         return False
     # macOS always has a display where there is a terminal.

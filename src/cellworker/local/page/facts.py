@@ -1,4 +1,4 @@
-"""The facts about the experiment that the explorer gets first."""
+"""Facts about the experiment, which the explorer fetches first."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ _NUMBERS = {
     "GetMitochondrialContent": "percent.mt",
     "GetDoubletScore": "doublet_scores",
 }
-"""The columns of the tasks of one number per cell."""
+"""The columns of tasks with one number per cell."""
 
 _MAP_NAME = re.compile(r"umap|t-?sne|spatial|draw|force|diffmap|phate|fitsne", re.IGNORECASE)
 
@@ -31,7 +31,7 @@ class ReductionFacts(msgspec.Struct, rename="camel"):
     name: str
     dimensions: int
     is_map: bool
-    """Whether its name says that it was made to be looked at: UMAP and its like, no principal components."""
+    """Whether its name means a map, such as UMAP, and not principal components."""
 
 
 class TissueFacts(msgspec.Struct, rename="camel"):
@@ -48,11 +48,11 @@ class ExplorerFacts(msgspec.Struct, rename="camel"):
     Attributes
     ----------
     numbers
-        Tasks of one number per cell that the experiment can answer.
+        Tasks with one number per cell that the experiment can answer.
     max_cell_id
-        By-cell vectors have one entry more.
+        Vectors by cell id have one entry more than this.
     default_reduction
-        What to show first; empty where the file holds no map.
+        The first map to show; empty where the file holds none.
     own_colours
         Whether the colours of cell sets come from the experiment, not from our palette.
     """
@@ -90,7 +90,7 @@ def explorer_facts(
     Parameters
     ----------
     experiment, cell_sets
-        What is served.
+        The served experiment.
     experiment_id
         The id under which clients ask.
     path

@@ -1,4 +1,4 @@
-"""What the explorer reads of the results of our own tasks. See `local.page.results`."""
+"""Types of the results of our own tasks that the explorer reads. See `local.page.results`."""
 
 from typing import Any, Literal
 
@@ -121,7 +121,7 @@ class SubsetPlaces(Struct, forbid_unknown_fields=True, rename="camel"):
 
 
 class DescribedResult(Struct, forbid_unknown_fields=True):
-    """One result that the file brought."""
+    """One result stored in the file."""
 
     name: str
     source: str

@@ -10,7 +10,7 @@ __all__ = ["BUNDLE", "NO_EXPLORER", "add_pages", "has_explorer"]
 _HERE = Path(__file__).parent
 
 BUNDLE = _HERE / "bundle"
-"""What the package's build makes of ``web/``; missing where the build could not reach the npm registry."""
+"""The build's bundle of ``web/``; missing where the build could not reach the npm registry."""
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -20,7 +20,7 @@ _UNFRAMED = "; frame-ancestors 'none'"
 _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # Names of files under assets/ change with their content; pages and everything else are looked at again.
+    # Names of files under assets/ change with their content; all other files are revalidated.
     "Cache-Control": "no-cache",
 }
 _POLICY_OF = web.AppKey("policy", str)
@@ -62,7 +62,7 @@ async def _explorer(request: web.Request) -> web.Response:
 
 
 async def _asset(request: web.Request) -> web.Response:
-    # Only names that are in the folder: no part of an address becomes a path.
+    # Only names of files in the folder: no part of an address becomes a path.
     name = request.match_info["name"]
     folder = BUNDLE / "assets"
     known = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}

@@ -1,6 +1,6 @@
-"""What the explorer reads of each task's result: the types that its own are made from (`scripts/make_web_types.py`).
+"""Types of the task results that the explorer reads; `scripts/make_web_types.py` makes TypeScript from them.
 
-A test decodes real results through them and refuses fields that they do not know, so that neither side can drift.
+A test decodes real results with them and refuses unknown fields, so that neither side can drift.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the explorer draws of tissues: places of cells on one image, and the image."""
+"""The explorer's data of tissues: positions of cells on one image, and the image."""
 
 import struct
 import zlib

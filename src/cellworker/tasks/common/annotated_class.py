@@ -39,7 +39,7 @@ class AnnotatedClass(RequestedClass):
 
 
 class AnnotationRequest(Struct):
-    """What both ask of the engine. `cell_sets`: the classes by key; only the clusters need their cells."""
+    """The engine request of both. `cell_sets`: the classes by key; only the clusters need their cells."""
 
     species: str
     tissue: str

@@ -1,4 +1,4 @@
-"""Metadata columns as people know them: categories, numbers, logicals, dates, times and free text."""
+"""Metadata columns by kind: categories, numbers, logicals, dates, times and free text."""
 
 import re
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ T = TypeVar("T", bound=np.generic)
 _DATE = re.compile(r"-?\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"-?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _FEW, _MANY = 20, 1000
-"""Labels from which on a column may be free text, and from which on it is."""
+"""Numbers of labels from which a column may be free text, and from which it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class DescribedColumn:
-    """What is known of a column without its values.
+    """Facts about a column without its values.
 
     Attributes
     ----------

@@ -23,13 +23,13 @@ _K_PROJECTED = 50
 
 
 class ClusterConfig(Struct):
-    """How finely to cluster."""
+    """Resolution of the clustering."""
 
     resolution: NotNegative = 0.5
 
 
 class HowToCluster(Protocol):
-    """What requests for clusters say."""
+    """Parameters of requests for clusters."""
 
     @property
     def type(self) -> Literal["louvain", "leiden"]:
@@ -38,7 +38,7 @@ class HowToCluster(Protocol):
 
     @property
     def config(self) -> ClusterConfig:
-        """How finely."""
+        """The resolution."""
         ...
 
 

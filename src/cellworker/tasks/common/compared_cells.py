@@ -1,4 +1,4 @@
-"""From cell ids of a request to the rows that are compared."""
+"""Turns cell ids of a request into the rows that are compared."""
 
 import numpy as np
 from msgspec import Struct, field

@@ -1,4 +1,4 @@
-"""What the example bodies of several tasks share."""
+"""Shared parts of example bodies."""
 
 from typing import Any
 

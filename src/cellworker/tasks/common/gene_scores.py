@@ -26,7 +26,7 @@ _READING = 0.7  # of the time, roughly: the mean of every gene
 
 
 class GeneSetScore(Struct):
-    """How a gene set is scored; what is not said is the method's own default.
+    """The method of scoring a gene set; missing fields are the method's defaults.
 
     `n_controls` is Seurat's ``ctrl`` (100) and scanpy's ``ctrl_size`` (50), `n_bins` ``nbin`` (24) and ``n_bins`` (25),
     `seed` ``seed`` (1) and ``random_state`` (0).

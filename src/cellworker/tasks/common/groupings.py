@@ -33,7 +33,7 @@ MAX_GROUPS = MAX_SELECTIONS
 
 
 class Grouping(Struct):
-    """How cells are grouped: by exactly one of the three. `sets` are keys of cell sets, of classes, or selections."""
+    """A grouping of cells: exactly one of the three. `sets` are keys of cell sets, of classes, or selections."""
 
     cell_class: str | None = field(name="class", default=None)
     column: str | None = None

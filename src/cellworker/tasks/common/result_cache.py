@@ -1,4 +1,4 @@
-"""Arrays that were expensive to compute, kept in files for later requests of the same engine."""
+"""A cache in files of arrays that are expensive to compute, for later requests of the same engine."""
 
 import os
 import secrets
@@ -20,15 +20,15 @@ _ENDING = ".npz"
 
 
 def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """Return what is kept under a key; make and keep it first where there is nothing.
+    """Return the cached arrays of a key; make and cache them first where there are none.
 
-    What was used longest ago goes when there are more than 16 files or 512 MB. A file that is damaged is made again;
-    one that cannot be written is left out.
+    The least recently used files are removed beyond 16 files or 512 MB. A damaged file is made again;
+    one that cannot be written is skipped.
 
     Parameters
     ----------
     folder
-        Where the files are; None keeps nothing.
+        The folder of the files; None caches nothing.
     key
         Names all that the arrays depend on; a plain file name.
     make

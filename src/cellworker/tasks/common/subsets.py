@@ -28,7 +28,7 @@ _CHOOSING, _REDUCING = "Choosing variable genes", "Computing principal component
 
 
 class Space(Struct):
-    """What a subset's cells are compared by.
+    """The space in which a subset's cells are compared.
 
     `components` "saved": the coordinates of the active reduction, as for all cells. "own": principal components of the
     subset alone, of the genes that vary most among its cells.

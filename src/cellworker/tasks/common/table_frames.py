@@ -1,4 +1,4 @@
-"""What results look like as tables: columns by name, for data frames and files."""
+"""Results as tables: columns by name, for data frames and files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,1 +1,1 @@
-"""Tasks of our own, which the platform does not have: what the explorer asks beside them."""
+"""Tasks of our own, which the platform does not have; the explorer uses them."""

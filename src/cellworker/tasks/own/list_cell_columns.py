@@ -1,4 +1,4 @@
-"""ListCellColumns: which metadata columns the cells have, and what is in them."""
+"""ListCellColumns: the metadata columns of the cells, and facts about each."""
 
 from typing import Any
 

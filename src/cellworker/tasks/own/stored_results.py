@@ -1,4 +1,4 @@
-"""ListStoredResults, GetStoredResult: results that the file brought with it, such as scanpy's tests of genes."""
+"""ListStoredResults, GetStoredResult: results stored in the file, such as scanpy's tests of genes."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The compression of Zarr's pieces: what anndata has written by default since 0.7, and its other options.
+"""Codecs of Zarr's chunks: anndata's defaults since 0.7, and its other options.
 
 Zstandard, gzip and zlib, bz2, LZ4, Blosc (with LZ4, Zstandard or zlib inside), and CRC-32C sums. Codecs that run code
 (pickle) or turn bytes into objects are not among them. Nothing grows beyond the size that its piece should have.
@@ -27,12 +27,12 @@ _SHUFFLED, _COPIED, _BIT_SHUFFLED, _WHOLE = 0x1, 0x2, 0x4, 0x10
 
 
 def known(name: str) -> bool:
-    """Return whether a codec can be undone here."""
+    """Return whether this module can decode a codec."""
     return name in _KNOWN
 
 
 def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
-    """Undo one codec.
+    """Decode one codec.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def decompress(name: str, content: bytes, size: int, path: str) -> bytes:
 
 
 def without_sum(content: bytes, path: str) -> bytes:
-    """Return what stands before a CRC-32C sum, if the sum is right.
+    """Return the content before a CRC-32C sum, if the sum is right.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def _unshuffled(raw: NDArray[np.uint8], flags: int, width: int) -> NDArray[np.ui
         bits = np.packbits(np.ascontiguousarray(planes.T), axis=1, bitorder="little")
         return np.concatenate([bits.reshape(-1), raw[count * width :]])
     if flags & _SHUFFLED and width > 1:
-        out = raw.copy()  # the bytes beyond the last whole element stay where they are
+        out = raw.copy()  # bytes beyond the last whole element keep their places
         unshuffle = kernel("cw_unshuffle")
         unshuffle(address(raw, np.uint8), count, width, address(out, np.uint8, writable=True))
         return out
@@ -187,7 +187,7 @@ def _unshuffled(raw: NDArray[np.uint8], flags: int, width: int) -> NDArray[np.ui
 
 
 def split_text(content: bytes, count: int, path: str) -> list[str]:
-    """Take apart strings of any length: their number, then each with its length before it (codec vlen-utf8)."""
+    """Split strings of any length: their number, then each after its length (codec vlen-utf8)."""
     if len(content) < 4 or struct.unpack_from("<I", content)[0] != count:
         raise damaged(path, f"expected {count} strings in a piece")
     out, at = [], 4

@@ -1,4 +1,4 @@
-"""An array of unknown length on its way into memory, or into a spool file once it is long."""
+"""An array of unknown length that grows in memory, and in a spool file once it is long."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ _IN_MEMORY = 32 << 20
 
 
 class Growing:
-    """Takes pieces one after another; large ones go to a file in the scratch folder, whose owner removes it."""
+    """Collects pieces; a large array goes to a file in the scratch folder, whose owner removes it."""
 
     def __init__(self, dtype: DTypeLike, scratch: Scratch) -> None:
         self._dtype = np.dtype(dtype)
@@ -30,7 +30,7 @@ class Growing:
         self._file: Path | None = None
 
     def append(self, piece: NDArray[Any]) -> None:
-        """Add a piece behind the others.
+        """Append a piece.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Growing:
             os.close(descriptor)
             self._file = Path(name)
         try:
-            # Opened again for each spill: what is refused halfway leaves no open file.
+            # Opened again for each spill, so that a refusal halfway leaves no open file.
             with self._file.open("ab") as file:
                 for piece in self._pieces:
                     file.write(piece.data)
@@ -63,7 +63,7 @@ class Growing:
         self._pieces, self._held = [], 0
 
     def finish(self) -> NDArray[Any]:
-        """Return the whole."""
+        """Return the whole array."""
         if self._file is None:
             return np.concatenate([np.zeros(0, self._dtype), *self._pieces])
         self._spill()

@@ -1,4 +1,4 @@
-"""Reading untrusted HDF5 files: everything is looked at before anything of it is opened for its values.
+"""Reads untrusted HDF5 files: all objects are inspected before any values are read.
 
 HDF5 files can make a reader open other files (external links, external storage, virtual datasets) or load code
 (filters from plugins). AnnData writes none of that, so a file that has any is refused. Only what AnnData writes is let
@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-# HDF5 looks for filter plugins in folders of the system; this word keeps it from looking.
+# HDF5 looks for filter plugins in system folders; this value forbids that.
 os.environ.setdefault("HDF5_PLUGIN_PRELOAD", "::")
 
 import h5py
@@ -39,21 +39,21 @@ _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDe
 
 @contextmanager
 def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Group"]:
-    """Open a file after a walk over all of it.
+    """Open a file after inspecting all of it.
 
     Parameters
     ----------
     path
         The file.
     max_bytes
-        How much its arrays may claim together.
+        Max bytes that its arrays may claim together.
     threads
-        How many inflate compressed pieces.
+        Threads that inflate compressed chunks.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNREADABLE``: what is in it that AnnData does not write, and where.
+        ``EXPERIMENT_UNREADABLE`` naming the content that AnnData does not write, and its place.
     """
     try:
         file = h5py.File(path, "r", locking=False)
@@ -67,7 +67,7 @@ def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Gro
 
 @contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """Turn what h5py raises for damaged content into a sentence for the file's owner."""
+    """Turn h5py's errors for damaged content into a sentence for the file's owner."""
     try:
         yield
     except WorkerError:
@@ -86,7 +86,7 @@ def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
         links = group.links
         for raw in group:
             where = f"{path}/{raw.decode('utf-8', 'replace')}".lstrip("/")
-            # Looked at without following it: opening an external link would open another file.
+            # Inspected without following it: opening an external link would open another file.
             link = links.get_info(raw)
             if link.type != h5py.h5l.TYPE_HARD:
                 names = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
@@ -96,7 +96,7 @@ def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
                 )
             if link.u in seen:  # two names for one object, as of index arrays in our own stores
                 continue
-            seen.add(link.u)  # where the object is: no other file takes part, so that tells it from any other
+            seen.add(link.u)  # the object's address: it is unique, since no other file takes part
             item = h5py.h5o.open(group, raw)
             if len(seen) > _MAX_OBJECTS:
                 raise refused(what=f"it holds more than {_MAX_OBJECTS:,} objects", advice="AnnData holds fewer")
@@ -196,7 +196,7 @@ class Hdf5Array:
 
     @cached_property
     def _dataset(self) -> h5py.Dataset:
-        """What selects parts; a small column is read whole without it."""
+        """The selector of parts; a small column is read whole without it."""
         return h5py.Dataset(self._id)
 
     def _whole(self) -> NDArray[Any]:
@@ -234,7 +234,7 @@ class Hdf5Array:
             yield start, self.read(start, min(start + _BLOCK, length))
 
     def _inflates(self) -> bool:
-        """Return whether the chunks are plain gzip, which we undo faster than HDF5 does, in several threads."""
+        """Return whether the chunks are plain gzip, which several threads here decompress faster than HDF5 does."""
         return (
             self._dataset.compression == "gzip"
             and not self._dataset.fletcher32
@@ -263,7 +263,7 @@ class Hdf5Array:
                 info = self._dataset.id.get_chunk_info_by_coord((start,))
                 stored = info.byte_offset is not None
                 skipped, content = self._dataset.id.read_direct_chunk((start,)) if stored else (0, b"")
-            if not stored or skipped:  # never written, or written as it is: HDF5 knows best
+            if not stored or skipped:  # never written, or stored uncompressed: leave it to HDF5
                 while waiting:
                     yield finish()
                 yield start, self.read(start, min(start + step, length))
@@ -308,7 +308,7 @@ class Hdf5Array:
 
 
 class _Attributes(Mapping[str, Any]):
-    """The attributes of one object, each read when it is asked for."""
+    """The attributes of one object, each read at its first use."""
 
     def __init__(self, item: Any, path: str) -> None:  # noqa: ANN401 - h5py has no types
         self._id, self._path = item, path

@@ -22,7 +22,7 @@ _TEXT = h5py.string_dtype("utf-8")
 
 
 class Hdf5Sink:
-    """A new file, or with `edit` one that is there; see `cellworker.formats.anndata.containers.sink`."""
+    """A new file, or with `edit` an existing one; see `cellworker.formats.anndata.containers.sink`."""
 
     def __init__(self, path: Path, threads: int = 1, *, edit: bool = False) -> None:
         # Tables of thousands of columns need newer headers, which HDF5 reads since 1.10.
@@ -44,7 +44,7 @@ class Hdf5Sink:
         _describe(self._file.create_group(path) if path else self._file, attrs)
 
     def array(self, path: str, shape: tuple[int, ...], dtype: DTypeLike, rows: Rows, attrs: Mapping[str, Any]) -> None:
-        """Write an array; small ones as they are, large ones in compressed pieces."""
+        """Write an array; small ones uncompressed, large ones in compressed chunks."""
         dtype = np.dtype(dtype)
         width = int(np.prod(shape[1:], dtype=np.int64))
         length = shape[0] if shape else 1

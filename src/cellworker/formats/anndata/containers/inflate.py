@@ -1,4 +1,4 @@
-"""Undoing the compression of one piece of an array, never beyond the size that it should have."""
+"""Decompresses one chunk of an array, never beyond its expected size."""
 
 import zlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""Groups and arrays that are in memory, or in another container under another path: how other formats look as AnnData.
+"""Groups and arrays in memory, or from another container under another path: the view of other formats as AnnData.
 
 A reader of another format lays such nodes out as AnnData would have them, and everything that reads AnnData (opening,
 checking, conversion with its ledger) reads that format too.
@@ -47,11 +47,11 @@ class MemoryGroup:
         return f"{self.path}/{name}".lstrip("/")
 
     def put(self, name: str, node: Node | Make) -> None:
-        """Add a member; a function makes it when it is asked for first."""
+        """Add a member; a function makes it at its first use."""
         self._nodes[name] = node
 
     def group(self, name: str, attrs: Mapping[str, Any] | None = None) -> "MemoryGroup":
-        """Add a group and return it; one that is there already is returned as it is."""
+        """Add a group and return it; an existing one is returned unchanged."""
         found = self._nodes.get(name)
         if isinstance(found, MemoryGroup):
             return found
@@ -107,7 +107,7 @@ class MemoryArray:
         raise damaged(self.path, "expected records")
 
     def is_null(self) -> bool:
-        """Tell that it holds something."""
+        """Return that it holds something."""
         return False
 
 
@@ -143,7 +143,7 @@ class MemoryTexts:
         raise damaged(self.path, "expected records")
 
     def is_null(self) -> bool:
-        """Tell that it holds something."""
+        """Return that it holds something."""
         return False
 
 

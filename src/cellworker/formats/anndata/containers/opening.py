@@ -14,21 +14,21 @@ __all__ = ["open_anndata"]
 
 @contextmanager
 def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[TreeGroup]:
-    """Open a file or folder after looking at everything in it.
+    """Open a file or folder after inspecting everything in it.
 
     Parameters
     ----------
     path
         An ``.h5ad`` file or the folder of a Zarr store.
     max_bytes
-        How much its arrays may claim to hold together.
+        Max bytes that its arrays may claim together.
     threads
-        How many threads decompress.
+        Threads that decompress.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNREADABLE`` when it is damaged or holds what AnnData does not write.
+        ``EXPERIMENT_UNREADABLE`` when it is damaged or holds content that AnnData does not write.
     """
     if is_zarr(path):
         yield open_zarr(path, max_bytes, threads)

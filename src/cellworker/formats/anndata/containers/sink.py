@@ -1,4 +1,4 @@
-"""A file of groups and arrays that is being written, in HDF5 or Zarr: the interface that the AnnData writers use."""
+"""A file of groups and arrays to write, in HDF5 or Zarr: the interface of the AnnData writers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 __all__ = ["EditableSink", "Rows", "Sink"]
 
 Rows = Callable[[int, int], NDArray[Any]]
-"""Gives the values from one row to another; of a scalar, the scalar."""
+"""Returns the values from one row to another; of a scalar, the scalar."""
 
 
 class Sink(Protocol):
@@ -48,7 +48,7 @@ class Sink(Protocol):
         ...
 
     def null(self, path: str, attrs: Mapping[str, Any]) -> None:
-        """Write what stands for None."""
+        """Write the encoding of None."""
         ...
 
     def reference(self, path: str, name: str, place: str) -> None:
@@ -57,7 +57,7 @@ class Sink(Protocol):
 
 
 class EditableSink(Sink, Protocol):
-    """A store that is there already, parts of which are replaced."""
+    """An existing store, parts of which are replaced."""
 
     def has(self, path: str) -> bool:
         """Return whether there is something under a path."""

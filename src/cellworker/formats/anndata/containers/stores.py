@@ -19,7 +19,7 @@ def new_store(path: Path, threads: int, *, zarr: bool) -> EditableSink:
 
 
 def edit_store(path: Path, threads: int) -> EditableSink:
-    """Return a sink that changes parts of a file or folder that is there."""
+    """Return a sink that changes parts of an existing file or folder."""
     if path.is_dir():
         from cellworker.formats.anndata.containers.zarr_out import ZarrSink  # noqa: PLC0415
 

@@ -13,7 +13,7 @@ __all__ = ["Array", "Budget", "Node", "TreeGroup", "damaged", "refused"]
 
 _GIB = 1 << 30
 _MAX_RATIO = 250
-"""As for `.rds`: no real matrix is stored in a 250th of its size; looked at from 1 GiB on."""
+"""As for `.rds`: no real matrix is stored in a 250th of its size; checked from 1 GiB on."""
 
 
 class Array(Protocol):
@@ -24,7 +24,7 @@ class Array(Protocol):
     path
         Where it is, as anndata names it: ``obs/leiden/codes``.
     attrs
-        What is written on it, decoded: strings, numbers, lists of these.
+        Its attributes, decoded: strings, numbers, lists of these.
     dtype
         Of its elements in native byte order; None for text.
     """
@@ -39,7 +39,7 @@ class Array(Protocol):
         ...
 
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Walk over a one-dimensional array of numbers in order: where a piece begins, and the piece."""
+        """Iterate over a one-dimensional array of numbers in order: the start of each piece, and the piece."""
         ...
 
     def rows_at_once(self) -> int:
@@ -79,9 +79,9 @@ Node = TreeGroup | Array
 
 @dataclass(slots=True)
 class Budget:
-    """How much a file may claim to hold.
+    """A limit on the bytes that a file may claim to hold.
 
-    `max_bytes` is a ceiling for all arrays together; `claimed` is what was granted so far.
+    `max_bytes` is the limit for all arrays together; `claimed` is the sum so far.
     """
 
     max_bytes: int
@@ -114,7 +114,7 @@ def refused(what: str, advice: str) -> WorkerError:
 
 
 def damaged(path: str, what: object) -> WorkerError:
-    """Return the error for content that no writer of AnnData leaves."""
+    """Return the error for content that no AnnData writer makes."""
     return WorkerError(
         ErrorCode.EXPERIMENT_UNREADABLE,
         f"The AnnData file is damaged or incomplete: {path}: {what}. Copy it here again, or write it again.",

@@ -1,8 +1,8 @@
 """Reading untrusted Zarr stores (versions 2 and 3, in a folder), without the zarr package.
 
 A store is files of JSON and of compressed pieces. This reader opens regular files below the store's folder only (a
-symbolic link anywhere is refused), undoes the codecs of `containers.codecs` and no other, and trusts no
-size that it is given.
+symbolic link anywhere is refused), decodes the codecs of `containers.codecs` and no other, and trusts no
+declared size.
 """
 
 import itertools
@@ -27,18 +27,18 @@ __all__ = ["open_zarr"]
 
 _BLOCK: Final = 1 << 22
 _MAX_KEPT: Final = 200_000
-"""Descriptions that are kept in memory; what is beyond is read again when it is asked for."""
+"""Max descriptions kept in memory; others are read again at their next use."""
 _MAX_PIECE: Final = 4 << 30
 _MISSING: Final = 2**64 - 1
 
 
 def open_zarr(path: Path, max_bytes: int, threads: int = 1) -> "ZarrGroup":
-    """Open a store after a walk over all of its files.
+    """Open a store after inspecting all of its files.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNREADABLE``: what is in it that AnnData does not write, and where.
+        ``EXPERIMENT_UNREADABLE`` naming the content that AnnData does not write, and its place.
     """
     root = _node("", _Store(StoreFiles(path), Budget(max_bytes), threads, path.name))
     if not isinstance(root, ZarrGroup):

@@ -1,4 +1,4 @@
-"""The files of an untrusted Zarr store: walked over once, so that no array asks the file system for what is known."""
+"""The files of an untrusted Zarr store, listed once, so that no array asks the file system again."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _MAX_JSON: Final = 64 << 20
 
 
 class StoreFiles:
-    """What the folders of a store hold. Paths are relative to the store, with slashes; its own folder is "".
+    """The content of a store's folders. Paths are relative to the store, with slashes; its own folder is "".
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class StoreFiles:
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNREADABLE`` for links, for what is no ordinary file, and for too many files.
+        ``EXPERIMENT_UNREADABLE`` for links, for special files, and for too many files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -47,7 +47,7 @@ class StoreFiles:
         return sorted(self._members.get(place, ()))
 
     def description(self, place: str, name: str) -> dict[str, Any] | None:
-        """Return what a description says; None where a folder has none of that name."""
+        """Return a description's content; None where a folder has none of that name."""
         if name not in self._described.get(place, ()):
             return None
         try:
@@ -65,13 +65,13 @@ class StoreFiles:
         return value
 
     def attributes(self, place: str) -> dict[str, Any]:
-        """Return what version 2 keeps beside a description."""
+        """Return the attributes that version 2 keeps beside a description."""
         return self.description(place, _ATTRIBUTES) or {}
 
     def content(self, place: str, name: str, max_bytes: int) -> bytes | None:
         """Return all bytes of a file; None where it has more than `max_bytes`.
 
-        A wide table is a hundred thousand files of a few hundred bytes: each costs four calls of the system, and no
+        A wide table is a hundred thousand files of a few hundred bytes: each costs four system calls, and no
         buffer that is larger than the file.
 
         Raises
@@ -116,7 +116,7 @@ class StoreFiles:
                 raise refused(what=f"it has more than {MAX_FILES:,} files", advice="write it with larger chunks")
             waiting += folders
             self._note(place, files)
-        # Added up once, from the deepest: looking below each array anew takes the square of their number.
+        # Added up once, from the deepest: a sum below each array would take quadratic time.
         for place in reversed([*self._sizes][1:]):
             self._sizes[place.rpartition("/")[0]] += self._sizes[place]
 

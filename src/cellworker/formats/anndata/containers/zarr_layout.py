@@ -1,4 +1,4 @@
-"""What a Zarr array says about itself, in versions 2 and 3: its shape, its pieces, its codecs."""
+"""The description of a Zarr array, in versions 2 and 3: its shape, its chunks, its codecs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _MAX_FIELDS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Codecs:
-    """How an array's pieces are encoded: bytes to bytes, in the order of writing; the axes' order; strings or not."""
+    """The encoding of an array's chunks: codecs in the order of writing; the axes' order; strings or not."""
 
     packed: tuple[str, ...]
     order: tuple[int, ...] | None = None
@@ -46,7 +46,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class ChunkLayout:
-    """How an array is cut into pieces, and what a piece holds."""
+    """The chunks of an array, and their content."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]

@@ -31,7 +31,7 @@ _TWO: Final = (".zgroup", ".zarray", ".zattrs")
 
 
 class ZarrSink:
-    """A new store in a folder, or with `edit` one that is there; see `cellworker.formats.anndata.containers.sink`."""
+    """A new store in a folder, or with `edit` an existing one; see `cellworker.formats.anndata.containers.sink`."""
 
     def __init__(self, folder: Path, threads: int = 1, *, edit: bool = False) -> None:
         if not edit:

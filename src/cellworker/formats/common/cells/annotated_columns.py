@@ -35,7 +35,7 @@ class Annotated:
     new
         Names of columns that the cell sets add, or say otherwise than the experiment's metadata.
     added, renamed, lost
-        What was done, in words.
+        Descriptions of the changes.
     """
 
     columns: dict[str, Column]

@@ -1,4 +1,4 @@
-"""Cell sets for an experiment that brings none: from its identities, its samples and its categorical metadata."""
+"""Derives cell sets for an experiment without any, from its identities, samples and categorical metadata."""
 
 import re
 import uuid

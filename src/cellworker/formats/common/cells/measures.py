@@ -1,7 +1,7 @@
-"""Which column holds a cell's UMI count, number of genes, mitochondrial share and doublet score, by its values.
+"""Chooses the columns of UMI count, number of genes, mitochondrial share and doublet score, by their values.
 
-A name alone says little: ``total_counts`` that was made from scaled values has values below 0. Every candidate is held
-against the counts (or, for the mitochondrial share, the normalised values) of some cells, and its rejection has a
+A name alone proves little: ``total_counts`` from scaled values is below 0 in places. Every candidate is compared
+with the counts (or, for the mitochondrial share, the normalised values) of some cells, and each rejection has a
 reason. Where no candidate is valid the number is computed from the counts.
 """
 
@@ -49,7 +49,7 @@ _LARGEST_LOG = 25.0
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What was chosen for one role.
+    """The choice for one role.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ class Measure:
     why
         The reason, in words.
     factor
-        What the column's values are multiplied by: 100 for fractions that are wanted as percentages.
+        Factor on the column's values: 100 turns fractions into percentages.
     missing
-        How many cells have no number in it.
+        Number of cells without a value in it.
     rejected
         Every other candidate with the reason against it.
     """
@@ -104,7 +104,7 @@ def choose_measure(
     columns
         The file's columns.
     measured
-        What the matrices say of some cells.
+        Measures of some cells from the matrices.
     assay
         The served assay: Seurat calls its columns ``nCount_<assay>`` and ``nFeature_<assay>``.
     keep_own
@@ -272,7 +272,7 @@ def add_measures(
     columns
         Columns are added to it.
     table
-        What the file calls its table of cells, for the findings.
+        The file's name for its table of cells, for the findings.
 
     Returns
     -------

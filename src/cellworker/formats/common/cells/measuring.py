@@ -1,4 +1,4 @@
-"""What the matrices say of cells: totals, numbers of genes, and the share of mitochondrial genes."""
+"""Measures of cells from the matrices: totals, numbers of genes, and the share of mitochondrial genes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ Floats = NDArray[np.float64]
 
 _MITOCHONDRIAL: Final = ("MT-", "mt-", "Mt-", "mT-")
 MAX_CHECKED_CELLS: Final = 1000
-"""How many cells, spread over the file, a column is held against."""
+"""Number of cells, spread over the file, that a column is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the matrices say of some cells, to hold columns against; None where they do not say it.
+    """Measures of some cells from the matrices, to compare columns with; None where they cannot be measured.
 
     Attributes
     ----------

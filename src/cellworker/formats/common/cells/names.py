@@ -10,7 +10,7 @@ from cellworker.formats.common.findings import Findings
 __all__ = ["DIMENSION_PREFIXES", "match_rows", "unique_names"]
 
 DIMENSION_PREFIXES = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
-"""How Seurat begins the names of a reduction's dimensions."""
+"""Seurat's prefixes of the names of a reduction's dimensions."""
 
 
 def unique_names(names: list[str], field: str, what: str, findings: Findings) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which column of a file tells the samples apart."""
+"""Chooses the column of a file that tells the samples apart."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _NAMES: Final = (
 )  # fmt: skip
 """Names of sample columns without case and punctuation, in the order in which they are preferred."""
 _CORE = re.compile(r"[ACGTN]{8,}", re.IGNORECASE)
-"""The part of a barcode that is read from the bead; what stands before and behind it names the library."""
+"""The part of a barcode that is read from the bead; the text before and after it names the library."""
 _SHOWN = 12
 NO_COLUMN: Final = "no column tells samples apart, so all cells count as one sample"
 
@@ -176,7 +176,7 @@ def add_samples(
     columns
         The columns of the file; ``samples`` may be added.
     table
-        What the file calls its table of cells.
+        The file's name for its table of cells.
     project
         The name of the one sample where there is no column.
 

@@ -1,1 +1,1 @@
-"""What a matrix of a file holds, and matrices in the making."""
+"""Matrices of files: kinds of values, and building new ones."""

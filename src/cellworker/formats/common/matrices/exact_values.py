@@ -74,7 +74,7 @@ class ExactValues:
 
 
 def kept_as(held: np.dtype[Any]) -> str:
-    """Return what the type in which an experiment keeps values is called in reports."""
+    """Return the name in reports of the type in which an experiment keeps values."""
     if held.kind != "f":
         return "whole numbers"
     return "float32" if held.itemsize == 4 else "doubles"

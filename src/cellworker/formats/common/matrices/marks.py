@@ -1,4 +1,4 @@
-"""Marks by which a file of ours tells later that a matrix is still the one that was written.
+"""Marks in our own files that show that a matrix is unchanged.
 
 A mark is the number of the stored values, and a check sum of some from all over.
 """

@@ -15,7 +15,7 @@ _LATER = frozenset({"part", "orientation"})
 
 @dataclass(frozen=True, slots=True)
 class MatrixChoice:
-    """What of a file is what, where its reader is not to decide.
+    """The user's statements about a file, which win over the reader's decisions.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def used_for(
     as_it_is: bool = False,
     told: bool = False,
 ) -> dict[str, str]:
-    """Say what a matrix holds, why, and what it is used for; warn where it is used and its values prove nothing.
+    """Record what a matrix holds, why, and what it is used for; warn where it is used and its values prove nothing.
 
     Parameters
     ----------

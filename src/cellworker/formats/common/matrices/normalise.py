@@ -1,4 +1,4 @@
-"""Log-normalised values from what a file holds instead: counts, normalised values, logarithms to another base."""
+"""Makes log-normalised values from counts, normalised values, or logarithms to another base."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Sparse matrices, cell after cell, in blocks: cut, checked, turned, laid into one."""
+"""Sparse matrices in blocks of cells: cut, checked, transposed, joined."""
 
 from collections.abc import Iterator, Sequence
 

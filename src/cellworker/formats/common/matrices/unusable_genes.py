@@ -1,4 +1,4 @@
-"""Genes with values that are missing or infinite: left out where that is asked for."""
+"""Leaves out genes with missing or infinite values, where the user wants that."""
 
 from dataclasses import replace
 

@@ -36,14 +36,14 @@ _FACTS = np.dtype(
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A matrix that is looked at piece by piece, as it is read, and never held whole.
+    """A matrix that is scanned piece by piece, and never held whole.
 
     Attributes
     ----------
     n_cells
         Cells of all pieces together.
     read
-        Reads the pieces anew each time: the cells in their order, each in one piece; columns are left out.
+        Reads the pieces again at each call: the cells in their order, each in one piece; columns are left out.
     """
 
     n_cells: int
@@ -57,7 +57,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How alike the cells are in one positive figure.
+    """How similar the cells are in one positive figure.
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ values below 1 in most cells, since a correction makes ones smaller."""
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a matrix holds, and why.
+    """The kind of a matrix's values, and why.
 
     Attributes
     ----------
@@ -46,11 +46,11 @@ class Decision:
     base
         Of the logarithm, for "log".
     total
-        What every cell adds up to, for "linear"; None where the cells differ.
+        The total of every cell, for "linear"; None where the cells differ.
     corrected
         Whether counts have decimals.
     otherwise
-        What it may be as well, where the values speak for something but prove nothing; empty where they prove it.
+        Another possible kind, where the values suggest one but prove nothing; empty where they prove it.
     """
 
     kind: Kind
@@ -75,7 +75,7 @@ def decide(evidence: Evidence, hint: Hint = "") -> Decision:
     Parameters
     ----------
     hint
-        What the name of the layer or slot says: "counts" (a layer ``counts``), "data" (one for normalised values).
+        The kind that the name of the layer or slot suggests: "counts" (a layer ``counts``), "data" (normalised values).
     """
     if not evidence.finite:
         return Decision("counts", "it holds nothing but zeros")
@@ -106,7 +106,7 @@ def _of_whole(evidence: Evidence) -> Decision | None:
 
 
 def _of_agreement(evidence: Evidence) -> Decision | None:
-    """Decide by what is the same in all cells, if anything is."""
+    """Decide by a figure that is the same in all cells, if there is one."""
     sums, levels = evidence.sums, evidence.level_sums
     is_log = levels.is_steady and evidence.largest <= MAX_LOG
     if sums.is_steady and is_log:  # one value in every cell, for example: the rounder total tells
@@ -123,7 +123,7 @@ def _of_agreement(evidence: Evidence) -> Decision | None:
 
 
 def _of_traces(evidence: Evidence) -> Decision | None:
-    """Decide by what transformations of whole numbers leave behind."""
+    """Decide by traces of transformations of whole numbers."""
     if evidence.whole_squares > _ALL:
         return Decision("roots", f"the squares of {_percent(evidence.whole_squares)} of the values are whole numbers")
     if evidence.whole_levels > _ALL and evidence.largest <= MAX_LOG:
@@ -134,7 +134,7 @@ def _of_traces(evidence: Evidence) -> Decision | None:
 
 
 def _of_hints(evidence: Evidence, hint: Hint) -> Decision | None:
-    """Decide by what the file tells."""
+    """Decide by the file's own statements."""
     share = evidence.whole_share
     if hint == "counts":
         return Decision("counts", "its name says so, and the sums of the cells differ", corrected=True)

@@ -1,4 +1,4 @@
-"""How much genes vary."""
+"""Variances of genes."""
 
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from cellworker.native import address, kernel
 __all__ = ["VARIANCE_ORDERS", "gene_variances"]
 
 VARIANCE_ORDERS = "the variance of the normalised values orders the gene list"
-"""What readers advise where a file does not say how much its genes vary."""
+"""The note of readers where a file does not give its genes' variability."""
 
 
 def gene_variances(data: SparseDraft, findings: Findings) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ _ANTIBODY: Final = "pAbO"
 
 @dataclass(frozen=True, slots=True)
 class TableLayout:
-    """How a table is written.
+    """The layout of a table.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ _MIN_LINE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class MarketHeader:
-    """What a file says before its entries; `n_entries` is what it claims."""
+    """A file's header and size; `n_entries` is the number that it claims."""
 
     has_value: bool
     n_rows: int

@@ -1,4 +1,4 @@
-"""What opens a `.qs` file: how it is compressed, which vectors are shuffled, and whether a check value ends it."""
+"""The header of a `.qs` file: its compression, which vectors are shuffled, and whether a check value ends it."""
 
 import struct
 from dataclasses import dataclass

@@ -43,14 +43,14 @@ _FLAG_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class QsFile:
-    """What a file holds.
+    """The content of a file.
 
     Attributes
     ----------
     root
         The object.
     header
-        How it was written.
+        The file's header.
     sha256
         Of the file's bytes as they are on disk, in hex.
     """

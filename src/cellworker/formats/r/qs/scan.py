@@ -22,7 +22,7 @@ __all__ = ["Kind", "LeafReader"]
 
 
 class Kind(IntEnum):
-    """What an object's header says that it is."""
+    """The kind of an object, from its header."""
 
     NULL = 0
     LIST = auto()

@@ -30,7 +30,7 @@ def materialise(scanner: Scanner, name: str, state: RValue, *, as_floats: bool) 
     name
         The ALTREP class.
     state
-        What the file holds for it.
+        Its state in the file.
     as_floats
         Keep doubles as float32.
     """

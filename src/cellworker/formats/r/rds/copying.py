@@ -1,4 +1,4 @@
-"""Copying an `.rds` file's object item by item, some of it replaced, all else byte for byte.
+"""Copies an `.rds` file's object item by item, some of them replaced, all others byte for byte.
 
 What later items refer to by number (symbols, environments, packages, pointers) is numbered in the order met. Whatever
 is put in or left out shifts the numbers behind it, so the copy keeps a table of old numbers and new ones: until
@@ -91,7 +91,7 @@ class _CopiedStream(ByteStream):
         super().__init__(path, limits, on_bytes)
 
     def fill(self, size: int) -> None:
-        """Bring bytes into the buffer; what was taken leaves it."""
+        """Fill the buffer; taken bytes leave it."""
         self.flush()
         super().fill(size)
         self._passed = self.pos

@@ -35,7 +35,7 @@ _ZSTD_WINDOW = 1 << 27
 
 
 class _Decompressor(Protocol):
-    """What bz2, lzma and igzip share."""
+    """The interface of decompressors in bz2, lzma and igzip."""
 
     @property
     def eof(self) -> bool: ...
@@ -47,7 +47,7 @@ class _Decompressor(Protocol):
 
 
 class Readable(Protocol):
-    """What gives compressed bytes, none at the end."""
+    """A source of compressed bytes, none at the end."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` further bytes."""
@@ -224,7 +224,7 @@ def zstd_block(stored: bytes, at: int, max_bytes: int) -> bytes:
     stored
         The frame.
     at
-        How many bytes come before it in the decompressed content, for messages.
+        Its position in the decompressed content, for messages.
     max_bytes
         Largest content of a block in this format.
 

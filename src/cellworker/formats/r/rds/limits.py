@@ -1,4 +1,4 @@
-"""How much an `.rds` file may ask for before it is refused."""
+"""Limits on an `.rds` file, beyond which it is refused."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings that no real experiment reaches.
+    """Limits that no real experiment reaches.
 
     Attributes
     ----------
@@ -47,4 +47,4 @@ class Limits:
 
 
 OPENED_BEFORE: Final = Limits(max_inflated_bytes=1 << 50)
-"""For files that are read once more: the limit that the user set was looked at when the experiment was opened."""
+"""For files that are read again: the user's limit was checked when the experiment was opened."""

@@ -1,4 +1,4 @@
-"""What a parsed `.rds` file is made of. Nothing of it can be executed: code is skipped and leaves `Skipped`."""
+"""The values of a parsed `.rds` file. None can be executed: code is skipped and leaves `Skipped`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

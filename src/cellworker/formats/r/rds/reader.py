@@ -1,4 +1,4 @@
-"""Reading what R saved without R: bytes in, plain values out, nothing in it evaluated.
+"""Reads R's files without R: bytes in, plain values out, nothing in them evaluated.
 
 The format is R's own serialisation, versions 2 and 3, in its big-endian form or in the byte order of the machine that
 wrote it ("R Internals", section 1.8); `save` puts a line before it and serialises a pairlist of objects. Values are
@@ -83,7 +83,7 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class RdsFile:
-    """What a file holds.
+    """The content of a file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The sentences with which a file is refused, worded for the person who made it."""
+"""Sentences of refusals, for the person who made the file."""
 
 from cellworker.errors import ErrorCode, WorkerError
 

@@ -285,7 +285,7 @@ def strings_in_runs(
     Parameters
     ----------
     count
-        How many strings follow in the file.
+        Number of strings that follow in the file.
     plain
         Takes up to a number of plain strings; returns them, and whether it stopped before one that is not plain.
     single

@@ -1,4 +1,4 @@
-"""Passing over code and what belongs to it: read for its structure alone, so that references keep their numbers."""
+"""Skips code and its parts: only their structure is read, so that references keep their numbers."""
 
 from typing import Final
 

@@ -86,7 +86,7 @@ def write_rds(
 
 
 class ByteSink(Protocol):
-    """Where bytes go."""
+    """A destination of bytes."""
 
     def write(self, data: Any, /) -> Any:  # noqa: ANN401
         """Take bytes; memory views among them are of content that does not change."""
@@ -94,7 +94,7 @@ class ByteSink(Protocol):
 
 
 class References:
-    """What has been written so far that later items refer to by number, counted from 1."""
+    """Written items that later items refer to by number, counted from 1."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -170,7 +170,7 @@ class ItemWriter:
     sink
         Where they go.
     references
-        What the sink got before, by others too.
+        References written to the sink before, by other writers too.
     """
 
     def __init__(self, sink: ByteSink, references: References) -> None:

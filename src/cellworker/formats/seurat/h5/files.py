@@ -1,4 +1,4 @@
-"""Reading the object of any file that can hold a Seurat object: those that R saved, and h5Seurat."""
+"""Reads the object of any file that can hold a Seurat object: R's files, and h5Seurat."""
 
 from collections.abc import Callable
 from pathlib import Path

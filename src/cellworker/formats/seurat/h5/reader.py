@@ -41,7 +41,7 @@ def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, 
     limits
         Ceilings beyond which the file is refused.
     threads
-        How many inflate compressed pieces.
+        Threads that inflate compressed chunks.
     exact
         Keep the values of sparse matrices as doubles, not as float32.
 

@@ -32,7 +32,7 @@ class Assay:
     counts: SparseDraft | None
     data: SparseDraft | None
     count_layers: CountLayers | None = None
-    """How the counts were split."""
+    """The split of the counts into layers."""
 
 
 @dataclass(frozen=True, slots=True)

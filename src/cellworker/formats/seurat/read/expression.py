@@ -1,4 +1,4 @@
-"""Counts and log-normalised values of a Seurat assay, by what the values of its slots or layers are."""
+"""Counts and log-normalised values of a Seurat assay, by the kinds of values in its slots or layers."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ __all__ = ["SeuratExpression", "read_expression"]
 
 @dataclass(frozen=True, slots=True)
 class SeuratExpression:
-    """What is served of an assay.
+    """The served matrices of an assay.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ def read_expression(
     name
         The assay's.
     wanted
-        A matrix that was named by the user is taken for what he says.
+        A matrix that the user named is taken as the user says.
     platform
         Whether the platform made the object: ``data`` is then served as it is, as the original does, unless it is the
         raw counts again.

@@ -1,4 +1,4 @@
-"""What surrounds the matrices of a Seurat object: reductions, graphs, scaled values, and the ``misc`` list."""
+"""The parts of a Seurat object around its matrices: reductions, graphs, scaled values, and the ``misc`` list."""
 
 import re
 from collections.abc import Mapping

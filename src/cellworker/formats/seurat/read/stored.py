@@ -19,7 +19,7 @@ _SERVED = frozenset(
         "gene_annotations", "gene_dispersion", "cellworker_images", "cellworker_identities",
     }
 )  # fmt: skip
-"""What is read as something else."""
+"""Elements that are read elsewhere."""
 _MAX_MATRIX_COLUMNS = 100
 
 

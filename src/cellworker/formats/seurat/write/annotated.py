@@ -52,11 +52,11 @@ def write_annotated(
     target
         A file that does not exist yet; it appears when it is complete, or not at all.
     experiment
-        What was read from it; ``experiment.key`` tells whether the file is still the same.
+        The experiment read from it; ``experiment.key`` shows whether the file is still the same.
     annotation
-        What is added.
+        The additions.
     threads
-        How many threads compress.
+        Threads that compress.
     progress
         Called with the fraction done; may raise to stop.
 

@@ -22,7 +22,7 @@ def annotate_value(root: RS4, annotation: Annotation, barcodes: list[str]) -> RS
     root
         The object; it is not changed.
     annotation
-        What is added.
+        The additions.
     barcodes
         The experiment's cells, which the annotation is about.
 
@@ -63,7 +63,7 @@ def write_value(root: RValue, target: Path, *, threads: int = 1) -> None:
     target
         A file that does not exist yet.
     threads
-        How many threads compress.
+        Threads that compress.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is added to a Seurat object before it is handed out, as R values (contract 5.21, algorithms 12.6)."""
+"""Additions to a Seurat object before it is delivered, as R values (contract 5.21, algorithms 12.6)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What is added, for the cells of an open experiment in their order.
+    """The additions, for the cells of an open experiment in their order.
 
     Attributes
     ----------

@@ -58,9 +58,9 @@ def write_seurat(
     reductions
         The reductions, by name.
     extras
-        What the source holds beside the experiment.
+        The source's parts beyond the experiment.
     held
-        What goes to ``misc$anndata``, or of another R object to ``misc$source``.
+        The content of ``misc$anndata``, or, of another R object, of ``misc$source``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What an AnnData file holds beside an experiment's matrices, laid out for a Seurat object; nothing is left behind.
+"""Lays out all parts of an AnnData file beyond an experiment's matrices for a Seurat object.
 
 =====================================  =============================================================================
 AnnData                                the Seurat object
@@ -37,7 +37,7 @@ __all__ = ["BIOCONDUCTOR_WORDS", "SEURAT_WORDS", "SeuratExtras", "extras_from_an
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What the object that is written calls its parts, for the report."""
+    """Names of the written object's parts, for the report."""
 
     data: str
     counts: str
@@ -66,7 +66,7 @@ _OWN: Path = ("uns", "cellworker")
 
 @dataclass(slots=True)
 class SeuratExtras:
-    """What is put into a fresh Seurat object beside an experiment.
+    """Content of a fresh Seurat object beyond an experiment.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class SeuratExtras:
     graphs
         By name, without names of cells.
     held
-        What goes to ``misc$anndata``.
+        The content of ``misc$anndata``.
     variable
         Positions of the variable genes; None where the source does not say.
     """
@@ -107,7 +107,7 @@ def extras_from_anndata(
     embedding
         Names a reduction that is replaced.
     words
-        What the target calls its parts.
+        The target's names of its parts.
 
     Returns
     -------

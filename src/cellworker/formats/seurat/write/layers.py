@@ -1,4 +1,4 @@
-"""Layers of a Seurat object that are in folders of BPCells, made matrices in memory (contract 5.21)."""
+"""Loads layers of a Seurat object from folders of BPCells into memory (contract 5.21)."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""A first look at a Seurat object in a file: names and places, which have to be known before it is copied."""
+"""A first pass over a Seurat object in a file: names and places that must be known before it is copied."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class AssaySurvey:
 
 @dataclass(frozen=True, slots=True)
 class SeuratSurvey:
-    """What a look found.
+    """The outcome of the pass.
 
     Attributes
     ----------
