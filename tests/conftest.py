@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("port_suites")
 import reference_material  # noqa: E402
 from leftovers import Leftovers  # noqa: E402
 
-# scanpy's functions are compiled when they are first called, here on a few hundred cells: optimizing them takes longest.
+# scanpy compiles its functions when they are first called, here for a few hundred cells: optimizing takes longest.
 os.environ.setdefault("NUMBA_OPT", "0")
 
 # How long one example takes says more about the machine than about the code.
