@@ -184,13 +184,18 @@ function openSelection(key: string): void {
   }
 }
 
+/** The page's own address in full: in a frame of a notebook, addresses begin elsewhere than the page. */
+function here(): string {
+  return location.href.split("#")[0];
+}
+
 /** Keeps the address in step with the view. */
 export function followView(): void {
   let timer = 0;
   effect(() => {
     const text = addressOf(view.value, selection.value ? keyOf(selection.value.mask) : null);
     clearTimeout(timer);
-    timer = window.setTimeout(() => history.replaceState(null, "", `#${text}`), 150);
+    timer = window.setTimeout(() => history.replaceState(null, "", `${here()}#${text}`), 150);
   });
   window.addEventListener("hashchange", () => openAddress(location.hash.slice(1)));
 }

@@ -65,6 +65,10 @@ export async function getJson<T>(path: string): Promise<T> {
   return (await (await call(path)).json()) as T;
 }
 
+export async function getBlob(path: string): Promise<Blob> {
+  return (await call(path)).blob();
+}
+
 function here(): string {
   return encodeURIComponent(facts.value?.experimentId ?? "");
 }
