@@ -68,6 +68,7 @@ interface Props {
   readonly groupBy: string;
   readonly groupName: string;
   readonly groups: readonly PlotGroup[];
+  /** Empty takes the marker genes of the groups. */
   readonly genes: readonly string[];
   readonly version: string;
 }
@@ -87,7 +88,7 @@ export function Heatmap({ groupBy, groupName, groups, genes, version }: Props) {
     return columns;
   };
   return (
-    <Figure title={`Markers of ${groupName}`} label={`Heatmap of ${made.genes.length} marker genes in ${made.cells.length} cells`} height={height} table={table}>
+    <Figure title={genes.length ? `Genes in ${groupName}` : `Markers of ${groupName}`} label={`Heatmap of ${made.genes.length} ${genes.length ? "genes" : "marker genes"} in ${made.cells.length} cells`} height={height} table={table}>
       {(width) => {
         const wide = width - LEFT;
         const x = (k: number) => LEFT + (k / Math.max(1, made.cells.length)) * wide;
