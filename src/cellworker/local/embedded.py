@@ -264,8 +264,8 @@ class EmbeddedDoor:
             stack.push_async_callback(_ended, working)
             door = LocalServer(
                 experiment_id, source=source, results=results, cell_sets=source, sockets=sockets,
-                notifications=notifications, submit=queue.submit, find_task=find, cancel=work.cancel,
-                admission=admission, connections=connections,
+                notifications=notifications, submit=queue.submit, find_task=find,
+                cancel=work.cancel, running=work.running, admission=admission, connections=connections,
                 columns=ColumnAnswers(experiment_id, engine.columns, source, notifications, find),
             )  # fmt: skip
             outer = web.Application()

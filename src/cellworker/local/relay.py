@@ -22,7 +22,7 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 _PIECE_BYTES: Final = 2**19
 _UNACKNOWLEDGED: Final = 32
 """Pieces under way at once: 16 MB, the coordinates of two million cells, arrive while the kernel runs a cell."""
-_HEADERS: Final = frozenset({"accept", "content-type"})
+_HEADERS: Final = frozenset({"accept", "content-type", "x-request-name"})
 """What the page may say beside its request."""
 
 

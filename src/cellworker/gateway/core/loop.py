@@ -160,6 +160,10 @@ class WorkLoop:
         """Cancel a request; its waiters get REQUEST_CANCELLED. Return whether there was one."""
         return self._cancellable.cancel(etag)
 
+    def running(self) -> list[str]:
+        """Return the ETags of the requests that are computed now."""
+        return self._cancellable.running()
+
     def stop(self, grace_s: float | None = None) -> None:
         """Take nothing more, and end when all that was taken is answered, or after `grace_s` seconds.
 
