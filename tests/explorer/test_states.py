@@ -302,6 +302,25 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(explorer: Explorer):
     expect(explorer.page.get_by_title("Rectangle: draw a box around cells")).to_have_attribute("aria-pressed", "true")
     explorer.page.keyboard.press("g")
     expect(explorer.page.locator("#gene-search")).to_be_focused()
+    # a list is one stop, its rows are reached by arrows; what lies over the page gives the focus back
+    press = explorer.page.keyboard.press
+    explorer.tab("Sets")
+    for key in ("Tab", "End", "ArrowUp", "ArrowUp"):
+        press(key)
+    expect(explorer.button("T cell")).to_be_focused()
+    press("Control+k")
+    press("Tab")
+    press("Escape")
+    expect(explorer.button("T cell")).to_be_focused()
+    press("a")
+    expect(explorer.page.locator(".box.A")).to_contain_text("T cell")
+    # the map: a mark that arrows move, a rectangle from Enter to Enter
+    explorer.canvas().focus()
+    for key in ["Shift+ArrowLeft"] * 12 + ["Shift+ArrowUp"] * 8 + ["Enter"] + ["Shift+ArrowRight"] * 10:
+        press(key)
+    for key in ["Shift+ArrowDown"] * 16 + ["Enter"]:
+        press(key)
+    explorer.footer("189 cells selected")
 
 
 def test_text_has_enough_contrast(explorer: Explorer):
