@@ -79,7 +79,7 @@ export function Heatmap({ groupBy, groupName, groups, genes, version }: Props) {
   if (result.state === "loading") return <Waiting text="Finding marker genes" />;
   if (result.state === "failed") return <Failure message={result.message} small />;
   const made = result.value;
-  const row = Math.max(9, Math.min(16, 420 / Math.max(1, made.genes.length)));
+  const row = Math.max(11, Math.min(16, 420 / Math.max(1, made.genes.length)));
   const height = TOP + row * made.genes.length + 8;
   const table = () => {
     const place = made.cells.map((_, k) => groups[made.begins.filter((begin) => begin <= k).length - 1].name);
