@@ -27,6 +27,9 @@ HOSTILE = [
     "\uff1d1+1",
     "@SUM(1)",
     "+Inf",
+    "\u202eturned\u202c",
+    "\u200f\u2066",
+    "👩‍🔬" * 30,
     "",
 ]
 
@@ -92,6 +95,9 @@ def test_names_from_a_file_are_shown_and_change_nothing(browser, tmp_path):
         expect(explorer.page).to_have_title("hostile · cellworker")
         explorer.page.locator(".cls .fold").first.click()
         expect(explorer.page.locator("body")).to_contain_text(HOSTILE[0])
+        explorer.page.locator(".cls .fold").first.click()
+        expect(explorer.button("turned")).to_be_visible()
+        expect(explorer.button("(no visible name)").first).to_be_visible()
         assert explorer.page.locator("img").count() == 0
         assert explorer.page.locator("script").count() == 1, "the page's own"
         explorer.tab("Genes")

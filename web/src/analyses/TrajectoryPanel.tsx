@@ -69,7 +69,7 @@ export function TrajectoryPanel() {
         <h3>2. Choose where it begins</h3>
         {now ? (
           <>
-            <p class="said"><b>{now.graph.x.length} nodes</b>, {roots.value.length} chosen as roots. Click nodes on the map, or draw a lasso around some: the map shows pseudotime from them.</p>
+            <p class="said"><b>{now.graph.x.length} {now.graph.x.length === 1 ? "node" : "nodes"}</b>, {roots.value.length} chosen as roots. Click nodes on the map, or draw a lasso around some: the map shows pseudotime from them.</p>
             <div class="buttons">
               <button class="btn" disabled={!selection.value} onClick={rootsFromLasso}>Nodes in the lasso</button>
               <button class="btn" disabled={!roots.value.length} onClick={() => (roots.value = [])}>None</button>

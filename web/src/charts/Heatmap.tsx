@@ -4,7 +4,7 @@ import { Kept } from "../data/loaded";
 import { rampOf, steps } from "../map/palette";
 import { dark } from "../state/theme";
 import { Failure, Waiting } from "../ui/States";
-import { ask } from "../wire/door";
+import { ask, DoorError } from "../wire/door";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 
@@ -34,6 +34,7 @@ async function make(groupBy: string, genes: readonly string[], groups: readonly 
   });
   const count = Math.max(2, Math.floor(50 / groups.length));
   const wanted = genes.length ? [...genes] : (await ask("MarkerHeatmap", { nGenes: Math.min(5, count), selectedCellSet: groupBy }, "Marker genes")).orderedGeneNames;
+  if (!wanted.length) throw new DoorError("", "No gene marks these groups. Add genes to see them.");
   const got = await ask("GeneExpression", { genes: wanted, downsampleSettings: { cellIds: cells } }, "Heatmap");
   const { values, index, ptr } = got.rawExpression;
   const rows = wanted.filter((gene) => got.orderedGeneNames.includes(gene));

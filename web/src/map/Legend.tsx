@@ -5,7 +5,7 @@ import { useHoveredSet } from "../state/selection";
 import { toggleHidden, update, view } from "../state/view";
 import { useRoving } from "../ui/rove";
 import { Swatch } from "../ui/Swatch";
-import { shortened } from "./labels";
+import { shortened, visible } from "./labels";
 import type { Group, Paint } from "./paint";
 import { BLEND, rampOf } from "./palette";
 
@@ -33,7 +33,7 @@ function Row({ group, groups }: { group: Group; groups: readonly Group[] }) {
       {...hover}
     >
       <Swatch color={group.color} round />
-      <span class="name">{group.name}</span>
+      <span class="name">{visible(group.name)}</span>
       <em>{group.count.toLocaleString("en")}</em>
     </button>
   );

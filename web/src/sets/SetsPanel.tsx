@@ -1,6 +1,7 @@
 // The classes and their sets: what colours the map, what can be selected, compared, hidden, changed.
 import { useRef, useState } from "preact/hooks";
 import { maskOf } from "../data/bitmap";
+import { visible } from "../map/labels";
 import { groupColours } from "../map/palette";
 import { assign, hoveredSet, saveSelection, select, selectedCount, selection, useHoveredSet } from "../state/selection";
 import { colourBy, toggleHidden, update, view } from "../state/view";
@@ -78,7 +79,7 @@ function Row({ set, color }: { set: CellSet; color: string }) {
           }}
         />
       ) : (
-        <button class="name" title={set.name} onClick={() => select(maskOf(set.cellIds, idCount.value))} onDblClick={() => setEditing(true)} onKeyDown={(event) => event.key === "F2" && setEditing(true)} ref={comeBack}>{set.name}</button>
+        <button class="name" title={set.name} onClick={() => select(maskOf(set.cellIds, idCount.value))} onDblClick={() => setEditing(true)} onKeyDown={(event) => event.key === "F2" && setEditing(true)} ref={comeBack}>{visible(set.name)}</button>
       )}
       <u>{mark}</u>
       <em>{set.cellIds.length.toLocaleString("en")}</em>
@@ -100,7 +101,7 @@ function ClassRows({ item }: { item: CellClass }) {
   return (
     <section class="class" data-class={item.key}>
       <div class="cls">
-        <button class="fold" aria-expanded={open} onClick={toggle}><Icon name={open ? "down" : "right"} /> <b title={item.name}>{item.name}</b></button>
+        <button class="fold" aria-expanded={open} onClick={toggle}><Icon name={open ? "down" : "right"} /> <b title={item.name}>{visible(item.name)}</b></button>
         {coloured ? <span class="chip">colours</span> : (
           <>
             <button class="paint" title={`Colour the map by ${item.name}`} disabled={!item.children.length} onClick={() => colourBy({ by: "class", key: item.key })}>colour</button>
