@@ -150,6 +150,33 @@ def test_violins_are_the_engines_summaries(page: Explorer, engine, tmp_path):
         cells["quality"][cells["cell_type"] == "alpha"].notna().sum()
     )
 
+    page.evaluate(MANY_SETS)
+    page.page.reload()
+    page.choose("Plot", "violin")
+    page.choose("Groups", "clones")
+    expect(page.page.locator("aside.right .hint").first).to_contain_text("The 100 largest of 120 groups are plotted")
+    found = rows_of(page.download(figure.get_by_role("button", name="CSV"), tmp_path))
+    assert [row["group"] for row in found] == [f"clone {i}" for i in range(100)], "of two cells each, the others of one"
+    page.page.get_by_label("Plot groups whose names hold").fill("clone 11")
+    page.page.keyboard.press("Enter")
+    for plot in ("dots", "heatmap", "composition"):
+        page.choose("Plot", plot)
+        expect(figure).to_be_visible()
+    expect(page.page.locator("aside.right .hint").first).to_contain_text(
+        "11 with “clone 11” in their names are plotted"
+    )
+
+
+MANY_SETS = """async () => {
+  const children = Array.from({ length: 120 }, (_, i) => ({
+    key: `clone-${i}`, name: `clone ${i}`, color: "#4477aa", rootNode: false,
+    cellIds: i < 100 ? [2 * i, 2 * i + 1] : [100 + i],
+  }));
+  const value = { key: "clones", name: "clones", rootNode: true, type: "cellSets", children };
+  const body = JSON.stringify([{ $insert: { index: 0, value } }]);
+  await fetch("./v2/experiments/columns/cellSets", { method: "PATCH", body });
+}"""
+
 
 # 10
 def test_some_cells_are_clustered_and_mapped_alone(page: Explorer, served: Worker, tmp_path):

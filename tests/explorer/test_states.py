@@ -27,6 +27,9 @@ HOSTILE = [
     "\uff1d1+1",
     "@SUM(1)",
     "+Inf",
+    "\u202eturned\u202c",
+    "\u200f\u2066",
+    "👩‍🔬" * 30,
     "",
 ]
 
@@ -92,6 +95,9 @@ def test_names_from_a_file_are_shown_and_change_nothing(browser, tmp_path):
         expect(explorer.page).to_have_title("hostile · cellworker")
         explorer.page.locator(".cls .fold").first.click()
         expect(explorer.page.locator("body")).to_contain_text(HOSTILE[0])
+        explorer.page.locator(".cls .fold").first.click()
+        expect(explorer.button("turned")).to_be_visible()
+        expect(explorer.button("(no visible name)").first).to_be_visible()
         assert explorer.page.locator("img").count() == 0
         assert explorer.page.locator("script").count() == 1, "the page's own"
         explorer.tab("Genes")
@@ -263,10 +269,24 @@ def test_work_is_shown_with_progress_and_can_be_cancelled(browser, tmp_path):
         explorer.open()
         explorer.page.get_by_title("Choose the map").click()
         explorer.page.locator(".menu").get_by_role("button", name="Compute", exact=True).click()
-        expect(explorer.page.locator("footer .job")).to_contain_text("UMAP map")
-        explorer.page.locator("footer .job").get_by_role("button", name="cancel").click()
+        job = explorer.page.locator("footer .job")
+        expect(job).to_contain_text("UMAP map")
+        explorer.page.reload()
+        expect(job).to_contain_text("UMAP map")
+        job.get_by_role("button", name="cancel").click()
         expect(explorer.page.locator(".map").get_by_role("alert")).to_contain_text("Cancelled.")
-        expect(explorer.page.locator("footer .job")).to_have_count(0)
+        expect(job).to_have_count(0)
+        # what the queue does goes on without its page; another finds it
+        explorer.tab("Clusters")
+        explorer.button("Cluster all cells").click()
+        expect(job).to_contain_text("clusters")
+        with looking(browser, worker.url) as other:
+            other.open()
+            found = other.page.locator("footer .job")
+            expect(found).to_contain_text("Clusters, begun before")
+            found.get_by_role("button", name="cancel").click()
+            expect(found).to_have_count(0)
+        expect(job).to_have_count(0)
 
 
 def test_everything_has_a_name_and_the_keyboard_reaches_it(explorer: Explorer):
@@ -288,6 +308,27 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(explorer: Explorer):
     expect(explorer.page.get_by_title("Rectangle: draw a box around cells")).to_have_attribute("aria-pressed", "true")
     explorer.page.keyboard.press("g")
     expect(explorer.page.locator("#gene-search")).to_be_focused()
+    # a list is one stop, its rows are reached by arrows; what lies over the page gives the focus back
+    press = explorer.page.keyboard.press
+    explorer.tab("Sets")
+    for key in ("Tab", "End", "ArrowUp", "ArrowUp"):
+        press(key)
+    expect(explorer.button("T cell")).to_be_focused()
+    press("Control+k")
+    press("Tab")
+    press("Escape")
+    expect(explorer.button("T cell")).to_be_focused()
+    press("a")
+    expect(explorer.page.locator(".box.A")).to_contain_text("T cell")
+    # the map: a mark that arrows move, a rectangle from Enter to Enter
+    explorer.canvas().focus()
+    for key in (
+        ["Shift+ArrowLeft"] * 12 + ["Shift+ArrowUp"] * 8 + ["Enter"] + ["Shift+ArrowRight"] * 5 + ["ArrowRight"] * 3
+    ):
+        press(key)
+    for key in ["Shift+ArrowDown"] * 16 + ["Enter"]:
+        press(key)
+    explorer.footer("189 cells selected")
 
 
 def test_text_has_enough_contrast(explorer: Explorer):

@@ -176,6 +176,7 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
             submit=queue.submit,
             find_task=find,
             cancel=work.cancel,
+            running=work.running,
             admission=worker.admission,
             connections=worker.connections,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,8 +152,10 @@ class _Never:
 
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()
+        self.begun = 0
 
     async def compute(self, *_: Any) -> bytes:
+        self.begun += 1
         try:
             await asyncio.Event().wait()
         finally:
@@ -166,12 +168,48 @@ class _Sets:
         return CellSets.empty().encode()
 
 
-async def test_who_hangs_up_cancels_the_computation() -> None:
-    never = _Never()
-    answers = ColumnAnswers("e", never.compute, _Sets(), None, find)  # type: ignore[arg-type]
+@pytest.fixture
+def never() -> _Never:
+    return _Never()
+
+
+def _answers(never: _Never, grace_s: float) -> ColumnAnswers:
+    return ColumnAnswers("e", never.compute, _Sets(), None, find, grace_s=grace_s)  # type: ignore[arg-type]
+
+
+async def _refused(asked: Awaitable[bytes]) -> None:
     with pytest.raises(WorkerError) as caught:
         async with asyncio.timeout(WAIT_S):
-            await answers.answer({"name": "GetNGenes"}, None, lambda: True)
+            await asked
     assert caught.value.code is ErrorCode.REQUEST_CANCELLED
+
+
+async def test_who_hangs_up_for_good_cancels_the_computation(never: _Never) -> None:
+    await _refused(_answers(never, grace_s=0.01).answer({"name": "GetNGenes"}, None, lambda: True))
+    async with asyncio.timeout(WAIT_S):
+        await never.cancelled.wait()
+
+
+async def test_who_comes_back_or_asks_the_same_waits_for_the_same_computation(never: _Never) -> None:
+    answers = _answers(never, grace_s=WAIT_S)
+    await _refused(answers.answer({"name": "GetNGenes"}, None, lambda: True))
+    assert not never.cancelled.is_set()
+    pages = [asyncio.create_task(answers.answer({"name": "GetNGenes"}, None, name=name)) for name in ("one", "two")]
+    while not answers.cancel("two"):
+        await asyncio.sleep(0)
+    await _refused(pages[1])
+    assert not never.cancelled.is_set(), "the other page still waits"
+    assert answers.cancel("one")
+    await _refused(pages[0])
+    async with asyncio.timeout(WAIT_S):
+        await never.cancelled.wait()
+    assert never.begun == 1
+    assert not answers.cancel("one"), "nobody of that name waits"
+
+
+async def test_what_nobody_came_back_for_ends_with_the_door(never: _Never) -> None:
+    answers = _answers(never, grace_s=WAIT_S)
+    await _refused(answers.answer({"name": "GetNGenes"}, None, lambda: True))
+    answers.close()
     async with asyncio.timeout(WAIT_S):
         await never.cancelled.wait()

@@ -79,12 +79,16 @@ async def test_work_is_cancelled_by_its_etag(worker: Any) -> None:
     async with worker.events() as events:
         data = await worker.post({"name": "GeneExpression", "genes": ["LYZ"]})
         await events.until("Heartbeat-")
+        async with worker.session.get(f"{worker.url}/v2/workRequest/x1") as answer:
+            assert (await answer.json())["data"] == [{"ETag": data["ETag"], "name": "GeneExpression"}]
         async with worker.session.delete(f"{worker.url}/v2/workRequest/x1/{data['ETag']}") as answer:
             assert (await answer.json())["data"] == {"cancelled": True}
         notice = await events.until("WorkResponse-")
     assert notice["response"]["error"] is True
     assert notice["response"]["errorCode"] == "REQUEST_CANCELLED"
     worker.engine.hold = None
+    async with worker.session.get(f"{worker.url}/v2/workRequest/x1") as answer:
+        assert (await answer.json())["data"] == []
     async with worker.session.delete(f"{worker.url}/v2/workRequest/x1/{data['ETag']}") as answer:
         assert (await answer.json())["data"] == {"cancelled": False}
     async with worker.events() as events:

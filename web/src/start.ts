@@ -15,7 +15,8 @@ import { followKeys } from "./ui/actions";
 import { say } from "./ui/notes";
 import { beginTourOnce } from "./ui/Tour";
 import { facts, followProgress, getJson } from "./wire/door";
-import { connect, whenReconnected } from "./wire/socket";
+import { takeUpWork } from "./ui/found";
+import { connect, listening, whenReconnected } from "./wire/socket";
 import type { ExplorerFacts } from "./wire/types";
 
 export const started = signal<Loaded<true>>({ state: "loading" });
@@ -85,5 +86,8 @@ export async function start(): Promise<void> {
   followKeys();
   followView();
   whenReconnected(() => void lookAgain().catch((error: unknown) => say(failureOf(error).message, "bad")));
+  const takeUp = () => void listening().then(takeUpWork).catch((error: unknown) => say(failureOf(error).message, "bad"));
+  takeUp();
+  whenReconnected(takeUp);
   if (view.value.maps.length) beginTourOnce();
 }

@@ -1,6 +1,12 @@
-"""The explorer in a notebook: a widget whose frame shows the page that a server in this process serves."""
+"""The explorer in a notebook: a widget whose frame shows the page that a door of this process serves.
 
-from weakref import finalize
+A browser on this machine asks the door by its port. Any other (JupyterHub, a kernel elsewhere) asks through the
+notebook's own connection, so that nobody has to forward a port.
+"""
+
+from pathlib import Path
+from typing import Any
+from weakref import finalize, ref
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
@@ -18,32 +24,7 @@ __all__ = ["ExplorerWidget", "make_widget"]
 
 MIN_HEIGHT, MAX_HEIGHT = 200, 4000
 
-# The page is asked for under the name that the notebook itself is open under: browsers treat two names of this machine
-# as two sites. Where the kernel runs on another machine, its loopback is not this browser's: that is said.
-_SCRIPT = """
-function render({ model, el }) {
-  const local = ["localhost", "127.0.0.1"].includes(location.hostname);
-  const url = `http://${local ? location.hostname : "127.0.0.1"}:${model.get("port")}${model.get("path")}`;
-  const frame = document.createElement("iframe");
-  frame.title = "cellworker explorer";
-  frame.allow = "clipboard-write";
-  frame.style.cssText = "display: block; width: 100%; border: 1px solid #8884; border-radius: 6px";
-  frame.style.height = `${model.get("height")}px`;
-  const resized = () => (frame.style.height = `${model.get("height")}px`);
-  model.on("change:height", resized);
-  const away = () => {
-    const said = document.createElement("p");
-    said.setAttribute("role", "alert");
-    said.textContent = `The explorer listens on port ${model.get("port")} of the machine that this notebook's kernel `
-      + "runs on, and this browser does not reach it: the kernel has ended, the view was closed, or it runs on another "
-      + "machine. Run the cell again, or forward the port (ssh -L).";
-    el.replaceChildren(said);
-  };
-  fetch(`${url}health`, { mode: "no-cors" }).then(() => { frame.src = url; el.append(frame); }, away);
-  return () => model.off("change:height", resized);
-}
-export default { render };
-"""
+_SCRIPT = Path(__file__).with_name("view.js").read_text(encoding="utf-8")
 
 
 class ExplorerWidget(anywidget.AnyWidget):
@@ -63,10 +44,21 @@ class ExplorerWidget(anywidget.AnyWidget):
     height = traitlets.Int().tag(sync=True)
 
     def __init__(self, held: Held, height: int) -> None:
-        self._door = EmbeddedDoor(held)
+        me = ref(self)
+
+        def send(content: dict[str, Any], pieces: list[bytes]) -> None:
+            widget = me()
+            if widget is not None:
+                widget.send(content, pieces)
+
+        self._door = EmbeddedDoor(held, send)
         super().__init__(port=self._door.port, path=self._door.path, height=height)
+        self.on_msg(self._hear)
         # the door's thread holds the experiment: at the latest it ends with the process
         self._end = finalize(self, self._door.close)
+
+    def _hear(self, _widget: object, content: object, _pieces: object) -> None:
+        self._door.receive(content)
 
     @property
     def url(self) -> str:

@@ -28,8 +28,20 @@ class _Compute(Protocol):
         ...
 
 
+class _Shared:
+    """One computation, and how many wait for it."""
+
+    def __init__(self, computing: asyncio.Future[bytes]) -> None:
+        self.computing = computing
+        self.waiters = 0
+        self.ending: asyncio.TimerHandle | None = None
+
+
 class ColumnAnswers:
-    """Prepares a request and has it computed; a client that disconnects cancels it.
+    """Prepares a request and has it computed, once for all who ask the same at the same time.
+
+    Who cancels, or hangs up, leaves; when the last has left, the computation is cancelled. A page that is loaded again
+    hangs up and asks again: a computation without waiters goes on for `grace_s` seconds.
 
     Parameters
     ----------
@@ -43,6 +55,8 @@ class ColumnAnswers:
         Called with the progress of long computations.
     find_task
         Looks a task up by its name.
+    grace_s
+        As above.
     """
 
     def __init__(
@@ -52,6 +66,8 @@ class ColumnAnswers:
         cell_sets: CellSetsSource,
         notifications: SocketNotifications,
         find_task: Callable[[str], Task],
+        *,
+        grace_s: float = 15.0,
     ) -> None:
         self._experiment_id = experiment_id
         self._compute = compute
@@ -59,12 +75,30 @@ class ColumnAnswers:
         self._notifications = notifications
         self._find_task = find_task
         self._reader = CellSetsReader()
+        self._grace_s = grace_s
+        self._running: dict[tuple[str, bytes], _Shared] = {}
+        self._waiting: dict[str, asyncio.Event] = {}
+
+    def cancel(self, name: str) -> bool:
+        """Have the waiter of a name leave at once; whether there was one."""
+        leaving = self._waiting.get(name)
+        if leaving is not None:
+            leaving.set()
+        return leaving is not None
+
+    def close(self) -> None:
+        """Cancel what is under way."""
+        for shared in self._running.values():
+            if shared.ending is not None:
+                shared.ending.cancel()
+            shared.computing.cancel()
 
     async def answer(
         self,
         body: Mapping[str, Any],
         pagination: Mapping[str, Any] | None,
         has_gone: Callable[[], bool] = lambda: False,
+        name: str = "",
     ) -> bytes:
         """Return the columns of a task that has them.
 
@@ -75,7 +109,9 @@ class ColumnAnswers:
         pagination
             The request's.
         has_gone
-            Returns whether the client has disconnected, which cancels the computation.
+            Tells whether the client has hung up.
+        name
+            What the client calls the request, to cancel it.
 
         Raises
         ------
@@ -89,15 +125,51 @@ class ColumnAnswers:
             cell_sets = await self._reader.read(await self._cell_sets.read(self._experiment_id))
         given = PrepareInput(checked, pagination, cell_sets)
         request = await asyncio.to_thread(lambda: msgspec.json.encode(task.prepare(given)))
-        tell = _Heartbeats(self._experiment_id, task, self._notifications).tell
-        computing = asyncio.ensure_future(self._compute(task, request, tell))
+        leaving = asyncio.Event()
+        if name:
+            self._waiting[name] = leaving
+        shared = self._join(task, request)
         try:
-            while not (await asyncio.wait({computing}, timeout=_PROGRESS_INTERVAL_S))[0]:
-                if has_gone():
+            while not (await asyncio.wait({shared.computing}, timeout=_PROGRESS_INTERVAL_S))[0]:
+                if leaving.is_set() or has_gone():
                     raise WorkerError(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.")
-            return computing.result()
+            return shared.computing.result()
         finally:
-            computing.cancel()
+            self._waiting.pop(name, None)
+            self._leave((task.name, request), shared, 0.0 if leaving.is_set() else self._grace_s)
+
+    def _join(self, task: Task, request: bytes) -> _Shared:
+        shared = self._running.get((task.name, request))
+        if shared is None:
+            tell = _Heartbeats(self._experiment_id, task, self._notifications).tell
+            shared = _Shared(asyncio.ensure_future(self._compute(task, request, tell)))
+            self._running[task.name, request] = shared
+        if shared.ending is not None:
+            shared.ending.cancel()
+        shared.waiters += 1
+        return shared
+
+    def _leave(self, key: tuple[str, bytes], shared: _Shared, grace_s: float) -> None:
+        shared.waiters -= 1
+        if shared.waiters:
+            return
+        taken = shared.computing.done()
+
+        def end() -> None:
+            del self._running[key]
+            shared.computing.cancel()
+            shared.computing.add_done_callback(_looked_at)
+
+        if taken or not grace_s:
+            end()
+        else:
+            shared.ending = asyncio.get_running_loop().call_later(grace_s, end)
+
+
+def _looked_at(computing: asyncio.Future[bytes]) -> None:
+    """Take note of an error that nobody waits for."""
+    if not computing.cancelled():
+        computing.exception()
 
 
 class _Heartbeats:

@@ -6,9 +6,10 @@ serves begins with a random secret; a cookie would not reach a frame inside anot
 
 import asyncio
 import contextlib
+import itertools
 import secrets
+import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ import orjson
 from aiohttp import web
 
 from cellworker.connections import Connections, GuardedRunner
+from cellworker.engine.workers.scratch import ScratchFolder
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
@@ -36,6 +38,7 @@ from cellworker.local.notifications import SocketNotifications
 from cellworker.local.own_classes import patched
 from cellworker.local.page.facts import explorer_facts
 from cellworker.local.queue import MemoryQueue
+from cellworker.local.relay import Relay, Send
 from cellworker.local.results import DiskResults
 from cellworker.local.server import LocalServer, Served
 from cellworker.local.sync import NoSync
@@ -69,9 +72,10 @@ class Held(Protocol):
 class _Engine:
     """Answers in threads of this process: quick requests do not wait behind long ones."""
 
-    def __init__(self, held: Held, scratch: Path) -> None:
+    def __init__(self, held: Held, scratch: ScratchFolder) -> None:
         self._held = held
         self._scratch = scratch
+        self._numbers = itertools.count(1)
         self._lanes = {lane: ThreadPoolExecutor(1, f"cellworker-{lane}") for lane in ("short", "long")}
 
     async def compute(self, task: str, request: bytes, on_progress: _OnProgress | None = None) -> bytes:
@@ -103,9 +107,14 @@ class _Engine:
                 loop.call_soon_threadsafe(tell, stage, fraction)
 
         def work() -> bytes:
-            context = self._held.context(progress, self._scratch, self._scratch / "kept")
-            value = compute(found, checked, self._held.experiment, context, columns=columns)
-            return value if isinstance(value, bytes) else orjson.dumps(str(value))
+            folder = self._scratch.folder_of(next(self._numbers))
+            folder.mkdir()
+            try:
+                context = self._held.context(progress, folder, self._scratch.path / "kept")
+                value = compute(found, checked, self._held.experiment, context, columns=columns)
+                return value if isinstance(value, bytes) else orjson.dumps(str(self._scratch.keep(folder, value)))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
         try:
             # a cancelled caller returns at once; the thread stops at its next progress report
@@ -182,6 +191,8 @@ class EmbeddedDoor:
     ----------
     held
         The experiment; the page's changes of cell sets are made in it.
+    send
+        Sends a message to a page that does not reach the port.
 
     Attributes
     ----------
@@ -196,12 +207,13 @@ class EmbeddedDoor:
         When no port is free.
     """
 
-    def __init__(self, held: Held) -> None:
+    def __init__(self, held: Held, send: Send) -> None:
         secret = secrets.token_urlsafe(_SECRET_BYTES)
         self.path = f"/{secret}/"
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self._loop = asyncio.new_event_loop()
+        self._relay = Relay(self._loop, self.url, send)
         self._stop = asyncio.Event()
         self._ready = threading.Event()
         self._failure: BaseException | None = None
@@ -215,6 +227,10 @@ class EmbeddedDoor:
     def url(self) -> str:
         """The address of the page, secret and all."""
         return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def receive(self, content: object) -> None:
+        """Take a message of a page that does not reach the port; see `Relay.receive`."""
+        self._relay.receive(content)
 
     def close(self) -> None:
         """Stop serving, and remove the stored results. May be called twice."""
@@ -234,13 +250,13 @@ class EmbeddedDoor:
 
     async def _serve(self, held: Held, secret: str) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellworker-view-")))
+            scratch = stack.enter_context(ScratchFolder())
             experiment_id = id_of(held.source) if held.source else ExperimentId("experiment")
             admission = Admission(below=f"/{secret}")
             connections, queue, sockets = Connections(), MemoryQueue(), SocketServer()
             notifications = SocketNotifications(sockets)
-            results = DiskResults(folder / "results", f"{self.url}results/", MAX_RESULTS_BYTES)
-            engine, source = _Engine(held, folder), _Source(held, experiment_id)
+            results = DiskResults(scratch.path / "answers", f"{self.url}results/", MAX_RESULTS_BYTES)
+            engine, source = _Engine(held, scratch), _Source(held, experiment_id)
             stack.callback(engine.close)
             stack.callback(source.close)
             work = WorkLoop(queue, Ports(engine, results, notifications, source, NoSync()), experiment_id, find)
@@ -248,8 +264,8 @@ class EmbeddedDoor:
             stack.push_async_callback(_ended, working)
             door = LocalServer(
                 experiment_id, source=source, results=results, cell_sets=source, sockets=sockets,
-                notifications=notifications, submit=queue.submit, find_task=find, cancel=work.cancel,
-                admission=admission, connections=connections,
+                notifications=notifications, submit=queue.submit, find_task=find,
+                cancel=work.cancel, running=work.running, admission=admission, connections=connections,
                 columns=ColumnAnswers(experiment_id, engine.columns, source, notifications, find),
             )  # fmt: skip
             outer = web.Application()
@@ -258,6 +274,7 @@ class EmbeddedDoor:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             stack.push_async_callback(sockets.close)
+            stack.push_async_callback(self._relay.close)
             await web.SockSite(runner, self._listening).start()
             self._ready.set()
             await self._stop.wait()

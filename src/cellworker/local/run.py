@@ -120,6 +120,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
             find_task=find,
             columns=ColumnAnswers(place.experiment_id, engine.columns, source, notifications, find),
             cancel=work.cancel,
+            running=work.running,
             admission=admission,
             connections=connections,
         )

@@ -42,6 +42,10 @@ __all__ = ["LocalServer", "Served", "Source", "summarize"]
 
 MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
+REQUEST_NAME = "X-Request-Name"
+"""What a client calls a request for typed columns; `DELETE` takes it in the place of an ETag."""
+_REMEMBERED = 200
+"""Requests whose tasks are known while they are under way; the queue runs a few at once."""
 _STORED_AFTER_S = 1.0
 """Typed columns that took longer are stored: what is computed sooner is computed again, and fills no disk."""
 
@@ -109,7 +113,9 @@ class LocalServer:
     columns
         Answers requests for typed columns; None sends all requests through the queue.
     cancel
-        Cancels the work on an ETag; returns whether there was any.
+        Ends the work on an ETag; whether there was any.
+    running
+        Returns the ETags of the requests of the queue that are computed now.
     admission
         Decides on admission; by default as on loopback.
     connections
@@ -129,6 +135,7 @@ class LocalServer:
         find_task: Callable[[str], Task],
         columns: ColumnAnswers | None = None,
         cancel: Callable[[str], bool] = lambda etag: False,  # noqa: ARG005 - a door without a work loop has no work to end
+        running: Callable[[], list[str]] = list,
         admission: Admission | None = None,
         connections: Connections | None = None,
     ) -> None:
@@ -143,6 +150,8 @@ class LocalServer:
         self._find_task = find_task
         self._columns = columns
         self._cancel = cancel
+        self._running = running
+        self._names: dict[str, str] = {}
         self._admission = admission or Admission()
         self._connections = connections or Connections()
 
@@ -156,6 +165,7 @@ class LocalServer:
         app.router.add_get("/console.json", self._console_facts)
         app.router.add_get("/health", self._health)
         app.router.add_post("/v2/workRequest/{experiment}", self._work_request)
+        app.router.add_get("/v2/workRequest/{experiment}", self._under_way)
         app.router.add_delete("/v2/workRequest/{experiment}/{etag}", self._cancel_request)
         app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
         app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
@@ -164,6 +174,7 @@ class LocalServer:
         app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}/picture", self._tissue)
         app.router.add_get("/results/{etag}", self._result)
         self._sockets.attach(app)
+        app.on_cleanup.append(self._end)
         return app
 
     def _check_id(self, request: web.Request) -> None:
@@ -184,7 +195,8 @@ class LocalServer:
             try:
                 asked = {**props, "as": MEDIA_TYPE}
                 etag = await self._etag(submission.body, asked, reads_cell_sets) if is_long else None
-                content = await self._in_columns(self._columns, submission, etag, lambda: _has_gone(request))
+                named = request.headers.get(REQUEST_NAME, "")
+                content = await self._in_columns(self._columns, submission, etag, lambda: _has_gone(request), named)
             except WorkerError as error:
                 # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
                 refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
@@ -210,12 +222,18 @@ class LocalServer:
             await answer.prepare(request)
             await answer.write_eof()
         finally:
+            self._names = {**dict(list(self._names.items())[-_REMEMBERED:]), etag: task.name}
             self._notifications.asked(etag)
             self._submit(orjson.dumps(envelope))
         return answer
 
     async def _in_columns(
-        self, columns: ColumnAnswers, submission: _Submission, etag: ETag | None, has_gone: Callable[[], bool]
+        self,
+        columns: ColumnAnswers,
+        submission: _Submission,
+        etag: ETag | None,
+        has_gone: Callable[[], bool],
+        named: str,
     ) -> bytes:
         """Return the answer as typed columns; a slow one is stored under its ETag, like results of the queue."""
         stored = None if etag is None else await self._results.get(etag)
@@ -223,7 +241,8 @@ class LocalServer:
             return stored
         clock = asyncio.get_running_loop().time
         begun = clock()
-        content = await columns.answer(submission.body, (submission.request_props or {}).get("pagination"), has_gone)
+        pagination = (submission.request_props or {}).get("pagination")
+        content = await columns.answer(submission.body, pagination, has_gone, named)
         if etag is not None and clock() - begun > _STORED_AFTER_S:
             await self._results.put(etag, content, {"requestType": str(submission.body["name"])})
         return content
@@ -321,7 +340,19 @@ class LocalServer:
 
     async def _cancel_request(self, request: web.Request) -> web.Response:
         self._check_id(request)
-        return web.json_response({"data": {"cancelled": self._cancel(request.match_info["etag"])}})
+        named = request.match_info["etag"]
+        cancelled = self._cancel(named) or (self._columns is not None and self._columns.cancel(named))
+        return web.json_response({"data": {"cancelled": cancelled}})
+
+    async def _under_way(self, request: web.Request) -> web.Response:
+        """List what is computed now: a page that was closed or loaded again finds its work."""
+        self._check_id(request)
+        found = [{"ETag": etag, "name": self._names[etag]} for etag in self._running() if etag in self._names]
+        return web.json_response({"data": found})
+
+    async def _end(self, app: web.Application) -> None:  # noqa: ARG002
+        if self._columns is not None:
+            self._columns.close()
 
     async def _explorer_facts(self, request: web.Request) -> web.Response:  # noqa: ARG002
         served = await self._source.served()

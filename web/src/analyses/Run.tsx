@@ -39,11 +39,12 @@ export function Run({ title, children, action, label, run, disabled }: Props) {
       setState("idle");
     }
   };
+  // not disabled while it works: that would take the focus away
   return (
     <section class="task">
       <h3>{title}</h3>
       {children}
-      <div class="buttons"><button class="btn p" disabled={disabled || state === "busy"} onClick={() => void go()}>{action}</button></div>
+      <div class="buttons"><button class="btn p" disabled={disabled} aria-disabled={state === "busy"} onClick={() => state === "idle" && void go()}>{action}</button></div>
       {state === "busy" && <Waiting text={label} />}
       {trouble && <Failure message={trouble} small />}
     </section>

@@ -12,7 +12,7 @@ import { say } from "../ui/notes";
 import { keyOf } from "../data/bitmap";
 import { AlongPseudotime } from "../charts/AlongPseudotime";
 import { Failure, Hint, Waiting } from "../ui/States";
-import { computePseudotime, findTrajectory, forgetTrajectory, roots, trajectory, trouble } from "./trajectory";
+import { chooseRoots, findTrajectory, forgetTrajectory, roots, timeFromRoots, timing, trajectory, trouble } from "./trajectory";
 
 /** Makes the nodes inside the last outline roots. */
 function rootsFromLasso(): void {
@@ -25,7 +25,7 @@ function rootsFromLasso(): void {
   const { x, y } = now.graph;
   const points = { x: Float32Array.from(x), y: Float32Array.from(y), placed: Int32Array.from(x, (_, i) => i), bounds: { left: 0, right: 0, bottom: 0, top: 0 } };
   const inside = enclosed(points, outline.points, () => true);
-  roots.value = [...new Set([...roots.value, ...points.placed.filter((i) => inside[i])])];
+  chooseRoots([...new Set([...roots.value, ...points.placed.filter((i) => inside[i])])]);
 }
 
 function targetOf(of: string): string[] {
@@ -38,13 +38,14 @@ function targetOf(of: string): string[] {
 
 export function TrajectoryPanel() {
   const [of, setOf] = useState("");
-  const [busy, setBusy] = useState("");
+  const [busy, setBusy] = useState(false);
   const map = activeMap();
   const ready = map && mapPoints(map.source).value.state === "ready";
-  const run = async (what: string, task: () => Promise<void>) => {
-    setBusy(what);
-    await task().catch((error: unknown) => (trouble.value = failureOf(error).message));
-    setBusy("");
+  const learn = async () => {
+    if (busy || !map) return;
+    setBusy(true);
+    await findTrajectory(map.source, targetOf(of)).catch((error: unknown) => (trouble.value = failureOf(error).message));
+    setBusy(false);
   };
   const now = trajectory.value;
   return (
@@ -60,7 +61,7 @@ export function TrajectoryPanel() {
           </select>
         </label>
         <div class="buttons">
-          <button class="btn p" disabled={!ready || busy !== "" || !targetOf(of).length} onClick={() => map && void run("Learning the graph", () => findTrajectory(map.source, targetOf(of)))}>Learn the trajectory</button>
+          <button class="btn p" disabled={!ready || !targetOf(of).length} aria-disabled={busy} onClick={() => void learn()}>Learn the trajectory</button>
           {now && <button class="btn" onClick={forgetTrajectory}>Remove it from the map</button>}
         </div>
       </section>
@@ -68,7 +69,7 @@ export function TrajectoryPanel() {
         <h3>2. Choose where it begins</h3>
         {now ? (
           <>
-            <p class="said"><b>{now.graph.x.length} nodes</b>, {roots.value.length} chosen as roots. Click nodes on the map, or draw a lasso around some.</p>
+            <p class="said"><b>{now.graph.x.length} {now.graph.x.length === 1 ? "node" : "nodes"}</b>, {roots.value.length} chosen as roots. Click nodes on the map, or draw a lasso around some: the map shows pseudotime from them.</p>
             <div class="buttons">
               <button class="btn" disabled={!selection.value} onClick={rootsFromLasso}>Nodes in the lasso</button>
               <button class="btn" disabled={!roots.value.length} onClick={() => (roots.value = [])}>None</button>
@@ -80,9 +81,9 @@ export function TrajectoryPanel() {
       </section>
       <section class="task">
         <h3>3. Pseudotime</h3>
-        <div class="buttons"><button class="btn p" disabled={!now || !roots.value.length || busy !== ""} onClick={() => void run("Computing pseudotime", computePseudotime)}>Compute pseudotime</button></div>
+        <div class="buttons"><button class="btn p" disabled={!now || !roots.value.length} aria-disabled={timing.value} onClick={() => timing.value || void timeFromRoots()}>Compute pseudotime</button></div>
       </section>
-      {busy && <Waiting text={busy} />}
+      {(busy || timing.value) && <Waiting text={busy ? "Learning the graph" : "Computing pseudotime"} />}
       {trouble.value && <Failure message={trouble.value} small />}
       {pseudotime.value && <AlongPseudotime column={pseudotime.value} />}
     </div>

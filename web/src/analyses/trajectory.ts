@@ -58,8 +58,30 @@ export async function computePseudotime(): Promise<void> {
   }
 }
 
-export function toggleRoot(node: number): void {
-  roots.value = roots.value.includes(node) ? roots.value.filter((other) => other !== node) : [...roots.value, node];
+/** Whether pseudotime is computed now. */
+export const timing = signal(false);
+let again = false;
+
+/** Computes pseudotime from the roots as they are, and once more where they change meanwhile. */
+export async function timeFromRoots(): Promise<void> {
+  again = timing.value;
+  if (again) return;
+  timing.value = true;
+  do {
+    again = false;
+    if (roots.value.length) await computePseudotime();
+  } while (again);
+  timing.value = false;
+}
+
+/** Chooses roots; the map shows at once what they mean. */
+export function chooseRoots(nodes: readonly number[]): void {
+  roots.value = nodes;
+  void timeFromRoots();
+}
+
+function toggleRoot(node: number): void {
+  chooseRoots(roots.value.includes(node) ? roots.value.filter((other) => other !== node) : [...roots.value, node]);
 }
 
 export function forgetTrajectory(): void {

@@ -1,6 +1,7 @@
 // Histogram of a column or score by group; the worker counts the cells.
 import { scaleLinear } from "d3-scale";
 import { Failure, Waiting } from "../ui/States";
+import type { Grouping } from "../wire/types";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 import { summariesOf, type PlotVariable } from "./variables";
@@ -11,7 +12,7 @@ const LEFT = 40;
 
 interface Props {
   readonly variable: PlotVariable;
-  readonly groupBy: string;
+  readonly groupBy: Grouping;
   readonly groups: readonly PlotGroup[];
   readonly version: string;
 }

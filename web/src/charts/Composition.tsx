@@ -2,10 +2,11 @@
 import { useState } from "preact/hooks";
 import { shortened } from "../map/labels";
 import { classes, findClass, groupsOf, type CellClass } from "../sets/model";
+import { view } from "../state/view";
 import { Choice } from "../ui/Fields";
 import { Hint } from "../ui/States";
 import { Figure } from "./Figure";
-import type { PlotGroup } from "./groups";
+import { largest, type PlotGroup, type PlotGroups } from "./groups";
 
 const ROW = 24;
 const LEFT = 108;
@@ -19,11 +20,19 @@ function counts(bars: CellClass, groups: readonly PlotGroup[]): number[][] {
   });
 }
 
-export function Composition({ item, groups }: { item: CellClass; groups: readonly PlotGroup[] }) {
+/** The groups that have no colour of their own here, as one: shares are of all cells. */
+function together(others: readonly PlotGroup[]): PlotGroup[] {
+  return others.length ? [{ key: "others", name: `${others.length.toLocaleString("en")} other groups`, color: "var(--dim)", cells: others.flatMap((group) => group.cells) }] : [];
+}
+
+export function Composition({ item, groups: { shown, others: rest } }: { item: CellClass; groups: PlotGroups }) {
+  const groups = [...shown, ...together(rest)];
   const others = classes.value.filter((other) => other.key !== item.key && other.children.length);
   const [chosen, setChosen] = useState("");
-  const bars = findClass(chosen) ?? others.find((other) => other.key === "sample") ?? others[0];
-  if (!bars) return <Hint>There is no second class to compare with: samples, or another grouping of the cells.</Hint>;
+  const whole = findClass(chosen) ?? others.find((other) => other.key === "sample") ?? others[0];
+  if (!whole) return <Hint>There is no second class to compare with: samples, or another grouping of the cells.</Hint>;
+  const [children, left] = largest(whole.children, view.value.mostGroups, (child) => child.cellIds.length);
+  const bars = left.length ? { ...whole, children } : whole;
   const found = counts(bars, groups);
   const totals = bars.children.map((_, i) => found.reduce((sum, own) => sum + own[i], 0));
   const rows = bars.children.flatMap((bar, i) => groups.map((group, g) => ({ bar: bar.name, group: group.name, cells: found[g][i], share: totals[i] ? found[g][i] / totals[i] : 0 })));
@@ -31,6 +40,7 @@ export function Composition({ item, groups }: { item: CellClass; groups: readonl
   return (
     <>
       <Choice label="By" value={bars.key} options={others.map((other) => [other.key, other.name] as const)} onChange={setChosen} />
+      {left.length > 0 && <Hint>{`The ${children.length.toLocaleString("en")} largest of ${whole.children.length.toLocaleString("en")} sets of ${shortened(whole.name, 40)} have a bar.`}</Hint>}
       <Figure title={`${item.name} by ${bars.name}`} label={`Share of ${item.name} in ${bars.children.length} groups of ${bars.name}`} height={bars.children.length * ROW + 24} table={table}>
         {(width) => {
           const wide = width - LEFT - 46;
@@ -46,7 +56,7 @@ export function Composition({ item, groups }: { item: CellClass; groups: readonl
                       const x = LEFT + before * wide;
                       before += share;
                       return (
-                        <rect key={group.key} x={x} y={ROW * i + 4} width={Math.max(0, share * wide - 1)} height={ROW - 8} fill={group.color}>
+                        <rect key={group.key} x={x} y={ROW * i + 4} width={share * wide > 3 ? share * wide - 1 : share * wide} height={ROW - 8} fill={group.color}>
                           <title>{`${bar.name}: ${found[g][i]} cells (${(share * 100).toFixed(1)} %) are ${group.name}`}</title>
                         </rect>
                       );

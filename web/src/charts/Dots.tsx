@@ -1,4 +1,5 @@
-// Mean expression of several genes and the share of cells that express them, by group; the worker computes them.
+// Mean expression and share of expressing cells of several genes by group, as the worker computes them.
+import { deviation, mean } from "d3-array";
 import { useMemo } from "preact/hooks";
 import { Kept } from "../data/loaded";
 import { steps, rampOf } from "../map/palette";
@@ -6,8 +7,9 @@ import { shortened } from "../map/labels";
 import { dark } from "../state/theme";
 import { Failure, Waiting } from "../ui/States";
 import { ask } from "../wire/door";
-import type { Dots as Result } from "../wire/types";
+import type { Dots as Result, GroupSummary } from "../wire/types";
 import { Figure } from "./Figure";
+import type { PlotGroups } from "./groups";
 
 const ROW = 22;
 const LEFT = 108;
@@ -18,6 +20,7 @@ const kept = new Kept<Result>(12);
 interface Props {
   readonly groupBy: string;
   readonly groupName: string;
+  readonly groups: PlotGroups;
   /** Empty takes the marker genes of the groups. */
   readonly genes: readonly string[];
   /** Version of the cell sets, so that changed sets are asked for again. */
@@ -34,12 +37,32 @@ function diagonal({ geneNames, geneNameIdx, cellSetsIdx, avgExpression }: Result
   return [...geneNames.keys()].sort((a, b) => best[a].group - best[b].group || best[b].mean - best[a].mean).map((i) => geneNames[i]);
 }
 
-export function Dots({ groupBy, groupName, genes, version }: Props) {
-  const key = JSON.stringify([groupBy, genes, version]);
+function scaled(means: readonly (number | null)[]): (number | null)[] {
+  const known = means.filter((mean) => mean !== null);
+  const middle = mean(known) ?? 0;
+  const spread = deviation(known) ?? 0;
+  return means.map((one) => (one === null || !spread ? null : Math.max(-LIMIT, Math.min(LIMIT, (one - middle) / spread))));
+}
+
+/** Some groups of a class: their summaries gene by gene, because the dot plot's own task takes whole classes. */
+async function ofSome({ shown, asked }: PlotGroups, genes: readonly string[]): Promise<Result> {
+  const found = await Promise.all(genes.map((gene) => ask("GetGroupSummaries", { of: { gene }, groupBy: asked, nBins: 1, nPoints: 2 }, `${gene} by group`)));
+  const each = <T,>(of: (summary: GroupSummary) => T) => found.flatMap(({ groups }) => groups.map(of));
+  return {
+    geneNames: [...genes], cellSetsNames: shown.map((group) => group.name),
+    geneNameIdx: found.flatMap(({ groups }, gene) => groups.map(() => gene)), cellSetsIdx: found.flatMap(({ groups }) => groups.map((_, i) => i)),
+    avgExpression: found.flatMap(({ groups }) => scaled(groups.map((summary) => summary.mean))),
+    cellsPercentage: each((summary) => (summary.cells ? (100 * summary.positive) / summary.cells : null)),
+  };
+}
+
+export function Dots({ groupBy, groupName, groups, genes, version }: Props) {
+  const some = groups.others.length > 0;
+  const key = JSON.stringify([some ? groups.asked : groupBy, genes, version]);
   const result = useMemo(
     () =>
       kept.get(key, () =>
-        ask("DotPlot", { groupBy, useMarkerGenes: !genes.length, numberOfMarkers: 3, customGenesList: [...genes], filterBy: { group: "All", key: "All" } }, "Dot plot"),
+        some ? ofSome(groups, genes) : ask("DotPlot", { groupBy, useMarkerGenes: !genes.length, numberOfMarkers: 3, customGenesList: [...genes], filterBy: { group: "All", key: "All" } }, "Dot plot"),
       ),
     [key],
   ).value;
@@ -55,7 +78,7 @@ export function Dots({ groupBy, groupName, genes, version }: Props) {
     group: cellSetsIdx.map((i) => cellSetsNames[i]), gene: geneNameIdx.map((i) => geneNames[i]), scaled_mean: avgExpression, percent_expressing: cellsPercentage,
   });
   return (
-    <Figure title={`Genes by ${groupName}`} note="size: share of cells; colour: scaled mean" label={`Dot plot of ${names.length} genes in ${cellSetsNames.length} groups`} height={height} table={table}>
+    <Figure title={`Genes by ${groupName}`} note={`size: share of cells; colour: scaled mean${some ? " of log-normalised values" : ""}`} label={`Dot plot of ${names.length} genes in ${cellSetsNames.length} groups`} height={height} table={table}>
       {(width) => {
         const step = Math.min(34, (width - LEFT - 6) / Math.max(1, names.length));
         const most = Math.min(step, ROW) / 2 - 1;

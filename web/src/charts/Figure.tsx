@@ -29,12 +29,13 @@ export function Figure({ title, label, note, gene, height, table, children }: Pr
   return (
     <figure class="figure">
       <figcaption>
-        <span class="heading"><b class={gene ? "gene" : ""} title={title}>{title}</b> {note && <em>{note}</em>}</span>
+        <span class="heading"><b class={gene ? "gene" : ""} title={title}>{title}</b></span>
         <span class="buttons">
           <button class="btn" onClick={() => saveText(`${name}.csv`, csvOf(table()), "text/csv")}>CSV</button>
           <button class="btn" onClick={() => svg.current && void saveFigure(name, svg.current, "svg")}>SVG</button>
           <button class="btn" onClick={() => svg.current && void saveFigure(name, svg.current, "png")}>PNG</button>
         </span>
+        {note && <em class="under">{note}</em>}
       </figcaption>
       <div ref={host} class="figure-host">
         {width > 40 && <svg ref={svg} class="chart" width={width} height={height} role="img" aria-label={label}>{children(width)}</svg>}

@@ -4,7 +4,7 @@ import { Kept } from "../data/loaded";
 import { rampOf, steps } from "../map/palette";
 import { dark } from "../state/theme";
 import { Failure, Waiting } from "../ui/States";
-import { ask } from "../wire/door";
+import { ask, DoorError } from "../wire/door";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 
@@ -34,6 +34,7 @@ async function make(groupBy: string, genes: readonly string[], groups: readonly 
   });
   const count = Math.max(2, Math.floor(50 / groups.length));
   const wanted = genes.length ? [...genes] : (await ask("MarkerHeatmap", { nGenes: Math.min(5, count), selectedCellSet: groupBy }, "Marker genes")).orderedGeneNames;
+  if (!wanted.length) throw new DoorError("", "No gene marks these groups. Add genes to see them.");
   const got = await ask("GeneExpression", { genes: wanted, downsampleSettings: { cellIds: cells } }, "Heatmap");
   const { values, index, ptr } = got.rawExpression;
   const rows = wanted.filter((gene) => got.orderedGeneNames.includes(gene));
@@ -68,6 +69,7 @@ interface Props {
   readonly groupBy: string;
   readonly groupName: string;
   readonly groups: readonly PlotGroup[];
+  /** Empty takes the marker genes of the groups. */
   readonly genes: readonly string[];
   readonly version: string;
 }
@@ -78,7 +80,7 @@ export function Heatmap({ groupBy, groupName, groups, genes, version }: Props) {
   if (result.state === "loading") return <Waiting text="Finding marker genes" />;
   if (result.state === "failed") return <Failure message={result.message} small />;
   const made = result.value;
-  const row = Math.max(9, Math.min(16, 420 / Math.max(1, made.genes.length)));
+  const row = Math.max(11, Math.min(16, 420 / Math.max(1, made.genes.length)));
   const height = TOP + row * made.genes.length + 8;
   const table = () => {
     const place = made.cells.map((_, k) => groups[made.begins.filter((begin) => begin <= k).length - 1].name);
@@ -87,7 +89,7 @@ export function Heatmap({ groupBy, groupName, groups, genes, version }: Props) {
     return columns;
   };
   return (
-    <Figure title={`Markers of ${groupName}`} label={`Heatmap of ${made.genes.length} marker genes in ${made.cells.length} cells`} height={height} table={table}>
+    <Figure title={genes.length ? `Genes in ${groupName}` : `Markers of ${groupName}`} label={`Heatmap of ${made.genes.length} ${genes.length ? "genes" : "marker genes"} in ${made.cells.length} cells`} height={height} table={table}>
       {(width) => {
         const wide = width - LEFT;
         const x = (k: number) => LEFT + (k / Math.max(1, made.cells.length)) * wide;

@@ -2,24 +2,26 @@
 import { useState } from "preact/hooks";
 import { findGenes, geneNames, valuesOfGenes } from "../data/genes";
 import { savedAt } from "../sets/sending";
-import { classes } from "../sets/model";
+import { classes, type CellClass } from "../sets/model";
 import { genesOfText } from "../genes/ScoresPanel";
 import { addPlotGene } from "../genes/GenesPanel";
 import { update, view, type PlotKind } from "../state/view";
 import { Choice } from "../ui/Fields";
 import { Failure, Hint, Waiting } from "../ui/States";
+import type { Grouping } from "../wire/types";
 import { ColumnHistogram } from "./ColumnHistogram";
 import { Composition } from "./Composition";
 import { Dots } from "./Dots";
 import { GeneAgainstGene } from "./GeneAgainstGene";
 import { GeneHistogram } from "./GeneHistogram";
 import { Heatmap } from "./Heatmap";
-import { plotClass, plotGroups, type PlotGroup } from "./groups";
+import { plotClass, plotGroups, type PlotGroup, type PlotGroups } from "./groups";
+import { WhichGroups } from "./WhichGroups";
 import { variables } from "./variables";
 import { Violins } from "./Violins";
 
 const KINDS: readonly (readonly [PlotKind, string])[] = [
-  ["violin", "Violins"], ["dots", "Dot plot"], ["heatmap", "Heatmap of markers"], ["histogram", "Histogram"], ["composition", "Composition"], ["scatter", "Gene against gene"],
+  ["violin", "Violins"], ["dots", "Dot plot"], ["heatmap", "Heatmap"], ["histogram", "Histogram"], ["composition", "Composition"], ["scatter", "Gene against gene"],
 ];
 
 /** The genes to plot: those chosen, else the one that colours a map, else the most variable. */
@@ -60,7 +62,7 @@ function Chips() {
 
 interface OfGenesProps {
   readonly kind: PlotKind;
-  readonly groupBy: string;
+  readonly groupBy: Grouping;
   readonly groups: readonly PlotGroup[];
   readonly version: string;
 }
@@ -84,26 +86,44 @@ function OfGenes({ kind, groupBy, groups, version }: OfGenesProps) {
   );
 }
 
-export function PlotsPanel() {
+/** Markers are found in whole classes; of some groups the most variable genes are shown. */
+const MOST_VARIABLE = 12;
+
+function Plot({ item, groups }: { item: CellClass; groups: PlotGroups }) {
   const { plot, plotGenes } = view.value;
+  const { shown, others, asked } = groups;
+  const version = String(savedAt.value ?? 0);
+  const markers = !plotGenes.length && !others.length;
+  const genes = markers ? [] : plotGenes.length ? plotGenes : (geneNames.value?.names.slice(0, MOST_VARIABLE) ?? []);
+  const said = plotGenes.length ? null : <Hint>{markers ? "Without genes of your own: three marker genes of each group." : "Without genes of your own: the most variable ones. Marker genes are found where all groups are shown."}</Hint>;
+  switch (plot) {
+    case "dots":
+      return <><Dots groupBy={item.key} groupName={item.name} groups={groups} genes={genes} version={version} />{said}</>;
+    case "heatmap":
+      return <><Heatmap groupBy={item.key} groupName={item.name} groups={shown} genes={genes} version={version} />{!markers && said}</>;
+    case "composition":
+      return <Composition item={item} groups={groups} />;
+    default:
+      return <OfGenes kind={plot} groupBy={asked} groups={shown} version={version} />;
+  }
+}
+
+export function PlotsPanel() {
+  const { plot } = view.value;
   const item = plotClass();
   if (!item) return <div class="panel"><Hint>There are no cell sets to group by yet. Cluster the cells, or make a set.</Hint></div>;
   const groups = plotGroups(item);
+  const { shown } = groups;
   const options = classes.value.filter((other) => other.children.length).map((other) => [other.key, other.name] as const);
-  const version = String(savedAt.value ?? 0);
   return (
     <div class="panel scroll">
       <div class="form">
         <Choice label="Plot" value={plot} options={KINDS} onChange={(kind) => update({ plot: kind })} />
         <Choice label="Groups" value={item.key} options={options} onChange={(groupBy) => update({ groupBy })} />
+        <WhichGroups item={item} groups={groups} />
         {plot !== "composition" && <Chips />}
       </div>
-      {!groups.length && <Hint>All groups are hidden.</Hint>}
-      {groups.length > 0 && plot === "dots" && <Dots groupBy={item.key} groupName={item.name} genes={plotGenes} version={version} />}
-      {groups.length > 0 && plot === "heatmap" && <Heatmap groupBy={item.key} groupName={item.name} groups={groups} genes={plotGenes} version={version} />}
-      {groups.length > 0 && plot === "composition" && <Composition item={item} groups={groups} />}
-      {groups.length > 0 && (plot === "violin" || plot === "histogram" || plot === "scatter") && <OfGenes kind={plot} groupBy={item.key} groups={groups} version={version} />}
-      {plot === "dots" && !plotGenes.length && <Hint>Without genes of your own: three marker genes of each group.</Hint>}
+      {shown.length ? <Plot item={item} groups={groups} /> : <Hint>{groups.others.length ? "No group has such a name." : "All groups are hidden."}</Hint>}
     </div>
   );
 }

@@ -2,7 +2,7 @@
 import { scaleLinear } from "d3-scale";
 import { shortened } from "../map/labels";
 import { Failure, Waiting } from "../ui/States";
-import type { GroupSummaries, GroupSummary } from "../wire/types";
+import type { GroupSummaries, GroupSummary, Grouping } from "../wire/types";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 import { jitter } from "./statistics";
@@ -23,7 +23,7 @@ interface Part {
 
 interface Props {
   readonly variable: PlotVariable;
-  readonly groupBy: string;
+  readonly groupBy: Grouping;
   readonly groups: readonly PlotGroup[];
   readonly version: string;
 }

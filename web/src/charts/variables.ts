@@ -6,7 +6,7 @@ import { Kept, type Loaded } from "../data/loaded";
 import { scoreOfGenes } from "../data/scores";
 import { update, view } from "../state/view";
 import { ask, facts } from "../wire/door";
-import type { GroupSummaries, Variable } from "../wire/types";
+import type { GroupSummaries, Grouping, Variable } from "../wire/types";
 
 export interface PlotVariable {
   readonly key: string;
@@ -39,10 +39,10 @@ export function variables(genes: readonly string[]): PlotVariable[] {
   ];
 }
 
-/** Quantiles, density and counts of a variable in each set of a class, of all its cells. */
-export function summariesOf(variable: PlotVariable, groupBy: string, version: string): ReadonlySignal<Loaded<GroupSummaries>> {
+/** Quantiles, density and counts of a variable in each group, of all its cells. */
+export function summariesOf(variable: PlotVariable, groupBy: Grouping, version: string): ReadonlySignal<Loaded<GroupSummaries>> {
   return kept.get(JSON.stringify([variable.of, groupBy, version]), () =>
-    ask("GetGroupSummaries", { of: variable.of, groupBy: { class: groupBy } }, `${variable.title} by group`),
+    ask("GetGroupSummaries", { of: variable.of, groupBy }, `${variable.title} by group`),
   );
 }
 

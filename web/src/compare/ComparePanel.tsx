@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { csvOf, fileName, saveFigure, saveText } from "../charts/save";
 import { assign, sideFromSelection, swapSides } from "../state/selection";
 import { REST, update, view, type CompareMode, type Side } from "../state/view";
+import { shortened } from "../map/labels";
 import { Segments } from "../ui/Fields";
 import { Failure, Hint, Waiting } from "../ui/States";
 import { facts } from "../wire/door";
@@ -42,7 +43,7 @@ function Said({ result }: { result: Compared }) {
   const genes = table.names.length.toLocaleString("en");
   if (mode === "samples") {
     const test = table.numbers.p_val ? "limma-voom on the counts summed by sample" : "fold changes of the counts summed by sample; without replicates there is no p-value";
-    return <p class="said"><b>{genes} genes</b>, {a.name} against {b.name}, {test}. {took(result.took)}.</p>;
+    return <p class="said"><b>{genes} genes</b>, {shortened(a.name, 60)} against {shortened(b.name, 60)}, {test}. {took(result.took)}.</p>;
   }
   return (
     <p class="said">

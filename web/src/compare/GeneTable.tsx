@@ -1,7 +1,8 @@
 // All genes of a comparison: only the rows in sight are in the page.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { hoveredGene } from "../state/selection";
 import { activeMap, showGene, view } from "../state/view";
+import { useRoving } from "../ui/rove";
 import { sorting } from "./compare";
 import { COLUMNS, type Table } from "./table";
 
@@ -37,7 +38,7 @@ function shownGenes(): ReadonlySet<string> {
 }
 
 export function GeneTable({ table, rows }: Props) {
-  const host = useRef<HTMLDivElement>(null);
+  const host = useRoving<HTMLDivElement>("tbody tr:not(.space)");
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(400);
   useEffect(() => {
@@ -56,7 +57,7 @@ export function GeneTable({ table, rows }: Props) {
   const lit = shownGenes();
   const colour = activeMap();
   return (
-    <div class="scroll table" ref={host} onScroll={(event) => setTop(event.currentTarget.scrollTop)} tabIndex={0} aria-label="Genes">
+    <div class="scroll table" ref={host} onScroll={(event) => setTop(event.currentTarget.scrollTop)} aria-label="Genes">
       <table aria-rowcount={rows.length + 1} data-colour={colour?.colour.by}>
         <thead>
           <tr>
@@ -72,6 +73,8 @@ export function GeneTable({ table, rows }: Props) {
               onClick={() => showGene(table.names[row])}
               onPointerEnter={() => (hoveredGene.value = table.names[row])}
               onPointerLeave={() => (hoveredGene.value = null)}
+              onFocusIn={() => (hoveredGene.value = table.names[row])}
+              onFocusOut={() => (hoveredGene.value = null)}
             >
               <th scope="row"><button class="gene" title={table.ids[row]}>{table.names[row]}</button></th>
               {columns.map((name) => <td key={name} title={String(table.numbers[name][row])}>{COLUMNS[name].format(table.numbers[name][row])}</td>)}

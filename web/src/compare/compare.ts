@@ -3,6 +3,7 @@ import { computed, signal } from "@preact/signals";
 import { failureOf, type Loaded } from "../data/loaded";
 import { maskOfCells, findClass, findSet } from "../sets/model";
 import { common, countOf, isBitmap, without } from "../data/bitmap";
+import { shortened } from "../map/labels";
 import { REST, view, type CompareMode, type Side } from "../state/view";
 import { askColumns, facts } from "../wire/door";
 import { say } from "../ui/notes";
@@ -51,7 +52,7 @@ function sizes(a: Side, b: Side): [number, number] {
 async function pair(a: Side, b: Side, mode: CompareMode): Promise<Compared> {
   const started = performance.now();
   const body = { cellSet: a.key, compareWith: b.key, basis: "all", comparisonType: mode === "samples" ? "between" : "within" } as const;
-  const result = await askColumns("DifferentialExpression", body, `${a.name} against ${b.name}`);
+  const result = await askColumns("DifferentialExpression", body, `${shortened(a.name, 40)} against ${shortened(b.name, 40)}`);
   const [cellsA, cellsB] = sizes(a, b);
   return { mode, a, b, cellsA, cellsB, took: performance.now() - started, table: tableOfColumns(result.columns), all: [], shown: 0 };
 }

@@ -1,6 +1,6 @@
 // Images of tissues: which there are, where cells lie on them, their pixels.
 import type { ReadonlySignal } from "@preact/signals";
-import { addressOn, experimentPath, facts, getJson } from "../wire/door";
+import { experimentPath, facts, getBlob, getJson } from "../wire/door";
 import type { TissueFacts } from "../wire/types";
 import { Kept, type Loaded } from "./loaded";
 
@@ -16,8 +16,12 @@ export function fetchPlaces(image: number): Promise<(number[] | null)[]> {
 
 async function fetchPixels(image: number): Promise<HTMLImageElement> {
   const made = new Image();
-  made.src = addressOn(`${experimentPath()}/tissues/${image}/picture`);
-  await made.decode();
+  made.src = URL.createObjectURL(await getBlob(`${experimentPath()}/tissues/${image}/picture`));
+  try {
+    await made.decode();
+  } finally {
+    URL.revokeObjectURL(made.src);
+  }
   return made;
 }
 

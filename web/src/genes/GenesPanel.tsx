@@ -1,7 +1,9 @@
 // Genes: search as one types, most variable first; gates of genes and thresholds.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { findGenes, geneNames } from "../data/genes";
 import { activeMap, colourBy, showGene, update, view } from "../state/view";
+import { geneWanted } from "../ui/palette-state";
+import { useRoving } from "../ui/rove";
 import { Gate } from "./Gate";
 
 const ROW_PX = 23;
@@ -43,12 +45,19 @@ export function GeneRow({ gene, dispersion, most }: RowProps) {
 export function GenesPanel() {
   const [wanted, setWanted] = useState("");
   const [top, setTop] = useState(0);
-  const host = useRef<HTMLDivElement>(null);
+  const host = useRoving<HTMLDivElement>(".gene-row");
   const known = geneNames.value;
   const found = known ? findGenes(wanted, wanted ? 500 : known.names.length) : [];
   useEffect(() => {
     host.current?.scrollTo({ top: 0 });
   }, [wanted]);
+  const search = useRef<HTMLInputElement>(null);
+  const called = geneWanted.value;
+  // not in the next frame: on a busy machine what is typed by then would be lost
+  useLayoutEffect(() => {
+    if (called) search.current?.focus();
+    geneWanted.value = false;
+  }, [called]);
   const height = host.current?.clientHeight ?? 600;
   const begin = Math.max(0, Math.floor(top / ROW_PX) - 6);
   const end = Math.min(found.length, Math.ceil((top + height) / ROW_PX) + 6);
@@ -56,7 +65,7 @@ export function GenesPanel() {
   return (
     <div class="panel">
       <input
-        type="search" class="find" id="gene-search" placeholder="Find a gene" aria-label="Find a gene" value={wanted}
+        type="search" class="find" id="gene-search" ref={search} placeholder="Find a gene" aria-label="Find a gene" value={wanted}
         onInput={(event) => setWanted(event.currentTarget.value)}
         onKeyDown={(event) => event.key === "Enter" && found[0] && showGene(found[0])}
       />
@@ -80,11 +89,11 @@ export function GenesPanel() {
 /** The few most variable genes, below the list of sets. */
 export function VariableGenes() {
   const known = geneNames.value;
-  if (!known) return null;
+  const host = useRoving<HTMLDivElement>(".gene-row");
   return (
-    <div class="variable">
-      <h4>Most variable genes <span>{known.names.length.toLocaleString("en")}</span></h4>
-      {known.names.slice(0, 9).map((gene, i) => <GeneRow key={gene} gene={gene} dispersion={known.dispersions[i]} most={known.dispersions[0]} />)}
+    <div class="variable" ref={host} hidden={!known}>
+      <h4>Most variable genes <span>{known?.names.length.toLocaleString("en")}</span></h4>
+      {known?.names.slice(0, 9).map((gene, i) => <GeneRow key={gene} gene={gene} dispersion={known.dispersions[i]} most={known.dispersions[0]} />)}
     </div>
   );
 }

@@ -3,8 +3,9 @@ import { useState } from "preact/hooks";
 import { dark } from "../state/theme";
 import { useHoveredSet } from "../state/selection";
 import { toggleHidden, update, view } from "../state/view";
+import { useRoving } from "../ui/rove";
 import { Swatch } from "../ui/Swatch";
-import { shortened } from "./labels";
+import { shortened, visible } from "./labels";
 import type { Group, Paint } from "./paint";
 import { BLEND, rampOf } from "./palette";
 
@@ -27,12 +28,12 @@ function Row({ group, groups }: { group: Group; groups: readonly Group[] }) {
     <button
       class={`row ${hidden ? "hidden" : ""}`}
       aria-pressed={!hidden}
-      title={`${group.name}: ${group.count.toLocaleString("en")} cells. Click hides or shows, double click shows it alone.`}
-      onClick={(event) => (event.detail > 1 ? isolate(groups, group.key) : toggleHidden(group.key))}
+      title={`${group.name}: ${group.count.toLocaleString("en")} cells. Click hides or shows, double click (or with Shift) shows it alone.`}
+      onClick={(event) => (event.detail > 1 || event.shiftKey ? isolate(groups, group.key) : toggleHidden(group.key))}
       {...hover}
     >
       <Swatch color={group.color} round />
-      <span class="name">{group.name}</span>
+      <span class="name">{visible(group.name)}</span>
       <em>{group.count.toLocaleString("en")}</em>
     </button>
   );
@@ -41,6 +42,7 @@ function Row({ group, groups }: { group: Group; groups: readonly Group[] }) {
 function Groups({ title, groups }: { title: string; groups: readonly Group[] }) {
   const [whole, setWhole] = useState(false);
   const [wanted, setWanted] = useState("");
+  const rows = useRoving<HTMLDivElement>(".row");
   const many = groups.length > COLLAPSED;
   const found = wanted ? groups.filter((group) => group.name.toLowerCase().includes(wanted.toLowerCase())) : groups;
   const shown = found.slice(0, many && !whole && !wanted ? COLLAPSED : MAX_ROWS);
@@ -54,7 +56,7 @@ function Groups({ title, groups }: { title: string; groups: readonly Group[] }) 
         <button class={anyHidden ? "more" : "more unseen"} disabled={!anyHidden} onClick={() => update({ hidden: view.value.hidden.filter((key) => !groups.some((group) => group.key === key)) })}>show all</button>
       </div>
       {many && <input type="search" placeholder="Find a group" aria-label="Find a group in the legend" value={wanted} onInput={(event) => setWanted(event.currentTarget.value)} />}
-      <div class="rows">{shown.map((group) => <Row key={group.key} group={group} groups={groups} />)}</div>
+      <div class="rows" ref={rows}>{shown.map((group) => <Row key={group.key} group={group} groups={groups} />)}</div>
       {many && !wanted && (
         <button class="more" onClick={() => setWhole(!whole)}>
           {whole ? "Show fewer" : more}

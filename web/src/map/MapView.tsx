@@ -10,6 +10,7 @@ import { Failure, Waiting } from "../ui/States";
 import { clickOnMap } from "../analyses/trajectory";
 import { fit, isFitted, type Size } from "./camera";
 import { handle } from "./gestures";
+import { handleKeys, SAID } from "./keys";
 import { Legend } from "./Legend";
 import { MapTitle } from "./MapTitle";
 import { MapTools } from "./MapTools";
@@ -38,6 +39,7 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
   const [size, setSize] = useState<Size | null>(null);
   const [broken, setBroken] = useState("");
   const drawing = useSignal<readonly Corner[] | null>(null);
+  const mark = useSignal<Corner | null>(null);
   const points = useMemo(() => mapPoints(map.source), [JSON.stringify(map.source)]);
   const paint = useMemo(() => paintOf(map.colour), [JSON.stringify(map.colour)]);
   const camera = useMemo(() => cameraOf(map.source), [JSON.stringify(map.source)]);
@@ -102,7 +104,9 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
       update({ active: map.id });
       if (!clickOnMap(map.source, at, 10 / (camera.peek()?.zoom ?? 1)) && selection.peek()) select(null);
     };
-    return handle(surface, scene.current, { camera, drawing, points: () => shownPoints, mapId: map.id, clicked });
+    const hands = { camera, drawing, points: () => shownPoints, mapId: map.id, clicked };
+    const endings = [handle(surface, scene.current, hands), handleKeys(surface, scene.current, hands, mark)];
+    return () => endings.forEach((end) => end());
   }, [camera, shownPoints, size !== null]);
 
   const many = useComputed(() => view.value.maps.length > 1);
@@ -110,9 +114,9 @@ export function MapView({ map, first }: { map: MapState; first: boolean }) {
   const active = many.value && view.value.active === map.id;
   return (
     <section ref={host} class={`map ${active ? "active" : ""} tool-${view.value.tool}`} aria-label={described}>
-      <canvas ref={canvas} role="img" aria-label={described} tabIndex={0} data-map={map.id} />
+      <canvas ref={canvas} role="application" aria-label={`${described}. ${SAID}`} tabIndex={0} onFocus={() => update({ active: map.id })} data-map={map.id} />
       {size && camera.value && shownPoints && shownPaint && (
-        <Overlay mapId={map.id} source={map.source} camera={camera.value} size={size} points={shownPoints} paint={shownPaint} drawing={drawing} />
+        <Overlay mapId={map.id} source={map.source} camera={camera.value} size={size} points={shownPoints} paint={shownPaint} drawing={drawing} mark={mark} />
       )}
       <MapTitle map={map} />
       <MapTools map={map} first={first} camera={camera} refit={() => shownPoints && size && (camera.value = fit(shownPoints, size))} />

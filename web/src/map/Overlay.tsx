@@ -19,6 +19,8 @@ interface Props {
   readonly points: Points;
   readonly paint: Paint;
   readonly drawing: ReadonlySignal<readonly Corner[] | null>;
+  /** Where the keyboard is on the map. */
+  readonly mark: ReadonlySignal<Corner | null>;
 }
 
 function path(corners: readonly Corner[], camera: Camera, size: Size): string {
@@ -39,6 +41,14 @@ function Hovered({ camera, size, points }: Pick<Props, "camera" | "size" | "poin
   return <circle class="hovered" cx={x} cy={y} r={7} />;
 }
 
+const ARM_PX = 9;
+
+function Mark({ camera, size, mark }: Pick<Props, "camera" | "size" | "mark">) {
+  if (!mark.value) return null;
+  const [x, y] = toScreen(camera, size, ...mark.value);
+  return <path class="mark" d={`M${x - ARM_PX} ${y}h${2 * ARM_PX}M${x} ${y - ARM_PX}v${2 * ARM_PX}`} />;
+}
+
 export function Overlay(props: Props) {
   const { camera, size, points, paint } = props;
   const { labels, hidden } = view.value;
@@ -50,6 +60,7 @@ export function Overlay(props: Props) {
       {shown.map((label) => <text key={label.key} class="label" x={label.x} y={label.y} text-anchor="middle">{label.text}</text>)}
       <Drawn {...props} />
       <Hovered {...props} />
+      <Mark {...props} />
     </svg>
   );
 }

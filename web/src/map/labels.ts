@@ -15,8 +15,18 @@ const MAX_LABELS = 40;
 const MAX_CHARACTERS = 28;
 const SAMPLE = 2000;
 
-export function shortened(text: string, most: number): string {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+/** Marks that turn the direction of what follows: in a name they would turn the page's own words. */
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/g;
+
+/** A name as it can be seen and clicked; a file may hold one of spaces and marks alone. */
+export function visible(name: string): string {
+  return /[^\p{C}\p{Z}\p{M}]/u.test(name) ? name.replace(TURNING, "") : "(no visible name)";
+}
+
+/** The beginning of a name; no character is cut in two. */
+export function shortened(name: string, most: number): string {
+  const characters = [...visible(name.length > 4 * most ? name.slice(0, 4 * most) : name)];
+  return characters.length > most || name.length > 4 * most ? `${characters.slice(0, most - 1).join("")}…` : characters.join("");
 }
 
 function median(values: number[]): number {

@@ -23,15 +23,27 @@ export function Histogram({ column }: { column: NumberColumn }) {
     return Math.max(0, Math.min(1, (event.clientX - box.left) / box.width));
   };
   const value = (share: number) => column.min + share * (column.max - column.min);
+  const selectBetween = (low: number, high: number) => select(Uint8Array.from(column.values, (own) => (own >= low && own <= high ? 1 : 0)));
   const finish = () => {
     if (!range) return;
     const [low, high] = [value(Math.min(...range)), value(Math.max(...range))];
-    if (Math.abs(range[1] - range[0]) > 0.01) select(Uint8Array.from(column.values, (own) => (own >= low && own <= high ? 1 : 0)));
+    if (Math.abs(range[1] - range[0]) > 0.01) selectBetween(low, high);
     else setRange(null);
+  };
+  /** The keyboard's range: arrows move it by a bin, with Shift its end. */
+  const step = (event: KeyboardEvent) => {
+    const by = { ArrowRight: 1 / BINS, ArrowLeft: -1 / BINS }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const [low, high] = range ?? [0, 1 / BINS];
+    const moved = range ? ([event.shiftKey ? low : low + by, high + by] as const) : ([low, high] as const);
+    if (moved[0] < -1e-9 || moved[1] > 1 + 1e-9 || moved[1] - moved[0] < 0.5 / BINS) return;
+    setRange(moved);
+    selectBetween(value(moved[0]), value(moved[1]));
   };
   return (
     <svg
-      class="chart histogram" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" height={HEIGHT} role="img" aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag to select cells of a range.`}
+      class="chart histogram" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" height={HEIGHT} role="application" tabIndex={0} onKeyDown={step} aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag, or press the arrows (Shift: the end), to select cells of a range.`}
       onPointerDown={(event) => ((event.currentTarget as Element).setPointerCapture(event.pointerId), setRange([at(event), at(event)]))}
       onPointerMove={(event) => range && event.buttons && setRange([range[0], at(event)])}
       onPointerUp={finish}

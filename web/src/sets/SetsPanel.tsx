@@ -1,20 +1,24 @@
 // The classes and their sets: what colours the map, what can be selected, compared, hidden, changed.
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { maskOf } from "../data/bitmap";
+import { visible } from "../map/labels";
 import { groupColours } from "../map/palette";
 import { assign, hoveredSet, saveSelection, select, selectedCount, selection, useHoveredSet } from "../state/selection";
 import { colourBy, toggleHidden, update, view } from "../state/view";
 import { Icon, IconButton } from "../ui/icons";
 import { Menu, MenuItem } from "../ui/Menu";
+import { useRoving } from "../ui/rove";
 import { Swatch } from "../ui/Swatch";
 import { Algebra } from "./Algebra";
 import { colourSet, deleteClass, deleteSet, moveSet, renameSet } from "./edit";
-import { classes, idCount, type CellClass, type CellSet } from "./model";
+import { classes, findSet, idCount, type CellClass, type CellSet } from "./model";
 
 /** More rows would slow down the page; the search finds the others. */
 const MAX_ROWS = 300;
 
 function SetMenu({ set, rename, close }: { set: CellSet; rename: () => void; close: () => void }) {
+  const siblings = findSet(set.key)?.parent.children ?? [];
+  const at = siblings.findIndex((item) => item.key === set.key);
   const side = { key: set.key, name: set.name };
   const act = (what: () => unknown) => () => (close(), void what());
   return (
@@ -23,10 +27,18 @@ function SetMenu({ set, rename, close }: { set: CellSet; rename: () => void; clo
       <MenuItem onClick={act(() => assign("b", side))}>Compare as B</MenuItem>
       <MenuItem onClick={act(() => toggleHidden(set.key))}>{view.value.hidden.includes(set.key) ? "Show" : "Hide"} its cells</MenuItem>
       <MenuItem onClick={act(rename)}>Rename</MenuItem>
+      <MenuItem disabled={at < 1} onClick={act(() => moveSet(set.key, siblings[at - 1].key))}>Move up</MenuItem>
+      <MenuItem disabled={at === siblings.length - 1} onClick={act(() => moveSet(set.key, siblings[at + 2]?.key ?? null))}>Move down</MenuItem>
       <label class="item colour">Colour <input type="color" value={set.color ?? "#888888"} onChange={(event) => (close(), void colourSet(set.key, event.currentTarget.value))} /></label>
       <MenuItem onClick={act(() => deleteSet(set.key))}>Delete</MenuItem>
     </>
   );
+}
+
+/** A name begins to be changed as a whole. */
+function wholly(element: HTMLInputElement | null): void {
+  element?.focus();
+  element?.select();
 }
 
 function letters(key: string): string {
@@ -36,6 +48,12 @@ function letters(key: string): string {
 
 function Row({ set, color }: { set: CellSet; color: string }) {
   const [editing, setEditing] = useState(false);
+  const byKey = useRef(false);
+  const comeBack = (element: HTMLButtonElement | null) => {
+    if (!element || !byKey.current) return;
+    byKey.current = false;
+    element.focus();
+  };
   const hidden = view.value.hidden.includes(set.key);
   const mark = letters(set.key);
   const hover = useHoveredSet(set.key);
@@ -51,16 +69,17 @@ function Row({ set, color }: { set: CellSet; color: string }) {
       <Swatch color={color} />
       {editing ? (
         <input
-          class="rename" aria-label={`New name of ${set.name}`} defaultValue={set.name} ref={(element) => element?.focus()}
+          class="rename" aria-label={`New name of ${set.name}`} defaultValue={set.name} ref={wholly}
           onBlur={(event) => (setEditing(false), void renameSet(set.key, event.currentTarget.value))}
           onKeyDown={(event) => {
             event.stopPropagation();
+            byKey.current = event.key === "Enter" || event.key === "Escape";
             if (event.key === "Enter") event.currentTarget.blur();
             if (event.key === "Escape") setEditing(false);
           }}
         />
       ) : (
-        <button class="name" title={set.name} onClick={() => select(maskOf(set.cellIds, idCount.value))} onDblClick={() => setEditing(true)}>{set.name}</button>
+        <button class="name" title={set.name} onClick={() => select(maskOf(set.cellIds, idCount.value))} onDblClick={() => setEditing(true)} onKeyDown={(event) => event.key === "F2" && setEditing(true)} ref={comeBack}>{visible(set.name)}</button>
       )}
       <u>{mark}</u>
       <em>{set.cellIds.length.toLocaleString("en")}</em>
@@ -82,7 +101,7 @@ function ClassRows({ item }: { item: CellClass }) {
   return (
     <section class="class" data-class={item.key}>
       <div class="cls">
-        <button class="fold" aria-expanded={open} onClick={toggle}><Icon name={open ? "down" : "right"} /> <b title={item.name}>{item.name}</b></button>
+        <button class="fold" aria-expanded={open} onClick={toggle}><Icon name={open ? "down" : "right"} /> <b title={item.name}>{visible(item.name)}</b></button>
         {coloured ? <span class="chip">colours</span> : (
           <>
             <button class="paint" title={`Colour the map by ${item.name}`} disabled={!item.children.length} onClick={() => colourBy({ by: "class", key: item.key })}>colour</button>
@@ -108,9 +127,10 @@ function ClassRows({ item }: { item: CellClass }) {
 }
 
 export function SetsPanel() {
+  const list = useRoving<HTMLDivElement>(".cls, .set");
   return (
     <div class="panel">
-      <div class="scroll" aria-label="Cell sets">
+      <div class="scroll" aria-label="Cell sets" ref={list}>
         {classes.value.map((item) => <ClassRows key={item.key} item={item} />)}
         <Algebra />
       </div>

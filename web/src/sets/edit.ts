@@ -4,6 +4,15 @@ import { SET_COLOURS } from "../map/palette";
 import { change } from "./history";
 import { classes, findSet, OWN_CLASS, type CellClass, type CellSet } from "./model";
 
+/** A key of its own: a random UUID, also where the page came unencrypted and browsers offer none. */
+function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const digits = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+}
+
 function freeColour(siblings: readonly CellSet[]): string {
   const used = new Set(siblings.map((item) => item.color?.toLowerCase()));
   return SET_COLOURS.find((color) => !used.has(color)) ?? SET_COLOURS[siblings.length % SET_COLOURS.length];
@@ -23,7 +32,7 @@ function replaced(list: readonly CellClass[], parent: string, to: (children: rea
 export async function makeSet(name: string, mask: Mask): Promise<string | null> {
   const list = withOwnClass();
   const siblings = list.find((item) => item.key === OWN_CLASS)?.children ?? [];
-  const key = crypto.randomUUID();
+  const key = newKey();
   const made: CellSet = { key, name, rootNode: false, color: freeColour(siblings), cellIds: [...cellsOf(mask)] };
   const after = replaced(list, OWN_CLASS, (children) => [...children, made]);
   return (await change(`make ${name}`, after)) ? key : null;
@@ -37,9 +46,9 @@ export interface NewSet {
 
 /** Makes a class of several sets, after the others. */
 export async function makeClass(name: string, sets: readonly NewSet[]): Promise<string | null> {
-  const key = crypto.randomUUID();
+  const key = newKey();
   const children: CellSet[] = [];
-  for (const item of sets) children.push({ key: crypto.randomUUID(), name: item.name, rootNode: false, color: item.color ?? freeColour(children), cellIds: [...cellsOf(item.mask)] });
+  for (const item of sets) children.push({ key: newKey(), name: item.name, rootNode: false, color: item.color ?? freeColour(children), cellIds: [...cellsOf(item.mask)] });
   const made: CellClass = { key, name, rootNode: true, type: "cellSets", children: children.filter((child) => child.cellIds.length) };
   return (await change(`make ${name}`, [...classes.value, made])) ? key : null;
 }

@@ -11,7 +11,7 @@ import { shortened } from "../map/labels";
 import { select, selection } from "./selection";
 import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
 import { idCount } from "../sets/model";
-import { EMPTY_VIEW, MAX_MAPS, REST, update, view, type Colouring, type CompareMode, type LeftTab, type MapState, type PlotKind, type RightTab, type Side, type View } from "./view";
+import { EMPTY_VIEW, MAX_GROUPS, MAX_MAPS, REST, update, view, type Colouring, type CompareMode, type LeftTab, type MapState, type PlotKind, type RightTab, type Side, type View } from "./view";
 
 const MAX_ADDRESS = 6000;
 
@@ -131,7 +131,7 @@ export function addressOf(now: View, selected: string | null, longest = MAX_ADDR
   for (const map of maps) parts.append("map", `${sourceText(map.source)}|${colourText(map.colour)}`);
   if (now.a) parts.set("a", sideText(now.a));
   if (now.b.key !== REST.key) parts.set("b", sideText(now.b));
-  const plain: readonly (keyof View)[] = ["left", "right", "mode", "plot", "groupBy"];
+  const plain: readonly (keyof View)[] = ["left", "right", "mode", "plot", "groupBy", "mostGroups", "groupsNamed"];
   for (const name of plain) if (now[name] !== EMPTY_VIEW[name]) parts.set(name, String(now[name]));
   for (const gene of now.plotGenes) parts.append("genes", gene);
   for (const name of now.plotColumns) parts.append("plotColumn", name);
@@ -166,6 +166,8 @@ export function openAddress(text: string): boolean {
     left: choice<LeftTab>("left", "sets"), right: choice<RightTab>("right", "compare"),
     mode: choice<CompareMode>("mode", "cells"), plot: choice<PlotKind>("plot", "violin"),
     groupBy: findClass(parts.get("groupBy") ?? "") ? (parts.get("groupBy") as string) : "",
+    mostGroups: Math.min(MAX_GROUPS, Math.max(2, Math.floor(Number(parts.get("mostGroups"))) || EMPTY_VIEW.mostGroups)),
+    groupsNamed: parts.get("groupsNamed") ?? "",
     plotGenes: parts.getAll("genes").flatMap((text) => plottedGenes(text, unknown)),
     hidden: parts.getAll("hide").filter((key) => key.startsWith("column:") || findSet(key)),
     plotColumns: parts.getAll("plotColumn").filter((name) => knownColumn(name)),
@@ -184,13 +186,18 @@ function openSelection(key: string): void {
   }
 }
 
+/** The page's own address in full: in a frame of a notebook, addresses begin elsewhere than the page. */
+function here(): string {
+  return location.href.split("#")[0];
+}
+
 /** Keeps the address in step with the view. */
 export function followView(): void {
   let timer = 0;
   effect(() => {
     const text = addressOf(view.value, selection.value ? keyOf(selection.value.mask) : null);
     clearTimeout(timer);
-    timer = window.setTimeout(() => history.replaceState(null, "", `#${text}`), 150);
+    timer = window.setTimeout(() => history.replaceState(null, "", `${here()}#${text}`), 150);
   });
   window.addEventListener("hashchange", () => openAddress(location.hash.slice(1)));
 }

@@ -35,12 +35,16 @@ window.addEventListener("pointermove", ({ clientX, clientY }) => {
  * Highlights a set while the pointer is over it, and ends that when the pointer leaves or the row goes. A row that moves
  * under a resting pointer does not count: browsers report it as a move to the same place.
  */
-export function useHoveredSet(key: string): { onPointerMove: () => void; onPointerLeave: () => void } {
+export function useHoveredSet(key: string) {
   const leave = () => {
     if (hoveredSet.peek() === key) hoveredSet.value = null;
   };
   useEffect(() => leave, [key]);
-  return { onPointerMove: () => moved && (hoveredSet.value = key), onPointerLeave: leave };
+  return {
+    onPointerMove: () => moved && (hoveredSet.value = key), onPointerLeave: leave,
+    // the keyboard points by its focus
+    onFocusIn: (event: FocusEvent) => (event.target as Element).matches(":focus-visible") && (hoveredSet.value = key), onFocusOut: leave,
+  };
 }
 
 export function select(mask: Mask | null, outline: Selection["outline"] = null): void {

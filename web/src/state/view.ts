@@ -71,10 +71,16 @@ export interface View {
   readonly plotScores: readonly string[];
   /** Class that plots group by. */
   readonly groupBy: string;
+  /** How many groups plots show, the largest; those whose names hold a text, where one is given. */
+  readonly mostGroups: number;
+  readonly groupsNamed: string;
   readonly geneSets: readonly GeneSet[];
   readonly leftFolded: boolean;
   readonly rightFolded: boolean;
 }
+
+/** More groups than the worker summarises at once. */
+export const MAX_GROUPS = 2000;
 
 export const EMPTY_VIEW: View = {
   maps: [],
@@ -97,6 +103,8 @@ export const EMPTY_VIEW: View = {
   plotColumns: [],
   plotScores: [],
   groupBy: "",
+  mostGroups: 100,
+  groupsNamed: "",
   geneSets: [],
   leftFolded: false,
   rightFolded: false,

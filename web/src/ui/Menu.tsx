@@ -1,6 +1,6 @@
 // A button that opens a small panel; Escape and a click elsewhere close it.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 
 interface Props {
   readonly label: ComponentChildren;
@@ -12,7 +12,7 @@ interface Props {
 export function Menu({ label, title, kind, children }: Props) {
   const [open, setOpen] = useState(false);
   const host = useRef<HTMLDivElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return undefined;
     const ending = new AbortController();
     const { signal } = ending;
@@ -27,11 +27,15 @@ export function Menu({ label, title, kind, children }: Props) {
       host.current?.querySelector("button")?.focus();
     }, { signal });
     host.current?.querySelector<HTMLElement>(".menu button, .menu input, .menu select")?.focus();
-    return () => ending.abort();
+    return () => {
+      ending.abort();
+      // an item was chosen, and gone with its menu: the focus stays where a person was
+      if (document.activeElement === document.body) host.current?.querySelector("button")?.focus();
+    };
   }, [open]);
   return (
     <div class="menu-host" ref={host}>
-      <button class={kind ?? "btn"} aria-haspopup="true" aria-expanded={open} aria-label={title} title={title} onClick={() => setOpen(!open)}>
+      <button class={kind ?? "btn"} aria-haspopup="true" aria-expanded={open} aria-label={typeof label === "string" ? undefined : title} title={title} onClick={() => setOpen(!open)}>
         {label}
       </button>
       {open && <div class="pill menu">{children(() => setOpen(false))}</div>}

@@ -10,6 +10,7 @@ import { select } from "../state/selection";
 import { colourBy, showGene } from "../state/view";
 import { facts } from "../wire/door";
 import { ACTIONS } from "./actions";
+import { useModal } from "./modal";
 import { palette } from "./palette-state";
 
 interface Found {
@@ -27,12 +28,12 @@ function find(text: string): Found[] {
   const matches = (name: string) => !wanted || name.toLowerCase().includes(wanted);
   const genes = wanted ? findGenes(wanted, MAX_EACH) : [];
   const sets = classes.value.flatMap((item) => item.children.filter((set) => wanted && matches(set.name)).map((set) => ({ item, set }))).slice(0, MAX_EACH);
-  const columns = ((facts.value?.numbers ?? []) as NumberTask[]).filter((task) => matches(NUMBER_LABELS[task]));
-  const own = (cellColumns.value.state === "ready" ? cellColumns.value.value : []).filter((column) => wanted && matches(column.name)).slice(0, MAX_EACH);
+  const columns = ((facts.value?.numbers ?? []) as NumberTask[]).filter((task) => matches(`Colour by ${NUMBER_LABELS[task]}`));
+  const own = (cellColumns.value.state === "ready" ? cellColumns.value.value : []).filter((column) => wanted && matches(`Colour by ${column.name}`)).slice(0, MAX_EACH);
   return [
     ...genes.map((gene) => ({ kind: "gene", text: gene, gene: true, run: () => showGene(gene) })),
     ...sets.map(({ item, set }) => ({ kind: shortened(item.name, 24), text: shortened(set.name, 60), run: () => select(maskOf(set.cellIds, idCount.value)) })),
-    ...classes.value.filter((item) => item.children.length && matches(item.name)).slice(0, MAX_EACH).map((item) => ({ kind: "cell sets", text: `Colour by ${shortened(item.name, 50)}`, run: () => colourBy({ by: "class", key: item.key }) })),
+    ...classes.value.filter((item) => item.children.length && matches(`Colour by ${item.name}`)).slice(0, MAX_EACH).map((item) => ({ kind: "cell sets", text: `Colour by ${shortened(item.name, 50)}`, run: () => colourBy({ by: "class", key: item.key }) })),
     ...columns.map((task) => ({ kind: "column", text: `Colour by ${NUMBER_LABELS[task]}`, run: () => colourBy({ by: "number", task }) })),
     ...own.map((column) => ({ kind: "column", text: `Colour by ${shortened(column.name, 50)}`, run: () => colourBy({ by: "column", name: column.name }) })),
     ...ACTIONS.filter((action) => matches(action.name)).map((action) => ({ kind: "action", text: action.name, key: action.key, run: action.run })),
@@ -42,6 +43,7 @@ function find(text: string): Found[] {
 export function Palette() {
   const text = palette.value;
   const [at, setAt] = useState(0);
+  const host = useModal<HTMLDivElement>(text !== null);
   useEffect(() => setAt(0), [text]);
   if (text === null) return null;
   const found = find(text).slice(0, 30);
@@ -61,10 +63,10 @@ export function Palette() {
   };
   return (
     <div class="veil" onClick={close}>
-      <div class="pill palette" role="dialog" aria-label="Search" onClick={(event) => event.stopPropagation()} onKeyDown={keys}>
+      <div class="pill palette" role="dialog" aria-modal="true" aria-label="Search" ref={host} onClick={(event) => event.stopPropagation()} onKeyDown={keys}>
         <input
           type="text" role="combobox" list={undefined} aria-expanded="true" aria-controls="found" aria-activedescendant={`found-${at}`} aria-label="Genes, sets, columns, actions"
-          placeholder="Genes, sets, columns, actions" value={text} ref={(element) => element?.focus()} onInput={(event) => (palette.value = event.currentTarget.value)}
+          placeholder="Genes, sets, columns, actions" value={text} onInput={(event) => (palette.value = event.currentTarget.value)}
         />
         <div id="found" role="listbox" aria-label="Found">
           {found.map((item, i) => (

@@ -45,7 +45,7 @@ export function Tour() {
       <div class="buttons">
         <em>{step + 1} of {STEPS.length}</em>
         <button class="btn" onClick={end}>Skip</button>
-        <button class="btn p" onClick={() => (step + 1 < STEPS.length ? (tourStep.value = step + 1) : end())}>{step + 1 < STEPS.length ? "Next" : "Begin"}</button>
+        <button class="btn p" ref={(element) => element?.focus()} onClick={() => (step + 1 < STEPS.length ? (tourStep.value = step + 1) : end())}>{step + 1 < STEPS.length ? "Next" : "Begin"}</button>
       </div>
     </div>
   );

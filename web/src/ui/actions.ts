@@ -10,7 +10,7 @@ import { saveSession } from "../state/session";
 import { switchTheme } from "../state/theme";
 import { addMap, REST, update, view, type RightTab } from "../state/view";
 import { findSet } from "../sets/model";
-import { keysShown, palette, tourStep } from "./palette-state";
+import { geneWanted, keysShown, palette, tourStep } from "./palette-state";
 
 export interface Action {
   readonly name: string;
@@ -44,14 +44,18 @@ function invert(): void {
 
 function focusGene(): void {
   update({ left: "genes", leftFolded: false });
-  requestAnimationFrame(() => document.getElementById("gene-search")?.focus());
+  geneWanted.value = true;
 }
 
-const panel = (right: RightTab) => () => update({ right, rightFolded: false });
+const panel = (right: RightTab) => () => {
+  update({ right, rightFolded: false });
+  // what was asked for by name has the focus, once it is there
+  setTimeout(() => document.querySelector<HTMLElement>("aside.right [role=tab][aria-selected=true]")?.focus());
+};
 
 export const ACTIONS: readonly Action[] = [
-  { name: "Make A of the set under the pointer, or of the selection", key: "a", run: () => take("a") },
-  { name: "Make B of the set under the pointer, or of the selection", key: "b", run: () => take("b") },
+  { name: "Make A of the set under the pointer or focus, or of the selection", key: "a", run: () => take("a") },
+  { name: "Make B of the set under the pointer or focus, or of the selection", key: "b", run: () => take("b") },
   { name: "Compare A with B", key: "c", run: () => (update({ right: "compare" }), compare()) },
   { name: "Lasso", key: "l", run: () => update({ tool: "lasso" }) },
   { name: "Rectangle", key: "r", run: () => update({ tool: "rectangle" }) },

@@ -13,7 +13,9 @@ function download(address: string): void {
   const link = document.createElement("a");
   link.href = address;
   link.download = "";
+  document.body.append(link); // a notebook's frame hears clicks inside of the page only
   link.click();
+  link.remove();
 }
 
 async function guarded(task: () => Promise<void>): Promise<void> {

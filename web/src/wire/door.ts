@@ -65,6 +65,10 @@ export async function getJson<T>(path: string): Promise<T> {
   return (await (await call(path)).json()) as T;
 }
 
+export async function getBlob(path: string): Promise<Blob> {
+  return (await call(path)).blob();
+}
+
 function here(): string {
   return encodeURIComponent(facts.value?.experimentId ?? "");
 }
@@ -106,11 +110,14 @@ function answered(etag: string, body: object): Promise<void> {
   });
 }
 
-function cancelOnWorker(etag: string): void {
-  void call(`/v2/workRequest/${here()}/${etag}`, { method: "DELETE" }).catch(() => undefined);
+function cancelOnWorker(named: string): void {
+  void call(`/v2/workRequest/${here()}/${named}`, { method: "DELETE" }).catch(() => undefined);
 }
 
 const AGAIN_MS = 500;
+/** Names of this page's requests begin with it. */
+const PAGE = [...crypto.getRandomValues(new Uint32Array(3))].map((part) => part.toString(36)).join("");
+let asked = 0;
 
 /** Repeats a request after an outage, until the worker answers or the request is cancelled. */
 async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean): Promise<T> {
@@ -125,6 +132,37 @@ async function throughRestarts<T>(ask: () => Promise<T>, wanted: () => boolean):
   }
 }
 
+/** Work of the queue that this page waits for. */
+const awaited = new Set<string>();
+
+/** What the worker computes that a page before this one, or another tab, asked for. */
+export async function foundWork(): Promise<{ name: TaskName; etag: string }[]> {
+  const { data } = await getJson<{ data: { name: TaskName; ETag: string }[] }>(`/v2/workRequest/${here()}`);
+  return data.filter(({ ETag }) => !awaited.has(ETag)).map(({ name, ETag }) => ({ name, etag: ETag }));
+}
+
+/** Waits for work that was found; ends at once where the worker was started anew and no longer does it. */
+export async function followWork(etag: string, label: string): Promise<boolean> {
+  const job = beginJob(label, () => cancelOnWorker(etag));
+  awaited.add(etag);
+  try {
+    return await new Promise((resolve) => {
+      const endings: (() => void)[] = [];
+      const settle = (done: boolean) => {
+        for (const ending of endings) ending();
+        resolve(done);
+      };
+      endings.push(
+        listen(`WorkResponse-${etag}`, (payload) => settle((payload as Notice)?.response?.error !== true)),
+        whenReconnected(() => settle(false)),
+      );
+    });
+  } finally {
+    awaited.delete(etag);
+    endJob(job);
+  }
+}
+
 async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Promise<string> {
   const whole = { name, ...body };
   let wanted = true;
@@ -133,7 +171,12 @@ async function run<T extends TaskName>(name: T, body: Bodies[T], job: Job): Prom
   const told = await throughRestarts(() => post(whole), () => wanted);
   if (told.signedUrl) return told.ETag;
   job.cancel = () => cancelOnWorker(told.ETag);
-  await answered(told.ETag, whole);
+  awaited.add(told.ETag);
+  try {
+    await answered(told.ETag, whole);
+  } finally {
+    awaited.delete(told.ETag);
+  }
   return told.ETag;
 }
 
@@ -154,15 +197,18 @@ export async function ask<T extends TaskName>(name: T, body: Bodies[T], label: s
 }
 
 /**
- * Asks for one task's answer as typed columns, which the worker computes at once; cancelling hangs up.
+ * Asks for one task's answer as typed columns, which the worker computes at once. Cancelling says so by the request's
+ * name: who only hangs up, as a page that is loaded again, may come back for the answer.
  *
  * @param label what a person calls it, shown while it runs
  */
 export async function askColumns<T extends TaskName>(name: T, body: Bodies[T], label: string): Promise<Columns<FactsOf<Results[T]>>> {
   const hangUp = new AbortController();
-  const job = beginJob(label, () => hangUp.abort());
+  const named = `${PAGE}-${++asked}`;
+  const job = beginJob(label, () => (cancelOnWorker(named), hangUp.abort()));
   try {
-    const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers: { Accept: MEDIA_TYPE }, signal: hangUp.signal };
+    const headers = { Accept: MEDIA_TYPE, "X-Request-Name": named };
+    const init = { method: "POST", body: JSON.stringify({ body: { name, ...body } }), headers, signal: hangUp.signal };
     const asking = async () => {
       const response = await call(`/v2/workRequest/${here()}`, init);
       if (!response.headers.get("Content-Type")?.startsWith(MEDIA_TYPE)) throw refusalOf((await response.json()) as Notice);

@@ -241,7 +241,7 @@ class TaskRunner:
         lane_name = task.lane_of_request(request)
         lane = self._lanes[lane_name]
         worker = await lane.acquire()
-        folder = self._scratch.path / FileName(f"request-{next(self._numbers)}")
+        folder = self._scratch.folder_of(next(self._numbers))
         answered, patient = False, True
         try:
             async with asyncio.timeout(self._limits_s[lane_name] or None):
@@ -310,14 +310,9 @@ class TaskRunner:
         return WorkerError(ErrorCode.TASK_CRASHED, "No process could be started to compute the answer."), True
 
     def _keep_result(self, folder: Path, file: Path) -> Path:
-        """Move a file result out of its request's folder, so that removing the file leaves nothing behind."""
+        """Move a file result out of its request's folder, and remove it where nobody fetches it."""
         assert self._scratch
-        if not file.is_relative_to(folder):
-            message = f"a task returned a file outside its scratch folder: {file}"
-            raise RuntimeError(message)
-        kept = self._scratch.results / FileName(f"{folder.name}-{file.name}")
-        file.replace(kept)
-        shutil.rmtree(folder, ignore_errors=True)
+        kept = self._scratch.keep(folder, file)
         asyncio.get_running_loop().call_later(_RESULT_LIFE_S, lambda: kept.unlink(missing_ok=True))
         return kept
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.identifiers import ResultPath
+from cellworker.identifiers import FileName, ResultPath
 
 __all__ = ["ScratchFolder"]
 
@@ -48,6 +48,26 @@ class ScratchFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def folder_of(self, number: int) -> Path:
+        """Return where the request of a number has its own files; the folder is not made."""
+        return self.path / FileName(f"request-{number}")
+
+    def keep(self, folder: Path, file: Path) -> Path:
+        """Move a file result out of its request's folder, and remove that; return where the file is.
+
+        Raises
+        ------
+        RuntimeError
+            When the file is elsewhere.
+        """
+        if not file.is_relative_to(folder):
+            message = f"a task returned a file outside its scratch folder: {file}"
+            raise RuntimeError(message)
+        kept = self.results / FileName(f"{folder.name}-{file.name}")
+        file.replace(kept)
+        shutil.rmtree(folder, ignore_errors=True)
+        return kept
 
     def close(self) -> None:
         """Remove everything."""

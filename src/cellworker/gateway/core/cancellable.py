@@ -25,6 +25,10 @@ class CancellableWork:
         work = self._running.get(etag)
         return work is not None and work.cancel()
 
+    def running(self) -> list[str]:
+        """Return the ETags that are worked on."""
+        return list(self._running)
+
     async def run(self, etag: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Return what the work returns.
 

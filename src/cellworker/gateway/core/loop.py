@@ -124,6 +124,7 @@ class WorkLoop:
         self._handling: set[asyncio.Task[None]] = set()
         self._computing: dict[str, asyncio.Future[Outcome]] = {}
         self._cancellable = CancellableWork()
+        self.running = self._cancellable.running
         self._held: dict[Lane, int] = {"short": 0, "long": 0}
         self._roomy = asyncio.Event()
         self._slow_ones = asyncio.Semaphore(_SLOW_AT_A_TIME)
