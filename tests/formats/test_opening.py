@@ -123,6 +123,7 @@ def test_a_damaged_store_is_made_again(experiment, stores, readings, damage):
     if damage == "gone":
         store.unlink()
     else:
+        store.chmod(0o600)
         store.write_bytes(
             {"cut": content[: len(content) // 2], "empty": b"", "other bytes": b"x" * len(content)}[damage]
         )
@@ -276,6 +277,8 @@ def test_a_small_store_with_a_flipped_byte_is_made_again_before_it_is_served(exp
     store = open_experiment(experiment, stores).store
     whole = store.read_bytes()
     place = open_experiment(experiment, stores).experiment._index.arrays["X/data"].offset
+    assert not store.stat().st_mode & 0o222, "nothing is written to it by mistake"
+    store.chmod(0o600)
     store.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     again = open_experiment(experiment, stores)
     assert readings == ["r.rds", "r.rds"]
@@ -296,6 +299,7 @@ def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_remove
     opened = open_experiment(experiment, stores)
     store, place = opened.store, opened.experiment._index.arrays["X/data"].offset
     whole = store.read_bytes()
+    store.chmod(0o600)
     with store.open("r+b") as file:
         file.seek(place)
         file.write(bytes([whole[place] ^ 1]))
@@ -323,6 +327,7 @@ def large_and_damaged(experiment, stores, monkeypatch):
     def damage(array: str = "X/data") -> None:
         opened = open_experiment(experiment, stores)
         place = opened.experiment._index.arrays[array].offset
+        opened.store.chmod(0o600)
         with opened.store.open("r+b") as file:
             file.seek(place)
             byte = file.read(1)[0]

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from aiohttp import web
@@ -50,6 +50,7 @@ _OnProgress = Callable[[str, float | None], Awaitable[None]]
 MAX_RESULTS_BYTES = 2**30
 """Of results that the page may fetch again."""
 _SECRET_BYTES = 24
+_R = TypeVar("_R")
 _PATIENCE_S = 30.0
 """How long the door may take to listen; it opens no file."""
 
@@ -57,9 +58,17 @@ _PATIENCE_S = 30.0
 class Held(Protocol):
     """What is shown: an experiment with cell sets that the page changes."""
 
-    experiment: Experiment
     cell_sets: CellSets
     source: Path | None
+
+    @property
+    def experiment(self) -> Experiment:
+        """What requests are answered from."""
+        ...
+
+    def sound(self, use: Callable[[Experiment], _R]) -> _R:
+        """Return what comes of the experiment; once more where its store was damaged under it."""
+        ...
 
     def context(self, progress: Progress, scratch: Path, kept: Path) -> Context:
         """Return what a task may use."""
@@ -104,7 +113,7 @@ class _Engine:
 
         def work() -> bytes:
             context = self._held.context(progress, self._scratch, self._scratch / "kept")
-            value = compute(found, checked, self._held.experiment, context, columns=columns)
+            value = self._held.sound(lambda held: compute(found, checked, held, context, columns=columns))
             return value if isinstance(value, bytes) else orjson.dumps(str(value))
 
         try:

@@ -17,7 +17,7 @@ from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.kept_cell_sets import parse_kept
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
-from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
+from cellworker.formats.opening.store_guard import CUT_SHORT, READ_AT_ONCE_BYTES, discard
 from cellworker.identifiers import StoreName
 from cellworker.logs import log
 from cellworker.progress import Progress
@@ -91,7 +91,10 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
     try:
-        return _with_cell_sets(located, shelf, store, experiment, settings)
+        opened = _with_cell_sets(located, shelf, store, experiment, settings)
+        if experiment.is_whole:
+            return opened
+        discard(experiment, CUT_SHORT)
     except Exception:
         # Names that are no text any more, for example: a large store is compared with its checksums after this.
         reason = experiment.damage()
@@ -203,6 +206,7 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
         discard(experiment, reason)
         return None
     shelf.used(store)
+    experiment.survive_faults()
     return store, experiment
 
 
@@ -243,6 +247,7 @@ def _cold(
     # Opened first, so that it is in use from the moment when others can see it, and remove it to make room.
     experiment = open_store(spool / store_file(key))
     experiment.store = shelf.adopt(spool, key)
+    experiment.survive_faults()
     return experiment, answer["companions"]
 
 

@@ -21,6 +21,7 @@ from cellworker.experiment.store.store import StoredExperiment, file_id
 from cellworker.experiment.store.sync_folder import sync_folder
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.opening.unused_stores import bytes_of, remove_unused
 from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
@@ -32,6 +33,7 @@ _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
 _WAIT = 0.1
 _BEHIND_PATH = "\0"
 """Divides a source's path from the choice of its matrices; no path holds it."""
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _ABANDONED_S = 3600.0
 """Seconds without a write after which a temporary file counts as abandoned."""
 
@@ -121,6 +123,8 @@ class Shelf:
     def adopt(self, spool: Path, key: StoreName) -> Path:
         """Put a store that was written whole in a spool folder, under its own name, among the others.
 
+        It is read-only from then on: a copy to its name by mistake is refused, where it would cut off what is mapped.
+
         Raises
         ------
         WorkerError
@@ -128,7 +132,9 @@ class Shelf:
         """
         store = self.store_of(key)
         try:
-            (spool / store_file(key)).replace(store)
+            written = spool / store_file(key)
+            written.chmod(written.stat().st_mode & ~_WRITABLE)
+            written.replace(store)
             sync_folder(self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -276,10 +282,10 @@ class Shelf:
             with suppress(FileNotFoundError):
                 status = store.stat()
                 stores.append((store.name.endswith(_SUFFIX), status.st_mtime, status.st_size, store))
-        total = _bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
+        total = bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
-            if store != keep and (total > self._max_bytes or not current) and _remove_unused(store):
+            if store != keep and (total > self._max_bytes or not current) and remove_unused(store):
                 _remove_beside(store)
 
     @classmethod
@@ -359,38 +365,6 @@ def store_file(key: StoreName) -> FileName:
     return FileName(f"{key}{_SUFFIX}")
 
 
-def _bytes_of(folder: Path) -> int:
-    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
-    return total
-
-
 def _remove_beside(store: Path) -> None:
     for path in (Shelf.cell_sets_of(store), Shelf.parsed_cell_sets_of(store)):
         path.unlink(missing_ok=True)
-
-
-def _remove_unused(store: Path) -> bool:
-    """Remove a store unless a process has it open; return whether it was removed.
-
-    A process that opens it meanwhile waits for the lock, finds that the file was removed, and makes it again.
-    """
-    try:
-        # Locks on network file systems ask for a descriptor that may write.
-        descriptor = os.open(store, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        store.unlink(missing_ok=True)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
