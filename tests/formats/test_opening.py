@@ -16,6 +16,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import open_store
 from cellworker.formats.opening import sandbox
 from cellworker.formats.opening.open import locate, open_experiment
+from cellworker.formats.opening.shelf import Fingerprint
 from cellworker.formats.r.rds.build import doubles, integers, named_list
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.writer import write_rds
@@ -546,3 +547,16 @@ def test_a_small_h5ad_file_is_not_waited_for_as_long_as_a_large_object(tmp_path)
     assert _retry_budget_s(tmp_path / "a.h5ad", 1800.0) == 180.0
     assert _retry_budget_s(tmp_path / "a.h5ad", 10.0) == 10.0
     assert _retry_budget_s(tmp_path / "r.rds", 1800.0) == 1800.0
+
+
+def test_a_folder_is_known_again_however_its_path_is_said(tmp_path, monkeypatch):
+    folder = tmp_path / "a.zarr"
+    (folder / "X").mkdir(parents=True)
+    (folder / ".zgroup").write_text("{}")
+    (folder / "X" / "0").write_bytes(b"values")
+    monkeypatch.chdir(tmp_path)
+    seen = Fingerprint.of(folder)
+    assert seen.size == len("{}values")
+    assert Fingerprint.of(Path("a.zarr")) == Fingerprint.of(Path("../" + tmp_path.name + "/a.zarr")) == seen
+    (folder / "X" / "1").write_bytes(b"")
+    assert Fingerprint.of(folder) != seen

@@ -177,11 +177,11 @@ def _open_source(
         if found is not None:
             return found
         seen = Fingerprint.of(source)
-        found = _warm(shelf, shelf.same_content(source), alone=True)
+        found = _warm(shelf, shelf.same_content(source, seen.size), alone=True)
         if found is not None:
             shelf.remember(source, seen, found[0])
             return found
-        experiment, companions = _cold(shelf, source, spool, settings, on_progress)
+        experiment, companions = _cold(shelf, source, spool, settings, on_progress, size=seen.size)
         if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
             message = f"{source.name} changed while it was being read: open it again when it is complete"
             raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
@@ -218,7 +218,7 @@ def _retry_budget_s(source: Path, max_s: float) -> float:
 
 
 def _cold(
-    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: Progress | None
+    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: Progress | None, *, size: int
 ) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
@@ -226,6 +226,7 @@ def _cold(
         "cellworker.formats.opening.loading:load",
         {
             "source": str(source.resolve()),
+            "size": size,
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "max_ratio": settings.load_max_ratio,

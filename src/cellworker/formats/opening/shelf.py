@@ -20,6 +20,7 @@ from cellworker.experiment.store.index import VERSION
 from cellworker.experiment.store.store import StoredExperiment, file_id
 from cellworker.experiment.store.sync_folder import sync_folder
 from cellworker.formats.common.companions import companions_of
+from cellworker.formats.common.kinds import files_below
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.unused_stores import bytes_of, remove_unused
 from cellworker.identifiers import FileName, StoreName
@@ -76,14 +77,11 @@ class Fingerprint:
 
     @classmethod
     def _of_folder(cls, folder: Path) -> "Fingerprint":
-        files = []
-        for place, _, names in os.walk(folder):
-            for name in names:
-                status = os.lstat(os.path.join(place, name))  # noqa: PTH118 - a Zarr store may have many thousand files
-                files.append((place, name, status.st_size, status.st_mtime_ns, status.st_ino))
-        mark = hashlib.sha256(json.dumps(sorted(files)).encode()).digest()
-        newest = max((file[3] for file in files), default=0)
-        return cls(sum(file[2] for file in files), newest, int.from_bytes(mark[:8], "big"))
+        above = len(os.fspath(folder))  # the same folder, however its path is said
+        files = sorted((path[above:], st.st_size, st.st_mtime_ns, st.st_ino) for path, st in files_below(folder))
+        mark = hashlib.sha256("\n".join(map(repr, files)).encode()).digest()
+        newest = max((file[2] for file in files), default=0)
+        return cls(sum(file[1] for file in files), newest, int.from_bytes(mark[:8], "big"))
 
 
 class Shelf:
@@ -165,9 +163,8 @@ class Shelf:
         store = self.store_of(key)
         return store if store.exists() else None
 
-    def same_content(self, source: Path) -> Path | None:
-        """Return the store made from another file with the same content (a copy, or the file after a touch)."""
-        size = Fingerprint.of(source).size
+    def same_content(self, source: Path, size: int) -> Path | None:
+        """Return the store made from another file of this size with the same content: a copy, or it before a touch."""
         keys = [StoreName(entry["key"]) for entry in self._entries().values() if entry.get("size") == size]
         stores: dict[str, Path] = {key: self.store_of(key) for key in keys}
         if not any(store.exists() for store in stores.values()):
