@@ -18,7 +18,7 @@ from cellworker.experiment.model import Categorical, Genes
 from cellworker.settings import Settings
 from cellworker.tasks import differential_expression
 from cellworker.tasks.catalog import TASKS
-from cellworker.tasks.common import compared_cells
+from cellworker.tasks.common import compared_cells, sent_cells
 from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.task import Context
 
@@ -422,12 +422,11 @@ def test_many_cells_and_few_are_the_same_rows(ids):
     experiment = small_experiment()
     listed = np.array(sorted(ids, reverse=True), np.int32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compared_cells, "_MANY", 0)
-        sent = compared_cells.bits_or_list(listed)
+        patch.setattr(sent_cells, "_MANY", 1)
+        sent = sent_cells.sent_cells(listed)
     wire = msgspec.json.encode(compared_cells.ComparisonCells(sent, listed.tolist()))
     read = msgspec.json.decode(wire, type=compared_cells.ComparisonCells)
+    assert sorted(sent_cells.ids_of(read.base_cells).tolist()) == sorted(ids)
     rows = [compared_cells.listed_rows(experiment, side) for side in (read.base_cells, read.background_cells)]
     assert rows[0].tolist() == rows[1].tolist()
-    if isinstance(read.base_cells, compared_cells.CellBits):
-        assert read.base_cells.ids().tolist() == sorted(ids)
-        assert len(wire) < 200 + 60 * len(ids)
+    assert len(wire) < 100 + 25 * len(ids)
