@@ -283,7 +283,7 @@ def test_objects_of_an_experiment(canaries: Path) -> None:
     explore(check, 60)
 
 
-def test_an_object_may_get_the_name_that_was_a_folder_of_others(canaries: Path) -> None:
+def test_a_file_takes_the_place_of_a_folder_whose_files_are_gone(canaries: Path) -> None:
     class Files:
         async def list(self) -> list[S3Object]:
             return []
@@ -292,13 +292,14 @@ def test_an_object_may_get_the_name_that_was_a_folder_of_others(canaries: Path) 
             await asyncio.to_thread(path.write_bytes, b"1")
 
     folder = ExperimentFolder(canaries, ExperimentId("x1"))
-    for key in ("x1/a/b/c", "x1/a", "x1/a/b/c"):
-        objects = [S3Object(key, 1, "etag")]
-        for item in folder.missing(objects):
+    for name in ("a/b/c", "a", "a/b", "a/b/c", "d"):
+        wanted = folder.wanted([S3Object(f"x1/{name}", 1, "etag"), S3Object("x1/r.rds", 1, "etag")])
+        for item in folder.missing(wanted):
             asyncio.run(folder.fetch(Files(), item))
-        folder.commit(objects)
-        assert (canaries / key).read_bytes() == b"1"
-        assert not folder.outdated(objects)
+        folder.commit(wanted)
+        assert not folder.outdated(wanted)
+        assert (folder.path / name).read_bytes() == b"1"
+    assert not (folder.path / "a").exists()
 
 
 def test_etags_in_envelopes_and_addresses(canaries: Path) -> None:
@@ -346,7 +347,7 @@ def test_the_index_of_stores(canaries: Path) -> None:
         shelf = Shelf(canaries / ".stores", 1)
         entry = {"size": seen.size, "mtime_ns": seen.mtime_ns, "inode": seen.inode, "key": text}
         shelf.write(shelf.folder / "index.json", json.dumps({str(source.resolve()): entry, text: text}).encode())
-        for found in (shelf.known(source), shelf.same_content(source)):
+        for found in (shelf.known(source), shelf.same_content(source, source.stat().st_size)):
             assert found is None or found.parent == shelf.folder
         shelf.sources_of(shelf.store_of(StoreName("0" * 64)))
         (canaries / ".stores" / "index.json").unlink()

@@ -55,6 +55,7 @@ async def test_row_32_a_store_cut_short_is_read_again_and_nothing_fails(folder: 
             assert status == 200
             (store,) = (folder / "stores").glob("*.h5ad")
             whole = store.read_bytes()
+            store.chmod(0o600)
             os.truncate(store, 4096)
             statuses = set()
             async with asyncio.timeout(60):
@@ -84,6 +85,7 @@ async def test_row_33_a_byte_that_flips_between_runs_is_found_and_the_store_made
     (store,) = (folder / "stores").glob("*.h5ad")
     whole = store.read_bytes()
     place = len(whole) // 2
+    store.chmod(0o600)
     with store.open("r+b") as file:
         file.seek(place)
         file.write(bytes([whole[place] ^ 4]))

@@ -38,9 +38,14 @@ class Damaged:
     def open(self):
         return open_experiment(self.source, self.settings)
 
+    def cut(self, size: int) -> None:
+        self.store.chmod(0o600)
+        os.truncate(self.store, size)
+
     def flip(self, place: int, bits: int = 0xFF) -> None:
         # in place, as a disk does it: the time of the last change is put back
         status = self.store.stat()
+        self.store.chmod(0o600)
         with self.store.open("r+b") as file:
             file.seek(place)
             file.write(bytes([self.whole[place] ^ bits]))
@@ -126,7 +131,7 @@ def test_a_store_of_another_length_is_made_again(damaged, caplog, grown) -> None
     wanted, end = use(damaged), len(damaged.whole)
     sizes = [end + 1, end + 4096, 2 * end] if grown else [0, 1, 8, 4096, *range(end // 17, end, end // 17), end - 1]
     for size in sizes:
-        os.truncate(damaged.store, size)
+        damaged.cut(size)
         assert use(damaged) == wanted, size
         assert again(caplog) == 1, size
 
@@ -152,7 +157,7 @@ def test_a_store_cut_short_while_it_is_used_is_used_again(damaged, caplog) -> No
     def cut_the_first_time(opened) -> int:
         asked.append(opened.store)
         if len(asked) == 1:
-            os.truncate(opened.store, 4096)
+            damaged.cut(4096)
             raise ValueError("whatever comes of it")
         return opened.experiment.n_cells
 
@@ -161,7 +166,7 @@ def test_a_store_cut_short_while_it_is_used_is_used_again(damaged, caplog) -> No
     assert (len(asked), again(caplog)) == (2, 1)
 
     def always(opened) -> None:
-        os.truncate(opened.store, 4096)
+        damaged.cut(4096)
 
     with pytest.raises(WorkerError, match="damaged twice") as caught:
         verified(damaged.open, lambda opened: opened.experiment, always)

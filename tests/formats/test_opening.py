@@ -16,6 +16,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.store.store import open_store
 from cellworker.formats.opening import sandbox
 from cellworker.formats.opening.open import locate, open_experiment
+from cellworker.formats.opening.shelf import Fingerprint
 from cellworker.formats.r.rds.build import doubles, integers, named_list
 from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.r.rds.writer import write_rds
@@ -123,6 +124,7 @@ def test_a_damaged_store_is_made_again(experiment, stores, readings, damage):
     if damage == "gone":
         store.unlink()
     else:
+        store.chmod(0o600)
         store.write_bytes(
             {"cut": content[: len(content) // 2], "empty": b"", "other bytes": b"x" * len(content)}[damage]
         )
@@ -276,6 +278,8 @@ def test_a_small_store_with_a_flipped_byte_is_made_again_before_it_is_served(exp
     store = open_experiment(experiment, stores).store
     whole = store.read_bytes()
     place = open_experiment(experiment, stores).experiment._index.arrays["X/data"].offset
+    assert not store.stat().st_mode & 0o222, "nothing is written to it by mistake"
+    store.chmod(0o600)
     store.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     again = open_experiment(experiment, stores)
     assert readings == ["r.rds", "r.rds"]
@@ -296,6 +300,7 @@ def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_remove
     opened = open_experiment(experiment, stores)
     store, place = opened.store, opened.experiment._index.arrays["X/data"].offset
     whole = store.read_bytes()
+    store.chmod(0o600)
     with store.open("r+b") as file:
         file.seek(place)
         file.write(bytes([whole[place] ^ 1]))
@@ -323,6 +328,7 @@ def large_and_damaged(experiment, stores, monkeypatch):
     def damage(array: str = "X/data") -> None:
         opened = open_experiment(experiment, stores)
         place = opened.experiment._index.arrays[array].offset
+        opened.store.chmod(0o600)
         with opened.store.open("r+b") as file:
             file.seek(place)
             byte = file.read(1)[0]
@@ -538,6 +544,19 @@ def test_a_small_h5ad_file_is_not_waited_for_as_long_as_a_large_object(tmp_path)
 
     (tmp_path / "a.h5ad").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * (1_000_000 - 8))
     (tmp_path / "r.rds").write_bytes(b"\0")
-    assert _timeout_s(tmp_path / "a.h5ad", 1800.0) == 180.0
-    assert _timeout_s(tmp_path / "a.h5ad", 10.0) == 10.0
-    assert _timeout_s(tmp_path / "r.rds", 1800.0) == 1800.0
+    assert _retry_budget_s(tmp_path / "a.h5ad", 1800.0) == 180.0
+    assert _retry_budget_s(tmp_path / "a.h5ad", 10.0) == 10.0
+    assert _retry_budget_s(tmp_path / "r.rds", 1800.0) == 1800.0
+
+
+def test_a_folder_is_known_again_however_its_path_is_said(tmp_path, monkeypatch):
+    folder = tmp_path / "a.zarr"
+    (folder / "X").mkdir(parents=True)
+    (folder / ".zgroup").write_text("{}")
+    (folder / "X" / "0").write_bytes(b"values")
+    monkeypatch.chdir(tmp_path)
+    seen = Fingerprint.of(folder)
+    assert seen.size == len("{}values")
+    assert Fingerprint.of(Path("a.zarr")) == Fingerprint.of(Path("../" + tmp_path.name + "/a.zarr")) == seen
+    (folder / "X" / "1").write_bytes(b"")
+    assert Fingerprint.of(folder) != seen

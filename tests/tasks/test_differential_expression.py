@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from cellworker.experiment.model import Categorical, Genes
 from cellworker.settings import Settings
 from cellworker.tasks import differential_expression
 from cellworker.tasks.catalog import TASKS
+from cellworker.tasks.common import compared_cells, sent_cells
 from cellworker.tasks.common.sampling import like_the_original
 from cellworker.tasks.task import Context
 
@@ -413,3 +415,18 @@ def test_one_cell_may_come_as_a_number(answer):
     same = TASKS["DifferentialExpression"].request(base_cells=[3], background_cells=[4, 5])
     table = TASKS["DifferentialExpression"].compute(experiment(), same, Context())["gene_results"]
     assert got["gene_results"]["p_val"] == table["p_val"].tolist()
+
+
+@given(st.sets(st.integers(0, 2**31 - 1), max_size=40) | st.sets(st.integers(0, 60), max_size=40))
+def test_many_cells_and_few_are_the_same_rows(ids):
+    experiment = small_experiment()
+    listed = np.array(sorted(ids, reverse=True), np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sent_cells, "_MANY", 1)
+        sent = sent_cells.sent_cells(listed)
+    wire = msgspec.json.encode(compared_cells.ComparisonCells(sent, listed.tolist()))
+    read = msgspec.json.decode(wire, type=compared_cells.ComparisonCells)
+    assert sorted(sent_cells.ids_of(read.base_cells).tolist()) == sorted(ids)
+    rows = [compared_cells.listed_rows(experiment, side) for side in (read.base_cells, read.background_cells)]
+    assert rows[0].tolist() == rows[1].tolist()
+    assert len(wire) < 100 + 25 * len(ids)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.analysis.annotation.module_scores import ModuleError, module_scores
 from cellworker.api.anndata.arguments import invalid, names_of, number, one_of, whole_number
@@ -14,6 +15,7 @@ from cellworker.api.records import recorded
 from cellworker.api.selecting import Cells, find_class
 from cellworker.api.tables import Form, Other, OtherTable, formed
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.experiment.model import Experiment
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -196,7 +198,7 @@ class Dataset(MappedDataset):
 
         names = names_of(genes)
         places = self._genes("genes", names, every=True)
-        values = np.column_stack([self.experiment.data.dense(place) for place in places])
+        values = self.sound(lambda held: np.column_stack([held.data.dense(place) for place in places]))
         rows = slice(None) if cells is None else self._select("cells", cells)
         return formed(pd.DataFrame(values[rows], index=self._index[rows], columns=names), as_)
 
@@ -251,11 +253,15 @@ class Dataset(MappedDataset):
         if not sets or not hasattr(sets, "items"):
             raise invalid("sets", "expected genes by name, as {'B': ['MS4A1', 'CD79A']}")
         modules = [self._genes(f"sets[{name!r}]", list(genes), every=False) for name, genes in sets.items()]
-        data, n = self.experiment.data, self.experiment.n_cells
-        means = np.array([data.gene(i)[1].sum(dtype=np.float64) / n for i in range(data.n_genes)])
-        arrays = (data.indptr, data.cells, data.values)
+
+        def scored(held: Experiment) -> NDArray[np.float64]:
+            data, n = held.data, held.n_cells
+            means = np.array([data.gene(i)[1].sum(dtype=np.float64) / n for i in range(data.n_genes)])
+            arrays = (data.indptr, data.cells, data.values)
+            return module_scores(arrays, means, modules, min(n_controls, max(1, data.n_genes // 24)), n, seed=seed)
+
         try:
-            scores = module_scores(arrays, means, modules, min(n_controls, max(1, data.n_genes // 24)), n, seed=seed)
+            scores = self.sound(scored)
         except ModuleError as error:
             raise invalid("n_controls", str(error)) from None
         return formed(pd.DataFrame(scores.T, index=self._index, columns=list(sets)), as_)

@@ -104,8 +104,9 @@ class DatasetBase(OpenExperiment):
         self._steps += [] if step is None else [step]
 
     def barcodes_of(self, argument: str, cells: Any) -> list[str]:  # noqa: ANN401
-        """Return the barcodes of cells, however they are given."""
-        return [self.experiment.barcodes[row] for row in self._select(argument, cells)]
+        """Return the barcodes of cells, however they are said."""
+        barcodes = self.experiment.barcodes
+        return [barcodes[row] for row in self._select(argument, cells)]
 
     @property
     def given(self) -> "AnnData | None":
@@ -250,7 +251,7 @@ class DatasetBase(OpenExperiment):
         with self._of_a_method():
             asked = task.read_body({"name": name, **body})
             request = task.prepare(PrepareInput(asked, None, cell_sets or self.cell_sets))
-            return task.compute(self.experiment, request, context)
+            return self.sound(lambda experiment: task.compute(experiment, request, context))
 
     @contextmanager
     def _of_a_method(self) -> Iterator[None]:

@@ -135,11 +135,12 @@ class MappedDataset(DownloadingDataset):
 
     def _places(self, method: str, config: dict[str, Any], *, saved: bool) -> NDArray[np.float64]:
         if saved or method == "pca":
-            return find_reduction(self.experiment, method).values[:, :2].astype(np.float64)
+            return self.sound(lambda held: find_reduction(held, method).values[:, :2].astype(np.float64))
         one_of("method", method, ["umap", "tsne", "pca"])
         context = make_context(self._settings, self._progress, self._scratch)
         with self._of_a_method():
-            places = (lay_out_umap if method == "umap" else lay_out_tsne)(self.experiment, config, context)
+            lay_out = lay_out_umap if method == "umap" else lay_out_tsne
+            places = self.sound(lambda held: lay_out(held, config, context))
         return places.astype(np.float64)
 
     @checked

@@ -96,13 +96,14 @@ class TestedDataset(DatasetBase):
             raise invalid("groups", f"{item.key} has no set {strange[0]!r}; expected some of {known}")
         check_values(self.experiment)
         sets = [self._rows(child.cell_ids) for child in item.children]
-        data = self.experiment.data
         n_cells = self.experiment.n_cells
         rest = np.setdiff1d(np.arange(n_cells), np.concatenate(sets))
-        tests = rank_tests(
-            (data.indptr, data.cells, data.values), Groups.from_sets([*sets, rest], n_cells),
-            threads=self._settings.threads,
-            on_progress=lambda done: self._progress("Testing genes", done),
+        found = Groups.from_sets([*sets, rest], n_cells)
+        tests = self.sound(
+            lambda held: rank_tests(
+                (held.data.indptr, held.data.cells, held.data.values), found, threads=self._settings.threads,
+                on_progress=lambda done: self._progress("Testing genes", done),
+            )
         )  # fmt: skip
         self._finished()
         genes, tables = self.experiment.genes, []

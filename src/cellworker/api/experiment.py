@@ -2,11 +2,12 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from weakref import finalize
 
 import orjson
@@ -17,9 +18,11 @@ from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical, Experiment
+from cellworker.experiment.store.store import StoredExperiment
 from cellworker.extras import how_to_install
 from cellworker.formats.opening.open import open_experiment as open_files
-from cellworker.formats.opening.store_guard import StoreGuard, guard
+from cellworker.formats.opening.open import open_source
+from cellworker.formats.opening.store_guard import CUT_SHORT, StoreGuard, damaged_twice, discard, guard
 from cellworker.plain_text import one_line
 from cellworker.progress import silent
 from cellworker.protocol.value_json import encode
@@ -33,7 +36,10 @@ if TYPE_CHECKING:
 
     from cellworker.api.view import ExplorerWidget
 
-__all__ = ["OpenExperiment", "open_experiment"]
+__all__ = ["OpenExperiment", "open_experiment", "opener"]
+
+_MAX_ATTEMPTS: Final = 2
+_R = TypeVar("_R")
 
 
 def open_experiment(
@@ -95,8 +101,13 @@ def open_experiment(
     )
     opened = open_files(Path(path), settings, progress)
     made = OpenExperiment(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=progress)
-    made.guarded_by(guard(opened.experiment))
+    made.stored_in(opened.experiment, opener(opened.source, settings))
     return made
+
+
+def opener(source: Path, settings: Settings) -> Callable[[], StoredExperiment]:
+    """Return a function that opens a source once more; it holds nothing of what is open now."""
+    return lambda: open_source(source, settings)[1]
 
 
 class OpenExperiment:
@@ -123,18 +134,66 @@ class OpenExperiment:
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.experiment = experiment
+        self._experiment = experiment
         self.cell_sets = cell_sets or CellSets.empty()
         self.source = source
         self._settings = settings or Settings.from_environment()
         self._progress = progress or silent
         self._guard: StoreGuard | None = None
+        self._ending: finalize[Any, Any] | None = None
+        self._open_again: Callable[[], StoredExperiment] | None = None
+        self._opening = threading.RLock()
 
-    def guarded_by(self, guard: StoreGuard | None) -> None:
-        """Stop the background check of the store when this object is closed or collected."""
-        self._guard = guard
-        if guard is not None:
-            finalize(self, guard.stop)
+    @property
+    def experiment(self) -> Experiment:
+        """What requests are answered from; where its store was damaged meanwhile, one that was made again.
+
+        Raises
+        ------
+        WorkerError
+            Why its source cannot be read again; ``EXPERIMENT_OUT_OF_DATE`` where it is another file by now.
+        """
+        if _is_sound(self._experiment):
+            return self._experiment
+        with self._opening:
+            held = self._experiment
+            if isinstance(held, StoredExperiment) and self._open_again is not None and not _is_sound(held):
+                discard(held, CUT_SHORT)
+                made = self._open_again()
+                if made.key != held.key:
+                    message = "Its store was damaged, and the file that it was made of has changed since; open it again"
+                    raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
+                self.stored_in(made, self._open_again)
+            return self._experiment
+
+    def stored_in(self, experiment: StoredExperiment, open_again: Callable[[], StoredExperiment]) -> None:
+        """Answer from a store: it is compared with its checksums in the background, and made again when it is damaged.
+
+        Parameters
+        ----------
+        experiment
+            The open store.
+        open_again
+            Opens its source once more.
+        """
+        self._stop_guard()
+        self._experiment, self._open_again = experiment, open_again
+        self._guard = guard(experiment)
+        self._ending = finalize(self, self._guard.stop) if self._guard is not None else None
+
+    def sound(self, use: Callable[[Experiment], _R]) -> _R:
+        """Return what comes of an experiment; once more where its store was damaged under it."""
+        for _ in range(_MAX_ATTEMPTS):
+            held = self.experiment
+            try:
+                outcome = use(held)
+            except Exception:
+                if _is_sound(held):
+                    raise
+            else:
+                if _is_sound(held):
+                    return outcome
+        raise damaged_twice()
 
     def run(self, task: str, *, pagination: Mapping[str, Any] | None = None, **body: Any) -> Any:  # noqa: ANN401
         """Answer one request and return tables as data frames (needs the extra ``notebook``).
@@ -198,14 +257,16 @@ class OpenExperiment:
         scratch = self._scratch if task.file_result or task.lane == "long" else Path()
         kept = scratch / "kept" if task.lane == "long" else None
         context = self.context(self._progress, scratch, kept, own_tables=own_tables)
-        return answer(
-            task,
-            checked,
-            self.experiment,
-            context,
-            catalog.find,
-            cell_sets=cell_sets or self.cell_sets,
-            pagination=pagination,
+        return self.sound(
+            lambda experiment: answer(
+                task,
+                checked,
+                experiment,
+                context,
+                catalog.find,
+                cell_sets=cell_sets or self.cell_sets,
+                pagination=pagination,
+            )
         )
 
     def context(
@@ -255,14 +316,20 @@ class OpenExperiment:
         return Path(folder)
 
     def close(self) -> None:
-        """Remove the files of results, and release the store. This happens by itself when the object is collected."""
+        """Remove the files of results, and let go of the store. Happens by itself when the object goes away."""
+        self._stop_guard()
+        if "_scratch" in self.__dict__:
+            self._remove_scratch()
+            del self.__dict__["_scratch"]
+
+    def _stop_guard(self) -> None:
         if self._guard is not None:
             self._guard.stop()
             self._guard.join()
             self._guard = None
-        if "_scratch" in self.__dict__:
-            self._remove_scratch()
-            del self.__dict__["_scratch"]
+        if self._ending is not None:
+            self._ending.detach()  # it holds the store
+            self._ending = None
 
     def __enter__(self) -> Self:
         return self
@@ -293,6 +360,10 @@ class OpenExperiment:
             f"<Experiment {name}: {self.experiment.n_cells:,} cells x {len(self.experiment.genes):,} genes, "
             f"{sets} cell sets in {len(self.cell_sets.classes)} classes>"
         )
+
+
+def _is_sound(experiment: Experiment) -> bool:
+    return not isinstance(experiment, StoredExperiment) or experiment.is_whole
 
 
 def _labels(column: Categorical) -> Any:  # noqa: ANN401

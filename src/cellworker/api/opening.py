@@ -10,10 +10,10 @@ import numpy as np
 
 from cellworker.api.anndata.arguments import check_adata, invalid
 from cellworker.api.dataset import Dataset
+from cellworker.api.experiment import opener
 from cellworker.api.matrix_roles import with_roles
 from cellworker.api.progress import ProgressBar
 from cellworker.formats.opening.open import open_experiment as open_files
-from cellworker.formats.opening.store_guard import guard
 from cellworker.settings import Settings
 from cellworker.tasks.task import Progress
 
@@ -90,7 +90,7 @@ def open(  # noqa: A001 the name that everybody looks for
         if isinstance(source, str | Path):
             opened = open_files(Path(source), settings, report)
             dataset = Dataset(opened.experiment, opened.cell_sets, opened.source, settings=settings, progress=report)
-            dataset.guarded_by(guard(opened.experiment))
+            dataset.stored_in(opened.experiment, opener(opened.source, settings))
             return dataset
         return _in_memory(source, settings, report)
     finally:
@@ -109,11 +109,13 @@ def _in_memory(adata: "AnnData", settings: Settings, report: Progress) -> Datase
     try:
         path = Path(folder) / "in_memory.h5ad"
         _write(adata, path)
-        opened = open_files(path, dataclasses.replace(settings, store_dir=Path(folder) / "store"), report)
+        settings_of_copy = dataclasses.replace(settings, store_dir=Path(folder) / "store")
+        opened = open_files(path, settings_of_copy, report)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     dataset = Dataset(opened.experiment, opened.cell_sets, None, settings=settings, progress=report, adata=adata)
+    dataset.stored_in(opened.experiment, opener(path, settings_of_copy))
     dataset.owns(folder)
     return dataset
 

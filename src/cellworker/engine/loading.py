@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cellworker.engine.saved_requests import RequestSaver
+from cellworker.engine.signatures import Signature, signature_of
 from cellworker.engine.workers.pool import SHUTTING_DOWN
 from cellworker.engine.workers.process import ProcessLost
 from cellworker.engine.workers.runner import TaskRunner
@@ -30,8 +31,6 @@ _UPDATING = ".updating"
 _UPDATING_POLL_S = 0.05
 
 _logger = logging.getLogger(__name__)
-
-_Signature = tuple[tuple[str, int, int, int], ...]
 
 
 class _ClosingError(Exception):
@@ -79,8 +78,8 @@ class ServedExperiment:
         self._progress: dict[str, Any] | None = None
         self._attempted = asyncio.Event()
         self._first_served = asyncio.Event()
-        self._tried: _Signature | None = None
-        self._served: _Signature | None = None
+        self._tried: Signature | None = None
+        self._served: Signature | None = None
         self._look = asyncio.Event()
         self._settled = asyncio.Event()
         self._stop = threading.Event()
@@ -202,7 +201,7 @@ class ServedExperiment:
         retry_s = _FIRST_RETRY_S
         while True:
             await self._until_whole()
-            signature, self._tried = _signature(self.path), None
+            signature, self._tried = signature_of(self.path), None
             loaded = await self._load()
             self._tried = signature
             if loaded:
@@ -250,7 +249,7 @@ class ServedExperiment:
                 tasks=self._tasks,
                 opener=self._store_opener,
                 on_request=saver.save,
-                on_store_failure=self._look_at_store,
+                on_store_failure=self._suspect_store,
             )
             self._runner = await runner.__aenter__()
         elif self._opened is None or self._opened.experiment.file_id != opened.experiment.file_id:
@@ -311,7 +310,7 @@ class ServedExperiment:
     def _note(self, stage: str, fraction: float | None) -> None:
         self._progress = {"stage": stage, "fraction": fraction}
 
-    async def _until_changed(self, signature: _Signature, retry_budget_s: float | None) -> None:
+    async def _until_changed(self, signature: Signature, retry_budget_s: float | None) -> None:
         poll_s = self._settings.reload_poll_s
         loop = asyncio.get_running_loop()
         end = None if retry_budget_s is None else loop.time() + retry_budget_s
@@ -323,7 +322,7 @@ class ServedExperiment:
                     await self._look.wait()
             asked = self._look.is_set()
             self._look.clear()
-            if (poll_s or asked) and (_signature(self.path) != signature or self._store_is_gone()):
+            if (poll_s or asked) and (signature_of(self.path) != signature or self._store_is_gone()):
                 return
             if asked:
                 # The change has been undone meanwhile.
@@ -334,8 +333,8 @@ class ServedExperiment:
             await asyncio.sleep(_UPDATING_POLL_S)
 
     def _is_settled(self) -> bool:
-        """Whether the last attempt has ended and was for the current content."""
-        return self._tried == _signature(self.path) and (self._error is not None or not self._store_is_gone())
+        """Whether the last attempt is over and was about the current content."""
+        return self._tried == signature_of(self.path) and (self._error is not None or not self._store_is_gone())
 
     def _serves_what_lies_there(self) -> bool:
         """Whether a failed attempt was only to make the store again: the served content is the same."""
@@ -358,12 +357,18 @@ class ServedExperiment:
             self._lose_store(self._opened, "it was cut short")
         return self._lost
 
-    def _verify(self, opened: "Opened") -> None:
-        """Compare the store with its checksums, once, in the background; a small one is compared when it is opened."""
+    def _suspect_store(self) -> bool:
+        """Whether the store is lost, which a process could not open or not touch; else it is compared once more."""
+        if not self._look_at_store() and self._opened is not None and not (self._guard and self._guard.is_running):
+            self._verify(self._opened, again=True)  # a disk that fails leaves the file its length
+        return self._lost
+
+    def _verify(self, opened: "Opened", *, again: bool = False) -> None:
+        """Compare the store with its checksums, once, in the background; a small one was compared before."""
         if self._guard:
             self._guard.stop()
             self._guard = None
-        if opened.experiment.n_bytes <= READ_AT_ONCE_BYTES:
+        if opened.experiment.n_bytes <= READ_AT_ONCE_BYTES and not again:
             return
         loop = asyncio.get_running_loop()
 
@@ -381,17 +386,3 @@ class ServedExperiment:
         discard(opened.experiment, reason)
         self._state, self._error, self._lost = "reloading", None, True
         self._look.set()
-
-
-def _signature(path: Path) -> _Signature:
-    """Return name, time, size and inode of an experiment's files; it changes when the content may have changed.
-
-    Cell sets and progress notes (``.json``) change all the time and are not read by the engine; hidden files are
-    downloads under way.
-    """
-    try:
-        entries = [entry for entry in path.iterdir() if entry.suffix != ".json"] if path.is_dir() else [path]
-        stats = [(entry, entry.stat()) for entry in sorted(entries) if not entry.name.startswith(".")]
-    except OSError:
-        return ()
-    return tuple((entry.name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for entry, stat in stats)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 from aiohttp import web
@@ -53,6 +53,7 @@ _OnProgress = Callable[[str, float | None], Awaitable[None]]
 MAX_RESULTS_BYTES = 2**30
 """Bytes of results that are kept for the page to fetch again."""
 _SECRET_BYTES = 24
+_R = TypeVar("_R")
 _PATIENCE_S = 30.0
 """Seconds until the server must listen; it opens no file before."""
 
@@ -60,9 +61,17 @@ _PATIENCE_S = 30.0
 class Held(Protocol):
     """The shown experiment, with cell sets that the page changes."""
 
-    experiment: Experiment
     cell_sets: CellSets
     source: Path | None
+
+    @property
+    def experiment(self) -> Experiment:
+        """What requests are answered from."""
+        ...
+
+    def sound(self, use: Callable[[Experiment], _R]) -> _R:
+        """Return what comes of the experiment; once more where its store was damaged under it."""
+        ...
 
     def context(self, progress: Progress, scratch: Path, kept: Path) -> Context:
         """Return what a task may use."""
@@ -107,14 +116,9 @@ class _Engine:
                 loop.call_soon_threadsafe(tell, stage, fraction)
 
         def work() -> bytes:
-            folder = self._scratch.folder_of(next(self._numbers))
-            folder.mkdir()
-            try:
-                context = self._held.context(progress, folder, self._scratch.path / "kept")
-                value = compute(found, checked, self._held.experiment, context, columns=columns)
-                return value if isinstance(value, bytes) else orjson.dumps(str(self._scratch.keep(folder, value)))
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            context = self._held.context(progress, self._scratch, self._scratch / "kept")
+            value = self._held.sound(lambda held: compute(found, checked, held, context, columns=columns))
+            return value if isinstance(value, bytes) else orjson.dumps(str(value))
 
         try:
             # a cancelled caller returns at once; the thread stops at its next progress report

@@ -17,6 +17,7 @@ from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.annotated_class import AnnotatedClass
 from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
+from cellworker.tasks.common.sent_cells import ids_of, sent_cells
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
 
 __all__ = ["ANNOTATED_OBJECT"]
@@ -82,7 +83,7 @@ def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
         embedding = given.earlier
     classes = {
         key: TypedClass(
-            children=[RequestedSet(child.name, child.cell_ids.tolist()) for child in item.children],
+            children=[RequestedSet(child.name, sent_cells(child.cell_ids)) for child in item.children],
             name=item.name,
             type=item.type,
         )
@@ -214,8 +215,7 @@ def _labels(experiment: Experiment, item: RequestedClass) -> Categorical:
 
 
 def _rows(experiment: Experiment, child: RequestedSet) -> NDArray[np.int32]:
-    ids = [child.cell_ids] if isinstance(child.cell_ids, int) else child.cell_ids or []
-    rows = experiment.positions(np.array(ids, np.int64))
+    rows = experiment.positions(ids_of(child.cell_ids))
     return rows[rows >= 0]
 
 

@@ -27,6 +27,7 @@ from cellworker.tasks.common.compared_cells import ComparisonCells, check_values
 from cellworker.tasks.common.examples import comparison_example
 from cellworker.tasks.common.result_table import adjusted_column, log_columns, p_column, page_of, whole, with_logs
 from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.sent_cells import sent_cells
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.common.tables import TableColumn, ordered_rows, take
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -110,7 +111,7 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
             comparisons.append(None)
         else:
             total.add(len(cells.base) + len(cells.background))
-            comparisons.append(ComparisonCells(cells.base.tolist(), cells.background.tolist()))
+            comparisons.append(ComparisonCells(sent_cells(cells.base), sent_cells(cells.background)))
     return BatchDifferentialExpressionRequest(comparisons, body.comparison_type)
 
 

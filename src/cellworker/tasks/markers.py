@@ -16,6 +16,7 @@ from cellworker.protocol.validation import Count, Positive, Text
 from cellworker.tasks.common.compared_cells import check_values, listed_rows
 from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
 from cellworker.tasks.common.sampling import like_the_original
+from cellworker.tasks.common.sent_cells import sent_cells
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.common.tables import collation_key
 from cellworker.tasks.task import Context, PrepareInput, Task
@@ -81,7 +82,7 @@ def _class_of(cell_sets: CellSets, key: str, what: str) -> CellClass:
 
 
 def _requested(item: CellClass) -> RequestedClass:
-    return RequestedClass([RequestedSet(child.name, child.cell_ids.tolist()) for child in item.children])
+    return RequestedClass([RequestedSet(child.name, sent_cells(child.cell_ids)) for child in item.children])
 
 
 def set_rows(experiment: Experiment, wanted: RequestedClass) -> list[NDArray[np.int32]]:
@@ -134,7 +135,7 @@ def prepare_dots(given: PrepareInput) -> DotPlotRequest:
         if child is None:
             message = f"filterBy.key: the class {parent.key!r} has no set {body.filter_by.key!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
-        allowed = RequestedSet(child.name, child.cell_ids.tolist())
+        allowed = RequestedSet(child.name, sent_cells(child.cell_ids))
     return DotPlotRequest(
         group_by=_requested(group_by),
         use_marker_genes=body.use_marker_genes,

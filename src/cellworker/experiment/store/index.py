@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 
-__all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index"]
+__all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index", "unreadable"]
 
 VERSION = 4
 """Raised when an older store can no longer be served; it is then made again from its source."""
@@ -80,12 +80,15 @@ class StoreIndex:
         Length of what is before the index.
     checksums
         uint32, one for each block of that, as `block_checksums` gives them.
+    n_bytes
+        Length of the file.
     """
 
     arrays: dict[str, ArrayPlace]
     contents: dict[str, Any]
     data_bytes: int
     checksums: NDArray[np.uint32]
+    n_bytes: int
 
 
 def append_index(descriptor: int, arrays: dict[str, ArrayPlace], contents: dict[str, Any], threads: int = 1) -> None:
@@ -113,17 +116,17 @@ def read_index(descriptor: int, path: Path) -> StoreIndex:
     end = os.fstat(descriptor).st_size
     footer = os.pread(descriptor, _FOOTER.size, max(0, end - _FOOTER.size))
     if len(footer) < _FOOTER.size or os.pread(descriptor, len(_HDF5), 0) != _HDF5:
-        raise _unreadable(path, "it is not a store, or it was cut short")
+        raise unreadable(path, "it is not a store, or it was cut short")
     magic, version, checksum, start, length = _FOOTER.unpack(footer)
     if magic != _MAGIC:
-        raise _unreadable(path, "it is not a store, or it was cut short")
+        raise unreadable(path, "it is not a store, or it was cut short")
     if version != VERSION:
-        raise _unreadable(path, f"it has format {version}, this version reads {VERSION}")
+        raise unreadable(path, f"it has format {version}, this version reads {VERSION}")
     if length > _MAX_INDEX or start + length + _FOOTER.size != end:
-        raise _unreadable(path, "its index is not where it should be")
+        raise unreadable(path, "its index is not where it should be")
     payload = os.pread(descriptor, length, start)
     if len(payload) != length or zlib.crc32(payload) != checksum:
-        raise _unreadable(path, "its index is damaged")
+        raise unreadable(path, "its index is damaged")
     try:
         raw = json.loads(payload)
         arrays = {
@@ -132,19 +135,20 @@ def read_index(descriptor: int, path: Path) -> StoreIndex:
         contents = dict(raw["contents"])
         checksums = np.frombuffer(bytes.fromhex(raw["checksums"]), "<u4")
         if len(checksums) != -(-start // BLOCK_BYTES):
-            raise _unreadable(path, "its checksums are not those of its blocks")
+            raise unreadable(path, "its checksums are not those of its blocks")
         for name, place in arrays.items():
             if (
                 np.dtype(place.dtype).kind not in _KINDS
                 or min(place.offset, *place.shape) < 0
                 or place.offset + place.n_bytes > start
             ):
-                raise _unreadable(path, f"the array {name} lies outside the file")
+                raise unreadable(path, f"the array {name} lies outside the file")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _unreadable(path, "its index makes no sense") from error
-    return StoreIndex(arrays, contents, start, checksums)
+        raise unreadable(path, "its index makes no sense") from error
+    return StoreIndex(arrays, contents, start, checksums, end)
 
 
-def _unreadable(path: Path, reason: str) -> WorkerError:
+def unreadable(path: Path, reason: str) -> WorkerError:
+    """Return the error of a store that is to be made again."""
     message = f"the store {path.name} cannot be used: {reason}; remove it and open the experiment again"
     return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)

@@ -14,6 +14,7 @@ room, the contents are written to the file at the places that `StoreLayout` hand
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -263,7 +264,12 @@ def _clean(text: str) -> bytes:
 
 def _encode(target: Any, kind: str, version: str) -> None:  # noqa: ANN401
     for name, value in ((b"encoding-type", kind), (b"encoding-version", version)):
-        _attribute(target, name, _TEXT_ID, np.array(value.encode(), _TEXT))
+        _attribute(target, name, _TEXT_ID, _text(value))
+
+
+@cache
+def _text(value: str) -> NDArray[Any]:
+    return np.array(value.encode(), _TEXT)
 
 
 def _attribute(target: Any, name: bytes, kind: Any, value: NDArray[Any]) -> None:  # noqa: ANN401

@@ -9,12 +9,12 @@ import mmap
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,11 +42,11 @@ from cellworker.experiment.model import (
 )
 from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.checksums import first_damage
-from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index
+from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index, unreadable
+from cellworker.experiment.store.lazy import Lazy
+from cellworker.experiment.store.page_faults import watch_pages
 
 __all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
-
-T = TypeVar("T")
 
 
 def write_store(
@@ -115,9 +115,11 @@ def open_store(path: Path) -> "StoredExperiment":
     try:
         _share(descriptor, path)
         index = read_index(descriptor, path)
-        pages = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    except BaseException:
+        pages = mmap.mmap(descriptor, index.n_bytes, access=mmap.ACCESS_READ)
+    except BaseException as error:
         os.close(descriptor)
+        if isinstance(error, ValueError):  # of the map: it is not as long as it was a moment ago
+            raise unreadable(path, "it was cut short while it was opened") from None
         raise
     return StoredExperiment(pages, index, path, descriptor)
 
@@ -136,7 +138,15 @@ def _share(descriptor: int, path: Path) -> None:
 
 
 class StoredExperiment(Experiment):
-    """An experiment whose arrays are read-only views of a mapped file."""
+    """An experiment whose arrays are read-only views of a mapped file.
+
+    Attributes
+    ----------
+    store
+        The file.
+    discarded
+        Whether damage was found, and the file removed.
+    """
 
     store: Path
 
@@ -150,6 +160,8 @@ class StoredExperiment(Experiment):
         weakref.finalize(self, os.close, descriptor)
         self.key = str(index.contents["key"])
         self.store = path
+        self.discarded = False
+        self._pages_lost: Callable[[], bool] = lambda: False
 
     @property
     def file_id(self) -> tuple[int, int]:
@@ -158,8 +170,18 @@ class StoredExperiment(Experiment):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the file has its length still: touching what was cut off would end the process."""
-        return os.fstat(self._descriptor).st_size == self.n_bytes
+        """Whether what is mapped is what was written, as far as is known: its length is, and no damage was found."""
+        if self.discarded or self._pages_lost():
+            return False
+        try:
+            return os.fstat(self._descriptor).st_size == self.n_bytes
+        except OSError:  # a network file system whose server has it no more
+            return False
+
+    def survive_faults(self) -> None:
+        """Let touching what was cut off make the store not whole, and not end the process. See `watch_pages`."""
+        places = [place for name, place in self._index.arrays.items() if name.endswith("/indptr")]
+        self._pages_lost = watch_pages(self._pages, self._descriptor, [(place.offset, place.size) for place in places])
 
     @property
     def is_in_place(self) -> bool:
@@ -250,7 +272,7 @@ class StoredExperiment(Experiment):
     @cached_property
     def metadata(self) -> Mapping[str, Column]:  # type: ignore[override]
         """Columns of cell metadata, each read when it is asked for."""
-        return _Lazy({name: self._column_reader(place) for name, place in self._contents["metadata"]})
+        return Lazy({name: self._column_reader(place) for name, place in self._contents["metadata"]})
 
     @cached_property
     def identities(self) -> Categorical | None:  # type: ignore[override]
@@ -260,22 +282,22 @@ class StoredExperiment(Experiment):
     @cached_property
     def reductions(self) -> Mapping[str, Reduction]:  # type: ignore[override]
         """Dimensional reductions, by their exact names."""
-        return _Lazy({name: self._reduction_reader(place, key) for name, place, key in self._contents["reductions"]})
+        return Lazy({name: self._reduction_reader(place, key) for name, place, key in self._contents["reductions"]})
 
     @cached_property
     def graphs(self) -> Mapping[str, Graph]:  # type: ignore[override]
         """Cell-cell graphs, by their exact names."""
-        return _Lazy({name: self._graph_reader(place) for name, place in self._contents["graphs"]})
+        return Lazy({name: self._graph_reader(place) for name, place in self._contents["graphs"]})
 
     @cached_property
     def images(self) -> Mapping[str, TissueImage]:  # type: ignore[override]
         """Where cells are on images of tissues, by the images' exact names."""
-        return _Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
+        return Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTable]:  # type: ignore[override]
         """Results that the file brought with it."""
-        return _Lazy(
+        return Lazy(
             {
                 name: self._stored_reader(source, kind, places, parameters)
                 for name, source, kind, places, parameters in self._contents["stored"]
@@ -376,25 +398,3 @@ class StoredExperiment(Experiment):
 
     def _graph_reader(self, place: str) -> Callable[[], Graph]:
         return lambda: Graph(*self._sparse(place))
-
-
-class _Lazy(Mapping[str, T], Generic[T]):
-    """A mapping whose values are made when they are first asked for."""
-
-    def __init__(self, readers: dict[str, Callable[[], T]]) -> None:
-        self._readers = readers
-        self._values: dict[str, T] = {}
-
-    def __getitem__(self, name: str) -> T:
-        if name not in self._values:
-            self._values[name] = self._readers[name]()
-        return self._values[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._readers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FOREIGN", "ROOTS", "content_hash", "is_hdf5", "is_zarr"]
+__all__ = ["FOREIGN", "ROOTS", "content_hash", "files_below", "is_hdf5", "is_zarr"]
 
 _DOUBLINGS = 16
 _BLOCK = 1 << 16
@@ -64,8 +64,30 @@ def _files(folder: Path) -> list[str]:
 
 
 def _hash(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - many thousand files
-        while block := file.read(_BLOCK):
+    """Return the SHA-256 of a file; most are small, and take three calls of the system."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        block = os.read(descriptor, _BLOCK)
+        digest = hashlib.sha256(block)
+        while len(block) and (block := os.read(descriptor, _BLOCK)):
             digest.update(block)
+    finally:
+        os.close(descriptor)
     return digest.hexdigest()
+
+
+def files_below(folder: Path) -> list[tuple[str, os.stat_result]]:
+    """Return the paths of all files below a folder and what the system tells of them; links are not followed.
+
+    A Zarr store may have many thousand files: each costs one call of the system, and no `pathlib.Path`.
+    """
+    found: list[tuple[str, os.stat_result]] = []
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with suppress(PermissionError, FileNotFoundError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    found.append((entry.path, entry.stat(follow_symlinks=False)))
+    return found

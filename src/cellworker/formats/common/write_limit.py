@@ -1,10 +1,10 @@
 """Limits what reading a file writes to the disk, in relation to its size, before it is written."""
 
-import os
 import stat
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.kinds import files_below
 from cellworker.formats.common.room import Figures, Room, in_words
 
 __all__ = ["WriteLimit", "size_of"]
@@ -81,8 +81,4 @@ def size_of(source: Path) -> int:
     status = source.stat()
     if not stat.S_ISDIR(status.st_mode):
         return status.st_size
-    return sum(
-        os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - a Zarr store may have many thousand files
-        for place, _, names in os.walk(source)
-        for name in names
-    )
+    return sum(found.st_size for _, found in files_below(source))

@@ -54,6 +54,7 @@ def load(
     make_s: float = math.inf,
     buffer_bytes: int = BUFFER_BYTES,
     memory_bytes: float = math.inf,
+    size: int | None = None,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -77,6 +78,8 @@ def load(
         Memory of the buffers with which the store is sorted.
     memory_bytes
         Memory that this process may use.
+    size
+        Bytes of the file, or of all files in the folder, where they are known.
     progress
         Called with the stage and the fraction of all work done.
 
@@ -99,7 +102,7 @@ def load(
     if kind is FileKind.UNKNOWN and (error := unknown(Path(source))) is not None:
         raise error
     wanted = MatrixChoice(**(choice or {}))
-    size = size_of(Path(source))
+    size = size_of(Path(source)) if size is None else size
     room = Room(folder, memory_bytes, buffer_bytes)
     room.require_disk(_least(kind, Path(source), size, room), f"for a file of {in_words(size)}")
     writing = WriteLimit(size, max_ratio, max_bytes, room)

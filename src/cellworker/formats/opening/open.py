@@ -17,7 +17,7 @@ from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.opening.kept_cell_sets import parse_kept
 from cellworker.formats.opening.own_work import OwnWork, OwnWorkFile
 from cellworker.formats.opening.shelf import Fingerprint, Shelf, store_file
-from cellworker.formats.opening.store_guard import READ_AT_ONCE_BYTES, discard
+from cellworker.formats.opening.store_guard import CUT_SHORT, READ_AT_ONCE_BYTES, discard
 from cellworker.identifiers import StoreName
 from cellworker.logs import log
 from cellworker.progress import Progress
@@ -91,7 +91,10 @@ def open_experiment(path: Path, settings: Settings, on_progress: Progress | None
     shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
     store, experiment = _open_source(shelf, located.source, settings, on_progress)
     try:
-        return _with_cell_sets(located, shelf, store, experiment, settings)
+        opened = _with_cell_sets(located, shelf, store, experiment, settings)
+        if experiment.is_whole:
+            return opened
+        discard(experiment, CUT_SHORT)
     except Exception:
         # Names that are no text any more, for example: a large store is compared with its checksums after this.
         reason = experiment.damage()
@@ -174,11 +177,11 @@ def _open_source(
         if found is not None:
             return found
         seen = Fingerprint.of(source)
-        found = _warm(shelf, shelf.same_content(source), alone=True)
+        found = _warm(shelf, shelf.same_content(source, seen.size), alone=True)
         if found is not None:
             shelf.remember(source, seen, found[0])
             return found
-        experiment, companions = _cold(shelf, source, spool, settings, on_progress)
+        experiment, companions = _cold(shelf, source, spool, settings, on_progress, size=seen.size)
         if Fingerprint.of(source) != seen or companions_of(source.resolve().parent, companions) != companions:
             message = f"{source.name} changed while it was being read: open it again when it is complete"
             raise WorkerError(ErrorCode.EXPERIMENT_OUT_OF_DATE, message)
@@ -203,6 +206,7 @@ def _warm(shelf: Shelf, store: Path | None, *, alone: bool = False) -> tuple[Pat
         discard(experiment, reason)
         return None
     shelf.used(store)
+    experiment.survive_faults()
     return store, experiment
 
 
@@ -214,7 +218,7 @@ def _timeout_s(source: Path, max_s: float) -> float:
 
 
 def _cold(
-    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: Progress | None
+    shelf: Shelf, source: Path, spool: Path, settings: Settings, on_progress: Progress | None, *, size: int
 ) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
@@ -222,6 +226,7 @@ def _cold(
         "cellworker.formats.opening.loading:load",
         {
             "source": str(source.resolve()),
+            "size": size,
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "max_ratio": settings.load_max_ratio,
@@ -243,6 +248,7 @@ def _cold(
     # Opened first, so that it is in use before other processes can see it, and remove it to free space.
     experiment = open_store(spool / store_file(key))
     experiment.store = shelf.adopt(spool, key)
+    experiment.survive_faults()
     return experiment, answer["companions"]
 
 

@@ -20,7 +20,9 @@ from cellworker.experiment.store.index import VERSION
 from cellworker.experiment.store.store import StoredExperiment, file_id
 from cellworker.experiment.store.sync_folder import sync_folder
 from cellworker.formats.common.companions import companions_of
+from cellworker.formats.common.kinds import files_below
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
+from cellworker.formats.opening.unused_stores import bytes_of, remove_unused
 from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
@@ -32,6 +34,7 @@ _SUFFIX = f"-{READER_VERSION}.{VERSION}.h5ad"
 _WAIT = 0.1
 _BEHIND_PATH = "\0"
 """Divides a source's path from the choice of its matrices; no path holds it."""
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _ABANDONED_S = 3600.0
 """Seconds without a write after which a temporary file counts as abandoned."""
 
@@ -74,14 +77,11 @@ class Fingerprint:
 
     @classmethod
     def _of_folder(cls, folder: Path) -> "Fingerprint":
-        files = []
-        for place, _, names in os.walk(folder):
-            for name in names:
-                status = os.lstat(os.path.join(place, name))  # noqa: PTH118 - a Zarr store may have many thousand files
-                files.append((place, name, status.st_size, status.st_mtime_ns, status.st_ino))
-        mark = hashlib.sha256(json.dumps(sorted(files)).encode()).digest()
-        newest = max((file[3] for file in files), default=0)
-        return cls(sum(file[2] for file in files), newest, int.from_bytes(mark[:8], "big"))
+        above = len(os.fspath(folder))  # the same folder, however its path is said
+        files = sorted((path[above:], st.st_size, st.st_mtime_ns, st.st_ino) for path, st in files_below(folder))
+        mark = hashlib.sha256("\n".join(map(repr, files)).encode()).digest()
+        newest = max((file[2] for file in files), default=0)
+        return cls(sum(file[1] for file in files), newest, int.from_bytes(mark[:8], "big"))
 
 
 class Shelf:
@@ -121,6 +121,8 @@ class Shelf:
     def adopt(self, spool: Path, key: StoreName) -> Path:
         """Put a store that was written whole in a spool folder, under its own name, among the others.
 
+        It is read-only from then on: a copy to its name by mistake is refused, where it would cut off what is mapped.
+
         Raises
         ------
         WorkerError
@@ -128,7 +130,9 @@ class Shelf:
         """
         store = self.store_of(key)
         try:
-            (spool / store_file(key)).replace(store)
+            written = spool / store_file(key)
+            written.chmod(written.stat().st_mode & ~_WRITABLE)
+            written.replace(store)
             sync_folder(self.folder)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -159,9 +163,8 @@ class Shelf:
         store = self.store_of(key)
         return store if store.exists() else None
 
-    def same_content(self, source: Path) -> Path | None:
-        """Return the store made from another file with the same content (a copy, or the file after a touch)."""
-        size = Fingerprint.of(source).size
+    def same_content(self, source: Path, size: int) -> Path | None:
+        """Return the store made from another file of this size with the same content: a copy, or it before a touch."""
         keys = [StoreName(entry["key"]) for entry in self._entries().values() if entry.get("size") == size]
         stores: dict[str, Path] = {key: self.store_of(key) for key in keys}
         if not any(store.exists() for store in stores.values()):
@@ -276,10 +279,10 @@ class Shelf:
             with suppress(FileNotFoundError):
                 status = store.stat()
                 stores.append((store.name.endswith(_SUFFIX), status.st_mtime, status.st_size, store))
-        total = _bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
+        total = bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
-            if store != keep and (total > self._max_bytes or not current) and _remove_unused(store):
+            if store != keep and (total > self._max_bytes or not current) and remove_unused(store):
                 _remove_beside(store)
 
     @classmethod
@@ -359,38 +362,6 @@ def store_file(key: StoreName) -> FileName:
     return FileName(f"{key}{_SUFFIX}")
 
 
-def _bytes_of(folder: Path) -> int:
-    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - as above
-    return total
-
-
 def _remove_beside(store: Path) -> None:
     for path in (Shelf.cell_sets_of(store), Shelf.parsed_cell_sets_of(store)):
         path.unlink(missing_ok=True)
-
-
-def _remove_unused(store: Path) -> bool:
-    """Remove a store unless a process has it open; return whether it was removed.
-
-    A process that opens it meanwhile waits for the lock, finds that the file was removed, and makes it again.
-    """
-    try:
-        # Locks on network file systems ask for a descriptor that may write.
-        descriptor = os.open(store, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        store.unlink(missing_ok=True)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

@@ -13,10 +13,21 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.opening.shelf import Shelf
 from cellworker.logs import log
 
-__all__ = ["READ_AT_ONCE_BYTES", "StoreGuard", "discard", "guard", "opened_sound", "verified"]
+__all__ = [
+    "CUT_SHORT",
+    "READ_AT_ONCE_BYTES",
+    "StoreGuard",
+    "damaged_twice",
+    "discard",
+    "guard",
+    "opened_sound",
+    "verified",
+]
 
 READ_AT_ONCE_BYTES = 16 << 20
 """A store of up to this size is compared with its checksums before it is served: that takes a few milliseconds."""
+
+CUT_SHORT = "it was cut short while it was used"
 
 _MAX_ATTEMPTS = 2
 
@@ -27,7 +38,10 @@ _R = TypeVar("_R")
 
 
 def discard(experiment: StoredExperiment, reason: str) -> None:
-    """Remove a damaged store, so that the next opening of its source makes it again; log one line."""
+    """Remove a damaged store, so that the next who opens its source makes it again; says so in one line, once."""
+    if experiment.discarded:
+        return
+    experiment.discarded = True
     log(_logger, logging.WARNING, "store damaged, to be made again", store=experiment.store.name, reason=reason)
     Shelf.discard(experiment)
 
@@ -58,6 +72,11 @@ class StoreGuard:
     def stop(self) -> None:
         """Ask it to end; it does so after at most one block."""
         self._stop.set()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it compares still."""
+        return self._thread.is_alive()
 
     def join(self) -> None:
         """Wait until it has ended."""
@@ -108,7 +127,7 @@ def opened_sound(opening: Callable[[], _Opened], store_of: Callable[[_Opened], S
         if reason is None:
             return opened
         discard(experiment, reason)
-    raise _damaged_twice()
+    raise damaged_twice()
 
 
 def verified(
@@ -141,11 +160,12 @@ def verified(
         else:
             if experiment is None or experiment.is_whole:
                 return outcome
-        discard(experiment, "it was cut short while it was used")
-    raise _damaged_twice()
+        discard(experiment, CUT_SHORT)
+    raise damaged_twice()
 
 
-def _damaged_twice() -> WorkerError:
+def damaged_twice() -> WorkerError:
+    """Return what is said when making a store again does not help."""
     message = "Its store was damaged twice while it was used: the disk under STORE_DIR seems to fail; choose another."
     return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
 

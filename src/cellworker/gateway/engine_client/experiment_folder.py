@@ -150,6 +150,7 @@ class ExperimentFolder:
         marker.touch()
         for path in self._unexpected(objects):
             path.unlink(missing_ok=True)
+            self._remove_empty(path.parent)
         known = {item.key: self._known()[item.key] for item in objects if self._is_current(item)}
         self._write(known)
         for item in sorted(objects, key=lambda item: self._local(item.key).name in _SERVED[:2]):
@@ -163,6 +164,15 @@ class ExperimentFolder:
         self._write(known)
         marker.unlink()
         shutil.rmtree(self.path / _INCOMING, ignore_errors=True)
+
+    def _remove_empty(self, folder: Path) -> None:
+        """Remove folders that nothing is in any more: an object may have the name of one now."""
+        while folder != self.path:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
 
     def _known(self) -> dict[str, list[Any]]:
         """Return the files in place: ETag, size, and time of each by the object's name."""

@@ -26,6 +26,14 @@ typedef struct ValueFacts ValueFacts;
 /* The SHA-256 of this file, as it was when the library was compiled: 64 hexadecimal digits. */
 EXPORT const char *cw_interface(void);
 
+/* page_faults.c */
+EXPORT int32_t cw_catch_page_faults(void *told, int32_t again);
+EXPORT int32_t cw_watch_pages(uint8_t *pages, int64_t length, int32_t descriptor, const int64_t *offsets,
+                              const int64_t *counts, int64_t n);
+EXPORT int32_t cw_lost_pages(int32_t place);
+EXPORT void cw_forget_pages(int32_t place);
+EXPORT uint64_t cw_thread_of_last_fault(void);
+
 /* ---- statistics: tests, sums and summaries of expression; sorting ---- */
 
 /* expression.c */

@@ -15,6 +15,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
+from cellworker.tasks.common.sent_cells import ids_of, sent_cells
 from cellworker.tasks.common.table_frames import Tables
 
 __all__ = ["class_tables", "cluster_codes", "labelled_sets", "new_class", "replace_class", "requested_classes"]
@@ -51,7 +52,7 @@ def requested_classes(cell_sets: CellSets) -> dict[str, AnnotatedClass]:
     classes = {}
     for key, item in cell_sets.by_platform_key().items():
         chosen = item.children if key == _CLUSTERS else []
-        sets = [RequestedSet(child.name, child.cell_ids.tolist()) for child in chosen]
+        sets = [RequestedSet(child.name, sent_cells(child.cell_ids)) for child in chosen]
         classes[key] = AnnotatedClass(children=sets, name=item.name)
     return classes
 
@@ -68,8 +69,7 @@ def cluster_codes(experiment: Experiment, classes: Mapping[str, RequestedClass])
     codes = np.full(experiment.n_cells, -1, np.int64)
     numbers: dict[str, int] = {}
     for child in wanted.children if wanted else []:
-        ids = [child.cell_ids] if isinstance(child.cell_ids, int) else child.cell_ids or []
-        rows = experiment.positions(np.array(ids, np.int64))
+        rows = experiment.positions(ids_of(child.cell_ids))
         codes[rows[rows >= 0]] = numbers.setdefault(child.name, len(numbers))
     if not (codes >= 0).any():
         message = "Cell types are told by cluster, and there are no clusters: cluster the cells first (ClusterCells)."

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.comparisons import EmptySideError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import rankable, require
-from cellworker.protocol.validation import CellId
+from cellworker.tasks.common.sent_cells import SentCells, ids_of
 
 __all__ = ["ComparisonCells", "check_values", "compared_rows", "listed_rows"]
 
@@ -15,21 +15,20 @@ __all__ = ["ComparisonCells", "check_values", "compared_rows", "listed_rows"]
 class ComparisonCells(Struct):
     """The cells of one comparison, by id; ids that quality control removed may be among them."""
 
-    base_cells: list[CellId] | CellId = field(name="baseCells")
-    background_cells: list[CellId] | CellId = field(name="backgroundCells")
+    base_cells: SentCells = field(name="baseCells")
+    background_cells: SentCells = field(name="backgroundCells")
 
 
-def listed_rows(experiment: Experiment, cell_ids: list[int] | int | None) -> NDArray[np.int32]:
+def listed_rows(experiment: Experiment, cell_ids: list[int] | int | str | None) -> NDArray[np.int32]:
     """Return the rows of cell ids, ascending, each once; ids that quality control removed are passed over."""
-    ids = [] if cell_ids is None else [cell_ids] if isinstance(cell_ids, int) else cell_ids
-    rows = experiment.positions(np.array(ids, np.int64))
+    rows = experiment.positions(ids_of(cell_ids))
     listed = np.zeros(experiment.n_cells, np.bool_)
     listed[rows[rows >= 0]] = True
     return np.flatnonzero(listed).astype(np.int32)
 
 
 def compared_rows(
-    experiment: Experiment, base_ids: list[int] | int, background_ids: list[int] | int
+    experiment: Experiment, base_ids: list[int] | int | str, background_ids: list[int] | int | str
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return the rows of both sides; a cell that is on both counts as base.
 

@@ -2,7 +2,7 @@
 
 from msgspec import Struct, field
 
-from cellworker.protocol.validation import CellId
+from cellworker.tasks.common.sent_cells import SentCells
 
 __all__ = ["RequestedClass", "RequestedSet"]
 
@@ -11,7 +11,7 @@ class RequestedSet(Struct):
     """A cell set: its name and cells."""
 
     name: str
-    cell_ids: list[CellId] | CellId | None = field(name="cellIds", default=None)
+    cell_ids: SentCells | None = field(name="cellIds", default=None)
 
 
 class RequestedClass(Struct):
