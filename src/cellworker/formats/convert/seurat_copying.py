@@ -59,11 +59,13 @@ def copy_seurat(
     is_copied = is_plain_rds(source)
     with TemporaryDirectory(dir=target.parent, prefix=".spool-") as folder:
         # A file that is copied as it is serialised is one element: nothing of it can be forgotten.
-        root = None
+        found = None
         if not is_copied:
             name = experiment.object_name
-            root = read_exactly(source, Path(folder), lambda done, total: progress(done / total), name).root
-        ledger = Ledger([Element((), "the object")] if root is None else elements_of(root))
+            found = read_exactly(source, Path(folder), lambda done, total: progress(done / total), name)
+        ledger = Ledger([Element((), "the object")] if found is None else elements_of(found.root))
+    for line in found.passed_over if found is not None else ():
+        ledger.note_loss(line)
     for element in ledger.elements():
         if element.kind in CODE:
             ledger.lose(element.path, NO_CODE)

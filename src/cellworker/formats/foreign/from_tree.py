@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from cellworker.formats.anndata.elements import UnreadMatrix, matrix_of, table_of
-from cellworker.formats.anndata.inventory import elements_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.anndata.looking import sample_of
 from cellworker.formats.common.ledger import Conversion, Ledger
 from cellworker.formats.common.matrices.value_evidence import gather_with_base
@@ -54,7 +54,7 @@ def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) 
 
 def _told(shown: ForeignFile, place: str, frame: str, left_out: dict[str, set[str]]) -> Conversion:
     """Settle every element: the matrix, the tables' columns except those left out; all else is lost."""
-    ledger = Ledger(elements_of(shown.root))
+    ledger = Ledger(elements_of(shown.root), attributes_of(shown.root))
     for element in ledger.elements():
         where = "/".join(element.path)
         table = next((name for name in ("obs", frame) if where.startswith(f"{name}/")), None)
