@@ -161,7 +161,8 @@ class ToR:
                  and (found := self.column(node, name, path)) is not None}  # fmt: skip
         index = self.column(node, at, path) if at in names else None
         texts = _texts_of(index)
-        if texts is not None and len(set(texts)) == len(texts) and all(texts):
+        says_more = isinstance(index, RVector | RStrings) and "anndata" in index.attributes
+        if texts is not None and len(set(texts)) == len(texts) and all(texts) and not says_more:
             out = build.data_frame(items, [text or "" for text in texts])
         else:
             out = build.data_frame(items, n_rows=len(texts) if texts is not None else 0)

@@ -41,11 +41,12 @@ def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) 
     place, frame, chosen = next((item for item in fitting if _holds_counts(item[2])), fitting[-1])
     table = table_of(root.get(frame))
     assert table is not None
-    ids = next((texts for column in _IDS if (texts := table.texts(column)) is not None and all(texts)), [])
+    named = next((column for column in _IDS if (texts := table.texts(column)) is not None and all(texts)), "")
+    ids = (table.texts(named) or []) if named else []
     genes = {column: texts for column in ("feature_types", "genome") if (texts := table.texts(column)) is not None}
     cells = {column: found for column in obs.columns if (found := obs.get(column)) is not None}
     told = _told(
-        shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {*_IDS, *genes}}
+        shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {named, *genes}}
     )
     values = chosen.read(reading.scratch, lambda _: None)
     out = SampleMatrix(name, "", shown.writer or "anndata", values, obs.index, table.index, ids, genes, cells, told)

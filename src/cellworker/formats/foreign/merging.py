@@ -169,13 +169,15 @@ def merged(samples: Sequence[SampleMatrix], findings: Findings, scratch: Scratch
         SAMPLES: Categorical(np.repeat(np.arange(len(samples), dtype=np.int32), sizes), [one.name for one in samples])
     }
     cells |= _columns(samples, sizes)
-    for name in ("feature_types", GENOME):
-        told.lost += [f"{matrix.name}: {name} of its genes" for matrix in samples if name in matrix.genes]
+    has_ids = all(matrix.ids for matrix in samples)
+    for matrix in samples:
+        told.lost += [f"{matrix.name}: {name} of its genes" for name in matrix.genes]
+        if matrix.ids and not has_ids:
+            told.lost.append(f"{matrix.name}: ids of its genes, which other samples have not")
     for matrix in samples:
         told.kept += [f"{matrix.name}: {line}" for line in matrix.told.kept]
         told.renamed += [f"{matrix.name}: {line}" for line in matrix.told.renamed]
         told.lost += [f"{matrix.name}: {line}" for line in matrix.told.lost]
-    has_ids = all(matrix.ids for matrix in samples)
     shared = len(set.intersection(*(set(one.keys()) for one in samples)))
     findings.fallback(
         SAMPLES, found=f"{len(samples)} samples ({', '.join(one.name for one in samples)})",

@@ -26,8 +26,8 @@ ONE_OBJECT = "another object of the file, of which one is converted"
 class SavedObject:
     """An object, and the SHA-256 of the file that it was saved in, in hex.
 
-    `name` is that of the object in the file, "" where the file holds this object alone. `passed_over` says in words what
-    the file holds beside it.
+    `name` is that of the object in the file, "" where the file holds this object alone. `passed_over` says in words
+    what the file holds beside it.
     """
 
     root: RValue

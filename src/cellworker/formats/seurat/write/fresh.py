@@ -20,7 +20,6 @@ from cellworker.formats.r.rds.build import (
     factor,
     integers,
     logicals,
-    named_list,
     strings,
 )
 from cellworker.formats.r.rds.model import RS4, RList, RValue
