@@ -107,8 +107,9 @@ def spot_of(root: TreeGroup, name: str) -> tuple[float, float]:
 
 
 def _number(node: Node | None) -> float:
-    is_number = is_array(node) and node.dtype is not None and node.dtype.kind in "iuf"
-    values = node.read().ravel() if is_number and is_array(node) else ()
+    if not is_array(node) or node.dtype is None or node.dtype.kind not in "iuf":
+        return np.nan
+    values = np.asarray(node.read()).ravel()
     return float(values[0]) if len(values) else np.nan
 
 

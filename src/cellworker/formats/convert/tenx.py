@@ -34,7 +34,8 @@ def check_counts(experiment: StoredExperiment, target: Path) -> CellMajor:
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` for an experiment without counts, which is all that a matrix of 10x holds.
+        ``INVALID_INPUT`` for an experiment without counts, which is all that a matrix of 10x holds, or whose counts are
+        all 0, which no reader tells from an empty file.
     """
     counts = experiment.counts
     if counts is None:
@@ -42,6 +43,11 @@ def check_counts(experiment: StoredExperiment, target: Path) -> CellMajor:
             ErrorCode.INVALID_INPUT,
             f"{target.name}: a matrix of 10x holds raw counts, and the experiment has none; name them with --counts if "
             "it has, or write .h5ad.",
+        )
+    if not any(np.any(part) for part in _parts(counts.values)):
+        raise WorkerError(
+            ErrorCode.INVALID_INPUT,
+            f"{target.name}: a matrix of 10x holds raw counts, and those of the experiment are all 0; write .h5ad.",
         )
     return counts
 

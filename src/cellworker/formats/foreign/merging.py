@@ -28,6 +28,8 @@ SAMPLES: Final = "samples"
 _MIN_COMMON: Final = 0.1
 """Samples of one species have most genes in common; less than this share is another annotation."""
 _EVIDENCE_CELLS: Final = 5_000
+_SURE: Final = frozenset({"10x", "Parse"})
+"""Technologies whose files say which side of a matrix is its cells: one cell is what was meant."""
 
 
 def check_samples(samples: Sequence[tuple[SampleMatrix, str]], findings: Findings) -> None:
@@ -41,7 +43,7 @@ def check_samples(samples: Sequence[tuple[SampleMatrix, str]], findings: Finding
     places: dict[str, list[str]] = {}
     for matrix, where in samples:
         places.setdefault(matrix.name, []).append(where)
-        _check_one(matrix, where, findings)
+        _check_one(matrix, where, findings, is_alone=len(samples) == 1)
     for name, listed in places.items():
         if len(listed) > 1:
             findings.error(
@@ -81,7 +83,7 @@ def _species(matrix: SampleMatrix) -> list[str]:
     return species_of(matrix.ids, matrix.symbols, matrix.genes.get(GENOME, []))
 
 
-def _check_one(matrix: SampleMatrix, where: str, findings: Findings) -> None:
+def _check_one(matrix: SampleMatrix, where: str, findings: Findings, *, is_alone: bool) -> None:
     if not matrix.n_cells or not matrix.symbols:
         findings.error(
             where, found="no cells" if not matrix.n_cells else "no genes", expected="cells and genes",
@@ -94,7 +96,11 @@ def _check_one(matrix: SampleMatrix, where: str, findings: Findings) -> None:
             advice="leave this sample out, or copy its matrix here again",
         )  # fmt: skip
         return
-    if matrix.n_cells == 1:
+    if matrix.n_cells == 1 and is_alone and matrix.technology in _SURE:
+        findings.warning(
+            where, found="one cell", expected="two cells at least", advice="nothing can be compared or laid out",
+        )  # fmt: skip
+    elif matrix.n_cells == 1:
         findings.error(
             where, found="one cell", expected="two cells at least",
             advice="leave this sample out; if it has more cells, its rows may be its genes: say so with --orientation",

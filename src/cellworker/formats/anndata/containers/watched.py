@@ -57,7 +57,7 @@ class Watched:
             return None
         if hasattr(node, "texts"):
             return _WatchedArray(cast("Array", node), self._asked, self._read)
-        return Watched(cast("TreeGroup", node), self._asked, self._read)
+        return Watched(node, self._asked, self._read)
 
     def passed_over(self) -> Iterator[str]:
         """Say what was not read: arrays, empty groups that nobody looked at, and attributes of all that was read."""
@@ -70,8 +70,7 @@ class Watched:
                     yield where
                     continue
             else:
-                group = cast("TreeGroup", node)
-                inner = [member for name in group.names() if (member := group.get(name)) is not None]
+                inner = [member for name in node.names() if (member := node.get(name)) is not None]
                 waiting += reversed(inner)
                 if not inner and node.path not in self._asked:
                     yield f"{where} (an empty group)"
