@@ -10,6 +10,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.bpcells import layer
 from cellworker.formats.bpcells.layer import read_disk_backed
