@@ -27,6 +27,7 @@ from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.settings import Settings
 
 FOREIGN = FIXTURES.parent / "foreign"
+pytestmark = pytest.mark.usefixtures("in_process")
 
 
 @pytest.fixture
@@ -72,8 +73,10 @@ def content(path: Path) -> bytes:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".rds" else path.read_bytes()
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("ending", ["rds", "h5ad", "h5"])
+@pytest.mark.parametrize(
+    ("source", "ending"),
+    [*((source, ending) for source in SOURCES for ending in ("rds", "h5ad")), ("AnnData", "h5"), ("h5Seurat", "h5")],
+)
 def test_an_attribute_of_any_node_is_kept_or_listed(tmp_path, stores, source, ending):
     path = SOURCES[source](tmp_path)
     nodes = marked(path)

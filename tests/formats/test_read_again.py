@@ -1,7 +1,6 @@
 """Whatever we write, we read again, equal: any object, every pair of formats, conversions and downloads."""
 
 import gzip
-import importlib
 import shutil
 import struct
 import tempfile
@@ -34,17 +33,6 @@ MAKING = st.sampled_from((False, False, False, True))
 """Whether what a file lacks is made: each making costs more than all the rest of an example."""
 WRITTEN = (*KINDS, "sce.rds")
 """What conversions write, but for a matrix of 10x, which holds less."""
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Read without a child process, which tests of their own have: hundreds of objects are read here."""
-
-    def run(function: str, kwargs: dict[str, Any], **_: Any) -> Any:
-        module, _, name = function.partition(":")
-        return getattr(importlib.import_module(module), name)(**kwargs, progress=lambda _stage, _part=None: None)
-
-    monkeypatch.setattr("cellworker.formats.opening.sandbox.run_sandboxed", run)
 
 
 NAMES = st.text(
