@@ -1,5 +1,6 @@
 """Small Seurat objects of every version, as trees, to be bent by each test."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,3 +141,14 @@ class SeuratTrees:
 def trees() -> SeuratTrees:
     """A builder of small objects: 6 cells, 4 genes."""
     return SeuratTrees()
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Read without a child process, which tests of their own have: here many files are read."""
+
+    def run(function: str, kwargs: dict[str, Any], **_: Any) -> Any:
+        module, _, name = function.partition(":")
+        return getattr(importlib.import_module(module), name)(**kwargs, progress=lambda _stage, _part=None: None)
+
+    monkeypatch.setattr("cellworker.formats.opening.sandbox.run_sandboxed", run)

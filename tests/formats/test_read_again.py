@@ -1,7 +1,8 @@
 """Whatever we write, we read again, equal: any object, every pair of formats, conversions and downloads."""
 
-import importlib
+import gzip
 import shutil
+import struct
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.formats.anndata_files import CONTAINERS, write
 
+from cellworker.errors import WorkerError
 from cellworker.experiment.model import Categorical, Experiment
 from cellworker.formats.convert.converting import convert, write_annotated_copy
 from cellworker.formats.opening.open import open_experiment
@@ -31,17 +33,6 @@ MAKING = st.sampled_from((False, False, False, True))
 """Whether what a file lacks is made: each making costs more than all the rest of an example."""
 WRITTEN = (*KINDS, "sce.rds")
 """What conversions write, but for a matrix of 10x, which holds less."""
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Read without a child process, which tests of their own have: hundreds of objects are read here."""
-
-    def run(function: str, kwargs: dict[str, Any], **_: Any) -> Any:
-        module, _, name = function.partition(":")
-        return getattr(importlib.import_module(module), name)(**kwargs, progress=lambda _stage, _part=None: None)
-
-    monkeypatch.setattr("cellworker.formats.opening.sandbox.run_sandboxed", run)
 
 
 NAMES = st.text(
@@ -196,6 +187,9 @@ def assert_same(one: Experiment, other: Experiment, *, without: frozenset[str] =
         assert image.cells.tolist() == other.images[name].cells.tolist()
         assert image.points.tolist() == other.images[name].points.tolist()
         assert image.scale == other.images[name].scale
+        assert (image.pixels is None) == (other.images[name].pixels is None)
+        if image.pixels is not None:
+            np.testing.assert_array_equal(image.pixels, other.images[name].pixels)
     assert (one.identities is None) == (other.identities is None)
     if one.identities is not None and other.identities is not None:
         assert same_values(one.identities, other.identities)
@@ -289,6 +283,9 @@ def annotated(made: Made) -> Any:
     out.obsm["X_pca"] = made.embedding
     if made.spatial:
         out.obsm["spatial"] = made.embedding + 1
+        pixels = np.random.default_rng(n).integers(0, 256, (3, 2, 3)).astype(np.uint8)
+        scale = {"tissue_hires_scalef": 0.25}
+        out.uns["spatial"] = {"slice \N{SNOWMAN}": {"images": {"hires": pixels}, "scalefactors": scale}}
     if made.graph:
         out.obsp["connectivities"] = csr_matrix(np.eye(n) + np.eye(n, k=1))
     return out
@@ -307,3 +304,121 @@ def test_any_file_of_scanpy_is_the_same_in_every_format(made, container, kind, m
         assert_same(opened, open_experiment(folder / f"out.{kind}", stores).experiment)
     finally:
         shutil.rmtree(folder)
+
+
+# ---- other sources, and a matrix of 10x ----
+
+
+def workspace(root: RS4, path: Path) -> Path:
+    """Save an object as R's `save` does: a pairlist of names and values, which is how attributes are written."""
+    write_rds(RList([], {"seurat": root}), path)
+    content = gzip.decompress(path.read_bytes())
+    version, encoding = struct.unpack_from(">i", content, 2)[0], struct.unpack_from(">i", content, 14)[0]
+    begin = 18 + encoding if version == 3 else 14
+    empty_list = 8  # bytes of its type and length
+    path.write_bytes(gzip.compress(b"RDX3\n" + content[:begin] + content[begin + empty_list :], 1))
+    return path
+
+
+def loom(made: Made, path: Path) -> Path:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        matrix = made.data if made.counts is None else made.counts
+        file["matrix"] = np.abs(matrix).T
+        file["layers/other"] = made.data.T
+        for table, name, texts in (("col_attrs", "CellID", made.cells), ("row_attrs", "Gene", made.genes)):
+            file.create_dataset(f"{table}/{name}", data=texts, dtype=h5py.string_dtype())
+        for name, (what, rng) in made.columns.items():
+            if what in {"whole", "real", "labels", "text"}:
+                is_text = what in {"labels", "text"}
+                values = rng.normal(size=len(made.cells)) if what == "real" else rng.integers(-5, 5, len(made.cells))
+                texts = [f"{value} \N{SNOWMAN}" for value in values.tolist()]
+                place = f"col_attrs/{name.replace('/', '_')}"
+                file.create_dataset(
+                    place, data=texts if is_text else values, dtype=h5py.string_dtype() if is_text else None
+                )
+        file["col_attrs/points"] = made.embedding
+        if made.graph:
+            n = len(made.cells)
+            file["col_graphs/near/a"], file["col_graphs/near/b"] = np.arange(n), np.arange(n)[::-1]
+            file["col_graphs/near/w"] = np.linspace(0.5, 1, n)
+    return path
+
+
+def mudata(made: Made, path: Path) -> Path:
+    import h5py
+    from anndata.io import write_elem
+
+    with h5py.File(path, "w") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file.attrs["encoding-type"] = "MuData"
+        write_elem(file, "mod/rna", annotated(made))
+        write_elem(file, "mod/prot", annotated(made))
+    return path
+
+
+SOURCES = {
+    "rda": lambda made, folder: workspace(seurat(made), folder / "in.rda"),
+    "loom": lambda made, folder: loom(made, folder / "in.loom"),
+    "mudata": lambda made, folder: mudata(made, folder / "in.h5mu"),
+}
+
+
+@pytest.mark.usefixtures("in_process")
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(made=objects(), source=st.sampled_from(sorted(SOURCES)), kind=st.sampled_from(WRITTEN))
+def test_any_file_of_another_program_is_the_same_in_every_format(made, source, kind):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=False)
+        path = SOURCES[source](made, folder)
+        opened = open_experiment(path, stores).experiment
+        convert(path, folder / f"out.{kind}", stores)
+        assert_same(opened, open_experiment(folder / f"out.{kind}", stores).experiment)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.usefixtures("in_process")
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(made=objects(), source=st.sampled_from(["h5ad", *sorted(SOURCES)]), kind=st.sampled_from(WRITTEN))
+def test_any_counts_go_through_a_matrix_of_10x(made, source, kind):
+    folder = Path(tempfile.mkdtemp())
+    try:
+        stores = Settings(store_dir=folder / "stores", threads=1, make_missing=False)
+        path = write(annotated(made), folder, "h5ad", "in") if source == "h5ad" else SOURCES[source](made, folder)
+        opened = open_experiment(path, stores).experiment
+        if opened.counts is None or not np.any(opened.counts.values):
+            with pytest.raises(WorkerError, match="a matrix of 10x holds raw counts, and"):
+                convert(path, folder / "one.h5", stores)
+            assert not (folder / "one.h5").exists()
+            return
+        convert(path, folder / "one.h5", stores)
+        matrix = open_experiment(folder / "one.h5", stores).experiment
+        convert(folder / "one.h5", folder / f"two.{kind}", stores)
+        for found in (matrix, open_experiment(folder / f"two.{kind}", stores).experiment):
+            assert found.barcodes == opened.barcodes
+            assert found.genes.names == opened.genes.names
+            assert found.counts is not None
+            assert found.counts.indptr.tolist() == opened.counts.indptr.tolist()
+            assert found.counts.genes.tolist() == opened.counts.genes.tolist()
+            np.testing.assert_array_equal(np.asarray(found.counts.values), np.asarray(opened.counts.values))
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("value", "says"), [(2.0, ""), (2.5, ""), (2.1, "float64 rounded to float32")])
+def test_decimals_in_a_matrix_of_10x_are_exact_or_reported(tmp_path, value, says):
+    import anndata
+
+    stores = Settings(store_dir=tmp_path / "stores", threads=1, make_missing=False)
+    values = np.random.default_rng(3).poisson(3, (20, 8)).astype(np.float64)
+    values[:, 0] = value
+    source = write(anndata.AnnData(np.log1p(values), layers={"counts": values}), tmp_path, "h5ad")
+    report = convert(source, tmp_path / "out.h5", stores)
+    (line,) = [line for line in report.renamed if line.startswith("layers/counts is ")]
+    assert line == f"layers/counts is matrix/data{f' ({says})' if says else ''}"
+    found = open_experiment(tmp_path / "out.h5", stores).experiment.counts
+    assert found is not None
+    np.testing.assert_array_equal(np.sort(np.asarray(found.values)), np.sort(values[values != 0].astype(np.float32)))

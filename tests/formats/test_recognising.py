@@ -146,8 +146,18 @@ MADE: dict[str, tuple[Callable[[Path], None], FileKind, str]] = {
     "weights.loom": (hdf5_of("matrix"), FileKind.HDF5, "it holds matrix; an experiment in HDF5 is"),
     "a.snap": (hdf5_of("HD", "BD", "FM", "AM"), FileKind.SNAP, "gene activities"),
     "set.h5ads": (hdf5_of("_dataset"), FileKind.ANNDATASET, "snapatac2.read_dataset('set.h5ads')"),
+    # As SnapATAC2 2.9 writes it: tables of its own, and the names of the files in uns.
+    "new.h5ads": (
+        hdf5_of("obs/index", "var/_index", "uns/AnnDataSet/file_path"),
+        FileKind.ANNDATASET,
+        "snapatac2.read_dataset",
+    ),
     "molecule_info.h5": (hdf5_of("barcode_idx", "umi", "count"), FileKind.MOLECULES, "filtered_feature_bc_matrix.h5"),
-    "a.parquet": (bytes_of(b"PAR1" + bytes(20)), FileKind.PARQUET, "pandas.read_parquet('a.parquet').to_csv('a.csv'"),
+    "a.parquet": (
+        bytes_of(b"PAR1" + bytes(20)),
+        FileKind.PARQUET,
+        "pandas.read_parquet('a.parquet'); t.to_csv('a.csv'",
+    ),
     "a.feather": (bytes_of(b"ARROW1\0\0"), FileKind.ARROW, "pandas.read_feather('a.feather')"),
     "a.pkl": (bytes_of(b"\x80\x04\x95abc"), FileKind.PICKLE, "no code is loaded"),
     "a.xlsx": (spreadsheet, FileKind.SPREADSHEET, "pandas.read_excel('a.xlsx')"),
@@ -289,12 +299,14 @@ def test_who_follows_the_advice_for_a_table_of_parquet_has_one_that_is_read(tmp_
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     genes = pandas.DataFrame({"gene": ["ENSG1", "ENSG2", "ENSG3"], "AAAC-1": [1, 0, 2], "AAAG-1": [0, 3, 1]})
-    genes.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(WorkerError) as told:
-        open_experiment(tmp_path / "a.parquet", stores)
     monkeypatch.chdir(tmp_path)
-    exec(told.value.message.partition("in Python: ")[2].rstrip("."), {"pandas": pandas})
-    assert kind_of(tmp_path / "a.csv") is FileKind.TEXT
+    for name, table in (("a", genes), ("b", genes.set_index("gene")), ("c", genes.set_index("gene").rename_axis(None))):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+        with pytest.raises(WorkerError) as told:
+            open_experiment(tmp_path / f"{name}.parquet", stores)
+        exec(told.value.message.partition("in Python: ")[2].rstrip("."), {"pandas": pandas})
+        assert kind_of(tmp_path / f"{name}.csv") is FileKind.TEXT
+        assert (tmp_path / f"{name}.csv").read_text().splitlines()[1] == "ENSG1,1,0"
 
 
 OBJECTS = {

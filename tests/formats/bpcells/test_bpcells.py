@@ -17,6 +17,7 @@ from cellworker.formats.bpcells.layer import read_disk_backed
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.convert.converting import convert
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.r.rds.build import dgc_matrix, doubles, integers, logicals, named_list, strings
 from cellworker.formats.r.rds.limits import Limits
@@ -285,6 +286,23 @@ def test_an_experiment_with_its_matrix_in_another_file_is_served(disk_backed, tr
     found[cells, counts.genes] = counts.values
     assert np.array_equal(found, trees.counts)
     assert open_experiment(folder, stores).store == opened.store
+
+
+@pytest.mark.parametrize("ending", ["rds", "h5ad", "sce.rds", "h5"])
+def test_a_conversion_tells_of_matrices_that_were_in_another_file(disk_backed, trees, tmp_path, stores, ending):
+    report = convert(disk_backed(archived=False), tmp_path / f"out.{ending}", stores)
+    lines = [*report.renamed, *report.lost]
+    wanted = ["counts", "data"] if ending != "h5" else ["counts"]
+    for name in wanted:
+        found = [line for line in lines if line.startswith(f"assays/RNA/layers/{name}")]
+        assert found or any(line.startswith("assays is ") for line in lines), lines
+    if ending == "rds":
+        assert [line for line in lines if "no longer in a folder of BPCells" in line] == [
+            f"assays/RNA/layers/{name} is a matrix of the object, no longer in a folder of BPCells" for name in wanted
+        ]
+    again = open_experiment(tmp_path / f"out.{ending}", stores).experiment
+    assert again.counts is not None
+    assert sorted(np.asarray(again.counts.values).tolist()) == sorted(trees.counts[trees.counts != 0].tolist())
 
 
 @pytest.mark.parametrize("archived", [True, False])

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group
 from cellworker.formats.common.ledger import Element, Path
+from cellworker.formats.common.provenance import KEY
 
-__all__ = ["elements_of", "encoding_of", "is_element"]
+__all__ = ["ENCODING", "attributes_of", "elements_of", "encoding_of", "is_element"]
 
 _WHOLE = frozenset(
     {
@@ -16,6 +17,13 @@ _WHOLE = frozenset(
 )  # fmt: skip
 """Encodings of groups that are one element."""
 _PLACES = frozenset({"layers", "obsm", "obsp", "varm", "varp", "uns", "raw"})
+ENCODING = frozenset(
+    {"encoding-type", "encoding-version", "_index", "column-order", "shape", "ordered", "categories", "h5sparse_format",
+     "h5sparse_shape", "na-value"}
+)  # fmt: skip
+"""Attributes by which AnnData says how an element is stored."""
+_CONTAINER = frozenset({"CLASS", "VERSION", "FILTERS", "FLAVOR", "EXTDIM", "PYTABLES_FORMAT_VERSION"})
+"""Attributes that PyTables, with which Cell Ranger writes, puts on every node."""
 LEGACY_CATEGORIES = "__categories"
 """Where anndata before 0.8 keeps the labels of a table's columns."""
 
@@ -47,6 +55,22 @@ def elements_of(root: TreeGroup) -> Iterator[Element]:
                 waiting.append((where, node))
         if not names and not (len(path) <= 1 and (not path or path[0] in _PLACES)) and path[:1] != ("raw",):
             yield Element(path, "an empty group")
+
+
+def attributes_of(root: TreeGroup) -> Iterator[tuple[Path, str]]:
+    """Walk over what all nodes say beside their encodings: the node's path, and the attribute's name.
+
+    Left out are the marks of the program that wrote the container, and cellworker's own record of what made the file.
+    """
+    waiting: list[tuple[Path, Node]] = [((), root)]
+    while waiting:
+        path, node = waiting.pop()
+        for name in node.attrs:
+            own = name in ENCODING or name in _CONTAINER or (not path and name == KEY)
+            if not own and not (name == "TITLE" and not node.attrs.get(name)):
+                yield path, name
+        if is_group(node):
+            waiting += [((*path, name), inner) for name in node.names() if (inner := node.get(name)) is not None]
 
 
 def kind_of(node: Node) -> str:

@@ -14,7 +14,7 @@ from cellworker.formats.anndata.elements import is_array, is_group, members, tex
 from cellworker.formats.anndata.writer import IMAGES
 from cellworker.formats.common.pixels import MAX_PIXELS, pixels_of
 
-__all__ = ["read_tissue"]
+__all__ = ["pixels_at", "read_tissue", "spot_of"]
 
 _LIBRARY = "library_id"
 _BEST_FIRST = ("hires", "lowres")
@@ -80,12 +80,43 @@ def _rows(name: str, libraries: int, n_cells: int, library_of: Column | None) ->
 def _image(library: Node) -> tuple[float, NDArray[np.uint8] | None]:
     """Return the factor from the cells' places to pixels, and the pixels: the finest image that can be shown."""
     for which in _BEST_FIRST:
-        factor = library.get(f"scalefactors/tissue_{which}_scalef") if is_group(library) else None
-        scale = float(factor.read().ravel()[0]) if is_array(factor) and factor.dtype is not None else 0.0
+        scale = _factor(library, which) if is_group(library) else 0.0
         pixels = _pixels(library.get(f"images/{which}") if is_group(library) else None)
-        if pixels is not None and np.isfinite(scale) and scale > 0:
+        if pixels is not None and scale > 0:
             return scale, pixels
     return 1.0, None
+
+
+def pixels_at(root: TreeGroup, name: str) -> tuple[tuple[str, ...], Node | None]:
+    """Return where scanpy's form has the pixels of the image that `read_tissue` gives under a name, and the array."""
+    library = root.get(f"uns/spatial/{name}")
+    if is_group(library) and not is_group(root.get(IMAGES)):
+        for which in _BEST_FIRST:
+            node = library.get(f"images/{which}")
+            if _pixels(node) is not None and _factor(library, which) > 0:
+                return ("uns", "spatial", name, "images", which), node
+    return (), None
+
+
+def spot_of(root: TreeGroup, name: str) -> tuple[float, float]:
+    """Return the diameters of a spot and of a fiducial mark, in pixels of the full image; NaN where nothing says it."""
+    spot, fiducial = (
+        _number(root.get(f"uns/spatial/{name}/scalefactors/{what}_diameter_fullres")) for what in ("spot", "fiducial")
+    )
+    return spot, fiducial
+
+
+def _number(node: Node | None) -> float:
+    if not is_array(node) or node.dtype is None or node.dtype.kind not in "iuf":
+        return np.nan
+    values = np.asarray(node.read()).ravel()
+    return float(values[0]) if len(values) else np.nan
+
+
+def _factor(library: TreeGroup, which: str) -> float:
+    """Return the factor from the cells' places to the pixels of one image; 0 where there is none that can be."""
+    scale = _number(library.get(f"scalefactors/tissue_{which}_scalef"))
+    return scale if np.isfinite(scale) and scale > 0 else 0.0
 
 
 def _pixels(image: Node | None) -> NDArray[np.uint8] | None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group
-from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, encoding_of
+from cellworker.formats.anndata.inventory import ENCODING, LEGACY_CATEGORIES, encoding_of
 from cellworker.formats.common.ledger import Ledger, Path
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RValue, RVector
@@ -33,10 +33,6 @@ _NA_REAL: Final = np.array([0x7FF00000000007A2], np.uint64).view(np.float64)[0]
 _MAX_INTEGER: Final = 2**31 - 1
 _MAX_EXACT: Final = 2**53
 _SPARSE: Final = {"csr_matrix": "csr", "csc_matrix": "csc", "csr": "csr", "csc": "csc"}
-_OURS: Final = frozenset(
-    {"encoding-type", "encoding-version", "_index", "column-order", "shape", "ordered", "categories", "h5sparse_format",
-     "h5sparse_shape", "na-value"}
-)  # fmt: skip
 _PLAIN: Final = frozenset(
     {"", "dict", "anndata", "raw", "dataframe", "array", "string", "string-array", "numeric-scalar", "rec-array",
      "null", "categorical", "nullable-integer", "nullable-boolean", "nullable-string-array", "csr_matrix", "csc_matrix"}
@@ -71,11 +67,12 @@ class ToR:
         more = self._more(node)
         if more and isinstance(found, RVector | RStrings | RList):
             found.attributes["anndata"] = build.named_list(more)
+            self._ledger.keep_attributes(path, more)
         return found
 
     def _more(self, node: Node) -> dict[str, RValue]:
         """Return what a node says beside its encoding."""
-        names = [name for name in node.attrs if name not in _OURS]
+        names = [name for name in node.attrs if name not in ENCODING]
         out: dict[str, RValue] = {}
         for name in names:
             value = node.attrs.get(name)
@@ -84,8 +81,6 @@ class ToR:
                 out[name] = build.strings(items)
             elif all(isinstance(item, bool | int | float) for item in items):
                 out[name] = numbers(np.array(items))
-            else:
-                self._ledger.note_loss(f"{node.path}, attribute {name}: neither text nor numbers")
         if encoding_of(node) not in _PLAIN:
             out["encoding-type"] = build.strings(encoding_of(node))
         return out
@@ -146,8 +141,10 @@ class ToR:
     def _members(self, node: TreeGroup, path: Path, names: Iterable[str]) -> RList:
         items: dict[str, RValue] = {}
         for name in names:
-            member = node.get(name)
-            found = self.value(member, (*path, name)) if member is not None else None
+            member, where = node.get(name), (*path, name)
+            if self._ledger.has(where) and not self._ledger.is_open(where):
+                continue  # it has a place of its own
+            found = self.value(member, where) if member is not None else None
             if found is not None:
                 items[name] = found
         return build.named_list(items)
@@ -164,7 +161,8 @@ class ToR:
                  and (found := self.column(node, name, path)) is not None}  # fmt: skip
         index = self.column(node, at, path) if at in names else None
         texts = _texts_of(index)
-        if texts is not None and len(set(texts)) == len(texts) and all(texts):
+        says_more = isinstance(index, RVector | RStrings) and "anndata" in index.attributes
+        if texts is not None and len(set(texts)) == len(texts) and all(texts) and not says_more:
             out = build.data_frame(items, [text or "" for text in texts])
         else:
             out = build.data_frame(items, n_rows=len(texts) if texts is not None else 0)

@@ -18,8 +18,9 @@ from cellworker.formats.common.cells.annotated_columns import Annotated
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RValue, RVector
 from cellworker.formats.r.rds.writer import write_rds
-from cellworker.formats.seurat.write.fresh import check_sizes, r_column, r_graphs, r_images
+from cellworker.formats.seurat.write.fresh import check_sizes, r_column, r_graphs
 from cellworker.formats.seurat.write.from_anndata import SeuratExtras
+from cellworker.formats.seurat.write.images import own_images
 
 __all__ = ["HELD", "NAMES", "write_single_cell_experiment"]
 
@@ -80,7 +81,7 @@ def write_single_cell_experiment(
     if graphs:
         more["graphs"] = build.named_list({name: _plain(graph) for name, graph in graphs.items()})
     if experiment.images:
-        more["images"] = r_images(experiment)
+        more["images"] = own_images(experiment)
     metadata: dict[str, RValue] = {KEY: build.named_list(more)}
     if held is not None:
         metadata[HELD] = held

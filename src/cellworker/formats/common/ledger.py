@@ -46,6 +46,9 @@ class Ledger:
     ----------
     elements
         Every element of the source, each path once.
+    attributes
+        What nodes of the source say beside their values: the node's path (it need not be an element) and the name. One
+        that is not said to be kept is listed as lost by `close`, unless its node is.
 
     Raises
     ------
@@ -53,8 +56,10 @@ class Ledger:
         From all methods: a bug of ours, an element that is unknown, settled twice, or forgotten.
     """
 
-    def __init__(self, elements: Iterable[Element]) -> None:
+    def __init__(self, elements: Iterable[Element], attributes: Iterable[tuple[Path, str]] = ()) -> None:
         self._open: dict[Path, str] = {}
+        self._attributes = dict.fromkeys(attributes)
+        self._gone: set[Path] = set()
         for element in elements:
             if element.path in self._open:
                 message = f"the source lists {'/'.join(element.path)} twice"
@@ -103,6 +108,11 @@ class Ledger:
         """Add a line about what an element says beside its values, such as an attribute, that has no place."""
         self._lost.append(sentence)
 
+    def keep_attributes(self, path: Path, names: Iterable[str]) -> None:
+        """Say that the target has these attributes of a node."""
+        for name in names:
+            self._attributes.pop((path, name), None)
+
     def keep(self, path: Path) -> None:
         """Say that what is left at and below a path has the same place and name in the target."""
         self._settle(path)
@@ -136,6 +146,7 @@ class Ledger:
     def lose(self, path: Path, why: str) -> None:
         """Say that what is left at and below a path cannot be represented."""
         kinds = self._settle(path)
+        self._gone.add(path)
         kind = f" ({kinds[0]})" if len(kinds) == 1 else ""
         self._lost.append(f"{_shown(path)}{kind}: {why}")
 
@@ -158,7 +169,12 @@ class Ledger:
             names = ", ".join(map(_shown, self._open))
             message = f"the conversion does not report {names}"
             raise RuntimeError(message)
-        return Conversion(_grouped(self._kept), self._renamed, self._lost)
+        attributes = [
+            f"{_shown(path)}, attribute {_shown((name,))}: it has no place in the target"
+            for path, name in self._attributes
+            if not any(path[: depth + 1] in self._gone for depth in range(len(path)))
+        ]
+        return Conversion(_grouped(self._kept), self._renamed, [*self._lost, *attributes])
 
 
 def _shown(path: Path) -> str:

@@ -25,7 +25,7 @@ from cellworker.formats.anndata.from_r import FromR, has_na_level, plain_column
 from cellworker.formats.anndata.writer import Beside, Writer
 from cellworker.formats.common.cells.names import match_rows
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
-from cellworker.formats.convert.from_r_objects import FLOAT32, is_plain, rounding
+from cellworker.formats.convert.from_r_objects import FLOAT32, JOINED, is_plain, rounding
 from cellworker.formats.r.rds.elements import attributes_beyond, children_of, elements_of
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.formats.r.values import class_names, dim, dimnames, frame, named, slot, string_list
@@ -107,7 +107,8 @@ class SeuratRest:
             [layer for layer in found if layer == kind or (layers and layer.startswith(f"{kind}."))]
             for kind in ("data", "counts")
         )
-        note = "joined with the other layers of its kind" if max(len(data), len(counts)) > 1 else ""
+        is_split = max(len(data), len(counts)) > 1
+        note = f"{JOINED}; which cells it has is in {_HELD}/assays/{name}/cells" if is_split else ""
         if self._experiment.counts is not None:
             for layer in counts:
                 note_rounding = rounding(found[layer], self._experiment.counts.values.dtype)

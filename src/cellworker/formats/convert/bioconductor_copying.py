@@ -57,6 +57,8 @@ def copy_bioconductor(
         root = found.root
         assert isinstance(root, RS4)  # it was opened as an experiment
         ledger = Ledger(elements_of(root))
+        for line in found.passed_over:
+            ledger.note_loss(line)
         for element in ledger.elements():
             if element.kind in CODE:
                 ledger.lose(element.path, NO_CODE)

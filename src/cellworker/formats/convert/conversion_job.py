@@ -148,7 +148,7 @@ class ConversionJob:
         from cellworker.formats.convert.anndata_from_seurat import SeuratRest  # noqa: PLC0415
 
         with TemporaryDirectory(dir=path.parent, prefix=".spool-") as folder:
-            root, embedding = self._read(Path(folder)), self.embedding[0] if self.embedding else ""
+            (root, passed_over), embedding = self._read(Path(folder)), self.embedding[0] if self.embedding else ""
             if self.experiment.origin.family == "SummarizedExperiment":
                 beside, ledger = beside_from_bioconductor(root, self.experiment, self.added, embedding)
             else:
@@ -159,7 +159,7 @@ class ConversionJob:
                     self.experiment, self.annotated, sink, reductions=self._reductions(), progress=self.report,
                     beside=beside,
                 )  # fmt: skip
-            return _with(ledger.close(), renamed)
+            return _with(ledger.close(), renamed, passed_over)
 
     def _bioconductor_to_rds(self, path: Path) -> Conversion:
         from cellworker.formats.convert.bioconductor_copying import copy_bioconductor  # noqa: PLC0415
@@ -180,7 +180,8 @@ class ConversionJob:
         places = SEURAT if to_seurat else BIOCONDUCTOR
         embedding = self.embedding[0] if self.embedding else ""
         with TemporaryDirectory(dir=path.parent, prefix=".spool-") as folder:
-            found = collect(self._read(Path(folder)), self.experiment, self.added, embedding, places)
+            root, passed_over = self._read(Path(folder))
+            found = collect(root, self.experiment, self.added, embedding, places)
             extras = SeuratExtras(metadata=found.columns, features=found.features)
             self.report(f"writing the object of class {self.rds_class}")
             write = write_seurat if to_seurat else write_single_cell_experiment
@@ -188,17 +189,17 @@ class ConversionJob:
                 self.experiment, self.annotated, path, reductions=self._reductions(), extras=extras,
                 held=found.held(places.held),
             )  # fmt: skip
-        return _with(found.ledger.close(), renamed)
+        return _with(found.ledger.close(), renamed, passed_over)
 
     def _on_bytes(self, done: int, total: int) -> None:
         self.report("reading", done / total)
 
-    def _read(self, folder: Path) -> RS4:
-        """Read the object of the source again, with exact values."""
+    def _read(self, folder: Path) -> tuple[RS4, tuple[str, ...]]:
+        """Read the object of the source once more, exactly; returns also what the file holds beside it, in words."""
         found = read_exactly(self.source, folder, self._on_bytes, self.experiment.object_name)
         self._check(found.sha256)
         assert isinstance(found.root, RS4)  # it was opened as an experiment
-        return found.root
+        return found.root, found.passed_over
 
     def _check(self, sha256: str) -> None:
         if sha256 != self.experiment.source_sha256:
@@ -213,5 +214,5 @@ def _is_label(column: Column) -> bool:
     return isinstance(column, Categorical) or column.dtype == np.bool_
 
 
-def _with(found: Conversion, renamed: list[str]) -> Conversion:
-    return Conversion(found.kept, [*found.renamed, *renamed], found.lost)
+def _with(found: Conversion, renamed: list[str], lost: tuple[str, ...] = ()) -> Conversion:
+    return Conversion(found.kept, [*found.renamed, *renamed], [*found.lost, *lost])

@@ -26,6 +26,7 @@ __all__ = [
     "ANNDATA",
     "BIOCONDUCTOR",
     "FLOAT32",
+    "JOINED",
     "NO_CODE",
     "SEURAT",
     "Collected",
@@ -37,7 +38,9 @@ __all__ = [
 
 NO_CODE: Final = "R code and its environments are not read: NULL stands there"
 FLOAT32: Final = np.dtype(np.float32)
-"""The type of log-normalised values in experiments."""
+"""How experiments keep log-normalised values."""
+JOINED: Final = "joined with the other layers of its kind"
+"""What becomes of layers that Seurat 5 keeps apart by sample, ``counts.1`` and so on."""
 _BLOCK: Final = 1 << 22
 _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "original_name", "name", "_index"})
 """Columns by which cellworker tells genes apart in what it writes: those of another meaning stay in the list."""

@@ -21,7 +21,8 @@ from cellworker.formats.r.reading import is_plain_rds
 from cellworker.formats.seurat.h5.files import read_exactly
 from cellworker.formats.seurat.write.annotated import write_annotated
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
-from cellworker.formats.seurat.write.survey import survey_seurat
+from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers
+from cellworker.formats.seurat.write.survey import SeuratSurvey, survey_seurat
 from cellworker.progress import Progress
 
 __all__ = ["copy_seurat"]
@@ -59,15 +60,25 @@ def copy_seurat(
     is_copied = is_plain_rds(source)
     with TemporaryDirectory(dir=target.parent, prefix=".spool-") as folder:
         # A file that is copied as it is serialised is one element: nothing of it can be forgotten.
-        root = None
+        found = None
         if not is_copied:
             name = experiment.object_name
-            root = read_exactly(source, Path(folder), lambda done, total: progress(done / total), name).root
-        ledger = Ledger([Element((), "the object")] if root is None else elements_of(root))
+            found = read_exactly(source, Path(folder), lambda done, total: progress(done / total), name)
+        ledger = Ledger([Element((), "the object")] if found is None else elements_of(found.root))
+    for line in found.passed_over if found is not None else ():
+        ledger.note_loss(line)
     for element in ledger.elements():
         if element.kind in CODE:
             ledger.lose(element.path, NO_CODE)
-    if is_copied and not _takes_columns(source):
+    survey = _survey(source) if is_copied else None
+    if found is not None:
+        on_disk = list(disk_backed_layers(found.root))
+    else:
+        assays = survey.assays if survey is not None else []
+        on_disk = [(assay.name, layer) for assay in assays for layer, package in assay.layers if package == PACKAGE]
+    for assay, layer in on_disk:
+        ledger.note(f"assays/{assay}/layers/{layer} is a matrix of the object, no longer in a folder of BPCells")
+    if is_copied and survey is None:
         _copy_whole(source, target, experiment, threads, progress)
         for name in columns:
             ledger.note_loss(f"the cell sets {name} as a column: objects of Seurat 2 are copied as they are")
@@ -81,14 +92,14 @@ def copy_seurat(
     return ledger.close()
 
 
-def _takes_columns(source: Path) -> bool:
+def _survey(source: Path) -> SeuratSurvey | None:
+    """Look at an object; None for one that takes no columns."""
     try:
-        survey_seurat(source, OPENED_BEFORE)
+        return survey_seurat(source, OPENED_BEFORE)
     except WorkerError as error:
         if error.code is not ErrorCode.EXPERIMENT_UNSUPPORTED:
             raise
-        return False
-    return True
+        return None
 
 
 def _copy_whole(

@@ -16,7 +16,8 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import CellMajor
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
-from cellworker.formats.convert.from_r_objects import rounding
+from cellworker.formats.common.ledger import Path as Place
+from cellworker.formats.convert.from_r_objects import JOINED, rounding
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.progress import Progress
 
@@ -33,7 +34,8 @@ def check_counts(experiment: StoredExperiment, target: Path) -> CellMajor:
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` for an experiment without counts, which is all that a matrix of 10x holds.
+        ``INVALID_INPUT`` for an experiment without counts, which is all that a matrix of 10x holds, or whose counts are
+        all 0, which no reader tells from an empty file.
     """
     counts = experiment.counts
     if counts is None:
@@ -41,6 +43,11 @@ def check_counts(experiment: StoredExperiment, target: Path) -> CellMajor:
             ErrorCode.INVALID_INPUT,
             f"{target.name}: a matrix of 10x holds raw counts, and the experiment has none; name them with --counts if "
             "it has, or write .h5ad.",
+        )
+    if not any(np.any(part) for part in _parts(counts.values)):
+        raise WorkerError(
+            ErrorCode.INVALID_INPUT,
+            f"{target.name}: a matrix of 10x holds raw counts, and those of the experiment are all 0; write .h5ad.",
         )
     return counts
 
@@ -129,12 +136,12 @@ def _ledger(source: Path, experiment: StoredExperiment, threads: int, spool: Pat
     if experiment.origin.assay_class != "AnnData":
         return _of_r_object(source, experiment, spool)
     from cellworker.formats.anndata.elements import is_group  # noqa: PLC0415
-    from cellworker.formats.anndata.inventory import elements_of  # noqa: PLC0415
+    from cellworker.formats.anndata.inventory import attributes_of, elements_of  # noqa: PLC0415
     from cellworker.formats.anndata.rounding import rounding as rounding_of  # noqa: PLC0415
     from cellworker.formats.opening.tree import open_tree  # noqa: PLC0415
 
     with open_tree(source, experiment.extra, threads, spool) as (root, told):
-        ledger = Ledger(elements_of(root))
+        ledger = Ledger(elements_of(root), attributes_of(root))
         used: dict[str, str] = experiment.extra.get("used", {})
         frame = "raw/var" if used.get("frame") == "raw" else "var"
         places = {used.get("counts", ""): _matrix(rounding_of(root.get(used.get("counts", "")), _held(experiment)))}
@@ -153,8 +160,9 @@ def _held(experiment: StoredExperiment) -> np.dtype[Any]:
     return np.dtype(np.float32) if experiment.counts is None else experiment.counts.values.dtype
 
 
-def _matrix(note: str) -> str:
-    return f"matrix/data ({note})" if note else "matrix/data"
+def _matrix(*notes: str) -> str:
+    said = "; ".join(filter(None, notes))
+    return f"matrix/data ({said})" if said else "matrix/data"
 
 
 def _settled(ledger: Ledger, places: dict[str, str], before: Conversion) -> Conversion:
@@ -173,22 +181,27 @@ def _of_r_object(source: Path, experiment: StoredExperiment, spool: Path) -> Con
     from cellworker.formats.seurat.h5.files import read_exactly  # noqa: PLC0415
 
     with TemporaryDirectory(dir=spool, prefix=".spool-") as folder:
-        root = read_exactly(source, Path(folder), lambda _done, _total: None, experiment.object_name).root
-        elements: list[Element] = list(elements_of(root))
+        read = read_exactly(source, Path(folder), lambda _done, _total: None, experiment.object_name)
+        root, elements = read.root, list[Element](elements_of(read.root))
     ledger = Ledger(elements)
     if experiment.origin.family == "SummarizedExperiment":
         counts = tuple(experiment.extra.get("used", {}).get("counts", ()))
         found = [element.path for element in elements if counts and element.path[: len(counts)] == counts]
     else:
-        assay = ("assays", experiment.origin.assay)
-        found = [
-            element.path
-            for element in elements
-            if element.path[:2] == assay and any(part.startswith("counts") for part in element.path[2:])
-        ]
+        found = [element.path for element in elements if _is_counts(element.path, experiment.origin.assay)]
     held = _held(experiment)
-    places = {"/".join(path): _matrix(_rounding_at(root, path, held)) for path in found}
-    return _settled(ledger, places, Conversion())
+    layers = {path[3] for path in found if path[2:3] == ("layers",)}
+    joined = f"{JOINED}; which cells it has is not kept" if len(layers) > 1 else ""
+    places = {"/".join(path): _matrix(joined, _rounding_at(root, path, held)) for path in found}
+    return _settled(ledger, places, Conversion(lost=list(read.passed_over)))
+
+
+def _is_counts(path: Place, assay: str) -> bool:
+    """Tell whether an element of a Seurat object is its counts or a part of them, as in an object of BPCells."""
+    inside = path[2:] if path[:2] == ("assays", assay) else ()
+    if inside[:1] == ("layers",):
+        return len(inside) > 1 and (inside[1] == "counts" or inside[1].startswith("counts."))
+    return inside[:1] == ("counts",) or path[:1] == ("raw.data",)
 
 
 def _rounding_at(root: RValue, path: tuple[str, ...], held: np.dtype[Any]) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from cellworker.formats.anndata.elements import UnreadMatrix, matrix_of, table_of
-from cellworker.formats.anndata.inventory import elements_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.anndata.looking import sample_of
 from cellworker.formats.common.ledger import Conversion, Ledger
 from cellworker.formats.common.matrices.value_evidence import gather_with_base
@@ -41,11 +41,12 @@ def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) 
     place, frame, chosen = next((item for item in fitting if _holds_counts(item[2])), fitting[-1])
     table = table_of(root.get(frame))
     assert table is not None
-    ids = next((texts for column in _IDS if (texts := table.texts(column)) is not None and all(texts)), [])
+    named = next((column for column in _IDS if (texts := table.texts(column)) is not None and all(texts)), "")
+    ids = (table.texts(named) or []) if named else []
     genes = {column: texts for column in ("feature_types", "genome") if (texts := table.texts(column)) is not None}
     cells = {column: found for column in obs.columns if (found := obs.get(column)) is not None}
     told = _told(
-        shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {*_IDS, *genes}}
+        shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {named, *genes}}
     )
     values = chosen.read(reading.scratch, lambda _: None)
     out = SampleMatrix(name, "", shown.writer or "anndata", values, obs.index, table.index, ids, genes, cells, told)
@@ -54,7 +55,7 @@ def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) 
 
 def _told(shown: ForeignFile, place: str, frame: str, left_out: dict[str, set[str]]) -> Conversion:
     """Settle every element: the matrix, the tables' columns except those left out; all else is lost."""
-    ledger = Ledger(elements_of(shown.root))
+    ledger = Ledger(elements_of(shown.root), attributes_of(shown.root))
     for element in ledger.elements():
         where = "/".join(element.path)
         table = next((name for name in ("obs", frame) if where.startswith(f"{name}/")), None)

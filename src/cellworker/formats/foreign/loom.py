@@ -32,7 +32,7 @@ from cellworker.formats.anndata.containers.memory import (
 )
 from cellworker.formats.anndata.containers.tree import Array, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of, turned
-from cellworker.formats.anndata.inventory import elements_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.common.matrices.exact_values import exact_dtype, single
 from cellworker.formats.common.scratch import Scratch
@@ -59,7 +59,7 @@ def read_loom(root: TreeGroup, path: Path, reading: Reading) -> ForeignFile:
     if not is_array(matrix) or len(matrix.shape) != 2 or matrix.dtype is None or matrix.dtype.kind not in "biuf":
         raise refused(path, "its matrix holds no numbers of genes x cells", _AGAIN)
     n_genes, n_cells = matrix.shape
-    ledger = Ledger(elements_of(root))
+    ledger = Ledger(elements_of(root), attributes_of(root))
     out = MemoryGroup("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
     _matrices(root, out, (n_genes, n_cells), ledger, reading.scratch)
     _attributes(root, out, ("col_attrs", "obs", "obsm", _CELLS), n_cells, path, ledger=ledger)
@@ -80,8 +80,7 @@ def read_loom(root: TreeGroup, path: Path, reading: Reading) -> ForeignFile:
         if isinstance(value, str | int | float):
             uns.put(name, MemoryTexts(f"uns/{name}", [str(value)], ()))
             ledger.note(f"the attribute {name!r} is in uns, as text")
-        else:
-            ledger.note_loss(f"the attribute {name!r}: neither text nor a number")
+            ledger.keep_attributes((), (name,))
     for element in ledger.elements():
         ledger.lose(element.path, "AnnData has no place for it")
     version = text_of(root.get("attrs/LOOM_SPEC_VERSION")) or [str(root.attrs.get("LOOM_SPEC_VERSION", ""))]

@@ -28,6 +28,8 @@ SAMPLES: Final = "samples"
 _MIN_COMMON: Final = 0.1
 """Samples of one species have most genes in common; less than this share is another annotation."""
 _EVIDENCE_CELLS: Final = 5_000
+_SURE: Final = frozenset({"10x", "Parse"})
+"""Technologies whose files say which side of a matrix is its cells: one cell is what was meant."""
 
 
 def check_samples(samples: Sequence[tuple[SampleMatrix, str]], findings: Findings) -> None:
@@ -41,7 +43,7 @@ def check_samples(samples: Sequence[tuple[SampleMatrix, str]], findings: Finding
     places: dict[str, list[str]] = {}
     for matrix, where in samples:
         places.setdefault(matrix.name, []).append(where)
-        _check_one(matrix, where, findings)
+        _check_one(matrix, where, findings, is_alone=len(samples) == 1)
     for name, listed in places.items():
         if len(listed) > 1:
             findings.error(
@@ -81,7 +83,7 @@ def _species(matrix: SampleMatrix) -> list[str]:
     return species_of(matrix.ids, matrix.symbols, matrix.genes.get(GENOME, []))
 
 
-def _check_one(matrix: SampleMatrix, where: str, findings: Findings) -> None:
+def _check_one(matrix: SampleMatrix, where: str, findings: Findings, *, is_alone: bool) -> None:
     if not matrix.n_cells or not matrix.symbols:
         findings.error(
             where, found="no cells" if not matrix.n_cells else "no genes", expected="cells and genes",
@@ -94,7 +96,11 @@ def _check_one(matrix: SampleMatrix, where: str, findings: Findings) -> None:
             advice="leave this sample out, or copy its matrix here again",
         )  # fmt: skip
         return
-    if matrix.n_cells == 1:
+    if matrix.n_cells == 1 and is_alone and matrix.technology in _SURE:
+        findings.warning(
+            where, found="one cell", expected="two cells at least", advice="nothing can be compared or laid out",
+        )  # fmt: skip
+    elif matrix.n_cells == 1:
         findings.error(
             where, found="one cell", expected="two cells at least",
             advice="leave this sample out; if it has more cells, its rows may be its genes: say so with --orientation",
@@ -169,13 +175,15 @@ def merged(samples: Sequence[SampleMatrix], findings: Findings, scratch: Scratch
         SAMPLES: Categorical(np.repeat(np.arange(len(samples), dtype=np.int32), sizes), [one.name for one in samples])
     }
     cells |= _columns(samples, sizes)
-    for name in ("feature_types", GENOME):
-        told.lost += [f"{matrix.name}: {name} of its genes" for matrix in samples if name in matrix.genes]
+    has_ids = all(matrix.ids for matrix in samples)
+    for matrix in samples:
+        told.lost += [f"{matrix.name}: {name} of its genes" for name in matrix.genes]
+        if matrix.ids and not has_ids:
+            told.lost.append(f"{matrix.name}: ids of its genes, which other samples have not")
     for matrix in samples:
         told.kept += [f"{matrix.name}: {line}" for line in matrix.told.kept]
         told.renamed += [f"{matrix.name}: {line}" for line in matrix.told.renamed]
         told.lost += [f"{matrix.name}: {line}" for line in matrix.told.lost]
-    has_ids = all(matrix.ids for matrix in samples)
     shared = len(set.intersection(*(set(one.keys()) for one in samples)))
     findings.fallback(
         SAMPLES, found=f"{len(samples)} samples ({', '.join(one.name for one in samples)})",

@@ -6,7 +6,7 @@ from cellworker.errors import ErrorCode
 from cellworker.formats.anndata.containers.memory import Moved
 from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.elements import is_group
-from cellworker.formats.anndata.inventory import elements_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.foreign.shown import ForeignFile, Reading
 
@@ -38,7 +38,9 @@ def read_mudata(root: TreeGroup, reading: Reading) -> ForeignFile | None:
             code=ErrorCode.INVALID_INPUT if modalities else ErrorCode.EXPERIMENT_UNREADABLE,
         )  # fmt: skip
         return None
-    ledger = Ledger(elements_of(root))
+    # Those of the modality go with it into the tree, where whoever writes the tree settles them.
+    apart = (item for item in attributes_of(root) if item[0][:2] != ("mod", chosen))
+    ledger = Ledger(elements_of(root), apart)
     shown = Moved(modalities[chosen], "")
     others = sorted(name for name in modalities if name != chosen)
     if others:

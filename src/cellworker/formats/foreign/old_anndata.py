@@ -6,7 +6,7 @@ are codes, whose labels are in ``uns["<column>_categories"]``. Sparse matrices c
 (``anndata/_io/h5ad.py``).
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from cellworker.formats.anndata.containers.memory import (
 )
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
-from cellworker.formats.anndata.inventory import elements_of
-from cellworker.formats.common.ledger import Ledger
+from cellworker.formats.anndata.inventory import ENCODING, attributes_of, elements_of
+from cellworker.formats.common.ledger import Ledger, Path
 from cellworker.formats.foreign.shown import ForeignFile
 
 __all__ = ["read_old_anndata"]
@@ -42,7 +42,7 @@ def read_old_anndata(root: TreeGroup) -> ForeignFile:
     WorkerError
         ``EXPERIMENT_UNREADABLE`` when a table is damaged.
     """
-    ledger = Ledger(elements_of(root))
+    ledger = Ledger(elements_of(root), attributes_of(root))
     out = MemoryGroup("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
     uns = root.get("uns")
     used = _tables(root, out, uns if is_group(uns) else None, ledger)
@@ -60,6 +60,10 @@ def read_old_anndata(root: TreeGroup) -> ForeignFile:
     for name in ("layers", "obsm", "obsp", "varm", "varp"):
         if out.get(name) is None:
             out.group(name)
+    told = set(attributes_of(out))
+    for path, name in attributes_of(root):
+        if (_place(path), name) in told:
+            ledger.keep_attributes(path, (name,))
     return ForeignFile(out, "anndata before 0.7", ledger.close())
 
 
@@ -116,6 +120,13 @@ def _same(ledger: Ledger, source: str, target: str) -> None:
             ledger.rename(where, target)
 
 
+def _place(path: Path) -> Path:
+    """Return where a node of the file is in the tree."""
+    if path[:2] == ("uns", "neighbors") and len(path) > 2 and path[2] in _GRAPHS:
+        return ("obsp", *path[2:])
+    return (*path[0].split("."), *path[1:]) if path and path[0].startswith("raw.") else path
+
+
 def _is_sparse(node: TreeGroup) -> bool:
     return bool(node.attrs.get("h5sparse_format", ""))
 
@@ -128,9 +139,9 @@ class _Modern(Moved):
         if _is_sparse(group):
             shape = group.attrs.get("h5sparse_shape", None)
             kind = f"{group.attrs.get('h5sparse_format', '')}_matrix"
-            self.attrs = {"encoding-type": kind, "encoding-version": "0.1.0", "shape": shape}
+            self.attrs = {**_beyond(group), "encoding-type": kind, "encoding-version": "0.1.0", "shape": shape}
         elif not group.attrs.get("encoding-type", ""):
-            self.attrs = {"encoding-type": "dict", "encoding-version": "0.1.0"}
+            self.attrs = {**_beyond(group), "encoding-type": "dict", "encoding-version": "0.1.0"}
         self._plain = _is_sparse(group)
 
     def get(self, name: str) -> Node | None:
@@ -150,8 +161,13 @@ def _modern(node: Node, path: str) -> Node:
         text, scalar = node.dtype is None, not node.shape
         kind = ("string" if scalar else "string-array") if text else "numeric-scalar" if scalar else "array"
         kind = "rec-array" if node.dtype is not None and node.dtype.names else kind
-        found.attrs = {"encoding-type": kind, "encoding-version": "0.2.0"}
+        found.attrs = {**_beyond(node), "encoding-type": kind, "encoding-version": "0.2.0"}
     return found
+
+
+def _beyond(node: Node) -> dict[str, Any]:
+    """Return what a node says beside how it is stored."""
+    return {name: node.attrs.get(name) for name in node.attrs if name not in ENCODING}
 
 
 def _put(root: MemoryGroup, path: str, node: Node) -> None:

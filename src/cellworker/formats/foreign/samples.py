@@ -12,7 +12,7 @@ from typing import Final
 
 from cellworker.formats.common.kinds import is_zarr
 
-__all__ = ["FolderContent", "FolderSample", "find_samples", "market_parts", "sample_name"]
+__all__ = ["FolderContent", "FolderSample", "find_samples", "market_parts", "sample_name", "unread_in"]
 
 KindOf = Callable[[Path], str]
 """Returns the name of a file's `Kind`."""
@@ -99,6 +99,21 @@ def find_samples(folder: Path, kind_of: KindOf) -> FolderContent:
     _look(folder, "", kind_of, found, 0)
     found.samples.sort(key=lambda sample: (sample.name, str(sample.where)))
     return found
+
+
+def unread_in(folder: Path, used: set[Path]) -> list[str]:
+    """Return what of a folder is not among the files that are used: each file, or a whole folder; hidden ones not."""
+    out: list[str] = []
+    waiting = [folder] if folder not in used else []
+    while waiting:
+        for item in sorted(waiting.pop().iterdir()):
+            if item in used or item.name.startswith((".", "__MACOSX")):
+                continue
+            if item.is_dir() and not item.is_symlink() and any(item in path.parents for path in used):
+                waiting.append(item)
+            else:
+                out.append(f"{item.relative_to(folder)}{'/' if item.is_dir() else ''}: no part of a sample's matrix")
+    return out
 
 
 def _look(folder: Path, name: str, kind_of: KindOf, found: FolderContent, depth: int) -> None:

@@ -12,7 +12,14 @@ from cellworker.formats.foreign.loom import read_loom
 from cellworker.formats.foreign.merging import check_counts, check_samples, merged
 from cellworker.formats.foreign.mudata import read_mudata
 from cellworker.formats.foreign.old_anndata import read_old_anndata
-from cellworker.formats.foreign.samples import FolderSample, KindOf, find_samples, market_parts, sample_name
+from cellworker.formats.foreign.samples import (
+    FolderSample,
+    KindOf,
+    find_samples,
+    market_parts,
+    sample_name,
+    unread_in,
+)
 from cellworker.formats.foreign.shown import ForeignFile, Reading, SampleMatrix, refused, tree_of
 from cellworker.formats.foreign.tenx import read_tenx
 from cellworker.formats.foreign.text.dense import read_dense
@@ -41,17 +48,21 @@ def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator
     WorkerError
         ``EXPERIMENT_UNREADABLE``, ``EXPERIMENT_NOT_FOUND`` (a folder without a sample), ``INVALID_INPUT``.
     """
+    beside: list[str] = []
     if kind in {"ZIPPED_ZARR", "ZIP"}:
         inner = _unpack(source, reading)
         found = kind_of(inner)
         if found not in {"ANNDATA", "MUDATA", "FOLDER"}:
             raise refused(source, "what is packed in it is no experiment", "unpack it and open what is in it")
+        beside = unread_in(_unpacking(source, reading), {inner})
         source, kind = inner, found
     if kind in _TREES:
         with _tree(kind, source, reading) as shown:
+            if shown is not None:
+                shown.told.lost.extend(beside)
             yield shown
         return
-    pairs = _matrices(kind, source, reading, kind_of)
+    pairs = _matrices(kind, source, reading, kind_of, beside)
     if pairs:
         check_samples(pairs, reading.findings)
         if len(pairs) > 1:
@@ -61,13 +72,19 @@ def show(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> Iterator
         yield None
         return
     one = pairs[0][0] if len(pairs) == 1 else merged([matrix for matrix, _ in pairs], reading.findings, reading.scratch)
+    one.told.lost += beside
     yield ForeignFile(tree_of(one), one.writer, one.told)
 
 
 def _unpack(source: Path, reading: Reading) -> Path:
     if reading.scratch.folder is None:
         raise refused(source, "there is no folder to unpack it in", "unpack it and open what is in it")
-    return unpacked(source, reading.scratch.folder / f"unpacked-{source.name}", reading)
+    return unpacked(source, _unpacking(source, reading), reading)
+
+
+def _unpacking(source: Path, reading: Reading) -> Path:
+    assert reading.scratch.folder is not None
+    return reading.scratch.folder / f"unpacked-{source.name}"
 
 
 @contextmanager
@@ -83,7 +100,10 @@ def _tree(kind: str, source: Path, reading: Reading) -> Iterator[ForeignFile | N
             yield ForeignFile(root, "")
 
 
-def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> list[tuple[SampleMatrix, str]]:
+def _matrices(
+    kind: str, source: Path, reading: Reading, kind_of: KindOf, beside: list[str]
+) -> list[tuple[SampleMatrix, str]]:
+    """Read the samples; what a folder holds beside them is added to `beside`."""
     if kind != "FOLDER":
         matrix = _read(_single(kind, source), reading, kind_of)
         return [] if matrix is None else [(matrix, source.name)]
@@ -102,6 +122,7 @@ def _matrices(kind: str, source: Path, reading: Reading, kind_of: KindOf) -> lis
             f"{source.name} holds no matrix that is known: give a folder of 10x, Parse or BD Rhapsody, a matrix in "
             "HDF5 or in text, or a folder with one of these for each sample.",
         )
+    beside += unread_in(source, {path for sample in found.samples for path in sample.files.values()})
     out = []
     for sample in found.samples:
         where = _where(sample, source)

@@ -13,7 +13,7 @@ from cellworker.formats.anndata.containers.hdf5 import open_hdf5
 from cellworker.formats.anndata.containers.memory import MemoryGroup
 from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, text_of
-from cellworker.formats.anndata.inventory import elements_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.foreign.features import GENOME, TYPES, only_genes
 from cellworker.formats.foreign.shown import Reading, SampleMatrix, check_lengths, refused
@@ -23,6 +23,8 @@ __all__ = ["read_tenx"]
 _AGAIN: Final = "copy the file here again, or write it again"
 _MATRIX: Final = "matrix"
 _PARTS: Final = ("data", "indices", "indptr", "shape")
+_MARKS: Final = ("filetype", "version")
+"""Attributes of the root that say what the file is."""
 
 
 def read_tenx(name: str, path: Path, reading: Reading) -> SampleMatrix:
@@ -36,7 +38,8 @@ def read_tenx(name: str, path: Path, reading: Reading) -> SampleMatrix:
     """
     with open_hdf5(path, reading.max_bytes, reading.threads) as root:
         group, version = _group(root, path, reading.part)
-        ledger = Ledger(elements_of(root))
+        ledger = Ledger(elements_of(root), attributes_of(root))
+        ledger.keep_attributes((), _MARKS)
         at = group.path
         values = _values(group, path, reading)
         barcodes = _texts(group, "barcodes", path)
@@ -66,8 +69,6 @@ def read_tenx(name: str, path: Path, reading: Reading) -> SampleMatrix:
         )  # fmt: skip
         for element in ledger.elements():
             ledger.lose(element.path, "no part of the matrix")
-        for attribute in root.attrs:
-            ledger.note_loss(f"the attribute {attribute!r} of the file: no part of the matrix")
         matrix = SampleMatrix(
             name, "10x", f"10x Genomics (HDF5, version {version})", values, barcodes, symbols, ids, genes,
             told=ledger.close(),

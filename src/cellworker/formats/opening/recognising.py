@@ -235,6 +235,11 @@ def _is_array(path: Path) -> bool:
     return isinstance(found, dict) and found.get("node_type") == "array"
 
 
+def _is_set_of_files(root: _Members) -> bool:
+    """Tell what SnapATAC2 writes: names of files, and no matrix of its own, which one file made of them has."""
+    return "uns" in root.names and "X" not in root.names and "AnnDataSet" in (root.look("uns") or set())
+
+
 def _of_members(root: _Members, otherwise: FileKind) -> FileKind:
     names = root.names
     if {"obs", "var"} <= names and "mod" not in names:
@@ -247,7 +252,7 @@ def _of_members(root: _Members, otherwise: FileKind) -> FileKind:
         ("assays" in names and bool({"cell.names", "meta.data"} & names), FileKind.H5SEURAT),
         ("tables" in names and "obs" not in names, FileKind.SPATIALDATA),
         ({"HD", "BD", "FM"} <= names, FileKind.SNAP),
-        ("_dataset" in names or root.encoding == "AnnDataSet", FileKind.ANNDATASET),
+        ("_dataset" in names or root.encoding == "AnnDataSet" or _is_set_of_files(root), FileKind.ANNDATASET),
         ({"barcode_idx", "umi"} <= names, FileKind.MOLECULES),
     )
     return next((kind for holds, kind in told if holds), otherwise)
@@ -270,8 +275,9 @@ def _new(path: Path, ending: str = ".h5ad") -> str:
 
 def _pandas(function: str, path: Path) -> str:
     """Return what makes a table in text of another table."""
-    made = f"pandas.{function}({path.name!r}).to_csv({_new(path, '.csv')!r}, index=False)"
-    return f"with names of genes or cells in the first column, in Python: {made}"
+    # pandas keeps names that are a table's index apart from its columns: they are written where there are any.
+    made = f"t = pandas.{function}({path.name!r}); t.to_csv({_new(path, '.csv')!r}, index=t.index.dtype.kind != 'i')"
+    return f"with names of genes or cells in the index or the first column, in Python: {made}"
 
 
 def _holds(path: Path) -> str:

@@ -16,12 +16,14 @@ _ADVICE: Final[Mapping[str, str]] = MappingProxyType(
     {
         "CellDataSet": _OF_BIOBASE,
         "ExpressionSet": _OF_BIOBASE,
-        "SCESet": _OF_BIOBASE,
+        "SCESet": _OF_BIOBASE.replace("$exprs", "$counts"),  # its exprs are logarithms
         "data.frame": _SAVED.format(f"{_SEURAT}(as.matrix(x))"),
         "giotto": _SAVED.format("Giotto::giottoToSeuratV5(x)"),
         "liger": _SAVED.format("rliger::ligerToSeurat(x)"),
-        "MultiAssayExperiment": _SAVED.format("MultiAssayExperiment::experiments(x)[[1]]"),
-        "ArchRProject": _SAVED.format("ArchR::getMatrixFromProject(x, 'GeneScoreMatrix')"),
+        "MultiAssayExperiment": _SAVED.format("MultiAssayExperiment::getWithColData(x, 1L)")
+        + "; 1 is the place of the experiment of genes in names(x)",
+        "ArchRProject": "in R, with the object as x: m <- ArchR::getMatrixFromProject(x, 'GeneScoreMatrix'); "
+        "rownames(m) <- SummarizedExperiment::rowData(m)$name; saveRDS(m, 'r.rds')",
         "snap": "in R, with the object as x: m <- Matrix::t(x@gmat); colnames(m) <- x@barcode; "
         f"saveRDS({_SEURAT}(m), 'r.rds')",
     }

@@ -14,22 +14,26 @@ from cellworker.formats.r.rds.limits import OPENED_BEFORE, Limits
 from cellworker.formats.r.rds.model import RValue
 from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.rds.stream import ByteStream
+from cellworker.formats.r.values import describe, named
 
 __all__ = ["SavedObject", "is_plain_rds", "read_object"]
 
 _USUAL = b"X\n"
+ONE_OBJECT = "another object of the file, of which one is converted"
 
 
 @dataclass(frozen=True, slots=True)
 class SavedObject:
     """An object, and the SHA-256 of the file that it was saved in, in hex.
 
-    `name` is that of the object in the file, "" where the file holds this object alone.
+    `name` is that of the object in the file, "" where the file holds this object alone. `passed_over` says in words
+    what the file holds beside it.
     """
 
     root: RValue
     sha256: str
     name: str = ""
+    passed_over: tuple[str, ...] = ()
 
 
 def read_object(
@@ -62,7 +66,9 @@ def read_object(
     """
     root, sha256, is_workspace = _read(path, spool, limits, on_bytes, exact=exact)
     chosen = choose_object(root, wanted, findings or Findings(), is_workspace=is_workspace)
-    return SavedObject(in_new_layout(chosen.value), sha256, chosen.name)
+    others = [(name, value) for name, value in named(root) if name != chosen.name] if chosen.name else []
+    passed_over = tuple(f"{name or 'an object'} ({describe(value)}): {ONE_OBJECT}" for name, value in others)
+    return SavedObject(in_new_layout(chosen.value), sha256, chosen.name, passed_over)
 
 
 def _read(

@@ -32,12 +32,13 @@ _MIN_LINE: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class MarketHeader:
-    """A file's header and size; `n_entries` is the number that it claims."""
+    """What a file says before its entries; `n_entries` is what it claims, `comments` are without their marks."""
 
     has_value: bool
     n_rows: int
     n_columns: int
     n_entries: int
+    comments: tuple[str, ...] = ()
 
 
 def header_of(lines: Iterator[bytes], path: Path) -> MarketHeader:
@@ -53,14 +54,16 @@ def header_of(lines: Iterator[bytes], path: Path) -> MarketHeader:
         raise refused(path, f"its header is {' '.join(words)[:80]!r}", _ADVICE)
     if words[3] not in {"integer", "real", "double", "pattern"} or words[4] != "general":
         raise refused(path, f"it holds a matrix that is {words[3]} {words[4]}", _ADVICE)
+    comments: list[str] = []
     for line in lines:
         fields = line.split()
         if not fields or line.startswith(b"%"):
+            comments += [text] if (text := line.strip(b"% \t\r\n").decode("utf-8", "replace")) else []
             continue
         if len(fields) == 3 and all(field.isdigit() and len(field) < 19 for field in fields):
             n_rows, n_columns, n_entries = map(int, fields)
             if max(n_rows, n_columns) <= _MAX_INT32:
-                return MarketHeader(words[3] != "pattern", n_rows, n_columns, n_entries)
+                return MarketHeader(words[3] != "pattern", n_rows, n_columns, n_entries, tuple(comments))
         raise refused(path, f"its size is {line[:60].decode('ascii', 'replace')!r}", "expected rows, columns, entries")
     raise refused(path, "it ends before its size is told", _AGAIN)
 

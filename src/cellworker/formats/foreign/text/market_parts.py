@@ -12,7 +12,7 @@ from cellworker.formats.common.ledger import Conversion
 from cellworker.formats.foreign.features import GENOME, TYPES, only_genes
 from cellworker.formats.foreign.shown import Reading, SampleMatrix, check_lengths, refused
 from cellworker.formats.foreign.text.lines import table_rows, texts_of
-from cellworker.formats.foreign.text.market import read_market
+from cellworker.formats.foreign.text.market import MarketHeader, read_market
 
 __all__ = ["read_parse", "read_tenx_folder"]
 
@@ -33,7 +33,8 @@ def read_tenx_folder(name: str, files: Mapping[str, Path], reading: Reading) -> 
         ``EXPERIMENT_UNREADABLE`` when the files are damaged or do not belong together.
     """
     where = files["matrix"]
-    barcodes = [line.partition("\t")[0] for line in texts_of(files["barcodes"], reading.max_bytes)]
+    lines = texts_of(files["barcodes"], reading.max_bytes)
+    barcodes = [line.partition("\t")[0] for line in lines]
     rows = [line.split("\t") for line in texts_of(files["features"], reading.max_bytes)]
     header, values = read_market(where, reading, cells_are_rows=False)
     if len(barcodes) == header.n_columns + 1 and barcodes[0].casefold() in _HEADERS:
@@ -57,6 +58,9 @@ def read_tenx_folder(name: str, files: Mapping[str, Path], reading: Reading) -> 
     )  # fmt: skip
     if n_fields < max((len(row) for row in rows), default=0) or n_fields > 3:
         told.lost.append(f"{files['features'].name}: fields beyond id, name and type")
+    if any("\t" in line for line in lines):
+        told.lost.append(f"{files['barcodes'].name}: fields beyond the barcode")
+    told.lost += _comments(where, header)
     matrix = SampleMatrix(
         name, technology, f"{technology} (matrix folder{version})", values, barcodes, symbols, ids, genes, told=told
     )
@@ -92,11 +96,16 @@ def read_parse(name: str, files: Mapping[str, Path], reading: Reading) -> Sample
             f"{files['cells'].name} is obs ({', '.join(cells[0])})",
         ]
     )  # fmt: skip
+    told.lost += _comments(where, header)
     own = {GENOME if key == "genome" else key: texts for key, texts in of_genes.items()}
     matrix = SampleMatrix(
         name, "Parse", "Parse Biosciences (matrix folder)", values, barcodes, symbols, ids or [], own, columns, told
     )
     return only_genes(matrix, reading)
+
+
+def _comments(path: Path, header: MarketHeader) -> list[str]:
+    return [f"{path.name}: a comment: {text[:200]}" for text in header.comments]
 
 
 def _columns(rows: list[list[str]], path: Path) -> dict[str, list[str]]:

@@ -28,9 +28,9 @@ def read_object(
     if not is_hdf5(path):
         return reading.read_object(path, spool, limits, on_bytes, exact=exact, wanted=wanted, findings=findings)
     sha256 = content_hash(path)
-    root = read_h5seurat(path, spool, limits, threads, exact=exact)
+    found = read_h5seurat(path, spool, limits, threads, exact=exact)
     on_bytes(1, 1)
-    return SavedObject(root, sha256)
+    return SavedObject(found.root, sha256, passed_over=found.passed_over)
 
 
 def read_exactly(path: Path, spool: Path, on_bytes: Callable[[int, int], None], name: str = "") -> SavedObject:

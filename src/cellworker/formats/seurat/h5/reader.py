@@ -6,6 +6,7 @@ Source: SeuratDisk's "h5Seurat File Format Specification".
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RValue, 
 from cellworker.formats.r.rds.spool import Spool
 from cellworker.formats.seurat.h5.values import H5Values, damaged, is_array, is_group, is_sparse
 
-__all__ = ["read_h5seurat"]
+__all__ = ["H5Seurat", "read_h5seurat"]
 
 _OF_ASSAY = frozenset(
     {"counts", "data", "scale.data", "scaled.features", "features", "variable.features", "meta.features", "misc"}
@@ -29,7 +30,15 @@ _OF_REDUCTION = frozenset(
 _VERSION = re.compile(r"\d+(\.\d+){1,3}")
 
 
-def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, exact: bool = False) -> RS4:
+@dataclass(frozen=True, slots=True)
+class H5Seurat:
+    """An object, and in words what of its file is no part of it."""
+
+    root: RS4
+    passed_over: tuple[str, ...]
+
+
+def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, exact: bool = False) -> H5Seurat:
     """Read a file.
 
     Parameters
@@ -51,9 +60,12 @@ def read_h5seurat(path: Path, spool: Path, limits: Limits, threads: int = 1, *, 
         ``EXPERIMENT_UNREADABLE`` when it is damaged, or holds what SeuratDisk does not write.
     """
     from cellworker.formats.anndata.containers.hdf5 import open_hdf5  # noqa: PLC0415 - an .rds file needs no h5py
+    from cellworker.formats.anndata.containers.watched import Watched  # noqa: PLC0415
 
     with _in_words(), open_hdf5(path, limits.max_inflated_bytes, threads) as root:
-        return _Object(root, H5Values(Spool(spool, limit=limits.writing), exact=exact)).seurat()
+        watched = Watched(root)
+        found = _Object(watched, H5Values(Spool(spool, limit=limits.writing), exact=exact)).seurat()
+        return H5Seurat(found, tuple(f"{item}: no part of a Seurat object" for item in watched.passed_over()))
 
 
 @contextmanager
@@ -81,7 +93,7 @@ class _Object:
             "meta.data": self._metadata(),
             "active.assay": strings(str(root.attrs.get("active.assay", "") or "")),
             "graphs": named_list(dict(self._graphs())),
-            "neighbors": RList([]),
+            "neighbors": self._list("neighbors"),
             "reductions": named_list({name: self._reduction(group) for name, group in self._groups("reductions")}),
             "images": self._list("images"),
             "project.name": strings(str(root.attrs.get("project", "") or "SeuratProject")),

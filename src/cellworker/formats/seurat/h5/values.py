@@ -97,6 +97,7 @@ class H5Values:
 
     def logical(self, array: Array) -> RVector:
         """Read logicals."""
+        array.attrs.get("s3class", "")
         values = self.numbers(array).astype(np.int32)
         return RVector(np.where((values == _NA_LOGICAL) | (values == _NA_INTEGER), _NA_INTEGER, values), "logical")
 
@@ -208,13 +209,13 @@ class H5Values:
     def value(self, node: Node) -> RValue:  # noqa: PLR0911 - one for each kind
         """Read any value."""
         if is_array(node):
-            if node.is_null() or 0 in node.shape:
-                return RList([]) if node.is_null() else strings([]) if node.dtype is None else RVector(_NONE, "double")
+            if node.is_null():
+                return RList([])
+            if 0 in node.shape:
+                return _shaped(strings([]) if node.dtype is None else RVector(_NONE, "double"), node)
             if node.dtype is None:
-                return strings(node.texts())
-            if node.dtype.names:
-                return self._records(node, None)
-            return self.matrix(node) if len(node.shape) == 2 else self.vector(node)
+                return _shaped(strings(node.texts()), node)
+            return self._records(node, None) if node.dtype.names else _shaped(self.vector(node), node)
         assert is_group(node)
         names = set(node.names())
         if names == {"levels", "values"}:
@@ -241,6 +242,13 @@ class H5Values:
         if classes:
             made.attributes["class"] = strings(classes)
         return made
+
+
+def _shaped(value: RVector | RStrings, array: Array) -> RVector | RStrings:
+    """Return a value with its sides, which are the other way round in the file."""
+    if len(array.shape) > 1:
+        value.attributes = {**value.attributes, "dim": integers(array.shape[::-1])}
+    return value
 
 
 def _pieces(array: Array, kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:

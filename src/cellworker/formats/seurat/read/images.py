@@ -29,7 +29,7 @@ from cellworker.formats.r.values import (
     text,
 )  # fmt: skip
 
-__all__ = ["read_images", "read_own_images"]
+__all__ = ["read_all_images", "read_images", "read_own_images"]
 
 _LOW_RESOLUTION = 600  # max side, in pixels, of the smaller of the two images of a tissue
 _UNSCALED = "xenium"
@@ -73,8 +73,16 @@ def read_own_images(value: RValue | None, n_cells: int) -> dict[str, TissueImage
             continue
         if len(cells) and 1 <= cells.values.min() <= cells.values.max() <= n_cells:
             rows = (cells.values - 1).astype(np.int32)
-            out[name] = TissueImage(rows, np.ascontiguousarray(points), scale or 1.0)
+            out[name] = TissueImage(rows, np.ascontiguousarray(points), scale or 1.0, _array(items.get("pixels")))
     return out
+
+
+def read_all_images(
+    value: RValue | None, own: RValue | None, cells: list[str], technology: str, findings: Findings
+) -> dict[str, TissueImage]:
+    """Read the object's images, and those that only cellworker's list has, in the list's order."""
+    found = read_images(value, cells, technology, findings)
+    return {name: found.get(name, image) for name, image in read_own_images(own, len(cells)).items()} | found
 
 
 def _points(image: RValue) -> Points | None:
@@ -143,9 +151,13 @@ def _column(value: RValue | None) -> NDArray[np.float64] | None:
 
 def _pixels(image: RValue) -> NDArray[np.uint8] | None:
     """Return the image that a Visium object holds, whose pixels the scaled places are in."""
-    array = slot(image, "image")
+    return _array(slot(image, "image"))
+
+
+def _array(array: RValue | None) -> NDArray[np.uint8] | None:
     sides = attributes(array).get("dim")
-    if not isinstance(array, RVector) or array.kind not in {"integer", "double"} or not isinstance(sides, RVector):
+    kinds = {"integer", "double", "raw"}
+    if not isinstance(array, RVector) or array.kind not in kinds or not isinstance(sides, RVector):
         return None
     shape = [int(side) for side in sides.values if np.isfinite(side) and side > 0]
     if len(shape) != 3 or np.prod(shape, dtype=np.int64) != len(array) or shape[0] * shape[1] > MAX_PIXELS:

@@ -39,7 +39,7 @@ from cellworker.formats.seurat.read.assay import Assay, choose_assay, read_assay
 from cellworker.formats.seurat.read.cells import colors_of, read_identities, read_metadata  # fmt: skip
 from cellworker.formats.seurat.read.expression import SeuratExpression, read_expression
 from cellworker.formats.seurat.read.genes import read_dispersions, read_genes
-from cellworker.formats.seurat.read.images import read_images, read_own_images
+from cellworker.formats.seurat.read.images import read_all_images
 from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_reductions, read_scaled
 from cellworker.formats.seurat.read.stored import stored_results
 from cellworker.formats.seurat.read.v2 import from_version_2
@@ -146,8 +146,9 @@ def read_seurat(
         metadata=metadata,
         reductions=reductions,
         graphs=graphs,
-        images=read_images(slot(seurat, "images"), cells, misc.technology, findings)
-        or read_own_images(misc_items.get("cellworker_images"), len(cells)),
+        images=read_all_images(
+            slot(seurat, "images"), misc_items.get("cellworker_images"), cells, misc.technology, findings
+        ),
         stored=stored_results(slot(seurat, "misc"), findings).tables,
         dispersions=dispersions,
         dispersions_stand_in=stand_in,

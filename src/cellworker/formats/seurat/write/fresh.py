@@ -20,16 +20,15 @@ from cellworker.formats.r.rds.build import (
     factor,
     integers,
     logicals,
-    matrix,
-    named_list,
     strings,
 )
 from cellworker.formats.r.rds.model import RS4, RList, RValue
 from cellworker.formats.r.rds.writer import write_rds
 from cellworker.formats.seurat.write.from_anndata import SeuratExtras
+from cellworker.formats.seurat.write.images import own_images, seurat_images
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 
-__all__ = ["check_sizes", "r_column", "r_graphs", "r_images", "write_seurat"]
+__all__ = ["check_sizes", "r_column", "r_graphs", "write_seurat"]
 
 _MAX_ENTRIES = 2**31 - 1
 HELD_BY = {"AnnData": "anndata", "SummarizedExperiment": "source", "Seurat": "source"}
@@ -95,8 +94,9 @@ def write_seurat(
         more["microns_per_pixel"] = doubles([misc.microns_per_pixel])
     if held is not None:
         more[HELD_BY[experiment.origin.family]] = held
+    images = seurat_images(experiment, extras.spots)
     if experiment.images:
-        more["cellworker_images"] = r_images(experiment)
+        more["cellworker_images"] = own_images(experiment, without_pixels=images)
     clusters = columns.get(annotated.clusters)
     identities = annotated.identities if annotated.identities is not None else experiment.identities
     if identities is None:
@@ -118,6 +118,7 @@ def write_seurat(
         scaled_values=scaled.values.T if scaled is not None else None,
         identities=identities,
         graphs=r_graphs(experiment, extras.graphs),
+        images=images,
         misc=more,
     )
     write_rds(seurat_object(parts), path, level=_LEVEL)
@@ -190,19 +191,6 @@ def _variable(extras: SeuratExtras, dispersions: np.ndarray) -> np.ndarray:
     if extras.variable is None:
         return order[:_VARIABLE]
     return order[np.isin(order, extras.variable)]
-
-
-def r_images(experiment: Experiment) -> RValue:
-    """Return where the cells are on images, in the form in which cellworker reads them again."""
-    return named_list(
-        {
-            name: named_list(
-                {"cells": integers(image.cells + 1), "points": matrix(image.points, None, ["x", "y"]),
-                 "scale": doubles([image.scale])}
-            )
-            for name, image in experiment.images.items()
-        }
-    )  # fmt: skip
 
 
 def _reductions(

@@ -22,8 +22,9 @@ from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.anndata.cells import IDENTITIES
 from cellworker.formats.anndata.containers.tree import Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, members, table_of
-from cellworker.formats.anndata.inventory import elements_of, encoding_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of, encoding_of
 from cellworker.formats.anndata.rounding import rounding
+from cellworker.formats.anndata.tissue import pixels_at, spot_of
 from cellworker.formats.anndata.to_r import ToR, sparse_of
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
 from cellworker.formats.common.cells.names import unique_names
@@ -31,6 +32,7 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.ledger import Ledger, Path, renamed_names
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RStrings, RValue, RVector
+from cellworker.formats.seurat.write.images import Spot
 
 __all__ = ["BIOCONDUCTOR_WORDS", "SEURAT_WORDS", "SeuratExtras", "extras_from_anndata"]
 
@@ -49,17 +51,19 @@ class Words:
     graphs: str
     held: str
     own: str
+    images: str
 
 
 SEURAT_WORDS = Words(
     "data of the assay RNA", "counts of the assay RNA", "scale.data of the assay RNA", "meta.data",
     "meta.features of the assay RNA", "active.ident", "reductions", "graphs", "misc$anndata",
-    "the object's own slots and misc, where cellworker looks for it",
+    "the object's own slots and misc, where cellworker looks for it", "the image {}",
 )  # fmt: skip
 BIOCONDUCTOR_WORDS = Words(
     "the assay logcounts", "the assay counts", "metadata(x)$cellworker$scaled", "colData", "rowData",
     "metadata(x)$cellworker$identities", "reducedDims(x)", "metadata(x)$cellworker$graphs", "metadata(x)$source",
     "the object's own parts and metadata(x)$cellworker, where cellworker looks for it",
+    "metadata(x)$cellworker$images${}$pixels",
 )  # fmt: skip
 _OWN: Path = ("uns", "cellworker")
 
@@ -80,6 +84,8 @@ class SeuratExtras:
         The content of ``misc$anndata``.
     variable
         Positions of the variable genes; None where the source does not say.
+    spots
+        What the source says of the sizes of spots, by image.
     """
 
     metadata: dict[str, RValue] = field(default_factory=dict)
@@ -89,6 +95,7 @@ class SeuratExtras:
     graphs: dict[str, RS4] = field(default_factory=dict)
     held: dict[str, RValue] = field(default_factory=dict)
     variable: NDArray[np.int64] | None = None
+    spots: dict[str, Spot] = field(default_factory=dict)
 
 
 def extras_from_anndata(
@@ -119,6 +126,7 @@ def extras_from_anndata(
     found.var()
     found.reductions()
     found.graphs()
+    found.images()
     found.rest()
     return found
 
@@ -137,7 +145,7 @@ class _Collector:
     ) -> None:
         self._words = words
         self._embedding = embedding
-        self.ledger = Ledger(elements_of(root))
+        self.ledger = Ledger(elements_of(root), attributes_of(root))
         self.extras = SeuratExtras()
         self._root, self._experiment, self._replaced = root, experiment, replaced
         self._to_r = ToR(self.ledger)
@@ -279,6 +287,15 @@ class _Collector:
                 self.ledger.move(path, self._words.graphs)
             elif value is not None:
                 self._hold(path, node)
+
+    def images(self) -> None:
+        """Settle pixels that the object's image has exactly; of others, which are rounded to bytes, it has both."""
+        for name, image in self._experiment.images.items():
+            self.extras.spots[name] = spot_of(self._root, name)
+            place, node = pixels_at(self._root, name)
+            is_same = is_array(node) and node.dtype == np.uint8 and image.pixels is not None
+            if is_same and is_array(node) and node.shape == image.pixels.shape and self.ledger.is_open(place):  # type: ignore[union-attr]
+                self.ledger.rename(place, self._words.images.format(name))
 
     def rest(self) -> None:
         for name, node in members(self._root.get("uns")):

@@ -67,6 +67,8 @@ class ObjectParts:
         Columns of ``misc$gene_dispersion`` before SYMBOL and ENSEMBL.
     gene_ids
         Ids of the genes where the assay knows them by another name.
+    images
+        Images of tissues, by name.
     misc
         Further elements of ``misc``.
     """
@@ -85,6 +87,7 @@ class ObjectParts:
     scaled_values: NDArray[np.floating[Any]] | None = None
     identities: Categorical | None = None
     graphs: Mapping[str, RS4] = field(default_factory=dict)
+    images: Mapping[str, RS4] = field(default_factory=dict)
     misc: Mapping[str, RValue] = field(default_factory=dict)
 
 
@@ -118,7 +121,7 @@ def seurat_object(parts: ObjectParts) -> RS4:
         "graphs": named_list(parts.graphs),
         "neighbors": RList([]),
         "reductions": named_list({name: _reduction(part, cells) for name, part in parts.reductions.items()}),
-        "images": RList([]),
+        "images": named_list(parts.images),
         "project.name": strings("cellworker"),
         "misc": named_list(misc),
         "version": package_version(_VERSION),
