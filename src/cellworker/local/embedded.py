@@ -116,9 +116,14 @@ class _Engine:
                 loop.call_soon_threadsafe(tell, stage, fraction)
 
         def work() -> bytes:
-            context = self._held.context(progress, self._scratch, self._scratch / "kept")
-            value = self._held.sound(lambda held: compute(found, checked, held, context, columns=columns))
-            return value if isinstance(value, bytes) else orjson.dumps(str(value))
+            folder = self._scratch.folder_of(next(self._numbers))
+            folder.mkdir()
+            try:
+                context = self._held.context(progress, folder, self._scratch.path / "kept")
+                value = self._held.sound(lambda held: compute(found, checked, held, context, columns=columns))
+                return value if isinstance(value, bytes) else orjson.dumps(str(self._scratch.keep(folder, value)))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
         try:
             # a cancelled caller returns at once; the thread stops at its next progress report
