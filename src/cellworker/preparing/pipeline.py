@@ -3,8 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.one_blas_thread import one_blas_thread
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import gene_variability
 from cellworker.errors import ErrorCode, WorkerError
@@ -111,7 +111,7 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
     samples = read_samples(parameters, settings, lambda stage, part=None: progress(stage, _READING * (part or 0.0)))
     out.mkdir(parents=True, exist_ok=True)
     work = _Work(parameters, out, settings, progress, Keeper(out / _KEPT), samples)
-    with _one_blas_thread():
+    with one_blas_thread():
         found = work.prepare()
     shutil.rmtree(out / _KEPT, ignore_errors=True)
     progress("done", _WRITTEN)
@@ -128,20 +128,6 @@ def _check_target(out: Path, *, force: bool) -> None:
         problem = "it is not empty: name a new folder"
     if problem:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"--out {out}: {problem}")
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: several round otherwise, and spin where our own threads work already."""
-    import scipy.linalg  # noqa: F401, PLC0415 - loads its BLAS, so that it is found
-
-    try:
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - of the extra
-    except ImportError:
-        yield
-        return
-    with threadpool_limits(1, "blas"):
-        yield
 
 
 @dataclass(slots=True)
