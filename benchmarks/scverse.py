@@ -47,7 +47,7 @@ K, MIN_DIST, PERPLEXITY = 15, 0.5, 30  # scanpy's
 WARM_CELLS = 5_000
 SAMPLED = 1_000
 LIMIT_S = 300
-REPEATS = 3
+REPEATS = 1
 PEERS = (
     "scanpy", "scranpy", "knncolle", "illico", "scikit-learn-intelex", "igraph", "pynndescent", "umap-learn",
     "scikit-learn", "anndata", "numba", "numpy", "scipy",

@@ -111,7 +111,15 @@ def test_expression_is_downloaded_for_chosen_cells(sample: Path, dataset: Datase
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["markers", "{sample}", "--by", "leden"], 1, "by: there is no class of cell sets 'leden'"),
+        (["markers", "{sample}", "--by", "leden"], 1, "--by: there is no class of cell sets 'leden'"),
+        (["compare", "{sample}", "KO"], 1, "FIRST: 'KO' is no cell set"),
+        (["embed", "{sample}", "--min-dist", "-1"], 1, "--min-dist: expected a number from 0, found -1"),
+        (["download", "{sample}", "--out", "x.foo"], 1, "--out: expected a name that ends in .h5ad"),
+        (["download", "{sample}", "--out", "x.csv"], 1, "--kind: x.csv is a name for a table: expected 'expression'"),
+        (["download", "{sample}", "--out", "-", "--format", "csv"], 1, "--kind experiment as h5ad or rds or h5;"),
+        (["download", "{sample}", "--out", "x.rds", "--format", "h5ad"], 1, "--format h5ad: the name in --out x.rds"),
+        (["download", "{sample}", "--out", "-", "--format", "tsv"], 2, "'h5ad', 'rds', 'h5', 'csv'"),
+        (["trajectory", "{sample}", "--out", "-"], 1, "2 tables (nodes, links): save them with --out FILE, or choose"),
         (["markers", "/nowhere"], 2, "/nowhere"),
         (["compare", "{sample}"], 2, "FIRST"),
         (["embed", "{sample}", "--metric", "manhattan"], 2, "'cosine', 'euclidean'"),

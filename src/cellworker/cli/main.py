@@ -245,6 +245,12 @@ def _add_method(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("experiment", metavar="FILE", help="an experiment: a file or folder")
     add_method_arguments(command, name)
     _add_matrices(command)
+    if name == "download":
+        _add_output(
+            command, ("h5ad", "rds", "h5", "csv"), "h5ad, of expression csv",
+            "end the name in .h5ad, .zarr, .rds or .h5, of expression in .csv or .csv.gz; - is standard output",
+        )  # fmt: skip
+        return
     formats = ("csv", "tsv", "parquet", "json", "h5ad")
     _add_output(command, formats, "csv", "end the name in .csv, .tsv, .parquet, .json or .h5ad; - is standard output")
 

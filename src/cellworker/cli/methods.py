@@ -15,7 +15,15 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["METHODS", "add_method_arguments", "check_arguments", "docstring_parts", "given_arguments", "refuse_unknown"]
+__all__ = [
+    "METHODS",
+    "add_method_arguments",
+    "as_on_the_line",
+    "check_arguments",
+    "docstring_parts",
+    "given_arguments",
+    "refuse_unknown",
+]
 
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "markers": ("markers", "find the genes that tell each cluster from all other cells"),
@@ -33,6 +41,7 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 
 _NOT_ASKED: Final = ("self", "path", "as_")
 """A path to write to is what ``--out`` says."""
+_ARGUMENT: Final = re.compile(r"(\w+)(?:\[.*?\])?: ")
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
 
@@ -76,6 +85,23 @@ def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]
     """Return the arguments of a command's method that a user gave; the others have the method's defaults."""
     values = {name: getattr(options, name) for name in _parameters(_method(command))}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def as_on_the_line(command: str, error: WorkerError) -> WorkerError:
+    """Return an error of a command's method with its argument named as the command line has it.
+
+    A method begins with ``min_dist:``; on the line that is ``--min-dist``, ``FIRST`` where it has no name there, and
+    ``--out`` for the path of a file.
+    """
+    found = _ARGUMENT.match(error.message)
+    if found is None:
+        return error
+    parser = argparse.ArgumentParser(add_help=False)
+    add_method_arguments(parser, command)
+    said = {action.dest: (action.option_strings or [action.dest.upper()])[0] for action in parser._actions}  # noqa: SLF001 argparse offers no other way
+    said |= {"path": "--out"}
+    name = said.get(found[1])
+    return error if name is None else WorkerError(error.code, f"{name}{error.message[found.end(1) :]}")
 
 
 def refuse_unknown(what: str, given: Iterable[str], known: Collection[str]) -> None:
