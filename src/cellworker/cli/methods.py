@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
+from cellworker.cli.numbers import number, whole_number
 from cellworker.errors import ErrorCode, WorkerError
 
 __all__ = [
@@ -41,6 +42,7 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 
 _NOT_ASKED: Final = ("self", "path", "as_")
 """A path to write to is what ``--out`` says."""
+_NUMBERS: Final[Mapping[Any, Callable[[str], Any]]] = {int: whole_number, float: number}
 _ARGUMENT: Final = re.compile(r"(\w+)(?:\[.*?\])?: ")
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
@@ -175,11 +177,11 @@ def _kind(annotation: Any) -> _Kind:  # noqa: ANN401
         if get_origin(option) is Literal:
             return _Kind(choices=tuple(map(str, get_args(option))))
         if inner := get_args(option):
-            return _Kind(convert=inner[0], many=True)
+            return _Kind(convert=_NUMBERS.get(inner[0], inner[0]), many=True)
     if options == {bool}:
         return _Kind(switch=True)
     (convert,) = options
-    return _Kind(convert=convert)
+    return _Kind(convert=_NUMBERS.get(convert, convert))
 
 
 def _is_array(option: Any) -> bool:  # noqa: ANN401
