@@ -85,7 +85,15 @@ class Prepared:
     integration: str
 
 
-def run(parameters: Parameters, out: Path, settings: Settings, progress: Progress, *, force: bool = False) -> Prepared:
+def run(
+    parameters: Parameters,
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    *,
+    force: bool = False,
+    sources_sha256: str = "",
+) -> Prepared:
     """Prepare an experiment.
 
     Parameters
@@ -101,6 +109,8 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
         Called with the stage and the fraction done; may raise to stop. The next run goes on from there.
     force
         Whether a finished experiment in the folder may be replaced.
+    sources_sha256
+        The hash in a record: other samples are refused. Empty takes any.
 
     Raises
     ------
@@ -109,6 +119,9 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
     """
     _check_target(out, force=force)
     samples = read_samples(parameters, settings, lambda stage, part=None: progress(stage, _READING * (part or 0.0)))
+    if sources_sha256 and _hash_of(samples) != sources_sha256:
+        message = "the samples are not what they were, by their hashes; to prepare them all the same, use --config"
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{message} {FILE_NAME}")
     out.mkdir(parents=True, exist_ok=True)
     work = _Work(parameters, out, settings, progress, Keeper(out / _KEPT), samples)
     with one_blas_thread():
@@ -128,6 +141,10 @@ def _check_target(out: Path, *, force: bool) -> None:
         problem = "it is not empty: name a new folder"
     if problem:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"--out {out}: {problem}")
+
+
+def _hash_of(samples: list[Sample]) -> str:
+    return hashlib.sha256("\n".join(one.experiment.source_sha256 for one in samples).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -308,9 +325,7 @@ class _Work:
             (self.out / f"r.{CELL_SETS}").unlink(missing_ok=True)  # the folder's own are the same
 
     def _record(self) -> Provenance:
-        hashes = "\n".join(sample.experiment.source_sha256 for sample in self.samples)
-        sha256 = hashlib.sha256(hashes.encode()).hexdigest()
-        return Provenance.of("prepare", recorded(self.parameters), sha256=sha256)
+        return Provenance.of("prepare", recorded(self.parameters), sha256=_hash_of(self.samples))
 
     def _from_out(self) -> Parameters:
         """Return the parameters with paths from the folder that they are written to."""
