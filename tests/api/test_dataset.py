@@ -210,6 +210,8 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
         (lambda e: e.compare(e.columns["group"].eq("g0").sample(600, replace=True)), r"first: the mask's index "),
         (lambda e: e.compare(e.columns), r"first: expected a mask, barcodes or keys of cell sets, found a table"),
         (lambda e: e.compare([1, 0] * 200), r"first: .*found 1; a mask is of True and False, as mask.astype"),
+        (lambda e: e.cluster(name=" "), r"name: expected a name for the class, as 'fine', found ' '"),
+        (lambda e: e.annotate("Immune system", name=""), r"name: expected a name for the class"),
         (lambda e: e.expression([]), r"genes: name at least one gene, as 'gene0'"),
         (lambda e: e.compare(np.ones(3, bool)), r"first: the mask must have 400 values.*found 3"),
         (lambda e: e.compare(np.zeros(400, bool)), r"first: no cell is chosen"),
