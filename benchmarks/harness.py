@@ -1,16 +1,20 @@
 """Measures every case in a fresh process, ours and the peers' by turns, CPU time and memory from outside.
 
-CPU time is what counts (user and system, children included): it depends least on what else the machine does. Memory is
-the peak of the private (anonymous) memory of all processes of a case together, so that mapped files, which the system
-may drop at any time, are not held against anyone. It is read from /proc every 20 ms; where there is no /proc it is the
-largest resident set of a single process.
+CPU time is what counts (user and system, children included): it depends least on what else the machine does. For the
+same reason the limit of a run is CPU time too, and the kernel keeps it (`RLIMIT_CPU`, of each process of a case). A
+peer that reaches it is not dropped: it is said to use more than that. Memory is the peak of the private (anonymous)
+memory of all processes of a case together, so that mapped files, which the system may drop at any time, are not held
+against anyone. It is read from /proc every 20 ms; where there is no /proc it is the largest resident set of a single
+process.
 """
 
 import atexit
 import json
+import math
 import os
 import platform
 import resource
+import signal
 import socket
 import statistics
 import subprocess
@@ -44,6 +48,8 @@ __all__ = [
 RESULTS = Path(__file__).with_name("results")
 SAMPLE_S = 0.02
 MARK = "benchmark-usage "
+LIMIT_VARIABLE = "BENCH_LIMIT_CPU_S"  # tells `timed` in a case's process the limit of what it measures
+HANGS_AFTER = 30  # times the limit, by the clock: a process that waits for nothing uses no CPU and would stay for ever
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Usage:
     cpu_s: float
     wall_s: float
     peak_mb: float
+    beyond: bool = False
+    """Cut off at its limit of CPU time: it uses more than `cpu_s`."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,8 @@ class Command:
     environment: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[], object] = lambda: None
     """Called before each run, outside the measure."""
-    limit_s: float = 600
-    """Max seconds of a run."""
+    limit_s: int = 600
+    """Max CPU seconds of a run, or of its timed part where it measures itself."""
     once: bool = False
     """Not repeated, where a run takes long before its clock starts."""
 
@@ -88,9 +96,10 @@ class Bar:
     def verdict(self, ours: Usage, peers: Mapping[str, Usage]) -> dict[str, object] | None:
         """Return what was found and whether the goal is met."""
         limit = self.limit(peers)
-        if limit is None:
-            return None
         found = getattr(ours, self.of)
+        peer = peers.get(self.times_peer)
+        if limit is None or (peer is not None and peer.beyond and (self.of != "cpu_s" or found > limit)):
+            return None
         return {"bar": self.text, "of": self.of, "limit": _short(limit), "found": _short(found), "met": found <= limit}
 
 
@@ -126,10 +135,18 @@ def timed(repeats: int = 1):
     What is put into the dict that the block is given, until the process ends, is shown and goes to the ``.meta.json``.
     """
     details: dict[str, object] = {}
+    if limit := int(os.environ.get(LIMIT_VARIABLE, "0")):
+        _limit_cpu(math.ceil(time.process_time()) + limit * repeats)
     cpu, wall = _own_cpu(), time.perf_counter()
     yield details
     wall, cpu = time.perf_counter() - wall, _own_cpu() - cpu
+    _limit_cpu(resource.RLIM_INFINITY)  # the quality of the result is measured without one
     atexit.register(say, {"cpu_s": cpu / repeats, "wall_s": wall / repeats}, details)
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Let the kernel end this process when it has used this much CPU time since its start."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
 
 
 def say(usage: Mapping[str, float], details: Mapping[str, object] | None = None) -> None:
@@ -152,15 +169,24 @@ def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, 
     for case in cases:
         rows.append((case, *_measure(case, details, left_out)))
         report([rows[-1]], details)
-    if not write:
-        return
+        if write:  # after each case: one that is stopped loses nothing
+            _write(name, rows, {"started": started, "load_before": load, "about": dict(about)}, details, left_out)
+
+
+def _write(
+    name: str,
+    rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]],
+    run: Mapping[str, object],
+    details: Mapping[str, object],
+    left_out: Mapping[str, str],
+) -> None:
     RESULTS.mkdir(exist_ok=True)
     results = [_entry(case, ours, peers) for case, ours, peers in rows]
     (RESULTS / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     meta = {
-        "started": started,
-        "machine": machine() | {"load_before": load, "load_after": os.getloadavg()},
-        "about": dict(about),
+        "started": run["started"],
+        "machine": machine() | {"load_before": run["load_before"], "load_after": os.getloadavg()},
+        "about": run["about"],
         "details": details,
         "left_out": left_out,
         "bars": [
@@ -178,9 +204,10 @@ def _measure(
 ) -> tuple[Usage, dict[str, Usage]]:
     found: dict[str, list[Usage]] = {key: [] for key in ("", *case.peers)}
     failed: set[str] = set()
+    over: set[str] = set()
     for turn in range(case.repeats):
         for key, command in {"": case.ours, **case.peers}.items():
-            if key in failed or (turn and command.once):
+            if key in failed | over or (turn and command.once):
                 continue
             try:
                 usage, said = _run(command)
@@ -192,6 +219,12 @@ def _measure(
                 failed.add(key)
                 continue
             found[key].append(usage)
+            if usage.beyond:
+                if not key:
+                    message = f"{case.name}: ours used more than {usage.cpu_s:g} CPU s"
+                    raise RuntimeError(message)
+                found[key] = [usage]
+                over.add(key)
             if said:
                 details[f"{case.name}: {key or 'cellworker'}"] = said
     medians = {key: _median(usages) for key, usages in found.items() if key not in failed}
@@ -199,7 +232,8 @@ def _measure(
 
 
 def _median(usages: list[Usage]) -> Usage:
-    return Usage(*(statistics.median(getattr(u, name) for u in usages) for name in ("cpu_s", "wall_s", "peak_mb")))
+    figures = (statistics.median(getattr(u, name) for u in usages) for name in ("cpu_s", "wall_s", "peak_mb"))
+    return Usage(*figures, beyond=any(u.beyond for u in usages))
 
 
 def _run(command: Command) -> tuple[Usage, dict[str, object]]:
@@ -207,7 +241,11 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
-            list(command.arguments), stdout=output, stderr=errors, env={**os.environ, **command.environment}
+            list(command.arguments),
+            stdout=output,
+            stderr=errors,
+            env={**os.environ, LIMIT_VARIABLE: str(command.limit_s), **command.environment},
+            preexec_fn=lambda: _limit_cpu(command.limit_s),  # noqa: PLW1509 no other thread runs at this moment
         )
         sampler = _Sampler(process.pid)
         late = threading.Event()
@@ -216,7 +254,7 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
             late.set()
             process.kill()
 
-        watchdog = threading.Timer(command.limit_s, cut_off)
+        watchdog = threading.Timer(HANGS_AFTER * command.limit_s, cut_off)
         watchdog.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -228,8 +266,10 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
         output.seek(0)
         errors.seek(0)
         text = output.read().decode(errors="replace")
+        if process.returncode == -signal.SIGXCPU:
+            return Usage(command.limit_s, wall, peak, beyond=True), {}
         if process.returncode != 0 and late.is_set():
-            message = f"cut off after {command.limit_s:g} s"
+            message = f"hung: cut off after {HANGS_AFTER * command.limit_s:g} s by the clock"
             raise RuntimeError(message)
         if process.returncode != 0:
             message = f"exit status {process.returncode}: {errors.read().decode(errors='replace')[-600:]}"
@@ -303,7 +343,10 @@ def _entry(case: Case, ours: Usage, peers: Mapping[str, Usage]) -> dict[str, obj
 
 
 def _rounded(usage: Usage) -> dict[str, float]:
-    return {key: _short(value) for key, value in asdict(usage).items()}
+    """Return the figures of a run; of one that was cut off its limit, as `more_than_cpu_s`."""
+    if usage.beyond:
+        return {"more_than_cpu_s": _short(usage.cpu_s)}
+    return {key: _short(value) for key, value in asdict(usage).items() if key != "beyond"}
 
 
 def _short(value: float) -> float:
@@ -318,8 +361,11 @@ def report(
         print(f"\n{case.name}  (median of {case.repeats})")
         print(f"  {'':<28}{'CPU s':>10}{'wall s':>10}{'peak MB':>10}{'CPU ratio':>11}")
         for key, usage in {"cellworker": ours, **peers}.items():
-            ratio = f"{usage.cpu_s / max(ours.cpu_s, 1e-9):.2f}"
             told = _told(details.get(f"{case.name}: {key}", {}))
+            if usage.beyond:
+                print(f"  {key:<28}more than {usage.cpu_s:g} CPU s")
+                continue
+            ratio = f"{usage.cpu_s / max(ours.cpu_s, 1e-9):.2f}"
             print(f"  {key:<28}{usage.cpu_s:>10.4g}{usage.wall_s:>10.4g}{usage.peak_mb:>10.4g}{ratio:>11}{told}")
         for verdict in filter(None, (bar.verdict(ours, peers) for bar in case.bars)):
             word = "met" if verdict["met"] else "MISSED"

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,13 @@ VENV = ROOT / ".venv"
 TOOLS = VENV / "tools"
 PYTHON = VENV / "bin" / "python"
 OLDEST, NEWEST = (3, 11), (3, 14)
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS
+)
+"""Where systems keep the certificates that they trust, for a Python that was built with another place."""
 OLDEST_UV = (0, 6)
 
 GROUPS = {
@@ -143,11 +151,27 @@ def certificates(pip: list[str | Path]) -> list[str]:
     """Return pip's option to trust what the system trusts, as pip 24.2 and newer do by themselves."""
     try:
         text = subprocess.run([*pip, "--version"], capture_output=True, text=True, check=True).stdout
+        told = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
     found = re.match(r"pip (\d+)\.(\d+)", text)
-    # 23.3 is the first version that has the libraries for this option.
-    return ["--use-feature=truststore"] if found and (23, 3) <= (int(found[1]), int(found[2])) < (24, 2) else []
+    version = (int(found[1]), int(found[2])) if found else (24, 2)
+    if version >= (24, 2):
+        return []
+    if version >= (23, 3):  # the first that brings what the option needs
+        return ["--use-feature=truststore"]
+    named = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & set(os.environ) or ".cert=" in told
+    bundle = None if named else system_bundle()
+    return [] if bundle is None else ["--cert", str(bundle)]
+
+
+def system_bundle() -> Path | None:
+    """Return the file of the certificates that the system trusts, where it has one."""
+    paths = ssl.get_default_verify_paths()
+    for name in (paths.cafile, paths.openssl_cafile, *BUNDLES):
+        if name and Path(name).is_file():
+            return Path(name)
+    return None
 
 
 def install_ensurepip() -> None:

@@ -35,16 +35,40 @@ def test_results_have_the_agreed_form(tmp_path, monkeypatch, capsys):
     assert "busy" in capsys.readouterr().out
 
 
-def test_a_run_that_takes_too_long_is_cut_off_and_kept_in_the_results(tmp_path, monkeypatch, capsys):
+def test_a_peer_beyond_its_cpu_seconds_is_said_to_use_more_and_waiting_costs_nothing(tmp_path, monkeypatch, capsys):
     from benchmarks import harness
 
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    fine = [sys.executable, "-c", "pass"]
-    endless = harness.Command([sys.executable, "-c", "while True: pass"], limit_s=0.2)
-    harness.run_cases("try", [harness.Case("slow peer", harness.Command(fine), {"endless": endless}, 1)], {})
-    assert json.loads((tmp_path / "try.meta.json").read_text())["left_out"] == {
-        "slow peer: endless": "cut off after 0.2 s"
+    fine = harness.Command([sys.executable, "-c", "pass"])
+    busy, start = "while True: pass", "from benchmarks.harness import timed\n"
+    timed = f"{start}sum(range(20_000_000))\nwith timed(): \n    {busy}"  # what comes before the clock is not limited
+    peers = {
+        "endless": harness.Command([sys.executable, "-c", busy], limit_s=1),
+        "endless, timed": harness.Command([sys.executable, "-c", timed], {"PYTHONPATH": str(ROOT)}, limit_s=1),
+        "idle": harness.Command([sys.executable, "-c", "import time; time.sleep(1.5)"], limit_s=1),
     }
+    bars = [harness.Bar("cpu_s", 1, "no more CPU", "endless"), harness.Bar("wall_s", 1, "no longer", "endless")]
+    harness.run_cases("try", [harness.Case("slow peers", fine, peers, 1, bars)], {})
+    (entry,) = json.loads((tmp_path / "try.json").read_text())
+    assert entry["peers"]["endless"] == entry["peers"]["endless, timed"] == {"more_than_cpu_s": 1}
+    assert entry["peers"]["idle"]["wall_s"] > 1.5
+    assert entry["ratio"] == pytest.approx(entry["peers"]["idle"]["cpu_s"] / entry["ours"]["cpu_s"], rel=0.01)
+    told = json.loads((tmp_path / "try.meta.json").read_text())
+    assert told["left_out"] == {}
+    assert [(bar["bar"], bar["met"]) for bar in told["bars"]] == [("no more CPU", True)]
+    assert capsys.readouterr().out.count("more than 1 CPU s") == 2
+
+
+def test_a_peer_that_hangs_without_using_the_processor_is_cut_off_and_told(tmp_path, monkeypatch, capsys):
+    from benchmarks import harness
+
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    monkeypatch.setattr(harness, "HANGS_AFTER", 0.3)
+    fine, hung = [sys.executable, "-c", "pass"], [sys.executable, "-c", "import signal; signal.pause()"]
+    peers = {"hung": harness.Command(hung, limit_s=1)}
+    harness.run_cases("try", [harness.Case("a peer", harness.Command(fine, limit_s=100), peers, 1)], {})
+    found = json.loads((tmp_path / "try.meta.json").read_text())["left_out"]
+    assert found == {"a peer: hung": "hung: cut off after 0.3 s by the clock"}
     assert "cut off" in capsys.readouterr().err
 
 

@@ -179,7 +179,7 @@ def test_a_body_in_a_file_is_as_good(sample: Path, tmp_path: Path, capsys) -> No
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["GetNope"], "INVALID_INPUT: body.name: 'GetNope' is not a task"),
+        (["GetNope"], "INVALID_INPUT: TASK: there is no task 'GetNope'"),
         (["GeneExpression"], "INVALID_INPUT: body.genes"),
         (["GeneExpression", "--body", '{"genes": 3}'], "INVALID_INPUT: body.genes"),
         (["GeneExpression", "--body", "{"], "INVALID_INPUT: --body: not JSON"),

@@ -73,6 +73,15 @@ def test_every_way_to_name_cells_gives_the_same_result(looked_at, adata):
     assert expected["log10_p"].is_monotonic_increasing
 
 
+@pytest.mark.parametrize(
+    "said", [lambda m: m.to_numpy(), lambda m: m.tolist(), lambda m: m, lambda m: iter(m[m].index)]
+)
+def test_a_comparison_is_named_by_the_cells_that_are_chosen(looked_at, adata, said):
+    mask = adata.obs["group"] == "g1"
+    assert looked_at.compare(said(mask))["comparison"][0] == f"{mask.sum()} cells vs rest"
+    assert looked_at.compare(["cell3", "cell3"])["comparison"][0] == "cell3 vs rest"
+
+
 def test_comparisons_can_be_within_some_cells(looked_at, adata):
     found = looked_at.compare("g0", "g1", within="treated == 'yes'")
     some = adata[adata.obs["treated"] == "yes"].copy()
@@ -189,6 +198,21 @@ def test_a_file_is_opened_with_the_same_methods(adata, tmp_path):
             r"first: 'nope' is no cell set, barcode or query; sets are 'louvain', 'louvain-0'",
         ),
         (lambda e: e.compare("g0", "n_genes >"), r"second: 'n_genes >' is no cell set"),
+        (lambda e: e.compare("grup == 'g1'"), r"first: .* \(there is no column 'grup'; did you mean 'group'\?\)"),
+        (lambda e: e.compare("group == 'x'"), r"first: no cell is chosen by group == 'x'.*: group holds 'g\d', 'g"),
+        (
+            lambda e: e.compare("group == @one"),
+            r"first: .* \(a variable after @ is not seen from here: write its value",
+        ),
+        (lambda e: e.compare("group"), r"first: .* \(it is not true or false of each cell\)|no cell is left"),
+        (lambda e: e.compare(np.ones((400, 2), bool)), r"first: the mask must have one dimension, found an array of 2"),
+        (lambda e: e.compare([True, None] * 200), r"first: the mask has missing values; fill them"),
+        (lambda e: e.compare(e.columns["group"].eq("g0").sample(600, replace=True)), r"first: the mask's index "),
+        (lambda e: e.compare(e.columns), r"first: expected a mask, barcodes or keys of cell sets, found a table"),
+        (lambda e: e.compare([1, 0] * 200), r"first: .*found 1; a mask is of True and False, as mask.astype"),
+        (lambda e: e.cluster(name=" "), r"name: expected a name for the class, as 'fine', found ' '"),
+        (lambda e: e.annotate("Immune system", name=""), r"name: expected a name for the class"),
+        (lambda e: e.expression([]), r"genes: name at least one gene, as 'gene0'"),
         (lambda e: e.compare(np.ones(3, bool)), r"first: the mask must have 400 values.*found 3"),
         (lambda e: e.compare(np.zeros(400, bool)), r"first: no cell is chosen"),
         (lambda e: e.compare(["cell1", "cellX"]), r"first: 1 of 2 are not there, the first is 'cellX'.*'cell0'"),

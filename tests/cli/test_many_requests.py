@@ -122,7 +122,8 @@ def test_bash_completes_commands_options_and_values(capsys) -> None:
     assert {"markers", "call", "replay"} <= set(completions("cellworker", script))
     assert {"--by", "--n", "--format"} <= set(completions("cellworker markers file", script))
     assert {"csv", "h5ad"} <= set(completions("cellworker markers file --format", script))
-    assert "--by" not in completions("cellworker markers file --format", script)
+    assert set(completions("cellworker markers file --format", script)) == {"csv", "tsv", "parquet", "json", "h5ad"}
+    assert {"ClusterCells", "ListGenes"} <= set(completions("cellworker tasks", script))
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,3 +133,33 @@ def test_coverage_is_measured_and_reported_with_a_floor(root: Path) -> None:
     assert settings["report"]["fail_under"] > 50
     status = yaml.safe_load((root / ".github/codecov.yml").read_text())["coverage"]["status"]
     assert status["project"]["default"] == {"target": "auto", "threshold": "0.5%"}
+
+
+@pytest.mark.parametrize(
+    ("version", "config", "environment", "options"),
+    [
+        ("24.2", "", {}, []),
+        ("23.3.1", "", {}, ["--use-feature=truststore"]),
+        ("23.2.1", "", {}, ["--cert", "{bundle}"]),  # of Python 3.11 and 3.12.0: it knows its own list alone
+        ("23.2.1", "global.cert='/own.pem'\n", {}, []),
+        ("23.2.1", ":env:.cert='/own.pem'\n", {}, []),
+        ("23.2.1", "", {"REQUESTS_CA_BUNDLE": "/own.pem"}, []),
+    ],
+)
+def test_every_pip_trusts_what_the_system_trusts_unless_it_was_told_otherwise(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version, config, environment, options
+) -> None:
+    """Behind a proxy whose certificate only the system knows, set-up has to fetch uv."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    monkeypatch.setattr(bootstrap, "BUNDLES", (bundle,))
+    places = SimpleNamespace(cafile=None, openssl_cafile="/nowhere/cert.pem")
+    monkeypatch.setattr(bootstrap.ssl, "get_default_verify_paths", lambda: places)
+    (tmp_path / "version").write_text(f"pip {version} from /somewhere (python 3.11)\n")
+    (tmp_path / "config").write_text(config)
+    pip = ["sh", "-c", f'cat "{tmp_path}/${{1#--}}"', "pip"]
+    assert bootstrap.certificates(pip) == [option.replace("{bundle}", str(bundle)) for option in options]

@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, vstack
@@ -23,6 +24,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Categorical
 from cellworker.formats.check.checking import check_experiment
 from cellworker.formats.common.findings import RefusedError
+from cellworker.formats.common.provenance import read_provenance
 from cellworker.formats.opening.open import open_experiment
 
 PBMC_SMALL = Path(__file__).parents[1] / "fixtures/pbmcsmall/v5/r.rds"
@@ -325,6 +327,41 @@ def test_nothing_is_replaced_that_is_not_its_own(prepared, samples, settings, tm
 def test_the_error_of_no_remaining_cell_has_the_numbers(samples, settings, tmp_path):
     with pytest.raises(WorkerError, match=r"0 cells .*'barcodes': 160.*--set"):
         prepare(samples["one"], out=tmp_path / "out", settings=settings, thresholds=["min_counts=1000000000"])
+
+
+def test_replay_prepares_the_same_samples_again_and_no_others(prepared, samples, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STORE_DIR", str(tmp_path / "stores"))
+    made, _ = prepared
+    monkeypatch.chdir(samples["one"].parent)
+    for source in (made.folder / "experiment.h5ad", made.report):
+        assert read_provenance(source)[0].task == "prepare"
+    assert main(["replay", str(made.report), "--out", str(tmp_path / "again"), "--quiet"]) == 0
+    first, again = (folder / "experiment.h5ad" for folder in (made.folder, tmp_path / "again"))
+    assert read_provenance(again) == read_provenance(first)
+    assert_same_content(first, again)
+    assert (tmp_path / "again/cell_sets.json").read_bytes() == (made.folder / "cell_sets.json").read_bytes()
+
+    others = tmp_path / "others"
+    others.mkdir()
+    for name, other in (("one", "two"), ("two", "one"), ("three", "three")):
+        shutil.copy(samples[other], others / samples[name].name)
+    monkeypatch.chdir(others)
+    capsys.readouterr()
+    assert main(["replay", str(first), "--out", str(tmp_path / "third"), "--quiet"]) == 1
+    assert "the samples are not what they were" in capsys.readouterr().err
+    assert not (tmp_path / "third").exists()
+    assert main(["replay", str(first), "--experiment", "x", "--out", str(tmp_path / "third")]) == 1
+    assert "--experiment: samples are found by their names" in capsys.readouterr().err
+
+
+def assert_same_content(first: Path, second: Path) -> None:
+    """Compare all values of two .h5ad files."""
+    with h5py.File(first) as one, h5py.File(second) as two:
+        names: list[str] = []
+        one.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(names) > 20
+        for name in names:
+            np.testing.assert_array_equal(one[name][()], two[name][()], err_msg=name)
 
 
 def test_the_command_line_makes_a_seurat_object_too(samples, tmp_path, monkeypatch, capsys):

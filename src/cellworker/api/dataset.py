@@ -79,6 +79,7 @@ class Dataset(MappedDataset):
         """
         one_of("method", method, ["leiden", "louvain"])
         number("resolution", resolution)
+        _check_name(name)
         result = self._computed("ClusterCells", {"type": method, "config": {"resolution": resolution}})
         key = name or method
         if name is None and key not in self._made and self.cell_sets.find_class(key) is not None:
@@ -143,6 +144,7 @@ class Dataset(MappedDataset):
         tasks = {"sctype": "ScTypeAnnotate", "cassia": "CASSIAAnnotate"}
         if method not in tasks:
             raise invalid("method", f"expected 'sctype' or 'cassia', found {method!r}")
+        _check_name(name)
         item = find_class(self.cell_sets, "by", by)
         sets = CellSets([replace(item, key="louvain")])
         result = self._computed(tasks[method], {"species": species, "tissue": tissue}, sets)
@@ -265,3 +267,8 @@ class Dataset(MappedDataset):
         except ModuleError as error:
             raise invalid("n_controls", str(error)) from None
         return formed(pd.DataFrame(scores.T, index=self._index, columns=list(sets)), as_)
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not name.strip():
+        raise invalid("name", f"expected a name for the class, as 'fine', found {name!r}")

@@ -235,11 +235,11 @@ class DatasetBase(OpenExperiment):
         places = [genes.by_name.get(name, genes.by_id.get(name)) for name in names]
         missing = [name for name, place in zip(names, places, strict=True) if place is None]
         found = [place for place in places if place is not None]
+        if not names:
+            raise invalid(argument, f"name at least one gene, as {genes.names[0]!r}")
         if not found or (every and missing):
             shown = ", ".join(repr(name) for name in genes.names[:3])
-            message = (
-                f"{argument}: there is no gene {(missing or ['(none given)'])[0]!r}; genes are named like {shown}."
-            )
+            message = f"{argument}: there is no gene {missing[0]!r}; genes are named like {shown}."
             raise WorkerError(ErrorCode.R_WORKER_GENE_NOT_FOUND, message)
         return list(dict.fromkeys(found)) if not every else found
 

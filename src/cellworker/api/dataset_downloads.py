@@ -28,7 +28,8 @@ class DownloadingDataset(TestedDataset):
         Parameters
         ----------
         path
-            For an experiment a name that ends in .h5ad, .zarr or .rds; for expression one that ends in .csv or .csv.gz.
+            For an experiment a name that ends in .h5ad, .zarr, .rds or .h5; for expression one that ends in .csv or
+            .csv.gz.
         kind
             The experiment with what was made of it, or the log-normalised matrix, genes by cells.
         cells
@@ -50,6 +51,8 @@ class DownloadingDataset(TestedDataset):
         if kind == "experiment":
             if cells is not None:
                 raise invalid("cells", "an experiment is saved whole; choose cells for kind='expression'")
+            if goal.name.endswith((".csv", ".csv.gz")):
+                raise invalid("kind", f"{goal.name} is a name for a table: expected 'expression', found 'experiment'")
             return self._write(goal, self.record("download", {}), force=force)
         if kind != "expression":
             raise invalid("kind", f"expected 'experiment' or 'expression', found {kind!r}")

@@ -238,10 +238,10 @@ class TestedDataset(DatasetBase):
     def _compared(self, first: Cells, second: Cells | None, within: Cells | None, kind: str) -> "DataFrame":
         import pandas as pd  # noqa: PLC0415 only notebooks need it
 
-        base = self._select("first", first)
+        base = chosen = self._select("first", first)
         other = np.setdiff1d(np.arange(self.experiment.n_cells), base)
         if second is not None:
-            other = self._select("second", second)
+            other = against = self._select("second", second)
             base, other = np.setdiff1d(base, other), np.setdiff1d(other, base)
         if within is not None:
             allowed = self._select("within", within)
@@ -255,8 +255,8 @@ class TestedDataset(DatasetBase):
         table = pd.DataFrame(dict(found)).rename(columns=_COMPARED)
         if "log10_p" in table:
             table = table.sort_values("log10_p", kind="stable", na_position="last", ignore_index=True)
-        against = "rest" if second is None else described(second)
-        inside = "" if within is None else f" within {described(within)}"
-        table.insert(0, "comparison", f"{described(first)} vs {against}{inside}")
+        rest = "rest" if second is None else described(second, against)
+        inside = "" if within is None else f" within {described(within, allowed)}"
+        table.insert(0, "comparison", f"{described(first, chosen)} vs {rest}{inside}")
         named = [name for name in ("comparison", "gene", "gene_id") if name in table]
         return table[[*named, *(name for name in table if name not in named)]]

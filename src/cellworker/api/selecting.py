@@ -1,6 +1,6 @@
 """Selections of cells: keys or names of sets, barcodes, a mask, or a pandas query."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.api.anndata.arguments import invalid
+from cellworker.api.queries import QueryError, queried, values_shown
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.experiment.model import Experiment
 
@@ -20,6 +21,7 @@ Cells = Union[str, Sequence[str], NDArray[np.bool_], "Series"]
 """A key or name of a set or class, a query of pandas over the cells' columns; several keys or barcodes; a mask."""
 
 _SHOWN = 6
+_NAMED = 3  # of more, the number of cells is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +87,31 @@ def rows_of(
     if isinstance(cells, str):
         found = _named(experiment, cell_sets, cells)
         rows = _queried(frame, cell_sets, argument, cells) if found is None else found
-    elif getattr(cells, "dtype", None) == np.bool_ or (
-        len(cells) and all(isinstance(x, bool | np.bool_) for x in cells)
-    ):
+    elif hasattr(cells, "columns"):
+        raise invalid(argument, "expected a mask, barcodes or keys of cell sets, found a table; choose a column of it")
+    elif _is_mask(cells):
         rows = _masked(frame, argument, cells)
     else:
         rows = _listed(experiment, cell_sets, frame, argument, cells)
     if not len(rows):
-        raise invalid(argument, f"no cell is chosen by {described(cells)}; choose at least one")
+        hint = values_shown(frame, cells) if isinstance(cells, str) and cells not in cell_sets.keys else ""
+        message = f"no cell is chosen by {described(cells, rows)}; choose at least one"
+        raise invalid(argument, f"{message}: {hint}" if hint else message)
     return rows
+
+
+def _is_mask(cells: Any) -> bool:  # noqa: ANN401
+    """Whether all that is said is true, false or missing, and something is not missing."""
+    if getattr(cells, "dtype", None) in (np.bool_, "boolean"):
+        return True
+    known = [value for value in cells if not _is_missing(value)]
+    return bool(known) and all(isinstance(value, bool | np.bool_) for value in known)
+
+
+def _is_missing(value: Any) -> bool:  # noqa: ANN401
+    import pandas as pd  # noqa: PLC0415 only notebooks need it
+
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
 def _named(experiment: Experiment, cell_sets: CellSets, name: str) -> NDArray[np.int64] | None:
@@ -113,19 +131,16 @@ def _queried(frame: "DataFrame", cell_sets: CellSets, argument: str, text: str) 
     if text in frame.index:
         return np.flatnonzero(frame.index == text)
     try:
-        mask = frame.eval(text, engine="python")
-    except Exception as error:  # noqa: BLE001 whatever pandas raises about a user's text
-        mask = error
-    dtype = getattr(mask, "dtype", None)
-    if dtype != np.bool_ or getattr(mask, "shape", None) != (len(frame),):
+        return np.flatnonzero(queried(frame, text))
+    except QueryError as error:
+        why = f" ({error})" if str(error) else ""
         keys = ", ".join(repr(key) for key in cell_sets.keys[:_SHOWN])
         columns = ", ".join(map(str, frame.columns[:_SHOWN]))
         raise invalid(
             argument,
-            f"{text!r} is no cell set, barcode or query; sets are {keys}, ..., a query is about columns ({columns}, "
-            "...), as \"n_genes > 200 and leiden == '0'\"",
-        )
-    return np.flatnonzero(np.asarray(mask))
+            f"{text!r} is no cell set, barcode or query{why}; sets are {keys}, ..., a query is about columns "
+            f"({columns}, ...), as \"n_genes > 200 and leiden == '0'\"",
+        ) from None
 
 
 def _masked(frame: "DataFrame", argument: str, cells: Any) -> NDArray[np.int64]:  # noqa: ANN401
@@ -133,8 +148,15 @@ def _masked(frame: "DataFrame", argument: str, cells: Any) -> NDArray[np.int64]:
     if index is not None and not callable(index) and hasattr(cells, "reindex") and len(frame.index.intersection(index)):
         if not frame.index.isin(index).all():
             raise invalid(argument, "the mask's index does not hold every barcode of the experiment")
+        if not index.is_unique:
+            raise invalid(argument, f"the mask's index holds {index[index.duplicated()][0]!r} more than once")
         cells = cells.reindex(frame.index)
-    mask = np.asarray(cells, np.bool_)
+    if getattr(cells, "ndim", 1) != 1:
+        raise invalid(argument, f"the mask must have one dimension, found an array of {cells.ndim}: use mask.ravel()")
+    values = list(cells)
+    if any(map(_is_missing, values)):
+        raise invalid(argument, "the mask has missing values; fill them, as mask.fillna(False)")
+    mask = np.asarray(values, np.bool_)
     if mask.shape != (len(frame),):
         raise invalid(argument, f"the mask must have {len(frame)} values, one for each cell; found {len(mask)}")
     return np.flatnonzero(mask)
@@ -150,7 +172,9 @@ def _listed(
     names = list(cells)
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
-        raise invalid(argument, f"expected barcodes or keys of cell sets as text, or a mask; found {wrong[0]!r}")
+        plain = wrong[0].item() if isinstance(wrong[0], np.generic) else wrong[0]
+        hint = "; a mask is of True and False, as mask.astype(bool)" if isinstance(plain, int) else ""
+        raise invalid(argument, f"expected barcodes or keys of cell sets as text, or a mask; found {plain!r}{hint}")
     places = np.asarray(frame.index.get_indexer(names)) if frame.index.is_unique else np.full(len(names), -1)
     parts, missing = [places[places >= 0].astype(np.int64)], []
     for name in (names[i] for i in np.flatnonzero(places < 0).tolist()):
@@ -165,14 +189,12 @@ def _listed(
     return np.unique(np.concatenate(parts))
 
 
-def described(cells: Cells) -> str:
-    """Return a few words for a selection."""
+def described(cells: Cells, rows: Collection[Any]) -> str:
+    """Return a few words for a selection: what was said, or of how many cells the rows are."""
     if isinstance(cells, str):
         return cells
-    if getattr(cells, "dtype", None) == np.bool_:
-        return f"{int(np.sum(cells))} cells"
-    names = list(cells)
-    return ", ".join(map(str, names)) if 0 < len(names) <= 3 else f"{len(names)} cells"
+    names = [] if _is_mask(cells) else list(dict.fromkeys(map(str, cells)))
+    return ", ".join(names) if 0 < len(names) <= _NAMED else f"{len(rows)} cells"
 
 
 def chosen_sets(experiment: Experiment, cell_sets: CellSets, **rows: NDArray[np.int64]) -> CellSets:

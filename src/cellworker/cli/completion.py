@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cellworker.tasks.catalog import TASKS
+
 __all__ = ["script"]
 
 
@@ -42,6 +44,8 @@ def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, tuple[str,
 def _options(command: argparse.ArgumentParser) -> Iterator[_Option]:
     for action in command._actions:  # noqa: SLF001
         values = tuple(map(str, action.choices or ()))
+        if not action.option_strings and action.metavar == "TASK":
+            values = tuple(TASKS)
         if action.option_strings or values:
             about = re.sub(r"\s+", " ", (action.help or "").replace("%%", "%"))
             yield _Option(tuple(action.option_strings), values, about)
@@ -55,12 +59,12 @@ def _words(options: list[_Option]) -> str:
 
 
 def _cases(commands: dict[str, tuple[str, list[_Option]]], name: str) -> Iterator[str]:
-    """Yield shell cases: what follows a command's option of fixed values, then what a command takes."""
+    """Yield shell cases: what follows a command's option of fixed values, and no file, then what a command takes."""
     for command, (_, options) in commands.items():
         for option in options:
             if option.names and option.values:
                 patterns = "|".join(f'"{command} {flag}"' for flag in option.names)
-                yield f'    {patterns}) {name}="{" ".join(option.values)}" ;;'
+                yield f'    {patterns}) {name}="{" ".join(option.values)}"; files="" ;;'
     for command, (_, options) in commands.items():
         yield f'    "{command} "*) {name}="{_words(options)}" ;;'
 
@@ -69,7 +73,7 @@ def _bash(commands: dict[str, tuple[str, list[_Option]]]) -> str:
     return "\n".join(
         [
             "_cellworker() {",
-            '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words=""',
+            '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words="" files=1',
             '  if [ "$COMP_CWORD" -eq 1 ]; then',
             f'    COMPREPLY=($(compgen -W "{" ".join(commands)} --help --version" -- "$current"))',
             "    return",
@@ -78,7 +82,7 @@ def _bash(commands: dict[str, tuple[str, list[_Option]]]) -> str:
             *_cases(commands, "words"),
             "  esac",
             '  COMPREPLY=($(compgen -W "$words" -- "$current"))',
-            '  case "$current" in -*) ;; *) COMPREPLY+=($(compgen -f -- "$current")) ;; esac',
+            '  case "$files$current" in 1-*) ;; 1*) COMPREPLY+=($(compgen -f -- "$current")) ;; esac',
             "}",
             "complete -o filenames -F _cellworker cellworker",
             "",
@@ -92,14 +96,14 @@ def _zsh(commands: dict[str, tuple[str, list[_Option]]]) -> str:
         [
             "#compdef cellworker",
             "_cellworker() {",
-            '  local previous="${words[CURRENT-1]}" said=""',
+            '  local previous="${words[CURRENT-1]}" said="" files=1',
             f"  local -a commands; commands=({described})",
             "  if (( CURRENT == 2 )); then _describe command commands; return; fi",
             '  case "${words[2]} $previous" in',
             *_cases(commands, "said"),
             "  esac",
             "  compadd -- ${=said}",
-            "  _files",
+            "  [[ -z $files ]] || _files",
             "}",
             "(( $+functions[compdef] )) && compdef _cellworker cellworker",
             "",

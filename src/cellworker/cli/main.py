@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from cellworker.cli.methods import METHODS, add_method_arguments
+from cellworker.cli.numbers import number, whole_number
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
 from cellworker.version import __version__
@@ -34,7 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     options: argparse.Namespace | None = None
     try:
-        options = parser_for(arguments).parse_args(arguments)
+        options, unknown = parser_for(arguments).parse_known_args(arguments)
+        if unknown:
+            from cellworker.cli.unknown_names import unknown_arguments  # noqa: PLC0415 only where something is wrong
+
+            options.parser.error(unknown_arguments(unknown, options.parser))
         if "check_use" in options:
             options.check_use(options)
     except SystemExit as stop:  # argparse has said what is wrong, or has helped
@@ -146,7 +151,7 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     def add(name: str, module: str, about: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, parents=[common], help=about, description=f"{about[0].upper()}{about[1:]}.")
-        command.set_defaults(module=module)
+        command.set_defaults(module=module, parser=command)
         return command
 
     run = add("run", "run", "serve an experiment on this machine, with everything embedded")
@@ -206,7 +211,7 @@ def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> N
 
     submit = add("submit", "submit", "send one request to a running worker and wait for the result")
     submit.add_argument("--url", help="where 'cellworker run' listens (http://127.0.0.1:PORT)")
-    submit.add_argument("--timeout", type=float, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
+    submit.add_argument("--timeout", type=number, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
     _add_request(submit)
 
     replay = add("replay", "replay", "ask again what made a file, or a request that DEBUG_STEP saved")
@@ -245,6 +250,12 @@ def _add_method(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("experiment", metavar="FILE", help="an experiment: a file or folder")
     add_method_arguments(command, name)
     _add_matrices(command)
+    if name == "download":
+        _add_output(
+            command, ("h5ad", "rds", "h5", "csv"), "h5ad, of expression csv",
+            "end the name in .h5ad, .zarr, .rds or .h5, of expression in .csv or .csv.gz; - is standard output",
+        )  # fmt: skip
+        return
     formats = ("csv", "tsv", "parquet", "json", "h5ad")
     _add_output(command, formats, "csv", "end the name in .csv, .tsv, .parquet, .json or .h5ad; - is standard output")
 
@@ -262,22 +273,24 @@ def _add_prepare(prepare: argparse.ArgumentParser) -> None:
         help="a limit instead of the suggested one: min_counts, max_counts, min_genes, max_genes, max_mt (percent), "
         "max_doublet_score",
     )  # fmt: skip
-    quality.add_argument("--mads", type=float, metavar="N", help="distance of the limits from the median, in MADs (3)")
+    quality.add_argument("--mads", type=number, metavar="N", help="distance of the limits from the median, in MADs (3)")
     quality.add_argument(
         "--empty-droplets", choices=("auto", "yes", "no"), help="look for barcodes without cells (auto: in unfiltered)"
     )
     quality.add_argument("--keep-doublets", action="store_true", help="score doublets, and leave them in")
-    quality.add_argument("--min-cells", type=int, metavar="N", help="leave out genes of fewer cells (3)")
+    quality.add_argument("--min-cells", type=whole_number, metavar="N", help="leave out genes of fewer cells (3)")
     together = prepare.add_argument_group("what is made of them")
-    together.add_argument("--variable-genes", type=int, metavar="N", help="how many are scaled (2000)")
-    together.add_argument("--components", type=int, metavar="N", help="principal components (50)")
-    together.add_argument("--dimensions", type=int, metavar="N", help="of them for integration, clusters and map (30)")
+    together.add_argument("--variable-genes", type=whole_number, metavar="N", help="how many are scaled (2000)")
+    together.add_argument("--components", type=whole_number, metavar="N", help="principal components (50)")
+    together.add_argument(
+        "--dimensions", type=whole_number, metavar="N", help="of them for integration, clusters and map (30)"
+    )
     together.add_argument(
         "--integration", choices=("auto", "none", "harmony", "mnn"), help="of samples (auto: where they are separate)"
     )
-    together.add_argument("--separation", type=float, metavar="X", help="min separation to integrate, 0 to 1 (0.3)")
+    together.add_argument("--separation", type=number, metavar="X", help="min separation to integrate, 0 to 1 (0.3)")
     together.add_argument("--clustering", choices=("louvain", "leiden"), help="the method (louvain)")
-    together.add_argument("--resolution", type=float, metavar="X", help="how finely (0.8)")
+    together.add_argument("--resolution", type=number, metavar="X", help="how finely (0.8)")
     together.add_argument("--rds", action="store_true", help="write a Seurat object too")
     _add_matrices(prepare)
     prepare.add_argument("--quiet", action="store_true", help="no progress bar")

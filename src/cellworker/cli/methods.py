@@ -13,9 +13,18 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
+from cellworker.cli.numbers import number, whole_number
 from cellworker.errors import ErrorCode, WorkerError
 
-__all__ = ["METHODS", "add_method_arguments", "check_arguments", "docstring_parts", "given_arguments", "refuse_unknown"]
+__all__ = [
+    "METHODS",
+    "add_method_arguments",
+    "as_on_the_line",
+    "check_arguments",
+    "docstring_parts",
+    "given_arguments",
+    "refuse_unknown",
+]
 
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
     "markers": ("markers", "find the genes that tell each cluster from all other cells"),
@@ -32,7 +41,9 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 """Commands, with the methods that they are made from and their help."""
 
 _NOT_ASKED: Final = ("self", "path", "as_")
-"""A path to write to comes from ``--out``."""
+"""A path to write to is what ``--out`` says."""
+_NUMBERS: Final[Mapping[Any, Callable[[str], Any]]] = {int: whole_number, float: number}
+_ARGUMENT: Final = re.compile(r"(\w+)(?:\[.*?\])?: ")
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
 
@@ -76,6 +87,23 @@ def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]
     """Return the arguments that a user gave for a command's method; the others have the method's defaults."""
     values = {name: getattr(options, name) for name in _parameters(_method(command))}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def as_on_the_line(command: str, error: WorkerError) -> WorkerError:
+    """Return an error of a command's method with its argument named as the command line has it.
+
+    A method begins with ``min_dist:``; on the line that is ``--min-dist``, ``FIRST`` where it has no name there, and
+    ``--out`` for the path of a file.
+    """
+    found = _ARGUMENT.match(error.message)
+    if found is None:
+        return error
+    parser = argparse.ArgumentParser(add_help=False)
+    add_method_arguments(parser, command)
+    said = {action.dest: (action.option_strings or [action.dest.upper()])[0] for action in parser._actions}  # noqa: SLF001 argparse offers no other way
+    said |= {"path": "--out"}
+    name = said.get(found[1])
+    return error if name is None else WorkerError(error.code, f"{name}{error.message[found.end(1) :]}")
 
 
 def refuse_unknown(what: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -149,11 +177,11 @@ def _kind(annotation: Any) -> _Kind:  # noqa: ANN401
         if get_origin(option) is Literal:
             return _Kind(choices=tuple(map(str, get_args(option))))
         if inner := get_args(option):
-            return _Kind(convert=inner[0], many=True)
+            return _Kind(convert=_NUMBERS.get(inner[0], inner[0]), many=True)
     if options == {bool}:
         return _Kind(switch=True)
     (convert,) = options
-    return _Kind(convert=convert)
+    return _Kind(convert=_NUMBERS.get(convert, convert))
 
 
 def _is_array(option: Any) -> bool:  # noqa: ANN401

@@ -210,9 +210,8 @@ def write_result(
                 _INVALID, f"the result is no table, so it cannot be saved as {destination.format}: choose JSON"
             )
         if destination.path is None and len(tables) > 1:
-            raise WorkerError(
-                _INVALID, f"the result is {len(tables)} tables ({', '.join(tables)}): save them with --out FILE"
-            )
+            advice = "save them with --out FILE, or choose --format json"
+            raise WorkerError(_INVALID, f"the result is {len(tables)} tables ({', '.join(tables)}): {advice}")
         paths = [destination.path] if len(tables) == 1 else [destination.named(name) for name in tables]
         encoded = [_encode(table, destination, records) for table in tables.values()]
         contents = dict(zip(paths, encoded, strict=True))

@@ -3,8 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.one_blas_thread import one_blas_thread
 from cellworker.analysis.statistics.scaled_components import scaled_components
 from cellworker.analysis.statistics.variable_genes import gene_variability
 from cellworker.errors import ErrorCode, WorkerError
@@ -85,7 +85,15 @@ class Prepared:
     integration: str
 
 
-def run(parameters: Parameters, out: Path, settings: Settings, progress: Progress, *, force: bool = False) -> Prepared:
+def run(
+    parameters: Parameters,
+    out: Path,
+    settings: Settings,
+    progress: Progress,
+    *,
+    force: bool = False,
+    sources_sha256: str = "",
+) -> Prepared:
     """Prepare an experiment.
 
     Parameters
@@ -101,6 +109,8 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
         Called with the stage and the fraction done; may raise to stop. The next run continues from there.
     force
         Whether a finished experiment in the folder may be replaced.
+    sources_sha256
+        The hash in a record: other samples are refused. Empty takes any.
 
     Raises
     ------
@@ -109,9 +119,12 @@ def run(parameters: Parameters, out: Path, settings: Settings, progress: Progres
     """
     _check_target(out, force=force)
     samples = read_samples(parameters, settings, lambda stage, part=None: progress(stage, _READING * (part or 0.0)))
+    if sources_sha256 and _hash_of(samples) != sources_sha256:
+        message = "the samples are not what they were, by their hashes; to prepare them all the same, use --config"
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"{message} {FILE_NAME}")
     out.mkdir(parents=True, exist_ok=True)
     work = _Work(parameters, out, settings, progress, Keeper(out / _KEPT), samples)
-    with _one_blas_thread():
+    with one_blas_thread():
         found = work.prepare()
     shutil.rmtree(out / _KEPT, ignore_errors=True)
     progress("done", _WRITTEN)
@@ -130,18 +143,8 @@ def _check_target(out: Path, *, force: bool) -> None:
         raise WorkerError(ErrorCode.INVALID_INPUT, f"--out {out}: {problem}")
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: more change the rounding, and compete with our own threads."""
-    import scipy.linalg  # noqa: F401, PLC0415 - loads its BLAS, so that it is found
-
-    try:
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - of the extra
-    except ImportError:
-        yield
-        return
-    with threadpool_limits(1, "blas"):
-        yield
+def _hash_of(samples: list[Sample]) -> str:
+    return hashlib.sha256("\n".join(one.experiment.source_sha256 for one in samples).encode()).hexdigest()
 
 
 @dataclass(slots=True)
@@ -322,9 +325,7 @@ class _Work:
             (self.out / f"r.{CELL_SETS}").unlink(missing_ok=True)  # the folder's own are the same
 
     def _record(self) -> Provenance:
-        hashes = "\n".join(sample.experiment.source_sha256 for sample in self.samples)
-        sha256 = hashlib.sha256(hashes.encode()).hexdigest()
-        return Provenance.of("prepare", recorded(self.parameters), sha256=sha256)
+        return Provenance.of("prepare", recorded(self.parameters), sha256=_hash_of(self.samples))
 
     def _from_out(self) -> Parameters:
         """Return the parameters with paths from the folder that they are written to."""

@@ -28,6 +28,7 @@ def leiden(
     *,
     seed: int = 42,
     loops: float = 1.0,
+    max_links: int = _MAX_LINKS_OVER_ALL_STARTS,
     on_progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.int32]:
     """Find communities of large modularity: the best of some starts, each repeated until modularity stops growing.
@@ -44,6 +45,8 @@ def leiden(
         Of the generator that all starts share.
     loops
         Weight of each cell's link to itself, which counts twice in its strength: 1 as in Seurat's graph, 0 for none.
+    max_links
+        Links that all starts together may visit, counted as ten visits of each for a start; there is always one.
     on_progress
         Called with the fraction done; may raise to stop.
 
@@ -66,7 +69,7 @@ def leiden(
     state = np.array([seed], np.uint64)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     best, highest = np.zeros(n, np.int32), -np.inf
-    starts = int(np.clip(_MAX_LINKS_OVER_ALL_STARTS // (10 * max(1, len(links.cells))), _MIN_STARTS, _MAX_STARTS))
+    starts = int(np.clip(max_links // (10 * max(1, len(links.cells))), _MIN_STARTS, _MAX_STARTS))
     quality = np.empty(1)
     for start in range(starts):
         labels, reached = np.arange(n, dtype=np.int32), -np.inf

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.one_blas_thread import one_blas_thread
+
 __all__ = ["Components", "RowParts", "components_of", "principal_components"]
 
 Floats = NDArray[np.float64]
@@ -95,7 +97,7 @@ def principal_components(
     if not 1 <= k <= min(n, width):
         message = f"cannot find {k} components of {n} x {width} values: 1 to {min(n, width)} are possible"
         raise ValueError(message)
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(max(1, threads)) as pool:
         parts = _InMemory(matrix, pool)
         if n >= width:
             return components_of(parts, k, centre=centre, origin=origin, seed=seed, on_progress=on_progress)
@@ -137,10 +139,11 @@ def components_of(
 ) -> Components:
     """Find the components of a matrix in parts; everything is as for `principal_components`."""
     width = parts.shape[1]
-    products = _Products(parts, centre=centre, origin=origin)
-    if width <= _MAX_COVARIANCE:
-        return _finished(products, _decomposed(products.whole_covariance(), k), k)
-    return _finished(products, _leading(products.covariance, width, k, seed, on_progress), k)
+    with one_blas_thread():
+        products = _Products(parts, centre=centre, origin=origin)
+        if width <= _MAX_COVARIANCE:
+            return _finished(products, _decomposed(products.whole_covariance(), k), k)
+        return _finished(products, _leading(products.covariance, width, k, seed, on_progress), k)
 
 
 def _finished(products: "_Products", vectors: Floats, k: int) -> Components:

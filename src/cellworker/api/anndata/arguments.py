@@ -168,9 +168,7 @@ def check_kind(dtype: Any, name: str) -> None:  # noqa: ANN401
         ``INVALID_INPUT`` naming the matrix.
     """
     if cast("np.dtype[Any]", np.dtype(dtype)).kind not in "biuf":
-        raise invalid(
-            name, f"expected numbers, found {np.dtype(dtype)}; convert it: adata.X = adata.X.astype('float32')"
-        )
+        raise invalid(name, f"expected numbers, found {np.dtype(dtype)}; convert it: {name} = {name}.astype('float32')")
 
 
 def column(adata: "AnnData", argument: str, name: Any) -> Any:  # noqa: ANN401

@@ -1,7 +1,8 @@
 """Checks arguments against their annotations, so that a mistake is named before anything is computed or written."""
 
+import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from types import UnionType
@@ -30,23 +31,41 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
     ------
     WorkerError
         By the function that is returned: ``INVALID_INPUT`` naming the argument, what is expected, and what was found.
+    TypeError
+        By the same, as by any function of Python, for an argument that it does not have.
     """
     signature = inspect.signature(function)
     kinds = {name: _kinds(parameter.annotation) for name, parameter in signature.parameters.items()}
 
     @wraps(function)
     def held(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        bound = _bound(signature, function.__name__, args, kwargs)
+        for name, value in bound.arguments.items():
             known = kinds[name]
+            if known and isinstance(value, Iterator):  # read once here, so that whoever looks at it finds all
+                bound.arguments[name] = value = list(value)  # noqa: PLW2901
             if known and not any(fits(value) for _, fits in known):
                 words = " or ".join(dict.fromkeys(word for word, _ in known))
                 shown = repr(value)
                 raise invalid(
                     name, f"expected {words}, found {shown if len(shown) <= _SHOWN else type(value).__name__}"
                 )
-        return function(*args, **kwargs)
+        return function(*bound.args, **bound.kwargs)
 
     return held
+
+
+def _bound(
+    signature: inspect.Signature, function: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> inspect.BoundArguments:
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        near = difflib.get_close_matches(unknown[0], signature.parameters, 1) if unknown else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        message = f"{function}() {error}{hint}"
+    raise TypeError(message)
 
 
 def _kinds(annotation: Any) -> list[_Kind]:  # noqa: ANN401

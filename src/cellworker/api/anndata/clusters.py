@@ -32,6 +32,7 @@ __all__ = ["leiden", "louvain"]
 
 _Find = Callable[[Links, float, int], NDArray[np.int32]]
 _LOUVAIN_STARTS = 5
+_MAX_LINKS = 2_000_000  # of Leiden: from some 10,000 cells on one start, as scanpy and igraph make
 
 
 @with_bar("Leiden")
@@ -118,7 +119,7 @@ def louvain(
 
 
 def _leiden(links: Links, resolution: float, seed: int) -> NDArray[np.int32]:
-    return find_leiden(links, resolution, seed=seed, loops=0.0)
+    return find_leiden(links, resolution, seed=seed, loops=0.0, max_links=_MAX_LINKS)
 
 
 def _louvain(links: Links, resolution: float, seed: int) -> NDArray[np.int32]:

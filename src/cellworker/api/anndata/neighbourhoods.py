@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["neighbors", "neighbourhood", "pca", "representation"]
 
 _N_PCS = 50  # as in scanpy
+_MIN_CELLS = 2  # a cell and a neighbour
 _SEARCH = 0.8  # about the share of the search in the time of `neighbors`
 _USE_HIGHLY_VARIABLE = "highly_variable"
 
@@ -224,6 +225,8 @@ def neighbors(
     one_of("metric", metric, ["euclidean", "cosine"])
     seed = seed_of(random_state)
     n = data.n_obs
+    if n < _MIN_CELLS:
+        raise invalid("adata", f"expected at least {_MIN_CELLS} cells, found {n}")
     n_neighbors = whole_number("n_neighbors", n_neighbors, 2, n)
     points = representation(data, use_rep, n_pcs, threads)
     report = reporter("Neighbours", 0, _SEARCH)

@@ -12,6 +12,7 @@ from cellworker.cli.output import Destination, request_body, request_pagination,
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
+from cellworker.cli.unknown_names import known_task
 from cellworker.engine.contexts import make_context
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.opening.store_guard import verified
@@ -38,7 +39,7 @@ def command(options: argparse.Namespace) -> int:
     path = sample_path() if options.experiment is None else Path(options.experiment)
     if options.requests is not None:
         return answer_many(read_requests(options.requests), path, settings, options)
-    catalog.find(options.task)  # an unknown name is reported before mistakes in the body
+    known_task(options.task)  # an unknown name is reported before mistakes in the body
     body = request_body(options.task, options.body)
     answer_one(WrittenRequest(options.task, body, request_pagination(options.pagination)), path, settings, options)
     return 0

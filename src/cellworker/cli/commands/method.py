@@ -5,13 +5,13 @@ import inspect
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from cellworker.api.records import PICTURE_PREFIX, record_of
 from cellworker.cli.method_results import write_method_result
-from cellworker.cli.methods import METHODS, given_arguments, refuse_unknown
+from cellworker.cli.methods import METHODS, as_on_the_line, given_arguments, refuse_unknown
 from cellworker.cli.output import Destination
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
@@ -22,6 +22,8 @@ from cellworker.settings import Settings
 
 __all__ = ["PICTURES", "command", "run_method"]
 
+_ON_STDOUT: Final[Mapping[str, tuple[str, ...]]] = {"experiment": ("h5ad", "rds", "h5"), "expression": ("csv",)}
+"""What a download can be where no name tells it, by its kind; a .zarr is a folder."""
 PICTURES: Final = frozenset(
     f"{PICTURE_PREFIX}{name}"
     for name in ("composition", "dotplot", "embedding", "heatmap", "tissue", "trajectory", "violin")
@@ -32,10 +34,11 @@ PICTURES: Final = frozenset(
 def command(options: argparse.Namespace) -> int:
     """Open an experiment, ask one method, and write its result."""
     settings = settings_of(options)
-    run_method(
-        METHODS[options.method_command][0], given_arguments(options, options.method_command),
-        Path(options.experiment), settings, options,
-    )  # fmt: skip
+    arguments = given_arguments(options, options.method_command)
+    try:
+        run_method(METHODS[options.method_command][0], arguments, Path(options.experiment), settings, options)
+    except WorkerError as error:
+        raise as_on_the_line(options.method_command, error) from None
     return 0
 
 
@@ -94,9 +97,9 @@ def _write(
     """Save a file; on standard output ``--format`` gives its kind (h5ad)."""
     if options.out is None:
         raise WorkerError(ErrorCode.INVALID_INPUT, "--out: name what to write, as --out FILE.h5ad, or - with --format")
+    ending = _ending(task, arguments, options)
     times = Times(shown=options.verbose)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch, Bar(quiet=options.quiet) as bar:
-        ending = options.format or ("csv" if arguments.get("kind") == "expression" else "h5ad")
         goal = Path(scratch) / f"result.{ending}" if options.out == "-" else Path(options.out)
         with times.step("opening"):
             dataset = _opened(path, settings, bar)
@@ -113,6 +116,26 @@ def _write(
         if options.out == "-":
             with goal.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
+
+
+def _ending(task: str, arguments: Mapping[str, Any], options: argparse.Namespace) -> str:
+    """Return what a file on standard output is, and refuse a ``--format`` that is none, or not that of ``--out``."""
+    kind = arguments.get("kind", "experiment") if task == "download" else "experiment"
+    formats = _ON_STDOUT.get(kind, ())
+    ending: str = options.format or (formats or ("",))[0]
+    problem = ""
+    if options.out != "-":
+        named = Path(options.out).name.removesuffix(".gz")
+        if options.format and not named.endswith(f".{options.format}"):
+            problem = f"--format {ending}: the name in --out {options.out} tells another; leave out --format"
+    elif formats and ending not in formats:
+        ways = "; ".join(f"--kind {of} as {' or '.join(each)}" for of, each in _ON_STDOUT.items())
+        problem = f"--format {ending}: standard output takes {ways}"
+    elif sys.stdout.isatty() and ending != "csv":
+        problem = f"--out -: binary data, save it with --out FILE.{ending}"
+    if problem:
+        raise WorkerError(ErrorCode.INVALID_INPUT, problem)
+    return ending
 
 
 def _draw(task: str, arguments: dict[str, Any], dataset: Any, goal: Path) -> None:  # noqa: ANN401 a Dataset

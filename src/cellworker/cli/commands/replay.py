@@ -107,9 +107,16 @@ def _prepare(record: Provenance, file: Path, options: argparse.Namespace) -> Non
     from cellworker.preparing.parameters import resolved  # noqa: PLC0415 heavy
     from cellworker.preparing.pipeline import run  # noqa: PLC0415 heavy
 
+    if options.experiment is not None:
+        message = (
+            "--experiment: samples are found by their names, beside the folder that was prepared or in this folder"
+        )
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
     out = _out(record, options)
+    _tell_version(record)
     with Bar(quiet=options.quiet) as bar:
-        run(resolved(record.parameters, file.parent), out, settings_of(options), bar)
+        parameters = resolved(record.parameters, file.parent)
+        run(parameters, out, settings_of(options), bar, sources_sha256=record.source_sha256)
 
 
 def _source(record: Provenance, file: Path, given: str | None) -> Path:
@@ -136,6 +143,10 @@ def _compare(record: Provenance, source: Path, settings: Settings, *, chosen: bo
             advice = "give --experiment PATH to ask it all the same"
             raise WorkerError(ErrorCode.INVALID_INPUT, f"{message}; {advice}")
         say(f"Note: {message}.", file=sys.stderr)
+    _tell_version(record)
+
+
+def _tell_version(record: Provenance) -> None:
     if record.cellworker != __version__:
         say(f"Note: made by cellworker {record.cellworker}, asked again by {__version__}.", file=sys.stderr)
 

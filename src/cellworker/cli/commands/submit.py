@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 from cellworker.cli.output import Destination, request_body, request_pagination, write_file, write_result
 from cellworker.cli.progress import Bar
+from cellworker.cli.unknown_names import known_task
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.local.door.admission import Admission
 from cellworker.local.submit import submit
 from cellworker.plain_text import say
 from cellworker.settings import Settings
-from cellworker.tasks import catalog
 
 __all__ = ["command"]
 
@@ -22,7 +22,7 @@ __all__ = ["command"]
 def command(options: argparse.Namespace) -> int:
     """Send one request, wait for its result, and write it."""
     settings = Settings.from_environment()
-    task = catalog.find(options.task)
+    task = known_task(options.task)
     body = {"name": task.name, **request_body(task.name, options.body)}
     props: dict[str, Any] = {"broadcast": False, "cacheUniquenessKey": None}
     if (pagination := request_pagination(options.pagination)) is not None:

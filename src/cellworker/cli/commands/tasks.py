@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 from cellworker.cli.task_fields import fields_of
 from cellworker.cli.task_methods import METHODS_OF_TASKS
+from cellworker.cli.unknown_names import known_task
 from cellworker.plain_text import say
 from cellworker.tasks import catalog
 from cellworker.tasks.task import Task
@@ -49,7 +50,7 @@ def explained(task: Task) -> dict[str, Any]:
 def command(options: argparse.Namespace) -> int:
     """Print the tasks, or explain one, as text or JSON."""
     if options.task is not None:
-        facts = explained(catalog.find(options.task))
+        facts = explained(known_task(options.task))
         say(*(json.dumps(facts, indent=2).split("\n") if options.json else _lines(facts)))
         return 0
     rows = task_rows()
