@@ -14,11 +14,12 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.statistics.levels import Levels, ToldValues
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.count_layers import CountLayers
@@ -217,8 +218,13 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def data_by_cell(self) -> CellMajor:  # type: ignore[override]
-        """Normalised expression, cell after cell."""
-        return CellMajor(*self._sparse("X"), n_genes=self.n_genes)
+        """Normalised expression, cell after cell; its values are looked up where counts tell them."""
+        if "levels/values" not in self._index.arrays or self.counts is None:
+            return CellMajor(*self._sparse("by_cell"), n_genes=self.n_genes)
+        counts = self.counts
+        levels = Levels(*(self._array(f"levels/{part}") for part in ("first", "counts", "values")))
+        values = cast("NDArray[np.float32]", ToldValues(counts.indptr, counts.values, levels))
+        return CellMajor(counts.indptr, counts.genes, values, self.n_genes)
 
     @cached_property
     def counts(self) -> CellMajor | None:  # type: ignore[override]
