@@ -1,7 +1,7 @@
-"""Values that counts tell: log-normalised expression as a short list for each cell of what each of its counts stands for.
+"""Values that counts tell: for each cell a short list of what its counts stand for in log-normalised expression.
 
-A cell's values are one function of its counts as long as nothing but the cell decides how they are normalised. Whatever
-the function is, the list has it to the bit; nothing is computed again. Matrices of which that is not true are found out.
+A cell's values are one function of its counts as long as nothing but the cell decides how they are normalised.
+Whatever the function is, the list has it to the bit: nothing is computed again. Where it is not so, that is found out.
 """
 
 from dataclasses import dataclass
@@ -52,8 +52,8 @@ def find_levels(
 
     Returns
     -------
-    The number of levels of each row, int64 ``(n_rows,)``, and all levels' counts and values as in `Levels`; None where a
-    row has two values for one count, a count of 0, or more than `MAX_LEVELS` levels.
+    The number of levels of each row, int64 ``(n_rows,)``, and all levels' counts and values as in `Levels`; None
+    where a row has two values for one count, a count of 0, or more than `MAX_LEVELS` levels.
 
     Raises
     ------
@@ -157,9 +157,8 @@ class ToldValues:
             address(out, np.float32, writable=True),
         )
         if wrong >= 0:
-            message = (
-                f"entry {start + wrong if places is None else places[wrong]} has a count that its row does not list"
-            )
+            entry = start + wrong if places is None else places[wrong]
+            message = f"entry {entry} has a count that its row does not list: the store is damaged"
             raise ValueError(message)
         return out
 

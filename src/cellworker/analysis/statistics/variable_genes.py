@@ -76,7 +76,8 @@ def gene_variability(
     Parameters
     ----------
     genes, values
-        The stored counts, cell after cell: int32 or uint16, and any number ``(nnz,)``. No entry of the matrix is there twice.
+        The stored counts, cell after cell: int32 or uint16, and any number ``(nnz,)``. No entry of the matrix
+        is there twice.
     n_cells, n_genes
         Shape of the matrix.
     threads

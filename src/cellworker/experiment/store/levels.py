@@ -3,26 +3,46 @@
 import os
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import find_levels
+from cellworker.analysis.statistics.levels import Levels, ToldValues, find_levels
 from cellworker.experiment.store.blocks import Meter, StoreFile, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.rows import ScannedRows, narrow
 
-__all__ = ["FoundLevels"]
+__all__ = ["FoundLevels", "by_cell"]
 
 _VALUE_BYTES: Final = 4
 
 
+def by_cell(
+    places: Mapping[str, ArrayPlace], array: Callable[[str], NDArray[Any]]
+) -> tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.uint16], NDArray[np.float32]]:
+    """Return the cell-major side of a store: values as they are, or as what the counts of each cell stand for.
+
+    Parameters
+    ----------
+    places
+        Where the arrays of the store are.
+    array
+        Gives one of them by its name.
+    """
+    name = "counts" if "levels/values" in places else "by_cell"
+    indptr, genes, values = (array(f"{name}/{part}") for part in ("indptr", "indices", "data"))
+    if name == "counts":
+        levels = Levels(*(array(f"levels/{part}") for part in ("first", "counts", "values")))
+        values = cast("NDArray[np.float32]", ToldValues(indptr, values, levels))
+    return indptr, genes, values
+
+
 class FoundLevels:
-    """The levels of all cells, in a temporary file: some dozens for a cell, too many for memory where cells are millions.
+    """The levels of all cells, in a temporary file: a cell has some dozens, too many for memory where cells are many.
 
     Parameters
     ----------
@@ -42,7 +62,14 @@ class FoundLevels:
     """
 
     def __init__(
-        self, data: ScannedRows, counts: ScannedRows, dtype: np.dtype[Any], folder: Path, threads: int, meter: Meter
+        self,
+        data: ScannedRows,
+        counts: ScannedRows,
+        dtype: np.dtype[Any],
+        *,
+        folder: Path,
+        threads: int,
+        meter: Meter,
     ) -> None:
         self.dtype = dtype
         self._lengths = np.zeros(len(data.bounds) - 1, np.int64)

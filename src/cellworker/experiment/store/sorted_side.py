@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import Levels, ToldValues
 from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, Packed, RowSplitter
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
+from cellworker.experiment.store.levels import by_cell
 from cellworker.experiment.store.spent_pages import give_back
 
 __all__ = ["BUFFER_BYTES", "temporary_bytes", "write_sorted"]
@@ -64,7 +64,7 @@ def write_sorted(
     if not bounds[-1]:
         return
     pages = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
-    matrix = _by_cell(places, pages)
+    matrix = by_cell(places, lambda name: places[name].view(pages))
     indptr, genes, _ = matrix
     block = min(max(1, buffer_bytes // _BYTES_PER_ENTRY // threads), max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
     at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
@@ -94,16 +94,6 @@ def write_sorted(
         return
     for shelf, first, last in _shelves(matrix, bounds, folder):
         sort(shelf, first, last)
-
-
-def _by_cell(places: dict[str, ArrayPlace], pages: mmap.mmap) -> Packed:
-    """Return the cell-major side as the file has it."""
-    name = "counts" if "levels/values" in places else "by_cell"
-    indptr, genes, values = (places[f"{name}/{part}"].view(pages) for part in ("indptr", "indices", "data"))
-    if name == "by_cell":
-        return indptr, genes, values
-    first, counts, stand_for = (places[f"levels/{part}"].view(pages) for part in ("first", "counts", "values"))
-    return indptr, genes, ToldValues(indptr, values, Levels(first, counts, stand_for))
 
 
 def _shelves(matrix: Packed, bounds: NDArray[np.int64], folder: Path) -> Iterator[tuple[Compressed, int, int]]:

@@ -14,12 +14,11 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.levels import Levels, ToldValues
 from cellworker.analysis.statistics.sorting import RowSummary
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.count_layers import CountLayers
@@ -44,6 +43,7 @@ from cellworker.experiment.model import (
 from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.checksums import first_damage
 from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index
+from cellworker.experiment.store.levels import by_cell
 
 __all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
 
@@ -219,12 +219,7 @@ class StoredExperiment(Experiment):
     @cached_property
     def data_by_cell(self) -> CellMajor:  # type: ignore[override]
         """Normalised expression, cell after cell; its values are looked up where counts tell them."""
-        if "levels/values" not in self._index.arrays or self.counts is None:
-            return CellMajor(*self._sparse("by_cell"), n_genes=self.n_genes)
-        counts = self.counts
-        levels = Levels(*(self._array(f"levels/{part}") for part in ("first", "counts", "values")))
-        values = cast("NDArray[np.float32]", ToldValues(counts.indptr, counts.values, levels))
-        return CellMajor(counts.indptr, counts.genes, values, self.n_genes)
+        return CellMajor(*by_cell(self._index.arrays, self._array), n_genes=self.n_genes)
 
     @cached_property
     def counts(self) -> CellMajor | None:  # type: ignore[override]

@@ -89,7 +89,9 @@ def _write(  # noqa: PLR0917
         levels = None
         if counts is not None and shared and np.dtype(_smallest_dtype(counts)).kind == "u":
             kind = np.dtype(_smallest_dtype(counts))
-            found = stack.enter_context(FoundLevels(data, counts, kind, path.parent, threads, meter))
+            found = stack.enter_context(
+                FoundLevels(data, counts, kind, folder=path.parent, threads=threads, meter=meter)
+            )
             levels = found if found.complete else None
         matrices = _Matrices(data, counts, graphs, levels, shared=shared)
         with StoreLayout(path) as layout:
