@@ -123,8 +123,8 @@ def _fill(  # noqa: PLR0917
             _reserve(descriptor)
         give_back = give_back or keep
         file = StoreFile(descriptor)
-        for name, values in layout.pending.items():
-            file.put(places[name].offset, values)
+        for name in list(layout.pending):  # copies of what the draft holds, which go before the sort needs memory
+            file.put(places[name].offset, layout.pending.pop(name))
         written = matrices.written()
         scaled = [draft.scaled_values] if draft.scaled_values is not None else []
         if matrices.levels is not None:
