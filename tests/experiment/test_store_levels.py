@@ -1,4 +1,4 @@
-"""Values that counts tell come back to the bit, and where counts do not tell them, the store has them beside the counts."""
+"""Values that counts tell come back to the bit; where counts do not tell them, the store has them beside the counts."""
 
 import h5py
 import numpy as np
