@@ -275,7 +275,7 @@ def test_a_store_that_another_process_has_open_is_not_removed(tmp_path, trees):
 def test_a_small_store_with_a_flipped_byte_is_made_again_before_it_is_served(experiment, stores, readings, caplog):
     store = open_experiment(experiment, stores).store
     whole = store.read_bytes()
-    place = open_experiment(experiment, stores).experiment._index.arrays["X/data"].offset
+    place = open_experiment(experiment, stores).experiment._index.arrays["sorted/data"].offset
     store.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     again = open_experiment(experiment, stores)
     assert readings == ["r.rds", "r.rds"]
@@ -294,7 +294,7 @@ def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_remove
     for module in (opening, store_guard):
         monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
     opened = open_experiment(experiment, stores)
-    store, place = opened.store, opened.experiment._index.arrays["X/data"].offset
+    store, place = opened.store, opened.experiment._index.arrays["sorted/data"].offset
     whole = store.read_bytes()
     with store.open("r+b") as file:
         file.seek(place)
@@ -320,7 +320,7 @@ def large_and_damaged(experiment, stores, monkeypatch):
     for module in (opening, store_guard):
         monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
 
-    def damage(array: str = "X/data") -> None:
+    def damage(array: str = "sorted/data") -> None:
         opened = open_experiment(experiment, stores)
         place = opened.experiment._index.arrays[array].offset
         with opened.store.open("r+b") as file:

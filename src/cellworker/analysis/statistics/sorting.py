@@ -4,11 +4,12 @@ The kernels release the interpreter lock, so plain threads run them side by side
 the work was cut or on how many threads did it.
 """
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cellworker.analysis.statistics.levels import ToldValues
 from cellworker.native import address, kernel
@@ -82,6 +83,17 @@ class RowSummary:
     def in_order(self) -> bool:
         """Whether the rows can be taken as they are: no stored zeros, columns ascending."""
         return self.kept == self.stored and self.unsorted_rows == 0
+
+
+def _buffer(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array in pages of its own, which the system has again as soon as nobody uses it.
+
+    What malloc gives to one thread after another it keeps for all of them: buffers were there twice.
+    """
+    if not size:
+        return np.empty(0, dtype)
+    pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype)
 
 
 def _check(matrix: Packed, start: int, stop: int) -> None:
@@ -186,8 +198,7 @@ class RowConverter:
         size = int(bounds[-1])
         longest = int(np.diff(indptr[start : stop + 1]).max(initial=0))
         if len(self._columns) < size + 1:
-            self._columns = np.empty(size + 1, np.int32)
-            self._values = np.empty(size + 1, np.float32)
+            self._columns, self._values = _buffer(size + 1, np.int32), _buffer(size + 1, np.float32)
         if self._scratch.shape[1] < longest:
             self._scratch = np.empty((2, longest), np.uint64)
         row = kernel("cw_convert_rows")(
@@ -244,8 +255,7 @@ class RowSplitter:
         n_parts = len(self._edges) - 1
         size = int(indptr[stop] - indptr[start])
         if len(self._columns) < size:
-            self._columns = np.empty(size, np.int32)
-            self._values = np.empty(size, np.float32)
+            self._columns, self._values = _buffer(size, np.int32), _buffer(size, np.float32)
         lengths = np.empty((n_parts, stop - start), np.int32)
         bounds = np.empty(n_parts + 1, np.int64)
         kernel("cw_split_rows")(
@@ -323,9 +333,8 @@ class GeneSorter:
                 np.empty(0, np.int32),
                 np.empty(0, np.float32),
             )
-            self._entries = np.empty(size, np.uint64)
-            self._cells = np.empty(size, np.int32)
-            self._values = np.empty(size, np.float32)
+            self._entries, self._cells = _buffer(size, np.uint64), _buffer(size, np.int32)
+            self._values = _buffer(size, np.float32)
         if len(self._scratch) < longest:
             self._scratch = np.empty(longest, np.uint64)
         slots = bounds[:-1].copy()

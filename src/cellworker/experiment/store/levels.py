@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.levels import Levels, ToldValues, find_levels
-from cellworker.experiment.store.blocks import Meter, StoreFile, in_threads
+from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.rows import ScannedRows, narrow
 
 __all__ = ["FoundLevels", "by_cell"]
 
 _VALUE_BYTES: Final = 4
+_BLOCK: Final = 1 << 18  # entries whose levels are found at once: what that takes stays within the caches
 
 
 def by_cell(
@@ -122,7 +123,7 @@ class FoundLevels:
 
             return work
 
-        return in_threads(data.blocks(), threads, worker)
+        return in_threads(cut(data.draft.indptr, _BLOCK), threads, worker)
 
     def write(self, file: StoreFile, places: dict[str, ArrayPlace]) -> None:
         """Write the levels, cell after cell, to their places in a file."""

@@ -120,7 +120,7 @@ def _shelves(matrix: Packed, bounds: NDArray[np.int64], folder: Path) -> Iterato
                 spooled.put(at_values + 4 * int(filled[shelf]), values[part])
                 spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
             filled += np.diff(parts)
-        del splitter  # and its buffers
+        del splitter, rows, columns, values  # and the buffers under them
         pages = mmap.mmap(spool.fileno(), 0)
         for shelf, (first, last) in enumerate(ranges):
             begin, size = int(bounds[first]), int(bounds[last] - bounds[first])
