@@ -311,6 +311,7 @@ def test_the_summary_reports_what_the_values_are(tmp_path):
 
 
 def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch):
+    from cellworker.experiment.store import levels as store_levels
     from cellworker.experiment.store import rows as store_rows
     from cellworker.experiment.store import sorted_side as store_sorted
 
@@ -320,6 +321,7 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
     draft = draft_of(data, counts=sparse(counts), metadata={"s": Categorical(np.zeros(500, np.int32), ["s"])})
     contents = []
     for threads, block, resident in [(1, 1 << 20, 1 << 20), (2, 1000, 1 << 20), (3, 77, 10), (1, 500, 10)]:
+        monkeypatch.setattr(store_levels, "_BLOCK", block)
         monkeypatch.setattr(store_rows, "_BLOCK", block)
         monkeypatch.setattr(store_sorted, "_RESIDENT", resident)
         monkeypatch.setattr(store_sorted, "_SHELF", 20 * block)
@@ -333,10 +335,14 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
 
 
 def test_memory_does_not_grow_with_the_matrix(tmp_path, monkeypatch):
+    from cellworker.analysis.statistics import sorting
+    from cellworker.experiment.store import levels as store_levels
     from cellworker.experiment.store import rows as store_rows
     from cellworker.experiment.store import sorted_side as store_sorted
 
+    monkeypatch.setattr(sorting, "_buffer", np.empty)  # which is counted
     for module, name, value in [
+        (store_levels, "_BLOCK", 1 << 14),
         (store_rows, "_BLOCK", 1 << 14),
         (store_sorted, "_MIN_BLOCK", 1 << 14),
         (store_sorted, "_ENTRIES_PER_CELL", 1),

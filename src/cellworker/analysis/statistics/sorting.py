@@ -333,8 +333,9 @@ class GeneSorter:
                 np.empty(0, np.int32),
                 np.empty(0, np.float32),
             )
-            self._entries, self._cells = _buffer(size, np.uint64), _buffer(size, np.int32)
-            self._values = _buffer(size, np.float32)
+            length = size + (size >> 6)  # the next blocks are hardly longer
+            self._entries, self._cells = _buffer(length, np.uint64), _buffer(length, np.int32)
+            self._values = _buffer(length, np.float32)
         if len(self._scratch) < longest:
             self._scratch = np.empty(longest, np.uint64)
         slots = bounds[:-1].copy()
