@@ -330,9 +330,8 @@ class StoredExperiment(Experiment):
     def strange_counts(self) -> StrangeCounts:
         """How many of the raw counts are none, as it was found when the store was written."""
         found = self.counts_summary
-        if found is None:
-            return StrangeCounts()
-        return StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
+        none = StrangeCounts()
+        return none if found is None else StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
 
     def _array(self, name: str) -> NDArray[Any]:
         place = self._index.arrays[name]
