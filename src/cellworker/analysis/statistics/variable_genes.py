@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.levels import ToldValues
-from cellworker.analysis.statistics.library_functions import library_function
 from cellworker.analysis.statistics.local_regression import local_quadratic
+from cellworker.analysis.statistics.r_arithmetic import library_function
 from cellworker.native import address, kernel
 
 __all__ = ["GeneVariability", "gene_totals", "gene_variability", "joined_ranking"]
