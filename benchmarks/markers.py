@@ -180,11 +180,12 @@ def build(store: str, clusters: str) -> None:
 
     _, n, experiment_ = _data(store)
     by_cell = experiment_.data_by_cell
-    float(by_cell.values.sum()), int(by_cell.genes.max())
+    values = np.asarray(by_cell.values)
+    float(values.sum()), int(by_cell.genes.max())
     bounds = np.concatenate([[0], np.cumsum(np.bincount(by_cell.genes, minlength=by_cell.n_genes))]).astype(np.int64)
     blocks = cut(bounds, max(1 << 21, 48 * n))
     with timed():
-        sorter = GeneSorter((by_cell.indptr, by_cell.genes, by_cell.values), bounds)
+        sorter = GeneSorter((by_cell.indptr, by_cell.genes, values), bounds)
         sorter.seek(0)
         for _, stop in blocks:
             sorter.until(stop)

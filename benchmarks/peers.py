@@ -92,9 +92,10 @@ def csc_of_store(store: Path, target: Path) -> None:
 
     with h5py.File(store) as file:
         group = file["X"]
-        matrix = sp.csr_matrix(
+        matrix = sp.csc_matrix(
             (group["data"][:], group["indices"][:], group["indptr"][:]), shape=tuple(group.attrs["shape"])
-        ).tocsc()
+        )
+    matrix.sort_indices()  # by value in the store
     anndata.AnnData(matrix).write_h5ad(target)
 
 

@@ -235,7 +235,6 @@ def test_anndata_opens_the_file_and_sees_the_same(tmp_path, rich):
     found = anndata.read_h5ad(path)
     expected = dense_of(experiment.data_by_cell)
     assert np.array_equal(found.X.toarray(), expected)
-    assert np.array_equal(found.layers["sorted"].toarray(), expected)
     assert np.array_equal(found.layers["counts"].toarray(), dense_of(experiment.counts))
     assert found.obs_names.tolist() == rich.barcodes
     assert found.var_names.tolist() == rich.genes.ids
@@ -262,7 +261,8 @@ def test_counts_share_the_index_arrays_of_the_data_where_they_can(tmp_path, rich
     experiment = written(path, rich)
     assert np.shares_memory(experiment.counts.genes, experiment.data_by_cell.genes)
     with h5py.File(path) as file:
-        assert file["X/indices"] == file["layers/counts/indices"]
+        assert "by_cell" not in file["layers"]  # counts tell the values
+        assert file["layers/counts/indices"].dtype == np.uint16
 
     other = np.random.default_rng(4).poisson(0.6, (40, 25)).astype(np.float32)
     rich.counts = sparse(other, zeros=True)
@@ -311,6 +311,7 @@ def test_the_summary_reports_what_the_values_are(tmp_path):
 
 
 def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch):
+    from cellworker.experiment.store import levels as store_levels
     from cellworker.experiment.store import rows as store_rows
     from cellworker.experiment.store import sorted_side as store_sorted
 
@@ -320,6 +321,7 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
     draft = draft_of(data, counts=sparse(counts), metadata={"s": Categorical(np.zeros(500, np.int32), ["s"])})
     contents = []
     for threads, block, resident in [(1, 1 << 20, 1 << 20), (2, 1000, 1 << 20), (3, 77, 10), (1, 500, 10)]:
+        monkeypatch.setattr(store_levels, "_BLOCK", block)
         monkeypatch.setattr(store_rows, "_BLOCK", block)
         monkeypatch.setattr(store_sorted, "_RESIDENT", resident)
         monkeypatch.setattr(store_sorted, "_SHELF", 20 * block)
@@ -333,10 +335,14 @@ def test_the_bytes_depend_neither_on_threads_nor_on_blocks(tmp_path, monkeypatch
 
 
 def test_memory_does_not_grow_with_the_matrix(tmp_path, monkeypatch):
+    from cellworker.analysis.statistics import sorting
+    from cellworker.experiment.store import levels as store_levels
     from cellworker.experiment.store import rows as store_rows
     from cellworker.experiment.store import sorted_side as store_sorted
 
+    monkeypatch.setattr(sorting, "_buffer", np.empty)  # which is counted
     for module, name, value in [
+        (store_levels, "_BLOCK", 1 << 14),
         (store_rows, "_BLOCK", 1 << 14),
         (store_sorted, "_MIN_BLOCK", 1 << 14),
         (store_sorted, "_ENTRIES_PER_CELL", 1),

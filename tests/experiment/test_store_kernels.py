@@ -36,7 +36,7 @@ def test_entries_beyond_the_reach_of_32_bits_are_scanned_converted_split_and_sor
 
     indptr, all_columns, all_values = far
     tail = indptr[1:], all_columns, all_values
-    lengths, bounds, columns, values = RowSplitter(tail, np.array([0, 2, 5], np.int32)).split(0, 2)
+    lengths, bounds, columns, values = RowSplitter(np.array([0, 2, 5], np.int32)).split(tail, 0, 2)
     assert lengths.tolist() == [[0, 1], [1, 1]]
     assert bounds.tolist() == [0, 1, 3]
     assert columns.tolist() == [0, 3, 3]

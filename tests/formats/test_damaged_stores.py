@@ -182,7 +182,7 @@ def test_the_command_line_answers_from_a_damaged_store(damaged, tmp_path) -> Non
     many = ["call", "--requests", str(requests), "--experiment", str(damaged.source), "--out", str(out)]
     for command in (one, many):
         answers = set()
-        for place in (None, damaged.arrays["X/indices"].offset + 3, damaged.arrays["X/indptr"].offset + 7):
+        for place in (None, damaged.arrays["sorted/indices"].offset + 3, damaged.arrays["sorted/indptr"].offset + 7):
             if place is not None:
                 damaged.flip(place)
             assert main(command) == 0

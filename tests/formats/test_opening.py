@@ -277,7 +277,7 @@ def test_a_store_that_another_process_has_open_is_not_removed(tmp_path, trees):
 def test_a_small_store_with_a_flipped_byte_is_made_again_before_it_is_served(experiment, stores, readings, caplog):
     store = open_experiment(experiment, stores).store
     whole = store.read_bytes()
-    place = open_experiment(experiment, stores).experiment._index.arrays["X/data"].offset
+    place = open_experiment(experiment, stores).experiment._index.arrays["sorted/data"].offset
     assert not store.stat().st_mode & 0o222, "nothing is written to it by mistake"
     store.chmod(0o600)
     store.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
@@ -298,7 +298,7 @@ def test_a_large_store_with_a_flipped_byte_is_found_in_the_background_and_remove
     for module in (opening, store_guard):
         monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
     opened = open_experiment(experiment, stores)
-    store, place = opened.store, opened.experiment._index.arrays["X/data"].offset
+    store, place = opened.store, opened.experiment._index.arrays["sorted/data"].offset
     whole = store.read_bytes()
     store.chmod(0o600)
     with store.open("r+b") as file:
@@ -325,7 +325,7 @@ def large_and_damaged(experiment, stores, monkeypatch):
     for module in (opening, store_guard):
         monkeypatch.setattr(module, "READ_AT_ONCE_BYTES", 0)
 
-    def damage(array: str = "X/data") -> None:
+    def damage(array: str = "sorted/data") -> None:
         opened = open_experiment(experiment, stores)
         place = opened.experiment._index.arrays[array].offset
         opened.store.chmod(0o600)

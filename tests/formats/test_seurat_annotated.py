@@ -162,7 +162,7 @@ def test_a_qs_file_is_written_as_rds_without_its_code(shared, tmp_path):
     experiment, root = written_again(shared / "data/qs/pbmc3k_seurat.qs", tmp_path)
     assert (root.class_name, root.slots["meta.data"].names[-1]) == ("Seurat", "custom_cellset-all")
     values = root.slots["assays"].get("RNA").slots["data"].slots["x"]
-    assert values.values.astype(np.float32).tolist() == experiment.data_by_cell.values.tolist()
+    assert values.values.astype(np.float32).tolist() == np.asarray(experiment.data_by_cell.values).tolist()
 
 
 @pytest.mark.parametrize(

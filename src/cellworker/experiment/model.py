@@ -39,15 +39,17 @@ class CellMajor:
     indptr
         int64 ``(n_cells + 1,)``.
     genes
-        int32 ``(nnz,)``, ascending within a cell.
+        int32 or uint16 ``(nnz,)``, ascending within a cell.
     values
-        float32 or unsigned integers ``(nnz,)``; no stored zeros.
+        float32 or unsigned integers ``(nnz,)``; no stored zeros. The normalised expression of a store may be
+        `ToldValues`, which have a length, a type and no memory: slices of them, `numpy.asarray` and kernels'
+        bindings give arrays.
     n_genes
         Width of the matrix.
     """
 
     indptr: NDArray[np.int64]
-    genes: NDArray[np.int32]
+    genes: NDArray[np.int32] | NDArray[np.uint16]
     values: NDArray[Any]
     n_genes: int
 

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,8 @@ class Sample:
         """The counts of the whole file."""
         found = self.experiment.counts
         assert found is not None
-        return SparseDraft(found.indptr, found.genes, found.values, found.n_genes)
+        # Samples are read and merged a piece at a time, and pieces may have narrow numbers of genes as the store has.
+        return SparseDraft(found.indptr, cast("NDArray[np.int32]", found.genes), found.values, found.n_genes)
 
 
 def read_samples(parameters: Parameters, settings: Settings, progress: Progress) -> list[Sample]:

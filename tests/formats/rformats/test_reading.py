@@ -117,7 +117,7 @@ def test_named_matrices_and_samples_are_taken(opened):
     experiment = opened("dense.rds", counts="none", data="spliced", sample="letter")
     assert experiment.counts is None
     assert experiment.samples[0] == "letter"
-    assert float(experiment.data_by_cell.values.max()) > 10
+    assert float(np.max(experiment.data_by_cell.values)) > 10
 
 
 @pytest.mark.parametrize(("name", "said"), [("seurat", "meta.data"), ("sce", "colData")])

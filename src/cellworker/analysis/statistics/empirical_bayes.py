@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from cellworker.analysis.statistics.library_functions import library_function
-from cellworker.analysis.statistics.r_sums import mean
+from cellworker.analysis.statistics.r_arithmetic import library_function, mean
 
 __all__ = ["moderate"]
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.library_functions import library_function
 from cellworker.analysis.statistics.p_values import PValues
-from cellworker.analysis.statistics.r_sums import mean, row_means, total
+from cellworker.analysis.statistics.r_arithmetic import library_function, mean, row_means, total
 from cellworker.native import address, kernel
 
 __all__ = ["PseudobulkResult", "filter_by_expression", "tmm_factors", "two_group_test"]

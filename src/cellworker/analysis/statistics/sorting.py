@@ -4,18 +4,22 @@ The kernels release the interpreter lock, so plain threads run them side by side
 the work was cut or on how many threads did it.
 """
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from cellworker.analysis.statistics.levels import ToldValues
 from cellworker.native import address, kernel
 
-__all__ = ["Compressed", "GeneSorter", "RowConverter", "RowSplitter", "RowSummary", "scan_rows"]
+__all__ = ["Compressed", "GeneSorter", "Packed", "RowConverter", "RowSplitter", "RowSummary", "scan_rows"]
 
 Compressed = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 """A compressed matrix: int64 ``(n_rows + 1,)`` bounds, int32 ``(nnz,)`` columns, float32 ``(nnz,)`` values."""
+Packed = tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.uint16], NDArray[np.float32] | ToldValues]
+"""The same as a store has it: columns may be uint16, and values told by counts."""
 
 
 _SUMMARY = np.dtype(
@@ -81,7 +85,18 @@ class RowSummary:
         return self.kept == self.stored and self.unsorted_rows == 0
 
 
-def _check(matrix: Compressed, start: int, stop: int) -> None:
+def _buffer(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array in pages of its own, which the system has again as soon as nobody uses it.
+
+    What malloc gives to one thread after another it keeps for all of them: buffers were there twice.
+    """
+    if not size:
+        return np.empty(0, dtype)
+    pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(pages, dtype)
+
+
+def _check(matrix: Packed, start: int, stop: int) -> None:
     indptr, columns, values = matrix
     if not 0 <= start <= stop < len(indptr) or len(columns) != len(values):
         message = f"rows {start} to {stop} of {len(indptr) - 1}; {len(columns)} columns, {len(values)} values"
@@ -183,8 +198,7 @@ class RowConverter:
         size = int(bounds[-1])
         longest = int(np.diff(indptr[start : stop + 1]).max(initial=0))
         if len(self._columns) < size + 1:
-            self._columns = np.empty(size + 1, np.int32)
-            self._values = np.empty(size + 1, np.float32)
+            self._columns, self._values = _buffer(size + 1, np.int32), _buffer(size + 1, np.float32)
         if self._scratch.shape[1] < longest:
             self._scratch = np.empty((2, longest), np.uint64)
         row = kernel("cw_convert_rows")(
@@ -207,24 +221,25 @@ class RowConverter:
 class RowSplitter:
     """Takes rows apart at given columns, so that each range of columns can be worked on alone.
 
+    One per thread; its buffers are used again.
+
     Parameters
     ----------
-    matrix
-        Columns ascend within a row.
     edges
         int32 ``(n_parts + 1,)``: the first column of each part, and the number of columns.
     """
 
-    def __init__(self, matrix: Compressed, edges: NDArray[np.int32]) -> None:
-        self._matrix = matrix
+    def __init__(self, edges: NDArray[np.int32]) -> None:
         self._edges = edges
         self._columns = np.empty(0, np.int32)
         self._values = np.empty(0, np.float32)
 
     def split(
-        self, start: int, stop: int
+        self, matrix: Compressed, start: int, stop: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         """Return the slices of rows ``start`` to ``stop``, part after part and in each part row after row.
+
+        Columns ascend within a row.
 
         Returns
         -------
@@ -235,13 +250,12 @@ class RowSplitter:
         columns, values
             Valid until the next call.
         """
-        _check(self._matrix, start, stop)
-        indptr, columns, values = self._matrix
+        _check(matrix, start, stop)
+        indptr, columns, values = matrix
         n_parts = len(self._edges) - 1
         size = int(indptr[stop] - indptr[start])
         if len(self._columns) < size:
-            self._columns = np.empty(size, np.int32)
-            self._values = np.empty(size, np.float32)
+            self._columns, self._values = _buffer(size, np.int32), _buffer(size, np.float32)
         lengths = np.empty((n_parts, stop - start), np.int32)
         bounds = np.empty(n_parts + 1, np.int64)
         kernel("cw_split_rows")(
@@ -274,7 +288,7 @@ class GeneSorter:
         int64 ``(n_genes + 1,)``: where each gene's entries go, that is the running sum of the entries per gene.
     """
 
-    def __init__(self, matrix: Compressed, bounds: NDArray[np.int64]) -> None:
+    def __init__(self, matrix: Packed, bounds: NDArray[np.int64]) -> None:
         indptr = matrix[0]
         _check(matrix, 0, len(indptr) - 1)
         self._matrix = matrix
@@ -295,7 +309,7 @@ class GeneSorter:
         kernel("cw_seek_column")(
             address(indptr, np.int64),
             len(self._cursor),
-            address(genes, np.int32),
+            *_columns(genes),
             gene,
             address(self._cursor, np.int64, writable=True),
         )
@@ -319,17 +333,17 @@ class GeneSorter:
                 np.empty(0, np.int32),
                 np.empty(0, np.float32),
             )
-            self._entries = np.empty(size, np.uint64)
-            self._cells = np.empty(size, np.int32)
-            self._values = np.empty(size, np.float32)
+            length = size + (size >> 6)  # the next blocks are hardly longer
+            self._entries, self._cells = _buffer(length, np.uint64), _buffer(length, np.int32)
+            self._values = _buffer(length, np.float32)
         if len(self._scratch) < longest:
             self._scratch = np.empty(longest, np.uint64)
         slots = bounds[:-1].copy()
         lost = kernel("cw_gather_genes")(
             address(indptr, np.int64),
             len(self._cursor),
-            address(genes, np.int32),
-            address(values, np.float32),
+            *_columns(genes),
+            *_values(values),
             first,
             last,
             address(self._cursor, np.int64, writable=True),
@@ -348,3 +362,20 @@ class GeneSorter:
             address(self._values, np.float32, writable=True),
         )
         return self._cells[:size], self._values[:size]
+
+
+def _columns(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
+    """Return where column numbers are, and how many bytes each has."""
+    narrow = columns.dtype == np.uint16
+    return address(columns, np.uint16 if narrow else np.int32), 2 if narrow else 4
+
+
+def _values(values: NDArray[np.float32] | ToldValues) -> tuple[int | None, ...]:
+    """Return where values are, or the counts that tell them, how wide those are, and what they stand for."""
+    if not isinstance(values, ToldValues):
+        return address(values, np.float32), 0, None, None, None, 0
+    levels, kind = values.levels, values.counts.dtype
+    return (
+        address(values.counts, kind), kind.itemsize, address(levels.first, np.int64), address(levels.counts, kind),
+        address(levels.values, np.float32), len(levels.values),
+    )  # fmt: skip

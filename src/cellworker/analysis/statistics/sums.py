@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.statistics.levels import ToldValues
 from cellworker.native import address, kernel
 
 __all__ = ["add_group_sums", "group_sums", "parts_of_rows"]
@@ -21,12 +22,13 @@ _KERNELS = {
 }
 _PARTS = 4  # the same for any number of threads: sums of fractional counts must not depend on it
 _WORTH = 1 << 12  # cells
+_ROWS_AT_ONCE = 1 << 11  # whose values are looked up
 
 
 def group_sums(
     indptr: NDArray[np.int64],
-    genes: NDArray[np.int32],
-    values: NDArray[Any],
+    genes: NDArray[np.int32] | NDArray[np.uint16],
+    values: NDArray[Any] | ToldValues,
     rows: NDArray[np.integer[Any]],
     group: NDArray[np.integer[Any]],
     *,
@@ -39,8 +41,8 @@ def group_sums(
     Parameters
     ----------
     indptr, genes, values
-        Cell-major counts: int64 ``(n_cells + 1,)``, int32 and uint8/uint16/uint32/int64/float32/float64
-        ``(nnz,)``.
+        Cell-major counts: int64 ``(n_cells + 1,)``, int32 or uint16 ``(nnz,)``, and
+        uint8/uint16/uint32/int64/float32/float64 or what counts tell ``(nnz,)``.
     rows
         The cells to sum, row numbers ``(k,)``.
     group
@@ -87,7 +89,7 @@ def parts_of_rows(n_rows: int) -> list[int]:
 
 def add_group_sums(
     sums: NDArray[np.float64],
-    counts: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]],
+    counts: tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.uint16], NDArray[Any] | ToldValues],
     rows: NDArray[np.integer[Any]],
     group: NDArray[np.integer[Any]],
 ) -> NDArray[np.float64]:
@@ -119,10 +121,33 @@ def add_group_sums(
             raise IndexError("row or group out of range")
         if indptr[rows].min() < 0 or indptr[rows + 1].max() > len(genes):
             raise IndexError("the offsets of the cells do not fit the stored values")
+    if isinstance(values, ToldValues):
+        return _add_told(sums, (indptr, genes, values), rows, group)
     run = kernel(_KERNELS[values.dtype.name])
+    narrow = genes.dtype == np.uint16
     if run(
-        address(indptr, np.int64), address(genes, np.int32), address(values, values.dtype), address(rows, np.int64),
-        len(rows), address(group, np.int32), sums.shape[1], address(sums, np.float64, writable=True),
+        address(indptr, np.int64), address(genes, np.uint16 if narrow else np.int32), 2 if narrow else 4,
+        address(values, values.dtype), address(rows, np.int64), len(rows), address(group, np.int32), sums.shape[1],
+        address(sums, np.float64, writable=True),
     ):  # fmt: skip
         raise IndexError("the counts hold genes beyond the last one")
+    return sums
+
+
+def _add_told(
+    sums: NDArray[np.float64],
+    matrix: tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.uint16], ToldValues],
+    rows: NDArray[np.integer[Any]],
+    group: NDArray[np.integer[Any]],
+) -> NDArray[np.float64]:
+    """Add rows whose values are looked up first, all between the first and the last of some rows at once."""
+    indptr, genes, values = matrix
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        low, high = int(some.min()), int(some.max()) + 1
+        bounds = indptr[low : high + 1]
+        part = slice(int(bounds[0]), int(bounds[-1]))
+        add_group_sums(
+            sums, (bounds - bounds[0], genes[part], values[part]), some - low, group[start : start + _ROWS_AT_ONCE]
+        )
     return sums

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.library_functions import library_function
+from cellworker.analysis.statistics.levels import ToldValues
 from cellworker.analysis.statistics.local_regression import local_quadratic
+from cellworker.analysis.statistics.r_arithmetic import library_function
 from cellworker.native import address, kernel
 
 __all__ = ["GeneVariability", "gene_totals", "gene_variability", "joined_ranking"]
@@ -59,8 +60,8 @@ class GeneVariability:
 
 
 def gene_variability(
-    genes: NDArray[np.int32],
-    values: NDArray[Any],
+    genes: NDArray[np.int32] | NDArray[np.uint16],
+    values: NDArray[Any] | ToldValues,
     *,
     n_cells: int,
     n_genes: int,
@@ -75,7 +76,8 @@ def gene_variability(
     Parameters
     ----------
     genes, values
-        The stored counts, cell after cell: int32 and any number ``(nnz,)``. No entry of the matrix is there twice.
+        The stored counts, cell after cell: int32 or uint16, and any number ``(nnz,)``. No entry of the matrix
+        is there twice.
     n_cells, n_genes
         Shape of the matrix.
     threads
@@ -151,8 +153,8 @@ def joined_ranking(
 
 
 def gene_totals(
-    genes: NDArray[np.int32],
-    values: NDArray[Any],
+    genes: NDArray[np.int32] | NDArray[np.uint16],
+    values: NDArray[Any] | ToldValues,
     *,
     n_genes: int,
     threads: int = 1,
@@ -175,7 +177,12 @@ class _Passes:
     """Runs kernels over the matrix, a part after the other; threads share the genes."""
 
     def __init__(
-        self, genes: NDArray[np.int32], values: NDArray[Any], n_genes: int, threads: int, progress: Progress
+        self,
+        genes: NDArray[np.int32] | NDArray[np.uint16],
+        values: NDArray[Any] | ToldValues,
+        n_genes: int,
+        threads: int,
+        progress: Progress,
     ) -> None:
         self._genes, self._values, self._n_genes = genes, values, n_genes
         self._threads, self._progress = max(1, threads) if len(values) >= _WORTH else 1, progress

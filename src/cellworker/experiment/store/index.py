@@ -23,7 +23,7 @@ from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index", "unreadable"]
 
-VERSION = 4
+VERSION = 5
 """Raised when an older store can no longer be served; it is then made again from its source."""
 
 _MAGIC = b"cellworker store"

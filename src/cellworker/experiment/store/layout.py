@@ -1,12 +1,14 @@
 """How a store looks as an HDF5 file: AnnData's on-disk format, every array uncompressed and in one piece.
 
 ====================  ==========================================================================================
-``X``                 normalised expression, compressed rows (cells x genes), genes ascending
-``layers/counts``     raw counts, compressed rows; its index arrays are hard links to those of ``X`` where equal
-``layers/sorted``     the values of ``X`` as compressed columns, each gene's values ascending
+``X``                 normalised expression, compressed columns (cells x genes), each gene's values ascending
+``layers/counts``     raw counts, compressed rows, genes ascending
+``layers/by_cell``    the values of ``X`` as compressed rows, where counts do not tell them; its index arrays are hard
+                      links to those of the counts where equal
 ``obs``, ``var``      cells (index: barcodes; ``cells_id``, metadata) and genes (index: ids; names)
 ``obsm``, ``obsp``    ``X_<reduction>``, ``scaled``; graphs
-``uns``               dispersions, images, misc, origin; ``cellworker``: exact names that the file could not take
+``uns``               dispersions, images, misc, origin; ``cellworker``: exact names that the file could not take;
+                      ``cellworker/levels``: what the counts of each cell stand for in ``X``
 ====================  ==========================================================================================
 
 The format is described in AnnData's documentation, "On-disk format". Only the skeleton is made here: HDF5 reserves the
@@ -155,11 +157,12 @@ class StoreLayout:
         shape: tuple[int, int],
         nnz: int,
         dtype: DTypeLike,
-        share: str = "",
+        indices: DTypeLike = np.int32,
+        share: tuple[str, str] | None = None,
     ) -> None:
         """Reserve space for a compressed matrix, "csr" or "csc".
 
-        `share` names one whose index arrays serve for this too.
+        `share` is the name and the place of one whose index arrays serve for this too.
         """
         group = self._file.create_group(where)
         _encode(group.id, f"{form}_matrix", "0.1.0")
@@ -167,10 +170,10 @@ class StoreLayout:
         self.array(f"{name}/data", f"{where}/data", (nnz,), dtype, encoding="")
         if share:
             for part in ("indptr", "indices"):
-                group[part] = self._file[f"{share}/{part}"]
-                self.places[f"{name}/{part}"] = self.places[f"{share}/{part}"]
+                group[part] = self._file[f"{share[1]}/{part}"]
+                self.places[f"{name}/{part}"] = self.places[f"{share[0]}/{part}"]
             return
-        self.array(f"{name}/indices", f"{where}/indices", (nnz,), np.int32, encoding="")
+        self.array(f"{name}/indices", f"{where}/indices", (nnz,), indices, encoding="")
         self.array(f"{name}/indptr", f"{where}/indptr", (shape[form == "csc"] + 1,), np.int64, encoding="")
 
     def plain(self, where: str, values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["GiveBack", "ScannedRows", "keep", "same_pattern", "scan", "write_rows"]
+__all__ = ["GiveBack", "ScannedRows", "keep", "narrow", "same_pattern", "scan", "write_rows"]
 
 GiveBack = Callable[[NDArray[Any]], object]
 """Called with a part of a draft's array that nobody reads any more."""
@@ -83,7 +83,7 @@ class ScannedRows:
         where = slice(int(indptr[start]), int(indptr[stop]))
         columns, values = self.draft.columns[where], self.draft.values[where]
         rows = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
-        kept = np.flatnonzero(_narrow(values) != 0)
+        kept = np.flatnonzero(narrow(values) != 0)
         kept = kept[np.lexsort((columns[kept], rows[kept]))]
         rows, columns, values = rows[kept], columns[kept], values[kept]
         twice = np.flatnonzero((np.diff(rows) == 0) & (np.diff(columns) == 0))
@@ -96,7 +96,8 @@ def keep(part: NDArray[Any]) -> None:
     """Give nothing back."""
 
 
-def _narrow(values: NDArray[Any]) -> NDArray[np.float32]:
+def narrow(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return what single precision makes of values; they themselves where they have it."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(values, np.float32)
 
@@ -161,7 +162,7 @@ def _scan_wide(
     """Judge rows whose values float32 would round, by what float32 makes of them."""
     first, last = int(draft.indptr[start]), int(draft.indptr[stop])
     bounds = draft.indptr[start : stop + 1] - first
-    block = (bounds, np.ascontiguousarray(draft.columns[first:last]), _narrow(draft.values[first:last]))
+    block = (bounds, np.ascontiguousarray(draft.columns[first:last]), narrow(draft.values[first:last]))
     found = scan_rows(block, 0, stop - start, draft.n_columns, kept=kept, per_column=per_column)
     return dataclasses.replace(found, problem_row=found.problem_row + start) if found.problem else found
 
@@ -204,7 +205,7 @@ def write_rows(
     Of the arrays in `spent`, which are the draft's, each part is given back as soon as it has been written.
     """
     at_indices, at_data = places[f"{name}/indices"], places[f"{name}/data"]
-    dtype = np.dtype(at_data.dtype)
+    dtype, width = np.dtype(at_data.dtype), np.dtype(at_indices.dtype)
     if indices:
         file.put(places[f"{name}/indptr"].offset, rows.bounds)
 
@@ -215,7 +216,7 @@ def write_rows(
             columns, values = read(*block)
             first = int(rows.bounds[block[0]])
             if indices:
-                file.put(at_indices.offset + first * 4, columns)
+                file.put(at_indices.offset + first * width.itemsize, columns.astype(width, copy=False))
             file.put(at_data.offset + first * dtype.itemsize, values.astype(dtype, copy=False))
             read_entries = slice(int(rows.draft.indptr[block[0]]), int(rows.draft.indptr[block[1]]))
             for array in spent:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, RowSplitter
+from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, Packed, RowSplitter
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
+from cellworker.experiment.store.levels import by_cell
 from cellworker.experiment.store.spent_pages import give_back
 
 __all__ = ["BUFFER_BYTES", "temporary_bytes", "write_sorted"]
@@ -63,11 +64,12 @@ def write_sorted(
     if not bounds[-1]:
         return
     pages = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ)
-    indptr, genes, values = (places[f"X/{part}"].view(pages) for part in ("indptr", "indices", "data"))
+    matrix = by_cell(places, lambda name: places[name].view(pages))
+    indptr, genes, _ = matrix
     block = min(max(1, buffer_bytes // _BYTES_PER_ENTRY // threads), max(_MIN_BLOCK, _ENTRIES_PER_CELL * len(indptr)))
     at_cells, at_values = places["sorted/indices"].offset, places["sorted/data"].offset
 
-    def sort(matrix: Compressed, first: int, last: int) -> None:
+    def sort(matrix: Packed, first: int, last: int) -> None:
         blocks = [(first + start, first + stop) for start, stop in cut(bounds[first : last + 1], block)]
         share = -(-len(blocks) // (3 * threads))
         strips = [blocks[i : i + share] for i in range(0, len(blocks), share)]
@@ -87,7 +89,6 @@ def write_sorted(
 
         in_threads(strips, threads, worker)
 
-    matrix = indptr, genes, values
     if len(genes) <= _RESIDENT:
         sort(matrix, 0, len(per_gene))
         return
@@ -95,29 +96,31 @@ def write_sorted(
         sort(shelf, first, last)
 
 
-def _shelves(matrix: Compressed, bounds: NDArray[np.int64], folder: Path) -> Iterator[tuple[Compressed, int, int]]:
+def _shelves(matrix: Packed, bounds: NDArray[np.int64], folder: Path) -> Iterator[tuple[Compressed, int, int]]:
     """Take a matrix apart into ranges of genes, so that reading and writing go through the disk only once each.
 
     Gives each range as a matrix of all cells, with its first and last gene.
     """
-    indptr, genes, _ = matrix
+    indptr, genes, stored = matrix
     n_cells, nnz = len(indptr) - 1, len(genes)
     ranges = cut(bounds, _SHELF)
     edges = np.array([first for first, _ in ranges] + [len(bounds) - 1], np.int32)
     with tempfile.TemporaryFile(dir=folder) as spool:
         spooled = StoreFile(spool.fileno())
-        splitter = RowSplitter(matrix, edges)
+        splitter = RowSplitter(edges)
         filled = bounds[edges[:-1]].copy()
         at_values, at_lengths = 4 * nnz, 8 * nnz
         for start, stop in cut(indptr, _SPLIT_ROWS):
-            lengths, parts, columns, values = splitter.split(start, stop)
+            entries = slice(int(indptr[start]), int(indptr[stop]))
+            rows = indptr[start : stop + 1] - indptr[start], genes[entries].astype(np.int32), stored[entries]
+            lengths, parts, columns, values = splitter.split(rows, 0, stop - start)
             for shelf in range(len(ranges)):
                 part = slice(int(parts[shelf]), int(parts[shelf + 1]))
                 spooled.put(4 * int(filled[shelf]), columns[part])
                 spooled.put(at_values + 4 * int(filled[shelf]), values[part])
                 spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
             filled += np.diff(parts)
-        del splitter  # and its buffers
+        del splitter, rows, columns, values  # and the buffers under them
         pages = mmap.mmap(spool.fileno(), 0)
         for shelf, (first, last) in enumerate(ranges):
             begin, size = int(bounds[first]), int(bounds[last] - bounds[first])

@@ -44,6 +44,7 @@ from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.checksums import first_damage
 from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index, unreadable
 from cellworker.experiment.store.lazy import Lazy
+from cellworker.experiment.store.levels import by_cell
 from cellworker.experiment.store.page_faults import watch_pages
 
 __all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
@@ -239,8 +240,8 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def data_by_cell(self) -> CellMajor:  # type: ignore[override]
-        """Normalised expression, cell after cell."""
-        return CellMajor(*self._sparse("X"), n_genes=self.n_genes)
+        """Normalised expression, cell after cell; its values are looked up where counts tell them."""
+        return CellMajor(*by_cell(self._index.arrays, self._array), n_genes=self.n_genes)
 
     @cached_property
     def counts(self) -> CellMajor | None:  # type: ignore[override]
@@ -351,9 +352,8 @@ class StoredExperiment(Experiment):
     def strange_counts(self) -> StrangeCounts:
         """How many of the raw counts are none, as it was found when the store was written."""
         found = self.counts_summary
-        if found is None:
-            return StrangeCounts()
-        return StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
+        none = StrangeCounts()
+        return none if found is None else StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)
 
     def _array(self, name: str) -> NDArray[Any]:
         place = self._index.arrays[name]

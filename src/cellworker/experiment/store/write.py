@@ -5,7 +5,8 @@ import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import StoreLayout
+from cellworker.experiment.store.levels import FoundLevels
 from cellworker.experiment.store.rows import GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
@@ -26,6 +28,7 @@ __all__ = ["write"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROWS = 1 << 22
+_NARROW = 1 << 16  # genes, whose numbers fit two bytes
 
 
 def write(
@@ -82,13 +85,36 @@ def _write(  # noqa: PLR0917
         for name, graph in draft.graphs.items()
     }
     shared = counts is not None and same_pattern(data, counts, threads)
+    with ExitStack() as stack:
+        levels = None
+        if counts is not None and shared and np.dtype(_smallest_dtype(counts)).kind == "u":
+            kind = np.dtype(_smallest_dtype(counts))
+            found = stack.enter_context(
+                FoundLevels(data, counts, kind, folder=path.parent, threads=threads, meter=meter)
+            )
+            levels = found if found.complete else None
+        matrices = _Matrices(data, counts, graphs, levels, shared=shared)
+        with StoreLayout(path) as layout:
+            contents = _lay_out(layout, draft, matrices)
+            contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
+            layout.plain("uns/cellworker", {"store_version": VERSION, "key": key})
+        _fill(draft, path, layout, matrices, contents, threads, meter, claim, give_back, buffer_bytes)
 
-    with StoreLayout(path) as layout:
-        contents = _lay_out(layout, draft, data, counts, graphs, shared=shared)
-        contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
-        layout.plain("uns/cellworker", {"store_version": VERSION, "key": key})
-    places = layout.places
 
+def _fill(  # noqa: PLR0917
+    draft: ExperimentDraft,
+    path: Path,
+    layout: StoreLayout,
+    matrices: "_Matrices",
+    contents: dict[str, Any],
+    threads: int,
+    meter: Meter,
+    claim: Callable[[int], object],
+    give_back: GiveBack | None,
+    buffer_bytes: int,
+) -> None:
+    """Write the contents to their places."""
+    places, data = layout.places, matrices.data
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         # So far the file has its length and hardly any content.
@@ -97,16 +123,20 @@ def _write(  # noqa: PLR0917
             _reserve(descriptor)
         give_back = give_back or keep
         file = StoreFile(descriptor)
-        for name, values in layout.pending.items():
-            file.put(places[name].offset, values)
-        matrices = [("X", data), *([("counts", counts)] if counts is not None else [])]
-        matrices += [(f"graph{number}", graph) for number, graph in enumerate(graphs.values())]
-        for number, (name, rows) in enumerate(matrices):
-            later = _read_by([other for _, other in matrices[number + 1 :]], counts if shared else None)
-            later += [draft.scaled_values] if draft.scaled_values is not None else []
+        for name in list(layout.pending):  # copies of what the draft holds, which go before the sort needs memory
+            file.put(places[name].offset, layout.pending.pop(name))
+        written = matrices.written()
+        scaled = [draft.scaled_values] if draft.scaled_values is not None else []
+        if matrices.levels is not None:
+            matrices.levels.write(file, places)
+            for array in _unread(data, _read_by([rows for _, rows in written], None) + scaled):
+                give_back(array)
+        for number, (name, rows) in enumerate(written):
+            later = _read_by([other for _, other in written[number + 1 :]], data if matrices.shared else None)
             write_rows(
-                file, rows, places, name, threads=threads, meter=meter, indices=not (shared and name == "counts"),
-                spent=_unread(rows, later), give_back=give_back,
+                file, rows, places, name, threads=threads, meter=meter,
+                indices=not (matrices.shared and name == "by_cell"), spent=_unread(rows, later + scaled),
+                give_back=give_back,
             )  # fmt: skip
         if draft.scaled_values is not None and "scaled" in places:
             _put_dense(file, places["scaled"].offset, draft.scaled_values)
@@ -124,6 +154,25 @@ def _write(  # noqa: PLR0917
         os.close(descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class _Matrices:
+    """What was found out about the matrices of a draft."""
+
+    data: ScannedRows
+    counts: ScannedRows | None
+    graphs: dict[str, ScannedRows]
+    levels: FoundLevels | None
+    """What the counts stand for, where they tell the normalised values."""
+    shared: bool
+    """Whether values and counts have their non-zeros at the same places."""
+
+    def written(self) -> list[tuple[str, ScannedRows]]:
+        """Return the matrices that are written cell after cell, by their names in the store."""
+        counts = [("counts", self.counts)] if self.counts is not None else []
+        values = [("by_cell", self.data)] if self.levels is None else []
+        return counts + values + [(f"graph{number}", graph) for number, graph in enumerate(self.graphs.values())]
+
+
 def _read_by(matrices: list[ScannedRows], written: ScannedRows | None) -> list[NDArray[Any]]:
     """Return the arrays of a draft that writing matrices reads; the columns of `written` lie in the file already."""
     columns = [rows.draft.columns for rows in matrices if rows.needs_columns or rows is not written]
@@ -136,15 +185,7 @@ def _unread(rows: ScannedRows, later: list[NDArray[Any]]) -> list[NDArray[Any]]:
     return [array for array in own if not any(np.may_share_memory(array, other) for other in later)]
 
 
-def _lay_out(
-    layout: StoreLayout,
-    draft: ExperimentDraft,
-    data: ScannedRows,
-    counts: ScannedRows | None,
-    graphs: dict[str, ScannedRows],
-    *,
-    shared: bool,
-) -> dict[str, Any]:
+def _lay_out(layout: StoreLayout, draft: ExperimentDraft, matrices: _Matrices) -> dict[str, Any]:
     """Make the skeleton of the file, and return what the index tells beside the places."""
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
     for where in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
@@ -195,14 +236,8 @@ def _lay_out(
         layout.array("scaled", layout.free_name("obsm", "scaled"), draft.scaled_values.shape, np.float32)
         layout.put("scaled_genes", "uns/cellworker/scaled_genes", np.ascontiguousarray(draft.scaled_genes, np.int32))
 
-    shape = (n_cells, n_genes)
-    layout.sparse("X", "X", form="csr", shape=shape, nnz=data.nnz, dtype=np.float32)
-    if counts is not None:
-        dtype = _smallest_dtype(counts)
-        layout.sparse(
-            "counts", "layers/counts", form="csr", shape=shape, nnz=counts.nnz, dtype=dtype, share="X" if shared else ""
-        )
-    layout.sparse("sorted", "layers/sorted", form="csc", shape=shape, nnz=data.nnz, dtype=np.float32)
+    data, counts, graphs = matrices.data, matrices.counts, matrices.graphs
+    _lay_out_expression(layout, matrices, (n_cells, n_genes))
     for number, (name, graph) in enumerate(graphs.items()):
         where = layout.free_name("obsp", name)
         layout.sparse(f"graph{number}", where, form="csr", shape=(n_cells, n_cells), nnz=graph.nnz, dtype=np.float32)
@@ -228,6 +263,26 @@ def _lay_out(
     layout.plain("uns/cellworker/reduction_keys", {place: prefix for _, place, prefix in reductions})
     layout.plain("uns/cellworker/graphs", {place: name for name, place in contents["graphs"]})
     return contents
+
+
+def _lay_out_expression(layout: StoreLayout, matrices: _Matrices, shape: tuple[int, int]) -> None:
+    data, counts, levels = matrices.data, matrices.counts, matrices.levels
+    genes = np.uint16 if shape[1] <= _NARROW else np.int32
+    layout.sparse("sorted", "X", form="csc", shape=shape, nnz=data.nnz, dtype=np.float32)
+    if counts is not None:
+        dtype = _smallest_dtype(counts)
+        layout.sparse("counts", "layers/counts", form="csr", shape=shape, nnz=counts.nnz, dtype=dtype, indices=genes)
+    if levels is None:
+        share = ("counts", "layers/counts") if matrices.shared else None
+        layout.sparse(
+            "by_cell", "layers/by_cell", form="csr", shape=shape, nnz=data.nnz, dtype=np.float32, indices=genes,
+            share=share,
+        )  # fmt: skip
+        return
+    layout.group("uns/cellworker/levels")
+    sizes = {"first": (shape[0] + 1, np.dtype(np.int64)), "counts": (levels.size, levels.dtype)}
+    for part, (size, kind) in {**sizes, "values": (levels.size, np.dtype(np.float32))}.items():
+        layout.array(f"levels/{part}", f"uns/cellworker/levels/{part}", (size,), kind)
 
 
 def _lay_out_stored(layout: StoreLayout, draft: ExperimentDraft) -> list[list[Any]]:

@@ -133,7 +133,7 @@ def _matrices(writer: "Writer", experiment: Experiment) -> dict[str, str]:
     shape = (experiment.n_cells, len(experiment.genes))
     by_cell, counts = experiment.data_by_cell, experiment.counts
     writer.sparse("X", shape, (by_cell.indptr, by_cell.genes, by_cell.values), np.float32)
-    marks = {"data": mark_of(np.asarray(by_cell.values, np.float32))}
+    marks = {"data": mark_of(by_cell.values)}
     writer.sink.group("layers", DICT)
     if counts is not None:
         # Small integers would overflow when a reader adds them up.

@@ -48,8 +48,13 @@ class Figures:
 
     @property
     def store_bytes(self) -> int:
-        """Min bytes of the store: float32 values by cell and by gene, counts of one byte."""
-        return 16 * self.data + self.counts + 8 * self.cells * self.numbers
+        """What the store takes at least: float32 values gene after gene, counts of one byte that tell them by cell."""
+        by_cell = (self._gene_bytes + 1) * self.counts if self.counts else (self._gene_bytes + 4) * self.data
+        return 8 * self.data + by_cell + 8 * self.cells * self.numbers
+
+    @property
+    def _gene_bytes(self) -> int:
+        return 2 if self.genes <= 1 << 16 else 4
 
     @property
     def temporary_bytes(self) -> int:

@@ -79,21 +79,31 @@ EXPORT int32_t cw_rank_scan(const int64_t *indptr, const int32_t *cells, const u
 EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
                              int64_t n_genes, const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums,
                              int64_t *positive);
-EXPORT int32_t cw_group_sums_u8(const int64_t *indptr, const int32_t *genes, const uint8_t *values, const int64_t *rows,
-                                int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
-EXPORT int32_t cw_group_sums_u16(const int64_t *indptr, const int32_t *genes, const uint16_t *values,
+EXPORT int32_t cw_group_sums_u8(const int64_t *indptr, const void *genes, int32_t width, const uint8_t *values,
+                                const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
+                                double *sums);
+EXPORT int32_t cw_group_sums_u16(const int64_t *indptr, const void *genes, int32_t width, const uint16_t *values,
                                  const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
                                  double *sums);
-EXPORT int32_t cw_group_sums_u32(const int64_t *indptr, const int32_t *genes, const uint32_t *values,
+EXPORT int32_t cw_group_sums_u32(const int64_t *indptr, const void *genes, int32_t width, const uint32_t *values,
                                  const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
                                  double *sums);
-EXPORT int32_t cw_group_sums_f32(const int64_t *indptr, const int32_t *genes, const float *values, const int64_t *rows,
-                                 int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
-EXPORT int32_t cw_group_sums_f64(const int64_t *indptr, const int32_t *genes, const double *values, const int64_t *rows,
-                                 int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums);
-EXPORT int32_t cw_group_sums_i64(const int64_t *indptr, const int32_t *genes, const int64_t *values,
+EXPORT int32_t cw_group_sums_f32(const int64_t *indptr, const void *genes, int32_t width, const float *values,
                                  const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
                                  double *sums);
+EXPORT int32_t cw_group_sums_f64(const int64_t *indptr, const void *genes, int32_t width, const double *values,
+                                 const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
+                                 double *sums);
+EXPORT int32_t cw_group_sums_i64(const int64_t *indptr, const void *genes, int32_t width, const int64_t *values,
+                                 const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
+                                 double *sums);
+
+/* levels.c */
+EXPORT int64_t cw_find_levels(const int64_t *bounds, int64_t n_rows, const uint32_t *counts, const float *values,
+                              int64_t max_levels, int64_t *lengths, uint32_t *counts_out, float *values_out);
+EXPORT int64_t cw_level_values(const int64_t *indptr, int64_t n_rows, const void *counts, int32_t width,
+                               const int64_t *first, const void *level_counts, const float *level_values,
+                               int64_t n_levels, const int64_t *places, int64_t start, int64_t n, float *out);
 
 /* sort.c */
 EXPORT void cw_sort_genes(const int64_t *bounds, int64_t n_genes, uint64_t *entries, uint64_t *scratch, int32_t *cells,
@@ -104,11 +114,12 @@ EXPORT void cw_normal_tails(const double *z, int64_t n, double *p, double *log_p
 EXPORT void cw_student_log_tails(const double *t, const double *df, int64_t n, double *log_p);
 
 /* transpose.c */
-EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column,
+EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width, int32_t column,
                            int64_t *cursor);
-EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
-                               int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity,
-                               uint64_t *out);
+EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width,
+                               const void *values, int32_t narrow, const int64_t *level_first, const void *level_counts,
+                               const float *level_values, int64_t n_levels, int32_t first, int32_t last,
+                               int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out);
 EXPORT void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
                           const float *values, const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds,
                           int32_t *out_columns, float *out_values);

@@ -537,18 +537,26 @@ int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *
     return 0;
 }
 
-/* Raw counts summed per class and gene, over the cells of the classes only. Returns 1 at a gene beyond n_genes. */
-#define GROUP_SUMS(NAME, TYPE)                                                                                         \
-    int32_t NAME(const int64_t *indptr, const int32_t *genes, const TYPE *values, const int64_t *rows, int64_t n_rows, \
-                 const int32_t *code, int64_t n_genes, double *sums) {                                                 \
-        for (int64_t i = 0; i < n_rows; i++) {                                                                         \
-            double *s = sums + (int64_t)code[i] * n_genes;                                                             \
-            for (int64_t k = indptr[rows[i]]; k < indptr[rows[i] + 1]; k++) {                                          \
-                if ((uint32_t)genes[k] >= n_genes) return 1;                                                           \
-                s[genes[k]] += (double)values[k];                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
-        return 0;                                                                                                      \
+/* Raw counts summed per class and gene, over the cells of the classes only. Gene numbers have `width` bytes, 2 or 4.
+ * Returns 1 at a gene beyond n_genes. */
+#define SUM_ROWS(ID)                                                      \
+    for (int64_t i = 0; i < n_rows; i++) {                                \
+        double *s = sums + (int64_t)code[i] * n_genes;                    \
+        for (int64_t k = indptr[rows[i]]; k < indptr[rows[i] + 1]; k++) { \
+            const uint32_t gene = (uint32_t)((const ID *)genes)[k];       \
+            if (gene >= n_genes) return 1;                                \
+            s[gene] += (double)values[k];                                 \
+        }                                                                 \
+    }
+#define GROUP_SUMS(NAME, TYPE)                                                                                     \
+    int32_t NAME(const int64_t *indptr, const void *genes, int32_t width, const TYPE *values, const int64_t *rows, \
+                 int64_t n_rows, const int32_t *code, int64_t n_genes, double *sums) {                             \
+        if (width == 2) {                                                                                          \
+            SUM_ROWS(uint16_t)                                                                                     \
+        } else {                                                                                                   \
+            SUM_ROWS(int32_t)                                                                                      \
+        }                                                                                                          \
+        return 0;                                                                                                  \
     }
 GROUP_SUMS(cw_group_sums_u8, uint8_t)
 GROUP_SUMS(cw_group_sums_u16, uint16_t)

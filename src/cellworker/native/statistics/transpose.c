@@ -1,5 +1,6 @@
 /* Cell-major to gene-major, one block of neighbouring genes at a time, so that the writes stay within a cache. */
 #include "cellworker.h"
+#include "levels.h"
 
 #include <string.h>
 
@@ -13,40 +14,56 @@ static inline uint32_t order_key(float value) {
     return value == value ? key : 0xFFFFFFFFu;
 }
 
-/* For each row, the first entry whose column is at least `column`. */
-void cw_seek_column(const int64_t *indptr, int64_t n_rows, const int32_t *columns, int32_t column, int64_t *cursor) {
+/* Column numbers are as wide as they need to be: 2 bytes or 4. */
+static inline int32_t column_at(const void *columns, int32_t width, int64_t i) {
+    return width == 2 ? ((const uint16_t *)columns)[i] : ((const int32_t *)columns)[i];
+}
+
+static inline void seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width,
+                               int32_t column, int64_t *cursor) {
     for (int64_t row = 0; row < n_rows; row++) {
         int64_t low = indptr[row], high = indptr[row + 1];
         while (low < high) {
             const int64_t middle = low + (high - low) / 2;
-            if (columns[middle] < column) low = middle + 1;
+            if (column_at(columns, width, middle) < column) low = middle + 1;
             else high = middle;
         }
         cursor[row] = low;
     }
 }
 
-/* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
-   (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is
-   moved past them. Returns the number of entries that found no place (`capacity` is the size of `out`): 0 unless the
-   data changed. */
-int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *genes, const float *values,
-                        int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out) {
+/* For each row, the first entry whose column is at least `column`; `width` is the bytes of a column number. */
+void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width, int32_t column,
+                    int64_t *cursor) {
+    if (width == 2) seek_column(indptr, n_rows, columns, 2, column, cursor);
+    else seek_column(indptr, n_rows, columns, 4, column, cursor);
+}
+
+/* `narrow` is the bytes of a count that tells the value, 0 where `values` are the values themselves. */
+static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width,
+                                   const void *values, int32_t narrow, const Levels *levels, int32_t first,
+                                   int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out) {
     int64_t lost = 0;
     for (int64_t cell = 0; cell < n_cells; cell++) {
         if (cell + AHEAD < n_cells) {
             const int64_t later = cursor[cell + AHEAD];
-            __builtin_prefetch(genes + later);
-            __builtin_prefetch(values + later);
+            __builtin_prefetch((const char *)genes + later * width);
+            __builtin_prefetch((const char *)values + later * (narrow ? narrow : 4));
+            if (narrow) __builtin_prefetch((const char *)levels->counts + levels->first[cell + AHEAD] * narrow);
+            if (narrow) __builtin_prefetch(levels->values + levels->first[cell + AHEAD]);
         }
         const int64_t end = indptr[cell + 1];
         int64_t i = cursor[cell];
-        for (; i < end && genes[i] < last; i++) {
-            const int64_t target = genes[i] < first ? capacity : slot[genes[i] - first]++;
-            if (target < capacity) {
+        for (; i < end; i++) {
+            const int32_t gene = column_at(genes, width, i);
+            if (gene >= last) break;
+            const int64_t target = gene < first ? capacity : slot[gene - first]++;
+            const int64_t level = narrow ? level_of(levels, cell, values, narrow, i) : i;
+            if (target < capacity && level >= 0) {
                 /* Prefetch one cache line ahead of each gene: a store that misses the cache stalls all later ones. */
                 __builtin_prefetch(out + target + 8, 1);
-                out[target] = (uint64_t)order_key(values[i]) << 32 | (uint64_t)cell;
+                const float value = narrow ? levels->values[level] : ((const float *)values)[level];
+                out[target] = (uint64_t)order_key(value) << 32 | (uint64_t)cell;
             } else {
                 lost++;
             }
@@ -54,6 +71,32 @@ int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const int32_t *g
         cursor[cell] = i;
     }
     return lost;
+}
+
+/* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
+   (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is
+   moved past them. Genes have `width` bytes (2 or 4); `values` are floats, or where `narrow` is 1, 2 or 4 counts of so
+   many bytes, whose values `level_first`, `level_counts` and `level_values` (n_levels) tell. Returns the number of
+   entries that found no place (`capacity` is the size of `out`) or no level: 0 unless the data changed. */
+int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width, const void *values,
+                        int32_t narrow, const int64_t *level_first, const void *level_counts, const float *level_values,
+                        int64_t n_levels, int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity,
+                        uint64_t *out) {
+    const Levels levels = {level_first, level_counts, level_values, n_levels};
+#define GATHER(WIDTH, NARROW)                                                                                  \
+    if (width == WIDTH && narrow == NARROW)                                                                    \
+        return gather_genes(indptr, n_cells, genes, WIDTH, values, NARROW, &levels, first, last, cursor, slot, \
+                            capacity, out);
+    GATHER(2, 0)
+    GATHER(2, 1)
+    GATHER(2, 2)
+    GATHER(2, 4)
+    GATHER(4, 0)
+    GATHER(4, 1)
+    GATHER(4, 2)
+    GATHER(4, 4)
+#undef GATHER
+    return -1;
 }
 
 /* Take rows [start, stop) apart at the columns `edges` (n_parts + 1, from 0 to the width): part after part, each row's
