@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from tests.column_reader import decode_columns
 
 from cellworker import open_experiment
 from cellworker.errors import ErrorCode, WorkerError
@@ -18,7 +19,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.local import server
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.run import start_local
-from cellworker.protocol.columns import MEDIA_TYPE, decode_columns
+from cellworker.protocol.columns import MEDIA_TYPE
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import find

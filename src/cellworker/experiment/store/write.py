@@ -3,9 +3,9 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cellworker.experiment.model import Categorical, Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import StoreLayout
-from cellworker.experiment.store.rows import GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
+from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
 
@@ -35,7 +35,7 @@ def write(
     key: str,
     threads: int,
     progress: WriteProgress | None,
-    claim: Callable[[int], object],
+    claim: Claim | None,
     give_back: GiveBack | None = None,
     buffer_bytes: int = BUFFER_BYTES,
 ) -> None:
@@ -63,7 +63,7 @@ def _write(  # noqa: PLR0917
     key: str,
     threads: int,
     progress: WriteProgress | None,
-    claim: Callable[[int], object],
+    claim: Claim | None,
     give_back: GiveBack | None,
     buffer_bytes: int,
 ) -> None:
@@ -92,21 +92,26 @@ def _write(  # noqa: PLR0917
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         # So far the file has its length and hardly any content.
-        claim(os.fstat(descriptor).st_size + temporary_bytes(data.nnz))
+        matrices = [("X", data), *([("counts", counts)] if counts is not None else [])]
+        matrices += [(f"graph{number}", graph) for number, graph in enumerate(graphs.values())]
+        spent = []
+        for number, (_, rows) in enumerate(matrices):
+            later = _read_by([other for _, other in matrices[number + 1 :]], counts if shared else None)
+            later += [draft.scaled_values] if draft.scaled_values is not None else []
+            spent.append(_unread(rows, later))
+        if claim is not None:
+            beside = temporary_bytes(data.nnz)
+            claim(os.fstat(descriptor).st_size + beside, beside, list(chain.from_iterable(spent)))
         if give_back is None:
             _reserve(descriptor)
         give_back = give_back or keep
         file = StoreFile(descriptor)
         for name, values in layout.pending.items():
             file.put(places[name].offset, values)
-        matrices = [("X", data), *([("counts", counts)] if counts is not None else [])]
-        matrices += [(f"graph{number}", graph) for number, graph in enumerate(graphs.values())]
-        for number, (name, rows) in enumerate(matrices):
-            later = _read_by([other for _, other in matrices[number + 1 :]], counts if shared else None)
-            later += [draft.scaled_values] if draft.scaled_values is not None else []
+        for (name, rows), unread in zip(matrices, spent, strict=True):
             write_rows(
                 file, rows, places, name, threads=threads, meter=meter, indices=not (shared and name == "counts"),
-                spent=_unread(rows, later), give_back=give_back,
+                spent=unread, give_back=give_back,
             )  # fmt: skip
         if draft.scaled_values is not None and "scaled" in places:
             _put_dense(file, places["scaled"].offset, draft.scaled_values)
