@@ -16,6 +16,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import CellMajor
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
+from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.convert.from_r_objects import rounding
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.progress import Progress
@@ -97,8 +98,8 @@ def _stored(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _parts(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
-    for start in range(0, len(values), 1 << 22):
-        yield values[start : start + (1 << 22)]
+    for start, end in blocks(len(values)):
+        yield values[start:end]
 
 
 class _AsInt32:

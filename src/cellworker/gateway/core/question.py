@@ -1,7 +1,8 @@
 """What a request asks, understood once: its task, its checked body, and the lane that it is answered in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Struct
 
@@ -24,11 +25,27 @@ class Question:
         """Where it is answered."""
         return self.task.lane_of(self.body)
 
+    @property
+    def reads_cell_sets(self) -> bool:
+        """Whether the answer depends on the cell sets."""
+        return self.task.reads_cell_sets(self.body)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any], name: str, find_task: Callable[[str], Task]) -> "Question":
+        """Read the body of a task.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` for a name that no task has, or naming the field.
+        """
+        task = find_task(name)
+        return cls(task, task.read_body(body))
+
 
 def understand(request: WorkRequest, find_task: Callable[[str], Task]) -> Question | WorkerError:
     """Return what a request asks, or why it cannot be understood: that is an answer too, in the request's turn."""
     try:
-        task = find_task(request.task)
-        return Question(task, task.read_body(request.body))
+        return Question.of(request.body, request.task, find_task)
     except WorkerError as error:
         return error

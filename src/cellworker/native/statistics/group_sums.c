@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "dispatch.h"
+#include "numbers.h"
 #include "outside.h"
 
 #define FORTY 0x42200000u /* 40.0f */
@@ -15,19 +16,7 @@ INLINE double exp_less_one(double x) {
     const double whole = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to a whole number */
     const double near = x * 1.44269504088896340736 + whole, n = near - whole;
     const double r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
-    double q = 1.0 / 6227020800.0;
-    q = q * r + 1.0 / 479001600.0;
-    q = q * r + 1.0 / 39916800.0;
-    q = q * r + 1.0 / 3628800.0;
-    q = q * r + 1.0 / 362880.0;
-    q = q * r + 1.0 / 40320.0;
-    q = q * r + 1.0 / 5040.0;
-    q = q * r + 1.0 / 720.0;
-    q = q * r + 1.0 / 120.0;
-    q = q * r + 1.0 / 24.0;
-    q = q * r + 1.0 / 6.0;
-    q = q * r + 0.5;
-    q = q * r * r + r;
+    const double q = exponential_rest_13(r) * r * r + r;
     uint64_t bits;
     memcpy(&bits, &near, sizeof bits);
     bits = (bits + 1023) << 52;
