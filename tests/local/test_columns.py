@@ -16,6 +16,7 @@ from cellworker import open_experiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.bitmaps import write_cells
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.core.question import Question
 from cellworker.local import server
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.run import start_local
@@ -169,10 +170,10 @@ class _Sets:
 
 async def test_who_hangs_up_cancels_the_computation() -> None:
     never = _Never()
-    answers = ColumnAnswers("e", never.compute, _Sets(), None, find)  # type: ignore[arg-type]
+    answers = ColumnAnswers("e", never.compute, _Sets(), None)  # type: ignore[arg-type]
     with pytest.raises(WorkerError) as caught:
         async with asyncio.timeout(WAIT_S):
-            await answers.answer({"name": "GetNGenes"}, None, lambda: True)
+            await answers.answer(Question.of({"name": "GetNGenes"}, "GetNGenes", find), None, lambda: True)
     assert caught.value.code is ErrorCode.REQUEST_CANCELLED
     async with asyncio.timeout(WAIT_S):
         await never.cancelled.wait()
