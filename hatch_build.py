@@ -43,8 +43,8 @@ except ImportError:  # run as a script, outside a build
 NATIVE = Path("src/cellworker/native")
 # -ffp-contract=off: no fused multiply-add, so that sums are the same to the last bit on every machine.
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
-# Vectors are passed to inlined functions only; clang does not know gcc's pragmas.
-FLAGS += ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas"]
+# Vectors are passed to inlined functions only; clang does not know the hints that are for gcc.
+FLAGS += ["-Wall", "-Wextra", "-Wshadow", "-Wno-psabi", "-Wno-unknown-pragmas"]
 
 
 PLATFORMS = {

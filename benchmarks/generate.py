@@ -23,10 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from cellworker.experiment.model import Genes
+from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.build import doubles, integers, strings
 from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.rds.writer import write_rds
-from cellworker.formats.seurat.read.reader import draft_from_seurat
+from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.formats.seurat.write.platform_object import ObjectParts, ReductionPart, SparsePart, seurat_object
 from cellworker.sample import sample_path
 
@@ -129,7 +131,10 @@ def _profiles(source: Path, n_genes: int, work: Path, rng: np.random.Generator):
     """Gene proportions of each state, ``(STATES, n_genes)``; its cluster; cells' totals over their mean; symbols."""
     spool = work / "spool"
     spool.mkdir()
-    draft = draft_from_seurat(read_rds(source / "r.rds", spool).root)
+    findings = Findings()
+    draft = read_seurat(read_rds(source / "r.rds", spool).root, findings, Scratch(None))
+    findings.raise_errors()
+    assert draft is not None
     louvain = json.loads((source / "cell_sets.json").read_text())["cellSets"][0]["children"]
     cluster_of_id = {cell: k for k, child in enumerate(louvain) for cell in child["cellIds"]}
     cluster = np.array([cluster_of_id.get(int(i), 0) for i in draft.cell_ids])

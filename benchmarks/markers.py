@@ -129,15 +129,13 @@ def two_sets(store: str, clusters: str) -> None:
 
 
 def markers(store: str, clusters: str) -> None:
-    from cellworker.analysis.statistics.groups import Groups
-    from cellworker.analysis.statistics.markers import top_markers
-    from cellworker.analysis.statistics.rank_tests import rank_tests
+    from cellworker.analysis.statistics.markers import find_markers
 
     data, n, _ = _data(store)
     sets = _sets(n, int(clusters))
 
     def work() -> None:
-        top_markers(rank_tests(data, Groups.from_sets(sets, n), threads=THREADS), 5)
+        find_markers(data, sets, n, 5, threads=THREADS)
 
     _clock(work)
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 import hatch_build  # noqa: E402
 
 FOLDER = ROOT / "build" / "asan"
-FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Werror"]
 NOT_POSSIBLE = 77
 """The exit status that means "skipped" to test runners."""
 SHORT = ("tests/test_native.py", "tests/formats/qs/test_hostile.py")

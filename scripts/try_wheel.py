@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from bootstrap import SetupError, find_uv, uv_settings
@@ -23,26 +24,41 @@ _MAKE = "import cellworker, pathlib; from cellworker.formats.convert.converting 
 from cellworker.settings import Settings; convert(cellworker.sample_path(), pathlib.Path('x.h5ad'), Settings())"
 
 
-def fetched(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return the answer of an address, once there is one."""
+def told(log: Path) -> str:
+    """Return what the worker has said so far."""
+    return log.read_text(encoding="utf-8", errors="replace")
+
+
+def once_there(look: Callable[[], str | None], process: "subprocess.Popen[bytes]", log: Path, problem: str) -> str:
+    """Return what is looked for, once it is there; fail when the worker has ended, or time is over."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
+        if (found := look()) is not None:
+            return found
+        time.sleep(_AGAIN_S)
+    message = f"{problem}:\n{told(log)}"
+    raise SetupError(message)
+
+
+def fetched(url: str, process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Return what an address answers, once it does."""
+
+    def look() -> str | None:
         with contextlib.suppress(urllib.error.URLError, OSError), urllib.request.urlopen(url, timeout=60) as answer:
             return str(answer.read().decode())
-        time.sleep(_AGAIN_S)
-    message = f"{url} did not answer:\n{log.read_text(encoding='utf-8', errors='replace')}"
-    raise SetupError(message)
+        return None
+
+    return once_there(look, process, log, f"{url} did not answer")
 
 
 def address(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    """Return the worker's address from its own output."""
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(r"http://[\w.]+:\d+", log.read_text(encoding="utf-8", errors="replace")):
-            return found[0]
-        time.sleep(_AGAIN_S)
-    message = f"cellworker run did not start:\n{log.read_text(encoding='utf-8', errors='replace')}"
-    raise SetupError(message)
+    """Return where the worker listens, as it says itself."""
+
+    def look() -> str | None:
+        found = re.search(r"http://[\w.]+:\d+", told(log))
+        return found and found[0]
+
+    return once_there(look, process, log, "cellworker run did not start")
 
 
 def attempt(wheel: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -187,13 +188,81 @@ def test_links_between_documents_lead_somewhere(root: Path) -> None:
 
 
 def test_a_module_of_more_than_400_lines_says_why(root: Path) -> None:
-    for path in [path for path in files(root) if path.suffix == ".py" and "src" in path.parts]:
+    for path in [path for path in files(root) if path.suffix in {".py", ".c", ".h"} and "src" in path.parts]:
         text = path.read_text(encoding="utf-8")
         if text.count("\n") > LONGEST_MODULE:
-            docstring = ast.get_docstring(ast.parse(text)) or ""
-            assert "one module because" in docstring.lower(), (
+            begin = ast.get_docstring(ast.parse(text)) if path.suffix == ".py" else text[: text.find("*/")]
+            assert "one module because" in (begin or "").lower(), (
                 f"{path} is long: split it, or say 'One module because ...'"
             )
+
+
+@pytest.fixture(scope="module")
+def parsed(root: Path) -> dict[Path, list[ast.AST]]:
+    """What the modules of the package and the scripts that people start consist of; the module itself is the first."""
+    paths = [*root.glob("src/**/*.py"), *root.glob("scripts/**/*.py"), *root.glob("*.py")]
+    return {path.relative_to(root): list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in paths}
+
+
+def stray_texts(nodes: list[ast.AST]) -> Iterator[int]:
+    """The lines of texts that document nothing: no docstring, and not right after what they would be about."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in nodes:
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(node, field, None)
+            for at, statement in enumerate(body if isinstance(body, list) else []):
+                value = statement.value if isinstance(statement, ast.Expr) else None
+                if not isinstance(value, ast.Constant) or not isinstance(value.value, str | bytes):
+                    continue
+                if at == 0 and field == "body" and isinstance(node, documented):
+                    continue
+                before = body[at - 1] if at else None
+                named = [*before.targets] if isinstance(before, ast.Assign) else [getattr(before, "target", None)]
+                follows = isinstance(before, ast.Assign | ast.AnnAssign) and statement.lineno == before.end_lineno + 1
+                if not follows or any(isinstance(name, ast.Name) and name.id == "__all__" for name in named):
+                    yield statement.lineno
+
+
+def test_no_text_is_left_where_it_documents_nothing(parsed: dict[Path, list[ast.AST]]) -> None:
+    assert [f"{path}:{line}" for path, nodes in parsed.items() for line in stray_texts(nodes)] == []
+
+
+def test_texts_that_document_nothing_are_seen() -> None:
+    code = (
+        '__all__ = ["x"]\n"a"\nx = 1\n"of x"\ny = 2\n\n"gap"\n\ndef f():\n    "of f"\n    "b"\n    z = 1\n    "of z"\n'
+    )
+    assert list(stray_texts(list(ast.walk(ast.parse(code))))) == [2, 7, 11]
+
+
+def used_names(nodes: list[ast.AST]) -> Iterator[str]:
+    """Names that code reads or says in texts like ``"module:name"``; not what ``__all__`` lists."""
+    no_use: set[ast.AST] = set()
+    for node in nodes:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            no_use.add(node.value)  # a docstring
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            no_use |= set(ast.walk(node.value))
+    for node in nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in no_use:
+            yield from re.findall(r"[A-Za-z_]\w*", node.value)
+
+
+def test_nothing_in_the_package_is_there_for_tests_alone(parsed: dict[Path, list[ast.AST]]) -> None:
+    used = {name for nodes in parsed.values() for name in used_names(nodes)}
+    alone = [
+        f"{path}: {node.name}"
+        for path, (module, *_) in parsed.items()
+        # What `api` has is for users: the documentation's tests know it.
+        if path.parts[:2] == ("src", "cellworker") and path.parts[2] != "api"
+        for node in getattr(module, "body", [])
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("__")
+        if node.name not in used
+    ]
+    assert alone == [], "only tests call it, or nothing does: remove it, or move it to the tests"
 
 
 def test_the_median_module_is_a_page_and_not_a_book(root: Path) -> None:

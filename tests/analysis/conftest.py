@@ -23,7 +23,7 @@ def narrow_kernel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         import hatch_build
 
         folder = tmp_path_factory.mktemp("narrow")
-        library = ctypes.CDLL(str(hatch_build.build(root, folder / "narrow.so", ["-O1", "-DCW_NARROW"])))
+        library = ctypes.CDLL(str(hatch_build.build(root, folder / "narrow.so", ["-O1", "-DCW_NARROW", "-Werror"])))
     known = native.signatures(native.HEADER.read_text())
 
     def bind(name: str) -> Any:

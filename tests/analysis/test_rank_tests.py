@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from cellworker.analysis.statistics import markers
 from cellworker.analysis.statistics import rank_tests as module
 from cellworker.analysis.statistics.dots import expm1_means, scale_dots
 from cellworker.analysis.statistics.groups import Groups
-from cellworker.analysis.statistics.markers import top_markers
+from cellworker.analysis.statistics.markers import find_markers
 from cellworker.analysis.statistics.p_values import benjamini_hochberg
 from cellworker.analysis.statistics.rank_tests import GroupTests, pair_tests, rank_tests
 
@@ -201,7 +202,7 @@ def test_missing_p_values_stay_missing_and_do_not_count():
     np.testing.assert_allclose(benjamini_hochberg(np.array([0.01, np.nan, 0.04, 0.03])), [0.03, np.nan, 0.04, 0.04])
 
 
-def test_a_gene_belongs_to_the_set_with_its_smallest_p_value_and_sets_are_cut_by_fold_change():
+def test_a_gene_belongs_to_the_set_with_its_smallest_p_value_and_sets_are_cut_by_fold_change(monkeypatch):
     def both(rows: list[list[float]]) -> np.ndarray:
         return np.array(rows, float)
 
@@ -213,8 +214,10 @@ def test_a_gene_belongs_to_the_set_with_its_smallest_p_value_and_sets_are_cut_by
         fraction_out=both([[10] * 5, [10, 10, 80, 10, 10]]),
         original=False,
     )
-    assert [genes.tolist() for genes in top_markers(tests, 2)] == [[2, 1], [0]]
-    assert [genes.tolist() for genes in top_markers(tests, 9)] == [[2, 1, 3], [0]]
+    monkeypatch.setattr(markers, "set_tests", lambda _data, _sets, _n, consume, **_: consume(slice(0, 5), tests))
+    data, sets = gene_major(np.ones((5, 4))), [np.array([0]), np.array([1])]
+    assert [genes.tolist() for genes in find_markers(data, sets, 4, 2)] == [[2, 1], [0]]
+    assert [genes.tolist() for genes in find_markers(data, sets, 4, 9)] == [[2, 1, 3], [0]]
 
 
 def test_the_worked_dot_plot_example():

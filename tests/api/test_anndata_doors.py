@@ -77,10 +77,10 @@ def test_a_copy_leaves_the_original_alone(adata):
 
 
 def test_the_matrix_is_not_changed_and_not_copied(adata):
-    from cellworker.api.anndata.matrix import chosen_matrix
+    from cellworker.api.anndata.lazy import chosen_anywhere
 
     before = adata.X.copy()
-    matrix = chosen_matrix(adata, use_raw=False)
+    matrix = chosen_anywhere(adata, use_raw=False)
     assert np.shares_memory(matrix.rows[2], adata.X.data)
     assert np.shares_memory(matrix.rows[1], adata.X.indices)
     cw.pp.pca(adata, 5)
@@ -115,18 +115,18 @@ def wide():
 
 
 def test_memory_is_spent_on_results_not_on_copies_of_the_matrix(wide, tmp_path):
-    from cellworker.api.anndata.matrix import chosen_matrix
+    from cellworker.api.anndata.lazy import chosen_anywhere
 
     size = (wide.X.data.nbytes + wide.X.indices.nbytes) / 1e6
     assert size > 9
-    assert peak_mb(lambda: chosen_matrix(wide)) < 0.1 * size
+    assert peak_mb(lambda: chosen_anywhere(wide)) < 0.1 * size
     assert peak_mb(lambda: cw.tl.score_genes(wide, ["1", "2"])) < 0.6 * size
     half = wide[::2]
-    assert peak_mb(lambda: chosen_matrix(half)) < 0.7 * size  # a view is made when it is looked at
+    assert peak_mb(lambda: chosen_anywhere(half)) < 0.7 * size  # a view is made when it is looked at
     wide.write_h5ad(tmp_path / "wide.h5ad")
     backed = anndata_of(tmp_path / "wide.h5ad")
     try:
-        assert peak_mb(lambda: chosen_matrix(backed)) < 1.2 * size  # the matrix itself
+        assert peak_mb(lambda: chosen_anywhere(backed)) < 1.2 * size  # the matrix itself
     finally:
         backed.file.close()
 

@@ -209,10 +209,10 @@ def test_what_needs_the_matrix_in_memory_says_so(lazily):
 
 
 def test_a_matrix_that_comes_at_an_odd_address_is_put_right(whole):
-    from cellworker.api.anndata.matrix import chosen_matrix
+    from cellworker.api.anndata.lazy import chosen_anywhere
 
     parts = []
-    stream = pickle.dumps(chosen_matrix(whole), protocol=5, buffer_callback=parts.append)
+    stream = pickle.dumps(chosen_anywhere(whole), protocol=5, buffer_callback=parts.append)
     odd = []
     for part in parts:
         room = np.empty(part.raw().nbytes + 1, np.uint8)
@@ -220,7 +220,7 @@ def test_a_matrix_that_comes_at_an_odd_address_is_put_right(whole):
         odd.append(room[1:])
     matrix = pickle.loads(stream, buffers=odd)
     code = np.zeros(CELLS, np.int32)
-    assert np.array_equal(matrix.group_sums(code, 1), chosen_matrix(whole).group_sums(code, 1))
+    assert np.array_equal(matrix.group_sums(code, 1), chosen_anywhere(whole).group_sums(code, 1))
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=60), st.integers(0, 120))

@@ -55,6 +55,20 @@ def written(path, draft, **options):
     return open_store(path)
 
 
+@pytest.mark.parametrize(("resident", "takes_more"), [(1 << 20, False), (300, False), (10, True)])
+def test_what_is_claimed_and_what_is_given_back_are_counted_alike(tmp_path, monkeypatch, resident, takes_more):
+    from cellworker.experiment.store import sorted_side as store_sorted
+
+    monkeypatch.setattr(store_sorted, "_RESIDENT", resident)
+    data = sparse(np.tri(20, 20), zeros=True)  # 400 entries are in the file, 210 of them are not 0
+    told = []
+    written(tmp_path / "a.h5ad", draft_of(data), claim=lambda *said: told.append(said))
+    ((n_bytes, beside, spent),) = told
+    assert beside == (8 * 210 if takes_more else 0)
+    assert 0 < n_bytes - beside <= (tmp_path / "a.h5ad").stat().st_size
+    assert {id(array) for array in spent} == {id(data.columns), id(data.values)}
+
+
 def dense_of(matrix):
     out = np.zeros((matrix.n_cells, matrix.n_genes), matrix.values.dtype)
     for row in range(matrix.n_cells):

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.formats.seurat_drafts import draft_from_seurat
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.r.rds.build import data_frame, doubles, integers, logicals, named_list, strings
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RVector, Skipped
-from cellworker.formats.seurat.read.reader import draft_from_seurat, read_seurat
+from cellworker.formats.seurat.read.reader import read_seurat
 
 
 def dense(matrix):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.formats.anndata_files import CONTAINERS, read, write
+from tests.formats.seurat_drafts import draft_from_seurat
 
 from cellworker.experiment.model import Categorical, StoredTable
 from cellworker.experiment.store.store import open_store, write_store
@@ -12,7 +13,6 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.stored_results import ResultTables
 from cellworker.formats.r.rds.build import data_frame, doubles, factor, integers, named_list, strings
 from cellworker.formats.r.rds.model import RList, Skipped
-from cellworker.formats.seurat.read.reader import draft_from_seurat
 
 
 def values(column: Any) -> list[Any]:

@@ -10,15 +10,17 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from tests.column_reader import decode_columns
 
 from cellworker import open_experiment
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.bitmaps import write_cells
 from cellworker.experiment.cell_sets import CellSets
+from cellworker.gateway.core.question import Question
 from cellworker.local import server
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.run import start_local
-from cellworker.protocol.columns import MEDIA_TYPE, decode_columns
+from cellworker.protocol.columns import MEDIA_TYPE
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
 from cellworker.tasks.catalog import find
@@ -163,6 +165,9 @@ class _Never:
         return b""
 
 
+GENES = Question.of({"name": "GetNGenes"}, "GetNGenes", find)
+
+
 class _Sets:
     async def read(self, experiment_id: str) -> bytes:
         return CellSets.empty().encode()
@@ -174,7 +179,7 @@ def never() -> _Never:
 
 
 def _answers(never: _Never, grace_s: float) -> ColumnAnswers:
-    return ColumnAnswers("e", never.compute, _Sets(), None, find, grace_s=grace_s)  # type: ignore[arg-type]
+    return ColumnAnswers("e", never.compute, _Sets(), None, grace_s=grace_s)  # type: ignore[arg-type]
 
 
 async def _refused(asked: Awaitable[bytes]) -> None:
@@ -185,16 +190,16 @@ async def _refused(asked: Awaitable[bytes]) -> None:
 
 
 async def test_who_hangs_up_for_good_cancels_the_computation(never: _Never) -> None:
-    await _refused(_answers(never, grace_s=0.01).answer({"name": "GetNGenes"}, None, lambda: True))
+    await _refused(_answers(never, grace_s=0.01).answer(GENES, None, lambda: True))
     async with asyncio.timeout(WAIT_S):
         await never.cancelled.wait()
 
 
 async def test_who_comes_back_or_asks_the_same_waits_for_the_same_computation(never: _Never) -> None:
     answers = _answers(never, grace_s=WAIT_S)
-    await _refused(answers.answer({"name": "GetNGenes"}, None, lambda: True))
+    await _refused(answers.answer(GENES, None, lambda: True))
     assert not never.cancelled.is_set()
-    pages = [asyncio.create_task(answers.answer({"name": "GetNGenes"}, None, name=name)) for name in ("one", "two")]
+    pages = [asyncio.create_task(answers.answer(GENES, None, name=name)) for name in ("one", "two")]
     while not answers.cancel("two"):
         await asyncio.sleep(0)
     await _refused(pages[1])
@@ -209,7 +214,7 @@ async def test_who_comes_back_or_asks_the_same_waits_for_the_same_computation(ne
 
 async def test_what_nobody_came_back_for_ends_with_the_door(never: _Never) -> None:
     answers = _answers(never, grace_s=WAIT_S)
-    await _refused(answers.answer({"name": "GetNGenes"}, None, lambda: True))
+    await _refused(answers.answer(GENES, None, lambda: True))
     answers.close()
     async with asyncio.timeout(WAIT_S):
         await never.cancelled.wait()

@@ -424,7 +424,8 @@ def test_too_many_selections_are_refused_before_any_is_looked_up(ask, clumps, mo
 
 def decoded(opened, name, body):
     """The answer of a task as typed columns, and as JSON."""
-    from cellworker.protocol.columns import decode_columns
+    from tests.column_reader import decode_columns
+
     from cellworker.tasks.steps import compute
     from cellworker.tasks.task import Context, PrepareInput
 

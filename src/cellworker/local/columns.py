@@ -10,6 +10,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.cell_set_reading import CellSetsReader
 from cellworker.gateway.core.ports import CellSetsSource
+from cellworker.gateway.core.question import Question
 from cellworker.identifiers import ExperimentId
 from cellworker.local.notifications import SocketNotifications
 from cellworker.protocol.events import heartbeat_event, progress_heartbeat
@@ -53,8 +54,6 @@ class ColumnAnswers:
         Where keys are looked up.
     notifications
         Called with the progress of long computations.
-    find_task
-        Looks a task up by its name.
     grace_s
         As above.
     """
@@ -65,7 +64,6 @@ class ColumnAnswers:
         compute: _Compute,
         cell_sets: CellSetsSource,
         notifications: SocketNotifications,
-        find_task: Callable[[str], Task],
         *,
         grace_s: float = 15.0,
     ) -> None:
@@ -73,7 +71,6 @@ class ColumnAnswers:
         self._compute = compute
         self._cell_sets = cell_sets
         self._notifications = notifications
-        self._find_task = find_task
         self._reader = CellSetsReader()
         self._grace_s = grace_s
         self._running: dict[tuple[str, bytes], _Shared] = {}
@@ -95,7 +92,7 @@ class ColumnAnswers:
 
     async def answer(
         self,
-        body: Mapping[str, Any],
+        question: Question,
         pagination: Mapping[str, Any] | None,
         has_gone: Callable[[], bool] = lambda: False,
         name: str = "",
@@ -104,8 +101,8 @@ class ColumnAnswers:
 
         Parameters
         ----------
-        body
-            With the task's name.
+        question
+            What is asked.
         pagination
             The request's.
         has_gone
@@ -118,12 +115,11 @@ class ColumnAnswers:
         WorkerError
             The task's own error, or ``INVALID_INPUT`` naming the field.
         """
-        task = self._find_task(str(body.get("name")))
-        checked = task.read_body(body)
+        task = question.task
         cell_sets = CellSets.empty()
-        if task.reads_cell_sets(checked):
+        if question.reads_cell_sets:
             cell_sets = await self._reader.read(await self._cell_sets.read(self._experiment_id))
-        given = PrepareInput(checked, pagination, cell_sets)
+        given = PrepareInput(question.body, pagination, cell_sets)
         request = await asyncio.to_thread(lambda: msgspec.json.encode(task.prepare(given)))
         leaving = asyncio.Event()
         if name:

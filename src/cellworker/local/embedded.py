@@ -275,7 +275,7 @@ class EmbeddedDoor:
                 experiment_id, source=source, results=results, cell_sets=source, sockets=sockets,
                 notifications=notifications, submit=queue.submit, find_task=find,
                 cancel=work.cancel, running=work.running, admission=admission, connections=connections,
-                columns=ColumnAnswers(experiment_id, engine.columns, source, notifications, find),
+                columns=ColumnAnswers(experiment_id, engine.columns, source, notifications),
             )  # fmt: skip
             outer = web.Application()
             outer.add_subapp(f"/{secret}", door.app())

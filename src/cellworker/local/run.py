@@ -118,7 +118,7 @@ async def start_local(experiment: str | Path | None, settings: Settings) -> Asyn
             notifications=notifications,
             submit=queue.submit,
             find_task=find,
-            columns=ColumnAnswers(place.experiment_id, engine.columns, source, notifications, find),
+            columns=ColumnAnswers(place.experiment_id, engine.columns, source, notifications),
             cancel=work.cancel,
             running=work.running,
             admission=admission,

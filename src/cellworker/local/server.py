@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
 from cellworker.gateway.core.ports import CellSetsSource
+from cellworker.gateway.core.question import Question
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission
@@ -189,20 +191,24 @@ class LocalServer:
         if submission.experiment_id not in (None, self.experiment_id):
             message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
-        task, reads_cell_sets, is_long = self._check(submission)
+        question = self._check(submission)
         props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
-        if self._columns is not None and task.columns is not None and accepts_columns(request.headers.get("Accept")):
+        wanted = accepts_columns(request.headers.get("Accept"))
+        if wanted and self._columns is not None and question.task.columns is not None:
             try:
                 asked = {**props, "as": MEDIA_TYPE}
-                etag = await self._etag(submission.body, asked, reads_cell_sets) if is_long else None
+                kept = question.lane == "long"
+                etag = await self._etag(submission.body, asked, question.reads_cell_sets) if kept else None
+                pagination = props.get("pagination")
                 named = request.headers.get(REQUEST_NAME, "")
-                content = await self._in_columns(self._columns, submission, etag, lambda: _has_gone(request), named)
+                answer = partial(self._columns.answer, question, pagination, lambda: _has_gone(request), named)
+                content = await self._in_columns(answer, question, etag)
             except WorkerError as error:
                 # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
                 refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
                 return web.json_response({"response": refusal})
             return web.Response(body=content, content_type=MEDIA_TYPE)
-        etag = await self._etag(submission.body, props, reads_cell_sets)
+        etag = await self._etag(submission.body, props, question.reads_cell_sets)
         url = f"{request.scheme}://{request.host}{self._admission.below}/results/{etag}"
         if self._results.find(etag) is not None:
             return web.json_response({"data": {"ETag": etag, "signedUrl": url}})
@@ -222,18 +228,16 @@ class LocalServer:
             await answer.prepare(request)
             await answer.write_eof()
         finally:
-            self._names = {**dict(list(self._names.items())[-_REMEMBERED:]), etag: task.name}
+            self._names = {**dict(list(self._names.items())[-_REMEMBERED:]), etag: question.task.name}
             self._notifications.asked(etag)
             self._submit(orjson.dumps(envelope))
         return answer
 
     async def _in_columns(
         self,
-        columns: ColumnAnswers,
-        submission: _Submission,
+        answer: Callable[[], Awaitable[bytes]],
+        question: Question,
         etag: ETag | None,
-        has_gone: Callable[[], bool],
-        named: str,
     ) -> bytes:
         """Return the answer as typed columns; a slow one is stored under its ETag, like results of the queue."""
         stored = None if etag is None else await self._results.get(etag)
@@ -241,26 +245,21 @@ class LocalServer:
             return stored
         clock = asyncio.get_running_loop().time
         begun = clock()
-        pagination = (submission.request_props or {}).get("pagination")
-        content = await columns.answer(submission.body, pagination, has_gone, named)
+        content = await answer()
         if etag is not None and clock() - begun > _STORED_AFTER_S:
-            await self._results.put(etag, content, {"requestType": str(submission.body["name"])})
+            await self._results.put(etag, content, {"requestType": question.task.name})
         return content
 
     async def _etag(self, body: Mapping[str, Any], props: Mapping[str, Any], reads_cell_sets: bool) -> ETag:  # noqa: FBT001
         served = await self._source.served()
         return etag_of(body, props, served.key, await self._cell_sets_version() if reads_cell_sets else "")
 
-    def _check(self, submission: _Submission) -> tuple[Task, bool, bool]:
-        """Refuse requests that the API would refuse, naming the field.
-
-        Return the task, whether the answer depends on cell sets, and whether it takes long.
-        """
+    def _check(self, submission: _Submission) -> Question:
+        """Return what is asked; refuse what the API would refuse, naming the field."""
         name = submission.body.get("name")
         if not isinstance(name, str) or not name:
             raise WorkerError(ErrorCode.INVALID_INPUT, "body.name: expected the name of a task.")
-        task = self._find_task(name)
-        body = task.read_body(submission.body)
+        question = Question.of(submission.body, name, self._find_task)
         pagination = (submission.request_props or {}).get("pagination")
         if isinstance(pagination, dict):
             convert(pagination, Pagination, "requestProps.pagination")
@@ -274,7 +273,7 @@ class LocalServer:
                 raise WorkerError(ErrorCode.INVALID_INPUT, complaint) from None
             if passed:
                 raise WorkerError(ErrorCode.INVALID_INPUT, "request.timeout: lies in the past.")
-        return task, task.reads_cell_sets(body), task.lane_of(body) == "long"
+        return question
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         etag = request.match_info["etag"]

@@ -1,7 +1,8 @@
 r"""Typed columns: values by cell and tables, as bytes that a browser reads without parsing text.
 
 Clients of our own door choose them with ``Accept: application/vnd.cellworker.columns``; everybody else gets the same
-columns as JSON. The other side of this module is ``web/src/wire/columns.ts``; both are tested with the same files.
+columns as JSON. The other side of this module is ``web/src/wire/columns.ts``; both are tested with the same files. The
+package reads none, since who is in Python opens the experiment; ``tests/column_reader.py`` is a reader.
 
 All numbers are little-endian. The parts follow each other, each from a multiple of 8 bytes on:
 
@@ -31,7 +32,6 @@ sparse       ``count`` values that are not 0: ``rows`` (int32) and ``at`` (float
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,6 @@ __all__ = [
     "Texts",
     "TypedColumn",
     "accepts_columns",
-    "decode_columns",
     "encode_columns",
 ]
 
@@ -58,7 +57,6 @@ MEDIA_TYPE = "application/vnd.cellworker.columns"
 _MAGIC = b"CWCOLS1\n"
 _LENGTHS = struct.Struct("<II")
 _INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4")
-_TYPES = {"number": ("f4", "f8"), "integer": (*_INTEGERS, "f8"), "logical": ("u1",), "category": ("i1", "i2", "i4")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,113 +232,3 @@ def _described_texts(column: Texts, buffers: _Buffers) -> dict[str, Any]:
     missing = buffers.missing(np.array([text is None for text in column.texts], np.bool_))
     place = {"at": buffers.add(whole), "offsets": offsets, "bytes": len(whole)}
     return {"kind": "text", "length": len(raw), **place, **missing}
-
-
-def decode_columns(content: bytes | bytearray | memoryview) -> ColumnTable:
-    """Read the bytes; the arrays are views of them.
-
-    Raises
-    ------
-    ValueError
-        If they are not what `encode_columns` writes, saying where.
-    """
-    view = memoryview(content).cast("B")
-    begin = len(_MAGIC) + _LENGTHS.size
-    if len(view) < begin or bytes(view[: len(_MAGIC)]) != _MAGIC:
-        raise ValueError("these are no columns: the first bytes are others")
-    length, _ = _LENGTHS.unpack_from(view, len(_MAGIC))
-    if begin + length > len(view):
-        raise ValueError("the header is cut short")
-    header = orjson.loads(view[begin : begin + length])  # JSONDecodeError is a ValueError
-    if not isinstance(header, dict) or not isinstance(header.get("columns"), list):
-        raise ValueError("the header has no columns")  # noqa: TRY004 - of the file, not of a program
-    reader = _Reader(view[begin + length :])
-    columns: dict[str, TypedColumn] = {}
-    for described in header["columns"]:
-        if not isinstance(described, dict) or not isinstance(described.get("name"), str):
-            raise ValueError("a column without a name")  # noqa: TRY004
-        columns[described["name"]] = reader.column(described)
-    facts = header.get("facts")
-    return ColumnTable(columns, facts if isinstance(facts, dict) else {})
-
-
-class _Reader:
-    def __init__(self, body: memoryview) -> None:
-        self._body = body
-
-    def column(self, described: dict[str, Any]) -> TypedColumn:
-        kind, length = described.get("kind"), self._whole(described, "length")
-        if kind == "sparse":
-            return self._sparse(described, length)
-        if kind == "text":
-            return self._texts(described, length)
-        if kind not in _TYPES or described.get("type") not in _TYPES[kind]:
-            message = f"the column {described['name']!r} is of no known kind"
-            raise ValueError(message)
-        values = self._array(described, "at", described["type"], length)
-        if kind == "category":
-            return self._labels(described, values)
-        if kind == "number":
-            return Numbers(values)
-        missing = self._missing(described, length)
-        return Logicals(values != 0, missing) if kind == "logical" else Numbers(_whole(values), missing)
-
-    def _whole(self, described: dict[str, Any], name: str) -> int:
-        found = described.get(name)
-        if type(found) is not int or not 0 <= found < 1 << 53:
-            message = f"the column {described['name']!r} has no {name}"
-            raise ValueError(message)
-        return found
-
-    def _array(self, described: dict[str, Any], name: str, kind: str, length: int) -> NDArray[Any]:
-        at, size = self._whole(described, name), np.dtype(kind).itemsize
-        if at % 8 or at + length * size > len(self._body):
-            message = f"the column {described['name']!r} lies outside of the bytes"
-            raise ValueError(message)
-        found = np.frombuffer(self._body, np.dtype(f"<{kind}"), length, at) if length else np.empty(0, f"<{kind}")
-        return found.astype(found.dtype.newbyteorder("="), copy=False)
-
-    def _missing(self, described: dict[str, Any], length: int) -> NDArray[np.bool_] | None:
-        if "missing" not in described:
-            return None
-        bits = self._array(described, "missing", "u1", -(-length // 8))
-        return np.unpackbits(bits, count=length, bitorder="little").astype(np.bool_)
-
-    def _labels(self, described: dict[str, Any], codes: NDArray[Any]) -> Labels:
-        labels = described.get("labels")
-        known = labels if isinstance(labels, list) and all(isinstance(label, str) for label in labels) else None
-        if known is None or (len(codes) and not -1 <= codes.min() <= codes.max() < len(known)):
-            message = f"the column {described['name']!r} has codes without a label"
-            raise ValueError(message)
-        return Labels(codes.astype(np.int32), known)
-
-    def _sparse(self, described: dict[str, Any], length: int) -> Sparse:
-        count = self._whole(described, "count")
-        rows = self._array(described, "rows", "i4", count)
-        if count and not 0 <= rows.min() <= rows.max() < length:
-            message = f"the column {described['name']!r} has values outside of its {length} rows"
-            raise ValueError(message)
-        return Sparse(rows, self._array(described, "at", "f4", count), length)
-
-    def _texts(self, described: dict[str, Any], length: int) -> Texts:
-        size = self._whole(described, "bytes")
-        offsets = self._array(described, "offsets", "u4", length + 1).astype(np.int64)
-        whole = self._array(described, "at", "u1", size).tobytes()
-        if offsets[0] != 0 or offsets[-1] != size or np.any(np.diff(offsets) < 0):
-            message = f"the texts of the column {described['name']!r} do not follow each other"
-            raise ValueError(message)
-        bounds = offsets.tolist()
-        texts: list[str | None] = [whole[a:b].decode("utf-8", "replace") for a, b in pairwise(bounds)]
-        missing = self._missing(described, length)
-        for i in np.flatnonzero(missing) if missing is not None else []:
-            texts[i] = None
-        return Texts(texts)
-
-
-def _whole(values: NDArray[Any]) -> NDArray[Any]:
-    """Return whole numbers that came as doubles, because no narrower type holds them, as int64."""
-    if values.dtype.kind != "f":
-        return values
-    if not np.all(np.isfinite(values)) or np.any(np.abs(values) >= 2.0**63):
-        raise ValueError("whole numbers that are none")
-    return values.astype(np.int64)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import zstandard
+from tests.formats.bytes_reader import reader_of
 
 from cellworker.formats.r.qs.reader import QsFile, read_qs
-from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RSymbol, RValue, RVector
 
 BLOCK = 1 << 19
@@ -206,24 +206,13 @@ def q() -> type[Q]:
     return Q
 
 
-DEFAULT = Limits()
 Read = Callable[..., QsFile]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     """Reads bytes as a file; long vectors go to ``tmp_path / "spool"``."""
-
-    def read_bytes(
-        content: bytes, limits: Limits = DEFAULT, on_bytes: Callable[[int, int], None] | None = None
-    ) -> QsFile:
-        path = tmp_path / "r.qs"
-        path.write_bytes(content)
-        spool = tmp_path / "spool"
-        spool.mkdir(exist_ok=True)
-        return read_qs(path, spool, limits, on_bytes)
-
-    return read_bytes
+    return reader_of(read_qs, tmp_path / "r.qs")
 
 
 def plain(value: RValue) -> object:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from tests.formats.bytes_reader import reader_of
 
-from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.reader import RdsFile, read_rds
 
 
@@ -108,21 +108,10 @@ def r() -> type[R]:
     return R
 
 
-DEFAULT = Limits()
 Read = Callable[..., RdsFile]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     """Reads bytes as a file; long vectors go to ``tmp_path / "spool"``."""
-
-    def read_bytes(
-        content: bytes, limits: Limits = DEFAULT, on_bytes: Callable[[int, int], None] | None = None
-    ) -> RdsFile:
-        path = tmp_path / "r.rds"
-        path.write_bytes(content)
-        spool = tmp_path / "spool"
-        spool.mkdir(exist_ok=True)
-        return read_rds(path, spool, limits, on_bytes)
-
-    return read_bytes
+    return reader_of(read_rds, tmp_path / "r.rds")

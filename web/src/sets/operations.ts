@@ -48,7 +48,9 @@ function between<T extends { readonly key: string }>(before: readonly T[], after
   const changed: object[] = [];
   after.forEach((item, index) => {
     const known = places.get(item.key);
-    const patch = known !== undefined && stay.has(item.key) ? difference(before[known], item) : null;
+    const earlier = known !== undefined && stay.has(item.key) ? before[known] : null;
+    if (earlier === item) return;
+    const patch = earlier && difference(earlier, item);
     if (patch && !Object.keys(patch).length) return;
     if (patch) return void changed.push(at(item.key, patch));
     // removed first even where it is new: the worker may have applied an earlier list whose answer was lost
@@ -60,15 +62,10 @@ function between<T extends { readonly key: string }>(before: readonly T[], after
   return [...out, ...changed];
 }
 
-function setDifference(before: CellSet, after: CellSet): object | null {
-  return before === after ? {} : fieldsThatDiffer(before, after);
-}
-
 function classDifference(before: CellClass, after: CellClass): object | null {
-  if (before === after) return {};
   const fields = fieldsThatDiffer(before, after);
-  const children = between(before.children, after.children, setDifference);
-  // a class with nearly all sets changed is sent whole
+  const children = between(before.children, after.children, fieldsThatDiffer);
+  // a class whose sets are nearly all others is another class: it travels whole
   if (!fields || children.length > after.children.length + 1) return null;
   return children.length ? { ...fields, children } : fields;
 }

@@ -4,13 +4,12 @@ import { knownGene } from "../data/genes";
 import { knownColumn } from "../data/columns";
 import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
 import type { MapSource } from "../data/points";
-import { findClass, findSet } from "../sets/model";
+import { findClass, findSet, idCount } from "../sets/model";
 import { say } from "../ui/notes";
 import { facts } from "../wire/door";
 import { shortened } from "../map/labels";
 import { select, selection } from "./selection";
 import { isBitmap, keyOf, maskOfKey } from "../data/bitmap";
-import { idCount } from "../sets/model";
 import { EMPTY_VIEW, MAX_GROUPS, MAX_MAPS, REST, update, view, type Colouring, type CompareMode, type LeftTab, type MapState, type PlotKind, type RightTab, type Side, type View } from "./view";
 
 const MAX_ADDRESS = 6000;
@@ -75,25 +74,30 @@ function colourText(colour: Colouring): string {
   }
 }
 
+/** Says what is not there, as briefly as names allow. */
+function named(what: "cell sets" | "column" | "gene", name: string): string {
+  return `the ${what} “${shortened(name, 40)}”`;
+}
+
 /** Reads a colouring; what is unknown here is named in `unknown` and left out. */
 function colourOfText(text: string, unknown: string[]): Colouring | null {
   const [by, one, two] = parted(text);
   if (by === "class") {
     if (findClass(one)) return { by, key: one };
-    unknown.push(`the cell sets “${shortened(one, 40)}”`);
+    unknown.push(named("cell sets", one));
     return null;
   }
   if (by === "gene") {
     const gene = knownGene(one ?? "");
     const other = two ? knownGene(two) : undefined;
-    if (gene === null) unknown.push(`the gene “${shortened(one, 40)}”`);
-    if (other === null) unknown.push(`the gene “${shortened(two, 40)}”`);
+    if (gene === null) unknown.push(named("gene", one));
+    if (other === null) unknown.push(named("gene", two));
     return gene === null ? null : { by, gene, ...(other ? { with: other } : {}) };
   }
   if (by === "number" && one in NUMBER_LABELS) return { by, task: one as NumberTask };
   if (by === "column" && one) {
     if (knownColumn(one)) return { by, name: one };
-    unknown.push(`the column “${shortened(one, 40)}”`);
+    unknown.push(named("column", one));
     return null;
   }
   if (by === "score" && view.value.geneSets.some((item) => item.name === one)) return { by, name: one };
@@ -120,7 +124,7 @@ function sideOf(text: string | null, unknown: string[]): Side | null {
 function plottedGenes(text: string, unknown: string[]): string[] {
   const whole = knownGene(text);
   const names = whole || !text ? [] : text.split(",");
-  unknown.push(...names.filter((name) => !knownGene(name)).map((name) => `the gene “${shortened(name, 40)}”`));
+  unknown.push(...names.filter((name) => !knownGene(name)).map((name) => named("gene", name)));
   return whole ? [whole] : names.flatMap((name) => knownGene(name) ?? []);
 }
 

@@ -9,32 +9,10 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.groups import Sorted
 from cellworker.analysis.statistics.rank_tests import GroupTests, OnProgress, set_tests
 
-__all__ = ["find_markers", "top_markers"]
+__all__ = ["find_markers"]
 
 _MIN_AUC = 0.3
 _MIN_INSIDE, _MAX_OUTSIDE = 20.0, 70.0  # percent of cells
-
-
-def top_markers(tests: GroupTests, n: int) -> list[NDArray[np.int64]]:
-    """Return up to `n` marker genes of each set (algorithms.md, section 2.2).
-
-    A gene qualifies where it is higher inside (log fold change above 0, AUC at least 0.3), found in at least 20 % of
-    the cells inside and at most 70 % outside. It belongs to the set with its smallest p-value, the first of equals; the
-    statistic behind p-values tells, so that the strongest markers, whose doubles are all 0, find theirs, too.
-
-    Parameters
-    ----------
-    tests
-        One set against the rest, arrays ``(n_sets, n_genes)``.
-    n
-        Most genes per set.
-
-    Returns
-    -------
-    list of numpy.ndarray
-        Per set, gene positions by falling log fold change.
-    """
-    return _best(*_owners(tests), len(tests.score), n)
 
 
 def find_markers(
@@ -47,7 +25,11 @@ def find_markers(
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Test each set against all other listed cells and return what `top_markers` makes of it.
+    """Test each set against all other listed cells and return up to `n` marker genes of each (algorithms.md, 2.2).
+
+    A gene qualifies where it is higher inside (log fold change above 0, AUC at least 0.3), found in at least 20 % of
+    the cells inside and at most 70 % outside. It belongs to the set with its smallest p-value, the first of equals; the
+    statistic behind p-values tells, so that the strongest markers, whose doubles are all 0, find theirs, too.
 
     Needs memory for three numbers per gene, however many sets there are.
 

@@ -185,7 +185,7 @@ AnyMatrix = Matrix | LazyMatrix
 
 
 def chosen_anywhere(adata: "AnnData", *, layer: str | None = None, use_raw: bool | None = None) -> AnyMatrix:
-    """Return the matrix that scanpy would take, as `chosen_matrix` does, or as Dask has it.
+    """Return the matrix that scanpy would take (see `chosen_values`), in memory or as Dask has it.
 
     Raises
     ------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import Index
 
-__all__ = ["Matrix", "chosen_matrix", "chosen_values", "matrix_of"]
+__all__ = ["Matrix", "chosen_values", "matrix_of"]
 
 _BLOCK_VALUES = 1 << 22  # stored values of a run of genes
 _DENSE_BYTES = 64 << 20
@@ -125,21 +125,12 @@ class Matrix:
             list(pool.map(some, shares))
 
 
-def chosen_matrix(adata: "AnnData", *, layer: str | None = None, use_raw: bool | None = None) -> Matrix:
-    """Return the matrix that scanpy would take: a layer, ``raw`` where there is one (or it is asked for), else ``X``.
-
-    Raises
-    ------
-    WorkerError
-        ``INVALID_INPUT`` naming `layer`, `use_raw` or the matrix.
-    """
-    return matrix_of(*chosen_values(adata, layer=layer, use_raw=use_raw))
-
-
 def chosen_values(
     adata: "AnnData", *, layer: str | None = None, use_raw: bool | None = None
 ) -> tuple[Any, str, "Index"]:
-    """Return what the matrix of `chosen_matrix` is in the AnnData, how messages call it, and its genes' names.
+    """Return the matrix that scanpy would take, how messages call it, and its genes' names.
+
+    That is a layer, ``raw`` where there is one (or it is asked for), else ``X``. See `matrix_of`.
 
     Raises
     ------

@@ -15,10 +15,14 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["GiveBack", "ScannedRows", "keep", "narrow", "same_pattern", "scan", "write_rows"]
+__all__ = ["Claim", "GiveBack", "ScannedRows", "keep", "narrow", "same_pattern", "scan", "write_rows"]
 
 GiveBack = Callable[[NDArray[Any]], object]
 """Called with a part of a draft's array that nobody reads any more."""
+
+Claim = Callable[[int, int, Sequence[NDArray[Any]]], object]
+"""Called with how many bytes writing takes of the disk, how many of them lie in a temporary file that is given back
+meanwhile, and the draft's arrays whose parts are given back."""
 
 _BLOCK = 1 << 21
 

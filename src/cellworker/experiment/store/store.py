@@ -46,6 +46,7 @@ from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index
 from cellworker.experiment.store.lazy import Lazy
 from cellworker.experiment.store.levels import by_cell
 from cellworker.experiment.store.page_faults import watch_pages
+from cellworker.experiment.store.rows import Claim, GiveBack
 
 __all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
 
@@ -57,8 +58,8 @@ def write_store(
     key: str,
     threads: int = 2,
     progress: WriteProgress | None = None,
-    claim: Callable[[int], object] = lambda _: None,
-    give_back: Callable[[NDArray[Any]], object] | None = None,
+    claim: Claim | None = None,
+    give_back: GiveBack | None = None,
     buffer_bytes: int = 1 << 27,
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
@@ -77,10 +78,9 @@ def write_store(
         Hash of the source's content, kept in the store.
     threads, progress
         How many threads convert, transpose and sort; called with the progress.
-    claim
-        Called with how many bytes will be written, before they are; it may raise.
-    give_back
-        Called with each part of the draft's matrices that is written; None keeps it, and claims all room first.
+    claim, give_back
+        Called before anything is written, and may raise; called with each part of the draft's matrices that is written.
+        Without `give_back` the draft keeps its arrays, and all room is taken first.
     buffer_bytes
         Memory of the buffers in which genes are sorted, of all threads together.
 

@@ -3,10 +3,10 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
-from cellworker.experiment.store.rows import GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
+from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
 
@@ -38,7 +38,7 @@ def write(
     key: str,
     threads: int,
     progress: WriteProgress | None,
-    claim: Callable[[int], object],
+    claim: Claim | None,
     give_back: GiveBack | None = None,
     buffer_bytes: int = BUFFER_BYTES,
 ) -> None:
@@ -66,7 +66,7 @@ def _write(  # noqa: PLR0917
     key: str,
     threads: int,
     progress: WriteProgress | None,
-    claim: Callable[[int], object],
+    claim: Claim | None,
     give_back: GiveBack | None,
     buffer_bytes: int,
 ) -> None:
@@ -109,7 +109,7 @@ def _fill(  # noqa: PLR0917
     contents: dict[str, Any],
     threads: int,
     meter: Meter,
-    claim: Callable[[int], object],
+    claim: Claim | None,
     give_back: GiveBack | None,
     buffer_bytes: int,
 ) -> None:
@@ -118,25 +118,32 @@ def _fill(  # noqa: PLR0917
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         # So far the file has its length and hardly any content.
-        claim(os.fstat(descriptor).st_size + temporary_bytes(data.nnz))
+        written = matrices.written()
+        scaled = [draft.scaled_values] if draft.scaled_values is not None else []
+        spent_by_levels: list[NDArray[Any]] = []
+        if matrices.levels is not None:
+            spent_by_levels = _unread(data, _read_by([rows for _, rows in written], None) + scaled)
+        spent = []
+        for number, (_, rows) in enumerate(written):
+            later = _read_by([other for _, other in written[number + 1 :]], data if matrices.shared else None)
+            spent.append(_unread(rows, later + scaled))
+        if claim is not None:
+            beside = temporary_bytes(data.nnz)
+            claim(os.fstat(descriptor).st_size + beside, beside, [*spent_by_levels, *chain.from_iterable(spent)])
         if give_back is None:
             _reserve(descriptor)
         give_back = give_back or keep
         file = StoreFile(descriptor)
         for name in list(layout.pending):  # copies of what the draft holds, which go before the sort needs memory
             file.put(places[name].offset, layout.pending.pop(name))
-        written = matrices.written()
-        scaled = [draft.scaled_values] if draft.scaled_values is not None else []
         if matrices.levels is not None:
             matrices.levels.write(file, places)
-            for array in _unread(data, _read_by([rows for _, rows in written], None) + scaled):
+            for array in spent_by_levels:
                 give_back(array)
-        for number, (name, rows) in enumerate(written):
-            later = _read_by([other for _, other in written[number + 1 :]], data if matrices.shared else None)
+        for (name, rows), unread in zip(written, spent, strict=True):
             write_rows(
                 file, rows, places, name, threads=threads, meter=meter,
-                indices=not (matrices.shared and name == "by_cell"), spent=_unread(rows, later + scaled),
-                give_back=give_back,
+                indices=not (matrices.shared and name == "by_cell"), spent=unread, give_back=give_back,
             )  # fmt: skip
         if draft.scaled_values is not None and "scaled" in places:
             _put_dense(file, places["scaled"].offset, draft.scaled_values)

@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.experiment.model import Categorical, Column
-from cellworker.formats.anndata.containers.tree import Array, TreeGroup
+from cellworker.formats.anndata.containers.tree import Array, TreeGroup, row_pieces
 from cellworker.formats.anndata.elements import Table, is_group, text_of
 from cellworker.formats.common.findings import Findings
-from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["IDENTITIES", "colors_of", "doubles_of", "read_obs"]
@@ -53,6 +52,6 @@ def colors_of(root: TreeGroup, columns: dict[str, Column]) -> dict[str, list[str
 def doubles_of(node: Array, scratch: Scratch) -> NDArray[np.float64]:
     """Read a table of numbers as float64, piece by piece; a large one goes to a spool file."""
     values: NDArray[np.float64] = scratch.empty((node.shape[0], node.shape[1]), np.float64)
-    for start, end in blocks(len(values), node.rows_at_once()):
-        values[start:end] = node.read(start, end)
+    for start, piece in row_pieces(node):
+        values[start : start + len(piece)] = piece
     return values

@@ -23,7 +23,7 @@ from cellworker.formats.anndata.columns_out import ARRAY, DICT, TEXTS, write_col
 from cellworker.formats.anndata.containers.opening import open_anndata
 from cellworker.formats.anndata.containers.sink import EditableSink, Rows, Sink
 from cellworker.formats.anndata.containers.stores import edit_store, new_store
-from cellworker.formats.anndata.containers.tree import Array, TreeGroup
+from cellworker.formats.anndata.containers.tree import Array, TreeGroup, row_pieces
 from cellworker.formats.anndata.elements import is_array, is_group, table_of
 from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, elements_of, encoding_of
 from cellworker.formats.anndata.leaves import Leaves
@@ -231,9 +231,8 @@ def _pieces(node: Array) -> Iterator[NDArray[Any]]:
         for _, block in node.blocks():
             yield block
         return
-    step = node.rows_at_once()
-    for start in range(0, node.shape[0], step):
-        yield node.read(start, min(start + step, node.shape[0]))
+    for _, block in row_pieces(node):
+        yield block
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import MemoryMatrix
-from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged, row_pieces
 from cellworker.formats.common.cells.labels import categorical
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.common.matrices.sparse import blocks
@@ -214,7 +214,7 @@ class UnreadMatrix:
         """
         if self.form == "dense":
             assert is_array(self.node)
-            return _from_dense(self.node, self.shape, scratch, progress)
+            return nonzeros_of(self.node, scratch, progress)
         assert is_group(self.node)
         if isinstance(self.node, MemoryMatrix):
             return self.node.draft
@@ -227,8 +227,8 @@ class UnreadMatrix:
         """Read every value of a dense matrix, float32."""
         assert is_array(self.node)
         out: NDArray[np.float32] = scratch.empty(self.shape, np.float32)
-        for start, end in blocks(self.shape[0], self.node.rows_at_once()):
-            out[start:end] = single(self.node.read(start, end))
+        for start, piece in row_pieces(self.node):
+            out[start : start + len(piece)] = single(piece)
         return out
 
 
@@ -357,26 +357,25 @@ def turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
     return SparseDraft(indptr, columns, values, len(matrix.indptr) - 1)
 
 
-def _from_dense(
-    node: Array, shape: tuple[int, int], scratch: Scratch, progress: Callable[[float], None]
-) -> SparseDraft:
-    if shape[1] > _MAX_INT32:
+def nonzeros_of(node: Array, scratch: Scratch, progress: Callable[[float], None] = lambda _: None) -> SparseDraft:
+    """Read a dense matrix some rows at a time, and keep what is not 0; float32 where that holds every value."""
+    if node.shape[1] > _MAX_INT32:
         raise damaged(node.path, "more columns than a matrix of genes can have")
-    found = _nonzeros_of_dense(node, shape, np.dtype(np.float32), scratch, progress)
+    found = _nonzeros_as(np.dtype(np.float32), node, scratch, progress)
     while isinstance(found, np.dtype):
-        found = _nonzeros_of_dense(node, shape, found, scratch, progress)
+        found = _nonzeros_as(found, node, scratch, progress)
     return found
 
 
-def _nonzeros_of_dense(
-    node: Array, shape: tuple[int, int], dtype: np.dtype[Any], scratch: Scratch, progress: Callable[[float], None]
+def _nonzeros_as(
+    dtype: np.dtype[Any], node: Array, scratch: Scratch, progress: Callable[[float], None]
 ) -> SparseDraft | np.dtype[Any]:
     """Keep what is not 0; returns a wider type instead where the values need it."""
-    n_cells, n_genes = shape
+    n_cells, n_genes = node.shape
     indptr = np.zeros(n_cells + 1, np.int64)
     genes, kept = Growing(np.int32, scratch), Growing(dtype, scratch)
-    for start, end in blocks(n_cells, node.rows_at_once()):
-        block = node.read(start, end)
+    for start, read in row_pieces(node):
+        block, end = read, start + len(read)
         narrow = dtype == np.float32
         if narrow and (wanted := exact_dtype(block.ravel())) != np.float32:
             return wanted

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.store.blocks import cut
-from cellworker.formats.anndata.containers.tree import Array
+from cellworker.formats.anndata.containers.tree import Array, row_pieces
 from cellworker.formats.anndata.elements import UnreadMatrix, bounds_of, is_array, is_group, values_of
 from cellworker.formats.common.matrices.exact_values import single
-from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.value_evidence import Evidence, Pieces
 from cellworker.formats.common.scratch import Scratch
 
@@ -104,8 +103,8 @@ def _of_rows(values: Array, pointers: NDArray[np.int64], rows: tuple[int, int]) 
 def _of_dense(node: Array, parts: list[tuple[int, int]]) -> Iterator[SparseDraft]:
     width = node.shape[1]
     for first, last in parts:
-        for start, end in blocks(last - first, node.rows_at_once()):
-            found = single(node.read(first + start, first + end))
+        for _, piece in row_pieces(node, first, last):
+            found = single(piece)
             yield SparseDraft(np.arange(len(found) + 1, dtype=np.int64) * width, _NO_COLUMNS, found.ravel(), width)
 
 

@@ -37,8 +37,8 @@ __all__ = [
 KEY: Final = "cellworker"
 """The name of the attribute, the metadata, the chunk, the element and the field."""
 
-INSIDE: Final = frozenset({".h5ad", ".h5", ".zarr", ".rds", ".png", ".svg", ".html"})
-"""Formats into which `stamp` puts a record; others get a file beside them."""
+INSIDE: Final = frozenset({".h5ad", ".h5", ".zarr", ".rds", ".png", ".svg"})
+"""What `stamp` puts a record into; others get a file beside them."""
 _GZIP: Final = b"\x1f\x8b"
 _MEMBER: Final = b"\x1f\x8b\x08\x10\x00\x00\x00\x00\x04\xff"
 """The header of a gzip member with a comment, without a time (RFC 1952)."""
@@ -159,9 +159,6 @@ def stamp(path: Path, records: Sequence[Provenance], *, kind: str | None = None)
         path.write_bytes(content[:end] + _chunk(b"tEXt", f"{KEY}\0{text}".encode("ascii")) + content[end:])
     elif suffix == ".rds":
         _stamp_gzip(path, text)
-    elif suffix == ".html":
-        with path.open("a", encoding="utf-8") as file:
-            file.write(html_comment(records))
     elif suffix == ".svg":
         content_text = path.read_text(encoding="utf-8")
         element = f'<metadata id="{KEY}">{escape(text)}</metadata>'

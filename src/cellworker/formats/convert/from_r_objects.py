@@ -15,7 +15,8 @@ from cellworker.formats.bioconductor import parts
 from cellworker.formats.bioconductor.parts import Part
 from cellworker.formats.bioconductor.reader import short_name
 from cellworker.formats.common.ledger import Ledger, Path
-from cellworker.formats.common.matrices.exact_values import kept_as
+from cellworker.formats.common.matrices.exact_values import kept_as, loses_digits
+from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.r.code import without_code
 from cellworker.formats.r.rds.build import named_list
 from cellworker.formats.r.rds.elements import CODE, MAX_DEPTH, attributes_beyond, children_of, elements_of
@@ -275,9 +276,5 @@ def rounding(matrix: RValue | None, held: np.dtype[Any] = FLOAT32) -> str:
     kept = kept_as(held)
     if not isinstance(values, RVector) or values.kind != "double":
         return "" if isinstance(values, RVector) else f"values as {kept}"
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(values), _BLOCK):
-            block = values.values[start : start + _BLOCK]
-            if not np.array_equal(block.astype(held).astype(np.float64), block, equal_nan=True):
-                return f"doubles rounded to {kept}"
-    return ""
+    pieces = (values.values[start:end] for start, end in blocks(len(values)))
+    return f"doubles rounded to {kept}" if loses_digits(pieces, held) else ""

@@ -17,6 +17,7 @@ from cellworker.experiment.model import CellMajor
 from cellworker.experiment.store.store import StoredExperiment
 from cellworker.formats.common.ledger import Conversion, Element, Ledger
 from cellworker.formats.common.ledger import Path as Place
+from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.convert.from_r_objects import JOINED, rounding
 from cellworker.formats.r.rds.model import RS4, RValue, RVector
 from cellworker.progress import Progress
@@ -104,8 +105,8 @@ def _stored(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def _parts(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
-    for start in range(0, len(values), 1 << 22):
-        yield values[start : start + (1 << 22)]
+    for start, end in blocks(len(values)):
+        yield values[start:end]
 
 
 class _AsInt32:

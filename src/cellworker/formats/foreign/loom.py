@@ -20,8 +20,6 @@ from typing import Final
 
 import numpy as np
 
-from cellworker.experiment.draft import SparseDraft
-from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import (
     MemoryArray,
     MemoryGroup,
@@ -30,11 +28,11 @@ from cellworker.formats.anndata.containers.memory import (
     put_column,
     table_group,
 )
-from cellworker.formats.anndata.containers.tree import Array, TreeGroup
-from cellworker.formats.anndata.elements import is_array, is_group, members, text_of, turned
+from cellworker.formats.anndata.containers.tree import TreeGroup
+from cellworker.formats.anndata.elements import is_array, is_group, members, nonzeros_of, text_of, turned
 from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.common.ledger import Ledger
-from cellworker.formats.common.matrices.exact_values import exact_dtype, single
+from cellworker.formats.common.matrices.exact_values import single
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.foreign.entries import by_cell
 from cellworker.formats.foreign.shown import ForeignFile, Reading, refused
@@ -100,35 +98,8 @@ def _matrices(root: TreeGroup, out: MemoryGroup, shape: tuple[int, int], ledger:
                 ledger.lose(where, "no numbers of genes x cells")
             continue
         place = group.place(name)
-        group.put(name, lambda node=node, place=place: MemoryMatrix(place, _sparse(node, scratch)))  # type: ignore[misc]
+        group.put(name, lambda node=node, place=place: MemoryMatrix(place, turned(nonzeros_of(node, scratch), scratch)))  # type: ignore[misc]
         ledger.rename(where, place, "cells x genes, sparse")
-
-
-def _sparse(node: Array, scratch: Scratch) -> SparseDraft:
-    """Read a dense matrix of genes x cells some genes at a time; returns it as cells x genes."""
-    dtype = np.dtype(np.float32)
-    n_genes, n_cells = node.shape
-    step = node.rows_at_once()
-    while True:
-        indptr = np.zeros(n_genes + 1, np.int64)
-        cells, kept = Growing(np.int32, scratch), Growing(dtype, scratch)
-        wanted = dtype
-        for start in range(0, n_genes, step):
-            block = node.read(start, min(start + step, n_genes))
-            if dtype == np.float32:
-                wanted = exact_dtype(block.ravel())
-                if wanted != np.float32:
-                    break
-                block = single(block)
-            rows, columns = np.nonzero(block)
-            indptr[start + 1 : start + len(block) + 1] = np.bincount(rows, minlength=len(block))
-            cells.append(columns)
-            kept.append(block[rows, columns])
-        if wanted == dtype or dtype != np.float32:
-            break
-        dtype = wanted  # numbers that float32 would round: once more, wider
-    np.cumsum(indptr, out=indptr)
-    return turned(SparseDraft(indptr, cells.finish(), kept.finish(), n_cells), scratch)
 
 
 def _attributes(

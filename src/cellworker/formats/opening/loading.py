@@ -3,15 +3,17 @@
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.experiment.draft import ExperimentDraft, SparseDraft
-from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes
+from cellworker.experiment.store.sorted_side import BUFFER_BYTES
 from cellworker.experiment.store.spent_pages import can_give_back
 from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
@@ -129,9 +131,13 @@ def load(
     def on_write(stage: str, fraction: float | None = None) -> None:
         progress(stage, None if fraction is None else _MAKING + (1 - _MAKING) * fraction)
 
+    def claim(n_bytes: int, beside: int, spent: Sequence[NDArray[Any]]) -> None:
+        freed = beside + sum(array.nbytes for array in spent if is_spooled(array)) if can_give_back(folder) else 0
+        writing.claim(n_bytes, freed)
+
     write_store(
         draft, store, key=name, threads=threads, progress=on_write, give_back=give_back, buffer_bytes=buffer_bytes,
-        claim=lambda n_bytes: writing.claim(n_bytes, _given_back(draft, folder)),
+        claim=claim,
     )  # fmt: skip
     return {"store": name, "problems": problems, "companions": companions}
 
@@ -148,15 +154,6 @@ def _least(kind: FileKind, source: Path, size: int, room: Room) -> int:
         if _HALVED * size * 2 * codec_of(file.read(HEAD_BYTES)).ratio <= room.disk(room.folder):
             return 0
         return int(_HALVED * size * expansion(file.fileno()))
-
-
-def _given_back(draft: ExperimentDraft, folder: Path) -> int:
-    """Return the bytes on the disk that are free again once the store is written."""
-    if not can_give_back(folder):
-        return 0
-    matrices = [draft.data, *([draft.counts] if draft.counts is not None else []), *draft.graphs.values()]
-    arrays = {array.ctypes.data: array for matrix in matrices for array in (matrix.columns, matrix.values)}
-    return sum(array.nbytes for array in arrays.values() if is_spooled(array)) + temporary_bytes(len(draft.data.values))
 
 
 def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> ExperimentDraft:

@@ -1,5 +1,6 @@
 /* What the values of sparse rows look like: the facts by which counts, logarithms and scaled values are told apart. */
 #include "cellworker.h"
+#include "numbers.h"
 
 #include <math.h>
 #include <string.h>
@@ -20,17 +21,7 @@ static inline __attribute__((always_inline)) double exp_in_range(double x) {
     const double t = x * 1.4426950408889634 + shift;
     const double k = t - shift;
     const double r = (x - k * 0.693147180369123816490) - k * 1.90821492927058770002e-10;
-    double p = 1.0 / 3628800.0;
-    p = p * r + 1.0 / 362880.0;
-    p = p * r + 1.0 / 40320.0;
-    p = p * r + 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
+    double p = (exponential_rest(1.0 / 3628800.0, r) * r + 1.0) * r + 1.0;
     int64_t bits, power;
     memcpy(&power, &t, sizeof power);
     memcpy(&bits, &p, sizeof bits);

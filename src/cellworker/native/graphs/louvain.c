@@ -176,7 +176,7 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
 /* Moves nodes, then merges each cluster into one node, finds communities of those, and carries them over. As
  * `move_nodes`. */
 static int improve(const Network *net, double resolution, uint64_t *random, int32_t *cluster, int32_t *n_clusters) {
-    if (net->n == 1) return 0;
+    if (net->n <= 1) return 0;
     const int moved = move_nodes(net, resolution, random, cluster, n_clusters);
     if (moved < 0 || *n_clusters == net->n) return moved;
     Network merged;

@@ -76,6 +76,8 @@ EXPORT int32_t cw_rank_scan(const int64_t *indptr, const int32_t *cells, const u
                             int64_t to, const RankPlan *plans, int64_t n_plans, int64_t n_cells, int32_t rules,
                             const RankTests *tests, int64_t longest, int64_t max_classes, void *scratch, int32_t wide,
                             int32_t plain);
+
+/* group_sums.c */
 EXPORT int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *values, const int64_t *genes,
                              int64_t n_genes, const int16_t *code, int64_t n_cells, int32_t n_classes, double *sums,
                              int64_t *positive);
@@ -185,7 +187,7 @@ EXPORT void cw_smooth_products(const float *x, const float *y, int64_t start, in
 EXPORT void cw_smooth_combine(const float *x, const double *matrix, int64_t start, int64_t stop, float *out);
 EXPORT void cw_smooth_ritz(const double *products, const double *images, double *matrix, double *values);
 
-/* tsne.c */
+/* tsne.c, tsne_graph.c */
 EXPORT void cw_tsne_free(Tsne *s);
 EXPORT void cw_tsne_place(Tsne *s, const float *points);
 EXPORT void cw_tsne_layout(const Tsne *s, float *points);

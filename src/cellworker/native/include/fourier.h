@@ -21,7 +21,7 @@ typedef struct {
 } Fourier;
 
 /* Sine and cosine of an angle of at most an eighth of a turn: libm's differ between machines. */
-static void turn(double x, double *cosine, double *sine) {
+static inline void turn(double x, double *cosine, double *sine) {
     const double square = x * x;
     double c = 1, s = 1;
     for (int k = 18; k >= 2; k -= 2) {
@@ -32,13 +32,13 @@ static void turn(double x, double *cosine, double *sine) {
     *sine = x * s;
 }
 
-static void fourier_free(Fourier *f) {
+static inline void fourier_free(Fourier *f) {
     free(f->turns);
     memset(f, 0, sizeof *f);
 }
 
 /* The smallest length from `min_length` that the transform can do. */
-static int32_t good_length(int32_t min_length) {
+static inline int32_t good_length(int32_t min_length) {
     for (int32_t length = min_length;; length++) {
         int32_t rest = length;
         for (int32_t factor = 2; factor <= 5; factor++) {
@@ -49,7 +49,7 @@ static int32_t good_length(int32_t min_length) {
 }
 
 /* Returns -1 when memory ran out. */
-static int fourier_new(Fourier *f, int32_t length) {
+static inline int fourier_new(Fourier *f, int32_t length) {
     const double full = 6.283185307179586476925;
     memset(f, 0, sizeof *f);
     f->turns = malloc(2 * (size_t)length * sizeof *f->turns);

@@ -5,6 +5,28 @@
 #include <math.h>
 #include <stdint.h>
 
+/* (e^r - 1 - r) / r^2 for small r, by its series from the term r^10 / 10! on down; `above` is 1 / 10! and what higher
+ * terms add to it. */
+static inline __attribute__((always_inline)) double exponential_rest(double above, double r) {
+    double p = above;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    return p * r + 0.5;
+}
+
+/* The same from the term r^13 / 13! on down, which doubles cannot tell from the whole series for |r| < 0.35. */
+static inline __attribute__((always_inline)) double exponential_rest_13(double r) {
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    return exponential_rest(p * r + 1.0 / 3628800.0, r);
+}
+
 /* ln x for normal x > 0. */
 static inline double logarithm(double x) {
     int exponent;

@@ -14,16 +14,7 @@ static inline double falling(double x) {
     if (x > 700) return 0;
     const double y = -x * 1.4426950408889634;
     const double whole = floor(y + 0.5), f = (y - whole) * 0.6931471805599453;
-    double out = 1.0 / 3628800;
-    out = out * f + 1.0 / 362880;
-    out = out * f + 1.0 / 40320;
-    out = out * f + 1.0 / 5040;
-    out = out * f + 1.0 / 720;
-    out = out * f + 1.0 / 120;
-    out = out * f + 1.0 / 24;
-    out = out * f + 1.0 / 6;
-    out = out * f + 0.5;
-    out = (out * f + 1) * f + 1;
+    const double out = (exponential_rest(1.0 / 3628800.0, f) * f + 1) * f + 1;
     const uint64_t bits = (uint64_t)((int64_t)whole + 1023) << 52;
     double scale;
     memcpy(&scale, &bits, sizeof scale);

@@ -1,6 +1,7 @@
 /* A tree among points of the plane: soft assignment of the points to its nodes, the shortest tree that links the nodes,
  * and the best places of the nodes (Mao and others 2015, reversed graph embedding, doi:10.1145/2783258.2783309). */
 #include "cellworker.h"
+#include "numbers.h"
 
 #include <math.h>
 #include <string.h>
@@ -103,20 +104,7 @@ void cw_nodes_nearest(const GraphNodes *nodes, const double *x, int32_t count, i
 static inline double power(double x) {
     const double shifted = x * 1.4426950408889634 + 0x1.8p52, n = shifted - 0x1.8p52;
     const double r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
-    double p = 1.0 / 6227020800.0;
-    p = p * r + 1.0 / 479001600.0;
-    p = p * r + 1.0 / 39916800.0;
-    p = p * r + 1.0 / 3628800.0;
-    p = p * r + 1.0 / 362880.0;
-    p = p * r + 1.0 / 40320.0;
-    p = p * r + 1.0 / 5040.0;
-    p = p * r + 1.0 / 720.0;
-    p = p * r + 1.0 / 120.0;
-    p = p * r + 1.0 / 24.0;
-    p = p * r + 1.0 / 6.0;
-    p = p * r + 0.5;
-    p = p * r + 1.0;
-    p = p * r + 1.0;
+    const double p = (exponential_rest_13(r) * r + 1.0) * r + 1.0;
     uint64_t bits;
     memcpy(&bits, &shifted, sizeof bits);
     bits = (bits << 52) + (1023ULL << 52);

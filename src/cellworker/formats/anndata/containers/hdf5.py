@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from cellworker.errors import WorkerError
 from cellworker.formats.anndata.containers.inflate import inflate
 from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
+from cellworker.formats.common.matrices.sparse import blocks
 
 __all__ = ["open_hdf5"]
 
@@ -229,9 +230,8 @@ class Hdf5Array:
         if self._inflates():
             yield from self._inflated()
             return
-        length = self.shape[0]
-        for start in range(0, length, _BLOCK):
-            yield start, self.read(start, min(start + _BLOCK, length))
+        for start, end in blocks(self.shape[0], _BLOCK):
+            yield start, self.read(start, end)
 
     def _inflates(self) -> bool:
         """Return whether the chunks are plain gzip, which several threads here decompress faster than HDF5 does."""
@@ -258,7 +258,7 @@ class Hdf5Array:
                 content = np.frombuffer(content, np.uint8).reshape(dtype.itemsize, step).T.tobytes()
             return start, np.frombuffer(content, dtype)[: length - start].astype(dtype.newbyteorder("="), copy=False)
 
-        for start in range(0, length, step):
+        for start, end in blocks(length, step):
             with _readable(self.path):
                 info = self._dataset.id.get_chunk_info_by_coord((start,))
                 stored = info.byte_offset is not None
@@ -266,7 +266,7 @@ class Hdf5Array:
             if not stored or skipped:  # never written, or stored uncompressed: leave it to HDF5
                 while waiting:
                     yield finish()
-                yield start, self.read(start, min(start + step, length))
+                yield start, self.read(start, end)
                 continue
             waiting.append((start, self._pool.submit(inflate, content, size, self.path)))
             if len(waiting) > self._pool.ahead:

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cellworker.formats.anndata.containers.inflate import deflate
 from cellworker.formats.anndata.containers.sink import Rows
+from cellworker.formats.common.matrices.sparse import blocks
 
 __all__ = ["Hdf5Sink"]
 
@@ -64,9 +65,8 @@ class Hdf5Sink:
             start, future = waiting.popleft()
             made.id.write_direct_chunk((start, *(0 for _ in shape[1:])), future.result())
 
-        for start in range(0, shape[0], step):
+        for start, stop in blocks(shape[0], step):
             block = np.zeros((step, *shape[1:]), dtype)
-            stop = min(start + step, shape[0])
             block[: stop - start] = rows(start, stop)
             waiting.append((start, self._pool.submit(_packed, block)))
             if len(waiting) > self._ahead:

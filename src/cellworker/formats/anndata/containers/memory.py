@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
+from cellworker.formats.common.matrices.sparse import blocks
 
 __all__ = [
     "MemoryArray",
@@ -91,8 +92,8 @@ class MemoryArray:
 
     def blocks(self) -> Iterator[tuple[int, NDArray[Any]]]:
         """Walk over it in order."""
-        for start in range(0, self.shape[0], _BLOCK):
-            yield start, np.asarray(self._values[start : start + _BLOCK])
+        for start, end in blocks(self.shape[0], _BLOCK):
+            yield start, np.asarray(self._values[start:end])
 
     def rows_at_once(self) -> int:
         """Return how many rows come to about four million values."""

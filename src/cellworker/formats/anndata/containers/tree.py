@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.matrices.sparse import blocks
 
-__all__ = ["Array", "Budget", "Node", "TreeGroup", "damaged", "refused"]
+__all__ = ["Array", "Budget", "Node", "TreeGroup", "damaged", "refused", "row_pieces"]
 
 _GIB = 1 << 30
 _MAX_RATIO = 250
@@ -75,6 +76,13 @@ class TreeGroup(Protocol):
 
 
 Node = TreeGroup | Array
+
+
+def row_pieces(node: Array, first: int = 0, last: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Read the rows of an array of numbers in order, some at a time: where a piece begins, and the piece."""
+    last = node.shape[0] if last is None else last
+    for start, end in blocks(last - first, node.rows_at_once()):
+        yield first + start, node.read(first + start, first + end)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ import zstandard
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.formats.anndata.containers.sink import Rows
+from cellworker.formats.common.matrices.sparse import blocks
 
 __all__ = ["ZarrSink"]
 
@@ -101,8 +102,7 @@ class ZarrSink:
         step = max(1, min(length, max(1, _CHUNK // width)))
         self._array(path, shape, (step, *(max(1, n) for n in shape[1:]))[: len(shape)], dtype, attrs)
         waiting: deque[Future[None]] = deque()
-        for start in range(0, length, step):
-            stop = min(start + step, length)
+        for start, stop in blocks(length, step):
             block = np.zeros((step, *shape[1:]), dtype)
             block[: stop - start] = rows(start, stop)
             place = self._folder / path / self._piece_name(start // step, len(shape))

@@ -1,10 +1,12 @@
 """Numbers of a file as float32, or wider where float32 would change a count: above 2^24 it skips whole numbers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["ExactValues", "exact_dtype", "kept_as", "single"]
@@ -66,11 +68,19 @@ class ExactValues:
 
     def _widen(self, dtype: np.dtype[Any]) -> None:
         wide = self._scratch.empty(self.values.shape, dtype)
-        step = 1 << 22
         with np.errstate(invalid="ignore"):  # places that are not filled yet
-            for start in range(0, len(wide), step):
-                wide[start : start + step] = self.values[start : start + step]
+            for start, end in blocks(len(wide)):
+                wide[start:end] = self.values[start:end]
         self.values = wide
+
+
+def loses_digits(pieces: Iterable[NDArray[Any]], held: np.dtype[Any]) -> bool:
+    """Whether the type in which an experiment keeps values does not hold those of some piece exactly."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return any(
+            not np.array_equal(piece.astype(held).astype(piece.dtype), piece, equal_nan=piece.dtype.kind == "f")
+            for piece in pieces
+        )
 
 
 def kept_as(held: np.dtype[Any]) -> str:

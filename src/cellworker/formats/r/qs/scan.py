@@ -12,7 +12,7 @@ from cellworker.formats.r.qs.header import QsHeader
 from cellworker.formats.r.rds.limits import Limits
 from cellworker.formats.r.rds.model import RStrings, RVector
 from cellworker.formats.r.rds.refusals import damaged
-from cellworker.formats.r.rds.scan import strings_in_runs
+from cellworker.formats.r.rds.scan import plain_strings, strings_in_runs
 from cellworker.formats.r.rds.spool import Spool
 from cellworker.formats.r.rds.stream import ByteStream
 from cellworker.formats.r.rds.text import BYTES, LATIN1, UTF8, decode
@@ -90,7 +90,6 @@ _NUMBERS: Final = {
 }
 _PLANES_IN_MEMORY = 64 << 20
 _BLOCK = 1 << 17
-_STRING_BATCH = 1 << 20
 _STRINGS_PER_ITEM = 8
 _MISSING, _SHORT = 15, 0x20
 _LEVELS = {0x00: 0, 0x40: UTF8, 0x80: LATIN1, 0xC0: BYTES}
@@ -172,19 +171,7 @@ class LeafReader:
 
     def _plain_strings(self, count: int) -> tuple[RStrings, bool]:
         stream = self.stream
-        available = len(stream.data) - stream.pos
-        batch = min(count, available, _STRING_BATCH)
-        source = np.frombuffer(stream.data, np.uint8)[stream.pos :]
-        text, missing = np.empty(available, np.uint8), np.empty(batch, np.uint8)
-        offsets, state = np.zeros(batch + 1, np.int64), np.zeros(2, np.int64)
-        done = _strings(
-            address(source, np.uint8), available, batch, address(text, np.uint8, writable=True),
-            address(offsets[1:], np.int64, writable=True), address(missing, np.uint8, writable=True),
-            address(state, np.int64, writable=True),
-        )  # fmt: skip
-        stream.pos += int(state[0])
-        strings = RStrings(text[: state[1]].tobytes(), offsets[: done + 1], missing[:done].view(np.bool_))
-        return strings, done < batch or not batch
+        return plain_strings(stream, min(count, len(stream.data) - stream.pos), _strings)
 
     @staticmethod
     def string_items(count: int) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ __all__ = [
     "NA_STRING",
     "NUMBERS",
     "Scanner",
+    "plain_strings",
     "strings_in_runs",
     "strings_of",
 ]
@@ -206,22 +207,8 @@ class Scanner:
     def _plain_strings(self, count: int) -> tuple[RStrings, bool]:
         """Take up to `count` strings from the bytes at hand; say whether one follows that has to be read on its own."""
         stream = self.stream
-        available = len(stream.data) - stream.pos
-        batch = min(count, available // 8, _STRING_BATCH)
-        source = np.frombuffer(stream.data, np.uint8)[stream.pos :]
-        text = np.empty(available, np.uint8)
-        offsets = np.zeros(batch + 1, np.int64)
-        missing = np.empty(batch, np.uint8)
-        state = np.empty(2, np.int64)
-        done = _strings(
-            address(source, np.uint8), available, batch, is_utf8(self.native), stream.order == "little",
-            address(text, np.uint8, writable=True),
-            address(offsets[1:], np.int64, writable=True), address(missing, np.uint8, writable=True),
-            address(state, np.int64, writable=True),
-        )  # fmt: skip
-        stream.pos += int(state[0])
-        strings = RStrings(text[: state[1]].tobytes(), offsets[: done + 1], missing[:done].view(np.bool_))
-        return strings, done < batch or not batch
+        how = is_utf8(self.native), stream.order == "little"
+        return plain_strings(stream, min(count, (len(stream.data) - stream.pos) // 8), _strings, *how)
 
     def skip_strings(self, count: int) -> None:
         """Pass over `count` strings."""
@@ -275,6 +262,22 @@ def strings_of(strings: list[str | None]) -> RStrings:
     offsets = np.array([0, *accumulate(map(len, contents))], np.int64)
     missing = np.array([one is None for one in strings]) if None in strings else None
     return RStrings(b"".join(contents), offsets, missing)
+
+
+def plain_strings(stream: ByteStream, count: int, kernel: Any, *how: bool) -> tuple[RStrings, bool]:  # noqa: ANN401
+    """Take up to `count` strings by a kernel, from the bytes at hand; see `strings_in_runs` for what is returned."""
+    available, batch = len(stream.data) - stream.pos, min(count, _STRING_BATCH)
+    source = np.frombuffer(stream.data, np.uint8)[stream.pos :]
+    text, missing = np.empty(available, np.uint8), np.empty(batch, np.uint8)
+    offsets, state = np.zeros(batch + 1, np.int64), np.zeros(2, np.int64)
+    done = kernel(
+        address(source, np.uint8), available, batch, *how, address(text, np.uint8, writable=True),
+        address(offsets[1:], np.int64, writable=True), address(missing, np.uint8, writable=True),
+        address(state, np.int64, writable=True),
+    )  # fmt: skip
+    stream.pos += int(state[0])
+    strings = RStrings(text[: state[1]].tobytes(), offsets[: done + 1], missing[:done].view(np.bool_))
+    return strings, done < batch or not batch
 
 
 def strings_in_runs(

@@ -16,7 +16,6 @@ Code in the object (closures, environments, commands) has been skipped by the re
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -44,29 +43,7 @@ from cellworker.formats.seurat.read.parts import read_graphs, read_misc, read_re
 from cellworker.formats.seurat.read.stored import stored_results
 from cellworker.formats.seurat.read.v2 import from_version_2
 
-__all__ = ["draft_from_seurat", "read_seurat"]
-
-
-def draft_from_seurat(root: RValue, spool: Path | None = None) -> ExperimentDraft:
-    """Turn a parsed object into an experiment, checked as far as that is cheap.
-
-    Parameters
-    ----------
-    root
-        What `read_rds` found at the top of the file.
-    spool
-        Folder for large arrays made on the way; its owner removes it. Without one they stay in memory.
-
-    Raises
-    ------
-    WorkerError
-        ``EXPERIMENT_UNSUPPORTED`` or ``EXPERIMENT_UNREADABLE``: the first problem, and how many more there are.
-    """
-    findings = Findings()
-    draft = read_seurat(root, findings, Scratch(spool))
-    findings.raise_errors()
-    assert draft is not None
-    return draft
+__all__ = ["read_seurat"]
 
 
 def read_seurat(
@@ -76,8 +53,10 @@ def read_seurat(
     outside: Outside | None = None,
     wanted: MatrixChoice | None = None,
 ) -> ExperimentDraft | None:
-    """Do the work of `draft_from_seurat`, recording every problem instead of raising; None when it cannot be served.
+    """Turn a parsed object into an experiment, checked as far as that is cheap; None when it cannot be served.
 
+    `root` is what `read_rds` found at the top of the file. Every problem is recorded in `findings`, none is raised.
+    Large arrays made on the way lie in `scratch`.
     Disk-backed layers are looked for in `outside`; without it they are refused. `wanted` is the
     user's choice of its matrices and samples.
     """
