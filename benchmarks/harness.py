@@ -278,9 +278,7 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
         peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     measured = {"cpu_s": usage.ru_utime + usage.ru_stime, "wall_s": wall, "peak_mb": peak}
     own = [json.loads(line[len(MARK) :]) for line in text.splitlines() if line.startswith(MARK)]
-    if not own:
-        return Usage(**measured), {}
-    return Usage(**{**measured, **own[-1]["usage"]}), own[-1]["details"]
+    return (Usage(**{**measured, **own[-1]["usage"]}), own[-1]["details"]) if own else (Usage(**measured), {})
 
 
 class _Sampler:

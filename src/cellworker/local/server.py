@@ -202,7 +202,7 @@ class LocalServer:
                 pagination = props.get("pagination")
                 named = request.headers.get(REQUEST_NAME, "")
                 answer = partial(self._columns.answer, question, pagination, lambda: _has_gone(request), named)
-                content = await self._in_columns(answer, question, etag)
+                content = await self._in_columns(computed, question, etag)
             except WorkerError as error:
                 # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
                 refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
