@@ -11,6 +11,7 @@ import pytest
 
 from cellworker.cli.main import main
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.experiment.store import store as stores
 from cellworker.formats.opening import open as opening
 from cellworker.formats.opening import sandbox, store_guard
 from cellworker.formats.opening.open import open_experiment
@@ -190,3 +191,22 @@ def test_the_command_line_answers_from_a_damaged_store(damaged, tmp_path) -> Non
             out.unlink()
         assert len(answers) == 1
         assert damaged.store.read_bytes() == damaged.whole
+
+
+def test_a_store_cut_short_while_it_is_opened_is_made_again(damaged, caplog, monkeypatch) -> None:
+    wanted = everything(damaged.open())
+    for module, name in ((stores, "read_index"), (opening, "own_work_of")):
+        first = getattr(module, name)
+        cuts = []
+
+        def cut_once(*args, first=first, cuts=cuts, **kwargs):
+            found = first(*args, **kwargs)
+            if not cuts:
+                damaged.cut(4096)
+                cuts.append(4096)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, cut_once)
+            assert everything(damaged.open()) == wanted, name
+        assert again(caplog) == 1, name

@@ -201,7 +201,7 @@ class LocalServer:
                 etag = await self._etag(submission.body, asked, question.reads_cell_sets) if kept else None
                 pagination = props.get("pagination")
                 named = request.headers.get(REQUEST_NAME, "")
-                answer = partial(self._columns.answer, question, pagination, lambda: _has_gone(request), named)
+                computed = partial(self._columns.answer, question, pagination, lambda: _has_gone(request), named)
                 content = await self._in_columns(computed, question, etag)
             except WorkerError as error:
                 # As in the event of queued requests: a task's refusal is an answer, no HTTP error.

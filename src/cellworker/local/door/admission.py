@@ -10,6 +10,7 @@ Where HOST opens the door to a network, a token is needed too: first in the addr
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -29,6 +30,8 @@ _TOKEN = "token"  # noqa: S105
 _SHORTEST_TOKEN = 16
 _OWN_SITES = frozenset({"none", "same-origin"})
 """Values of `Sec-Fetch-Site` for our own pages or a person's action; later browsers may send others."""
+_ORIGIN = re.compile(r"https?://([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII | re.IGNORECASE)
+"""A scheme, a host and perhaps a port, as browsers write an origin (RFC 6454, 6.2): nothing before or behind them."""
 _UNFRAMED = frozenset({"document"})
 _FRAMED = frozenset({"document", "iframe"})
 
@@ -104,14 +107,16 @@ class Admission:
 
     def allows(self, origin: str, request: web.BaseRequest) -> bool:
         """Whether a page of this origin may use the worker: one of its own, or on loopback any of this machine."""
+        if _ORIGIN.fullmatch(origin) is None:
+            return False  # "null", and what no browser says: names in it would be a guess
         try:
             parts = urlsplit(origin)
-            name = parts.hostname
+            name, _ = parts.hostname, parts.port
         except ValueError:
             return False
         host = request.headers.get("Host", "")
         here = name in LOOPBACK and _name(host) in LOOPBACK
-        return parts.scheme in ("http", "https") and (here or parts.netloc.lower() == host.lower())
+        return here or parts.netloc.lower() == host.lower()
 
     def _answers_to(self, name: str) -> bool:
         return name in self._names or (self.open and _is_address(name))
