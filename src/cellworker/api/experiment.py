@@ -281,6 +281,9 @@ class OpenExperiment:
         The page is the one of ``cellworker run``. It answers from this object: cell sets that are made on the page are
         in `cell_sets` of this object at once, and are not written to any file.
 
+        A browser on this machine asks this process by a port of loopback. Any other (JupyterHub, a notebook behind a
+        proxy) asks through the notebook's own connection, so that no port has to be forwarded.
+
         Parameters
         ----------
         height

@@ -21,7 +21,7 @@ class CancellableWork:
         self._running: dict[str, asyncio.Task[Any]] = {}
 
     def cancel(self, etag: str) -> bool:
-        """Cancel the work on an ETag; return whether there was any."""
+        """Cancel the work on an ETag; its waiters get REQUEST_CANCELLED. Return whether there was any."""
         work = self._running.get(etag)
         return work is not None and work.cancel()
 

@@ -124,7 +124,7 @@ class WorkLoop:
         self._handling: set[asyncio.Task[None]] = set()
         self._computing: dict[str, asyncio.Future[Outcome]] = {}
         self._cancellable = CancellableWork()
-        self.running = self._cancellable.running
+        self.cancel, self.running = self._cancellable.cancel, self._cancellable.running
         self._held: dict[Lane, int] = {"short": 0, "long": 0}
         self._roomy = asyncio.Event()
         self._slow_ones = asyncio.Semaphore(_SLOW_AT_A_TIME)
@@ -156,10 +156,6 @@ class WorkLoop:
             return 0
         # A message that was received a moment ago is in no lane yet, and counts as short.
         return max(0, self._limits.short_in_flight - (len(self._handling) - self._held["long"]))
-
-    def cancel(self, etag: str) -> bool:
-        """Cancel a request; its waiters get REQUEST_CANCELLED. Return whether there was one."""
-        return self._cancellable.cancel(etag)
 
     def stop(self, grace_s: float | None = None) -> None:
         """Receive nothing more, and end when all received requests are answered, or after `grace_s` seconds.
