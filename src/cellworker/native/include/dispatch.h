@@ -22,7 +22,7 @@ static inline int cw_has_avx2(void) {
 
 static inline int cw_ask_for_avx512(void) {
     uint32_t a, b, c, d, state, upper;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* the operating system saves registers by XSAVE */
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* OS uses XSAVE */
     __asm__("xgetbv" : "=a"(state), "=d"(upper) : "c"(0));
     if ((state & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;     /* all of the 512-bit ones */
     const uint32_t basic = 1u << 3 | 1u << 8 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* BMI, BMI2, F, DQ, BW, VL */

@@ -47,7 +47,7 @@ static inline int32_t good_length(int32_t min_length) {
     }
 }
 
-/* Returns -1 when memory ran out. */
+/* Returns -1 when memory runs out. */
 static inline int fourier_new(Fourier *f, int32_t length) {
     const double full = 6.283185307179586476925;
     memset(f, 0, sizeof *f);

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { SPINS_BEFORE_YIELD = 1000 }; /* pieces take microseconds: a thread that sleeps without spinning first wakes too late */
+enum { SPINS_BEFORE_YIELD = 1000 }; /* a piece takes microseconds: a sleeping thread wakes too late */
 
 /* `offer` packs the fields that must change in one step: the number of the task (24 bits), the kind of work (8), the
  * number of pieces (16) and the next piece (16). So no thread mistakes a piece of an old task for one of the new task.

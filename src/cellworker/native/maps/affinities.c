@@ -102,7 +102,7 @@ static CW_AVX2 void affinities_wide(const int32_t *cells, const float *distances
 }
 #endif
 
-/* `cells`, `distances` and `out` begin at the row `start`. Returns -1 when memory ran out. */
+/* `cells`, `distances` and `out` begin at the row `start`. Returns -1 when memory runs out. */
 int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                            double perplexity, float *out) {
     double *scratch = malloc(2 * ((size_t)k + LANES) * sizeof *scratch);
