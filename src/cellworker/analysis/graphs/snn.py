@@ -90,8 +90,8 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
     def block(start: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Return the links of some cells to later ones; each pair is counted once."""
         end = min(n, start + _BLOCK)
-        room = int(np.minimum(held[np.maximum(lists[start:end], -1)].sum(axis=1), n).sum())
-        cells, shared = np.empty(room, np.int32), np.empty(room, np.int32)  # unwritten pages take no memory
+        capacity = int(np.minimum(held[np.maximum(lists[start:end], -1)].sum(axis=1), n).sum())
+        cells, shared = np.empty(capacity, np.int32), np.empty(capacity, np.int32)  # unwritten pages take no memory
         written = run(
             address(lists, np.int32), k, n, address(starts, np.int64), address(holders, np.int32), start, end,
             max(1, min_shared), address(counts, np.int64, writable=True), address(cells, np.int32, writable=True),

@@ -47,7 +47,7 @@ from cellworker.formats.common.matrices.normalise import as_logarithms, log_norm
 from cellworker.formats.common.matrices.sparse import assemble
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
-from cellworker.formats.common.room import Figures
+from cellworker.formats.common.free_space import Figures
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["read_anndata"]
