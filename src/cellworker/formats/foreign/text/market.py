@@ -137,14 +137,14 @@ def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def _parsed(
     block: bytes, header: MarketHeader, path: Path
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
-    capacity = min(_CAPACITY, len(block) // _MIN_LINE + 1)
+    size = min(_CAPACITY, len(block) // _MIN_LINE + 1)
     text = np.frombuffer(block, np.uint8)
     used = np.zeros(1, np.int64)
     at = 0
     while at < len(block):
-        rows, columns, values = np.empty(capacity, np.int32), np.empty(capacity, np.int32), np.empty(capacity, np.float64)
+        rows, columns, values = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
         found = kernel("cw_market_entries")(
-            address(text[at:], np.uint8), len(block) - at, int(header.has_value), header.n_rows, header.n_columns, capacity,
+            address(text[at:], np.uint8), len(block) - at, int(header.has_value), header.n_rows, header.n_columns, size,
             address(rows, np.int32, writable=True), address(columns, np.int32, writable=True),
             address(values, np.float64, writable=True), address(used, np.int64, writable=True),
         )  # fmt: skip
