@@ -159,7 +159,7 @@ def _write_copy(experiment: Experiment, annotation: Annotation, target: Path, co
         context.progress(_STAGE, fraction)
 
     embedding = annotation.embedding
-    assert isinstance(experiment, StoredExperiment)  # an object made in memory has no source; the branch above handles it
+    assert isinstance(experiment, StoredExperiment)  # one made in memory has no source: handled above
     write_annotated_copy(
         source_of(experiment),
         experiment,

@@ -142,7 +142,7 @@ def umap_of_graph(
 
     Returns
     -------
-    float32 ``(n, 2)``, with mean 0. For more than 1,000 points and the graph that `umap` makes, it is the result of `umap`.
+    float32 ``(n, 2)``, with mean 0. For more than 1,000 points and the graph of `umap`, it is the result of `umap`.
 
     Raises
     ------

@@ -30,7 +30,8 @@ def floats_json(values: NDArray[np.float32], threads: int = 1) -> bytes:
 
     Returns
     -------
-    ASCII text with brackets. Each number is the shortest decimal that reads back as the same float32; of several, the closest to it (method: see text.c).
+    ASCII text with brackets. Each number is the shortest decimal that reads back as the same float32; of several, the
+    closest to it (method: see text.c).
     """
     return _numbers(np.ascontiguousarray(values, np.float32), _floats, _FLOAT_BYTES, threads)
 
