@@ -48,7 +48,7 @@ class ErrorCode(StrEnum):
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     """The computation exceeded its memory budget."""
     TASK_CRASHED = "TASK_CRASHED"
-    """The process that computed died."""
+    """The computing process died."""
     ENGINE_BUSY = "ENGINE_BUSY"
     """Too many requests are waiting."""
     RESULT_NOT_STORED = "RESULT_NOT_STORED"
