@@ -23,8 +23,7 @@ _SUSPECT: Final = re.compile(r"[^\x20-\x7e]")
 
 
 def shown(text: str) -> str:
-    r"""Return text of several lines in which the only control characters are line breaks; others are written as
-    ``\u001b``.
+    r"""Return text of several lines whose only control characters are line breaks; others become ``\u001b``.
 
     The form is JSON's, so a JSON document keeps its meaning.
     """

@@ -230,8 +230,7 @@ class Genes:
 
 @dataclass(frozen=True, slots=True)
 class StrangeCounts:
-    """The numbers of counts that are below 0, of those that are missing or infinite, and of those that are not
-    whole."""
+    """Numbers of counts that are below 0, that are missing or infinite, and that are not whole."""
 
     negative: int = 0
     missing: int = 0

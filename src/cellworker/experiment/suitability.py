@@ -219,8 +219,7 @@ def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] 
 
 
 def placed(experiment: Experiment, *, name: str | None = None, purpose: str = MAPS) -> Concern | None:
-    """Return why new maps or clusters are refused, if the reduction `name`, else the active one, lacks coordinates of a
-    cell.
+    """Return why maps or clusters are refused, if the reduction `name`, else the active one, lacks a cell.
 
     `purpose` is `MAPS` or `CLUSTERS`.
     """

@@ -1,5 +1,4 @@
-"""CASSIAAnnotate (contract 5.19): a language model names the clusters by their marker genes, at up to three levels of
-detail."""
+"""CASSIAAnnotate (contract 5.19): a language model names clusters by markers, at up to three levels of detail."""
 
 from typing import Any
 
@@ -49,10 +48,10 @@ def prepare(given: PrepareInput) -> CassiaRequest:
 
 
 def compute(experiment: Experiment, request: CassiaRequest, context: Context) -> list[dict[str, Any]]:
-    """Return one class of cell types for each level of detail, coarse ones first; cells outside every cluster are left
-    out.
+    """Return one class of cell types for each level of detail, coarse ones first.
 
-    Clusters without marker genes, or without an answer of the model, are "Unknown".
+    Cells outside every cluster are left out. Clusters without marker genes, or without an answer of the model, are
+    "Unknown".
 
     Raises
     ------

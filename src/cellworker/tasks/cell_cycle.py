@@ -85,8 +85,7 @@ def _module(genes: Genes, wanted: tuple[str, ...]) -> list[int]:
 
 
 def _means(experiment: Experiment, context: Context) -> NDArray[np.float64]:
-    """Mean of each gene. Sums run cell by cell, as in the original: the order of near ties decides which genes are
-    drawn."""
+    """Mean of each gene, summed cell by cell as in the original: the order of near ties decides the draw."""
     by_cell = experiment.data_by_cell
     rows = np.arange(experiment.n_cells)
     sums = group_sums(

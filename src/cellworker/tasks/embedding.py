@@ -67,8 +67,7 @@ def _places(
 
 
 def columns(experiment: Experiment, request: EmbeddingRequest, context: Context) -> ColumnTable:
-    """Return the same as columns ``x`` and ``y`` by cell id; on images, a row for each point, with a column
-    ``cell``."""
+    """Return the same as columns ``x`` and ``y`` by cell id; on images a row per point, with a column ``cell``."""
     config = _check(request)
     if request.type != "images":
         spread = np.full((2, experiment.max_cell_id + 1), np.nan, np.float32)

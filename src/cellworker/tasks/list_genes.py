@@ -63,8 +63,7 @@ def compute(experiment: Experiment, request: ListGenesRequest, context: Context)
 
 
 def _without_dispersions(experiment: Experiment) -> Dispersions:
-    """Give an object without a variability table the same variability for every gene, so that its genes can be
-    listed."""
+    """Give an object without a variability table the same variability for every gene."""
     return Dispersions(experiment.genes.names, experiment.genes.ids, np.zeros(len(experiment.genes)))
 
 

@@ -147,8 +147,7 @@ def prepare_dots(given: PrepareInput) -> DotPlotRequest:
 
 
 def compute_dots(experiment: Experiment, request: DotPlotRequest, context: Context) -> dict[str, Any] | list[Any]:
-    """Return the average expression and the share of cells of each gene in each group; ``[]`` when there is nothing to
-    plot."""
+    """Return the average expression and share of cells per gene and group; ``[]`` when there is nothing to plot."""
     sets = set_rows(experiment, request.group_by)
     if request.apply_filter:
         cells = None if request.filter_by is None else request.filter_by.cell_ids

@@ -230,8 +230,7 @@ class Task:
         return "short" if self.quick is not None and self.quick(body) else self.lane
 
     def lane_of_request(self, request: bytes) -> Lane:
-        """Return the lane of an engine request by its JSON text; an invalid request is quick, since it is refused at
-        once."""
+        """Return the lane of an engine request by its JSON text; an invalid one is quick, since it is refused."""
         if self.quick is None or self.glance is None:
             return self.lane
         try:

@@ -85,8 +85,7 @@ class StartingNodesRequest(Struct):
 
 
 class PseudoTimeRequest(StartingNodesRequest):
-    """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions in the answer to
-    GetTrajectoryAnalysisStartingNodes."""
+    """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions among the starting nodes."""
 
     root_nodes: list[Count] | Count = field(default_factory=list)
 
@@ -155,8 +154,7 @@ def compute(experiment: Experiment, request: StartingNodesRequest, context: Cont
 
 
 def compute_pseudotime(experiment: Experiment, request: PseudoTimeRequest, context: Context) -> dict[str, Any]:
-    """Return the pseudotime of each cell by its id; null for cells that are not selected or not reachable from the
-    roots.
+    """Return the pseudotime of each cell by its id; null for cells not selected or not reached from the roots.
 
     Raises
     ------

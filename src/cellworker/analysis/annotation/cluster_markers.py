@@ -22,8 +22,7 @@ _MIN_FOLD_CHANGE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class MarkerTable:
-    """Genes that are higher in a cluster than elsewhere, a row each, ordered by cluster, p-value and falling fold
-    change.
+    """Genes that are higher in a cluster than elsewhere, in order of cluster, p-value and falling fold change.
 
     Attributes
     ----------

@@ -193,8 +193,10 @@ def _in_lab(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _told_apart(colours: list[str], pool: Sequence[str]) -> list[str]:
-    """Replace each colour that looks like an earlier one by the first that does not. (Colours may coincide where sRGB
-    ends.)"""
+    """Replace each colour that looks like an earlier one by the first that does not.
+
+    Colours may coincide where sRGB ends.
+    """
     lab = to_lab(colours)
     spare: list[str] = []
     for i in range(1, len(lab)):

@@ -130,8 +130,7 @@ def potts_leiden(
 
 
 def modularity(links: Links, labels: NDArray[np.integer], resolution: float, *, loops: float = 1.0) -> float:
-    """Return the quality of clusters, labels ``(n_cells,)``: the share of weight inside them minus the expected
-    share."""
+    """Return the quality of clusters, labels ``(n_cells,)``: the share of weight inside them minus the expected."""
     strength = _strength(links, loops)
     rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
     inside = links.weights[labels[rows] == labels[links.cells]].sum() + 2 * loops * len(links)

@@ -1,5 +1,4 @@
-"""The start of UMAP's layouts: places each connected part of the graph by its smoothest functions, apart from the
-others."""
+"""The start of UMAP's layouts: each connected part of the graph by its smoothest functions."""
 
 import math
 from collections.abc import Callable

@@ -51,8 +51,10 @@ class Droplets:
 
 
 def is_unfiltered(totals: Floats, lower: int = LOWER) -> bool:
-    """Return whether a matrix has barcodes without cells: enough barcodes with few counts, and at least as many as with
-    more."""
+    """Return whether a matrix has barcodes without cells.
+
+    It has enough barcodes with few counts, and at least as many as with more.
+    """
     few = int(np.count_nonzero((totals > 0) & (totals <= lower)))
     return few >= _MIN_EMPTY and few >= int(np.count_nonzero(totals > lower))
 
@@ -132,8 +134,7 @@ def _smoothed(soup: Floats) -> Floats:
 
 
 def _precision(counts: Any, totals: Floats, lower: int, profile: Floats) -> float:  # noqa: ANN401 SciPy's
-    """Return the precision of maximum likelihood for the empty barcodes, by a grid and finer grids around its best
-    value."""
+    """Return the precision of maximum likelihood for the empty barcodes, by ever finer grids."""
     few = np.flatnonzero((totals > lower / 2) & (totals <= lower))
     if not len(few):
         few = np.flatnonzero((totals > 0) & (totals <= lower))

@@ -128,8 +128,7 @@ class PValues:
         return np.asarray(self.log / np.log(10) + 0.0)  # no -0
 
     def adjusted_values(self) -> tuple[Floats, Floats]:
-        """Return the adjusted p-values as doubles, with their keys: like `adjusted`, but without logarithms, which cost
-        a sort."""
+        """Return the adjusted p-values as doubles, with keys, but without logarithms, which cost a sort."""
         adjusted = benjamini_hochberg(self.values)
         return adjusted, adjusted if self.original else self.key
 

@@ -114,8 +114,10 @@ def principal_components(
 
 
 class RowParts(Protocol):
-    """A matrix that is processed some rows at a time, perhaps on other machines; functions and arguments can be
-    pickled."""
+    """A matrix that is processed some rows at a time, perhaps on other machines.
+
+    Functions and arguments can be pickled.
+    """
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -224,8 +226,10 @@ class _Products:
         return np.asarray((out - self._crossed(np.outer)) / max(1, self.n - 1))
 
     def between_cells(self) -> Floats:
-        """Return the products of all pairs of cells divided by n - 1, float64 ``(n_cells, n_cells)``; the rows are one
-        part."""
+        """Return the products of all pairs of cells divided by n - 1, float64 ``(n_cells, n_cells)``.
+
+        The rows are one part.
+        """
         (out,) = self._parts.total(_square_of_cells)
         crossed = self._parts.joined(_image, self._mean[:, None], np.zeros(1))
         out -= crossed

@@ -86,8 +86,7 @@ _FIELDS = ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Sets that share one ranking: `groups` lists them first, and then, where there are any, the other cells ranked
-    with them."""
+    """Sets that share one ranking: first those of `groups`, then the other cells ranked with them, if any."""
 
     numbers: list[int]
     groups: Groups

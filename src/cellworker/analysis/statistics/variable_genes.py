@@ -211,8 +211,7 @@ class _Passes:
         return sums, stored
 
     def squares(self, mean: Floats, scale: Floats, limit: float) -> Floats:
-        """Sum, for each gene, of the squares of ``(value - mean) / scale`` over the stored values, clipped at
-        `limit`."""
+        """Sum of the squares of ``(value - mean) / scale`` over each gene's stored values, clipped at `limit`."""
         run = kernel("cw_gene_squares")
         (sums,) = self._over(run, 1, address(mean, np.float64), address(scale, np.float64), limit)
         return sums

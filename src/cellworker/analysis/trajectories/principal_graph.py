@@ -162,8 +162,7 @@ def _shares(
     sigma: float,
     report: OnProgress,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the sum of the points' shares in each node, the sums of the points times shares, and their part of the
-    objective."""
+    """Return the sums of the points' shares per node, of the points times shares, and their part of the objective."""
     weight, sums = np.zeros(len(nodes)), np.zeros((len(nodes), 2))
     share = kernel("cw_nodes_share")
     figures = np.array([1.0, 0, 0])

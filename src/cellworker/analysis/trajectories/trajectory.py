@@ -1,5 +1,4 @@
-"""Learns the graph along which cells develop from their coordinates in a plane, as monocle3 does (algorithms.md,
-11)."""
+"""Learns the graph along which cells develop, as monocle3 does (algorithms.md, 11)."""
 
 import math
 from collections.abc import Callable

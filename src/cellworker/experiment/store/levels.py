@@ -93,8 +93,10 @@ class FoundLevels:
         self._spool.close()
 
     def _find(self, data: ScannedRows, counts: ScannedRows, threads: int, meter: Meter) -> list[tuple[int, int] | None]:
-        """Return the place and number of each block's levels in the temporary file; None where counts do not determine
-        the values."""
+        """Return the place and number of each block's levels in the temporary file.
+
+        None where counts do not determine the values.
+        """
         spool, lock, end = StoreFile(self._spool.fileno()), threading.Lock(), 0
         untold = threading.Event()
 

@@ -4,8 +4,8 @@ import stat
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.common.kinds import files_below
 from cellworker.formats.common.free_space import Figures, FreeSpace, in_words
+from cellworker.formats.common.kinds import files_below
 
 __all__ = ["WriteLimit", "size_of"]
 

@@ -19,11 +19,11 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.free_space import FreeSpace, in_words
 from cellworker.formats.common.kinds import FOREIGN, content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
-from cellworker.formats.common.free_space import FreeSpace, in_words
 from cellworker.formats.common.scratch import Scratch, give_back, is_spooled
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read, unknown

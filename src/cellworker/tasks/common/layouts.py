@@ -60,8 +60,7 @@ def check_config(kind: str, config: Mapping[str, Any]) -> None:
 
 
 def lay_out_umap(experiment: Experiment, config: Mapping[str, Any], context: Context) -> NDArray[np.float32]:
-    """Compute a UMAP of all cells. Where there is a sketch, compute it from the sketch's cells and place the others in
-    it.
+    """Compute a UMAP of all cells; where there is a sketch, of its cells, and place the others in it.
 
     Returns
     -------

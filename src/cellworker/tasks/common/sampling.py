@@ -1,5 +1,7 @@
-"""The original's random subsets of cells, for comparisons with it (``like_original``). All other requests use every
-cell."""
+"""The original's random subsets of cells, for comparisons with it (``like_original``).
+
+All other requests use every cell.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -93,8 +93,7 @@ def complete_rows(columns: Mapping[str, TableColumn], n_rows: int) -> NDArray[np
 
 
 def ordered_rows(column: TableColumn, *, descending: bool = False) -> NDArray[np.int64]:
-    """Return the positions that order a column as R's ``order`` does: stable in both directions, missing values
-    last."""
+    """Return the positions that order a column as R's ``order`` does: stable both ways, missing values last."""
     if isinstance(column, Ranked):
         column = column.key
     if isinstance(column, np.ndarray):
