@@ -102,6 +102,8 @@ def bent(content: bytes, rng: random.Random) -> bytes:
 
 def _tests(name: str) -> Any:  # noqa: ANN401 - the tests' writers
     path = ROOT / "tests" / "formats" / name / "conftest.py"
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))  # what they import of the other tests
     spec = importlib.util.spec_from_file_location(f"fuzz_{name}", path)
     if spec is None or spec.loader is None:
         raise ImportError(name)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.formats.seurat_drafts import draft_from_seurat
 
 from cellworker.formats.r.rds.reader import read_rds
-from cellworker.formats.seurat.read.reader import draft_from_seurat
 
 ROOT = Path(__file__).parents[1]
 

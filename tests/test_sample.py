@@ -6,9 +6,9 @@ import subprocess
 
 import numpy as np
 import pytest
+from tests.formats.seurat_drafts import draft_from_seurat
 
 from cellworker.formats.r.rds.reader import read_rds
-from cellworker.formats.seurat.read.reader import draft_from_seurat
 from cellworker.sample import sample_path
 
 RSCRIPT = shutil.which("Rscript")

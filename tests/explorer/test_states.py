@@ -255,7 +255,7 @@ def test_a_refused_comparison_says_why_in_the_panel(explorer: Explorer):
 
 def test_work_is_shown_with_progress_and_can_be_cancelled(browser, tmp_path):
     random = np.random.default_rng(3)
-    cells = 40_000
+    cells = 150_000  # many enough to be under way until it is cancelled, also on a fast machine
     data = anndata.AnnData(np.log1p(random.poisson(0.3, (cells, 30)).astype(np.float32)))
     data.obsm["X_pca"] = random.normal(size=(cells, 20)).astype(np.float32)
     data.obsm["X_umap"] = data.obsm["X_pca"][:, :2]

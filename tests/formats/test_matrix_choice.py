@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from tests.formats.anndata_files import dense, load, read, write
+from tests.formats.seurat_drafts import draft_from_seurat
 from tests.formats.test_value_kinds import corrected, counts, shares
 
 from cellworker import open_experiment
@@ -14,7 +15,6 @@ from cellworker.formats.check.checking import check_experiment, render
 from cellworker.formats.convert.converting import convert
 from cellworker.formats.r.rds.build import named_list
 from cellworker.formats.r.rds.writer import write_rds
-from cellworker.formats.seurat.read.reader import draft_from_seurat
 from cellworker.settings import Settings
 
 COUNTS = counts(n_cells=60, n_genes=40) + np.eye(60, 40)

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from tests.formats.seurat_drafts import draft_from_seurat
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Categorical
 from cellworker.formats.r.rds.build import data_frame, doubles, factor, integers, logicals, named_list, strings
 from cellworker.formats.r.rds.model import RS4, RList, RVector, Skipped
-from cellworker.formats.seurat.read.reader import draft_from_seurat
 
 NA = -(2**31)
 

@@ -59,6 +59,8 @@ class AssignedExperiment:
         self._changing = asyncio.Lock()
         self._first_served = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._ends = asyncio.Event()
 
     @property
     def runner(self) -> TaskRunner | None:
@@ -119,7 +121,9 @@ class AssignedExperiment:
     ) -> None:
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        # These are not cancelled: whoever is cancelled while it closes an experiment leaves its processes and files.
+        self._ends.set()
+        await asyncio.gather(*self._background, *self._retiring, return_exceptions=True)
         if self._served:
             await self._served.__aexit__(None, None, None)
 
@@ -138,7 +142,7 @@ class AssignedExperiment:
                 log(_logger, logging.INFO, "experiment assigned", experiment=path.name)
                 old, self._served, self._path = self._served, None, path
                 if old:
-                    self._do(self._retire(old))
+                    self._do(self._retire(old), self._retiring)
             if self._served is None and self._path is not None and _is_there(self._path):
                 self._served = await self._make(self._path).__aenter__()
                 self._do(self._tell_first(self._served))
@@ -148,7 +152,7 @@ class AssignedExperiment:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._retire_s):
-                    while old.runner and not old.runner.idle:  # noqa: ASYNC110 - it has no event for that
+                    while old.runner and not old.runner.idle and not self._ends.is_set():  # noqa: ASYNC110 - it has no event
                         await asyncio.sleep(_IDLE_POLL_S)
         finally:
             await old.__aexit__(None, None, None)
@@ -158,10 +162,11 @@ class AssignedExperiment:
         await served.first_served()
         self._first_served.set()
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+    def _do(self, work: Coroutine[Any, Any, None], among: set[asyncio.Task[None]] | None = None) -> None:
+        tasks = self._background if among is None else among
         task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 def _is_there(path: Path) -> bool:

@@ -2,12 +2,12 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import orjson
@@ -48,6 +48,7 @@ REQUEST_NAME = "X-Request-Name"
 """What a client calls a request for typed columns; `DELETE` takes it in the place of an ETag."""
 _REMEMBERED = 200
 """Requests whose tasks are known while they are under way; the queue runs a few at once."""
+_NO_PROPS: Final[Mapping[str, Any]] = {"broadcast": False, "cacheUniquenessKey": None}
 _STORED_AFTER_S = 1.0
 """Typed columns that took longer are stored: what is computed sooner is computed again, and fills no disk."""
 
@@ -192,22 +193,10 @@ class LocalServer:
             message = f"request.experimentId: is {submission.experiment_id!r}, the address says {self.experiment_id!r}."
             raise WorkerError(ErrorCode.INVALID_INPUT, message)
         question = self._check(submission)
-        props = submission.request_props or {"broadcast": False, "cacheUniquenessKey": None}
+        props = submission.request_props or _NO_PROPS
         wanted = accepts_columns(request.headers.get("Accept"))
         if wanted and self._columns is not None and question.task.columns is not None:
-            try:
-                asked = {**props, "as": MEDIA_TYPE}
-                kept = question.lane == "long"
-                etag = await self._etag(submission.body, asked, question.reads_cell_sets) if kept else None
-                pagination = props.get("pagination")
-                named = request.headers.get(REQUEST_NAME, "")
-                computed = partial(self._columns.answer, question, pagination, lambda: _has_gone(request), named)
-                content = await self._in_columns(computed, question, etag)
-            except WorkerError as error:
-                # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
-                refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
-                return web.json_response({"response": refusal})
-            return web.Response(body=content, content_type=MEDIA_TYPE)
+            return await self._in_columns(self._columns, request, submission, question)
         etag = await self._etag(submission.body, props, question.reads_cell_sets)
         url = f"{request.scheme}://{request.host}{self._admission.below}/results/{etag}"
         if self._results.find(etag) is not None:
@@ -234,21 +223,28 @@ class LocalServer:
         return answer
 
     async def _in_columns(
-        self,
-        answer: Callable[[], Awaitable[bytes]],
-        question: Question,
-        etag: ETag | None,
-    ) -> bytes:
-        """Return the answer as typed columns; a slow one is stored under its ETag, like results of the queue."""
-        stored = None if etag is None else await self._results.get(etag)
-        if stored is not None:
-            return stored
-        clock = asyncio.get_running_loop().time
-        begun = clock()
-        content = await answer()
-        if etag is not None and clock() - begun > _STORED_AFTER_S:
-            await self._results.put(etag, content, {"requestType": question.task.name})
-        return content
+        self, columns: ColumnAnswers, request: web.Request, submission: _Submission, question: Question
+    ) -> web.Response:
+        """Answer with typed columns; a slow answer is stored under its ETag, as the results of the queue are."""
+        props = submission.request_props or _NO_PROPS
+        etag = content = None
+        try:
+            if question.lane == "long":
+                etag = await self._etag(submission.body, {**props, "as": MEDIA_TYPE}, question.reads_cell_sets)
+                content = await self._results.get(etag)
+            if content is None:
+                clock = asyncio.get_running_loop().time
+                begun = clock()
+                named = request.headers.get(REQUEST_NAME, "")
+                gone = partial(_has_gone, request)
+                content = await columns.answer(question, props.get("pagination"), gone, named)
+                if etag is not None and clock() - begun > _STORED_AFTER_S:
+                    await self._results.put(etag, content, {"requestType": question.task.name})
+        except WorkerError as error:
+            # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
+            refusal = {"error": True, "errorCode": str(error.code), "userMessage": error.message}
+            return web.json_response({"response": refusal})
+        return web.Response(body=content, content_type=MEDIA_TYPE)
 
     async def _etag(self, body: Mapping[str, Any], props: Mapping[str, Any], reads_cell_sets: bool) -> ETag:  # noqa: FBT001
         served = await self._source.served()

@@ -337,10 +337,12 @@ class _Attributes(Mapping[str, Any]):
         return isinstance(name, str) and self.get(name) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._attrs)
+        with _readable(f"{self._path}, its attributes"):
+            return iter(list(self._attrs))
 
     def __len__(self) -> int:
-        return len(self._attrs)
+        with _readable(f"{self._path}, its attributes"):
+            return len(self._attrs)
 
 
 class _AbsentError(LookupError):
