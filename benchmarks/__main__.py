@@ -13,7 +13,7 @@ BENCHMARKS = {
     "markers": "benchmarks.markers",
     "open": "benchmarks.opening",
     "prepare": "benchmarks.preparing",
-    "room": "benchmarks.room",
+    "footprint": "benchmarks.footprint",
     "scverse": "benchmarks.scverse",
     "sizing": "benchmarks.sizing",
     "trajectories": "benchmarks.trajectories",

@@ -222,10 +222,10 @@ class Release:
             self.pods.pop().interrupt()
 
     def _pod(self) -> Iterator[Any]:
-        room, start = self.nodes.take(), self.env.now
+        node_s, start = self.nodes.take(), self.env.now
         workers: list[simpy.Process] = []
         try:
-            yield self.env.timeout(room + self.assumed.pod_start_s)
+            yield self.env.timeout(node_s + self.assumed.pod_start_s)
             warm = self.settings.stores_kept and self._opened_before
             self.found.starts += 1
             self.found.cold_starts += not warm

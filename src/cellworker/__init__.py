@@ -42,7 +42,7 @@ _LAZY = {
     "tl": "cellworker.api.tl",
     "write": "cellworker.api.io",
 }
-"""Modules of lazily imported names, so that a worker process does not import every format."""
+"""The modules of lazily imported names, so that a worker process does not import every format."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

@@ -1,11 +1,11 @@
-"""Confines a process for good: no connections, no other processes, hidden from others (Linux, without any privilege).
+"""Confines a process irrevocably: no connections, no other processes, hidden from others (Linux, without privileges).
 
-Three tools of the kernel are used: filters of system calls (seccomp, kernel 3.17) and Landlock (kernel 5.13), which
-hold for all child processes and cannot be undone, and a mark that keeps other processes of the same user from
-inspecting it (prctl(2), PR_SET_DUMPABLE).
+It uses three tools of the kernel: filters of system calls (seccomp, kernel 3.17) and Landlock (kernel 5.13), which hold
+for all child processes and cannot be undone; and a flag that keeps other processes of the same user from inspecting the
+process (prctl(2), PR_SET_DUMPABLE).
 
-A Kubernetes network policy holds for a whole pod, and name spaces are refused in many containers: neither can tell the
-process that reads untrusted files from the one that talks to the cloud. These can.
+A Kubernetes network policy holds for a whole pod, and many containers forbid namespaces. Unlike these, the three tools
+can treat the process that reads untrusted files and the one that talks to the cloud differently.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ __all__ = ["confine_reader", "hide_process", "refuse_connections", "show_process
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _SET_MODE_FILTER: Final = 1
-# For all threads; without SPEC_ALLOW older kernels switch off speculative loads, which slows everything down.
+# For all threads. Without SPEC_ALLOW, older kernels disable speculative loads, which slows everything down.
 _ALL_THREADS, _SPEC_ALLOW = 1, 4
 _X32: Final = 0x40000000
 _AF_UNIX: Final = 1
@@ -64,36 +64,36 @@ _READER_MAY_NOT: Final = {
         "sched_setaffinity": 122, "sched_setattr": 274,
     },
 }  # fmt: skip
-"""`socketpair` too: a pair of datagram sockets sends to every socket that lies in a folder. And the calls that use
-what another process made (`shmat`), not only those that make it: its number can be guessed."""
+"""Includes `socketpair`: a pair of datagram sockets can send to every socket in a folder. Includes calls that use what
+another process made (`shmat`), since its number can be guessed."""
 _READER_MAY_NOT_ANYWHERE: Final = {
     "pidfd_send_signal": 424, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount":
     432, "fspick": 433, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442,
     "process_mrelease": 448,
 }  # fmt: skip
 _IO_URING: Final = (425, 426, 427)
-"""They would make sockets, and open files, without the system calls that are looked at."""
+"""They make sockets and open files without the filtered system calls."""
 _CLONE3: Final = 435
-"""Its flags are in memory, where a filter cannot look; libraries use `clone` where it is missing."""
+"""Its flags are in memory, which a filter cannot read; libraries use `clone` where it is missing."""
 _SET_OWNER, _SET_OWNER_EX = 8, 15
-"""Commands of `fcntl` that have the system send another process a signal, SIGKILL too, when a pipe is filled."""
+"""Commands of `fcntl` that make the system send another process a signal, even SIGKILL, when a pipe gets data."""
 _UNKNOWN: Final = 463
-"""The first number that did not exist when this was written (Linux 6.12): nothing here needs any later one."""
+"""The first number unused in Linux 6.12: nothing here needs later system calls."""
 
-# Instructions of classic BPF, and where struct seccomp_data has what they look at.
+# Instructions of classic BPF, and the offsets in struct seccomp_data that they read.
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 _ALLOW, _ERROR = 0x7FFF0000, 0x00050000
 
 _Step = tuple[int, int, str, str]
-"""Instruction, value, and where to go if it holds and if not; "" is the next one."""
+"""Instruction, value, and the targets if it holds and if not; "" is the next instruction."""
 
 # linux/landlock.h; all three numbers are the same on every machine.
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _LANDLOCK_VERSION, _LANDLOCK_BENEATH = 1, 1
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _REFER: Final = 1 << 13
-"""Renaming from one folder to another, which Landlock refuses unless it is asked not to (from its version 2 on)."""
+"""Renaming from one folder to another, which Landlock refuses unless it is allowed (from version 2 on)."""
 _MAKE_DEVICES_AND_SOCKETS: Final = 1 << 6 | 1 << 9 | 1 << 11
 _TCP: Final = 1 << 0 | 1 << 1
 _ABSTRACT_SOCKETS_AND_SIGNALS: Final = 1 << 0 | 1 << 1
@@ -101,18 +101,19 @@ _ABOUT_THE_MACHINE: Final = ("cpuinfo", "meminfo", "stat", "filesystems", "versi
 
 _CAPABILITIES_VERSION: Final = 0x20080522
 _KEPT_CAPABILITIES: Final = 0b1111
-"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER: what root needs to read other people's files."""
+"""CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER: root needs them to read other users' files."""
 
 
 def refuse_connections() -> str:
-    """Have the system refuse this process and its children every new socket that is not local.
+    """Make the system refuse this process and its children every new socket that is not local.
 
-    Sockets that are open already stay: listen first.
+    Open sockets stay usable, so listen first.
 
     Returns
     -------
     str
-        Empty, or why it does not hold: on other systems than Linux, or where a container forbids seccomp.
+        Empty, or the reason why the filter does not hold: another system than Linux, or a container that forbids
+        seccomp.
     """
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None:
@@ -127,10 +128,10 @@ def refuse_connections() -> str:
 
 
 def confine_reader() -> str:
-    """Leave this process nothing but its files: no network, no other process, no program to start.
+    """Leave this process only its files: no network, no other process, no program to start.
 
-    It may still make threads, end itself, and open files, but below ``/proc`` only what describes itself and the
-    machine. Call it before the first thread.
+    It may still make threads, end itself, and open files; below ``/proc``, only files about itself and the machine.
+    Call it before the first thread.
 
     Returns
     -------
@@ -151,16 +152,16 @@ def confine_reader() -> str:
 
 
 def hide_process() -> None:
-    """Keep others of the same user from looking into this process: its memory, environment and open files.
+    """Keep other processes of the same user from reading this process: its memory, environment and open files.
 
-    A process that is started from here (execve) is not hidden; one that is forked is.
+    A program that it starts (execve) is not hidden; a forked process is.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def show_process() -> None:
-    """Take `hide_process` back: a hidden process may not write to files of its own below ``/proc``."""
+    """Undo `hide_process`: a hidden process may not write to its own files below ``/proc``."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
 
@@ -170,7 +171,7 @@ def _reader_steps(name: str, machine: dict[str, int]) -> list[_Step]:
     own = os.getpid()
     steps: list[_Step] = [(_AT_LEAST, _UNKNOWN, "missing", ""), (_EQUAL, _CLONE3, "missing", "")]
     steps += [(_EQUAL, number, "refuse", "") for number in sorted(refused)]
-    # Each of these ends in a decision, so that what is loaded over the call's number does no harm.
+    # Each of these ends in a decision, so it may overwrite the loaded number of the call.
     for call, test, value in (
         ("clone", _ANY_BIT, _CLONE_THREAD),
         ("kill", _EQUAL, own),
@@ -206,7 +207,7 @@ def _install(machine: dict[str, int], steps: list[_Step]) -> str:
 
 
 def _program(audit: int, steps: list[_Step]) -> bytes:
-    """Return a filter: first what holds for every one, then `steps`; what none of them decides is allowed."""
+    """Return a filter: first the common rules, then `steps`; calls that no rule decides are allowed."""
     first: list[_Step] = [
         (_LOAD, _ARCHITECTURE, "", ""),
         (_EQUAL, audit, "", "refuse"),
@@ -219,7 +220,7 @@ def _program(audit: int, steps: list[_Step]) -> bytes:
     for step in first + steps:
         if step[0]:
             plain.append(step)
-        else:  # the name of a place
+        else:  # the name of a target
             places[step[2]] = len(plain)
     places |= {name: len(plain) + at for at, name in enumerate(decisions)}
     code = b""
@@ -232,7 +233,7 @@ def _program(audit: int, steps: list[_Step]) -> bytes:
 def _enter_landlock() -> None:
     """Enter a Landlock domain: processes in it cannot inspect processes outside, even those of the same user.
 
-    Files are read as before, except those below ``/proc`` that describe other processes.
+    All files stay readable, except those below ``/proc`` that describe other processes.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
@@ -255,7 +256,7 @@ def _enter_landlock() -> None:
 
 
 def _readable() -> list[str]:
-    """Return what stays readable: all except other processes and the tokens that Kubernetes puts into containers."""
+    """Return the readable paths: all except other processes and the tokens that Kubernetes puts into containers."""
     there = [f"/{name}" for name in os.listdir("/") if name not in ("proc", "run")]  # noqa: PTH208 - names are enough
     if os.path.isdir("/run"):  # noqa: PTH112
         there += [f"/run/{name}" for name in os.listdir("/run") if name != "secrets"]  # noqa: PTH208
@@ -278,7 +279,7 @@ def _allow(libc: ctypes.CDLL, rules: int, path: str, in_folders: int) -> None:
 
 
 def _drop_capabilities() -> None:
-    """Give up what root may beside reading and writing files."""
+    """Drop the capabilities of root except those for reading and writing files."""
     libc = ctypes.CDLL(None, use_errno=True)
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITIES_VERSION, 0))
     data = ctypes.create_string_buffer(24)

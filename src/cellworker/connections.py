@@ -1,4 +1,4 @@
-"""Limits on connections without a complete request head, and their log lines, for every port."""
+"""Limits connections without a complete request head, and logs them, for every port."""
 
 import asyncio
 import logging
@@ -26,11 +26,11 @@ class Connections:
     Parameters
     ----------
     headers_s
-        Max seconds from connecting to the end of the first request's headers; later requests have the idle time of a
-        connection.
+        Max seconds from connecting to the end of the first request's headers; the idle time of a connection applies to
+        later requests.
     max_waiting
-        Max connections that wait for their first request; when there are more, the one that has waited longest is
-        closed, so that fast clients get in.
+        Max connections that wait for their first request; with more, the one that waits longest is closed, so that fast
+        clients get in.
     max_open
         Max connections; further ones are closed at once.
     """
@@ -83,7 +83,7 @@ class GuardedRunner(web.AppRunner):
     Parameters
     ----------
     app
-        The application, which gets one more middleware.
+        The application; it gets one more middleware.
     connections
         The limits.
     idle_s
@@ -119,7 +119,7 @@ class GuardedRunner(web.AppRunner):
 
 
 class _Watched(asyncio.Protocol):
-    """Passes everything on."""
+    """Passes all calls on."""
 
     def __init__(self, inner: asyncio.Protocol, connections: Connections) -> None:
         self._inner = inner
@@ -156,7 +156,7 @@ def _http_logger() -> logging.Logger:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Keep tracebacks of our own errors; a client's errors and disconnects are one line at most."""
+    """Keep tracebacks only of our own errors; a client's errors and disconnects are at most one line."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError | web.RequestPayloadError):
         log(_logger, logging.INFO, "a request that is no HTTP was refused", reason=type(error).__name__)

@@ -1,4 +1,4 @@
-"""The errors that a user can cause, with the code that goes on the wire and a sentence that says what to do."""
+"""The errors that a user can cause, with the code on the wire and a message that says what to do."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from cellworker.plain_text import one_line
 __all__ = ["UNEXPECTED", "ErrorCode", "WorkerError"]
 
 UNEXPECTED = "An unexpected error occurred while performing the work."
-"""The sentence that a user gets for a bug; the log has the traceback."""
+"""The user's message for a bug; the log has the traceback."""
 
 
 class ErrorCode(StrEnum):
@@ -18,49 +18,49 @@ class ErrorCode(StrEnum):
     """
 
     PYTHON_WORKER_ERROR = "PYTHON_WORKER_ERROR"
-    """A bug: the log has the traceback, the user gets the generic sentence."""
+    """A bug: the log has the traceback, the user gets the generic message."""
     INVALID_INPUT = "INVALID_INPUT"
-    """A request that cannot be understood; the message names the field."""
+    """An invalid request; the message names the field."""
     R_WORKER_GENE_NOT_FOUND = "R_WORKER_GENE_NOT_FOUND"
-    """None of the genes asked for is in the experiment."""
+    """The experiment has none of the requested genes."""
     R_WORKER_EMPTY_CELL_SET = "R_WORKER_EMPTY_CELL_SET"
     """No cell is left after filtering."""
     R_WORKER_COLUMN_NOT_FOUND = "R_WORKER_COLUMN_NOT_FOUND"
     """The experiment lacks a column of cell metadata."""
     R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES = "R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES"
-    """No root node was chosen."""
+    """No root node is chosen."""
     R_WORKER_NO_GENE_SYMBOLS = "R_WORKER_NO_GENE_SYMBOLS"
     """The experiment has ids but no gene symbols."""
     R_WORKER_CASSIA_ERROR = "R_WORKER_CASSIA_ERROR"
     """The language-model annotation failed."""
     R_WORKER_UNHANDLED_ERROR = "R_WORKER_UNHANDLED_ERROR"
-    """The engine failed in a way that has no code of its own."""
+    """The engine failed in a way without a code of its own."""
     REDUCTION_NOT_FOUND = "REDUCTION_NOT_FOUND"
-    """The experiment does not hold the saved embedding that was asked for."""
+    """The experiment lacks the requested saved embedding."""
     DESIGN_NOT_TESTABLE = "DESIGN_NOT_TESTABLE"
-    """The groups do not have the samples that a comparison between samples needs."""
+    """The groups lack samples for a comparison between samples."""
     REQUEST_EXPIRED = "REQUEST_EXPIRED"
-    """The request's time-out had passed before work began."""
+    """The request timed out before work began."""
     REQUEST_CANCELLED = "REQUEST_CANCELLED"
-    """The client went away or cancelled."""
+    """The client disconnected or cancelled."""
     DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-    """The computation took longer than it was allowed."""
+    """The computation exceeded its time limit."""
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    """The computation needed more memory than its budget."""
+    """The computation exceeded its memory budget."""
     TASK_CRASHED = "TASK_CRASHED"
-    """The process that computed died."""
+    """The computing process died."""
     ENGINE_BUSY = "ENGINE_BUSY"
-    """Too many requests wait already."""
+    """Too many requests are waiting."""
     RESULT_NOT_STORED = "RESULT_NOT_STORED"
-    """The result is there but could not be put where clients fetch it."""
+    """The result was computed but could not be stored."""
     DISK_FULL = "DISK_FULL"
-    """A file could not be written for lack of space."""
+    """The disk has no space for a file."""
     EXPERIMENT_UNREADABLE = "EXPERIMENT_UNREADABLE"
     """The file is not an experiment, is damaged, or is hostile."""
     EXPERIMENT_UNSUPPORTED = "EXPERIMENT_UNSUPPORTED"
-    """The file is sound but holds something that is not served."""
+    """The file is valid but holds something that is not supported."""
     EXPERIMENT_NOT_FOUND = "EXPERIMENT_NOT_FOUND"
-    """There is no experiment at the given place."""
+    """There is no experiment at the given path."""
     EXPERIMENT_OUT_OF_DATE = "EXPERIMENT_OUT_OF_DATE"
     """The experiment's file changed and is being read again."""
     CELL_SETS_INVALID = "CELL_SETS_INVALID"
@@ -70,15 +70,15 @@ class ErrorCode(StrEnum):
 
 
 class WorkerError(Exception):
-    """An error with a wire code and a sentence for the user.
+    """An error with a wire code and a message for the user.
 
     Parameters
     ----------
     code
         The code that clients match.
     message
-        What happened and what to do, in words a biologist understands. It holds no secret and no path of the server
-        that the user did not name.
+        What happened and what to do, in a biologist's words. It holds no secret, and no path of the server that the
+        user did not name.
     """
 
     def __init__(self, code: ErrorCode, message: str) -> None:
@@ -87,5 +87,5 @@ class WorkerError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        # Names of a file stand in messages, and tracebacks are shown at terminals. The wire takes `message` as it is.
+        # Messages hold names from files, and terminals show tracebacks. The wire carries `message` unchanged.
         return one_line(f"{self.code}: {self.message}")

@@ -1,7 +1,7 @@
 """How to install optional packages, in one place, so that all messages and pages agree.
 
-No index has the package yet. Until one does, an extra is installed from a checkout or from a wheel that `make wheel`
-built or that a release holds.
+No index has the package yet. Until then, install an extra from a checkout, or from a wheel of `make wheel` or of a
+release.
 """
 
 __all__ = ["how_to_install"]

@@ -1,11 +1,11 @@
-"""Names that come from outside, as types: an object of one of them is proof that the name was checked.
+"""Types of names from outside: an object of such a type is proof that the name was checked.
 
-Writers of a bucket, a label or an archive choose names, and a name that becomes part of a path or of a key
-chooses where we read, write and remove. So a text from outside becomes one of these types where it enters, by calling
-the type or `parse`, and everything that makes paths or keys asks for the type: mypy refuses a plain text there, and
-``tests/test_identifiers.py`` looks for paths that are made from anything else.
+Whoever writes a bucket, a label or an archive chooses its names, and a name in a path or key decides where we read,
+write and remove. So text from outside becomes one of these types on entry, by calling the type or `parse`. Code that
+makes paths or keys requires the type: mypy refuses plain text there, and ``tests/test_identifiers.py`` finds paths made
+from anything else.
 
-A type is a `str`, so it is written, compared and formatted as the name that it is.
+Each type is a `str`, so it is written, compared and formatted like the name.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Identifier(str):
-    """A name that was checked; making one of a bad text raises.
+    """A checked name; a bad text raises.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Identifier(str):
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` that names the kind and what is expected.
+        ``INVALID_INPUT`` naming the kind of name and the expected form.
     """
 
     __slots__ = ()
@@ -58,7 +58,7 @@ class Identifier(str):
     _FORM: ClassVar[re.Pattern[str]]
 
     def __new__(cls, text: str) -> Self:
-        """Check a text."""
+        """Check the text."""
         if not cls.fits(text):
             raise WorkerError(ErrorCode.INVALID_INPUT, f"{cls.KIND}: expected {cls.EXPECTED}.")
         return super().__new__(cls, text)
@@ -80,7 +80,7 @@ class ExperimentId(Identifier):
 
 
 class ETag(Identifier):
-    """The key of a stored result. It never has the form of the journal's keys, which begin with a dot."""
+    """The key of a stored result. It never begins with a dot, as keys of the journal do."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ class ETag(Identifier):
 
 
 class PodName(Identifier):
-    """The name of a pod, a part of its journal's keys."""
+    """The name of a pod, part of its journal's keys."""
 
     __slots__ = ()
 
@@ -107,7 +107,7 @@ class PodName(Identifier):
 
 
 class SandboxId(Identifier):
-    """The id of a sandbox, a part of the host name that users' tokens are sent to: a DNS label, behind ``api-``."""
+    """The id of a sandbox: a DNS label, after ``api-`` in the host name to which users' tokens are sent."""
 
     __slots__ = ()
 
@@ -117,7 +117,7 @@ class SandboxId(Identifier):
 
 
 class QueueHash(Identifier):
-    """The label ``workQueueHash``, a part of the queue's name."""
+    """The label ``workQueueHash``, part of the queue's name."""
 
     __slots__ = ()
 
@@ -127,9 +127,9 @@ class QueueHash(Identifier):
 
 
 class ObjectName(Identifier):
-    """The name of a file of an experiment in its bucket, without the experiment's id: a relative path of plain names.
+    """The name of an experiment's file in its bucket, without the experiment's id: a relative path of plain names.
 
-    No part is empty, begins with a dot (hidden files are ours), or is longer than a file's name may be.
+    No part is empty, begins with a dot (hidden files are ours), or exceeds the max length of a file name.
     """
 
     __slots__ = ()
@@ -146,13 +146,13 @@ class ObjectName(Identifier):
         return (
             len(text) <= 1024
             and super().fits(text)
-            # 32 bytes less than a file system takes, for the ending of a temporary name.
+            # 32 bytes below the file system's limit, for the suffix of a temporary name.
             and all(len(part.encode()) <= 223 for part in text.split("/"))
         )
 
 
 class FileName(Identifier):
-    """The name of a file or a folder, not hidden, without a way to another place."""
+    """The name of a file or a folder, not hidden, and without a path to another folder."""
 
     __slots__ = ()
 
@@ -167,7 +167,7 @@ class FileName(Identifier):
 
 
 class StoreName(Identifier):
-    """The hash of what a store was made from, the first part of its file's name."""
+    """The hash of a store's source, the first part of its file name."""
 
     __slots__ = ()
 
@@ -177,9 +177,10 @@ class StoreName(Identifier):
 
 
 class ResultPath(Identifier):
-    """The path of a result that is a file: in the results folder of the engine's scratch folder, nowhere else.
+    """The path of a result file, which must be in the results folder of the engine's scratch folder.
 
-    The gateway stores that file and removes it, so an engine that went astray could have it store, or remove, anything.
+    The gateway stores that file and removes it. Without the check, a compromised engine could make it store or remove
+    any file.
     """
 
     __slots__ = ()
@@ -204,7 +205,7 @@ class ResultPath(Identifier):
         Raises
         ------
         WorkerError
-            ``INVALID_INPUT`` when it, or a folder that is the engine's own, is a link, or it is no file.
+            ``INVALID_INPUT`` when it is no file, or when it or one of the engine's own folders is a link.
         """
         path = Path(str(self))
         own = (path.parent.parent, path.parent)
@@ -225,9 +226,9 @@ def parse(kind: type[_T], text: str, where: str) -> _T | None:
     kind
         The kind of name.
     text
-        The name as it came.
+        The name from outside.
     where
-        Where it came from, for the log.
+        Its source, for the log.
     """
     if kind.fits(text):
         return kind(text)
@@ -236,7 +237,7 @@ def parse(kind: type[_T], text: str, where: str) -> _T | None:
 
 
 def refuse(kind: str, text: str, where: str) -> None:
-    """Log once for each bad name from outside that it is skipped; at most a thousand, or they could fill the log."""
+    """Log once for each bad name that it is skipped; at most a thousand names, so that they cannot fill the log."""
     shown = ascii(text[:_MAX_SHOWN])[1:-1]
     if (kind, shown, where) in _told or len(_told) >= _MAX_TOLD:
         return

@@ -1,10 +1,9 @@
-"""Structured logs: one JSON object per line on stderr, for the engine and the gateway alike.
+"""Structured logs: one JSON object per line on stderr, for the engine and the gateway.
 
-A log call names an event and its facts; bodies and headers are never given to it. What looks like a credential is
-blanked even so, in facts and in tracebacks, since an error's text can carry what a user typed.
+A log call names an event and its facts, never bodies and headers. Text that looks like a credential is blanked in facts
+and in tracebacks, since an error's text can hold a user's input.
 
-Facts of a `context` are part of each line that is logged inside it, by libraries too: of one request, all lines can be
-found by its ETag.
+Facts of a `context` are in each line logged inside it, also by libraries, so the ETag finds all lines of a request.
 """
 
 import contextlib
@@ -30,34 +29,34 @@ _SECRET_TEXT = re.compile(
     r"|X-Amz-(?:Signature|Credential|Security-Token)=[^&\s\"]+"
     r"|sk-[\w-]{16,}"
     r"|\bbedrock-api-key-[\w+/=-]+|\bABSK[\w+/=-]{16,}"  # of Amazon Bedrock
-    r"|(?<=://)[^/\s@]+(?=@)"  # user and password of an address, such as that of Redis
-    r"|\bSignature=[^&\s,\"]+",  # of headers and of addresses that are signed
+    r"|(?<=://)[^/\s@]+(?=@)"  # user and password in an address, such as that of Redis
+    r"|\bSignature=[^&\s,\"]+",  # in headers and in signed addresses
     re.IGNORECASE,
 )
 _NAMED_SECRET = re.compile(
     r"((?:authorization|authjwt|password|secret_access_key|session_token)[\\\"']*\s*[:=]\s*[\\\"']*)"
-    r"(?!expected\b)"  # sentences on a field that is wrong name the field, too
+    r"(?!expected\b)"  # messages about a wrong field also name the field
     r"(?:(?:Basic|Bearer|Digest|AWS4-HMAC-SHA256)\s+)?[^\s\\\"',}&]+",
     re.IGNORECASE,
 )
 _BLANK = "[redacted]"
-# At DEBUG these, and the loggers below them, print headers, credentials and bodies.
+# At DEBUG, these loggers and their children print headers, credentials and bodies.
 _TALKATIVE = ("aiobotocore", "boto3", "botocore", "opentelemetry", "redis", "requests", "s3transfer", "urllib3")
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("context", default=MappingProxyType({}))
 
 
 def log(logger: logging.Logger, level: int, event: str, **facts: Any) -> None:  # noqa: ANN401
-    """Log an event, in a few words, with its facts.
+    """Log an event with its facts.
 
     Parameters
     ----------
     logger
-        Whose event it is.
+        The module's logger.
     level
         As in `logging`.
     event
-        The event, in the same words each time, so that it can be counted.
+        The event in a few words, always the same ones, so that it can be counted.
     facts
         JSON-able values. ``error``, an exception, adds its traceback.
     """
@@ -77,7 +76,7 @@ def context(**facts: Any) -> Iterator[None]:  # noqa: ANN401
     Parameters
     ----------
     facts
-        As for `log`, whose own facts win over them; they are added to those of the blocks around.
+        As for `log`, whose own facts take precedence. They are added to the facts of enclosing blocks.
     """
     token = _context.set({**_context.get(), **_blanked(facts)})
     try:
@@ -87,14 +86,14 @@ def context(**facts: Any) -> Iterator[None]:  # noqa: ANN401
 
 
 def redact(text: str) -> str:
-    """Blank what looks like a credential."""
+    """Blank text that looks like a credential."""
     return _SECRET_TEXT.sub(_BLANK, _NAMED_SECRET.sub(rf"\1{_BLANK}", text))
 
 
 def configure(level: str = "INFO", *, style: Literal["json", "text"] = "json") -> None:
-    """Send all logs to stderr, as JSON lines or as text for a person at a terminal; replaces earlier handlers.
+    """Send all logs to stderr, as JSON lines or as text for a terminal; this replaces earlier handlers.
 
-    Libraries that would print credentials are never more talkative than INFO, whatever `level` says.
+    Libraries that print credentials at DEBUG log from INFO up, whatever `level` is.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if style == "json" else _Text())
@@ -126,7 +125,7 @@ class _Text(logging.Formatter):
         text = f"{clock} {record.levelname.lower():7} {redact(record.getMessage())} {facts}".rstrip()
         if record.exc_info:
             text = f"{text}\n{redact(self.formatException(record.exc_info))}"
-        # Further lines are set in, so that none can pass for an event.
+        # Further lines are indented, so that none can look like an event.
         return shown(text).replace("\n", "\n    ")
 
 
@@ -139,7 +138,7 @@ def _blanked(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def blank(value: Any) -> Any:  # noqa: ANN401
-    """Return JSON-able data with everything blanked that looks like a credential, by its name or its text."""
+    """Return JSON-able data with all values blanked that look like credentials, by name or text."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):

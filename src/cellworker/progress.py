@@ -6,7 +6,7 @@ __all__ = ["Progress", "silent"]
 
 
 class Progress(Protocol):
-    """Receives how far a computation is. It may raise, which stops the computation: so are requests cancelled."""
+    """Receives the progress of a computation. An exception from it stops the computation, which cancels requests."""
 
     def __call__(self, stage: str, fraction: float | None = None, /) -> None:
         """Report a stage in words for the user and, where known, the fraction done (0 to 1)."""

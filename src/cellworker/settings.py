@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 _MACHINE_TYPE = re.compile(
     r"(x86_64|i[3-6]86|aarch64|arm\w*|powerpc\w*|ppc\w*|riscv\w*|s390x)-\w+-(linux|darwin|mingw|freebsd|gnu)[\w.-]*"
 )
-"""The GNU name of a machine, such as ``x86_64-conda-linux-gnu``: what compilers mean by HOST."""
+"""The GNU name of a machine, such as ``x86_64-conda-linux-gnu``, which compilers call HOST."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -66,7 +66,7 @@ def _default_store() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings. The environment variable of each is its name in capitals (``PORT`` for `port`)."""
+    """All settings. The environment variable of each is its name in upper case (``PORT`` for `port`)."""
 
     port: int = _setting(4000, "port that `cellworker run` and `cellworker engine` listen on")
     host: str = _setting(
@@ -229,7 +229,7 @@ class Settings:
         Raises
         ------
         WorkerError
-            ``INVALID_INPUT`` naming the variable that cannot be understood.
+            ``INVALID_INPUT`` naming an invalid variable.
         """
         environment = os.environ if environment is None else environment
         values: dict[str, Any] = {}

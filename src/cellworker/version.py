@@ -1,4 +1,4 @@
-"""The version, in one place: the package, its metadata, and everything that says who wrote it read it here."""
+"""The version, in one place: the package, its metadata and the provenance of files read it here."""
 
 __all__ = ["__version__"]
 

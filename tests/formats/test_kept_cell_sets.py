@@ -95,7 +95,7 @@ def test_a_broken_text_is_refused_and_not_kept(shelf):
     assert not [path for path in shelf.folder.iterdir() if path.is_file()]
 
 
-def test_without_room_it_is_parsed_each_time(shelf, parsings, monkeypatch):
+def test_without_free_disk_it_is_parsed_each_time(shelf, parsings, monkeypatch):
     def full(path: Path, content: bytes) -> None:
         raise WorkerError(ErrorCode.DISK_FULL, "full")
 

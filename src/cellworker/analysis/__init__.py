@@ -1,1 +1,1 @@
-"""Numerics on plain arrays: nothing here knows experiments, requests, files or the network."""
+"""Numerics on plain arrays, independent of experiments, requests, files and the network."""

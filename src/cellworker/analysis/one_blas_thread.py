@@ -1,4 +1,4 @@
-"""BLAS kept to one thread where our own threads work already."""
+"""Limits BLAS to one thread where our own threads do the work."""
 
 import os
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ __all__ = ["one_blas_thread"]
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: several round otherwise, and spin where our own threads work already.
+    """Limit BLAS to one thread: several threads round differently, and spin beside our own threads.
 
-    Engines start with one (`OPENBLAS_NUM_THREADS`); a notebook has as many as processors, and on a busy machine they
-    took 3.5 times the CPU time of one. Without the package threadpoolctl, which comes with scikit-learn and with the
-    extra ``prepare``, nothing is changed.
+    Engines start with one thread (`OPENBLAS_NUM_THREADS`). A notebook has one per processor; on a busy machine these
+    take 3.5 times the CPU time of one. Without the package threadpoolctl, which comes with scikit-learn and with the
+    extra ``prepare``, this changes nothing.
     """
     if os.environ.get("OPENBLAS_NUM_THREADS") == os.environ.get("MKL_NUM_THREADS") == "1":
         yield  # it has one: nothing has to be found out, which takes a look at /proc

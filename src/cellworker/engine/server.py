@@ -201,7 +201,7 @@ class _Surface:
             if error.code is ErrorCode.ENGINE_BUSY:
                 return web.Response(text=error.message, status=503, headers={"Retry-After": "1"})
             return _failure(error)
-        except Exception as error:  # noqa: BLE001 a bug of ours: the traceback goes to the log, the generic sentence out
+        except Exception as error:  # noqa: BLE001 a bug of ours: the traceback goes to the log, the generic message out
             log(_logger, logging.ERROR, "request failed", task=task.name, error=error)
             return _failure(WorkerError(ErrorCode.R_WORKER_UNHANDLED_ERROR, UNEXPECTED))
         finally:

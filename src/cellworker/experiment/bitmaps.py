@@ -1,13 +1,12 @@
 """Sets of cells without a name, written as keys: a bitmap, or ranges of ids.
 
-Wherever a request names a cell set, such a key stands for the cells themselves.
+A request may use such a key, which holds the cells themselves, instead of the key of a cell set.
 
-* ``cells:`` and a bitmap in base64url. Bit ``i % 8`` (from the least significant) of byte ``i // 8`` says whether the
-  cell with id ``i`` is in it. A million cells are 167 kB, whatever the selection.
-* ``ranges:`` and ids with commas between them, ascending, ``4-9`` for all from 4 to 9: shorter for few cells, and for
-  cells that are together.
+* ``cells:`` and a bitmap in base64url. Bit ``i % 8`` (from the least significant) of byte ``i // 8`` is 1 if the cell
+with id ``i`` is in the set. A million cells take 167 kB, whatever the selection. * ``ranges:`` and ids with commas
+between them, ascending, where ``4-9`` is all ids from 4 to 9: shorter for few cells and for runs of ids.
 
-`write_cells` takes the shorter one, so the same selection always has the same key.
+`write_cells` chooses the shorter form, so the same selection always has the same key.
 """
 
 import base64
@@ -33,23 +32,23 @@ __all__ = [
 
 PREFIX, RANGES = "cells:", "ranges:"
 _MAX_CHARACTERS = 4 * (2**31 // 8) // 3
-"""As long as the largest cell id allows."""
+"""The length for the largest possible cell id."""
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 _RANGE_LIST = re.compile(r"(\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*)?")
 _MAX_CELLS = 1 << 24
-"""Cells that a key may stand for: more than an experiment has, and 64 MiB of ids. Few characters claim no gigabytes."""
+"""Max cells of a key: more than an experiment has, and 64 MiB of ids, so that a short key cannot claim gigabytes."""
 MAX_NAMED_CELLS = 1 << 26
-"""Cells that the keys of one request may stand for together, each counted as often as it is named: 256 MiB of ids.
+"""Max cells of all keys of one request together, where a repeated cell counts each time: 256 MiB of ids.
 
-A class whose sets part a million cells counts a million, so 64 such classes are one request. Without this limit a body
-of 40 kB claims 128 GiB: 2,000 times ``ranges:0-16777215``.
+A class whose sets split a million cells counts a million, so 64 such classes fit in a request. Without this limit, a
+body of 40 kB claims 128 GiB: 2,000 times ``ranges:0-16777215``.
 """
 _PIECE = 1 << 17
-"""Bytes of a bitmap that are unpacked at once: a million bits."""
+"""Bytes of a bitmap unpacked at a time: a million bits."""
 
 
 class CellTotal:
-    """Counts the cells that the keys of one request stand for, one key after the other.
+    """Counts the cells of the keys of one request, key by key.
 
     Parameters
     ----------
@@ -62,12 +61,12 @@ class CellTotal:
         self._total = 0
 
     def add(self, n_cells: int) -> None:
-        """Count the cells of one more key, before the next one is looked up.
+        """Count the cells of one more key, before the lookup of the next one.
 
         Raises
         ------
         WorkerError
-            ``INVALID_INPUT`` when all so far are more than `MAX_NAMED_CELLS`.
+            ``INVALID_INPUT`` when the total exceeds `MAX_NAMED_CELLS`.
         """
         self._total += n_cells
         if self._total > MAX_NAMED_CELLS:
@@ -79,7 +78,7 @@ class CellTotal:
 
 
 def is_bitmap(key: str) -> bool:
-    """Whether a key is the cells themselves and not the name of a set."""
+    """Whether a key holds the cells themselves instead of naming a set."""
     return key.startswith((PREFIX, RANGES))
 
 
@@ -96,7 +95,7 @@ def cells_of_bitmap(key: str, what: str) -> NDArray[np.int32]:
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` when it is no base64url, no ascending ranges, or stands for more than 16,777,216 cells.
+        ``INVALID_INPUT`` when the key is neither base64url nor ascending ranges, or holds more than 16,777,216 cells.
     """
     if key.startswith(RANGES):
         return _cells_of_ranges(key.removeprefix(RANGES), what)
@@ -112,7 +111,7 @@ def cells_of_bitmap(key: str, what: str) -> NDArray[np.int32]:
 
 
 def _cells_of_bits(content: NDArray[np.uint8], what: str) -> NDArray[np.int32]:
-    """Unpack piece by piece: a bitmap of all possible cells would be 17 GB of positions otherwise."""
+    """Unpack piece by piece: at once, a bitmap of all possible cells would take 17 GB of positions."""
     parts, total = [np.empty(0, np.int32)], 0
     for begin in range(0, len(content), _PIECE):
         bits = np.unpackbits(content[begin : begin + _PIECE], bitorder="little")
@@ -134,7 +133,7 @@ def _cells_of_ranges(text: str, what: str) -> NDArray[np.int32]:
     lengths = last - first + 1
     total = int(lengths.sum())
     _require_few(total, what)
-    # Each id is its predecessor plus 1, except the first of each range: summed up in place.
+    # Each id is its predecessor plus 1, except the first of each range: a cumulative sum in place.
     steps = np.ones(total, np.int32)
     before = np.concatenate([[0], last[:-1]]) if len(last) else last
     steps[np.cumsum(lengths) - lengths] = first - before
@@ -158,7 +157,8 @@ def write_cells(cell_ids: NDArray[np.integer]) -> str:
     ids = union([np.asarray(cell_ids, np.int32)])
     bitmap_length = 4 * ((int(ids[-1]) // 8 + 1) / 3) if len(ids) else 0
     breaks = np.flatnonzero(np.diff(ids) > 1)
-    # Each range takes two characters or more: where that is as long as the bitmap, it is not written to be measured.
+    # Each range takes two characters or more: where that is at least the bitmap's length, ranges are not written at
+    # all.
     if 2 * (len(breaks) + 1) < bitmap_length and len(ids) <= _MAX_CELLS:
         first, last = ids[np.concatenate([[0], breaks + 1])], ids[np.concatenate([breaks, [len(ids) - 1]])]
         parts = [f"{a}" if a == b else f"{a}-{b}" for a, b in zip(first.tolist(), last.tolist(), strict=True)]

@@ -16,13 +16,13 @@ from cellworker.experiment.json_kinds import json_kind
 __all__ = ["MAX_SELECTIONS", "CellClass", "CellSet", "CellSets"]
 
 MAX_SELECTIONS = 2000
-"""Selections in one list of keys: unlike named sets, the file does not limit how many there can be."""
+"""Max selections in one list of keys: unlike for named sets, the file does not limit their number."""
 _UNITED_AT_ONCE = 1 << 22
-"""Cell ids: 16 MiB of them are held before they are united."""
+"""Max cell ids held before they are united: 16 MiB."""
 _MAX_PROBLEMS_SHOWN = 20
 _MAX_CELL_ID = 2**31 - 1
 _PLATFORM_CLUSTERS = "louvain"
-"""The key under which the platform's programs ask for the clusters in use, whatever method made them (contract 6.1)."""
+"""The key by which the platform's programs request the clusters in use, whatever their method (contract 6.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class CellSet:
     key, name
         Identity and display name; names may repeat.
     color
-        Hex string; None where the pool had run out.
+        Hex string; None where the pool ran out.
     cell_ids
-        int32, read-only, in the file's order; ids of cells removed by quality control may be among them.
+        int32, read-only, in the file's order; may include ids of cells that quality control removed.
     type
-        None where the file has none, as in samples and metadata tracks.
+        None where the file has none, as for samples and metadata tracks.
     extra
-        Fields that cellworker does not use, as they came.
+        Fields that cellworker does not use, unchanged.
     """
 
     key: str
@@ -64,7 +64,7 @@ class CellClass:
 
     @property
     def column(self) -> str:
-        """The column of the file that the class says; empty for classes that come from elsewhere."""
+        """The file's column behind the class; empty for classes from elsewhere."""
         found = self.extra.get("column")
         return found if isinstance(found, str) else ""
 
@@ -75,11 +75,11 @@ class CellClass:
 
 @dataclass(frozen=True, slots=True)
 class CellSets:
-    """All classes, in the order that the user sees. No look-up changes anything.
+    """All classes, in the user's order. Lookups change nothing.
 
-    A class answers to its key, and to the name of the column that it comes from. Sets that were derived from a file's
-    own columns (`formats.common.cells.derive`) name the class of the clusters in use in ``extra["clusters"]``; in the
-    platform's own files that is the class ``louvain``.
+    A class is found by its key, and by the name of its column. Sets that were derived from a file's own columns
+    (`formats.common.cells.derive`) name the class of the clusters in use in ``extra["clusters"]``; in the platform's
+    own files that is the class ``louvain``.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class CellSets:
     extra
         Further fields of the file.
     wire
-        Whether ``louvain`` stands for the clusters in use where no class has that name.
+        Whether ``louvain`` means the clusters in use where no class has that name.
     """
 
     classes: list[CellClass]
@@ -97,12 +97,12 @@ class CellSets:
 
     @classmethod
     def empty(cls) -> "CellSets":
-        """Return a file without classes."""
+        """Return cell sets without classes."""
         return cls([])
 
     @classmethod
     def parse(cls, content: bytes) -> "CellSets":
-        """Read a cell_sets.json. A set of one cell may come as a bare number, which is how R writes it.
+        """Read a cell_sets.json. A set of one cell may be a bare number, as R writes it.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class CellSets:
 
     @classmethod
     def parse_document(cls, document: Any) -> "CellSets":  # noqa: ANN401 - JSON
-        """Read what a cell_sets.json holds; lists of ids may be int32 arrays of ids already.
+        """Read a parsed cell_sets.json; lists of ids may already be int32 arrays.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class CellSets:
 
     @property
     def repeated_keys(self) -> list[str]:
-        """Keys that occur more than once: served (the first one is found), but worth telling the owner of the file."""
+        """Keys that occur more than once. Lookups find the first one; `check` tells the owner of the file."""
         seen: set[str] = set()
         return [key for key in self.keys if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
 
@@ -170,7 +170,7 @@ class CellSets:
 
     @property
     def derived(self) -> bool:
-        """Whether the sets were made from a file's own columns."""
+        """Whether the sets come from a file's own columns."""
         return isinstance(self.extra.get("clusters"), str)
 
     @property
@@ -178,20 +178,20 @@ class CellSets:
         """The class of the clusters in use."""
         named = self.extra.get("clusters", _PLATFORM_CLUSTERS)
         found = next((item for item in self.classes if item.key == named), None)
-        if found is None and self.derived:  # it was removed: the next clustering is in use
+        if found is None and self.derived:  # the class was removed: the next clustering is in use
             others = (item for item in self.classes if item.type == "cellSets" and item.key != "scratchpad")
             return next((item for item in others if item.children), None)
         return found
 
     def for_wire(self) -> "CellSets":
-        """Return the same sets for requests of the platform's programs, which call the clusters in use ``louvain``."""
+        """Return the same sets for the platform's programs, which call the clusters in use ``louvain``."""
         return replace(self, wire=True)
 
     def by_platform_key(self) -> dict[str, CellClass]:
-        """Return the classes by the keys that the platform's programs know: ``louvain`` is the clusters in use.
+        """Return the classes by the platform's keys, where ``louvain`` is the clusters in use.
 
-        Of classes with the same key the first is the one that counts. A file's own class ``louvain`` that is not in use
-        is called ``louvain (column)`` here.
+        The first of several classes with the same key counts. A file's own class ``louvain`` that is not in use is
+        called ``louvain (column)`` here.
         """
         clusters = self.clusters if self.derived else None
         out: dict[str, CellClass] = {}
@@ -201,18 +201,18 @@ class CellSets:
         return dict(reversed(out.items()))
 
     def find_class(self, key: str) -> CellClass | None:
-        """Return the first class of that key, else of that column."""
+        """Return the first class with the key, else with the column of that name."""
         found = next((item for item in self.classes if item.key == key), None)
         found = found or next((item for item in self.classes if key and item.column == key), None)
         return self.clusters if found is None and self.wire and key == _PLATFORM_CLUSTERS else found
 
     def find_set(self, key: str) -> CellSet | None:
-        """Return the first set of that key, else the set that a class of another name has under it."""
+        """Return the first set with the key, else the set that has it by another name of its class."""
         found = next((child for _, child in self.sets() if child.key == key), None)
         return found or next((child for _, child in self._other_names(key)), None)
 
     def class_of(self, key: str) -> CellClass | None:
-        """Return the class that holds the first set of that key."""
+        """Return the class of the first set with the key."""
         found = next((item for item, child in self.sets() if child.key == key), None)
         return found or next((item for item, _ in self._other_names(key)), None)
 
@@ -230,7 +230,7 @@ class CellSets:
     def cells_of(self, key: str, what: str = "cell set") -> NDArray[np.int32]:
         """Return the cells of a set, of a class, or of a bitmap: int32, ascending, without repetitions.
 
-        A class means the union of its sets. A key that no set has may be the cells themselves (`bitmaps`).
+        A class means the union of its sets. A key without a set may hold the cells themselves (`bitmaps`).
 
         Raises
         ------
@@ -246,28 +246,28 @@ class CellSets:
         if is_bitmap(key):
             return cells_of_bitmap(key, what)
         message = f"{what}: the experiment has no cell set or class with the key {key!r}"
-        # The sentence for the platform's own files stays as it is.
+        # The platform's own files keep the original message.
         known = ", ".join(item.key for item in self.classes)
         message += f"; its classes are {known}." if self.derived else "."
         raise WorkerError(ErrorCode.INVALID_INPUT, message)
 
     def sets_by_key(self) -> dict[str, CellSet]:
-        """Return the first set of every key: for many look-ups, each of which would walk over all sets."""
+        """Return the first set of every key; for many lookups, since each single lookup walks over all sets."""
         return {child.key: child for _, child in reversed(list(self.sets()))}
 
     def cells_of_all(self, keys: Sequence[str], what: str, total: CellTotal | None = None) -> NDArray[np.int32]:
-        """Return the cells that any of the keys stands for: int32, ascending, without repetitions.
+        """Return the union of the cells of all keys: int32, ascending, without repetitions.
 
-        The keys' cells are never all held at once, and how many there may be together is limited.
+        The method never holds the cells of all keys at once, and limits their total number.
 
         Parameters
         ----------
         keys
-            As for `cells_of`; one that is repeated counts once.
+            As for `cells_of`; a repeated key counts once.
         what
             The request's field, for messages.
         total
-            Counts the cells of other lists of the request too; None where there are none.
+            Counts the cells of the request's other lists too; None where there are none.
 
         Raises
         ------
@@ -292,7 +292,7 @@ class CellSets:
         return union(parts)
 
     def all_cell_ids(self) -> NDArray[np.int32]:
-        """Return every cell id anywhere in the file: int32, ascending, without repetitions."""
+        """Return every cell id in the file: int32, ascending, without repetitions."""
         return union([child.cell_ids for _, child in self.sets()])
 
 
@@ -308,7 +308,7 @@ def _set_to_json(item: CellSet) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads the parsed JSON, keeps going after a problem, and collects all of them."""
+    """Reads the parsed JSON, and continues after a problem to collect all of them."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -379,7 +379,7 @@ class _Reader:
             self.problems.append(f"{path}: expected an array of integers, found {json_kind(value)}")
             return np.empty(0, np.int32)
         kinds = set(map(type, value))
-        if float in kinds:  # 1.0 is the integer 1, in JSON as in the platform's programs
+        if float in kinds:  # 1.0 is the integer 1 in JSON and in the platform's programs
             value = [int(item) if type(item) is float and item.is_integer() else item for item in value]
             kinds = set(map(type, value))
         if kinds - {int}:

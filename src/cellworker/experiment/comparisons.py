@@ -1,4 +1,4 @@
-"""The sides of a comparison: the one place that reads ``cellSet``, ``compareWith`` and ``basis``."""
+"""The sides of a comparison. Only this module reads ``cellSet``, ``compareWith`` and ``basis``."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ _ALL, _REST, _BACKGROUND = "all", "rest", "background"
 
 
 class EmptySideError(WorkerError):
-    """One side of a comparison has no cells: the keys are right, so other comparisons of a batch continue."""
+    """One side of a comparison has no cells. The keys are valid, so other comparisons of a batch continue."""
 
     @classmethod
     def of(cls, *, first: bool) -> "EmptySideError":
-        """Return the error for one side. The spelling is the original's: the UI knows the sentences."""
+        """Return the error for one side. The spelling is the original's, since the UI knows these messages."""
         side = "1st" if first else "2nd"
         return cls(ErrorCode.INVALID_INPUT, f"No cell id fullfills the {side} cell set.")
 
@@ -43,17 +43,17 @@ def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str,
         Key of a set, or of a class, which means the union of its sets.
     compare_with
         A key; or exactly ``background`` or ``all``: every cell of the file that is not in `cell_set`; or exactly
-        ``rest``: the other sets of the class that `cell_set` belongs to. A key of that name is matched first. Cells
-        on both sides are taken from both.
+        ``rest``: the other sets of the class that `cell_set` belongs to. A key of that name takes precedence. Cells on
+        both sides are removed from both.
     basis
-        A key that both sides are restricted to; None, empty or exactly ``all`` (any case) restricts nothing.
+        A key to which both sides are restricted; None, empty or ``all`` (in any case) restricts nothing.
 
     Raises
     ------
     WorkerError
         ``INVALID_INPUT`` naming an unknown key.
     EmptySideError
-        Where a side has no cells. Unknown keys come first.
+        Where a side has no cells. Unknown keys are reported first.
     """
     base = cell_sets.cells_of(cell_set, "cellSet")
     known = set(cell_sets.keys)
@@ -75,9 +75,9 @@ def resolve_comparison(cell_sets: CellSets, *, cell_set: str, compare_with: str,
 
 def _rest(cell_sets: CellSets, cell_set: str) -> NDArray[np.int32]:
     parent = cell_sets.class_of(cell_set)
-    if parent is None:  # a class has no siblings to be compared with
+    if parent is None:  # a class has no siblings to compare with
         return np.empty(0, np.int32)
-    # by key, so that a second set of the same key does not count as the rest of itself
+    # by key, so that a second set of the same key is not the rest of itself
     chosen = cell_sets.find_set(cell_set)
     parts = [child.cell_ids for child in parent.children if chosen is None or child.key != chosen.key]
     return union(parts)

@@ -11,14 +11,14 @@ __all__ = ["CountLayers"]
 
 @dataclass(frozen=True, slots=True)
 class CountLayers:
-    """How a file splits the counts by cells, as Seurat 5 does by sample; they are served as one matrix.
+    """How a file splits the counts by cells, as Seurat 5 does by sample. The layers are served as one matrix.
 
     Attributes
     ----------
     runs
-        Pairs of a layer's number and how many cells in a row are in it, in the order of the cells; -1 is no layer.
+        Pairs of a layer's number and the number of consecutive cells in it, in the order of the cells; -1 is no layer.
     not_in_all
-        Positions of the genes that some layer does not measure.
+        Positions of the genes that at least one layer lacks.
     """
 
     runs: list[list[int]]
@@ -26,7 +26,7 @@ class CountLayers:
 
     @classmethod
     def of(cls, layers: NDArray[np.integer[Any]], not_in_all: NDArray[np.integer[Any]]) -> Self:
-        """Describe each cell's layer."""
+        """Build from each cell's layer."""
         starts = np.flatnonzero(np.diff(layers, prepend=-2))
         lengths = np.diff(np.append(starts, len(layers)))
         runs = np.stack([layers[starts], lengths], axis=1).tolist()

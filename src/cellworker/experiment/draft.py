@@ -23,7 +23,7 @@ __all__ = ["ExperimentDraft", "SparseDraft"]
 
 @dataclass(slots=True)
 class SparseDraft:
-    """A sparse matrix cell after cell, as it was read. Arrays may be maps of spool files.
+    """A cell-major sparse matrix from a reader. Arrays may be maps of spool files.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class ExperimentDraft:
     stored: dict[str, StoredTable] = field(default_factory=dict)
     dispersions: Dispersions | None = None
     dispersions_stand_in: bool = False
-    """Whether the file has none, and the variance of the normalised values stands in."""
+    """Whether the file has none, so that the variance of the normalised values replaces them."""
     identities: Categorical | None = None
     """Seurat's active identities (``Idents``)."""
     misc: Misc = field(default_factory=Misc)

@@ -1,7 +1,7 @@
-"""Sets of cell ids: united, taken apart and intersected by a bitmap, one byte for every id that there can be.
+"""Union, difference and intersection of sets of cell ids by a bitmap with one byte for every possible id.
 
-Sorting a million ids takes 0.38 CPU s, marking and collecting them 0.002 (performance.md, D6). Ids of the platform
-are small whole numbers; where some id is far beyond the number of ids, sorting takes over.
+Sorting a million ids takes 0.38 CPU s, marking and collecting them 0.002 (performance.md, D6). Ids of the platform are
+small whole numbers; where an id far exceeds the number of ids, sorting is used.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ __all__ = ["common", "union", "without"]
 
 Ids = NDArray[np.int32]
 _IDS_PER_BYTE_LIMIT = 64
-"""Max bytes of a bitmap for every id: clearing a larger one takes longer than sorting."""
+"""Max bytes of a bitmap per id: clearing a larger one takes longer than sorting."""
 _SMALL = 1 << 20
-"""Bytes that a bitmap may always have."""
+"""Size in bytes up to which a bitmap is always used."""
 
 
 def union(parts: Sequence[Ids]) -> Ids:
@@ -56,7 +56,7 @@ def common(ids: Ids, others: Ids) -> Ids:
 
 
 def _marks(parts: Sequence[Ids]) -> NDArray[np.bool_] | None:
-    """Return a cleared bitmap for the ids of all parts; None where it would be much larger than they are."""
+    """Return a cleared bitmap for the ids of all parts; None where it would be much larger than the parts."""
     filled = [part for part in parts if len(part)]
     if not filled:
         return None

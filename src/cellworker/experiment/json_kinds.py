@@ -1,4 +1,4 @@
-"""Names of JSON's kinds of values, for sentences about refused documents."""
+"""Names of JSON's kinds of values, for messages about refused documents."""
 
 from typing import Any
 
@@ -8,5 +8,5 @@ _NAMES = {bool: "true or false", int: "a number", float: "a fraction", str: "tex
 
 
 def json_kind(value: Any) -> str:  # noqa: ANN401
-    """Return the kind of a value that JSON can say."""
+    """Return the kind of a JSON value."""
     return "nothing" if value is None else _NAMES.get(type(value), "an object")

@@ -30,7 +30,7 @@ Column = NDArray[Any] | Categorical
 
 
 def labels_of(column: Column | None) -> Categorical | None:
-    """Return a column as labels; None where it holds anything but text, truth values or whole numbers."""
+    """Return a column as labels; None where it holds anything but text, logicals or whole numbers."""
     if column is None or isinstance(column, Categorical):
         return column
     if column.dtype == np.bool_:

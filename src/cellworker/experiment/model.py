@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class CellMajor:
-    """A sparse matrix, cell after cell (compressed rows of cells x genes).
+    """A sparse matrix, cell-major (compressed rows of cells x genes).
 
     Attributes
     ----------
@@ -42,8 +42,8 @@ class CellMajor:
         int32 or uint16 ``(nnz,)``, ascending within a cell.
     values
         float32 or unsigned integers ``(nnz,)``; no stored zeros. The normalised expression of a store may be
-        `ToldValues`, which have a length, a type and no memory: slices of them, `numpy.asarray` and kernels'
-        bindings give arrays.
+        `ToldValues`, which have a length and a type but hold no array: slices, `numpy.asarray` and the bindings of
+        kernels make arrays of them.
     n_genes
         Width of the matrix.
     """
@@ -61,10 +61,10 @@ class CellMajor:
 
 @dataclass(frozen=True, slots=True)
 class GeneMajor:
-    """A sparse matrix, gene after gene, each gene's stored values ascending.
+    """A sparse matrix, gene-major, each gene's stored values ascending.
 
-    The order of values inside a gene does not depend on any grouping of the cells, so every rank test, quantile,
-    minimum and maximum is one linear scan or a look-up.
+    The order of a gene's values does not depend on any grouping of the cells, so every rank test, quantile, minimum and
+    maximum is one linear scan or a lookup.
 
     Attributes
     ----------
@@ -125,19 +125,19 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class TissueImage:
-    """Where cells are on an image of a tissue.
+    """The cells' places on an image of a tissue.
 
     Attributes
     ----------
     cells
-        int32 ``(n_points,)``: row of each point's cell; a cell whose outline is known has a point for each vertex.
+        int32 ``(n_points,)``: row of each point's cell; a cell with an outline has a point for each vertex.
     points
         float64 ``(n_points, 2)``: x (to the right) and y (downwards), in pixels of the full image or in the
         technology's own unit.
     scale
-        Times this they are what clients draw: pixels of the image that came with the object.
+        Factor that converts the points to what clients draw: pixels of the object's image.
     pixels
-        uint8 ``(height, width, 3)``: red, green and blue of that image; None where the object holds none.
+        uint8 ``(height, width, 3)``: red, green and blue of that image; None where the object has no image.
     """
 
     cells: NDArray[np.int32]
@@ -157,19 +157,19 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class StoredTable:
-    """A result that the file brought with it, as a table.
+    """A result that the file holds, as a table.
 
     Attributes
     ----------
     source
-        Where it is in the file: ``uns/rank_genes_groups``, ``misc/markers``.
+        Its place in the file: ``uns/rank_genes_groups``, ``misc/markers``.
     kind
-        "tests" for scanpy's tests of genes (one row for a gene of a group), "table", "list" (one column), or "values"
-        (names and what they are).
+        "tests" for scanpy's tests of genes (one row per gene and group), "table", "list" (one column), or "values"
+        (names and values).
     columns
         Columns of one length, by name, in order.
     parameters
-        The file's own notes on its making, as text by name.
+        The file's own notes on how it was made, as text by name.
     """
 
     source: str
@@ -196,7 +196,7 @@ class Genes:
     names
         Unique display names (``name``).
     original_names
-        Symbols as they came, possibly repeated or empty (``original_name``).
+        The file's symbols, possibly repeated or empty (``original_name``).
     """
 
     ids: list[str]
@@ -221,7 +221,7 @@ class Genes:
 
     @cached_property
     def by_upper_name(self) -> dict[str, list[int]]:
-        """Positions of the genes of each display name in capitals."""
+        """Positions of the genes of each display name in upper case."""
         out: dict[str, list[int]] = {}
         for i, name in enumerate(self.names):
             out.setdefault(name.upper(), []).append(i)
@@ -230,7 +230,7 @@ class Genes:
 
 @dataclass(frozen=True, slots=True)
 class StrangeCounts:
-    """Numbers of counts that are below 0, missing or infinite, or not whole."""
+    """Numbers of counts that are below 0, that are missing or infinite, and that are not whole."""
 
     negative: int = 0
     missing: int = 0
@@ -240,15 +240,15 @@ class StrangeCounts:
 class Experiment:
     """An open experiment. Large arrays are mapped from the store and shared between processes.
 
-    Subclassed by the store, which reads each part when it is first touched; built from plain arrays in tests.
+    The store's subclass reads each part when it is first used; tests build it from plain arrays.
     """
 
     key: str
-    """Hash of the source's content (sha256, hex)."""
+    """SHA-256 of the source's content, in hex."""
     data: GeneMajor
-    """Log-normalised expression, gene after gene."""
+    """Log-normalised expression, gene-major."""
     data_by_cell: CellMajor
-    """The same, cell after cell."""
+    """The same, cell-major."""
     counts: CellMajor | None
     """Raw counts; None where the object has none."""
     scaled: ScaledData | None
@@ -262,25 +262,25 @@ class Experiment:
     reductions: Mapping[str, Reduction]
     graphs: Mapping[str, Graph]
     images: Mapping[str, TissueImage]
-    """In the object's order, empty where it has none."""
+    """In the object's order; empty where it has none."""
     stored: Mapping[str, StoredTable] = MappingProxyType({})
-    """Results that the file brought with it, by name, in the file's order."""
+    """Results that the file holds, by name, in the file's order."""
     colors: Mapping[str, list[str]] = MappingProxyType({})
     """The file's own colours (``#rrggbb``) of the labels of metadata columns, by column."""
     dispersions: "Dispersions | None"
     misc: "Misc"
     origin: "Origin"
     store: Path | None = None
-    """The mapped file that all of it is in; None for one made in memory."""
+    """The mapped file of the experiment; None for one made in memory."""
 
     @property
     def object_name(self) -> str:
-        """The name of the object in the file that it was read from; "" where the file holds one without a name."""
+        """The name of the object in the source file; "" where the file holds one without a name."""
         return ""
 
     @property
     def source_sha256(self) -> str:
-        """SHA-256 of the file that it was read from, in hex; `key` may stand for files beside it, too."""
+        """SHA-256 of the source file, in hex; `key` may also cover files beside it."""
         return self.key
 
     @property
@@ -290,7 +290,7 @@ class Experiment:
 
     @property
     def samples(self) -> tuple[str, Categorical] | None:
-        """The column that names the samples: its name and each cell's sample."""
+        """The sample column: its name, and each cell's sample."""
         chosen = self.origin.columns.get("samples")
         for name in [chosen] if chosen is not None else ["samples", "orig.ident"]:
             labels = labels_of(self.metadata.get(name))
@@ -361,23 +361,23 @@ class Misc:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an experiment came from, for `cellworker check` and the logs."""
+    """The source of an experiment, for `cellworker check` and the logs."""
 
     kind: Literal["platform", "own"]
-    """"platform" when the object has the platform's cell ids and gene annotations."""
+    """"platform" if the object has the platform's cell ids and gene annotations."""
     writer: str = ""
     """For example "Seurat 5.0.2"."""
     assay: str = "RNA"
     assay_class: str = ""
     fallbacks: list[str] = field(default_factory=list)
-    """One sentence for each thing that was missing and what stands in for it."""
+    """One sentence for each missing part and its replacement."""
     columns: dict[str, str] = field(default_factory=dict)
-    """By the platform's name of a column (``samples``, ``nCount_RNA``, ...): the column of the metadata that holds it,
-    empty where none does."""
+    """By the platform's name of a column (``samples``, ``nCount_RNA``, ...): the metadata column that holds it, empty
+    where none does."""
     reasons: dict[str, str] = field(default_factory=dict)
-    """Why each of them was chosen, or why none was."""
+    """The reason for each choice, or why there is none."""
     count_layers: CountLayers | None = None
-    """How the file splits the counts of its cells, where it does."""
+    """How the file splits the counts by cells, if it does."""
 
     @property
     def family(self) -> Literal["AnnData", "SummarizedExperiment", "Seurat"]:
@@ -388,5 +388,5 @@ class Origin:
 
     @property
     def table(self) -> str:
-        """That kind of object's name for its table of cells."""
+        """The name that this kind of object has for its table of cells."""
         return {"AnnData": "obs", "SummarizedExperiment": "colData", "Seurat": "meta.data"}[self.family]

@@ -1,6 +1,6 @@
-"""Cell sets of any size: ids go from the text straight into one array, which its users map.
+"""Cell sets of any size: parses ids from the text into one array in a file, which readers map.
 
-A cell_sets.json of a million cells in twenty classes is 160 MB of text, and as Python's numbers a gigabyte.
+A cell_sets.json of a million cells in twenty classes is 160 MB of text, and a gigabyte as Python numbers.
 """
 
 import json
@@ -21,11 +21,11 @@ from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 __all__ = ["LARGE_BYTES", "keys_in", "pack", "unpack"]
 
 LARGE_BYTES: Final = 1 << 20
-"""Text of more bytes than this is read in a process of its own."""
+"""Larger texts are read in a process of their own."""
 _MAX_TEXT_BYTES: Final = 4 << 20
 """Max bytes of everything but the ids of the cells: the names of about 25,000 sets."""
 _LONG_BYTES: Final = 1 << 12
-"""Lists of ids with at least this many bytes of text are taken out before the rest is read."""
+"""Min bytes of a list of ids that is cut out before the rest is parsed."""
 _MAX_ID: Final = 2**31 - 1
 
 _START = re.compile(rb'(?<!\\)"cellIds"\s*:\s*\[')
@@ -34,7 +34,7 @@ _LISTS = re.compile(rb"\[[^\[\]{}]*\]")
 
 
 def pack(source: str, target: str) -> dict[str, Any]:
-    """Read a cell_sets.json, and write the ids of all its sets, int32, one after the other, to a file.
+    """Read a cell_sets.json, and write the ids of all its sets to a file, int32, one after the other.
 
     Meant for a process with limits: it holds the file's text beside the ids.
 
@@ -43,11 +43,11 @@ def pack(source: str, target: str) -> dict[str, Any]:
     source
         The cell_sets.json; not empty.
     target
-        Where the ids go.
+        The file for the ids.
 
     Returns
     -------
-    What `unpack` needs beside the file, JSON-able.
+    The facts that `unpack` needs beside the file, JSON-able.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def pack(source: str, target: str) -> dict[str, Any]:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     rest, taken, token = _without_ids(content)
     content.close()
-    # A long list with something else in it is looked at, to say what.
+    # Parse a long list with anything but ids again, to name the fault.
     broken = sum(len(found[0]) for found in _LISTS.finditer(rest) if len(found[0]) >= _LONG_BYTES)
     if len(rest) - broken > _MAX_TEXT_BYTES:
         raise _too_many(rest.count(b'"cellIds"'))
@@ -83,7 +83,7 @@ def pack(source: str, target: str) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any], path: Path) -> CellSets:
-    """Return what `pack` has read. The ids are views of the mapped file, which may be removed then."""
+    """Return the cell sets of `pack`. The ids are views of the mapped file, which may then be removed."""
     with path.open("rb") as file:
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if packed["ids"] else b""
     ids: NDArray[np.int32] = np.frombuffer(pages, "<i4")
@@ -98,7 +98,7 @@ def unpack(packed: dict[str, Any], path: Path) -> CellSets:
 
 
 def keys_in(content: bytes | mmap.mmap) -> set[tuple[str, str]]:
-    """Return the keys of all sets, each behind that of its class, without reading any ids.
+    """Return the keys of all classes and sets, each class before its sets, without reading any ids.
 
     Raises
     ------
@@ -110,10 +110,10 @@ def keys_in(content: bytes | mmap.mmap) -> set[tuple[str, str]]:
 
 
 def _without_ids(content: bytes | mmap.mmap) -> tuple[bytes, list[NDArray[np.int32]], str]:
-    """Take the long lists of ids out of the text; an object with a random name stands for each.
+    """Cut the long lists of ids out of the text, and put an object with a random name in place of each.
 
-    What is no plain list of ids stays where it is, and its reader reports what is wrong. A quotation mark inside a
-    string has a backslash before it, so that no string can look like the start of a list.
+    Anything but a plain list of ids stays in the text, and the JSON reader reports the fault. A quotation mark inside a
+    string follows a backslash, so no string can look like the start of a list.
     """
     token = secrets.token_hex(16)
     pieces: list[bytes] = []
@@ -137,7 +137,7 @@ def _without_ids(content: bytes | mmap.mmap) -> tuple[bytes, list[NDArray[np.int
 
 
 def _ids(text: bytes) -> NDArray[np.int32] | None:
-    """Read numbers between commas; None where the text is anything else than that, by the rules of JSON."""
+    """Read numbers between commas; None where the text is anything else by the rules of JSON."""
     digits = text.translate(None, b", \t\r\n")
     if not digits.isdigit():
         return None
@@ -147,13 +147,13 @@ def _ids(text: bytes) -> NDArray[np.int32] | None:
         return None
     if len(found) != text.count(b",") + 1 or found.max() > _MAX_ID:
         return None
-    # A leading zero, which JSON has not, is a digit too many.
+    # A leading zero, which JSON forbids, is a digit too many.
     lengths = len(found) + sum(int(np.count_nonzero(found >= 10**power)) for power in range(1, 10))
     return found.astype(np.int32) if lengths == len(digits) else None
 
 
 def _given_back(document: Any, taken: list[NDArray[np.int32]], token: str) -> Any:  # noqa: ANN401 - JSON
-    """Put the ids into the document, instead of what stands for them."""
+    """Replace the placeholders in the document by the ids."""
     classes = document.get("cellSets") if isinstance(document, dict) else None
     for item in classes if isinstance(classes, list) else []:
         children = item.get("children") if isinstance(item, dict) else None

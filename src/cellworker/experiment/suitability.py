@@ -1,7 +1,7 @@
-"""Parts that an experiment lacks for a task: the task refuses by this, and `check` announces it.
+"""Parts that an experiment lacks for a task. The task refuses by these functions, and `check` announces the refusal.
 
-Each function here looks at an experiment and returns a `Concern`, or None where all is well. A task calls `require`
-with it; `concerns` collects them for all tasks.
+Each function inspects an experiment, and returns a `Concern` or None. A task passes it to `require`; `concerns`
+collects the concerns of all tasks.
 """
 
 from collections.abc import Callable
@@ -44,14 +44,15 @@ MAPS, CLUSTERS = "embeddings are computed from", "cells are clustered on"
 
 @dataclass(frozen=True, slots=True)
 class Concern:
-    """A problem of an experiment for some purpose.
+    """A problem of an experiment for a purpose.
 
     Attributes
     ----------
     effect
-        "refused": requests fail with `code` and `sentence`. "misleading": they are answered, and may mislead.
+        "refused": requests fail with `code` and `sentence`. "misleading": requests are answered, and the answers may
+        mislead.
     sentence
-        The message of the refused request.
+        The message of a refused request.
     field, found, expected, advice
         For `check`; see `cellworker.formats.common.findings.Problem`. `advice` says what to do.
     """
@@ -69,7 +70,7 @@ Need = Callable[[Experiment], Concern | None]
 
 
 def require(concern: Concern | None) -> None:
-    """Refuse where a concern says so.
+    """Raise the error of a concern that refuses.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def require(concern: Concern | None) -> None:
 def unusable_genes(experiment: Experiment) -> NDArray[np.int64]:
     """Return the positions of genes with normalised values that are missing or infinite, ascending.
 
-    The store keeps each gene's values ascending and missing ones last, so the first and the last tell.
+    The store holds each gene's values ascending and missing ones last, so the first and the last value suffice.
     """
     indptr, values = experiment.data.indptr, experiment.data.values
     filled = np.flatnonzero(np.diff(indptr))
@@ -92,7 +93,7 @@ def unusable_genes(experiment: Experiment) -> NDArray[np.int64]:
 
 
 def rankable(experiment: Experiment) -> Concern | None:
-    """Return whether tests by rank, markers and scores find a number for every cell and gene."""
+    """Return why rank tests, markers and scores are refused, if values are missing or infinite."""
     genes = unusable_genes(experiment)
     if not len(genes):
         return None
@@ -112,7 +113,7 @@ def rankable(experiment: Experiment) -> Concern | None:
 
 
 def counted(experiment: Experiment) -> Concern | None:
-    """Return why results from raw counts cannot be computed, if there are no counts."""
+    """Return why results from raw counts are refused, if there are no counts."""
     if experiment.counts is not None:
         return None
     return Concern(
@@ -127,7 +128,7 @@ def counted(experiment: Experiment) -> Concern | None:
 
 
 def comparable_samples(experiment: Experiment) -> Concern | None:
-    """Comparisons of samples need counts of 0 and above; decimals are taken, and may mislead."""
+    """Comparisons of samples need counts of 0 and above; decimals are accepted, but may mislead."""
     counts = experiment.counts
     field = f"{_assay(experiment)} counts"
     if counts is None:
@@ -167,7 +168,7 @@ def comparable_samples(experiment: Experiment) -> Concern | None:
 
 
 def sampled(experiment: Experiment) -> Concern | None:
-    """Comparisons of samples need to know each cell's sample."""
+    """Comparisons of samples need each cell's sample."""
     if experiment.samples is not None:
         return None
     return Concern(
@@ -182,7 +183,7 @@ def sampled(experiment: Experiment) -> Concern | None:
 
 
 def measured(experiment: Experiment, *, column: str) -> Concern | None:
-    """Return whether a column of numbers is there."""
+    """Return why a column of numbers is refused, if it is missing."""
     if measured_column(experiment, column) is not None:
         return None
     reason = experiment.origin.reasons.get(column, "")
@@ -200,9 +201,9 @@ def measured(experiment: Experiment, *, column: str) -> Concern | None:
 def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] | None:
     """Return a numeric column.
 
-    The reader chose the column that holds it (`formats.common.cells.measures`). For an experiment without that
-    choice: Seurat names the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so in an object
-    whose main assay has another name than RNA, those of that assay stand in.
+    The reader chooses the column (`formats.common.cells.measures`). For an experiment without that choice: Seurat names
+    the two count columns after the assay (``nCount_SCT``, ``nFeature_Spatial``), so if the main assay is not named RNA,
+    the columns of that assay are used.
     """
     names = [column]
     chosen = experiment.origin.columns.get(column)
@@ -218,7 +219,7 @@ def measured_column(experiment: Experiment, column: str) -> NDArray[np.float64] 
 
 
 def placed(experiment: Experiment, *, name: str | None = None, purpose: str = MAPS) -> Concern | None:
-    """Return whether new maps and clusters find coordinates of every cell in the reduction `name`, else the active one.
+    """Return why maps or clusters are refused, if the reduction `name`, else the active one, lacks a cell.
 
     `purpose` is `MAPS` or `CLUSTERS`.
     """
@@ -240,31 +241,31 @@ def placed(experiment: Experiment, *, name: str | None = None, purpose: str = MA
 
 
 def full_reduction(experiment: Experiment) -> str:
-    """Return the name of the active reduction; of a sketch's, that of the reduction of all cells where there is one."""
+    """Return the name of the active reduction; for that of a sketch, the name of the reduction of all cells, if any."""
     active = experiment.misc.active_reduction
     full = active.removesuffix(".sketch")
     return full if full in experiment.reductions else active
 
 
 def own_graph(experiment: Experiment) -> str | None:
-    """Return the name of the object's own graph, which is clustered where there is one."""
+    """Return the name of the object's own graph, which clustering uses, if any."""
     name = f"{experiment.origin.assay}_snn"
     return name if name in experiment.graphs else None
 
 
 def clusterable(experiment: Experiment) -> Concern | None:
-    """Clusters come from the object's own graph, else from coordinates."""
+    """Clusters need the object's own graph or coordinates."""
     return None if own_graph(experiment) else placed(experiment, purpose=CLUSTERS)
 
 
 def mapped(experiment: Experiment) -> Concern | None:
-    """Trajectories start from a map of the cells, a saved one or a new one."""
+    """Trajectories need a map of the cells, saved or new."""
     saved = experiment.misc.default_reduction
     return None if saved in experiment.reductions else placed(experiment, purpose=MAPS)
 
 
 def symbols(experiment: Experiment) -> Concern | None:
-    """Cell types are found by gene symbols: half or more of the genes need one beside an Ensembl id."""
+    """Cell types need gene symbols: half or more of the genes must have one that is no Ensembl id."""
     genes = experiment.genes
     without = [sum(name.startswith("ENS") for name in column) for column in (genes.ids, genes.original_names)]
     if not all(2 * number >= len(genes) for number in without):
@@ -289,7 +290,7 @@ class TaskConcern:
     task
         Its name on the wire.
     when
-        Which of its requests are concerned, in words; empty for all.
+        The requests that it applies to, in words; empty for all.
     """
 
     task: str
@@ -331,7 +332,7 @@ _NEEDS: dict[str, tuple[tuple[str, Need], ...]] = {
 
 
 def concerns(experiment: Experiment) -> list[TaskConcern]:
-    """Return what every task would say of an experiment, in the order of the contract."""
+    """Return the concerns of every task about an experiment, in the order of the contract."""
     answered: dict[Need, Concern | None] = {}
     out = []
     for task, needs in _NEEDS.items():

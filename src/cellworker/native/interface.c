@@ -1,4 +1,4 @@
-/* Which interface the library has: a binding that reads another one refuses to call it. */
+/* The version of the library's interface: a binding made for another one refuses to call it. */
 #include "cellworker.h"
 
 #ifndef CW_INTERFACE

@@ -1,11 +1,11 @@
-/* What happens when a mapped page is touched that its file has no more: it was cut short, or its disk fails.
+/* Handles access to a mapped page that its file no longer has: the file was cut short, or its disk fails.
  *
- * The system ends the process with SIGBUS. In a map that is registered here, zeros take the place of the lost page and
- * of all that follows it, the map is marked, and the thread goes on; whoever computes looks at the mark afterwards and
- * throws away what was computed. Kernels trust row bounds, so these get the last bound that is still there instead of
+ * Without a handler, SIGBUS ends the process. In a map that is registered here, the handler puts zeros in place of the
+ * lost page and of all pages after it, marks the map, and lets the thread continue. The caller checks the mark
+ * afterwards and discards the result. Kernels trust row bounds, so row bounds get the last bound that remains, not
  * zeros: the lost rows are empty, and none ends before it begins.
  *
- * The handler calls fstat, mmap, mprotect and sigaction only, which are plain system calls. */
+ * The handler calls only fstat, mmap, mprotect and sigaction, which are plain system calls. */
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE
 #endif
@@ -34,7 +34,7 @@ typedef struct {
 typedef struct {
     _Atomic uintptr_t start; /* 0: the place is free */
     uintptr_t end;
-    _Atomic uintptr_t lost; /* from this page on memory of our own; `end` while all is there */
+    _Atomic uintptr_t lost; /* our own memory starts at this page; `end` while the file has all pages */
     int32_t descriptor;
     Bounds bounds[MAX_BOUNDS];
     int32_t n_bounds;
@@ -48,7 +48,7 @@ static int (*_Atomic tell)(int);
 static _Atomic uintptr_t last_thread;
 static uintptr_t page_size = 4096;
 
-/* Continue row bounds from `from` on with the last one before it. The pages from `from` on are private already. */
+/* Fill the row bounds from `from` on with the last one before it. The pages from `from` on are already private. */
 static void continue_bounds(const Bounds *bounds, uintptr_t from) {
     uintptr_t end = bounds->first + (uintptr_t)bounds->count * sizeof(int64_t), first_page, last_page;
     int64_t last = 0;
@@ -56,7 +56,7 @@ static void continue_bounds(const Bounds *bounds, uintptr_t from) {
     if (from <= bounds->first) {
         from = bounds->first;
     } else {
-        from -= (from - bounds->first) % sizeof last; /* one that was cut in two is lost */
+        from -= (from - bounds->first) % sizeof last; /* a bound that was cut in two is lost */
         if (from > bounds->first) memcpy(&last, (const void *)(from - sizeof last), sizeof last);
     }
     first_page = from & ~(page_size - 1);
@@ -66,9 +66,9 @@ static void continue_bounds(const Bounds *bounds, uintptr_t from) {
     (void)mprotect((void *)first_page, last_page - first_page, PROT_READ);
 }
 
-/* Put memory of our own from `page` up to where it is already, beginning with the `kept` bytes that are there still. */
+/* Map our own memory from `page` up to where it already begins, and copy the `kept` bytes that remain. */
 static int replace(Map *map, uintptr_t page, size_t kept) {
-    static unsigned char held[MAX_PAGE]; /* one thread at a time mends */
+    static unsigned char held[MAX_PAGE]; /* one thread at a time repairs */
     uintptr_t lost = atomic_load(&map->lost);
     if (kept > sizeof held || page >= lost) return page >= lost;
     memcpy(held, (const void *)page, kept);
@@ -83,7 +83,7 @@ static int replace(Map *map, uintptr_t page, size_t kept) {
     return 1;
 }
 
-/* Return whether the page that was touched can be touched now. */
+/* Repair the page of a fault. Return whether it can be accessed now. */
 static int mend(Map *map, uintptr_t page) {
     struct stat file;
     uintptr_t end;
@@ -111,7 +111,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
         errno = saved;
         return;
     }
-    /* Not ours: the same instruction faults again, and meets who was asked before. */
+    /* Not our map: the same instruction faults again, and the earlier handler gets the signal. */
     (void)sigaction(number, &earlier, NULL);
     errno = saved;
 }

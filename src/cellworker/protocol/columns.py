@@ -1,16 +1,16 @@
 r"""Typed columns: values by cell and tables, as bytes that a browser reads without parsing text.
 
 Clients of our own door choose them with ``Accept: application/vnd.cellworker.columns``; everybody else gets the same
-columns as JSON. The other side of this module is ``web/src/wire/columns.ts``; both are tested with the same files. The
-package reads none, since who is in Python opens the experiment; ``tests/column_reader.py`` is a reader.
+columns as JSON. ``web/src/wire/columns.ts`` reads them; both are tested with the same files. The package has no reader,
+since Python code opens the experiment; ``tests/column_reader.py`` is one.
 
-All numbers are little-endian. The parts follow each other, each from a multiple of 8 bytes on:
+All numbers are little-endian. The parts follow each other, each at a multiple of 8 bytes:
 
 ====================  ==========================================================================================
-``CWCOLS1\n``          eight bytes that tell what it is
+``CWCOLS1\n``          eight bytes that name the format
 uint32, uint32        length of the header in bytes, and 0
-header                JSON in UTF-8, filled up with spaces: ``{"facts": {...}, "columns": [...]}``
-buffers               where the columns say, counted from the end of the header
+header                JSON in UTF-8, padded with spaces: ``{"facts": {...}, "columns": [...]}``
+buffers               at the offsets that the columns name, from the end of the header
 ====================  ==========================================================================================
 
 Each column has ``name``, ``kind``, ``length``, and:
@@ -20,12 +20,12 @@ number       ``type`` (f4 or f8), ``at``; NaN where a value is missing
 integer      ``type`` (i1, u1, i2, u2, i4, u4, or f8 where none holds them), ``at``, ``missing`` where any are
 logical      ``type`` u1 (0 or 1), ``at``, ``missing`` where any are
 category     ``type`` (i1, i2 or i4), ``at``: positions in ``labels``, -1 where missing
-text         ``at``: all texts end to end in UTF-8, ``bytes`` of them; ``offsets``: uint32 ``length + 1``, where each
-             begins and the last ends; ``missing`` where any are
+text         ``at``: all texts end to end in UTF-8, ``bytes`` bytes; ``offsets``: uint32 ``length + 1``, the start of
+             each and the end of the last; ``missing`` where any are
 sparse       ``count`` values that are not 0: ``rows`` (int32) and ``at`` (float32), in any order
 ===========  =======================================================================================================
 
-``missing`` is where a bitmap begins: bit ``i % 8`` (from the least significant) of byte ``i // 8`` is 1 where value
+``missing`` is the offset of a bitmap: bit ``i % 8`` (from the least significant) of byte ``i // 8`` is 1 where value
 ``i`` is missing. ``labels`` are in the header.
 """
 
@@ -61,7 +61,7 @@ _INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4")
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Numbers ``(n,)``: floating ones, NaN where missing, or whole ones with `missing`, bool ``(n,)`` or None."""
+    """Numbers ``(n,)``: floats, NaN where missing; or integers with `missing`, bool ``(n,)`` or None."""
 
     values: NDArray[Any]
     missing: NDArray[np.bool_] | None = None
@@ -69,7 +69,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Logicals:
-    """Truth values, bool ``(n,)``, and which are missing."""
+    """Logicals, bool ``(n,)``, and which are missing."""
 
     values: NDArray[np.bool_]
     missing: NDArray[np.bool_] | None = None
@@ -92,7 +92,7 @@ class Texts:
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """Numbers most of which are 0: `values`, float32 ``(k,)``, at `rows`, int32 ``(k,)``, each once, of `length`."""
+    """Numbers that are mostly 0: `values`, float32 ``(k,)``, at `rows`, int32 ``(k,)``, each once, of `length`."""
 
     rows: NDArray[np.int32]
     values: NDArray[np.float32]
@@ -105,7 +105,7 @@ TypedColumn = Numbers | Logicals | Labels | Texts | Sparse
 class ColumnTable:
     """Columns by name, and facts about them: plain values (JSON)."""
 
-    # No dataclass: orjson would write one in its own way.
+    # No dataclass: orjson would write its fields.
     __slots__ = ("columns", "facts")
 
     def __init__(self, columns: Mapping[str, TypedColumn], facts: Mapping[str, Any] | None = None) -> None:
@@ -113,12 +113,12 @@ class ColumnTable:
         self.facts: Mapping[str, Any] = facts or {}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the facts beside the list ``columns``, for the encoder of values; missing values are null."""
+        """Return the facts and the list ``columns``, for the encoder of values; missing values are null."""
         return {**self.facts, "columns": [_plain(name, column) for name, column in self.columns.items()]}
 
 
 def accepts_columns(accept: str | None) -> bool:
-    """Tell whether a header ``Accept`` names the media type."""
+    """Return whether a header ``Accept`` names the media type."""
     return any(part.partition(";")[0].strip().lower() == MEDIA_TYPE for part in (accept or "").split(","))
 
 
@@ -156,7 +156,7 @@ def _with_nulls(values: NDArray[Any], missing: NDArray[np.bool_] | None) -> Any:
 
 
 class _Buffers:
-    """Buffers one after the other, each from a multiple of 8 bytes on."""
+    """Buffers one after the other, each at a multiple of 8 bytes."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
@@ -191,7 +191,7 @@ def encode_columns(table: ColumnTable) -> bytes:
 
 
 def _described(column: TypedColumn, buffers: _Buffers) -> dict[str, Any]:
-    """Add a column's buffers, and return what the header says of it."""
+    """Add a column's buffers, and return its entry in the header."""
     if isinstance(column, Sparse):
         rows, at = buffers.add(column.rows.astype("<i4")), buffers.add(column.values.astype("<f4"))
         return {"kind": "sparse", "length": column.length, "count": len(column.rows), "rows": rows, "at": at}

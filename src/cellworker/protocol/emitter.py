@@ -1,4 +1,4 @@
-"""Events as Redis carries them to the platform's Socket.IO servers (contract, 3.1): the channel and its messages.
+"""Events on Redis for the platform's Socket.IO servers (contract, 3.1): the channel and its messages.
 
 The receiver is the npm package ``socket.io-redis``: each message is a MessagePack array of sender, packet and options.
 """
@@ -26,13 +26,13 @@ def packet(event: str, payload: Any) -> bytes:  # noqa: ANN401 - any JSON value
     event
         Its name.
     payload
-        What JSON can say: str, int, float, bool, None, and lists, tuples and dicts with text keys of these. The order
-        of a dict is kept; integers must fit into 64 bits. A surrogate without its other half becomes a question mark.
+        JSON values: str, int, float, bool, None, and lists, tuples and dicts with text keys of these. The order of a
+        dict is kept; integers must fit in 64 bits. A lone surrogate becomes a question mark.
 
     Raises
     ------
     TypeError
-        For anything else: NumPy's numbers, and bytes, which a browser would get as a buffer and take for an error.
+        For anything else: NumPy's numbers, and bytes, which a browser receives as a buffer and takes for an error.
     OverflowError
         For larger integers.
     """
@@ -40,12 +40,12 @@ def packet(event: str, payload: Any) -> bytes:  # noqa: ANN401 - any JSON value
     content = [_SENDER, {"data": [event, payload], "type": _EVENT_PACKET, "nsp": "/"}, _OPTIONS]
     try:
         return _pack(content)
-    except UnicodeEncodeError:  # a half surrogate in the text of an error must not hold up the answer
+    except UnicodeEncodeError:  # a lone surrogate in the text of an error must not prevent the answer
         return _pack(content, unicode_errors="replace")
 
 
 def _pack(content: list[Any], **options: str) -> bytes:
-    # Old raw types only, as the original sends them: text of the newer types reaches browsers, bytes break them.
+    # Only the old raw types, as in the original: browsers accept text of the newer types, but their bytes break them.
     packed: bytes = msgpack.packb(content, use_bin_type=False, **options)
     return packed
 

@@ -1,4 +1,4 @@
-"""Encoding of results: zstd, and the rule that sends small ones along with the event."""
+"""Encoding of results: zstd, and the rule that sends small ones inside the event."""
 
 import base64
 import zlib
@@ -11,7 +11,7 @@ __all__ = ["INLINE_BYTES", "compress", "decompress", "inline"]
 
 LEVEL, FAST_LEVEL = 3, 1
 LARGE_BYTES = 4 << 20
-"""Content from here on is compressed at the fast level: half the time, and numbers take about as many bytes."""
+"""Min size of content that is compressed at the fast level: half the time, and about as many bytes for numbers."""
 INLINE_BYTES = 250_000
 """Largest compressed result, in bytes, that is sent inside the event."""
 
@@ -24,7 +24,7 @@ _DAMAGED = "The stored result is damaged."
 def compress(content: bytes) -> bytes:
     """Compress to one zstd frame with the content's size in its header, no checksum and no dictionary.
 
-    Large content is compressed faster, unless it might then be too large for the event.
+    Large content is compressed at the fast level, unless that might make it too large for the event.
     """
     if len(content) >= LARGE_BYTES:
         frame = zstandard.ZstdCompressor(level=FAST_LEVEL).compress(content)
@@ -34,19 +34,19 @@ def compress(content: bytes) -> bytes:
 
 
 def decompress(content: bytes, limit: int = 16 * 2**30) -> bytes:
-    """Read a stored result: zstd, or gzip as old ones are.
+    """Read a stored result: zstd, or gzip for old ones.
 
     Parameters
     ----------
     content
         The stored bytes.
     limit
-        Largest content in bytes; a bomb stops there.
+        Max size of the content in bytes, against decompression bombs.
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` when the bytes are neither, are damaged, or hold more than `limit`.
+        ``INVALID_INPUT`` when the bytes have neither format, are damaged, or hold more than `limit`.
     """
     if content.startswith(_ZSTD_MAGIC):
         return _unzstd(content, limit)
@@ -56,7 +56,7 @@ def decompress(content: bytes, limit: int = 16 * 2**30) -> bytes:
 
 
 def inline(compressed: bytes) -> str | None:
-    """Return a compressed result as the text that an event carries, or None when it is too large for that."""
+    """Return a compressed result as text for an event, or None when it is too large."""
     if len(compressed) > INLINE_BYTES:
         return None
     return base64.b64encode(compressed).decode("ascii")
@@ -66,7 +66,8 @@ def _unzstd(content: bytes, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        # In steps, and compared with the header afterwards: a header may claim any size, and a cut frame ends silently.
+        # In steps, then compared with the header: a header may claim any size, and a truncated frame ends without an
+        # error.
         with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=False) as reader:
             while part := reader.read(_STEP):
                 parts.append(part)

@@ -1,4 +1,4 @@
-"""The envelope of a work request: its fields as they arrive on the queue, and the fields that others may see."""
+"""The envelope of a work request: its fields on the queue, and the fields that others may see."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -32,14 +32,14 @@ _UTC_WORD = re.compile(r"(?:\s|(?<=\d))(?:UTC|GMT|Z)$", re.IGNORECASE)
 
 
 class InvalidEnvelopeError(WorkerError):
-    """An envelope that cannot be worked on.
+    """An envelope without a valid request.
 
     Attributes
     ----------
     etag
-        Where the error can be reported; None when not even that could be read.
+        The ETag for reporting the error; None when it cannot be read.
     envelope
-        What was read, for the notice; empty when it is not an object.
+        The parsed envelope, for the notice; empty when it is not an object.
     """
 
     def __init__(self, message: str, envelope: object = None) -> None:
@@ -50,7 +50,7 @@ class InvalidEnvelopeError(WorkerError):
 
     @property
     def request(self) -> "WorkRequest":
-        """The request as far as it is known, to report the error on; for envelopes whose `etag` is known."""
+        """The known part of the request, for reporting the error; only for envelopes with an `etag`."""
         experiment = self.envelope.get("experimentId")
         props = self.envelope.get("requestProps")
         return WorkRequest(
@@ -65,7 +65,7 @@ class InvalidEnvelopeError(WorkerError):
 
 
 class _Wire(msgspec.Struct):
-    """The fields that are looked at; all others are kept as they came."""
+    """The fields that are checked; all others stay unchanged."""
 
     etag: str = msgspec.field(name="ETag")
     experiment_id: str = msgspec.field(name="experimentId")
@@ -85,19 +85,19 @@ class WorkRequest:
     etag
         Names the result; opaque.
     experiment_id
-        As the envelope says it; names events and tags.
+        The envelope's experiment id, for events and tags.
     timeout
-        In UTC: a request that is not begun by then has expired.
+        Timeout of the request, in UTC: a request that has not started by then is expired.
     body
-        The task's body as it came; ``body["name"]`` is a non-empty string. Never changed.
+        The task's body, never changed; ``body["name"]`` is a non-empty string.
     request_props
         Empty where the envelope has none.
     signed_url
-        Where the client will look for the result; None where the envelope has none.
+        The address from which the client fetches the result; None where the envelope has none.
     authorization
-        Passed on to the platform's API, and never shown elsewhere.
+        Passed to the platform's API, and shown nowhere else.
     envelope
-        Everything as it came, secrets included; `redacted` is what may be sent out.
+        The whole envelope, secrets included; only `redacted` may be sent out.
     """
 
     etag: ETag
@@ -116,7 +116,7 @@ class WorkRequest:
         Raises
         ------
         InvalidEnvelopeError
-            ``INVALID_INPUT`` with a sentence that names the field, and the ETag where that much could be read.
+            ``INVALID_INPUT`` with a message that names the field, and the ETag where it can be read.
         """
         if len(message) > MAX_ENVELOPE_BYTES:
             complaint = f"The request is larger than {MAX_ENVELOPE_BYTES // 2**20} MB."
@@ -130,7 +130,7 @@ class WorkRequest:
 
     @classmethod
     def from_object(cls, raw: object) -> "WorkRequest":
-        """Validate an envelope that is already decoded; raises as `parse`."""
+        """Validate a decoded envelope; raises like `parse`."""
         if not isinstance(raw, dict):
             raise InvalidEnvelopeError("The request is not a JSON object.")
         if _too_deep(raw):
@@ -165,7 +165,7 @@ class WorkRequest:
 
     @property
     def task(self) -> str:
-        """Name of the task; empty where the envelope could not be read that far."""
+        """Name of the task; empty where the envelope has no readable one."""
         name = self.body.get("name", "")
         return name if isinstance(name, str) else ""
 
@@ -176,20 +176,20 @@ class WorkRequest:
 
     @property
     def pagination(self) -> Mapping[str, Any] | None:
-        """The page asked for, where one is."""
+        """The requested page, or None."""
         pagination = self.request_props.get("pagination")
         return pagination if isinstance(pagination, dict) else None
 
     @property
     def secrets(self) -> list[str]:
-        """Texts of this request that must appear nowhere: the values of secret keys, and the bare tokens in them."""
+        """Texts of this request that must never be shown: the values of secret keys, and the bare tokens in them."""
         found: list[str] = []
         _collect_secrets(self.envelope, found)
         words = {word for text in found for word in (text, *text.split()) if len(word) >= 8}
         return sorted(words, key=len, reverse=True)
 
     def expired(self, now: datetime) -> bool:
-        """Whether the time-out has passed at `now` (with a zone)."""
+        """Return whether the timeout has passed at `now` (with a time zone)."""
         return self.timeout <= now
 
     def redacted(self) -> dict[str, Any]:
@@ -198,14 +198,14 @@ class WorkRequest:
         return copy
 
     def scrub(self, text: str) -> str:
-        """Return `text` with every secret of this request blacked out, for logs."""
+        """Return `text` with every secret of this request redacted, for logs."""
         for secret in self.secrets:
             text = text.replace(secret, "[secret]")
         return text
 
 
 def parse_timeout(text: str) -> datetime:
-    """Read a point in time: ISO 8601, RFC 2822, and what JavaScript's ``Date`` prints; without a zone it is local time.
+    """Read a time in ISO 8601, RFC 2822, or the form of JavaScript's ``Date``; without a time zone it is local time.
 
     Returns
     -------
@@ -215,7 +215,7 @@ def parse_timeout(text: str) -> datetime:
     Raises
     ------
     ValueError
-        When it is none of these.
+        When the text has none of these forms.
     """
     text = text.strip()
     if len(text) > 100:
@@ -238,12 +238,12 @@ def _read_time(text: str) -> datetime:
                 return read(candidate).replace(tzinfo=zone) if zone else read(candidate)
             except ValueError:
                 continue
-    # Last, because it is generous: it reads "GMT+0200" as plain GMT.
+    # Last, because it is lenient: it reads "GMT+0200" as plain GMT.
     try:
         parsed = parsedate_to_datetime(text)
     except (TypeError, IndexError):
         raise ValueError(text) from None
-    # RFC 2822 writes UTC without a place as -0000, which comes back without a zone.
+    # RFC 2822 writes UTC of an unknown place as -0000, which is parsed without a time zone.
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None and text.endswith("-0000") else parsed
 
 

@@ -1,4 +1,4 @@
-"""Events that clients get while a request is computed: names, heartbeats and notices (contract, section 3)."""
+"""Events for clients during a request: names, heartbeats and notices (contract, section 3)."""
 
 import re
 from enum import StrEnum
@@ -17,7 +17,7 @@ _TYPE = "WorkResponse"
 
 
 class Status(StrEnum):
-    """Stages of a request, as heartbeats name them."""
+    """Stages of a request in heartbeats."""
 
     STARTED = "STARTED_TASK"
     DOWNLOADING = "DOWNLOAD_EXPERIMENT"
@@ -53,7 +53,7 @@ def result_event(etag: str) -> str:
 
 
 def experiment_event(experiment_id: str) -> str:
-    """Name of the event that tells everyone that an experiment changed."""
+    """Name of the event for a changed experiment, sent to all clients."""
     return f"ExperimentUpdates-{experiment_id}"
 
 
@@ -63,7 +63,7 @@ def heartbeat(status: Status, task: str) -> dict[str, Any]:
 
 
 def progress_heartbeat(task: str, stage: str = "", fraction: float | None = None) -> dict[str, Any]:
-    """Return a tick during a computation: its stage in words, and percent done (0 to 100) or null."""
+    """Return the heartbeat of a computation: its stage in words, and percent done (0 to 100) or null."""
     percent = None if fraction is None else round(100 * min(1.0, max(0.0, fraction)))
     return {
         "type": _TYPE,
@@ -74,7 +74,7 @@ def progress_heartbeat(task: str, stage: str = "", fraction: float | None = None
 
 
 def success_notice(request: WorkRequest, *, cacheable: bool) -> dict[str, Any]:
-    """Return the notice of a request that succeeded; the envelope goes back without its secrets."""
+    """Return the notice of a request that succeeded; it holds the envelope without secrets."""
     response = {"cacheable": cacheable, "error": False, "signedUrl": request.signed_url}
     return {"request": request.redacted(), "response": response, "type": _TYPE}
 

@@ -1,4 +1,4 @@
-"""Pages of a table: what a request's ``requestProps.pagination`` asks for."""
+"""Pages of a table, from a request's ``requestProps.pagination``."""
 
 from typing import Literal
 

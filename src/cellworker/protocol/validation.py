@@ -1,6 +1,6 @@
 """Checks JSON from the wire field by field against a type.
 
-Unknown fields are tolerated. What cannot be understood is an ``INVALID_INPUT`` that names the field.
+Unknown fields are ignored. Invalid content is an ``INVALID_INPUT`` that names the field.
 """
 
 import re
@@ -29,8 +29,8 @@ __all__ = [
     "in_plain_words",
 ]
 
-# Every number of a request has one of these types, or limits of its own at both ends: so NaN and infinity, which both
-# lie outside, are refused where they enter, and no whole number is larger than JSON's readers, arrays and floats take.
+# Every number of a request has one of these types, or its own limits at both ends. So NaN and infinity, which are
+# outside, are refused on entry, and every whole number fits in JSON readers, arrays and floats.
 _MAX_FLOAT = sys.float_info.max
 _MAX_WHOLE = 2**53 - 1
 
@@ -47,7 +47,7 @@ T = TypeVar("T", bound=Struct)
 
 
 class NotJsonError(WorkerError):
-    """Text that is no JSON at all; `reason` says where it ends to be."""
+    """Text that is no JSON; `reason` says where the fault is."""
 
     def __init__(self, what: str, reason: str) -> None:
         super().__init__(ErrorCode.INVALID_INPUT, f"{what}: not JSON ({reason}).")
@@ -55,21 +55,22 @@ class NotJsonError(WorkerError):
 
 
 def convert(value: bytes | bytearray | Mapping[str, Any], kind: type[T], what: str) -> T:
-    """Check JSON text, or what was parsed from it, against a type.
+    """Check JSON text, or a parsed value, against a type.
 
     Parameters
     ----------
     value
         UTF-8 JSON text or a parsed object.
     kind
-        The `msgspec.Struct` wanted.
+        The expected `msgspec.Struct`.
     what
         The object's name in messages, for example "body".
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming the field, what was expected and what was found; a `NotJsonError` if it is no JSON.
+        ``INVALID_INPUT`` naming the field, what is expected and what is found; a `NotJsonError` for text that is no
+        JSON.
     """
     try:
         if isinstance(value, bytes | bytearray | memoryview):
@@ -103,7 +104,7 @@ def _plain(match: re.Match[str]) -> str:
 
 
 def _sentence(message: str, what: str, kind: type[Struct]) -> str:
-    """Turn the validator's message into one that starts with the field's name and says what would do."""
+    """Turn the validator's message into one that starts with the field's name and says what is valid."""
     at = _AT.search(message)
     path = at["path"] if at else ""
     text = message[: at.start()] if at else message
@@ -117,13 +118,13 @@ def _sentence(message: str, what: str, kind: type[Struct]) -> str:
 
 
 def in_plain_words(message: str) -> str:
-    """Return what the validator says with names of types as people say them."""
+    """Return the validator's message with plain names of types."""
     text = re.sub(r"`([^`]*)`", _plain, message).replace(", got ", ", found ")
     return _BEYOND_FLOATS.sub("a finite number", text)
 
 
 def finite_number(value: object) -> float | None:
-    """Return a value that was not checked yet as a number; None when it is none, not finite, or beyond floats."""
+    """Return an unchecked value as a number; None when it is no number, not finite, or too large for a float."""
     try:
         return msgspec.convert(value, Number)
     except msgspec.ValidationError:
@@ -131,7 +132,7 @@ def finite_number(value: object) -> float | None:
 
 
 def _allowed(kind: type[Struct], path: str) -> str:
-    """List the values that the field at a path such as ``.filters[0].comparison`` can have."""
+    """List the valid values of the field at a path such as ``.filters[0].comparison``."""
     node: Any = msgspec.inspect.type_info(kind)
     for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", ".[]", path).replace("[]", "*")):
         options = getattr(node, "types", [node])

@@ -18,12 +18,12 @@ def encode(value: Any) -> bytes:  # noqa: ANN401
     ----------
     value
         Plain values, numpy arrays (of any layout, in the machine's byte order) and scalars, dataclasses, tables of
-        typed columns, `msgspec.Struct`, and `orjson.Fragment` for text that is JSON already.
+        typed columns, `msgspec.Struct`, and `orjson.Fragment` for JSON text.
 
     Returns
     -------
     bytes
-        Compact UTF-8 JSON; float32 in their shortest text, not-a-number and infinities as null.
+        Compact UTF-8 JSON; float32 in their shortest text, NaN and infinities as null.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def encode(value: Any) -> bytes:  # noqa: ANN401
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, np.ndarray):
-        # orjson writes contiguous arrays of numbers itself; texts, objects and the rest take the long way
+        # orjson writes contiguous arrays of numbers itself; other arrays become lists
         if value.dtype.kind in "fiub" and value.dtype.itemsize <= 8 and value.ndim and not value.flags.c_contiguous:
             return np.ascontiguousarray(value)
         return value.tolist()

@@ -1,1 +1,1 @@
-"""The tasks: one module per family with all its facts, and a catalog that lists them."""
+"""The tasks: one module per family, and a catalog that lists them."""

@@ -33,7 +33,7 @@ _points = msgspec.json.Decoder(list[list[float | str | None] | None] | None)
 
 
 class DownloadBody(Struct):
-    """DownloadAnnotSeuratObject. `format` is ours: what kind of file."""
+    """DownloadAnnotSeuratObject. `format`, the kind of file, is our own field."""
 
     embedding_method: Text = field(name="embeddingMethod")
     is_obj2s: bool = field(name="isObj2s", default=False)
@@ -50,8 +50,8 @@ class TypedClass(AnnotatedClass):
 class AnnotatedObjectRequest(Struct):
     """``DownloadAnnotSeuratObject``.
 
-    `cell_sets`: all classes by key. `embedding`: the JSON text of a GetEmbedding result, null for none; R's engine is
-    sent pairs of "NA" where a cell has none.
+    `cell_sets`: all classes by key. `embedding`: the JSON text of a GetEmbedding result, null for none; The R engine
+    gets a pair of "NA" for a cell without coordinates.
     """
 
     cell_sets: dict[str, TypedClass] = field(name="cellSets")
@@ -62,13 +62,13 @@ class AnnotatedObjectRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
-    """Send all cell sets, and the stored embedding unless the object brought its own.
+    """Send all cell sets, and the stored embedding unless the object has its own.
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming the field when the kind of file or of embedding is unknown, or when there is no such
-        embedding.
+        ``INVALID_INPUT`` naming the field, for an unknown kind of file or of embedding, or an embedding that does not
+        exist.
     """
     body: DownloadBody = given.body
     _check(body.format, body.embedding_method, attach=not body.is_obj2s, where="body.")
@@ -111,7 +111,7 @@ def compute(experiment: Experiment, request: AnnotatedObjectRequest, context: Co
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` as in `prepare`; those of `write_annotated`.
+        ``INVALID_INPUT`` as in `prepare`, and the errors of `write_annotated`.
     """
     _check(request.format, request.embedding_method, attach=not request.is_obj2s, where="")
     columns = _columns(experiment, request.cell_sets)
@@ -159,7 +159,7 @@ def _write_copy(experiment: Experiment, annotation: Annotation, target: Path, co
         context.progress(_STAGE, fraction)
 
     embedding = annotation.embedding
-    assert isinstance(experiment, StoredExperiment)  # one made in memory has no source, which is said above
+    assert isinstance(experiment, StoredExperiment)  # one made in memory has no source: handled above
     write_annotated_copy(
         source_of(experiment),
         experiment,
@@ -180,13 +180,13 @@ _WRITERS: Mapping[str, Callable[[Experiment, Annotation, Path, Context], None]] 
 
 
 def _columns(experiment: Experiment, classes: Mapping[str, TypedClass]) -> dict[str, Categorical | NDArray[np.bool_]]:
-    """Return the columns of cell metadata, in the original's order; none takes the name of an earlier one."""
+    """Return the columns of cell metadata, in the original's order, each with a unique name."""
     columns: dict[str, Categorical | NDArray[np.bool_]] = {}
     for key, name in ((_SAMPLES, _SAMPLE_COLUMN), (_CLUSTERS, _CLUSTER_COLUMN)):
         if key in classes:
             columns[name] = _labels(experiment, classes[key])
     for child in classes[_CUSTOM].children if _CUSTOM in classes else []:
-        # Names of custom sets may repeat: a cell counts when it is in any of them.
+        # Names of custom sets may repeat: a cell is marked when it is in any set of the name.
         column = columns.setdefault(f"custom_cellset-{child.name}", np.zeros(experiment.n_cells, np.bool_))
         assert isinstance(column, np.ndarray)
         column[_rows(experiment, child)] = True
@@ -205,7 +205,7 @@ def _unused(name: str, taken: set[str]) -> str:
 
 
 def _labels(experiment: Experiment, item: RequestedClass) -> Categorical:
-    """Return the name of each cell's set; where sets overlap, of the first."""
+    """Return the name of each cell's set; where sets overlap, that of the first."""
     codes = np.full(experiment.n_cells, -1, np.int32)
     numbers: dict[str, int] = {}
     for child in item.children:
@@ -220,7 +220,7 @@ def _rows(experiment: Experiment, child: RequestedSet) -> NDArray[np.int32]:
 
 
 def _embedding(experiment: Experiment, request: AnnotatedObjectRequest) -> Embedding:
-    """Return the embedding, which comes by cell id, by cell."""
+    """Convert the embedding from an order by cell id to the order of the cells."""
     try:
         points = _points.decode(request.embedding)
     except msgspec.DecodeError as error:

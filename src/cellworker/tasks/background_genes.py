@@ -1,4 +1,4 @@
-"""GetBackgroundExpressedGenes (contract 5.6): which genes are expressed at all in the cells compared."""
+"""GetBackgroundExpressedGenes (contract 5.6): which genes the compared cells express."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def prepare(given: PrepareInput) -> BackgroundGenesRequest:
 
 
 def compute(experiment: Experiment, request: BackgroundGenesRequest, context: Context) -> dict[str, Any]:
-    """Symbols, as they came, of the genes with more than 15 counts over both sets, in matrix order."""
+    """Return the original symbols of the genes with more than 15 counts over both sets, in matrix order."""
     require(counted(experiment))
     counts = experiment.counts
     assert counts is not None

@@ -1,4 +1,4 @@
-"""CASSIAAnnotate (contract 5.19): a language model names the clusters by their marker genes, in up to three details."""
+"""CASSIAAnnotate (contract 5.19): a language model names clusters by markers, at up to three levels of detail."""
 
 from typing import Any
 
@@ -48,15 +48,16 @@ def prepare(given: PrepareInput) -> CassiaRequest:
 
 
 def compute(experiment: Experiment, request: CassiaRequest, context: Context) -> list[dict[str, Any]]:
-    """Return one class of cell types for each detail, coarse ones first; cells outside every cluster are left out.
+    """Return one class of cell types for each level of detail, coarse ones first.
 
-    Clusters that nothing marks, or that the model had no answer for, are "Unknown".
+    Cells outside every cluster are left out. Clusters without marker genes, or without an answer of the model, are
+    "Unknown".
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` with fewer than two clusters, ``R_WORKER_CASSIA_ERROR`` when the model cannot be asked, or
-        there is nothing to ask it.
+        ``INVALID_INPUT`` with fewer than two clusters, ``R_WORKER_CASSIA_ERROR`` when the model cannot be asked, or no
+        cluster has markers.
     """
     context.progress("Preparing clusters")
     check_values(experiment)
@@ -124,18 +125,18 @@ def _class(
     experiment: Experiment, name: str, codes: NDArray[np.int64], labels: list[str], request: CassiaRequest
 ) -> dict[str, Any]:
     names = list(dict.fromkeys(labels))
-    label_of = np.array([*(names.index(label) for label in labels), -1], np.int64)  # the last is what -1 leads to
+    label_of = np.array([*(names.index(label) for label in labels), -1], np.int64)  # the code -1 selects the last
     children = labelled_sets(experiment, label_of[codes], names, lambda label: time_uuid())  # noqa: ARG005
     return new_class(name, children, request.cell_sets)
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the classes last, instead of earlier ones of their names."""
+    """Return the operations that put the classes last and remove earlier ones of the same names."""
     return [operation for new in orjson.loads(data) for operation in replace_class(new, "$append")]
 
 
 def to_tables(result: list[dict[str, Any]]) -> Tables:
-    """One table: the cells with their types, a column for each detail."""
+    """One table: the cells with their types, a column for each level of detail."""
     labels = [{cell: child["name"] for child in item["children"] for cell in child["cellIds"]} for item in result]
     cells = list(labels[0]) if labels else []
     columns = {item["name"]: [of[cell] for cell in cells] for item, of in zip(result, labels, strict=True)}

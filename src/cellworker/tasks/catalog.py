@@ -1,4 +1,4 @@
-"""Every task, by its name on the wire and by its path on the engine; a new task is one import and one row here."""
+"""All tasks, by their names on the wire and by their paths on the engine. A new task is one import and one row here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -91,6 +91,6 @@ def find(name: object) -> Task:
 
 
 def example_bodies(experiment: Experiment, cell_sets: CellSets) -> dict[str, dict[str, Any]]:
-    """Return an example body of each task, with genes and cell sets that the experiment really has."""
+    """Return an example body of each task, with genes and cell sets that exist in the experiment."""
     parts = example_parts(experiment, cell_sets)
     return {name: {"name": name, **task.example(parts)} for name, task in TASKS.items()}

@@ -31,15 +31,15 @@ class CellCycleRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> CellCycleRequest:  # noqa: ARG001
-    """Nothing is asked but the experiment."""
+    """Return an empty request: only the experiment is needed."""
     return CellCycleRequest()
 
 
 def compute(experiment: Experiment, request: CellCycleRequest, context: Context) -> dict[str, Any]:  # noqa: ARG001
     """Return the class of phases, in the order of their first cells.
 
-    Where the genes do not allow a score (fewer than about 2,000 of them, or none of the cell cycle's), all cells get
-    the phase "Undetermined cycle phase".
+    Where the genes allow no score (fewer than about 2,000 genes, or none of the cell cycle), all cells get the phase
+    "Undetermined cycle phase".
     """
     check_values(experiment)
     names: tuple[str, ...] = PHASES
@@ -53,7 +53,7 @@ def compute(experiment: Experiment, request: CellCycleRequest, context: Context)
 
 def _scored(experiment: Experiment, context: Context) -> NDArray[np.int64]:
     found = [_ids_of(experiment.genes, symbols) for symbols in (S_GENES, G2M_GENES)]
-    # Half of what the original counts are symbols that it did not look for in the object; the draws depend on it.
+    # The original also counts symbols that it does not look up in the object; the random draws depend on the count.
     n_controls = min(len(S_GENES) + len(found[0]), len(G2M_GENES) + len(found[1]))
     modules = [
         _module(experiment.genes, (*symbols, *ids)) for symbols, ids in zip((S_GENES, G2M_GENES), found, strict=True)
@@ -68,13 +68,13 @@ def _scored(experiment: Experiment, context: Context) -> NDArray[np.int64]:
 
 
 def _ids_of(genes: Genes, symbols: tuple[str, ...]) -> list[str]:
-    """Return the id of the first gene of each symbol, in any case; symbols without a gene are left out."""
+    """Return the id of the first gene of each symbol, ignoring case; symbols without a gene are left out."""
     places = (genes.by_upper_name.get(symbol) for symbol in symbols)
     return [genes.ids[place[0]] for place in places if place]
 
 
 def _module(genes: Genes, wanted: tuple[str, ...]) -> list[int]:
-    """Return the genes whose id is wanted, in the order of `wanted`; if there is none, in any case."""
+    """Return the genes whose ids are in `wanted`, in that order; where there is none, ignoring case."""
     found = [genes.by_id[gene] for gene in dict.fromkeys(wanted) if gene in genes.by_id]
     if not found:
         by_capitals = {gene.upper(): i for i, gene in reversed(list(enumerate(genes.ids)))}
@@ -85,7 +85,7 @@ def _module(genes: Genes, wanted: tuple[str, ...]) -> list[int]:
 
 
 def _means(experiment: Experiment, context: Context) -> NDArray[np.float64]:
-    """Mean of each gene. Summed cell after cell, as the original does: the order of near ties decides what is drawn."""
+    """Mean of each gene, summed cell by cell as in the original: the order of near ties decides the draw."""
     by_cell = experiment.data_by_cell
     rows = np.arange(experiment.n_cells)
     sums = group_sums(
@@ -96,7 +96,7 @@ def _means(experiment: Experiment, context: Context) -> NDArray[np.float64]:
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class first, instead of an earlier one."""
+    """Return the operations that put the class first and remove the earlier one."""
     return replace_class(orjson.loads(data), "$prepend")
 
 

@@ -24,12 +24,12 @@ class MetadataRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> MetadataRequest:  # noqa: ARG001
-    """Ask for everything: these requests have no fields."""
+    """Return an empty request: these requests have no fields."""
     return MetadataRequest()
 
 
 def by_cell(experiment: Experiment, column: str, *, log10: bool) -> orjson.Fragment:
-    """Return a column as JSON: a vector indexed by cell id, ``null`` for cells that were removed or have no number.
+    """Return a column as JSON: a vector by cell id, ``null`` for removed cells and for cells without a number.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""ClusterCells: groups of alike cells, as the class of cell sets that replaces the last clustering (contract 5.7)."""
+"""ClusterCells: groups of similar cells, as the class of cell sets that replaces the last clustering (contract 5.7)."""
 
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from cellworker.tasks.task import Context, PrepareInput, Task
 
 __all__ = ["CLUSTER_CELLS"]
 
-_KEY = "louvain"  # for every method: clients look for it
+_KEY = "louvain"  # the same for every method: clients expect it
 
 
 class ClusterCellsBody(Struct):
@@ -34,7 +34,7 @@ class ClusterCellsRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> ClusterCellsRequest:
-    """Hand method and resolution on."""
+    """Pass method and resolution on."""
     body: ClusterCellsBody = given.body
     return ClusterCellsRequest(type=body.type, config=body.config)
 
@@ -45,7 +45,7 @@ def compute(experiment: Experiment, request: ClusterCellsRequest, context: Conte
     Raises
     ------
     WorkerError
-        ``REDUCTION_NOT_FOUND`` when the reduction that is clustered on is missing or has no place for some cells,
+        ``REDUCTION_NOT_FOUND`` when the reduction to cluster is missing or lacks coordinates for some cells,
         ``EXPERIMENT_UNREADABLE`` when the object's own graph has impossible weights.
     """
     labels, names = cluster_labels(experiment, request, context)
@@ -73,7 +73,7 @@ def compute(experiment: Experiment, request: ClusterCellsRequest, context: Conte
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class in the place of the last clustering, first of all (contract 5.22)."""
+    """Return the operations that remove the last clustering and put the class first (contract 5.22)."""
     remove = {"$match": {"query": f'$[?(@.key == "{_KEY}")]', "value": {"$remove": True}}}
     return [remove, {"$prepend": orjson.loads(data)}]
 

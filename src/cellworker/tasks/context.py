@@ -1,4 +1,4 @@
-"""The context of a task beside the experiment and the request: a folder, threads, a table, a language model."""
+"""The context of a task: a folder, threads, a table of markers, a language model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ __all__ = ["Annotator", "ClusterQuestion", "Context", "Progress", "no_annotator"
 
 @dataclass(frozen=True, slots=True)
 class ClusterQuestion:
-    """Clusters of whose cell types a model is asked.
+    """A question to a model for the cell types of clusters.
 
     Attributes
     ----------
     species, tissue, additional_info
-        What is known of the cells, in the user's own words.
+        Facts about the cells, in the user's own words.
     n_clusters
         Number of clusters that have markers.
     markers
@@ -34,17 +34,17 @@ class ClusterQuestion:
 
 
 class Annotator(Protocol):
-    """Asks and waits."""
+    """Asks a model and waits for its answer."""
 
     def __call__(self, question: ClusterQuestion, progress: Progress, scratch: Path, /) -> list[dict[int, str]]:
-        """Return one grouping for each level of detail, coarse ones first: the cell type of each cluster by its number.
+        """Return one mapping for each level of detail, coarse ones first: cluster number to cell type.
 
-        Clusters without an answer are left out, and so are levels without one.
+        Clusters and levels without an answer are left out.
 
         Raises
         ------
         WorkerError
-            ``R_WORKER_CASSIA_ERROR`` saying what failed, never with a key.
+            ``R_WORKER_CASSIA_ERROR`` saying what failed; the message never holds a key.
         """
         ...
 
@@ -70,21 +70,20 @@ class Context:
     progress
         Where to report.
     scratch
-        A folder for files that are results; the caller removes them.
+        A folder for result files; the caller removes them.
     threads
         Max threads for kernels.
     like_original
         Reproduce the original's sampling and slips (decisions.md).
     marker_table
-        Returns the content of the table of marker genes (the setting ``sctype_table``), or raises a `WorkerError` that
-        says where to get it.
+        Returns the content of the table of marker genes (setting ``sctype_table``), or raises a `WorkerError` that says
+        where to get it.
     annotate
-        Asks a language model for the cell types of clusters (the settings ``cassia_*``).
+        Asks a language model for the cell types of clusters (settings ``cassia_*``).
     kept
-        A folder for what another request of this engine may use again (`tasks.common.result_cache`); None where there
-        is none.
+        A folder for arrays that later requests of this engine can use (`tasks.common.result_cache`), or None.
     own_tables
-        The result becomes tables of our own (Python, command line), which may have columns that the wire has not.
+        Whether the result becomes our own tables (Python, command line), which may have columns that the wire lacks.
     """
 
     progress: Progress = silent

@@ -1,7 +1,7 @@
 """DifferentialExpression and BatchDifferentialExpression (contract 5.3, 5.4).
 
-*within*: every cell of one set against every cell of another, by rank. *between*: counts summed per sample, then a
-linear model on the samples. The batch makes all its comparisons in one pass over the data.
+*within*: a rank test of every cell of one set against every cell of another. *between*: sums counts per sample, then
+fits a linear model to the samples. The batch makes all its comparisons in one pass over the data.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,12 +36,12 @@ __all__ = ["BATCH_DIFFERENTIAL_EXPRESSION", "DIFFERENTIAL_EXPRESSION"]
 
 _ORIGINAL_CAP = 10_000
 _MIN_CELLS_PER_SAMPLE = 10
-_SHARED_PASS = 0.9  # of a batch's work, the rest being its tables
+_SHARED_PASS = 0.9  # share of a batch's work; the tables are the rest
 _NO_DATA = "No data available for this comparison"
 
 Columns = dict[str, TableColumn]
 Rows = tuple[NDArray[np.int32], NDArray[np.int32]]
-"""Row numbers of the cells of the first set, and of those that they are compared with."""
+"""Row numbers of the cells of the first set, and of the cells compared with them."""
 
 
 class DifferentialExpressionBody(Struct):
@@ -72,7 +72,7 @@ class DifferentialExpressionRequest(ComparisonCells):
 
 
 class BatchDifferentialExpressionRequest(Struct):
-    """``BatchDifferentialExpression``, a path that the original lacks: None stands for a comparison without cells."""
+    """``BatchDifferentialExpression``, which the original lacks. None stands for a comparison without cells."""
 
     comparisons: list[ComparisonCells | None]
     comparison_type: Literal["within", "between"] = field(name="comparisonType", default="within")
@@ -95,7 +95,7 @@ def prepare(given: PrepareInput) -> DifferentialExpressionRequest:
 
 
 def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
-    """One comparison per basis, or, with a single basis, one per cell set."""
+    """Make one comparison per basis, or, with a single basis, one per cell set."""
     body: BatchDifferentialExpressionBody = given.body
     pairs = (
         [(s, body.basis[0]) for s in body.cell_set]
@@ -116,7 +116,7 @@ def prepare_batch(given: PrepareInput) -> BatchDifferentialExpressionRequest:
 
 
 def compute(experiment: Experiment, request: DifferentialExpressionRequest, context: Context) -> dict[str, Any]:
-    """Test, then page."""
+    """Test, and return the requested page."""
     found = _tested(experiment, request, context)
     if request.pagination is None:
         return whole(found)
@@ -144,7 +144,7 @@ def _tested(experiment: Experiment, request: DifferentialExpressionRequest, cont
 def compute_batch(
     experiment: Experiment, request: BatchDifferentialExpressionRequest, context: Context
 ) -> list[dict[str, Any]]:
-    """All comparisons, in the request's order; `gene_results` is None for one without enough cells."""
+    """Return all comparisons, in the request's order; `gene_results` is None for one without enough cells."""
     wanted = [None if pair is None else _rows(experiment, pair) for pair in request.comparisons]
     tables: list[Columns | None] = [None] * len(wanted)
     present = [(i, rows) for i, rows in enumerate(wanted) if rows is not None]
@@ -170,10 +170,10 @@ def compute_batch(
 
 
 def columns_batch(experiment: Experiment, request: BatchDifferentialExpressionRequest, context: Context) -> ColumnTable:
-    """Return all tables as typed columns: those of comparison `i` are named ``i/p_val`` and so on.
+    """Return all tables as typed columns; the columns of comparison `i` are named ``i/p_val`` and so on.
 
-    Names of genes that are those of the first table are in that alone. The fact ``totals`` has the rows of each table,
-    None for a comparison without enough cells.
+    Gene names equal to those of the first table are only in that table. The fact ``totals`` is the number of rows of
+    each table, None for a comparison without enough cells.
     """
     found = [item["gene_results"] for item in compute_batch(experiment, request, context)]
     first: Mapping[str, Any] = next((table for table in found if table is not None), {})
@@ -244,7 +244,7 @@ def _between(
     inside = np.isin(sample, kept)
     rows, in_base, sample = rows[inside], in_base[inside], sample[inside]
     present, first = np.unique(sample, return_index=True)
-    present = present[np.argsort(first)]  # the order of first appearance decides nothing but the last digits: as in R
+    present = present[np.argsort(first)]  # the order of first appearance, as in R, decides only the last digits
     first = np.sort(first)
     group = in_base[first]
     if not len(group) or group.all() or not group.any():
@@ -296,13 +296,13 @@ def _not_testable(column: str, reason: str, more: str) -> WorkerError:
 
 
 def finish(data: bytes) -> bytes:
-    """Give the answer the shape that the UI reads."""
+    """Convert the answer to the shape that the UI reads."""
     value = orjson.loads(data)
     return orjson.dumps({"total": value["full_count"], "data": value["gene_results"]})
 
 
 def finish_batch(data: bytes) -> bytes:
-    """One answer per comparison; the UI writes the sentence into the file of those without data."""
+    """Return one answer per comparison; the UI writes the message into the file of those without data."""
     return orjson.dumps(
         [
             {"total": item["full_count"], "data": _NO_DATA if item["gene_results"] is None else item["gene_results"]}

@@ -40,7 +40,7 @@ class EmbeddingRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> EmbeddingRequest:
-    """Check the configuration of a computed embedding, and hand the body on."""
+    """Check the configuration of a computed embedding, and pass the body on."""
     body: EmbeddingBody = given.body
     request = EmbeddingRequest(type=body.type, use_saved=body.use_saved, config=body.config or {})
     _check(request)
@@ -48,9 +48,9 @@ def prepare(given: PrepareInput) -> EmbeddingRequest:
 
 
 def compute(experiment: Experiment, request: EmbeddingRequest, context: Context) -> orjson.Fragment:
-    """Return each cell's place by cell id, ``null`` for cells that have none: computed, stored, or on images.
+    """Return each cell's coordinates by cell id, ``null`` for cells that have none: computed, stored, or on images.
 
-    A cell that is on several images, or whose outline is known, has all its points in a row: ``[x1, y1, x2, y2]``.
+    A cell that is on several images, or has an outline, has all its points in one list: ``[x1, y1, x2, y2]``.
     """
     config = _check(request)
     if request.type == "images":
@@ -67,7 +67,7 @@ def _places(
 
 
 def columns(experiment: Experiment, request: EmbeddingRequest, context: Context) -> ColumnTable:
-    """Return the same as columns ``x`` and ``y`` by cell id; on images a row for each point, beside its ``cell``."""
+    """Return the same as columns ``x`` and ``y`` by cell id; on images a row per point, with a column ``cell``."""
     config = _check(request)
     if request.type != "images":
         spread = np.full((2, experiment.max_cell_id + 1), np.nan, np.float32)
@@ -114,7 +114,7 @@ def _on_images(experiment: Experiment) -> orjson.Fragment:
 
 
 def places_on(experiment: Experiment, images: Sequence[TissueImage]) -> orjson.Fragment:
-    """Return each cell's places on some images by cell id, ``null`` for cells that have none; see `compute`."""
+    """Return each cell's points on some images by cell id, ``null`` for cells that have none; see `compute`."""
     return _spread(experiment, *_image_places(images))
 
 
@@ -150,7 +150,7 @@ def is_quick(request: EmbeddingBody | Glance) -> bool:
 
 
 def find_reduction(experiment: Experiment, name: str) -> Reduction:
-    """Return a stored reduction of at least two dimensions by its name, else by its name in other case (``UMAP``).
+    """Return a stored reduction of at least two dimensions by its name, else by its name ignoring case (``UMAP``).
 
     Raises
     ------
@@ -171,7 +171,7 @@ def find_reduction(experiment: Experiment, name: str) -> Reduction:
 
 
 def to_tables(result: list[list[float] | None]) -> Tables:
-    """One table: a row for each of a cell's places."""
+    """One table: a row for each point of a cell."""
     points = [(cell, own[i], own[i + 1]) for cell, own in enumerate(result) if own for i in range(0, len(own), 2)]
     return {
         "cells": {

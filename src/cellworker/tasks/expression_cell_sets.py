@@ -21,7 +21,7 @@ _PARENT = "scratchpad"
 
 
 class GeneThreshold(Struct):
-    """One condition on one gene. Whole thresholds stay whole: they are shown in the new set's name."""
+    """One condition on one gene. Whole thresholds stay integers, since the new set's name shows them."""
 
     gene_name: Text = field(name="geneName")
     comparison_type: Literal["greaterThan", "lessThan"] = field(name="comparisonType")
@@ -35,14 +35,14 @@ class ExpressionCellSetsBody(Struct):
 
 
 class ExpressionCellSetsRequest(Struct):
-    """``getExpressionCellSet``. `used_colors`: colours that the new set should not take."""
+    """``getExpressionCellSet``. `used_colors`: colours that the new set must not take."""
 
     genes_config: list[GeneThreshold] | GeneThreshold = field(name="genesConfig")
     used_colors: list[str] = field(name="usedColors", default_factory=list)
 
 
 def prepare(given: PrepareInput) -> ExpressionCellSetsRequest:
-    """Hand the conditions on, with the colours that the other custom sets have."""
+    """Pass the conditions on, with the colours of the other custom sets."""
     body: ExpressionCellSetsBody = given.body
     siblings = given.cell_sets.find_class(_PARENT)
     used = [child.color for child in siblings.children if child.color] if siblings else []
@@ -52,14 +52,13 @@ def prepare(given: PrepareInput) -> ExpressionCellSetsRequest:
 def compute(experiment: Experiment, request: ExpressionCellSetsRequest, context: Context) -> dict[str, Any]:  # noqa: ARG001
     """Return the new set: the cells that meet every condition, in the object's order.
 
-    Values and thresholds are compared as float32. That is the precision in which values are kept and shown, so a cell
-    that is shown with 0.1 is not above a threshold of 0.1; compared as doubles it would be, by the rounding error of
-    the float.
+    Values and thresholds are compared as float32, the precision in which values are stored and shown. So a cell that
+    shows 0.1 is not above a threshold of 0.1; as doubles it would be, by the rounding error of the float.
 
     Raises
     ------
     WorkerError
-        ``R_WORKER_EMPTY_CELL_SET`` when a gene is not there (names count with their case) or no cell is left.
+        ``R_WORKER_EMPTY_CELL_SET`` when a gene does not exist (names are case-sensitive) or no cell is left.
     """
     conditions = [request.genes_config] if isinstance(request.genes_config, GeneThreshold) else request.genes_config
     if not conditions:
@@ -87,7 +86,7 @@ def compute(experiment: Experiment, request: ExpressionCellSetsRequest, context:
 
 
 def describe(condition: GeneThreshold) -> str:
-    """Return a condition as it is shown: ``CD3D>0.5``."""
+    """Return a condition in display form: ``CD3D>0.5``."""
     sign = ">" if condition.comparison_type == "greaterThan" else "<"
     return f"{condition.gene_name}{sign}{r_number(condition.threshold_value)}"
 

@@ -1,4 +1,4 @@
-"""GeneExpression: the values of some genes in every cell, with what the browser needs to scale them (contract 5.5)."""
+"""GeneExpression: the values of some genes in every cell, with the statistics to scale them (contract 5.5)."""
 
 import hashlib
 from typing import Any
@@ -26,7 +26,7 @@ _CELLS_PER_BUCKET = 1000
 
 
 class DownsampleSettings(Struct):
-    """Which cells GeneExpression answers for: given ones, or a sample of a class spread over the grouped classes."""
+    """The cells that GeneExpression returns: given ones, or a sample of a class spread over the grouped classes."""
 
     selected_cell_set: str | None = field(name="selectedCellSet", default=None)
     grouped_tracks: list[str] = field(name="groupedTracks", default_factory=list)
@@ -41,14 +41,14 @@ class GeneExpressionBody(Struct):
 
 
 class GeneExpressionRequest(Struct):
-    """``runExpression``. `cell_ids` None: every cell of the experiment."""
+    """``runExpression``. With `cell_ids` None: every cell of the experiment."""
 
     genes: list[str] | str
     cell_ids: list[CellId] | CellId | None = field(name="cellIds", default=None)
 
 
 def prepare(given: PrepareInput) -> GeneExpressionRequest:
-    """Choose the cells: all, those given, or a sample of a class spread over its groups."""
+    """Choose the cells: all, the given ones, or a sample of a class spread over its groups."""
     body: GeneExpressionBody = given.body
     settings = body.downsample_settings
     if settings is None:
@@ -59,17 +59,16 @@ def prepare(given: PrepareInput) -> GeneExpressionRequest:
 
 
 def samples_cells(body: GeneExpressionBody) -> bool:
-    """Return whether the cells are left to a sample, the only case that looks at the cell sets."""
+    """Return whether the cells are to be sampled, the only case that reads the cell sets."""
     return body.downsample_settings is not None and body.downsample_settings.cell_ids is None
 
 
 def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArray[np.int32]:
     """Return at most 1000 cells of every combination of groups, each cell once.
 
-    The cells of the selected class that survived quality control (that is, are in the class ``louvain``; sets that were
-    derived from an experiment hold no others) are split by
-    every grouped class in turn; cells in none of its sets are a group of their own. The sample is seeded by the
-    settings: the same request has the same answer.
+    Every grouped class in turn splits the cells of the selected class that passed quality control: those in the class
+    ``louvain`` (sets derived from an experiment hold no others). Cells in none of a class's sets are a group of their
+    own. The settings seed the sample, so the same request has the same answer.
     """
     if not settings.selected_cell_set:
         raise WorkerError(
@@ -106,8 +105,8 @@ def bucketed_sample(cell_sets: CellSets, settings: DownsampleSettings) -> NDArra
 def compute(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> orjson.Fragment:
     """Return statistics over all cells, and the values as compressed columns.
 
-    Rows are cell ids, or positions in the request's `cell_ids` where those are given; an id that is not in the object
-    (a cell that quality control removed) is an empty row. The answer is encoded here, from the arrays: the text is
+    Rows are cell ids, or positions in the request's `cell_ids` where those are given. An id that is not in the object
+    (quality control removed the cell) is an empty row. The answer is encoded here, from the arrays, since the text is
     most of the work.
 
     Raises
@@ -131,7 +130,7 @@ def compute(experiment: Experiment, request: GeneExpressionRequest, context: Con
 
 
 def columns(experiment: Experiment, request: GeneExpressionRequest, context: Context) -> ColumnTable:  # noqa: ARG001
-    """Return a column for each gene by cell id, sparse where that is shorter, and the statistics among the facts.
+    """Return a column for each gene by cell id, sparse where that is shorter. The facts hold the statistics.
 
     Genes whose names differ only by case have columns of their own. Chosen cells (`cell_ids`) come in their order.
 
@@ -159,7 +158,7 @@ def _typed(experiment: Experiment, gene: int, rows: NDArray[np.int32] | None) ->
     cells, values = experiment.data.gene(gene)
     length = experiment.max_cell_id + 1
     ids = experiment.cell_ids[cells]
-    if 2 * len(cells) < length:  # eight bytes for each value that is not 0 against four for each cell
+    if 2 * len(cells) < length:  # 8 bytes for each value that is not 0, against 4 for each cell
         return Sparse(ids, values, length)
     out = np.zeros(length, np.float32)
     out[ids] = values
@@ -167,7 +166,7 @@ def _typed(experiment: Experiment, gene: int, rows: NDArray[np.int32] | None) ->
 
 
 def find_genes(experiment: Experiment, names: list[str]) -> NDArray[np.int64]:
-    """Return the positions of genes by display name, in any case: int64, ascending; unknown names are left out.
+    """Return the positions of genes by display name, ignoring case: int64, ascending; unknown names are left out.
 
     Raises
     ------
@@ -182,7 +181,7 @@ def find_genes(experiment: Experiment, names: list[str]) -> NDArray[np.int64]:
 
 
 def statistics_json(statistics: Any) -> bytes:  # noqa: ANN401
-    """Encode the statistics under the names that the browser reads."""
+    """Encode the statistics under the browser's field names."""
     return orjson.dumps(
         {
             "rawMean": statistics.mean,

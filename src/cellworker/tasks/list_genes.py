@@ -37,13 +37,13 @@ class ListGenesRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> ListGenesRequest:
-    """Hand the body on: no cell sets are involved."""
+    """Pass the body on: the task uses no cell sets."""
     body: ListGenesBody = given.body
     return ListGenesRequest(body.order_by, body.order_direction, body.offset, body.limit, body.gene_names_filter)
 
 
 def compute(experiment: Experiment, request: ListGenesRequest, context: Context) -> dict[str, Any]:  # noqa: ARG001
-    """Filter, order and slice the table; ``full_count`` is the number of matches, on this page or not."""
+    """Filter, order and slice the table; ``full_count`` is the number of matches on all pages."""
     table = experiment.dispersions or _without_dispersions(experiment)
     columns: dict[str, TableColumn] = {"gene_names": table.names, "dispersions": table.dispersions}
     page = select_page(
@@ -63,12 +63,12 @@ def compute(experiment: Experiment, request: ListGenesRequest, context: Context)
 
 
 def _without_dispersions(experiment: Experiment) -> Dispersions:
-    """Let an object without a variability table list its genes all the same, each as variable as the next."""
+    """Give an object without a variability table the same variability for every gene."""
     return Dispersions(experiment.genes.names, experiment.genes.ids, np.zeros(len(experiment.genes)))
 
 
 def finish(data: bytes) -> bytes:
-    """Give the answer the shape that the UI reads."""
+    """Convert the answer to the shape that the UI reads."""
     value = orjson.loads(data)
     return orjson.dumps({"total": value["full_count"], **value["gene_results"]})
 

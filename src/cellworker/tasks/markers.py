@@ -1,4 +1,4 @@
-"""MarkerHeatmap and DotPlot (contract 5.8, 5.13): genes that set cell sets apart, and how they are expressed."""
+"""MarkerHeatmap and DotPlot (contract 5.8, 5.13): genes that distinguish cell sets, and their expression."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ __all__ = ["DOT_PLOT", "MARKER_HEATMAP", "set_rows"]
 
 _ORIGINAL_CAP = 1000
 _MAX_DOTS = 200_000
-"""A plot with more dots can be neither drawn nor read."""
+"""Max dots of a plot; one with more can be neither drawn nor read."""
 _MAX_GROUPS = 10_000
 
 
@@ -61,7 +61,7 @@ class DotPlotBody(Struct):
 
 
 class DotPlotRequest(Struct):
-    """``runDotPlot``. `filter_by` counts only with `apply_filter`."""
+    """``runDotPlot``. `filter_by` takes effect only with `apply_filter`."""
 
     group_by: RequestedClass = field(name="groupBy")
     use_marker_genes: bool = field(name="useMarkerGenes", default=False)
@@ -115,14 +115,14 @@ def prepare_heatmap(given: PrepareInput) -> MarkerHeatmapRequest:
 
 
 def compute_heatmap(experiment: Experiment, request: MarkerHeatmapRequest, context: Context) -> dict[str, Any]:
-    """Names of the best markers, set after set."""
+    """Return the names of the best markers, set by set."""
     chosen = _top(experiment, set_rows(experiment, request.cell_sets), request.n_genes, context)
     names = [experiment.genes.names[i] for genes in chosen for i in genes.tolist()]
     return {"orderedGeneNames": list(dict.fromkeys(names))}
 
 
 def prepare_dots(given: PrepareInput) -> DotPlotRequest:
-    """Send the class and, where the plot is filtered, the one set."""
+    """Send the class and, for a filtered plot, the set of the filter."""
     body: DotPlotBody = given.body
     group_by = _class_of(given.cell_sets, body.group_by, "groupBy")
     filtered = body.filter_by.group.lower() != "all"
@@ -147,7 +147,7 @@ def prepare_dots(given: PrepareInput) -> DotPlotRequest:
 
 
 def compute_dots(experiment: Experiment, request: DotPlotRequest, context: Context) -> dict[str, Any] | list[Any]:
-    """Average expression and share of cells of each gene in each group; ``[]`` when there is nothing to plot."""
+    """Return the average expression and share of cells per gene and group; ``[]`` when there is nothing to plot."""
     sets = set_rows(experiment, request.group_by)
     if request.apply_filter:
         cells = None if request.filter_by is None else request.filter_by.cell_ids
@@ -208,7 +208,7 @@ def _dot_genes(
 
 
 def _later_wins(sets: list[NDArray[np.int32]], n_cells: int) -> list[NDArray[np.int32]]:
-    """Show each cell once: in the last of its groups, as the original does."""
+    """Count each cell once: in the last of its groups, as the original does."""
     owner = np.full(n_cells, -1, np.int32)
     for k, rows in enumerate(sets):
         owner[rows] = k
@@ -216,7 +216,7 @@ def _later_wins(sets: list[NDArray[np.int32]], n_cells: int) -> list[NDArray[np.
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Tell repeated names apart by .1, .2 and so on, as R's ``make.unique`` does."""
+    """Make repeated names unique by .1, .2 and so on, as R's ``make.unique`` does."""
     taken, counts, out = set(names), dict.fromkeys(names, 0), []
     seen: set[str] = set()
     for name in names:

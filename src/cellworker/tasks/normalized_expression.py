@@ -25,20 +25,20 @@ _STAGE = "Writing the normalised expression matrix"
 
 
 class NormalizedExpressionBody(Struct):
-    """GetNormalizedExpression: keys of cell sets by category, of any category names."""
+    """GetNormalizedExpression: keys of cell sets by category; categories may have any names."""
 
     subset_by: dict[str, list[str] | None] | None = field(name="subsetBy", default=None)
 
 
 class NormalizedExpressionRequest(Struct):
-    """``GetNormalizedExpression``. `subset_by` None, or `apply_subset` false: the whole matrix."""
+    """``GetNormalizedExpression``. With `subset_by` None or `apply_subset` false: the whole matrix."""
 
     subset_by: list[CellId] | CellId | None = field(name="subsetBy", default=None)
     apply_subset: bool = field(name="applySubset", default=False)
 
 
 def prepare(given: PrepareInput) -> NormalizedExpressionRequest:
-    """Choose the cells: of each category any of the sets named, of all categories every one.
+    """Choose the cells: in at least one named set of each category, and in all categories.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def prepare(given: PrepareInput) -> NormalizedExpressionRequest:
 def compute(experiment: Experiment, request: NormalizedExpressionRequest, context: Context) -> Path:
     """Write the matrix, genes x cells, in the object's order, and return the file's path.
 
-    The text is made and compressed block by block by all threads; memory does not grow with the matrix.
+    All threads format and compress the text block by block; memory does not grow with the matrix.
 
     Raises
     ------

@@ -50,7 +50,7 @@ class ScTypeRequest(AnnotationRequest):
 
 
 def prepare(given: PrepareInput) -> ScTypeRequest:
-    """Send the clusters with their cells, and the names of the other classes, one of which may be replaced."""
+    """Send the clusters with their cells, and the names of the other classes, since one may be replaced."""
     body: AnnotationBody = given.body
     return ScTypeRequest(body.species, body.tissue, requested_classes(given.cell_sets))
 
@@ -61,8 +61,8 @@ def compute(experiment: Experiment, request: ScTypeRequest, context: Context) ->
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` for an unknown species or tissue, without clusters, without a table of markers, or when none
-        of the tissue's markers is there; ``R_WORKER_NO_GENE_SYMBOLS`` when the genes have ids only.
+        ``INVALID_INPUT`` for an unknown species or tissue, without clusters, without a table of markers, or when the
+        experiment has none of the tissue's markers; ``R_WORKER_NO_GENE_SYMBOLS`` when the genes have ids only.
     """
     if request.species not in _SPECIES:
         message = f"species: {request.species!r} is not known; known are {' and '.join(_SPECIES)}."
@@ -87,7 +87,7 @@ def _types(
     original = context.like_original
     genes = _scaled_genes(experiment, context)
     symbols = [experiment.genes.original_names[gene] for gene in genes.tolist()]
-    if not original:  # the original turns symbols into capitals only after it chose among equal ones
+    if not original:  # the original converts symbols to upper case only after it chooses among equal ones
         symbols = [symbol.upper() for symbol in symbols]
     kept = one_row_per_symbol(symbols, _means(experiment, genes, symbols, original=original), original=original)
     weights = marker_weights(
@@ -101,18 +101,18 @@ def _types(
     sums, sizes = _sums(experiment, genes, kept[weights.rows], clusters, context)
     best = top_types(weights.scores(sums), sizes)
     names = list(dict.fromkeys(item.name for item in cell_types if item.name != _UNKNOWN))
-    # Types of the same name are one label; the table's "Unknown", if there is one, is ours.
+    # Types of the same name are one label; an "Unknown" of the table is the same as ours.
     number = {name: i for i, name in enumerate([*names, _UNKNOWN])}
     of_cluster = [number[_UNKNOWN if k < 0 else cell_types[int(weights.types[k])].name] for k in best.tolist()]
-    labels = np.array([*of_cluster, -1], np.int64)  # the last is what -1 leads to
+    labels = np.array([*of_cluster, -1], np.int64)  # the code -1 selects the last
     return labels[clusters], [*names, _UNKNOWN]
 
 
 def _scaled_genes(experiment: Experiment, context: Context) -> NDArray[np.int64]:
-    """Return the genes that have scaled values, ascending: those of the file, or else the most variable ones.
+    """Return the genes with scaled values, ascending: those of the file, or else the most variable ones.
 
-    Seurat's defaults, as the original has them: `FindVariableFeatures` looks at the counts, or where there are none at
-    the normalised values. Where the file splits the counts into layers, each is looked at by itself.
+    As in the original, with Seurat's defaults: `FindVariableFeatures` uses the counts, or, where there are none, the
+    normalised values. Where the file splits the counts into layers, each layer counts by itself.
     """
     if experiment.scaled is not None:
         return experiment.scaled.genes.astype(np.int64)
@@ -126,7 +126,7 @@ def _scaled_genes(experiment: Experiment, context: Context) -> NDArray[np.int64]
 
 
 def _parts(experiment: Experiment, matrix: CellMajor) -> list[CellMajor]:
-    """Return the layers into which the file splits the counts, of two cells or more; else the whole matrix."""
+    """Return the layers of the counts that have two cells or more; where the file has no layers, the whole matrix."""
     layers = experiment.origin.count_layers
     if layers is None or experiment.counts is None:
         return [matrix]
@@ -147,7 +147,7 @@ def _most_variable(matrix: CellMajor, context: Context) -> NDArray[np.int64]:
 
 
 def _places(experiment: Experiment) -> NDArray[np.int64]:
-    """Return the place of each gene among all, by name, as R orders them."""
+    """Return the rank of each gene by name, in R's order."""
     ids = experiment.genes.ids
     places = np.empty(len(ids), np.int64)
     places[sorted(range(len(ids)), key=lambda gene: collation_key(ids[gene]))] = np.arange(len(ids))
@@ -164,10 +164,10 @@ def _measured_everywhere(experiment: Experiment) -> NDArray[np.bool_]:
 def _means(
     experiment: Experiment, genes: NDArray[np.int64], symbols: list[str], *, original: bool
 ) -> NDArray[np.float64]:
-    """Return what rows of the same symbol are chosen by, float64 ``(k,)``.
+    """Return the number that decides between rows of the same symbol, float64 ``(k,)``.
 
-    That is the mean of the normalised values, which is 0 here for symbols that occur once: it is not asked for. The
-    original takes the mean of the scaled values, which is 0 except for rounding and for what was cut.
+    It is the mean of the normalised values, and 0 for symbols that occur once, which need no choice. The original takes
+    the mean of the scaled values, which is 0 except for rounding and clipping.
     """
     if original and experiment.scaled is not None:
         total, values = np.zeros(len(genes)), experiment.scaled.values
@@ -198,7 +198,7 @@ def _sums(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Sum the scaled expression of the markers over each cluster, and count the cells that have any.
 
-    Where the experiment holds no scaled values, those of the markers are made here.
+    Where the experiment has no scaled values, this computes those of the markers.
     """
     n_clusters = int(clusters.max()) + 1
 
@@ -212,7 +212,7 @@ def _sums(
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class last, instead of earlier ones of its name."""
+    """Return the operations that put the class last and remove earlier ones of its name."""
     return replace_class(orjson.loads(data), "$append")
 
 

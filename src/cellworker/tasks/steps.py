@@ -1,8 +1,8 @@
 """The steps of a request, from its body to its result: prepare, compute, encode, finish.
 
-There is one way through them. Who answers in one process (a notebook, ``cellworker call``, ``cellworker replay``) takes
-`answer` or `answer_request`. In production the gateway prepares and finishes, and the engine's worker computes and
-encodes, with the same functions.
+All callers use these functions. Code that answers in one process (a notebook, ``cellworker call``, ``cellworker
+replay``) calls `answer` or `answer_request`. In production the gateway prepares and finishes, and the engine's worker
+computes and encodes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -44,16 +44,16 @@ def answer(
     experiment, cell_sets
         The experiment.
     context
-        What `compute` may use.
+        The context of `compute`.
     find_task
-        Looks a task up by its name; `cellworker.tasks.catalog.find` outside of tests.
+        Finds a task by its name; `cellworker.tasks.catalog.find` except in tests.
     pagination
         The request's.
 
     Returns
     -------
     bytes or Path
-        The result as clients get it: JSON text, or the path of a file.
+        The result in the form for clients: JSON text, or the path of a file.
 
     Raises
     ------
@@ -81,16 +81,16 @@ def compute(
     *,
     columns: bool = False,
 ) -> bytes | Path:
-    """Do the engine's half of a task.
+    """Run the engine's part of a task.
 
     Parameters
     ----------
     task, request, experiment, context
         As `answer_request`.
     before_encoding
-        Called when the value is there, and is not text yet.
+        Called between computing and encoding.
     columns
-        Encode typed columns (`protocol.columns`) and no JSON; only for tasks that have them.
+        Encode typed columns (`protocol.columns`) instead of JSON; only for tasks that have them.
 
     Returns
     -------
@@ -108,14 +108,14 @@ def compute(
 
 
 def earlier_requests(wanted: EarlierResult, find_task: FindTask) -> Iterator[tuple[Task, Struct]]:
-    """Yield what to ask for an earlier result that the request does not name, the likeliest first."""
+    """Yield the requests for an earlier result that the request does not name, the likeliest first."""
     for body in wanted.bodies:
         task = find_task(body["name"])
         yield task, task.prepare(PrepareInput(task.read_body(body), None, CellSets.empty()))
 
 
 def passed_over(error: WorkerError) -> bool:
-    """Whether the next of the `earlier_requests` may be answered where one ended in this error."""
+    """Return whether to try the next of the `earlier_requests` after this error."""
     return error.code is ErrorCode.REDUCTION_NOT_FOUND
 
 

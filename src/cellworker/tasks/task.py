@@ -1,6 +1,6 @@
 """A task: a name on the wire, a path on the engine, and pure functions from a request to its result.
 
-A task is one file of this folder. Everything that other parts of the program know of it is a field of `Task`.
+A task is one file of this folder. Other parts of the program know only the fields of its `Task`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,8 +42,8 @@ class EarlierResult:
     field
         The request's field that names it, for messages.
     bodies
-        What asks for it, with the task's name, where the request does not say or there is no store of results: the
-        first that is answered counts.
+        Request bodies for it, with the task's name, where the request does not name a result or there is no store of
+        results. The first body that is answered counts.
     """
 
     etag: str
@@ -62,9 +62,9 @@ class PrepareInput:
     pagination
         The request's.
     cell_sets
-        Empty where not needed.
+        Empty where the task needs none.
     earlier
-        JSON text of the earlier result that the task builds on; None where it builds on none.
+        JSON text of the earlier result that the task builds on, or None.
     """
 
     body: Any
@@ -75,7 +75,7 @@ class PrepareInput:
 
 @dataclass(frozen=True, slots=True)
 class ExampleParts:
-    """Names that the experiment really has, for an example body.
+    """Names that exist in the experiment, for an example body.
 
     Attributes
     ----------
@@ -86,11 +86,11 @@ class ExampleParts:
     clusters, samples
         Keys of their sets; empty where there are none.
     reduction
-        The reduction that is shown first.
+        The default reduction.
     is_saved
-        Whether it is in the experiment.
+        Whether the experiment holds it.
     column
-        A metadata column, of labels where there is one.
+        A metadata column; one of labels where there is one.
     stored
         A result that the file brought; empty where it brought none.
     """
@@ -106,7 +106,7 @@ class ExampleParts:
 
     @property
     def first_cluster(self) -> str:
-        """Key of the first cluster; the platform's where the experiment has none."""
+        """Key of the first cluster; the platform's example key where the experiment has no clusters."""
         return self.clusters[0] if self.clusters else "louvain-0"
 
 
@@ -126,55 +126,55 @@ class Task:
     path
         Last segment of the engine's URL.
     about
-        What it gives, in one line without a full stop, for people who choose among tasks.
+        The result in one line without a full stop, for people who choose a task.
     body
-        Type of the wire body (contract section 5), a `msgspec.Struct`; its ``name`` field is validated elsewhere.
+        Type of the wire body (contract section 5), a `msgspec.Struct`; another module validates the ``name`` field.
     request
-        Type of the engine's request body, a `msgspec.Struct`. Requests of the platform's tasks are the original's
-        (contract sections 5 and 7), so that either engine can be asked the same question. R cannot tell one value from
-        a list of one, so a bare value is taken where a list is wanted.
+        Type of the engine's request body, a `msgspec.Struct`. Requests of the platform's tasks are those of the
+        original (contract sections 5 and 7), so that both engines take the same request. R cannot tell one value from a
+        list of one, so a bare value is accepted where a list is expected.
     prepare
         Body and cell sets to engine request.
     compute
         Experiment and engine request to the engine's value (JSON-able with numpy arrays, or pre-encoded
         `orjson.Fragment`); a `pathlib.Path` for a file result.
     example
-        The fields of a body that the platform's UI would send, except for its name; none by default.
+        The fields of a body as the platform's UI sends it, without its name; none by default.
     ours
-        Whether the task is ours and not the platform's, whose 21 tasks are fixed by the contract.
+        Whether the task is ours. The contract fixes the platform's 21 tasks.
     finish
-        The engine's value, as JSON text of ``data``, to the wire result's JSON text. Identity by default.
+        Converts the engine's value, as JSON text of ``data``, to the wire result's JSON text. Identity by default.
     lane
         "long" for what may take more than a second or two.
     quick
-        For a task of the long lane: whether a body is answered at once all the same.
+        For a task of the long lane: tells whether a body can be answered at once.
     glance
-        With `quick`, which is then given this as well: the fields of the engine's request that tell. The engine looks
-        at these alone to choose a lane; the request is checked once, where it is computed.
+        Used with `quick`, which then takes it too: the fields of the engine's request that decide. The engine reads
+        only these to choose a lane; the request is checked once, in the process that computes it.
     cacheable
         Stored and sent inline (contract 4.4).
     needs_cell_sets
-        Whether `prepare` looks at the cell sets.
+        Whether `prepare` reads the cell sets.
     cell_sets_only_if
-        Where only some bodies need the cell sets: tells which.
+        Where only some bodies need the cell sets: whether a body does.
     earlier
-        Body to the earlier result that `prepare` needs, if any.
+        Converts a body to the earlier result that `prepare` needs, or None.
     bare
         The engine answers with the value alone, without ``{data, error}`` (GeneExpression).
     file_name
-        For a task whose value is the path of a finished file, which is uploaded as it is: the file to the name under
-        which a person saves it, which tells what is in it.
+        For a task whose value is the path of a finished file, which is uploaded as it is: converts the path to the name
+        of the download, which tells the content.
     patch
-        For tasks that change cell sets: engine value to the list of patch operations of contract 5.22.
+        For tasks that change cell sets: converts the engine's value to the list of patch operations of contract 5.22.
     columns
-        Experiment and engine request to the same answer as typed columns (`protocol.columns`), for clients of our own
-        door that ask for them; None where there are none. A task of ours whose `compute` gives a `ColumnTable` names
-        it here again.
+        Converts experiment and engine request to the same answer as typed columns (`protocol.columns`), for clients of
+        our own door that ask for them; None where the task has none. A task of ours whose `compute` returns a
+        `ColumnTable` names `compute` here again.
     to_tables
-        Decoded wire result to named data frames for the Python API and the command line.
+        Converts the decoded wire result to named data frames, for the Python API and the command line.
     every_cell
-        The tables are of cells, and each cell of the experiment has a row, with nothing in it where the result has
-        nothing: a wire result tells no cell without a number from an id that no cell has.
+        The tables are of cells and get a row for each cell of the experiment, empty where the result has nothing. (A
+        wire result does not tell a cell without a number from an id that no cell has.)
     """
 
     name: str
@@ -202,7 +202,7 @@ class Task:
     earlier: Callable[[Any], EarlierResult | None] | None = None
 
     def read_body(self, body: bytes | bytearray | Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Check a body, as JSON text or parsed; returns a `body`.
+        """Check a body, as JSON text or parsed; return a `body`.
 
         Raises
         ------
@@ -212,11 +212,11 @@ class Task:
         return convert(body, self.body, "body")
 
     def read_request(self, request: bytes | bytearray | Mapping[str, Any]) -> Any:  # noqa: ANN401
-        """Check an engine request, as JSON text or parsed; returns a `request`. Raises as `read_body`."""
+        """Check an engine request, as JSON text or parsed; return a `request`. Raises like `read_body`."""
         return convert(request, self.request, "request")
 
     def tables(self, value: Any, cell_ids: NDArray[np.int32]) -> dict[str, Any]:  # noqa: ANN401
-        """Return a decoded result as tables, empty where it is none; `cell_ids` are those of all cells."""
+        """Return a decoded result as tables; empty where it has none. `cell_ids` are the ids of all cells."""
         tables = self.to_tables(value) if self.to_tables is not None else {}
         return with_every_cell(tables, cell_ids.tolist()) if self.every_cell else tables
 
@@ -230,7 +230,7 @@ class Task:
         return "short" if self.quick is not None and self.quick(body) else self.lane
 
     def lane_of_request(self, request: bytes) -> Lane:
-        """Return the lane of an engine request by its JSON text; one that will be refused is so at once."""
+        """Return the lane of an engine request by its JSON text; an invalid one is quick, since it is refused."""
         if self.quick is None or self.glance is None:
             return self.lane
         try:
@@ -239,7 +239,7 @@ class Task:
             return "short"
 
     def reads_cell_sets(self, body: Any) -> bool:  # noqa: ANN401
-        """Return whether `prepare` looks at the cell sets for this body."""
+        """Return whether `prepare` reads the cell sets for this body."""
         return self.needs_cell_sets and (self.cell_sets_only_if is None or self.cell_sets_only_if(body))
 
 
@@ -249,9 +249,9 @@ def with_every_cell(tables: dict[str, Any], cell_ids: Sequence[int]) -> dict[str
     Parameters
     ----------
     tables
-        With a column ``cell_id`` each; a cell may have several rows, or none.
+        Each has a column ``cell_id``; a cell may have several rows, or none.
     cell_ids
-        Of all cells of the experiment.
+        The ids of all cells of the experiment.
 
     Returns
     -------

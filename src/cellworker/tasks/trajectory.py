@@ -25,16 +25,16 @@ from cellworker.version import __version__
 __all__ = ["PSEUDO_TIME", "STARTING_NODES"]
 
 _METRIC: Metric = "euclidean"
-"""Of the plane. What a request names is how the embedding measured the cells' differences when it was made."""
-_CANDIDATES = 2500  # that the original's neighbour search looks at
+"""Metric in the plane. The metric of a request is the one by which the embedding compared the cells."""
+_CANDIDATES = 2500  # neighbours in the original's search
 _LARGEST = 1e15
-"""Squares of larger coordinates do not fit single precision."""
+"""Squares of larger coordinates do not fit in single precision."""
 _NO_ROOTS = "No root nodes were selected for the analysis."
 _Cells = list[list[float | str] | None]
 
 
 class StoredEmbedding(Struct):
-    """Which embedding a trajectory is on. The platform names it; without a name it is computed."""
+    """The embedding of a trajectory. The platform names it; without a name it is computed."""
 
     method: Text
     etag: str = field(name="ETag", default="")
@@ -75,7 +75,7 @@ class TrajectoryEmbedding(Struct):
 class StartingNodesRequest(Struct):
     """``runTrajectoryAnalysisStartingNodesTask``.
 
-    `embedding` is the result of GetEmbedding, by cell id; a cell without a place is null, [], or ["NA", "NA"].
+    `embedding` is the result of GetEmbedding, by cell id; a cell without coordinates is null, [], or ["NA", "NA"].
     """
 
     embedding: Raw
@@ -85,7 +85,7 @@ class StartingNodesRequest(Struct):
 
 
 class PseudoTimeRequest(StartingNodesRequest):
-    """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions in the answer to the starting nodes."""
+    """``runTrajectoryAnalysisPseudoTimeTask``. `root_nodes`: positions among the starting nodes."""
 
     root_nodes: list[Count] | Count = field(default_factory=list)
 
@@ -98,7 +98,7 @@ def earlier(body: StartingNodesBody | PseudoTimeBody) -> EarlierResult:
 
 
 def prepare(given: PrepareInput) -> StartingNodesRequest:
-    """Look up the cells, and hand the embedding on.
+    """Look up the cells, and pass the embedding on.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def prepare(given: PrepareInput) -> StartingNodesRequest:
 
 
 def prepare_pseudotime(given: PrepareInput) -> PseudoTimeRequest:
-    """Look up the cells, and hand the embedding and the root nodes on. Raises as `prepare`."""
+    """Look up the cells, and pass the embedding and the root nodes on. Raises like `prepare`."""
     body: PseudoTimeBody = given.body
     if not body.root_nodes:
         raise WorkerError(ErrorCode.R_WORKER_TRAJECTORY_ANALYSIS_EMPTY_ROOT_NODES, _NO_ROOTS)
@@ -128,7 +128,7 @@ def _prepared(given: PrepareInput) -> dict[str, Any]:
     cells = given.cell_sets.cells_of_all(body.cell_sets, "body.cellSets")
     assert given.earlier is not None
     return {
-        # What the original's engine takes for a cell without a place; there are no words in an embedding.
+        # The original's engine reads this as a cell without coordinates; an embedding has no other words.
         "embedding": msgspec.Raw(given.earlier.replace(b"null", b'["NA","NA"]')),
         "embedding_settings": TrajectoryEmbedding(body.embedding.method, body.embedding.method_settings),
         "clustering_settings": body.clustering,
@@ -137,13 +137,12 @@ def _prepared(given: PrepareInput) -> dict[str, Any]:
 
 
 def compute(experiment: Experiment, request: StartingNodesRequest, context: Context) -> dict[str, Any]:
-    """Return the graph's nodes: their places, and to which later ones each is linked.
+    """Return the graph's nodes: their coordinates, and the later nodes that each is linked to.
 
     Raises
     ------
     WorkerError
-        ``R_WORKER_EMPTY_CELL_SET`` when no cell is left, ``INVALID_INPUT`` when the embedding does not place the cells
-        in a plane.
+        ``R_WORKER_EMPTY_CELL_SET`` when no cell is left, ``INVALID_INPUT`` when the embedding is not two-dimensional.
     """
     cells = _selected(experiment, request)
     points, _ = _places(request, cells)
@@ -155,7 +154,7 @@ def compute(experiment: Experiment, request: StartingNodesRequest, context: Cont
 
 
 def compute_pseudotime(experiment: Experiment, request: PseudoTimeRequest, context: Context) -> dict[str, Any]:
-    """Return the pseudotime of each cell by its id; null for cells that were not selected or are out of reach.
+    """Return the pseudotime of each cell by its id; null for cells not selected or not reached from the roots.
 
     Raises
     ------
@@ -199,7 +198,7 @@ def _selected(experiment: Experiment, request: StartingNodesRequest) -> NDArray[
 
 
 def _places(request: StartingNodesRequest, cells: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the places of those cells that have one, float64 ``(n, 2)``, and which these are."""
+    """Return the coordinates of the cells that have some, float64 ``(n, 2)``, and these cells."""
     try:
         table: _Cells = msgspec.json.decode(request.embedding, type=_Cells)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -212,7 +211,7 @@ def _places(request: StartingNodesRequest, cells: NDArray[np.int64]) -> tuple[ND
             ErrorCode.INVALID_INPUT,
             f"embedding: some cells have {count} coordinates. A trajectory needs an embedding in the plane, as UMAP.",
         )
-    # Words stand for numbers that are missing.
+    # Words stand for missing numbers.
     pairs = [row if len(row) == 2 and str not in map(type, row) else (np.nan, np.nan) for row in rows]
     points = np.array(pairs, np.float64)
     placed = np.asarray(np.isfinite(points).all(axis=1))
@@ -228,7 +227,7 @@ def _places(request: StartingNodesRequest, cells: NDArray[np.int64]) -> tuple[ND
 
 
 def _learn(points: NDArray[np.float64], request: StartingNodesRequest, context: Context) -> Trajectory:
-    """Learn the graph, or take it from the last request about the same cells."""
+    """Learn the graph, or take it from the cache of an earlier request for the same cells."""
     method = request.clustering_settings.method
     if method not in get_args(Method):
         raise WorkerError(
@@ -274,7 +273,7 @@ def to_tables(result: dict[str, Any]) -> Tables:
 
 
 def pseudotime_to_tables(result: dict[str, Any]) -> Tables:
-    """One table: the cells, with nothing where the roots do not reach."""
+    """One table: the cells, with no value where the roots do not reach."""
     reached = [(cell, value) for cell, value in enumerate(result["pseudotime"]) if value is not None]
     return {"cells": {"cell_id": [cell for cell, _ in reached], "pseudotime": [value for _, value in reached]}}
 

@@ -1,4 +1,4 @@
-"""The table of marker genes of clusters that language models are shown (algorithms.md, section 14)."""
+"""The table of the clusters' marker genes for language models (algorithms.md, section 14)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from cellworker.analysis.statistics.rank_tests import GroupTests, OnProgress, se
 __all__ = ["MarkerTable", "marker_table"]
 
 _MAX_P = 0.01
-_MIN_SCORE = 2.5  # below it no p-value is that small
+_MIN_SCORE = 2.5  # no p-value is that small below this score
 _MIN_PERCENT = 1.0
 _MIN_FOLD_CHANGE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class MarkerTable:
-    """Genes that are higher in a cluster than elsewhere, one row each: by cluster, p-value, falling fold change.
+    """Genes that are higher in a cluster than elsewhere, in order of cluster, p-value and falling fold change.
 
     Attributes
     ----------
@@ -61,18 +61,18 @@ def marker_table(
 ) -> MarkerTable:
     """Test every gene in every cluster and keep those that mark it.
 
-    A row stays with p < 0.01, found in at least 1 % of the cells on either side, and a log2 fold change of at least
-    0.1. The fold change is Seurat's, of sums with a pseudocount of 1:
-    ``log2((sum_in(expm1 x) + 1) / n_in) - log2((sum_out(expm1 x) + 1) / n_out)``.
+    A row is kept if p < 0.01, at least 1 % of the cells on either side express the gene, and the log2 fold change is at
+    least 0.1. The fold change is Seurat's, of sums with a pseudocount of 1: ``log2((sum_in(expm1 x) + 1) / n_in) -
+    log2((sum_out(expm1 x) + 1) / n_out)``.
 
     Parameters
     ----------
     data, original, threads, on_progress
         As for `cellworker.analysis.statistics.rank_tests.rank_tests`.
     clusters
-        Rows of the cells of each cluster, each cell in one of them.
+        Rows of the cells of each cluster; each cell is in one cluster.
     others
-        Rows of cells outside every cluster: they count as "out" in the fold change, but not in the test.
+        Rows of cells outside every cluster; they count as "out" in the fold change, but not in the test.
     n_cells
         Number of cells in the data.
     """
@@ -84,7 +84,7 @@ def marker_table(
             seen = np.fmax(tests.fraction_in, tests.fraction_out) >= _MIN_PERCENT
             cluster, gene = np.nonzero(seen & (tests.score > _MIN_SCORE))
         chosen = [values[cluster, gene] for values in (tests.score, tests.fraction_in, tests.fraction_out)]
-        found[genes.start] = [cluster, gene + genes.start, *chosen]  # positions are exact in a double, too
+        found[genes.start] = [cluster, gene + genes.start, *chosen]  # positions are exact in a double
 
     set_tests(data, clusters, n_cells, keep, original=original, threads=threads, on_progress=on_progress)
     parts = [np.empty((5, 0)), *(np.stack(found[start]) for start in sorted(found))]
@@ -105,7 +105,7 @@ def marker_table(
 def _fold_changes(
     means: NDArray[np.float64], sizes: NDArray[np.int64], cluster: NDArray[np.int64], gene: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the log2 fold change of each pair of a cluster and a gene, of means ``(n_sets, n_genes)``."""
+    """Return the log2 fold change of each cluster and gene, from means ``(n_sets, n_genes)``."""
     sums = np.where(sizes[:, None] > 0, means * sizes[:, None], 0.0)
     inside = sums[cluster, gene]
     outside = sums.sum(axis=0)[gene] - inside

@@ -10,18 +10,18 @@ _GOLDEN_RATIO = 0.618033988749895
 
 
 def next_colour(pool: Sequence[str], used: Collection[str]) -> str:
-    """Return the first colour of the pool that is not used yet.
+    """Return the first unused colour of the pool.
 
     Parameters
     ----------
     pool
         Hex strings in the order of preference.
     used
-        Hex strings that are taken, in any case.
+        Hex strings that are taken, in upper or lower case.
 
     Returns
     -------
-    A hex string. When the pool has run out, hues at steps of the golden ratio, which never fall on one another.
+    A hex string. After the pool, hues at steps of the golden ratio, which never coincide.
     """
     taken = {colour.casefold() for colour in used}
     for colour in pool:
@@ -31,7 +31,7 @@ def next_colour(pool: Sequence[str], used: Collection[str]) -> str:
 
 
 def first_colours(pool: Sequence[str], n: int) -> list[str]:
-    """Return the first `n` colours of the pool, each once; when it has run out, hues at steps of the golden ratio."""
+    """Return the first `n` colours of the pool, each once; after the pool, hues at steps of the golden ratio."""
     once = {colour.casefold(): colour for colour in reversed(pool)}
     known = dict.fromkeys(once[colour.casefold()] for colour in pool)
     return list(islice(chain(known, _hues()), n))

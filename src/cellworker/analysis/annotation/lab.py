@@ -1,4 +1,4 @@
-"""Colours in sRGB and in CIE-Lab (CIE 15:2004; D65, 2 degree observer), where distances are about what the eye sees."""
+"""Colours in sRGB and in CIE-Lab (CIE 15:2004; D65, 2 degree observer), where distances roughly match perception."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ _EDGE = 6 / 29
 
 
 def from_lab(lab: NDArray[np.float64]) -> list[str]:
-    """Return ``#rrggbb`` of colours ``(n, 3)``; what no screen can show is clipped, channel by channel."""
+    """Return ``#rrggbb`` of colours ``(n, 3)``; each channel is clipped to the range of screens."""
     y = (lab[:, 0] + 16) / 116
     f = np.stack([y + lab[:, 1] / 500, y, y - lab[:, 2] / 200], axis=1)
     xyz = np.where(f > _EDGE, f * f * f, 3 * _EDGE * _EDGE * (f - 4 / 29)) * _WHITE / 100

@@ -28,10 +28,10 @@ class MarkerWeights:
     rows
         int64 ``(n_markers,)``: the rows of the data that are markers of any of them, ascending.
     sensitivity
-        float64 ``(n_markers,)``: what each row is multiplied by; 1 for a gene that marks one type only, 0 for one that
-        marks them all.
+        float64 ``(n_markers,)``: the factor of each row; 1 for a gene that marks one type only, 0 for one that marks
+        all.
     positive, negative
-        For each type, int64 positions in `rows`; a row that is there twice counts twice.
+        For each type, int64 positions in `rows`; a repeated row counts twice.
     """
 
     types: NDArray[np.int64]
@@ -66,15 +66,15 @@ class MarkerWeights:
 def marker_weights(
     symbols: Sequence[str], positive: Sequence[Sequence[str]], negative: Sequence[Sequence[str]]
 ) -> MarkerWeights:
-    """Find the markers in the data and weigh them by how few cell types they mark.
+    """Find the markers in the data, and weigh them: the fewer cell types a gene marks, the larger its weight.
 
     A gene that occurs c times among the positive markers of L types weighs (c - L) / (1 - L), or 0.5 where L is 1; a
-    gene that is only ever a negative marker weighs 1.
+    gene that is only a negative marker weighs 1.
 
     Parameters
     ----------
     symbols
-        Symbol of each row of the data, in capitals. Where one repeats, its first row stands for all of them.
+        Symbol of each row of the data, in upper case. The first row of a repeated symbol stands for all.
     positive, negative
         Markers of each cell type.
     """
@@ -111,7 +111,7 @@ def marker_weights(
 def one_row_per_symbol(
     symbols: Sequence[str], means: NDArray[np.floating[Any]], *, original: bool = False
 ) -> NDArray[np.int64]:
-    """Choose among rows of the same symbol the one with the highest mean; of equal ones the first.
+    """Choose the row with the highest mean among rows of the same symbol; of equal ones, the first.
 
     Parameters
     ----------
@@ -120,8 +120,7 @@ def one_row_per_symbol(
     means
         ``(n_rows,)``.
     original
-        Do as the original does instead: keep the first row of each symbol, and every row whose mean equals the highest
-        of all rows.
+        Follow the original: keep the first row of each symbol, and every row whose mean equals the highest of all rows.
 
     Returns
     -------
@@ -148,7 +147,7 @@ def cluster_sums(
     Parameters
     ----------
     values
-        ``(n_cells, n_genes)``; a cell of NaN alone is not covered and counts nowhere, any other NaN counts as 0.
+        ``(n_cells, n_genes)``; a cell with only NaN is not covered and is ignored; any other NaN counts as 0.
     columns
         int64 ``(k,)``: the genes to sum.
     codes
@@ -187,7 +186,7 @@ def scaled_cluster_sums(
     """Scale genes as Seurat's ``ScaleData`` does, and sum them over the cells of each cluster.
 
     Scaled is (x - mean) / standard deviation (n - 1), at most 10, and 0 for constant genes. Cells that do not express a
-    gene share one value, so that only what is stored is looked at and nothing dense is made.
+    gene share one value, so the sum reads only stored values and makes no dense matrix.
 
     Parameters
     ----------
@@ -242,8 +241,8 @@ def top_types(scores: NDArray[np.float64], sizes: NDArray[np.int64]) -> NDArray[
     Returns
     -------
     numpy.ndarray
-        int64 ``(n_clusters,)``: the type of the highest score, the first of equal ones; -1 where it is below a quarter
-        of the number of cells, or no cell was scored.
+        int64 ``(n_clusters,)``: the type of the highest score, the first of equal ones; -1 where the score is below a
+        quarter of the number of cells, or there is no scored cell.
     """
     best = scores.argmax(axis=1)
     highest = scores[np.arange(len(scores)), best]

@@ -1,4 +1,4 @@
-"""Scores of gene modules against control genes of like expression, and the phase of the cell cycle (Tirosh 2016).
+"""Scores of gene modules against control genes of similar expression, and the phase of the cell cycle (Tirosh 2016).
 
 Formulas and random draws are those of Seurat's ``AddModuleScore`` and ``CellCycleScoring`` (algorithms.md, section 8).
 """
@@ -53,20 +53,20 @@ _NOISE = 1e30
 
 
 class ModuleError(ValueError):
-    """The genes are too few, or too alike, to draw controls from."""
+    """The genes are too few or too similar to draw controls from."""
 
 
 def expression_bins(
     means: NDArray[np.float64], stream: RRandom, n_bins: int = N_BINS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut the genes into bins of about as many genes each, by mean expression.
+    """Split the genes by mean expression into bins of about equal numbers of genes.
 
     Parameters
     ----------
     means
         float64 ``(n_genes,)``, no NaN.
     stream
-        One normal number is drawn per gene; 1e-30 of it tells genes apart that are not expressed at all.
+        Draws one normal number per gene; 1e-30 times it breaks ties between genes without expression.
     n_bins
         Number of bins.
 
@@ -79,7 +79,7 @@ def expression_bins(
     Raises
     ------
     ModuleError
-        If bins would be empty because too many genes have the same mean.
+        If bins are empty because too many genes have the same mean.
     """
     order = np.argsort(means, kind="stable")
     noise = np.fromiter((stream.normal() for _ in range(len(means))), np.float64, len(means))
@@ -90,7 +90,7 @@ def expression_bins(
     low = np.floor(place).astype(np.int64)
     high = np.minimum(low + 1, len(values) - 1)
     share = place - low
-    # As R's quantile (type 7), where equal neighbours are not averaged: rounding would make them differ.
+    # As R's quantile (type 7), but without averaging equal neighbours: rounding would make them differ.
     breaks = np.where(
         (share > 0) & (ranked[high] != ranked[low]), (1 - share) * ranked[low] + share * ranked[high], ranked[low]
     )
@@ -140,8 +140,8 @@ def module_scores(
 ) -> NDArray[np.float64]:
     """Score each cell by each module: mean of the module's genes minus mean of control genes.
 
-    For every gene of a module, controls are drawn from the genes of its expression bin; the module's controls are all
-    genes drawn at least once, its own genes not excluded.
+    For every gene of a module, controls are drawn from the genes of its expression bin. The module's controls are all
+    genes drawn at least once, and may include its own genes.
 
     Parameters
     ----------
@@ -151,13 +151,14 @@ def module_scores(
     means
         float64 ``(n_genes,)``: mean of each gene over all cells.
     modules
-        Positions of the genes of each module, none empty. Their order and that of the modules decide what is drawn.
+        Positions of the genes of each module; no module is empty. The order of the genes and of the modules affects the
+        draw.
     n_controls
         Controls drawn for each gene.
     n_cells
         Number of cells.
     n_bins
-        Bins that the genes are cut into by mean expression.
+        Number of bins of genes by mean expression.
     seed
         As for R's ``set.seed``.
     on_progress
@@ -171,7 +172,7 @@ def module_scores(
     Raises
     ------
     ModuleError
-        If a bin holds fewer genes than are to be drawn, or there are no bins.
+        If a bin holds fewer genes than `n_controls`, or there are no bins.
     """
     controls = control_genes(means, modules, n_controls, n_bins=n_bins, seed=seed)
     sides = [np.asarray(genes, np.int64) for pair in zip(modules, controls, strict=True) for genes in pair]
@@ -210,7 +211,7 @@ def mean_expression(
 
 
 def phases(s_score: NDArray[np.float64], g2m_score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Tell the phase of each cell by its two scores, ``(n_cells,)`` each.
+    """Return the phase of each cell from its two scores, ``(n_cells,)`` each.
 
     Returns
     -------

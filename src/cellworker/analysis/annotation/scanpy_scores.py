@@ -1,9 +1,9 @@
-"""Scores of gene sets as scanpy's ``score_genes`` makes them: mean of the set minus mean of control genes.
+"""Scores of gene sets by scanpy's ``score_genes``: mean of the set minus mean of control genes.
 
-Formulas and random draws are scanpy's (1.11, ``ctrl_as_ref=True``): genes are ranked by mean expression, ties sharing
-the smallest rank, and ``rank // n`` is a gene's bin, n the number of genes over the number of bins less one. From the
-bin of each gene of the set, once for a bin, up to `n_controls` genes are drawn; the set's own are then taken away. The
-draws are NumPy's legacy Mersenne Twister (``RandomState(seed)``), which scanpy seeds, and pandas draws from.
+Formulas and random draws are scanpy's (1.11, ``ctrl_as_ref=True``): genes are ranked by mean expression, where ties
+share the smallest rank. A gene's bin is ``rank // n``, where n is the number of genes divided by the number of bins
+minus one. From each bin that has a gene of the set, up to `n_controls` genes are drawn, without the set's own genes.
+The draws come from NumPy's legacy Mersenne Twister (``RandomState(seed)``), which scanpy seeds and pandas uses.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def scanpy_bins(means: NDArray[np.float64], n_bins: int = N_BINS) -> NDArray[np.
     Returns
     -------
     numpy.ndarray
-        float64 ``(n_genes,)``; all infinite where the genes are fewer than half the bins, which makes them one bin.
+        float64 ``(n_genes,)``. With fewer genes than half the bins, all are infinite: one bin.
     """
     ordered = np.sort(means)
     ranks = np.searchsorted(ordered, means, side="left") + 1.0
@@ -57,7 +57,7 @@ def scanpy_controls(
     genes
         Positions of the set's genes, at least one.
     n_controls
-        Drawn from each bin.
+        Max genes drawn from each bin.
     n_bins
         As in `scanpy_bins`.
     seed

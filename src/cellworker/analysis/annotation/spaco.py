@@ -1,12 +1,12 @@
 """Colours of clusters in tissue: clusters whose cells are mixed get very different colours.
 
 After Spaco (Jing et al. 2024, "Spaco: a comprehensive tool for coloring spatial data at single-cell resolution",
-Patterns): how much two clusters interlace is measured in the tissue, and colours are placed in CIE-Lab, where distances
-are what the eye sees, so that interlaced clusters get distant colours (algorithms.md, section 10).
+Patterns): it measures how much two clusters interlace in the tissue, and places colours in CIE-Lab, where distances
+match perception, so that interlaced clusters get distant colours (algorithms.md, section 10).
 
-The original places them by UMAP, from random numbers and for five clusters or more. Here they are placed by metric
-scaling of the ranks of the interlacement, which has one answer, and then exchanged while that sets interlaced clusters
-further apart.
+The original places colours by UMAP, from random numbers, for five clusters or more. Here, metric scaling of the ranks
+of the interlacement places them, which has one answer; then pairs of colours are swapped while this moves interlaced
+clusters further apart.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -22,17 +22,17 @@ from cellworker.analysis.annotation.lab import from_lab, to_lab
 __all__ = ["Slice", "interlacement", "spatial_colours"]
 
 _K = 16
-_SPARE = 16  # more neighbours than needed: equally far ones are taken in the order of the cells
+_SPARE = 16  # more neighbours than needed: ties in distance are broken by the order of the cells
 _MIN_ALIKE = 3
 _MIN_CELLS = 4
 _CHUNK = 1 << 15
-_CLUSTERS = range(5, 101)  # fewer groups need no help, and more than this no palette can distinguish
+_CLUSTERS = range(5, 101)  # fewer clusters need no help, and no palette distinguishes more
 _ROUNDS = 300
 _CLOSEST = 0.5
-"""Distance between clusters that do not interlace; those that interlace most are at distance 1."""
+"""Target distance of clusters that do not interlace; for the most interlaced it is 1."""
 _TRIM = (0.0125, 0.9875)
 _LIKE = 5.0
-"""Colours at a smaller distance in Lab look much the same; the eye sees differences from 2.3."""
+"""Colours at a smaller distance in Lab look alike; the eye sees differences from 2.3."""
 _SPARE_COLOURS = 2000
 
 
@@ -60,14 +60,14 @@ def interlacement(
 ) -> NDArray[np.float64]:
     """Measure how much the cells of clusters are mixed.
 
-    Each cell looks at its 16 nearest cells, itself included, that are within the radius. If at least 3 of them are of
-    its own cluster, each of the others adds the inverse of its distance, divided by the number of those cells, to the
-    pair of clusters. The two directions of a pair are joined by their maximum.
+    The neighbourhood of a cell is its 16 nearest cells, itself included, within the radius. If at least 3 of them are
+    of its own cluster, each of the others adds the inverse of its distance, divided by the size of the neighbourhood,
+    to the pair of clusters. A pair gets the maximum of its two directions.
 
     Parameters
     ----------
     cells
-        The cells; those without a cluster, and those without a place, do not take part.
+        The cells; those without a cluster or without coordinates are ignored.
     n_clusters
         Number of clusters.
     threads
@@ -128,14 +128,13 @@ def spatial_colours(
     Parameters
     ----------
     slices
-        The cells of each image; what they tell is added up.
+        The cells of each image; the interlacements are added.
     n_clusters
         Number of clusters.
     pool
-        Where colours come from when there is nothing to place them by: with fewer than 5 clusters, with more than 100,
-        and where no two of them interlace.
+        Colours to use with fewer than 5 or more than 100 clusters, and where no two clusters interlace.
     threads, on_progress
-        As for `interlacement`; `on_progress` starts anew with each image.
+        As for `interlacement`; `on_progress` restarts with each image.
 
     Returns
     -------
@@ -156,7 +155,7 @@ def spatial_colours(
 
 
 def _ranks(mixed: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Replace what is above zero by its rank, as a share (0 to 1); equal values get the same."""
+    """Replace values above zero by their ranks, scaled to 0 to 1; equal values get equal ranks."""
     levels, place = np.unique(mixed, return_inverse=True)
     first = int(levels[0] == 0)
     share = np.arange(1 - first, len(levels) + 1 - first) / (len(levels) - first)
@@ -166,8 +165,9 @@ def _ranks(mixed: NDArray[np.float64]) -> NDArray[np.float64]:
 def _place(targets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Place points in three dimensions so that their distances are about the targets, ``(k, 3)``.
 
-    By majorisation of the stress (de Leeuw 1977; "SMACOF"), from points that fill the cube evenly. Only additions,
-    multiplications, divisions and square roots, in a fixed order: the same bytes on every machine.
+    By majorisation of the stress (de Leeuw 1977; "SMACOF"), from points that fill the cube evenly. It uses only
+    additions, multiplications, divisions and square roots, in a fixed order, so the bytes are the same on every
+    machine.
     """
     n = len(targets)
     # Roberts' additive recurrence with the root of x^4 = x + 1.
@@ -193,7 +193,10 @@ def _in_lab(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _told_apart(colours: list[str], pool: Sequence[str]) -> list[str]:
-    """Replace each colour that looks like an earlier one, as it may where screens end, by the first that does not."""
+    """Replace each colour that looks like an earlier one by the first that does not.
+
+    Colours may coincide where sRGB ends.
+    """
     lab = to_lab(colours)
     spare: list[str] = []
     for i in range(1, len(lab)):
@@ -212,10 +215,10 @@ def _nearest(lab: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
 
 
 def _exchanged(strength: NDArray[np.float64], lab: NDArray[np.float64]) -> list[int]:
-    """Return which colour each cluster gets: exchange two while strength times distance, summed up, grows by it."""
+    """Return each cluster's colour: swap two while this increases the sum of strength times distance."""
     n = len(lab)
     apart = lab[:, None, :] - lab[None, :, :]
-    # To a millionth: differences of rounding between machines must not decide.
+    # Compare to a millionth: rounding, which differs between machines, must not decide.
     distances = np.round(np.sqrt((apart * apart).sum(axis=2)), 6)
     order = list(range(n))
     improved = True

@@ -1,4 +1,4 @@
-"""Groups of alike cells from their coordinates: neighbours, the graph of those that share some, Louvain or Leiden."""
+"""Groups of similar cells from their coordinates: neighbours, their shared-neighbour graph, then Louvain or Leiden."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -18,7 +18,7 @@ Method = Literal["louvain", "leiden"]
 Progress = Callable[[str, float], None]
 
 DIMS = 10
-"""Leading dimensions that the platform clusters on."""
+"""Number of leading dimensions in the platform's clustering."""
 _K = 20
 
 
@@ -37,7 +37,7 @@ def cell_graph(
     coordinates
         float64 ``(n_cells, n_dims)``, finite; all dimensions are used.
     method
-        Of the clustering to come: Louvain starts from Annoy's cosine neighbours, Leiden from exact Euclidean ones.
+        The later clustering: Louvain starts from Annoy's cosine neighbours, Leiden from exact Euclidean ones.
     exactly_annoy
         Take Annoy's neighbours for Leiden too, as the original does.
     threads
@@ -55,7 +55,7 @@ def cell_graph(
         progress("Finding neighbours", fraction)
 
     if method == "louvain" or exactly_annoy:
-        # Louvain's labels are the original's, so its neighbours are Annoy's too.
+        # Louvain's labels must equal the original's, so its neighbours are Annoy's too.
         found = nearest_neighbours(coordinates, k, metric, threads=threads, on_progress=report)
     else:
         found = fast_neighbours(coordinates, k, metric, exact=True, threads=threads, on_progress=report)
@@ -69,7 +69,7 @@ def clusters_of(
     *,
     progress: Progress = lambda stage, fraction: None,  # noqa: ARG005
 ) -> tuple[NDArray[np.int32], bool]:
-    """Return each cell's cluster, int32 ``(n_cells,)``, and whether single cells were joined to other clusters."""
+    """Return each cell's cluster, int32 ``(n_cells,)``, and whether single cells are joined to other clusters."""
     run = louvain if method == "louvain" else leiden
     clusters = run(links, resolution, on_progress=lambda fraction: progress("Finding clusters", fraction))
     if method == "leiden":

@@ -1,8 +1,9 @@
 """Doublet scores: the share of simulated doublets among each barcode's neighbours.
 
-The method is Scrublet's (Wolock, Lopez and Klein 2019, doi:10.1016/j.cels.2018.11.005): counts of random pairs of cells
-are added, both kinds are laid into the principal components of the cells, and a cell's score follows from how many of
-its neighbours are simulated, by Bayes. Genes are chosen and scaled as everywhere here: by vst, log-normalised.
+The method is Scrublet's (Wolock, Lopez and Klein 2019, doi:10.1016/j.cels.2018.11.005): it adds the counts of random
+pairs of cells, projects cells and pairs onto the principal components of the cells, and computes a cell's score from
+the number of simulated neighbours, by Bayes. As elsewhere in cellworker, vst chooses the genes, and values are
+log-normalised.
 """
 
 from collections.abc import Callable
@@ -22,14 +23,14 @@ Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
 
 MIN_CELLS = 30
-"""Of fewer cells, random pairs are hardly other than the cells."""
+"""Min cells of a sample; with fewer, random pairs hardly differ from the cells."""
 _RATIO = 2.0  # simulated doublets for each cell
 _MAX_SIMULATED = 60_000
-_GENES, _COMPONENTS = 1000, 30  # of 2,000 genes the components take four times as long, and find no more doublets
+_GENES, _COMPONENTS = 1000, 30  # with 2,000 genes the components take four times as long, and find no more doublets
 _SCALE = 1e4
-_RATE_PER_CELL = 8e-6  # 0.8 doublets in 100 barcodes for each 1,000 cells, as 10x Genomics tells
+_RATE_PER_CELL = 8e-6  # 0.8 doublets in 100 barcodes per 1,000 cells, by 10x Genomics
 _MAX_RATE = 0.3
-_UNCERTAIN = 0.4  # of the expected rate: no better figure is known
+_UNCERTAIN = 0.4  # share of the expected rate: no better figure is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,9 @@ class DoubletScores:
     simulated
         float64: the scores of the simulated doublets.
     threshold
-        Cells above it are called doublets. It weighs, as scDblFinder does (Germain et al. 2021,
-        doi:10.12688/f1000research.73600), the share of simulated doublets below, the share of cells above, and how far
-        that share is from the expected one.
+        Cells above it are called doublets. As in scDblFinder (Germain et al. 2021, doi:10.12688/f1000research.73600),
+        it balances the share of simulated doublets below it, the share of cells above it, and the distance of that
+        share from the expected one.
     """
 
     scores: Floats
@@ -71,9 +72,9 @@ def doublet_scores(
     Parameters
     ----------
     counts
-        Raw counts, finite, from 0 up: SciPy's compressed rows ``(n_cells, n_genes)``, no entry there twice.
+        Raw counts, finite, from 0 up: SciPy's compressed rows ``(n_cells, n_genes)`` without repeated entries.
     rate
-        The share of doublets that is expected, above 0; by default `expected_rate`.
+        Expected share of doublets, above 0; by default `expected_rate`.
     seed
         Of the random pairs.
     threads
@@ -137,7 +138,7 @@ def _normalised(rows: Any, totals: Floats) -> Any:  # noqa: ANN401 SciPy's
 
 
 def _scores(simulated: NDArray[np.int64], k: int, ratio: float, rate: float) -> Floats:
-    """Return the probability of a doublet, of counts of simulated neighbours among `k`."""
+    """Return the probability of a doublet for each number of simulated neighbours among `k`."""
     rate = max(rate, 1e-3)
     share = (simulated + 1) / (k + 2)
     likely = share * rate / ratio

@@ -1,4 +1,4 @@
-"""Nearest neighbours for embeddings and trajectories: exact for few points or dimensions, else among k-means lists."""
+"""Nearest neighbours for embeddings and trajectories: exact for few points or dimensions, else by k-means lists."""
 
 import math
 from collections.abc import Callable
@@ -20,10 +20,10 @@ _WIDE = 32  # points of a block, as in the kernel
 _EXACT_POINTS = 20_000
 _EXACT_DIMS = 3
 _PROBES = 64
-_SAMPLE = 32  # points per list that the centres are learnt from
+_SAMPLE = 32  # points per list from which the centres are learnt
 _ROUNDS = 6  # of k-means
-_BUILDING = 0.2  # about that part of the time
-_CALL = 1e8  # terms of distances per call of the kernel, a tenth of a second at most
+_BUILDING = 0.2  # share of the time, roughly
+_CALL = 1e8  # terms of distances per call of the kernel: up to a tenth of a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +57,24 @@ def fast_neighbours(
     """Find the `k` nearest points of each query, fast enough for embeddings.
 
     Exact for up to 20,000 points and for up to 3 dimensions, by a tree of boxes (Friedman, Bentley and Finkel 1977,
-    doi:10.1145/355744.355745). Beyond that, points are in lists around k-means centres, and the 64 lists nearest to a
-    query are looked into (Sivic and Zisserman 2003, doi:10.1109/ICCV.2003.1238663), save those that are beyond reach:
-    of 30 true neighbours among 100,000 cells in 30 principal components it finds more than 97 in 100.
+    doi:10.1145/355744.355745). Beyond that, points are in lists around k-means centres, and the search reads the 64
+    lists nearest to a query (Sivic and Zisserman 2003, doi:10.1109/ICCV.2003.1238663), except those too far to matter.
+    Among 100,000 cells in 30 principal components, it finds more than 97 % of the 30 true neighbours.
 
     Parameters
     ----------
     points
         ``(n_points, n_dims)``, finite.
     k
-        How many, at most `n_points`. Without `queries`, a point is its own first neighbour, also among equal points.
+        Number of neighbours, at most `n_points`. Without `queries`, a point is its own first neighbour, also among
+        equal points.
     metric
-        "euclidean", or "cosine": the Euclidean distance of the unit vectors, where a vector of zeros is at a right
-        angle to all others and equal to other zeros.
+        "euclidean", or "cosine": the Euclidean distance of the unit vectors, where a zero vector is orthogonal to all
+        others and equal to other zero vectors.
     queries
         ``(n_queries, n_dims)``, finite; by default the points.
     exact
-        Exact for any number of points and dimensions. Takes long beyond a dozen dimensions.
+        Search exactly for any number of points and dimensions. Slow beyond a dozen dimensions.
     threads
         Threads for the queries; the result depends neither on it nor on the machine.
     on_progress
@@ -106,7 +107,7 @@ def fast_neighbours(
         by_tree = exact or n <= _EXACT_POINTS or dims <= _EXACT_DIMS
         index = _tree(mine) if by_tree else _lists(mine, search, lambda fraction: report(_BUILDING * fraction))
         order = np.arange(len(asked), dtype=np.int32)
-        if own:  # neighbours in space one after the other, so that what they look at stays in the cache
+        if own:  # neighbours in space one after the other, so that the data they read stays in the cache
             order = index.blocks.rows[index.blocks.rows >= 0]
         elif index.centres is not None:
             nearest = search.nearest(index.centres, asked, lambda _: report(_BUILDING))
@@ -157,7 +158,7 @@ class _Searcher:
             ):  # fmt: skip
                 raise MemoryError("no memory for the neighbour search")
 
-        # In rounds, so that a stopped search ends and does not run on in the background.
+        # In rounds, so that a stopped search ends instead of continuing in the background.
         starts = range(0, len(order), step)
         at_once = 2 * self._threads
         for first in range(0, len(starts), at_once):
@@ -172,7 +173,7 @@ class _Searcher:
 
 
 def _unit(points: Floats, queries: Floats) -> tuple[Floats, Floats]:
-    """Give all vectors the length one; zeros get a dimension of their own, at a right angle to all others."""
+    """Scale all vectors to length 1; zero vectors get a dimension of their own, orthogonal to all others."""
     same = points is queries
     out = [_normalised(points)] if same else [_normalised(points), _normalised(queries)]
     zeros = [~each.any(axis=1) for each in out]
@@ -183,7 +184,7 @@ def _unit(points: Floats, queries: Floats) -> tuple[Floats, Floats]:
 
 def _normalised(points: Floats) -> Floats:
     squares = np.zeros(len(points))
-    for column in points.T:  # one by one: NumPy's sum of a row may differ between machines
+    for column in points.T:  # column by column: NumPy's sum of a row may differ between machines
         squares += column.astype(np.float64) ** 2
     lengths = np.sqrt(squares)
     return (points / np.where(lengths > 0, lengths, 1)[:, None]).astype(np.float32)
@@ -202,7 +203,7 @@ def _blocks(points: Floats, rows: NDArray[np.int32] | None = None) -> _Blocks:
 
 
 def _tree(points: Floats) -> _Index:
-    """Halve the points along the widest side of their box until a block is left."""
+    """Halve the points along the widest side of their box, down to single blocks."""
     n_blocks = -(-len(points) // _WIDE)
     rows = np.arange(len(points), dtype=np.int32)
     boxes = np.empty((2 * n_blocks - 1, 2, points.shape[1]), np.float32)
@@ -222,7 +223,7 @@ def _tree(points: Floats) -> _Index:
 
 
 def _lists(points: Floats, search: _Searcher, on_progress: OnProgress) -> _Index:
-    """Part the points by their nearest k-means centre (Lloyd), learnt from points at equal steps."""
+    """Split the points by their nearest k-means centre (Lloyd), learnt from evenly spaced points."""
     n, dims = points.shape
     n_lists = n // max(200, math.isqrt(n) * 2 // 3)
     sample = points[np.arange(n_lists * _SAMPLE, dtype=np.int64) * n // (n_lists * _SAMPLE)]

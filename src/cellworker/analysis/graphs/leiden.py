@@ -18,7 +18,7 @@ _RANDOMNESS = 0.01
 _REPORT_S = 0.1
 _MAX_ITERATIONS = 20
 _MAX_LINKS_OVER_ALL_STARTS = 20_000_000
-"""Links visited by all starts together: a larger graph gets fewer starts."""
+"""Max links that all starts together visit: a larger graph gets fewer starts."""
 _MAX_STARTS, _MIN_STARTS = 50, 1
 
 
@@ -33,7 +33,7 @@ def leiden(
 ) -> NDArray[np.int32]:
     """Find communities of large modularity: the best of some starts, each repeated until modularity stops growing.
 
-    Small graphs get more starts: there the best optimum is missed more easily, and a start costs nothing.
+    Small graphs get more starts: they miss the best optimum more easily, and a start costs little.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def leiden(
     loops
         Weight of each cell's link to itself, which counts twice in its strength: 1 as in Seurat's graph, 0 for none.
     max_links
-        Links that all starts together may visit, counted as ten visits of each for a start; there is always one.
+        Max links that all starts together visit; a start counts as ten visits of each link. There is always one start.
     on_progress
         Called with the fraction done; may raise to stop.
 
@@ -92,17 +92,17 @@ def potts_leiden(
     seed: int = 42,
     on_progress: Callable[[float], None] | None = None,
 ) -> NDArray[np.int32]:
-    """Find communities in which each cell is linked to the others with at least `resolution`, on average.
+    """Find communities whose average link weight between cells is at least `resolution`.
 
     The quality is the constant Potts model (Traag and others 2011, doi:10.1103/PhysRevE.84.016114): the weight inside a
-    community less `resolution` times the number of its pairs.
+    community minus `resolution` times the number of its pairs.
 
     Parameters
     ----------
     links
         The graph.
     resolution
-        Smallest density, from 0; larger means more clusters.
+        Min density, from 0; larger means more clusters.
     iterations
         Number of repetitions of the method.
     seed
@@ -130,7 +130,7 @@ def potts_leiden(
 
 
 def modularity(links: Links, labels: NDArray[np.integer], resolution: float, *, loops: float = 1.0) -> float:
-    """Return the quality of clusters, labels ``(n_cells,)``: the share of weight inside them less what is expected."""
+    """Return the quality of clusters, labels ``(n_cells,)``: the share of weight inside them minus the expected."""
     strength = _strength(links, loops)
     rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
     inside = links.weights[labels[rows] == labels[links.cells]].sum() + 2 * loops * len(links)
@@ -151,7 +151,7 @@ class _Search:
 def _iterate(
     links: Links, strength: NDArray[np.float64], resolution: float, search: _Search, report: Callable[[], None]
 ) -> None:
-    """Improve the labels once. What `report` raises, several times a second, stops it."""
+    """Improve the labels once. `report` is called several times a second; an exception from it stops the work."""
     iterate = kernel("cw_leiden_iteration")  # fmt: skip
     stop = np.zeros(1, np.int32)
     with ThreadPoolExecutor(1) as pool:

@@ -11,7 +11,7 @@ from cellworker.native import address, kernel
 
 __all__ = ["by_falling_size", "join_singletons", "louvain"]
 
-_SCRAMBLE = 0x5DEECE66D  # what Java's generator makes of a seed
+_SCRAMBLE = 0x5DEECE66D  # Java's generator mixes this into a seed
 
 
 def louvain(
@@ -32,16 +32,16 @@ def louvain(
     resolution
         Weight of the expected links, from 0; larger means more clusters.
     seed
-        Of the generator that all starts share.
+        Seed of the generator that all starts share.
     n_starts, n_passes
-        Starts from single cells, and at most how many passes each.
+        Number of starts from single cells, and max passes of each.
     on_progress
         Called with the fraction done; may raise to stop.
 
     Returns
     -------
     numpy.ndarray
-        int32 ``(n_cells,)``: clusters numbered from 0 by falling size, the first found of equals first.
+        int32 ``(n_cells,)``: clusters numbered from 0 by falling size; among equals, the first found comes first.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def by_falling_size(labels: NDArray[np.integer]) -> NDArray[np.int32]:
 
 
 def join_singletons(labels: NDArray[np.int32], links: Links) -> NDArray[np.int32]:
-    """Put each cluster of one cell into the cluster to whose cells it is linked most, on average.
+    """Join each cluster of one cell to the cluster whose cells it is most strongly linked to, on average.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def join_singletons(labels: NDArray[np.int32], links: Links) -> NDArray[np.int32
     Returns
     -------
     numpy.ndarray
-        int32 ``(n_cells,)``: the same labels less those of single cells. Where several clusters are as good (as for a
-        cell without links), the original's draw decides. Unchanged where every cluster is a single cell.
+        int32 ``(n_cells,)``: the same labels without those of single cells. Where several clusters are equally good (as
+        for a cell without links), the original's draw decides. Unchanged where every cluster is a single cell.
     """
     sizes = np.bincount(labels)
     single, others = np.flatnonzero(sizes == 1), int(np.count_nonzero(sizes > 1))

@@ -1,4 +1,4 @@
-"""Louvain clusters of a plain graph: nodes move, clusters become nodes, and again (Blondel and others 2008)."""
+"""Louvain clusters of a plain graph: move nodes, make each cluster a node, repeat (Blondel and others 2008)."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from cellworker.native import address, kernel
 __all__ = ["Shuffle", "multilevel"]
 
 Shuffle = Callable[[int], NDArray[np.int32]]
-"""Gives 0 to n - 1 in random order."""
+"""Returns 0 to n - 1 in random order."""
 
 _LINKS_AT_A_TIME = 4_000_000
 
@@ -32,11 +32,11 @@ def multilevel(
     links
         The graph.
     shuffle
-        Asked once a level for the order of the nodes.
+        Called once per level for the order of the nodes.
     resolution
         Weight of the expected links, from 0.
     thorough
-        Look at every node in every pass, as igraph does; otherwise only at those next to one that has moved, which is
+        Visit every node in every pass, as igraph does. Otherwise visit only the neighbours of moved nodes, which is
         several times faster.
     on_progress
         Called with a fraction that grows towards 1; may raise to stop. Called several times a second.

@@ -1,4 +1,4 @@
-"""The graph that links every cell to its nearest neighbours, and that graph with clusters as its nodes."""
+"""The graph that links every cell to its nearest neighbours, and the same graph with clusters as nodes."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ def neighbour_links(neighbours: NDArray[np.int32]) -> Links:
     Parameters
     ----------
     neighbours
-        int32 ``(n_cells, k)``: rows without repetition and without the cell itself, negative for none.
+        int32 ``(n_cells, k)``: rows without repetition and without the cell itself; a negative number is no neighbour.
 
     Raises
     ------

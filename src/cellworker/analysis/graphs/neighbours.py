@@ -1,4 +1,4 @@
-"""Nearest neighbours as Seurat finds them: a forest of random hyperplane trees, the method of Annoy."""
+"""Nearest neighbours as in Seurat: a forest of random hyperplane trees, the method of Annoy."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ Metric = Literal["cosine", "euclidean"]
 OnProgress = Callable[[float], None]
 
 _BLOCK = 2048  # queries
-_BUILDING = 0.5  # about that part of the time, on two threads
+_BUILDING = 0.5  # share of the time, roughly, on two threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def nearest_neighbours(
 ) -> Neighbours:
     """Find the `k` nearest points of each query.
 
-    The same neighbours as Annoy's (algorithms.md, section 6.2), built with one job and its default seed: single
+    The neighbours are those of Annoy (algorithms.md, section 6.2) built with one job and its default seed: single
     precision, points added in order.
 
     Parameters
@@ -113,7 +113,7 @@ def nearest_neighbours(
 
         with ThreadPoolExecutor(max(1, threads)) as pool:
             done = 0
-            # In rounds, so that a stopped search ends and does not run on in the background.
+            # In rounds, so that a stopped search ends instead of continuing in the background.
             starts = range(0, len(asked), _BLOCK)
             for first in range(0, len(starts), 4 * max(1, threads)):
                 report(_BUILDING + (1 - _BUILDING) * done / max(1, len(asked)))
@@ -126,7 +126,7 @@ def nearest_neighbours(
 
 
 def single_precision(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return points ``(n_points, n_dims)`` as a C-contiguous float32 matrix, the same one where they are that already.
+    """Return points ``(n_points, n_dims)`` as a C-contiguous float32 matrix; the same array where it already is one.
 
     Raises
     ------

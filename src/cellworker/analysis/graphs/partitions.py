@@ -1,4 +1,4 @@
-"""Which clusters are connected: tests of the links between them against chance (Wolf and others 2019, PAGA)."""
+"""Tests which clusters are connected: their links against chance (Wolf and others 2019, PAGA)."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ClusterLinks:
-    """The pairs of clusters between which there are links, each pair in both directions, by rows.
+    """The pairs of linked clusters, each pair in both directions, by rows.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class ClusterLinks:
     adjusted
         float64 ``(n_pairs,)``: p-values, adjusted by Holm's method over all pairs of clusters, linked or not.
     surplus
-        float64 ``(n_pairs,)``: share of the links less what is expected.
+        float64 ``(n_pairs,)``: share of the links minus the expected share.
     isolated
         bool ``(n_clusters,)``: clusters without any link to others.
     """
@@ -38,11 +38,11 @@ class ClusterLinks:
 
 
 def link_tests(links: Links, clusters: NDArray[np.int32]) -> ClusterLinks:
-    """Test for each pair of clusters whether more links lead from one to the other than expected from their degrees.
+    """Test for each pair of clusters whether they have more links than expected from their degrees.
 
-    With L the weight between clusters, e its row sums and T its sum, ``theta = e_i e_j / T^2`` is expected of ``L_ij /
-    T``, with variance ``theta (1 - theta) / T``; the test is one-sided and normal (doi:10.1186/s13059-019-1663-x, as
-    monocle3 computes it). Pairs of which one is isolated count as p = 0 among those that Holm's method adjusts for.
+    With L the weight between clusters, e its row sums and T its sum, ``L_ij / T`` has the expectation ``theta = e_i e_j
+    / T^2`` and the variance ``theta (1 - theta) / T``; the test is one-sided and normal (doi:10.1186/s13059-019-1663-x,
+    as monocle3 computes it). In Holm's adjustment, a pair with an isolated cluster counts as p = 0.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def link_tests(links: Links, clusters: NDArray[np.int32]) -> ClusterLinks:
     with np.errstate(divide="ignore", invalid="ignore"):
         z = surplus / np.sqrt(theta * (1 - theta) / total)
     p = np.array([1 - 0.5 * math.erfc(-x / math.sqrt(2)) for x in z.tolist()])
-    order = np.argsort(-z, kind="stable")  # as the p-values, which are 0 for many
-    certain = n * n - int(np.count_nonzero(~isolated)) ** 2  # of the pairs without links these come first
+    order = np.argsort(-z, kind="stable")  # orders like the p-values, many of which are 0
+    certain = n * n - int(np.count_nonzero(~isolated)) ** 2  # these come first among the pairs without links
     factor = n * n - certain - np.arange(len(p))
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factor), 1)
@@ -74,7 +74,7 @@ def link_tests(links: Links, clusters: NDArray[np.int32]) -> ClusterLinks:
 
 
 def partitions(links: Links, clusters: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Put each cluster into a partition with those to which it is linked significantly.
+    """Put each cluster into a partition with the clusters that it is significantly linked to.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Labels of a sketch carried over to all cells, as Seurat's ``ProjectData`` does (algorithms.md, section 6.7)."""
+"""Transfers labels of a sketch to all cells, as Seurat's ``ProjectData`` does (algorithms.md, section 6.7)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ _BLOCK = 16_384  # cells
 
 
 def carry_over(neighbours: Neighbours, labels: list[str]) -> NDArray[np.object_]:
-    """Give each cell the label that weighs most among its nearest labelled cells.
+    """Give each cell the label with the largest weight among its nearest labelled cells.
 
-    A neighbour at distance d weighs ``1 - exp(-(1 - d / D) / 4)``, where D is the distance of the farthest; where that
-    leaves nothing, because all are equally far, all weigh the same.
+    A neighbour at distance d weighs ``1 - exp(-(1 - d / D) / 4)``, where D is the distance of the farthest. Where all
+    are equally far, so that all these weights are 0, all weigh the same.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def carry_over(neighbours: Neighbours, labels: list[str]) -> NDArray[np.object_]
     Returns
     -------
     numpy.ndarray
-        Text ``(n_cells,)``; of labels that weigh the same, the first as text. Where the sketch has one label only, that
-        of all cells is "all", as in the original.
+        Text ``(n_cells,)``; of labels with equal weights, the first in text order. Where the sketch has only one label,
+        all cells get "all", as in the original.
     """
     names = sorted(set(labels))
     n = len(neighbours.cells)

@@ -1,4 +1,4 @@
-"""Seurat's graph of shared nearest neighbours, which its clusterings start from (algorithms.md, section 6.3)."""
+"""Seurat's graph of shared nearest neighbours, the input of its clusterings (algorithms.md, section 6.3)."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -55,13 +55,13 @@ def neighbour_lists(neighbours: NDArray[np.integer]) -> NDArray[np.int32]:
 def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, threads: int = 1) -> Links:
     """Link the cells that share neighbours.
 
-    Two cells with lists of k neighbours of which u are the same get the weight ``u / (2 k - u)``, the share of the
-    lists' union that is common; smaller weights than `prune` are left out.
+    Two cells whose lists of k neighbours have u in common get the weight ``u / (2 k - u)``, the common share of the
+    lists' union. Weights below `prune` are left out.
 
     Parameters
     ----------
     neighbours
-        int32 ``(n_cells, k)``: rows without repetition, negative for none.
+        int32 ``(n_cells, k)``: rows without repetition; a negative number is no neighbour.
     prune
         Smallest weight.
     threads
@@ -83,15 +83,15 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
         address(lists, np.int32), k, n,
         address(starts, np.int64, writable=True), address(holders, np.int32, writable=True),
     )  # fmt: skip
-    held = np.append(np.diff(starts), 0)  # the last is that of no neighbour
+    held = np.append(np.diff(starts), 0)  # the last is for no neighbour
     run = kernel("cw_shared")
     counts = np.zeros(n, np.int64)
 
     def block(start: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """Return the links of some cells to later ones; each pair is counted once."""
         end = min(n, start + _BLOCK)
-        room = int(np.minimum(held[np.maximum(lists[start:end], -1)].sum(axis=1), n).sum())
-        cells, shared = np.empty(room, np.int32), np.empty(room, np.int32)  # pages that nothing is written to cost none
+        capacity = int(np.minimum(held[np.maximum(lists[start:end], -1)].sum(axis=1), n).sum())
+        cells, shared = np.empty(capacity, np.int32), np.empty(capacity, np.int32)  # unwritten pages take no memory
         written = run(
             address(lists, np.int32), k, n, address(starts, np.int64), address(holders, np.int32), start, end,
             max(1, min_shared), address(counts, np.int64, writable=True), address(cells, np.int32, writable=True),
@@ -117,10 +117,10 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
 
 
 def links_of(indptr: NDArray[np.integer[Any]], cells: NDArray[np.integer[Any]], weights: NDArray[np.floating]) -> Links:
-    """Make links of a stored graph as Seurat reads it: what is below the diagonal counts, for both directions.
+    """Make links of a stored graph as Seurat reads it: the part below the diagonal counts, in both directions.
 
-    Weights that were kept in single precision get their doubles back where all of them are ``u / (2 k - u)`` for one k:
-    ties between clusters are decided by the last bits.
+    Weights stored in single precision become the exact doubles where all of them are ``u / (2 k - u)`` for one k: the
+    last bits decide ties between clusters.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The smoothest functions on a graph, from which UMAP's layouts start."""
+"""The smoothest functions on a graph, the start of UMAP's layouts."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from cellworker.native import address, kernel
 
 __all__ = ["VECTORS", "smooth_functions"]
 
-VECTORS = 8  # in a block, as in smooth.c
+VECTORS = 8  # vectors in a block, as in smooth.c
 _ROWS = 8192
 _DEGREE = 12
 _ROUNDS = 4
@@ -29,24 +29,24 @@ def smooth_functions(
     run: Executor,
     report: Callable[[float], None],
 ) -> NDArray[np.float32]:
-    """Return the two functions on a connected part of a graph that differ least along its links.
+    """Return the two functions on a connected part of a graph that vary least along its links.
 
     Approximations of the first eigenvectors, except the constant one, of the random walk's Laplacian (Belkin and
-    Niyogi, 2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). Rough ones:
-    they serve as a beginning.
+    Niyogi, 2003), by subspace iteration with a filter of Chebyshev polynomials (Zhou and Saad, 2007). They are rough:
+    they only start a layout.
 
     Parameters
     ----------
     first, to, weight
-        The graph in compressed rows; links of the rows of a part lead to rows of the part.
+        The graph in compressed rows; all links of a part stay in the part.
     strength
         Sums of the graph's rows, above 0.
     rows
         The part.
     start
-        float32 ``(len(rows), 8)``: any vectors, of which 7 count.
+        float32 ``(len(rows), 8)``: any vectors; 7 of them count.
     run
-        Threads; the result does not depend on how many.
+        The pool of threads; the result does not depend on their number.
     report
         Called with the fraction done; may raise to stop.
 
@@ -77,7 +77,7 @@ def smooth_functions(
 
         list(run.map(some, range(len(blocks))))
         total = np.zeros((VECTORS, VECTORS))
-        for part in parts:  # in block order, whichever thread made them
+        for part in parts:  # in block order, whichever thread computes them
             total += part
         return total
 

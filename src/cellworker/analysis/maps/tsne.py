@@ -18,18 +18,18 @@ OnProgress = Callable[[float], None]
 
 _EXAGGERATION, _EXAGGERATED = 12.0, 250
 _STOPS = (0, 50, _EXAGGERATED, 500)
-"""Iterations before which points are numbered again, so that those that are close are close in memory."""
+"""Iterations before which points are renumbered, so that near points are near in memory."""
 _MIN_RATE = 200.0
-_HIGHEST_RATE = 1e12  # every move is as long as moves may be, long before
+_HIGHEST_RATE = 1e12  # above it, every move already has the max length
 _SPREAD, _NOISE = 1e-4, 0.01
-_AFFINITIES, _LINKS = 0.03, 0.06  # about those parts of the time are over then
+_AFFINITIES, _LINKS = 0.03, 0.06  # shares of the time that are over then, roughly
 _BLOCK = 1 << 20  # neighbours
-_PAUSE = 0.15  # seconds between two looks at the caller
-_FEW = 2000  # points, for which threads wait longer than they work
+_PAUSE = 0.15  # seconds between two progress reports
+_FEW = 2000  # max points for which threads wait longer than they work
 
 
 def neighbours_for(perplexity: float, n_points: int) -> int:
-    """Return how many neighbours, the point itself among them, `tsne` wants: three times the perplexity and one.
+    """Return the number of neighbours for `tsne`, the point itself included: three times the perplexity plus one.
 
     Raises
     ------
@@ -60,28 +60,28 @@ def tsne(
     """Lay out cells in the plane.
 
     The schedule is that of van der Maaten's own program and of Rtsne: attraction exaggerated 12 times and momentum 0.5
-    for 250 iterations, then momentum 0.8, with gains. No move is longer than 5 units, so that large learning rates
-    stay stable. Repulsion is interpolated on a grid (Linderman et al., Nature Methods 16:243, 2019), between few cells
-    it is summed pair by pair.
+    for 250 iterations, then momentum 0.8, with gains. No move is longer than 5 units, so large learning rates stay
+    stable. Repulsion is interpolated on a grid (Linderman et al., Nature Methods 16:243, 2019); for few cells it is
+    summed pair by pair.
 
     Parameters
     ----------
     neighbours
-        Of each cell, k of them as `neighbours_for` says; the cell itself among them does not count. Rows of fewer
-        neighbours (-1) are all right, and so are cells at the same place.
+        The k nearest of each cell, with k from `neighbours_for`; the cell itself among them is ignored. Rows may have
+        fewer neighbours (-1), and cells may coincide.
     perplexity
-        About how many neighbours count, from above 0 to (n - 1) / 3.
+        Effective number of neighbours, above 0, up to (n - 1) / 3.
     learning_rate
-        Length of the steps, 0 or more; 0 and None choose what suits any number of cells: n over the exaggeration
-        (Belkina et al., Nature Communications 10:5415, 2019), that is n / 12 and later n, but at least 200. 200 is too
-        little for many tens of thousands.
+        Length of the steps, 0 or more. 0 and None choose it by the number of cells: n over the exaggeration (Belkina et
+        al., Nature Communications 10:5415, 2019), that is n / 12 and later n, but at least 200. 200 is too small for
+        many tens of thousands of cells.
     points
-        ``(n, n_dims >= 1)``, finite: the first two columns, which should be principal components, are where the cells
-        start. By default they start anywhere.
+        ``(n, n_dims >= 1)``, finite: the cells start at the first two columns, which should be principal components. By
+        default they start at random places.
     n_iterations
         Steps of the descent.
     seed
-        Of the start: without points the whole of it, with points a hundredth, which parts cells at the same place.
+        Seed of the start: all of it without `points`; with `points` a hundredth, which separates coinciding cells.
     threads
         Threads to use; the result does not depend on it.
     on_progress
@@ -128,7 +128,7 @@ def tsne(
     with _layout(start, n_threads) as layout:
         _link(layout, np.ascontiguousarray(cells, np.int32), weights, report)
         del weights
-        # Where neighbourhoods are a large part of all cells, exaggeration only draws them together.
+        # Where neighbourhoods are a large share of all cells, exaggeration only contracts the layout.
         exaggeration = min(_EXAGGERATION, max(1.0, n / (3 * perplexity)))
         early, late = (min(rate, _HIGHEST_RATE) for rate in rates)
         out = _descend(
@@ -146,7 +146,7 @@ def tsne(
 def _affinities(
     cells: NDArray[np.int32], distances: NDArray[np.float32], perplexity: float, threads: int, report: OnProgress
 ) -> NDArray[np.float32]:
-    """Weights ``(n, k)`` of the neighbours, of sum 1 for each cell."""
+    """Weights ``(n, k)`` of the neighbours, with sum 1 for each cell."""
     affinities = kernel("cw_tsne_affinities")
     n, k = cells.shape
     out = np.empty((n, k), np.float32)
@@ -181,7 +181,7 @@ def _layout(start: NDArray[np.float32], n_threads: int) -> Iterator[int]:
 
 
 def _link(layout: int, cells: NDArray[np.int32], weights: NDArray[np.float32], report: OnProgress) -> None:
-    """Make the graph: what two cells mean to each other is the mean of what each means to the other."""
+    """Make the graph: the weight of a link is the mean of its two directions."""
     link = kernel("cw_tsne_link")
     n, k = cells.shape
     rows = max(1, 4 * _BLOCK // k)
@@ -211,7 +211,7 @@ def _descend(
         while done < n_iterations:
             report(_LINKS + (1 - _LINKS) * done / n_iterations)
             if 0 < done <= _EXAGGERATED and done in _STOPS and np.ptp(_places(layout, start), axis=0).min() < _SPREAD:
-                # The graph has no parts that exaggeration could part: it has drawn all cells to one place.
+                # The graph has no parts that exaggeration could separate: it draws all cells to one place.
                 exaggeration = 1.0
                 kernel("cw_tsne_place")(layout, address(start, np.float32))
             early = done < _EXAGGERATED
@@ -231,7 +231,7 @@ def _descend(
 
 @contextmanager
 def _worker_threads(layout: int, n_threads: int, pool: ThreadPoolExecutor) -> Iterator[None]:
-    """Let threads of the pool run pieces of what is done in here."""
+    """Let threads of the pool run pieces of the work inside the block."""
     kernel("cw_tsne_open_pool")(layout)
     work = kernel("cw_tsne_work")
     workers: list[Future[None]] = []
@@ -250,7 +250,7 @@ def _places(layout: int, like: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _start(n: int, points: NDArray[np.floating] | None, seed: int) -> NDArray[np.float32]:
-    """Where cells start: close to one another, so that attraction may order them."""
+    """Return the cells' start: close together, so that attraction can order them."""
     noise = _normal(2 * n, seed).reshape(n, 2)
     if points is None:
         return (_SPREAD * noise).astype(np.float32)
@@ -268,19 +268,19 @@ def _start(n: int, points: NDArray[np.floating] | None, seed: int) -> NDArray[np
 
 
 def _centred(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    # Exact sums, which no processor takes in an order of its own.
+    # Exact sums, which do not depend on a processor's order.
     means = [math.fsum(column) / max(1, len(column)) for column in values.T]
     return np.asarray(values - np.array(means), np.float64)
 
 
 def _normal(n: int, seed: int) -> NDArray[np.float64]:
-    """About normal numbers: twelve uniform ones each, by Steele, Lea and Flood's SplitMix."""
+    """Return approximately normal numbers: sums of twelve uniform ones, by Steele, Lea and Flood's SplitMix."""
     total = np.zeros(n, np.int64)
     for draw in range(12):
         x = np.arange(draw * n + 1, (draw + 1) * n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         x += np.uint64(seed % (1 << 64))
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        # Whole numbers until the last step: their sum has no order.
+        # Integers until the last step: their sum does not depend on the order.
         total += ((x ^ (x >> np.uint64(31))) >> np.uint64(40)).astype(np.int64)
     return total / float(1 << 24) - 6

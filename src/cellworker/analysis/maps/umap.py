@@ -18,12 +18,12 @@ __all__ = ["umap", "umap_of_graph", "umap_transform"]
 
 OnProgress = Callable[[float], None]
 
-_WINDOW = 64  # points that repel another in an epoch
+_WINDOW = 64  # points that repel a point in an epoch
 _NEGATIVES = 5.0  # repulsions for each unit of attraction
 _RATE = 0.5
 _BETAS = (0.5, 0.9)
 _POWERS = 1000
-"""Epochs after which powers of both are as good as 0, and change no more."""
+"""Epochs after which powers of both are practically 0 and no longer change."""
 _EPS = 1e-7
 _ROWS = 2048
 _GROUP = 65536  # rows between two reports: a fraction of a second
@@ -60,29 +60,29 @@ def umap(
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> NDArray[np.float32]:
-    """Lay points out so that those that are near each other stay so.
+    """Compute a layout in which near points stay near.
 
-    Memberships and their union as in the paper (and in uwot's umap2); the layout moves all points at once, by the
-    gradients of the epoch before (uwot's batch mode, with Adam). Attraction is summed over all links rather than
-    drawn. Of up to 1,000 points several layouts are made, and the one that keeps most neighbours is returned: with
-    so few, chance decides too much in one.
+    Memberships and their union are those of the paper (and of uwot's umap2). The layout moves all points at once, by
+    the gradients of the previous epoch (uwot's batch mode, with Adam), and sums attraction over all links instead of
+    sampling. For up to 1,000 points it makes several layouts and returns the one that keeps most neighbours: with so
+    few points, a single layout depends too much on chance.
 
     Parameters
     ----------
     neighbours
-        The nearest points of each, itself among them, as `nearest_neighbours` finds them.
+        The nearest points of each point, itself included, as from `nearest_neighbours`.
     min_dist
         Min distance of points, from 0 to ten times `spread`.
     spread
         Scale of the layout, above 0.
     metric
-        How the neighbours were found. Of "cosine", whose distances are given as lengths d of chords, ``d^2 / 2``
-        counts, one less the cosine.
+        The metric of the neighbours. For "cosine", whose distances are lengths d of chords, the layout uses ``d^2 /
+        2``, which is one minus the cosine.
     points
-        ``(n, n_dims)``: where the neighbours come from, if the layout is to begin there (the first seven dimensions
-        count; principal components are in their order). By default it begins at noise.
+        ``(n, n_dims)``: the data behind the neighbours, if the layout should start from it (the first seven dimensions
+        count; principal components have the right order). By default it starts from noise.
     n_epochs
-        By default 500, or 200 for more than 10,000 points and for each of several layouts.
+        Number of epochs; by default 500, or 200 for more than 10,000 points and for each of several layouts.
     seed
         From 0 to 2^64 - 1.
     threads
@@ -131,7 +131,7 @@ def umap_of_graph(
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> NDArray[np.float32]:
-    """Lay out the points of a graph that is there already, as scanpy keeps one in ``obsp["connectivities"]``.
+    """Lay out the points of an existing graph, like scanpy's ``obsp["connectivities"]``.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def umap_of_graph(
 
     Returns
     -------
-    float32 ``(n, 2)``, with mean 0: of more than 1,000 points, and of the graph that `umap` makes, what `umap` returns.
+    float32 ``(n, 2)``, with mean 0. For more than 1,000 points and the graph of `umap`, it is the result of `umap`.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def umap_of_graph(
 
 @dataclass(frozen=True, slots=True)
 class _Tries:
-    """How many layouts of how many epochs are made; the one that keeps most of `lists` is taken."""
+    """Number of layouts and their epochs; the layout that keeps most of `lists` wins."""
 
     lists: NDArray[np.int32]
     epochs: int
@@ -177,7 +177,7 @@ class _Tries:
 
 
 def _effort(n: int, n_epochs: int | None) -> tuple[int, int]:
-    """Return how many layouts are made, and their epochs."""
+    """Return the number of layouts, and their epochs."""
     tries = max(1, min(_MAX_TRIES, _TRIED_ROWS // n))
     return tries, n_epochs if n_epochs is not None else 500 if tries == 1 and n <= _FEW else 200
 
@@ -209,7 +209,7 @@ def _laid_out(
 ) -> NDArray[np.float32]:
     n = len(graph)
     begin = beginning(graph, begins, seed, run, lambda part: report(0.11 * part))
-    # What is near in memory is near in the layout, and read at about the same time.
+    # Order points so that those near in the layout, which are read together, are near in memory.
     order = along_a_curve(begin)
     graph, begin = graph.rearranged(order, run), begin[order]
     best, max_kept = begin, -1.0
@@ -244,20 +244,21 @@ def umap_transform(
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> NDArray[np.float32]:
-    """Place new points in a layout, which stays as it is.
+    """Place new points in a layout, which does not change.
 
-    A point begins at the mean of its neighbours' places, weighted by their memberships, and moves for a few epochs.
+    A point starts at the mean of its neighbours' coordinates, weighted by their memberships, and moves for a few
+    epochs.
 
     Parameters
     ----------
     neighbours
-        The nearest points of each new one, among those of the layout.
+        The nearest points of each new point, among those of the layout.
     layout
         ``(n_old, 2)``, finite.
     min_dist, spread, metric, seed, threads, on_progress
-        As in `umap`, and as the layout was made with.
+        As in `umap`; use the values with which the layout was made.
     n_epochs
-        By default 100, or 30 for more than 10,000 new points.
+        Number of epochs; by default 100, or 30 for more than 10,000 new points.
 
     Returns
     -------
@@ -287,7 +288,7 @@ def umap_transform(
             cells, distances, run, metric=metric, queries=True, report=lambda part: report(0.1 * part)
         )  # fmt: skip
         cells = np.maximum(cells, 0)
-        # One neighbour after the other: the same sums on every machine.
+        # Neighbour by neighbour: the same sums on every machine.
         strength, start = np.zeros(n, np.float32), np.zeros((n, 2), np.float32)
         for j in range(k):
             strength += weights[:, j]
@@ -300,7 +301,7 @@ def umap_transform(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Points to be moved: `anchors` are where links lead to, None for the points themselves."""
+    """Points to move: `anchors` are the ends of links, None for the points themselves."""
 
     graph: WeightedGraph
     start: NDArray[np.float32]
@@ -327,7 +328,7 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
     move = kernel("cw_umap_move")
     whole = ctypes.sizeof(ctypes.c_float) * (n_pool + _WINDOW)
 
-    # Looked up once: small maps have hundreds of epochs that take no longer than the look.
+    # Look it up once: small maps have hundreds of epochs, each as short as the lookup.
     links = (
         address(graph.first, np.int64), address(graph.to, np.int32), address(graph.weight, np.float32),
         address(graph.strength, np.float32),
@@ -344,7 +345,7 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
             here[id(moments)], of_next if self_moving else None, of_next + whole if self_moving else None,
             of_place, task.seed, n_pool, _WINDOW, task.a, task.b, _NEGATIVES,
         )  # fmt: skip
-        if epoch < _POWERS:  # by multiplications alone, which are the same on every machine
+        if epoch < _POWERS:  # only multiplications, which are the same on every machine
             power1, power2 = power1 * beta1, power2 * beta2
         rate = task.rate * (1 - epoch / task.epochs)
         rate *= math.sqrt(1 - power2) / (1 - power1)
@@ -363,7 +364,7 @@ def _moved(task: _Task, run: Executor, threads: int, report: OnProgress) -> NDAr
 
 
 def _kept(cells: NDArray[np.int32], layout: NDArray[np.float32]) -> float:
-    """Return the share of listed neighbours that are near in the layout: of the lists, and of their nearer halves."""
+    """Return the share of listed neighbours that are near in the layout: for the lists, and for their nearer halves."""
     dx, dy = (layout[:, None, d] - layout[None, :, d] for d in range(2))
     near = np.argsort(dx * dx + dy * dy, axis=1, kind="stable")
     rank = np.empty_like(near)

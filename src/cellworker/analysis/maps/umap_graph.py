@@ -1,4 +1,4 @@
-"""UMAP's graph: each point's membership in the neighbourhoods of others."""
+"""UMAP's graph: each point's memberships in the neighbourhoods of others."""
 
 import ctypes
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class WeightedGraph:
     weight
         float32 ``(n_links,)``, from 0 to 1.
     strength
-        float32 ``(n,)``: sums of the rows.
+        float32 ``(n,)``: the sum of each row's weights.
     """
 
     first: NDArray[np.int64]
@@ -66,7 +66,7 @@ class WeightedGraph:
 
 
 def curve(min_dist: float, spread: float) -> tuple[float, float]:
-    """Return a and b of ``1 / (1 + a x^(2 b))`` fitted to the curve that `min_dist` and `spread` ask for.
+    """Return a and b of ``1 / (1 + a x^(2 b))`` fitted to the curve of `min_dist` and `spread`.
 
     The curve is 1 up to `min_dist` and ``exp((min_dist - x) / spread)`` beyond it, at 300 points up to ``3 * spread``
     (further where `min_dist` is above `spread`).
@@ -88,12 +88,12 @@ def curve(min_dist: float, spread: float) -> tuple[float, float]:
 
 
 def check_neighbours(neighbours: Neighbours, n_points: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Return cells and distances as kernels read them.
+    """Return cells and distances in the form that kernels read.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a neighbour is not one of `n_points`, or a distance is not a finite number from 0.
+        If shapes do not match, a neighbour is not one of `n_points`, or a distance is not finite or below 0.
     """
     cells = np.ascontiguousarray(neighbours.cells, np.int32)
     distances = np.ascontiguousarray(neighbours.distances, np.float32)
@@ -119,9 +119,9 @@ def fuzzy_rows(
 ) -> NDArray[np.float32]:
     """Return the memberships of the neighbours of each point, float32 ``(n, k)``, 0 for the point itself and for none.
 
-    The nearest neighbour gets 1; beyond it memberships fall exponentially with the distance, at such a rate that
-    they add up to the logarithm of the number of neighbours to base 2. For `queries`, which are not among the
-    points, even the nearest neighbour's membership falls with its distance, as in the original's transform.
+    The nearest neighbour gets 1. Beyond it, memberships fall exponentially with the distance, at the rate that makes
+    their sum the binary logarithm of the number of neighbours. For `queries`, which are not among the points, even the
+    nearest neighbour's membership falls with its distance, as in the original's transform.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def fuzzy_graph(
 ) -> WeightedGraph:
     """Return the union of the neighbourhoods of all points: symmetric, columns ascending in each row.
 
-    Of two memberships a and b, one in each direction, a link gets ``a + b - a b``; links below 1/500 are left out.
+    A link with memberships a and b in its two directions gets ``a + b - a b``; links below 1/500 are left out.
 
     Raises
     ------
@@ -198,7 +198,7 @@ def fuzzy_graph(
 
 
 def parts_of(graph: WeightedGraph) -> tuple[int, NDArray[np.int32]]:
-    """Return the number of connected parts, and each point's, int32 ``(n,)``, numbered by their first points."""
+    """Return the number of connected parts, and the part of each point, int32 ``(n,)``, numbered by first points."""
     part, stack = np.empty(len(graph), np.int32), np.empty(len(graph), np.int32)
     find = kernel("cw_umap_parts")
     count = find(
@@ -209,7 +209,7 @@ def parts_of(graph: WeightedGraph) -> tuple[int, NDArray[np.int32]]:
 
 
 def _groups(n: int) -> Iterator[tuple[float, list[tuple[int, int]]]]:
-    """Yield the part done and blocks of rows; each takes a fraction of a second."""
+    """Yield the fraction done and blocks of rows; a block takes a fraction of a second."""
     step = 8 * _ROWS
     for start in range(0, n, step):
         stop = min(start + step, n)

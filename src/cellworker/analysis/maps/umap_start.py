@@ -1,4 +1,4 @@
-"""The start of UMAP's layouts: each connected part of the graph by its smoothest functions, apart from the others."""
+"""The start of UMAP's layouts: each connected part of the graph by its smoothest functions."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cellworker.native import address, kernel
 __all__ = ["along_a_curve", "beginning", "noise"]
 
 _SIDE = 10.0
-_SMALL = 16  # points; smaller parts are too small to have a shape
+_SMALL = 16  # min points of a part with a shape
 _JITTER = 1e-3
 _TURN = (-0.7373688780783197, 0.6754902942615238)  # cosine and sine of the golden angle
 
@@ -32,18 +32,18 @@ def beginning(
 ) -> NDArray[np.float32]:
     """Return a first layout, float32 ``(n, 2)``, the same for any number of threads.
 
-    A connected part fills a square with an area that goes with its number of points. Parts are where their points'
-    means are in the first two dimensions of `points`; without `points` they are in a spiral, the largest innermost.
+    A connected part fills a square whose area is proportional to its number of points. A part is at its points' mean in
+    the first two dimensions of `points`; without `points`, parts lie on a spiral, the largest innermost.
     """
     n = len(graph)
     n_parts, part = parts_of(graph)
     jitter = noise((n, VECTORS), seed)
     start = jitter.copy()
     if points is not None:
-        # Coordinates of the data are smooth on the graph already; the first vector is not looked at.
+        # Coordinates of the data are already smooth on the graph; the first vector is not used.
         dims = min(points.shape[1], VECTORS - 1)
         start[:, 1 : 1 + dims] = points[:, :dims]
-    # Rows of a part side by side, so that each is a graph of its own.
+    # Put the rows of a part side by side, so that each part is a graph of its own.
     order = np.argsort(part, kind="stable")
     sizes = np.bincount(part, minlength=n_parts)
     ends = np.cumsum(sizes).tolist()
@@ -77,7 +77,7 @@ def _centres(
     if n_parts == 1:
         return np.zeros((1, 2), np.float32)
     if points is not None:
-        # bincount adds up one after the other, on every machine alike
+        # bincount adds in order, on every machine
         dims = [points[:, d] for d in range(min(2, points.shape[1]))]
         means = [np.bincount(part, weights=values, minlength=n_parts) / sizes for values in dims]
         widest = max(float(np.ptp(mean)) for mean in means)
@@ -96,7 +96,7 @@ def _centres(
 
 
 def along_a_curve(layout: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the points in the order in which a curve (Morton's) that fills the plane passes them."""
+    """Return the points in their order along Morton's space-filling curve."""
     low = layout.min(axis=0)
     width = max(float((layout.max(axis=0) - low).max()), 1e-30)
     cells = ((layout - low) * np.float32(1023 / width)).astype(np.int64).clip(0, 1023)

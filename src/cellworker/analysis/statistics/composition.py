@@ -26,7 +26,7 @@ def overlaps(rows: Sequence[NDArray[np.int32]], columns: Sequence[NDArray[np.int
     out = np.zeros((len(rows), len(columns)), np.int64)
     waiting = list(range(len(columns)))
     while waiting:
-        # As many columns at once as are free of each other: of a clustering, all.
+        # Process as many disjoint columns at once as possible; those of a clustering are all disjoint.
         code = np.full(n, -1, np.int32)
         later = []
         for number in waiting:

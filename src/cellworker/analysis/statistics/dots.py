@@ -11,7 +11,7 @@ from cellworker.native import address, kernel
 
 __all__ = ["expm1_means", "scale_dots"]
 
-_WORTH_A_THREAD = 1 << 18  # values that take longer than handing them to a thread
+_WORTH_A_THREAD = 1 << 18  # min values for which a thread pays
 
 
 def expm1_means(
@@ -81,14 +81,14 @@ def scale_dots(means: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     numpy.ndarray
-        z-scores over the groups of ``log1p`` of the means, clipped to 2.5 either way; NaN where the groups do not
-        differ; with a single group ``log1p`` of the means.
+        z-scores over the groups of ``log1p`` of the means, clipped to [-2.5, 2.5]; NaN where the groups do not differ.
+        With a single group, ``log1p`` of the means.
     """
     level = np.log1p(means)
     if len(level) < 2:
         return np.asarray(level)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = level.std(axis=0, ddof=1)
-        # a constant row can leave a spread of rounding noise; R's scale sees an exact zero there
+        # a constant row can have a spread of rounding noise here, where R's scale gives exactly zero
         spread = np.where(np.ptp(level, axis=0) == 0, 0.0, spread)
         return np.asarray(np.clip((level - level.mean(axis=0)) / spread, -2.5, 2.5))

@@ -1,7 +1,7 @@
 """Robust empirical Bayes moderation of variances (Phipson, Lee, Majewski, Alexander and Smyth 2016).
 
 The steps are those of algorithms.md, section 3.8: winsorised log variances give the prior's scale and degrees of
-freedom, genes that are more variable than the prior allows get fewer prior degrees of freedom of their own.
+freedom, genes more variable than the prior allows get fewer prior degrees of freedom.
 """
 
 import math
@@ -29,7 +29,7 @@ class _Prior:
 
 
 def moderate(contrast: Floats, variance: Floats, df: float) -> tuple[Floats, Floats]:
-    """Return moderated t-statistics and the degrees of freedom of each.
+    """Return moderated t-statistics, and the degrees of freedom of each.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def _robust_prior(x: Floats, d1: float) -> _Prior:
     return _Prior(math.exp(corrected), _outlier_df(z, corrected, d1, d2))
 
 
-# Ranks and orders are those of the logarithms of the variances, from which limma makes all that follows: taking the
-# logarithm joins variances that differ in the last bit. Tail probabilities have the same order except for rounding.
+# Rank and order by the logarithms of the variances, as limma does: logarithms can be equal for variances that differ in
+# the last bit. Tail probabilities have the same order except for rounding.
 
 
 def _infinite_df(z: Floats, corrected: float, d1: float) -> Floats:
@@ -162,8 +162,8 @@ def _solve_df(variance: float, d1: float, plain: float) -> float:
 def _root(f: Callable[[float], float], a: float, b: float) -> float:
     """Find a root between `a` and `b`, where `f` has different signs, to 1e-8 (Brent 1973).
 
-    Not SciPy's, which may stop elsewhere within the tolerance: so near 1 that is the ninth digit of the degrees of
-    freedom. An interpolated step is taken here when it is less than half of the one before, as in R's ``uniroot``.
+    SciPy's version may stop elsewhere within the tolerance, which near 1 changes the ninth digit of the degrees of
+    freedom. As in R's ``uniroot``, an interpolated step is accepted when it is less than half of the previous one.
     """
     f_a, f_b = f(a), f(b)
     c, f_c = a, f_a

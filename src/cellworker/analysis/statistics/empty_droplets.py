@@ -1,7 +1,7 @@
-"""Finds the barcodes with cells of an unfiltered matrix: EmptyDrops (Lun et al. 2019, doi:10.1186/s13059-019-1662-y).
+"""Finds the barcodes with cells in an unfiltered matrix: EmptyDrops (Lun et al. 2019, doi:10.1186/s13059-019-1662-y).
 
-What is in droplets without a cell is the soup around all of them: the profile of barcodes with few counts. A barcode
-whose counts the soup hardly explains holds a cell, and so does every barcode with more counts than the knee.
+Droplets without a cell hold ambient RNA, the soup: the profile of barcodes with few counts. A barcode whose counts the
+soup is unlikely to produce holds a cell, and so does every barcode with more counts than the knee.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ Floats = NDArray[np.float64]
 Progress = Callable[[float], None]
 
 LOWER = 100
-"""Barcodes with at most this many counts are taken as empty."""
+"""Max counts of a barcode that counts as empty."""
 _ITERATIONS = 2000  # p-values from 1 / 2001
 _MIN_EMPTY = 200
 _ALPHAS = np.geomspace(1.0, 1e6, 25)
-_FINER, _FINE_POINTS = 2, 9  # the last grid's steps are of 4 in 100
-_MAX_FITTED = 2000  # barcodes that the spread of the soup is estimated from
+_FINER, _FINE_POINTS = 2, 9  # the last grid has steps of 4 %
+_MAX_FITTED = 2000  # max barcodes for the estimate of the soup's spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Droplets:
     cells
         bool ``(n_barcodes,)``.
     fdr
-        float64 ``(n_barcodes,)``: false discovery rate at which a barcode holds a cell (Benjamini and Hochberg 1995);
-        0 above the knee, NaN for barcodes that are taken as empty.
+        float64 ``(n_barcodes,)``: false discovery rate at which a barcode holds a cell (Benjamini and Hochberg 1995); 0
+        above the knee, NaN for barcodes that count as empty.
     knee
-        Counts from which on every barcode holds a cell.
+        Min counts from which every barcode holds a cell.
     alpha
         Precision of the soup's Dirichlet-multinomial distribution.
     """
@@ -51,7 +51,10 @@ class Droplets:
 
 
 def is_unfiltered(totals: Floats, lower: int = LOWER) -> bool:
-    """Say whether a matrix has barcodes without cells: as many with few counts as with more, and enough of them."""
+    """Return whether a matrix has barcodes without cells.
+
+    It has enough barcodes with few counts, and at least as many as with more.
+    """
     few = int(np.count_nonzero((totals > 0) & (totals <= lower)))
     return few >= _MIN_EMPTY and few >= int(np.count_nonzero(totals > lower))
 
@@ -85,18 +88,18 @@ def find_cells(
     counts
         Raw counts of all barcodes: SciPy's compressed rows ``(n_barcodes, n_genes)``, whole numbers from 0 up.
     lower
-        Counts up to which a barcode is taken as empty.
+        Max counts of a barcode that counts as empty.
     fdr
         False discovery rate at which a barcode is called a cell.
     seed
-        Of the simulated droplets; the result is the same each time.
+        Seed of the simulated droplets; the same seed gives the same result.
     progress
         Called with the fraction done; may raise to stop.
 
     Raises
     ------
     ValueError
-        If no barcode is taken as empty.
+        If no barcode counts as empty.
     """
     totals = np.asarray(counts.sum(axis=1), np.float64).ravel()
     soup = np.asarray(counts[(totals > 0) & (totals <= lower)].sum(axis=0), np.float64).ravel()
@@ -117,9 +120,9 @@ def find_cells(
 
 
 def _smoothed(soup: Floats) -> Floats:
-    """Return shares of all genes, those that were not seen in the soup too, by Good's estimate of what was not seen.
+    """Return the shares of all genes, by Good's estimate also of those without counts in the soup.
 
-    The share of unseen genes is the number of genes that were seen once, over all counts (Good 1953).
+    The share of unseen genes is the number of genes with one count, divided by all counts (Good 1953).
     """
     once, total, unseen = float(np.count_nonzero(soup == 1)), float(soup.sum()), soup == 0
     if not unseen.any():
@@ -131,7 +134,7 @@ def _smoothed(soup: Floats) -> Floats:
 
 
 def _precision(counts: Any, totals: Floats, lower: int, profile: Floats) -> float:  # noqa: ANN401 SciPy's
-    """Return the precision that makes the empty barcodes most likely: of a grid, and of finer ones around the best."""
+    """Return the precision of maximum likelihood for the empty barcodes, by ever finer grids."""
     few = np.flatnonzero((totals > lower / 2) & (totals <= lower))
     if not len(few):
         few = np.flatnonzero((totals > 0) & (totals <= lower))
@@ -146,7 +149,7 @@ def _precision(counts: Any, totals: Floats, lower: int, profile: Floats) -> floa
 
 
 def _log_likely(rows: Any, totals: Floats, profile: Floats, alpha: float) -> Floats:  # noqa: ANN401 SciPy's
-    """Return each barcode's log-probability, without the terms that depend only on its total."""
+    """Return each barcode's log-probability, without terms that depend only on its total."""
     from scipy.special import gammaln  # noqa: PLC0415 heavy
 
     weights = alpha * profile[rows.indices]
@@ -165,7 +168,7 @@ def _p_values(  # noqa: PLR0917
     seed: int,
     progress: Progress,
 ) -> Floats:
-    """Compare each barcode with simulated droplets of the soup with as many counts."""
+    """Compare each barcode with simulated droplets of the soup that have the same total."""
     from scipy.special import gammaln  # noqa: PLC0415 heavy
 
     observed = _log_likely(rows, totals.astype(np.float64), profile, alpha)
@@ -188,7 +191,7 @@ def _p_values(  # noqa: PLR0917
 
 
 def _earlier(drawn: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how often each value occurred before its place."""
+    """Return how often each value occurs before its place."""
     order = np.argsort(drawn, kind="stable")
     ordered = drawn[order]
     first = np.concatenate([[True], ordered[1:] != ordered[:-1]])

@@ -21,7 +21,7 @@ _picked = kernel("cw_gather_picked")
 
 @dataclass(frozen=True, slots=True)
 class ExpressionStatistics:
-    """Statistics of genes over all cells, zeros included, float64 ``(k,)`` each; NaN where a gene holds NaN.
+    """Statistics of genes over all cells, zeros included, float64 ``(k,)`` each; NaN where a gene has NaN.
 
     Attributes
     ----------
@@ -32,8 +32,8 @@ class ExpressionStatistics:
     minimum
         Smallest value.
     cap
-        The 0.95 quantile, linear between order statistics (R's type 7); where that is 0, the first of 0.96, 0.97 ...
-        1.0 that is not.
+        The 0.95 quantile, linear between order statistics (R's type 7); where it is 0, the first nonzero quantile of
+        0.96, 0.97 ... 1.0.
     """
 
     mean: NDArray[np.float64]
@@ -56,8 +56,8 @@ def gene_statistics(
 ) -> ExpressionStatistics:
     """Return statistics of some genes.
 
-    The order statistics are read off the sorted values, so each gene costs two linear scans. The deviation is summed
-    around the mean: constant genes give 0, not the rounding noise of the difference of two sums.
+    The order statistics come from the sorted values, so each gene costs two linear scans. The deviation is summed
+    around the mean, so constant genes give 0, not the rounding noise of a difference of two sums.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _gather(
     n_dense: int,
     capacity: int,
 ) -> Columns:
-    """Call either kernel: both spread a gene over `n_dense` slots before they read it in order."""
+    """Call one of the two kernels; both spread a gene over `n_dense` slots before they read it in order."""
     indptr, cells, values = matrix
     out = Columns(np.empty(len(genes) + 1, np.int64), np.empty(capacity, np.int32), np.empty(capacity, np.float32))
     dense, marks = np.empty(n_dense, np.float32), np.zeros((n_dense + 63) // 64, np.uint64)
@@ -119,7 +119,7 @@ def gather_rows(  # noqa: PLR0917 the parts of one matrix, then what is asked
     row_of_cell
         int32 ``(n_cells,)``, different for every cell, below `n_rows`.
     n_rows
-        Number of rows; those of no cell stay empty.
+        Number of rows; a row without a cell stays empty.
     """
     sizes = _check_matrix(indptr, cells, values, genes, len(row_of_cell))
     if len(row_of_cell) and not (row_of_cell.min() >= 0 and row_of_cell.max() < n_rows):

@@ -1,4 +1,4 @@
-"""Sets of cells as disjoint classes: a scan needs one number for each cell."""
+"""Sets of cells as disjoint classes, since a scan needs one number per cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ Sorted = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Sets of cells that may overlap, as classes that do not.
+    """Sets of cells, which may overlap, as classes, which do not.
 
-    A *class* is the cells that belong to the same sets. Sums over classes add up to sums over sets, so overlapping
-    sets cost nothing in the scan.
+    A *class* is the cells that belong to the same sets. Sums over classes add up to sums over sets, so overlapping sets
+    do not slow the scan.
 
     Attributes
     ----------
@@ -50,17 +50,17 @@ class Groups:
 
     @classmethod
     def combine(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
-        """Build from row numbers of each set, or return None when there would be more than `limit` classes."""
+        """Build from row numbers of each set; return None where there are more than `limit` classes."""
         if (disjoint := cls._disjoint(sets, n_cells, limit)) is not None:
             return disjoint
-        combined = np.zeros(n_cells, np.int32)  # number of the combination of sets seen so far; 0 is none
-        rows = np.zeros((1, 0), np.bool_)  # one row per combination: which of the sets so far it is in
+        combined = np.zeros(n_cells, np.int32)  # number of the combination of sets so far; 0 is none
+        rows = np.zeros((1, 0), np.bool_)  # one row per combination: the sets so far that it is in
         for members in sets:
             inside = np.zeros(n_cells, np.int32)
             inside[members] = 1
             combined = combined * 2 + inside
             present = np.bincount(combined, minlength=2 * len(rows)) > 0
-            present[0] = True  # no cell may be left outside, but 0 stays "none"
+            present[0] = True  # even where no cell is in no set, 0 stays "none"
             distinct = np.flatnonzero(present)
             if len(distinct) > limit + 1:
                 return None
@@ -71,7 +71,7 @@ class Groups:
 
     @classmethod
     def _disjoint(cls, sets: Sequence[NDArray[np.integer[Any]]], n_cells: int, limit: int) -> "Groups | None":
-        """Build from sets without a common cell, as most are; None where there is one, or a cell is listed twice."""
+        """Build from disjoint sets, which most are; None where a cell is in two sets, or twice in one."""
         filled = [k for k, members in enumerate(sets) if len(members)]
         if len(filled) > limit:
             return None

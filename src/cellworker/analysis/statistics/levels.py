@@ -1,7 +1,7 @@
-"""Values that counts tell: for each cell a short list of what its counts stand for in log-normalised expression.
+"""Values that counts stand for: for each cell, a short list of its counts and their log-normalised values.
 
-A cell's values are one function of its counts as long as nothing but the cell decides how they are normalised.
-Whatever the function is, the list has it to the bit: nothing is computed again. Where it is not so, that is found out.
+A cell's values are a function of its counts as long as the normalisation depends only on the cell. The list holds any
+such function to the bit: nothing is computed again. `find_levels` detects a matrix that has no such function.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ __all__ = ["Levels", "ToldValues", "find_levels"]
 
 _KINDS: Final = tuple(map(np.dtype, (np.uint8, np.uint16, np.uint32)))
 MAX_LEVELS: Final = 2048
-"""Of one cell. Cells have some dozens; a matrix of so many is not worth the lists."""
+"""Max levels of one cell. Most cells have some dozens; with more than this, the lists do not pay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What the counts of each row stand for.
+    """The values that the counts of each row stand for.
 
     Attributes
     ----------
@@ -41,14 +41,14 @@ class Levels:
 def find_levels(
     bounds: NDArray[np.int64], counts: NDArray[np.uint32], values: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], NDArray[np.float32]] | None:
-    """List what the counts of some rows stand for.
+    """List the values that the counts of some rows stand for.
 
     Parameters
     ----------
     bounds
         int64 ``(n_rows + 1,)``, from 0 to the number of entries.
     counts, values
-        Of the same entries: uint32 and float32 ``(nnz,)``.
+        Count and value of each entry: uint32 and float32 ``(nnz,)``.
 
     Returns
     -------
@@ -79,21 +79,21 @@ def find_levels(
 
 
 class ToldValues:
-    """The stored values of a matrix, looked up a part at a time: what NumPy makes an array of, and takes slices of.
+    """The stored values of a matrix, looked up a part at a time. NumPy can slice it and convert it to an array.
 
     Parameters
     ----------
     indptr
         int64 ``(n_rows + 1,)``: the bounds of the rows.
     counts
-        uint8, uint16 or uint32 ``(nnz,)``, which tell the values.
+        uint8, uint16 or uint32 ``(nnz,)``: the counts that stand for the values.
     levels
-        What they stand for, with counts of the same type.
+        The values of the counts; its counts have the same type.
 
     Raises
     ------
     ValueError
-        If the arrays do not fit each other.
+        If the arrays do not match.
     """
 
     dtype: Final = np.dtype(np.float32)
@@ -125,7 +125,7 @@ class ToldValues:
         Raises
         ------
         IndexError
-            For places that are not there.
+            For places outside the array.
         ValueError
             If a count has no level: the arrays are damaged.
         """

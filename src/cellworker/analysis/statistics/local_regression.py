@@ -1,10 +1,10 @@
 """Local regression of one variable on another: R's ``loess`` with its default, interpolated surface.
 
 Cleveland and Devlin (1988) fit a weighted quadratic around every point. The programs of Cleveland, Grosse and Shyu,
-which R calls, do so at few places only and interpolate between them (Cleveland and Grosse, 1991), which gives other
-numbers. Here are these numbers: what is fitted where, and how values in between are made, follows their descriptions
-and R's answers. The published Python binding of the same programs (scikit-misc) has no wheels for musl, keeps its state
-in globals, and has NaN where most points are equal.
+which R calls, fit only at few places and interpolate between them (Cleveland and Grosse, 1991), which gives other
+numbers. This module gives these numbers: the places and the interpolation follow their descriptions and R's answers.
+The published Python binding of the same programs (scikit-misc) has no wheels for musl, keeps its state in globals, and
+returns NaN where most points are equal.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 __all__ = ["local_quadratic"]
 
 Floats = NDArray[np.float64]
-_CELL = 0.2  # R's loess.control(cell): a cell of the tree is cut while it holds more than span * cell * n points
-_MARGIN = 0.005  # how far the outer places are beyond the points, as a part of their range
-_TINY = 100 * np.finfo(np.float64).eps  # singular values below this part of the largest are 0
+_CELL = 0.2  # R's loess.control(cell): the tree splits a cell while it holds more than span * cell * n points
+_MARGIN = 0.005  # margin of the outer places beyond the points, as a share of their range
+_TINY = 100 * np.finfo(np.float64).eps  # singular values below this share of the largest count as 0
 
 
 def local_quadratic(x: NDArray[Any], y: NDArray[Any], *, span: float) -> Floats:
@@ -29,19 +29,19 @@ def local_quadratic(x: NDArray[Any], y: NDArray[Any], *, span: float) -> Floats:
     x, y
         ``(n,)``, finite.
     span
-        Part of the points that each local fit uses, above 0, at most 1.
+        Share of the points that each local fit uses, above 0, at most 1.
 
     Returns
     -------
     numpy.ndarray
-        float64 ``(n,)``, in the order of `x`. Where so many points share one `x` that a local fit has nothing to lean
-        on (R answers NaN there), it uses more neighbours, up to all of them; points with one `x` alone get the mean of
-        `y`.
+        float64 ``(n,)``, in the order of `x`. Where so many points share one `x` that a local fit is undetermined (R
+        answers NaN there), it uses more neighbours, up to all of them. If all points share one `x`, the result is the
+        mean of `y`.
 
     Raises
     ------
     ValueError
-        If `x` and `y` differ in length or hold what is not finite, or `span` is not in (0, 1].
+        If `x` and `y` differ in length, a value is not finite, or `span` is not in (0, 1].
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape or x.ndim != 1:
@@ -74,7 +74,7 @@ class _Cell:
 
 
 def _places(xs: Floats, max_points: int) -> Floats:
-    """Return where local fits are made, ascending: the corners of the cells of a k-d tree of the points `xs`."""
+    """Return the places of local fits, ascending: the corners of the cells of a k-d tree of the points `xs`."""
     beyond = _MARGIN * max(xs[-1] - xs[0], 1e-10 * max(abs(xs[0]), abs(xs[-1])) + 1e-30)
     places = [float(xs[0] - beyond), float(xs[-1] + beyond)]
     cells = [_Cell(0, len(xs) - 1, *places)]
@@ -95,8 +95,8 @@ def _places(xs: Floats, max_points: int) -> Floats:
 
 
 def _cut(xs: Floats, first: int, last: int) -> int:
-    """Return the point after which a cell is cut: the middle one, or the nearest to it that differs from the next."""
-    middle = (first + last + 2) // 2 - 1  # the middle of positions that begin at 1
+    """Return the point after which a cell is split: the middle one, or the nearest to it that differs from the next."""
+    middle = (first + last + 2) // 2 - 1  # the middle, for positions that begin at 1
     step = 0
     while first <= middle + step < last:
         if xs[middle + step] != xs[middle + step + 1]:

@@ -1,4 +1,4 @@
-"""Choosing marker genes from one-against-the-rest tests."""
+"""Chooses marker genes from tests of one set against the rest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,11 +27,11 @@ def find_markers(
 ) -> list[NDArray[np.int64]]:
     """Test each set against all other listed cells and return up to `n` marker genes of each (algorithms.md, 2.2).
 
-    A gene qualifies where it is higher inside (log fold change above 0, AUC at least 0.3), found in at least 20 % of
-    the cells inside and at most 70 % outside. It belongs to the set with its smallest p-value, the first of equals; the
-    statistic behind p-values tells, so that the strongest markers, whose doubles are all 0, find theirs, too.
+    A gene qualifies if it is higher inside (log fold change above 0, AUC at least 0.3), and at least 20 % of the cells
+    inside and at most 70 % outside express it. It belongs to the set with its smallest p-value; of equals, the first.
+    The statistic behind the p-values decides, since the doubles of the strongest markers are all 0.
 
-    Needs memory for three numbers per gene, however many sets there are.
+    Needs memory for three numbers per gene, whatever the number of sets.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def find_markers(
     n_cells
         Number of cells in the data.
     n
-        Most genes per set.
+        Max genes per set.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def find_markers(
 
 
 def _owners(tests: GroupTests) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the set that each gene marks, -1 for none, with what orders its p-value and log fold change there."""
+    """Return the set that each gene marks, -1 for none, with the key of its p-value and its log fold change there."""
     with np.errstate(invalid="ignore"):
         qualifies = (
             (tests.log_fold_change > 0)

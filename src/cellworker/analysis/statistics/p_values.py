@@ -1,9 +1,9 @@
 """p-values that are ordered by the statistic behind them.
 
-A p-value below 1e-308 is 0 in a double, and the best genes of large clusters all get there: sorting by p-value then
-sorts them by position. So tests return `PValues`: `key` orders them, `log` gives how small they are,
-and the doubles in `values` are for showing and for comparing with a fixed level. A test
-(``tests/test_p_values_order_nothing.py``) holds that nothing outside this module sorts, ranks or reduces by them.
+A p-value below 1e-308 is 0 in a double, and the best genes of large clusters all have such p-values: sorting by p-value
+then sorts them by position. So tests return `PValues`: `key` orders them, `log` tells how small they are, and the
+doubles in `values` are only for display and for comparison with a fixed level. A test
+(``tests/test_p_values_order_nothing.py``) checks that nothing outside this module sorts, ranks or reduces by them.
 
 Formulas: tails of the normal distribution by Abramowitz and Stegun 7.1.23, of Student's by 26.5.8, in the log domain;
 Benjamini and Hochberg (1995).
@@ -25,18 +25,18 @@ ORIGINAL_CUT = 37.5193
 """R's ``pnorm`` is exactly 0 at and beyond this many standard deviations (``pnorm_both`` in its nmath)."""
 
 _EXACT = (1e-290, 0.5)
-"""Where a double holds a p-value so well that its logarithm has all digits, too."""
+"""The range in which the logarithm of the double is exact to all digits."""
 
 
 def score_keys(score: Floats, *, original: bool = False) -> Floats:
-    """Return what orders two-sided p-values of normal scores, without computing them.
+    """Return keys that order two-sided p-values of normal scores, without computing the p-values.
 
     Parameters
     ----------
     score
         float64, any shape: absolute values of standard normal deviates; NaN where there is no test.
     original
-        Take all scores at and beyond R's cut for equal, as their p-values are 0 there.
+        Treat all scores at and beyond R's cut as equal, since R's p-values are 0 there.
 
     Returns
     -------
@@ -48,19 +48,19 @@ def score_keys(score: Floats, *, original: bool = False) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class PValues:
-    """Two-sided p-values with what orders them. Arrays of one shape; NaN where there is no test.
+    """Two-sided p-values with the keys that order them. Arrays of one shape; NaN where there is no test.
 
     Attributes
     ----------
     values
-        The p-values, as far as doubles reach: to show, never to sort by.
+        The p-values as doubles: for display, never for sorting.
     log
         Their natural logarithms, exact to 1e-12 however small the p-values are; 0 for a p-value of 1.
     key
-        Ascends as the p-values do: what sorts and compares them. Equal only where the statistics are equal (or, of
-        Student's t, all but 0) or, like the original, where the original's p-values are.
+        Ascends with the p-values; sort and compare by it. Equal only where the statistics are equal (or where Student's
+        t are all nearly 0), or, in the original's mode, where the original's p-values are equal.
     original
-        Whether what the original calls equal is equal.
+        Whether p-values that are equal in the original are equal here.
     """
 
     values: Floats
@@ -75,7 +75,8 @@ class PValues:
         Parameters
         ----------
         score, original
-            As for `score_keys`. Like the original, p-values at and beyond R's cut are 0 and equal; `log` stays exact.
+            As for `score_keys`. In the original's mode, p-values at and beyond R's cut are 0 and equal; `log` stays
+            exact.
         """
         score = np.ascontiguousarray(score, np.float64)
         values, log = np.empty_like(score), np.empty_like(score)
@@ -99,7 +100,7 @@ class PValues:
         df
             float64 of the same shape: degrees of freedom of each, above 0; infinite is the normal distribution.
         original
-            Round the smallest p-values as R's ``pt`` does, and take for equal what R calls equal.
+            Round the smallest p-values as R's ``pt`` does, and treat as equal what is equal in R.
         """
         from scipy import special  # noqa: PLC0415 - only comparisons between samples need it
 
@@ -116,9 +117,9 @@ class PValues:
         log[exact] = np.log(values[exact])
         if original:
             small = values <= low
-            values[small] = 2 * np.exp(log[small] - np.log(2))  # R doubles the tail of one side
+            values[small] = 2 * np.exp(log[small] - np.log(2))  # R doubles the one-sided tail
             return cls(values, log, values, original)
-        # Below 1e-290 the logarithms, all negative, still differ where p-values have lost their digits.
+        # Below 1e-290 the logarithms, all negative, still differ where the p-values have too few digits.
         return cls(values, log, np.where(values > low, values, log), original)
 
     @property
@@ -127,15 +128,16 @@ class PValues:
         return np.asarray(self.log / np.log(10) + 0.0)  # no -0
 
     def adjusted_values(self) -> tuple[Floats, Floats]:
-        """Return the adjusted p-values as doubles with their keys: `adjusted` without logarithms, which cost a sort."""
+        """Return the adjusted p-values as doubles, with keys, but without logarithms, which cost a sort."""
         adjusted = benjamini_hochberg(self.values)
         return adjusted, adjusted if self.original else self.key
 
     def adjusted(self) -> Self:
         """Adjust for the false discovery rate, along the last axis (see `benjamini_hochberg`).
 
-        What orders the p-values orders the adjusted ones, too: these never fall where those rise, and where adjusted
-        ones are equal, as many are, the statistics still differ. The original leaves equal ones in their places.
+        The keys of the p-values also order the adjusted ones: these never fall where the p-values rise, and where
+        adjusted ones are equal, as many are, the statistics still differ. The original leaves equal ones in their
+        places.
         """
         adjusted, key = self.adjusted_values()
         return type(self)(adjusted, _adjusted_logs(self.log), key, self.original)
@@ -147,7 +149,7 @@ class PValues:
         return type(self)(values, np.minimum(0.0, self.log + np.log(number)), key, self.original)
 
     def take(self, rows: Any) -> Self:  # noqa: ANN401 - whatever indexes an array
-        """Return some of the p-values, as indexing would."""
+        """Return some of the p-values, like indexing."""
         return type(self)(self.values[rows], self.log[rows], self.key[rows], self.original)
 
 

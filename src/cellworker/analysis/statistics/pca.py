@@ -1,10 +1,10 @@
 """Principal components of a sparse or dense matrix, the same for any number of threads.
 
-Up to 3,000 genes, as after a choice of variable ones, the covariance is made part by part and decomposed; of fewer
-cells than genes, the products of all pairs of cells in its place. Of more it is never made: block Lanczos with full
-reorthogonalisation (Golub and Underwood 1977) multiplies the matrix with a block of vectors, from both sides. Vectors
-have the length of the shorter side, of cells where these are fewer: keeping them orthogonal costs more than the
-products. Centring is done by formulas, the matrix stays sparse.
+Up to 3,000 genes, as after a choice of variable ones, the covariance is summed part by part and decomposed; with fewer
+cells than genes, the products of all pairs of cells take its place. For more, no such matrix is made: block Lanczos
+with full reorthogonalisation (Golub and Underwood 1977) multiplies the matrix by a block of vectors, from both sides.
+The vectors have the length of the shorter side, since keeping them orthogonal costs more than the products. Formulas do
+the centring, so the matrix stays sparse.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,12 +24,12 @@ OnProgress = Callable[[float], None]
 Result = TypeVar("Result")
 
 _BLOCK = 10  # vectors at a time
-_ROWS = 4096  # of a part; parts are added in order, whichever thread computed them
+_ROWS = 4096  # values of a part; parts are added in order, whichever thread computes them
 _MAX_COVARIANCE = 3000  # genes, or cells
-_MAX_VALUES = 30_000_000  # of few cells that may become a dense matrix on the way to all products of pairs
+_MAX_VALUES = 30_000_000  # max values of few cells as a dense matrix, for the products of all pairs
 _DENSE = 0.1  # share of stored values above which a part is multiplied as a dense one
-_TOLERANCE = 1e-8  # of residuals, of the largest variance
-_EMPTY = 1e-12  # of the largest variance: directions without any
+_TOLERANCE = 1e-8  # tolerance of residuals, relative to the largest variance
+_EMPTY = 1e-12  # relative to the largest variance: below it a direction has no variance
 _CHECK_EVERY = 4  # blocks
 
 
@@ -42,7 +42,7 @@ class Components:
     scores
         float64 ``(n_cells, k)``: the cells' coordinates.
     loadings
-        float64 ``(n_genes, k)``: orthonormal columns, zeros where there is no variance left.
+        float64 ``(n_genes, k)``: orthonormal columns, zeros where no variance is left.
     variance
         float64 ``(k,)``: variance along each (n - 1).
     total
@@ -67,26 +67,25 @@ def principal_components(
 ) -> Components:
     """Find the components of largest variance.
 
-    The sign of a component is free. Here the loading of largest absolute value is above 0, as in scanpy (scikit-learn
-    from 1.5); Seurat keeps the signs that irlba happens to find.
+    The sign of a component is arbitrary. Here the loading of largest absolute value is above 0, as in scanpy
+    (scikit-learn from 1.5); Seurat keeps the signs that irlba finds.
 
     Parameters
     ----------
     matrix
-        ``(n_cells, n_genes)``, a NumPy array or compressed rows (SciPy), finite. It is not copied, and not centred.
+        ``(n_cells, n_genes)``, a NumPy array or compressed rows (SciPy), finite. It is neither copied nor centred.
     k
         Number of components, from 1 to the smaller of both sides.
     centre
-        Take each gene's mean away; otherwise variances are about 0.
+        Subtract each gene's mean; otherwise variances are about 0.
     origin
-        float64 ``(n_genes,)``: taken away from each cell instead of the means, which `centre` is about. Variances are
-        about it.
+        float64 ``(n_genes,)``: subtracted from each cell instead of the means (see `centre`). Variances are about it.
     seed
-        Of the vectors that the search begins with; the result hardly depends on it.
+        Seed of the vectors that start the search; the result hardly depends on it.
     threads
         Threads for the products; the result does not depend on it, to the last bit.
     on_progress
-        Called with the fraction done, roughly; may raise to stop.
+        Called with the approximate fraction done; may raise to stop.
 
     Raises
     ------
@@ -110,22 +109,25 @@ def principal_components(
             cells = _decomposed(products.between_cells(), k)
         else:
             cells = _leading(lambda block: products.scores(pulled(block)) / max(1, n - 1), n, k, seed, on_progress)
-        # Orthonormal, too, where nothing varies and all that comes back is rounding.
+        # Stay orthonormal where nothing varies and only rounding comes back.
         return _finished(products, np.linalg.qr(pulled(cells))[0], k)
 
 
 class RowParts(Protocol):
-    """A matrix of which some rows at a time are worked on, wherever they are; what is called can be pickled."""
+    """A matrix that is processed some rows at a time, perhaps on other machines.
+
+    Functions and arguments can be pickled.
+    """
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of cells and genes."""
 
     def total(self, function: Callable[..., tuple[Floats, ...]], *arguments: Floats) -> tuple[Floats, ...]:
-        """Call ``function(rows, *arguments)`` with the rows of each part, and add up what it returns."""
+        """Call ``function(rows, *arguments)`` with the rows of each part, and return the sum of the results."""
 
     def joined(self, function: Callable[..., Floats], *arguments: Floats) -> Floats:
-        """Call ``function(rows, *arguments)`` with the rows of each part, and put below each other what it returns."""
+        """Call ``function(rows, *arguments)`` with the rows of each part, and return the results stacked by rows."""
 
 
 def components_of(
@@ -137,7 +139,7 @@ def components_of(
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> Components:
-    """Find the components of a matrix in parts; everything is as for `principal_components`."""
+    """Find the components of a matrix in parts; parameters and result are those of `principal_components`."""
     width = parts.shape[1]
     with one_blas_thread():
         products = _Products(parts, centre=centre, origin=origin)
@@ -159,7 +161,7 @@ def _finished(products: "_Products", vectors: Floats, k: int) -> Components:
 
 
 class _InMemory:
-    """Rows of a matrix in memory; what is added up, and in which order, depends on the matrix alone."""
+    """Rows of a matrix in memory; the parts and the order of sums depend only on the matrix."""
 
     def __init__(self, matrix: Any, pool: ThreadPoolExecutor) -> None:  # noqa: ANN401
         self.shape: tuple[int, int] = matrix.shape
@@ -182,7 +184,7 @@ class _InMemory:
         return out
 
     def joined(self, function: Callable[..., Floats], *arguments: Floats) -> Floats:
-        """Put the results of all parts below each other."""
+        """Stack the results of all parts by rows."""
         return np.concatenate(list(self._each(function, arguments)))
 
     def pulled(self, block: Floats) -> Floats:
@@ -202,7 +204,7 @@ class _InMemory:
 
 
 class _Products:
-    """Multiplies with the centred matrix."""
+    """Multiplies by the centred matrix."""
 
     def __init__(self, parts: RowParts, *, centre: bool, origin: Floats | None = None) -> None:
         self.n, self.width = parts.shape
@@ -224,7 +226,10 @@ class _Products:
         return np.asarray((out - self._crossed(np.outer)) / max(1, self.n - 1))
 
     def between_cells(self) -> Floats:
-        """Return the products of all pairs of cells over n - 1, float64 ``(n_cells, n_cells)``, of rows in one part."""
+        """Return the products of all pairs of cells divided by n - 1, float64 ``(n_cells, n_cells)``.
+
+        The rows are one part.
+        """
         (out,) = self._parts.total(_square_of_cells)
         crossed = self._parts.joined(_image, self._mean[:, None], np.zeros(1))
         out -= crossed
@@ -233,12 +238,12 @@ class _Products:
         return np.asarray(out / max(1, self.n - 1))
 
     def _crossed(self, times: Callable[[Floats, Floats], Floats]) -> Floats:
-        """Return what products of columns exceed those of columns with the origin taken away by."""
+        """Return the difference between products of the columns and products of the centred columns."""
         sums, origin = self._sums, self._mean
         return np.asarray(times(sums, origin) + times(origin, sums) - self.n * times(origin, origin))
 
     def pulled(self, product: Floats, block: Floats) -> Floats:
-        """Return the centred matrix, transposed, times a block, of the product of the matrix as it is."""
+        """Return the transposed centred matrix times a block, from the product of the uncentred matrix."""
         return np.asarray(product - np.outer(self._mean, block.sum(axis=0)))
 
     def scores(self, block: Floats) -> Floats:
@@ -247,7 +252,7 @@ class _Products:
 
 
 def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
-    """Return some rows in double precision; of compressed rows the indices are shared."""
+    """Return some rows in double precision; compressed rows share their indices."""
     if isinstance(matrix, np.ndarray):
         return matrix[start:stop].astype(np.float64, copy=False)
     from scipy.sparse import csr_array  # noqa: PLC0415 heavy
@@ -299,7 +304,7 @@ def _decomposed(symmetric: Floats, k: int) -> Floats:
 def _leading(
     times: Callable[[Floats], Floats], width: int, k: int, seed: int, on_progress: OnProgress | None
 ) -> Floats:
-    """Return the leading eigenvectors of a symmetric matrix that `times` multiplies with, float64 ``(width, k)``."""
+    """Return the leading eigenvectors of the symmetric matrix that `times` multiplies by, float64 ``(width, k)``."""
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
     random = np.random.Generator(np.random.PCG64(seed))
     block = np.linalg.qr(random.standard_normal((width, min(width, max(_BLOCK, min(k, _BLOCK))))))[0]
@@ -326,7 +331,7 @@ def _leading(
 
 
 def _next(image: Floats, basis: Floats, random: np.random.Generator) -> Floats:
-    """Return new orthonormal directions; where the images hold none, random ones stand in."""
+    """Return new orthonormal directions; random ones where the images have none."""
     columns_left = basis.shape[0] - basis.shape[1]
     block = image[:, :columns_left]
     scale = np.sqrt(np.square(image).sum(axis=0)).max()

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PseudobulkResult:
-    """One row per gene of the input, NaN for genes that were filtered out.
+    """One row per gene of the input, NaN for genes that are filtered out.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class PseudobulkResult:
     average
         Mean log2 counts per million over all samples.
     p_values
-        Two-sided p-values; None when there are only two samples, where nothing can be tested.
+        Two-sided p-values; None with only two samples, which allow no test.
     kept
         bool ``(n_genes,)``: genes with enough counts.
     """
@@ -69,8 +69,8 @@ def filter_by_expression(counts: Floats, in_base: NDArray[np.bool_]) -> NDArray[
     if smallest > 10:
         smallest = 10 + 0.7 * (smallest - 10)
     cutoff = 10 / np.median(library) * 1e6
-    # A sample at the median library with exactly ten counts sits on the cutoff: multiply in edgeR's order to fall on
-    # its side.
+    # A sample at the median library with exactly ten counts is at the cutoff: multiply in edgeR's order to round the
+    # same way.
     enough = (counts * (1e6 / library) >= cutoff).sum(axis=1) >= smallest - 1e-14
     kept: NDArray[np.bool_] = enough & (counts.sum(axis=1) >= 15 - 1e-14)
     return kept
@@ -101,7 +101,7 @@ def tmm_factors(counts: Floats, library: Floats) -> Floats:
 
 def _tmm(observed: Floats, reference: Floats, n_observed: float, n_reference: float) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Equal ratios must come out equal to the last bit, as they do in R: their ranks are averaged.
+        # Equal ratios must be equal to the last bit, as in R, since their ranks are averaged.
         ratio = library_function("log2", (observed / n_observed) / (reference / n_reference))
         level = (
             library_function("log2", observed / n_observed) + library_function("log2", reference / n_reference)
@@ -244,7 +244,7 @@ def two_group_test(counts: Floats, in_base: NDArray[np.bool_], *, original: bool
     group = in_base.astype(np.int32)
     e = library_function("log2", (used + 0.5) / (effective + 1) * 1e6)
     n = counts.shape[1]
-    if n > 2 and np.median(_varies(e, group)) == 0:  # rounding would leave a little where there is nothing
+    if n > 2 and np.median(_varies(e, group)) == 0:  # rounding would leave a little where the variance is 0
         raise ValueError("the samples do not differ within their groups")
     with np.errstate(divide="ignore", invalid="ignore"):
         weights = _voom_weights(e, used, effective, np.ones_like(e), group)

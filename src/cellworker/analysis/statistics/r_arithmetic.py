@@ -1,7 +1,7 @@
 """Arithmetic to R's last bit: the C library's logarithms and exponentials over whole arrays, sums and means.
 
-NumPy brings its own logarithms on some processors, which differ in the last bit. Where ties or orders hang on that bit,
-both R and we take the C library's. Sums are in extended precision where the machine has it, one value after the other.
+On some processors NumPy has its own logarithms, which differ in the last bit. Where ties or orders depend on that bit,
+we use the C library's, as R does. Sums are in extended precision where the machine has it, in the order of the values.
 """
 
 from typing import Literal
@@ -26,7 +26,7 @@ def library_function(name: Name, x: NDArray[np.float64]) -> NDArray[np.float64]:
     Parameters
     ----------
     name
-        Which; ``exp10`` is ten to the power of.
+        Name of the function; ``exp10`` is ten to the power of x.
     x
         float64, any shape.
 
@@ -42,12 +42,12 @@ def library_function(name: Name, x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def total(x: Floats) -> float:
-    """Sum of a vector; 0 for none."""
+    """Sum of a vector; 0 for an empty one."""
     return float(np.cumsum(x.astype(np.longdouble))[-1]) if len(x) else 0.0
 
 
 def mean(x: Floats) -> float:
-    """Mean of a vector of at least one value: R adds the mean of what is left around the first."""
+    """Mean of a vector of at least one value. Like R, it adds the mean of the residuals to the first mean."""
     wide = x.astype(np.longdouble)
     first = np.cumsum(wide)[-1] / len(x)
     return float(first + np.cumsum(wide - first)[-1] / len(x))

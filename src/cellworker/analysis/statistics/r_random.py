@@ -1,7 +1,7 @@
 """R's random numbers: the streams behind ``set.seed``, ``runif``, ``rnorm`` and ``sample`` (R 3.6 and later).
 
-Mersenne Twister (Matsumoto and Nishimura 1998) seeded as R seeds it, inversion for normals, rejection sampling for
-integers; facts of algorithms.md, section 0.3.
+Mersenne Twister (Matsumoto and Nishimura 1998) with R's seeding, inversion for normals, rejection sampling for integers
+(algorithms.md, section 0.3).
 """
 
 import math
@@ -47,7 +47,7 @@ class RRandom:
         return 1.0 - _TINY if 1.0 - u <= 0.0 else u
 
     def index(self, n: int) -> int:
-        """Return a uniform integer in 0 to n - 1, drawn by rejection; even n = 1 takes a number from the stream."""
+        """Return a uniform integer from 0 to n - 1, drawn by rejection; even n = 1 takes a number from the stream."""
         bits = math.ceil(math.log2(n))
         while True:
             value = 0

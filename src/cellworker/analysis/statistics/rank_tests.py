@@ -1,9 +1,8 @@
 """Exact Wilcoxon rank-sum tests on every cell, from values sorted once.
 
-The order of the values inside a gene does not depend on the groups, so with each gene's values stored in order
-(`GeneMajor`) a test of any groups is one linear scan. Formulas: Mann and Whitney (1947) with the normal
-approximation, tie correction and continuity correction as in R's ``wilcox.test``; the original used presto
-(algorithms.md, section 1).
+The order of the values of a gene does not depend on the groups. With each gene's values stored in order, a test of any
+groups is one linear scan. Formulas: Mann and Whitney (1947) with the normal approximation, tie correction and
+continuity correction as in R's ``wilcox.test``; the original used presto (algorithms.md, section 1).
 """
 
 import threading
@@ -31,11 +30,11 @@ __all__ = [
 ]
 
 _CHUNK = 1 << 21  # stored values per unit of work
-_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory, however large the matrix
-_MAX_CLASSES = 1024  # sets that overlap in more ways than this are cheaper to scan apart
+_CAPACITY = 1 << 18  # genes times sets per unit of work: bounds the memory for any size of matrix
+_MAX_CLASSES = 1024  # sets that overlap in more ways are cheaper to scan separately
 _REPORTS = 50
 _SKIP_TOP_BLOCK, _NO_CONTINUITY = 1, 2  # rules of the kernel
-_PLAIN = False  # whether the kernel does without the processor's widest registers: for tests
+_PLAIN = False  # for tests: whether the kernel avoids the processor's widest registers
 
 OnProgress = Callable[[float], None]
 
@@ -47,7 +46,7 @@ class GroupTests:
     Attributes
     ----------
     score
-        Absolute value of the standard normal deviate that the p-value comes from.
+        Absolute value of the standard normal deviate behind the p-value.
     auc
         P(inside > outside) + half P(equal).
     log_fold_change
@@ -55,7 +54,7 @@ class GroupTests:
     fraction_in, fraction_out
         Percentage (0 to 100) of cells with a stored value.
     original
-        Whether p-values are cut where R's are 0.
+        Whether p-values are 0 where R's are.
     """
 
     score: NDArray[np.float64]
@@ -67,7 +66,7 @@ class GroupTests:
 
     @property
     def keys(self) -> NDArray[np.float64]:
-        """What orders the p-values, within a set and between sets."""
+        """Keys that order the p-values, within a set and between sets."""
         return score_keys(self.score, original=self.original)
 
     @property
@@ -87,7 +86,7 @@ _FIELDS = ("score", "auc", "log_fold_change", "fraction_in", "fraction_out")
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Sets that share one ranking: `groups` lists them first, then perhaps the other cells ranked with them."""
+    """Sets that share one ranking: first those of `groups`, then the other cells ranked with them, if any."""
 
     numbers: list[int]
     groups: Groups
@@ -105,7 +104,7 @@ class _Plan:
 
 
 def _cut(indptr: NDArray[np.int64], n_values: int, max_genes: int) -> list[tuple[int, int]]:
-    """Cut the genes into runs of about `n_values` stored values and at most `max_genes` genes."""
+    """Split the genes into runs of about `n_values` stored values and at most `max_genes` genes."""
     n_genes = len(indptr) - 1
     cuts = np.searchsorted(indptr, np.arange(indptr[0], indptr[-1] + n_values, n_values))
     cuts = np.unique(np.clip(np.concatenate([cuts, np.arange(0, n_genes, max_genes), [n_genes]]), 0, n_genes))
@@ -123,9 +122,9 @@ def _scan(
     continuity: bool = True,
     consume: Callable[[slice, GroupTests], None] | None = None,
 ) -> GroupTests | None:
-    """Return the tests of all sets, or hand them to `consume`, some genes at a time, from several threads.
+    """Return the tests of all sets, or pass them to `consume`, some genes at a time, from several threads.
 
-    What is done at once depends on the data and the sets alone, and no gene's result on another's.
+    The units of work depend only on the data and the sets, and no gene's result depends on another's.
     """
     check_offsets(data)
     indptr, cells, values = data
@@ -138,7 +137,7 @@ def _scan(
     run = kernel("cw_rank_scan")
     scratch_bytes = kernel("cw_rank_scratch")(longest, max_classes)
     fixed = (address(indptr, np.int64), address(cells, np.int32), address(values, np.float32))
-    own = threading.local()  # a buffer per thread: the pages of a new one would cost more than the scan
+    own = threading.local()  # a buffer per thread: the pages of a new buffer would cost more than the scan
     rules = (_SKIP_TOP_BLOCK if original else 0) | (0 if continuity else _NO_CONTINUITY)
     everything = _empty_tests(n_sets, n_genes, original) if consume is None else None
 
@@ -186,7 +185,7 @@ def _empty_tests(n_sets: int, n_genes: int, original: bool) -> GroupTests:  # no
 
 
 def _plan(sets: Sequence[NDArray[np.integer[Any]]], numbers: list[int], listed: NDArray[np.bool_]) -> list[_Plan]:
-    """Share one ranking of the listed cells among sets, unless they overlap in too many ways."""
+    """Give the sets one ranking of the listed cells, unless they overlap in too many ways."""
     rest = listed.copy()
     for number in numbers:
         rest[sets[number]] = False
@@ -195,7 +194,7 @@ def _plan(sets: Sequence[NDArray[np.integer[Any]]], numbers: list[int], listed: 
     if groups is None and len(numbers) > 1:
         half = len(numbers) // 2
         return [*_plan(sets, numbers[:half], listed), *_plan(sets, numbers[half:], listed)]
-    assert groups is not None  # a set and the rest are two classes at most
+    assert groups is not None  # a set and the rest make at most two classes
     return [_Plan(numbers, groups)]
 
 
@@ -217,14 +216,14 @@ def rank_tests(
     groups
         The sets. Cells in no set take no part.
     original
-        Leave the block of equal largest values out of the tie correction, as presto does, and cut p-values where R's
-        are 0.
+        Leave the block of equal largest values out of the tie correction, as presto does, and return 0 where R's
+        p-values are 0.
     continuity
         Correct for continuity, as R does; scanpy does not.
     threads
         Threads of the scan; the result does not depend on it.
     on_progress
-        Called with the fraction done, now and then; it may raise to stop the scan.
+        Called with the fraction done; may raise to stop the scan.
 
     Returns
     -------
@@ -234,7 +233,7 @@ def rank_tests(
     Raises
     ------
     IndexError
-        If the data hold a cell beyond those of `groups`.
+        If the data has a cell beyond those of `groups`.
     """
     n_sets = len(groups.members)
     plans = [_Plan(list(range(n_sets)), groups)]
@@ -255,9 +254,9 @@ def set_tests(
     threads: int = 1,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Test each set against all other listed cells, and hand the tests over some genes at a time.
+    """Test each set against all other listed cells, and pass on the tests of some genes at a time.
 
-    For reductions: nothing of the size of sets times genes is kept. Sets may overlap in any number of ways.
+    For reductions: it holds no array of the size of sets times genes. Sets may overlap in any number of ways.
 
     Parameters
     ----------
@@ -290,7 +289,7 @@ def pair_tests(
 ) -> list[GroupTests]:
     """Test the first cells of each pair against the second, all pairs in one pass over the data.
 
-    Pairs that share out the same cells, as each cluster against all others does, share one ranking.
+    Pairs that split the same cells, like each cluster against all others, share one ranking.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Principal components of scaled expression, as Seurat's ScaleData and RunPCA find them, without a dense matrix.
 
-Scaled values are ``min((x - mean) / sd, 10)``. Of a gene's zeros all scaled values are the same, ``-mean / sd``: a
-sparse matrix of differences from it, and the vector of these values as origin, give the components of the dense matrix.
-Like Seurat's, they are about 0, not about what clipping leaves of the mean.
+Scaled values are ``min((x - mean) / sd, 10)``. All zeros of a gene have the same scaled value, ``-mean / sd``. So a
+sparse matrix of differences from it, with the vector of these values as origin, gives the components of the dense
+matrix. As in Seurat, they are about 0, not about the mean after clipping.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ Progress = Callable[[float], None]
 CLIP = 10.0
 """Largest scaled value (ScaleData's ``scale.max``)."""
 _AT_A_TIME = 1 << 21  # stored values: 60 MB of temporary arrays
-_SELECTING = 0.5  # of the time
+_SELECTING = 0.5  # share of the time
 
 
 class Allocate(Protocol):
-    """Makes an array, perhaps mapped from a file."""
+    """Allocates an array, perhaps mapped from a file."""
 
     def __call__(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Return an array of this shape and type."""
@@ -35,16 +35,16 @@ class Allocate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScaledComponents:
-    """The components, and the genes that have a share in them.
+    """The components, and the genes that contribute to them.
 
     Attributes
     ----------
     components
         Scores of all cells; loadings of `genes`.
     genes
-        int64 ``(g,)``: positions of the genes, those that do not vary left out.
+        int64 ``(g,)``: positions of the genes, without those that do not vary.
     mean, deviation
-        float64 ``(g,)``: what the genes were scaled by.
+        float64 ``(g,)``: mean and deviation by which the genes are scaled.
     """
 
     components: Components
@@ -53,7 +53,7 @@ class ScaledComponents:
     deviation: Floats
 
     def project(self, rows: Any) -> Floats:  # noqa: ANN401 SciPy's
-        """Return where other cells are: `rows` are compressed rows of log-normalised values of `genes`."""
+        """Return the scores of other cells; `rows` are compressed rows of log-normalised values of `genes`."""
         from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
         zeros = -self.mean / self.deviation
@@ -77,8 +77,8 @@ def scaled_components(
 ) -> ScaledComponents:
     """Scale some genes and find their principal components.
 
-    The matrix is read twice from one end to the other, some megabytes at a time: it may be mapped from a file larger
-    than memory. The values of the chosen genes are laid out twice more, where `allocate` puts them.
+    The function reads the matrix twice from start to end, some megabytes at a time, so it may be mapped from a file
+    larger than memory. It writes the values of the chosen genes to two arrays of `allocate`.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def scaled_components(
     n_genes
         Width of the matrix.
     allocate
-        Makes the array that the chosen genes' values are in.
+        Allocates the arrays for the chosen genes' values.
     threads
         Threads to use; the result does not depend on it.
     progress
@@ -111,7 +111,7 @@ def scaled_components(
     place = np.full(n_genes, -1, np.int32)
     place[genes] = np.arange(len(genes), dtype=np.int32)
     matrix = _Chosen(indptr, columns, values, place, len(genes))
-    if len(genes) < n_genes:  # all that follows reads these genes alone
+    if len(genes) < n_genes:  # all later steps read only these genes
         matrix = matrix.selected(allocate)
     with np.errstate(invalid="ignore", over="ignore"):  # genes with such values are left out
         mean, deviation = matrix.moments(lambda part: progress(_SELECTING * 0.6 * part))
@@ -134,7 +134,7 @@ def scaled_components(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Some columns of a matrix; `place` is where each of its genes is among them, -1 for the others."""
+    """Some columns of a matrix; `place` is each gene's position among them, -1 for other genes."""
 
     indptr: NDArray[np.int64]
     columns: NDArray[np.int32]
@@ -143,13 +143,13 @@ class _Chosen:
     width: int
 
     def parts(self) -> list[tuple[int, int]]:
-        """Cut the cells into parts of some megabytes."""
+        """Split the cells into parts of some megabytes."""
         n = len(self.indptr) - 1
         step = max(1, int(_AT_A_TIME // max(1, len(self.columns) // n)))
         return [(start, min(n, start + step)) for start in range(0, n, step)]
 
     def part(self, start: int, stop: int) -> tuple[NDArray[np.int32], Floats, NDArray[np.int64]]:
-        """Return places and values of the chosen genes in some cells, and how many each cell has."""
+        """Return places and values of the chosen genes in some cells, and the number of values per cell."""
         first, last = int(self.indptr[start]), int(self.indptr[stop])
         columns = np.asarray(self.columns[first:last])
         self._require(columns)
@@ -160,7 +160,7 @@ class _Chosen:
         return places[chosen], np.asarray(self.values[first:last])[chosen].astype(np.float64), lengths
 
     def selected(self, allocate: Allocate) -> "_Chosen":
-        """Return a matrix that holds nothing but the chosen genes."""
+        """Return a matrix of only the chosen genes."""
         n, parts = len(self.indptr) - 1, self.parts()
         there, indptr = self.place >= 0, np.zeros(n + 1, np.int64)
         for start, stop in parts:
@@ -190,7 +190,7 @@ class _Chosen:
             raise IndexError("the matrix holds genes beyond the last one")
 
     def moments(self, progress: Progress) -> tuple[Floats, Floats]:
-        """Return each gene's mean and standard deviation (n - 1), of zeros too, in two passes."""
+        """Return each gene's mean and standard deviation (n - 1), zeros included, in two passes."""
         n, parts = len(self.indptr) - 1, self.parts()
         sums, stored = np.zeros(self.width), np.zeros(self.width, np.int64)
         for number, (start, stop) in enumerate(parts):
@@ -207,7 +207,7 @@ class _Chosen:
         return mean, np.sqrt(squares / (n - 1))
 
     def differences(self, mean: Floats, deviation: Floats, allocate: Allocate, progress: Progress) -> Any:  # noqa: ANN401 SciPy's
-        """Return scaled, clipped values less what the gene's zeros become, compressed rows of cells and genes."""
+        """Return scaled and clipped values minus the scaled value of zero, as compressed rows of cells and genes."""
         from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
         n, parts = len(self.indptr) - 1, self.parts()

@@ -1,7 +1,7 @@
-"""Compressed sparse rows: judged, put in order, transposed and sorted by value, in blocks that any thread may do.
+"""Compressed sparse rows: checks, orders, transposes and sorts them by value, in blocks that any thread may process.
 
-The kernels release the interpreter lock, so plain threads run them side by side. What they write does not depend on how
-the work was cut or on how many threads did it.
+The kernels release the interpreter lock, so plain threads run them in parallel. The output depends neither on the split
+of the work nor on the number of threads.
 """
 
 import mmap
@@ -19,7 +19,7 @@ __all__ = ["Compressed", "GeneSorter", "Packed", "RowConverter", "RowSplitter", 
 Compressed = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 """A compressed matrix: int64 ``(n_rows + 1,)`` bounds, int32 ``(nnz,)`` columns, float32 ``(nnz,)`` values."""
 Packed = tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.uint16], NDArray[np.float32] | ToldValues]
-"""The same as a store has it: columns may be uint16, and values told by counts."""
+"""The same in a store: columns may be uint16, and values may be `ToldValues`."""
 
 
 _SUMMARY = np.dtype(
@@ -39,16 +39,16 @@ class RowSummary:
     Attributes
     ----------
     stored, kept
-        Entries as they came, and those that are not zero (NaN counts as not zero).
+        Stored entries, and those that are not zero (NaN counts as not zero).
     nan, infinite, negative, fractional
         Numbers of such entries. NaN is neither negative nor fractional; an infinite value is not fractional.
     unsorted_rows
         Rows whose columns do not strictly ascend.
     largest, smallest
-        Over all entries that are numbers; minus and plus infinity where there are none.
+        Over all entries that are not NaN; minus and plus infinity where there are none.
     problem
-        "" or what is wrong with `problem_row`: "bounds" (its place in the arrays), "column" (one is outside the
-        matrix), "length" (more entries than columns). The other fields then tell of the rows before it.
+        "" or the fault of `problem_row`: "bounds" (its place in the arrays), "column" (one is outside the matrix),
+        "length" (more entries than columns). The other fields then describe the rows before it.
     """
 
     stored: int = 0
@@ -81,14 +81,14 @@ class RowSummary:
 
     @property
     def in_order(self) -> bool:
-        """Whether the rows can be taken as they are: no stored zeros, columns ascending."""
+        """Whether the rows need no conversion: no stored zeros, columns ascending."""
         return self.kept == self.stored and self.unsorted_rows == 0
 
 
 def _buffer(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array in pages of its own, which the system has again as soon as nobody uses it.
+    """Return an array in pages of its own, which go back to the system as soon as the array is freed.
 
-    What malloc gives to one thread after another it keeps for all of them: buffers were there twice.
+    malloc keeps freed memory per thread, so its buffers would exist twice.
     """
     if not size:
         return np.empty(0, dtype)
@@ -112,7 +112,7 @@ def scan_rows(
     kept: NDArray[np.int64],
     per_column: NDArray[np.int64] | None = None,
 ) -> RowSummary:
-    """Judge rows ``start`` to ``stop`` of an unchecked matrix.
+    """Check rows ``start`` to ``stop`` of an untrusted matrix.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def scan_rows(
     kept
         Receives the number of non-zeros of each of these rows: int64 ``(stop - start,)``.
     per_column
-        The non-zeros of each column are added to it: int64 ``(n_columns,)``.
+        Adds the number of non-zeros of each column: int64 ``(n_columns,)``.
     """
     _check(matrix, start, stop)
     indptr, columns, values = matrix
@@ -158,21 +158,21 @@ def scan_rows(
 
 
 def _from_key(key: int, none: float) -> float:
-    """Return the float that an ordered key stands for; the extreme keys stand for no number at all."""
+    """Return the float of an ordered key; the extreme keys stand for no number."""
     bits = np.int32(key if key >= 0 else key ^ 0x7FFFFFFF)
     value = float(bits.view(np.float32))
     return none if np.isnan(value) else value
 
 
 class RowConverter:
-    """Puts blocks of sound rows in order: no stored zeros, columns ascending.
+    """Puts blocks of checked rows in order: no stored zeros, columns ascending.
 
     One per thread; its buffers are used again.
 
     Parameters
     ----------
     matrix
-        The matrix, all of whose rows `scan_rows` found sound.
+        The matrix; `scan_rows` has checked all rows.
     bounds
         int64 ``(n_rows + 1,)``: where each row's non-zeros go.
     """
@@ -219,7 +219,7 @@ class RowConverter:
 
 
 class RowSplitter:
-    """Takes rows apart at given columns, so that each range of columns can be worked on alone.
+    """Splits rows at given columns, so that each range of columns can be processed alone.
 
     One per thread; its buffers are used again.
 
@@ -246,7 +246,7 @@ class RowSplitter:
         lengths
             int32 ``(n_parts, stop - start)``.
         bounds
-            int64 ``(n_parts + 1,)``: where the parts are in the two arrays that follow.
+            int64 ``(n_parts + 1,)``: where the parts are in `columns` and `values`.
         columns, values
             Valid until the next call.
         """
@@ -277,15 +277,15 @@ class RowSplitter:
 class GeneSorter:
     """Turns cell-major rows into gene-major runs in ascending order of value.
 
-    After `seek` it walks over the genes from left to right and remembers where it stands in every cell, so that each
-    entry is read once. One per thread; its buffers are used again.
+    After `seek` it goes through the genes in order and remembers its place in every cell, so it reads each entry once.
+    One per thread; its buffers are used again.
 
     Parameters
     ----------
     matrix
         The matrix, cell after cell; genes ascend within a cell.
     bounds
-        int64 ``(n_genes + 1,)``: where each gene's entries go, that is the running sum of the entries per gene.
+        int64 ``(n_genes + 1,)``: where each gene's entries go, the cumulative number of entries per gene.
     """
 
     def __init__(self, matrix: Packed, bounds: NDArray[np.int64]) -> None:
@@ -327,13 +327,13 @@ class GeneSorter:
         size = int(bounds[-1])
         longest = int(np.diff(bounds).max(initial=0))
         if len(self._entries) < size:
-            # The old buffers go first: both together would be the largest part of an opening's memory.
+            # Free the old buffers first: both together would be the largest part of an opening's memory.
             self._entries, self._cells, self._values = (
                 np.empty(0, np.uint64),
                 np.empty(0, np.int32),
                 np.empty(0, np.float32),
             )
-            length = size + (size >> 6)  # the next blocks are hardly longer
+            length = size + (size >> 6)  # spare capacity: the next blocks are hardly longer
             self._entries, self._cells = _buffer(length, np.uint64), _buffer(length, np.int32)
             self._values = _buffer(length, np.float32)
         if len(self._scratch) < longest:
@@ -365,13 +365,13 @@ class GeneSorter:
 
 
 def _columns(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
-    """Return where column numbers are, and how many bytes each has."""
+    """Return the address of column numbers, and the bytes of each."""
     narrow = columns.dtype == np.uint16
     return address(columns, np.uint16 if narrow else np.int32), 2 if narrow else 4
 
 
 def _values(values: NDArray[np.float32] | ToldValues) -> tuple[int | None, ...]:
-    """Return where values are, or the counts that tell them, how wide those are, and what they stand for."""
+    """Return the address of the values, or of the counts that stand for them with their width and levels."""
     if not isinstance(values, ToldValues):
         return address(values, np.float32), 0, None, None, None, 0
     levels, kind = values.levels, values.counts.dtype

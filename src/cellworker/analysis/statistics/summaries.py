@@ -10,7 +10,7 @@ __all__ = ["PROBABILITIES", "Summary", "density", "summary"]
 Floats = NDArray[np.float64]
 
 PROBABILITIES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-_FINE = 1024  # cells of the grid that values are laid on before they are smoothed
+_FINE = 1024  # intervals of the grid on which values are binned before smoothing
 _NORMAL_IQR = 1.34  # interquartile range of a normal distribution, in R's bw.nrd0
 
 
@@ -21,11 +21,11 @@ class Summary:
     Attributes
     ----------
     n, missing
-        Number of values, and of those that are no finite number, which count nowhere else.
+        Number of values, and of those that are not finite; the latter count nowhere else.
     positive
         Number of values above 0.
     mean, deviation
-        NaN without values; the deviation (n - 1) of fewer than two.
+        NaN without values; the deviation (n - 1) is NaN below two values.
     quantiles
         float64: at `PROBABILITIES`, by linear interpolation (R's type 7); NaN without values.
     counts
@@ -47,9 +47,9 @@ def summary(values: Floats, edges: Floats) -> Summary:
     Parameters
     ----------
     values
-        float64 ``(n,)``, in any order; what is not finite counts as missing.
+        float64 ``(n,)``, in any order; a value that is not finite counts as missing.
     edges
-        float64 ``(k + 1,)``, ascending: of the histogram.
+        float64 ``(k + 1,)``, ascending: the edges of the histogram.
     """
     known = values[np.isfinite(values)]
     n = len(known)
@@ -69,20 +69,20 @@ def summary(values: Floats, edges: Floats) -> Summary:
 def density(values: Floats, at: Floats) -> Floats:
     """Estimate the density of values with a Gaussian kernel.
 
-    The bandwidth is R's ``bw.nrd0`` (Silverman 1986, equation 3.31). Values are laid on a fine grid first, each shared
-    between its two neighbours, as R's ``density`` does; there is no bending at the ends.
+    The bandwidth is R's ``bw.nrd0`` (Silverman 1986, equation 3.31). Values are binned on a fine grid first, each split
+    between its two nearest points, as in R's ``density``. There is no correction at the ends.
 
     Parameters
     ----------
     values
         float64 ``(n,)``, finite, between the ends of `at`.
     at
-        float64 ``(k,)``, evenly spaced and ascending: where it is wanted.
+        float64 ``(k,)``, evenly spaced and ascending: where to evaluate the density.
 
     Returns
     -------
     numpy.ndarray
-        float64 ``(k,)``, per unit of the values; empty where there is no value, or `at` has no extent.
+        float64 ``(k,)``, per unit of the values; empty without values, or where all of `at` is one point.
     """
     low, high = (float(at[0]), float(at[-1])) if len(at) else (0.0, 0.0)
     if not len(values) or not high > low:

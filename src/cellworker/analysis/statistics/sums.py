@@ -1,4 +1,4 @@
-"""Raw counts summed over groups of cells, from the cell-major side: only the chosen cells are read."""
+"""Sums raw counts over groups of cells, from the cell-major side, so it reads only the chosen cells."""
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -20,9 +20,9 @@ _KERNELS = {
     "float64": "cw_group_sums_f64",
     "int64": "cw_group_sums_i64",
 }
-_PARTS = 4  # the same for any number of threads: sums of fractional counts must not depend on it
+_PARTS = 4  # for any number of threads: sums of fractional counts must not depend on it
 _WORTH = 1 << 12  # cells
-_ROWS_AT_ONCE = 1 << 11  # whose values are looked up
+_ROWS_AT_ONCE = 1 << 11  # values looked up at a time
 
 
 def group_sums(
@@ -42,7 +42,7 @@ def group_sums(
     ----------
     indptr, genes, values
         Cell-major counts: int64 ``(n_cells + 1,)``, int32 or uint16 ``(nnz,)``, and
-        uint8/uint16/uint32/int64/float32/float64 or what counts tell ``(nnz,)``.
+        uint8/uint16/uint32/int64/float32/float64 or `ToldValues` ``(nnz,)``.
     rows
         The cells to sum, row numbers ``(k,)``.
     group
@@ -78,10 +78,10 @@ def group_sums(
 
 
 def parts_of_rows(n_rows: int) -> list[int]:
-    """Return where the parts of rows begin whose sums are added up, and the number of rows.
+    """Return the starts of the parts of rows whose sums are added, and the number of rows.
 
-    The sum of fractional values depends on its order. A program that adds up each part row after row,
-    and then the parts, gets the bits of `group_sums`.
+    The sum of fractional values depends on its order. A program that adds each part row by row, and then adds the
+    parts, gets the same bits as `group_sums`.
     """
     parts = _PARTS if n_rows >= _WORTH else 1
     return [n_rows * i // parts for i in range(parts + 1)]
@@ -98,7 +98,7 @@ def add_group_sums(
     Parameters
     ----------
     sums
-        float64 ``(n_groups, n_genes)``; it is changed.
+        float64 ``(n_groups, n_genes)``; changed in place.
     counts, rows, group
         As for `group_sums`.
 
@@ -140,7 +140,7 @@ def _add_told(
     rows: NDArray[np.integer[Any]],
     group: NDArray[np.integer[Any]],
 ) -> NDArray[np.float64]:
-    """Add rows whose values are looked up first, all between the first and the last of some rows at once."""
+    """Add rows whose values are looked up first, for all rows between the first and the last at once."""
     indptr, genes, values = matrix
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = rows[start : start + _ROWS_AT_ONCE]

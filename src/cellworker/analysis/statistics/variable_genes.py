@@ -1,7 +1,7 @@
 """The most variable genes, as Seurat's ``FindVariableFeatures`` chooses them (method vst; Stuart et al. 2019).
 
-A gene varies more than others where its variance exceeds the one that is expected at its mean; what is expected is a
-local regression of the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
+A gene is variable if its variance exceeds the variance expected at its mean. The expectation is a local regression of
+the logarithms of the variances on those of the means. Formulas: algorithms.md, section 13.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,10 +38,10 @@ class GeneVariability:
     variance
         Of the counts (n - 1).
     expected
-        Variance that genes of this mean have; 0 for genes that are constant, or whose mean is not a number above 0.
+        Expected variance at the gene's mean; 0 for genes that are constant, or whose mean is not a number above 0.
     standardized
-        Variance of the counts less the mean over the root of `expected`, what exceeds the root of the number of cells
-        being cut; 0 where `expected` is.
+        Variance of ``(count - mean) / sqrt(expected)``, clipped at the root of the number of cells; 0 where `expected`
+        is 0.
     """
 
     mean: Floats
@@ -50,12 +50,12 @@ class GeneVariability:
     standardized: Floats
 
     def ranking(self) -> NDArray[np.int64]:
-        """Return the genes that occur, int64, the most variable first; equal ones in their order."""
+        """Return the genes with counts, int64, the most variable first; equal ones in their order."""
         order = np.argsort(-self.standardized, kind="stable")
         return order[self.mean[order] > 0]
 
     def top(self, n: int = 2000) -> NDArray[np.int64]:
-        """Return the `n` most variable genes, int64, the most variable first, or as many as occur."""
+        """Return the `n` most variable genes, int64, the most variable first, or all genes with counts."""
         return self.ranking()[:n]
 
 
@@ -70,14 +70,14 @@ def gene_variability(
 ) -> GeneVariability:
     """Measure how much each gene varies.
 
-    The matrix is read three times from one end to the other, a few megabytes at a time: it may be mapped from a file
-    that is larger than memory.
+    The function reads the matrix three times from start to end, a few megabytes at a time, so it may be mapped from a
+    file larger than memory.
 
     Parameters
     ----------
     genes, values
-        The stored counts, cell after cell: int32 or uint16, and any number ``(nnz,)``. No entry of the matrix
-        is there twice.
+        The stored counts, cell after cell: int32 or uint16, and any number ``(nnz,)``. The matrix has no repeated
+        entries.
     n_cells, n_genes
         Shape of the matrix.
     threads
@@ -115,17 +115,17 @@ def gene_variability(
 def joined_ranking(
     rankings: Sequence[NDArray[np.int64]], places: NDArray[np.int64], everywhere: NDArray[np.bool_], n: int
 ) -> NDArray[np.int64]:
-    """Choose genes for all parts of a matrix that was split by sample, as Seurat 5 does for split layers.
+    """Choose genes for all parts of a matrix that is split by sample, as Seurat 5 does for split layers.
 
-    A gene that is among the first of more parts comes first, then one of a smaller median rank. The rule is that of
-    Seurat's ``SelectIntegrationFeatures`` (algorithms.md, section 13).
+    Genes are ordered by the number of parts that list them, then by their median rank. The rule is that of Seurat's
+    ``SelectIntegrationFeatures`` (algorithms.md, section 13).
 
     Parameters
     ----------
     rankings
         For each part its most variable genes, the most variable first.
     places
-        int64 ``(n_genes,)``: each gene's place among the names in order, which decides between equal ones.
+        int64 ``(n_genes,)``: each gene's rank by name, which breaks ties.
     everywhere
         bool ``(n_genes,)``: the genes that all parts measure; others are not chosen.
     n
@@ -134,7 +134,8 @@ def joined_ranking(
     Returns
     -------
     numpy.ndarray
-        int64, at most `n` genes: those of more parts than the last of them first, each kind by the median of its ranks.
+        int64, at most `n` genes: first those in more parts than the last chosen one, then the others, each group by
+        median rank.
     """
     ranks = np.full((len(rankings), len(places)), np.nan)
     for part, ranking in zip(ranks, rankings, strict=True):
@@ -146,7 +147,7 @@ def joined_ranking(
     candidates = candidates[np.lexsort((places[candidates], -times[candidates]))]
     last = times[candidates[min(n, len(candidates)) - 1]]
     median = np.nanmedian(ranks[:, candidates], axis=0)
-    # A gene in more parts than the last one is chosen for sure; where the last one's number is, ranks decide.
+    # A gene in more parts than the last chosen one is certain; among those in as many parts, ranks decide.
     order = np.lexsort((median, times[candidates] <= last))
     chosen: NDArray[np.int64] = candidates[order[times[candidates][order] >= last]][:n]
     return chosen
@@ -160,10 +161,10 @@ def gene_totals(
     threads: int = 1,
     progress: Progress = lambda fraction: None,  # noqa: ARG005
 ) -> Floats:
-    """Sum each gene's stored values, one after the other as they are, float64 ``(n_genes,)``.
+    """Sum each gene's stored values, in their order, float64 ``(n_genes,)``.
 
-    Parameters are those of `gene_variability`. The order of the sum is that of the cells, so that means which differ in
-    the last digit alone are ordered as by programs that read the cells one after the other.
+    Parameters are those of `gene_variability`. The sum runs in the order of the cells. So means that differ only in the
+    last digit have the same order as in programs that read cell by cell.
 
     Raises
     ------
@@ -174,7 +175,7 @@ def gene_totals(
 
 
 class _Passes:
-    """Runs kernels over the matrix, a part after the other; threads share the genes."""
+    """Runs kernels over the matrix, part by part; threads split the genes."""
 
     def __init__(
         self,
@@ -210,7 +211,7 @@ class _Passes:
         return sums, stored
 
     def squares(self, mean: Floats, scale: Floats, limit: float) -> Floats:
-        """Sum of the squares of each gene's stored values less `mean`, over `scale`, at most `limit`."""
+        """Sum of the squares of ``(value - mean) / scale`` over each gene's stored values, clipped at `limit`."""
         run = kernel("cw_gene_squares")
         (sums,) = self._over(run, 1, address(mean, np.float64), address(scale, np.float64), limit)
         return sums

@@ -8,12 +8,12 @@ from cellworker.native import address, kernel
 __all__ = ["CsvRows"]
 
 _rows = kernel("cw_csv_rows")
-# What the kernel asks for in text.c: bytes a column, a stored value, a row.
+# The capacity that the kernel in text.c needs: bytes per column, stored value, and row.
 _COLUMN_BYTES, _VALUE_BYTES, _ROW_BYTES = 2, 25, 32
 
 
 class CsvRows:
-    """A matrix genes x cells as CSV lines: row number from 1, gene id, one value a column.
+    """A matrix genes x cells as CSV lines: row number from 1, gene id, one value per column.
 
     Values are the shortest decimals that read back as the same float32; zeros are ``0``, missing values ``NA``,
     infinities ``Inf``.
@@ -56,7 +56,7 @@ class CsvRows:
         self._max_bytes = _COLUMN_BYTES * n_columns + _VALUE_BYTES * sizes + np.diff(self._id_ends) + _ROW_BYTES
 
     def blocks(self, max_bytes: int) -> list[tuple[int, int]]:
-        """Return ranges of genes whose text is at most `max_bytes` long, or that are one gene."""
+        """Return ranges of genes whose text has at most `max_bytes`; a longer gene is a range of its own."""
         out = []
         start, size = 0, 0
         for gene, needed in enumerate(self._max_bytes.tolist()):

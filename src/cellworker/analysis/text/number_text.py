@@ -1,4 +1,4 @@
-"""Numbers as JSON text, straight from arrays and by several threads: the kernels run without the interpreter lock."""
+"""Numbers as JSON text, from arrays, on several threads: the kernels run without the interpreter lock."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ __all__ = ["floats_json", "ints_json", "points_json"]
 _floats = kernel("cw_floats_json")
 _points = kernel("cw_points_json")
 _ints = kernel("cw_ints_json")
-# What the kernels ask for in text.c: bytes of one value with its comma, and once more.
+# The capacity that the kernels in text.c need: bytes per value with its comma, and a constant.
 _FLOAT_BYTES, _POINT_BYTES, _INT_BYTES, _SLACK = 25, 52, 12, 32
 _WORTH_A_THREAD, _LARGEST_PIECE = 30_000, 1 << 20
 
@@ -30,8 +30,8 @@ def floats_json(values: NDArray[np.float32], threads: int = 1) -> bytes:
 
     Returns
     -------
-    ASCII text with brackets. Each number is the shortest decimal that reads back as the same float32, and of
-    those the closest to it (method: see text.c).
+    ASCII text with brackets. Each number is the shortest decimal that reads back as the same float32; of several, the
+    closest to it (method: see text.c).
     """
     return _numbers(np.ascontiguousarray(values, np.float32), _floats, _FLOAT_BYTES, threads)
 
@@ -83,7 +83,7 @@ def _numbers(
 
 def _array(n: int, threads: int, piece: Callable[[int, int], bytes]) -> bytes:
     threads = max(1, min(threads, n // _WORTH_A_THREAD))
-    # Pieces bound the room that is set aside for the longest text possible.
+    # Pieces bound the memory reserved for the longest possible text.
     pieces = max(threads, -(-n // _LARGEST_PIECE))
     bounds = [n * i // pieces for i in range(pieces + 1)]
     if threads == 1:

@@ -24,7 +24,7 @@ class Places:
     other
         int32 ``(n_cells,)``: the other end; -1 where the node has no links, and the place is the node itself.
     part
-        float64 ``(n_cells,)``: how far the place is on the way from `node` to `other`, 0 to 1.
+        float64 ``(n_cells,)``: position of the place between `node` (0) and `other` (1).
     """
 
     node: NDArray[np.int32]

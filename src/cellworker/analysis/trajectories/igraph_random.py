@@ -1,4 +1,4 @@
-"""Random orders as igraph draws them in R, for comparisons."""
+"""Random orders of R's igraph, for comparisons."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,8 @@ __all__ = ["igraph_shuffle"]
 def igraph_shuffle(seed: int) -> Callable[[int], NDArray[np.int32]]:
     """Return a function that shuffles 0 to n - 1 as R's igraph 2.0 does after ``set.seed(seed)``, call after call.
 
-    Fisher and Yates' shuffle from the end; integers below n are the upper half of n times 32 random bits, drawn again
-    where that would be uneven (Lemire 2019, doi:10.1145/3230636). R gives 30 bits at a time.
+    A Fisher-Yates shuffle from the end. Integers below n are the upper half of n times 32 random bits, redrawn where
+    the result would be biased (Lemire 2019, doi:10.1145/3230636). R gives 30 bits at a time.
     """
     random = RRandom(seed)
 

@@ -31,16 +31,16 @@ def plane_kmeans(
     points
         float64 ``(n, 2)``, finite.
     centres
-        float64 ``(k, 2)``: where the clusters start, k from 1, at most n.
+        float64 ``(k, 2)``: the initial centres, with k from 1 to n.
     rounds
-        Max rounds; a round is a pass over all clusters, and passes over each point's best two until nothing moves.
+        Max rounds. A round is a pass over all clusters, and passes over each point's best two until nothing moves.
     on_progress
-        Called with the fraction done, at most; may raise to stop.
+        Called with an upper bound of the fraction done; may raise to stop.
 
     Returns
     -------
     numpy.ndarray
-        int32 ``(n,)``: the clusters, 0 to k - 1. Where points coincide some may be empty.
+        int32 ``(n,)``: the clusters, 0 to k - 1. Where points coincide, clusters may be empty.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""An order of points in the plane in which neighbours come near each other, so that they are in the cache together."""
+"""An order of points in the plane that keeps neighbours near each other, so that they share the cache."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -49,23 +49,23 @@ def principal_tree(
     tolerance: float = 1e-5,
     on_progress: OnProgress | None = None,
 ) -> PrincipalTree:
-    """Lay a tree through points, so that it is short and each point is near some of its nodes.
+    """Fit a short tree to points, so that each point is near some of its nodes.
 
     Minimises the sum over links, both directions, of their squared lengths, plus ``-gamma sigma`` times the sum over
-    points of the logarithm of the sum over nodes of ``exp(-d^2 / sigma)``: in turn the shortest tree, the points'
-    shares in the nodes, and the nodes' places (SimplePPT; doi:10.1145/2783258.2783309, as monocle3 runs it). Sums are
-    taken in the order of the points, so that the result depends on neither threads nor machine.
+    points of the logarithm of the sum over nodes of ``exp(-d^2 / sigma)``: it computes in turn the shortest tree, the
+    points' shares in the nodes, and the nodes' coordinates (SimplePPT; doi:10.1145/2783258.2783309, as monocle3 runs
+    it). Sums run in the order of the points, so the result depends neither on threads nor on the machine.
 
     Parameters
     ----------
     points
         float64 ``(n, 2)``, finite.
     start
-        float64 ``(n_nodes, 2)``: the nodes' first places, among the points.
+        float64 ``(n_nodes, 2)``: the nodes' initial coordinates, among the points.
     gamma, sigma
-        Weight of the points, and how far (squared) a point's share reaches, in the points' own units.
+        Weight of the points, and squared range of a point's shares, in the points' units.
     rounds, tolerance
-        Max rounds; ends earlier when the objective changes by a smaller part.
+        Max rounds, and relative change of the objective below which the search ends.
     on_progress
         Called with the fraction done; may raise to stop.
 
@@ -101,7 +101,7 @@ def principal_tree(
 
 
 def shortest_tree(nodes: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return the links, int32 ``(n - 1, 2)``, of the shortest tree that joins places ``(n, 2)``."""
+    """Return the links, int32 ``(n - 1, 2)``, of the shortest tree that joins points ``(n, 2)``."""
     order, parent, _ = _tree(np.ascontiguousarray(nodes, np.float64), lambda fraction: None)  # noqa: ARG005
     return np.column_stack([parent[order[1:]], order[1:]]).astype(np.int32)
 
@@ -109,9 +109,9 @@ def shortest_tree(nodes: NDArray[np.float64]) -> NDArray[np.int32]:
 def nearest_nodes(
     points: NDArray[np.float64], nodes: NDArray[np.float64], on_progress: OnProgress | None = None
 ) -> NDArray[np.int32]:
-    """Return the row, int32 ``(n,)``, of the place in `nodes` ``(m, 2)`` nearest to each point ``(n, 2)``.
+    """Return the row, int32 ``(n,)``, of the node in `nodes` ``(m, 2)`` nearest to each point ``(n, 2)``.
 
-    The first of equals. Both finite, m from 1.
+    Of equals, the first. Both arrays are finite, and m is at least 1.
     """
     box = bounding_box(np.concatenate([points, nodes]))
     nearest = kernel("cw_nodes_nearest")
@@ -162,7 +162,7 @@ def _shares(
     sigma: float,
     report: OnProgress,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Return the points' shares in each node, the sums of the points times those, and their part of the objective."""
+    """Return the sums of the points' shares per node, of the points times shares, and their part of the objective."""
     weight, sums = np.zeros(len(nodes)), np.zeros((len(nodes), 2))
     share = kernel("cw_nodes_share")
     figures = np.array([1.0, 0, 0])

@@ -16,18 +16,18 @@ _LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RootedTree:
-    """A tree seen from one of its ends.
+    """A tree with one of its ends as root.
 
     Attributes
     ----------
     order
-        The nodes in the order of a depth-first walk that visits neighbours by their numbers.
+        The nodes in depth-first order; neighbours are visited by ascending number.
     parent
-        Each node's neighbour on the way to the root, -1 for the root.
+        Each node's neighbour towards the root, -1 for the root.
     children
-        Each node's other neighbours, in the order of the walk.
+        Each node's other neighbours, in depth-first order.
     depth
-        Links to the root.
+        Number of links to the root.
     """
 
     order: list[int]
@@ -37,7 +37,7 @@ class RootedTree:
 
     @classmethod
     def of(cls, n: int, links: NDArray[np.integer]) -> "RootedTree":
-        """Walk through the tree of `n` nodes, from 1, that `links` ``(n - 1, 2)`` make, from its first end."""
+        """Build from the `links` ``(n - 1, 2)`` of a tree of `n` nodes, at least 1; its first end is the root."""
         around: list[list[int]] = [[] for _ in range(n)]
         for a, b in links.tolist():
             around[a].append(b)
@@ -60,7 +60,7 @@ class RootedTree:
 
     @property
     def tips(self) -> NDArray[np.bool_]:
-        """Which nodes have one neighbour only."""
+        """Nodes with only one neighbour."""
         near = np.array([len(c) for c in self.children]) + (np.array(self.parent) >= 0)
         return np.asarray(near == 1)
 
@@ -73,7 +73,7 @@ class RootedTree:
         return up + down[-2::-1]
 
     def longest(self) -> list[int]:
-        """Return for each node how many nodes the longest path has in the part of the tree away from the root."""
+        """Return for each node the number of nodes of the longest path from it away from the root."""
         deep, longest = [1] * len(self.order), [1] * len(self.order)
         for i in reversed(self.order):
             depths = sorted((deep[c] for c in self.children[i]), reverse=True)[:2]
@@ -91,12 +91,12 @@ def loop_links(
     geodesic_ratio: float = 1 / 3,
     euclidean_ratio: float = 1.0,
 ) -> NDArray[np.int32]:
-    """Find the ends of branches that belong together although the tree leads far around.
+    """Find ends of branches that belong together although their path in the tree is long.
 
-    Two ends are linked if the cells at both are neighbours far more often than by chance, the tree's way between them
-    has at least `geodesic_ratio` times as many links as its longest, and they are nearer to each other than
-    `euclidean_ratio` times the longest link of the shortest tree of the nodes. As in monocle3, this is only looked at
-    where some groups are linked beyond any doubt.
+    Two ends are linked if the cells at both are neighbours far more often than by chance, the tree's path between them
+    has at least `geodesic_ratio` times as many links as its longest, and their distance is below `euclidean_ratio`
+    times the longest link of the shortest tree of the nodes. As in monocle3, the search runs only where some groups are
+    linked with p = 0.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def loop_links(
     links
         The cells' neighbour graph.
     groups
-        int32 ``(n_cells,)``: the node that each cell's group gave rise to.
+        int32 ``(n_cells,)``: the node of each cell's group.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def loop_links(
     tips = tree.tips
     known = tips[tested.a] & tips[tested.b] & (tested.adjusted < _LEVEL) & (tested.a < tested.b)
     pairs = [np.column_stack([tested.a[known], tested.b[known]])]
-    for i in np.flatnonzero(tested.isolated & tips):  # as good as linked to all others: see `link_tests`
+    for i in np.flatnonzero(tested.isolated & tips):  # counts as linked to all others: see `link_tests`
         near = np.flatnonzero(tips & (np.square(nodes - nodes[i]).sum(axis=1) < nearer_than**2))
         pairs.append(np.column_stack([np.minimum(near, i), np.maximum(near, i)])[near != i])
     candidates = np.unique(np.concatenate(pairs), axis=0)
@@ -142,14 +142,14 @@ def pruned(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Cut branches whose longest path has fewer than `min_length` nodes, unless they are part of a loop.
 
-    Of a node's branches the first two that the walk comes to are looked at, as in monocle3.
+    As in monocle3, only a node's first two branches in depth-first order are examined.
 
     Parameters
     ----------
     tree
         The tree.
     loops
-        int32 ``(n_loops, 2)``: links beside the tree's.
+        int32 ``(n_loops, 2)``: links that are not the tree's.
     min_length
         Trees of fewer nodes stay as they are, and so do loops of `min_length` links or more.
 
@@ -178,5 +178,5 @@ def pruned(
             branches = tree.children[up]
             forks = len(branches) + (tree.parent[up] >= 0) > 2
             cut[i] = cut[up] or (forks and longest[i] < min_length and i in branches[:2])
-    # What hangs on a cut branch but is part of a loop stays, with its way to the rest of the loop.
+    # Nodes of a loop on a cut branch stay, with their path to the rest of the loop.
     return ~cut | guarded, np.array(valid, np.int32).reshape(-1, 2)

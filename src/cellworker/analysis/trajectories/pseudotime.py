@@ -13,7 +13,7 @@ __all__ = ["chained_pseudotime", "pseudotime"]
 def pseudotime(
     nodes: NDArray[np.float64], links: NDArray[np.integer], places: Places, roots: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Measure the way along the links, in the plane's units, from the nearest root to each cell's place.
+    """Measure the path along the links, in the plane's units, from the nearest root to each cell's place.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def pseudotime(
     links
         ``(n_links, 2)``: the ends of each link.
     places
-        Where the cells are on the links.
+        The cells' places on the links.
     roots
-        Cells from whose places the ways begin, at least one.
+        Cells at whose places the paths begin, at least one.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def pseudotime(
         starts += [(float(before[root]), int(places.node[root])), (float(after[root]), int(ends[root]))]
     reach = _reach(nodes, links, starts)
     out = np.minimum(reach[places.node] + before, reach[ends] + after)
-    for root in roots.tolist():  # on the root's own link the way may pass no node
+    for root in roots.tolist():  # on the root's own link the path may pass no node
         a, b = int(places.node[root]), int(ends[root])
         same = np.flatnonzero((places.node == a) & (ends == b))
         turned = np.flatnonzero((places.node == b) & (ends == a) & (a != b))
@@ -57,9 +57,9 @@ def chained_pseudotime(
 ) -> NDArray[np.float64]:
     """Measure pseudotime as monocle3 does, whose graph of cells has two slips (algorithms.md, section 11.4).
 
-    The cells of a link hang in a chain on that of its ends whose name, "Y_" and its number from 1, comes first as text;
-    the chain does not lead to the other end. A step of the chain is as long as the sum of the differences of the
-    coordinates is large, plus the smallest such sum above 0 in the partition.
+    The cells of a link form a chain. It starts at the end of the link whose name ("Y_" and its number from 1) is first
+    in text order, and does not reach the other end. The length of a step is the sum of the differences of the
+    coordinates, plus the smallest such sum above 0 in the partition.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def chained_pseudotime(
 def _reach(
     nodes: NDArray[np.float64], links: NDArray[np.integer], starts: list[tuple[float, int]]
 ) -> NDArray[np.float64]:
-    """Return the shortest way to each node, begun with the lengths given (Dijkstra's method)."""
+    """Return the length of the shortest path to each node, given initial lengths (Dijkstra's algorithm)."""
     around: list[list[tuple[int, float]]] = [[] for _ in range(len(nodes))]
     lengths = np.sqrt(np.square(nodes[links[:, 0]] - nodes[links[:, 1]]).sum(axis=1))
     for (a, b), length in zip(links.tolist(), lengths.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Learns the graph along which cells develop from their places in a plane, as monocle3 does (algorithms.md, 11)."""
+"""Learns the graph along which cells develop, as monocle3 does (algorithms.md, 11)."""
 
 import math
 from collections.abc import Callable
@@ -47,14 +47,14 @@ class Search(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A graph in the plane, a tree with or without loops for each partition, and where the cells are on it.
+    """A graph in the plane, a tree with or without loops for each partition, and the cells' places on it.
 
     Attributes
     ----------
     nodes
         float64 ``(n_nodes, 2)``, partition by partition.
     links
-        int32 ``(n_links, 2)``: the ends of each link, the smaller number first, in order.
+        int32 ``(n_links, 2)``: the ends of each link, the smaller number first; sorted.
     places
         Where each cell is on the links.
     partition
@@ -81,8 +81,8 @@ def learn_trajectory(
 ) -> Trajectory:
     """Learn the graph.
 
-    Cells are clustered by their neighbours, clusters that hang together make partitions, and each partition gets its
-    own principal graph (Cao and others 2019, doi:10.1038/s41586-019-0969-x).
+    It clusters cells by their neighbours, joins connected clusters into partitions, and fits a principal graph to each
+    partition (Cao and others 2019, doi:10.1038/s41586-019-0969-x).
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def _part_of(progress: Progress, stage: str, begun: float = 0.0, share: float = 
 
 
 def _others(found: Neighbours) -> Neighbours:
-    """Leave each cell out of its own list, or the last of the others where it is not there."""
+    """Remove each cell from its own list; where it is not in the list, remove the last neighbour."""
     own = found.cells == np.arange(len(found.cells), dtype=np.int32)[:, None]
     if own[:, 0].all():
         return Neighbours(np.ascontiguousarray(found.cells[:, 1:]), np.ascontiguousarray(found.distances[:, 1:]))
@@ -162,7 +162,7 @@ def _others(found: Neighbours) -> Neighbours:
 
 
 def _reordered(found: Neighbours, order: NDArray[np.int64]) -> Neighbours:
-    """Give the neighbours of points that had been put into an order for the points themselves."""
+    """Convert the neighbours of reordered points to the original order of the points."""
     out = Neighbours(np.empty_like(found.cells), np.empty_like(found.distances))
     out.cells[order] = order.astype(np.int32)[found.cells]
     out.distances[order] = found.distances
@@ -218,7 +218,7 @@ def _principal_graph(
 
 
 def _densest(groups: NDArray[np.int32], near: Neighbours | None) -> NDArray[np.int64]:
-    """Return the cell of each group whose neighbours are nearest on average, the first of equals."""
+    """Return the cell of each group whose neighbours are nearest on average; of equals, the first."""
     mean = np.zeros(len(groups))
     if near is not None:
         mean = near.distances[:, : max(1, min(_K, len(groups) - 1) - 1)].mean(axis=1, dtype=np.float64)

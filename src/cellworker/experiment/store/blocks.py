@@ -1,4 +1,4 @@
-"""Work on large arrays, cut into blocks: threads that share it, a file they all write to, a meter of what is done."""
+"""Work on large arrays in blocks: threads that share it, a file that they all write to, and a meter of progress."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ class Meter:
         self._lock = threading.Lock()
 
     def add(self, stage: str, amount: int) -> None:
-        """Report more work; raises what the listener raises."""
+        """Report more work; raises the listener's errors."""
         with self._lock:
             self._done += amount
             if self._report is not None:
@@ -33,11 +33,11 @@ class Meter:
 
 
 class StoreFile:
-    """A file that several threads write to, each at places of its own."""
+    """A file that several threads write to, each at its own places."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        # The kernel lets one writer at a time into a file and makes the others spin.
+        # The kernel lets one writer at a time into a file, and the others spin.
         self._lock = threading.Lock()
 
     def put(self, offset: int, array: NDArray[Any]) -> None:
@@ -50,7 +50,7 @@ class StoreFile:
 
 
 def cut(bounds: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
-    """Cut rows into runs of at most `size` entries each, or one row."""
+    """Split rows into runs of at most `size` entries; a larger row is a run of its own."""
     last = len(bounds) - 1
     out = []
     start = 0
@@ -63,7 +63,7 @@ def cut(bounds: NDArray[np.int64], size: int) -> list[tuple[int, int]]:
 
 
 def in_threads(blocks: Sequence[B], threads: int, worker: Callable[[], Callable[[B], R]]) -> list[R]:
-    """Do all blocks, each thread with a worker of its own.
+    """Process all blocks; each thread has a worker of its own.
 
     The results come in the order of the blocks; the first error ends all.
     """
@@ -100,7 +100,7 @@ def in_threads(blocks: Sequence[B], threads: int, worker: Callable[[], Callable[
 
 
 class WriteProgress(Protocol):
-    """Called with the progress of the writing; raising stops it and leaves nothing behind."""
+    """Called with the progress of writing. An exception stops the writing and leaves no file behind."""
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:
         """Report a stage in words and the fraction of all work done (0 to 1)."""

@@ -1,4 +1,4 @@
-"""Checksums of a store's blocks: a byte that flips on the disk, or a file cut short, is found and not served."""
+"""Checksums of a store's blocks, which detect a flipped byte or a file cut short before it is served."""
 
 import os
 import threading
@@ -34,14 +34,14 @@ def first_damage(
 ) -> str | None:
     """Compare a file with the checksums of its blocks.
 
-    The file is read, not mapped: one that is cut short meanwhile is an answer here, and no SIGBUS.
+    It reads the file instead of mapping it: a file cut short meanwhile gives an answer and no SIGBUS.
 
     Parameters
     ----------
     descriptor
-        Of the open file.
+        Descriptor of the open file.
     size
-        The bytes that the checksums are about.
+        Number of bytes that the checksums cover.
     expected
         As `block_checksums` gave them.
     stop
@@ -49,7 +49,7 @@ def first_damage(
 
     Returns
     -------
-    What is wrong, in words; None when nothing is, or when it was stopped.
+    The fault in words; None where there is none or the comparison was stopped.
     """
     buffer = bytearray(_READ_BYTES)
     for number, start in enumerate(range(0, size, BLOCK_BYTES)):
@@ -67,8 +67,8 @@ def first_damage(
 
 
 def lower_priority() -> None:
-    """Let this thread yield the processor to everything else, where the system can tell threads apart."""
-    if hasattr(os, "setpriority") and hasattr(os, "sched_getscheduler"):  # Linux: there a thread has a nice value
+    """Give this thread the lowest priority, where the system has priorities of threads."""
+    if hasattr(os, "setpriority") and hasattr(os, "sched_getscheduler"):  # Linux, where a thread has a nice value
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
 
 

@@ -1,7 +1,7 @@
-"""The index of a store: a few kilobytes after the end of the HDF5 file that say where each array is.
+"""The index of a store: a few kilobytes after the end of the HDF5 file with the place of each array.
 
-HDF5 readers take no notice of what follows their data. We need nothing else: opening a store is reading the last
-bytes of a file and mapping it, without parsing HDF5 and without importing its library.
+HDF5 readers ignore bytes after their data. cellworker needs only the index: it opens a store by reading the last bytes
+of the file and mapping it, without parsing HDF5 or importing its library.
 """
 
 import errno
@@ -24,7 +24,7 @@ from cellworker.experiment.store.checksums import BLOCK_BYTES, block_checksums
 __all__ = ["VERSION", "ArrayPlace", "StoreIndex", "append_index", "read_index", "unreadable"]
 
 VERSION = 5
-"""Raised when an older store can no longer be served; it is then made again from its source."""
+"""Increased when older stores can no longer be served; they are then made again from their sources."""
 
 _MAGIC = b"cellworker store"
 _FOOTER = struct.Struct("<16sIIQQ24x")
@@ -35,7 +35,7 @@ _KINDS = frozenset("iufbS")
 
 @dataclass(frozen=True, slots=True)
 class ArrayPlace:
-    """Where an array is in the file: byte offset, dtype, shape (C order)."""
+    """The place of an array in the file: byte offset, dtype, shape (C order)."""
 
     offset: int
     dtype: str
@@ -52,9 +52,9 @@ class ArrayPlace:
         return self.size * np.dtype(self.dtype).itemsize
 
     def view(self, pages: mmap.mmap) -> NDArray[Any]:
-        """Return the array where it is in the mapped file; a small one that is unaligned comes as a copy.
+        """Return the array as a view of the mapped file; a small unaligned array as a copy.
 
-        Only large arrays are laid out at addresses that kernels take, see `cellworker.experiment.store.layout`.
+        Only large arrays have addresses that kernels accept, see `cellworker.experiment.store.layout`.
         """
         if not self.size:
             return np.zeros(self.shape, self.dtype)
@@ -68,7 +68,7 @@ class ArrayPlace:
 
 @dataclass(frozen=True, slots=True)
 class StoreIndex:
-    """Everything that is known about a store without touching its arrays.
+    """The facts about a store that need no access to its arrays.
 
     Attributes
     ----------
@@ -77,9 +77,9 @@ class StoreIndex:
     contents
         Plain values (JSON): key, sizes, names of parts, the small slots.
     data_bytes
-        Length of what is before the index.
+        Length of the data before the index.
     checksums
-        uint32, one for each block of that, as `block_checksums` gives them.
+        uint32, one for each block of the data, from `block_checksums`.
     n_bytes
         Length of the file.
     """
@@ -92,7 +92,7 @@ class StoreIndex:
 
 
 def append_index(descriptor: int, arrays: dict[str, ArrayPlace], contents: dict[str, Any], threads: int = 1) -> None:
-    """Write the index, with the checksums of all that was written before, and the footer behind the end of a file."""
+    """Append the index, with the checksums of all bytes before it, and the footer to a file."""
     end = os.fstat(descriptor).st_size
     document = {
         "arrays": {name: [place.offset, place.dtype, list(place.shape)] for name, place in arrays.items()},
@@ -106,12 +106,12 @@ def append_index(descriptor: int, arrays: dict[str, ArrayPlace], contents: dict[
 
 
 def read_index(descriptor: int, path: Path) -> StoreIndex:
-    """Read and check the index of an open store, so that every array it names is inside the file.
+    """Read the index of an open store, and check that every array is inside the file.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNREADABLE`` when the file is no store, of another version, cut short or damaged.
+        ``EXPERIMENT_UNREADABLE`` when the file is no store, has another version, is cut short or damaged.
     """
     end = os.fstat(descriptor).st_size
     footer = os.pread(descriptor, _FOOTER.size, max(0, end - _FOOTER.size))
@@ -149,6 +149,6 @@ def read_index(descriptor: int, path: Path) -> StoreIndex:
 
 
 def unreadable(path: Path, reason: str) -> WorkerError:
-    """Return the error of a store that is to be made again."""
+    """Return the error of a store that must be made again."""
     message = f"the store {path.name} cannot be used: {reason}; remove it and open the experiment again"
     return WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)

@@ -1,4 +1,4 @@
-"""How a store looks as an HDF5 file: AnnData's on-disk format, every array uncompressed and in one piece.
+"""The layout of a store as an HDF5 file: AnnData's on-disk format, every array uncompressed and in one piece.
 
 ====================  ==========================================================================================
 ``X``                 normalised expression, compressed columns (cells x genes), each gene's values ascending
@@ -11,8 +11,8 @@
                       ``cellworker/levels``: what the counts of each cell stand for in ``X``
 ====================  ==========================================================================================
 
-The format is described in AnnData's documentation, "On-disk format". Only the skeleton is made here: HDF5 reserves the
-room, the contents are written to the file at the places that `StoreLayout` hands out.
+The format is described in AnnData's documentation, "On-disk format". This module makes only the skeleton: HDF5 reserves
+the space, and the contents are written later to the places in `StoreLayout`.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -33,29 +33,29 @@ __all__ = ["StoreLayout"]
 _ALIGNMENT, _ALIGNED_FROM = 64, 1024
 """Arrays of at least this many bytes begin at a multiple of 64.
 
-For smaller ones, and for the headers of objects, the gaps between them would cost more time than all else: HDF5 keeps
-a list of the gaps, and looks through it for each of them.
+Gaps between smaller arrays and headers of objects would cost more time than all else: HDF5 keeps a list of the gaps,
+and searches it for each object.
 """
 _TEXT = h5py.string_dtype("utf-8")
-# Made once: a store has tens of thousands of attributes where the experiment has as many columns.
+# Made once: with tens of thousands of columns, a store has as many attributes.
 _TEXT_ID, _SCALAR = h5py.h5t.py_create(_TEXT, logical=True), h5py.h5s.create(h5py.h5s.SCALAR)
 _UTF8_NAME = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _UTF8_NAME.set_char_encoding(h5py.h5t.CSET_UTF8)
 _NO = np.zeros((), np.bool_)
 _BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
-# Fixed-width text is used where it is, but one long string would blow up a million short ones.
+# Fixed-width text can be used in place, but one long string would widen a million short ones.
 _MAX_PADDING = 1 << 26
 
 
 class StoreLayout:
-    """An HDF5 file in the making. Leave its ``with`` block before contents are written.
+    """An HDF5 file under construction. Leave its ``with`` block before writing contents.
 
     Attributes
     ----------
     places
-        Where each array of the store is, by the store's name for it.
+        The place of each array, by its name in the store.
     pending
-        Small contents to be written there.
+        Small contents to write there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,7 +101,7 @@ class StoreLayout:
     def strings(self, name: str, where: str, texts: Sequence[str]) -> None:
         """Add a list of strings."""
         joined = "".join(texts)
-        as_they_are = joined.isascii() and "\0" not in joined  # nearly always, and much quicker
+        as_they_are = joined.isascii() and "\0" not in joined  # the usual case, and much faster
         raw = list(map(str.encode if as_they_are else _clean, texts))
         lengths = np.fromiter(map(len, raw), np.int64, len(raw))
         width = max(1, int(lengths.max(initial=0)))
@@ -162,7 +162,7 @@ class StoreLayout:
     ) -> None:
         """Reserve space for a compressed matrix, "csr" or "csc".
 
-        `share` is the name and the place of one whose index arrays serve for this too.
+        `share` is the name and the place of a matrix whose index arrays this one uses too.
         """
         group = self._file.create_group(where)
         _encode(group.id, f"{form}_matrix", "0.1.0")
@@ -197,11 +197,11 @@ class StoreLayout:
             _encode(made.id, kind, "0.2.0")
 
     def free_name(self, where: str, wanted: str) -> str:
-        """Return a path for a part of that name: as it is where HDF5 and the group allow."""
+        """Return a path for a part of that name; the name is unchanged where HDF5 and the group allow."""
         return f"{where}/{file_name(wanted, self._file[where])}"
 
     def _parent_of(self, where: str) -> tuple[Any, bytes]:
-        """Return the group of a path, which stays open for the next column beside it, and the name in it."""
+        """Return the group of a path, and the name in it. The group stays open for the next column in it."""
         parent, _, leaf = where.rpartition("/")
         if parent != self._parent[0]:
             self._parent = parent, (self._file[parent] if parent else self._file).id
@@ -230,7 +230,7 @@ def _access() -> Any:  # noqa: ANN401 - h5py has no types
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V110)
     access.set_file_locking(use_file_locking=False, ignore_when_disabled=True)
     access.set_alignment(_ALIGNED_FROM, _ALIGNMENT)
-    # Values are written at once: HDF5 crashes where a full disk stops it from writing them when it closes.
+    # Flush at once: HDF5 crashes if a full disk stops it from writing the values when it closes.
     access.set_sieve_buf_size(0)
     return access
 
@@ -244,14 +244,14 @@ def _contiguous() -> Any:  # noqa: ANN401 - h5py has no types
 
 
 def _timeless(kind: Any) -> Any:  # noqa: ANN401
-    """Return options of a new object without the time: the same contents give the same bytes."""
+    """Return options of a new object without times, so that the same contents give the same bytes."""
     options = h5py.h5p.create(kind)
     options.set_obj_track_times(False)
     return options
 
 
 def file_name(wanted: str, group: Container[str]) -> str:
-    """Turn a name into one that HDF5 takes and that is still free in a group."""
+    """Turn a name into one that HDF5 accepts and that is unused in a group."""
     name = wanted.replace("/", "_").replace("\0", "").encode("utf-8", "replace").decode() or "_"
     name = "_" * len(name) if set(name) == {"."} else name
     free, number = name, 1
@@ -261,7 +261,7 @@ def file_name(wanted: str, group: Container[str]) -> str:
 
 
 def _clean(text: str) -> bytes:
-    """Return UTF-8 that HDF5 can hold: without zero bytes and halves of characters."""
+    """Return UTF-8 that HDF5 can hold: without zero bytes and lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace")
 
 
@@ -276,4 +276,4 @@ def _text(value: str) -> NDArray[Any]:
 
 
 def _attribute(target: Any, name: bytes, kind: Any, value: NDArray[Any]) -> None:  # noqa: ANN401
-    h5py.h5a.create(target, name, kind, _SCALAR).write(value)  # from its type in memory, which for text is another
+    h5py.h5a.create(target, name, kind, _SCALAR).write(value)  # from the type in memory, which differs for text

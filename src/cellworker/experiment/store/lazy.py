@@ -1,4 +1,4 @@
-"""A mapping whose values are made when they are first asked for."""
+"""A mapping that computes each value on first access."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Lazy(Mapping[str, T], Generic[T]):
-    """A mapping whose values are made when they are first asked for."""
+    """A mapping that computes each value on first access."""
 
     def __init__(self, readers: dict[str, Callable[[], T]]) -> None:
         self._readers = readers

@@ -1,4 +1,4 @@
-"""What the counts of each cell stand for, found before the size of a store is known, and then written to it."""
+"""The values that the counts of each cell stand for: found before a store's size is known, and then written to it."""
 
 import os
 import tempfile
@@ -19,20 +19,20 @@ from cellworker.experiment.store.rows import ScannedRows, narrow
 __all__ = ["FoundLevels", "by_cell"]
 
 _VALUE_BYTES: Final = 4
-_BLOCK: Final = 1 << 18  # entries whose levels are found at once: what that takes stays within the caches
+_BLOCK: Final = 1 << 18  # entries whose levels are found at a time: their arrays stay in the caches
 
 
 def by_cell(
     places: Mapping[str, ArrayPlace], array: Callable[[str], NDArray[Any]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32] | NDArray[np.uint16], NDArray[np.float32]]:
-    """Return the cell-major side of a store: values as they are, or as what the counts of each cell stand for.
+    """Return the cell-major side of a store: plain values, or the values that the counts of each cell stand for.
 
     Parameters
     ----------
     places
-        Where the arrays of the store are.
+        The places of the store's arrays.
     array
-        Gives one of them by its name.
+        Returns an array by its name.
     """
     name = "counts" if "levels/values" in places else "by_cell"
     indptr, genes, values = (array(f"{name}/{part}") for part in ("indptr", "indices", "data"))
@@ -43,21 +43,21 @@ def by_cell(
 
 
 class FoundLevels:
-    """The levels of all cells, in a temporary file: a cell has some dozens, too many for memory where cells are many.
+    """The levels of all cells, in a temporary file: a cell has some dozens, too many for memory with many cells.
 
     Parameters
     ----------
     data, counts
-        The normalised values and what may tell them, with their non-zeros at the same places.
+        The normalised values and the counts, with non-zeros at the same places.
     dtype
-        How the store keeps the counts: uint8, uint16 or uint32.
+        Type of the counts in the store: uint8, uint16 or uint32.
     folder
-        Where the temporary file may be.
+        Folder for the temporary file.
 
     Attributes
     ----------
     complete
-        Whether the counts tell every value, and their levels take less than the values.
+        Whether every value follows from its count, and the levels take less space than the values.
     size
         Number of levels.
     """
@@ -93,7 +93,10 @@ class FoundLevels:
         self._spool.close()
 
     def _find(self, data: ScannedRows, counts: ScannedRows, threads: int, meter: Meter) -> list[tuple[int, int] | None]:
-        """Return where each block's levels are in the temporary file, and how many; None where counts tell nothing."""
+        """Return the place and number of each block's levels in the temporary file.
+
+        None where counts do not determine the values.
+        """
         spool, lock, end = StoreFile(self._spool.fileno()), threading.Lock(), 0
         untold = threading.Event()
 
@@ -126,7 +129,7 @@ class FoundLevels:
         return in_threads(cut(data.draft.indptr, _BLOCK), threads, worker)
 
     def write(self, file: StoreFile, places: dict[str, ArrayPlace]) -> None:
-        """Write the levels, cell after cell, to their places in a file."""
+        """Write the levels, cell by cell, to their places in a file."""
         first = np.zeros(len(self._lengths) + 1, np.int64)
         np.cumsum(self._lengths, out=first[1:])
         file.put(places["levels/first"].offset, first)

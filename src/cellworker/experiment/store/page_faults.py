@@ -1,8 +1,8 @@
-"""A mapped store that is cut short, or whose disk fails, while it is used: an error that can be told, and no SIGBUS.
+"""Turns access to a mapped store that is cut short, or whose disk fails, into an error instead of a SIGBUS.
 
-The kernel library puts zeros where pages are lost and marks the map (``native/page_faults.c``). What was computed
-meanwhile means nothing: Python code of the main thread is stopped by a `PagesLostError` at once, and whoever computes
-elsewhere looks at the mark afterwards. Worker processes do without: SIGBUS ends them, and nothing is answered.
+The kernel library puts zeros where pages are lost and marks the map (``native/page_faults.c``). Results computed
+meanwhile are invalid: a `PagesLostError` stops Python code of the main thread at once, and code in other threads checks
+the mark afterwards. Worker processes do not use this: SIGBUS ends them, and nothing is answered.
 """
 
 import ctypes
@@ -36,30 +36,30 @@ class PagesLostError(WorkerError):
 
 
 def watch_pages(pages: mmap.mmap, descriptor: int, bounds: Sequence[tuple[int, int]]) -> Callable[[], bool]:
-    """Have touching lost pages of a map mark the map, instead of ending this process.
+    """Make access to lost pages of a map mark the map instead of ending this process.
 
     Parameters
     ----------
     pages
-        The map; it is forgotten when it goes.
+        The map; the registration ends when it is freed.
     descriptor
         Of the mapped file.
     bounds
-        Byte offset and length of each int64 array in it whose values never descend: lost ones are continued with the
-        last that is there, as kernels trust them.
+        Byte offset and length of each int64 array in it whose values never descend. Since kernels trust these, lost
+        values become the last one that remains.
 
     Returns
     -------
-    Tells whether pages were lost so far.
+    Returns whether pages are lost so far.
     """
     _catch()
     offsets, counts = np.array([place for place, _ in bounds], np.int64), np.array([n for _, n in bounds], np.int64)
     start = np.frombuffer(pages, np.uint8)
-    own = os.dup(descriptor)  # lives as long as the map, which arrays keep
+    own = os.dup(descriptor)  # lives as long as the map, which arrays keep alive
     place = kernel("cw_watch_pages")(
         address(start, np.uint8), len(start), own, address(offsets, np.int64), address(counts, np.int64), len(bounds)
     )
-    if place < 0:  # too many maps, or arrays of bounds: it ends as it does everywhere else
+    if place < 0:  # too many maps or arrays of bounds: SIGBUS then ends the process, as elsewhere
         os.close(own)
         return lambda: False
     finalize(pages, _forget, place, own)
@@ -73,9 +73,9 @@ def _forget(place: int, descriptor: int) -> None:
 
 
 def _catch() -> None:
-    """Install the handler; in the main thread one that stops Python code as well.
+    """Install the handler; in the main thread, one that also stops Python code.
 
-    Whoever handled SIGBUS before, as `faulthandler`, still gets what happens outside of the maps.
+    An earlier handler of SIGBUS, such as `faulthandler`, still gets the faults outside of the maps.
     """
     catch = kernel("cw_catch_page_faults")
     ours = signal.getsignal(signal.SIGBUS) is _stop
@@ -88,7 +88,7 @@ def _catch() -> None:
 
 
 def _stop(_number: int, frame: FrameType | None) -> None:
-    """Stop what the main thread does, where it touched what was lost or waits for a thread of ours that did."""
+    """Stop the main thread if it accessed a lost page, or waits for a thread of ours that did."""
     if kernel("cw_thread_of_last_fault")() == threading.main_thread().ident or _is_ours(frame):
         raise PagesLostError
 

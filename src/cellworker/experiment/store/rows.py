@@ -1,4 +1,4 @@
-"""Sparse matrices on their way into a store: every entry checked once, then written in order, cell after cell."""
+"""Writes sparse matrices to a store: checks every entry once, then writes the rows in order."""
 
 import dataclasses
 import threading
@@ -18,27 +18,27 @@ from cellworker.experiment.store.index import ArrayPlace
 __all__ = ["Claim", "GiveBack", "ScannedRows", "keep", "narrow", "same_pattern", "scan", "write_rows"]
 
 GiveBack = Callable[[NDArray[Any]], object]
-"""Called with a part of a draft's array that nobody reads any more."""
+"""Called with a part of a draft's array that is no longer read."""
 
 Claim = Callable[[int, int, Sequence[NDArray[Any]]], object]
-"""Called with how many bytes writing takes of the disk, how many of them lie in a temporary file that is given back
-meanwhile, and the draft's arrays whose parts are given back."""
+"""Called with the bytes that writing takes of the disk, the bytes of a temporary file that are freed meanwhile, and the
+draft's arrays whose parts are freed."""
 
 _BLOCK = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class ScannedRows:
-    """A matrix that is known to be sound.
+    """A matrix that passed all checks.
 
     Attributes
     ----------
     title
-        What it is called in errors.
+        Its name in errors.
     bounds
         int64 ``(n_rows + 1,)``: the rows' bounds without stored zeros.
     per_column
-        int64 ``(n_columns,)`` non-zeros of each column, where it was asked for.
+        int64 ``(n_columns,)`` non-zeros of each column, where requested.
     """
 
     title: str
@@ -54,15 +54,15 @@ class ScannedRows:
 
     @property
     def needs_columns(self) -> bool:
-        """Whether its values cannot be put in order without its columns."""
+        """Whether ordering its values needs its columns."""
         return not self.summary.in_order or self.draft.values.dtype != np.float32
 
     def blocks(self) -> list[tuple[int, int]]:
-        """Cut the rows so that each piece has a manageable number of entries."""
+        """Split the rows into pieces with a limited number of entries."""
         return cut(self.draft.indptr, _BLOCK)
 
     def reader(self) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[Any]]]:
-        """Return a function that gives rows in order; one per thread, what it gives is valid until its next call."""
+        """Return a function that returns rows in order; one per thread, and its result is valid until its next call."""
         draft = self.draft
         if draft.values.dtype != np.float32:
             return self._read_wide
@@ -82,7 +82,7 @@ class ScannedRows:
         return read
 
     def _read_wide(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
-        """Put rows in order whose values float32 would round; there are few such matrices."""
+        """Order rows whose values float32 would round; such matrices are rare."""
         indptr = self.draft.indptr
         where = slice(int(indptr[start]), int(indptr[stop]))
         columns, values = self.draft.columns[where], self.draft.values[where]
@@ -97,11 +97,11 @@ class ScannedRows:
 
 
 def keep(part: NDArray[Any]) -> None:
-    """Give nothing back."""
+    """Free nothing."""
 
 
 def narrow(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return what single precision makes of values; they themselves where they have it."""
+    """Return values in single precision; the same array where it already is."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.ascontiguousarray(values, np.float32)
 
@@ -109,12 +109,12 @@ def narrow(values: NDArray[Any]) -> NDArray[np.float32]:
 def scan(
     title: str, draft: SparseDraft, shape: tuple[int, int], threads: int, meter: Meter, *, per_column: bool = False
 ) -> ScannedRows:
-    """Check every entry of a matrix; readers then trust it.
+    """Check every entry of a matrix, so that readers can trust it.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_UNREADABLE`` with what is wrong.
+        ``EXPERIMENT_UNREADABLE`` naming the fault.
     """
     n_rows, n_columns = shape
     nnz = len(draft.columns)
@@ -163,7 +163,7 @@ def scan(
 def _scan_wide(
     draft: SparseDraft, start: int, stop: int, *, kept: NDArray[np.int64], per_column: NDArray[np.int64] | None
 ) -> RowSummary:
-    """Judge rows whose values float32 would round, by what float32 makes of them."""
+    """Check rows whose values float32 would round, by the rounded values."""
     first, last = int(draft.indptr[start]), int(draft.indptr[stop])
     bounds = draft.indptr[start : stop + 1] - first
     block = (bounds, np.ascontiguousarray(draft.columns[first:last]), narrow(draft.values[first:last]))
@@ -172,7 +172,7 @@ def _scan_wide(
 
 
 def same_pattern(one: ScannedRows, other: ScannedRows, threads: int) -> bool:
-    """Return whether two matrices have their non-zeros at the same places."""
+    """Return whether two matrices have non-zeros at the same places."""
     if not np.array_equal(one.bounds, other.bounds):
         return False
     if one.draft.columns is other.draft.columns and one.summary.in_order and other.summary.in_order:
@@ -204,9 +204,9 @@ def write_rows(
     spent: Sequence[NDArray[Any]] = (),
     give_back: GiveBack = keep,
 ) -> None:
-    """Write a matrix, cell after cell, to its places in a file; the index arrays only where they are not shared.
+    """Write a matrix, cell by cell, to its places in a file; the index arrays only where they are not shared.
 
-    Of the arrays in `spent`, which are the draft's, each part is given back as soon as it has been written.
+    Each part of the draft's arrays in `spent` is freed as soon as it is written.
     """
     at_indices, at_data = places[f"{name}/indices"], places[f"{name}/data"]
     dtype, width = np.dtype(at_data.dtype), np.dtype(at_indices.dtype)

@@ -1,4 +1,4 @@
-"""The gene-major side of a store, made from the cell-major side that its file already holds."""
+"""Makes the gene-major side of a store from the cell-major side in its file."""
 
 import mmap
 import tempfile
@@ -17,21 +17,22 @@ from cellworker.experiment.store.spent_pages import give_back
 __all__ = ["BUFFER_BYTES", "temporary_bytes", "write_sorted"]
 
 BUFFER_BYTES = 1 << 27
-"""Memory of the buffers of all threads together, where nobody says another."""
+"""Default memory of the buffers of all threads together."""
 
-# A block of genes should fit the caches, a cell's slice of it some cache lines, and all threads' buffers the budget.
+# A block of genes should fit in the caches, a cell's slice of it in some cache lines, and all threads' buffers in the
+# budget.
 _MIN_BLOCK = 1 << 21
 _ENTRIES_PER_CELL = 48
 _BYTES_PER_ENTRY = 16
 
-# The blocks sweep over all cells again and again: larger matrices, which may not stay in memory, are first taken apart.
+# Every block reads all cells: larger matrices, which may not stay in memory, are split first.
 _RESIDENT = 1 << 28
 _SHELF = 1 << 25
 _SPLIT_ROWS = 1 << 22
 
 
 def temporary_bytes(nnz: int) -> int:
-    """Estimate the bytes that `write_sorted` takes in a temporary file for a number of values."""
+    """Estimate the bytes of the temporary file of `write_sorted` for a number of values."""
     return 8 * nnz if nnz > _RESIDENT else 0
 
 
@@ -50,13 +51,13 @@ def write_sorted(
     Parameters
     ----------
     file
-        Holds the cell-major side already.
+        The store's file, which already holds the cell-major side.
     folder
-        Where a temporary file of the same size may be; used when the matrix is large.
+        Folder for a temporary file of the same size; used when the matrix is large.
     per_gene
         int64 ``(n_genes,)`` non-zeros of each gene.
     buffer_bytes
-        Memory of the buffers of all threads together. A gene that is larger alone is sorted nevertheless.
+        Memory of the buffers of all threads together. A single gene may exceed it.
     """
     bounds = np.zeros(len(per_gene) + 1, np.int64)
     np.cumsum(per_gene, out=bounds[1:])
@@ -97,9 +98,9 @@ def write_sorted(
 
 
 def _shelves(matrix: Packed, bounds: NDArray[np.int64], folder: Path) -> Iterator[tuple[Compressed, int, int]]:
-    """Take a matrix apart into ranges of genes, so that reading and writing go through the disk only once each.
+    """Split a matrix into ranges of genes, so that the disk is read once and written once.
 
-    Gives each range as a matrix of all cells, with its first and last gene.
+    Yields each range as a matrix of all cells, with its first and last gene.
     """
     indptr, genes, stored = matrix
     n_cells, nnz = len(indptr) - 1, len(genes)

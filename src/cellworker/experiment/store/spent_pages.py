@@ -1,7 +1,7 @@
-"""Giving back what a temporary file takes on the disk, piece by piece, while the rest of it is still read.
+"""Frees the disk space of a temporary file piece by piece, while the rest of it is still read.
 
-A store is nearly as large as the temporary files that it is made of. Each piece of them is given back as soon as it has
-been written to the store, so that both together never take much more than the store alone.
+A store is nearly as large as the temporary files behind it. Each piece of them is freed as soon as it is in the store,
+so both together never take much more than the store alone.
 """
 
 import mmap
@@ -15,14 +15,14 @@ _PROBE_BYTES = 1 << 18
 
 
 def give_back(pages: mmap.mmap, start: int, stop: int) -> None:
-    """Free the disk under the whole pages between two bytes of a file; they read as zeros then.
+    """Free the disk space of the whole pages between two bytes of a file, which then read as zeros.
 
-    Where the system or the file system cannot, they stay until the file goes.
+    Where the system or the file system cannot, the pages stay until the file is removed.
 
     Parameters
     ----------
     pages
-        A shared map of the file that may be written.
+        A writable shared map of the file.
     """
     first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, stop // mmap.PAGESIZE * mmap.PAGESIZE
     if first < last and hasattr(mmap, "MADV_REMOVE"):
@@ -31,7 +31,7 @@ def give_back(pages: mmap.mmap, start: int, stop: int) -> None:
 
 
 def can_give_back(folder: Path) -> bool:
-    """Whether the file system of a folder gives pieces of a file back; found by trying."""
+    """Return whether the file system of a folder can free pieces of a file; it tries."""
     if not hasattr(mmap, "MADV_REMOVE"):
         return False
     try:
@@ -40,6 +40,6 @@ def can_give_back(folder: Path) -> bool:
             file.flush()
             with mmap.mmap(file.fileno(), _PROBE_BYTES) as pages:
                 pages.madvise(mmap.MADV_REMOVE, 0, _PROBE_BYTES)
-    except OSError:  # also of a full disk, which who asks refuses in words
+    except OSError:  # a full disk too, which the caller refuses with a message
         return False
     return True

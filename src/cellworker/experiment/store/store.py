@@ -1,7 +1,7 @@
-"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used where they are.
+"""The memory-mapped store behind an open experiment: one ordinary ``.h5ad`` file whose arrays are used in place.
 
-Any tool of the field opens the file; see `cellworker.experiment.store.layout` for what is where. We map it: processes
-share the pages, and data larger than memory is paged in as it is touched.
+Any tool of the field opens the file; `cellworker.experiment.store.layout` describes its layout. cellworker maps it:
+processes share the pages, and data larger than memory is paged in on access.
 """
 
 import fcntl
@@ -64,25 +64,24 @@ def write_store(
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
-    The file appears under its name when it is complete, or not at all. Beside the draft, memory stays at about twice
-    `buffer_bytes` for any size. The same draft gives the same bytes for any number of threads.
+    The file appears under its name only when it is complete. Memory beside the draft is about twice `buffer_bytes` for
+    any size. The same draft gives the same bytes for any number of threads.
 
     Parameters
     ----------
     draft
-        What was read. Sparse matrices are checked here, and only here: columns inside the matrix, none twice in a
-        row.
+        The reader's output. Sparse matrices are checked only here: columns inside the matrix, and none twice in a row.
     path
-        Where to write; its folder must exist.
+        Path of the store; its folder must exist.
     key
-        Hash of the source's content, kept in the store.
+        Hash of the source's content, for the store's index.
     threads, progress
-        How many threads convert, transpose and sort; called with the progress.
+        Number of threads that convert, transpose and sort; called with the progress.
     claim, give_back
-        Called before anything is written, and may raise; called with each part of the draft's matrices that is written.
-        Without `give_back` the draft keeps its arrays, and all room is taken first.
+        `claim` is called before anything is written, and may raise; `give_back` with each written part of the draft's
+        matrices. Without `give_back` the draft keeps its arrays, and all disk space is reserved first.
     buffer_bytes
-        Memory of the buffers in which genes are sorted, of all threads together.
+        Memory of the buffers for sorting genes, of all threads together.
 
     Raises
     ------
@@ -98,16 +97,16 @@ def write_store(
 
 
 def open_store(path: Path) -> "StoredExperiment":
-    """Map a store. Takes about a millisecond for a file of any size: each part is made when it is first touched.
+    """Map a store. This takes about a millisecond for a file of any size: each part is made on first access.
 
-    As long as the result is alive in any process, the file has a shared lock (``flock``): nobody who asks
-    first removes it to make room.
+    As long as the result is alive in any process, the file has a shared lock (``flock``), so no process that checks the
+    lock removes it to free disk space.
 
     Raises
     ------
     WorkerError
-        ``EXPERIMENT_NOT_FOUND`` when there is none; ``EXPERIMENT_UNREADABLE`` when it is cut short, damaged or of
-        another version (then it is to be made again from its source).
+        ``EXPERIMENT_NOT_FOUND`` when it does not exist; ``EXPERIMENT_UNREADABLE`` when it is cut short, damaged or of
+        another version, and must be made again from its source.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -119,19 +118,19 @@ def open_store(path: Path) -> "StoredExperiment":
         pages = mmap.mmap(descriptor, index.n_bytes, access=mmap.ACCESS_READ)
     except BaseException as error:
         os.close(descriptor)
-        if isinstance(error, ValueError):  # of the map: it is not as long as it was a moment ago
+        if isinstance(error, ValueError):  # of the map: the file became shorter a moment ago
             raise unreadable(path, "it was cut short while it was opened") from None
         raise
     return StoredExperiment(pages, index, path, descriptor)
 
 
 def file_id(status: os.stat_result) -> tuple[int, int]:
-    """Return what tells a file from any other: its device and inode."""
+    """Return the identity of a file: its device and inode."""
     return status.st_dev, status.st_ino
 
 
 def _share(descriptor: int, path: Path) -> None:
-    """Take the shared lock on a store; a process that removes the file holds the exclusive one, briefly."""
+    """Take the shared lock on a store; a process that removes the file briefly holds the exclusive lock."""
     with suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_SH)
     if not os.fstat(descriptor).st_nlink:
@@ -146,7 +145,7 @@ class StoredExperiment(Experiment):
     store
         The file.
     discarded
-        Whether damage was found, and the file removed.
+        Whether damage was found and the file removed.
     """
 
     store: Path
@@ -157,7 +156,7 @@ class StoredExperiment(Experiment):
         self._contents = index.contents
         self._views: dict[ArrayPlace, NDArray[Any]] = {}
         self._descriptor = descriptor
-        # The map keeps a descriptor of its own for the same opening, and with it the lock, as long as arrays live.
+        # The map holds its own descriptor of the same opening, and so the lock, as long as arrays live.
         weakref.finalize(self, os.close, descriptor)
         self.key = str(index.contents["key"])
         self.store = path
@@ -171,29 +170,29 @@ class StoredExperiment(Experiment):
 
     @property
     def is_whole(self) -> bool:
-        """Whether what is mapped is what was written, as far as is known: its length is, and no damage was found."""
+        """Whether the store has its full length and no known damage."""
         if self.discarded or self._pages_lost():
             return False
         try:
             return os.fstat(self._descriptor).st_size == self.n_bytes
-        except OSError:  # a network file system whose server has it no more
+        except OSError:  # a network file system whose server no longer has the file
             return False
 
     def survive_faults(self) -> None:
-        """Let touching what was cut off make the store not whole, and not end the process. See `watch_pages`."""
+        """Make access to lost pages mark the store as not whole instead of ending the process. See `watch_pages`."""
         places = [place for name, place in self._index.arrays.items() if name.endswith("/indptr")]
         self._pages_lost = watch_pages(self._pages, self._descriptor, [(place.offset, place.size) for place in places])
 
     @property
     def is_in_place(self) -> bool:
-        """Whether the file that is mapped is under its name."""
+        """Whether the mapped file is still under its name."""
         try:
             return file_id(self.store.stat()) == self.file_id
         except OSError:
             return False
 
     def damage(self, stop: threading.Event | None = None) -> str | None:
-        """Read the whole file once and compare it with its checksums.
+        """Read the whole file once, and compare it with its checksums.
 
         Parameters
         ----------
@@ -202,7 +201,7 @@ class StoredExperiment(Experiment):
 
         Returns
         -------
-        What is wrong, in words; None when nothing is, or when it was stopped.
+        The fault in words; None where there is none or the comparison was stopped.
         """
         if not self.is_whole:
             return f"it was cut short: it has not the {self.n_bytes:,} bytes that were written"
@@ -210,7 +209,7 @@ class StoredExperiment(Experiment):
 
     @property
     def source_sha256(self) -> str:
-        """SHA-256 of the file that it was read from, in hex."""
+        """SHA-256 of the source file, in hex."""
         return str(self.extra.get("sha256", self.key))
 
     @property
@@ -230,22 +229,22 @@ class StoredExperiment(Experiment):
 
     @property
     def n_bytes(self) -> int:
-        """Size of the file: the memory that serving takes when all of it is touched."""
+        """Size of the file, which is the memory that serving takes when all pages are in use."""
         return len(self._pages)
 
     @cached_property
     def data(self) -> GeneMajor:  # type: ignore[override]
-        """Normalised expression, gene after gene, each gene's values ascending."""
+        """Normalised expression, gene-major, each gene's values ascending."""
         return GeneMajor(*self._sparse("sorted"), n_cells=self.n_cells)
 
     @cached_property
     def data_by_cell(self) -> CellMajor:  # type: ignore[override]
-        """Normalised expression, cell after cell; its values are looked up where counts tell them."""
+        """Normalised expression, cell-major; looked up where counts stand for the values."""
         return CellMajor(*by_cell(self._index.arrays, self._array), n_genes=self.n_genes)
 
     @cached_property
     def counts(self) -> CellMajor | None:  # type: ignore[override]
-        """Raw counts, cell after cell."""
+        """Raw counts, cell-major."""
         return CellMajor(*self._sparse("counts"), n_genes=self.n_genes) if "counts/data" in self._index.arrays else None
 
     @cached_property
@@ -272,7 +271,7 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def metadata(self) -> Mapping[str, Column]:  # type: ignore[override]
-        """Columns of cell metadata, each read when it is asked for."""
+        """Columns of cell metadata, each read on access."""
         return Lazy({name: self._column_reader(place) for name, place in self._contents["metadata"]})
 
     @cached_property
@@ -292,12 +291,12 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def images(self) -> Mapping[str, TissueImage]:  # type: ignore[override]
-        """Where cells are on images of tissues, by the images' exact names."""
+        """The cells' places on images of tissues, by the images' exact names."""
         return Lazy({name: self._image_reader(place, scale) for name, place, scale in self._contents["images"]})
 
     @cached_property
     def stored(self) -> Mapping[str, StoredTable]:  # type: ignore[override]
-        """Results that the file brought with it."""
+        """Results that the source file holds."""
         return Lazy(
             {
                 name: self._stored_reader(source, kind, places, parameters)
@@ -327,19 +326,19 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def origin(self) -> Origin:  # type: ignore[override]
-        """Where the experiment came from."""
+        """The source of the experiment."""
         facts = dict(self._contents["origin"])
         layers = facts.pop("count_layers", None)
         return Origin(**facts, count_layers=CountLayers(**layers) if layers else None)
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What the reader kept beside the model, as plain values."""
+        """The reader's further facts, as plain values."""
         return dict(self._contents["extra"])
 
     @property
     def data_summary(self) -> RowSummary:
-        """What the normalised data held when it was written: how many values are missing, negative and so on."""
+        """Facts about the normalised data at the time of writing: the numbers of missing, negative and other values."""
         return RowSummary(**self._contents["data_summary"])
 
     @property
@@ -350,7 +349,7 @@ class StoredExperiment(Experiment):
 
     @cached_property
     def strange_counts(self) -> StrangeCounts:
-        """How many of the raw counts are none, as it was found when the store was written."""
+        """The numbers of strange raw counts at the time of writing."""
         found = self.counts_summary
         none = StrangeCounts()
         return none if found is None else StrangeCounts(found.negative, found.nan + found.infinite, found.fractional)

@@ -1,4 +1,4 @@
-"""Names that outlive a power failure."""
+"""Makes names in a folder survive a power failure."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ __all__ = ["sync_folder"]
 
 
 def sync_folder(folder: Path) -> None:
-    """Write a folder's names to the disk: a file that was renamed into it is there after a power failure.
+    """Write a folder's names to the disk, so that a file renamed into it survives a power failure.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Writing a store: the parts of an experiment, in the order in which their sizes become known."""
+"""Writes a store: the parts of an experiment, in the order in which their sizes become known."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ __all__ = ["write"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROWS = 1 << 22
-_NARROW = 1 << 16  # genes, whose numbers fit two bytes
+_NARROW = 1 << 16  # max genes whose numbers fit in two bytes
 
 
 def write(
@@ -51,7 +51,7 @@ def write(
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        # h5py hides the error number in its sentence.
+        # h5py gives the error number only in its message.
         if error.errno in _FULL or any(f"errno = {code}," in str(error) for code in _FULL):
             advice = "free some space on its disk, or choose another with STORE_DIR"
             raise WorkerError(ErrorCode.DISK_FULL, f"there is no room for the store {path.name}: {advice}") from error
@@ -117,7 +117,7 @@ def _fill(  # noqa: PLR0917
     places, data = layout.places, matrices.data
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        # So far the file has its length and hardly any content.
+        # So far the file has its length but hardly any content.
         written = matrices.written()
         scaled = [draft.scaled_values] if draft.scaled_values is not None else []
         spent_by_levels: list[NDArray[Any]] = []
@@ -134,7 +134,7 @@ def _fill(  # noqa: PLR0917
             _reserve(descriptor)
         give_back = give_back or keep
         file = StoreFile(descriptor)
-        for name in list(layout.pending):  # copies of what the draft holds, which go before the sort needs memory
+        for name in list(layout.pending):  # copies of the draft's arrays, freed before the sort needs memory
             file.put(places[name].offset, layout.pending.pop(name))
         if matrices.levels is not None:
             matrices.levels.write(file, places)
@@ -149,7 +149,7 @@ def _fill(  # noqa: PLR0917
             _put_dense(file, places["scaled"].offset, draft.scaled_values)
         assert data.per_column is not None
         with ThreadPoolExecutor(1) as background:
-            # The disk can work while the processor sorts.
+            # Start writing to the disk while the processor sorts.
             flushed = background.submit(os.fsync, descriptor)
             write_sorted(
                 file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
@@ -163,37 +163,37 @@ def _fill(  # noqa: PLR0917
 
 @dataclass(frozen=True, slots=True)
 class _Matrices:
-    """What was found out about the matrices of a draft."""
+    """Facts about the matrices of a draft."""
 
     data: ScannedRows
     counts: ScannedRows | None
     graphs: dict[str, ScannedRows]
     levels: FoundLevels | None
-    """What the counts stand for, where they tell the normalised values."""
+    """The values that counts stand for, where counts determine the normalised values."""
     shared: bool
-    """Whether values and counts have their non-zeros at the same places."""
+    """Whether values and counts have non-zeros at the same places."""
 
     def written(self) -> list[tuple[str, ScannedRows]]:
-        """Return the matrices that are written cell after cell, by their names in the store."""
+        """Return the cell-major matrices to write, by their names in the store."""
         counts = [("counts", self.counts)] if self.counts is not None else []
         values = [("by_cell", self.data)] if self.levels is None else []
         return counts + values + [(f"graph{number}", graph) for number, graph in enumerate(self.graphs.values())]
 
 
 def _read_by(matrices: list[ScannedRows], written: ScannedRows | None) -> list[NDArray[Any]]:
-    """Return the arrays of a draft that writing matrices reads; the columns of `written` lie in the file already."""
+    """Return the arrays of a draft that writing matrices reads; the columns of `written` are already in the file."""
     columns = [rows.draft.columns for rows in matrices if rows.needs_columns or rows is not written]
     return [*columns, *(rows.draft.values for rows in matrices)]
 
 
 def _unread(rows: ScannedRows, later: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    """Return those arrays of a matrix that nothing written later reads."""
+    """Return the arrays of a matrix that no later write reads."""
     own = rows.draft.columns, rows.draft.values
     return [array for array in own if not any(np.may_share_memory(array, other) for other in later)]
 
 
 def _lay_out(layout: StoreLayout, draft: ExperimentDraft, matrices: _Matrices) -> dict[str, Any]:
-    """Make the skeleton of the file, and return what the index tells beside the places."""
+    """Make the skeleton of the file, and return the contents of the index beside the places."""
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
     for where in ("obsm", "varm", "obsp", "varp", "layers", "uns"):
         layout.group(where)
@@ -263,7 +263,7 @@ def _lay_out(layout: StoreLayout, draft: ExperimentDraft, matrices: _Matrices) -
     }
     layout.plain("uns/misc", contents["misc"])
     layout.plain("uns/origin", {name: fact for name, fact in contents["origin"].items() if name != "count_layers"})
-    # Two lists, not a mapping: an object of HDF5 for each of 20,000 names takes as long as all the rest.
+    # Two lists, not a mapping: an HDF5 object for each of 20,000 names takes as long as all the rest.
     names = {"places": [place for _, place, _ in metadata], "names": [name for name, _, _ in metadata]}
     layout.plain("uns/cellworker/metadata", names)
     layout.plain("uns/cellworker/reductions", {place: name for name, place, _ in reductions})
@@ -293,7 +293,7 @@ def _lay_out_expression(layout: StoreLayout, matrices: _Matrices, shape: tuple[i
 
 
 def _lay_out_stored(layout: StoreLayout, draft: ExperimentDraft) -> list[list[Any]]:
-    """Reserve space for the tables of the file, and return the index's entry of each."""
+    """Reserve space for the file's stored results, and return the index's entry of each."""
     told = []
     for number, (name, table) in enumerate(draft.stored.items()):
         if not number:
@@ -318,7 +318,7 @@ def _smallest_dtype(counts: ScannedRows) -> type[np.generic]:
 
 
 def _check_shapes(draft: ExperimentDraft) -> None:
-    """Refuse parts that do not fit each other."""
+    """Refuse parts whose shapes do not match."""
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
     problems = []
 
@@ -374,13 +374,13 @@ def _stored_problems(draft: ExperimentDraft) -> list[str]:
 
 
 def _reserve(descriptor: int) -> None:
-    """Claim the disk space now, so that a full disk is found before the work and not after it."""
-    if not hasattr(os, "posix_fallocate"):  # macOS, where the write that does not fit fails
+    """Claim the disk space now, so that a full disk is detected before the work."""
+    if not hasattr(os, "posix_fallocate"):  # macOS, where a write fails on a full disk
         return
     try:
         os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
     except OSError as error:
-        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system that cannot
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system that cannot reserve space
             raise
 
 

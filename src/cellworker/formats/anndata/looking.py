@@ -28,7 +28,7 @@ _NO_COLUMNS = np.zeros(0, np.int32)
 def pieces_of(matrix: UnreadMatrix, scratch: Scratch) -> Pieces:
     """Return the whole matrix for a scan.
 
-    A matrix of compressed columns is read and turned first, which takes room in `scratch`; others take none.
+    A matrix of compressed columns is read and turned first, which takes disk space in `scratch`; others take none.
 
     Raises
     ------

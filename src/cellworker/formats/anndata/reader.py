@@ -42,12 +42,12 @@ from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_ge
 from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, unique_names
 from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.free_space import Figures
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.normalise import as_logarithms, log_normalise, tell_about_counts
 from cellworker.formats.common.matrices.sparse import assemble
 from cellworker.formats.common.matrices.variances import VARIANCE_ORDERS, gene_variances
 from cellworker.formats.common.palette import palette
-from cellworker.formats.common.room import Figures
 from cellworker.formats.common.scratch import Scratch
 
 __all__ = ["read_anndata"]

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.spent_pages import give_back as give_back_pages
-from cellworker.formats.common.room import Figures
+from cellworker.formats.common.free_space import Figures
 from cellworker.formats.common.write_limit import WriteLimit
 
 __all__ = ["Scratch", "give_back", "is_spooled", "spooled"]

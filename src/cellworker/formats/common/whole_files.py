@@ -16,7 +16,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises
     ------
     WorkerError
-        ``DISK_FULL`` when there is no room; nothing is left behind.
+        ``DISK_FULL`` when the disk is full; nothing is left behind.
     OSError
         When the folder may not be written to.
     """

@@ -4,8 +4,8 @@ import stat
 from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.free_space import Figures, FreeSpace, in_words
 from cellworker.formats.common.kinds import files_below
-from cellworker.formats.common.room import Figures, Room, in_words
 
 __all__ = ["WriteLimit", "size_of"]
 
@@ -25,15 +25,15 @@ class WriteLimit:
         and holds the matrix twice. A file that says "fill value" or "1:n" can ask for any number.
     max_bytes
         Max bytes, whatever the ratio.
-    room
+    free
         The free disk and memory; None checks nothing.
     """
 
-    def __init__(self, source_bytes: int, max_ratio: float, max_bytes: int, room: Room | None = None) -> None:
+    def __init__(self, source_bytes: int, max_ratio: float, max_bytes: int, free: FreeSpace | None = None) -> None:
         self._source_bytes = source_bytes
         self._max_ratio = max_ratio
         self._max_bytes = max_bytes
-        self._room = room
+        self._free = free
         self._claimed = 0
 
     @property
@@ -46,9 +46,9 @@ class WriteLimit:
         self._source_bytes += more_bytes
 
     def require(self, figures: Figures) -> None:
-        """Refuse a file before its matrices are read, where disk or memory do not suffice; see `Room`."""
-        if self._room is not None:
-            self._room.require(figures)
+        """Refuse a file before its matrices are read, where disk or memory do not suffice; see `FreeSpace`."""
+        if self._free is not None:
+            self._free.require(figures)
 
     def claim(self, n_bytes: int, freed: int = 0) -> None:
         """Count bytes that are about to be written.
@@ -72,8 +72,8 @@ class WriteLimit:
                 f"{in_words(self._source_bytes)} may write {in_words(self.allowed)}: it is damaged or hostile. "
                 "If it is sound, raise LOAD_MAX_RATIO or LOAD_MAX_GB.",
             )
-        if self._room is not None:
-            self._room.require_disk(n_bytes - freed, f"{in_words(self._claimed)} in all so far")
+        if self._free is not None:
+            self._free.require_disk(n_bytes - freed, f"{in_words(self._claimed)} in all so far")
 
 
 def size_of(source: Path) -> int:

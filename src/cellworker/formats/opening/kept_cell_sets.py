@@ -51,7 +51,7 @@ def parse_kept(shelf: Shelf, store: Path, content: bytes) -> CellSets:
     if kept is not None:
         return kept
     parsed = CellSets.parse(content)
-    # It is a copy: where there is no room for it, the text is parsed the next time too.
+    # It is a copy: where the disk has no space for it, the text is parsed again the next time.
     with suppress(WorkerError, TypeError):
         shelf.write(path, _packed(parsed, mark))
     return parsed

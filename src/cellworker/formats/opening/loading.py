@@ -19,11 +19,11 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.free_space import FreeSpace, in_words
 from cellworker.formats.common.kinds import FOREIGN, content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
-from cellworker.formats.common.room import Room, in_words
 from cellworker.formats.common.scratch import Scratch, give_back, is_spooled
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read, unknown
@@ -105,9 +105,9 @@ def load(
         raise error
     wanted = MatrixChoice(**(choice or {}))
     size = size_of(Path(source)) if size is None else size
-    room = Room(folder, memory_bytes, buffer_bytes)
-    room.require_disk(_least(kind, Path(source), size, room), f"for a file of {in_words(size)}")
-    writing = WriteLimit(size, max_ratio, max_bytes, room)
+    free = FreeSpace(folder, memory_bytes, buffer_bytes)
+    free.require_disk(_least(kind, Path(source), size, free), f"for a file of {in_words(size)}")
+    writing = WriteLimit(size, max_ratio, max_bytes, free)
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
     if kind is FileKind.ANNDATA:
         draft, key = _anndata(Path(source), how)
@@ -142,7 +142,7 @@ def load(
     return {"store": name, "problems": problems, "companions": companions}
 
 
-def _least(kind: FileKind, source: Path, size: int, room: Room) -> int:
+def _least(kind: FileKind, source: Path, size: int, free: FreeSpace) -> int:
     """Return the min bytes that opening a file writes, by its size alone; 0 where even the max is free.
 
     An R object is unpacked, and its decimal numbers halved. Of an AnnData file the shapes of its matrices say more.
@@ -151,7 +151,7 @@ def _least(kind: FileKind, source: Path, size: int, room: Room) -> int:
         return 0
     with source.open("rb") as file:
         # What a decoder has taken lags behind what it gives: twice the ratio is more than any beginning shows.
-        if _HALVED * size * 2 * codec_of(file.read(HEAD_BYTES)).ratio <= room.disk(room.folder):
+        if _HALVED * size * 2 * codec_of(file.read(HEAD_BYTES)).ratio <= free.disk(free.folder):
             return 0
         return int(_HALVED * size * expansion(file.fileno()))
 

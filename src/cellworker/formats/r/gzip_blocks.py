@@ -63,7 +63,7 @@ class GzipWriter:
     Raises
     ------
     WorkerError
-        ``DISK_FULL`` when there is no room.
+        ``DISK_FULL`` when the disk is full.
     """
 
     def __init__(

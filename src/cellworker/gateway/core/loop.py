@@ -126,7 +126,7 @@ class WorkLoop:
         self._cancellable = CancellableWork()
         self.cancel, self.running = self._cancellable.cancel, self._cancellable.running
         self._held: dict[Lane, int] = {"short": 0, "long": 0}
-        self._roomy = asyncio.Event()
+        self._has_capacity = asyncio.Event()
         self._slow_ones = asyncio.Semaphore(_SLOW_AT_A_TIME)
         self._current: dict[str, tuple[asyncio.Task[bool], Holding]] = {}
         self._answered = LruNames()
@@ -196,8 +196,8 @@ class WorkLoop:
         deliveries = self._queue.deliveries()
         try:
             while True:
-                self._offer_room()
-                await self._roomy.wait()
+                self._offer_capacity()
+                await self._has_capacity.wait()
                 try:
                     delivery = await anext(deliveries)
                 except StopAsyncIteration:
@@ -222,21 +222,21 @@ class WorkLoop:
         handling = asyncio.create_task(self._handle(delivery, in_journal=in_journal))
         self._handling.add(handling)
         handling.add_done_callback(self._ended)
-        self._offer_room()
+        self._offer_capacity()
 
     def _ended(self, handling: "asyncio.Task[None]") -> None:
         self._handling.discard(handling)
         self._last_activity = time.monotonic()
-        self._offer_room()
+        self._offer_capacity()
 
-    def _offer_room(self) -> None:
+    def _offer_capacity(self) -> None:
         """Tell the queue how many messages may be taken."""
         capacity = self.capacity()
         self._queue.offer(capacity)
         if capacity:
-            self._roomy.set()
+            self._has_capacity.set()
         else:
-            self._roomy.clear()
+            self._has_capacity.clear()
 
     async def _handle(self, delivery: Delivery, *, in_journal: bool) -> None:
         """Answer one message and remove it; raises only when cancelled."""
@@ -263,7 +263,7 @@ class WorkLoop:
         question = understand(request, self._find_task)
         lane = question.lane if isinstance(question, Question) else "short"
         self._held[lane] += 1
-        self._offer_room()
+        self._offer_capacity()
         holding = Holding(
             request,
             delivery,

@@ -1,5 +1,6 @@
-/* Unpacking vectors of BPCells: blocks of 128 values of as few bits as each block needs, four bit streams side by side.
-   Whatever the file says is checked: no read leaves `words`, `idx` or `starts`, no write leaves `out`. */
+/* Unpacks vectors of BPCells: blocks of 128 values, each with as few bits as the block needs, in four interleaved bit
+ * streams. The code checks everything the file says: no read leaves `words`, `idx` or `starts`, no write leaves `out`.
+ * */
 #include "cellworker.h"
 
 enum { BLOCK = 128, LANES = 4 };

@@ -1,8 +1,8 @@
-/* Compressed columns become compressed rows. */
+/* Turns compressed columns into compressed rows. */
 #include "cellworker.h"
 
-/* Lay the entries of the columns first..last-1 behind what each row has already. `filled` (n_rows) says where a row's
-   next entry goes; `rows` and `values` are indexed by `indptr`. Rows must be inside the matrix and have a free place.
+/* Append the entries of the columns first..last-1 to their rows. `filled` (n_rows) holds the place of each row's next
+   entry; `rows` and `values` are indexed by `indptr`. Rows must be inside the matrix and have a free place.
  */
 void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows, const float *values,
                           int64_t *filled, int32_t *columns_out, float *values_out) {

@@ -1,4 +1,4 @@
-/* Sparse rows as they come from a file: judged once, then rewritten with sorted columns and without stored zeros. */
+/* Sparse rows as a file has them: checked once, then rewritten with sorted columns and without stored zeros. */
 #include "cellworker.h"
 
 #include <string.h>
@@ -10,14 +10,14 @@ enum { NO_PROBLEM = 0, BAD_INDPTR = 1, BAD_COLUMN = 2, TOO_LONG = 3, INFINITE = 
 struct RowSummary {
     int64_t kept, nan, infinite, negative, fractional, unsorted_rows, problem, problem_row;
     int32_t largest,
-        smallest; /* keys that order as the floats do: of negative floats all bits but the sign are flipped */
+        smallest; /* keys in the order of the floats: all bits but the sign of a negative float are flipped */
 };
 
 static inline int32_t ordered(int32_t raw) { return raw ^ ((raw >> 31) & 0x7FFFFFFF); }
 
-/* Judge rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `nonzeros`
-   (from its first entry on) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the
-   first row that breaks a rule. */
+/* Check rows [start, stop); `values` are the bits of floats. Writes the number of non-zeros of each row to `nonzeros`
+   (from index 0) and, where `per_column` is given, adds the non-zeros of each column to it. Stops at the first row that
+   breaks a rule. */
 void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const int32_t *values,
                   int64_t nnz, int32_t n_columns, int64_t *nonzeros, int64_t *per_column, RowSummary *out) {
     RowSummary s = {0};
@@ -45,7 +45,7 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
             break;
         }
         for (int64_t i = 1; i < n; i++) descents += c[i] <= c[i - 1];
-        /* Everything on the bits, as integers: comparisons of floats keep the compiler from doing four at a time. */
+        /* All comparisons are on the bits, as integers: the compiler does not vectorise comparisons of floats. */
         int32_t nonzero = 0, nan = 0, infinite = 0, negative = 0, fractional = 0, largest = s.largest,
                 smallest = s.smallest;
         for (int64_t i = 0; i < n; i++) {
@@ -74,7 +74,7 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
                 smallest = key < smallest ? key : smallest;
             }
         }
-        /* Adding 2^23 rounds to a whole number; from there on every float is whole. */
+        /* Adding 2^23 rounds to a whole number; every float from 2^23 on is whole. */
         const float *f = (const float *)values + begin;
         for (int64_t i = 0; i < n; i++) {
             const float magnitude = __builtin_fabsf(f[i]);
@@ -100,9 +100,9 @@ void cw_scan_rows(const int64_t *indptr, int64_t start, int64_t stop, const int3
     *out = s;
 }
 
-/* Rewrite rows [start, stop) that cw_scan_rows found sound: zeros dropped, columns ascending. `bounds` (stop - start +
-   1) are the rows' bounds in the output, from 0; the output arrays are one entry longer. `a` and `b` hold the
-   longest row each. Returns -1, or the first row that names a column twice (or is not as it was when it was scanned).
+/* Rewrite rows [start, stop) that passed cw_scan_rows: without zeros, columns ascending. `bounds` (stop - start + 1)
+   are the rows' bounds in the output, from 0; the output arrays are one entry longer. `a` and `b` each hold the longest
+   row. Returns -1, or else the first row that names a column twice (or has changed since the scan).
  */
 int64_t cw_convert_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
                         const int64_t *bounds, int32_t *out_columns, float *out_values, uint64_t *a, uint64_t *b) {

@@ -1,11 +1,12 @@
-/* CRC-32C (Castagnoli), as RFC 3720 (iSCSI), appendix B.4 defines it: the sum that Zarr writes behind its pieces. */
+/* CRC-32C (Castagnoli), as RFC 3720 (iSCSI), appendix B.4 defines it: the checksum that Zarr writes after each
+   chunk. */
 #include "cellworker.h"
 
 enum { SLICES = 8 };
 
 static const uint32_t POLYNOMIAL = 0x82F63B78; /* 0x1EDC6F41 with its bits in reverse order */
 
-/* table[k][byte] is what a byte does to the sum when k more bytes follow it. */
+/* table[k][byte] is the effect of a byte on the checksum when k more bytes follow it. */
 static void fill(uint32_t table[SLICES][256]) {
     for (uint32_t byte = 0; byte < 256; byte++) {
         uint32_t sum = byte;
@@ -19,7 +20,7 @@ static void fill(uint32_t table[SLICES][256]) {
 
 /* Eight bytes at a time: eight table lookups that do not depend on each other. */
 uint32_t cw_crc32c(const uint8_t *in, int64_t n) {
-    uint32_t table[SLICES][256]; /* made again by each call, in microseconds: no state that threads share */
+    uint32_t table[SLICES][256]; /* filled by each call, in microseconds: threads share no state */
     uint32_t sum = 0xFFFFFFFF;
     int64_t i = 0;
     fill(table);

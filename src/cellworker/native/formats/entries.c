@@ -1,4 +1,5 @@
-/* Numbers and entries of matrices that are stored as text. The text is a file's, so everything about it is checked. */
+/* Reads numbers and entries of matrices that are stored as text. The text comes from an untrusted file, so the code
+   checks everything about it. */
 #include "cellworker.h"
 
 #include <math.h>
@@ -12,8 +13,8 @@ static const double POWERS[EXACT_POWER + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5
 
 static inline int is_digit(char c) { return c >= '0' && c <= '9'; }
 
-/* What strtod makes of text that is no plain short decimal; `c` only holds characters of a number, so that neither
-   hexadecimal digits nor words get through. */
+/* Parses what is no plain short decimal with strtod. `c` holds only characters of a number, so neither hexadecimal
+   digits nor words get through. */
 static const char *slow_number(const char *text, const char *end, double *out) {
     char copy[LONGEST_NUMBER + 1];
     int size = 0;
@@ -29,8 +30,8 @@ static const char *slow_number(const char *text, const char *end, double *out) {
 }
 
 /* Read a decimal; returns where it ends, NULL where there is none. Up to 15 digits and a power of ten up to 22 are both
-   exact doubles, so one division or product of them is rounded once, as strtod would (W. D. Clinger, "How to read
-   floating point numbers accurately", 1990). */
+   exact doubles, so their one product or quotient rounds once, as strtod does (W. D. Clinger, "How to read floating
+   point numbers accurately", 1990). */
 static const char *number(const char *text, const char *end, double *out) {
     const char *p = text;
     const int negative = p < end && *p == '-';
@@ -77,7 +78,7 @@ static const char *position(const char *p, const char *end, int64_t top, int64_t
 
 /* Read lines "row column value" (Matrix Market; without `has_value` the value is 1), rows 1..n_rows and columns
    1..n_columns, up to `capacity` entries. `text` ends with a line break. Returns the number of entries and sets `used`
-   to the bytes of whole lines that were read; for a line that is no such entry returns -1 with `used` at its start. */
+   to the bytes of the whole lines read. For a line that is no such entry, returns -1 with `used` at its start. */
 int64_t cw_market_entries(const char *text, int64_t size, int32_t has_value, int64_t n_rows, int64_t n_columns,
                           int64_t capacity, int32_t *rows, int32_t *columns, double *values, int64_t *used) {
     const char *p = text, *end = text + size;
@@ -116,9 +117,9 @@ static const char *missing(const char *p, const char *end) {
     return 0;
 }
 
-/* Read the fields of one line, numbers divided by `separator` (a blank stands for any number of blanks), up to
-   `capacity`; an empty field or a word for a missing value is NaN. Quotes around a number are passed over. Returns how
-   many; for a field that is no number -1, with `at` at its start. */
+/* Read up to `capacity` fields of one line: numbers separated by `separator` (a blank stands for any number of blanks).
+   An empty field or a word for a missing value is NaN. Quotes around a number are skipped. Returns the number of
+   fields; for a field that is no number, -1 with `at` at its start. */
 int64_t cw_delimited_numbers(const char *text, int64_t size, int32_t separator, int64_t capacity, double *out,
                              int64_t *at) {
     const char *p = text, *end = text + size;
@@ -151,7 +152,7 @@ int64_t cw_delimited_numbers(const char *text, int64_t size, int32_t separator, 
     return p == end ? n : n + 1;
 }
 
-/* Lay entries in any order behind what their rows have already; `filled` (n_rows) says where a row's next goes. */
+/* Append entries, in any order, to their rows; `filled` (n_rows) holds the place of each row's next entry. */
 void cw_lay_entries(const int32_t *rows, const int32_t *columns, const float *values, int64_t n, int64_t *filled,
                     int32_t *columns_out, float *values_out) {
     for (int64_t i = 0; i < n; i++) {

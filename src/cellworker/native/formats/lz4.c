@@ -1,10 +1,11 @@
-/* What Blosc, numcodecs and qs do to bytes, undone: the LZ4 block format and the shuffle of bytes. Every read and write
- * is checked.
+/* Undoes what Blosc, numcodecs and qs do to bytes: the LZ4 block format and the shuffle of bytes. The code checks every
+ * read and write.
  *
- * A block is a row of sequences (LZ4's own description of its block format): a token, literals, and a copy of earlier
- * bytes. The token's high four bits are the number of literals, its low four the length of the copy less 4; 15 goes on
- * in bytes that are added up to the first one below 255. The distance of the copy has 16 bits, little-endian. The last
- * sequence ends with its literals, and the low bits of its token mean nothing. */
+ * A block is a list of sequences (LZ4's own description of its block format): a token, literals, and a copy of earlier
+ * bytes. The token's high four bits are the number of literals, its low four bits the length of the copy minus 4. The
+ * value 15 continues in further bytes, which are added up to and including the first one below 255. The distance of the
+ * copy has 16 bits, little-endian. The last sequence ends with its literals, and the low bits of its token mean
+ * nothing. */
 #include "cellworker.h"
 
 #include <string.h>
@@ -23,7 +24,8 @@ static int64_t length_of(const uint8_t *in, int64_t n, int64_t *at, int64_t star
     return length;
 }
 
-/* Decompress one block of n bytes into at most capacity bytes. Returns how many there are, -1 if the block is damaged.
+/* Decompress one block of n bytes into at most capacity bytes. Returns the number of bytes written, or -1 if the block
+ * is damaged.
  */
 int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t capacity) {
     int64_t at = 0, done = 0;
@@ -49,10 +51,11 @@ int64_t cw_lz4_block(const uint8_t *in, int64_t n, uint8_t *out, int64_t capacit
             for (; done < end; done++) out[done] = out[done - offset];
         }
     }
-    return -1; /* nothing at all, or a block that ends with a copy */
+    return -1; /* the block is empty, or ends with a copy */
 }
 
-/* Put the bytes of `count` elements of `width` bytes together again: all first bytes come first, then all second ones.
+/* Join the bytes of `count` elements of `width` bytes again: the input holds all first bytes, then all second ones, and
+ * so on.
  */
 void cw_unshuffle(const uint8_t *in, int64_t count, int64_t width, uint8_t *out) {
     if (width == 4) {

@@ -1,6 +1,6 @@
-/* Reading files of R's package qs: the XXH32 check value of blocks, vectors whose bytes were sorted by significance
-   ("shuffled"), and strings that come one after another. Every read is checked against the end of the source, every
-   write against the size of the output. */
+/* Reads files of R's package qs: the XXH32 check value of blocks, vectors whose bytes are sorted by significance
+   ("shuffled"), and strings that come one after another. The code checks every read against the end of the source, and
+   every write against the size of the output. */
 #include "cellworker.h"
 
 #include <string.h>

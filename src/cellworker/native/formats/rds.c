@@ -1,5 +1,5 @@
-/* Reading R's serialisation: vectors are big-endian and lie at any alignment; strings come one after another with a
-   flag word and a length each. Every read is checked against the end of the source. */
+/* Reads R's serialisation: vectors are big-endian at any alignment; strings come one after another, each with a flag
+   word and a length. The code checks every read against the end of the source. */
 #include "cellworker.h"
 
 #include <string.h>
@@ -43,11 +43,11 @@ static inline uint32_t word_at(const uint8_t *source, int32_t little) {
     return little ? word : __builtin_bswap32(word);
 }
 
-/* Reads up to `count` strings out of `source` (`size` bytes): their text goes to `text` (of `size` bytes), the
-   end of each in it to `ends` and whether it is NA to `missing` (of `count`). Returns how many were read; `state`
-   gets the bytes taken and the bytes of text. It stops early at the source's end, and before any string that is not
-   plain: another type, attributes, a wrong length, a NUL, or an encoding that has to be converted. `native_utf8` says
-   that text without a mark is UTF-8, `little` that words are little-endian. */
+/* Reads up to `count` strings from `source` (`size` bytes): their text goes to `text` (`size` bytes), the end of each
+   in it to `ends`, and whether it is NA to `missing` (`count`). Returns the number of strings read; `state` gets the
+   bytes taken and the bytes of text. It stops early at the source's end, and before any string that is not plain:
+   another type, attributes, a wrong length, a NUL, or an encoding that needs conversion. `native_utf8` says that text
+   without a mark is UTF-8, `little` that words are little-endian. */
 int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32_t native_utf8, int32_t little,
                        uint8_t *text, int64_t *ends, uint8_t *missing, int64_t *state) {
     int64_t done = 0, taken = 0, written = 0;
@@ -74,7 +74,7 @@ int64_t cw_rds_strings(const uint8_t *source, int64_t size, int64_t count, int32
     return done;
 }
 
-/* Passes over up to `count` strings without keeping them; otherwise as above. */
+/* Skips up to `count` strings; otherwise as above. */
 int64_t cw_rds_skip_strings(const uint8_t *source, int64_t size, int64_t count, int32_t little, int64_t *state) {
     int64_t done = 0, taken = 0;
     while (done < count && size - taken >= 8) {

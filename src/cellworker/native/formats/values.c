@@ -1,4 +1,4 @@
-/* What the values of sparse rows look like: the facts by which counts, logarithms and scaled values are told apart. */
+/* The facts about the values of sparse rows that tell counts, logarithms and scaled values apart. */
 #include "cellworker.h"
 #include "numbers.h"
 
@@ -15,7 +15,7 @@ struct ValueFacts {
 
 static const double MAX_EXPONENT = 700.0;
 
-/* exp to 1e-13 for |x| <= MAX_EXPONENT: arithmetic only, no branch, so that the compiler does several at a time. */
+/* exp to 1e-13 for |x| <= MAX_EXPONENT: only arithmetic, no branch, so that the compiler can vectorise it. */
 static inline __attribute__((always_inline)) double exp_in_range(double x) {
     const double shift = 6755399441055744.0; /* 1.5 * 2^52 rounds to a whole number */
     const double t = x * 1.4426950408889634 + shift;
@@ -62,7 +62,7 @@ static inline __attribute__((always_inline)) void finite_only(const float *value
     }
 }
 
-/* The float whose place in the order of all floats this is. */
+/* The float that has this place in the order of all floats. */
 static inline float of_order(int32_t order) {
     const int32_t bits = order ^ ((order >> 31) & 0x7FFFFFFF);
     float x;
@@ -70,7 +70,7 @@ static inline float of_order(int32_t order) {
     return x;
 }
 
-/* What is whole after an inverse, or is a multiple of the smallest value of the row. */
+/* Counts values that are whole after an inverse, or are a multiple of the smallest value of the row. */
 static void look_closer(const float *values, int64_t n, double scale, double unit, ValueFacts *facts) {
     double value[SOME];
     const double level_unit = quick_exp(scale * unit) - 1.0;
@@ -108,7 +108,7 @@ static inline __attribute__((always_inline)) void look(const int64_t *indptr, in
             const int64_t m = n - k < SOME ? n - k : SOME;
             int32_t here = 0, nan = 0, infinite = 0, negative = 0, exact = 0;
             int32_t low = INT32_MAX, high = INT32_MIN, next = INT32_MAX;
-            /* Floats as whole numbers of the same order: the compiler vectorises comparisons of these, not of floats.
+            /* Floats as integers of the same order: the compiler vectorises comparisons of integers, not of floats.
              */
             for (int64_t j = 0; j < m; j++) {
                 int32_t bits;
@@ -185,9 +185,9 @@ __attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int
 }
 #endif
 
-/* Look at rows [start, stop). Writes, from the first entry on, each row's sum, its smallest value above 0 (0 without
-   one) and the sum of exp(scale * value) - 1, which is NaN for a row of which less than a tenth are decimals. What
-   takes longer is counted where `closely` is not 0. */
+/* Inspect rows [start, stop). Writes, from index 0, each row's sum, its smallest value above 0 (0 where there is none)
+   and the sum of exp(scale * value) - 1, which is NaN for a row with less than a tenth of decimals. The slower counts
+   are made only where `closely` is not 0. */
 void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
                    int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     Look *run = look_anywhere;
@@ -197,8 +197,8 @@ void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const flo
     run(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 
-/* The sum of each row, its number of values other than 0 and its sum over the columns that are chosen (not 0). Values
-   are added one after the other, as NumPy's bincount adds them. */
+/* The sum of each row, its number of values other than 0, and its sum over the chosen columns (those not 0 in
+   `chosen`). The values are added one after the other, as NumPy's bincount adds them. */
 void cw_row_sums(const int64_t *bounds, int64_t n_rows, const double *values, const int32_t *columns,
                  const uint8_t *chosen, double *sums, double *nonzero, double *chosen_sums) {
     for (int64_t row = 0; row < n_rows; row++) {

@@ -1,7 +1,7 @@
 /* Nearest neighbours for embeddings, in single precision: exact by a tree of boxes, or among the nearest lists of a
  * k-means partition. A distance is the sum of the squared differences in the order of the dimensions, so the result is
- * the same to the last bit on every processor; points lie in blocks of WIDE, and one instruction works on several
- * points of a block, never on several terms of one sum. */
+ * the same to the last bit on every processor. Points lie in blocks of WIDE: one instruction works on several points of
+ * a block, never on several terms of one sum. */
 #include "cellworker.h"
 #include "dispatch.h"
 
@@ -30,7 +30,7 @@ typedef struct {
     int32_t n_dims;
 } Blocks;
 
-/* What was found so far: sorted by distance, ties by row. */
+/* The neighbours found so far, sorted by distance, ties by row. */
 typedef struct {
     float *distances;
     int32_t *rows;
@@ -96,7 +96,7 @@ INSIDE void scan(const Blocks *b, int64_t first, int64_t last, const float *quer
     }
 }
 
-/* At most the distance to any point of the box, rounding included: every step is monotone. */
+/* A lower bound of the distance to any point of the box, rounding included: every step is monotone. */
 INSIDE float to_box(const float *box, const float *query, int32_t n) {
     const float *low = box, *high = box + n;
     float sum = 0;
@@ -147,9 +147,9 @@ INSIDE float between(const Blocks *b, int32_t i, int32_t j) {
     return sum;
 }
 
-/* Looks into the lists with the n_probes nearest centres, and into everything where that does not suffice. The points
- * of another list lie beyond the plane half way between its centre and the query's own; where already that plane is
- * farther than SLACK x the last neighbour so far, the list is left out, for few of its points lie so near the plane. */
+/* Searches the lists of the n_probes nearest centres, and all lists where these hold too few points. The points of
+ * another list lie beyond the plane half way between its centre and the query's own. A list is skipped when that plane
+ * is farther than SLACK x the distance of the k-th neighbour so far: few of its points lie so near the plane. */
 INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *centres, int64_t n_lists,
                          int64_t n_blocks, const float *query, int32_t self, Found *probes, Found *found) {
     const int64_t centre_blocks = (n_lists + WIDE - 1) / WIDE;
@@ -170,16 +170,16 @@ INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *c
     }
 }
 
-/* What a search is asked: a tree where `boxes` is given, lists where `starts` is. */
+/* The request of a search: in a tree where `boxes` is given, in lists where `starts` is. */
 typedef struct {
     Blocks points, centres;
     const float *boxes;
     const int64_t *starts;
     int64_t n_blocks, n_lists;
     const float *queries;
-    const int32_t *asked; /* rows of the queries, in the order in which they are looked up */
+    const int32_t *asked; /* rows of the queries, in the order of the searches */
     int64_t n_asked;
-    int32_t k, n_probes, own; /* own: the queries are the points, and a point is not its own neighbour */
+    int32_t k, n_probes, own; /* own: the queries are the indexed points, and a point is not its own neighbour */
     int32_t *rows;            /* all queries x k */
     float *distances;
 } Search;
@@ -215,7 +215,7 @@ CW_AVX2 static int32_t run_avx2(const Search *s) { return run(s); }
 
 static int32_t run_plain(const Search *s) { return run(s); }
 
-/* Fills the rows of the queries asked for; -1 when memory ran out. Needs k points besides the query itself. */
+/* Fills the rows of the queries given; -1 when memory runs out. Needs k points besides the query itself. */
 int32_t cw_fast_neighbours(const float *coordinates, const int32_t *rows, int32_t n_dims, int64_t n_blocks,
                            const float *boxes, const int64_t *starts, const float *centres, const int32_t *centre_rows,
                            int64_t n_lists, int32_t n_probes, const float *queries, const int32_t *asked,

@@ -1,7 +1,7 @@
 /* K-means in the plane by Hartigan and Wong's method (Applied Statistics 28, 1979, algorithm AS 136), as R's `kmeans`
- * does it: points go, one by one, to the cluster where they add least to the sum of squares, first of all clusters,
- * then of each point's two best. Centres lie in a grid, so that only the near ones are looked at: no farther than the
- * best so far in terms of n / (n + 1) times the squared distance. */
+ * does it: each point goes to the cluster where it adds least to the sum of squares. The optimal stage compares all
+ * clusters, the quick stage each point's two best. Centres lie in a grid, so a search visits only the near ones: those
+ * whose n / (n + 1) times the squared distance can be below the best so far. */
 #include "cellworker.h"
 
 #include <math.h>
@@ -13,12 +13,12 @@ struct Kmeans {
     const double *x;
     int32_t n, k;
     double *centre, *less, *more,
-        *apart; /* n / (n - 1), n / (n + 1) of each cluster; the loss if a point leaves its own */
+        *apart; /* n / (n - 1) and n / (n + 1) of each cluster; the decrease when a point leaves its own */
     int32_t *size, *own, *second;
     int64_t *moved, *live;
     uint8_t *transfer;
     Plane plane;
-    int64_t quiet, step; /* points since the last move; points looked at in this quick stage */
+    int64_t quiet, step; /* points visited since the last move; points visited in this quick stage */
     int32_t at, stage, rounds;
 };
 
@@ -50,8 +50,8 @@ static void weigh(Kmeans *m, int32_t c) {
     m->more[c] = n / (n + 1);
 }
 
-/* `x` are pairs of finite numbers, which stay the caller's, as does `own`, where the clusters will be; `centres` are
- * distinct at best. NULL when memory ran out. */
+/* `x` holds pairs of finite numbers; `own` gets each point's cluster. Both stay the caller's. `centres` should be
+ * distinct. NULL when memory runs out. */
 Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const double *centres, int32_t k, int32_t *own) {
     Kmeans *m = calloc(1, sizeof *m);
     if (!m) return NULL;
@@ -107,7 +107,7 @@ static void assign(Kmeans *m, int32_t end) {
     }
 }
 
-/* Centres become means; those without points stay where they are. */
+/* Each centre becomes the mean of its points; one without points stays where it is. */
 static void settle(Kmeans *m) {
     memset(m->size, 0, (size_t)m->k * sizeof *m->size);
     double *sum = m->apart; /* not in use yet */
@@ -144,8 +144,8 @@ static void shift(Kmeans *m, int32_t i, int32_t from, int32_t to) {
     m->second[i] = from;
 }
 
-/* Steps are numbered from 1, as in the paper, so a centre that is live in a whole stage is live until step n + 1.
- * 0 and -1 as the step of the last move mean that a centre has not moved, or is new. */
+/* Steps are numbered from 1, as in the paper, so a centre that is live in a whole stage is live until step n + 1. As
+ * the step of the last move, 0 means that a centre has not moved, -1 that it is new. */
 static int optimal(Kmeans *m, int32_t end) {
     for (int32_t i = m->at; i < end; i++) {
         const int64_t step = (int64_t)i + 1;
@@ -203,8 +203,8 @@ static int quick(Kmeans *m, int32_t end) {
     return 0;
 }
 
-/* Looks at the next `count` points. Returns 1 when done: nothing moved through an optimal stage, or `max_rounds` rounds
- * are over. */
+/* Visits the next `count` points. Returns 1 when done: an optimal stage moved nothing, or `max_rounds` rounds are
+ * over. */
 int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t max_rounds) {
     while (count > 0 && m->stage != DONE) {
         const int32_t end = m->n - m->at > count ? m->at + count : m->n;

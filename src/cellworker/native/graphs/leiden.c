@@ -1,13 +1,13 @@
-/* Communities by the Leiden method (Traag, Waltman and van Eck 2019): nodes are moved, each cluster is refined into
- * parts that hang together, the parts become nodes, and so on. Quality is modularity in Seurat's and igraph's reading:
- * a strength may count loops that are not among the links (algorithms.md, section 6.5). */
+/* Communities by the Leiden method (Traag, Waltman and van Eck 2019): move nodes, refine each cluster into connected
+ * parts, make each part a node, and repeat. Quality is modularity as Seurat and igraph define it: a strength may count
+ * loops that are not among the links (algorithms.md, section 6.5). */
 #include "cellworker.h"
 
 #include <math.h>
 
 #include "network.h"
 
-/* Scratch of one run, each for as many numbers as the network has nodes. */
+/* Scratch of one run. Each array holds one number per node of the network. */
 typedef struct {
     double *total, *link, *outward, *chance;
     int32_t *sizes, *order, *met, *empty, *refined;
@@ -54,7 +54,7 @@ static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t
     return n_met;
 }
 
-/* Moves nodes from a queue; the neighbours of a moved node are queued again. Returns the number of clusters. */
+/* Moves nodes from a queue, and queues the neighbours of a moved node again. Returns the number of clusters. */
 static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster,
                           const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -72,7 +72,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
     }
     shuffle(state, queue, n);
     memset(buffers->is_queued, 1, (size_t)n);
-    int32_t head = 0, queued = n; /* at most n wait, so that a ring of n holds them */
+    int32_t head = 0, queued = n; /* a ring of n places suffices: no node is in the queue twice */
     while (queued && !*stop) {
         const int32_t node = queue[head], home = cluster[node];
         head = head + 1 < n ? head + 1 : 0;
@@ -114,9 +114,9 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
     return renumber(cluster, n, sizes, met);
 }
 
-/* Splits each cluster into parts. Single nodes, in random order and each at most once, join a part of their own cluster
-   if both the node and the part are well linked to the cluster; the best part is the most likely. Writes `refined`;
-   returns the number of parts. */
+/* Splits each cluster into parts. In random order and at most once, a single node joins a part of its own cluster, if
+ * both the node and the part are well linked to the cluster. The better a part, the more likely it is chosen. Writes
+ * `refined`; returns the number of parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
                       const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -209,10 +209,10 @@ static void free_buffers(Buffers *buffers) {
     free(buffers->is_queued);
 }
 
-/* One iteration, starting from the clusters given; writes the new ones, 0 to the result - 1, and their quality: weight
- * inside, less what is expected. The network is compressed rows, symmetric, without loops, weights above 0;
- * `resolution` is divided by the sum of the strengths. Returns -1 when memory ran out, or `stop` became other than 0.
- */
+/* One iteration, starting from the clusters given. Writes the new clusters, numbered from 0, and their quality: the
+ * weight inside minus the expected weight. The network is compressed rows, symmetric, without loops, weights above 0;
+ * the caller has divided `resolution` by the sum of the strengths. Returns the number of clusters, or -1 when memory
+ * runs out or `stop` is no longer 0. */
 int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                             int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
                             double *quality, const volatile int32_t *stop) {
@@ -228,7 +228,7 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
             n_clusters = move_nodes(&net, resolution, state, mine, &buffers, stop);
             if (n_clusters == net.n && !*stop) break;
             int32_t n_parts = refine(&net, resolution, randomness, state, mine, &buffers, stop);
-            if (n_parts == net.n) { /* nothing joined: the clusters themselves become nodes */
+            if (n_parts == net.n) { /* no node joined a part: the clusters themselves become nodes */
                 memcpy(buffers.refined, mine, (size_t)net.n * sizeof *mine);
                 n_parts = n_clusters;
             }

@@ -1,5 +1,5 @@
-/* Communities by the Louvain method as in Waltman and van Eck's modularity optimiser, which Seurat uses: the same order
- * of visits from the same generator and sums in the same order, so that the labels are the same (algorithms.md,
+/* Communities by the Louvain method as in Waltman and van Eck's modularity optimiser, which Seurat uses: the same
+ * generator gives the same order of visits, and sums run in the same order, so the labels are the same (algorithms.md,
  * section 6.4). */
 #include "cellworker.h"
 
@@ -15,21 +15,21 @@ static int32_t below(uint64_t *state, int32_t n) {
     if ((n & -n) == n) return (int32_t)(((int64_t)n * next31(state)) >> 31);
     for (;;) {
         const int32_t bits = next31(state), value = bits % n;
-        if ((int64_t)bits - value + (n - 1) <= INT32_MAX) return value; /* else the last, incomplete round of n */
+        if ((int64_t)bits - value + (n - 1) <= INT32_MAX) return value; /* reject the last, incomplete round of n */
     }
 }
 
 enum { HELD = 9 };
 
-/* What the next visit of a node needs: the clusters that its links lead to, and their weight by cluster. Two cache
- * lines, in the order of visits; a node next to more clusters has them among the links' own places in `Buffers`. */
+/* What the next visit of a node needs: the clusters that its links lead to, and the weight to each. It takes two cache
+ * lines, in the order of visits. A node next to more clusters than fit keeps them in its links' places in `Buffers`. */
 typedef struct {
     double strength, link[HELD];
     int32_t cluster[HELD];
     int32_t node, n_near;
 } Visit;
 
-/* Scratch of one level: a number per node, but `near` and `near_link`: one per link. */
+/* Scratch of one level: one number per node, except `near` and `near_link`, which hold one per link. */
 typedef struct {
     double *total, *link, *near_link;
     int32_t *sizes, *empty, *near;
@@ -63,7 +63,7 @@ static void free_buffers(Buffers *b) {
     free(b->visits);
 }
 
-/* Puts the nodes into the order of visits, as the original's generator shuffles them. */
+/* Orders the visits of the nodes as the original's generator shuffles them. */
 static void plan_visits(const Network *net, uint64_t *random, int32_t *order, Visit *visits) {
     const int32_t n = net->n;
     for (int32_t i = 0; i < n; i++) order[i] = i;
@@ -78,7 +78,7 @@ static void plan_visits(const Network *net, uint64_t *random, int32_t *order, Vi
     }
 }
 
-/* Sums up the weights of a node's links by cluster, each sum in the order of the links. `b->link` is zeros before and
+/* Sums the weights of a node's links by cluster, each sum in the order of the links. `b->link` is zero before and
  * after. A sum stays in a register while links lead to the same cluster. */
 static void sum_links(const Network *net, const int32_t *cluster, const Buffers *b, Visit *visit) {
     const int64_t start = net->first[visit->node], end = net->first[visit->node + 1];
@@ -108,7 +108,7 @@ static void sum_links(const Network *net, const int32_t *cluster, const Buffers 
     }
 }
 
-/* The cluster where a node that is in none gains most, the first number of equals; -1 where nothing gains. */
+/* The cluster where a node without a cluster gains most; of equals, the lowest number; -1 where no cluster gains. */
 static int32_t best_cluster(const Network *net, double resolution, const Buffers *b, const Visit *visit) {
     const int held = visit->n_near <= HELD;
     const int32_t *near = held ? visit->cluster : b->near + net->first[visit->node];
@@ -126,8 +126,8 @@ static int32_t best_cluster(const Network *net, double resolution, const Buffers
     return best;
 }
 
-/* Moves single nodes until none gains; clusters are 0 to *n_clusters - 1 before and after. A node's sums are kept until
- * a neighbour moves. Returns 1 if a node moved, -1 when memory ran out. */
+/* Moves single nodes until none gains. Clusters are 0 to *n_clusters - 1 before and after. A node's sums stay valid
+ * until a neighbour moves. Returns 1 if a node moved, else 0; -1 when memory runs out. */
 static int move_nodes(const Network *net, double resolution, uint64_t *random, int32_t *cluster, int32_t *n_clusters) {
     const int32_t n = net->n;
     Buffers b;
@@ -154,7 +154,7 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
             b.total[home] -= visit->strength;
             if (!--b.sizes[home]) b.empty[n_empty++] = home;
             int32_t best = best_cluster(net, resolution, &b, visit);
-            /* A cluster must be empty here: the n - 1 other nodes cannot fill n clusters. */
+            /* One cluster is empty here: the n - 1 other nodes cannot fill n clusters. */
             if (best < 0) best = b.empty[--n_empty];
             b.total[best] += visit->strength;
             b.sizes[best]++;
@@ -173,8 +173,8 @@ static int move_nodes(const Network *net, double resolution, uint64_t *random, i
     return moved;
 }
 
-/* Moves nodes, then merges each cluster into one node, finds communities of those, and carries them over. As
- * `move_nodes`. */
+/* Moves nodes, then merges each cluster into one node, finds the communities of these nodes, and carries them over to
+ * the original ones. Returns what `move_nodes` returns. */
 static int improve(const Network *net, double resolution, uint64_t *random, int32_t *cluster, int32_t *n_clusters) {
     if (net->n <= 1) return 0;
     const int moved = move_nodes(net, resolution, random, cluster, n_clusters);
@@ -195,9 +195,10 @@ static int improve(const Network *net, double resolution, uint64_t *random, int3
     return more < 0 ? -1 : moved | more;
 }
 
-/* One start from single nodes: at most `passes` passes of the method while they still change something. The network is
- * compressed rows, ascending, symmetric, without loops, weights above 0. `state` is the generator's and goes on from
- * start to start. Writes the clusters (0 to the result - 1) and their quality; -1 when memory ran out. */
+/* One start from single nodes: up to `passes` passes of the method, while they still change something. The network is
+ * compressed rows, ascending, symmetric, without loops, weights above 0. `state` is the generator's, and continues from
+ * start to start. Writes the clusters, numbered from 0, and their quality. Returns the number of clusters, or -1 when
+ * memory runs out. */
 int32_t cw_louvain_start(const int64_t *first, const int32_t *to, const double *weight, int32_t n, double resolution,
                          int32_t passes, uint64_t *state, int32_t *cluster, double *quality) {
     double *strength = calloc((size_t)n, sizeof *strength), *total = malloc((size_t)n * sizeof *total);

@@ -1,11 +1,11 @@
 /* The graph of nearest neighbours, and one level of the Louvain method on it (Blondel and others 2008,
- * doi:10.1088/1742-5468/2008/10/P10008) in pieces of bounded time. */
+ * doi:10.1088/1742-5468/2008/10/P10008), in calls of bounded time. */
 #include "cellworker.h"
 
 #include "network.h"
 
-/* Links per cell if all were different: `first` (n + 1) becomes where each cell's links start. Neighbours: n lists of
- * k, negative for none, no cell in its own list, none twice. */
+/* Counts the links per cell as if all were different: `first` (n + 1) gets the start of each cell's links. Neighbours
+ * are n lists of k, negative for none; no cell is in its own list, and none is there twice. */
 void cw_links_count(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first) {
     memset(first, 0, ((size_t)n + 1) * sizeof *first);
     for (int32_t i = 0; i < n; i++) {
@@ -19,8 +19,8 @@ void cw_links_count(const int32_t *neighbours, int32_t n, int32_t k, int64_t *fi
     for (int32_t i = 0; i < n; i++) first[i + 1] += first[i];
 }
 
-/* Writes the links of each cell, ascending, weight 1, or 2 where two cells are neighbours of each other; `first`
- * becomes that of the links there are. -1 when memory ran out. */
+/* Writes the links of each cell, ascending, with weight 1, or 2 where two cells are neighbours of each other. `first`
+ * gets the start of each cell's actual links. Returns -1 when memory runs out. */
 int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *first, int32_t *to, double *weight) {
     int64_t *end = malloc(((size_t)n + 1) * sizeof *end);
     int32_t *mine = malloc(((size_t)k + 1) * sizeof *mine);
@@ -30,7 +30,7 @@ int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *
         return -1;
     }
     memcpy(end, first, ((size_t)n + 1) * sizeof *end);
-    for (int32_t i = 0; i < n; i++) { /* who lists a cell: ascending */
+    for (int32_t i = 0; i < n; i++) { /* the cells that list a cell, ascending */
         for (int32_t j = 0; j < k; j++) {
             const int32_t other = neighbours[(int64_t)i * k + j];
             if (other >= 0) to[end[other]++] = i;
@@ -47,7 +47,7 @@ int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *
             for (; place && mine[place - 1] > other; place--) mine[place] = mine[place - 1];
             mine[place] = other;
         }
-        /* The listing cells go to the end of the cell's range, so that the merged list can grow from its start. */
+        /* Put the listing cells at the end of the cell's range: the merged list grows from its start. */
         const int64_t n_listing = end[i] - start, shifted = stop - n_listing;
         memmove(to + shifted, to + start, (size_t)n_listing * sizeof *to);
         int64_t e = shifted;
@@ -67,7 +67,8 @@ int32_t cw_links_fill(const int32_t *neighbours, int32_t n, int32_t k, int64_t *
     return 0;
 }
 
-/* The network with each of the clusters 0 to count - 1 as one node, to be taken; NULL when memory ran out. */
+/* The network with each of the clusters 0 to count - 1 as one node, for `cw_network_take`; NULL when memory runs
+ * out. */
 Network *cw_network_merge(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                           int32_t n, const int32_t *cluster, int32_t count) {
     const Network net = {n, first, to, weight, strength, 0};
@@ -81,7 +82,7 @@ Network *cw_network_merge(const int64_t *first, const int32_t *to, const double 
 
 int64_t cw_network_links(const Network *net) { return net->first[net->n]; }
 
-/* Copies the arrays out, and frees the network. */
+/* Copies the arrays to the caller's, and frees the network. */
 void cw_network_take(Network *net, int64_t *first, int32_t *to, double *weight, double *strength) {
     const size_t n_links = (size_t)net->first[net->n], size = (size_t)net->n;
     memcpy(first, net->first, (size + 1) * sizeof *first);
@@ -92,10 +93,10 @@ void cw_network_take(Network *net, int64_t *first, int32_t *to, double *weight, 
     free(net);
 }
 
-/* Moves nodes, in the order given, to the cluster among their neighbours' where they gain most, the first number of
- * equals. `resolution` is divided by the sum of the strengths. `total` is the clusters' strength, `link` zeros, `met`
- * scratch. Where `stale` is given, only nodes marked there are looked at; they are unmarked, and those whose neighbours
- * moved marked. Adds the gain in weight to `gain`; returns how many moved. */
+/* Moves nodes, in the order given, to the neighbouring cluster where they gain most; of equals, the lowest number. The
+ * caller has divided `resolution` by the sum of the strengths. `total` is the clusters' strength, `link` is zeros,
+ * `met` is scratch. Where `stale` is given, only the nodes marked there are visited: a visit unmarks a node, and a move
+ * marks the neighbours. Adds the gain in weight to `gain`; returns the number of moves. */
 int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                         double resolution, const int32_t *order, int32_t count, int32_t *cluster, double *total,
                         double *link, int32_t *met, uint8_t *stale, double *gain) {

@@ -1,7 +1,7 @@
 /* Approximate nearest neighbours by a forest of random hyperplane trees: the method of Annoy (Erik Bernhardsson), which
- * Seurat uses, step by step in single precision, so that the neighbours are the same to the last one (algorithms.md,
- * section 6.2). One generator runs through all trees, so they are built one after the other; queries do not depend on
- * one another. Sums are taken in the order of the dimensions: no processor may reorder them. */
+ * Seurat uses, step by step in single precision, so every neighbour is the same (algorithms.md, section 6.2). All trees
+ * share one generator, so they are built one after the other; queries are independent. Sums run in the order of the
+ * dimensions, and no compiler may reorder them. */
 #include "cellworker.h"
 
 #include <math.h>
@@ -9,8 +9,8 @@
 #include <string.h>
 
 enum {
-    STEPS = 200,  /* points that the two centres of a split see */
-    ATTEMPTS = 3, /* hyperplanes tried before sides are drawn at random */
+    STEPS = 200,  /* points drawn to find the two centres of a split */
+    ATTEMPTS = 3, /* hyperplanes tried before a side is drawn at random */
     HEAD = 2      /* words of a node before its body: descendants and offset of the plane */
 };
 
@@ -19,8 +19,8 @@ typedef union {
     float real;
 } Word;
 
-/* A node is HEAD words and a body: the items of a leaf, or two children and the normal of a plane. Items are the nodes
- * 0 to n_items - 1 and are not stored. */
+/* A node is HEAD words and a body: the items of a leaf, or two children and the normal of a plane. The items are the
+ * nodes 0 to n_items - 1; they are not stored. */
 struct Forest {
     const float *points; /* n_items x n_dims */
     float *norms;        /* squared lengths */
@@ -80,7 +80,7 @@ static void normalize(float *v, int32_t n) {
     }
 }
 
-/* The plane half way between two centres, which move towards the points that are drawn; returns its offset. */
+/* The plane half way between two centres, which move towards the drawn points. Returns the plane's offset. */
 static float split(Forest *f, const int32_t *items, int64_t count) {
     const int32_t n = f->n_dims;
     float *p = f->centre, *q = p + n, *normal = q + n;
@@ -139,7 +139,7 @@ static int64_t new_node(Forest *f) {
     return f->n_items + f->n_nodes++;
 }
 
-/* Makes the tree of some items and returns its root, or -1 when memory ran out. Nodes are numbered when they are
+/* Makes the tree of some items and returns its root, or -1 when memory runs out. A node gets its number when it is
  * complete: queries break ties by number. */
 static int64_t grow(Forest *f, int32_t *items, int64_t count, int is_root) {
     if (count == 1 && !is_root) return items[0];
@@ -245,7 +245,7 @@ Forest *cw_forest_new(const float *points, int32_t n_items, int32_t n_dims, int3
     return f;
 }
 
-/* Adds one tree, of at most the number announced; -1 when memory ran out. */
+/* Adds one tree; the caller adds no more than announced. Returns -1 when memory runs out. */
 int32_t cw_forest_grow(Forest *f) {
     for (int32_t i = 0; i < f->n_items; i++) f->order[i] = i;
     const int64_t root = grow(f, f->order, f->n_items, 1);
@@ -309,8 +309,8 @@ static inline void offer(Ranked *best, int32_t *held, int32_t k, Ranked new) {
     best[at] = new;
 }
 
-/* The k nearest items of each query, nearest first (ties by number), -1 where fewer were met; distances are what the
- * original reports: chord lengths of unit vectors for cosine. Returns -1 when memory ran out. */
+/* The k nearest items of each query, nearest first (ties by number), with -1 where the search met fewer. Distances are
+ * those of the original: for cosine, chord lengths of unit vectors. Returns -1 when memory runs out. */
 int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries, int32_t k, int64_t search,
                         int32_t *items, float *distances) {
     const int32_t n = f->n_dims;
@@ -323,7 +323,7 @@ int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries
         const uint32_t stamp = (uint32_t)row + 1;
         int64_t met = 0;
         int32_t held = 0;
-        int going = 0; /* `top` is known without asking the queue: mostly the nearer child of the last node */
+        int going = 0; /* `top` is mostly the nearer child of the last node, which needs no queue */
         Ranked top = {0, 0};
         queue.size = 0;
         for (int32_t r = 0; r < f->n_roots && !failed; r++) failed = push(&queue, INFINITY, f->roots[r]);

@@ -1,11 +1,11 @@
-/* How many neighbours two cells share, for every pair that shares enough. */
+/* The number of neighbours that two cells share, for every pair that shares enough. */
 #include "cellworker.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Cells that have m among their k neighbours (negative: none), ascending: at `holders[starts[m]]` to
- * `holders[starts[m + 1]]`. `starts` has n + 1 places, `holders` one for each neighbour. */
+/* Lists the cells that have cell m among their k neighbours (a negative number is no neighbour), ascending, from
+ * `holders[starts[m]]` to before `holders[starts[m + 1]]`. `starts` has n + 1 places, `holders` one per neighbour. */
 void cw_shared_holders(const int32_t *lists, int32_t k, int64_t n, int64_t *starts, int32_t *holders) {
     memset(starts, 0, ((size_t)n + 1) * sizeof *starts);
     for (int64_t at = 0; at < n * k; at++) {
@@ -40,9 +40,9 @@ static void sort(int32_t *cells, int64_t n) {
     }
 }
 
-/* Cells `from` to `to`: writes how many later cells each is linked to, then those cells, ascending, one row after the
- * other, and how many neighbours are shared. Room is needed for every pair that shares any; returns how many were
- * written, -1 when memory ran out. */
+/* For each of the cells `from` to `to`: writes the number of later cells that it is linked to, those cells, ascending,
+ * and the number of neighbours shared with each. The arrays need capacity for every pair that shares any neighbour.
+ * Returns the number of links written, or -1 when memory runs out. */
 int64_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *starts, const int32_t *holders,
                   int64_t from, int64_t to, int32_t min_shared, int64_t *counts, int32_t *cells, int32_t *shared) {
     int32_t *common = calloc((size_t)n, sizeof *common), *met = malloc((size_t)n * sizeof *met);
@@ -75,8 +75,8 @@ int64_t cw_shared(const int32_t *lists, int32_t k, int64_t n, const int64_t *sta
     return written;
 }
 
-/* Both directions of links that are given from each of n cells to later ones: writes `first` (n + 1 places), and cells,
- * ascending in each row, and weights (twice as many as given). */
+/* Writes both directions of links, which are given from each of n cells to later ones only: `first` (n + 1 places), the
+ * cells, ascending in each row, and the weights (twice as many as given). */
 int32_t cw_links_mirror(int64_t n, const int64_t *counts, const int32_t *later, const double *given, int64_t *first,
                         int32_t *cells, double *weights) {
     int64_t *at = malloc(((size_t)n + 1) * sizeof *at), e = 0;
@@ -89,7 +89,7 @@ int32_t cw_links_mirror(int64_t n, const int64_t *counts, const int32_t *later, 
     for (int64_t i = 0; i < n; i++) first[i + 1] += first[i];
     memcpy(at, first, ((size_t)n + 1) * sizeof *at);
     e = 0;
-    for (int64_t i = 0; i < n; i++) { /* the earlier cells of i are there already, and none comes after its own links */
+    for (int64_t i = 0; i < n; i++) { /* all earlier cells of i are already written, before its own links */
         for (int64_t end = e + counts[i]; e < end; e++) {
             const int32_t j = later[e];
             cells[at[i]] = j;

@@ -1,12 +1,12 @@
-/* Which instructions the processor has. A library for any processor of a kind holds its hot code twice or three times;
- * every version does the same steps on every number, so that results are the same bits on all of them. With CW_NARROW
- * there is only the plain version, which tests compare with the others. */
+/* The instructions that the processor has. A library holds its hot code in two or three versions. Every version does
+   the same steps on every number, so results are the same bits on all processors. With CW_NARROW there is only the
+   plain version, which tests compare with the others. */
 #ifndef CW_DISPATCH_H
 #define CW_DISPATCH_H
 
 #include <stdint.h>
 
-#define INLINE static inline __attribute__((always_inline)) /* into each version of the hot code */
+#define INLINE static inline __attribute__((always_inline)) /* inlined into each version of the hot code */
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(CW_NARROW)
 #include <cpuid.h>
@@ -22,7 +22,7 @@ static inline int cw_has_avx2(void) {
 
 static inline int cw_ask_for_avx512(void) {
     uint32_t a, b, c, d, state, upper;
-    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* the system keeps registers by XSAVE */
+    if (!__get_cpuid_count(1, 0, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0; /* OS uses XSAVE */
     __asm__("xgetbv" : "=a"(state), "=d"(upper) : "c"(0));
     if ((state & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;     /* all of the 512-bit ones */
     const uint32_t basic = 1u << 3 | 1u << 8 | 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* BMI, BMI2, F, DQ, BW, VL */
@@ -31,7 +31,7 @@ static inline int cw_ask_for_avx512(void) {
 }
 
 static inline int cw_has_avx512(void) {
-    static _Atomic int known = -1; /* a virtual machine takes its time to answer */
+    static _Atomic int known = -1; /* asked once: CPUID is slow in a virtual machine */
     if (known < 0) known = cw_ask_for_avx512();
     return known;
 }

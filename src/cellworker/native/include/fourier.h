@@ -1,7 +1,6 @@
-/* Fourier transforms of LANES sequences at once, whose length has no factors but 2, 3 and 5: Stockham's way, which
- * needs no sorting (van Loan 1992). An element of a batch is LANES real parts and as many imaginary parts. Every lane
- * does the same steps in the same order, so that results are the same to the last bit whatever the width of a
- * processor's vectors. */
+/* Fourier transforms of LANES sequences at once, whose length has only the factors 2, 3 and 5, by Stockham's algorithm,
+   which needs no reordering (van Loan 1992). An element of a batch is LANES real parts and LANES imaginary parts. Every
+   lane does the same steps in the same order, so results are the same to the last bit for any vector width. */
 #ifndef CW_FOURIER_H
 #define CW_FOURIER_H
 
@@ -17,10 +16,10 @@ enum { ELEMENT = 2 * LANES, MAX_FACTORS = 24 };
 typedef struct {
     int32_t length, n_factors;
     int32_t factors[MAX_FACTORS];
-    double *turns; /* cosine and sine of every multiple of the full turn's length-th part */
+    double *turns; /* cosine and sine of every multiple of a full turn / length */
 } Fourier;
 
-/* Sine and cosine of an angle of at most an eighth of a turn: libm's differ between machines. */
+/* Sine and cosine of an angle up to an eighth of a turn; those of libm differ between machines. */
 static inline void turn(double x, double *cosine, double *sine) {
     const double square = x * x;
     double c = 1, s = 1;
@@ -37,7 +36,7 @@ static inline void fourier_free(Fourier *f) {
     memset(f, 0, sizeof *f);
 }
 
-/* The smallest length from `min_length` that the transform can do. */
+/* The smallest possible length of at least `min_length`. */
 static inline int32_t good_length(int32_t min_length) {
     for (int32_t length = min_length;; length++) {
         int32_t rest = length;
@@ -48,7 +47,7 @@ static inline int32_t good_length(int32_t min_length) {
     }
 }
 
-/* Returns -1 when memory ran out. */
+/* Returns -1 when memory runs out. */
 static inline int fourier_new(Fourier *f, int32_t length) {
     const double full = 6.283185307179586476925;
     memset(f, 0, sizeof *f);
@@ -61,7 +60,7 @@ static inline int fourier_new(Fourier *f, int32_t length) {
         for (; rest % radices[k] == 0; rest /= radices[k]) f->factors[f->n_factors++] = radices[k];
     }
     for (int32_t j = 0; j < length; j++) {
-        const int64_t eighths = 8 * (int64_t)j / length; /* which eighth of the turn */
+        const int64_t eighths = 8 * (int64_t)j / length; /* the eighth of the turn */
         const int64_t beyond = 8 * (int64_t)j - eighths * length;
         const int odd = (int)(eighths & 1);
         double c, s;
@@ -82,7 +81,7 @@ static inline int fourier_new(Fourier *f, int32_t length) {
     return 0;
 }
 
-/* One step of the transform: `n` is the length that is left, `stride` what was done. */
+/* One step of the transform: `n` is the remaining length, `stride` the product of the factors done. */
 INLINE void radix_2(const Fourier *f, int32_t n, int32_t stride, const double *restrict from, double *restrict to) {
     const int32_t m = n / 2;
     for (int32_t p = 0; p < m; p++) {
@@ -214,7 +213,7 @@ INLINE void radix_5(const Fourier *f, int32_t n, int32_t stride, const double *r
     }
 }
 
-/* Transforms `length` elements in `a` and returns where they are then: in `a` or in `b`. */
+/* Transforms `length` elements in `a`. Returns the array that holds the result, `a` or `b`. */
 INLINE double *fourier(const Fourier *f, double *a, double *b) {
     int32_t n = f->length, stride = 1;
     for (int32_t k = 0; k < f->n_factors; k++) {

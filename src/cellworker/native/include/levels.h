@@ -1,5 +1,5 @@
-/* Values that are told by counts: each row lists its distinct counts, ascending, and the value that each stands for.
- * Nothing here trusts the lists: a count that its row does not list is found out. */
+/* Values that counts stand for: each row lists its distinct counts, ascending, and the value of each. Nothing here
+ * trusts the lists: the code detects a count that its row does not list. */
 #ifndef LEVELS_H
 #define LEVELS_H
 
@@ -7,13 +7,13 @@
 
 typedef struct {
     const int64_t *first; /* n_rows + 1: where each row's levels are */
-    const void *counts;   /* as wide as the counts of the matrix */
+    const void *counts;   /* of the same width as the counts of the matrix */
     const float *values;
     int64_t size; /* of both lists */
 } Levels;
 
-/* The level of a count in [low, high), or -1. Counts are distinct and at least 1, so that count c is at c - 1 or before
- * it, and nearly always there: small counts leave no gaps. */
+/* The level of a count in [low, high), or -1. Counts are distinct and at least 1, so count c is at place c - 1 or
+ * before it. Small counts leave few gaps, so it is nearly always at c - 1. */
 #define FIND_LEVEL(NAME, TYPE)                                                              \
     static inline int64_t NAME(const TYPE *counts, int64_t low, int64_t high, TYPE count) { \
         int64_t last = low + (int64_t)count - 1;                                            \

@@ -1,4 +1,4 @@
-/* A weighted network and its reduction, for the ways of finding communities in it. */
+/* A weighted network and its reduction, for the methods that find communities. */
 #ifndef CW_NETWORK_H
 #define CW_NETWORK_H
 
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Both directions of every link are there, loops are not; what was inside a merged node is summed up in `inside`. */
+/* It has both directions of every link and no loops; `inside` sums the weight inside each merged node. */
 struct Network {
     int32_t n;
     const int64_t *first;
@@ -24,8 +24,8 @@ static void release(Network *net) {
     memset(net, 0, sizeof *net);
 }
 
-/* Makes each of the clusters 0 to count - 1 one node. Links of a node are in the order in which its members, ascending,
- * meet them, and sums are taken in that order. Returns -1 when memory ran out; the caller frees the result. */
+/* Makes each of the clusters 0 to count - 1 one node. A node's links, and the sums of their weights, are in the order
+ * in which its members, ascending, meet them. Returns -1 when memory runs out; the caller frees the result. */
 static int merge(const Network *net, const int32_t *cluster, int32_t count, Network *merged) {
     const int32_t n = net->n;
     const size_t size = (size_t)count, n_links = (size_t)net->first[n];
@@ -81,7 +81,7 @@ static int merge(const Network *net, const int32_t *cluster, int32_t count, Netw
     return good ? 0 : -1;
 }
 
-/* Names the clusters that have nodes 0, 1, ... in the order of their numbers; returns how many there are. */
+/* Renumbers the clusters that have nodes as 0, 1, ..., in their order. Returns the number of these clusters. */
 static inline int32_t renumber(int32_t *cluster, int32_t n, const int32_t *sizes, int32_t *names) {
     int32_t count = 0;
     for (int32_t c = 0; c < n; c++) names[c] = sizes[c] ? count++ : -1;
@@ -89,8 +89,8 @@ static inline int32_t renumber(int32_t *cluster, int32_t n, const int32_t *sizes
     return count;
 }
 
-/* Weight inside the clusters, both directions, less what is expected, `resolution` times the squared strengths. `total`
- * is scratch for n numbers. */
+/* The weight inside the clusters, in both directions, minus the expected weight, `resolution` times the squared
+ * strengths. `total` is scratch for n numbers. */
 static inline double excess(const Network *net, double resolution, const int32_t *cluster, double *total) {
     double quality = 0;
     for (int32_t i = 0; i < net->n; i++) {

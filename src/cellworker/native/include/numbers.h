@@ -1,12 +1,12 @@
-/* Functions of numbers that give the same bits on every machine: sums and products of our own, no library's. */
+/* Mathematical functions that give the same bits on every machine: our own sums and products, no library's. */
 #ifndef CW_NUMBERS_H
 #define CW_NUMBERS_H
 
 #include <math.h>
 #include <stdint.h>
 
-/* (e^r - 1 - r) / r^2 for small r, by its series from the term r^10 / 10! on down; `above` is 1 / 10! and what higher
- * terms add to it. */
+/* (e^r - 1 - r) / r^2 for small r, by its series from the term r^10 / 10! down; `above` is 1 / 10! plus the
+   contribution of higher terms. */
 static inline __attribute__((always_inline)) double exponential_rest(double above, double r) {
     double p = above;
     p = p * r + 1.0 / 362880.0;
@@ -19,7 +19,7 @@ static inline __attribute__((always_inline)) double exponential_rest(double abov
     return p * r + 0.5;
 }
 
-/* The same from the term r^13 / 13! on down, which doubles cannot tell from the whole series for |r| < 0.35. */
+/* The same from the term r^13 / 13! down. For |r| < 0.35, doubles cannot tell this from the whole series. */
 static inline __attribute__((always_inline)) double exponential_rest_13(double r) {
     double p = 1.0 / 6227020800.0;
     p = p * r + 1.0 / 479001600.0;

@@ -1,4 +1,4 @@
-/* Points of a plane in a grid of buckets, which they may leave for another when they move. */
+/* A grid of buckets over points of a plane, which can move between buckets. */
 #ifndef CW_PLANE_H
 #define CW_PLANE_H
 
@@ -29,7 +29,7 @@ static inline void plane_add(Plane *p, int32_t i, int32_t bucket) {
     p->head[bucket] = i;
 }
 
-/* Puts a point that has moved where it belongs. */
+/* Moves a point, into another bucket where needed. */
 static inline void plane_move(Plane *p, int32_t i, double x, double y) {
     const int32_t bucket = plane_row(p, y) * p->width + plane_column(p, x);
     if (bucket == p->bucket[i]) return;
@@ -47,13 +47,13 @@ static void plane_free(Plane *p) {
     free(p->bucket);
 }
 
-/* `box` is left, bottom, right, top of where points may come to lie; all of `x` (pairs) lie in it. -1 when memory ran
- * out. */
+/* `box` is left, bottom, right, top of the area of all later places too; all of `x` (pairs) lie in it. Returns -1 when
+   memory runs out. */
 static int plane_make(Plane *p, const double *box, const double *x, int32_t n) {
     const double width = box[2] - box[0], height = box[3] - box[1];
     const double longer = width > height ? width : height, shorter = width > height ? height : width;
     const int32_t wanted = n<8 ? 16 : n>(1 << 24) ? 1 << 25 : 2 * n; /* buckets */
-    /* The shorter direction may be thinner than a bucket: then the buckets are a row. */
+    /* Where the box is thinner than a bucket, the buckets are one row. */
     double side = longer / wanted;
     if (shorter > side) {
         const double area = longer * shorter / wanted;
@@ -86,7 +86,7 @@ static int plane_make(Plane *p, const double *box, const double *x, int32_t n) {
 /* Rings of buckets around a place, the nearest first. */
 typedef struct {
     int32_t column, row, ring, last;
-    double margin; /* from the place to the nearest side of its own bucket */
+    double margin; /* distance from the place to the nearest side of its bucket */
 } Rings;
 
 static inline Rings plane_rings(const Plane *p, double x, double y) {
@@ -100,14 +100,14 @@ static inline Rings plane_rings(const Plane *p, double x, double y) {
     return r;
 }
 
-/* No point of the ring or beyond is nearer than this (squared); a little less than so, against rounding. */
+/* A lower bound (squared) of the distance to the points of the ring and beyond, with a margin for rounding. */
 static inline double plane_bound(const Plane *p, const Rings *r) {
     if (!r->ring) return 0;
     const double d = (r->margin + (r->ring - 1) * p->side) * (1 - 1e-12);
     return d * d;
 }
 
-/* Does BODY for each point `i` of the ring. */
+/* Runs BODY for each point `i` of the ring. */
 #define PLANE_RING(p, r, i, BODY)                                                                               \
     do {                                                                                                        \
         const int32_t low_ = (r).row - (r).ring < 0 ? 0 : (r).row - (r).ring;                                   \

@@ -1,4 +1,4 @@
-/* Least-significant-digit radix sort of 64-bit entries by their upper half, shared by the row and the gene sort. */
+/* Least-significant-digit radix sort of 64-bit entries by their upper half, for rows and for genes. */
 #ifndef CELLWORKER_RADIX_H
 #define CELLWORKER_RADIX_H
 
@@ -6,8 +6,8 @@
 
 enum { RADIX_BITS = 11, RADIX_PASSES = 6 };
 
-/* Sort `n` < 2^32 entries ascending and take them apart: `high` gets the sort keys, `low` the payloads.
-   Stable, so payloads that come in ascending order stay ascending among equal keys. `a` and `b` are both overwritten.
+/* Sort `n` < 2^32 entries ascending and split them: `high` gets the sort keys, `low` the payloads. Stable, so payloads
+   that come in ascending order stay ascending among equal keys. `a` and `b` are both overwritten.
  */
 static void radix_split(uint64_t *a, int64_t n, uint64_t *b, uint32_t *low, uint32_t *high) {
     if (n <= 24) {
@@ -37,8 +37,8 @@ static void radix_split(uint64_t *a, int64_t n, uint64_t *b, uint32_t *low, uint
         }
         return;
     }
-    /* Keys of one gene span few exponents: digits are cut from the distance to the smallest key, and small inputs get
-       narrow digits, whose counters cost less to clear and add up than the entries to move. */
+    /* Keys of one gene span few exponents, so the digits are those of the distance to the smallest key. Small inputs
+       get narrow digits: clearing and summing many counters would cost more than moving the entries. */
     int bits = 0;
     while (bits < 32 && (span >> bits) != 0) bits++;
     const int widest = n < 200 ? 6 : n < 1500 ? 8 : n < 6000 ? 9 : RADIX_BITS;

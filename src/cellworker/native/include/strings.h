@@ -1,4 +1,4 @@
-/* What a string's bytes are, for the readers of R's files. */
+/* Classifies the bytes of a string, for the readers of R's files. */
 #ifndef CELLWORKER_STRINGS_H
 #define CELLWORKER_STRINGS_H
 #include <stdint.h>

@@ -1,6 +1,6 @@
-/* Threads that share the pieces of one task after the other. The calling thread posts a task and runs pieces too;
- * worker threads take pieces while there are any, and a pool without worker threads works as well. Which thread runs a
- * piece is not determined: a piece must give the same result on every thread and in every order. */
+/* Threads that share the pieces of one task at a time. The calling thread posts a task and runs pieces too; worker
+ * threads take pieces while there are any. A pool without worker threads works as well. Any thread may run any piece,
+ * so a piece must give the same result on every thread and in every order. */
 #ifndef CW_THREAD_POOL_H
 #define CW_THREAD_POOL_H
 
@@ -8,10 +8,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { SPINS_BEFORE_YIELD = 1000 }; /* pieces take microseconds: a thread that sleeps at once would wake too late */
+enum { SPINS_BEFORE_YIELD = 1000 }; /* a piece takes microseconds: a sleeping thread wakes too late */
 
-/* `offer` packs what must change in one step, so that no thread takes a piece of an old task for one of the new task:
- * the number of the task (24 bits), the kind of work (8), the number of pieces (16) and the next piece (16). */
+/* `offer` packs the fields that must change in one step: the number of the task (24 bits), the kind of work (8), the
+ * number of pieces (16) and the next piece (16). So no thread mistakes a piece of an old task for one of the new task.
+ * */
 typedef struct {
     _Atomic uint64_t offer;
     _Atomic int32_t done;
@@ -45,7 +46,7 @@ static inline int32_t take_piece(Pool *pool, int32_t *piece) {
 
 typedef void PieceFunction(void *task, int32_t what, int32_t piece, int32_t thread);
 
-/* Called by the thread that has the task: returns when all pieces are done. */
+/* Called by the thread that posts the task. Returns when all pieces are done. */
 static inline void run_pieces(Pool *pool, PieceFunction *work, void *task, int32_t what, int32_t pieces) {
     const uint64_t number = (atomic_load_explicit(&pool->offer, memory_order_relaxed) >> 40) + 1;
     atomic_store_explicit(&pool->done, 0, memory_order_relaxed);
@@ -59,7 +60,7 @@ static inline void run_pieces(Pool *pool, PieceFunction *work, void *task, int32
     while (atomic_load_explicit(&pool->done, memory_order_acquire) < pieces) spin_or_yield(&spins);
 }
 
-/* Called by a worker thread: returns when the pool is closed. */
+/* Called by a worker thread. Returns when the pool is closed. */
 static inline void work_until_closed(Pool *pool, PieceFunction *work, void *task, int32_t thread) {
     int32_t spins = 0;
     while (!atomic_load_explicit(&pool->closed, memory_order_acquire)) {

@@ -1,5 +1,5 @@
-/* Affinities of t-SNE (van der Maaten and Hinton 2008): weights of a cell's neighbours, by a normal kernel whose width
- * gives each cell the wanted perplexity. */
+/* Affinities of t-SNE (van der Maaten and Hinton 2008): weights of a cell's neighbours by a normal kernel, whose width
+   gives each cell the requested perplexity. */
 #include "cellworker.h"
 
 #include <float.h>
@@ -13,7 +13,7 @@
 
 /* e^x for x from -700 to 0, to about 1e-15. */
 INLINE double exponential(double x) {
-    const double shift = 6755399441055744.0; /* 1.5 * 2^52: its last bits count wholes */
+    const double shift = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to a whole number, in the low bits */
     const double turns = x * 1.4426950408889634074 + shift;
     const double whole = turns - shift;
     double r = x - whole * 6.93147180369123816490e-01;
@@ -28,7 +28,7 @@ INLINE double exponential(double x) {
     return e * power;
 }
 
-/* Newton's steps on the logarithm of the precision, held between bounds. */
+/* Newton's steps on the logarithm of the precision, kept between bounds. */
 INLINE void affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                        double perplexity, double *scratch, float *out) {
     const double wanted = logarithm(perplexity);
@@ -87,7 +87,8 @@ INLINE void affinities(const int32_t *cells, const float *distances, int64_t sta
     }
 }
 
-/* Weights of the neighbours (n x k; a cell may be its own, -1 is none) of some cells so that each has the perplexity.
+/* Weights of the neighbours of some cells (n x k; a cell may be its own, -1 is none) that give each cell the
+   perplexity.
  */
 static void affinities_narrow(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                               double perplexity, double *scratch, float *out) {
@@ -101,7 +102,7 @@ static CW_AVX2 void affinities_wide(const int32_t *cells, const float *distances
 }
 #endif
 
-/* `cells`, `distances` and `out` begin at the row `start`. Returns -1 when memory ran out. */
+/* `cells`, `distances` and `out` begin at the row `start`. Returns -1 when memory runs out. */
 int32_t cw_tsne_affinities(const int32_t *cells, const float *distances, int64_t start, int64_t count, int32_t k,
                            double perplexity, float *out) {
     double *scratch = malloc(2 * ((size_t)k + LANES) * sizeof *scratch);

@@ -1,5 +1,5 @@
-/* Smooth functions on a graph: products of its normalised adjacency with blocks of eight vectors, and their sums, in
- * orders that do not depend on threads or processors. */
+/* Smooth functions on a graph: products of its normalised adjacency with blocks of eight vectors, and their sums. The
+ * order of a sum depends neither on threads nor on processors. */
 #include "cellworker.h"
 
 #include <math.h>
@@ -7,9 +7,9 @@
 
 enum { BLOCK = 8 };
 
-/* One term of Chebyshev's recurrence for the rows start to stop of a block of vectors:
- * out = scale * (P - centre) x - back * before, with P = D^-1/2 A D^-1/2 and `root` = 1 / sqrt of the diagonal of D.
- * The rows and columns of the graph are counted from `base`. `before` may be `out`. */
+/* One term of Chebyshev's recurrence for the rows start to stop of a block of vectors: out = scale * (P - centre) x -
+ * back * before, with P = D^-1/2 A D^-1/2 and `root` = 1 / sqrt of the diagonal of D. Rows and columns of the graph are
+ * numbered from `base`. `before` may be `out`. */
 void cw_smooth_apply(const int64_t *first, const int32_t *to, const float *weight, const float *root, int64_t base,
                      int64_t start, int64_t stop, float scale, float centre, float back, const float *x,
                      const float *before, float *out) {
@@ -53,8 +53,8 @@ void cw_smooth_combine(const float *x, const double *matrix, int64_t start, int6
     }
 }
 
-/* Eigenvectors of a symmetric matrix, columns of `vectors`, by rotations (Jacobi); the diagonal of `m` becomes the
- * values. */
+/* Eigenvectors of a symmetric matrix, the columns of `vectors`, by rotations (Jacobi). The diagonal of `m` becomes the
+ * eigenvalues. */
 static void rotate(double m[BLOCK][BLOCK], double vectors[BLOCK][BLOCK]) {
     for (int u = 0; u < BLOCK; u++) {
         for (int v = 0; v < BLOCK; v++) vectors[u][v] = u == v;
@@ -84,9 +84,9 @@ static void rotate(double m[BLOCK][BLOCK], double vectors[BLOCK][BLOCK]) {
     }
 }
 
-/* Rayleigh and Ritz: from the products of a block with itself and with its image, the matrix (8 x 8) that turns the
- * block into orthonormal approximate eigenvectors, and their values, largest first. Directions that the block lacks
- * become zeros. */
+/* The Rayleigh-Ritz step: from the products of a block with itself and with its image, computes the matrix (8 x 8) that
+ * turns the block into orthonormal approximate eigenvectors, and the eigenvalues, largest first. Directions that the
+ * block lacks become zeros. */
 void cw_smooth_ritz(const double *products, const double *images, double *matrix, double *values) {
     double gram[BLOCK][BLOCK], u[BLOCK][BLOCK], half[BLOCK][BLOCK], small[BLOCK][BLOCK], w[BLOCK][BLOCK];
     double scale[BLOCK];

@@ -1,8 +1,8 @@
-/* t-SNE (van der Maaten and Hinton 2008; van der Maaten 2014): the attraction along the links of a sparse graph, and
- * the repulsion between all points by a grid, as in Linderman et al. 2019, here in the manner of particle meshes. This
- * file holds the layout and runs the steps, which tsne_repulsion.h and tsne_move.h describe.
+/* t-SNE (van der Maaten and Hinton 2008; van der Maaten 2014): attraction along the links of a sparse graph, and
+ * repulsion between all points by a grid, as in Linderman et al. 2019, but with a particle mesh. This file holds the
+ * layout and runs the steps of tsne_repulsion.h and tsne_move.h.
  *
- * Every sum has an order that depends on the points alone: threads take pieces whose cut is fixed. */
+ * The order of every sum depends on the points alone: the cut into pieces is fixed, and threads take pieces. */
 #include "tsne.h"
 
 #include "radix.h"
@@ -11,10 +11,10 @@
 
 enum {
     MARGIN = 8,       /* nodes over which the inverse of the spline's filter fades */
-    MIN_STEPS = 48,   /* of the grid across the points, when they are close */
-    MAX_STEPS = 2048, /* when they are far apart */
+    MIN_STEPS = 48,   /* grid nodes across the points, when they are close */
+    MAX_STEPS = 2048, /* grid nodes, when they are far apart */
     FINEST = -16,     /* halvings of the step */
-    EXACT = 768       /* points up to which all pairs are looked at */
+    EXACT = 768       /* max points whose repulsion is summed over all pairs */
 };
 
 static const double STEP = 0.375; /* of the grid, in units of the layout, where the points are spread out */
@@ -95,7 +95,7 @@ static void all(Tsne *s, int32_t what, int32_t pieces) { run_pieces(&s->pool, wo
 
 /* ---- the layout's surroundings ---- */
 
-/* Reserves `wanted` numbers; the old values are lost. */
+/* Makes capacity for `wanted` numbers; the old values are lost. */
 static int reserve(void **numbers, int64_t *capacity, int64_t wanted, size_t size) {
     if (*capacity >= wanted) return 0;
     free(*numbers);
@@ -104,7 +104,7 @@ static int reserve(void **numbers, int64_t *capacity, int64_t wanted, size_t siz
     return *numbers ? 0 : -1;
 }
 
-/* Lays the grid over the points and makes the kernel's transform for it, unless the old grid does. */
+/* Lays the grid over the points and computes the kernel's transform for it, unless the old grid suffices. */
 static int lay_grid(Tsne *s, Summary box) {
     const double width = box.high_x - box.low_x, height = box.high_y - box.low_y;
     const double span = width > height ? width : height;
@@ -199,7 +199,8 @@ static int repel(Tsne *s, int exact) {
     }
     s->total = 0;
     for (int32_t p = 0; p < s->pieces; p++) s->total += s->summaries[p].total;
-    /* No pair is farther apart than the corners of the layout: holds where the grid is too coarse for lone points. */
+    /* A lower bound, needed where the grid is too coarse for lone points: no pair is farther apart than the corners of
+     * the layout. */
     const double width = box.high_x - box.low_x, height = box.high_y - box.low_y;
     const double min_total = (double)s->n * (double)(s->n - 1) / (1 + width * width + height * height);
     if (!(s->total > min_total)) s->total = min_total;
@@ -224,7 +225,7 @@ static void look_around(Tsne *s) {
     }
 }
 
-/* Puts the points where the caller says, at rest. */
+/* Sets the points' places, with speed 0. */
 void cw_tsne_place(Tsne *s, const float *points) {
     for (int32_t i = 0; i < s->n; i++) {
         s->place[i] = (Point){points[2 * (int64_t)s->original[i]], points[2 * (int64_t)s->original[i] + 1]};
@@ -234,12 +235,12 @@ void cw_tsne_place(Tsne *s, const float *points) {
     look_around(s);
 }
 
-/* Where the points are, in the caller's order. */
+/* Copies the points' places, in the caller's order. */
 void cw_tsne_layout(const Tsne *s, float *points) {
     for (int32_t i = 0; i < s->n; i++) memcpy(points + 2 * (int64_t)s->original[i], s->place + i, sizeof *s->place);
 }
 
-/* A layout of n points (x, y after one another) without a graph, or NULL; `n_threads` threads may work at it. */
+/* A layout of n points (pairs x, y) without a graph, or NULL; up to `n_threads` threads may work on it. */
 Tsne *cw_tsne_new(const float *points, int32_t n, int32_t n_threads) {
     Tsne *s = calloc(1, sizeof *s);
     if (!s) return NULL;
@@ -277,10 +278,10 @@ void cw_tsne_open_pool(Tsne *s) { atomic_store(&s->pool.closed, 0); }
 
 void cw_tsne_close_pool(Tsne *s) { atomic_store(&s->pool.closed, 1); }
 
-/* Runs pieces on a thread of its own, with a number from 1. Returns after cw_tsne_close_pool. */
+/* Runs pieces on a worker thread, numbered from 1. Returns after cw_tsne_close_pool. */
 void cw_tsne_work(Tsne *s, int32_t thread) { work_until_closed(&s->pool, worker(), s, thread); }
 
-/* Some iterations; -1 when memory ran out. */
+/* Runs `iterations` iterations; -1 when memory runs out. */
 int32_t cw_tsne_descend(Tsne *s, int32_t iterations, float rate, float momentum, float exaggeration) {
     s->rate = rate;
     s->momentum = momentum;
@@ -310,7 +311,7 @@ static void permute(Point **points, Point **spare, const int32_t *before, int32_
     *spare = swap;
 }
 
-/* Numbers the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory ran out.
+/* Orders the points along Morton's curve, so that neighbours are close in memory too. Returns -1 when memory runs out.
  */
 int32_t cw_tsne_sort(Tsne *s) {
     const int32_t n = s->n;
@@ -359,8 +360,8 @@ int32_t cw_tsne_sort(Tsne *s) {
     return failed;
 }
 
-/* The sum over all other points of (mine - other) / (1 + d^2)^2 for every point, and that of 1 / (1 + d^2) over all
- * pairs; by the grid, or pair by pair. Returns -1 when memory ran out. */
+/* For every point, the sum of (own place - other) / (1 + d^2)^2 over all other points; and the sum of 1 / (1 + d^2)
+ * over all pairs. By the grid, or pair by pair. Returns -1 when memory runs out. */
 int32_t cw_tsne_repulsion(Tsne *s, int32_t exact, float *pushes, double *total) {
     if (repel(s, exact)) return -1;
     for (int32_t i = 0; i < s->n; i++) memcpy(pushes + 2 * (int64_t)s->original[i], s->push + i, sizeof *s->push);

@@ -1,4 +1,4 @@
-/* What the steps of t-SNE share: the layout, its graph, the grid over it, and which points are a piece of the work. */
+/* Data that the steps of t-SNE share: the layout, its graph, the grid over it, and the points of each piece of work. */
 #ifndef CW_TSNE_H
 #define CW_TSNE_H
 
@@ -11,8 +11,8 @@
 #include "thread_pool.h"
 
 enum {
-    EDGES = 8,      /* links that are looked at together; rows of the graph are filled up to a multiple */
-    ROWS = ELEMENT, /* rows of the grid that are transformed together */
+    EDGES = 8,      /* links that one step handles; rows of the graph are padded to a multiple */
+    ROWS = ELEMENT, /* rows of the grid that one step transforms */
     NODES = 4       /* of a cubic spline */
 };
 
@@ -27,14 +27,14 @@ typedef struct {
 struct Tsne {
     Pool pool;
     int32_t n, k, n_threads, piece, pieces;
-    /* the graph: rows filled up with links of no weight; `counted` while it is being built */
+    /* the graph, with rows padded by links of weight 0; `counted` only while it is built */
     int64_t *first;
     int32_t *to;
     float *weight;
     int64_t *counted;
     int32_t *from;
     float *back;
-    /* the order of the points: which of the caller's each is, and what a new order is made with */
+    /* the order of the points: the caller's number of each, and scratch for a new order */
     int32_t *original, *now, *before;
     int64_t *new_first;
     void *moved;

@@ -1,8 +1,9 @@
-/* The graph of t-SNE, of both directions, from each cell's weighted neighbours. */
+/* The graph of t-SNE, in both directions, from each cell's weighted neighbours. */
 #include "tsne.h"
 
-/* Made in steps over some rows, each over all rows before the next: 0 counts the links that point to each cell, 1
- * collects them, 2 counts the links of each row, 3 writes them. Returns -1 when memory ran out. */
+/* Runs one of four steps over some rows; a step must be done with all rows before the next one starts. Step 0 counts
+   the links to each cell, 1 collects them, 2 counts the links of each row, 3 writes them. Returns -1 when memory runs
+   out. */
 int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_t k, int32_t step, int32_t start,
                      int32_t stop) {
     const int32_t n = s->n;
@@ -22,7 +23,7 @@ int32_t cw_tsne_link(Tsne *s, const int32_t *cells, const float *weights, int32_
         s->weight = malloc((size_t)(s->first[n] + 1) * sizeof *s->weight);
         if (!s->to || !s->weight) return -1;
     }
-    /* After collecting, the links to a cell lie from counted[cell] to counted[cell + 1]. */
+    /* After step 1, the links to a cell lie from counted[cell] to counted[cell + 1]. */
     int32_t *seen = step >= 2 ? malloc((size_t)n * sizeof *seen) : NULL;
     if (step >= 2 && !seen) return -1;
     if (seen) memset(seen, 0xFF, (size_t)n * sizeof *seen);

@@ -1,5 +1,5 @@
-/* A step of the t-SNE descent: the attraction along the links, and the move of every point; and the graph in a new
- * order of the points. Inlined into tsne.c, once for every kind of processor. */
+/* A step of the t-SNE descent: the attraction along the links, and the move of every point. Also renumbers the graph
+   for a new order of the points. Inlined into tsne.c, once for every kind of processor. */
 #ifndef CW_TSNE_MOVE_H
 #define CW_TSNE_MOVE_H
 
@@ -10,11 +10,11 @@
 static const double MAX_MOVE = 5; /* of a point in one iteration */
 static const float MIN_GAIN = 0.01f;
 
-/* The compilers' own vectors, which become whatever the processor has. */
+/* The compilers' vector type, which maps to the vectors of each processor. */
 typedef float Eight __attribute__((vector_size(32)));
 typedef double Four __attribute__((vector_size(32)));
 typedef int32_t EightWhole __attribute__((vector_size(32)));
-typedef double Pair __attribute__((may_alias)); /* a point, moved as one */
+typedef double Pair __attribute__((may_alias)); /* a point, copied as one */
 
 INLINE float sum_of(const Eight *v) {
     return (((*v)[0] + (*v)[4]) + ((*v)[2] + (*v)[6])) + (((*v)[1] + (*v)[5]) + ((*v)[3] + (*v)[7]));
@@ -38,7 +38,7 @@ INLINE void fetch(const Point *place, const int32_t *to, Eight *x, Eight *y) {
 #endif
 }
 
-/* Pulls along the links, and moves: van der Maaten's rule with momentum and gains. */
+/* Adds the pulls along the links and moves the points, by van der Maaten's rule with momentum and gains. */
 INLINE void move(Tsne *s, int32_t piece) {
     Summary here = nowhere();
     const float share = (float)(1 / s->total);
@@ -78,7 +78,7 @@ INLINE void move(Tsne *s, int32_t piece) {
     s->summaries[piece] = here;
 }
 
-/* The graph in the new order: the ends of its links, and then their weights. */
+/* Renumbers the graph: the ends of its links, or their weights. */
 INLINE void relabel(Tsne *s, int32_t piece, int weights) {
     for (int64_t i = begin_of(s, piece); i < end_of(s, piece); i++) {
         const int64_t from = s->first[s->before[i]], count = s->new_first[i + 1] - s->new_first[i];

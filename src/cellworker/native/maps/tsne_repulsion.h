@@ -1,7 +1,7 @@
-/* The repulsion between all points of a t-SNE layout: the steps of the grid, and the sum over all pairs that few points
- * take. Points are spread over the nodes of a grid with cubic B-splines, one convolution gives the potential of the
- * kernel 1 / (1 + d^2), and the force is half the slope of the spline through it (Essmann et al. 1995). One transform
- * there and one back, of real numbers.
+/* The repulsion between all points of a t-SNE layout: by a grid, or for few points by the sum over all pairs. Cubic
+ * B-splines spread the points over the nodes of a grid, a convolution gives the potential of the kernel 1 / (1 + d^2),
+ * and the force is half the slope of the spline through it (Essmann et al. 1995). The convolution takes one real
+ * transform there and one back.
  *
  * Inlined into tsne.c, once for every kind of processor. */
 #ifndef CW_TSNE_REPULSION_H
@@ -9,7 +9,7 @@
 
 #include "tsne.h"
 
-/* Values and slopes of the four cubic B-splines that a point between two nodes lies under. */
+/* Values and slopes, at a point between two nodes, of the four cubic B-splines that reach it. */
 INLINE void splines(double t, double *value, double *slope) {
     const double u = 1 - t;
     value[0] = u * u * u / 6;
@@ -53,7 +53,8 @@ INLINE void put(Tsne *s, int32_t piece) {
     }
 }
 
-/* The points of a block of rows reach into the next block: even blocks first, which also clear, then odd ones. */
+/* The points of a block of rows reach into the next block, so even blocks run first, which also clear, then odd ones.
+ * */
 INLINE void spread(Tsne *s, int32_t block, int even) {
     const int64_t size = (int64_t)s->nodes_x * ROWS;
     double *grid = s->grid + block * size;
@@ -83,7 +84,7 @@ INLINE void spread(Tsne *s, int32_t block, int even) {
 
 INLINE double *scratch_of(const Tsne *s, int32_t thread) { return s->scratch + thread * s->capacity_scratch; }
 
-/* Transforms the rows of a block, two in the place of a complex one, and sorts them into columns. */
+/* Transforms the rows of a block, two as one complex row, and sorts them into columns. */
 INLINE void along(Tsne *s, int32_t block, int32_t thread) {
     const int32_t length = s->along.length;
     double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
@@ -111,7 +112,8 @@ INLINE void along(Tsne *s, int32_t block, int32_t thread) {
     }
 }
 
-/* Transforms some columns, multiplies by the kernel's transform and goes back. A transform of swapped parts goes back.
+/* Transforms some columns, multiplies them by the kernel's transform, and transforms them back. A transform with
+ * swapped parts is the inverse one.
  */
 INLINE void across(Tsne *s, int32_t chunk, int32_t thread) {
     const int32_t length = s->across.length;
@@ -144,7 +146,7 @@ INLINE void back(Tsne *s, int32_t block, int32_t thread) {
             const int32_t column = chunk * LANES + c;
             double *p = a + (int64_t)column * ELEMENT;
             double *q = a + (int64_t)(column ? length - column : 0) * ELEMENT;
-            /* Rows A and B come with swapped parts; B + iA goes in with swapped parts and comes out as A + iB. */
+            /* Rows A and B have swapped parts: the transform of B + iA gives A + iB. */
             EACH_LANE {
                 const double a_im = in[w * ELEMENT + c], a_re = in[w * ELEMENT + LANES + c];
                 const double b_im = in[(w + LANES) * ELEMENT + c], b_re = in[(w + LANES) * ELEMENT + LANES + c];
@@ -160,8 +162,8 @@ INLINE void back(Tsne *s, int32_t block, int32_t thread) {
     memcpy(s->grid + block * size, z, (size_t)size * sizeof *a);
 }
 
-/* The kernel at the nodes is even both ways, and so its transform is real: two rows in the place of a complex one part
- * by themselves. */
+/* The kernel at the nodes is even in both directions, so its transform is real: two rows transformed as one complex row
+ * separate without work. */
 INLINE void kernel_along(Tsne *s, int32_t batch, int32_t thread) {
     const int32_t length = s->along.length, height = s->across.length;
     double *a = scratch_of(s, thread), *b = a + s->capacity_scratch / 2;
@@ -185,7 +187,8 @@ INLINE void kernel_along(Tsne *s, int32_t batch, int32_t thread) {
     }
 }
 
-/* Divides by the splines' own filter, once for spreading and once for reading, so that the kernel is met at the nodes.
+/* Divides by the splines' own filter, once for spreading and once for reading, so that the potential is exact at the
+ * nodes.
  */
 INLINE void kernel_across(Tsne *s, int32_t chunk, int32_t thread) {
     const int32_t length = s->along.length, height = s->across.length;
@@ -250,7 +253,7 @@ INLINE void gather(Tsne *s, int32_t piece) {
     s->summaries[piece].total = total;
 }
 
-/* The same for few points, one pair after the other. */
+/* The same for few points, pair by pair. */
 INLINE void pairs(Tsne *s, int32_t piece) {
     double total = 0;
     for (int64_t i = begin_of(s, piece); i < end_of(s, piece); i++) {

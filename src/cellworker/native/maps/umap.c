@@ -1,9 +1,9 @@
 /* The epochs of UMAP's layout (McInnes, Healy and Melville, 2018).
  *
- * An epoch moves every point from the layout that the last one left, so that points may be moved in any order, by any
- * number of threads, with the same result to the last bit. Attraction is summed over all links of a point, weighted, in
- * place of a draw of links. Repulsion comes from a window of a shuffled copy of the layout: a uniform sample that lies
- * in memory as it is needed. Sums are taken in eight lanes on every processor; powers are polynomials. */
+ * An epoch moves every point, given the layout after the last epoch. So points may move in any order, on any number of
+ * threads, with the same result to the last bit. Attraction is the weighted sum over all links of a point; nothing is
+ * drawn. Repulsion comes from a window of a shuffled copy of the layout: a uniform sample that is contiguous in memory.
+ * Sums run in eight lanes on every processor; powers are polynomials. */
 #include "cellworker.h"
 #include "dispatch.h"
 
@@ -71,13 +71,13 @@ struct UmapLayout {
     const int32_t *to;
     const float *weight;
     const float *strength; /* sum of each row */
-    /* where links lead to, pairs; and the same layout shuffled, with its first `window` points again at its end */
+    /* the ends of links, pairs; and the same layout shuffled, with its first `window` points repeated at its end */
     const float *anchors;
     const float *pool_x, *pool_y;
-    /* the points that move, pairs, before and after; their means of gradients and of squares, pairs each */
+    /* the moving points, pairs, before and after; their running means of gradients and of squares, pairs */
     const float *old;
     float *new, *moments;
-    /* the shuffled copy that the next epoch reads: NULL where the anchors stay; places of points in it */
+    /* the shuffled copy that the next epoch reads, NULL where the anchors stay; each point's place in it */
     float *next_x, *next_y;
     const int32_t *place;
     uint64_t seed;
@@ -146,7 +146,7 @@ INLINE void moves(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoc
 }
 
 #ifdef CW_AVX2
-/* The same operations on the same numbers, eight at a time: multiplications and additions are not fused here either. */
+/* The same operations on the same numbers, eight at a time; multiplications and additions are not fused here either. */
 CW_AVX2 static void moves_avx2(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoch, UmapStep step) {
     moves(l, start, stop, epoch, step);
 }
@@ -163,7 +163,7 @@ void cw_umap_move(const UmapLayout *l, int64_t start, int64_t stop, int32_t epoc
     moves(l, start, stop, epoch, *step);
 }
 
-/* Fisher and Yates: `order` becomes a permutation of 0 to n - 1. */
+/* Fisher-Yates shuffle: `order` becomes a permutation of 0 to n - 1. */
 void cw_umap_shuffle(int32_t *order, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) order[i] = (int32_t)i;
     for (int64_t i = n - 1; i > 0; i--) {
@@ -173,7 +173,7 @@ void cw_umap_shuffle(int32_t *order, int64_t n, uint64_t seed) {
     }
 }
 
-/* Numbers from -1 to 1, below 1, evenly. */
+/* Uniform random numbers in [-1, 1). */
 void cw_umap_noise(float *out, int64_t n, uint64_t seed) {
     for (int64_t i = 0; i < n; i++) {
         out[i] = (float)(mixed(mixed(seed) + (uint64_t)i) >> 40) / 8388608.0f - 1.0f;

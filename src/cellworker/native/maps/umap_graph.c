@@ -1,6 +1,6 @@
-/* UMAP's graph (McInnes, Healy and Melville, 2018): fuzzy memberships in neighbourhoods, their union, its connected
- * parts; and the curve that memberships in the layout follow. Exponentials and logarithms are sums of our own: the same
- * on every machine. */
+/* UMAP's graph (McInnes, Healy and Melville, 2018): fuzzy memberships in neighbourhoods, their union, and its connected
+ * parts; and the curve of the memberships in the layout. Exponentials and logarithms are our own sums, the same on
+ * every machine. */
 #include "cellworker.h"
 
 #include "numbers.h"
@@ -21,10 +21,10 @@ static inline double falling(double x) {
     return out * scale;
 }
 
-/* Memberships of the neighbours of some points: 1 for the nearest, falling with the distance beyond it so that they add
- * up to the logarithm (base 2) of their number with the point itself. Neighbours numbered `own` + row or below 0 are
- * none; `keep` says how many are looked at. Distances are squared and halved where `halved`; `connected`: the nearest
- * counts in full. Returns -1 when memory ran out. */
+/* Memberships of the neighbours of some points: 1 for the nearest, and falling with the distance beyond it, so that
+ * their sum is the logarithm (base 2) of their number, the point itself included. A neighbour numbered `own` + row or
+ * below 0 is none; only the first `keep` count. `halved`: use half the squared distances; `connected`: the nearest
+ * counts in full. Returns -1 when memory runs out. */
 int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_t k, int64_t start, int64_t stop,
                             int32_t own, int32_t keep, int32_t halved, int32_t connected, float *weights) {
     double *d = malloc((size_t)k * sizeof *d);
@@ -46,7 +46,7 @@ int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_
         if (!count) continue;
         mean /= count;
         const double target = logarithm(count + 1) / 0.6931471805599453;
-        /* Newton's steps, inside what is known to hold the answer. */
+        /* Newton's steps, kept within an interval that contains the solution. */
         double low = 0, high = INFINITY, scale = mean > nearest ? mean - nearest : 1;
         for (int step = 0; step < 64; step++) {
             double total = 0, slope = 0;
@@ -76,7 +76,7 @@ int32_t cw_umap_memberships(const int32_t *cells, const float *distances, int32_
     return 0;
 }
 
-/* Turns lists round: who lists each of n points, ascending. `first` (n + 1) holds how many do, summed up. */
+/* Inverts the lists: the points that list each of n points, ascending. `first` (n + 1) holds the cumulative counts. */
 void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, int64_t stop, int32_t k, int64_t *at,
                     int32_t *who, float *how) {
     for (int64_t i = start; i < stop; i++) {
@@ -90,9 +90,9 @@ void cw_umap_listed(const int32_t *cells, const float *weights, int64_t start, i
     }
 }
 
-/* Both directions of memberships as one: a + b - a b. Rows start to stop of the symmetric graph are written from `end`
- * on (at most as many links as both lists have), columns ascending, links below `min_weight` left out; `first[row + 1]`
- * and `strength` are set. Returns the new end, or -1 when memory ran out. */
+/* Joins the memberships of both directions: a + b - a b. Writes the rows start to stop of the symmetric graph from
+ * `end` on (no more links than both lists have), columns ascending, without links below `min_weight`, and sets
+ * `first[row + 1]` and `strength`. Returns the new end, or -1 when memory runs out. */
 int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int64_t start, int64_t stop,
                       const int64_t *who_first, const int32_t *who, const float *how, float min_weight, int64_t end,
                       int64_t *first, int32_t *to, float *weight, float *strength) {
@@ -133,8 +133,8 @@ int64_t cw_umap_union(const int32_t *cells, const float *weights, int32_t k, int
     return end;
 }
 
-/* Numbers the connected parts of a symmetric graph by their first points; returns how many there are. `stack` has room
- * for n. */
+/* Numbers the connected parts of a symmetric graph by their first points. Returns the number of parts. `stack` has
+ * capacity n. */
 int32_t cw_umap_parts(int64_t n, const int64_t *first, const int32_t *to, int32_t *part, int32_t *stack) {
     int32_t count = 0;
     for (int64_t i = 0; i < n; i++) part[i] = -1;
@@ -157,7 +157,7 @@ int32_t cw_umap_parts(int64_t n, const int64_t *first, const int32_t *to, int32_
 }
 
 /* Fits 1 / (1 + a x^(2 b)) to the curve that is 1 up to `min_dist` and falls exponentially beyond, at 300 points up to
- * `reach`: least squares, by Levenberg's and Marquardt's way. */
+ * `reach`: least squares by the Levenberg-Marquardt method. */
 void cw_umap_curve(double min_dist, double spread, double reach, double *a, double *b) {
     enum { POINTS = 300 };
     double best = INFINITY, damping = 1e-3, p = 1, q = 1; /* p: a; q: b */
@@ -208,8 +208,8 @@ void cw_umap_curve(double min_dist, double spread, double reach, double *a, doub
     *b = q;
 }
 
-/* Rows `order[start]` to `order[stop - 1]` of a graph, as its rows start to stop with new numbers: `place` is where a
- * point goes. `new_first` is known. */
+/* Copies the rows `order[start]` to `order[stop - 1]` of a graph to the rows start to stop of the renumbered graph.
+ * `place` is the new number of each point; the caller has filled `new_first`. */
 void cw_umap_rearrange(const int64_t *first, const int32_t *to, const float *weight, const int32_t *order,
                        const int32_t *place, int64_t start, int64_t stop, const int64_t *new_first, int32_t *new_to,
                        float *new_weight) {

@@ -1,13 +1,14 @@
-/* Genes out of the gene-major matrix: statistics over all cells, and values in the order of rows that a client wants.
+/* Reads genes of the gene-major matrix: statistics over all cells, and values in the order of rows that a client
+ * requests.
  *
- * A matrix is indptr (n_genes + 1), cells and values (each gene's stored values ascending, NaN last); cells that are
- * not stored are zero.
+ * A matrix is indptr (n_genes + 1), cells and values (each gene's stored values ascending, NaN last). A cell without a
+ * stored value has the value 0.
  */
 #include "cellworker.h"
 
 #include <math.h>
 
-/* The r-th smallest of n values, zeros that are not stored included. */
+/* The r-th smallest of n values, including the zeros that are not stored. */
 static double order_statistic(const float *values, int64_t stored, int64_t negative, int64_t n, int64_t r) {
     int64_t zeros = n - stored;
     if (r < negative) return values[r];

@@ -10,8 +10,8 @@
 
 #define FORTY 0x42200000u /* 40.0f */
 
-/* expm1 of -40 to 40 to the last digit, in steps that compilers turn into vector instructions and that give the same
- * bits on every machine: 2^n (1 + q) - 1 where q = expm1(x - n log 2) by its series. */
+/* expm1 of -40 to 40 to the last digit: 2^n (1 + q) - 1, where q = expm1(x - n log 2) by its series. Compilers turn the
+ * steps into vector instructions, and they give the same bits on every machine. */
 INLINE double exp_less_one(double x) {
     const double whole = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to a whole number */
     const double near = x * 1.44269504088896340736 + whole, n = near - whole;
@@ -56,7 +56,7 @@ int32_t cw_expm1_sums(const int64_t *indptr, const int32_t *cells, const float *
                 memcpy(&bits, values + k + j, sizeof bits);
                 large |= FORTY - (bits & 0x7FFFFFFFu);
             }
-            if (large >> 31) { /* no logarithm of anything counted */
+            if (large >> 31) { /* too large for the logarithm of a count */
                 for (int64_t j = 0; j < n; j++) level[j] = expm1((double)values[k + j]);
             } else {
                 (lanes ? exps_lanes : exps)(values + k, n, level);

@@ -1,13 +1,13 @@
-/* Values that counts tell, see levels.h: found out once when a store is written, and looked up when they are read. */
+/* Values that counts stand for, see levels.h: listed once when a store is written, and looked up when they are read. */
 #include "levels.h"
 
 #include "cellworker.h"
 
 #include <string.h>
 
-/* List the levels of rows whose entries are at `bounds` (n_rows + 1). `lengths` receives each row's number of levels,
- * `counts_out` and `values_out` (bounds[n_rows] - bounds[0] entries of capacity) the levels, row after row. Returns
- * their number; -1 where a row has two values for a count, a count of 0, or more than `max_levels` levels. */
+/* List the levels of rows whose entries are at `bounds` (n_rows + 1). `lengths` receives each row's number of levels;
+ * `counts_out` and `values_out` (capacity bounds[n_rows] - bounds[0]) receive the levels, row after row. Returns the
+ * number of levels, or -1 where a row has two values for a count, a count of 0, or more than `max_levels` levels. */
 int64_t cw_find_levels(const int64_t *bounds, int64_t n_rows, const uint32_t *counts, const float *values,
                        int64_t max_levels, int64_t *lengths, uint32_t *counts_out, float *values_out) {
     int64_t filled = 0;
@@ -68,8 +68,8 @@ static inline int64_t look_up(const int64_t *indptr, int64_t n_rows, const void 
     return -1;
 }
 
-/* The values of n entries: those at `places` (each inside the matrix), or without them those from `start` on. Returns
- * -1, or the number of the first entry whose count its row does not list, or that is in no row. */
+/* The values of n entries: those at `places` (each inside the matrix), or, without `places`, those from `start` on.
+ * Returns -1, or else the number of the first entry that is in no row or whose count its row does not list. */
 int64_t cw_level_values(const int64_t *indptr, int64_t n_rows, const void *counts, int32_t width, const int64_t *first,
                         const void *level_counts, const float *level_values, int64_t n_levels, const int64_t *places,
                         int64_t start, int64_t n, float *out) {

@@ -1,4 +1,4 @@
-/* Whether entries name cells that there are: asked of each block before a kernel counts by them. */
+/* Whether all entries of a block name existing cells. A kernel checks each block before it counts by its cells. */
 #ifndef CW_OUTSIDE_H
 #define CW_OUTSIDE_H
 
@@ -8,7 +8,8 @@
 
 enum { CELLS_AT_ONCE = 16 };
 
-/* The top bit is set if a cell is beyond `last_cell`. The values are fetched meanwhile: memory has time for both. */
+/* The top bit is set if a cell is beyond `last_cell`. The loop prefetches the values too: the memory bandwidth suffices
+   for both. */
 INLINE uint32_t any_outside(const int32_t *cells, const void *values, int64_t n, uint32_t last_cell) {
     uint32_t outside = 0;
     int64_t i = 0;

@@ -10,7 +10,8 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Local line at x0 over [left, right], tricube weights times rw; Cleveland (1979). Returns 0 when no weight is left. */
+/* Fits a local line at x0 over [left, right], with tricube weights times rw; Cleveland (1979). Returns 0 when no weight
+ * is left. */
 static int fit_at(const double *x, const double *y, int64_t n, double x0, int64_t left, int64_t right, const double *rw,
                   double *w, double *fitted) {
     const double range = x[n - 1] - x[0];

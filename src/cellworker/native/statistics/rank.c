@@ -1,6 +1,6 @@
-/* Rank tests of every gene for every set of cells, from values that are already in order: one linear scan. Integers
- * wherever the result must be exact, and sums of floats in an order that is written down here and in rank_steps.h, so
- * that neither threads nor blocks nor the processor's instructions can change a bit. */
+/* Rank tests of every gene for every set of cells, from sorted values, in one linear scan. What must be exact is in
+ * integers, and this file and rank_steps.h fix the order of every sum of floats. So neither threads nor blocks nor the
+ * processor's instructions change a bit. */
 #include "cellworker.h"
 
 #include <math.h>
@@ -11,18 +11,18 @@
 
 enum {
     BLOCK = 1 << 15, /* entries that stay in the cache while every plan reads them */
-    PART = 1 << 11,  /* entries whose labels are looked up at once */
-    PAD = 64         /* entries that a step may write or read behind the end of its arrays */
+    PART = 1 << 11,  /* entries whose labels one step looks up */
+    PAD = 64         /* entries that a step may read or write beyond the end of its arrays */
 };
 
-/* Sets of cells that share one ranking; the other side fills it in as eight int64. */
+/* Sets of cells that share one ranking. Python fills it in as eight int64. */
 struct RankPlan {
-    const void *code; /* class of each cell, negative for cells that are left out */
+    const void *code; /* class of each cell, negative for excluded cells */
     int64_t n_classes, n_labelled;
     const int64_t *class_sizes;
     int64_t n_sets;
     const int64_t *bounds, *classes; /* the classes of set s are at bounds[s] to bounds[s + 1] */
-    const int64_t *rows;             /* where the results of each set go */
+    const int64_t *rows;             /* the row of results of each set */
 };
 
 /* One row per set, `stride` apart, one column per gene. */
@@ -31,16 +31,16 @@ struct RankTests {
     int64_t stride;
 };
 
-typedef unsigned __int128 Cubes; /* of ten million cells that tie, and more */
+typedef unsigned __int128 Cubes; /* exceeded by ten million cells that tie */
 
 INLINE Cubes tie_term(uint64_t t) { return (Cubes)(t * t - 1) * t; }
 
-/* What `rules` may ask for. */
+/* The flags of `rules`. */
 enum { SKIP_TOP_BLOCK = 1, NO_CONTINUITY = 2 };
 
 /* Each set against all other cells that take part: the normal approximation corrected for ties and by `step` for
- * continuity. The implicit zeros of a class share twice the rank `zero_rank`; `spread` is n^3 - n less the same of
- * every block of ties. */
+ * continuity. Each implicit zero of a class has twice the rank `zero_rank`. `spread` is n^3 - n minus the sum of t^3 -
+ * t over all blocks of t ties. */
 static void test_sets(const RankPlan *plan, const Share *share, int64_t seen, int64_t zero_rank, double spread,
                       double step, int64_t gene, const RankTests *tests) {
     const double total = (double)plan->n_labelled;
@@ -113,7 +113,7 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
         run[r] += run[r + 1] + 1;
     }
     const uint32_t more = (uint32_t)(2 * zeros + 1);
-    if (seen <= 1 << 21) { /* the sum of all cubes fits 63 bits */
+    if (seen <= 1 << 21) { /* the sum of all cubes fits in 63 bits */
         uint64_t small = 0;
         for (; r < runs; r++) {
             const uint64_t t = run[r + 1] - run[r];
@@ -151,9 +151,9 @@ INLINE void rank_gene(const int32_t *cells, const uint32_t *values, int64_t n, c
         add_many(value, buffers.twice, buffers.label, seen, n_classes, buffers, wide);
     }
     tie += zeros ? tie_term((uint64_t)zeros) : 0;
-    if (rules & SKIP_TOP_BLOCK) { /* the block of the largest value: a positive one's, or that of the zeros */
+    if (rules & SKIP_TOP_BLOCK) { /* the block of the largest value: a positive one, or the zeros */
         const int64_t block = negative < seen || !zeros ? top : zeros;
-        /* without a stored value there is no correction: the original then counts no block of ties */
+        /* no correction without a stored value: the original then counts no block of ties */
         tie = seen ? tie - tie_term((uint64_t)block) : 0;
     }
     const double spread = (double)(tie_term((uint64_t)plan->n_labelled) - tie);
@@ -213,8 +213,8 @@ CW_AVX512 SCAN(scan_narrow_lanes, 0, 1) CW_AVX512 SCAN(scan_wide_lanes, 1, 1)
 #define scan_wide_lanes scan_wide
 #endif
 
-    /* Test genes [from, to) under every plan. Labels are int8, or int16 if `wide`: one byte stays in the nearest cache,
-     * but more than 127 classes need two. `plain` does without 512-bit registers. Returns 1 at a cell beyond n_cells.
+    /* Test genes [from, to) under every plan. Labels are int8, or int16 if `wide`: bytes stay in the L1 cache, but more
+     * than 127 classes need two. `plain` uses no 512-bit registers. Returns 1 at a cell beyond n_cells.
      */
     int32_t
     cw_rank_scan(SCAN_ARGUMENTS, int64_t longest, int64_t max_classes, void *scratch, int32_t wide, int32_t plain) {

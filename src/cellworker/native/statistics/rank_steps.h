@@ -1,7 +1,7 @@
-/* The steps of one gene's rank test, each a plain loop over arrays that stay in the cache: the values of cells that
- * take part are pushed together, runs of equal values found, and what a run shares among its entries added up per
- * class. Where it pays, a step is there twice: for any processor, and for those with 512-bit registers that can push
- * lanes together. Inlined into rank.c, once for every kind of processor. */
+/* The steps of one gene's rank test, each a plain loop over arrays that stay in the cache: pack the values of the cells
+   that take part, find runs of equal values, and add each run's ranks and counts per class. Where it pays, a step
+   exists twice: for any processor, and for those with 512-bit registers that can compress lanes. Inlined into rank.c,
+   once for every kind of processor. */
 #ifndef CW_RANK_STEPS_H
 #define CW_RANK_STEPS_H
 
@@ -16,8 +16,8 @@
 
 enum {
     WIDTH = 16,  /* entry i adds its value to partial sum i mod WIDTH */
-    COPIES = 4,  /* the same for many classes: consecutive entries of one class do not wait for each other */
-    FULL = 65532 /* entries until a bin's counter of 16 bits may be full; a multiple of COPIES */
+    COPIES = 4,  /* the same for many classes: consecutive entries of one class need not wait for each other */
+    FULL = 65532 /* entries before a bin's 16-bit counter could overflow; a multiple of COPIES */
 };
 
 typedef struct {
@@ -25,7 +25,7 @@ typedef struct {
     double sum;
 } Share;
 
-/* Twice the rank sum above 16 bits of count, in one number: half the stores. */
+/* One number holds twice the rank sum above 16 bits of count: half the stores. */
 typedef struct {
     uint64_t ranks;
     double sum;
@@ -102,7 +102,7 @@ INLINE void spread_runs(const uint32_t *value, int64_t n, const uint32_t *run, u
     }
 }
 
-/* Two classes: of the second one twice the rank sum and the count, of both the partial sums. */
+/* Two classes: twice the rank sum and the count of the second, and the partial sums of both. */
 INLINE void add_two(const uint32_t *value, const uint32_t *twice, const void *label, int64_t n, Share *second,
                     double sums[2][WIDTH], const int wide) {
     for (int64_t i = 0; i < n; i++) {

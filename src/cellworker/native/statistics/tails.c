@@ -1,11 +1,12 @@
-/* Tails of the normal and of Student's distribution as natural logarithms, also below the smallest double. */
+/* Natural logarithms of the tails of the normal and of Student's distribution, also where a tail is below the smallest
+   double. */
 #include "cellworker.h"
 
 #include <math.h>
 
 static const double ROOT_HALF = 0.70710678118654752440, LOG_ROOT_PI = 0.57236494292470008707;
 
-/* log of the chance that a normal deviate lies beyond -z or z. */
+/* log of the probability that a normal deviate lies beyond -z or z. */
 static double log_normal(double z, double p) {
     const double u = z * ROOT_HALF;
     if (u < 0.5) return log1p(-erf(u));
@@ -24,7 +25,7 @@ void cw_normal_tails(const double *z, int64_t n, double *p, double *log_p) {
     }
 }
 
-/* log of gamma(a + 1/2) / gamma(a): above 20 by its series in 1/a, below by gamma(a + 1) = a gamma(a). */
+/* log of gamma(a + 1/2) / gamma(a): above 20 by its series in 1/a, below 20 by gamma(a + 1) = a gamma(a). */
 static double log_gamma_ratio(double a) {
     double product = 1.0;
     for (; a < 20.0; a += 1.0) product *= a / (a + 0.5);
@@ -65,7 +66,7 @@ static double log_student(double t, double df) {
     if (isinf(t)) return -INFINITY;
     if (isinf(df)) return log_normal(t, erfc(t * ROOT_HALF));
     const double a = 0.5 * df, ratio = t / df * t;
-    /* Where t^2 overflows only its logarithm is needed. */
+    /* t^2 may overflow; only its logarithm is needed. */
     const double log_x = ratio < 1e300 ? -log1p(ratio) : log(df) - 2.0 * log(t);
     const double x = ratio < 1e300 ? 1.0 / (1.0 + ratio) : 0.0, y = ratio < 1e300 ? ratio / (1.0 + ratio) : 1.0;
     const double log_front = a * log_x + 0.5 * log(y) + log_gamma_ratio(a) - LOG_ROOT_PI; /* x^a y^b / B(a, 1/2) */

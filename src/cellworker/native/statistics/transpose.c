@@ -1,4 +1,4 @@
-/* Cell-major to gene-major, one block of neighbouring genes at a time, so that the writes stay within a cache. */
+/* Cell-major to gene-major, one block of neighbouring genes at a time, so the writes stay in a cache. */
 #include "cellworker.h"
 #include "levels.h"
 
@@ -14,7 +14,7 @@ static inline uint32_t order_key(float value) {
     return value == value ? key : 0xFFFFFFFFu;
 }
 
-/* Column numbers are as wide as they need to be: 2 bytes or 4. */
+/* Column numbers have 2 or 4 bytes. */
 static inline int32_t column_at(const void *columns, int32_t width, int64_t i) {
     return width == 2 ? ((const uint16_t *)columns)[i] : ((const int32_t *)columns)[i];
 }
@@ -39,7 +39,7 @@ void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, 
     else seek_column(indptr, n_rows, columns, 4, column, cursor);
 }
 
-/* `narrow` is the bytes of a count that tells the value, 0 where `values` are the values themselves. */
+/* `narrow` is the number of bytes of a count that stands for the value, 0 where `values` are the values themselves. */
 static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width,
                                    const void *values, int32_t narrow, const Levels *levels, int32_t first,
                                    int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out) {
@@ -74,10 +74,10 @@ static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const
 }
 
 /* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
-   (`slot`, one per gene), cells ascending. `cursor` stands, in every cell, at the first entry of these genes, and is
-   moved past them. Genes have `width` bytes (2 or 4); `values` are floats, or where `narrow` is 1, 2 or 4 counts of so
-   many bytes, whose values `level_first`, `level_counts` and `level_values` (n_levels) tell. Returns the number of
-   entries that found no place (`capacity` is the size of `out`) or no level: 0 unless the data changed. */
+   (`slot`, one per gene), cells ascending. `cursor` is, in every cell, at the first entry of these genes, and moves
+   past them. Genes have `width` bytes (2 or 4). `values` are floats; where `narrow` is 1, 2 or 4 they are counts of
+   that many bytes, whose values are in `level_first`, `level_counts` and `level_values` (n_levels). Returns the number
+   of entries without a place (`capacity` is the size of `out`) or a level: 0 unless the data changed. */
 int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width, const void *values,
                         int32_t narrow, const int64_t *level_first, const void *level_counts, const float *level_values,
                         int64_t n_levels, int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity,
@@ -99,8 +99,8 @@ int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *gene
     return -1;
 }
 
-/* Take rows [start, stop) apart at the columns `edges` (n_parts + 1, from 0 to the width): part after part, each row's
-   slice of it. `lengths` (n_parts x rows) and `bounds` (n_parts + 1) tell where the slices are in the output. */
+/* Split rows [start, stop) at the columns `edges` (n_parts + 1, from 0 to the width). The output holds part after part,
+   and in a part each row's slice; `lengths` (n_parts x rows) and `bounds` (n_parts + 1) tell where the slices are. */
 void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns, const float *values,
                    const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds, int32_t *out_columns,
                    float *out_values) {

@@ -1,6 +1,6 @@
-/* Sums per gene over the stored values of a cell-major matrix, for the choice of variable genes. Each looks at the
- * genes from `low` to before `high` and takes their values one after the other: genes with the same counts get the same
- * sums, and threads share genes, not cells. Returns -1 for a gene that does not exist. */
+/* Sums per gene over the stored values of a cell-major matrix, for the choice of variable genes. Each function adds the
+   values of the genes from `low` to before `high` one after the other: genes with the same counts get the same sums,
+   and threads split the genes, not the cells. Returns -1 for a gene that does not exist. */
 #include "cellworker.h"
 
 int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low,
@@ -14,7 +14,7 @@ int32_t cw_gene_totals(const int32_t *genes, const double *values, int64_t n, in
     return 0;
 }
 
-/* Squares of (value - mean) / scale, the quotient at most `limit`. */
+/* Sums of squares of (value - mean) / scale, with the quotient capped at `limit`. */
 int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, int64_t n_genes, int32_t low,
                         int32_t high, const double *mean, const double *scale, double limit, double *squares) {
     for (int64_t i = 0; i < n; i++) {
@@ -28,7 +28,7 @@ int32_t cw_gene_squares(const int32_t *genes, const double *values, int64_t n, i
     return 0;
 }
 
-/* Sums of the values and of their squares, which are added in the order of the entries. */
+/* Sums of the values and of their squares, added in the order of the entries. */
 int32_t cw_gene_moments(const int32_t *genes, const float *values, int64_t n, int64_t n_genes, double *sums,
                         double *squares) {
     for (int64_t i = 0; i < n; i++) {

@@ -1,8 +1,8 @@
 /* The arithmetic of limma's voom for two groups of samples, step by step.
  *
- * With one residual degree of freedom, genes with the same two counts have the same variance, and rounding alone
- * decides which of them limma takes for the larger one; this decides on their prior degrees of freedom. The operations
- * here are those of LINPACK's QR (Dongarra et al. 1979), in its order, so that rounding falls the same way.
+ * With one residual degree of freedom, genes with the same two counts have the same variance. Rounding alone decides
+ * which one is larger for limma, and this decides their prior degrees of freedom. So the operations here are those of
+ * LINPACK's QR (Dongarra et al. 1979), in its order, and round the same way.
  */
 #include "cellworker.h"
 
@@ -15,13 +15,13 @@ static double dot(const double *a, const double *b, int64_t from, int64_t n) {
     return sum;
 }
 
-/* y += t v, where v = column `at` of x from its row `at` on and t makes it the reflection of that column. */
+/* y += t v, where v is column `at` of x from row `at` on; t makes this the reflection of that column. */
 static void reflect(const double *v, int64_t at, int64_t n, double *y) {
     const double t = -dot(v, y, at, n) / v[at];
     for (int64_t i = at; i < n; i++) y[i] += t * v[i];
 }
 
-/* e, weights (or NULL) genes x samples; group 0 or 1 per sample, each there once at least; n_samples > 2.
+/* e, weights (or NULL): genes x samples; group: 0 or 1 per sample, each at least once; n_samples > 2.
  * means: genes x 2; sigma: per gene, n_samples - 2 residual degrees of freedom. Returns -1 without memory. */
 int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, int64_t n, const int32_t *group,
                      double *means, double *sigma) {
@@ -57,7 +57,7 @@ int32_t cw_group_fit(const double *e, const double *weights, int64_t n_genes, in
     return 0;
 }
 
-/* Line through (at, level), ascending; constant beyond its ends. */
+/* Interpolates linearly between points (at, level), with `at` ascending; constant beyond the ends. */
 static double interpolate(double v, const double *at, const double *level, int64_t n) {
     int64_t i = 0, j = n - 1;
     if (isnan(v)) return v;
@@ -73,8 +73,8 @@ static double interpolate(double v, const double *at, const double *level, int64
     return level[i] + (level[j] - level[i]) * ((v - at[i]) / (at[j] - at[i]));
 }
 
-/* Weights (genes x samples) by the trend (at, level) at each group's fitted count; library: per sample, effective size
- * plus one. */
+/* Weights (genes x samples) from the trend (at, level) at each group's fitted count; library: per sample, effective
+ * size plus one. */
 void cw_voom_weights(const double *means, int64_t n_genes, int64_t n, const int32_t *group, const double *library,
                      const double *at, const double *level, int64_t n_at, double *weights) {
     for (int64_t g = 0; g < n_genes; g++) {

@@ -1,9 +1,9 @@
 /* Numbers as text: what goes on the wire and into CSV files.
  *
- * A float becomes the shortest decimal that reads back as the same float, and of those the closest to it. The method is
- * the one of R. Giulietti, "The Schubfach way to render doubles" (2020/2022), for 24-bit significands: a float c * 2^q
- * and the ends of its rounding interval, all times 4, are scaled by 10^-k with one 64 x 32 bit product each, rounded to
- * odd, and then one comparison with a multiple of 10 and one with its neighbours decide the digits.
+ * A float becomes the shortest decimal that reads back as the same float; of several, the closest to it. The method is
+ * R. Giulietti's, "The Schubfach way to render doubles" (2020/2022), for 24-bit significands. It multiplies a float c *
+ * 2^q and the ends of its rounding interval by 4 * 10^-k, with one 64 x 32 bit product each, rounded to odd. One
+ * comparison with a multiple of 10 and one with its neighbours then decide the digits.
  */
 #include "cellworker.h"
 
@@ -36,7 +36,7 @@ typedef struct {
 } decimal;
 
 static inline uint32_t scaled(uint64_t power, uint32_t value) {
-    /* floor(power * value / 2^64), made odd when something was cut off that is more than the table's own error */
+    /* floor(power * value / 2^64), made odd when the part cut off exceeds the table's own error */
     unsigned __int128 product = (unsigned __int128)power * value;
     return (uint32_t)(product >> 64) | ((uint32_t)(product >> 32) > 1);
 }
@@ -56,7 +56,8 @@ static decimal shortest_exact(uint32_t bits) {
     uint32_t mid = scaled(power, (4 * c) << shift);
     uint32_t high = scaled(power, (4 * c + 2) << shift) - open;
     uint32_t digits = mid / 4, tens = digits / 10;
-    /* Candidates one digit shorter, then those of full length; when both neighbours lie inside, the closer one. */
+    /* Try candidates one digit shorter, then those of full length. When both neighbours lie inside, take the closer
+     * one. */
     uint32_t tens_down = low <= 40 * tens, tens_up = 40 * tens + 40 <= high;
     uint32_t down = low <= 4 * digits, up = 4 * digits + 4 <= high;
     uint32_t half = 4 * digits + 2;
@@ -67,12 +68,12 @@ static decimal shortest_exact(uint32_t bits) {
     return found;
 }
 
-/* The same with one product, wherever that can decide.
+/* The same with one product, where one product can decide.
  *
- * The float and half of its interval, both times 10^-k, as fixed point numbers with 36 bits after the point: whether a
- * multiple of ten, else which whole number, lies inside is a comparison. Both are wrong by less than 3 units of the
- * last place, so what comes within 8 units of a boundary (ties, and whole numbers among them) is left to the full
- * method, as are powers of two and subnormals, whose intervals are not symmetric. */
+ * The float and half of its interval, both times 10^-k, are fixed point numbers with 36 bits after the point. A
+ * comparison tells whether a multiple of ten lies inside, else which whole number does. Both numbers have an error
+ * below 3 units in the last place. The full method takes what comes within 8 units of a boundary (this includes ties
+ * and whole numbers), and powers of two and subnormals, whose intervals are not symmetric. */
 static inline decimal shortest(uint32_t bits) {
     uint64_t one = (uint64_t)1 << 36, ten = 10 * one, margin = 8;
     uint32_t fraction = bits & 0x7fffff;
@@ -103,8 +104,8 @@ static inline int digit_count(uint32_t v) {
     return guess + (guess > 9 || v >= POWERS[guess]) + (v == 0);
 }
 
-/* Eight digits, zeros in front included, as eight bytes 0 .. 9, the first digit in the lowest byte: divide and conquer
- * in one word. */
+/* Eight digits, leading zeros included, as eight bytes 0 .. 9, with the first digit in the lowest byte: divide and
+ * conquer in one word. */
 static inline uint64_t eight_digits(uint32_t v) {
     uint64_t x = v / 10000, t;
     x |= (uint64_t)(v - 10000 * (uint32_t)x) << 32;
@@ -131,7 +132,7 @@ static inline char *put_uint(char *out, uint32_t v) {
     return out + n;
 }
 
-/* Any layout but the common ones below: rare. */
+/* The rare layouts: all but the common ones below. */
 static char *put_decimal(char *out, decimal d, int point) {
     while (d.digits % 10 == 0) {
         d.digits /= 10;
@@ -170,8 +171,8 @@ static char *put_decimal(char *out, decimal d, int point) {
     return put_uint(out, (uint32_t)exponent);
 }
 
-/* At most 32 bytes, of which those beyond the end are scratch. Whole numbers end in ".0" if `point`, as JSON floats do.
- */
+/* Writes up to 32 bytes; those beyond the returned end are scratch. Whole numbers end in ".0" if `point`, as JSON
+ * floats do. */
 static inline char *put_float(char *out, float value, int point) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
@@ -190,8 +191,8 @@ static inline char *put_float(char *out, float value, int point) {
     n = 8 - (__builtin_clzll(text) >> 3); /* without zeros at the end */
     text += ASCII_ZEROS;
     if (whole > -5 && whole < n && whole < 8) {
-        /* No branches on the layout, since the processor cannot predict it: first the digits before the point (or one
-       zero) and the point, then zeros after it, which the digits after the point overwrite. */
+        /* No branches on the layout: the processor cannot predict it. Write the digits before the point (or one zero)
+         * and the point, then zeros after it, which the digits after the point overwrite. */
         int small = whole < 1, before = small ? 1 : whole, zeros = small ? -whole : 0;
         uint64_t mask = ((uint64_t)1 << (8 * before)) - 1;
         uint64_t head = (small ? ASCII_ZEROS : text) & mask;
@@ -204,8 +205,8 @@ static inline char *put_float(char *out, float value, int point) {
     return put_decimal(out, d, point);
 }
 
-/* n floats with commas between them; what JSON cannot say is null. `out` holds 25 bytes a value and 32 more; returns
- * the length. */
+/* n floats with commas between them; NaN and infinite values, which JSON lacks, become null. `out` holds 25 bytes a
+ * value and 32 more; returns the length. */
 int64_t cw_floats_json(const float *values, int64_t n, char *out) {
     char *at = out;
     for (int64_t i = 0; i < n; i++) {
@@ -263,13 +264,13 @@ static inline char *put_zeros(char *out, int64_t n) {
     return end;
 }
 
-/* Rows `first` .. `last` - 1 of a table genes x cells: row number, gene id, one value a column, line feed.
+/* Rows `first` .. `last` - 1 of a table genes x cells: row number, gene id, one value per column, line feed.
  *
  * indptr, cells, values: the matrix gene after gene, cells in any order; column_of: column of each of n_cells cells, -1
  * for those left out; n_columns columns; ids: text of the gene ids end to end, id_ends its ends (n_genes + 1 of them).
- * dense (n_columns floats) and marks (one bit a column, in whole words, zero) are scratch. `out` must hold
- * 2 bytes a column, 25 a stored value, the id and 32 more, for each row. Returns the length, or -1 for a cell that does
- * not exist. */
+ * dense (n_columns floats) and marks (one bit a column, in whole words, zero) are scratch. For each row, `out` must
+ * hold 2 bytes per column, 25 per stored value, the id, and 32 more. Returns the length, or -1 for a cell that does not
+ * exist. */
 int64_t cw_csv_rows(const int64_t *indptr, const int32_t *cells, const float *values, int64_t first, int64_t last,
                     const int32_t *column_of, int64_t n_cells, int64_t n_columns, const char *ids,
                     const int64_t *id_ends, float *dense, uint64_t *marks, char *out) {

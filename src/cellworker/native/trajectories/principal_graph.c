@@ -8,7 +8,7 @@
 
 #include "plane.h"
 
-/* Nodes sorted by bucket, a row of buckets after the other, so that those of neighbouring buckets lie side by side. */
+/* Nodes sorted by bucket, one row of buckets after the other, so the nodes of neighbouring buckets lie side by side. */
 struct GraphNodes {
     int32_t n;
     int32_t *first, *id;
@@ -28,7 +28,8 @@ void cw_nodes_free(GraphNodes *nodes) {
     free(nodes);
 }
 
-/* `at` are pairs; `box` (left, bottom, right, top) holds them and all that is asked about. NULL when memory ran out. */
+/* `at` holds pairs; `box` (left, bottom, right, top) contains them and every point of later queries. NULL when memory
+ * runs out. */
 GraphNodes *cw_nodes_new(const double *at, int32_t n, const double *box) {
     GraphNodes *nodes = calloc(1, sizeof *nodes);
     if (!nodes) return NULL;
@@ -93,14 +94,14 @@ static inline int32_t nearest(const GraphNodes *nodes, double x, double y, doubl
     return best;
 }
 
-/* The nearest node of each point, the first of equals. */
+/* The nearest node of each point; of equals, the first. */
 void cw_nodes_nearest(const GraphNodes *nodes, const double *x, int32_t count, int32_t *best) {
     double distance;
     for (int32_t i = 0; i < count; i++) best[i] = nearest(nodes, x[2 * i], x[2 * i + 1], &distance);
 }
 
 /* e to the power of a number from -700 to 0, to about one unit in the last place, the same on every machine. Adding 1.5
- * * 2^52 rounds to a whole number, which is then found in the lowest bits. */
+ * * 2^52 rounds to a whole number and puts it into the lowest bits. */
 static inline double power(double x) {
     const double shifted = x * 1.4426950408889634 + 0x1.8p52, n = shifted - 0x1.8p52;
     const double r = (x - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
@@ -115,9 +116,9 @@ static inline double power(double x) {
 
 enum { NEGLIGIBLE = 40 }; /* e^-40 of a share is below half a unit in its last place */
 
-/* Adds the points' shares in the nodes, proportional to exp(-d^2 / sigma): the shares to `weight`, the points times
- * their shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - min d^2) / sigma),
- * as mantissa and exponent of two, and the sum of the min d^2. `spare` holds one number for each node. */
+/* Each point has a share in each node, proportional to exp(-d^2 / sigma). Adds the shares to `weight`, and the points
+ * times their shares to `sums` (pairs). `figures` holds the product of the points' sums of exp(-(d^2 - min d^2) /
+ * sigma), as mantissa and exponent of two, and the sum of the min d^2. `spare` is scratch, one number per node. */
 void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, double sigma, double *weight, double *sums,
                     double *figures, int32_t *spare) {
     const Plane *p = &nodes->plane;
@@ -163,9 +164,9 @@ void cw_nodes_share(const GraphNodes *nodes, const double *x, int32_t count, dou
     figures[1] = exponent;
 }
 
-/* Adds `count` nodes to the shortest tree (Prim's method). At the start `order` is 0, 1, ..., `reach` infinite but for
- * node 0, `parent` -1. The first `held` places of `order` are the tree, parents before children; returns the new
- * `held`. */
+/* Adds `count` nodes to the shortest tree (Prim's method). At the start, `order` is 0, 1, ..., `reach` is infinite
+ * except for node 0, and `parent` is -1. The first `held` places of `order` are the tree, parents before children.
+ * Returns the new `held`. */
 int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, int32_t *order, int32_t *parent,
                      double *reach) {
     for (; count > 0 && held < n; count--) {
@@ -190,8 +191,9 @@ int32_t cw_tree_grow(const double *at, int32_t n, int32_t held, int32_t count, i
     return held;
 }
 
-/* Solves (2 L + diag(pull)) c = sums for the nodes' places, pairs, L the Laplacian of a tree: from the leaves to the
- * root and back. `sums` becomes the places; `pull`, not negative and not all zero, is used up. */
+/* Solves (2 L + diag(pull)) c = sums for the nodes' places (pairs), where L is the Laplacian of a tree: from the leaves
+ * to the root and back. The places overwrite `sums`. `pull` is not negative and not all zero, and is overwritten too.
+ * */
 void cw_tree_solve(const int32_t *order, const int32_t *parent, int32_t n, double *pull, double *sums) {
     for (int32_t k = n - 1; k > 0; k--) {
         const int32_t i = order[k], up = parent[i];

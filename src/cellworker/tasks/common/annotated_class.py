@@ -1,4 +1,4 @@
-"""From clusters to a label for every cell as a class of cell sets, and the patch that puts it there (contract 5.22)."""
+"""Turns labels of clusters into a class of cell sets, and into the patch that adds it (contract 5.22)."""
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = ["class_tables", "cluster_codes", "labelled_sets", "new_class", "repla
 
 _CLUSTERS = "louvain"
 _REPLACED = "replaces"
-"""Field of the engine's value: keys of further classes that give way. It is no part of the class."""
+"""Field of the engine's value: keys of further classes to remove. It is no part of the class."""
 
 
 class AnnotationBody(Struct):
@@ -40,7 +40,7 @@ class AnnotatedClass(RequestedClass):
 
 
 class AnnotationRequest(Struct):
-    """The engine request of both. `cell_sets`: the classes by key; only the clusters need their cells."""
+    """The engine request of both. `cell_sets`: the classes by key, with cells for the clusters only."""
 
     species: str
     tissue: str
@@ -48,7 +48,7 @@ class AnnotationRequest(Struct):
 
 
 def requested_classes(cell_sets: CellSets) -> dict[str, AnnotatedClass]:
-    """Return the classes by key: the clusters with their cells, the others, which may be replaced, with names."""
+    """Return the classes by key: the clusters with their cells; the others, which may be replaced, with names only."""
     classes = {}
     for key, item in cell_sets.by_platform_key().items():
         chosen = item.children if key == _CLUSTERS else []
@@ -78,9 +78,8 @@ def cluster_codes(experiment: Experiment, classes: Mapping[str, RequestedClass])
 
 
 def new_class(name: str, children: list[dict[str, Any]], classes: Mapping[str, AnnotatedClass]) -> dict[str, Any]:
-    """Return the class of that name, under the key of the one that it replaces, if there is one among `classes`."""
-    # A second annotation replaces the class under its key; with a random key there would be two when two
-    # requests cross.
+    """Return a class of that name, under the key of the one in `classes` that it replaces, if any."""
+    # A second annotation replaces the class under its key. With random keys, two concurrent requests would add two.
     earlier = [key for key, item in classes.items() if item.name == name]
     key = earlier[0] if earlier else str(uuid.uuid5(uuid.NAMESPACE_OID, name))
     result = {"key": key, "name": name, "rootNode": True, "type": "cellSets", "children": children}
@@ -95,7 +94,7 @@ def labelled_sets(
     Parameters
     ----------
     experiment
-        Gives the cells' ids and the pool of colours.
+        Has the cells' ids and the pool of colours.
     codes
         int64 ``(n_cells,)``: position in `names` of each cell's label, -1 for none.
     names
@@ -122,12 +121,12 @@ def labelled_sets(
 
 
 def replace_class(new: dict[str, Any], where: Literal["$prepend", "$append"]) -> list[dict[str, Any]]:
-    """Return the operations that remove the class and what it replaces, and put it first or last.
+    """Return the operations that remove the class and the classes it replaces, and put the new one first or last.
 
     Parameters
     ----------
     new
-        The class, as the engine gives it.
+        The class, as the engine returns it.
     where
         ``$prepend`` or ``$append``.
     """

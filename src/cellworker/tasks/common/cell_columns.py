@@ -20,12 +20,12 @@ T = TypeVar("T", bound=np.generic)
 _DATE = re.compile(r"-?\d{4}-\d\d-\d\d")
 _TIME = re.compile(r"-?\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _FEW, _MANY = 20, 1000
-"""Numbers of labels from which a column may be free text, and from which it is."""
+"""Numbers of labels: from the first on, a column may be free text; from the second on, it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class DescribedColumn:
-    """Facts about a column without its values.
+    """Facts about a column, without its values.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class DescribedColumn:
     levels
         Number of labels; None for numbers.
     smallest, largest
-        Of its numbers that are finite, or of its dates and times; None where there are none.
+        Of its finite numbers, or of its dates and times; None where there are none.
     missing
         Number of cells without a value.
     """
@@ -66,7 +66,7 @@ def find_column(experiment: Experiment, name: str, what: str) -> Column:
 
 
 def describe(name: str, column: Column) -> DescribedColumn:
-    """Look at a column."""
+    """Determine the facts about a column."""
     if isinstance(column, Categorical):
         return _described_labels(name, column)
     if column.dtype == np.bool_:
@@ -105,7 +105,7 @@ def _kind_of(column: Categorical, known: int) -> ColumnKind:
 
 
 def typed(experiment: Experiment, column: Column) -> TypedColumn:
-    """Return a column by cell id; what is between the ids is missing."""
+    """Return a column by cell id; ids that no cell has are missing."""
     if isinstance(column, Categorical):
         codes = by_cell_id(experiment, column.codes, -1)
         if column.categories == ["FALSE", "TRUE"]:
@@ -122,7 +122,7 @@ def typed(experiment: Experiment, column: Column) -> TypedColumn:
 
 
 def by_cell_id(experiment: Experiment, values: NDArray[T], fill: float) -> NDArray[T]:
-    """Spread one value a cell over a vector by cell id, ``(max_cell_id + 1,)`` of the same type."""
+    """Spread one value per cell over a vector by cell id, ``(max_cell_id + 1,)`` of the same type."""
     out = np.full(experiment.max_cell_id + 1, fill, values.dtype)
     out[experiment.cell_ids] = values
     return out

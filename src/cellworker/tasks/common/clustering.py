@@ -56,14 +56,14 @@ def cluster_labels(
         links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context)
     clusters, joined = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
     found = np.unique(clusters).tolist()
-    # The original sorts as text once it has joined single cells to other clusters.
+    # The original sorts labels as text after it joins single cells to other clusters.
     return clusters, sorted(found, key=str) if joined else found
 
 
 def _sketched_labels(
     experiment: Experiment, request: HowToCluster, context: Context, full: str, sketch: NDArray[np.int64]
 ) -> tuple[NDArray[Any], list[str]]:
-    """Cluster the cells of a sketch, and carry their labels over to all cells by the reduction `full`."""
+    """Cluster the cells of a sketch, and transfer their labels to all cells by the reduction `full`."""
     everywhere = coordinates_of(experiment, full, CLUSTERS)
     coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :DIMS]
     links = _graph(coordinates, request, context)

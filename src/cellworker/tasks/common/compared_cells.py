@@ -13,14 +13,14 @@ __all__ = ["ComparisonCells", "check_values", "compared_rows", "listed_rows"]
 
 
 class ComparisonCells(Struct):
-    """The cells of one comparison, by id; ids that quality control removed may be among them."""
+    """The cells of one comparison, by id; some may be ids that quality control removed."""
 
     base_cells: SentCells = field(name="baseCells")
     background_cells: SentCells = field(name="backgroundCells")
 
 
 def listed_rows(experiment: Experiment, cell_ids: list[int] | int | str | None) -> NDArray[np.int32]:
-    """Return the rows of cell ids, ascending, each once; ids that quality control removed are passed over."""
+    """Return the rows of cell ids, ascending, each once; ids that quality control removed are ignored."""
     rows = experiment.positions(ids_of(cell_ids))
     listed = np.zeros(experiment.n_cells, np.bool_)
     listed[rows[rows >= 0]] = True
@@ -30,7 +30,7 @@ def listed_rows(experiment: Experiment, cell_ids: list[int] | int | str | None) 
 def compared_rows(
     experiment: Experiment, base_ids: list[int] | int | str, background_ids: list[int] | int | str
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the rows of both sides; a cell that is on both counts as base.
+    """Return the rows of both sides; a cell on both sides counts as base.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def compared_rows(
 
 
 def check_values(experiment: Experiment) -> None:
-    """Refuse to rank values that are missing or infinite.
+    """Refuse missing or infinite values: they cannot be ranked.
 
     Raises
     ------

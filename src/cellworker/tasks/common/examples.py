@@ -20,7 +20,7 @@ def comparison_example(parts: ExampleParts) -> dict[str, Any]:
 
 
 def example_parts(experiment: Experiment, cell_sets: CellSets) -> ExampleParts:
-    """Look up the names that example bodies are made of."""
+    """Look up the names for example bodies."""
     clusters = _or_any(cell_sets.clusters, cell_sets)
     samples = _or_any(cell_sets.find_class("sample"), cell_sets)
     saved = experiment.misc.default_reduction or "umap"
@@ -44,7 +44,7 @@ def _labelled_column(experiment: Experiment) -> str:
 
 
 def _or_any(found: CellClass | None, cell_sets: CellSets) -> CellClass | None:
-    """Return the class, else the first that has sets at all."""
+    """Return the class, else the first that has sets."""
     return found or next((item for item in cell_sets.classes if item.children), None)
 
 

@@ -22,7 +22,7 @@ __all__ = ["GeneSetScore", "ScoredCells", "known_genes", "score_cells"]
 
 _STAGE = "Scoring the genes"
 _DEFAULTS = {"seurat": (100, 24, 1), "scanpy": (50, 25, 0)}
-_READING = 0.7  # of the time, roughly: the mean of every gene
+_READING = 0.7  # rough share of the time: the mean of every gene
 
 
 class GeneSetScore(Struct):
@@ -49,7 +49,7 @@ class GeneSetScore(Struct):
 
 @dataclass(frozen=True, slots=True)
 class ScoredCells:
-    """Scores, and what they were made of.
+    """Scores, and the genes behind them.
 
     Attributes
     ----------
@@ -70,9 +70,9 @@ class ScoredCells:
 
 
 def known_genes(genes: Genes, wanted: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the genes of some names, each once, in their order, and the names that no gene has.
+    """Return the genes of some names, each once, in the order of the names, and the names that no gene has.
 
-    A name means the gene that is called so, else the one with that id, else the first of that name in other case.
+    A name means the gene of that name, else the gene of that id, else the first gene whose name differs only by case.
     """
     found: dict[int, None] = {}
     unknown = []
@@ -99,7 +99,7 @@ def score_cells(experiment: Experiment, asked: GeneSetScore, context: Context, w
     ------
     WorkerError
         ``R_WORKER_GENE_NOT_FOUND`` when no gene is known; ``EXPERIMENT_UNSUPPORTED`` when values are missing;
-        ``INVALID_INPUT`` when the genes do not allow as many controls or bins.
+        ``INVALID_INPUT`` when there are too few genes for the controls or bins.
     """
     check_values(experiment)
     genes, unknown = known_genes(experiment.genes, asked.genes)
@@ -131,7 +131,7 @@ def score_cells(experiment: Experiment, asked: GeneSetScore, context: Context, w
 
 
 def _means(experiment: Experiment, context: Context) -> NDArray[np.float64]:
-    """Mean of each gene, summed cell after cell as both programs do: near ties decide what is drawn."""
+    """Mean of each gene, summed cell by cell as in both programs: near ties decide which genes are drawn."""
     return kept(context.kept, f"means-{experiment.key}", lambda: {"means": _summed(experiment, context)})["means"]
 
 

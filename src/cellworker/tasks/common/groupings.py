@@ -1,6 +1,6 @@
-"""Groups of cells as our own tasks name them: a class of cell sets, a metadata column, or any sets and selections.
+"""Groups of cells for our own tasks: a class of cell sets, a metadata column, or any sets and selections.
 
-The engine never sees the cell sets: `prepare_grouping` turns keys into cells, which travel as bitmaps or ranges
+The engine never reads the cell sets: `prepare_grouping` turns keys into cells, which are sent as bitmaps or ranges
 (`experiment.bitmaps`), and `groups_of` turns these into rows.
 """
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_GROUPS = MAX_SELECTIONS
-"""Max groups of a grouping: with more, an answer by groups would be larger than one by cells."""
+"""Max groups of a grouping; with more, an answer by groups is larger than one by cells."""
 
 
 class Grouping(Struct):
@@ -41,7 +41,7 @@ class Grouping(Struct):
 
 
 class RequestedGroup(Struct):
-    """One group, as the engine is asked: `cells` is a bitmap or ranges."""
+    """One group in the engine's request; `cells` is a bitmap or ranges."""
 
     key: str
     name: str
@@ -50,7 +50,7 @@ class RequestedGroup(Struct):
 
 
 class RequestedGrouping(Struct):
-    """Groups as the engine is asked: those of a column, or given ones."""
+    """Groups in the engine's request: those of a column, or given ones."""
 
     column: str | None = None
     groups: list[RequestedGroup] = []
@@ -67,7 +67,7 @@ class Group:
 
 
 def reads_cell_sets(*parts: Grouping | str | None) -> bool:
-    """Tell whether groupings and keys name anything that only the cell sets know."""
+    """Return whether groupings and keys name anything that needs the cell sets."""
     for part in parts:
         keys = (part.sets or []) if isinstance(part, Grouping) else [] if part is None else [part]
         if (isinstance(part, Grouping) and part.cell_class is not None) or not all(map(is_bitmap, keys)):
@@ -76,7 +76,7 @@ def reads_cell_sets(*parts: Grouping | str | None) -> bool:
 
 
 def prepare_grouping(grouping: Grouping, cell_sets: CellSets, what: str) -> RequestedGrouping:
-    """Look the keys up.
+    """Turn keys into cells.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def prepare_grouping(grouping: Grouping, cell_sets: CellSets, what: str) -> Requ
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` where not exactly one way of grouping is given, or a key is unknown.
+        ``INVALID_INPUT`` unless exactly one kind of grouping is given, or for an unknown key.
     """
     given = [name for name in ("cell_class", "column", "sets") if getattr(grouping, name) is not None]
     if len(given) != 1:
@@ -104,7 +104,7 @@ def prepare_grouping(grouping: Grouping, cell_sets: CellSets, what: str) -> Requ
         total = CellTotal(f"{what}.class")
         return RequestedGrouping(groups=[_requested(child, total) for child in found.children])
     keys = grouping.sets or []
-    _require_few_groups(len(keys), f"{what}.sets")  # each may stand for millions of cells: before any is looked up
+    _require_few_groups(len(keys), f"{what}.sets")  # before any lookup: each may stand for millions of cells
     sets, total = cell_sets.sets_by_key(), CellTotal(f"{what}.sets")
     return RequestedGrouping(
         groups=[_of_key(key, cell_sets, sets, total, f"{what}.sets[{i}]") for i, key in enumerate(keys)]
@@ -143,13 +143,13 @@ def cells_key(key: str, cell_sets: CellSets, what: str) -> str:
 
 
 def name_of(key: str, cell_sets: CellSets) -> str:
-    """Return what a person calls a set, a class or a selection."""
+    """Return the display name of a set, a class or a selection."""
     named = cell_sets.find_set(key) or cell_sets.find_class(key)
     return "a selection" if named is None else named.name
 
 
 def rows_of(experiment: Experiment, cells: str, what: str) -> NDArray[np.int32]:
-    """Return the rows of a bitmap or ranges, int32, ascending; ids that no cell has are passed over."""
+    """Return the rows of a bitmap or ranges, int32, ascending; ids that no cell has are ignored."""
     return _rows(experiment, cells_of_bitmap(cells, what))
 
 

@@ -1,4 +1,4 @@
-"""The embeddings that are computed when they are asked for: UMAP and t-SNE of the active reduction (contract 5.1)."""
+"""Embeddings that are computed on request: UMAP and t-SNE of the active reduction (contract 5.1)."""
 
 import math
 from collections.abc import Mapping
@@ -21,21 +21,21 @@ from cellworker.tasks.task import Context
 __all__ = ["check_config", "lay_out_tsne", "lay_out_umap"]
 
 _FINDING, _LAYING_OUT, _PLACING = "Finding neighbours", "Laying out the cells", "Placing all cells"
-_NEIGHBOURS = 30  # of uwot's umap2 as the original calls it
+_NEIGHBOURS = 30  # uwot's umap2, as the original calls it
 _MIN_DIST, _METRIC = 0.3, "cosine"  # the platform's defaults
 _LARGEST_MIN_DIST = 10
 _PERPLEXITY, _LEARNING_RATE = 30.0, 200.0
 _MAX_LINKS = 400_000_000  # 3 GB
-_LARGEST_COORDINATE = 1e15  # squares of differences still fit single precision
+_LARGEST_COORDINATE = 1e15  # squares of differences still fit in single precision
 
 
 def check_config(kind: str, config: Mapping[str, Any]) -> None:
-    """Refuse a configuration of "umap" or "tsne" that no data could fit.
+    """Refuse a configuration of "umap" or "tsne" that is invalid for any data.
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming the field and what it may be.
+        ``INVALID_INPUT`` naming the field and its valid values.
     """
 
     def number(name: str, wanted: str, *, above: float | None = None, maximum: float = math.inf) -> None:
@@ -60,7 +60,7 @@ def check_config(kind: str, config: Mapping[str, Any]) -> None:
 
 
 def lay_out_umap(experiment: Experiment, config: Mapping[str, Any], context: Context) -> NDArray[np.float32]:
-    """Compute a UMAP of all cells: of a sketch's, in which the other cells are then placed, where there is one.
+    """Compute a UMAP of all cells; where there is a sketch, of its cells, and place the others in it.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def lay_out_umap(experiment: Experiment, config: Mapping[str, Any], context: Con
 
 
 def lay_out_tsne(experiment: Experiment, config: Mapping[str, Any], context: Context) -> NDArray[np.float32]:
-    """Compute a t-SNE of all cells, from the reduction of all cells where the active one is a sketch's.
+    """Compute a t-SNE of all cells. Where the active reduction is of a sketch, use the reduction of all cells.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def lay_out_tsne(experiment: Experiment, config: Mapping[str, Any], context: Con
         for name, default in (("perplexity", _PERPLEXITY), ("learningRate", _LEARNING_RATE))
     )
     points = _points(experiment, full_reduction(experiment))
-    # As Rtsne does before it searches: centred, within -1 and 1.
+    # As Rtsne does before its search: centre, and scale to [-1, 1].
     points = points - points.sum(axis=0) / len(points)
     points /= np.abs(points).max() or 1.0
     n = len(points)

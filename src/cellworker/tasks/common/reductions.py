@@ -1,4 +1,4 @@
-"""The reduction that clusters and embeddings are computed from, and the sketch where an object has one."""
+"""Finds the reduction for clusters and embeddings, and the sketch where an object has one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ def coordinates_of(experiment: Experiment, name: str, purpose: str) -> NDArray[n
     Parameters
     ----------
     purpose
-        Ends the sentence "the reduction 'pca', which ...".
+        Completes the message "the reduction 'pca', which ...".
 
     Raises
     ------

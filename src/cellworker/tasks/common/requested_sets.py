@@ -1,4 +1,4 @@
-"""Cell sets as a request to the engine names them: by name, with their cells."""
+"""Cell sets in a request to the engine: their names and cells."""
 
 from msgspec import Struct, field
 

@@ -20,7 +20,7 @@ _ENDING = ".npz"
 
 
 def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """Return the cached arrays of a key; make and cache them first where there are none.
+    """Return the cached arrays of a key; compute and cache them first where there are none.
 
     The least recently used files are removed beyond 16 files or 512 MB. A damaged file is made again;
     one that cannot be written is skipped.
@@ -30,9 +30,9 @@ def kept(folder: Path | None, key: str, make: Callable[[], Arrays]) -> Arrays:
     folder
         The folder of the files; None caches nothing.
     key
-        Names all that the arrays depend on; a plain file name.
+        A plain file name that names everything the arrays depend on.
     make
-        Makes the arrays.
+        Computes the arrays.
     """
     if folder is None:
         return make()
@@ -71,7 +71,7 @@ def _write(path: Path, arrays: Arrays) -> None:
 def _tidy(folder: Path) -> None:
     files = []
     for path in folder.glob(f"*{_ENDING}"):
-        with suppress(FileNotFoundError):  # another process tidies too
+        with suppress(FileNotFoundError):  # another process cleans up too
             about = path.stat()
             files.append((about.st_mtime_ns, about.st_size, path))
     files.sort(reverse=True)

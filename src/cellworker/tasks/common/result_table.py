@@ -1,7 +1,7 @@
-"""Tables of tested genes: the paging that differential expression shares with its batch.
+"""Tables of tested genes, and the paging that differential expression shares with its batch.
 
-Columns of p-values are ordered by the statistic behind them, so that neither rows nor pages depend on where a double
-underflows. The wire has the doubles; tables of our own also have their decimal logarithms, which never do.
+Columns of p-values are ordered by the statistic behind them, so rows and pages do not depend on where a double
+underflows. The wire has the doubles; our own tables also have their decimal logarithms, which never underflow.
 """
 
 import math
@@ -19,7 +19,7 @@ from cellworker.tasks.common.tables import Ranked, TableColumn, number_filter, s
 __all__ = ["SMALLEST", "adjusted_column", "log_columns", "p_column", "page_of", "plain", "whole", "with_logs"]
 
 SMALLEST = 2.2250738585072014e-308
-"""The smallest normal double: stands for an adjusted p-value of zero."""
+"""The smallest normal double, shown for an adjusted p-value of zero."""
 
 _NUMERIC = ("p_val", "logFC", "pct_1", "pct_2", "p_val_adj", "auc", "AveExpr")
 _TEXTS = ("gene_names", "Gene")
@@ -30,13 +30,13 @@ _P_COLUMNS = ("p_val", "p_val_adj", "log10_p", "log10_p_adj")
 
 
 def whole(columns: Columns) -> dict[str, Any]:
-    """Return the engine's value for a table without pages."""
+    """Return the engine's value for a whole table."""
     _check(columns)
     return {"gene_results": plain(columns), "full_count": _n_rows(columns)}
 
 
 def _check(columns: Mapping[str, TableColumn]) -> None:
-    """Hold that no column of p-values is ordered by its doubles."""
+    """Check that no column of p-values is ordered by its doubles."""
     for name in _P_COLUMNS:
         if name in columns and not isinstance(columns[name], Ranked):
             message = f"the column {name} has no order: make it of PValues"
@@ -50,7 +50,7 @@ def _n_rows(columns: Mapping[str, TableColumn]) -> int:
 
 
 def plain(columns: Columns) -> dict[str, Any]:
-    """Return the columns as they are shown."""
+    """Return the columns as shown."""
     return {name: column.values if isinstance(column, Ranked) else column for name, column in columns.items()}
 
 
@@ -60,19 +60,19 @@ def p_column(p_values: PValues) -> Ranked:
 
 
 def adjusted_column(p_values: PValues) -> Ranked:
-    """Return the column of p-values adjusted for the false discovery rate; `SMALLEST` stands for 0 (contract 5.3)."""
+    """Return the column of p-values adjusted for the false discovery rate, with `SMALLEST` for 0 (contract 5.3)."""
     adjusted, key = p_values.adjusted_values()
     return Ranked(np.where(adjusted == 0, SMALLEST, adjusted), key)
 
 
 def log_columns(p_values: PValues) -> Columns:
-    """Return the columns that tables of our own have beside the wire's."""
+    """Return the columns that our own tables have beside the wire's."""
     adjusted = p_values.adjusted()
     return {"log10_p": Ranked(p_values.log10, p_values.key), "log10_p_adj": Ranked(adjusted.log10, adjusted.key)}
 
 
 def with_logs(columns: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
-    """Complete a table that came over the wire, which has no logarithms: they are missing where p-values underflow."""
+    """Add logarithms to a table from the wire, which has none: they are missing where p-values underflow."""
     if "p_val" not in columns or "log10_p" in columns:
         return columns
     smallest = {"p_val": 0.0, "p_val_adj": SMALLEST}
@@ -88,12 +88,13 @@ def with_logs(columns: Mapping[str, list[Any]]) -> Mapping[str, list[Any]]:
 def page_of(columns: Columns, pagination: Pagination, *, genes_only: bool) -> dict[str, Any]:
     """Filter, order and slice (contract 5.3 with decisions.md).
 
-    With `genes_only` the first `limit` names and ids, for any offset: that is a download of a list, not a page.
+    With `genes_only`, return the first `limit` names and ids, whatever the offset: it is a download of a list, not a
+    page.
 
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` for a filter that cannot be understood, naming it.
+        ``INVALID_INPUT`` naming a filter that is not understood.
     """
     _check(columns)
     keep = np.ones(_n_rows(columns), bool)

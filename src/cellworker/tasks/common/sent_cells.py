@@ -1,6 +1,7 @@
-"""Cell ids on their way to the engine: some as a list, many as a bitmap or ranges.
+"""Cell ids in a request to the engine: few as a list, many as a bitmap or ranges.
 
-A list of Python's numbers takes 40 bytes for each id: the sets of a million cells in twenty classes took a gigabyte.
+A list of Python's numbers takes 40 bytes per id: as lists, the sets of a million cells in twenty classes take a
+gigabyte.
 """
 
 from typing import Final
@@ -16,18 +17,18 @@ __all__ = ["SentCells", "ids_of", "sent_cells"]
 SentCells = list[CellId] | CellId | str
 """Ids in any order, one id, or a key as `cellworker.experiment.bitmaps` writes it."""
 _MANY: Final = 10_000
-"""From this many ids on a key is written."""
+"""Min number of ids that is sent as a key."""
 _MAX_BITS_PER_ID: Final = 32
-"""A bitmap with more would be longer than the list."""
+"""Max bits per id of a bitmap; with more, the bitmap is longer than the list."""
 
 
 def sent_cells(ids: NDArray[np.int32]) -> list[int] | str:
-    """Return ids as they are sent; the order is that of a list only.
+    """Return ids in the form in which they are sent; only a list keeps their order.
 
     Parameters
     ----------
     ids
-        At least 0, in any order.
+        None is below 0; any order.
     """
     if len(ids) < _MANY or int(ids.max()) >= _MAX_BITS_PER_ID * len(ids):
         listed: list[int] = ids.tolist()

@@ -1,4 +1,4 @@
-"""Some of the cells as an experiment of their own: what clusters and maps of a subset are computed from."""
+"""A subset of the cells as an experiment of its own, for clusters and maps of the subset."""
 
 import hashlib
 from dataclasses import replace
@@ -22,7 +22,7 @@ from cellworker.tasks.task import Context
 __all__ = ["Space", "cells_taken", "subset_of"]
 
 _NAME = "subset"
-_FEWEST = 3  # cells of which principal components can be made
+_FEWEST = 3  # min cells for principal components
 _ROWS = 1 << 14
 _CHOOSING, _REDUCING = "Choosing variable genes", "Computing principal components"
 
@@ -31,7 +31,7 @@ class Space(Struct):
     """The space in which a subset's cells are compared.
 
     `components` "saved": the coordinates of the active reduction, as for all cells. "own": principal components of the
-    subset alone, of the genes that vary most among its cells.
+    subset alone, from the genes that vary most among its cells.
     """
 
     components: Literal["saved", "own"] = "saved"
@@ -53,7 +53,7 @@ class _Subset(Experiment):
 def subset_of(
     experiment: Experiment, cells: str, space: Space, context: Context
 ) -> tuple[Experiment, NDArray[np.int32]]:
-    """Return an experiment of some cells, with the reduction that they are compared by, and their rows.
+    """Return an experiment of some cells, with the reduction for comparing them, and their rows.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def cells_taken(matrix: CellMajor, rows: NDArray[np.integer[Any]]) -> CellMajor:
 
 
 def _chosen_genes(matrix: CellMajor, rows: NDArray[np.int32], genes: NDArray[np.int64]) -> object:
-    """Return some genes of some cells as SciPy's compressed rows, a part of the cells after the other."""
+    """Return some genes of some cells as SciPy's compressed rows, read in chunks of cells."""
     from scipy.sparse import csr_array  # noqa: PLC0415 heavy
 
     column = np.full(matrix.n_genes, -1, np.int32)

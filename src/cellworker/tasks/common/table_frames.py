@@ -12,7 +12,7 @@ Tables = dict[str, Mapping[str, Sequence[Any]]]
 def column_tables(result: dict[str, Any]) -> Tables:
     """Return typed columns (`protocol.columns`, as JSON) as a table: ``cells`` with their ids, or ``rows``.
 
-    Of values by cell, the cells that have none are left out.
+    A table by cell has no row for a cell without a value.
     """
     columns = {column["name"]: _values(column) for column in result["columns"]}
     if not result.get("byCell"):

@@ -1,4 +1,4 @@
-"""Tables on the wire: text and number filters, ordering as R orders, pages."""
+"""Tables on the wire: text and number filters, R's order, and pages."""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Numbers that are shown as they are and ordered by others, as p-values are by their statistics; NaN missing."""
+    """Numbers that are ordered by other numbers, like p-values by their statistics; NaN is missing."""
 
     values: NDArray[np.float64]
     key: NDArray[np.float64]
@@ -36,7 +36,7 @@ TableColumn = NDArray[np.float64] | Ranked | Sequence[str | None]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Positions of the rows of one page, int64, and the number of rows that match, on this page or not."""
+    """Positions of the rows of one page, int64, and the number of matching rows on all pages."""
 
     rows: NDArray[np.int64]
     total: int
@@ -57,7 +57,7 @@ def select_page(
     Parameters
     ----------
     columns
-        The table. A row that misses a value in any column is left out, before slicing, so that pages are full.
+        The table. Rows with a missing value in any column are removed before slicing, so that pages are full.
     n_rows
         Its number of rows.
     keep
@@ -65,9 +65,9 @@ def select_page(
     order_by
         A column; any other name keeps the table's order.
     descending
-        Largest first. Rows that are equal keep the table's order either way.
+        Largest first. Equal rows keep the table's order in both directions.
     offset, limit
-        The slice; `limit` None for all the rest.
+        The slice; `limit` None means no limit.
     """
     kept = complete_rows(columns, n_rows)
     if keep is not None:
@@ -110,8 +110,8 @@ def ordered_rows(column: TableColumn, *, descending: bool = False) -> NDArray[np
 def text_filter(column: Sequence[str | None], expression: str) -> NDArray[np.bool_]:
     """Return which texts match what a user typed, bool ``(n,)``.
 
-    ``abc`` is anywhere in the text, ``^abc`` at its start, ``abc$`` at its end, in any case. Everything else
-    means itself: no regular expression of a user is ever run. A missing text never matches.
+    ``abc`` matches anywhere in the text, ``^abc`` at its start, ``abc$`` at its end, ignoring case. All other
+    characters are literal: no regular expression of a user ever runs. A missing text never matches.
     """
     starts, ends = expression.startswith("^"), expression.endswith("$")
     wanted = expression[1 if starts else 0 : -1 if ends else None].casefold()
@@ -130,7 +130,7 @@ def text_filter(column: Sequence[str | None], expression: str) -> NDArray[np.boo
 def number_filter(
     column: NDArray[np.float64], comparison: Literal["greaterThan", "lessThan"], value: float
 ) -> NDArray[np.bool_]:
-    """Return which numbers are strictly beyond a value, bool ``(n,)``; a missing number never does."""
+    """Return which numbers are strictly beyond a value, bool ``(n,)``; a missing number is not."""
     return column > value if comparison == "greaterThan" else column < value
 
 
@@ -147,8 +147,8 @@ _RANKS |= {ord(char.upper()): _RANKS[ord(char)] for char in "abcdefghijklmnopqrs
 def collation_key(text: str) -> tuple[str, str, str]:
     """Return a key that sorts texts as R does in the en_US locale with ICU.
 
-    Punctuation, then digits, then letters without case and accents; accents decide between equals, then case,
-    small letters first. An approximation of the Unicode Collation Algorithm (UTS 10): exact for ASCII, by code point
+    Punctuation comes first, then digits, then letters without case and accents. Accents decide between equals, then
+    case, lower case first. This approximates the Unicode Collation Algorithm (UTS 10): exact for ASCII, by code point
     for scripts other than Latin.
     """
     if text.isascii():

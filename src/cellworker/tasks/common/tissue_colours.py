@@ -1,4 +1,4 @@
-"""Colours of new clusters: by how they are mixed in the tissue, where the object has images."""
+"""Colours of new clusters; where the object has images, by how the clusters mix in the tissue."""
 
 from collections.abc import Iterator
 
@@ -18,12 +18,12 @@ _IN_MICRONS = "xenium"
 
 
 def cluster_colours(experiment: Experiment, codes: NDArray[np.int64], n_clusters: int, context: Context) -> list[str]:
-    """Return a colour for each cluster (algorithms.md, section 10): of the pool where there are no images.
+    """Return a colour for each cluster (algorithms.md, section 10); from the pool where there are no images.
 
     Parameters
     ----------
     experiment
-        Gives the images and the pool. Of an object with a sketch, the cells of the sketch are looked at.
+        Has the images and the pool. For an object with a sketch, only the sketch's cells count.
     codes
         int64 ``(n_cells,)``: cluster of each cell.
     n_clusters
@@ -46,7 +46,7 @@ def cluster_colours(experiment: Experiment, codes: NDArray[np.int64], n_clusters
 
 
 def _slices(experiment: Experiment, codes: NDArray[np.int64]) -> Iterator[Slice]:
-    """Give the images whose scale is known."""
+    """Yield the images whose scale is known."""
     for image in experiment.images.values():
         radius = _radius(experiment, image)
         if radius is not None:
@@ -62,7 +62,7 @@ def _radius(experiment: Experiment, image: TissueImage) -> float | None:
 
 
 def _centres(image: TissueImage, n_cells: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return one place for each cell of the image, the mean of its outline's vertices, and the cells' rows."""
+    """Return the place of each cell of the image (the mean of its outline's vertices), and the cells' rows."""
     counts = np.bincount(image.cells, minlength=n_cells)
     rows = np.flatnonzero(counts)
     sums = [np.bincount(image.cells, image.points[:, axis], minlength=n_cells)[rows] for axis in (0, 1)]

@@ -1,1 +1,1 @@
-"""Tasks of our own, which the platform does not have; the explorer uses them."""
+"""Our own tasks, which the platform does not have; the explorer uses them."""

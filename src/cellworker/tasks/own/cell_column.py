@@ -25,13 +25,13 @@ class CellColumnRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> CellColumnRequest:
-    """Hand the name on."""
+    """Pass the name on."""
     body: CellColumnBody = given.body
     return CellColumnRequest(body.column)
 
 
 def compute(experiment: Experiment, request: CellColumnRequest, context: Context) -> ColumnTable:  # noqa: ARG001
-    """Return the values by cell id; missing where the cell has none, or there is no such cell.
+    """Return the values by cell id; missing where the cell has none or no cell has the id.
 
     Raises
     ------

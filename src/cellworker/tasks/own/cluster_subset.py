@@ -1,4 +1,4 @@
-"""ClusterSubset: groups of alike cells among some of the cells, as a class of cell sets of its own."""
+"""ClusterSubset: groups of similar cells in a subset, as a class of cell sets of its own."""
 
 import hashlib
 from typing import Any, Literal
@@ -22,7 +22,7 @@ __all__ = ["CLUSTER_SUBSET"]
 
 
 class ClusterSubsetBody(Space, kw_only=True):
-    """ClusterSubset. `cellSet`: key of a cell set, a class or a selection; `className`: how the class is called."""
+    """ClusterSubset. `cellSet`: key of a cell set, a class or a selection; `className`: the name of the class."""
 
     cell_set: Text = field(name="cellSet")
     type: Literal["louvain", "leiden"]
@@ -41,7 +41,7 @@ class ClusterSubsetRequest(Space, kw_only=True):
 
 
 def prepare(given: PrepareInput) -> ClusterSubsetRequest:
-    """Turn the key into cells, and name the class: the same request gives the same class again."""
+    """Turn the key into cells, and name the class: the same request always gives the same class."""
     body: ClusterSubsetBody = given.body
     cells = cells_key(body.cell_set, given.cell_sets, "body.cellSet")
     named = body.class_name or f"{body.type.title()} clusters of {name_of(body.cell_set, given.cell_sets)}"
@@ -54,7 +54,7 @@ def prepare(given: PrepareInput) -> ClusterSubsetRequest:
 
 
 def compute(experiment: Experiment, request: ClusterSubsetRequest, context: Context) -> dict[str, Any]:
-    """Return the clusters as a class of cell sets; the first ten components are compared, as by ClusterCells.
+    """Return the clusters as a class of cell sets, computed from the first ten components like those of ClusterCells.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def compute(experiment: Experiment, request: ClusterSubsetRequest, context: Cont
 
 
 def patch(data: bytes) -> list[dict[str, Any]]:
-    """Return the operations that put the class first, instead of one that the same request gave before."""
+    """Return the operations that put the class first and remove the earlier class of the same request."""
     return replace_class(orjson.loads(data), "$prepend")
 
 

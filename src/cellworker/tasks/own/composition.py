@@ -51,7 +51,7 @@ def prepare(given: PrepareInput) -> CompositionRequest:
 
 
 def names_sets(body: CompositionBody) -> bool:
-    """Tell whether a body names anything that only the cell sets know."""
+    """Return whether a body names anything that needs the cell sets."""
     return reads_cell_sets(body.group_by, body.split_by, body.within)
 
 

@@ -1,4 +1,4 @@
-"""GetGroupSummaries: a gene, a metadata column or a score by group, as violins, boxes and histograms need it."""
+"""GetGroupSummaries: a gene, a metadata column or a score by group, for violins, boxes and histograms."""
 
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ __all__ = ["GROUP_SUMMARIES"]
 
 
 class Variable(Struct):
-    """What is summarised: exactly one of a gene, a metadata column of numbers or logicals, and a score."""
+    """The variable to summarise: exactly one of a gene, a metadata column of numbers or logicals, and a score."""
 
     gene: Text | None = None
     column: Text | None = None
@@ -66,7 +66,7 @@ def prepare(given: PrepareInput) -> GroupSummariesRequest:
 
 
 def names_sets(body: GroupSummariesBody) -> bool:
-    """Tell whether a body names anything that only the cell sets know."""
+    """Return whether a body names anything that needs the cell sets."""
     return reads_cell_sets(body.group_by, body.within)
 
 

@@ -21,7 +21,7 @@ class ListCellColumnsRequest(Struct):
 
 
 def prepare(given: PrepareInput) -> ListCellColumnsRequest:  # noqa: ARG001
-    """Nothing is asked but the experiment."""
+    """Return an empty request: only the experiment is needed."""
     return ListCellColumnsRequest()
 
 

@@ -1,4 +1,4 @@
-"""ScoreGenes: how much each cell expresses a set of genes, beyond control genes of like expression."""
+"""ScoreGenes: how much more each cell expresses a set of genes than control genes of similar expression."""
 
 import numpy as np
 
@@ -21,13 +21,13 @@ class ScoreGenesRequest(GeneSetScore):
 
 
 def prepare(given: PrepareInput) -> ScoreGenesRequest:
-    """Hand the body on."""
+    """Pass the body on."""
     body: ScoreGenesBody = given.body
     return ScoreGenesRequest(body.genes, body.method, body.n_controls, body.n_bins, body.seed)
 
 
 def compute(experiment: Experiment, request: ScoreGenesRequest, context: Context) -> ColumnTable:
-    """Return the scores by cell id, and what they were made of.
+    """Return the scores by cell id, and the genes and controls behind them.
 
     Raises
     ------

@@ -18,7 +18,7 @@ __all__ = ["LIST_STORED_RESULTS", "STORED_RESULT"]
 
 _GROUP = "group"
 _MAX_SHOWN = 50
-"""Names in a sentence, and characters of each."""
+"""Max names in a message, and max characters of each."""
 
 
 class ListStoredResultsBody(Struct):
@@ -48,18 +48,18 @@ class StoredResultRequest(Struct):
 
 
 def prepare_list(given: PrepareInput) -> ListStoredResultsRequest:  # noqa: ARG001
-    """Nothing is asked but the experiment."""
+    """Return an empty request: only the experiment is needed."""
     return ListStoredResultsRequest()
 
 
 def prepare_one(given: PrepareInput) -> StoredResultRequest:
-    """Hand the body on."""
+    """Pass the body on."""
     body: StoredResultBody = given.body
     return StoredResultRequest(body.result, body.group, body.offset, body.limit)
 
 
 def compute_list(experiment: Experiment, request: ListStoredResultsRequest, context: Context) -> dict[str, Any]:  # noqa: ARG001
-    """Return what there is, in the file's order."""
+    """Return the stored results, in the file's order."""
     return {"results": [{"name": name, **_described(table)} for name, table in experiment.stored.items()]}
 
 
@@ -85,7 +85,7 @@ def compute_one(experiment: Experiment, request: StoredResultRequest, context: C
     Raises
     ------
     WorkerError
-        ``INVALID_INPUT`` naming what there is.
+        ``INVALID_INPUT`` listing the stored results.
     """
     table = experiment.stored.get(request.result)
     if table is None:
@@ -116,7 +116,7 @@ def compute_one(experiment: Experiment, request: StoredResultRequest, context: C
 
 
 def _some(names: Iterable[str]) -> str:
-    """Return the first names for a sentence, each cut: they come from a file, and may be of any number and length."""
+    """Return the first names for a message, each cut short: the file may hold names of any number and length."""
     known = list(names)
     shown = (name if len(name) <= _MAX_SHOWN else f"{name[:_MAX_SHOWN]}..." for name in known[:_MAX_SHOWN])
     return ", ".join(shown) + (", ..." if len(known) > _MAX_SHOWN else "")

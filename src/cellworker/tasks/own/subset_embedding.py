@@ -47,12 +47,12 @@ def prepare(given: PrepareInput) -> SubsetEmbeddingRequest:
 
 
 def names_sets(body: SubsetEmbeddingBody) -> bool:
-    """Tell whether the key is the name of a set."""
+    """Return whether the key is the name of a set."""
     return not is_bitmap(body.cell_set)
 
 
 def compute(experiment: Experiment, request: SubsetEmbeddingRequest, context: Context) -> ColumnTable:
-    """Return the subset's places by cell id, missing for all other cells.
+    """Return the subset's coordinates by cell id, missing for all other cells.
 
     Raises
     ------

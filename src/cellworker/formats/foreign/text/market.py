@@ -25,7 +25,7 @@ __all__ = ["MarketHeader", "header_of", "read_market"]
 _ADVICE: Final = "write it as 'matrix coordinate integer general', as scipy.io.mmwrite does of a sparse matrix"
 _AGAIN: Final = "copy the file here again, or write it again"
 _MAX_INT32: Final = 2**31 - 1
-_ROOM: Final = 1 << 20
+_CAPACITY: Final = 1 << 20
 _MIN_LINE: Final = 4
 """Bytes of the shortest entry, ``1 1\\n``."""
 
@@ -137,14 +137,14 @@ def _with_first(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 def _parsed(
     block: bytes, header: MarketHeader, path: Path
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]]:
-    room = min(_ROOM, len(block) // _MIN_LINE + 1)
+    size = min(_CAPACITY, len(block) // _MIN_LINE + 1)
     text = np.frombuffer(block, np.uint8)
     used = np.zeros(1, np.int64)
     at = 0
     while at < len(block):
-        rows, columns, values = np.empty(room, np.int32), np.empty(room, np.int32), np.empty(room, np.float64)
+        rows, columns, values = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.float64)
         found = kernel("cw_market_entries")(
-            address(text[at:], np.uint8), len(block) - at, int(header.has_value), header.n_rows, header.n_columns, room,
+            address(text[at:], np.uint8), len(block) - at, int(header.has_value), header.n_rows, header.n_columns, size,
             address(rows, np.int32, writable=True), address(columns, np.int32, writable=True),
             address(values, np.float64, writable=True), address(used, np.int64, writable=True),
         )  # fmt: skip

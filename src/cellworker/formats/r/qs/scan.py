@@ -200,7 +200,7 @@ class LeafReader:
             return RVector(np.concatenate(list(blocks)).view(kept), name)
         vector = RVector(self._spool.keep_arrays((block.view(kept) for block in blocks), count, kept), name)
         if isinstance(planes, np.memmap):
-            Path(str(planes.filename)).unlink()  # half the room on disk again
+            Path(str(planes.filename)).unlink()  # frees half of the disk space
         return vector
 
     def _planes(self, size: int) -> NDArray[np.uint8]:

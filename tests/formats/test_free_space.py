@@ -10,9 +10,9 @@ from scipy import sparse
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.spent_pages import can_give_back
-from cellworker.formats.common import room as rooms
+from cellworker.formats.common import free_space
 from cellworker.formats.common import scratch as scratches
-from cellworker.formats.common.room import Figures, Room, free_disk, free_memory
+from cellworker.formats.common.free_space import Figures, FreeSpace, free_disk, free_memory
 from cellworker.formats.common.scratch import Scratch, give_back, is_spooled
 from cellworker.formats.opening import loading
 from cellworker.formats.opening.loading import load
@@ -32,7 +32,7 @@ def source(request, tmp_path_factory) -> Path:
     found = anndata.AnnData(kept(data), layers={"counts": kept(made)})
     found.obs_names = [f"cell{i}" for i in range(CELLS)]
     found.var_names = [f"gene{i}" for i in range(GENES)]
-    path = tmp_path_factory.mktemp("room") / "a.h5ad"
+    path = tmp_path_factory.mktemp("space") / "a.h5ad"
     found.write_h5ad(path)
     return path
 
@@ -65,7 +65,7 @@ def taken_in(folder: Path) -> int:
 @pytest.mark.parametrize("what", ["disk", "memory"])
 def test_too_little_is_said_with_figures_before_a_matrix_is_read(source, tmp_path, monkeypatch, what):
     stages: list[str] = []
-    monkeypatch.setattr(loading, "Room", _Small.of(what))
+    monkeypatch.setattr(loading, "FreeSpace", _Small.of(what))
     folder = tmp_path / "spool"
     folder.mkdir()
     with pytest.raises(WorkerError) as caught:
@@ -82,13 +82,13 @@ def test_too_little_is_said_with_figures_before_a_matrix_is_read(source, tmp_pat
 
 
 class _Small:
-    """A room with 1 MB of something, and all that the machine has of the other."""
+    """Free space of 1 MB of something, and all that the machine has of the other."""
 
     @staticmethod
     def of(what: str):
-        def made(folder: Path, memory_bytes: float, buffer_bytes: int) -> Room:
+        def made(folder: Path, memory_bytes: float, buffer_bytes: int) -> FreeSpace:
             disk, memory = (lambda _: 10**6, free_memory) if what == "disk" else (free_disk, lambda: 1e6)
-            return Room(folder, memory_bytes, buffer_bytes, disk, memory)
+            return FreeSpace(folder, memory_bytes, buffer_bytes, disk, memory)
 
         return made
 
@@ -100,7 +100,7 @@ def test_the_limit_of_the_process_that_reads_is_named(source, tmp_path):
 
 
 def test_an_r_object_is_refused_by_its_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "Room", lambda *arguments: Room(*arguments, disk=lambda _: 10**6))
+    monkeypatch.setattr(loading, "FreeSpace", lambda *arguments: FreeSpace(*arguments, disk=lambda _: 10**6))
     with pytest.raises(WorkerError, match=r"takes at least .* MB more of the disk .* 1 MB are free") as caught:
         loaded(sample_path() / "r.rds", tmp_path / "spool")
     assert caught.value.code is ErrorCode.DISK_FULL
@@ -108,7 +108,7 @@ def test_an_r_object_is_refused_by_its_size(tmp_path, monkeypatch):
 
 def test_a_disk_that_fills_up_meanwhile_is_told_before_each_array(source, tmp_path, monkeypatch):
     left = iter([10**12, 10**12, *[1000] * 100])
-    monkeypatch.setattr(loading, "Room", lambda *arguments: Room(*arguments, disk=lambda _: next(left)))
+    monkeypatch.setattr(loading, "FreeSpace", lambda *arguments: FreeSpace(*arguments, disk=lambda _: next(left)))
     monkeypatch.setattr(scratches, "_IN_MEMORY", 1 << 16)
     with pytest.raises(WorkerError, match=r"1 kB are free") as caught:
         loaded(source, tmp_path / "spool")
@@ -118,8 +118,8 @@ def test_a_disk_that_fills_up_meanwhile_is_told_before_each_array(source, tmp_pa
 def test_what_is_needed_is_what_is_taken(source, tmp_path, monkeypatch):
     """The store of a file is at least what was foretold for it, and not twice of it."""
     foretold: list[Figures] = []
-    original = Room.require
-    monkeypatch.setattr(Room, "require", lambda room, figures: (foretold.append(figures), original(room, figures)))
+    original = FreeSpace.require
+    monkeypatch.setattr(FreeSpace, "require", lambda free, figures: (foretold.append(figures), original(free, figures)))
     loaded(source, tmp_path / "spool")
     (figures,) = foretold
     (store,) = (tmp_path / "spool").glob("*.h5ad")
@@ -183,8 +183,8 @@ def test_only_temporary_files_are_given_back(tmp_path):
 
 def test_memory_is_what_the_machine_or_the_container_has_left(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 100 kB\nMemAvailable:     5000 kB\n")
-    monkeypatch.setattr(rooms, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(rooms, "_CGROUP", tmp_path)
+    monkeypatch.setattr(free_space, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(free_space, "_CGROUP", tmp_path)
     assert free_memory() == 5000 * 1024
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.current").write_text("2500000\n")

@@ -1,4 +1,4 @@
-"""Benchmark "room": what opening an .h5ad takes in CPU time, private memory and disk, by its number of cells."""
+"""Benchmark "footprint": what opening an .h5ad takes in CPU time, private memory and disk, by its number of cells."""
 
 # ruff: noqa: PLC0415 - every case is a process of its own and pays for what it imports
 
@@ -19,7 +19,7 @@ from benchmarks.harness import Case, Command, descendants, memory_mb, python, ru
 
 __all__ = ["run"]
 
-HERE = "benchmarks.room"
+HERE = "benchmarks.footprint"
 GENES, PER_CELL, AT_ONCE = 20_000, 980, 2_000
 SIZES, QUICK_SIZES = (50_000, 300_000), (10_000, 50_000)
 DISTINCT = 10
@@ -36,11 +36,11 @@ def run(*, quick: bool, only: str = "") -> None:
     folder = Path(os.environ.get("BENCH_DATA", Path.home() / ".cache/cellworker-bench"))
     folder.mkdir(parents=True, exist_ok=True)
     sizes = QUICK_SIZES if quick else SIZES
-    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-room-") as work:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-footprint-") as work:
         cases = [_case(_made(folder, cells), Path(work), cells) for cells in sizes]
         cases = [case for case in cases if only in case.name]
         about = {"genes": GENES, "values_per_cell": PER_CELL, "data": "uniform random genes, X and layers/counts"}
-        run_cases("room-quick" if quick else "room", cases, about, write=not only)
+        run_cases("footprint-quick" if quick else "footprint", cases, about, write=not only)
 
 
 def _case(source: Path, work: Path, cells: int) -> Case:
@@ -61,7 +61,7 @@ def _made(folder: Path, cells: int) -> Path:
     """Return an uncompressed .h5ad: log-normalised values in X, their counts in a layer; made when missing."""
     import h5py
 
-    target = folder / f"room-uniform-{cells}x{GENES}-nnz{PER_CELL}-v2.h5ad"
+    target = folder / f"footprint-uniform-{cells}x{GENES}-nnz{PER_CELL}-v2.h5ad"
     if target.exists():
         return target
     rng = np.random.default_rng(11)

@@ -11,7 +11,7 @@ from typing import Final
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.store.spent_pages import can_give_back
 
-__all__ = ["Figures", "Room", "free_disk", "free_memory", "in_words"]
+__all__ = ["Figures", "FreeSpace", "free_disk", "free_memory", "in_words"]
 
 _BASE_BYTES: Final = 140_000_000
 """Fixed private memory of a reading process: the interpreter, the libraries, a block of each array."""
@@ -95,7 +95,7 @@ def free_memory() -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeSpace:
     """The disk and the memory that reading one file may take.
 
     Attributes
