@@ -330,7 +330,7 @@ def _leading(
         block = _next(image, basis, random)
 
 
-def _next(image: Floats, basis: Floats, random: np.random.Generator) -> Floats:
+def _next(image: Floats, basis: Floats, random: "np.random.Generator") -> Floats:
     """Return new orthonormal directions; random ones where the images have none."""
     columns_left = basis.shape[0] - basis.shape[1]
     block = image[:, :columns_left]

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 TOKEN_LIFE = timedelta(hours=1)
 
@@ -84,6 +83,8 @@ def bedrock_token(region: str) -> str:
 
 def speak_only_to(url: str) -> None:
     """Look up no other host's address: CASSIA would ask public services about genes, unasked."""
+    from urllib.request import getproxies  # noqa: PLC0415 - takes HTTP along, which importing cellworker need not wait for
+
     allowed = {urlsplit(address).hostname for address in (url, *getproxies().values())}
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
