@@ -210,3 +210,28 @@ def test_an_object_is_not_saved_under_the_name_of_another_kind(tmp_path, name):
             destination.check_ending("processed_matrix.h5ad")
     if name == "a.bin":
         destination.check_ending("processed_matrix.h5ad")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.zarr", "a.h5", "a.json", "a.CSV", "a.csv.gz", "a.loom"])
+def test_an_object_is_not_saved_under_the_name_of_something_else(tmp_path, name):
+    with pytest.raises(WorkerError, match=r"the result is an \.rds file: end its name in \.rds, or ask"):
+        Destination(str(tmp_path / name), None, file_result=True).check_ending("processed_matrix.rds")
+
+
+@pytest.mark.parametrize("name", ["a.rds", "a.h5ad", "a.tsv", "a.json", "a.parquet", "a.tsv.gz"])
+def test_a_matrix_in_csv_is_not_saved_under_the_name_of_something_else(tmp_path, name):
+    with pytest.raises(WorkerError, match=r"the result is a \.csv file: end its name in \.csv$"):
+        Destination(str(tmp_path / name), None, file_result=True).check_ending("NormalizedExpression.csv.gz")
+
+
+def test_a_file_keeps_the_names_that_fit_it(tmp_path):
+    for name, own in [
+        ("a.csv", "N.csv.gz"), ("a.csv.gz", "N.csv.gz"), ("a", "N.csv.gz"), ("a.RDS", "p.rds"), ("a.rds.gz", "p.rds"),
+        ("v1.2", "p.h5ad"), ("a.h5ad", "p.h5ad"),
+    ]:  # fmt: skip
+        Destination(str(tmp_path / name), None, file_result=True).check_ending(own)
+
+
+def test_an_h5ad_file_is_not_called_packed(tmp_path):
+    with pytest.raises(WorkerError, match=r"the result is an \.h5ad file: end its name in \.h5ad$"):
+        Destination(str(tmp_path / "a.h5ad.gz"), None, file_result=True).check_ending("processed_matrix.h5ad")

@@ -371,6 +371,8 @@ def test_a_file_of_anndata_0_6_is_what_anndata_reads(root: Path, stores: Setting
 def test_other_content_of_a_10x_file_is_listed_as_lost(tmp_path):
     path = files.tenx_h5(tmp_path / "x.h5")
     with h5py.File(path, "r+") as file:
-        file.attrs["library_ids"] = "L1"
+        file["matrix"].attrs["library_ids"] = "L1"
+        file.attrs["a/b"] = "a name that is a path"
     told = read_tenx("x", path, Reading(Scratch(), Findings(), 1 << 30)).told
     assert any("attribute library_ids" in line for line in told.lost)
+    assert any(line.startswith("the root, attribute a/b") for line in told.lost)

@@ -95,6 +95,33 @@ def test_an_attribute_of_any_node_is_kept_or_listed(tmp_path, stores, source, en
     assert missing == []
 
 
+SAID = {"chemistry": "SC3Pv3", "gem_groups": np.array([1, 2]), "libraries": ["a", "b"], "depth": 2.5}
+
+
+@pytest.mark.parametrize(("source", "place"), [("10x", "10x"), ("10x version 2", "10x"), ("loom", "")])
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+def test_what_a_foreign_file_says_of_itself_is_kept_in_uns(tmp_path, stores, source, place, ending):
+    path = SOURCES[source](tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(SAID)
+        if source == "loom":
+            file["attrs"].create_dataset("taken", data="of attrs")
+            file.attrs["taken"] = "of the root"
+    report = convert(path, tmp_path / f"out.{ending}", stores)
+    uns = (anndata.read_h5ad if ending == "h5ad" else anndata.read_zarr)(tmp_path / f"out.{ending}").uns
+    held = uns[place] if place else uns
+    assert held["chemistry"] == "SC3Pv3"
+    assert held["depth"] == 2.5
+    assert held["gem_groups"].tolist() == [1, 2]
+    assert held["libraries"].tolist() == ["a", "b"]
+    where = "/".join(("uns", place, "depth") if place else ("uns", "depth"))
+    assert f"the attribute 'depth' is {where}" in report.renamed
+    assert not [line for line in report.lost if "depth" in line]
+    if source == "loom":
+        assert held["taken"] == "of attrs"
+        assert any(line.startswith("the root, attribute taken") for line in report.lost)
+
+
 def test_what_an_h5seurat_file_holds_beside_the_object_is_listed(tmp_path, stores):
     path = copied(FIXTURES / "object.h5seurat", tmp_path)
     plain = convert(path, tmp_path / "plain.h5ad", stores)
@@ -200,8 +227,10 @@ def test_columns_of_genes_that_joined_samples_do_not_keep_are_listed(tmp_path, s
         sample.mkdir(parents=True)
         with h5py.File(files.tenx_h5(sample / "m.h5"), "r+") as file:
             file["matrix/features/pattern"] = np.array(["5PNN"] * files.N_GENES, "S")
+            file.attrs["chemistry"] = "SC3Pv3"
     lost = convert(tmp_path / "run", tmp_path / "out.h5ad", stores).lost
-    assert {f"{name}: pattern of its genes" for name in ("s1_m", "s2_m")} <= set(lost)
+    for name in ("s1_m", "s2_m"):
+        assert {f"{name}: pattern of its genes", f"{name}: the attribute 'chemistry' of its file"} <= set(lost)
 
 
 def test_a_stores_companions_in_an_archive_are_listed(tmp_path, stores):

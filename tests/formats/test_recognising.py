@@ -217,6 +217,17 @@ def test_every_kind_has_advice_that_makes_a_file_of_another_name(kind: FileKind,
             compile(code.partition(", in the folder")[0], "advice", "exec")
 
 
+def test_advice_for_a_spatialdata_store_names_each_of_its_tables(tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    (store / "tables").mkdir(parents=True)
+    assert "it holds no table" in not_read(FileKind.SPATIALDATA, store).message
+    (store / "tables" / "nuclei").mkdir()
+    assert "open its table: s.zarr/tables/nuclei." in not_read(FileKind.SPATIALDATA, store).message
+    (store / "tables" / "cells").mkdir()
+    listed = "open one of its tables: s.zarr/tables/cells, s.zarr/tables/nuclei."
+    assert listed in not_read(FileKind.SPATIALDATA, store).message
+
+
 def test_an_anndata_file_is_read_whatever_it_is_called(tmp_path: Path, stores: Settings) -> None:
     made = write(adata(), tmp_path, "h5ad")
     for name in ("a.h5", "a.hdf5", "a.rds", "a"):

@@ -176,7 +176,7 @@ class DatasetBase(OpenExperiment):
 
     @checked
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write `to_anndata` as ``.h5ad``, ``.zarr`` or ``.rds``.
+        """Write `to_anndata` as ``.h5ad``, ``.zarr``, ``.rds`` or 10x ``.h5``.
 
         Parameters
         ----------

@@ -43,6 +43,11 @@ Format = Literal["json", "csv", "tsv", "parquet", "h5ad"]
 _FORMATS: dict[str, Format] = {".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _BINARY = ("parquet", "h5ad")
 _OBJECTS = frozenset({".rds", ".h5ad"})
+_KINDS = _OBJECTS | {
+    ".csv", ".tsv", ".json", ".parquet", ".zarr", ".h5", ".h5mu", ".h5seurat", ".loom", ".qs", ".qs2", ".rda", ".mtx",
+    ".xlsx", ".zip",
+}  # fmt: skip
+"""Endings that tell what is in a file: a result that is a file is saved under no other's."""
 _INVALID = ErrorCode.INVALID_INPUT
 _STEP = 1 << 20
 
@@ -151,17 +156,30 @@ class Destination:
             raise WorkerError(_INVALID, f"--out {self.path}: is a folder, name a file in it")
 
     def check_ending(self, name: str) -> None:
-        """Refuse to save one kind of object under a name that stands for another.
+        """Refuse to save a file under a name that stands for another kind, or for a packed one that it is not.
+
+        Parameters
+        ----------
+        name
+            The file's own name, which tells what is in it.
 
         Raises
         ------
         WorkerError
             ``INVALID_INPUT`` naming the option.
         """
-        wanted = Path(name).suffix
-        if self.path is not None and {wanted, self.path.suffix} <= _OBJECTS and wanted != self.path.suffix:
-            advice = f'end its name in {wanted}, or ask for another kind with "format" in --body'
-            raise WorkerError(_INVALID, f"--out {self.path}: the result is an {wanted} file: {advice}")
+        if self.path is None:
+            return
+        wanted = Path(name.removesuffix(".gz")).suffix
+        named = Path(self.path.stem if self.gzipped else self.path.name).suffix.lower()
+        packed_again = self.gzipped and wanted == ".h5ad"
+        if not packed_again and (named == wanted or named not in _KINDS):
+            return
+        kind = f"{'an' if wanted in _OBJECTS else 'a'} {wanted} file"
+        advice = f"end its name in {wanted}"
+        if named != wanted and wanted in _OBJECTS:
+            advice += ', or ask for another kind with "format" in --body'
+        raise WorkerError(_INVALID, f"--out {self.path}: the result is {kind}: {advice}")
 
     def tell_beside(self, written: Sequence[Path], records: Sequence[Provenance]) -> None:
         """Write the record of files beside them, where the option asks for it."""

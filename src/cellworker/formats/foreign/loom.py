@@ -35,6 +35,7 @@ from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.common.matrices.exact_values import single
 from cellworker.formats.common.scratch import Scratch
 from cellworker.formats.foreign.entries import by_cell
+from cellworker.formats.foreign.root_attributes import keep_root_attributes
 from cellworker.formats.foreign.shown import ForeignFile, Reading, refused
 
 __all__ = ["read_loom"]
@@ -73,12 +74,8 @@ def read_loom(root: TreeGroup, path: Path, reading: Reading) -> ForeignFile:
                 MemoryTexts(f"uns/{name}", texts[:1], ()) if len(texts) == 1 else MemoryTexts(f"uns/{name}", texts),
             )
             ledger.rename(("attrs", name), f"uns/{name}")
-    for name in root.attrs:  # version 2 keeps them as attributes of the root
-        value = root.attrs.get(name)
-        if isinstance(value, str | int | float):
-            uns.put(name, MemoryTexts(f"uns/{name}", [str(value)], ()))
-            ledger.note(f"the attribute {name!r} is in uns, as text")
-            ledger.keep_attributes((), (name,))
+    for name in keep_root_attributes(root, uns, ledger):  # where version 2 keeps them
+        ledger.note(f"the attribute {name!r} is {uns.place(name)}")
     for element in ledger.elements():
         ledger.lose(element.path, "AnnData has no place for it")
     version = text_of(root.get("attrs/LOOM_SPEC_VERSION")) or [str(root.attrs.get("LOOM_SPEC_VERSION", ""))]

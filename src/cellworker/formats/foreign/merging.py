@@ -178,6 +178,8 @@ def merged(samples: Sequence[SampleMatrix], findings: Findings, scratch: Scratch
     has_ids = all(matrix.ids for matrix in samples)
     for matrix in samples:
         told.lost += [f"{matrix.name}: {name} of its genes" for name in matrix.genes]
+        said = [item for group in matrix.uns.values() for item in group.names()]
+        told.lost += [f"{matrix.name}: the attribute {item!r} of its file" for item in said]
         if matrix.ids and not has_ids:
             told.lost.append(f"{matrix.name}: ids of its genes, which other samples have not")
     for matrix in samples:

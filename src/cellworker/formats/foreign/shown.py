@@ -87,6 +87,8 @@ class SampleMatrix:
         Further columns about cells, by name.
     told
         The fate of the file's elements.
+    uns
+        What the file says of itself, as groups of ``uns``; `tree_of` reports where it is.
     """
 
     name: str
@@ -99,6 +101,7 @@ class SampleMatrix:
     genes: dict[str, list[str]] = field(default_factory=dict)
     cells: dict[str, Column] = field(default_factory=dict)
     told: Conversion = field(default_factory=Conversion)
+    uns: dict[str, MemoryGroup] = field(default_factory=dict)
 
     @property
     def n_cells(self) -> int:
@@ -124,6 +127,9 @@ def tree_of(matrix: SampleMatrix) -> MemoryGroup:
         put_column(var, name, texts)
     for name in ("layers", "obsm", "obsp", "uns", "varm", "varp"):
         root.group(name)
+    for name, group in matrix.uns.items():
+        root.group("uns").put(name, group)
+        matrix.told.renamed += [f"the attribute {item!r} is {group.place(item)}" for item in group.names()]
     return root
 
 

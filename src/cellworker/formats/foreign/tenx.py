@@ -16,12 +16,15 @@ from cellworker.formats.anndata.elements import is_array, is_group, matrix_of, t
 from cellworker.formats.anndata.inventory import attributes_of, elements_of
 from cellworker.formats.common.ledger import Ledger
 from cellworker.formats.foreign.features import GENOME, TYPES, only_genes
+from cellworker.formats.foreign.root_attributes import keep_root_attributes
 from cellworker.formats.foreign.shown import Reading, SampleMatrix, check_lengths, refused
 
 __all__ = ["read_tenx"]
 
 _AGAIN: Final = "copy the file here again, or write it again"
 _MATRIX: Final = "matrix"
+_OWN: Final = "10x"
+"""Where in ``uns`` the attributes of the root are: a name there means nothing to other programs."""
 _PARTS: Final = ("data", "indices", "indptr", "shape")
 _MARKS: Final = ("filetype", "version")
 """Attributes of the root that say what the file is."""
@@ -40,6 +43,8 @@ def read_tenx(name: str, path: Path, reading: Reading) -> SampleMatrix:
         group, version = _group(root, path, reading.part)
         ledger = Ledger(elements_of(root), attributes_of(root))
         ledger.keep_attributes((), _MARKS)
+        said = MemoryGroup(f"uns/{_OWN}")
+        keep_root_attributes(root, said, ledger, _MARKS)
         at = group.path
         values = _values(group, path, reading)
         barcodes = _texts(group, "barcodes", path)
@@ -71,7 +76,7 @@ def read_tenx(name: str, path: Path, reading: Reading) -> SampleMatrix:
             ledger.lose(element.path, "no part of the matrix")
         matrix = SampleMatrix(
             name, "10x", f"10x Genomics (HDF5, version {version})", values, barcodes, symbols, ids, genes,
-            told=ledger.close(),
+            told=ledger.close(), uns={_OWN: said} if said.names() else {},
         )  # fmt: skip
     return only_genes(matrix, reading)
 

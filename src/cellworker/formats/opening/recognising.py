@@ -296,7 +296,11 @@ def _holds(path: Path) -> str:
 def _spatialdata(path: Path) -> str:
     tables = path / "tables"
     names = sorted(item.name for item in tables.iterdir() if item.is_dir()) if tables.is_dir() else []
-    return f"open its table: {path.name}/tables/{names[0] if names else 'table'}"
+    if tables.is_dir() and not names:
+        return "it holds no table; open the table of one that does"
+    shown = ", ".join(f"{path.name}/tables/{name}" for name in (names or ["table"])[:_SHOWN])
+    more = ", ..." if len(names) > _SHOWN else ""
+    return f"open one of its tables: {shown}{more}" if len(names) > 1 else f"open its table: {shown}"
 
 
 def _names_in_zip(path: Path) -> list[str]:
