@@ -1,14 +1,28 @@
 """Ports for servers: of the tests' process (as ``cloud.ports``) and of the servers' own programs (as ``ports``)."""
 
 import contextlib
+import fcntl
 import random
 import socket
+from pathlib import Path
+
+_FIRST, _BEHIND = 20_000, 32_000
+"""Below the ports that the kernel gives to clients: a port is free after a restart, too."""
+_LOCKS = Path(__file__).open("r+b")  # noqa: SIM115 - its bytes are locked as long as this process lives
+_taken: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that is free now, below the ports that the kernel gives to clients: it is free after a restart too."""
+    """Return a port that is free, and that no other process of the tests gets as long as this one lives.
+
+    A port is used some time after it was found: meanwhile another process could find the same one.
+    """
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.SystemRandom().randrange(_FIRST, _BEHIND)  # not the generator that Hypothesis seeds
+        if port in _taken:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
+            fcntl.lockf(_LOCKS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             probe.bind(("127.0.0.1", port))
+            _taken.add(port)
             return port

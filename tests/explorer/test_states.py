@@ -237,6 +237,19 @@ def test_a_file_that_cannot_be_read_is_reported_in_the_engines_words(browser, tm
         worker.stop()
 
 
+def test_a_worker_that_is_gone_before_the_page_is_open_is_said_and_awaited(browser, worker):
+    with looking(browser, worker.url) as explorer:
+        page = explorer.page
+        for path in ("**/health", "**/explorer.json"):
+            page.route(path, lambda route: route.abort())
+        page.goto(worker.url)
+        expect(page.get_by_role("alert")).to_contain_text("The worker does not answer.")
+        page.unroute_all()
+        expect(page.locator(".map canvas").first).to_be_visible()
+        assert {said for said in explorer.complaints if "ERR_FAILED" not in said} == set()
+        explorer.complaints.clear()  # the browser's own, of requests that are not answered
+
+
 def test_a_refused_comparison_says_why_in_the_panel(explorer: Explorer):
     explorer.page.locator("[data-class]", has_text="Samples").locator(".fold").click()
     explorer.page.locator("[data-class]", has_text="Samples").locator(".set").first.hover()

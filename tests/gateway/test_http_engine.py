@@ -18,8 +18,9 @@ from cellworker.gateway.engine_client.http_engine import HttpEngine
 from cellworker.protocol.validation import convert
 from cellworker.tasks.catalog import find
 from cellworker.tasks.task import PrepareInput
+from cloud.ports import free_port
 
-from .engine_process import HANG_S, EngineProcess, free_port
+from .engine_process import HANG_S, EngineProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -17,8 +17,9 @@ from cellworker.gateway.engine_client.http_engine import HttpEngine
 from cellworker.gateway.engine_client.syncing import ExperimentSync
 from cellworker.protocol.events import Status
 from cellworker.tasks.catalog import find
+from cloud.ports import free_port
 
-from .engine_process import HANG_S, EngineProcess, free_port
+from .engine_process import HANG_S, EngineProcess
 
 
 @dataclass(frozen=True)

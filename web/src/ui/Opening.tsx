@@ -4,15 +4,21 @@ import { readHealth, type Health } from "../wire/door";
 import { Failure } from "./States";
 
 const LOOK_MS = 400;
+/** Looks without an answer after which the worker is said to be away: it may be starting again. */
+const MAX_UNANSWERED = 5;
+const AWAY =
+  "The worker does not answer. Where it could not open the file, it has ended and says why in its terminal. This page goes on as soon as a worker answers.";
 
 export function Opening({ failure }: { failure: string }) {
   const [health, setHealth] = useState<Health | null>(null);
+  const [unanswered, setUnanswered] = useState(0);
   useEffect(() => {
     let ended = false;
     const look = async () => {
       const now = await readHealth().catch(() => null);
       if (ended) return;
       setHealth(now);
+      setUnanswered((before) => (now ? 0 : before + 1));
       timer = window.setTimeout(() => void look(), LOOK_MS);
     };
     let timer = window.setTimeout(() => void look(), LOOK_MS);
@@ -21,7 +27,8 @@ export function Opening({ failure }: { failure: string }) {
       clearTimeout(timer);
     };
   }, []);
-  const sentence = failure || (health?.status === "failed" ? (health.error?.user_message ?? "") : "");
+  const isAway = unanswered >= MAX_UNANSWERED;
+  const sentence = failure || (health?.status === "failed" ? (health.error?.user_message ?? "") : isAway ? AWAY : "");
   const progress = health?.progress;
   const share = progress?.fraction ?? (progress?.percent == null ? null : progress.percent / 100);
   return (
@@ -30,7 +37,7 @@ export function Opening({ failure }: { failure: string }) {
       {sentence ? (
         <>
           <Failure message={sentence} />
-          <p class="hint">The worker tries again by itself, and at once when the file changes. <a href="./console">The console</a> shows its answers.</p>
+          {!isAway && <p class="hint">The worker tries again by itself, and at once when the file changes. <a href="./console">The console</a> shows its answers.</p>}
         </>
       ) : (
         <>
