@@ -95,7 +95,13 @@ def test_an_attribute_of_any_node_is_kept_or_listed(tmp_path, stores, source, en
     assert missing == []
 
 
-SAID = {"chemistry": "SC3Pv3", "gem_groups": np.array([1, 2]), "libraries": ["a", "b"], "depth": 2.5}
+SAID = {
+    "chemistry": "SC3Pv3",
+    "gem_groups": np.array([1, 2]),
+    "libraries": ["a", "b"],
+    "depth": 2.5,
+    "pairs": [[1, 2], [3, 4], [5, 6]],
+}
 
 
 @pytest.mark.parametrize(("source", "place"), [("10x", "10x"), ("10x version 2", "10x"), ("loom", "")])
@@ -114,6 +120,7 @@ def test_what_a_foreign_file_says_of_itself_is_kept_in_uns(tmp_path, stores, sou
     assert held["depth"] == 2.5
     assert held["gem_groups"].tolist() == [1, 2]
     assert held["libraries"].tolist() == ["a", "b"]
+    assert held["pairs"].tolist() == SAID["pairs"]
     where = "/".join(("uns", place, "depth") if place else ("uns", "depth"))
     assert f"the attribute 'depth' is {where}" in report.renamed
     assert not [line for line in report.lost if "depth" in line]

@@ -15,7 +15,7 @@ __all__ = ["keep_root_attributes"]
 def keep_root_attributes(
     root: TreeGroup, target: MemoryGroup, ledger: Ledger, left_out: tuple[str, ...] = ()
 ) -> list[str]:
-    """Put the attributes of a file's root into a group, and return their names: text, numbers, and lists of them.
+    """Put the attributes of a file's root into a group, and return their names: text, numbers, and arrays of them.
 
     Others, and those whose name is taken there or is a path, stay open in the ledger, which lists them as lost.
 
@@ -38,11 +38,21 @@ def keep_root_attributes(
 
 
 def _node(place: str, value: Any) -> Array | None:  # noqa: ANN401 whatever a file holds
-    items = value if isinstance(value, list) else [value]
-    shape = (len(items),) if isinstance(value, list) else ()
+    items, shape = _flat(value)
     if items and all(isinstance(item, str) for item in items):
         return MemoryTexts(place, items, shape)
     if items and all(isinstance(item, bool | int | float | np.number | np.bool_) for item in items):
         values = np.asarray(items).reshape(shape)
         return MemoryArray(place, values) if values.dtype.kind in "biuf" else None
     return None
+
+
+def _flat(value: Any) -> tuple[list[Any], tuple[int, ...]]:  # noqa: ANN401 whatever a file holds
+    """Return the items of lists within lists, and the shape; no items where the lists differ in length."""
+    if not isinstance(value, list):
+        return [value], ()
+    rows = [_flat(row) for row in value]
+    shapes = {shape for _, shape in rows}
+    if len(shapes) != 1:
+        return [], (0,)
+    return [item for items, _ in rows for item in items], (len(rows), *shapes.pop())

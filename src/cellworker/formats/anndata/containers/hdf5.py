@@ -324,7 +324,7 @@ class _Attributes(Mapping[str, Any]):
                 raise _AbsentError(name)
             value = self._attrs[name]
         if isinstance(value, np.ndarray):
-            value = [_plain(item) for item in value.ravel().tolist()]
+            return _plain_list(value)
         return _plain(value)
 
     def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401
@@ -343,6 +343,13 @@ class _Attributes(Mapping[str, Any]):
     def __len__(self) -> int:
         with _readable(f"{self._path}, its attributes"):
             return len(self._attrs)
+
+
+def _plain_list(values: np.ndarray[Any, Any]) -> list[Any]:
+    """Return lists within lists, one for each dimension but the last."""
+    if values.ndim > 1:
+        return [_plain_list(row) for row in values]
+    return [_plain(item) for item in values.ravel().tolist()]
 
 
 class _AbsentError(LookupError):
