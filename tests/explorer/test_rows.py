@@ -362,6 +362,9 @@ def test_a_view_is_shared_as_an_address_and_as_a_file(explorer: Explorer, browse
     with looking(browser, worker.url) as other:
         other.open("#map=saved~umap|gene~NOSUCHGENE&a=nothing")
         other.noted("does not have the gene “NOSUCHGENE”")
+        other.page.evaluate("location.hash = '%%%&left=nowhere'")
+        other.noted("The address has a part that cannot be read (the part “%%%”)")
+        other.noted("does not have the choice left “nowhere”")
         other.page.get_by_title("Share this view").click()
         other.page.locator("input[type=file]").set_input_files(session)
         other.shows("GNLY")

@@ -75,7 +75,7 @@ function colourText(colour: Colouring): string {
 }
 
 /** Says what is not there, as briefly as names allow. */
-function named(what: "cell sets" | "column" | "gene", name: string): string {
+function named(what: string, name: string): string {
   return `the ${what} “${shortened(name, 40)}”`;
 }
 
@@ -147,6 +147,10 @@ export function addressOf(now: View, selected: string | null, longest = MAX_ADDR
   return parts.toString();
 }
 
+const PARTS = new Set([
+  "map", "a", "b", "left", "right", "mode", "plot", "groupBy", "mostGroups", "groupsNamed", "genes", "plotColumn", "hide", "selected",
+]);
+
 /** Opens a view from an address; returns a sentence that names what does not exist here. */
 export function openAddress(text: string): boolean {
   const parts = new URLSearchParams(text);
@@ -162,14 +166,23 @@ export function openAddress(text: string): boolean {
     left: ["sets", "columns", "genes", "scores"], right: ["compare", "plots", "clusters", "types", "trajectory", "tissue", "results"],
     mode: ["cells", "samples", "clusters"], plot: ["violin", "dots", "heatmap", "histogram", "composition", "scatter"],
   };
-  const choice = <T extends string>(name: keyof typeof choices, other: T): T => (choices[name].includes(parts.get(name) ?? "") ? (parts.get(name) as T) : other);
+  const choice = <T extends string>(name: keyof typeof choices, other: T): T => {
+    const wanted = parts.get(name);
+    if (wanted === null) return other;
+    if (choices[name].includes(wanted)) return wanted as T;
+    unknown.push(named(`choice ${name}`, wanted));
+    return other;
+  };
+  const groupBy = parts.get("groupBy") ?? "";
+  if (groupBy && !findClass(groupBy)) unknown.push("the groups of a plot");
+  unknown.push(...parts.getAll("plotColumn").filter((name) => !knownColumn(name)).map((name) => named("column", name)));
   update({
     ...(maps.length ? { maps, active: maps[0].id } : {}),
     a: sideOf(parts.get("a"), unknown),
     b: sideOf(parts.get("b"), unknown) ?? REST,
     left: choice<LeftTab>("left", "sets"), right: choice<RightTab>("right", "compare"),
     mode: choice<CompareMode>("mode", "cells"), plot: choice<PlotKind>("plot", "violin"),
-    groupBy: findClass(parts.get("groupBy") ?? "") ? (parts.get("groupBy") as string) : "",
+    groupBy: findClass(groupBy) ? groupBy : "",
     mostGroups: Math.min(MAX_GROUPS, Math.max(2, Math.floor(Number(parts.get("mostGroups"))) || EMPTY_VIEW.mostGroups)),
     groupsNamed: parts.get("groupsNamed") ?? "",
     plotGenes: parts.getAll("genes").flatMap((text) => plottedGenes(text, unknown)),
@@ -178,6 +191,8 @@ export function openAddress(text: string): boolean {
   });
   const selected = parts.get("selected");
   if (selected && isBitmap(selected)) openSelection(selected);
+  const strange = [...parts.keys()].filter((name) => !PARTS.has(name));
+  if (strange.length) say(`The address has a part that cannot be read (${named("part", strange[0])}); the rest of the view is shown.`, "bad");
   if (unknown.length) say(`This experiment does not have ${[...new Set(unknown)].slice(0, 4).join(", ")}; the rest of the view is shown.`, "bad");
   return maps.length > 0;
 }
