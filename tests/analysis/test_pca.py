@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from cellworker.analysis.one_blas_thread import one_blas_thread
 from cellworker.analysis.statistics import pca
 from cellworker.analysis.statistics.pca import principal_components
 
@@ -82,3 +83,11 @@ def test_few_cells_of_many_genes_have_the_components_of_a_full_decomposition(cen
 def test_more_components_than_there_are_is_an_error():
     with pytest.raises(ValueError, match="1 to 3"):
         principal_components(np.ones((3, 5)), 4)
+
+
+def test_blas_is_limited_whatever_the_environment_says_later(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # as Dask does in the process that starts a cluster
+    with threadpoolctl.threadpool_limits(2, "blas"), one_blas_thread():
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"} == {1}

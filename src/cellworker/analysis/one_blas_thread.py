@@ -1,10 +1,19 @@
 """Limits BLAS to one thread where our own threads do the work."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["one_blas_thread"]
+__all__ = ["one_blas_thread", "started_with_one"]
+
+_started_with_one: list[bool] = []
+
+
+def started_with_one() -> None:
+    """Note that BLAS had one thread when this process started, so that nobody looks for it: that takes `/proc`.
+
+    Variables of the environment do not tell it: Dask sets them in a process whose BLAS has long been started.
+    """
+    _started_with_one.append(True)
 
 
 @contextmanager
@@ -15,8 +24,8 @@ def one_blas_thread() -> Iterator[None]:
     take 3.5 times the CPU time of one. Without the package threadpoolctl, which comes with scikit-learn and with the
     extra ``prepare``, this changes nothing.
     """
-    if os.environ.get("OPENBLAS_NUM_THREADS") == os.environ.get("MKL_NUM_THREADS") == "1":
-        yield  # it has one: nothing has to be found out, which takes a look at /proc
+    if _started_with_one:
+        yield
         return
     try:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 - optional

@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
+from cellworker.analysis.one_blas_thread import started_with_one
 from cellworker.confinement import confine_reader
 from cellworker.errors import WorkerError
 
@@ -41,6 +42,7 @@ def main(**made_by: int) -> None:
         os.dup2(nothing.fileno(), 0)
     if made_by:
         _be_as_if_started(order)
+    started_with_one()  # by its environment (`reader_processes`)
     replies: int = order["replies"]
     _die_with_parent(order["parent"], order["life"])
     _limit(order["memory_bytes"], order["cpu_s"])
