@@ -240,6 +240,38 @@ async def test_a_reload_lets_requests_finish_on_the_old_store_and_answers_new_on
     assert runner.loads["short"].running == 0
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_a_reload_leaves_every_lane_able(make_runner, pipes, gate, tmp_path, is_busy):
+    runner = await make_runner()
+    if is_busy:
+        pipe = pipes("alive")
+        old = asyncio.create_task(ask(runner, "holdLong", alive=pipe.path, go=gate.path))
+        await pipe.begun()
+    new_store = tmp_path / "new-store"
+    new_store.write_text("second")
+    await runner.reload(new_store)
+    assert runner.able
+    if is_busy:
+        await gate.open()
+        assert await old == {"store": "first"}
+        assert runner.able
+    assert await ask(runner, "holdLong") == {"store": "second"}
+
+
+async def test_a_lane_whose_new_process_cannot_be_started_is_not_able_until_one_can(make_runner, tmp_path):
+    runner = await make_runner()
+    new_store = tmp_path / "new-store"
+    new_store.write_text("second")
+    await runner.reload(new_store)
+    new_store.unlink()  # before the long lane has opened it
+    async with asyncio.timeout(HANG_S):
+        while runner.able:
+            await asyncio.sleep(0)
+        new_store.write_text("second")
+        while not runner.able:
+            await asyncio.sleep(0)
+
+
 async def test_a_store_that_cannot_be_opened_leaves_the_old_one_in_service(make_runner, tmp_path):
     runner = await make_runner()
     with pytest.raises(WorkerError, match="There is no store"):

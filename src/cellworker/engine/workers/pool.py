@@ -68,6 +68,8 @@ class Lane:
         self._waiting: deque[asyncio.Future[WorkerProcess]] = deque()
         self._starting = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_renewing = False
+        """The last process went to make way for another, whose start has not failed so far."""
         self._closing = False
 
     @property
@@ -77,8 +79,8 @@ class Lane:
 
     @property
     def able(self) -> bool:
-        """Whether a request would be computed, now or after those before it."""
-        return bool(self._workers) and not self._closing
+        """Whether a request would be computed, now, after those before it, or once a replaced process has started."""
+        return (bool(self._workers) or self._is_renewing) and not self._closing
 
     @property
     def waiting(self) -> int:
@@ -123,8 +125,10 @@ class Lane:
             or worker.edition != self.edition
             or len(self._workers) > self.size
         ):
+            is_lost = worker.lost
             worker.hang_up()
             self._forget(worker)
+            self._is_renewing = not self._workers and not is_lost
             return
         self._offer(worker)
 
@@ -169,6 +173,8 @@ class Lane:
             self._idle.remove(worker)
             worker.hang_up()
             self._forget(worker)
+        # The store has been opened by one process at least, so that the next can be expected to open it.
+        self._is_renewing = not self._workers
         self._renewed.set()
         self._renewed = asyncio.Event()
 
@@ -222,12 +228,14 @@ class Lane:
             worker = await WorkerProcess.start(self._zygote, self._init())
         finally:
             self._starting -= 1
+            self._is_renewing = False
         self._workers.add(worker)
         self.release(worker)
 
     async def _replace(self) -> None:
         delay = _FIRST_RETRY_S
         while not self._closing and len(self._workers) + self._starting < self.size:
+            renewed = self._renewed
             try:
                 await self._start()
             except (WorkerError, ProcessLost, OSError) as error:
@@ -237,7 +245,7 @@ class Lane:
                 self._refuse_waiting(answer)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(delay):
-                        await self._renewed.wait()
+                        await renewed.wait()
                 delay = min(2 * delay, _LAST_RETRY_S)
 
     def _refuse_waiting(self, answer: WorkerError) -> None:

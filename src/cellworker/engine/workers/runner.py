@@ -161,7 +161,7 @@ class TaskRunner:
 
     @property
     def able(self) -> bool:
-        """Whether every lane has a live process, so that requests would be computed."""
+        """Whether every lane has a process or gets another one for a replaced one, so that requests are computed."""
         return all(lane.able for lane in self._lanes.values())
 
     @property
