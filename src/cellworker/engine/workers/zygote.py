@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from cellworker.child_processes import ChildSignals, collect, kill_group
 from cellworker.confinement import hide_process
 
 __all__ = ["ALIVE", "EXITED", "FAILED", "KILL", "RECORD", "START", "Config", "main"]
@@ -78,17 +79,12 @@ class _Zygote:
         self._control = control
         self._config = config
         self._pids: dict[int, int] = {}
-        self._wake, wake_end = socket.socketpair()
-        self._wake_end = wake_end
-        for end in (self._wake, wake_end):
-            end.setblocking(False)  # noqa: FBT003
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake_end.fileno(), warn_on_full_buffer=False)
+        self._ended = ChildSignals()
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._selector.register(self._ended, selectors.EVENT_READ)
 
     def run(self) -> None:
         try:
@@ -98,13 +94,13 @@ class _Zygote:
             pass
         finally:
             for pid in self._pids.values():
-                _kill_group(pid)
+                kill_group(pid)
                 os.waitpid(pid, 0)
 
     def _step(self) -> bool:
         for key, _ in self._selector.select():
-            if key.fileobj is self._wake:
-                self._wake.recv(4096)
+            if key.fileobj is self._ended:
+                self._ended.clear()
                 self._collect()
             elif not self._obey():
                 return False
@@ -123,7 +119,7 @@ class _Zygote:
         elif letter == ALIVE:
             self._control.sendall(record)
         elif number in self._pids:
-            _kill_group(self._pids[number])
+            kill_group(self._pids[number])
         return True
 
     def _start(self, number: int, file: int) -> None:
@@ -145,9 +141,7 @@ class _Zygote:
         status = 70
         try:
             os.setpgid(0, 0)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            for unwanted in (self._selector, self._control, self._wake, self._wake_end):
+            for unwanted in (self._selector, self._control, self._ended):
                 unwanted.close()
             from cellworker.engine.workers import worker  # noqa: PLC0415 the zygote itself stays small until a message names what to load
 
@@ -174,24 +168,10 @@ class _Zygote:
 
     def _collect(self) -> None:
         for number, pid in list(self._pids.items()):
-            if hasattr(os, "waitid"):
-                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                    continue
-                # Until it is collected no other process can get its number: only its descendants are killed.
-                _kill_group(pid)
-            collected, status = os.waitpid(pid, os.WNOHANG)
-            if not collected:
-                continue
-            del self._pids[number]
-            self._control.sendall(RECORD.pack(EXITED, number, os.waitstatus_to_exitcode(status)))
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-        return
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+            status = collect(pid)
+            if status is not None:
+                del self._pids[number]
+                self._control.sendall(RECORD.pack(EXITED, number, status))
 
 
 if __name__ == "__main__":

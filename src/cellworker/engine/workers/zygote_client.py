@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from cellworker.child_processes import end_process
 from cellworker.engine.workers import zygote
 from cellworker.logs import log
 
@@ -191,11 +192,7 @@ class ZygoteClient:
         if self._process:
             if hangs:
                 self._process.kill()  # a stopped zygote does not see that the connection is closed
-            try:
-                self._process.wait(1)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_process(self._process)
             self._process = None
         self._held = b""
         for exited in self._exits.values():

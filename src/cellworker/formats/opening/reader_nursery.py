@@ -19,6 +19,8 @@ from importlib import import_module
 from struct import Struct
 from typing import Final
 
+from cellworker.child_processes import ChildSignals, collect, kill_group
+
 __all__ = ["DESCRIPTORS", "IDLE_S", "STARTED", "STATUS", "main"]
 
 DESCRIPTORS: Final = 5
@@ -58,14 +60,10 @@ class _Nursery:
         self._control = control
         self._calls: dict[int, socket.socket] = {}
         """The socket of the call of each child, by the child's process id."""
-        self._wake, self._wake_end = socket.socketpair()
-        for end in (self._wake, self._wake_end):
-            end.setblocking(False)  # noqa: FBT003
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
+        self._ended = ChildSignals()
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
-        self._selector.register(self._wake, selectors.EVENT_READ)
+        self._selector.register(self._ended, selectors.EVENT_READ)
 
     def run(self) -> None:
         try:
@@ -73,7 +71,7 @@ class _Nursery:
                 pass
         finally:
             for pid in self._calls:
-                _kill(pid)
+                kill_group(pid)
 
     def _step(self) -> bool:
         ready = self._selector.select(IDLE_S)
@@ -81,12 +79,11 @@ class _Nursery:
             if key.fileobj is self._control:
                 if not self._obey():
                     return False
-            elif key.fileobj is self._wake:
-                with suppress(BlockingIOError):
-                    self._wake.recv(4096)
+            elif key.fileobj is self._ended:
+                self._ended.clear()
                 self._collect()
             elif key.data in self._calls:  # the caller has closed its end, or says that it will
-                _kill(key.data)
+                kill_group(key.data)
                 self._selector.unregister(key.fileobj)
         return bool(ready) or bool(self._calls)
 
@@ -104,7 +101,7 @@ class _Nursery:
             connection.close()
         else:
             if pid == 0:
-                _be_child(for_child, own)
+                _be_child(for_child, own, self._ended)
             self._calls[pid] = connection
             self._selector.register(connection, selectors.EVENT_READ, pid)
             with suppress(OSError):
@@ -115,16 +112,14 @@ class _Nursery:
 
     def _collect(self) -> None:
         for pid in list(self._calls):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            status = collect(pid)
+            if status is None:
                 continue
-            # Until it is collected its number is given to no other process: only what it started is hit.
-            _kill(pid)
-            _, status = os.waitpid(pid, 0)
             connection = self._calls.pop(pid)
             with suppress(KeyError):
                 self._selector.unregister(connection)
             with suppress(OSError):
-                connection.send(STATUS.pack(os.waitstatus_to_exitcode(status)))
+                connection.send(STATUS.pack(status))
             connection.close()
 
 
@@ -139,12 +134,12 @@ def _prepare(module: str) -> None:
         gc.freeze()
 
 
-def _be_child(files: list[int], parent: int) -> None:
+def _be_child(files: list[int], parent: int, ended: ChildSignals) -> None:
     """Become the child: nothing of this process stays open in it, and it never returns."""
     try:
         os.setsid()
-        signal.set_wakeup_fd(-1)
-        for name in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        ended.close()
+        for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, signal.SIG_DFL)
         order, replies, life, errors = files
         os.dup2(order, 0)
@@ -158,10 +153,3 @@ def _be_child(files: list[int], parent: int) -> None:
         carry_out(replies=replies, life=life, parent=parent)
     finally:
         os._exit(70)
-
-
-def _kill(pid: int) -> None:
-    """End a child and what it started; before it has a group of its own, itself."""
-    for send in (os.killpg, os.kill):
-        with suppress(ProcessLookupError, PermissionError):
-            send(pid, signal.SIGKILL)

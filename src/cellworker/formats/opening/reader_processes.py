@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from cellworker.child_processes import end_process
 from cellworker.formats.opening import reader_nursery
 
 __all__ = ["Order", "ReaderProcess", "make_reader"]
@@ -219,11 +220,7 @@ class _Nursery:
             self._control.close()
             self._control = None
         if self._process is not None:
-            try:
-                self._process.wait(1)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+            end_process(self._process)
             self._process = None
 
     def close(self) -> None:
