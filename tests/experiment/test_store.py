@@ -69,6 +69,17 @@ def test_what_is_claimed_and_what_is_given_back_are_counted_alike(tmp_path, monk
     assert {id(array) for array in spent} == {id(data.columns), id(data.values)}
 
 
+def test_columns_that_two_matrices_share_are_claimed_once(tmp_path):
+    counts = sparse(np.tri(20, 20))
+    values = np.arange(1, 211, dtype=np.float32)  # no count tells its value: both matrices are written
+    data = SparseDraft(counts.indptr, counts.columns, values, counts.n_columns)
+    told = []
+    written(tmp_path / "a.h5ad", draft_of(data, counts=counts), claim=lambda *said: told.append(said))
+    ((_, _, spent),) = told
+    freed = {id(array) for array in (counts.columns, counts.values, data.values)}
+    assert [len(spent), {id(array) for array in spent}] == [3, freed]
+
+
 def dense_of(matrix):
     out = np.zeros((matrix.n_cells, matrix.n_genes), matrix.values.dtype)
     for row in range(matrix.n_cells):

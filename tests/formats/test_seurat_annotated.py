@@ -15,7 +15,7 @@ from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RVector
 from cellworker.formats.r.rds.reader import read_rds
 from cellworker.formats.r.rds.writer import write_rds
-from cellworker.formats.seurat.write.annotated import write_annotated
+from cellworker.formats.seurat.write.annotated import LOOKING, write_annotated
 from cellworker.formats.seurat.write.annotated_value import annotate_value, write_value
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.formats.seurat.write.survey import survey_seurat
@@ -198,6 +198,22 @@ def test_the_survey_passes_over_everything_and_finds_the_names(tmp_path):
     assert [(assay.name, assay.layers) for assay in survey.assays] == [
         ("RNA", [("counts", "BPCells"), ("d", "")]), ("ADT", []),
     ]  # fmt: skip
+
+
+def test_a_survey_that_was_made_before_is_not_made_again_and_must_be_of_the_same_content(tmp_path):
+    path, out = tmp_path / "r.rds", [tmp_path / "a.rds", tmp_path / "b.rds"]
+    write_rds(seurat(), path)
+    survey = survey_seurat(path)
+    experiment = small_experiment(DENSE, key=hashlib.sha256(path.read_bytes()).hexdigest(), barcodes=CELLS)
+    told: list[float] = []
+    write_annotated(path, out[0], experiment, ANNOTATION)
+    write_annotated(path, out[1], experiment, ANNOTATION, survey=survey, progress=told.append)
+    assert out[0].read_bytes() == out[1].read_bytes()
+    assert min(told) >= LOOKING
+    write_rds(seurat(misc=RList([])), path)
+    other = small_experiment(DENSE, key=hashlib.sha256(path.read_bytes()).hexdigest(), barcodes=CELLS)
+    with pytest.raises(WorkerError, match="changed since"):
+        write_annotated(path, tmp_path / "c.rds", other, ANNOTATION, survey=survey)
 
 
 def test_memory_does_not_grow_with_the_object(tmp_path):

@@ -1,5 +1,7 @@
 """What reading a file would write to the disk is counted before it is written, whatever way the file asks for it."""
 
+import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import anndata
@@ -80,6 +82,22 @@ def test_chunks_that_a_zarr_store_does_not_have_are_refused(tmp_path):
     made = group.create_array("X", shape=(3000, 4000), chunks=(500, 4000), dtype="f4", fill_value=1.0)
     made.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     refused(path, tmp_path / "spool")
+
+
+def test_a_file_that_goes_while_its_folder_is_listed_hides_no_other(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"12345")
+    scandir = os.scandir
+
+    @contextmanager
+    def listed(folder):
+        with scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        (tmp_path / "a").unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", listed)
+    assert size_of(tmp_path) == 10
 
 
 def test_all_that_is_written_was_counted_and_an_honest_file_is_far_from_the_limit(tmp_path, monkeypatch):

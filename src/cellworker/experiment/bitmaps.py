@@ -3,8 +3,9 @@
 A request may use such a key, which holds the cells themselves, instead of the key of a cell set.
 
 * ``cells:`` and a bitmap in base64url. Bit ``i % 8`` (from the least significant) of byte ``i // 8`` is 1 if the cell
-with id ``i`` is in the set. A million cells take 167 kB, whatever the selection. * ``ranges:`` and ids with commas
-between them, ascending, where ``4-9`` is all ids from 4 to 9: shorter for few cells and for runs of ids.
+  with id ``i`` is in the set. A million cells take 167 kB, whatever the selection.
+* ``ranges:`` and ids with commas between them, ascending, where ``4-9`` is all ids from 4 to 9: shorter for few cells
+  and for runs of ids.
 
 `write_cells` chooses the shorter form, so the same selection always has the same key.
 """

@@ -52,7 +52,6 @@ __all__ = ["EXPERIMENT", "REPORT", "Prepared", "run"]
 EXPERIMENT, REPORT, CELL_SETS, OBJECT = "experiment.h5ad", "report.html", "cell_sets.json", "r.rds"
 _KEPT = ".prepare"
 _LIBRARIES = ("numpy", "scipy", "harmonypy", "scranpy", "h5py")
-_TEXTS = ("given", "notes")
 _MAX_BEFORE = 10_000
 _READING, _QUALITY, _MERGED, _COMPONENTS, _MAPPED, _WRITTEN = 0.15, 0.4, 0.5, 0.65, 0.9, 1.0
 """Approximate fraction of the time after which each step is done."""

@@ -14,7 +14,16 @@ from numpy.typing import DTypeLike, NDArray
 from cellworker.analysis.statistics.levels import ToldValues
 from cellworker.native import address, kernel
 
-__all__ = ["Compressed", "GeneSorter", "Packed", "RowConverter", "RowSplitter", "RowSummary", "scan_rows"]
+__all__ = [
+    "Compressed",
+    "GeneSorter",
+    "Packed",
+    "RowConverter",
+    "RowSplitter",
+    "RowSummary",
+    "column_address",
+    "scan_rows",
+]
 
 Compressed = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 """A compressed matrix: int64 ``(n_rows + 1,)`` bounds, int32 ``(nnz,)`` columns, float32 ``(nnz,)`` values."""
@@ -309,7 +318,7 @@ class GeneSorter:
         kernel("cw_seek_column")(
             address(indptr, np.int64),
             len(self._cursor),
-            *_columns(genes),
+            *column_address(genes),
             gene,
             address(self._cursor, np.int64, writable=True),
         )
@@ -342,7 +351,7 @@ class GeneSorter:
         lost = kernel("cw_gather_genes")(
             address(indptr, np.int64),
             len(self._cursor),
-            *_columns(genes),
+            *column_address(genes),
             *_values(values),
             first,
             last,
@@ -364,7 +373,7 @@ class GeneSorter:
         return self._cells[:size], self._values[:size]
 
 
-def _columns(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
+def column_address(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
     """Return the address of column numbers, and the bytes of each."""
     narrow = columns.dtype == np.uint16
     return address(columns, np.uint16 if narrow else np.int32), 2 if narrow else 4

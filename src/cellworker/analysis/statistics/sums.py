@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.levels import ToldValues
+from cellworker.analysis.statistics.sorting import column_address
 from cellworker.native import address, kernel
 
 __all__ = ["add_group_sums", "group_sums", "parts_of_rows"]
@@ -124,9 +125,8 @@ def add_group_sums(
     if isinstance(values, ToldValues):
         return _add_told(sums, (indptr, genes, values), rows, group)
     run = kernel(_KERNELS[values.dtype.name])
-    narrow = genes.dtype == np.uint16
     if run(
-        address(indptr, np.int64), address(genes, np.uint16 if narrow else np.int32), 2 if narrow else 4,
+        address(indptr, np.int64), *column_address(genes),
         address(values, values.dtype), address(rows, np.int64), len(rows), address(group, np.int32), sums.shape[1],
         address(sums, np.float64, writable=True),
     ):  # fmt: skip

@@ -87,13 +87,13 @@ def _write(  # noqa: PLR0917
     shared = counts is not None and same_pattern(data, counts, threads)
     with ExitStack() as stack:
         levels = None
-        if counts is not None and shared and np.dtype(_smallest_dtype(counts)).kind == "u":
-            kind = np.dtype(_smallest_dtype(counts))
+        kind = _smallest_dtype(counts) if counts is not None else None
+        if counts is not None and kind is not None and shared and kind.kind == "u":
             found = stack.enter_context(
                 FoundLevels(data, counts, kind, folder=path.parent, threads=threads, meter=meter)
             )
             levels = found if found.complete else None
-        matrices = _Matrices(data, counts, graphs, levels, shared=shared)
+        matrices = _Matrices(data, counts, graphs, levels, kind, shared=shared)
         with StoreLayout(path) as layout:
             contents = _lay_out(layout, draft, matrices)
             contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
@@ -129,7 +129,9 @@ def _fill(  # noqa: PLR0917
             spent.append(_unread(rows, later + scaled))
         if claim is not None:
             beside = temporary_bytes(data.nnz)
-            claim(os.fstat(descriptor).st_size + beside, beside, [*spent_by_levels, *chain.from_iterable(spent)])
+            # Columns that two matrices share stand in the lists of both, and are freed once.
+            freed = {array.ctypes.data: array for array in chain(spent_by_levels, *spent)}
+            claim(os.fstat(descriptor).st_size + beside, beside, list(freed.values()))
         if give_back is None:
             _reserve(descriptor)
         give_back = give_back or keep
@@ -170,6 +172,8 @@ class _Matrices:
     graphs: dict[str, ScannedRows]
     levels: FoundLevels | None
     """The values that counts stand for, where counts determine the normalised values."""
+    counts_dtype: np.dtype[Any] | None
+    """The type that counts have in the store."""
     shared: bool
     """Whether values and counts have non-zeros at the same places."""
 
@@ -277,8 +281,11 @@ def _lay_out_expression(layout: StoreLayout, matrices: _Matrices, shape: tuple[i
     genes = np.uint16 if shape[1] <= _NARROW else np.int32
     layout.sparse("sorted", "X", form="csc", shape=shape, nnz=data.nnz, dtype=np.float32)
     if counts is not None:
-        dtype = _smallest_dtype(counts)
-        layout.sparse("counts", "layers/counts", form="csr", shape=shape, nnz=counts.nnz, dtype=dtype, indices=genes)
+        assert matrices.counts_dtype is not None
+        layout.sparse(
+            "counts", "layers/counts", form="csr", shape=shape, nnz=counts.nnz, dtype=matrices.counts_dtype,
+            indices=genes,
+        )  # fmt: skip
     if levels is None:
         share = ("counts", "layers/counts") if matrices.shared else None
         layout.sparse(
@@ -306,15 +313,16 @@ def _lay_out_stored(layout: StoreLayout, draft: ExperimentDraft) -> list[list[An
     return told
 
 
-def _smallest_dtype(counts: ScannedRows) -> type[np.generic]:
+def _smallest_dtype(counts: ScannedRows) -> np.dtype[Any]:
     """Return the smallest type that holds every count exactly."""
     found = counts.summary
     wide = counts.draft.values.dtype
     if wide != np.float32 and (found.fractional or found.negative or found.nan or found.largest >= 2**32):
-        return wide.type
+        return wide
     if found.fractional or found.negative or found.infinite or found.nan or found.largest >= 2**32:
-        return np.float32
-    return next(kind for kind in (np.uint8, np.uint16, np.uint32) if found.largest <= np.iinfo(kind).max)
+        return np.dtype(np.float32)
+    kinds = (np.uint8, np.uint16, np.uint32)
+    return next(np.dtype(kind) for kind in kinds if found.largest <= np.iinfo(kind).max)
 
 
 def _check_shapes(draft: ExperimentDraft) -> None:

@@ -8,7 +8,7 @@ which no other program changes.
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -208,7 +208,7 @@ def rows_of(node: Array) -> Rows:
     """Return what gives a node's rows in order, each piece of the source decompressed once."""
     if not node.shape:
         return lambda _start, _stop: node.read()
-    pieces = _pieces(node)
+    pieces = (piece for _, piece in row_pieces(node))
     held: list[NDArray[Any]] = []
 
     def rows(start: int, stop: int) -> NDArray[Any]:
@@ -223,16 +223,6 @@ def rows_of(node: Array) -> Rows:
         return joined[: stop - start]
 
     return rows
-
-
-def _pieces(node: Array) -> Iterator[NDArray[Any]]:
-    assert node.dtype is not None
-    if len(node.shape) == 1 and node.dtype.kind in "biuf":
-        for _, block in node.blocks():
-            yield block
-        return
-    for _, block in row_pieces(node):
-        yield block
 
 
 @dataclass(slots=True)

@@ -38,7 +38,6 @@ __all__ = [
     "values_of",
 ]
 
-_BLOCK = 1 << 22
 _MAX_INT32 = 2**31 - 1
 
 

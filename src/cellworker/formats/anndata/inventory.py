@@ -7,7 +7,7 @@ from cellworker.formats.anndata.elements import is_array, is_group
 from cellworker.formats.common.ledger import Element, Path
 from cellworker.formats.common.provenance import KEY
 
-__all__ = ["ENCODING", "attributes_of", "elements_of", "encoding_of", "is_element"]
+__all__ = ["ENCODING", "attributes_of", "elements_of", "encoding_of", "is_element", "own_attributes"]
 
 _WHOLE = frozenset(
     {
@@ -57,6 +57,11 @@ def elements_of(root: TreeGroup) -> Iterator[Element]:
             yield Element(path, "an empty group")
 
 
+def own_attributes(node: Node) -> list[str]:
+    """Return the names of a node's attributes beside those that say how it is stored."""
+    return [name for name in node.attrs if name not in ENCODING]
+
+
 def attributes_of(root: TreeGroup) -> Iterator[tuple[Path, str]]:
     """Walk over what all nodes say beside their encodings: the node's path, and the attribute's name.
 
@@ -65,9 +70,9 @@ def attributes_of(root: TreeGroup) -> Iterator[tuple[Path, str]]:
     waiting: list[tuple[Path, Node]] = [((), root)]
     while waiting:
         path, node = waiting.pop()
-        for name in node.attrs:
-            own = name in ENCODING or name in _CONTAINER or (not path and name == KEY)
-            if not own and not (name == "TITLE" and not node.attrs.get(name)):
+        for name in own_attributes(node):
+            is_mark = name in _CONTAINER or (not path and name == KEY)
+            if not is_mark and not (name == "TITLE" and not node.attrs.get(name)):
                 yield path, name
         if is_group(node):
             waiting += [((*path, name), inner) for name in node.names() if (inner := node.get(name)) is not None]

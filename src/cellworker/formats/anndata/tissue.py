@@ -16,7 +16,6 @@ from cellworker.formats.common.pixels import MAX_PIXELS, pixels_of
 
 __all__ = ["pixels_at", "read_tissue", "spot_of"]
 
-_LIBRARY = "library_id"
 _BEST_FIRST = ("hires", "lowres")
 
 
@@ -63,7 +62,7 @@ def _of_scanpy(root: TreeGroup, n_cells: int, library_of: Column | None) -> dict
         rows = _rows(name, len(libraries), n_cells, library_of)
         rows = rows[np.isfinite(places[rows]).all(axis=1)]
         if len(rows):
-            scale, pixels = _image(library)
+            _, scale, pixels = _finest(library)
             out[name] = TissueImage(rows, np.ascontiguousarray(places[rows]), scale, pixels)
     return out
 
@@ -77,24 +76,23 @@ def _rows(name: str, libraries: int, n_cells: int, library_of: Column | None) ->
     return np.flatnonzero(library_of.codes == library_of.categories.index(name)).astype(np.int32)
 
 
-def _image(library: Node) -> tuple[float, NDArray[np.uint8] | None]:
-    """Return the factor from the cells' places to pixels, and the pixels: the finest image that can be shown."""
+def _finest(library: TreeGroup) -> tuple[str, float, NDArray[np.uint8] | None]:
+    """Return the finest image that can be shown: its name, the factor from the cells' places to pixels, the pixels."""
     for which in _BEST_FIRST:
-        scale = _factor(library, which) if is_group(library) else 0.0
-        pixels = _pixels(library.get(f"images/{which}") if is_group(library) else None)
-        if pixels is not None and scale > 0:
-            return scale, pixels
-    return 1.0, None
+        scale = _factor(library, which)
+        pixels = _pixels(library.get(f"images/{which}")) if scale > 0 else None
+        if pixels is not None:
+            return which, scale, pixels
+    return "", 1.0, None
 
 
 def pixels_at(root: TreeGroup, name: str) -> tuple[tuple[str, ...], Node | None]:
     """Return where scanpy's form has the pixels of the image that `read_tissue` gives under a name, and the array."""
     library = root.get(f"uns/spatial/{name}")
     if is_group(library) and not is_group(root.get(IMAGES)):
-        for which in _BEST_FIRST:
-            node = library.get(f"images/{which}")
-            if _pixels(node) is not None and _factor(library, which) > 0:
-                return ("uns", "spatial", name, "images", which), node
+        which, _, pixels = _finest(library)
+        if pixels is not None:
+            return ("uns", "spatial", name, "images", which), library.get(f"images/{which}")
     return (), None
 
 

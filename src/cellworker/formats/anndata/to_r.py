@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
 from cellworker.formats.anndata.elements import is_array, is_group
-from cellworker.formats.anndata.inventory import ENCODING, LEGACY_CATEGORIES, encoding_of
+from cellworker.formats.anndata.inventory import LEGACY_CATEGORIES, encoding_of, own_attributes
 from cellworker.formats.common.ledger import Ledger, Path
 from cellworker.formats.r.rds import build
 from cellworker.formats.r.rds.model import RS4, Attributes, RList, RNull, RStrings, RValue, RVector
@@ -72,9 +72,8 @@ class ToR:
 
     def _more(self, node: Node) -> dict[str, RValue]:
         """Return what a node says beside its encoding."""
-        names = [name for name in node.attrs if name not in ENCODING]
         out: dict[str, RValue] = {}
-        for name in names:
+        for name in own_attributes(node):
             value = node.attrs.get(name)
             items = value if isinstance(value, list) else [value]
             if all(isinstance(item, str) for item in items):

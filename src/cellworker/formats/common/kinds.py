@@ -86,8 +86,9 @@ def files_below(folder: Path) -> list[tuple[str, os.stat_result]]:
     while waiting:
         with suppress(PermissionError, FileNotFoundError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    found.append((entry.path, entry.stat(follow_symlinks=False)))
+                with suppress(OSError):  # one that goes meanwhile hides none of its neighbours
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        found.append((entry.path, entry.stat(follow_symlinks=False)))
     return found

@@ -42,7 +42,6 @@ FLOAT32: Final = np.dtype(np.float32)
 """How experiments keep log-normalised values."""
 JOINED: Final = "joined with the other layers of its kind"
 """What becomes of layers that Seurat 5 keeps apart by sample, ``counts.1`` and so on."""
-_BLOCK: Final = 1 << 22
 _RESERVED: Final = frozenset({"gene_ids", "gene_symbols", "dispersion", "original_name", "name", "_index"})
 """Columns by which cellworker tells genes apart in what it writes: those of another meaning stay in the list."""
 

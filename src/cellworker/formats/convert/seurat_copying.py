@@ -19,7 +19,7 @@ from cellworker.formats.r.rds.elements import CODE, elements_of
 from cellworker.formats.r.rds.limits import OPENED_BEFORE
 from cellworker.formats.r.reading import is_plain_rds
 from cellworker.formats.seurat.h5.files import read_exactly
-from cellworker.formats.seurat.write.annotated import write_annotated
+from cellworker.formats.seurat.write.annotated import LOOKING, write_annotated
 from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers
 from cellworker.formats.seurat.write.survey import SeuratSurvey, survey_seurat
@@ -70,7 +70,7 @@ def copy_seurat(
     for element in ledger.elements():
         if element.kind in CODE:
             ledger.lose(element.path, NO_CODE)
-    survey = _survey(source) if is_copied else None
+    survey = _survey(source, lambda done, total: progress(LOOKING * done / total)) if is_copied else None
     if found is not None:
         on_disk = list(disk_backed_layers(found.root))
     else:
@@ -86,16 +86,16 @@ def copy_seurat(
         new = Embedding(embedding[0], embedding[1].values) if embedding is not None else None
         identities = annotated.clusters if annotated.identities is not None else None
         annotation = Annotation(columns, identities=identities or None, embedding=new)
-        write_annotated(source, target, experiment, annotation, threads=threads, progress=progress)
+        write_annotated(source, target, experiment, annotation, threads=threads, progress=progress, survey=survey)
         _note_replaced(ledger, experiment, annotation)
     ledger.keep_rest()
     return ledger.close()
 
 
-def _survey(source: Path) -> SeuratSurvey | None:
+def _survey(source: Path, on_bytes: Callable[[int, int], None]) -> SeuratSurvey | None:
     """Look at an object; None for one that takes no columns."""
     try:
-        return survey_seurat(source, OPENED_BEFORE)
+        return survey_seurat(source, OPENED_BEFORE, on_bytes)
     except WorkerError as error:
         if error.code is not ErrorCode.EXPERIMENT_UNSUPPORTED:
             raise

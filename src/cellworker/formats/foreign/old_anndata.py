@@ -21,7 +21,7 @@ from cellworker.formats.anndata.containers.memory import (
 )
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged
 from cellworker.formats.anndata.elements import is_array, is_group, members, text_of
-from cellworker.formats.anndata.inventory import ENCODING, attributes_of, elements_of
+from cellworker.formats.anndata.inventory import attributes_of, elements_of, own_attributes
 from cellworker.formats.common.ledger import Ledger, Path
 from cellworker.formats.foreign.shown import ForeignFile
 
@@ -42,7 +42,8 @@ def read_old_anndata(root: TreeGroup) -> ForeignFile:
     WorkerError
         ``EXPERIMENT_UNREADABLE`` when a table is damaged.
     """
-    ledger = Ledger(elements_of(root), attributes_of(root))
+    attributes = list(attributes_of(root))
+    ledger = Ledger(elements_of(root), attributes)
     out = MemoryGroup("", {"encoding-type": "anndata", "encoding-version": "0.1.0"})
     uns = root.get("uns")
     used = _tables(root, out, uns if is_group(uns) else None, ledger)
@@ -61,7 +62,7 @@ def read_old_anndata(root: TreeGroup) -> ForeignFile:
         if out.get(name) is None:
             out.group(name)
     told = set(attributes_of(out))
-    for path, name in attributes_of(root):
+    for path, name in attributes:
         if (_place(path), name) in told:
             ledger.keep_attributes(path, (name,))
     return ForeignFile(out, "anndata before 0.7", ledger.close())
@@ -167,7 +168,7 @@ def _modern(node: Node, path: str) -> Node:
 
 def _beyond(node: Node) -> dict[str, Any]:
     """Return what a node says beside how it is stored."""
-    return {name: node.attrs.get(name) for name in node.attrs if name not in ENCODING}
+    return {name: node.attrs.get(name) for name in own_attributes(node)}
 
 
 def _put(root: MemoryGroup, path: str, node: Node) -> None:

@@ -222,6 +222,7 @@ def _cold(
 ) -> tuple[StoredExperiment, dict[str, list[int]]]:
     from cellworker.formats.opening.sandbox import run_sandboxed  # noqa: PLC0415 - a warm open needs no child process
 
+    timeout_s = _timeout_s(source, settings.load_timeout_s)
     answer: dict[str, Any] = run_sandboxed(
         "cellworker.formats.opening.loading:load",
         {
@@ -234,10 +235,10 @@ def _cold(
             "choice": matrix_choice(settings).to_json(),
             "buffer_bytes": int(settings.load_buffer_mb * _MEGABYTE),
             "memory_bytes": int(settings.load_memory_gb * _GIGABYTE),
-            "make_s": _MAKING * _timeout_s(source, settings.load_timeout_s),
+            "make_s": _MAKING * timeout_s,
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
-        timeout_s=_timeout_s(source, settings.load_timeout_s),
+        timeout_s=timeout_s,
         on_progress=on_progress,
     )
     if "store" not in answer:

@@ -22,7 +22,8 @@ from cellworker.experiment.store.sync_folder import sync_folder
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.kinds import files_below
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
-from cellworker.formats.opening.unused_stores import bytes_of, remove_unused
+from cellworker.formats.common.write_limit import size_of
+from cellworker.formats.opening.unused_stores import remove_unused
 from cellworker.identifiers import FileName, StoreName
 
 __all__ = ["READER_VERSION", "Fingerprint", "Shelf", "keyed", "store_file"]
@@ -279,7 +280,7 @@ class Shelf:
             with suppress(FileNotFoundError):
                 status = store.stat()
                 stores.append((store.name.endswith(_SUFFIX), status.st_mtime, status.st_size, store))
-        total = bytes_of(self.folder) - sum(size for _, _, size, _ in stores)
+        total = size_of(self.folder) - sum(size for _, _, size, _ in stores)
         for current, _, size, store in sorted(stores, reverse=True):
             total += size
             if store != keep and (total > self._max_bytes or not current) and remove_unused(store):

@@ -1,22 +1,11 @@
-"""What stores take on the disk, and removing one that no process has open."""
+"""Removing a store that no process has open."""
 
 import fcntl
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["bytes_of", "remove_unused"]
-
-
-def bytes_of(folder: Path) -> int:
-    """Return how many bytes the files below a folder take; what goes meanwhile does not count."""
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(place, name)).st_size  # noqa: PTH118 - there may be many
-    return total
+__all__ = ["remove_unused"]
 
 
 def _open_to_lock(store: Path) -> int:

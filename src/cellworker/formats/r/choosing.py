@@ -9,8 +9,10 @@ from cellworker.formats.r.foreign_objects import advice_on
 from cellworker.formats.r.rds.model import RS4, RList, RValue
 from cellworker.formats.r.values import attributes, class_names, describe
 
-__all__ = ["ChosenObject", "choose_object", "is_summarized"]
+__all__ = ["ONE_OBJECT", "ChosenObject", "choose_object", "is_summarized"]
 
+ONE_OBJECT: Final = "a Seurat object, a SingleCellExperiment or a SummarizedExperiment"
+"""What a file is expected to hold, for messages."""
 SEURAT: Final = frozenset({"Seurat", "seurat"})
 _MAX_LISTED: Final = 20
 
@@ -78,7 +80,7 @@ def choose_object(root: RValue, wanted: str, findings: Findings, *, is_workspace
     advice = advice_on(objects[0][1]) if len(objects) == 1 else "save such an object with save() or saveRDS()"
     raise findings.broken(
         "the file", found=f"no object that can be served among {len(objects)}: {listed or 'none'}",
-        expected="a Seurat object, a SingleCellExperiment or a SummarizedExperiment",
+        expected=ONE_OBJECT,
         advice=advice, code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )  # fmt: skip
 

@@ -79,7 +79,13 @@ Node = TreeGroup | Array
 
 
 def row_pieces(node: Array, first: int = 0, last: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Read the rows of an array of numbers in order, some at a time: where a piece begins, and the piece."""
+    """Read the rows of an array of numbers in order, some at a time: where a piece begins, and the piece.
+
+    Of a list that is read whole, threads decompress the pieces where its container can.
+    """
+    if len(node.shape) == 1 and not first and last is None and node.dtype is not None and node.dtype.kind in "biuf":
+        yield from node.blocks()
+        return
     last = node.shape[0] if last is None else last
     for start, end in blocks(last - first, node.rows_at_once()):
         yield first + start, node.read(first + start, first + end)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch
 
-__all__ = ["ExactValues", "exact_dtype", "kept_as", "single"]
+__all__ = ["ExactValues", "exact_dtype", "kept_as", "loses_digits", "single"]
 
 _EXACT_IN_FLOAT32 = 2**24
 

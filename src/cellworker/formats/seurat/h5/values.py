@@ -4,14 +4,13 @@ Source: SeuratDisk's "h5Seurat File Format Specification". Matrices are in colum
 the other way round outside of R; logicals are the integers 0, 1 and 2 (NA).
 """
 
-from collections.abc import Iterator
 from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import WorkerError
-from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
+from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, row_pieces
 from cellworker.formats.r.rds.build import data_frame, integers, named_list, strings
 from cellworker.formats.r.rds.model import RS4, RList, RNull, RStrings, RValue, RVector
 from cellworker.formats.r.rds.refusals import refused
@@ -79,7 +78,7 @@ class H5Values:
         count = int(np.prod(array.shape)) if array.shape else 1
         if count * kind.itemsize < _SPOOL_BYTES or not array.shape:
             return np.asarray(array.read(), kind).ravel()
-        return self._spool.keep_arrays(_pieces(array, kind), count, kind)
+        return self._spool.keep_arrays((_cast(piece, kind).ravel() for _, piece in row_pieces(array)), count, kind)
 
     def vector(self, array: Array) -> RVector:
         """Read numbers as R keeps them: integers, doubles, logicals."""
@@ -249,16 +248,6 @@ def _shaped(value: RVector | RStrings, array: Array) -> RVector | RStrings:
     if len(array.shape) > 1:
         value.attributes = {**value.attributes, "dim": integers(array.shape[::-1])}
     return value
-
-
-def _pieces(array: Array, kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-    if len(array.shape) == 1:
-        for _, piece in array.blocks():
-            yield _cast(piece, kind)
-        return
-    step = array.rows_at_once()
-    for start in range(0, array.shape[0], step):
-        yield _cast(array.read(start, min(start + step, array.shape[0])), kind).ravel()
 
 
 def _cast(piece: NDArray[Any], kind: np.dtype[Any]) -> NDArray[Any]:

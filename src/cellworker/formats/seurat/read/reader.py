@@ -31,6 +31,7 @@ from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.r.choosing import ONE_OBJECT
 from cellworker.formats.r.foreign_objects import advice_on
 from cellworker.formats.r.rds.model import RS4, RValue
 from cellworker.formats.r.values import class_names, describe, frame, named, slot, text, version
@@ -168,7 +169,7 @@ def _as_seurat(root: RValue, findings: Findings) -> RS4:
     raise findings.broken(
         "the file",
         found=describe(root),
-        expected="a Seurat object, a SingleCellExperiment or a SummarizedExperiment",
+        expected=ONE_OBJECT,
         advice=advice,
         code=ErrorCode.EXPERIMENT_UNSUPPORTED,
     )

@@ -28,9 +28,9 @@ from cellworker.formats.seurat.write.annotation import Annotation, AnnotationVal
 from cellworker.formats.seurat.write.layers import PACKAGE, disk_backed_layers, in_memory, with_layers
 from cellworker.formats.seurat.write.survey import AssaySurvey, SeuratSurvey, survey_seurat
 
-__all__ = ["write_annotated"]
+__all__ = ["LOOKING", "write_annotated"]
 
-_LOOKING = 0.15
+LOOKING = 0.15
 """The part of the whole time that the first look takes, for the progress bar."""
 
 
@@ -42,6 +42,7 @@ def write_annotated(
     *,
     threads: int = 1,
     progress: Callable[[float], None] = lambda _: None,
+    survey: SeuratSurvey | None = None,
 ) -> None:
     """Write an experiment's object with additions, as an `.rds` file as large as R makes it.
 
@@ -59,6 +60,8 @@ def write_annotated(
         Threads that compress.
     progress
         Called with the fraction done; may raise to stop.
+    survey
+        Of the source, where it was made already, in the first `LOOKING` of the time.
 
     Raises
     ------
@@ -81,14 +84,14 @@ def write_annotated(
             write_value(without_code(root), target, threads=threads)
             progress(1.0)
             return
-        survey = survey_seurat(source, OPENED_BEFORE, reporter(0.0, _LOOKING))
+        survey = survey or survey_seurat(source, OPENED_BEFORE, reporter(0.0, LOOKING))
         _check_same(source, experiment, survey.sha256)
         values = values_for(
             annotation, experiment.barcodes, survey.rows, survey.n_rows, assay=survey.assay, package=survey.package
         )
         edit = partial(_edit, survey=survey, values=values, assays=_assay_editors(survey.assays, source, spool))
         with _whole(target) as part, GzipWriter(part, threads=threads, effort="small") as file:
-            sha256 = copy_rds(source, file, edit, limits=OPENED_BEFORE, on_bytes=reporter(_LOOKING, 1 - _LOOKING))
+            sha256 = copy_rds(source, file, edit, limits=OPENED_BEFORE, on_bytes=reporter(LOOKING, 1 - LOOKING))
             _check_same(source, experiment, sha256)
 
 
