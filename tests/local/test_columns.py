@@ -173,6 +173,19 @@ class _Sets:
         return CellSets.empty().encode()
 
 
+class _SlowSets(_Sets):
+    def __init__(self) -> None:
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def read(self, experiment_id: str) -> bytes:
+        self.asked.set()
+        await self.go.wait()
+        return await super().read(experiment_id)
+
+
+COMPARED = {"cellSet": "ranges:0-1", "compareWith": "ranges:2-3", "basis": "all", "comparisonType": "within"}
+
+
 @pytest.fixture
 def never() -> _Never:
     return _Never()
@@ -209,6 +222,20 @@ async def test_who_comes_back_or_asks_the_same_waits_for_the_same_computation(ne
     async with asyncio.timeout(WAIT_S):
         await never.cancelled.wait()
     assert never.begun == 1
+    assert not answers.cancel("one"), "nobody of that name waits"
+
+
+async def test_who_cancels_while_the_cell_sets_are_read_is_not_computed_for(never: _Never) -> None:
+    sets = _SlowSets()
+    question = Question.of({"name": "DifferentialExpression", **COMPARED}, "DifferentialExpression", find)
+    answers = ColumnAnswers("e", never.compute, sets, None)  # type: ignore[arg-type]
+    asked = asyncio.create_task(answers.answer(question, None, name="one"))
+    async with asyncio.timeout(WAIT_S):
+        await sets.asked.wait()
+    assert answers.cancel("one")
+    sets.go.set()
+    await _refused(asked)
+    assert never.begun == 0
     assert not answers.cancel("one"), "nobody of that name waits"
 
 

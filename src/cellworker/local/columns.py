@@ -115,23 +115,35 @@ class ColumnAnswers:
         WorkerError
             The task's own error, or ``INVALID_INPUT`` naming the field.
         """
-        task = question.task
+        leaving = asyncio.Event()
+        if name:  # from the first moment, so that it can be cancelled while its cell sets are read
+            self._waiting[name] = leaving
+        try:
+            request = await self._prepared(question, pagination)
+            if leaving.is_set():
+                raise _cancelled()
+            return await self._computed(question.task, request, leaving, has_gone)
+        finally:
+            if self._waiting.get(name) is leaving:
+                del self._waiting[name]
+
+    async def _prepared(self, question: Question, pagination: Mapping[str, Any] | None) -> bytes:
         cell_sets = CellSets.empty()
         if question.reads_cell_sets:
             cell_sets = await self._reader.read(await self._cell_sets.read(self._experiment_id))
         given = PrepareInput(question.body, pagination, cell_sets)
-        request = await asyncio.to_thread(lambda: msgspec.json.encode(task.prepare(given)))
-        leaving = asyncio.Event()
-        if name:
-            self._waiting[name] = leaving
+        return await asyncio.to_thread(lambda: msgspec.json.encode(question.task.prepare(given)))
+
+    async def _computed(
+        self, task: Task, request: bytes, leaving: asyncio.Event, has_gone: Callable[[], bool]
+    ) -> bytes:
         shared = self._join(task, request)
         try:
             while not (await asyncio.wait({shared.computing}, timeout=_PROGRESS_INTERVAL_S))[0]:
                 if leaving.is_set() or has_gone():
-                    raise WorkerError(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.")
+                    raise _cancelled()
             return shared.computing.result()
         finally:
-            self._waiting.pop(name, None)
             self._leave((task.name, request), shared, 0.0 if leaving.is_set() else self._grace_s)
 
     def _join(self, task: Task, request: bytes) -> _Shared:
@@ -160,6 +172,10 @@ class ColumnAnswers:
             end()
         else:
             shared.ending = asyncio.get_running_loop().call_later(grace_s, end)
+
+
+def _cancelled() -> WorkerError:
+    return WorkerError(ErrorCode.REQUEST_CANCELLED, "The request was cancelled.")
 
 
 def _looked_at(computing: asyncio.Future[bytes]) -> None:

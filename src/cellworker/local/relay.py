@@ -62,7 +62,8 @@ _Message = _Request | _Open | _Told | _More | _Cancel | _Leave
 class _Exchange:
     """A request or a socket under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_request: bool) -> None:
+        self.is_request = is_request
         self.task: asyncio.Task[None] | None = None
         self.window = asyncio.Semaphore(_UNACKNOWLEDGED)
         self.told: asyncio.Queue[str] = asyncio.Queue()
@@ -86,6 +87,7 @@ class Relay:
         self._url = url
         self._send = send
         self._under_way: dict[str, _Exchange] = {}
+        self._is_closed = False
         self._session: aiohttp.ClientSession | None = None
 
     def receive(self, content: object) -> None:
@@ -95,23 +97,28 @@ class Relay:
             try:
                 self._loop.call_soon_threadsafe(self._take, message)
             except RuntimeError:  # the door is closed
-                if isinstance(message, _Request):
-                    self._tell(message.id, "failed")
+                self._refuse(message)
 
     async def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel what is under way; a page that waits for an answer is told that none comes."""
+        self._is_closed = True
+        waiting = [key for key, item in self._under_way.items() if item.is_request]
         tasks = [item.task for item in self._under_way.values() if item.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+        for key in waiting:
+            self._tell(key, "failed")
 
     def _take(self, message: _Message) -> None:
         match message:
+            case _Request() | _Open() if self._is_closed:
+                self._refuse(message)
             case _Request() | _Open():
                 if message.id not in self._under_way:
-                    exchange = self._under_way[message.id] = _Exchange()
+                    exchange = self._under_way[message.id] = _Exchange(is_request=isinstance(message, _Request))
                     exchange.task = self._loop.create_task(self._serve(message, exchange))
             case _Leave():
                 for key in [key for key in self._under_way if key.startswith(f"{message.name}-")]:
@@ -124,6 +131,11 @@ class Relay:
                     known.told.put_nowait(message.text)
                 elif known is not None:
                     known.window.release()
+
+    def _refuse(self, message: _Message) -> None:
+        """Tell the page that nothing comes, where it waits for something."""
+        if isinstance(message, _Request | _Open):
+            self._tell(message.id, "failed" if isinstance(message, _Request) else "closed")
 
     def _cancel(self, key: str) -> None:
         exchange = self._under_way.get(key)
