@@ -186,6 +186,8 @@ def test_a_body_in_a_file_is_as_good(sample: Path, tmp_path: Path, capsys) -> No
         (["GeneExpression", "--body", '{"genes": ["NOPE"]}'], "R_WORKER_GENE_NOT_FOUND: Gene(s): NOPE not found!"),
         (["GetEmbedding", "--body", '{"type": "tsnee", "useSaved": true}'], "REDUCTION_NOT_FOUND: "),
         (["ListGenes", "--pagination", '{"limit": "x"}'], "INVALID_INPUT: --pagination"),
+        (["ListGenes", "--pagination", '{"lmit": 3}'], "INVALID_INPUT: --pagination.lmit: ListGenes has no field"),
+        (["ListGenes", "--body", '{"lmit": 3}'], "INVALID_INPUT: body.lmit: ListGenes has no field 'lmit'"),
         (["ListGenes", "--out", "/nowhere/x.csv"], "INVALID_INPUT: --out /nowhere/x.csv: there is no folder"),
     ],
 )

@@ -55,6 +55,7 @@ def test_one_that_fails_does_not_stop_the_others(sample: Path, tmp_path: Path, c
         ('{"name": "ListGenes"}\n{"limit": 3}', "line 2: expected a body with a name"),
         ('{"name": "ListGenes"}\n{', "line 2: not JSON"),
         ('{"name": "ListGenes", "limit": -1}', "line 1: body.limit"),
+        ('{"name": "ListGenes", "lmit": 1}', "line 1: body.lmit: ListGenes has no field 'lmit'"),
         ('{"name": "Dance"}', "line 1: "),
         ('{"name": "GetNormalizedExpression"}', "is a file; ask for it alone"),
         ('{"body": {"name": "ListGenes"}, "pagination": 3}', "line 1: pagination"),

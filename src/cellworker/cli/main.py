@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO
 
 from cellworker.cli.methods import METHODS, add_method_arguments
-from cellworker.cli.numbers import number, whole_number
+from cellworker.cli.numbers import number, positive_number, whole_number
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
 from cellworker.version import __version__
@@ -211,7 +211,9 @@ def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> N
 
     submit = add("submit", "submit", "send one request to a running worker and wait for the result")
     submit.add_argument("--url", help="where 'cellworker run' listens (http://127.0.0.1:PORT)")
-    submit.add_argument("--timeout", type=number, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
+    submit.add_argument(
+        "--timeout", type=positive_number, default=1800.0, metavar="SECONDS", help="how long to wait (1800)"
+    )
     _add_request(submit)
 
     replay = add("replay", "replay", "ask again what made a file, or a request that DEBUG_STEP saved")

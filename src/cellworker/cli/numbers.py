@@ -3,7 +3,7 @@
 import argparse
 import math
 
-__all__ = ["number", "whole_number"]
+__all__ = ["number", "positive_number", "whole_number"]
 
 
 def whole_number(text: str) -> int:
@@ -23,5 +23,14 @@ def number(text: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         message = f"expected a number, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Return the finite number above 0 that a text is, for argparse."""
+    value = number(text)
+    if value <= 0:
+        message = f"expected a number above 0, found {text!r}"
         raise argparse.ArgumentTypeError(message)
     return value

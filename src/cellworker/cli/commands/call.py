@@ -39,9 +39,9 @@ def command(options: argparse.Namespace) -> int:
     path = sample_path() if options.experiment is None else Path(options.experiment)
     if options.requests is not None:
         return answer_many(read_requests(options.requests), path, settings, options)
-    known_task(options.task)  # an unknown name is reported before mistakes in the body
-    body = request_body(options.task, options.body)
-    answer_one(WrittenRequest(options.task, body, request_pagination(options.pagination)), path, settings, options)
+    task = known_task(options.task)  # an unknown name is reported before mistakes in the body
+    body = request_body(task, options.body)
+    answer_one(WrittenRequest(task.name, body, request_pagination(task, options.pagination)), path, settings, options)
     return 0
 
 
