@@ -87,8 +87,10 @@ def test_ctrl_c_ends_quietly(monkeypatch, capsys) -> None:
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellworker.cli.commands.tasks.command", interrupted)
-    assert run("tasks", capsys=capsys) == (130, "", "")
+    for place in ("commands.tasks.command", "main.parser_for"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"cellworker.cli.{place}", interrupted)
+            assert run("tasks", capsys=capsys) == (130, "", "")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(sample: Path) -> None:

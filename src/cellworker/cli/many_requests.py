@@ -93,6 +93,7 @@ def answer_many(requests: list[Request], path: Path, settings: Settings, options
     """
     times, failed = Times(shown=options.verbose), False
     with (
+        contextlib.suppress(BrokenPipeError),  # who has read enough gets the status so far
         _lines(options.out) as write,
         tempfile.TemporaryDirectory(prefix="cellworker-") as scratch,
         Bar(quiet=options.quiet) as bar,

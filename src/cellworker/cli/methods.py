@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from cellworker.cli.numbers import number, whole_number
+from cellworker.cli.numbers import number, text_of, whole_number
 from cellworker.errors import ErrorCode, WorkerError
 
 __all__ = [
@@ -43,7 +43,7 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 
 _NOT_ASKED: Final = ("self", "path", "as_")
 """A path to write to is what ``--out`` says."""
-_NUMBERS: Final[Mapping[Any, Callable[[str], Any]]] = {int: whole_number, float: number}
+_READERS: Final[Mapping[Any, Callable[[str], Any]]] = {int: whole_number, float: number, str: text_of}
 _ARGUMENT: Final = re.compile(r"(\w+)(?:\[.*?\])?: ")
 _SWITCHED_ON: Final = re.compile(r"\b(\w+)=True\b")
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
@@ -53,7 +53,7 @@ _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 class _Kind:
     """How a type is read from the command line."""
 
-    convert: Callable[[str], Any] = str
+    convert: Callable[[str], Any] = text_of
     choices: tuple[str, ...] | None = None
     many: bool = False
     switch: bool = False
@@ -188,11 +188,11 @@ def _kind(annotation: Any) -> _Kind:  # noqa: ANN401
         if get_origin(option) is Literal:
             return _Kind(choices=tuple(map(str, get_args(option))))
         if inner := get_args(option):
-            return _Kind(convert=_NUMBERS.get(inner[0], inner[0]), many=True)
+            return _Kind(convert=_READERS.get(inner[0], inner[0]), many=True)
     if options == {bool}:
         return _Kind(switch=True)
     (convert,) = options
-    return _Kind(convert=_NUMBERS.get(convert, convert))
+    return _Kind(convert=_READERS.get(convert, convert))
 
 
 def _is_array(option: Any) -> bool:  # noqa: ANN401

@@ -43,7 +43,8 @@ def command(options: argparse.Namespace) -> int:
     if report is not None:
         content = {"kept": found.kept, "renamed": found.renamed, "could_not_be_represented": found.lost}
         with replacing(report) as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
+            # A name that is no UTF-8 is written as JSON has it, in escapes.
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     return 0
 
 

@@ -51,7 +51,8 @@ def locate(path: Path) -> Located:
             advice = (
                 "give the path of an experiment's file, of a .zarr store, or of a folder with r.rds, r.qs or matrices"
             )
-            raise _not_found(message=f"there is no file or folder {path}: {advice}")
+            told = f"{path} is a pipe or a device" if source.exists() else f"there is no file or folder {path}"
+            raise _not_found(message=f"{told}: {advice}")
         named = source if source.name not in ("", "..") else source.resolve()
         beside = (named.parent / f"{named.stem}.{CELL_SETS}", named.parent / CELL_SETS)
         if source.is_dir() and not is_zarr(source):
