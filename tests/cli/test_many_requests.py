@@ -118,6 +118,17 @@ COMP_WORDS=({words} ""); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _cellworker; pri
     return done.stdout.split()
 
 
+def test_bash_completes_names_of_files_as_they_are(tmp_path: Path, capsys) -> None:
+    names = {"my data.h5ad", "$(touch pwned).h5ad", "*.h5ad", "it's.h5ad"}
+    for name in names:
+        (tmp_path / name).touch()
+    command = f"""{run("completion", "bash", capsys=capsys)[1]}
+COMP_WORDS=(cellworker markers ""); COMP_CWORD=2; _cellworker; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True, cwd=tmp_path)
+    assert {line for line in done.stdout.splitlines() if not line.startswith("-")} == names
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
 def test_bash_completes_commands_options_and_values(capsys) -> None:
     script = run("completion", "bash", capsys=capsys)[1]
     assert {"markers", "call", "replay"} <= set(completions("cellworker", script))
