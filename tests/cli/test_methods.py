@@ -172,6 +172,26 @@ def test_a_file_that_is_there_is_replaced_by_an_option_of_the_line(sample: Path,
     assert run(*line, "--force", capsys=capsys)[0] == 0
 
 
+def test_an_experiment_is_never_written_over_by_a_result_of_its_own(sample: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    file, sets, link = folder / "x.h5ad", folder / "x.cell_sets.json", tmp_path / "link.h5ad"
+    assert run("convert", sample, file, capsys=capsys)[0] == 0
+    link.symlink_to(file)
+    before = file.read_bytes(), sets.read_bytes()
+    body = ("--body", '{"limit": 1}')
+    (tmp_path / "r.jsonl").write_text('{"name": "ListGenes"}')
+    for line in (
+        ("markers", file, "--out", link), ("markers", folder, "--out", file), ("cluster", link, "--out", file),
+        ("download", file, "--out", file, "--force"), ("markers", file, "--format", "json", "--out", sets),
+        ("call", "ListGenes", *body, "--experiment", file, "--format", "json", "--out", sets),
+        ("call", "--requests", tmp_path / "r.jsonl", "--experiment", file, "--out", file),
+    ):  # fmt: skip
+        status, _, err = run(*line, capsys=capsys)
+        assert (status, "that is the experiment itself: give another name" in err) == (1, True), (line, err)
+    assert (file.read_bytes(), sets.read_bytes()) == before
+
+
 @pytest.mark.parametrize("command", ["check", "markers"])
 def test_the_folder_that_one_is_in_is_an_experiment_too(
     command: str, sample: Path, tmp_path, monkeypatch, capsys

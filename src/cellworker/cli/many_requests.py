@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from cellworker.cli.output import replacing
+from cellworker.cli.output import check_apart, replacing
 from cellworker.cli.progress import Bar
 from cellworker.cli.times import Times
 from cellworker.engine.contexts import make_context
@@ -91,6 +91,7 @@ def answer_many(requests: list[Request], path: Path, settings: Settings, options
 
     Each line is ``{"line", "name", "result"}``, or with ``"error": {"code", "message"}`` instead of the result.
     """
+    check_apart(options.out, path)
     times, failed = Times(shown=options.verbose), False
     with (
         contextlib.suppress(BrokenPipeError),  # who has read enough gets the status so far

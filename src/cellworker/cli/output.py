@@ -21,6 +21,7 @@ from cellworker.cli.formulas import has_formulas, without_formula, without_formu
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
 from cellworker.formats.common.half_written import half_written, is_stream
+from cellworker.formats.common.locating import locate
 from cellworker.formats.common.provenance import KEY, Provenance, encode, side_file, stamp
 from cellworker.plain_text import is_terminal, shown
 from cellworker.protocol.pagination import Pagination
@@ -31,6 +32,7 @@ from cellworker.tasks.task import Task
 
 __all__ = [
     "Destination",
+    "check_apart",
     "read_json",
     "replacing",
     "request_body",
@@ -106,6 +108,21 @@ def request_pagination(task: Task, text: str | None) -> dict[str, Any] | None:
     convert(pagination, Pagination, "--pagination")
     refuse_unknown_fields(task.name, pagination, Pagination, path="--pagination")
     return pagination
+
+
+def check_apart(out: str | None, experiment: Path) -> None:
+    """Refuse an ``--out`` that is the experiment's own file, or that of its cell sets.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT``; for a place without an experiment, what opening it raises.
+    """
+    if out in (None, "-") or not Path(out).exists():
+        return
+    found = locate(experiment)
+    if any(own is not None and Path(out).samefile(own) for own in (experiment, found.source, found.cell_sets)):
+        raise WorkerError(_INVALID, f"--out {out}: that is the experiment itself: give another name")
 
 
 class Destination:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from cellworker.api.records import PICTURE_PREFIX, record_of
 from cellworker.cli.method_results import write_method_result
 from cellworker.cli.methods import METHODS, as_on_the_line, given_arguments, refuse_unknown, tables_of
-from cellworker.cli.output import Destination
+from cellworker.cli.output import Destination, check_apart
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
@@ -62,6 +62,7 @@ def run_method(
     )  # fmt: skip
     _check_pandas()
     destination.check_tables(tables_of(method))
+    check_apart(options.out, path)
     times = Times(shown=options.verbose)
     with Bar(quiet=options.quiet) as bar:
         with times.step("opening"):
@@ -104,6 +105,7 @@ def _write(
     if options.out is None:
         raise WorkerError(ErrorCode.INVALID_INPUT, "--out: name what to write, as --out FILE.h5ad, or - with --format")
     ending = _ending(task, arguments, options)
+    check_apart(options.out, path)
     times = Times(shown=options.verbose)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch, Bar(quiet=options.quiet) as bar:
         goal = Path(scratch) / f"result.{ending}" if options.out == "-" else Path(options.out)
