@@ -48,6 +48,7 @@ __all__ = [
 RESULTS = Path(__file__).with_name("results")
 SAMPLE_S = 0.02
 MARK = "benchmark-usage "
+MARK_BEGUN = "benchmark-clock-starts"
 LIMIT_VARIABLE = "BENCH_LIMIT_CPU_S"  # tells `timed` in a case's process the limit of what it measures
 HANGS_AFTER = 30  # times the limit, by the clock: a process that waits for nothing uses no CPU and would stay for ever
 
@@ -72,9 +73,9 @@ class Command:
     prepare: Callable[[], object] = lambda: None
     """Called before each run, outside the measure."""
     limit_s: int = 600
-    """Max CPU seconds of a run, or of its timed part where it measures itself."""
-    once: bool = False
-    """Not repeated, where a run takes long before its clock starts."""
+    """Max CPU seconds of a run; where it measures itself, of what is before its clock starts, and of the rest."""
+    warm_up_s: int = 0
+    """CPU seconds more before its clock starts, where a peer compiles there for example; it is not repeated then."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,14 @@ def pick(cases: Sequence[Case], only: str) -> list[Case]:
 
 @contextmanager
 def timed(repeats: int = 1):
-    """In a case's own process: count only what happens inside, divided by `repeats`.
+    """In a case's own process: count only what happens inside, divided by `repeats`; the limit counts from here.
 
     What is put into the dict that the block is given, until the process ends, is shown and goes to the ``.meta.json``.
     """
     details: dict[str, object] = {}
     if limit := int(os.environ.get(LIMIT_VARIABLE, "0")):
         _limit_cpu(math.ceil(time.process_time()) + limit * repeats)
+    print(MARK_BEGUN, flush=True)
     cpu, wall = _own_cpu(), time.perf_counter()
     yield details
     wall, cpu = time.perf_counter() - wall, _own_cpu() - cpu
@@ -207,7 +209,7 @@ def _measure(
     over: set[str] = set()
     for turn in range(case.repeats):
         for key, command in {"": case.ours, **case.peers}.items():
-            if key in failed | over or (turn and command.once):
+            if key in failed | over or (turn and command.warm_up_s):
                 continue
             try:
                 usage, said = _run(command)
@@ -238,6 +240,7 @@ def _median(usages: list[Usage]) -> Usage:
 
 def _run(command: Command) -> tuple[Usage, dict[str, object]]:
     command.prepare()
+    most_s = command.limit_s + command.warm_up_s
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -245,7 +248,7 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
             stdout=output,
             stderr=errors,
             env={**os.environ, LIMIT_VARIABLE: str(command.limit_s), **command.environment},
-            preexec_fn=lambda: _limit_cpu(command.limit_s),  # noqa: PLW1509 no other thread runs at this moment
+            preexec_fn=lambda: _limit_cpu(most_s),  # noqa: PLW1509 no other thread runs at this moment
         )
         sampler = _Sampler(process.pid)
         late = threading.Event()
@@ -254,7 +257,7 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
             late.set()
             process.kill()
 
-        watchdog = threading.Timer(HANGS_AFTER * command.limit_s, cut_off)
+        watchdog = threading.Timer(HANGS_AFTER * most_s, cut_off)
         watchdog.start()
         try:
             _, status, usage = os.wait4(process.pid, 0)
@@ -267,9 +270,12 @@ def _run(command: Command) -> tuple[Usage, dict[str, object]]:
         errors.seek(0)
         text = output.read().decode(errors="replace")
         if process.returncode == -signal.SIGXCPU:
+            if command.warm_up_s and MARK_BEGUN not in text.splitlines():
+                message = f"used {most_s} CPU s before its clock started"
+                raise RuntimeError(message)
             return Usage(command.limit_s, wall, peak, beyond=True), {}
         if process.returncode != 0 and late.is_set():
-            message = f"hung: cut off after {HANGS_AFTER * command.limit_s:g} s by the clock"
+            message = f"hung: cut off after {HANGS_AFTER * most_s:g} s by the clock"
             raise RuntimeError(message)
         if process.returncode != 0:
             message = f"exit status {process.returncode}: {errors.read().decode(errors='replace')[-600:]}"

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Bar, Case, Command, pick, python, run_cases, timed
-from benchmarks.maps import ENVIRONMENT, THREADS, cells, map_quality
+from benchmarks.maps import ENVIRONMENT, THREADS, WARM_UP_S, cells, map_quality
 
 __all__ = [
     "COMPONENTS",
@@ -92,7 +92,7 @@ def _case(path: Path, n: int, step: str) -> Case:
     for peer in peers:
         who, _, how = peer.partition(", ")
         line = [PEERS_PYTHON, *python(f"{HERE}_peers:{step}_{who}", path, how)[1:]]
-        found[peer] = Command(line, ENVIRONMENT, limit_s=LIMIT_S[n], once=True)
+        found[peer] = Command(line, ENVIRONMENT, limit_s=LIMIT_S[n], warm_up_s=WARM_UP_S)
     bars = [Bar("cpu_s", 1, f"no more CPU than {peer}", peer) for peer in peers]
     return Case(f"{title}; {n // 1000}k cells", ours, found, REPEATS, bars)
 

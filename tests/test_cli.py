@@ -87,8 +87,10 @@ def test_ctrl_c_ends_quietly(monkeypatch, capsys) -> None:
     def interrupted(options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cellworker.cli.commands.tasks.command", interrupted)
-    assert run("tasks", capsys=capsys) == (130, "", "")
+    for place in ("commands.tasks.command", "main.parser_for"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"cellworker.cli.{place}", interrupted)
+            assert run("tasks", capsys=capsys) == (130, "", "")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(sample: Path) -> None:
@@ -186,6 +188,8 @@ def test_a_body_in_a_file_is_as_good(sample: Path, tmp_path: Path, capsys) -> No
         (["GeneExpression", "--body", '{"genes": ["NOPE"]}'], "R_WORKER_GENE_NOT_FOUND: Gene(s): NOPE not found!"),
         (["GetEmbedding", "--body", '{"type": "tsnee", "useSaved": true}'], "REDUCTION_NOT_FOUND: "),
         (["ListGenes", "--pagination", '{"limit": "x"}'], "INVALID_INPUT: --pagination"),
+        (["ListGenes", "--pagination", '{"lmit": 3}'], "INVALID_INPUT: --pagination.lmit: ListGenes has no field"),
+        (["ListGenes", "--body", '{"lmit": 3}'], "INVALID_INPUT: body.lmit: ListGenes has no field 'lmit'"),
         (["ListGenes", "--out", "/nowhere/x.csv"], "INVALID_INPUT: --out /nowhere/x.csv: there is no folder"),
     ],
 )

@@ -13,6 +13,7 @@ from cellworker.cli.bug import save_traceback
 from cellworker.cli.output import Destination, read_json, request_body, write_file, write_result
 from cellworker.cli.progress import Bar
 from cellworker.errors import WorkerError
+from cellworker.tasks.catalog import find
 
 TABLE = {"gene": ["LYZ", "IL7R", None], "score": [1.5, 2.0, 0.1]}
 
@@ -66,8 +67,8 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_body_may_repeat_the_name_but_not_contradict_it() -> None:
-    assert request_body("ListGenes", '{"name": "ListGenes", "limit": 1}') == {"limit": 1}
-    assert "DotPlot" in sentence("ListGenes", '{"name": "DotPlot"}', call=request_body)
+    assert request_body(find("ListGenes"), '{"name": "ListGenes", "limit": 1}') == {"limit": 1}
+    assert "DotPlot" in sentence(find("ListGenes"), '{"name": "DotPlot"}', call=request_body)
 
 
 def test_json_is_written_as_it_is(tmp_path: Path) -> None:

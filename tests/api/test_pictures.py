@@ -282,6 +282,8 @@ def test_files_are_fit_for_a_paper(source, tmp_path):
     pdf = cw.pl.save(ax, tmp_path / "a.pdf").read_bytes()
     assert re.search(rb"/Subtype /(TrueType|Type0|CIDFontType2)", pdf)
     assert b"/Subtype /Type3" not in pdf
+    with pytest.raises(WorkerError, match="dpi: expected a whole number from 1 to 2400"):
+        cw.pl.save(ax, tmp_path / "a.png", dpi=100_000_000)
     assert cw.pl.save(ax, tmp_path / "a.png", dpi=50).read_bytes().startswith(b"\x89PNG")
 
 

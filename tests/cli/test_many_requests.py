@@ -55,6 +55,7 @@ def test_one_that_fails_does_not_stop_the_others(sample: Path, tmp_path: Path, c
         ('{"name": "ListGenes"}\n{"limit": 3}', "line 2: expected a body with a name"),
         ('{"name": "ListGenes"}\n{', "line 2: not JSON"),
         ('{"name": "ListGenes", "limit": -1}', "line 1: body.limit"),
+        ('{"name": "ListGenes", "lmit": 1}', "line 1: body.lmit: ListGenes has no field 'lmit'"),
         ('{"name": "Dance"}', "line 1: "),
         ('{"name": "GetNormalizedExpression"}', "is a file; ask for it alone"),
         ('{"body": {"name": "ListGenes"}, "pagination": 3}', "line 1: pagination"),
@@ -115,6 +116,17 @@ def completions(words: str, script: str) -> list[str]:
 COMP_WORDS=({words} ""); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _cellworker; printf '%s\\n' "${{COMPREPLY[@]}}" """
     done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True, cwd="/")
     return done.stdout.split()
+
+
+def test_bash_completes_names_of_files_as_they_are(tmp_path: Path, capsys) -> None:
+    names = {"my data.h5ad", "$(touch pwned).h5ad", "*.h5ad", "it's.h5ad"}
+    for name in names:
+        (tmp_path / name).touch()
+    command = f"""{run("completion", "bash", capsys=capsys)[1]}
+COMP_WORDS=(cellworker markers ""); COMP_CWORD=2; _cellworker; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True, cwd=tmp_path)
+    assert {line for line in done.stdout.splitlines() if not line.startswith("-")} == names
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_bash_completes_commands_options_and_values(capsys) -> None:

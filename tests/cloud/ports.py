@@ -2,13 +2,16 @@
 
 import contextlib
 import fcntl
+import os
 import random
 import socket
 from pathlib import Path
 
 _FIRST, _BEHIND = 20_000, 32_000
 """Below the ports that the kernel gives to clients: a port is free after a restart, too."""
-_LOCKS = Path(__file__).open("r+b")  # noqa: SIM115 - its bytes are locked as long as this process lives
+_LOCKS = Path(f"/tmp/cellworker-test-ports-{os.getuid()}").open("a+b")  # noqa: SIM115
+"""Its bytes are locked as long as this process lives. No other code opens this file: closing any descriptor of a file
+ends all of a process's locks on it."""
 _taken: set[int] = set()
 
 

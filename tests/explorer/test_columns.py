@@ -165,6 +165,29 @@ def test_violins_are_the_engines_summaries(page: Explorer, engine, tmp_path):
     expect(page.page.locator("aside.right .hint").first).to_contain_text(
         "11 with “clone 11” in their names are plotted"
     )
+    page.page.get_by_label("Largest groups plotted").fill("2")
+    page.page.keyboard.press("Enter")
+    page.choose("By", "cell_type")
+    by_type = page.page.get_by_label("Share of clones in 3 groups of cell_type")
+    expect(by_type, "what is said of a class with many sets holds for no other").to_be_visible()
+
+
+def test_a_drag_over_a_histogram_selects_a_range_in_either_direction(page: Explorer, file: Path):
+    quality = anndata.read_h5ad(file, backed="r").obs["quality"].to_numpy()
+    shares = (quality - np.nanmin(quality)) / (np.nanmax(quality) - np.nanmin(quality))
+    page.tab("Columns")
+    column(page, "quality").get_by_role("button", name="quality", exact=True).click()
+    chart = page.page.get_by_role("application", name=re.compile("^quality"))
+    box = chart.bounding_box()
+    for begin, end in ((0.2, 0.6), (0.6, 0.2)):
+        page.page.keyboard.press("Escape")
+        page.page.mouse.move(box["x"] + begin * box["width"], box["y"] + 20)
+        page.page.mouse.down()
+        page.page.mouse.move(box["x"] + end * box["width"], box["y"] + 20, steps=4)
+        page.page.mouse.up()
+        page.footer(f"{int(((shares >= 0.2) & (shares <= 0.6)).sum())} cells selected")
+        chart.press("Shift+ArrowRight")
+        page.footer(f"{int(((shares >= 0.2) & (shares <= 0.625)).sum())} cells selected")
 
 
 MANY_SETS = """async () => {

@@ -12,7 +12,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 from tests.explorer.conftest import Worker, looking, serving
 from tests.explorer.seeing import Explorer, pixels_of
 
@@ -486,6 +486,27 @@ def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_ma
     explorer.shows("Pseudotime")
     expect(explorer.page.locator(".figure")).to_contain_text("along pseudotime")
     assert explorer.count("#440154") + explorer.count("#fde725") > 0
+
+    # An answer about a trajectory that was removed meanwhile colours nothing.
+    explorer.colour_by("Cell type")
+    explorer.shows("Cell type")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if "PseudoTime" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    explorer.page.route("**/workRequest/**", hold)
+    explorer.button("Compute pseudotime").click()
+    waiting = explorer.page.get_by_text("Computing pseudotime")
+    expect(waiting).to_be_visible()
+    explorer.button("Remove it from the map").click()
+    expect(explorer.page.locator(".trajectory .nodes")).to_have_count(0)
+    held[0].continue_()
+    expect(waiting).to_have_count(0)
+    explorer.shows("Cell type")
 
 
 # 14

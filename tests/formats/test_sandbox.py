@@ -136,9 +136,7 @@ run_sandboxed("child_functions:sleeping", {"path": pids}, memory_bytes=1 << 30, 
 """
 
 
-@pytest.fixture(
-    autouse=True, params=["started", pytest.param("forked", marks=linux)] if sys.platform == "linux" else ["started"]
-)
+@pytest.fixture(autouse=True, params=["started", "forked"])
 def way(request, monkeypatch):
     """How the child is made: everything holds for both ways."""
     if request.param == "started":

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from cellworker.experiment.cell_sets import CellSets
 from cellworker.gateway.core.question import Question
 from cellworker.local import server
 from cellworker.local.columns import ColumnAnswers
+from cellworker.local.experiment import LocalExperiment
 from cellworker.local.run import start_local
+from cellworker.local.server import Served
 from cellworker.protocol.columns import MEDIA_TYPE
 from cellworker.sample import sample_path
 from cellworker.settings import Settings
@@ -99,6 +101,26 @@ async def test_columns_that_took_long_are_stored(door: Door, tmp_path: Path, mon
     assert [path.read_bytes() for path in stored] == [first[2]]
     monkeypatch.setattr(ColumnAnswers, "answer", None)
     assert await door.ask(body) == first, "read, not computed"
+
+
+async def test_columns_of_an_experiment_that_was_replaced_meanwhile_are_not_stored(
+    door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_STORED_AFTER_S", 0.0)
+    answer, served = ColumnAnswers.answer, LocalExperiment.served
+
+    async def another(source: LocalExperiment) -> Served:
+        return replace(await served(source), key="another")
+
+    async def answered_late(*args: Any) -> bytes:
+        content = await answer(*args)
+        monkeypatch.setattr(LocalExperiment, "served", another)
+        return content
+
+    monkeypatch.setattr(ColumnAnswers, "answer", answered_late)
+    body = {"name": "GetEmbedding", "type": "tsne", "useSaved": False, "config": {"perplexity": 7, "learningRate": 211}}
+    assert (await door.ask(body))[1] == MEDIA_TYPE
+    assert not [*(tmp_path / ".results").glob("*")]
 
 
 async def test_a_selection_is_compared_with_the_rest(door: Door) -> None:
@@ -213,8 +235,9 @@ async def test_who_comes_back_or_asks_the_same_waits_for_the_same_computation(ne
     await _refused(answers.answer(GENES, None, lambda: True))
     assert not never.cancelled.is_set()
     pages = [asyncio.create_task(answers.answer(GENES, None, name=name)) for name in ("one", "two")]
-    while not answers.cancel("two"):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(WAIT_S):
+        while not answers.cancel("two"):
+            await asyncio.sleep(0)
     await _refused(pages[1])
     assert not never.cancelled.is_set(), "the other page still waits"
     assert answers.cancel("one")
@@ -237,6 +260,14 @@ async def test_who_cancels_while_the_cell_sets_are_read_is_not_computed_for(neve
     await _refused(asked)
     assert never.begun == 0
     assert not answers.cancel("one"), "nobody of that name waits"
+
+
+async def test_who_asks_the_same_of_another_experiment_waits_for_another_computation(never: _Never) -> None:
+    answers = _answers(never, grace_s=WAIT_S)
+    for key in ("a file", "the file in its place", "a file"):
+        await _refused(answers.answer(GENES, None, lambda: True, experiment_key=key))
+    assert never.begun == 2
+    answers.close()
 
 
 async def test_what_nobody_came_back_for_ends_with_the_door(never: _Never) -> None:

@@ -12,7 +12,6 @@ from weakref import finalize
 
 import orjson
 
-from cellworker.api.fields import refuse_unknown_fields
 from cellworker.api.matrix_roles import with_roles
 from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
@@ -26,6 +25,7 @@ from cellworker.formats.opening.store_guard import CUT_SHORT, StoreGuard, damage
 from cellworker.plain_text import one_line
 from cellworker.progress import silent
 from cellworker.protocol.value_json import encode
+from cellworker.protocol.written_fields import refuse_unknown_fields
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer

@@ -6,7 +6,6 @@ columns, values, comparisons, arithmetic, and the methods that are named here.
 """
 
 import ast
-import difflib
 import io
 import re
 import tokenize
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cellworker.api.anndata.arguments import hint_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -55,7 +56,7 @@ def queried(frame: "DataFrame", text: str) -> NDArray[np.bool_]:
     """
     tree, quoted = _checked(frame, text)
     # What was checked is evaluated, not the text: no way to write it is read in one way here and in another there.
-    named = frame.rename(columns={said: name for name, said in quoted.items()})
+    named = frame.rename(columns={said: name for name, said in quoted.items()}) if quoted else frame
     try:
         mask = named.eval(ast.unparse(tree), engine="python", local_dict={}, global_dict={})
     except Exception as error:  # noqa: BLE001 whatever pandas raises about a user's text
@@ -133,9 +134,8 @@ def _hides_a_name(node: ast.AST) -> bool:
 def _check_name(name: str, known: list[str], *, alone: bool) -> None:
     if name in (_INDEX, *known):
         return
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise QueryError("" if alone and not near else f"there is no column {name!r}{hint}")
+    hint = hint_of(name, known)
+    raise QueryError("" if alone and not hint else f"there is no column {name!r}{hint}")
 
 
 def _called(call: ast.Call) -> set[ast.AST]:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
@@ -13,7 +13,7 @@ from cellworker.experiment.model import Experiment
 from cellworker.formats.common.provenance import Provenance
 from cellworker.settings import Settings
 
-__all__ = ["PICTURE_PREFIX", "REPLAYED_SETTINGS", "bound", "plain_arguments", "record_of", "recorded"]
+__all__ = ["PICTURE_PREFIX", "REPLAYED_SETTINGS", "plain_arguments", "record_of", "recorded"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ class _Recording(Protocol):
 
 
 def recorded(method: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Record a method that adds to an experiment among the steps of a saved file.
+    """Record a method that adds to an experiment among the steps of a saved file; it stands below `checked`.
 
     Methods that it calls in turn are part of it, and are not recorded again.
     """
@@ -62,7 +62,7 @@ def recorded(method: Callable[_P, _T]) -> Callable[_P, _T]:
     @wraps(method)
     def asked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         owner: _Recording = args[0]  # type: ignore[assignment]
-        given = bound(signature, *args, **kwargs)
+        given = signature.bind(*args, **kwargs)
         outermost, step = owner.begin(), None
         try:
             result = method(*given.args, **given.kwargs)
@@ -74,15 +74,6 @@ def recorded(method: Callable[_P, _T]) -> Callable[_P, _T]:
                 owner.end(step)
 
     return asked
-
-
-def bound(signature: inspect.Signature, *args: object, **kwargs: object) -> inspect.BoundArguments:
-    """Return the arguments of a call by name. Iterators become lists: the function and its record both read them."""
-    found = signature.bind(*args, **kwargs)
-    for name, value in found.arguments.items():
-        if isinstance(value, Iterator):
-            found.arguments[name] = list(value)
-    return found
 
 
 def plain_arguments(given: dict[str, Any], barcodes_of: Callable[[str, Any], list[str]]) -> dict[str, Any]:

@@ -104,8 +104,8 @@ def _is_mask(cells: Any) -> bool:  # noqa: ANN401
     """Whether all that is said is true, false or missing, and something is not missing."""
     if getattr(cells, "dtype", None) in (np.bool_, "boolean"):
         return True
-    known = [value for value in cells if not _is_missing(value)]
-    return bool(known) and all(isinstance(value, bool | np.bool_) for value in known)
+    known = (value for value in cells if not _is_missing(value))
+    return isinstance(next(known, None), bool | np.bool_) and all(isinstance(value, bool | np.bool_) for value in known)
 
 
 def _is_missing(value: Any) -> bool:  # noqa: ANN401
@@ -153,10 +153,11 @@ def _masked(frame: "DataFrame", argument: str, cells: Any) -> NDArray[np.int64]:
         cells = cells.reindex(frame.index)
     if getattr(cells, "ndim", 1) != 1:
         raise invalid(argument, f"the mask must have one dimension, found an array of {cells.ndim}: use mask.ravel()")
-    values = list(cells)
-    if any(map(_is_missing, values)):
-        raise invalid(argument, "the mask has missing values; fill them, as mask.fillna(False)")
-    mask = np.asarray(values, np.bool_)
+    if getattr(cells, "dtype", None) != np.bool_:
+        cells = list(cells)
+        if any(map(_is_missing, cells)):
+            raise invalid(argument, "the mask has missing values; fill them, as mask.fillna(False)")
+    mask = np.asarray(cells, np.bool_)
     if mask.shape != (len(frame),):
         raise invalid(argument, f"the mask must have {len(frame)} values, one for each cell; found {len(mask)}")
     return np.flatnonzero(mask)

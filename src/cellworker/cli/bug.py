@@ -13,6 +13,6 @@ def save_traceback(error: BaseException) -> Path:
     from cellworker.logs import redact  # noqa: PLC0415
 
     descriptor, name = tempfile.mkstemp(prefix="cellworker-error-", suffix=".log")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(redact("".join(traceback.format_exception(error))))
     return Path(name)

@@ -82,7 +82,9 @@ def _bash(commands: dict[str, tuple[str, list[_Option]]]) -> str:
             *_cases(commands, "words"),
             "  esac",
             '  COMPREPLY=($(compgen -W "$words" -- "$current"))',
-            '  case "$files$current" in 1-*) ;; 1*) COMPREPLY+=($(compgen -f -- "$current")) ;; esac',
+            '  case "$files$current" in 1-*) return ;; 1*) ;; *) return ;; esac',
+            "  local file",  # line by line: names hold spaces, and what the shell would expand
+            '  while IFS= read -r file; do COMPREPLY+=("$file"); done < <(compgen -f -- "$current")',
             "}",
             "complete -o filenames -F _cellworker cellworker",
             "",

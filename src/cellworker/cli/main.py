@@ -6,17 +6,15 @@ experiment, 70 a bug of ours, 130 stopped from the keyboard.
 """
 
 import argparse
-import contextlib
 import importlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import IO
 
 from cellworker.cli.methods import METHODS, add_method_arguments
-from cellworker.cli.numbers import number, whole_number
+from cellworker.cli.numbers import number, positive_number, whole_number
+from cellworker.cli.streams import drop, open_streams
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
 from cellworker.version import __version__
@@ -34,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     options: argparse.Namespace | None = None
+    open_streams()
     try:
         options, unknown = parser_for(arguments).parse_known_args(arguments)
         if unknown:
@@ -44,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.check_use(options)
     except SystemExit as stop:  # argparse has said what is wrong, or has helped
         return _flushed(int(stop.code or 0))
+    except KeyboardInterrupt:  # arguments of a method are read from its signature, which is slow to import
+        return INTERRUPTED
     try:
         return _flushed(_guarded(options))
     except Exception:  # --debug wants its traceback
@@ -65,7 +66,7 @@ def _guarded(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has closed it, which is no error
-        _drop(sys.stdout)
+        drop(sys.stdout)
         return DONE
     except OSError as error:
         if options.debug:
@@ -90,7 +91,7 @@ def _say(sentence: str) -> None:
     try:
         say(sentence, file=sys.stderr, flush=True)
     except OSError:  # nothing reads the pipe; the exit status says it too
-        _drop(sys.stderr)
+        drop(sys.stderr)
 
 
 def _flushed(status: int) -> int:
@@ -98,20 +99,14 @@ def _flushed(status: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop(sys.stdout)
+        drop(sys.stdout)
     except ValueError:  # closed already
         pass
     except OSError as error:
-        _drop(sys.stdout)
+        drop(sys.stdout)
         _say(_about_system(error))
         return status or REFUSED
     return status
-
-
-def _drop(stream: IO[str]) -> None:
-    """Discard the rest of a stream's output."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _about_system(error: OSError) -> str:
@@ -211,7 +206,9 @@ def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> N
 
     submit = add("submit", "submit", "send one request to a running worker and wait for the result")
     submit.add_argument("--url", help="where 'cellworker run' listens (http://127.0.0.1:PORT)")
-    submit.add_argument("--timeout", type=number, default=1800.0, metavar="SECONDS", help="how long to wait (1800)")
+    submit.add_argument(
+        "--timeout", type=positive_number, default=1800.0, metavar="SECONDS", help="how long to wait (1800)"
+    )
     _add_request(submit)
 
     replay = add("replay", "replay", "ask again what made a file, or a request that DEBUG_STEP saved")

@@ -12,15 +12,16 @@ from typing import Any
 
 import orjson
 
+from cellworker.cli.output import check_apart, replacing
 from cellworker.cli.progress import Bar
 from cellworker.cli.times import Times
 from cellworker.engine.contexts import make_context
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.common.half_written import half_written
 from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.opening.store_guard import opened_sound
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import convert
+from cellworker.protocol.written_fields import refuse_unknown_fields
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.steps import answer
@@ -73,9 +74,11 @@ def _read(number: int, line: str, place: str) -> Request:
         raise WorkerError(_INVALID, f'{place}: expected a body with a name, as {{"name": "ListGenes", "limit": 3}}')
     try:
         task = catalog.find(body["name"])
+        refuse_unknown_fields(task.name, body, task.body)
         checked = task.read_body(body)
         if pagination is not None:
             convert(pagination, Pagination, "pagination")
+            refuse_unknown_fields(task.name, pagination, Pagination, path="pagination")
     except WorkerError as error:
         raise WorkerError(error.code, f"{place}: {error.message}") from None
     if task.file_result:
@@ -88,8 +91,10 @@ def answer_many(requests: list[Request], path: Path, settings: Settings, options
 
     Each line is ``{"line", "name", "result"}``, or with ``"error": {"code", "message"}`` instead of the result.
     """
+    check_apart(options.out, path)
     times, failed = Times(shown=options.verbose), False
     with (
+        contextlib.suppress(BrokenPipeError),  # who has read enough gets the status so far
         _lines(options.out) as write,
         tempfile.TemporaryDirectory(prefix="cellworker-") as scratch,
         Bar(quiet=options.quiet) as bar,
@@ -128,7 +133,5 @@ def _lines(out: str | None) -> Iterator[Callable[[bytes], object]]:
     target = Path(str(out))
     if not target.parent.is_dir():
         raise WorkerError(_INVALID, f"--out {target}: there is no folder {target.parent}")
-    with half_written(target) as made:
-        with made.open("wb") as file:
-            yield file.write
-        made.replace(target)
+    with replacing(target) as file:
+        yield file.write

@@ -1,15 +1,13 @@
 """Results of methods of an experiment, as tables for files and terminals, or as AnnData."""
 
 import dataclasses
-import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellworker.cli.output import Destination, write_result
-from cellworker.formats.common.half_written import half_written
+from cellworker.cli.output import Destination, write_file, write_result
+from cellworker.formats.common.half_written import half_written, is_stream
 from cellworker.formats.common.provenance import KEY, Provenance, encode, stamp
 from cellworker.tasks.common.table_frames import Tables
 
@@ -89,13 +87,12 @@ def _annotated(dataset: "Dataset", frames: dict[str, "DataFrame"], records: Sequ
 
 
 def _write_annotated(destination: Destination, adata: "AnnData", records: Sequence[Provenance]) -> None:
-    if destination.path is None:
+    if destination.path is None or is_stream(destination.path):
         with tempfile.TemporaryDirectory(prefix="cellworker-") as folder:
             made = Path(folder) / f"result{_H5AD}"
             adata.write_h5ad(made)
             stamp(made, records)
-            with made.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
+            write_file(destination, made)
         return
     with half_written(destination.path) as made:
         adata.write_h5ad(made)

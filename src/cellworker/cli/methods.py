@@ -10,10 +10,10 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
-from cellworker.cli.numbers import number, whole_number
+from cellworker.cli.numbers import number, text_of, whole_number
 from cellworker.errors import ErrorCode, WorkerError
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "docstring_parts",
     "given_arguments",
     "refuse_unknown",
+    "tables_of",
 ]
 
 METHODS: Final[Mapping[str, tuple[str, str]]] = {
@@ -42,8 +43,9 @@ METHODS: Final[Mapping[str, tuple[str, str]]] = {
 
 _NOT_ASKED: Final = ("self", "path", "as_")
 """A path to write to is what ``--out`` says."""
-_NUMBERS: Final[Mapping[Any, Callable[[str], Any]]] = {int: whole_number, float: number}
+_READERS: Final[Mapping[Any, Callable[[str], Any]]] = {int: whole_number, float: number, str: text_of}
 _ARGUMENT: Final = re.compile(r"(\w+)(?:\[.*?\])?: ")
+_SWITCHED_ON: Final = re.compile(r"\b(\w+)=True\b")
 _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 
 
@@ -51,7 +53,7 @@ _SECTION: Final = re.compile(r"^(\w[\w ]*)\n-{3,}$", re.MULTILINE)
 class _Kind:
     """How a type is read from the command line."""
 
-    convert: Callable[[str], Any] = str
+    convert: Callable[[str], Any] = text_of
     choices: tuple[str, ...] | None = None
     many: bool = False
     switch: bool = False
@@ -89,6 +91,14 @@ def given_arguments(options: argparse.Namespace, command: str) -> dict[str, Any]
     return {name: value for name, value in values.items() if value is not None}
 
 
+def tables_of(method: str) -> list[str]:
+    """Return the names of the tables that a method of an open experiment returns; none for one that has no name."""
+    from cellworker.api.dataset import Dataset  # noqa: PLC0415 heavy
+
+    result = inspect.signature(getattr(Dataset, method)).return_annotation
+    return [item.name for item in fields(result)] if is_dataclass(result) else []
+
+
 def as_on_the_line(command: str, error: WorkerError) -> WorkerError:
     """Return an error of a command's method with its argument named as the command line has it.
 
@@ -103,7 +113,8 @@ def as_on_the_line(command: str, error: WorkerError) -> WorkerError:
     said = {action.dest: (action.option_strings or [action.dest.upper()])[0] for action in parser._actions}  # noqa: SLF001 argparse offers no other way
     said |= {"path": "--out"}
     name = said.get(found[1])
-    return error if name is None else WorkerError(error.code, f"{name}{error.message[found.end(1) :]}")
+    rest = _SWITCHED_ON.sub(lambda switch: said.get(switch[1], switch[0]), error.message[found.end(1) :])
+    return error if name is None else WorkerError(error.code, f"{name}{rest}")
 
 
 def refuse_unknown(what: str, given: Iterable[str], known: Collection[str]) -> None:
@@ -177,11 +188,11 @@ def _kind(annotation: Any) -> _Kind:  # noqa: ANN401
         if get_origin(option) is Literal:
             return _Kind(choices=tuple(map(str, get_args(option))))
         if inner := get_args(option):
-            return _Kind(convert=_NUMBERS.get(inner[0], inner[0]), many=True)
+            return _Kind(convert=_READERS.get(inner[0], inner[0]), many=True)
     if options == {bool}:
         return _Kind(switch=True)
     (convert,) = options
-    return _Kind(convert=_NUMBERS.get(convert, convert))
+    return _Kind(convert=_READERS.get(convert, convert))
 
 
 def _is_array(option: Any) -> bool:  # noqa: ANN401

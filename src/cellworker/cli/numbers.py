@@ -1,9 +1,9 @@
-"""Numbers of the command line, in words that need no Python."""
+"""Numbers and text of the command line; what is wrong is said in words that need no Python."""
 
 import argparse
 import math
 
-__all__ = ["number", "whole_number"]
+__all__ = ["number", "positive_number", "text_of", "whole_number"]
 
 
 def whole_number(text: str) -> int:
@@ -25,3 +25,20 @@ def number(text: str) -> float:
         message = f"expected a number, found {text!r}"
         raise argparse.ArgumentTypeError(message)
     return value
+
+
+def positive_number(text: str) -> float:
+    """Return the finite number above 0 that a text is, for argparse."""
+    value = number(text)
+    if value <= 0:
+        message = f"expected a number above 0, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return value
+
+
+def text_of(said: str) -> str:
+    """Return a text for argparse; bytes that are no UTF-8 are refused, of which no name in a file can consist."""
+    if not said.isascii() and any("\ud800" <= letter <= "\udfff" for letter in said):
+        message = f"expected text in UTF-8, found {said!r}"
+        raise argparse.ArgumentTypeError(message)
+    return said

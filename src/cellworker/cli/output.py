@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,17 +20,21 @@ from numpy.typing import NDArray
 from cellworker.cli.formulas import has_formulas, without_formula, without_formulas
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
-from cellworker.formats.common.half_written import half_written
+from cellworker.formats.common.half_written import half_written, is_stream
+from cellworker.formats.common.locating import locate
 from cellworker.formats.common.provenance import KEY, Provenance, encode, side_file, stamp
 from cellworker.plain_text import is_terminal, shown
 from cellworker.protocol.pagination import Pagination
 from cellworker.protocol.validation import convert
+from cellworker.protocol.written_fields import refuse_unknown_fields
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Task
 
 __all__ = [
     "Destination",
+    "check_apart",
     "read_json",
+    "replacing",
     "request_body",
     "request_pagination",
     "write_answer",
@@ -86,22 +90,39 @@ def read_json(option: str, text: str | None) -> dict[str, Any]:
     return value
 
 
-def request_body(task: str, text: str | None) -> dict[str, Any]:
-    """Return ``--body`` without its name, after checking that a name in it is the task's."""
+def request_body(task: Task, text: str | None) -> dict[str, Any]:
+    """Return ``--body`` without its name, after checking that a name in it is the task's, and its fields are too."""
     body = read_json("--body", text)
-    name = body.pop("name", task)
-    if name != task:
-        raise WorkerError(_INVALID, f"--body: its name is {name!r}, but the task asked for is {task}")
+    name = body.pop("name", task.name)
+    if name != task.name:
+        raise WorkerError(_INVALID, f"--body: its name is {name!r}, but the task asked for is {task.name}")
+    refuse_unknown_fields(task.name, body, task.body)
     return body
 
 
-def request_pagination(text: str | None) -> dict[str, Any] | None:
+def request_pagination(task: Task, text: str | None) -> dict[str, Any] | None:
     """Return ``--pagination`` after checking its fields; None without the option."""
     if text is None:
         return None
     pagination = read_json("--pagination", text)
     convert(pagination, Pagination, "--pagination")
+    refuse_unknown_fields(task.name, pagination, Pagination, path="--pagination")
     return pagination
+
+
+def check_apart(out: str | None, experiment: Path) -> None:
+    """Refuse an ``--out`` that is the experiment's own file, or that of its cell sets.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT``; for a place without an experiment, what opening it raises.
+    """
+    if out in (None, "-") or not Path(out).exists():
+        return
+    found = locate(experiment)
+    if any(own is not None and Path(out).samefile(own) for own in (experiment, found.source, found.cell_sets)):
+        raise WorkerError(_INVALID, f"--out {out}: that is the experiment itself: give another name")
 
 
 class Destination:
@@ -129,22 +150,30 @@ class Destination:
         self, out: str | None, chosen: Format | None, *, file_result: bool = False, csv_guard: bool = True,
         default: Format = "json", annotated: bool = False, side_file: bool = False,
     ) -> None:  # fmt: skip
+        self._chosen = chosen
         self.csv_guard = csv_guard
         self.side_file = side_file
         self.path = Path(out) if out not in (None, "-") else None
         formats = {**_FORMATS, ".h5ad": "h5ad"} if annotated else _FORMATS
-        self.gzipped = self.path is not None and self.path.suffix == ".gz"
+        self.gzipped = self.path is not None and self.path.suffix.lower() == ".gz"
+        if side_file and (self.path is None or is_stream(self.path)):
+            where = "standard output" if self.path is None else self.path
+            raise WorkerError(_INVALID, f"--provenance: {where} has no file beside it, give --out FILE")
         if self.path is None:
             self.format: Format = chosen or default
-            if side_file:
-                raise WorkerError(_INVALID, "--provenance: standard output has no file beside it, give --out FILE")
             if self.format in _BINARY and sys.stdout.isatty():
                 message = f"--format {self.format}: binary data, save it with --out FILE.{self.format}"
                 raise WorkerError(_INVALID, message)
             return
         name = Path(self.path.stem if self.gzipped else self.path.name)
-        by_name = formats.get(name.suffix)
+        by_name = formats.get(name.suffix.lower())
         self.format = chosen or by_name or default
+        if by_name not in (None, self.format):
+            raise WorkerError(
+                _INVALID, f"--format {chosen}: the name in --out {self.path} tells another; leave out --format"
+            )
+        if self.gzipped and self.format in _BINARY and not file_result:
+            raise WorkerError(_INVALID, f"--out {self.path}: .gz may follow text only; leave it out")
         if chosen is None and by_name is None and not self.gzipped and not file_result:
             known = f"{', '.join(list(formats)[:-1])} or {list(formats)[-1]}"
             raise WorkerError(
@@ -168,9 +197,11 @@ class Destination:
         WorkerError
             ``INVALID_INPUT`` naming the option.
         """
+        wanted = Path(name.removesuffix(".gz")).suffix
+        if self._chosen is not None and wanted != f".{self._chosen}":
+            raise WorkerError(_INVALID, f"--format {self._chosen}: the result is a {wanted} file: leave out --format")
         if self.path is None:
             return
-        wanted = Path(name.removesuffix(".gz")).suffix
         named = Path(self.path.stem if self.gzipped else self.path.name).suffix.lower()
         packed_again = self.gzipped and wanted == ".h5ad"
         if not packed_again and (named == wanted or named not in _KINDS):
@@ -180,6 +211,18 @@ class Destination:
         if named != wanted and wanted in _OBJECTS:
             advice += ', or ask for another kind with "format" in --body'
         raise WorkerError(_INVALID, f"--out {self.path}: the result is {kind}: {advice}")
+
+    def check_tables(self, names: Collection[str]) -> None:
+        """Refuse several tables where one alone has a place.
+
+        Raises
+        ------
+        WorkerError
+            ``INVALID_INPUT`` with the tables' names.
+        """
+        if len(names) > 1 and self.format not in ("json", "h5ad") and (self.path is None or is_stream(self.path)):
+            advice = "save them with --out FILE, or choose --format json"
+            raise WorkerError(_INVALID, f"the result is {len(names)} tables ({', '.join(names)}): {advice}")
 
     def tell_beside(self, written: Sequence[Path], records: Sequence[Provenance]) -> None:
         """Write the record of files beside them, where the option asks for it."""
@@ -227,9 +270,7 @@ def write_result(
             raise WorkerError(
                 _INVALID, f"the result is no table, so it cannot be saved as {destination.format}: choose JSON"
             )
-        if destination.path is None and len(tables) > 1:
-            advice = "save them with --out FILE, or choose --format json"
-            raise WorkerError(_INVALID, f"the result is {len(tables)} tables ({', '.join(tables)}): {advice}")
+        destination.check_tables(tables)
         paths = [destination.path] if len(tables) == 1 else [destination.named(name) for name in tables]
         encoded = [_encode(table, destination, records) for table in tables.values()]
         contents = dict(zip(paths, encoded, strict=True))
@@ -266,7 +307,7 @@ def _write_all(contents: Mapping[Path | None, bytes], *, gzipped: bool) -> list[
             if path is None:
                 _to_stdout(content)
                 continue
-            file = stack.enter_context(_replacing(path))
+            file = stack.enter_context(replacing(path))
             file.write(gzip.compress(content, 6, mtime=0) if gzipped else content)
     return [path for path in contents if path is not None]
 
@@ -322,7 +363,7 @@ def write_file(destination: Destination, result: Path) -> list[Path]:
             else:
                 shutil.copyfileobj(source, sys.stdout.buffer, _STEP)
             return []
-        with _replacing(destination.path) as target:
+        with replacing(destination.path) as target:
             shutil.copyfileobj(source, target, _STEP)
     return [destination.path]
 
@@ -333,7 +374,7 @@ def _write_guarded(destination: Destination, result: Path, *, packed: bool) -> l
             for piece in without_formulas(source):
                 _to_stdout(piece)
             return []
-        with _replacing(destination.path) as file, contextlib.ExitStack() as stack:
+        with replacing(destination.path) as file, contextlib.ExitStack() as stack:
             packing = stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)) if destination.gzipped else file
             for piece in without_formulas(source):
                 packing.write(piece)
@@ -348,8 +389,12 @@ def _to_stdout(content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write beside a file, and replace the file only when all went well."""
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write beside a file, and replace the file only when all went well; write to a pipe or a device."""
+    if is_stream(path):
+        with path.open("wb") as file:
+            yield file
+        return
     with half_written(path) as temporary:
         with temporary.open("wb") as file:
             yield file

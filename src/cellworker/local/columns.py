@@ -21,6 +21,8 @@ __all__ = ["ColumnAnswers"]
 _PROGRESS_INTERVAL_S = 0.3
 
 OnProgress = Callable[[str, float | None], Awaitable[None]]
+_Key = tuple[str, bytes, str]
+"""Names a computation: its task, the engine's request, and the experiment's content."""
 
 
 class _Compute(Protocol):
@@ -42,7 +44,8 @@ class ColumnAnswers:
     """Prepares a request and has it computed, once for all who ask the same at the same time.
 
     Who cancels, or hangs up, leaves; when the last has left, the computation is cancelled. A page that is loaded again
-    hangs up and asks again: a computation without waiters goes on for `grace_s` seconds.
+    hangs up and asks again: a computation without waiters goes on for `grace_s` seconds. Who asks the same after the
+    experiment has changed does not join a computation from before.
 
     Parameters
     ----------
@@ -73,7 +76,7 @@ class ColumnAnswers:
         self._notifications = notifications
         self._reader = CellSetsReader()
         self._grace_s = grace_s
-        self._running: dict[tuple[str, bytes], _Shared] = {}
+        self._running: dict[_Key, _Shared] = {}
         self._waiting: dict[str, asyncio.Event] = {}
 
     def cancel(self, name: str) -> bool:
@@ -96,6 +99,7 @@ class ColumnAnswers:
         pagination: Mapping[str, Any] | None,
         has_gone: Callable[[], bool] = lambda: False,
         name: str = "",
+        experiment_key: str = "",
     ) -> bytes:
         """Return the columns of a task that has them.
 
@@ -109,6 +113,8 @@ class ColumnAnswers:
             Tells whether the client has hung up.
         name
             What the client calls the request, to cancel it.
+        experiment_key
+            Names the content of the experiment that is served.
 
         Raises
         ------
@@ -122,7 +128,8 @@ class ColumnAnswers:
             request = await self._prepared(question, pagination)
             if leaving.is_set():
                 raise _cancelled()
-            return await self._computed(question.task, request, leaving, has_gone)
+            key = (question.task.name, request, experiment_key)
+            return await self._computed(key, question.task, leaving, has_gone)
         finally:
             if self._waiting.get(name) is leaving:
                 del self._waiting[name]
@@ -134,30 +141,28 @@ class ColumnAnswers:
         given = PrepareInput(question.body, pagination, cell_sets)
         return await asyncio.to_thread(lambda: msgspec.json.encode(question.task.prepare(given)))
 
-    async def _computed(
-        self, task: Task, request: bytes, leaving: asyncio.Event, has_gone: Callable[[], bool]
-    ) -> bytes:
-        shared = self._join(task, request)
+    async def _computed(self, key: _Key, task: Task, leaving: asyncio.Event, has_gone: Callable[[], bool]) -> bytes:
+        shared = self._join(key, task)
         try:
             while not (await asyncio.wait({shared.computing}, timeout=_PROGRESS_INTERVAL_S))[0]:
                 if leaving.is_set() or has_gone():
                     raise _cancelled()
             return shared.computing.result()
         finally:
-            self._leave((task.name, request), shared, 0.0 if leaving.is_set() else self._grace_s)
+            self._leave(key, shared, 0.0 if leaving.is_set() else self._grace_s)
 
-    def _join(self, task: Task, request: bytes) -> _Shared:
-        shared = self._running.get((task.name, request))
+    def _join(self, key: _Key, task: Task) -> _Shared:
+        shared = self._running.get(key)
         if shared is None:
             tell = _Heartbeats(self._experiment_id, task, self._notifications).tell
-            shared = _Shared(asyncio.ensure_future(self._compute(task, request, tell)))
-            self._running[task.name, request] = shared
+            shared = _Shared(asyncio.ensure_future(self._compute(task, key[1], tell)))
+            self._running[key] = shared
         if shared.ending is not None:
             shared.ending.cancel()
         shared.waiters += 1
         return shared
 
-    def _leave(self, key: tuple[str, bytes], shared: _Shared, grace_s: float) -> None:
+    def _leave(self, key: _Key, shared: _Shared, grace_s: float) -> None:
         shared.waiters -= 1
         if shared.waiters:
             return

@@ -46,8 +46,6 @@ MAX_REQUEST_BYTES = 32 * 2**20
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 REQUEST_NAME = "X-Request-Name"
 """What a client calls a request for typed columns; `DELETE` takes it in the place of an ETag."""
-_REMEMBERED = 200
-"""Requests whose tasks are known while they are under way; the queue runs a few at once."""
 _NO_PROPS: Final[Mapping[str, Any]] = {"broadcast": False, "cacheUniquenessKey": None}
 _STORED_AFTER_S = 1.0
 """Typed columns that took longer are stored: what is computed sooner is computed again, and fills no disk."""
@@ -118,7 +116,7 @@ class LocalServer:
     cancel
         Ends the work on an ETag; whether there was any.
     running
-        Returns the ETags of the requests of the queue that are computed now.
+        Returns the ETags of the requests of the queue that are computed now, each with the name of its task.
     admission
         Decides on admission; by default as on loopback.
     connections
@@ -138,7 +136,7 @@ class LocalServer:
         find_task: Callable[[str], Task],
         columns: ColumnAnswers | None = None,
         cancel: Callable[[str], bool] = lambda etag: False,  # noqa: ARG005 - a door without a work loop has no work to end
-        running: Callable[[], list[str]] = list,
+        running: Callable[[], dict[str, str]] = dict,
         admission: Admission | None = None,
         connections: Connections | None = None,
     ) -> None:
@@ -154,7 +152,6 @@ class LocalServer:
         self._columns = columns
         self._cancel = cancel
         self._running = running
-        self._names: dict[str, str] = {}
         self._admission = admission or Admission()
         self._connections = connections or Connections()
 
@@ -217,7 +214,6 @@ class LocalServer:
             await answer.prepare(request)
             await answer.write_eof()
         finally:
-            self._names = {**dict(list(self._names.items())[-_REMEMBERED:]), etag: question.task.name}
             self._notifications.asked(etag)
             self._submit(orjson.dumps(envelope))
         return answer
@@ -227,18 +223,21 @@ class LocalServer:
     ) -> web.Response:
         """Answer with typed columns; a slow answer is stored under its ETag, as the results of the queue are."""
         props = submission.request_props or _NO_PROPS
+        as_columns = partial(self._etag, submission.body, {**props, "as": MEDIA_TYPE}, question.reads_cell_sets)
         etag = content = None
         try:
             if question.lane == "long":
-                etag = await self._etag(submission.body, {**props, "as": MEDIA_TYPE}, question.reads_cell_sets)
+                etag = await as_columns()
                 content = await self._results.get(etag)
             if content is None:
                 clock = asyncio.get_running_loop().time
                 begun = clock()
                 named = request.headers.get(REQUEST_NAME, "")
                 gone = partial(_has_gone, request)
-                content = await columns.answer(question, props.get("pagination"), gone, named)
-                if etag is not None and clock() - begun > _STORED_AFTER_S:
+                key = (await self._source.served()).key
+                content = await columns.answer(question, props.get("pagination"), gone, named, key)
+                # Not where another experiment, or other cell sets, came meanwhile: nobody knows of which it is.
+                if etag is not None and clock() - begun > _STORED_AFTER_S and etag == await as_columns():
                     await self._results.put(etag, content, {"requestType": question.task.name})
         except WorkerError as error:
             # As in the event of queued requests: a task's refusal is an answer, no HTTP error.
@@ -342,7 +341,7 @@ class LocalServer:
     async def _under_way(self, request: web.Request) -> web.Response:
         """List what is computed now: a page that was closed or loaded again finds its work."""
         self._check_id(request)
-        found = [{"ETag": etag, "name": self._names[etag]} for etag in self._running() if etag in self._names]
+        found = [{"ETag": etag, "name": name} for etag, name in self._running().items()]
         return web.json_response({"data": found})
 
     async def _end(self, app: web.Application) -> None:  # noqa: ARG002

@@ -88,9 +88,9 @@ def read_samples(parameters: Parameters, settings: Settings, progress: Progress)
         samples += _read(given, settings, findings, partial(_tell, progress, part))
     _check_together(samples, findings)
     if findings.errors:
-        told = "\n".join(f"- {problem.sentence}" for problem in findings.errors)
-        noun = "problem" if len(findings.errors) == 1 else "problems"
-        message = f"the samples cannot be prepared ({len(findings.errors)} {noun}):\n{told}"
+        several = len(findings.errors) > 1
+        told = [f"({i}) {one.sentence}" if several else one.sentence for i, one in enumerate(findings.errors, 1)]
+        message = f"the samples cannot be prepared: {'; '.join(told)}"
         raise RefusedError(ErrorCode.INVALID_INPUT, message, findings.problems)
     return samples
 

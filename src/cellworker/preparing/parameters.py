@@ -11,7 +11,7 @@ from msgspec import Meta, Struct, field
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.extras import how_to_install
-from cellworker.protocol.validation import Count, Positive, in_plain_words
+from cellworker.protocol.validation import Count, Positive, told
 
 __all__ = [
     "FILE_NAME",
@@ -174,8 +174,10 @@ def _checked(values: dict[str, Any], path: Path | None) -> Parameters:
         return msgspec.convert(values, Parameters, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
         where = path.name if path is not None else "prepare"
-        told = in_plain_words(str(error)) if isinstance(error, msgspec.ValidationError) else "it is too deeply nested"
-        raise _invalid(message=f"{where}: {told}; 'cellworker prepare --help' lists what there is") from None
+        why = "it is too deeply nested."
+        if isinstance(error, msgspec.ValidationError):
+            why = told(str(error), "", Parameters).lstrip(".")
+        raise _invalid(message=f"{where}: {why[:-1]}; 'cellworker prepare --help' lists what there is") from None
 
 
 def _may_be_path(text: str) -> bool:

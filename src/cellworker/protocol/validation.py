@@ -26,7 +26,7 @@ __all__ = [
     "Whole",
     "convert",
     "finite_number",
-    "in_plain_words",
+    "told",
 ]
 
 # Every number of a request has one of these types, or its own limits at both ends. So NaN and infinity, which are
@@ -78,7 +78,7 @@ def convert(value: bytes | bytearray | Mapping[str, Any], kind: type[T], what: s
             return checked
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise WorkerError(ErrorCode.INVALID_INPUT, _sentence(str(error), what, kind)) from None
+        raise WorkerError(ErrorCode.INVALID_INPUT, told(str(error), what, kind)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotJsonError(what, str(error)) from None
 
@@ -103,7 +103,7 @@ def _plain(match: re.Match[str]) -> str:
     return _WORDS.get(whole) or " or ".join(_WORDS.get(name, name) for name in names) or "null"
 
 
-def _sentence(message: str, what: str, kind: type[Struct]) -> str:
+def told(message: str, what: str, kind: type[Struct]) -> str:
     """Turn the validator's message into one that starts with the field's name and says what is valid."""
     at = _AT.search(message)
     path = at["path"] if at else ""
@@ -113,14 +113,8 @@ def _sentence(message: str, what: str, kind: type[Struct]) -> str:
         return f"{what}{path}.{missing['name']}: is required and was not given."
     if text.startswith("Invalid enum value"):
         return f"{what}{path}: found {text.removeprefix('Invalid enum value ')}, expected {_allowed(kind, path)}."
-    text = in_plain_words(text)
+    text = _BEYOND_FLOATS.sub("a finite number", re.sub(r"`([^`]*)`", _plain, text).replace(", got ", ", found "))
     return f"{what}{path}: {text[:1].lower()}{text[1:]}."
-
-
-def in_plain_words(message: str) -> str:
-    """Return the validator's message with plain names of types."""
-    text = re.sub(r"`([^`]*)`", _plain, message).replace(", got ", ", found ")
-    return _BEYOND_FLOATS.sub("a finite number", text)
 
 
 def finite_number(value: object) -> float | None:

@@ -42,19 +42,20 @@ export async function findTrajectory(source: MapSource, cellSets: readonly strin
   }
 }
 
-export async function computePseudotime(): Promise<void> {
+async function computePseudotime(): Promise<void> {
   const now = trajectory.value;
   if (!now) return;
   trouble.value = "";
   try {
     const body = { ...requestOf(now.source, now.cellSets), rootNodes: [...roots.value] };
     const result = await ask("GetTrajectoryAnalysisPseudoTime", body, "Pseudotime");
+    if (trajectory.value !== now) return; // another graph was learned meanwhile, or none is shown
     pseudotime.value = columnOf("pseudotime", result.pseudotime);
     const own = view.value.maps.find((map) => JSON.stringify(map.source) === JSON.stringify(now.source));
     if (own) updateMap(own.id, { colour: { by: "pseudotime" } });
     else colourBy({ by: "pseudotime" });
   } catch (error) {
-    trouble.value = failureOf(error).message;
+    if (trajectory.value === now) trouble.value = failureOf(error).message;
   }
 }
 

@@ -2,11 +2,10 @@
 import { useState } from "preact/hooks";
 import { shortened } from "../map/labels";
 import { classes, findClass, groupsOf, type CellClass } from "../sets/model";
-import { view } from "../state/view";
 import { Choice } from "../ui/Fields";
 import { Hint } from "../ui/States";
 import { Figure } from "./Figure";
-import { largest, type PlotGroup, type PlotGroups } from "./groups";
+import { largest, mostOf, type PlotGroup, type PlotGroups } from "./groups";
 
 const ROW = 24;
 const LEFT = 108;
@@ -31,7 +30,7 @@ export function Composition({ item, groups: { shown, others: rest } }: { item: C
   const [chosen, setChosen] = useState("");
   const whole = findClass(chosen) ?? others.find((other) => other.key === "sample") ?? others[0];
   if (!whole) return <Hint>There is no second class to compare with: samples, or another grouping of the cells.</Hint>;
-  const [children, left] = largest(whole.children, view.value.mostGroups, (child) => child.cellIds.length);
+  const [children, left] = largest(whole.children, mostOf(whole), (child) => child.cellIds.length);
   const bars = left.length ? { ...whole, children } : whole;
   const found = counts(bars, groups);
   const totals = bars.children.map((_, i) => found.reduce((sum, own) => sum + own[i], 0));

@@ -33,6 +33,11 @@ export function hasMany(item: CellClass): boolean {
   return item.children.length > EMPTY_VIEW.mostGroups;
 }
 
+/** How many sets of a class a plot shows. */
+export function mostOf(item: CellClass): number {
+  return hasMany(item) ? view.value.mostGroups : item.children.length;
+}
+
 /** Splits into the largest and the others, both in the order that they have. */
 export function largest<T>(items: readonly T[], most: number, size: (item: T) => number): [T[], T[]] {
   if (items.length <= most) return [[...items], []];
@@ -42,7 +47,7 @@ export function largest<T>(items: readonly T[], most: number, size: (item: T) =>
 }
 
 export function plotGroups(item: CellClass): PlotGroups {
-  const { hidden, mostGroups, groupsNamed, palette } = view.value;
+  const { hidden, groupsNamed, palette } = view.value;
   const named = hasMany(item) ? groupsNamed.trim().toLowerCase() : "";
   const colors = groupColours(item.children.map((child) => child.color), palette === "own");
   const out = new Set(hidden);
@@ -50,7 +55,7 @@ export function plotGroups(item: CellClass): PlotGroups {
     .map((child, i) => ({ key: child.key, name: child.name, color: colors[i], cells: child.cellIds }))
     .filter((group) => !out.has(group.key) && group.cells.length);
   const [wanted, unnamed] = [all.filter(({ name }) => name.toLowerCase().includes(named)), all.filter(({ name }) => !name.toLowerCase().includes(named))];
-  const [shown, smaller] = largest(wanted, hasMany(item) ? mostGroups : wanted.length, (group) => group.cells.length);
+  const [shown, smaller] = largest(wanted, mostOf(item), (group) => group.cells.length);
   const others = [...smaller, ...unnamed];
   return { shown, others, asked: others.length ? { sets: shown.map((group) => group.key) } : { class: item.key } };
 }

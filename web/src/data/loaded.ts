@@ -45,8 +45,7 @@ export class Kept<T> {
     return made;
   }
 
-  forget(key?: string): void {
-    if (key === undefined) this.known.clear();
-    else this.known.delete(key);
+  forget(): void {
+    this.known.clear();
   }
 }

@@ -26,9 +26,10 @@ export function Histogram({ column }: { column: NumberColumn }) {
   const selectBetween = (low: number, high: number) => select(Uint8Array.from(column.values, (own) => (own >= low && own <= high ? 1 : 0)));
   const finish = () => {
     if (!range) return;
-    const [low, high] = [value(Math.min(...range)), value(Math.max(...range))];
-    if (Math.abs(range[1] - range[0]) > 0.01) selectBetween(low, high);
-    else setRange(null);
+    const [low, high] = [Math.min(...range), Math.max(...range)];
+    const wide = high - low > 0.01;
+    setRange(wide ? [low, high] : null);
+    if (wide) selectBetween(value(low), value(high));
   };
   /** The keyboard's range: arrows move it by a bin, with Shift its end. */
   const step = (event: KeyboardEvent) => {
@@ -43,7 +44,7 @@ export function Histogram({ column }: { column: NumberColumn }) {
   };
   return (
     <svg
-      class="chart histogram" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" height={HEIGHT} role="application" tabIndex={0} onKeyDown={step} aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag, or press the arrows (Shift: the end), to select cells of a range.`}
+      class="chart histogram" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" height={HEIGHT} role="application" tabindex={0} onKeyDown={step} aria-label={`${column.label}: from ${column.min.toPrecision(3)} to ${column.max.toPrecision(3)}. Drag, or press the arrows (Shift: the end), to select cells of a range.`}
       onPointerDown={(event) => ((event.currentTarget as Element).setPointerCapture(event.pointerId), setRange([at(event), at(event)]))}
       onPointerMove={(event) => range && event.buttons && setRange([range[0], at(event)])}
       onPointerUp={finish}

@@ -79,7 +79,7 @@ export interface View {
   readonly rightFolded: boolean;
 }
 
-/** More groups than the worker summarises at once. */
+/** Max groups that the worker summarises at once. */
 export const MAX_GROUPS = 2000;
 
 export const EMPTY_VIEW: View = {

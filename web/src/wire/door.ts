@@ -26,7 +26,7 @@ export function isAway(error: unknown): boolean {
 }
 
 /** The address of a path of the worker: in a notebook the page does not lie at the root. */
-export function addressOn(path: string): string {
+function addressOn(path: string): string {
   return new URL(path.replace(/^\//, "./"), document.baseURI).href;
 }
 

@@ -21,6 +21,7 @@ __all__ = [
     "default_threads",
     "gene_mask",
     "gene_positions",
+    "hint_of",
     "invalid",
     "names_of",
     "number",
@@ -116,10 +117,15 @@ def one_of(argument: str, value: Any, known: Iterable[Any]) -> str:  # noqa: ANN
     names = [str(name) for name in known]
     if isinstance(value, str) and value in names:
         return value
-    near = difflib.get_close_matches(str(value), names, n=1)
     listed = ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = hint_of(str(value), names)
     raise invalid(argument, f"there is no {value!r}; expected one of {listed or '(there is none)'}{hint}")
+
+
+def hint_of(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: the known one that is most alike, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_adata(adata: Any) -> "AnnData":  # noqa: ANN401

@@ -1,6 +1,5 @@
 """Checks arguments against their annotations, so that a mistake is named before anything is computed or written."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -10,7 +9,7 @@ from typing import Any, ForwardRef, Literal, ParamSpec, TypeVar, Union, get_args
 
 import numpy as np
 
-from cellworker.api.anndata.arguments import invalid
+from cellworker.api.anndata.arguments import hint_of, invalid
 
 __all__ = ["checked"]
 
@@ -62,8 +61,7 @@ def _bound(
         return signature.bind(*args, **kwargs)
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
-        near = difflib.get_close_matches(unknown[0], signature.parameters, 1) if unknown else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = hint_of(unknown[0], signature.parameters) if unknown else ""
         message = f"{function}() {error}{hint}"
     raise TypeError(message)
 

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from cellworker.api.anndata.arguments import invalid
+from cellworker.api.anndata.arguments import invalid, whole_number
 from cellworker.api.pl.drawn import made_by
 from cellworker.api.pl.sources import Labels
 from cellworker.formats.common.provenance import INSIDE, KEY, encode, stamp
@@ -26,6 +26,8 @@ MISSING = "#d3d3d3"
 
 _FORMATS = (".svg", ".pdf", ".eps", ".png", ".tif", ".tiff", ".jpg")
 _RASTER_DPI = 300
+_MAX_DPI = 2400
+"""More makes pixels by the gigabyte of a page, and no printer has it."""
 _LEGEND_ROWS = 18  # entries of a legend's column
 _GAP_PX = 2.0
 _DIRECTIONS = 16
@@ -195,7 +197,7 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     path
         Ends in ``.svg``, ``.pdf``, ``.eps``, ``.png``, ``.tif`` or ``.jpg``.
     dpi
-        Pixels per inch of what is no vector: large clouds of points, heat maps, images of tissues.
+        Pixels per inch of what is no vector, up to 2,400: large clouds of points, heat maps, images of tissues.
 
     Returns
     -------
@@ -218,6 +220,7 @@ def save(ax: "Axes", path: str | Path, *, dpi: int = _RASTER_DPI) -> Path:
     import matplotlib as mpl  # noqa: PLC0415 only pictures need it
 
     figure, goal = figure_of(axes_of(ax)), Path(path)
+    whole_number("dpi", dpi, 1, _MAX_DPI)
     if goal.suffix.lower() not in _FORMATS:
         raise invalid("path", f"expected a name that ends in {', '.join(_FORMATS)}, found {goal.name!r}")
     maker, records = f"cellworker {__version__}", made_by(figure)

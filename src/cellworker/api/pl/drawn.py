@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 from weakref import WeakKeyDictionary
 
 from cellworker.api.dataset import Dataset
-from cellworker.api.records import PICTURE_PREFIX, bound, plain_arguments
+from cellworker.api.records import PICTURE_PREFIX, plain_arguments
 from cellworker.formats.common.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _made: "WeakKeyDictionary[Axes, list[Provenance]]" = WeakKeyDictionary()
 
 
 def drawn(function: "Callable[_P, Axes]") -> "Callable[_P, Axes]":
-    """Make a saved picture record a function that draws on its axes.
+    """Make a saved picture record a function that draws on its axes; it stands below `checked`.
 
     Of an open experiment the source and the steps before are known; of an AnnData or a table in memory, the arguments.
     """
@@ -29,7 +29,7 @@ def drawn(function: "Callable[_P, Axes]") -> "Callable[_P, Axes]":
 
     @wraps(function)
     def asked(*args: _P.args, **kwargs: _P.kwargs) -> "Axes":
-        call = bound(signature, *args, **kwargs)
+        call = signature.bind(*args, **kwargs)
         axes = function(*call.args, **call.kwargs)
         given = dict(call.arguments)
         source = given.pop(next(iter(signature.parameters)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from cellworker.api.records import record_of
 from cellworker.cli.many_requests import answer_many, read_requests
-from cellworker.cli.output import Destination, request_body, request_pagination, write_answer
+from cellworker.cli.output import Destination, check_apart, request_body, request_pagination, write_answer
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
@@ -39,9 +39,9 @@ def command(options: argparse.Namespace) -> int:
     path = sample_path() if options.experiment is None else Path(options.experiment)
     if options.requests is not None:
         return answer_many(read_requests(options.requests), path, settings, options)
-    known_task(options.task)  # an unknown name is reported before mistakes in the body
-    body = request_body(options.task, options.body)
-    answer_one(WrittenRequest(options.task, body, request_pagination(options.pagination)), path, settings, options)
+    task = known_task(options.task)  # an unknown name is reported before mistakes in the body
+    body = request_body(task, options.body)
+    answer_one(WrittenRequest(task.name, body, request_pagination(task, options.pagination)), path, settings, options)
     return 0
 
 
@@ -54,6 +54,7 @@ def answer_one(question: WrittenRequest, path: Path, settings: Settings, options
         options.out, options.format, file_result=task.file_result, csv_guard=settings.csv_guard,
         side_file=options.provenance,
     )  # fmt: skip
+    check_apart(options.out, path)
     times = Times(shown=options.verbose)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch:
         with Bar(quiet=options.quiet) as bar:

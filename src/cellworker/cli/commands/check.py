@@ -1,6 +1,7 @@
 """`cellworker check`."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from cellworker.cli.progress import Bar
@@ -20,8 +21,13 @@ def command(options: argparse.Namespace) -> int:
             report = check_experiment(Path(path), settings, bar)
         reports.append(report)
         if not options.json:
-            say(*([f"== {path}"] if several else []), *render(report).rstrip("\n").split("\n"))
+            _tell(*([f"== {path}"] if several else []), *render(report).rstrip("\n").split("\n"))
     if options.json:
         texts = [report.to_json() for report in reports]
-        say(*(f"[{', '.join(texts)}]" if several else texts[0]).split("\n"))
+        _tell(*(f"[{', '.join(texts)}]" if several else texts[0]).split("\n"))
     return max(report.status for report in reports)
+
+
+def _tell(*lines: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # who has read enough still gets the status of all
+        say(*lines)

@@ -4,8 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
+from cellworker.cli.output import replacing
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.convert.converting import convert
 from cellworker.plain_text import say
 
@@ -17,6 +19,7 @@ _MAX_LINES = 1000
 
 def command(options: argparse.Namespace) -> int:
     """Convert an experiment file and print what is kept, renamed and cannot be represented."""
+    report = _checked_report(options)
     with Bar(quiet=options.quiet) as bar:
         found = convert(
             Path(options.source),
@@ -37,7 +40,25 @@ def command(options: argparse.Namespace) -> int:
             say(f"  {line}")
         if len(lines) > _MAX_LINES:
             say(f"  and {len(lines) - _MAX_LINES:,} more; --report FILE.json lists them all")
-    if options.report:
+    if report is not None:
         content = {"kept": found.kept, "renamed": found.renamed, "could_not_be_represented": found.lost}
-        Path(options.report).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        with replacing(report) as file:
+            # A name that is no UTF-8 is written as JSON has it, in escapes.
+            file.write(json.dumps(content, indent=1, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
     return 0
+
+
+def _checked_report(options: argparse.Namespace) -> Path | None:
+    """Return where the report goes, after checking that it can, and that no experiment is there."""
+    if options.report is None:
+        return None
+    report, problem = Path(options.report), ""
+    if not options.report or report.is_dir():
+        problem = "name a file"
+    elif not report.parent.is_dir():
+        problem = f"there is no folder {report.parent}"
+    elif report.resolve() in (Path(options.source).resolve(), Path(options.target).resolve()):
+        problem = "that is the experiment's file: name another"
+    if problem:
+        raise WorkerError(ErrorCode.INVALID_INPUT, f"--report {options.report}: {problem}")
+    return report

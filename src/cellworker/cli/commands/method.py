@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from cellworker.api.records import PICTURE_PREFIX, record_of
 from cellworker.cli.method_results import write_method_result
-from cellworker.cli.methods import METHODS, as_on_the_line, given_arguments, refuse_unknown
-from cellworker.cli.output import Destination
+from cellworker.cli.methods import METHODS, as_on_the_line, given_arguments, refuse_unknown, tables_of
+from cellworker.cli.output import Destination, check_apart
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
@@ -60,6 +60,9 @@ def run_method(
         options.out, options.format, csv_guard=settings.csv_guard, default="csv", annotated=True,
         side_file=options.provenance,
     )  # fmt: skip
+    _check_pandas()
+    destination.check_tables(tables_of(method))
+    check_apart(options.out, path)
     times = Times(shown=options.verbose)
     with Bar(quiet=options.quiet) as bar:
         with times.step("opening"):
@@ -73,13 +76,17 @@ def run_method(
                 write_method_result(destination, result, dataset, records)
 
 
-def _opened(path: Path, settings: Settings, bar: Bar) -> Any:  # noqa: ANN401
+def _check_pandas() -> None:
     try:
         import pandas as pd  # noqa: F401, PLC0415 what results are made of
     except ImportError:
         from cellworker.extras import how_to_install  # noqa: PLC0415
 
         raise WorkerError(ErrorCode.INVALID_INPUT, f"tables need pandas: {how_to_install('notebook')}") from None
+
+
+def _opened(path: Path, settings: Settings, bar: Bar) -> Any:  # noqa: ANN401
+    _check_pandas()
     from cellworker.api.opening import open as open_dataset  # noqa: PLC0415 heavy
 
     return open_dataset(path, settings=settings, progress=bar)
@@ -98,6 +105,7 @@ def _write(
     if options.out is None:
         raise WorkerError(ErrorCode.INVALID_INPUT, "--out: name what to write, as --out FILE.h5ad, or - with --format")
     ending = _ending(task, arguments, options)
+    check_apart(options.out, path)
     times = Times(shown=options.verbose)
     with tempfile.TemporaryDirectory(prefix="cellworker-") as scratch, Bar(quiet=options.quiet) as bar:
         goal = Path(scratch) / f"result.{ending}" if options.out == "-" else Path(options.out)

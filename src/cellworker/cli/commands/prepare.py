@@ -3,8 +3,10 @@
 import argparse
 from pathlib import Path
 
+from cellworker.cli.numbers import text_of
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
+from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say
 from cellworker.preparing.parameters import read_parameters
 from cellworker.preparing.pipeline import Prepared, run
@@ -38,7 +40,10 @@ def sample_of(text: str) -> dict[str, str]:
     """Return a sample from ``PATH`` or ``NAME=PATH``; an existing path is one, even with "=" in its name."""
     name, equals, path = text.partition("=")
     if equals and not Path(text).exists():
-        return {"path": path, "name": name}
+        try:
+            return {"path": path, "name": text_of(name)}
+        except argparse.ArgumentTypeError as error:
+            raise WorkerError(ErrorCode.INVALID_INPUT, f"{text}: {error}") from None
     return {"path": text}
 
 

@@ -23,13 +23,13 @@ def command(options: argparse.Namespace) -> int:
     """Send one request, wait for its result, and write it."""
     settings = Settings.from_environment()
     task = known_task(options.task)
-    body = {"name": task.name, **request_body(task.name, options.body)}
+    body = {"name": task.name, **request_body(task, options.body)}
     props: dict[str, Any] = {"broadcast": False, "cacheUniquenessKey": None}
-    if (pagination := request_pagination(options.pagination)) is not None:
+    if (pagination := request_pagination(task, options.pagination)) is not None:
         props["pagination"] = pagination
     destination = Destination(options.out, options.format, file_result=task.file_result, csv_guard=settings.csv_guard)
     url = options.url or Admission(token=settings.access_token).address(f"http://127.0.0.1:{settings.port}")
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not _is_address(url):
         raise WorkerError(ErrorCode.INVALID_INPUT, f"--url {url}: expected http://HOST:PORT")
     with tempfile.TemporaryDirectory() as scratch:
         with Bar(quiet=options.quiet) as bar:
@@ -54,3 +54,12 @@ def command(options: argparse.Namespace) -> int:
         else:
             write_result(destination, answer.value, task.to_tables)
     return 0
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")
+        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0
+    except ValueError:  # a name, a port, or an address in brackets, that is none
+        return False

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["half_written", "sweep"]
+__all__ = ["half_written", "is_stream", "sweep"]
 
 _ENDING = ".cellworker.tmp"
 _FORM = re.compile(r"\..*\.[0-9a-f]{12}\.cellworker\.tmp", re.DOTALL)
 _LOCK = ".lock"
+_DESCRIPTORS = "/proc/"
 _MAX_NAME = 100
 """Characters of the target's name that are repeated, so that the folder's own name is not too long."""
 
@@ -50,6 +51,19 @@ def half_written(target: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+def is_stream(target: Path) -> bool:
+    """Whether a name is that of a pipe, a device or an open descriptor: it is written to, and no file replaces it.
+
+    ``/dev/stdout`` and ``/dev/fd/63`` lead into ``/proc``, also where the shell has opened a file for them.
+    """
+    with suppress(OSError):
+        if os.path.realpath(target.parent).startswith(_DESCRIPTORS):
+            return True
+        if target.is_symlink() and os.readlink(target).startswith(_DESCRIPTORS):  # noqa: PTH115 - as text
+            return True
+    return target.exists() and not target.is_file() and not target.is_dir()
 
 
 def sweep(folder: Path) -> None:

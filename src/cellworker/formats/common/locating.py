@@ -51,10 +51,12 @@ def locate(path: Path) -> Located:
             advice = (
                 "give the path of an experiment's file, of a .zarr store, or of a folder with r.rds, r.qs or matrices"
             )
-            raise _not_found(message=f"there is no file or folder {path}: {advice}")
-        beside = (source.with_name(f"{source.stem}.{CELL_SETS}"), source.with_name(CELL_SETS))
+            told = f"{path} is a pipe or a device" if source.exists() else f"there is no file or folder {path}"
+            raise _not_found(message=f"{told}: {advice}")
+        named = source if source.name not in ("", "..") else source.resolve()
+        beside = (named.parent / f"{named.stem}.{CELL_SETS}", named.parent / CELL_SETS)
         if source.is_dir() and not is_zarr(source):
-            beside = (source / CELL_SETS, source.with_name(f"{source.name}.{CELL_SETS}"))
+            beside = (source / CELL_SETS, named.parent / f"{named.name}.{CELL_SETS}")
         return Located(source, next((found for found in beside if found.is_file()), None))
     except OSError as error:
         raise _not_found(message=f"{path} cannot be looked at: {error.strerror or error}") from None

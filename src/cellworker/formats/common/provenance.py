@@ -116,7 +116,8 @@ def decode(text: str | bytes) -> list[Provenance]:
 
 def side_file(path: Path) -> Path:
     """Return the file beside a result of a format that has no place for a record."""
-    return path.with_name(f"{path.name}.provenance.json")
+    path = path if path.name else path.resolve()  # "." has no name
+    return path.parent / f"{path.name}.provenance.json"
 
 
 def steps_of(records: Sequence[Provenance]) -> list[Provenance]:

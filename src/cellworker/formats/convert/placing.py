@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
-from cellworker.formats.common.half_written import half_written
+from cellworker.formats.common.half_written import half_written, is_stream
 from cellworker.formats.common.kinds import is_zarr
 
 __all__ = ["KINDS", "check_target", "holds", "placed", "remove"]
@@ -51,6 +51,8 @@ def check_target(source: Path, target: Path, kind: str, written: tuple[Path, ...
         problem = f"there is no folder {target.parent}"
     elif target.exists() and source.exists() and target.samefile(source):
         problem = "that is the experiment itself: give another name"
+    elif is_stream(target):
+        problem = "that is a pipe or a device: name a file"
     elif kind != ".zarr" and target.is_dir():
         problem = "that is a folder: name a file"
     elif target.is_dir() and not is_zarr(target):

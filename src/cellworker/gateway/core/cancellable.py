@@ -18,18 +18,18 @@ class CancellableWork:
     """Runs the work on each ETag in a task of its own: cancelling it is an answer, and does not cancel its caller."""
 
     def __init__(self) -> None:
-        self._running: dict[str, asyncio.Task[Any]] = {}
+        self._running: dict[str, tuple[str, asyncio.Task[Any]]] = {}
 
     def cancel(self, etag: str) -> bool:
         """Cancel the work on an ETag; its waiters get REQUEST_CANCELLED. Return whether there was any."""
-        work = self._running.get(etag)
+        _, work = self._running.get(etag, ("", None))
         return work is not None and work.cancel()
 
-    def running(self) -> list[str]:
-        """Return the ETags that are worked on."""
-        return list(self._running)
+    def running(self) -> dict[str, str]:
+        """Return the ETags that are worked on, each with the name of its work."""
+        return {etag: name for etag, (name, _) in self._running.items()}
 
-    async def run(self, etag: str, work: Coroutine[Any, Any, _T]) -> _T:
+    async def run(self, etag: str, name: str, work: Coroutine[Any, Any, _T]) -> _T:
         """Return what the work returns.
 
         Raises
@@ -38,7 +38,7 @@ class CancellableWork:
             ``REQUEST_CANCELLED`` after `cancel`.
         """
         task = asyncio.create_task(work)
-        self._running[etag] = task
+        self._running[etag] = name, task
         try:
             await asyncio.wait({task})
             if task.cancelled():

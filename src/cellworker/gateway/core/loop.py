@@ -359,7 +359,7 @@ class WorkLoop:
         self._computing[request.etag] = computing
         try:
             work = self._answering.work(request, question, delivery.message_id, holding.claim)
-            outcome = await self._cancellable.run(request.etag, work)
+            outcome = await self._cancellable.run(request.etag, request.task, work)
         except WorkerError as error:
             outcome = Outcome(error)
         except BaseException as error:

@@ -150,7 +150,7 @@ class ExperimentFolder:
         marker.touch()
         for path in self._unexpected(objects):
             path.unlink(missing_ok=True)
-            self._remove_empty(path.parent)
+        _remove_empty_folders(self.path)
         known = {item.key: self._known()[item.key] for item in objects if self._is_current(item)}
         self._write(known)
         for item in sorted(objects, key=lambda item: self._local(item.key).name in _SERVED[:2]):
@@ -158,21 +158,11 @@ class ExperimentFolder:
             if item.key not in known and staged.exists():
                 local = self._local(item.key)
                 local.parent.mkdir(parents=True, exist_ok=True)
-                _remove_empty_folders(local)
                 staged.replace(local)
                 known[item.key] = [item.etag, item.size, local.stat().st_mtime_ns]
         self._write(known)
         marker.unlink()
         shutil.rmtree(self.path / _INCOMING, ignore_errors=True)
-
-    def _remove_empty(self, folder: Path) -> None:
-        """Remove folders that nothing is in any more: an object may have the name of one now."""
-        while folder != self.path:
-            try:
-                folder.rmdir()
-            except OSError:
-                return
-            folder = folder.parent
 
     def _known(self) -> dict[str, list[Any]]:
         """Return the files in place: ETag, size, and time of each by the object's name."""

@@ -11,8 +11,10 @@ from cellworker.errors import ErrorCode, WorkerError
 __all__ = ["refuse_unknown_fields"]
 
 
-def refuse_unknown_fields(task: str, body: Mapping[str, Any], kind: type[msgspec.Struct]) -> None:
-    """Refuse fields that a task's body does not have, at any depth.
+def refuse_unknown_fields(
+    task: str, body: Mapping[str, Any], kind: type[msgspec.Struct], *, path: str = "body"
+) -> None:
+    """Refuse fields that a task's body, or what `path` names, does not have, at any depth.
 
     The platform's programs may send more than is read; a person who writes ``lmit`` means ``limit``.
 
@@ -21,7 +23,7 @@ def refuse_unknown_fields(task: str, body: Mapping[str, Any], kind: type[msgspec
     WorkerError
         ``INVALID_INPUT`` naming the field and the valid ones.
     """
-    _walk(task, body, msgspec.inspect.type_info(kind), "body", {"name"})
+    _walk(task, body, msgspec.inspect.type_info(kind), path, {"name"})
 
 
 def _walk(task: str, value: Any, kind: Any, path: str, also: frozenset[str] | set[str] = frozenset()) -> None:  # noqa: ANN401
