@@ -3,6 +3,7 @@
 
 const LOCAL = ["localhost", "127.0.0.1"];
 const SILENCE_MS = 8000;
+const WITHOUT_BODY = [204, 304];
 
 /** One page's requests and sockets, in messages between this view and the kernel. */
 class Relay {
@@ -81,8 +82,9 @@ function socketOver(relay, base) {
 /** Turns the page's ways out to the relay: requests, its socket, files to download. */
 function redirect(win, relay, base) {
   const ask = async (address, init) => {
-    const { status, reason, type, body } = await relay.request(String(address).slice(base.length), init);
-    return new win.Response(status === 204 ? null : body, { status, statusText: reason, headers: { "Content-Type": type } });
+    const { status, reason, type, etag, body } = await relay.request(String(address).slice(base.length), init);
+    const headers = { "Content-Type": type, ETag: etag };
+    return new win.Response(WITHOUT_BODY.includes(status) ? null : body, { status, statusText: reason, headers });
   };
   win.fetch = ask;
   win.WebSocket = socketOver(relay, base);
