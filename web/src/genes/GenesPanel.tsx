@@ -13,7 +13,7 @@ export function addPlotGene(gene: string): void {
   if (!plotGenes.includes(gene)) update({ plotGenes: [...plotGenes, gene] });
 }
 
-function click(gene: string, event: MouseEvent): void {
+function click(gene: string, event: { readonly shiftKey: boolean }): void {
   const colour = activeMap()?.colour;
   if (event.shiftKey && colour?.by === "gene" && colour.gene !== gene) colourBy({ by: "gene", gene: colour.gene, with: gene });
   else showGene(gene);
@@ -67,7 +67,7 @@ export function GenesPanel() {
       <input
         type="search" class="find" id="gene-search" ref={search} placeholder="Find a gene" aria-label="Find a gene" value={wanted}
         onInput={(event) => setWanted(event.currentTarget.value)}
-        onKeyDown={(event) => event.key === "Enter" && found[0] && showGene(found[0])}
+        onKeyDown={(event) => event.key === "Enter" && found[0] && click(found[0], event)}
       />
       <h4>{wanted ? "Found" : "Most variable first"} <span>{found.length.toLocaleString("en")}</span></h4>
       <div class="scroll genes" ref={host} onScroll={(event) => setTop(event.currentTarget.scrollTop)}>

@@ -34,8 +34,8 @@ const AGAIN_MS = 1000;
 let turn: Promise<void> | null = null;
 let wasAway = false;
 let timer = 0;
-/** The version that the page shows. */
-let shown: string | null = null;
+/** The version that the page shows; null while it shows changes that wait. */
+export const setsVersion = signal<string | null>(null);
 /** The version that the next change is made on; null where it has to be compared first. */
 let base: string | null = null;
 /** Whether they have changed since they were read last. */
@@ -53,10 +53,10 @@ async function servesTheSame(): Promise<boolean> {
 
 /** Shows the newest cell sets. */
 async function read(): Promise<void> {
-  const found = await readCellSets(shown);
+  const found = await readCellSets(setsVersion.value);
   if (!found) return;
   classes.value = keptWhereSame(classes.value, parseCellSets(found.content));
-  shown = found.version;
+  setsVersion.value = found.version;
 }
 
 function clash({ label, before, after }: Sending): string | null {
@@ -77,7 +77,7 @@ async function attempt(item: Sending): Promise<string | null> {
     const refused = clash(item);
     if (refused) return refused;
     // what waits behind it was made on other sets than these: it is compared as well
-    if (await patchCellSets(item.operations, shown ?? "")) return null;
+    if (await patchCellSets(item.operations, setsVersion.value ?? "")) return null;
   }
   return null;
 }
@@ -107,7 +107,7 @@ async function sendAll(): Promise<void> {
       news = false;
       await read();
     } while (sending.value.length || news);
-    base = shown;
+    base = setsVersion.value;
     if (waited) say(`${waited === 1 ? "The change that waited is" : `The ${waited} changes that waited are`} saved.`);
   } catch (error) {
     if (!isAway(error)) throw error;
@@ -116,7 +116,7 @@ async function sendAll(): Promise<void> {
     const after = sending.value[sending.value.length - 1]?.shows;
     if (after) {
       classes.value = after;
-      shown = null;
+      setsVersion.value = null;
     }
     clearTimeout(timer);
     if (sending.value.length) timer = window.setTimeout(() => void sync(), AGAIN_MS);
@@ -157,9 +157,9 @@ export async function beginCellSets(): Promise<void> {
   const found = await readCellSets(null);
   if (!found) return;
   classes.value = parseCellSets(found.content);
-  shown = base = found.version;
+  setsVersion.value = base = found.version;
   followCellSets((version) => {
-    if (version === shown || version === base) return;
+    if (version === setsVersion.value || version === base) return;
     news = true;
     look();
   });
