@@ -7,6 +7,7 @@ import { genesOfText } from "../genes/ScoresPanel";
 import { addPlotGene } from "../genes/GenesPanel";
 import { saveSelection, selectedCount, selection } from "../state/selection";
 import { update, view, type PlotKind } from "../state/view";
+import { shortened } from "../map/labels";
 import { Choice } from "../ui/Fields";
 import { Failure, Hint, Waiting } from "../ui/States";
 import type { Grouping } from "../wire/types";
@@ -40,7 +41,7 @@ function Chips() {
   return (
     <div class="chips">
       {view.value.plotGenes.map((gene) => (
-        <button key={gene} class="chip gene" title={`Leave ${gene} out`} onClick={() => update({ plotGenes: view.value.plotGenes.filter((other) => other !== gene) })}>{gene} ×</button>
+        <button key={gene} class="chip gene" title={`Leave ${gene} out`} onClick={() => update({ plotGenes: view.value.plotGenes.filter((other) => other !== gene) })}>{shortened(gene, 24)} ×</button>
       ))}
       {view.value.plotColumns.map((name) => (
         <button key={name} class="chip" title={`Leave ${name} out`} onClick={() => update({ plotColumns: view.value.plotColumns.filter((other) => other !== name) })}>{name.slice(0, 40)} ×</button>
@@ -56,7 +57,7 @@ function Chips() {
         }}
         onKeyDown={(event) => event.key === "Enter" && found[0] && add(found[0])}
       />
-      {found.map((gene) => <button key={gene} class="chip gene faint" onClick={() => add(gene)}>{gene} +</button>)}
+      {found.map((gene) => <button key={gene} class="chip gene faint" onClick={() => add(gene)}>{shortened(gene, 24)} +</button>)}
     </div>
   );
 }
