@@ -102,6 +102,8 @@ def test_what_is_pressed_faster_than_the_worker_answers_is_all_done(worker: Work
     explorer.button("Delete the class").click()
     expect(explorer.page.locator("[data-class=scratchpad]")).to_have_count(0)
     explorer.button("T cell").click()
-    explorer.page.evaluate("for (let i = 0; i < 3; i++) window.dispatchEvent(new KeyboardEvent('keydown', { key: 'n' }))")
+    explorer.page.evaluate(
+        "for (let i = 0; i < 3; i++) window.dispatchEvent(new KeyboardEvent('keydown', { key: 'n' }))"
+    )
     expect(explorer.page.locator("[data-class=scratchpad] .set")).to_have_count(3)
     assert len(worker.cell_sets()["Custom cell sets"]["children"]) == 3
