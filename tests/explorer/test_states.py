@@ -96,8 +96,10 @@ def test_names_from_a_file_are_shown_and_change_nothing(browser, tmp_path):
         explorer.page.locator(".cls .fold").first.click()
         expect(explorer.page.locator("body")).to_contain_text(HOSTILE[0])
         explorer.page.locator(".cls .fold").first.click()
-        expect(explorer.button("turned")).to_be_visible()
-        expect(explorer.button("(no visible name)").first).to_be_visible()
+        for kind in (".set", ".gene-row"):
+            rows = explorer.page.locator(kind)
+            expect(rows.get_by_role("button", name="turned", exact=True).first).to_be_visible()
+            expect(rows.get_by_role("button", name="(no visible name)", exact=True).first).to_be_visible()
         assert explorer.page.locator("img").count() == 0
         assert explorer.page.locator("script").count() == 1, "the page's own"
         explorer.tab("Genes")
