@@ -114,7 +114,7 @@ def _chromium_version() -> str:
 
 def generated(cells: int) -> Path:
     """Make an .h5ad of this many cells, once; it is kept in the user's cache."""
-    target = Path.home() / ".cache" / "cellworker-benchmarks" / f"explorer-generated-{cells}.h5ad"
+    target = Path.home() / ".cache" / "cellworker-benchmarks" / f"explorer-{cells}.h5ad"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,8 @@ def generated(cells: int) -> Path:
     data.var_names = [f"GENE{i}" for i in range(GENES)]
     data.obsm["X_umap"] = (centres[cluster] + random.normal(size=(cells, 2))).astype(np.float32)
     data.obsm["X_pca"] = np.hstack([data.obsm["X_umap"], random.normal(size=(cells, 8))]).astype(np.float32)
-    data.uns["log1p"] = {"base": None}
+    # without a base: what today's anndata writes for None, the one of cellxgene (0.8) cannot read
+    data.uns["log1p"] = {}
     partial = target.with_suffix(".tmp")
     data.write_h5ad(partial)
     partial.rename(target)

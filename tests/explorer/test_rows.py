@@ -437,6 +437,31 @@ def test_cells_are_gated_by_two_genes(explorer: Explorer, worker: Worker, engine
     assert set(made["cellIds"]) == set(np.flatnonzero((cd3d > 0.5) & (gnly < 1)).tolist())
 
 
+def test_a_box_in_gene_against_gene_is_a_set_in_three_clicks(explorer: Explorer, worker: Worker, engine, tmp_path):
+    explorer.page.keyboard.press("g")
+    for gene in ("CD3D", "GNLY"):
+        explorer.page.get_by_label("Find a gene", exact=True).fill(gene)
+        explorer.page.keyboard.press("Shift+Enter" if gene == "GNLY" else "Enter")
+    explorer.page.get_by_title("Gate: cells by two genes, one against the other (T)").click()  # 1
+    expect(explorer.page.locator(".figure")).to_contain_text("GNLY against CD3D")
+    box = explorer.page.locator(".figure .catch").bounding_box()
+    mouse = explorer.page.mouse
+    mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 4)
+    mouse.down()  # 2
+    mouse.move(box["x"] + box["width"] - 2, box["y"] + 0.5 * box["height"], steps=4)
+    mouse.up()
+    explorer.page.get_by_role("button", name="Make a set of").click()  # 3
+    expect(explorer.set_row("Selection 1")).to_be_visible()
+    cells = worker.cell_sets()["Custom cell sets"]["children"][-1]["cellIds"]
+    raw = engine.call("GeneExpression", genes=["CD3D", "GNLY"])["rawExpression"]
+    dense = np.zeros(raw["size"])
+    for g in range(2):
+        part = slice(*raw["ptr"][g : g + 2])
+        dense[raw["index"][part], g] = raw["values"][part]
+    assert cells
+    assert (dense[cells] > 0).all(), "right and above of the middle both genes are expressed"
+
+
 # 13
 def test_types_and_cell_cycle_are_named_and_pseudotime_runs_from_roots_on_the_map(
     explorer: Explorer, worker: Worker, engine

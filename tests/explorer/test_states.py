@@ -96,8 +96,10 @@ def test_names_from_a_file_are_shown_and_change_nothing(browser, tmp_path):
         explorer.page.locator(".cls .fold").first.click()
         expect(explorer.page.locator("body")).to_contain_text(HOSTILE[0])
         explorer.page.locator(".cls .fold").first.click()
-        expect(explorer.button("turned")).to_be_visible()
-        expect(explorer.button("(no visible name)").first).to_be_visible()
+        for kind in (".set", ".gene-row"):
+            rows = explorer.page.locator(kind)
+            expect(rows.get_by_role("button", name="turned", exact=True).first).to_be_visible()
+            expect(rows.get_by_role("button", name="(no visible name)", exact=True).first).to_be_visible()
         assert explorer.page.locator("img").count() == 0
         assert explorer.page.locator("script").count() == 1, "the page's own"
         explorer.tab("Genes")
@@ -342,6 +344,17 @@ def test_everything_has_a_name_and_the_keyboard_reaches_it(explorer: Explorer):
     for key in ["Shift+ArrowDown"] * 16 + ["Enter"]:
         press(key)
     explorer.footer("189 cells selected")
+    # the lasso: corners, the last of which closes it where it is set twice
+    press("l")
+    for key in ["Shift+ArrowLeft"] * 8 + ["Enter"] + ["Shift+ArrowUp"] * 16 + ["Enter", "Shift+ArrowRight", "Enter"]:
+        press(key)
+    expect(explorer.page.locator(".map .outline")).to_be_visible()
+    for key in ["Backspace"] + ["Shift+ArrowRight"] * 4 + ["Shift+ArrowDown"] * 16 + ["Enter", "Enter"]:
+        press(key)
+    corners = explorer.page.locator(".map .outline").get_attribute("d")
+    assert corners.count(",") == 3
+    selected = int(explorer.page.locator("footer").inner_text().split(" cells selected")[0].split()[-1])
+    assert 0 < selected < 189
 
 
 def test_text_has_enough_contrast(explorer: Explorer):

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,10 +18,13 @@ from typing import Any
 from unittest.mock import patch
 
 import anndata
+import numpy as np
 import pytest
 from playwright.sync_api import FrameLocator, Page, expect
 
 from cellworker import WorkerError, open_experiment
+from cellworker import open as open_dataset
+from cellworker.experiment.cell_sets import CellSet, CellSets
 from cellworker.local.submit import submit
 
 pytest.importorskip("anywidget", reason="anywidget is not installed (make setup brings it)")
@@ -31,9 +35,14 @@ NOTEBOOK = """<!doctype html><title>notebook</title><link rel="icon" href="data:
 import widget from "./widget.js";
 const traits = await (await fetch("./traits.json")).json();
 const heard = new Set();
+const lost = new Set();
+window.loseKernel = () => lost.forEach((listener) => listener());
 const model = {
   get: (name) => traits[name],
-  on: (name, listener) => name === "msg:custom" && heard.add(listener),
+  on: (name, listener) => {
+    if (name === "msg:custom") heard.add(listener);
+    if (name === "comm_live_update") lost.add(listener);
+  },
   off: (name, listener) => heard.delete(listener),
   send: (said) => fetch("./kernel", { method: "POST", body: JSON.stringify(said) }),
 };
@@ -150,6 +159,57 @@ def test_one_that_does_not_reach_it_asks_through_the_notebook_and_sets_are_the_e
         waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
         taken = anndata.read_h5ad(tmp_path / "processed_matrix.h5ad")
         assert "custom_cellset-Selection 1" in taken.obs
+
+
+def with_one_more(cell_sets: CellSets, name: str) -> CellSets:
+    made = CellSet(name, name, "#aa0000", np.arange(5, dtype=np.int32))
+    own = cell_sets.find_class("scratchpad")
+    return replace(
+        cell_sets,
+        classes=[replace(item, children=[*item.children, made]) if item is own else item for item in cell_sets.classes],
+    )
+
+
+@pytest.mark.parametrize("name", ["localhost", "hub.localhost"])
+def test_the_page_hears_what_a_cell_of_the_notebook_does_to_the_sets(browser, shown, name):
+    experiment, widget = shown
+    with framed(browser, widget, name) as (_, frame):
+        experiment.cell_sets = with_one_more(experiment.cell_sets, f"cell of {name}")
+        expect(frame.get_by_role("button", name=f"cell of {name}", exact=True)).to_be_visible()
+
+
+def test_sets_that_the_page_changed_are_still_a_table_in_the_notebook(sample):
+    with open_dataset(sample) as data:
+        widget = data.view()
+        made = {"key": "k", "name": "New", "children": [{"key": "k1", "name": "Made", "cellIds": [1, 2]}]}
+        with urllib.request.urlopen(f"{widget.url}explorer.json", timeout=60) as answer:
+            experiment_id = json.loads(answer.read())["experimentId"]
+        url = f"{widget.url}v2/experiments/{experiment_id}/cellSets"
+        request = urllib.request.Request(url, json.dumps([{"$append": made}]).encode(), method="PATCH")
+        urllib.request.urlopen(request, timeout=60).close()
+        assert data.cell_sets().set_index("key").loc["k1", "n_cells"] == 2
+        widget.close()
+
+
+@pytest.mark.parametrize("name", ["localhost", "hub.localhost"])
+def test_a_view_whose_kernel_has_ended_says_so_in_its_place(browser, shown, name):
+    experiment, _ = shown
+    widget = experiment.view()
+    with notebook(widget, name) as url:
+        page = browser.new_page()
+        page.goto(url)
+        expect(page.frame_locator("iframe").locator("canvas[data-drawn]")).to_be_visible()
+        widget.close()
+        page.evaluate("window.loseKernel()")
+        expect(page.get_by_role("alert")).to_have_text("The kernel that shows this view has ended. Run the cell again.")
+        expect(page.locator("iframe")).to_have_count(0)
+        page.close()
+
+
+def test_a_saved_notebook_says_what_the_view_was(shown):
+    _, widget = shown
+    assert repr(widget).startswith("The explorer of ")
+    assert repr(widget).endswith(": run this cell to see it.")
 
 
 def test_requests_without_the_secret_are_refused(shown):

@@ -3,6 +3,7 @@
 
 const LOCAL = ["localhost", "127.0.0.1"];
 const SILENCE_MS = 8000;
+const WITHOUT_BODY = [204, 304];
 
 /** One page's requests and sockets, in messages between this view and the kernel. */
 class Relay {
@@ -81,8 +82,9 @@ function socketOver(relay, base) {
 /** Turns the page's ways out to the relay: requests, its socket, files to download. */
 function redirect(win, relay, base) {
   const ask = async (address, init) => {
-    const { status, reason, type, body } = await relay.request(String(address).slice(base.length), init);
-    return new win.Response(status === 204 ? null : body, { status, statusText: reason, headers: { "Content-Type": type } });
+    const { status, reason, type, etag, body } = await relay.request(String(address).slice(base.length), init);
+    const headers = { "Content-Type": type, ETag: etag };
+    return new win.Response(WITHOUT_BODY.includes(status) ? null : body, { status, statusText: reason, headers });
   };
   win.fetch = ask;
   win.WebSocket = socketOver(relay, base);
@@ -147,6 +149,25 @@ function showThroughNotebook(model, el, frame, url) {
   return () => relay.close();
 }
 
+const ENDED = "The kernel that shows this view has ended. Run the cell again.";
+
+const ENDING_MS = 1000;
+const ENDS_WITHIN = 20;
+
+/**
+ * Says it in the place of the page once the notebook has lost the widget's kernel: a restarted one has no such door.
+ * The notebook hears of a restart before the old kernel has ended.
+ */
+function whenEnded(model, el, frame, reaches) {
+  const look = (times) => {
+    const again = () => times > 1 && frame.isConnected && setTimeout(() => look(times - 1), ENDING_MS);
+    reaches().then(again, () => frame.isConnected && (frame.remove(), say(el, ENDED)));
+  };
+  const begin = () => look(ENDS_WITHIN);
+  model.on("comm_live_update", begin);
+  return () => model.off("comm_live_update", begin);
+}
+
 function render({ model, el }) {
   const local = LOCAL.includes(location.hostname);
   const url = `http://${local ? location.hostname : "127.0.0.1"}:${model.get("port")}${model.get("path")}`;
@@ -161,9 +182,11 @@ function render({ model, el }) {
   const through = () => (close = showThroughNotebook(model, el, frame, url));
   // The page is asked for under the name that the notebook itself is open under: browsers treat two names of this
   // machine as two sites. A notebook of another machine is not asked for at all: its port here is another program's.
-  if (local) fetch(`${url}health`, { mode: "no-cors" }).then(() => ((frame.src = url), el.append(frame)), through);
+  const reaches = () => fetch(`${url}health`, { mode: "no-cors" });
+  if (local) reaches().then(() => ((frame.src = url), el.append(frame)), through);
   else through();
-  return () => (model.off("change:height", resized), close());
+  const forget = whenEnded(model, el, frame, local ? reaches : () => Promise.reject(new Error(ENDED)));
+  return () => (model.off("change:height", resized), forget(), close());
 }
 
 export default { render };

@@ -52,6 +52,7 @@ class ExplorerWidget(anywidget.AnyWidget):
                 widget.send(content, pieces)
 
         self._door = EmbeddedDoor(held, send)
+        self._title = "an experiment" if held.source is None else held.source.name
         super().__init__(port=self._door.port, path=self._door.path, height=height)
         self.on_msg(self._hear)
         # the door's thread holds the experiment: at the latest it ends with the process
@@ -64,6 +65,10 @@ class ExplorerWidget(anywidget.AnyWidget):
     def url(self) -> str:
         """The address of the page on this machine. Anyone who has it can use it."""
         return self._door.url
+
+    def __repr__(self) -> str:
+        """Say what to do, where a saved notebook is read without its kernel."""
+        return f"The explorer of {self._title}: run this cell to see it."
 
     def close(self) -> None:
         """Stop serving, and remove the widget."""

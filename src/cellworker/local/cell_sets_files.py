@@ -10,10 +10,11 @@ import orjson
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.formats.common.whole_files import write_whole
-from cellworker.formats.opening.own_work import OwnWorkFile, may_write
+from cellworker.formats.opening.own_work import OwnWorkFile, may_write, version_of
 from cellworker.gateway.core.cell_set_patches import applied, examine
 from cellworker.gateway.core.ports import Claim, NotHeldError
 from cellworker.identifiers import ExperimentId
+from cellworker.local.door.cell_sets import ChangedMeanwhileError
 from cellworker.local.own_classes import patched
 
 __all__ = ["FileCellSets", "readable"]
@@ -64,6 +65,15 @@ class FileCellSets:
                 raise NotHeldError
             await asyncio.to_thread(self._patch, operations, look=claim is not None)
 
+    async def change(self, operations: list[dict[str, Any]], expected: str | None) -> str:
+        """Apply operations to the expected version, and return the new version; see `VersionedCellSets`."""
+        async with self._lock:
+            return await asyncio.to_thread(self._patch, operations, expected=expected)
+
+    async def version(self) -> str:
+        """Name the current content, without reading it."""
+        return await asyncio.to_thread(self._version)
+
     def current(self) -> bytes:
         """Return the current cell_sets.json."""
         work = self._own.read()
@@ -74,11 +84,21 @@ class FileCellSets:
                 return self._path.read_bytes()
         return self._own.base.encode()
 
-    def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
+    def _version(self) -> str:
+        if (version := self._own.version()) is not None:
+            return version
+        with contextlib.suppress(FileNotFoundError):
+            if not self._keep_original:
+                return version_of(self._path)
+        return "base"
+
+    def _patch(self, operations: list[dict[str, Any]], *, look: bool = False, expected: str | None = None) -> str:
         with self._own.alone():
+            if expected is not None and expected != self._version():
+                raise ChangedMeanwhileError
             content = self.current()
             if look and applied(content, examine(operations).inserted):
-                return
+                return self._version()
             document = orjson.loads(content)
             if not isinstance(document, dict):
                 raise WorkerError(
@@ -89,6 +109,7 @@ class FileCellSets:
                 write_whole(self._path, changed)
             else:
                 self._own.write(changed)
+            return self._version()
 
     @property
     def saved_in(self) -> Path:

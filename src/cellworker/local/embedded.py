@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +33,7 @@ from cellworker.identifiers import ExperimentId
 from cellworker.local.cell_sets_files import readable
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission
+from cellworker.local.door.cell_sets import ChangedMeanwhileError
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.experiment import barcodes_by_id, id_of
 from cellworker.local.notifications import SocketNotifications
@@ -147,6 +149,9 @@ class _Source:
     def __init__(self, held: Held, experiment_id: ExperimentId) -> None:
         self._held = held
         self._lock = asyncio.Lock()
+        self._seen, self._versions = held.cell_sets, itertools.count(1)
+        self._now = next(self._versions)
+        self._counting = threading.Lock()
         experiment = held.experiment
         path = held.source or Path("memory")
         facts = explorer_facts(experiment, held.cell_sets, experiment_id, path, "this notebook's experiment")
@@ -161,7 +166,7 @@ class _Source:
 
     def close(self) -> None:
         """Release the experiment: aiohttp caches handlers for the whole process, with everything that they refer to."""
-        del self._held, self._served
+        del self._held, self._served, self._seen
 
     async def served(self) -> Served:
         return self._served
@@ -185,12 +190,32 @@ class _Source:
                 raise NotHeldError
             await asyncio.to_thread(self._patch, operations, look=claim is not None)
 
-    def _patch(self, operations: list[dict[str, Any]], *, look: bool) -> None:
-        content = self._held.cell_sets.encode()
-        if look and applied(content, examine(operations).inserted):
-            return
-        changed = readable(orjson.dumps(patched(orjson.loads(content), operations)))
-        self._held.cell_sets = CellSets.parse(changed)
+    async def change(self, operations: list[dict[str, Any]], expected: str | None) -> str:
+        async with self._lock:
+            return await asyncio.to_thread(self._patch, operations, expected=expected)
+
+    async def version(self) -> str:
+        return self._version()
+
+    def _version(self) -> str:
+        # the notebook's own cells change them too: each change is another object
+        with self._counting:
+            if self._held.cell_sets is not self._seen:
+                self._seen, self._now = self._held.cell_sets, next(self._versions)
+            return str(self._now)
+
+    def _patch(self, operations: list[dict[str, Any]], *, look: bool = False, expected: str | None = None) -> str:
+        while True:
+            before = self._held.cell_sets
+            if expected is not None and expected != self._version():
+                raise ChangedMeanwhileError
+            content = before.encode()
+            if look and applied(content, examine(operations).inserted):
+                return self._version()
+            made = CellSets.parse(readable(orjson.dumps(patched(orjson.loads(content), operations))))
+            if self._held.cell_sets is before:  # else a cell of the notebook changed them meanwhile
+                self._held.cell_sets = replace(before, classes=made.classes, extra=made.extra, wire=made.wire)
+                return self._version()
 
 
 class EmbeddedDoor:

@@ -142,6 +142,14 @@ class LocalExperiment:
         """Apply operations of contract 5.22; with a claim, not what was applied already."""
         await (await self._current()).patch(experiment_id, operations, authorization, claim=claim)
 
+    async def change(self, operations: list[dict[str, Any]], expected: str | None) -> str:
+        """Apply operations to the expected version, and return the new version; see `VersionedCellSets`."""
+        return await (await self._current()).change(operations, expected)
+
+    async def version(self) -> str:
+        """Name the current content of the cell sets, without reading it."""
+        return await (await self._current()).version()
+
     async def _current(self) -> FileCellSets:
         """Follow the experiment to its newest content."""
         await self._experiment.ready()

@@ -22,7 +22,7 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 _PIECE_BYTES: Final = 2**19
 _UNACKNOWLEDGED: Final = 32
 """Pieces under way at once: 16 MB, the coordinates of two million cells, arrive while the kernel runs a cell."""
-_HEADERS: Final = frozenset({"accept", "content-type", "x-request-name"})
+_HEADERS: Final = frozenset({"accept", "content-type", "if-none-match", "x-cell-sets-version", "x-request-name"})
 """What the page may say beside its request."""
 
 
@@ -161,6 +161,7 @@ class Relay:
                 "status": said.status,
                 "reason": said.reason or "",
                 "type": said.headers.get("Content-Type", ""),
+                "etag": said.headers.get("ETag", ""),
                 "disposition": said.headers.get("Content-Disposition", ""),
             }
             async for piece in said.content.iter_chunked(_PIECE_BYTES):

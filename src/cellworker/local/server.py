@@ -18,12 +18,12 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellSets
 from cellworker.experiment.model import Experiment
 from cellworker.gateway.core.cell_set_reading import CellSetsReader, whole
-from cellworker.gateway.core.ports import CellSetsSource
 from cellworker.gateway.core.question import Question
 from cellworker.identifiers import ETag, ExperimentId
 from cellworker.local.columns import ColumnAnswers
 from cellworker.local.door.admission import Admission
 from cellworker.local.door.bodies import read_body
+from cellworker.local.door.cell_sets import CellSetsDoor, VersionedCellSets
 from cellworker.local.door.guard import add_cors, guard
 from cellworker.local.door.socketio import SocketServer
 from cellworker.local.etag import etag_of
@@ -129,7 +129,7 @@ class LocalServer:
         *,
         source: Source,
         results: DiskResults,
-        cell_sets: CellSetsSource,
+        cell_sets: VersionedCellSets,
         sockets: SocketServer,
         notifications: SocketNotifications,
         submit: Callable[[bytes], None],
@@ -167,8 +167,10 @@ class LocalServer:
         app.router.add_post("/v2/workRequest/{experiment}", self._work_request)
         app.router.add_get("/v2/workRequest/{experiment}", self._under_way)
         app.router.add_delete("/v2/workRequest/{experiment}/{etag}", self._cancel_request)
-        app.router.add_get("/v2/experiments/{experiment}/cellSets", self._get_cell_sets)
-        app.router.add_patch("/v2/experiments/{experiment}/cellSets", self._patch_cell_sets)
+        routes = CellSetsDoor(
+            self.experiment_id, self._cell_sets, self._sockets, check=self._check_id, largest=MAX_REQUEST_BYTES
+        )
+        routes.add_to(app, "/v2/experiments/{experiment}/cellSets")
         app.router.add_get("/v2/experiments/{experiment}/barcodes", self._barcodes)
         app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}", self._tissue)
         app.router.add_get("/v2/experiments/{experiment}/tissues/{number:[0-9]{1,6}}/picture", self._tissue)
@@ -291,20 +293,6 @@ class LocalServer:
         except WorkerError:
             return None
         return None if task.file_name is None else task.file_name(path)
-
-    async def _get_cell_sets(self, request: web.Request) -> web.Response:
-        self._check_id(request)
-        content = await asyncio.to_thread(whole, await self._cell_sets.read(self.experiment_id))
-        return web.Response(body=content, content_type="application/json")
-
-    async def _patch_cell_sets(self, request: web.Request) -> web.Response:
-        self._check_id(request)
-        try:
-            operations = orjson.loads(await read_body(request, largest=MAX_REQUEST_BYTES))
-        except orjson.JSONDecodeError as error:
-            raise WorkerError(ErrorCode.INVALID_INPUT, f"request: not JSON ({error}).") from None
-        await self._cell_sets.patch(self.experiment_id, operations, None)
-        return web.json_response({"data": {"message": "success", "code": 200}})
 
     async def _barcodes(self, request: web.Request) -> web.Response:
         self._check_id(request)

@@ -8,8 +8,8 @@ from cellworker.errors import WorkerError
 from cellworker.protocol.envelope import WorkRequest
 
 __all__ = [
-    "Status", "error_notice", "experiment_event", "heartbeat", "heartbeat_event", "progress_heartbeat", "result_event",
-    "success_notice", "task_title",
+    "Status", "cell_sets_event", "error_notice", "experiment_event", "heartbeat", "heartbeat_event",
+    "progress_heartbeat", "result_event", "success_notice", "task_title",
 ]  # fmt: skip
 
 _WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -55,6 +55,11 @@ def result_event(etag: str) -> str:
 def experiment_event(experiment_id: str) -> str:
     """Name of the event for a changed experiment, sent to all clients."""
     return f"ExperimentUpdates-{experiment_id}"
+
+
+def cell_sets_event(experiment_id: str) -> str:
+    """Name of the event for changed cell sets, which the local run sends to all pages."""
+    return f"CellSets-{experiment_id}"
 
 
 def heartbeat(status: Status, task: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 // A chart with its title and its downloads: PNG, SVG, CSV.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { visible } from "../map/labels";
 import { facts } from "../wire/door";
 import { csvOf, fileName, saveFigure, saveText } from "./save";
 
@@ -29,7 +30,7 @@ export function Figure({ title, label, note, gene, height, table, children }: Pr
   return (
     <figure class="figure">
       <figcaption>
-        <span class="heading"><b class={gene ? "gene" : ""} title={title}>{title}</b></span>
+        <span class="heading"><b class={gene ? "gene" : ""} title={title}>{visible(title)}</b></span>
         <span class="buttons">
           <button class="btn" onClick={() => saveText(`${name}.csv`, csvOf(table()), "text/csv")}>CSV</button>
           <button class="btn" onClick={() => svg.current && void saveFigure(name, svg.current, "svg")}>SVG</button>

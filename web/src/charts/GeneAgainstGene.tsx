@@ -2,7 +2,9 @@
 import { scaleLinear } from "d3-scale";
 import { useState } from "preact/hooks";
 import type { GeneValues } from "../data/genes";
+import { shortened } from "../map/labels";
 import { select } from "../state/selection";
+import { say } from "../ui/notes";
 import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 import { jitter } from "./statistics";
@@ -22,7 +24,7 @@ export function GeneAgainstGene({ genes: [one, two], groups }: { genes: readonly
     return { cell_id: all.map(([cell]) => cell), group: all.map(([, name]) => name), [one.name]: all.map(([cell]) => one.values[cell]), [two.name]: all.map(([cell]) => two.values[cell]) };
   };
   return (
-    <Figure title={`${two.name} against ${one.name}`} label={`${two.name} against ${one.name} in ${cells} cells. Drag to select cells.`} height={HEIGHT} table={table}>
+    <Figure title={`${shortened(two.name, 24)} against ${shortened(one.name, 24)}`} label={`${two.name} against ${one.name} in ${cells} cells. Drag to select cells.`} height={HEIGHT} table={table}>
       {(width) => {
         const x = scaleLinear().domain([0, one.max || 1]).range([LEFT, width - 8]);
         const place = (event: PointerEvent): [number, number] => {
@@ -39,6 +41,7 @@ export function GeneAgainstGene({ genes: [one, two], groups }: { genes: readonly
           }
           select(mask);
           if (Math.abs(drag[2] - drag[0]) < 3) setDrag(null);
+          else if (!mask.includes(1)) say("There is no cell in the box.");
         };
         return (
           <>
@@ -48,8 +51,8 @@ export function GeneAgainstGene({ genes: [one, two], groups }: { genes: readonly
             {groups.map((group) => (
               <path key={group.key} class="points" stroke={group.color} d={group.cells.filter((_, i) => i % every === 0).map((cell) => `M${(x(one.values[cell]) + jitter(cell) * 2).toFixed(1)} ${(y(two.values[cell]) + jitter(cell + 7) * 2).toFixed(1)}h0`).join("")} />
             ))}
-            <text class="axis gene" x={width - 8} y={HEIGHT - 3} text-anchor="end">{one.name}</text>
-            <text class="axis gene" x={LEFT + 6} y={14}>{two.name}</text>
+            <text class="axis gene" x={width - 8} y={HEIGHT - 3} text-anchor="end">{shortened(one.name, 24)}</text>
+            <text class="axis gene" x={LEFT + 6} y={14}>{shortened(two.name, 24)}</text>
             <rect
               class="catch" x={0} y={0} width={width} height={HEIGHT}
               onPointerDown={(event) => ((event.currentTarget as Element).setPointerCapture(event.pointerId), setDrag([...place(event), ...place(event)]))}

@@ -1,6 +1,7 @@
 // Marker genes of the groups in single cells, sampled evenly; each row is scaled to its own 95th percentile.
 import { useMemo } from "preact/hooks";
 import { Kept } from "../data/loaded";
+import { shortened } from "../map/labels";
 import { rampOf, steps } from "../map/palette";
 import { dark } from "../state/theme";
 import { Failure, Waiting } from "../ui/States";
@@ -9,6 +10,8 @@ import { Figure } from "./Figure";
 import type { PlotGroup } from "./groups";
 
 const LEFT = 74;
+/** What fits into it. */
+const MAX_LETTERS = 10;
 const TOP = 14;
 const MAX_CELLS = 600;
 
@@ -101,7 +104,7 @@ export function Heatmap({ groupBy, groupName, groups, genes, version }: Props) {
               </rect>
             ))}
             <image href={imageOf(made, rampOf("zero", dark.value))} x={LEFT} y={TOP} width={wide} height={row * made.genes.length} preserveAspectRatio="none" class="pixels" />
-            {made.genes.map((gene, i) => <text key={gene} class="tick gene" x={LEFT - 5} y={TOP + row * (i + 0.5) + 3} text-anchor="end">{gene}</text>)}
+            {made.genes.map((gene, i) => <text key={gene} class="tick gene" x={LEFT - 5} y={TOP + row * (i + 0.5) + 3} text-anchor="end">{shortened(gene, MAX_LETTERS)}</text>)}
           </>
         );
       }}

@@ -1,11 +1,13 @@
 // Plots of chosen genes by the sets of a class.
 import { useState } from "preact/hooks";
 import { findGenes, geneNames, valuesOfGenes } from "../data/genes";
-import { savedAt } from "../sets/sending";
+import { setsVersion } from "../sets/sending";
 import { classes, type CellClass } from "../sets/model";
 import { genesOfText } from "../genes/ScoresPanel";
 import { addPlotGene } from "../genes/GenesPanel";
+import { saveSelection, selectedCount, selection } from "../state/selection";
 import { update, view, type PlotKind } from "../state/view";
+import { shortened } from "../map/labels";
 import { Choice } from "../ui/Fields";
 import { Failure, Hint, Waiting } from "../ui/States";
 import type { Grouping } from "../wire/types";
@@ -27,9 +29,9 @@ const KINDS: readonly (readonly [PlotKind, string])[] = [
 /** The genes to plot: those chosen, else the one that colours a map, else the most variable. */
 function genesToPlot(most: number): readonly string[] {
   const { plotGenes, maps } = view.value;
-  if (plotGenes.length) return plotGenes.slice(0, most);
+  if (plotGenes.length && (most > 2 || plotGenes.length >= most)) return plotGenes.slice(0, most);
   const shown = maps.flatMap((map) => (map.colour.by === "gene" ? [map.colour.gene, ...(map.colour.with ? [map.colour.with] : [])] : []));
-  return [...new Set([...shown, ...(geneNames.value?.names.slice(0, 3) ?? [])])].slice(0, Math.min(most, Math.max(2, shown.length)));
+  return [...new Set([...plotGenes, ...shown, ...(geneNames.value?.names.slice(0, 3) ?? [])])].slice(0, Math.min(most, Math.max(2, shown.length)));
 }
 
 function Chips() {
@@ -39,7 +41,7 @@ function Chips() {
   return (
     <div class="chips">
       {view.value.plotGenes.map((gene) => (
-        <button key={gene} class="chip gene" title={`Leave ${gene} out`} onClick={() => update({ plotGenes: view.value.plotGenes.filter((other) => other !== gene) })}>{gene} ×</button>
+        <button key={gene} class="chip gene" title={`Leave ${gene} out`} onClick={() => update({ plotGenes: view.value.plotGenes.filter((other) => other !== gene) })}>{shortened(gene, 24)} ×</button>
       ))}
       {view.value.plotColumns.map((name) => (
         <button key={name} class="chip" title={`Leave ${name} out`} onClick={() => update({ plotColumns: view.value.plotColumns.filter((other) => other !== name) })}>{name.slice(0, 40)} ×</button>
@@ -55,7 +57,17 @@ function Chips() {
         }}
         onKeyDown={(event) => event.key === "Enter" && found[0] && add(found[0])}
       />
-      {found.map((gene) => <button key={gene} class="chip gene faint" onClick={() => add(gene)}>{gene} +</button>)}
+      {found.map((gene) => <button key={gene} class="chip gene faint" onClick={() => add(gene)}>{shortened(gene, 24)} +</button>)}
+    </div>
+  );
+}
+
+/** What is done with the cells of the box. */
+function Gated() {
+  if (!selection.value) return <Hint>Drag a box to select its cells.</Hint>;
+  return (
+    <div class="buttons">
+      <button class="btn p" onClick={() => void saveSelection()}>Make a set of {selectedCount.value.toLocaleString("en")} cells <kbd>N</kbd></button>
     </div>
   );
 }
@@ -76,7 +88,7 @@ function OfGenes({ kind, groupBy, groups, version }: OfGenesProps) {
   if (now.state === "loading") return <Waiting text="Reading genes" />;
   if (now.state === "failed") return <Failure message={now.message} small />;
   if (kind === "scatter") {
-    return now.value.length < 2 ? <Hint>Add two genes.</Hint> : <><GeneAgainstGene genes={[now.value[0], now.value[1]]} groups={groups} /><Hint>Drag a box to select its cells, then <kbd>N</kbd> makes them a set.</Hint></>;
+    return now.value.length < 2 ? <Hint>Add two genes.</Hint> : <><GeneAgainstGene genes={[now.value[0], now.value[1]]} groups={groups} /><Gated /></>;
   }
   return (
     <>
@@ -92,7 +104,7 @@ const MOST_VARIABLE = 12;
 function Plot({ item, groups }: { item: CellClass; groups: PlotGroups }) {
   const { plot, plotGenes } = view.value;
   const { shown, others, asked } = groups;
-  const version = String(savedAt.value ?? 0);
+  const version = setsVersion.value ?? "";
   const markers = !plotGenes.length && !others.length;
   const genes = markers ? [] : plotGenes.length ? plotGenes : (geneNames.value?.names.slice(0, MOST_VARIABLE) ?? []);
   const said = plotGenes.length ? null : <Hint>{markers ? "Without genes of your own: three marker genes of each group." : "Without genes of your own: the most variable ones. Marker genes are found where all groups are shown."}</Hint>;

@@ -1,6 +1,7 @@
 // All genes of a comparison: only the rows in sight are in the page.
 import { useEffect, useState } from "preact/hooks";
 import { hoveredGene } from "../state/selection";
+import { visible } from "../map/labels";
 import { activeMap, showGene, view } from "../state/view";
 import { useRoving } from "../ui/rove";
 import { sorting } from "./compare";
@@ -76,7 +77,7 @@ export function GeneTable({ table, rows }: Props) {
               onFocusIn={() => (hoveredGene.value = table.names[row])}
               onFocusOut={() => (hoveredGene.value = null)}
             >
-              <th scope="row"><button class="gene" title={table.ids[row]}>{table.names[row]}</button></th>
+              <th scope="row"><button class="gene" title={table.ids[row]}>{visible(table.names[row])}</button></th>
               {columns.map((name) => <td key={name} title={String(table.numbers[name][row])}>{COLUMNS[name].format(table.numbers[name][row])}</td>)}
             </tr>
           ))}

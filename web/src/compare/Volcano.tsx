@@ -134,13 +134,13 @@ export function Volcano({ table, width, height, svgRef }: Props) {
       onPointerLeave={() => (hoveredGene.value = null)}
     >
       <ValueAxis y={drawn.y} left={MARGIN.left} width={width - MARGIN.right} count={5} write={String} />
-      {drawn.x.ticks(7).map((tick) => <text key={tick} class="tick" x={drawn.x(tick)} y={height - 16} text-anchor="middle">{tick}</text>)}
+      {drawn.x.ticks(7).map((tick) => <text key={tick} class="tick" x={drawn.x(tick)} y={height - 16} text-anchor="middle">{String(tick).replace("-", "−")}</text>)}
       <text class="axis" x={(MARGIN.left + width) / 2} y={height - 3} text-anchor="middle">log2 fold change</text>
       <text class="axis" x={MARGIN.left + 2} y={9}>{yLabel}</text>
       <path class="dots none" d={drawn.paths.none} />
       <path class="dots down" d={drawn.paths.down} />
       <path class="dots up" d={drawn.paths.up} />
-      {drawn.labels.map((row) => {
+      {drawn.labels.filter((row) => row !== hovered).map((row) => {
         const end = drawn.dots.x[row] > width - 90;
         return <text key={row} class="name" x={drawn.dots.x[row] + (end ? -6 : 6)} y={drawn.dots.y[row] + 4} text-anchor={end ? "end" : "start"}>{shortened(table.names[row], MAX_NAME)}</text>;
       })}

@@ -50,10 +50,11 @@ function sizes(a: Side, b: Side): [number, number] {
 }
 
 async function pair(a: Side, b: Side, mode: CompareMode): Promise<Compared> {
+  const [cellsA, cellsB] = sizes(a, b);
+  if (b.key === REST.key && cellsB === 0) throw new Error("A holds every cell, so there is no rest. Choose a smaller A, or a B.");
   const started = performance.now();
   const body = { cellSet: a.key, compareWith: b.key, basis: "all", comparisonType: mode === "samples" ? "between" : "within" } as const;
   const result = await askColumns("DifferentialExpression", body, `${shortened(a.name, 40)} against ${shortened(b.name, 40)}`);
-  const [cellsA, cellsB] = sizes(a, b);
   return { mode, a, b, cellsA, cellsB, took: performance.now() - started, table: tableOfColumns(result.columns), all: [], shown: 0 };
 }
 

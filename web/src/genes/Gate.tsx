@@ -31,7 +31,7 @@ export function Gate() {
     }
     const genesConfig = lines.map((line) => ({ geneName: knownGene(line.gene) as string, comparisonType: line.comparisonType, thresholdValue: line.value }));
     try {
-      await changedByWorker("make a set from thresholds", () => ask("GetExpressionCellSets", { genesConfig }, "Cells that pass"));
+      await changedByWorker("make a set from thresholds", () => ask("GetExpressionCellSets", { genesConfig }, "Cells that pass"), true);
       update({ left: "sets", open: [...new Set([...view.value.open, OWN_CLASS])] });
       say("The cells that pass are a new set.");
     } catch (error) {

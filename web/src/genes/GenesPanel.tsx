@@ -1,6 +1,7 @@
 // Genes: search as one types, most variable first; gates of genes and thresholds.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { findGenes, geneNames } from "../data/genes";
+import { visible } from "../map/labels";
 import { activeMap, colourBy, showGene, update, view } from "../state/view";
 import { geneWanted } from "../ui/palette-state";
 import { useRoving } from "../ui/rove";
@@ -13,7 +14,7 @@ export function addPlotGene(gene: string): void {
   if (!plotGenes.includes(gene)) update({ plotGenes: [...plotGenes, gene] });
 }
 
-function click(gene: string, event: MouseEvent): void {
+function click(gene: string, event: { readonly shiftKey: boolean }): void {
   const colour = activeMap()?.colour;
   if (event.shiftKey && colour?.by === "gene" && colour.gene !== gene) colourBy({ by: "gene", gene: colour.gene, with: gene });
   else showGene(gene);
@@ -34,7 +35,7 @@ export function GeneRow({ gene, dispersion, most }: RowProps) {
   const plotted = view.value.plotGenes.includes(gene);
   return (
     <div class={`gene-row ${isShown(gene) ? "on" : ""}`}>
-      <button class="gene" title={`Colour the map by ${gene}; with Shift blended with the gene that colours it`} onClick={(event) => click(gene, event)}>{gene}</button>
+      <button class="gene" title={`Colour the map by ${gene}; with Shift blended with the gene that colours it`} onClick={(event) => click(gene, event)}>{visible(gene)}</button>
       <span class="bar-of" aria-hidden="true"><b style={{ width: `${share * 100}%` }} /></span>
       <em title="Variability (dispersion)">{dispersion.toFixed(1)}</em>
       <button class="add" aria-label={`Add ${gene} to the plots`} title="Add to the plots" disabled={plotted} onClick={() => addPlotGene(gene)}>{plotted ? "✓" : "+"}</button>
@@ -67,7 +68,7 @@ export function GenesPanel() {
       <input
         type="search" class="find" id="gene-search" ref={search} placeholder="Find a gene" aria-label="Find a gene" value={wanted}
         onInput={(event) => setWanted(event.currentTarget.value)}
-        onKeyDown={(event) => event.key === "Enter" && found[0] && showGene(found[0])}
+        onKeyDown={(event) => event.key === "Enter" && found[0] && click(found[0], event)}
       />
       <h4>{wanted ? "Found" : "Most variable first"} <span>{found.length.toLocaleString("en")}</span></h4>
       <div class="scroll genes" ref={host} onScroll={(event) => setTop(event.currentTarget.scrollTop)}>

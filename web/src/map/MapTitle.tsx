@@ -74,8 +74,8 @@ function GeneChoice({ colour, choose }: { colour: Colouring; choose: (colour: Co
       <input type="search" placeholder="Gene" aria-label="Find a gene" value={text} onInput={(event) => setText(event.currentTarget.value)} />
       {findGenes(text, text ? 6 : 3).map((gene) => (
         <div class="pair" key={gene}>
-          <MenuItem on={first === gene} onClick={() => choose({ by: "gene", gene })}><span class="gene">{gene}</span></MenuItem>
-          {first && first !== gene && <button class="item aside" title={`Blend ${first} and ${gene}`} onClick={() => choose({ by: "gene", gene: first, with: gene })}>and {first}</button>}
+          <MenuItem on={first === gene} onClick={() => choose({ by: "gene", gene })}><span class="gene">{shortened(gene, 24)}</span></MenuItem>
+          {first && first !== gene && <button class="item aside" title={`Blend ${first} and ${gene}`} onClick={() => choose({ by: "gene", gene: first, with: gene })}>and {shortened(first, 16)}</button>}
         </div>
       ))}
     </>

@@ -1,6 +1,6 @@
 // The tools of a map: drawing, zoom, the look of points, pictures.
 import type { Signal } from "@preact/signals";
-import { addMap, MAX_MAPS, removeMap, update, view, type MapState, type Tool } from "../state/view";
+import { addMap, gate, MAX_MAPS, removeMap, update, view, type MapState, type Tool } from "../state/view";
 import { NumberField } from "../ui/Fields";
 import { IconButton, type IconName } from "../ui/icons";
 import { Menu, MenuItem } from "../ui/Menu";
@@ -43,6 +43,7 @@ export function MapTools({ map, first, refit }: Props) {
   return (
     <div class="pill tools" role="toolbar" aria-label="Tools of the map">
       {first && TOOLS.map(([key, icon, label]) => <IconButton key={key} name={icon} label={label} on={tool === key} onClick={() => update({ tool: key })} />)}
+      {first && <IconButton name="gate" label="Gate: cells by two genes, one against the other (T)" onClick={gate} />}
       {first && maps.length < MAX_MAPS && <IconButton name="plus" label="Add a map beside this one" onClick={() => addMap()} />}
       <IconButton name="fit" label="Show all cells (F)" onClick={refit} />
       <Menu kind="ib" title="Points, names, pictures" label={<Icon name="more" />}>{() => <Look map={map} />}</Menu>

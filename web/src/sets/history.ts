@@ -2,14 +2,18 @@
 import { batch, computed, effect, signal, type Signal } from "@preact/signals";
 import { facts } from "../wire/door";
 import { say } from "../ui/notes";
-import { classes, loadCellSets, type CellClass } from "./model";
+import { classes, OWN_CLASS, type CellClass } from "./model";
 import { operationsBetween } from "./operations";
-import { resume, savedAt, send, sending, sync } from "./sending";
+import { resume, savedAt, send, sending, sync, type Waiting } from "./sending";
+import { differing, touchedBy, tracesOf, type Traces } from "./traces";
 
 interface Change {
   readonly label: string;
   readonly forward: object[];
   readonly back: object[];
+  /** What it touches, before and after it. */
+  readonly before: Traces;
+  readonly after: Traces;
 }
 
 /** The classes before and after a change: undo works from these while the worker is away. */
@@ -21,6 +25,15 @@ const MAX_CHANGES = 50;
 export const undoLabel = computed(() => done.value[done.value.length - 1]?.label ?? null);
 export const redoLabel = computed(() => undone.value[undone.value.length - 1]?.label ?? null);
 
+function changeBetween(label: string, before: readonly CellClass[], after: readonly CellClass[]): Change {
+  const forward = operationsBetween(before, after);
+  const back = operationsBetween(after, before);
+  const touched = [...new Set([...touchedBy(forward, before), ...touchedBy(back, after)])];
+  const made = { label, forward, back, before: tracesOf(touched, before), after: tracesOf(touched, after) };
+  states.set(made, [before, after]);
+  return made;
+}
+
 function remember(change: Change): void {
   // in one batch, since each change of the lists saves them
   batch(() => {
@@ -29,45 +42,47 @@ function remember(change: Change): void {
   });
 }
 
-/** Changes the classes, on the worker first; while it is away, here. */
-export async function change(label: string, after: readonly CellClass[]): Promise<boolean> {
-  const before = classes.value;
-  const forward = operationsBetween(before, after);
-  if (!forward.length) return true;
-  if (!(await send(forward, after))) return false;
-  const entry = { label, forward, back: operationsBetween(after, before) };
-  states.set(entry, [before, after]);
-  remember(entry);
-  return true;
-}
-
-/** Notes the change of a worker's task: the classes are read again, and the difference can be undone. */
-export async function changedByWorker(label: string, task: () => Promise<unknown>): Promise<CellClass[]> {
-  await sync();
-  const before = classes.value;
-  await task();
-  await loadCellSets();
-  savedAt.value = Date.now();
-  const after = classes.value;
-  // classes that were read again are other objects: compare by content, so that unchanged classes are no part of the change
-  const text = new Map(before.map((item) => [item.key, JSON.stringify(item)]));
-  const kept = new Map(before.map((item) => [item.key, item]));
-  const comparable = after.map((item) =>
-    text.get(item.key) === JSON.stringify(item) ? (kept.get(item.key) as CellClass) : item,
-  );
-  classes.value = comparable;
-  const fresh = comparable.filter((item) => kept.get(item.key) !== item);
-  remember({ label, forward: operationsBetween(before, comparable), back: operationsBetween(comparable, before) });
-  return fresh;
-}
-
-let turn: Promise<void> = Promise.resolve();
+let turn: Promise<unknown> = Promise.resolve();
 
 /** One after the other: a key that is pressed twice undoes two changes, not one change twice. */
-function inTurn(step: () => Promise<void>): Promise<void> {
+function inTurn<T>(step: () => Promise<T>): Promise<T> {
   const mine = turn.then(step);
   turn = mine.catch(() => undefined);
   return mine;
+}
+
+/** Changes the classes, on the worker first; while it is away, here. */
+export function change(label: string, edit: (now: readonly CellClass[]) => readonly CellClass[]): Promise<boolean> {
+  return inTurn(async () => {
+    const before = classes.value;
+    const after = edit(before);
+    const made = changeBetween(label, before, after);
+    if (!made.forward.length) return true;
+    if (!(await send({ label, operations: made.forward, before: made.before, after: made.after }, after))) return false;
+    remember(made);
+    return true;
+  });
+}
+
+/**
+ * Notes the change of a worker's task: the classes are read again, and the difference can be undone.
+ *
+ * @param inOwn whether the task makes sets in the class of custom sets; else it makes classes
+ */
+export async function changedByWorker(label: string, task: () => Promise<unknown>, inOwn = false): Promise<readonly CellClass[]> {
+  await sync();
+  const before = classes.value;
+  await task();
+  await sync();
+  savedAt.value = Date.now();
+  // what another page did meanwhile is no part of it
+  const known = new Map(before.map((item) => [item.key, item]));
+  const fresh = classes.value.filter((item) => known.get(item.key) !== item && (item.key === OWN_CLASS) === inOwn);
+  const kept = new Set(classes.value.map((item) => item.key));
+  const without = classes.value.flatMap((item) => (fresh.includes(item) ? (known.get(item.key) ?? []) : item));
+  const replaced = before.filter((item) => !kept.has(item.key));
+  remember(changeBetween(label, [...without, ...replaced], classes.value));
+  return fresh;
 }
 
 type Changes = Signal<readonly Change[]>;
@@ -77,11 +92,19 @@ function move(from: Changes, to: Changes, way: "back" | "forward", said: string)
   return inTurn(async () => {
     const last = from.value[from.value.length - 1];
     if (!last) return;
-    const [before, after] = states.get(last) ?? [];
-    const [here, there] = way === "back" ? [after, before] : [before, after];
-    if (!(await send(last[way], there && here === classes.value ? there : null))) return;
+    const rest = from.value.slice(0, -1);
+    const [before, after] = way === "back" ? [last.after, last.before] : [last.before, last.after];
+    if (differing(before, classes.value) !== null) {
+      from.value = rest;
+      say(`“${last.label}” stays as it is: it was changed elsewhere since, and that would be lost.`, "bad");
+      return;
+    }
+    const [first, second] = states.get(last) ?? [];
+    const [here, there] = way === "back" ? [second, first] : [first, second];
+    const waiting = { label: `${said.toLowerCase()}: ${last.label}`, operations: last[way], before, after };
+    if (!(await send(waiting, there && here === classes.value ? there : null))) return;
     batch(() => {
-      from.value = from.value.slice(0, -1);
+      from.value = rest;
       to.value = [...to.value, last];
     });
     say(`${said}: ${last.label}`);
@@ -94,11 +117,11 @@ export const redo = () => move(undone, done, "forward", "Done again");
 interface Kept {
   readonly done: readonly Change[];
   readonly undone: readonly Change[];
-  readonly waiting: readonly object[][];
+  readonly waiting: readonly Waiting[];
 }
 
 function place(): string {
-  return `cellworker-changes:${facts.value?.key ?? ""}`;
+  return `cellworker-sets:${facts.value?.key ?? ""}`;
 }
 
 /** Saves what a reload must not lose; where the browser's storage is too small, unsent changes come first. */
@@ -127,5 +150,5 @@ export function followChanges(): void {
     // no storage, or unreadable content: the page begins with an empty history
   }
   stopWriting();
-  stopWriting = effect(() => write({ done: done.value, undone: undone.value, waiting: sending.value.map((item) => item.operations) }));
+  stopWriting = effect(() => write({ done: done.value, undone: undone.value, waiting: sending.value.map(({ label, operations, before, after }) => ({ label, operations, before, after })) }));
 }

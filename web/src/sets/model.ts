@@ -1,7 +1,7 @@
 // The cell sets as the page holds them, read from cell_sets.json.
 import { computed, signal } from "@preact/signals";
 import { countOf, isBitmap, maskOf, maskOfKey, union, type Mask } from "../data/bitmap";
-import { facts, readCellSets } from "../wire/door";
+import { facts } from "../wire/door";
 
 export interface CellSet {
   readonly key: string;
@@ -42,24 +42,52 @@ export function parseCellSets(raw: unknown): CellClass[] {
   }));
 }
 
-export async function fetchCellSets(): Promise<CellClass[]> {
-  return parseCellSets(await readCellSets());
-}
-
-export async function loadCellSets(): Promise<void> {
-  classes.value = await fetchCellSets();
-}
-
 export function findClass(key: string): CellClass | undefined {
   return classes.value.find((item) => item.key === key);
 }
 
-export function findSet(key: string): { parent: CellClass; set: CellSet } | undefined {
-  for (const parent of classes.value) {
+export function findIn(list: readonly CellClass[], key: string): { parent: CellClass; set: CellSet } | undefined {
+  for (const parent of list) {
     const set = parent.children.find((child) => child.key === key);
     if (set) return { parent, set };
   }
   return undefined;
+}
+
+export function findSet(key: string): { parent: CellClass; set: CellSet } | undefined {
+  return findIn(classes.value, key);
+}
+
+/** Compares what lists hold; fields that are lists have to be the same objects. */
+function sameFields(one: object, two: object, list: string): boolean {
+  const [before, after] = [one, two].map((item) => JSON.stringify({ ...item, [list]: 0 }));
+  return before === after;
+}
+
+function sameSet(one: CellSet, two: CellSet): boolean {
+  const cells = one.cellIds.length === two.cellIds.length && one.cellIds.every((cell, i) => cell === two.cellIds[i]);
+  return cells && sameFields(one, two, "cellIds");
+}
+
+function sameClass(one: CellClass, two: CellClass): boolean {
+  const children = one.children.length === two.children.length && one.children.every((child, i) => child === two.children[i]);
+  return children && sameFields(one, two, "children");
+}
+
+/** Returns the list with the objects of an earlier one where they hold the same: nothing is painted again for them. */
+export function keptWhereSame(before: readonly CellClass[], after: readonly CellClass[]): readonly CellClass[] {
+  const known = new Map(before.map((item) => [item.key, item]));
+  return after.map((item) => {
+    const earlier = known.get(item.key);
+    if (!earlier) return item;
+    const sets = new Map(earlier.children.map((child) => [child.key, child]));
+    const children = item.children.map((child) => {
+      const old = sets.get(child.key);
+      return old && sameSet(old, child) ? old : child;
+    });
+    const made = { ...item, children };
+    return sameClass(earlier, made) ? earlier : made;
+  });
 }
 
 /** The class to show first: types, else clusters, else any. */

@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { countOf, keyOf, type Mask } from "../data/bitmap";
 import { say } from "../ui/notes";
 import { makeSet } from "../sets/edit";
-import { OWN_CLASS } from "../sets/model";
+import { classes, OWN_CLASS } from "../sets/model";
 import { REST, update, view, type Side } from "./view";
 
 export interface Selection {
@@ -80,7 +80,9 @@ export async function saveSelection(name?: string): Promise<string | null> {
     say("Nothing is selected. Draw around cells on the map (L) first.", "bad");
     return null;
   }
-  made += 1;
+  const taken = new Set(classes.value.flatMap((item) => item.children.map((child) => child.name)));
+  do made += 1;
+  while (taken.has(`Selection ${made}`));
   const title = name ?? `Selection ${made}`;
   const key = await makeSet(title, now.mask);
   if (key) {

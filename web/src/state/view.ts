@@ -138,6 +138,11 @@ export function addMap(source?: MapSource, colour?: Colouring): void {
   update({ maps: [...view.value.maps, made], active: id });
 }
 
+/** Shows gene against gene, where a box gates cells. */
+export function gate(): void {
+  update({ right: "plots", rightFolded: false, plot: "scatter" });
+}
+
 export function removeMap(id: number): void {
   const maps = view.value.maps.filter((item) => item.id !== id);
   if (maps.length) update({ maps, active: maps[0].id });

@@ -20,7 +20,7 @@ export function Keys() {
             <div key={action.name}><dt><kbd>{keyText(action.key as string)}</kbd></dt><dd>{action.name}</dd></div>
           ))}
           <div><dt><kbd>Shift</kbd> <kbd>Alt</kbd></dt><dd>While drawing: add to the selection, take away from it</dd></div>
-          <div><dt>arrows</dt><dd>In lists: from row to row. On the map: a mark, further with Shift; Enter begins and ends a rectangle at it, + and − zoom</dd></div>
+          <div><dt>arrows</dt><dd>In lists: from row to row. On the map: a mark, further with Shift. Enter sets a corner of the lasso there, twice closes it, Backspace takes one back; Enter begins and ends a rectangle; + and − zoom</dd></div>
           <div><dt>wheel, <kbd>Ctrl</kbd> drag</dt><dd>Zoom, move</dd></div>
         </dl>
         <button class="btn p" onClick={close}>Close</button>

@@ -9,6 +9,18 @@ interface Props {
   readonly children: (close: () => void) => ComponentChildren;
 }
 
+const GAP_PX = 4;
+const EDGE_PX = 8;
+
+/** Puts a menu where the page shows it whole, whatever panel its button is in: near the place that its style gives it. */
+function place(menu: HTMLElement, button: DOMRect): void {
+  const wanted = menu.getBoundingClientRect();
+  const left = Math.max(EDGE_PX, Math.min(wanted.left, window.innerWidth - wanted.width - EDGE_PX));
+  const below = wanted.bottom <= window.innerHeight - EDGE_PX;
+  const top = below ? wanted.top : Math.max(EDGE_PX, Math.min(button.top - GAP_PX - wanted.height, window.innerHeight - EDGE_PX - wanted.height));
+  Object.assign(menu.style, { position: "fixed", left: `${left}px`, top: `${top}px`, right: "auto", bottom: "auto" });
+}
+
 export function Menu({ label, title, kind, children }: Props) {
   const [open, setOpen] = useState(false);
   const host = useRef<HTMLDivElement>(null);
@@ -26,7 +38,13 @@ export function Menu({ label, title, kind, children }: Props) {
       setOpen(false);
       host.current?.querySelector("button")?.focus();
     }, { signal });
-    host.current?.querySelector<HTMLElement>(".menu button, .menu input, .menu select")?.focus();
+    const menu = host.current?.querySelector<HTMLElement>(".menu");
+    if (host.current && menu) place(menu, host.current.getBoundingClientRect());
+    // the list below it moves away
+    document.addEventListener("scroll", (event) => {
+      if (event.target !== menu && (event.target as Node).contains(host.current)) setOpen(false);
+    }, { signal, capture: true });
+    menu?.querySelector<HTMLElement>("button, input, select")?.focus({ preventScroll: true });
     return () => {
       ending.abort();
       // an item was chosen, and gone with its menu: the focus stays where a person was

@@ -5,7 +5,7 @@ import { cellColumns } from "../data/columns";
 import { maskOf } from "../data/bitmap";
 import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
 import { classes, idCount } from "../sets/model";
-import { shortened } from "../map/labels";
+import { shortened, visible } from "../map/labels";
 import { select } from "../state/selection";
 import { colourBy, showGene } from "../state/view";
 import { facts } from "../wire/door";
@@ -71,7 +71,7 @@ export function Palette() {
         <div id="found" role="listbox" aria-label="Found">
           {found.map((item, i) => (
             <div key={`${item.kind} ${item.text}`} id={`found-${i}`} role="option" aria-selected={i === at} class={i === at ? "on" : ""} onPointerEnter={() => setAt(i)} onClick={() => choose(item)}>
-              <span class={item.gene ? "gene" : ""}>{item.text}</span>
+              <span class={item.gene ? "gene" : ""}>{visible(item.text)}</span>
               <em>{item.kind}</em>
               {item.key && <kbd>{item.key.replace("shift+", "Shift ").replace("ctrl+", "Ctrl ")}</kbd>}
             </div>

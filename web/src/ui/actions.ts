@@ -8,7 +8,7 @@ import { mapPoints } from "../data/points";
 import { assign, hoveredSet, saveSelection, select, sideFromSelection, swapSides, selection } from "../state/selection";
 import { saveSession } from "../state/session";
 import { switchTheme } from "../state/theme";
-import { addMap, REST, update, view, type RightTab } from "../state/view";
+import { addMap, gate, REST, update, view, type RightTab } from "../state/view";
 import { findSet } from "../sets/model";
 import { geneWanted, keysShown, palette, tourStep } from "./palette-state";
 
@@ -59,6 +59,7 @@ export const ACTIONS: readonly Action[] = [
   { name: "Compare A with B", key: "c", run: () => (update({ right: "compare" }), compare()) },
   { name: "Lasso", key: "l", run: () => update({ tool: "lasso" }) },
   { name: "Rectangle", key: "r", run: () => update({ tool: "rectangle" }) },
+  { name: "Gate by two genes, one against the other", key: "t", run: gate },
   { name: "Move the map", key: "p", run: () => update({ tool: "pan" }) },
   { name: "Show all cells", key: "f", run: refit },
   { name: "Find a gene", key: "g", run: focusGene },

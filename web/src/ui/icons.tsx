@@ -2,6 +2,7 @@
 const PATHS = {
   lasso: "M3 9c0-4 4-6 7-5s4 5 1 7-6 1-6 3",
   rectangle: "M3 3h10v10H3z",
+  gate: "M2.5 2v11.5h11.5M5 11h.01M7 5.5h4.5v4.5H7zM8.5 7h.01M10.2 8.5h.01M5.5 8.5h.01",
   pan: "M8 2v12M2 8h12M8 2 6 4M8 2l2 2M8 14l-2-2M8 14l2-2M2 8l2-2M2 8l2 2M14 8l-2-2M14 8l-2 2",
   fit: "M2 6V2h4M14 6V2h-4M2 10v4h4M14 10v4h-4",
   plus: "M8 2v12M2 8h12",

@@ -19,6 +19,8 @@ export const CANCELLED = "REQUEST_CANCELLED";
 const UNREACHABLE = "UNREACHABLE";
 /** Statuses of a proxy before the worker (of a notebook, for example) while the worker is down. */
 const AWAY_STATUS: readonly number[] = [502, 503, 504];
+const UNCHANGED = 304;
+const CHANGED_MEANWHILE = 409;
 
 /** Whether the worker could not be reached: the request is repeated when it is back. */
 export function isAway(error: unknown): boolean {
@@ -57,7 +59,7 @@ async function call(path: string, init?: RequestInit): Promise<Response> {
   } catch {
     throw new DoorError(UNREACHABLE, "The worker does not answer. It may be starting again; the page waits for it.");
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok && response.status !== UNCHANGED) throw await refusal(response);
   return response;
 }
 
@@ -237,12 +239,28 @@ export async function askFile<T extends TaskName>(name: T, body: Bodies[T], labe
   }
 }
 
-export function readCellSets(): Promise<unknown> {
-  return getJson(`/v2/experiments/${here()}/cellSets`);
+export interface ReadCellSets {
+  readonly content: unknown;
+  readonly version: string;
 }
 
-export async function patchCellSets(operations: object[]): Promise<void> {
-  await call(`/v2/experiments/${here()}/cellSets`, { method: "PATCH", body: JSON.stringify(operations) });
+/** Calls a listener with the version of the cell sets when they have changed, wherever that was done. */
+export function followCellSets(listener: (version: string) => void): void {
+  listen(`CellSets-${facts.value?.experimentId}`, (payload) => listener(`"${(payload as { version: string }).version}"`));
+}
+
+/** Reads the cell sets; null where they still have the version that is known. */
+export async function readCellSets(known: string | null): Promise<ReadCellSets | null> {
+  const response = await call(`/v2/experiments/${here()}/cellSets`, known ? { headers: { "If-None-Match": known } } : {});
+  return response.status === UNCHANGED ? null : { content: await response.json(), version: response.headers.get("ETag") ?? "" };
+}
+
+/** Changes one version of the cell sets; returns the next, null where they have another version. */
+export async function patchCellSets(operations: object[], version: string): Promise<string | null> {
+  const init = { method: "PATCH", body: JSON.stringify(operations), headers: { "X-Cell-Sets-Version": version } };
+  const response = await call(`/v2/experiments/${here()}/cellSets`, init);
+  const { data } = (await response.json()) as { data: { code: number } };
+  return data.code === CHANGED_MEANWHILE ? null : (response.headers.get("ETag") ?? "");
 }
 
 export interface Health {

@@ -26,7 +26,7 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.cell_sets import CellClass, CellSet, CellSets
 from cellworker.formats.common.whole_files import write_whole
 
-__all__ = ["OwnWork", "OwnWorkFile", "may_write", "own_part"]
+__all__ = ["OwnWork", "OwnWorkFile", "may_write", "own_part", "version_of"]
 
 _SUFFIX: Final = ".cellworker.json"
 _VERSION: Final = 1
@@ -110,11 +110,15 @@ class OwnWorkFile:
         path = self._newest()
         if path is None:
             return None
-        status = path.stat()
-        seen = (path, status.st_mtime_ns, status.st_size, status.st_ino)
+        seen = (path, version_of(path))
         if self._seen is None or self._seen[0] != seen:
             self._seen = (seen, self._parse(path))
         return self._seen[1]
+
+    def version(self) -> str | None:
+        """Name the current content without reading it; None where there is no work."""
+        path = self._newest()
+        return None if path is None else version_of(path)
 
     def write(self, content: bytes) -> Path:
         """Keep a whole cell_sets.json; returns where.
@@ -226,6 +230,13 @@ class OwnWorkFile:
         own = {key for one in _own_of(document, path) for key in one["sets"]}
         classes = [replace(item, children=[found(child) for child in item.children]) for item in cell_sets.classes]
         return CellSets(classes, cell_sets.extra)
+
+
+def version_of(path: Path) -> str:
+    """Name the content of a file that `write_whole` writes, without reading it."""
+    # each content is written to a file of its own, which takes the place of the one before
+    status = path.stat()
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def own_part(base: CellSets, current: CellSets) -> CellSets:
