@@ -39,12 +39,15 @@ and searches it for each object.
 _TEXT = h5py.string_dtype("utf-8")
 # Made once: with tens of thousands of columns, a store has as many attributes.
 _TEXT_ID, _SCALAR = h5py.h5t.py_create(_TEXT, logical=True), h5py.h5s.create(h5py.h5s.SCALAR)
+_TEXT_IN_MEMORY = h5py.h5t.py_create(_TEXT)
 _UTF8_NAME = h5py.h5p.create(h5py.h5p.LINK_CREATE)
 _UTF8_NAME.set_char_encoding(h5py.h5t.CSET_UTF8)
 _NO = np.zeros((), np.bool_)
 _BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
 # Fixed-width text can be used in place, but one long string would widen a million short ones.
 _MAX_PADDING = 1 << 26
+_MAX_SHARED_LABELS = 64
+"""Longer lists of labels are hardly ever those of another column."""
 
 
 class StoreLayout:
@@ -65,6 +68,7 @@ class StoreLayout:
         self._types: dict[str, Any] = {}
         self._spaces: dict[tuple[int, ...], Any] = {}
         self._options, self._group_options = _contiguous(), _timeless(h5py.h5p.GROUP_CREATE)
+        self._labels: dict[tuple[str, ...], tuple[str, Any]] = {}
         self.places: dict[str, ArrayPlace] = {}
         self.pending: dict[str, NDArray[Any]] = {}
         _encode(self._file.id, "anndata", "0.1.0")
@@ -75,7 +79,7 @@ class StoreLayout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._parent = "", None
+        self._parent, self._labels = ("", None), {}
         self._file.close()
 
     def group(self, where: str) -> None:
@@ -121,11 +125,23 @@ class StoreLayout:
         parent, leaf = self._parent_of(where)
         group = h5py.h5g.create(parent, leaf, _UTF8_NAME, self._group_options)
         _encode(group, "categorical", "0.2.0")
-        _attribute(group, b"ordered", _BOOLEAN_ID, _NO)
+        h5py.h5a.create(group, b"ordered", _BOOLEAN_ID, _SCALAR).write(_NO, _BOOLEAN_ID)
         held, self._parent = self._parent, (where, group)
-        self.strings(f"{name}/categories", f"{where}/categories", column.categories)
+        self._categories(name, where, group, column.categories)
         self.put(f"{name}/codes", f"{where}/codes", np.ascontiguousarray(column.codes, np.int32))
         self._parent = held
+
+    def _categories(self, name: str, where: str, group: Any, texts: Sequence[str]) -> None:  # noqa: ANN401
+        """Add the labels of a column; columns with the same few labels have one list of them (hard links)."""
+        same = tuple(texts) if len(texts) <= _MAX_SHARED_LABELS else ()
+        if same not in self._labels:
+            self.strings(f"{name}/categories", f"{where}/categories", texts)
+            if same and f"{name}/categories" in self.pending:
+                self._labels[same] = name, group
+            return
+        other, its_group = self._labels[same]
+        group.links.create_hard(b"categories", its_group, b"categories")
+        self.places[f"{name}/categories"] = self.places[f"{other}/categories"]
 
     def table(
         self, where: str, index: tuple[str, Sequence[str]], columns: Iterable[tuple[str, str, Column | Sequence[str]]]
@@ -267,13 +283,9 @@ def _clean(text: str) -> bytes:
 
 def _encode(target: Any, kind: str, version: str) -> None:  # noqa: ANN401
     for name, value in ((b"encoding-type", kind), (b"encoding-version", version)):
-        _attribute(target, name, _TEXT_ID, _text(value))
+        h5py.h5a.create(target, name, _TEXT_ID, _SCALAR).write(_text(value), _TEXT_IN_MEMORY)
 
 
 @cache
 def _text(value: str) -> NDArray[Any]:
     return np.array(value.encode(), _TEXT)
-
-
-def _attribute(target: Any, name: bytes, kind: Any, value: NDArray[Any]) -> None:  # noqa: ANN401
-    h5py.h5a.create(target, name, kind, _SCALAR).write(value)  # from the type in memory, which differs for text

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FOREIGN", "ROOTS", "content_hash", "files_below", "is_hdf5", "is_zarr"]
+__all__ = ["FOREIGN", "ROOTS", "content_hash", "file_hash", "files_below", "is_hdf5", "is_zarr"]
 
 _DOUBLINGS = 16
 _BLOCK = 1 << 16
@@ -44,7 +44,7 @@ def content_hash(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    listing = [(name, _hash(os.path.join(path, name))) for name in _files(path)]  # noqa: PTH118 - many thousand files
+    listing = [(name, file_hash(os.path.join(path, name))) for name in _files(path)]  # noqa: PTH118 - many thousand files
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
@@ -63,7 +63,7 @@ def _files(folder: Path) -> list[str]:
     return sorted(found, key=lambda name: name.split("/"))
 
 
-def _hash(path: str) -> str:
+def file_hash(path: str) -> str:
     """Return the SHA-256 of a file; most are small, and take three calls of the system."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

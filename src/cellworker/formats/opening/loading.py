@@ -19,6 +19,7 @@ from cellworker.experiment.store.store import write_store
 from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.companions import companions_of
 from cellworker.formats.common.findings import Findings
+from cellworker.formats.common.folder_hash import FolderHash
 from cellworker.formats.common.free_space import FreeSpace, in_words
 from cellworker.formats.common.kinds import FOREIGN, content_hash
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
@@ -57,6 +58,7 @@ def load(
     buffer_bytes: int = BUFFER_BYTES,
     memory_bytes: float = math.inf,
     size: int | None = None,
+    alone: bool = False,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -82,6 +84,8 @@ def load(
         Memory that this process may use.
     size
         Bytes of the file, or of all files in the folder, where they are known.
+    alone
+        Whether this process does nothing else: the system then keeps every file that it writes within the limits.
     progress
         Called with the stage and the fraction of all work done.
 
@@ -108,6 +112,8 @@ def load(
     free = FreeSpace(folder, memory_bytes, buffer_bytes)
     free.require_disk(_least(kind, Path(source), size, free), f"for a file of {in_words(size)}")
     writing = WriteLimit(size, max_ratio, max_bytes, free)
+    if alone:
+        writing.hold(is_all=kind is FileKind.ANNDATA or kind.name in FOREIGN - {"MATRIX_MARKET"})
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
     if kind is FileKind.ANNDATA:
         draft, key = _anndata(Path(source), how)
@@ -234,14 +240,21 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
     from cellworker.formats.anndata.containers.opening import open_anndata  # noqa: PLC0415 - an .rds file needs no h5py here
     from cellworker.formats.anndata.reader import read_anndata  # noqa: PLC0415
 
-    with ThreadPoolExecutor(1, "hash") as background, open_anndata(source, how.max_bytes, how.threads) as root:
-        key = background.submit(content_hash, source)
+    hashes = FolderHash()
+    with (
+        ThreadPoolExecutor(1, "hash") as background,
+        open_anndata(source, how.max_bytes, how.threads, hashes) as root,
+    ):
+        is_folder = source.is_dir()
+        key = background.submit(content_hash, source) if not is_folder else None
+        large = background.submit(hashes.hash_large, source)
 
         def tell(stage: str, fraction: float) -> None:
             how.progress(stage, _READING * fraction)
 
         draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
-        return draft, key.result()
+        large.result()
+        return draft, key.result() if key is not None else hashes.finish(source)
 
 
 def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:

@@ -228,6 +228,7 @@ def _cold(
         {
             "source": str(source.resolve()),
             "size": size,
+            "alone": True,
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "max_ratio": settings.load_max_ratio,
@@ -239,6 +240,7 @@ def _cold(
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=timeout_s,
+        max_file_bytes=int(settings.load_max_gb * _GIGABYTE),
         on_progress=on_progress,
     )
     if "store" not in answer:

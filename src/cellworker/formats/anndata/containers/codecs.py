@@ -129,46 +129,46 @@ def _blosc(content: bytes, size: int, path: str) -> bytes:
     n_blocks = -(-length // block) if block else 0
     if not n_blocks or 16 + 4 * n_blocks > len(content):
         raise damaged(path, "a piece is cut short (Blosc)")
-    source = np.frombuffer(content, np.uint8)
     out = np.empty(length, np.uint8)
     for number, start in enumerate(struct.unpack_from(f"<{n_blocks}i", content, 16)):
         part = out[number * block : (number + 1) * block]
         splits = width <= _MAX_SPLITS and block // width >= _MIN_SPLIT and len(part) == block
         raw = _blosc_block(
-            source, start, part, width if splits and not flags & _WHOLE else 1, form=flags >> 5, path=path
+            content, start, len(part), width if splits and not flags & _WHOLE else 1, form=flags >> 5, path=path
         )
         part[:] = _unshuffled(raw, flags, width)
     return out.tobytes()
 
 
-def _blosc_block(
-    source: NDArray[np.uint8], at: int, part: NDArray[np.uint8], splits: int, *, form: int, path: str
-) -> NDArray[np.uint8]:
-    raw = np.empty(len(part), np.uint8)
-    step = len(part) // splits
-    for number in range(splits):
-        target = raw[number * step : (number + 1) * step]
-        if at < 16 or at + 4 > len(source):
+def _blosc_block(content: bytes, at: int, size: int, splits: int, *, form: int, path: str) -> NDArray[np.uint8]:
+    source, raw = np.frombuffer(content, np.uint8), np.empty(size, np.uint8)
+    # A small piece has up to 16 parts: asking for the address of each would take longer than decoding it.
+    begin, target = address(source, np.uint8), address(raw, np.uint8, writable=True)
+    step, block = size // splits, kernel("cw_lz4_block")
+    for place in range(0, splits * step, step):
+        if at < 16 or at + 4 > len(content):
             raise damaged(path, "a piece is cut short (Blosc)")
-        length = int(source[at : at + 4].view("<i4")[0])
-        piece = source[at + 4 : at + 4 + max(0, length)]
-        if length < 0 or len(piece) != length:
+        (length,) = struct.unpack_from("<i", content, at)
+        at += 4
+        if not 0 <= length <= len(content) - at:
             raise damaged(path, "a piece is cut short (Blosc)")
-        at += 4 + length
         if length == step:
-            target[:] = piece
+            raw[place : place + step] = source[at : at + length]
         elif form == 1:
-            _lz4(piece, target, path)
+            if block(begin + at, length, target + place, step) != step:
+                raise damaged(path, "a piece cannot be decompressed (LZ4)")
         elif form in {3, 4}:
-            found = inflate(piece.tobytes(), step, path) if form == 3 else _zstd(piece.tobytes(), step, path)
+            piece = content[at : at + length]
+            found = inflate(piece, step, path) if form == 3 else _zstd(piece, step, path)
             if len(found) != step:
                 raise damaged(path, "a piece has another length than it should (Blosc)")
-            target[:] = np.frombuffer(found, np.uint8)
+            raw[place : place + step] = np.frombuffer(found, np.uint8)
         else:
             name = {0: "BloscLZ", 2: "Snappy"}.get(form, "an unknown codec")
             raise refused(
                 what=f"{path} is compressed with Blosc and {name}", advice="write it again with anndata's default"
             )
+        at += length
     return raw
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ _MAX_OBJECTS: Final = 1_000_000
 _MAX_DEPTH: Final = 64
 _DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000
 _FILTERS: Final = {_DEFLATE: "gzip", _SHUFFLE: "shuffle", _FLETCHER: "fletcher32", _LZF: "lzf"}
+_NUMBERS: Final = frozenset({h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM})
 _FIELDS: Final = frozenset({h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.COMPOUND})
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
 
@@ -62,8 +63,8 @@ def open_hdf5(path: Path, max_bytes: int, threads: int = 1) -> Iterator["Hdf5Gro
         raise damaged(path.name, f"HDF5 cannot open it ({error})") from None
     with file, ThreadPoolExecutor(threads, "inflate") as pool:
         with _readable(path.name):
-            _inspect(file.id, Budget(max_bytes))
-        yield Hdf5Group(file, "", _Pool(pool, threads))
+            plain = _inspect(file.id, Budget(max_bytes))
+        yield Hdf5Group(file, "", _Shared(pool, threads, plain))
 
 
 @contextmanager
@@ -77,8 +78,10 @@ def _readable(path: str) -> Iterator[None]:
         raise damaged(path, error) from None
 
 
-def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
+def _inspect(root: Any, budget: Budget) -> dict[str, "_Plain"]:  # noqa: ANN401
+    """Walk over all objects; return what is known then of the arrays of numbers, by path."""
     seen: set[int] = set()
+    plain: dict[str, _Plain] = {}
     waiting = deque([("", root, 0)])
     while waiting:
         path, group, depth = waiting.popleft()
@@ -104,12 +107,15 @@ def _inspect(root: Any, budget: Budget) -> None:  # noqa: ANN401
             if isinstance(item, h5py.h5g.GroupID):
                 waiting.append((where, item, depth + 1))
             elif isinstance(item, h5py.h5d.DatasetID):
-                _inspect_dataset(where, item, budget)
+                found = _inspect_dataset(where, item, budget)
+                if found is not None:
+                    plain[where] = found
             else:
                 raise refused(what=f"{where} is a data type of its own", advice="write the file with anndata")
+    return plain
 
 
-def _inspect_dataset(path: str, dataset: Any, budget: Budget) -> None:  # noqa: ANN401
+def _inspect_dataset(path: str, dataset: Any, budget: Budget) -> "_Plain | None":  # noqa: ANN401
     layout = dataset.get_create_plist()
     if layout.get_external_count():
         raise refused(
@@ -131,6 +137,8 @@ def _inspect_dataset(path: str, dataset: Any, budget: Budget) -> None:  # noqa: 
     shape = dataset.shape
     size = int(math.prod([float(length) for length in shape])) * kind.get_size() if shape else 0
     budget.claim(path, size, dataset.get_storage_size())
+    # Asking again for each of tens of thousands of columns takes as long as reading them.
+    return (tuple(shape or ()), kind.dtype) if kind.get_class() in _NUMBERS else None
 
 
 def _inspect_type(path: str, kind: Any, depth: int = 0) -> None:  # noqa: ANN401
@@ -149,17 +157,23 @@ def _inspect_type(path: str, kind: Any, depth: int = 0) -> None:  # noqa: ANN401
             _inspect_type(path, kind.get_member_type(number), depth + 1)
 
 
-class _Pool:
-    def __init__(self, pool: ThreadPoolExecutor, threads: int) -> None:
-        self.submit, self.ahead = pool.submit, 2 * threads
+_Plain = tuple[tuple[int, ...], np.dtype[Any]]
+"""The shape and the type of an array of numbers."""
+
+
+class _Shared:
+    """What all nodes of a file have in common: the pool of threads, and what its inspection found."""
+
+    def __init__(self, pool: ThreadPoolExecutor, threads: int, plain: dict[str, _Plain]) -> None:
+        self.submit, self.ahead, self.plain = pool.submit, 2 * threads, plain
 
 
 class Hdf5Group:
     """A group; see `cellworker.formats.anndata.containers.tree.TreeGroup`."""
 
-    def __init__(self, group: h5py.Group, path: str, pool: _Pool) -> None:
+    def __init__(self, group: h5py.Group, path: str, shared: _Shared) -> None:
         self.path = path
-        self._group, self._pool = group, pool
+        self._group, self._shared = group, shared
         self.attrs: Mapping[str, Any] = _Attributes(group.id, path or "the root")
 
     def names(self) -> list[str]:
@@ -178,19 +192,21 @@ class Hdf5Group:
                     raise
                 return None
             if isinstance(item, h5py.h5g.GroupID):
-                return Hdf5Group(h5py.Group(item), path, self._pool)
-            return Hdf5Array(item, path, self._pool)
+                return Hdf5Group(h5py.Group(item), path, self._shared)
+            return Hdf5Array(item, path, self._shared)
 
 
 class Hdf5Array:
     """A dataset; see `cellworker.formats.anndata.containers.tree.Array`."""
 
-    def __init__(self, dataset: Any, path: str, pool: _Pool) -> None:  # noqa: ANN401 - h5py has no types
+    def __init__(self, dataset: Any, path: str, shared: _Shared) -> None:  # noqa: ANN401 - h5py has no types
         self.path = path
-        self._id, self._pool = dataset, pool
+        self._id, self._shared = dataset, shared
         self.attrs: Mapping[str, Any] = _Attributes(dataset, path)
-        self.shape: tuple[int, ...] = tuple(dataset.shape or ())
-        dtype = dataset.dtype
+        known = shared.plain.get(path)
+        self.shape: tuple[int, ...]
+        self.shape, dtype = known if known is not None else (tuple(dataset.shape or ()), dataset.dtype)
+        self._stored = dtype
         self._is_plain = dtype.kind in "biufc"
         self._is_text = not self._is_plain and (dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None)
         self.dtype: np.dtype[Any] | None = None if self._is_text else dtype.newbyteorder("=")
@@ -201,8 +217,8 @@ class Hdf5Array:
         return h5py.Dataset(self._id)
 
     def _whole(self) -> NDArray[Any]:
-        out = np.empty(self.shape, self._id.dtype)
-        self._id.read(h5py.h5s.ALL, h5py.h5s.ALL, out)
+        out = np.empty(self.shape, self._stored)
+        self._id.read(h5py.h5s.ALL, h5py.h5s.ALL, out, _in_memory(self._stored))
         return out
 
     def read(self, start: int = 0, stop: int | None = None) -> NDArray[Any]:
@@ -268,8 +284,8 @@ class Hdf5Array:
                     yield finish()
                 yield start, self.read(start, end)
                 continue
-            waiting.append((start, self._pool.submit(inflate, content, size, self.path)))
-            if len(waiting) > self._pool.ahead:
+            waiting.append((start, self._shared.submit(inflate, content, size, self.path)))
+            if len(waiting) > self._shared.ahead:
                 yield finish()
         while waiting:
             yield finish()
@@ -305,6 +321,11 @@ class Hdf5Array:
     def is_null(self) -> bool:
         """Return whether it holds nothing."""
         return self._dataset.shape is None
+
+
+@lru_cache(maxsize=256)
+def _in_memory(dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - h5py has no types
+    return h5py.h5t.py_create(dtype)
 
 
 class _Attributes(Mapping[str, Any]):

@@ -7,13 +7,14 @@ from pathlib import Path
 from cellworker.formats.anndata.containers.hdf5 import open_hdf5
 from cellworker.formats.anndata.containers.tree import TreeGroup
 from cellworker.formats.anndata.containers.zarr import open_zarr
+from cellworker.formats.common.folder_hash import FolderHash
 from cellworker.formats.common.kinds import is_zarr
 
 __all__ = ["open_anndata"]
 
 
 @contextmanager
-def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[TreeGroup]:
+def open_anndata(path: Path, max_bytes: int, threads: int = 1, hashes: FolderHash | None = None) -> Iterator[TreeGroup]:
     """Open a file or folder after inspecting everything in it.
 
     Parameters
@@ -24,6 +25,8 @@ def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[TreeG
         Max bytes that its arrays may claim together.
     threads
         Threads that decompress.
+    hashes
+        Gets the files of a Zarr store.
 
     Raises
     ------
@@ -31,7 +34,7 @@ def open_anndata(path: Path, max_bytes: int, threads: int = 1) -> Iterator[TreeG
         ``EXPERIMENT_UNREADABLE`` when it is damaged or holds content that AnnData does not write.
     """
     if is_zarr(path):
-        yield open_zarr(path, max_bytes, threads)
+        yield open_zarr(path, max_bytes, threads, hashes)
     else:
         with open_hdf5(path, max_bytes, threads) as root:
             yield root

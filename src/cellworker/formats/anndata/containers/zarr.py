@@ -22,6 +22,7 @@ from cellworker.formats.anndata.containers.codecs import decompress, split_text,
 from cellworker.formats.anndata.containers.tree import Budget, Node, damaged, refused
 from cellworker.formats.anndata.containers.zarr_files import MAX_FILES, StoreFiles
 from cellworker.formats.anndata.containers.zarr_layout import ChunkLayout, Codecs, Shard, version_2, version_3
+from cellworker.formats.common.folder_hash import FolderHash
 
 __all__ = ["open_zarr"]
 
@@ -32,15 +33,15 @@ _MAX_PIECE: Final = 4 << 30
 _MISSING: Final = 2**64 - 1
 
 
-def open_zarr(path: Path, max_bytes: int, threads: int = 1) -> "ZarrGroup":
-    """Open a store after inspecting all of its files.
+def open_zarr(path: Path, max_bytes: int, threads: int = 1, hashes: FolderHash | None = None) -> "ZarrGroup":
+    """Open a store after inspecting all of its files; `hashes` gets them and what is read of them.
 
     Raises
     ------
     WorkerError
         ``EXPERIMENT_UNREADABLE`` naming the content that AnnData does not write, and its place.
     """
-    root = _node("", _Store(StoreFiles(path), Budget(max_bytes), threads, path.name))
+    root = _node("", _Store(StoreFiles(path, hashes), Budget(max_bytes), threads, path.name))
     if not isinstance(root, ZarrGroup):
         raise damaged(path.name, "its root is no group")
     _claim(root)

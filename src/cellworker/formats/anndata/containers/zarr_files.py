@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cellworker.formats.anndata.containers.tree import damaged, refused
+from cellworker.formats.common.folder_hash import FolderHash
 
 __all__ = ["DESCRIPTIONS", "MAX_FILES", "StoreFiles"]
 
@@ -15,6 +16,8 @@ DESCRIPTIONS: Final = ("zarr.json", ".zarray", ".zgroup")
 MAX_FILES: Final = 5_000_000
 _ATTRIBUTES: Final = ".zattrs"
 _MAX_JSON: Final = 64 << 20
+_MAX_KNOWN, _MAX_KNOWN_BYTES = 4096, 4096
+"""Descriptions that are kept, and the max bytes of one: those of thousands of columns are equal."""
 
 
 class StoreFiles:
@@ -24,6 +27,8 @@ class StoreFiles:
     ----------
     folder
         The store.
+    hashes
+        Gets every file that is found, and the content of those that are read.
 
     Raises
     ------
@@ -31,8 +36,10 @@ class StoreFiles:
         ``EXPERIMENT_UNREADABLE`` for links, for special files, and for too many files.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hashes: FolderHash | None = None) -> None:
         self._folder = os.fspath(folder)
+        self._hashes = hashes or FolderHash()
+        self._known: dict[bytes, dict[str, Any]] = {}
         self._sizes: dict[str, int] = {}
         self._described: dict[str, tuple[str, ...]] = {}
         self._members: dict[str, list[str]] = {}
@@ -47,7 +54,7 @@ class StoreFiles:
         return sorted(self._members.get(place, ()))
 
     def description(self, place: str, name: str) -> dict[str, Any] | None:
-        """Return a description's content; None where a folder has none of that name."""
+        """Return a description's content, not to be changed; None where a folder has none of that name."""
         if name not in self._described.get(place, ()):
             return None
         try:
@@ -56,12 +63,17 @@ class StoreFiles:
             raise damaged(name, error) from None
         if content is None:
             raise damaged(name, "a description of more than 64 MB")
+        known = self._known.get(content)
+        if known is not None:
+            return known
         try:
             value = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise damaged(name, error) from None
         if not isinstance(value, dict):
             raise damaged(name, "expected an object")
+        if len(content) <= _MAX_KNOWN_BYTES and len(self._known) < _MAX_KNOWN:
+            self._known[content] = value
         return value
 
     def attributes(self, place: str) -> dict[str, Any]:
@@ -89,7 +101,9 @@ class StoreFiles:
                 left -= len(part)
         finally:
             os.close(descriptor)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        found = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._hashes.read(f"{place}/{name}" if place else name, found)
+        return found
 
     def path(self, place: str, name: str) -> str:
         """Return where a file of the store is."""
@@ -106,7 +120,9 @@ class StoreFiles:
                     folders.append(f"{place}/{entry.name}" if place else entry.name)
                 elif entry.is_file(follow_symlinks=False):
                     files.append(entry.name)
-                    self._sizes[place] += entry.stat(follow_symlinks=False).st_size
+                    size = entry.stat(follow_symlinks=False).st_size
+                    self._sizes[place] += size
+                    self._hashes.found(f"{place}/{entry.name}" if place else entry.name, size)
                 else:
                     raise refused(
                         what=f"{entry.name} in it is a link or no ordinary file",
