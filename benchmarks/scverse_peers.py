@@ -1,4 +1,4 @@
-"""The peers of the benchmark "scverse": scanpy, scranpy and illico on the same AnnData.
+"""The peers of the benchmark "scverse": scanpy, scranpy, illico, PyDESeq2 and limma on the same AnnData.
 
 Each function runs in a process of its own, in `BENCH_PEERS_PYTHON`; `how` names a peer's other back end. "sklearnex" is
 scikit-learn with Intel's extension under scanpy.
@@ -8,11 +8,13 @@ scikit-learn with Intel's extension under scanpy.
 
 import json
 import platform
+import subprocess
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from benchmarks.harness import timed
+from benchmarks.harness import say, timed
 from benchmarks.maps import THREADS, map_quality
 from benchmarks.scverse import (
     COMPONENTS,
@@ -25,6 +27,24 @@ from benchmarks.scverse import (
     recall,
     variance_of,
 )
+
+LIMMA = """
+counts <- as.matrix(read.csv(commandArgs(TRUE)[1], row.names = 1))
+yes <- as.integer(strsplit(commandArgs(TRUE)[2], "")[[1]])
+suppressPackageStartupMessages({library(limma); library(edgeR)})
+robust <- requireNamespace("statmod", quietly = TRUE)  # which it needs; ours is robust always
+work <- function(counts) {
+  design <- model.matrix(~ yes)
+  all <- DGEList(counts)
+  all <- calcNormFactors(all[filterByExpr(all, design), , keep.lib.sizes = TRUE])
+  topTable(eBayes(lmFit(voomWithQualityWeights(all, design), design), robust = robust), coef = 2, number = Inf)
+}
+invisible(work(counts[1:500, ]))
+before <- proc.time()
+found <- work(counts)
+spent <- proc.time() - before
+cat(sum(spent[c("user.self", "sys.self")]), spent[["elapsed"]], as.character(packageVersion("limma")), nrow(found))
+"""
 
 
 def say_versions(*names: str) -> None:
@@ -195,7 +215,7 @@ def markers_illico(path: str, how: str) -> None:
         work(adata)
 
 
-def pseudobulk_scanpy(path: str, how: str) -> None:
+def sums_scanpy(path: str, how: str) -> None:
     import scanpy as sc
 
     adata = read(path)
@@ -204,10 +224,51 @@ def pseudobulk_scanpy(path: str, how: str) -> None:
         sc.get.aggregate(adata, "sample", "sum", layer="counts")
 
 
-def pseudobulk_scranpy(path: str, how: str) -> None:
+def sums_scranpy(path: str, how: str) -> None:
     import scranpy
 
     adata = read(path)
     genes = adata.layers["counts"].T
     with timed():
         scranpy.aggregate_across_cells(genes, (adata.obs["sample"].cat.codes.to_numpy(),), num_threads=THREADS)
+
+
+def samples_pydeseq2(path: str, how: str) -> None:
+    """scanpy's sums, then the test."""
+    import pandas as pd
+    import scanpy as sc
+    from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.default_inference import DefaultInference
+    from pydeseq2.ds import DeseqStats
+
+    adata = read(path)
+    treated = adata.obs.groupby("sample", observed=True)["treated"].first().astype(str)
+    inference = DefaultInference(n_cpus=1)  # processes of its own cost more than they save here
+
+    def work(some) -> None:
+        sums = sc.get.aggregate(some, "sample", "sum", layer="counts")
+        counts = pd.DataFrame(sums.layers["sum"], sums.obs_names, sums.var_names).astype(int)
+        samples = pd.DataFrame({"treated": treated.loc[list(sums.obs_names)]})
+        samples.index = counts.index
+        found = DeseqDataSet(counts=counts, metadata=samples, design="~treated", inference=inference, quiet=True)
+        found.deseq2()
+        DeseqStats(found, contrast=["treated", "yes", "no"], inference=inference, quiet=True).summary()
+
+    _warm(adata, work)
+    with timed():
+        work(adata)
+
+
+def samples_limma(path: str, how: str) -> None:
+    """The test alone, timed by R after a first call."""
+    import pandas as pd
+
+    adata = read(path)
+    codes, counts = adata.obs["sample"].cat.codes.to_numpy(), adata.layers["counts"]
+    sums = {f"s{i}": np.asarray(counts[codes == i].sum(axis=0)).ravel().astype(int) for i in range(codes.max() + 1)}
+    treated = adata.obs.groupby("sample", observed=True)["treated"].first() == "yes"
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
+        pd.DataFrame(sums, adata.var_names).to_csv(file.name)
+        line = ["Rscript", "-e", LIMMA, file.name, "".join(str(int(one)) for one in treated)]
+        said = subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()
+    say({"cpu_s": float(said[0]), "wall_s": float(said[1])}, {"limma": said[2], "genes": int(said[3])})

@@ -34,7 +34,7 @@ BUNDLES = (
 OLDEST_UV = (0, 6)
 
 GROUPS = {
-    "run": ["--no-dev"],
+    "run": ["--no-dev", "--extra", "notebook"],  # the commands that answer with tables, and a notebook beside the page
     "dev": [],
     "bench": ["--group", "bench"],
 }

@@ -313,6 +313,43 @@ def test_pseudobulk_refuses_values_that_are_no_counts(adata):
         cw.tl.pseudobulk(adata, "treated", sample="sample", group="yes")
 
 
+def shuffled(x):
+    """The same cells with their genes in reverse, and each value in two parts."""
+    out = x.tocoo()
+    row, col, half = out.row[::-1], out.col[::-1], np.floor(out.data[::-1] / 2)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=x.shape[0]) * 2)])
+    order = np.argsort(np.concatenate([row, row]), kind="stable")
+    data = np.concatenate([half, out.data[::-1] - half])[order]
+    return sparse.csr_matrix((data, np.concatenate([col, col])[order], bounds), shape=x.shape)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *KINDS.values(), *(lambda x, t=t: x.astype(t) for t in ("int8", "uint16", "int32", "int64")), shuffled,
+        lambda x: x.toarray().astype(np.int32), lambda x: x.toarray().astype(np.float16),
+    ],
+)  # fmt: skip
+def test_pseudobulk_is_the_same_for_every_kind_of_counts(adata, kind):
+    other = adata.copy()
+    other.layers["counts"] = kind(other.layers["counts"])
+    for one in (adata, other):
+        cw.tl.pseudobulk(one, "treated", sample="sample", group="yes")
+    for field in ("names", "scores", "logfoldchanges", "pvals"):
+        assert other.uns["pseudobulk"][field].tolist() == adata.uns["pseudobulk"][field].tolist()
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_counts_that_only_double_precision_tells_apart_are_summed_exactly(adata, dense):
+    """Single precision holds whole numbers up to 2^24."""
+    from cellworker.api.anndata.samples import sample_sums
+
+    counts = np.array([[2**24 + 1, 0], [2**24 + 1, 3]], np.int64)
+    values = counts if dense else sparse.csr_matrix(counts)
+    found = sample_sums((values, "adata.X", adata.var_names[:2]), np.zeros(2, int), 1, 1)
+    assert found.tolist() == [[2**25 + 2, 3]]
+
+
 def test_one_sample_a_side_is_reported_to_be_not_testable(adata):
     few = adata[adata.obs["sample"].isin(["s0", "s5"])].copy()
     with pytest.raises(WorkerError, match="one sample against one") as caught:

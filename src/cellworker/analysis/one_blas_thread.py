@@ -22,7 +22,7 @@ def one_blas_thread() -> Iterator[None]:
 
     Engines start with one thread (`OPENBLAS_NUM_THREADS`). A notebook has one per processor; on a busy machine these
     take 3.5 times the CPU time of one. Without the package threadpoolctl, which comes with scikit-learn and with the
-    extra ``prepare``, this changes nothing.
+    extras ``notebook``, ``dask`` and ``prepare``, this changes nothing.
     """
     if _started_with_one:
         yield

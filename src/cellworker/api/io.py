@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cellworker.api.anndata.arguments import check_adata, invalid
 from cellworker.api.anndata.checked import checked
 from cellworker.api.matrix_roles import with_roles
+from cellworker.extras import how_to_install
 from cellworker.formats.common.provenance import Provenance, stamp
 from cellworker.formats.convert.converting import convert
 from cellworker.formats.opening.recognising import FileKind, kind_of
@@ -53,8 +54,14 @@ def read(
     ------
     WorkerError
         ``EXPERIMENT_NOT_FOUND``, ``EXPERIMENT_UNREADABLE`` or ``EXPERIMENT_UNSUPPORTED``, with what to do.
+    ImportError
+        Where anndata is not installed.
     """
-    import anndata  # noqa: PLC0415 heavy
+    try:
+        import anndata  # noqa: PLC0415 heavy
+    except ImportError as error:
+        message = f"files are read into an AnnData by anndata: {how_to_install('notebook')}"
+        raise ImportError(message) from error
 
     source = Path(path)
     if source.suffix == ".h5ad" and source.is_file() and kind_of(source) is FileKind.ANNDATA:

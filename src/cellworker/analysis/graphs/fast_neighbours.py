@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,7 +234,7 @@ def _lists(points: Floats, search: _Searcher, on_progress: OnProgress) -> _Index
         def told(done: float, before: int = round_) -> None:
             on_progress((before + done) / _ROUNDS / 2)
 
-        label = search.nearest(centres, sample, told)
+        label: NDArray[np.integer[Any]] = search.nearest(centres, sample, told)
         count = np.bincount(label, minlength=n_lists)
         for d in range(dims):
             sums = np.bincount(label, sample[:, d], n_lists)

@@ -11,8 +11,9 @@ from cellworker.analysis.statistics.levels import ToldValues
 from cellworker.analysis.statistics.sorting import column_address
 from cellworker.native import address, kernel
 
-__all__ = ["add_group_sums", "group_sums", "parts_of_rows"]
+__all__ = ["add_group_sums", "count_sums", "group_sums", "parts_of_rows"]
 
+CompressedRows = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]], NDArray[Any]]
 _KERNELS = {
     "uint8": "cw_group_sums_u8",
     "uint16": "cw_group_sums_u16",
@@ -21,6 +22,9 @@ _KERNELS = {
     "float64": "cw_group_sums_f64",
     "int64": "cw_group_sums_i64",
 }
+_COUNTED = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
+"""The types of `cw_count_sums`, in its order."""
+_BY_32, _BY_64, _DENSE = 0, 1, 2
 _PARTS = 4  # for any number of threads: sums of fractional counts must not depend on it
 _WORTH = 1 << 12  # cells
 _ROWS_AT_ONCE = 1 << 11  # values looked up at a time
@@ -74,6 +78,76 @@ def group_sums(
     total = np.zeros((n_groups, n_genes))
     with ThreadPoolExecutor(min(max(1, threads), len(cuts) - 1)) as pool:
         for piece in pool.map(part, [slice(a, b) for a, b in pairwise(cuts)]):
+            total += piece
+    return total
+
+
+def count_sums(
+    matrix: CompressedRows | NDArray[Any],
+    group: NDArray[np.integer[Any]],
+    *,
+    n_groups: int,
+    n_genes: int,
+    threads: int = 1,
+) -> NDArray[np.float64] | None:
+    """Sum the counts of each group of cells, and check in the same pass that all stored values are counts.
+
+    Parameters
+    ----------
+    matrix
+        Untrusted cells x genes of any numeric type: bounds ``(n_cells + 1,)``, genes ``(nnz,)`` in any order, repeated
+        or not, and values ``(nnz,)``; or dense ``(n_cells, n_genes)``.
+    group
+        Group of each cell, 0 to `n_groups` - 1, or below 0 for a cell that is checked and not summed, ``(n_cells,)``.
+    n_groups, n_genes
+        Shape of the result.
+    threads
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        float64 ``(n_groups, n_genes)``, the bits of `group_sums`. None where the matrix is damaged, is of another type
+        or layout, or holds a value that may be no whole number from 0: the caller finds out which.
+
+    Raises
+    ------
+    IndexError
+        If a group is out of range, or there is not one for each cell.
+    """
+    group = np.require(group, np.int32, ["C", "A"])
+    if isinstance(matrix, tuple):
+        bounds, genes, values = matrix
+        layout = {"int32": _BY_32, "int64": _BY_64}.get(genes.dtype.name)
+        bounds = np.require(bounds, np.int64, ["C", "A"])
+        n_cells, fits = len(bounds) - 1, len(genes) == len(values) and n_genes <= np.iinfo(np.int32).max
+    else:
+        bounds, genes, values, layout = np.zeros(1, np.int64), np.zeros(0, np.int32), matrix, _DENSE
+        n_cells, fits = len(values), values.ndim == 2 and values.shape[1] == n_genes
+    if len(group) != n_cells or (n_cells and int(group.max()) >= n_groups):
+        raise IndexError("group out of range, or not one for each cell")
+    native = all(one.dtype.isnative and one.flags.c_contiguous and one.flags.aligned for one in (genes, values))
+    if not fits or layout is None or not native or values.dtype.name not in _COUNTED:
+        return None
+    run = kernel("cw_count_sums")
+    fixed = (
+        _COUNTED.index(values.dtype.name), layout, address(bounds, np.int64), address(genes, genes.dtype),
+        address(values, values.dtype), values.size,
+    )  # fmt: skip
+
+    def part(first: int, last: int) -> NDArray[np.float64] | None:
+        sums = np.zeros((n_groups, n_genes))
+        odd = run(*fixed, first, last, address(group, np.int32), n_genes, address(sums, np.float64, writable=True))
+        return None if odd else sums
+
+    # The parts of `group_sums`, each with the cells before its first one that are checked alone.
+    rows = np.flatnonzero(group >= 0)
+    cuts = [0, *rows[parts_of_rows(len(rows))[1:-1]].tolist(), n_cells]
+    total = np.zeros((n_groups, n_genes))
+    with ThreadPoolExecutor(min(max(1, threads), len(cuts) - 1)) as pool:
+        for piece in pool.map(part, cuts[:-1], cuts[1:]):
+            if piece is None:
+                return None
             total += piece
     return total
 

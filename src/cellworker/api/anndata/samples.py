@@ -1,22 +1,26 @@
 """Comparison of groups of samples: counts summed per sample, then limma-voom."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.pseudobulk import two_group_test
+from cellworker.analysis.statistics.sums import count_sums
 from cellworker.api.anndata.arguments import categories_of, default_threads, invalid, one_of, target, whole_number
 from cellworker.api.anndata.checked import checked
-from cellworker.api.anndata.lazy import LazyMatrix, chosen_anywhere
-from cellworker.api.anndata.matrix import Matrix
+from cellworker.api.anndata.cluster import is_lazy
+from cellworker.api.anndata.lazy import AnyMatrix, LazyMatrix
+from cellworker.api.anndata.matrix import Matrix, chosen_values, matrix_of
 from cellworker.api.anndata.ranks import ranked_table
 from cellworker.api.progress import with_bar
 from cellworker.errors import ErrorCode, WorkerError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from pandas import Index
 
-__all__ = ["pseudobulk"]
+__all__ = ["pseudobulk", "sample_sums"]
 
 _MIN_CELLS = 10
 _COUNTS = "counts"
@@ -87,12 +91,7 @@ def pseudobulk(
         raise invalid("reference", f"expected another label than group ({group!r})")
     if layer is None and _COUNTS in data.layers:
         layer = _COUNTS
-    matrix = chosen_anywhere(data, layer=layer, use_raw=False)
-    if not all(matrix.by_cells(_are_counts) if isinstance(matrix, LazyMatrix) else [_are_counts(matrix)]):
-        raise invalid(
-            "layer",
-            f"{matrix.name} holds no raw counts (whole numbers from 0); name the layer that does",
-        )
+    chosen = chosen_values(data, layer=layer, use_raw=False)
     base = codes == known.index(group)
     other = (codes >= 0) & ~base if reference == "rest" else codes == known.index(reference)
     taken = (base | other) & (samples >= 0)
@@ -108,7 +107,7 @@ def pseudobulk(
         message = f"no sample of {group!r} or of what it is compared with has {min_cells} cells; lower min_cells"
         raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, f"group: {message}.")
     code = np.where(taken, np.searchsorted(present, samples), -1)
-    sums = matrix.group_sums(code, len(present), threads)
+    sums = sample_sums(chosen, code, len(present), threads)
     try:
         found = two_group_test(sums.T.copy(), in_base)
     except ValueError as error:
@@ -118,7 +117,7 @@ def pseudobulk(
         raise WorkerError(ErrorCode.DESIGN_NOT_TESTABLE, f"sample: {message}.")
     kept = found.kept
     p_values, fold = found.p_values.take(kept), found.log_fold_change[kept]
-    genes = np.asarray(matrix.names, object)[kept]
+    genes = np.asarray(chosen[2], object)[kept]
     order = np.argsort(p_values.key, kind="stable")
     scores = np.sign(fold) * -p_values.log10
     out = ranked_table(
@@ -131,6 +130,57 @@ def pseudobulk(
     }  # fmt: skip
     data.uns[key_added] = out
     return data if copy else None
+
+
+def sample_sums(
+    chosen: tuple[Any, str, "Index"], code: NDArray[np.integer[Any]], n_samples: int, threads: int
+) -> NDArray[np.float64]:
+    """Sum the raw counts of each sample; sparse, dense, backed or lazy, of any numeric type.
+
+    Parameters
+    ----------
+    chosen
+        What `chosen_values` returns.
+    code
+        Sample of each cell, below 0 for a cell that takes no part, ``(n_cells,)``.
+    n_samples
+        Number of samples.
+    threads
+        Threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64 ``(n_samples, n_genes)``.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the matrix where any of its values, of whatever cell, is no count.
+    """
+    from scipy.sparse import issparse  # noqa: PLC0415 heavy
+
+    values, name, names = chosen
+    if is_lazy(values):
+        lazy = LazyMatrix(values, name, names)
+        matrix: AnyMatrix = lazy
+        sound = all(lazy.by_cells(_are_counts))
+    else:
+        if hasattr(values, "to_memory"):  # backed, sparse
+            values = values.to_memory()
+        held = values
+        if issparse(values):
+            values = values.tocsr()
+            held = values.indptr, values.indices, values.data
+        if isinstance(held, tuple | np.ndarray):
+            found = count_sums(held, code, n_groups=n_samples, n_genes=len(names), threads=threads)
+            if found is not None:
+                return found
+        matrix = matrix_of(values, name, names)  # which says what is wrong
+        sound = _are_counts(matrix)
+    if not sound:
+        raise invalid("layer", f"{name} holds no raw counts (whole numbers from 0); name the layer that does")
+    return matrix.group_sums(code, n_samples, threads)
 
 
 def _are_counts(matrix: Matrix) -> bool:

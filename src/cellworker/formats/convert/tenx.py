@@ -92,7 +92,7 @@ def write_tenx(source: Path, experiment: StoredExperiment, path: Path, *, thread
     return told
 
 
-def _stored(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
     """Return counts in the type that Cell Ranger writes, wider or with decimals where they need it."""
     if values.dtype.kind == "f":
         whole = all(np.array_equal(part, np.floor(part)) for part in _parts(values))
@@ -104,7 +104,7 @@ def _stored(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return _AsInt32(values)  # type: ignore[return-value]
 
 
-def _parts(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+def _parts(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
     for start, end in blocks(len(values)):
         yield values[start:end]
 

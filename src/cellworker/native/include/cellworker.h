@@ -100,6 +100,11 @@ EXPORT int32_t cw_group_sums_i64(const int64_t *indptr, const void *genes, int32
                                  const int64_t *rows, int64_t n_rows, const int32_t *code, int64_t n_genes,
                                  double *sums);
 
+/* count_sums.c */
+EXPORT int32_t cw_count_sums(int32_t type, int32_t layout, const int64_t *indptr, const void *genes, const void *values,
+                             int64_t n_stored, int64_t from, int64_t to, const int32_t *code, int64_t n_genes,
+                             double *sums);
+
 /* levels.c */
 EXPORT int64_t cw_find_levels(const int64_t *bounds, int64_t n_rows, const uint32_t *counts, const float *values,
                               int64_t max_levels, int64_t *lengths, uint32_t *counts_out, float *values_out);
