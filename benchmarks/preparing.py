@@ -23,7 +23,7 @@ __all__ = ["run"]
 HERE = "benchmarks.preparing"
 N_TYPES = 12
 DOUBLETS = 0.04
-LIMIT_S = 3600.0
+LIMIT_S = 3600
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 """More would spin while others compute, and count."""
 
