@@ -48,7 +48,7 @@ def write(
     threads = max(1, threads)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        _write(draft, temporary, key, threads, progress, claim, give_back, buffer_bytes, by_gene)
+        _write(draft, temporary, key, threads, progress, claim, give_back, buffer_bytes, by_gene=by_gene)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -70,6 +70,7 @@ def _write(  # noqa: PLR0917
     claim: Claim | None,
     give_back: GiveBack | None,
     buffer_bytes: int,
+    *,
     by_gene: bool,
 ) -> None:
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)

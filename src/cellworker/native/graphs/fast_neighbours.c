@@ -186,8 +186,7 @@ INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *c
     for (int32_t i = 0; i < probes->held; i++) {
         const int32_t list = row_of(probes->keys[i]), own = row_of(probes->keys[0]);
         const float farther = distance_of(probes->keys[i]) - distance_of(probes->keys[0]);
-        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, own) * found->limit)
-            continue;
+        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, own) * found->limit) continue;
         scan(b, starts[list], starts[list + 1], query, self, found);
     }
     if (found->held < found->capacity) {

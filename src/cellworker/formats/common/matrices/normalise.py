@@ -45,9 +45,7 @@ def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: 
         block = np.array(counts.values[where], np.float64)
         if len(block) != bounds[-1] - bounds[0] or np.any(np.diff(bounds) < 0):
             raise ValueError("the cells' places in the matrix are not in order")
-        negative += scale_rows(
-            address(bounds, np.int64), end - start, SCALE, address(block, np.float64, writable=True)
-        )
+        negative += scale_rows(address(bounds, np.int64), end - start, SCALE, address(block, np.float64, writable=True))
         values[where] = np.log1p(block, out=block)
     if negative > _MAX_NEGATIVE_SHARE * len(values):
         raise findings.broken(
