@@ -157,8 +157,10 @@ def say(usage: Mapping[str, float], details: Mapping[str, object] | None = None)
 
 
 def _own_cpu() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    """CPU seconds of this process and all its descendants; what still lives, as the process that forks readers, too."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    living = sum(_ticks(one) for one in descendants(os.getpid()))
+    return time.process_time() + ended.ru_utime + ended.ru_stime + living
 
 
 def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, write: bool = True) -> None:
@@ -321,10 +323,16 @@ def memory_mb(pid: int) -> float:
 
 def cpu_of_tree(pid: int) -> float:
     """CPU seconds of a process, its living descendants, and the ended ones that were waited for."""
-    ticks = 0
-    for one in (pid, *descendants(pid)):
-        ticks += sum(int(field) for field in Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(_ticks(one) for one in (pid, *descendants(pid)))
+
+
+def _ticks(pid: int) -> float:
+    """CPU seconds of a process and of its children that were waited for; 0 of one that ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def descendants(pid: int) -> list[int]:

@@ -143,6 +143,23 @@ def test_a_case_may_measure_itself():
     assert details == {"n": 1}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the processes that still live are read from /proc")
+def test_a_case_that_measures_itself_counts_children_that_still_live():
+    """As the process from which readers are forked."""
+    from benchmarks import harness
+
+    code = (
+        "import subprocess, sys; from benchmarks.harness import timed\n"
+        "burn = 'import time\\nwhile time.process_time() < .4: pass\\nprint(flush=True); input()'\n"
+        "with timed():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', burn], stdin=-1, stdout=-1)\n"
+        "    child.stdout.readline()\n"
+        "child.communicate(b'\\n')"
+    )
+    usage, _ = harness._run(harness.Command([sys.executable, "-c", code], {"PYTHONPATH": str(ROOT)}))
+    assert 0.35 < usage.cpu_s < 5
+
+
 def test_generated_experiments_are_platform_experiments_with_the_wanted_density(tmp_path, monkeypatch):
     from benchmarks import generate
 

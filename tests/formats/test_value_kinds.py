@@ -11,8 +11,10 @@ from scipy import sparse
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import used_for
+from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.matrices.value_evidence import gather, gather_with_base
 from cellworker.formats.common.matrices.value_kinds import Decision, decide
+from cellworker.formats.common.scratch import Scratch
 
 
 def draft(values) -> SparseDraft:
@@ -183,3 +185,24 @@ def test_who_serves_an_uncertain_matrix_warns_unless_it_was_named(told):
     used_for("X", decision, findings, counts=False, data=True, told=told)
     used_for("layers/other", decision, findings, counts=False, data=False)
     assert [(problem.field, problem.severity) for problem in findings.problems] == ([] if told else [("X", "warning")])
+
+
+def test_log_normalised_values_are_numpys_to_the_bit_whatever_is_missing_or_below_zero(tmp_path):
+    raw = np.random.default_rng(0).gamma(0.3, 7, (40, 301)).astype(np.float32)
+    raw[raw < 1] = 0
+    raw[3, :4], raw[5] = [np.nan, np.inf, 4, 5], 0
+    raw[7, :3] = [-2, 6, 1]
+    counted = draft(raw)
+    found = log_normalise(counted, "counts", Findings(), Scratch(tmp_path))
+    for cell, (first, last) in enumerate(zip(counted.indptr, counted.indptr[1:], strict=False)):
+        values = counted.values[first:last].astype(np.float64)
+        total = np.cumsum(np.append(0, np.where(np.isfinite(values), values, 0)))[-1]  # one after the other
+        expected = np.log1p(np.where(values < 0, 0, values) * (1e4 / total if total > 0 else 0)).astype(np.float32)
+        np.testing.assert_array_equal(found.values[first:last], expected, err_msg=f"cell {cell}")
+
+
+@pytest.mark.parametrize("places", [[0, 3, 2, 4], [0, 2, 3, 9]], ids=["falling", "beyond the values"])
+def test_cells_whose_places_make_no_sense_are_not_normalised(tmp_path, places):
+    broken = SparseDraft(np.array(places, np.int64), np.zeros(4, np.int32), np.ones(4, np.float32), 1)
+    with pytest.raises(ValueError, match="in order"):
+        log_normalise(broken, "counts", Findings(), Scratch(tmp_path))

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def test_the_folder_opens_with_nothing_left_to_make(prepared, settings, types):
     assert pure > 0.95 * experiment.n_cells
     assert experiment.counts is not None
     assert not check_experiment(made.folder, settings).tasks, "no task has anything to complain of"
+
+
+def test_a_sample_that_was_prepared_opens_with_its_genes(prepared, samples, settings):
+    """Preparing reads cells alone, and its stores have no genes to read."""
+    import anndata
+
+    experiment = open_experiment(samples["one"], replace(settings, make_missing=False)).experiment
+    raw = anndata.read_h5ad(samples["one"]).X.toarray()
+    expected = np.log1p(1e4 * raw / raw.sum(axis=1, keepdims=True))
+    genes = np.repeat(np.arange(experiment.n_genes), np.diff(experiment.data.indptr))
+    np.testing.assert_allclose(np.bincount(genes, experiment.data.values), expected.sum(axis=0), rtol=1e-5)
 
 
 def test_counts_are_those_of_the_samples(prepared, samples, settings):

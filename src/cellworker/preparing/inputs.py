@@ -103,7 +103,9 @@ def _read(given: SampleInput, settings: Settings, findings: Findings, progress: 
     name = given.name or plain_name(given.path)
     try:
         source = _source(Path(given.path))
-        experiment = opened_sound(lambda: open_source(source, settings, progress)[1], lambda experiment: experiment)
+        experiment = opened_sound(
+            lambda: open_source(source, settings, progress, cells_only=True)[1], lambda experiment: experiment
+        )
     except RefusedError as error:
         findings.problems += [replace(p, field=f"{name}: {p.field}") for p in error.problems if p.severity == "error"]
         return []

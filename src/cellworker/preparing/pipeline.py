@@ -307,7 +307,7 @@ class _Work:
             self.progress(stage, None if fraction is None else _MAPPED + (_WRITTEN - _MAPPED) * 0.8 * fraction)
 
         store = folder / "store.h5ad"
-        write_store(draft, store, key=Keeper.key(*self._quality_keys()), threads=threads, progress=tell)
+        write_store(draft, store, key=Keeper.key(), threads=threads, progress=tell, by_gene=False)  # read here alone
         experiment = open_store(store)
         cell_sets = derived_from(experiment)
         made = [self._record()]

@@ -61,6 +61,7 @@ def write_store(
     claim: Claim | None = None,
     give_back: GiveBack | None = None,
     buffer_bytes: int = 1 << 27,
+    by_gene: bool = True,
 ) -> None:
     """Write an experiment to one ``.h5ad`` file that `open_store` maps.
 
@@ -80,8 +81,8 @@ def write_store(
     claim, give_back
         `claim` is called before anything is written, and may raise; `give_back` with each written part of the draft's
         matrices. Without `give_back` the draft keeps its arrays, and all disk space is reserved first.
-    buffer_bytes
-        Memory of the buffers for sorting genes, of all threads together.
+    buffer_bytes, by_gene
+        Memory of the buffers for sorting genes, of all threads together; whether they are sorted: without, no `data`.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def write_store(
 
     write(
         draft, path, key=key, threads=threads, progress=progress, claim=claim, give_back=give_back,
-        buffer_bytes=buffer_bytes,
+        buffer_bytes=buffer_bytes, by_gene=by_gene,
     )  # fmt: skip
 
 

@@ -41,13 +41,14 @@ def write(
     claim: Claim | None,
     give_back: GiveBack | None = None,
     buffer_bytes: int = BUFFER_BYTES,
+    by_gene: bool = True,
 ) -> None:
     """Write an experiment to `path`; see `cellworker.experiment.store.store.write_store`."""
     _check_shapes(draft)
     threads = max(1, threads)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        _write(draft, temporary, key, threads, progress, claim, give_back, buffer_bytes)
+        _write(draft, temporary, key, threads, progress, claim, give_back, buffer_bytes, by_gene=by_gene)
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -69,6 +70,8 @@ def _write(  # noqa: PLR0917
     claim: Claim | None,
     give_back: GiveBack | None,
     buffer_bytes: int,
+    *,
+    by_gene: bool,
 ) -> None:
     n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
     entries = len(draft.data.values)
@@ -93,7 +96,7 @@ def _write(  # noqa: PLR0917
                 FoundLevels(data, counts, kind, folder=path.parent, threads=threads, meter=meter)
             )
             levels = found if found.complete else None
-        matrices = _Matrices(data, counts, graphs, levels, kind, shared=shared)
+        matrices = _Matrices(data, counts, graphs, levels, kind, shared=shared, by_gene=by_gene)
         with StoreLayout(path) as layout:
             contents = _lay_out(layout, draft, matrices)
             contents |= {"key": key, "n_cells": n_cells, "n_genes": n_genes}
@@ -128,7 +131,7 @@ def _fill(  # noqa: PLR0917
             later = _read_by([other for _, other in written[number + 1 :]], data if matrices.shared else None)
             spent.append(_unread(rows, later + scaled))
         if claim is not None:
-            beside = temporary_bytes(data.nnz)
+            beside = temporary_bytes(data.nnz) if matrices.by_gene else 0
             # Columns that two matrices share stand in the lists of both, and are freed once.
             freed = {array.ctypes.data: array for array in chain(spent_by_levels, *spent)}
             claim(os.fstat(descriptor).st_size + beside, beside, list(freed.values()))
@@ -153,9 +156,10 @@ def _fill(  # noqa: PLR0917
         with ThreadPoolExecutor(1) as background:
             # Start writing to the disk while the processor sorts.
             flushed = background.submit(os.fsync, descriptor)
-            write_sorted(
-                file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
-            )
+            if matrices.by_gene:
+                write_sorted(
+                    file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
+                )
             flushed.result()
         append_index(descriptor, places, contents, threads)
         os.fsync(descriptor)
@@ -176,6 +180,8 @@ class _Matrices:
     """The type that counts have in the store."""
     shared: bool
     """Whether values and counts have non-zeros at the same places."""
+    by_gene: bool
+    """Whether the store gets the gene-major side."""
 
     def written(self) -> list[tuple[str, ScannedRows]]:
         """Return the cell-major matrices to write, by their names in the store."""
@@ -279,7 +285,8 @@ def _lay_out(layout: StoreLayout, draft: ExperimentDraft, matrices: _Matrices) -
 def _lay_out_expression(layout: StoreLayout, matrices: _Matrices, shape: tuple[int, int]) -> None:
     data, counts, levels = matrices.data, matrices.counts, matrices.levels
     genes = np.uint16 if shape[1] <= _NARROW else np.int32
-    layout.sparse("sorted", "X", form="csc", shape=shape, nnz=data.nnz, dtype=np.float32)
+    if matrices.by_gene:
+        layout.sparse("sorted", "X", form="csc", shape=shape, nnz=data.nnz, dtype=np.float32)
     if counts is not None:
         assert matrices.counts_dtype is not None
         layout.sparse(

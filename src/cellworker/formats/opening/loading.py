@@ -143,7 +143,7 @@ def load(
 
     write_store(
         draft, store, key=name, threads=threads, progress=on_write, give_back=give_back, buffer_bytes=buffer_bytes,
-        claim=claim,
+        claim=claim, by_gene=not wanted.cells_only,
     )  # fmt: skip
     return {"store": name, "problems": problems, "companions": companions}
 

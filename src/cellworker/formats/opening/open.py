@@ -1,7 +1,7 @@
 """Opening an experiment: from its store in milliseconds, from its file when there is none yet."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,9 +158,15 @@ def matrix_choice(settings: Settings) -> MatrixChoice:
     )
 
 
-def open_source(source: Path, settings: Settings, on_progress: Progress | None = None) -> tuple[Path, StoredExperiment]:
-    """Open one experiment file without its cell sets; returns its store and what is in it."""
-    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), matrix_choice(settings))
+def open_source(
+    source: Path, settings: Settings, on_progress: Progress | None = None, *, cells_only: bool = False
+) -> tuple[Path, StoredExperiment]:
+    """Open one experiment file without its cell sets; returns its store and what is in it.
+
+    With `cells_only` the experiment is without `data`: reading the counts of cells needs no gene-major side.
+    """
+    choice = replace(matrix_choice(settings), cells_only=cells_only)
+    shelf = Shelf(settings.store_dir, int(settings.store_max_gb * _GIGABYTE), choice)
     return _open_source(shelf, source, settings, on_progress)
 
 
@@ -233,7 +239,7 @@ def _cold(
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "max_ratio": settings.load_max_ratio,
             "threads": settings.threads,
-            "choice": matrix_choice(settings).to_json(),
+            "choice": shelf.choice.to_json(),
             "buffer_bytes": int(settings.load_buffer_mb * _MEGABYTE),
             "memory_bytes": int(settings.load_memory_gb * _GIGABYTE),
             "make_s": _MAKING * timeout_s,

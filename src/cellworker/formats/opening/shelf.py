@@ -104,7 +104,7 @@ class Shelf:
     """
 
     def __init__(self, folder: Path, max_bytes: int, choice: MatrixChoice | None = None) -> None:
-        self._choice = choice or MatrixChoice()
+        self.choice = choice or MatrixChoice()
         try:
             self._locks = folder.resolve() / ".locks"
             self._locks.mkdir(parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ class Shelf:
             return None
         try:
             with source.open("rb") as file:
-                key = keyed(hashlib.file_digest(file, "sha256").hexdigest(), self._choice)
+                key = keyed(hashlib.file_digest(file, "sha256").hexdigest(), self.choice)
         except OSError:
             return None
         store = stores.get(key)
@@ -210,7 +210,7 @@ class Shelf:
             self.write(self._index, json.dumps(entries, indent=1).encode())
 
     def _name(self, source: Path) -> str:
-        choice = json.dumps(self._choice.to_json(), sort_keys=True) if self._choice else ""
+        choice = json.dumps(self.choice.to_json(), sort_keys=True) if self.choice else ""
         return str(source.resolve()) + (_BEHIND_PATH + choice if choice else "")
 
     def write(self, path: Path, content: bytes) -> None:

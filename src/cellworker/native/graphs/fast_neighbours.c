@@ -19,6 +19,7 @@ enum {
 };
 
 static const float SLACK = 0.5F;
+static const float ROUNDED = 0x1p-21F; /* of a dimension: a single addition rounds by 2^-24 */
 
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t Masks __attribute__((vector_size(4 * LANES)));
@@ -30,30 +31,43 @@ typedef struct {
     int32_t n_dims;
 } Blocks;
 
-/* The neighbours found so far, sorted by distance, ties by row. */
+/* The neighbours found so far, ascending: the bits of the distance, which order as the distances do since none is below
+ * zero, above the row, so that ties are by row. One number to compare and to move. */
 typedef struct {
-    float *distances;
-    int32_t *rows;
+    uint64_t *keys;
     int32_t held, capacity;
     float limit; /* the distance of the k-th neighbour so far: farther points are skipped */
 } Found;
 
+INSIDE float distance_of(uint64_t key) {
+    const uint32_t bits = (uint32_t)(key >> 32);
+    float distance;
+    memcpy(&distance, &bits, sizeof distance);
+    return distance;
+}
+
+INSIDE int32_t row_of(uint64_t key) { return (int32_t)(uint32_t)key; }
+
 INSIDE void offer(Found *f, float distance, int32_t row) {
-    int32_t at = f->held;
-    if (at == f->capacity) {
-        at--;
-        if (distance == f->distances[at] && row > f->rows[at]) return;
+    uint32_t bits;
+    memcpy(&bits, &distance, sizeof bits);
+    const uint64_t key = (uint64_t)bits << 32 | (uint32_t)row;
+    int32_t last = f->held;
+    if (last == f->capacity) {
+        last--;
+        if (key > f->keys[last]) return;
     } else {
         f->held++;
     }
-    while (at && (f->distances[at - 1] > distance || (f->distances[at - 1] == distance && f->rows[at - 1] > row))) {
-        f->distances[at] = f->distances[at - 1];
-        f->rows[at] = f->rows[at - 1];
-        at--;
+    int32_t at = 0;
+    for (int32_t left = last; left > 0;) {
+        const int32_t half = (left + 1) / 2;
+        at += f->keys[at + half - 1] < key ? half : 0;
+        left -= half;
     }
-    f->distances[at] = distance;
-    f->rows[at] = row;
-    if (f->held == f->capacity) f->limit = f->distances[f->capacity - 1];
+    memmove(f->keys + at + 1, f->keys + at, (size_t)(last - at) * sizeof *f->keys);
+    f->keys[at] = key;
+    if (f->held == f->capacity) f->limit = distance_of(f->keys[f->capacity - 1]);
 }
 
 INSIDE void add_dimensions(Lanes sums[4], const float *block, const float *query, int32_t from, int32_t to) {
@@ -96,17 +110,30 @@ INSIDE void scan(const Blocks *b, int64_t first, int64_t last, const float *quer
     }
 }
 
-/* A lower bound of the distance to any point of the box, rounding included: every step is monotone. */
+/* The distance of a coordinate to an interval, squared, of LANES dimensions; nothing lies below and above at once. */
+INSIDE Lanes beside(const float *low, const float *high, const float *query) {
+    const Lanes q = *(const Lanes *)query, below = *(const Lanes *)low - q, over = q - *(const Lanes *)high;
+    const Lanes apart = (Lanes)(((Masks)below & (below > 0)) | ((Masks)over & (over > 0)));
+    return apart * apart;
+}
+
+/* A lower bound of the distance to any point of the box. The sum has another order than that of a distance, and may
+ * differ from it by n roundings each: ROUNDED is more, so no point is missed. */
 INSIDE float to_box(const float *box, const float *query, int32_t n) {
     const float *low = box, *high = box + n;
     float sum = 0;
-    for (int32_t d = 0; d < n; d++) {
+    int32_t d = 0;
+    if (n >= LANES) {
+        Lanes sums = {0};
+        for (; d + LANES <= n; d += LANES) sums += beside(low + d, high + d, query + d);
+        for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    }
+    for (; d < n; d++) {
         const float below = low[d] - query[d], over = query[d] - high[d];
-        float apart = below > over ? below : over;
-        apart = apart > 0 ? apart : 0;
+        const float apart = (below > 0 ? below : 0) + (over > 0 ? over : 0);
         sum += apart * apart;
     }
-    return sum;
+    return sum * (1 - ROUNDED * (float)n);
 }
 
 typedef struct {
@@ -157,10 +184,9 @@ INSIDE void search_lists(const Blocks *b, const int64_t *starts, const Blocks *c
     probes->limit = INFINITY;
     scan(centres, 0, centre_blocks, query, -1, probes);
     for (int32_t i = 0; i < probes->held; i++) {
-        const int32_t list = probes->rows[i];
-        const float farther = probes->distances[i] - probes->distances[0];
-        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, probes->rows[0]) * found->limit)
-            continue;
+        const int32_t list = row_of(probes->keys[i]), own = row_of(probes->keys[0]);
+        const float farther = distance_of(probes->keys[i]) - distance_of(probes->keys[0]);
+        if (i && farther * farther > 4 * SLACK * SLACK * between(centres, list, own) * found->limit) continue;
         scan(b, starts[list], starts[list + 1], query, self, found);
     }
     if (found->held < found->capacity) {
@@ -185,26 +211,28 @@ typedef struct {
 } Search;
 
 INSIDE int32_t run(const Search *s) {
-    Found probes = {NULL, NULL, 0, s->n_probes, INFINITY};
     const size_t capacity = (size_t)(s->n_probes > 0 ? s->n_probes : 1);
-    probes.distances = malloc(capacity * sizeof *probes.distances);
-    probes.rows = malloc(capacity * sizeof *probes.rows);
-    const int32_t failed = probes.distances && probes.rows ? 0 : -1;
+    Found probes = {malloc(capacity * sizeof(uint64_t)), 0, s->n_probes, INFINITY};
+    uint64_t *keys = malloc((size_t)s->k * sizeof *keys);
+    const int32_t failed = probes.keys && keys ? 0 : -1;
     for (int64_t i = 0; i < s->n_asked && !failed; i++) {
         const int32_t row = s->asked[i];
         const float *query = s->queries + (int64_t)row * s->points.n_dims;
         const int32_t self = s->own ? row : -1;
         const int64_t at = (int64_t)row * s->k;
-        Found found = {s->distances + at, s->rows + at, 0, s->k, INFINITY};
+        Found found = {keys, 0, s->k, INFINITY};
         if (s->boxes) {
             search_tree(&s->points, s->boxes, s->n_blocks, query, self, &found);
         } else {
             search_lists(&s->points, s->starts, &s->centres, s->n_lists, s->n_blocks, query, self, &probes, &found);
         }
-        for (int32_t j = 0; j < s->k; j++) found.distances[j] = sqrtf(found.distances[j]);
+        for (int32_t j = 0; j < s->k; j++) {
+            s->rows[at + j] = row_of(keys[j]);
+            s->distances[at + j] = sqrtf(distance_of(keys[j]));
+        }
     }
-    free(probes.distances);
-    free(probes.rows);
+    free(probes.keys);
+    free(keys);
     return failed;
 }
 

@@ -311,4 +311,7 @@ EXPORT void cw_lay_entries(const int32_t *rows, const int32_t *columns, const fl
 EXPORT void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,
                                  const float *values, int64_t *filled, int32_t *columns_out, float *values_out);
 
+/* normalise.c */
+EXPORT int64_t cw_scale_rows(const int64_t *indptr, int64_t n_rows, double total, double *values);
+
 #endif

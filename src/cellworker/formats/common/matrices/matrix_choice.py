@@ -10,7 +10,7 @@ from cellworker.formats.common.matrices.value_kinds import Decision
 __all__ = ["MatrixChoice", "used_for"]
 
 
-_LATER = frozenset({"part", "orientation"})
+_LATER = frozenset({"part", "orientation", "cells_only"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,8 @@ class MatrixChoice:
         The part of a file that is opened: a modality (MuData), a genome or kind of features (10x).
     orientation
         "cells-by-genes" or "genes-by-cells", of a table in text.
+    cells_only
+        Write no gene-major side: for reading the counts of cells. No user says so; it makes stores of their own.
     """
 
     counts: str = ""
@@ -46,6 +48,7 @@ class MatrixChoice:
     make: bool = True
     part: str = ""
     orientation: str = ""
+    cells_only: bool = False
 
     def __bool__(self) -> bool:
         return self != MatrixChoice()

@@ -10,34 +10,14 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.value_kinds import Decision
 from cellworker.formats.common.scratch import Scratch
+from cellworker.native import address, kernel
 
-__all__ = ["as_logarithms", "cell_totals", "log_normalise", "tell_about_counts"]
+__all__ = ["as_logarithms", "log_normalise", "tell_about_counts"]
 
 SCALE = 1e4
 _MAX_EXACT = 2.0**53
 _MAX_NEGATIVE_SHARE = 0.01
 _SAME_TOTAL = 1e-3
-
-
-def cell_totals(matrix: SparseDraft) -> tuple[np.ndarray, np.ndarray]:
-    """Return each cell's sum, float64 ``(n_cells,)``, and its number of stored values other than zero, int64.
-
-    Values that are missing or infinite are left out of the sum.
-    """
-    n_cells = len(matrix.indptr) - 1
-    sums, detected = np.zeros(n_cells), np.zeros(n_cells, np.int64)
-    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(matrix.values)))):
-        bounds = matrix.indptr[start : end + 1]
-        values = matrix.values[int(bounds[0]) : int(bounds[-1])]
-        rows = np.repeat(np.arange(end - start), np.diff(bounds))
-        sums[start:end] = np.bincount(rows, _finite(values), end - start)
-        detected[start:end] = np.bincount(rows, values != 0, end - start)
-    return sums, detected
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    return values if known.all() else np.where(known, values, 0)
 
 
 def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: Scratch) -> SparseDraft:
@@ -55,20 +35,18 @@ def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: 
     PartBrokenError
         When more than a hundredth of the counts are negative.
     """
-    totals, _ = cell_totals(counts)
     negative = 0
     values = scratch.empty(counts.values.shape, np.float32)
-    n_cells = len(totals)
+    scale_rows = kernel("cw_scale_rows")
+    n_cells = len(counts.indptr) - 1
     for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(values)))):
-        bounds = counts.indptr[start : end + 1]
+        bounds = np.ascontiguousarray(counts.indptr[start : end + 1], np.int64)
         where = slice(int(bounds[0]), int(bounds[-1]))
-        block = counts.values[where].astype(np.float64)
-        below = block < 0
-        if below.any():
-            negative += int(below.sum())
-            block[below] = 0
-        scale = np.divide(SCALE, totals[start:end], out=np.zeros(end - start), where=totals[start:end] > 0)
-        values[where] = np.log1p(block * np.repeat(scale, np.diff(bounds)))
+        block = np.array(counts.values[where], np.float64)
+        if len(block) != bounds[-1] - bounds[0] or np.any(np.diff(bounds) < 0):
+            raise ValueError("the cells' places in the matrix are not in order")
+        negative += scale_rows(address(bounds, np.int64), end - start, SCALE, address(block, np.float64, writable=True))
+        values[where] = np.log1p(block, out=block)
     if negative > _MAX_NEGATIVE_SHARE * len(values):
         raise findings.broken(
             field, found=f"counts that are negative ({negative:,} of {len(values):,} values)",
