@@ -1,7 +1,7 @@
 """Makes log-normalised values from counts, normalised values, or logarithms to another base."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.value_kinds import Decision
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.stages import ADDING_UP, NORMALISING, told
 
 __all__ = ["as_logarithms", "cell_totals", "log_normalise", "tell_about_counts"]
 
@@ -26,13 +27,18 @@ def cell_totals(matrix: SparseDraft) -> tuple[np.ndarray, np.ndarray]:
     """
     n_cells = len(matrix.indptr) - 1
     sums, detected = np.zeros(n_cells), np.zeros(n_cells, np.int64)
-    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(matrix.values)))):
+    for start, end in told(ADDING_UP, _blocks_of_cells(matrix), n_cells):
         bounds = matrix.indptr[start : end + 1]
         values = matrix.values[int(bounds[0]) : int(bounds[-1])]
         rows = np.repeat(np.arange(end - start), np.diff(bounds))
         sums[start:end] = np.bincount(rows, _finite(values), end - start)
         detected[start:end] = np.bincount(rows, values != 0, end - start)
     return sums, detected
+
+
+def _blocks_of_cells(matrix: SparseDraft) -> Iterator[tuple[int, int]]:
+    n_cells = len(matrix.indptr) - 1
+    return blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(matrix.values))))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
@@ -58,8 +64,7 @@ def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: 
     totals, _ = cell_totals(counts)
     negative = 0
     values = scratch.empty(counts.values.shape, np.float32)
-    n_cells = len(totals)
-    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(values)))):
+    for start, end in told(NORMALISING, _blocks_of_cells(counts), len(totals)):
         bounds = counts.indptr[start : end + 1]
         where = slice(int(bounds[0]), int(bounds[-1]))
         block = counts.values[where].astype(np.float64)
@@ -114,7 +119,7 @@ def as_logarithms(
 def _changed(matrix: SparseDraft, scratch: Scratch, change: Callable[[np.ndarray], np.ndarray]) -> SparseDraft:
     values = scratch.empty(matrix.values.shape, np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        for start, end in blocks(len(values)):
+        for start, end in told(NORMALISING, blocks(len(values)), len(values)):
             values[start:end] = change(np.asarray(matrix.values[start:end], np.float64))
     return SparseDraft(matrix.indptr, matrix.columns, values, matrix.n_columns)
 
