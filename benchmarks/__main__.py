@@ -4,10 +4,12 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "atlas": "benchmarks.atlas",
     "cluster": "benchmarks.cluster",
     "explorer": "benchmarks.explorer",
     "files": "benchmarks.files",
     "fleet": "benchmarks.fleet",
+    "growth": "benchmarks.growth",
     "gateway": "benchmarks.gateway",
     "maps": "benchmarks.maps",
     "markers": "benchmarks.markers",

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # where another version runs
 
 from benchmarks.harness import Case, Command, descendants, memory_mb, python, run_cases, say
 
-__all__ = ["run"]
+__all__ = ["allocated", "run"]
 
 HERE = "benchmarks.footprint"
 GENES, PER_CELL, AT_ONCE = 20_000, 980, 2_000
@@ -119,7 +119,7 @@ def opened(source: str, store_dir: str) -> None:
 
     def watch() -> None:
         while not over.wait(SAMPLE_S):
-            peak["disk"] = max(peak["disk"], _allocated(Path(store_dir)))
+            peak["disk"] = max(peak["disk"], allocated(Path(store_dir)))
             peak["memory"] = max(peak["memory"], memory_mb(os.getpid()))
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -139,7 +139,7 @@ def opened(source: str, store_dir: str) -> None:
     say({"wall_s": wall, "peak_mb": peak["memory"]}, told)
 
 
-def _allocated(folder: Path) -> int:
+def allocated(folder: Path) -> int:
     """Return the bytes that files of a folder take on the disk: holes not counted, files without a name counted."""
     paths = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]  # noqa: PTH118
     for pid in descendants(os.getpid()):

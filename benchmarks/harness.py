@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "RESULTS",
@@ -115,6 +116,10 @@ class Case:
     bars: Sequence[Bar] = ()
 
 
+Row = tuple[Case, Usage, Mapping[str, Usage]]
+Conclude = Callable[[Mapping[str, Usage]], Mapping[str, object]]
+
+
 def python(function: str, *arguments: object) -> list[str]:
     """Command line that calls ``module:function`` with the arguments, as text, in a fresh interpreter."""
     module, name = function.split(":")
@@ -163,24 +168,69 @@ def _own_cpu() -> float:
     return time.process_time() + ended.ru_utime + ended.ru_stime + living
 
 
-def run_cases(name: str, cases: Sequence[Case], about: Mapping[str, object], *, write: bool = True) -> None:
-    """Measure all cases, print the table, write ``results/<name>.json`` and ``<name>.meta.json``."""
+def run_cases(
+    name: str,
+    cases: Sequence[Case],
+    about: Mapping[str, object],
+    *,
+    write: bool = True,
+    go_on: bool = False,
+    conclude: Conclude = lambda _: {},
+) -> None:
+    """Measure all cases, print the table, write ``results/<name>.json`` and ``<name>.meta.json``.
+
+    Parameters
+    ----------
+    name, cases, about
+        Of the results, what to measure, facts of the data.
+    write
+        Whether the files are written.
+    go_on
+        Whether a case of ours that fails is left out, like a peer's; else it ends the run. With ``BENCH_RESUME=1`` such
+        a run continues one that was interrupted: cases that the files hold, of the same data, are not measured again.
+    conclude
+        Makes more fields of the meta file from our usage by case.
+    """
     details: dict[str, Mapping[str, object]] = {}
     left_out: dict[str, str] = {}
     started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    load = os.getloadavg()
-    rows = []
+    run = {"started": started, "load_before": os.getloadavg(), "about": dict(about), "conclude": conclude}
+    known = _earlier(name, about, details) if go_on and os.environ.get("BENCH_RESUME") else {}
+    rows: list[Row] = []
     for case in cases:
-        rows.append((case, *_measure(case, details, left_out)))
-        report([rows[-1]], details)
+        if case.name in known:
+            rows.append((case, known[case.name], {}))
+            continue
+        try:
+            rows.append((case, *_measure(case, details, left_out)))
+        except RuntimeError as error:
+            if not go_on:
+                raise
+            print(f"  {case.name}: failed: {error}", file=sys.stderr)
+            left_out[case.name] = str(error)
+        else:
+            report([rows[-1]], details)
         if write:  # after each case: one that is stopped loses nothing
-            _write(name, rows, {"started": started, "load_before": load, "about": dict(about)}, details, left_out)
+            _write(name, rows, run, details, left_out)
+
+
+def _earlier(name: str, about: Mapping[str, object], details: dict[str, Mapping[str, object]]) -> Mapping[str, Usage]:
+    """Return our usage by case of an interrupted run on the same data, and take over what was told beside it."""
+    try:
+        meta = json.loads((RESULTS / f"{name}.meta.json").read_text())
+        entries = json.loads((RESULTS / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return {}
+    if meta["about"] != json.loads(json.dumps(dict(about))):
+        return {}
+    details |= meta["details"]
+    return {entry["case"]: Usage(**entry["ours"]) for entry in entries}
 
 
 def _write(
     name: str,
-    rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]],
-    run: Mapping[str, object],
+    rows: Sequence[Row],
+    run: Mapping[str, Any],
     details: Mapping[str, object],
     left_out: Mapping[str, str],
 ) -> None:
@@ -199,6 +249,7 @@ def _write(
             for bar in case.bars
             if (verdict := bar.verdict(ours, peers))
         ],
+        **run["conclude"]({case.name: ours for case, ours, _ in rows}),
     }
     (RESULTS / f"{name}.meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
@@ -365,9 +416,7 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def report(
-    rows: Sequence[tuple[Case, Usage, Mapping[str, Usage]]], details: Mapping[str, Mapping[str, object]]
-) -> None:
+def report(rows: Sequence[Row], details: Mapping[str, Mapping[str, object]]) -> None:
     """Print measured cases, and beside each figure the numbers that its process told."""
     for case, ours, peers in rows:
         print(f"\n{case.name}  (median of {case.repeats})")

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-__all__ = ["Progress", "silent"]
+__all__ = ["Progress", "part_of", "silent"]
 
 
 class Progress(Protocol):
@@ -15,3 +15,12 @@ class Progress(Protocol):
 
 def silent(stage: str, fraction: float | None = None, /) -> None:
     """Report nothing."""
+
+
+def part_of(progress: Progress, begin: float, end: float) -> Progress:
+    """Return the progress of a part that begins and ends at these fractions of the whole."""
+
+    def tell(stage: str, fraction: float | None = None, /) -> None:
+        progress(stage, None if fraction is None else begin + (end - begin) * fraction)
+
+    return tell

@@ -119,7 +119,9 @@ def test_progress_is_reported_by_stage_and_may_stop():
         "Finding neighbours", "Linking neighbours", "Clustering cells", "Finding partitions", "Choosing centres",
         "Growing the tree", "Closing loops", "Placing cells", "Placing nodes",
     ]  # fmt: skip
-    assert all(fraction is None or 0 <= fraction <= 1 for _, fraction in stages)
+    fractions = [fraction for _, fraction in stages]
+    assert fractions == sorted(fractions), "the bar went back"
+    assert 0 <= fractions[0] <= fractions[-1] <= 1
     for last in dict.fromkeys(stage for stage, _ in stages):
 
         def stop(stage, fraction=None, last=last):

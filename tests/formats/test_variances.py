@@ -7,9 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cellworker.experiment.draft import SparseDraft
+from cellworker.formats.common.cells.measuring import Matrices
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.matrices import variances
+from cellworker.formats.common.matrices.normalise import log_normalise
 from cellworker.formats.common.matrices.variances import gene_variances
+from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.stages import MEASURING_CELLS, MEASURING_GENES, NORMALISING, heard
 
 N_GENES = 7
 
@@ -30,6 +34,18 @@ def test_the_sums_are_numpys_to_the_last_bit(values, genes):
         expected = np.bincount(columns, wide, N_GENES), np.bincount(columns, wide * wide, N_GENES)
     np.testing.assert_array_equal(sums, expected[0])
     np.testing.assert_array_equal(squares, expected[1])
+
+
+def test_every_pass_over_a_matrix_is_heard():
+    counts = matrix(np.arange(7, dtype=np.int32), np.ones(7, np.float32))
+    found: list[tuple[str, float]] = []
+    with heard(lambda stage, fraction: found.append((stage, fraction))):
+        data = log_normalise(counts, "counts", Findings(), Scratch())
+        Matrices(counts, data, np.zeros(N_GENES, bool)).compute("nCount_RNA", 1)
+        gene_variances(data, Findings())
+    assert found == [(stage, 0.0) for stage in (NORMALISING, MEASURING_CELLS, MEASURING_GENES)]
+    gene_variances(data, Findings())
+    assert len(found) == 4, "whoever does not listen any more is told nothing"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])

@@ -211,14 +211,19 @@ def test_the_body_becomes_a_request_and_defaults_to_a_half(prepare):
     assert (asked.type, asked.config.resolution) == ("leiden", 0.5)
 
 
-def test_progress_is_reported_in_stages():
+@pytest.mark.parametrize("method", ["louvain", "leiden"])
+def test_progress_is_reported_in_stages_and_never_goes_back(method):
     told = []
     CLUSTER_CELLS.compute(
         experiment_of(blobs([60, 40])[1]),
-        CLUSTER_CELLS.request(type="louvain"),
-        Context(progress=lambda stage, fraction=None: told.append(stage)),
+        CLUSTER_CELLS.request(type=method),
+        Context(progress=lambda stage, fraction=None: told.append((stage, fraction))),
     )
-    assert list(dict.fromkeys(told)) == ["Finding neighbours", "Finding clusters"]
+    assert list(dict.fromkeys(stage for stage, _ in told)) == [
+        "Finding neighbours", "Linking neighbours", "Finding clusters",
+    ]  # fmt: skip
+    fractions = [fraction for _, fraction in told]
+    assert fractions == sorted(fractions)
 
 
 def test_the_table_has_a_row_for_each_cell(answer):

@@ -20,6 +20,8 @@ Progress = Callable[[str, float], None]
 DIMS = 10
 """Number of leading dimensions in the platform's clustering."""
 _K = 20
+_SHARES = {"annoy": (0.85, 0.15), "exact": (0.5, 0.5)}
+"""The parts of the time that searching neighbours and linking them take, by the search."""
 
 
 def cell_graph(
@@ -50,16 +52,20 @@ def cell_graph(
     if n < 2:
         return Links(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0))
     k = min(_K, n - 1) if n < _K else _K
+    shares = _SHARES["annoy" if method == "louvain" or exactly_annoy else "exact"]
 
     def report(fraction: float) -> None:
-        progress("Finding neighbours", fraction)
+        progress("Finding neighbours", shares[0] * fraction)
+
+    def link(fraction: float) -> None:
+        progress("Linking neighbours", shares[0] + shares[1] * fraction)
 
     if method == "louvain" or exactly_annoy:
         # Louvain's labels must equal the original's, so its neighbours are Annoy's too.
         found = nearest_neighbours(coordinates, k, metric, threads=threads, on_progress=report)
     else:
         found = fast_neighbours(coordinates, k, metric, exact=True, threads=threads, on_progress=report)
-    return shared_neighbours(found.cells, threads=threads)
+    return shared_neighbours(found.cells, threads=threads, on_progress=link)
 
 
 def clusters_of(

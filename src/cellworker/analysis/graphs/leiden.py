@@ -16,6 +16,7 @@ __all__ = ["leiden", "modularity", "potts_leiden"]
 
 _RANDOMNESS = 0.01
 _REPORT_S = 0.1
+_LEFT = 0.6  # of what an iteration can still gain, the next one leaves about this; for progress alone
 _MAX_ITERATIONS = 20
 _MAX_LINKS_OVER_ALL_STARTS = 20_000_000
 """Max links that all starts together visit: a larger graph gets fewer starts."""
@@ -73,9 +74,15 @@ def leiden(
     quality = np.empty(1)
     for start in range(starts):
         labels, reached = np.arange(n, dtype=np.int32), -np.inf
-        for _ in range(_MAX_ITERATIONS):
+        for iteration in range(_MAX_ITERATIONS):
             search = _Search(state, labels, quality)
-            _iterate(links, strength, resolution / strength.sum(), search, partial(report, start / starts))
+            _iterate(
+                links,
+                strength,
+                resolution / strength.sum(),
+                search,
+                partial(report, (start + 1 - _LEFT**iteration) / starts),
+            )
             gain, reached = float(quality[0]) - reached, float(quality[0])
             if gain <= 1e-9 * strength.sum():
                 break

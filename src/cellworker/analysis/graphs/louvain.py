@@ -1,11 +1,13 @@
 """Louvain clusters as Seurat's ``FindClusters`` makes them (algorithms.md, section 6.4)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.snn import Links
+from cellworker.analysis.graphs.waiting import reporting
 from cellworker.analysis.statistics.r_random import RRandom
 from cellworker.native import address, kernel
 
@@ -51,19 +53,16 @@ def louvain(
     n = len(links)
     if not len(links.cells):
         return np.arange(n, dtype=np.int32)
-    start = kernel("cw_louvain_start")
     state = np.array([(seed ^ _SCRAMBLE) & ((1 << 48) - 1)], np.uint64)
     best, highest = np.arange(n, dtype=np.int32), -np.inf
     labels, quality = np.empty(n, np.int32), np.empty(1)
     for i in range(n_starts):
-        if on_progress:
-            on_progress(i / n_starts)
-        found = start(
-            address(links.indptr, np.int64), address(links.cells, np.int32), address(links.weights, np.float64), n,
-            resolution, n_passes, address(state, np.uint64, writable=True),
+        run = partial(
+            kernel("cw_louvain_start"), address(links.indptr, np.int64), address(links.cells, np.int32),
+            address(links.weights, np.float64), n, resolution, n_passes, address(state, np.uint64, writable=True),
             address(labels, np.int32, writable=True), address(quality, np.float64, writable=True),
         )  # fmt: skip
-        if found < 0:
+        if reporting(run, partial(on_progress, i / n_starts) if on_progress else None) < 0:
             raise MemoryError("no memory for the clustering")
         if quality[0] > highest:
             best, highest = labels.copy(), float(quality[0])

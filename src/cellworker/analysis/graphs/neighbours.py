@@ -115,9 +115,9 @@ def nearest_neighbours(
             done = 0
             # In rounds, so that a stopped search ends instead of continuing in the background.
             starts = range(0, len(asked), _BLOCK)
-            for first in range(0, len(starts), 4 * max(1, threads)):
+            for first in range(0, len(starts), max(1, threads)):
                 report(_BUILDING + (1 - _BUILDING) * done / max(1, len(asked)))
-                round_ = starts[first : first + 4 * max(1, threads)]
+                round_ = starts[first : first + max(1, threads)]
                 list(pool.map(block, round_))
                 done += len(round_) * _BLOCK
     finally:

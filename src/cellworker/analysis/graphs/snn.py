@@ -1,18 +1,24 @@
 """Seurat's graph of shared nearest neighbours, the input of its clusterings (algorithms.md, section 6.3)."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.analysis.graphs.waiting import reporting
 from cellworker.native import address, kernel
 
 __all__ = ["Links", "links_of", "neighbour_lists", "shared_neighbours"]
 
 _BLOCK = 8192  # cells
+_ROUND = 2  # blocks of each thread between reports
 _PRUNE = 1 / 15
+_HELD, _COUNTED = 0.1, 0.7
+"""The fractions of the time after which the holders of each neighbour are found, and the shared ones counted."""
 _USUAL_K = (20, *range(5, 20), *range(21, 201))
 
 
@@ -52,7 +58,13 @@ def neighbour_lists(neighbours: NDArray[np.integer]) -> NDArray[np.int32]:
     return lists
 
 
-def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, threads: int = 1) -> Links:
+def shared_neighbours(
+    neighbours: NDArray[np.int32],
+    *,
+    prune: float = _PRUNE,
+    threads: int = 1,
+    on_progress: Callable[[float], None] | None = None,
+) -> Links:
     """Link the cells that share neighbours.
 
     Two cells whose lists of k neighbours have u in common get the weight ``u / (2 k - u)``, the common share of the
@@ -66,6 +78,8 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
         Smallest weight.
     threads
         Threads to use; the result does not depend on it.
+    on_progress
+        Called with the fraction done, several times a second; may raise to stop.
 
     Raises
     ------
@@ -74,15 +88,17 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
     MemoryError
         If memory runs out.
     """
+    report = on_progress or (lambda fraction: None)  # noqa: ARG005
     lists = neighbour_lists(neighbours)
     n, k = lists.shape
     share = np.arange(k + 1) / (2 * k - np.arange(k + 1))
     min_shared = int(np.searchsorted(share, prune))
     starts, holders = np.empty(n + 1, np.int64), np.empty(lists.size, np.int32)
-    kernel("cw_shared_holders")(
-        address(lists, np.int32), k, n,
+    find_holders = partial(
+        kernel("cw_shared_holders"), address(lists, np.int32), k, n,
         address(starts, np.int64, writable=True), address(holders, np.int32, writable=True),
     )  # fmt: skip
+    reporting(find_holders, partial(report, 0.0))
     held = np.append(np.diff(starts), 0)  # the last is for no neighbour
     run = kernel("cw_shared")
     counts = np.zeros(n, np.int64)
@@ -102,16 +118,21 @@ def shared_neighbours(neighbours: NDArray[np.int32], *, prune: float = _PRUNE, t
         return cells[:written].copy(), share[shared[:written]]
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        blocks = list(pool.map(block, range(0, n, _BLOCK)))
+        blocks: list[tuple[NDArray[np.int32], NDArray[np.float64]]] = []
+        step = _BLOCK * _ROUND * max(1, threads)
+        for start in range(0, n, step):
+            report(_HELD + (_COUNTED - _HELD) * start / n)
+            blocks += pool.map(block, range(start, min(n, start + step), _BLOCK))
     later = np.concatenate([cells for cells, _ in blocks]) if blocks else np.empty(0, np.int32)
     given = np.concatenate([weights for _, weights in blocks]) if blocks else np.empty(0)
     del blocks
     indptr, cells, weights = np.empty(n + 1, np.int64), np.empty(2 * len(later), np.int32), np.empty(2 * len(later))
-    if kernel("cw_links_mirror")(
-        n, address(counts, np.int64), address(later, np.int32), address(given, np.float64),
+    mirror = partial(
+        kernel("cw_links_mirror"), n, address(counts, np.int64), address(later, np.int32), address(given, np.float64),
         address(indptr, np.int64, writable=True), address(cells, np.int32, writable=True),
         address(weights, np.float64, writable=True),
-    ):  # fmt: skip
+    )  # fmt: skip
+    if reporting(mirror, partial(report, _COUNTED)):
         raise MemoryError("no memory for the neighbour graph")
     return Links(indptr, cells, weights)
 

@@ -21,7 +21,7 @@ from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
 from cellworker.analysis.trajectories.plane_order import plane_order
 from cellworker.analysis.trajectories.principal_graph import nearest_nodes, principal_tree
 from cellworker.analysis.trajectories.principal_loops import RootedTree, loop_links, pruned
-from cellworker.progress import Progress, silent
+from cellworker.progress import Progress, part_of, silent
 
 __all__ = ["Method", "Search", "Trajectory", "learn_trajectory"]
 
@@ -33,6 +33,24 @@ _RESOLUTION = 1e-4  # of Leiden clusters
 _SEED = 42
 _STARTS = 2  # of Louvain clusters
 _NODES_PER_CLUSTER = 15
+
+_FOUND, _LINKED, _CLUSTERED, _LEARNED = 0.15, 0.23, 0.5, 0.98
+"""The fractions of the time after which neighbours are found and linked, cells clustered, and the graphs learned."""
+_CHOOSING, _FINDING, _GROWING, _CLOSING, _PLACING = (
+    "Choosing centres",
+    "Finding neighbours",
+    "Growing the tree",
+    "Closing loops",
+    "Placing cells",
+)
+_STAGES = {
+    _CHOOSING: (0.0, 0.2),
+    _FINDING: (0.2, 0.45),
+    _GROWING: (0.45, 0.8),
+    _CLOSING: (0.8, 0.9),
+    _PLACING: (0.9, 1.0),
+}
+"""Where each stage of a partition's graph begins and ends, of the time of all of them."""
 
 
 class Search(Protocol):
@@ -111,15 +129,15 @@ def learn_trajectory(
     if n > _MIN:
         order = np.arange(n) if like_original else plane_order(points)
         found = _others(
-            search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, "Finding neighbours"))
+            search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, _FINDING, 0, _FOUND))
         )
-        progress("Linking neighbours")
+        progress("Linking neighbours", _FOUND)
         links = neighbour_links(found.cells)
         if metric == "euclidean":
             near = found if like_original else _reordered(found, order)
         del found
-        ordered = _clusters(links, method, progress, like_original=like_original)
-        progress("Finding partitions")
+        ordered = _clusters(links, method, part_of(progress, _LINKED, _CLUSTERED), like_original=like_original)
+        progress("Finding partitions", _CLUSTERED)
         partition[order] = partitions(links, ordered)
         clusters[order] = ordered
         del links
@@ -128,23 +146,31 @@ def learn_trajectory(
     for number in range(int(partition.max()) + 1):
         rows = np.flatnonzero(partition == number)
         mine = points[rows] if len(rows) < n else points
-        begun, share = done / n, len(rows) / n
+        begun = _CLUSTERED + (_LEARNED - _CLUSTERED) * done / n
+        share = (_LEARNED - _CLUSTERED) * len(rows) / n
+        stage = partial(_stage, progress, begun=begun, share=share)
         graph = _principal_graph(
             mine,
             len(np.unique(clusters[rows])),
             near if len(rows) == n else None,
             search,
-            partial(_part_of, progress, begun=begun, share=share),
+            stage,
         )
-        node[rows] = start + nearest_nodes(mine, graph[0], _part_of(progress, "Placing cells", begun, share))
+        node[rows] = start + nearest_nodes(mine, graph[0], stage(_PLACING))
         nodes.append(graph[0])
         ends.append(graph[1] + start)
         start, done = start + len(graph[0]), done + len(rows)
     joined = np.concatenate(nodes)
     both = np.concatenate(ends).astype(np.int32)
-    places = project(points, node, joined, both, _part_of(progress, "Placing cells"))
-    anchors = nearest_nodes(joined, points, _part_of(progress, "Placing nodes"))
+    places = project(points, node, joined, both, _part_of(progress, _PLACING, _LEARNED, 0.01))
+    anchors = nearest_nodes(joined, points, _part_of(progress, "Placing nodes", _LEARNED + 0.01, 0.01))
     return Trajectory(joined, both, places, partition, anchors)
+
+
+def _stage(progress: Progress, stage: str, *, begun: float, share: float) -> Callable[[float], None]:
+    """Return the progress of a stage of one partition's graph; `begun` and `share` are the partition's."""
+    begin, end = _STAGES[stage]
+    return _part_of(progress, stage, begun + share * begin, share * (end - begin))
 
 
 def _part_of(progress: Progress, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
@@ -199,14 +225,14 @@ def _principal_graph(
     n_nodes = max(1, min(round(n_clusters * _NODES_PER_CLUSTER * math.log10(n)), n - 1))
     rows = (1 + np.arange(n_nodes) * ((n - 1) / max(1, n_nodes - 1))).astype(np.int64) - 1
     rows[1:][-1:] = n - 1
-    groups = plane_kmeans(points, points[rows], on_progress=stage("Choosing centres"))
+    groups = plane_kmeans(points, points[rows], on_progress=stage(_CHOOSING))
     groups = np.unique(groups, return_inverse=True)[1].astype(np.int32)
     if near is None and n > 1:
-        near = _others(search(points, min(_K, n - 1) + 1, "euclidean", on_progress=stage("Finding neighbours")))
-    tree = principal_tree(points, points[_densest(groups, near)], on_progress=stage("Growing the tree"))
+        near = _others(search(points, min(_K, n - 1) + 1, "euclidean", on_progress=stage(_FINDING)))
+    tree = principal_tree(points, points[_densest(groups, near)], on_progress=stage(_GROWING))
     if near is None:
         return tree.nodes, tree.links
-    stage("Closing loops")(0)
+    stage(_CLOSING)(0)
     rooted = RootedTree.of(len(tree.nodes), tree.links)
     loops = loop_links(tree.nodes, rooted, neighbour_links(near.cells), groups)
     kept, loops = pruned(rooted, loops)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Meter", "StoreFile", "WriteProgress", "cut", "in_threads"]
 
+_ALIVE_S = 0.5
 B = TypeVar("B")
 R = TypeVar("R")
 
@@ -30,6 +31,12 @@ class Meter:
             self._done += amount
             if self._report is not None:
                 self._report(stage, min(1.0, self._done / self._total))
+
+    def until(self, stage: str, done: Future[None]) -> None:
+        """Wait for work whose amount is not known, and report that it goes on; raises its errors."""
+        while wait([done], _ALIVE_S).not_done:
+            self.add(stage, 0)
+        done.result()
 
 
 class StoreFile:

@@ -19,12 +19,25 @@ _READ_BYTES: Final = 1 << 18
 _LOWEST_PRIORITY: Final = 19
 
 
-def block_checksums(descriptor: int, size: int, threads: int) -> NDArray[np.uint32]:
-    """Return the CRC-32 of each block of the first `size` bytes of a file, uint32."""
+def block_checksums(
+    descriptor: int, size: int, threads: int, on_block: Callable[[int], None] | None = None
+) -> NDArray[np.uint32]:
+    """Return the CRC-32 of each block of the first `size` bytes of a file, uint32.
+
+    `on_block` is called with the number of bytes of each.
+    """
 
     def worker() -> Callable[[int], int]:
         buffer = bytearray(_READ_BYTES)
-        return lambda start: _checksum(descriptor, start, min(BLOCK_BYTES, size - start), buffer)
+
+        def work(start: int) -> int:
+            length = min(BLOCK_BYTES, size - start)
+            found = _checksum(descriptor, start, length, buffer)
+            if on_block is not None:
+                on_block(length)
+            return found
+
+        return work
 
     return np.array(in_threads(range(0, size, BLOCK_BYTES), threads, worker), np.uint32)
 

@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,19 @@ class StoreIndex:
     n_bytes: int
 
 
-def append_index(descriptor: int, arrays: dict[str, ArrayPlace], contents: dict[str, Any], threads: int = 1) -> None:
+def append_index(
+    descriptor: int,
+    arrays: dict[str, ArrayPlace],
+    contents: dict[str, Any],
+    threads: int = 1,
+    on_block: Callable[[int], None] | None = None,
+) -> None:
     """Append the index, with the checksums of all bytes before it, and the footer to a file."""
     end = os.fstat(descriptor).st_size
     document = {
         "arrays": {name: [place.offset, place.dtype, list(place.shape)] for name, place in arrays.items()},
         "contents": contents,
-        "checksums": block_checksums(descriptor, end, threads).astype("<u4").tobytes().hex(),
+        "checksums": block_checksums(descriptor, end, threads, on_block).astype("<u4").tobytes().hex(),
     }
     payload = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
     payload += _FOOTER.pack(_MAGIC, VERSION, zlib.crc32(payload), end, len(payload))

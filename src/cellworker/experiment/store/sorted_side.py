@@ -14,7 +14,7 @@ from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.levels import by_cell
 from cellworker.experiment.store.spent_pages import give_back
 
-__all__ = ["BUFFER_BYTES", "temporary_bytes", "write_sorted"]
+__all__ = ["BUFFER_BYTES", "split_work", "temporary_bytes", "write_sorted"]
 
 BUFFER_BYTES = 1 << 27
 """Default memory of the buffers of all threads together."""
@@ -29,11 +29,17 @@ _BYTES_PER_ENTRY = 16
 _RESIDENT = 1 << 28
 _SHELF = 1 << 25
 _SPLIT_ROWS = 1 << 22
+_SPLIT_COST = 2
 
 
 def temporary_bytes(nnz: int) -> int:
     """Estimate the bytes of the temporary file of `write_sorted` for a number of values."""
     return 8 * nnz if nnz > _RESIDENT else 0
+
+
+def split_work(nnz: int) -> int:
+    """Return how much `write_sorted` adds to the meter, beside its sorting, for a number of values."""
+    return _SPLIT_COST * nnz if nnz > _RESIDENT else 0
 
 
 def write_sorted(
@@ -93,11 +99,13 @@ def write_sorted(
     if len(genes) <= _RESIDENT:
         sort(matrix, 0, len(per_gene))
         return
-    for shelf, first, last in _shelves(matrix, bounds, folder):
+    for shelf, first, last in _shelves(matrix, bounds, folder, meter):
         sort(shelf, first, last)
 
 
-def _shelves(matrix: Packed, bounds: NDArray[np.int64], folder: Path) -> Iterator[tuple[Compressed, int, int]]:
+def _shelves(
+    matrix: Packed, bounds: NDArray[np.int64], folder: Path, meter: Meter
+) -> Iterator[tuple[Compressed, int, int]]:
     """Split a matrix into ranges of genes, so that the disk is read once and written once.
 
     Yields each range as a matrix of all cells, with its first and last gene.
@@ -121,6 +129,7 @@ def _shelves(matrix: Packed, bounds: NDArray[np.int64], folder: Path) -> Iterato
                 spooled.put(at_values + 4 * int(filled[shelf]), values[part])
                 spooled.put(at_lengths + 4 * (shelf * n_cells + start), lengths[shelf])
             filled += np.diff(parts)
+            meter.add("splitting", _SPLIT_COST * (entries.stop - entries.start))
         del splitter, rows, columns, values  # and the buffers under them
         pages = mmap.mmap(spool.fileno(), 0)
         for shelf, (first, last) in enumerate(ranges):

@@ -21,7 +21,7 @@ from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
 from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
-from cellworker.experiment.store.sorted_side import BUFFER_BYTES, temporary_bytes, write_sorted
+from cellworker.experiment.store.sorted_side import BUFFER_BYTES, split_work, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
 
 __all__ = ["write"]
@@ -77,7 +77,8 @@ def _write(  # noqa: PLR0917
     entries = len(draft.data.values)
     counted = len(draft.counts.values) if draft.counts is not None else 0
     linked = sum(len(graph.values) for graph in draft.graphs.values())
-    meter = Meter(progress, 6 * entries + 2 * counted + 2 * linked)
+    # Checking, levels and sorting; the checksums of the finished file cost as much as one pass over the entries.
+    meter = Meter(progress, 7 * entries + split_work(entries) + 2 * counted + 2 * linked)
 
     data = scan("the normalised data", draft.data, (n_cells, n_genes), threads, meter, per_column=True)
     counts = None
@@ -160,9 +161,11 @@ def _fill(  # noqa: PLR0917
                 write_sorted(
                     file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
                 )
-            flushed.result()
-        append_index(descriptor, places, contents, threads)
-        os.fsync(descriptor)
+            meter.until("writing to the disk", flushed)
+        share = data.nnz / max(1, os.fstat(descriptor).st_size)
+        append_index(descriptor, places, contents, threads, lambda n_bytes: meter.add("checking", int(n_bytes * share)))
+        with ThreadPoolExecutor(1) as background:
+            meter.until("writing to the disk", background.submit(os.fsync, descriptor))
     finally:
         os.close(descriptor)
 

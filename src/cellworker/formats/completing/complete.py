@@ -234,6 +234,7 @@ class _Maker:
             return
         require_rows(matrix.indptr, min(len(matrix.columns), len(matrix.values)))
         for start, end in blocks(len(matrix.columns)):
+            self._how.progress("checking", self._done)
             require_columns(matrix.columns[start:end], matrix.n_columns)
         self._checked.add(id(matrix))
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.unusable_genes import leave_out_unusable
 from cellworker.formats.common.scratch import Scratch, give_back, is_spooled
+from cellworker.formats.common.stages import MEASURING_CELLS, MEASURING_GENES, NORMALISING, heard
 from cellworker.formats.common.write_limit import WriteLimit, size_of
 from cellworker.formats.opening.recognising import READ, FileKind, kind_of, not_read, unknown
 from cellworker.formats.opening.shelf import keyed, store_file
@@ -42,8 +43,17 @@ __all__ = ["load"]
 
 _EXACT_IN_FLOAT32 = 2.0**24
 _HALVED = 0.5
-_READING, _MAKING = 0.4, 0.8
-"""The parts of the whole time after which the file is read, and what it lacks is made, for the progress bar."""
+_READ, _PASSED, _MADE = 0.25, 0.55, 0.85
+"""The fractions of the time after which the file is read, its matrices are passed over, and what it lacks is made.
+
+Where nothing is made, the writing follows at once and has the rest of the bar.
+"""
+_PASSES: Mapping[str, tuple[float, float]] = {
+    NORMALISING: (0.0, 0.7),
+    MEASURING_CELLS: (0.7, 0.85),
+    MEASURING_GENES: (0.85, 1.0),
+}
+"""Where each pass begins and ends among them, of all passes; a file that holds logarithms needs only the last two."""
 
 
 def load(
@@ -100,7 +110,7 @@ def load(
         When the file is of a kind that is not read, when it is damaged, when the store cannot be written, or when the
         disk or the memory is too small for it.
     """
-    folder, findings = Path(spool), Findings()
+    folder, findings, course = Path(spool), Findings(), _Course(progress)
     companions: dict[str, list[int]] = {}
     kind = kind_of(Path(source))
     if kind not in READ:
@@ -114,13 +124,14 @@ def load(
     writing = WriteLimit(size, max_ratio, max_bytes, free)
     if alone:
         writing.hold(is_all=kind is FileKind.ANNDATA or kind.name in FOREIGN - {"MATRIX_MARKET"})
-    how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
-    if kind is FileKind.ANNDATA:
-        draft, key = _anndata(Path(source), how)
-    elif kind.name in FOREIGN:
-        draft, key, companions = _foreign(kind, Path(source), how)
-    else:
-        draft, key, companions = _r_object(Path(source), how)
+    how = _How(folder, findings, max_bytes, threads, wanted, writing, course)
+    with heard(course.passing):
+        if kind is FileKind.ANNDATA:
+            draft, key = _anndata(Path(source), how)
+        elif kind.name in FOREIGN:
+            draft, key, companions = _foreign(kind, Path(source), how)
+        else:
+            draft, key, companions = _r_object(Path(source), how)
     if draft is not None:
         draft = leave_out_unusable(draft, findings, Scratch(folder, writing), drop=wanted.drop_genes)
     lacks = draft is not None and draft.origin.kind != "platform"  # the platform's pipeline made all of it
@@ -134,8 +145,10 @@ def load(
     name = StoreName(keyed(key, wanted))
     store = folder / store_file(name)
 
+    made = course.reached
+
     def on_write(stage: str, fraction: float | None = None) -> None:
-        progress(stage, None if fraction is None else _MAKING + (1 - _MAKING) * fraction)
+        course(stage, None if fraction is None else made + (1 - made) * fraction)
 
     def claim(n_bytes: int, beside: int, spent: Sequence[NDArray[Any]]) -> None:
         freed = beside + sum(array.nbytes for array in spent if is_spooled(array)) if can_give_back(folder) else 0
@@ -167,7 +180,7 @@ def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> Experimen
     from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
 
     def tell(stage: str, fraction: float) -> None:
-        how.progress(stage, _READING + (_MAKING - _READING) * fraction)
+        how.course(stage, _PASSED + (_MADE - _PASSED) * fraction)
 
     return complete(draft, how.findings, Scratch(how.folder), Completing(how.threads, seconds, tell))
 
@@ -180,14 +193,31 @@ class _How:
     threads: int
     wanted: MatrixChoice
     writing: WriteLimit
-    progress: Progress
+    course: "_Course"
+
+
+class _Course:
+    """The progress of all of it: it never goes back, whatever order a reader has."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.reached = 0.0
+
+    def __call__(self, stage: str, fraction: float | None = None) -> None:
+        self.reached = max(self.reached, fraction or 0.0)
+        self._progress(stage, self.reached if fraction is not None else None)
+
+    def passing(self, stage: str, fraction: float) -> None:
+        """Report a pass over a whole matrix."""
+        begin, end = _PASSES[stage]
+        self(stage, _READ + (_PASSED - _READ) * (begin + (end - begin) * fraction))
 
 
 def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dict[str, list[int]]]:
-    folder, progress = how.folder, how.progress
+    folder, course = how.folder, how.course
 
     def on_bytes(done: int, total: int) -> None:
-        progress("reading the file", _READING * done / total if total else None)
+        course("reading the file", _READ * done / total if total else None)
 
     limits = Limits(max_inflated_bytes=how.max_bytes, writing=how.writing)
     outside = Outside(source.parent, folder, limits)
@@ -200,7 +230,7 @@ def _r_object(source: Path, how: _How) -> tuple[ExperimentDraft | None, str, dic
                 threads=how.threads,
             )  # fmt: skip
             sha256 = file.sha256
-            progress("making the experiment", _READING)
+            course("making the experiment", _READ)
             root, scratch = file.root, Scratch(spool, how.writing)
             if isinstance(root, RS4) and is_summarized(root):
                 from cellworker.formats.bioconductor.reader import read_bioconductor  # noqa: PLC0415 - few objects
@@ -250,7 +280,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         large = background.submit(hashes.hash_large, source)
 
         def tell(stage: str, fraction: float) -> None:
-            how.progress(stage, _READING * fraction)
+            how.course(stage, _READ * fraction)
 
         draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
         large.result()
@@ -268,7 +298,7 @@ def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft |
     scratch = Scratch(how.folder, how.writing)
     wanted = how.wanted
     reading = Reading(scratch, how.findings, how.max_bytes, how.threads, wanted.part, wanted.orientation)
-    how.progress("reading the file", 0.0)
+    how.course("reading the file", 0.0)
     with ThreadPoolExecutor(1, "hash") as background:
         hashes = [background.submit(content_hash, path) for path in (source, *(source.parent / name for name in names))]
         with show(kind.name, source, reading, lambda path: kind_of(path).name) as shown:
@@ -276,7 +306,7 @@ def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft |
                 return None, "", companions
 
             def tell(stage: str, fraction: float) -> None:
-                how.progress(stage, _READING * (1 + fraction) / 2)
+                how.course(stage, _READ * (1 + fraction) / 2)
 
             draft = read_anndata(shown.root, how.findings, scratch, tell, wanted)
     sha256, *others = (found.result() for found in hashes)

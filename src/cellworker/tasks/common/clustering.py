@@ -13,6 +13,7 @@ from cellworker.analysis.graphs.snn import Links, links_of
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
 from cellworker.experiment.suitability import CLUSTERS, own_graph
+from cellworker.progress import part_of
 from cellworker.protocol.validation import NotNegative
 from cellworker.tasks.common.reductions import coordinates_of, find_sketch
 from cellworker.tasks.task import Context
@@ -20,6 +21,8 @@ from cellworker.tasks.task import Context
 __all__ = ["ClusterConfig", "HowToCluster", "cluster_labels"]
 
 _K_PROJECTED = 50
+_GRAPH, _SKETCHED = 0.45, 0.7
+"""The fractions of the time after which the cells are linked, and those of a sketch are clustered."""
 
 
 class ClusterConfig(Struct):
@@ -51,10 +54,13 @@ def cluster_labels(
     if sketch is not None:
         return _sketched_labels(experiment, request, context, *sketch)
 
-    links = _own_graph(experiment)
+    links, begun = _own_graph(experiment), 0.0
     if links is None:
         links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context)
-    clusters, joined = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
+        begun = _GRAPH
+    clusters, joined = clusters_of(
+        links, request.type, request.config.resolution, progress=part_of(context.progress, begun, 1)
+    )
     found = np.unique(clusters).tolist()
     # The original sorts labels as text after it joins single cells to other clusters.
     return clusters, sorted(found, key=str) if joined else found
@@ -67,14 +73,18 @@ def _sketched_labels(
     everywhere = coordinates_of(experiment, full, CLUSTERS)
     coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :DIMS]
     links = _graph(coordinates, request, context)
-    clusters, _ = clusters_of(links, request.type, request.config.resolution, progress=context.progress)
+    clusters, _ = clusters_of(
+        links, request.type, request.config.resolution, progress=part_of(context.progress, _GRAPH, _SKETCHED)
+    )
     nearest = nearest_neighbours(
         everywhere[sketch],
         min(_K_PROJECTED, len(sketch)),
         "euclidean",
         queries=everywhere,
         threads=context.threads,
-        on_progress=lambda fraction: context.progress("Carrying the clusters over to all cells", fraction),
+        on_progress=lambda fraction: context.progress(
+            "Carrying the clusters over to all cells", _SKETCHED + (1 - _SKETCHED) * fraction
+        ),
     )
     carried = carry_over(nearest, [str(label) for label in clusters.tolist()])
     return carried, sorted(set(carried.tolist()))
@@ -99,5 +109,5 @@ def _graph(coordinates: NDArray[np.float64], request: HowToCluster, context: Con
         request.type,
         exactly_annoy=context.like_original,
         threads=context.threads,
-        progress=context.progress,
+        progress=part_of(context.progress, 0, _GRAPH),
     )

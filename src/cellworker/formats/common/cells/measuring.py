@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Genes
-from cellworker.formats.common.matrices.sparse import require_columns, require_rows
+from cellworker.formats.common.matrices.sparse import blocks, require_columns, require_rows
+from cellworker.formats.common.stages import MEASURING_CELLS, told
 from cellworker.native import address, kernel
 
 __all__ = ["Floats", "Matrices", "Measured", "mitochondrial_genes"]
@@ -105,9 +106,8 @@ def _sums(
     out = np.zeros((3, len(rows)))
     sums_of_rows, flags = kernel("cw_row_sums"), np.ascontiguousarray(chosen, np.bool_)
     widest = max(1, len(matrix.values) // max(1, len(matrix.indptr) - 1))
-    step = max(1, (1 << 22) // widest)
-    for begin in range(0, len(rows), step):
-        some = rows[begin : begin + step]
+    for begin, end in told(MEASURING_CELLS, blocks(len(rows), max(1, (1 << 22) // widest)), len(rows)):
+        some = rows[begin:end]
         starts, ends = matrix.indptr[some], matrix.indptr[some + 1]
         lengths = ends - starts
         if len(some) and some[-1] - some[0] == len(some) - 1:

@@ -10,6 +10,7 @@ from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.matrices.value_kinds import Decision
 from cellworker.formats.common.scratch import Scratch
+from cellworker.formats.common.stages import NORMALISING, told
 from cellworker.native import address, kernel
 
 __all__ = ["as_logarithms", "log_normalise", "tell_about_counts"]
@@ -39,7 +40,8 @@ def log_normalise(counts: SparseDraft, field: str, findings: Findings, scratch: 
     values = scratch.empty(counts.values.shape, np.float32)
     scale_rows = kernel("cw_scale_rows")
     n_cells = len(counts.indptr) - 1
-    for start, end in blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(values)))):
+    pieces = blocks(n_cells, max(1, (1 << 22) * n_cells // max(1, len(values))))
+    for start, end in told(NORMALISING, pieces, n_cells):
         bounds = np.ascontiguousarray(counts.indptr[start : end + 1], np.int64)
         where = slice(int(bounds[0]), int(bounds[-1]))
         block = np.array(counts.values[where], np.float64)
@@ -92,7 +94,7 @@ def as_logarithms(
 def _changed(matrix: SparseDraft, scratch: Scratch, change: Callable[[np.ndarray], np.ndarray]) -> SparseDraft:
     values = scratch.empty(matrix.values.shape, np.float32)
     with np.errstate(invalid="ignore", divide="ignore"):
-        for start, end in blocks(len(values)):
+        for start, end in told(NORMALISING, blocks(len(values)), len(values)):
             values[start:end] = change(np.asarray(matrix.values[start:end], np.float64))
     return SparseDraft(matrix.indptr, matrix.columns, values, matrix.n_columns)
 

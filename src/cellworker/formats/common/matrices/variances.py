@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cellworker.experiment.draft import SparseDraft
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.sparse import blocks, check_bounds
+from cellworker.formats.common.stages import MEASURING_GENES, told
 from cellworker.native import address, kernel
 
 __all__ = ["VARIANCE_ORDERS", "gene_variances"]
@@ -24,7 +25,7 @@ def gene_variances(data: SparseDraft, findings: Findings) -> NDArray[np.float64]
     check = partial(check_bounds, data.columns, n_genes, "data, slot i", findings)
     if data.values.dtype != np.float32:
         check()  # the kernel, for float32, looks itself
-    for start, end in blocks(len(data.columns)):
+    for start, end in told(MEASURING_GENES, blocks(len(data.columns)), len(data.columns)):
         # Each block has sums of its own, which keeps the digits of those that came before.
         try:
             some, some_squares = _moments(data.columns[start:end], data.values[start:end], n_genes)
