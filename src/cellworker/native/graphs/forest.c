@@ -1,38 +1,10 @@
-/* Approximate nearest neighbours by a forest of random hyperplane trees: the method of Annoy (Erik Bernhardsson), which
- * Seurat uses, step by step in single precision, so every neighbour is the same (algorithms.md, section 6.2). All trees
- * share one generator, so they are built one after the other; queries are independent. Sums run in the order of the
- * dimensions, and no compiler may reorder them. */
-#include "cellworker.h"
-
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+/* The growth of a forest of random hyperplane trees (forest.h). All trees share one generator, so they are built one
+ * after the other. */
+#include "forest.h"
 
 enum {
-    STEPS = 200,  /* points drawn to find the two centres of a split */
-    ATTEMPTS = 3, /* hyperplanes tried before a side is drawn at random */
-    HEAD = 2      /* words of a node before its body: descendants and offset of the plane */
-};
-
-typedef union {
-    int32_t whole;
-    float real;
-} Word;
-
-/* A node is HEAD words and a body: the items of a leaf, or two children and the normal of a plane. The items are the
- * nodes 0 to n_items - 1; they are not stored. */
-struct Forest {
-    const float *points; /* n_items x n_dims */
-    float *norms;        /* squared lengths */
-    int32_t n_items, n_dims, capacity, cosine;
-    uint64_t x, y, z, c; /* the generator's state */
-    Word *nodes;
-    int64_t n_nodes, n_allocated;
-    int32_t *roots;
-    int32_t n_roots;
-    int32_t *order, *spare; /* the items of the tree that is being built */
-    uint8_t *side;
-    float *centre; /* two centres and a normal */
+    STEPS = 200, /* points drawn to find the two centres of a split */
+    ATTEMPTS = 3 /* hyperplanes tried before a side is drawn at random */
 };
 
 /* Marsaglia's KISS, 64 bits. */
@@ -48,30 +20,9 @@ static uint64_t draw(Forest *f) {
     return f->x + f->y + f->z;
 }
 
-static inline float dot(const float *a, const float *b, int32_t n) {
-    float sum = 0;
-    for (int32_t i = 0; i < n; i++) sum += a[i] * b[i];
-    return sum;
-}
-
 static inline float distance(const Forest *f, const float *a, float a2, const float *b, float b2) {
-    const int32_t n = f->n_dims;
-    if (f->cosine) {
-        const float both = a2 * b2;
-        if (!(both > 0)) return 2;
-        return (float)(2.0 - 2.0 * dot(a, b, n) / sqrtf(both));
-    }
-    float sum = 0;
-    for (int32_t i = 0; i < n; i++) {
-        const float d = a[i] - b[i];
-        sum += d * d;
-    }
-    return sum;
+    return f->cosine ? angular(dot(a, b, f->n_dims), a2, b2) : euclidean(a, b, f->n_dims);
 }
-
-static const float *point(const Forest *f, int32_t item) { return f->points + (int64_t)item * f->n_dims; }
-
-static Word *node_at(const Forest *f, int64_t id) { return f->nodes + (id - f->n_items) * (HEAD + f->capacity); }
 
 static void normalize(float *v, int32_t n) {
     const float length = sqrtf(dot(v, v, n));
@@ -252,117 +203,4 @@ int32_t cw_forest_grow(Forest *f) {
     if (root < 0) return -1;
     f->roots[f->n_roots++] = (int32_t)root;
     return 0;
-}
-
-typedef struct {
-    float distance;
-    int32_t id;
-} Ranked;
-
-static inline int above(Ranked a, Ranked b) {
-    return a.distance > b.distance || (a.distance == b.distance && a.id > b.id);
-}
-
-typedef struct {
-    Ranked *heap;
-    int64_t size, capacity;
-} Queue;
-
-static int push(Queue *q, float d, int32_t id) {
-    if (q->size == q->capacity) {
-        const int64_t capacity = 2 * q->capacity + 256;
-        Ranked *heap = realloc(q->heap, (size_t)capacity * sizeof *heap);
-        if (!heap) return -1;
-        q->heap = heap;
-        q->capacity = capacity;
-    }
-    const Ranked new = {d, id};
-    int64_t at = q->size++;
-    while (at && above(new, q->heap[(at - 1) / 2])) {
-        q->heap[at] = q->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    q->heap[at] = new;
-    return 0;
-}
-
-static Ranked pop(Queue *q) {
-    const Ranked top = q->heap[0], last = q->heap[--q->size];
-    int64_t at = 0;
-    for (int64_t next = 1; next < q->size; next = 2 * at + 1) {
-        if (next + 1 < q->size && above(q->heap[next + 1], q->heap[next])) next++;
-        if (!above(q->heap[next], last)) break;
-        q->heap[at] = q->heap[next];
-        at = next;
-    }
-    if (q->size) q->heap[at] = last;
-    return top;
-}
-
-static inline void offer(Ranked *best, int32_t *held, int32_t k, Ranked new) {
-    if (*held == k && !above(best[k - 1], new)) return;
-    int32_t at = *held < k ? (*held)++ : k - 1;
-    while (at && above(best[at - 1], new)) {
-        best[at] = best[at - 1];
-        at--;
-    }
-    best[at] = new;
-}
-
-/* The k nearest items of each query, nearest first (ties by number), with -1 where the search met fewer. Distances are
- * those of the original: for cosine, chord lengths of unit vectors. Returns -1 when memory runs out. */
-int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries, int32_t k, int64_t search,
-                        int32_t *items, float *distances) {
-    const int32_t n = f->n_dims;
-    uint32_t *seen = calloc((size_t)f->n_items, sizeof *seen);
-    Ranked *best = malloc((size_t)k * sizeof *best);
-    Queue queue = {NULL, 0, 0};
-    int32_t failed = seen && best ? 0 : -1;
-    for (int64_t row = 0; row < n_queries && !failed; row++) {
-        const float *v = queries + row * n, v2 = dot(v, v, n);
-        const uint32_t stamp = (uint32_t)row + 1;
-        int64_t met = 0;
-        int32_t held = 0;
-        int going = 0; /* `top` is mostly the nearer child of the last node, which needs no queue */
-        Ranked top = {0, 0};
-        queue.size = 0;
-        for (int32_t r = 0; r < f->n_roots && !failed; r++) failed = push(&queue, INFINITY, f->roots[r]);
-        while (met < search && (going || queue.size) && !failed) {
-            if (!going) top = pop(&queue);
-            going = 0;
-            const int is_item = top.id < f->n_items;
-            const Word *node = is_item ? NULL : node_at(f, top.id);
-            if (is_item || node[0].whole <= f->capacity) {
-                const int32_t count = is_item ? 1 : node[0].whole;
-                met += count;
-                for (int32_t i = 0; i < count; i++) {
-                    const int32_t item = is_item ? top.id : node[HEAD + i].whole;
-                    if (seen[item] == stamp) continue;
-                    seen[item] = stamp;
-                    const Ranked new = {distance(f, v, v2, point(f, item), f->norms[item]), item};
-                    offer(best, &held, k, new);
-                }
-            } else {
-                const float margin = node[1].real + dot(&node[HEAD + 2].real, v, n);
-                const Ranked right = {fminf(top.distance, margin), node[HEAD + 1].whole};
-                const Ranked left = {fminf(top.distance, -margin), node[HEAD].whole};
-                const int to_right = above(right, left);
-                const Ranked later = to_right ? left : right;
-                top = to_right ? right : left;
-                if (later.id >= f->n_items) __builtin_prefetch(node_at(f, later.id));
-                failed = push(&queue, later.distance, later.id);
-                going = above(top, queue.heap[0]);
-                if (!going && !failed) failed = push(&queue, top.distance, top.id);
-            }
-        }
-        for (int32_t i = 0; i < k; i++) {
-            const float d = i < held ? best[i].distance : 0;
-            items[row * k + i] = i < held ? best[i].id : -1;
-            distances[row * k + i] = sqrtf(d > 0 ? d : 0);
-        }
-    }
-    free(seen);
-    free(best);
-    free(queue.heap);
-    return failed;
 }
