@@ -127,6 +127,8 @@ INLINE int64_t collect(Search *s, const float *query, int32_t n) {
             if (passed >= s->search || !queue->size) break;
             top = pop(queue);
         } else {
+            __builtin_prefetch(node_at(f, node[HEAD].whole));
+            __builtin_prefetch(node_at(f, node[HEAD + 1].whole));
             const float margin = node[1].real + dot(&node[HEAD + 2].real, query, n), distance = distance_of(top);
             const Key right = key_of(margin < distance ? margin : distance, node[HEAD + 1].whole);
             const Key left = key_of(-margin < distance ? -margin : distance, node[HEAD].whole);

@@ -33,7 +33,10 @@ struct Forest {
     int32_t n_roots;
     int32_t *order, *spare; /* the items of the tree that is being built */
     uint8_t *side;
-    float *centre; /* two centres and a normal */
+    int64_t width; /* n_dims, to the next number of lanes */
+    float *units;  /* n_items x width: the points that centres move towards, for cosine of length 1 */
+    float *centre; /* two centres, a normal and two sums, width each */
+    float error;   /* of a distance to an exact mean, in roundings; infinity where squares lose their digits */
 };
 
 static inline float dot(const float *a, const float *b, int32_t n) {
