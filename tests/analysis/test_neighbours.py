@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -82,6 +83,33 @@ def test_equal_points_and_zeros_are_neighbours_like_others():
     points[400:] = 1
     for metric in ("cosine", "euclidean"):
         assert nearest_neighbours(points, 20, metric).cells.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "dims", "scale", "expected"),
+    [
+        ("cosine", 3, 1.0, "9a78675e6787be12"),
+        ("cosine", 3, 1e-22, "e191d80cf6b9bd57"),
+        ("cosine", 10, 1.0, "70bef28678394d6f"),
+        ("cosine", 10, 1e-22, "a02d8480777ab681"),
+        ("cosine", 17, 1.0, "8d3c89cc18158f14"),
+        ("cosine", 17, 1e-22, "4dfe618bd99d3898"),
+        ("euclidean", 3, 1.0, "cee9aacad9efb938"),
+        ("euclidean", 3, 1e-22, "b754b5770e50ff6e"),
+        ("euclidean", 10, 1.0, "c3a434d6c17312f7"),
+        ("euclidean", 10, 1e-22, "c2b384681ac48866"),
+        ("euclidean", 17, 1.0, "01709a155b13c16f"),
+        ("euclidean", 17, 1e-22, "0fe12fe1aa155f45"),
+    ],
+)
+def test_points_as_near_to_one_centre_as_to_the_other_are_parted_as_ever(metric, dims, scale, expected):
+    count = 900 * dims
+    grid = (np.arange(count, dtype=np.int64) * 2654435761 // 65536 % 3 - 1).reshape(900, dims) * scale
+    grid[::7] = 0
+    grid[1::7] = -grid[2::7][: len(grid[1::7])]
+    grid[3::7] = grid[3]
+    found = nearest_neighbours(grid, 20, metric)
+    assert sha256(found.cells.tobytes()).hexdigest()[:16] == expected
 
 
 def test_other_points_can_ask(cloud):

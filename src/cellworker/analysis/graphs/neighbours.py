@@ -102,12 +102,18 @@ def nearest_neighbours(
             if grow(forest):
                 raise MemoryError("no memory for the neighbour search")
 
+        places = np.empty(len(asked), np.int32)
+        kernel("cw_forest_places")(
+            forest, address(asked, np.float32), len(asked), address(places, np.int32, writable=True)
+        )
+        # Neighbours in space one after the other, so that the nodes they read stay in the cache.
+        order = np.argsort(places, kind="stable").astype(np.int32)
+
         def block(start: int) -> None:
-            rows = slice(start, start + _BLOCK)
-            some, cells, distances = asked[rows], found.cells[rows], found.distances[rows]
+            some = order[start : start + _BLOCK]
             if query(
-                forest, address(some, np.float32), len(some), k, candidates or k * n_trees,
-                address(cells, np.int32, writable=True), address(distances, np.float32, writable=True),
+                forest, address(asked, np.float32), address(some, np.int32), len(some), k, candidates or k * n_trees,
+                address(found.cells, np.int32, writable=True), address(found.distances, np.float32, writable=True),
             ):  # fmt: skip
                 raise MemoryError("no memory for the neighbour search")
 

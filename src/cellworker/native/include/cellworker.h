@@ -167,12 +167,13 @@ EXPORT int32_t cw_louvain_move(const int64_t *first, const int32_t *to, const do
                                double resolution, const int32_t *order, int32_t count, int32_t *cluster, double *total,
                                double *link, int32_t *met, uint8_t *stale, double *gain);
 
-/* neighbours.c */
+/* forest.c, forest_query.c */
 EXPORT void cw_forest_free(Forest *f);
 EXPORT Forest *cw_forest_new(const float *points, int32_t n_items, int32_t n_dims, int32_t cosine, int32_t n_trees);
 EXPORT int32_t cw_forest_grow(Forest *f);
-EXPORT int32_t cw_forest_query(const Forest *f, const float *queries, int64_t n_queries, int32_t k, int64_t search,
-                               int32_t *items, float *distances);
+EXPORT void cw_forest_places(const Forest *f, const float *queries, int64_t n_queries, int32_t *places);
+EXPORT int32_t cw_forest_query(const Forest *f, const float *queries, const int32_t *asked, int64_t n_asked, int32_t k,
+                               int64_t search, int32_t *items, float *distances);
 
 /* snn.c */
 EXPORT int32_t cw_links_mirror(int64_t n, const int64_t *counts, const int32_t *later, const double *given,
