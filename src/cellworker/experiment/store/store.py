@@ -181,7 +181,7 @@ class StoredExperiment(Experiment):
 
     def survive_faults(self) -> None:
         """Make access to lost pages mark the store as not whole instead of ending the process. See `watch_pages`."""
-        # Matrices with the same bounds have one place in the file; a map may have a few dozen.
+        # Matrices with the same bounds have one place; a map has room for a few dozen.
         places = {place for name, place in self._index.arrays.items() if name.endswith("/indptr")}
         self._pages_lost = watch_pages(self._pages, self._descriptor, [(place.offset, place.size) for place in places])
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft
-from cellworker.experiment.model import Categorical, Column
+from cellworker.experiment.model import Column
 from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
 from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
 from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
+from cellworker.experiment.store.shapes import check_shapes
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, split_work, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
 
@@ -44,7 +45,7 @@ def write(
     by_gene: bool = True,
 ) -> None:
     """Write an experiment to `path`; see `cellworker.experiment.store.store.write_store`."""
-    _check_shapes(draft)
+    check_shapes(draft)
     threads = max(1, threads)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
@@ -333,62 +334,6 @@ def _smallest_dtype(counts: ScannedRows) -> np.dtype[Any]:
         return np.dtype(np.float32)
     kinds = (np.uint8, np.uint16, np.uint32)
     return next(np.dtype(kind) for kind in kinds if found.largest <= np.iinfo(kind).max)
-
-
-def _check_shapes(draft: ExperimentDraft) -> None:
-    """Refuse parts whose shapes do not match."""
-    n_cells, n_genes = len(draft.cell_ids), len(draft.genes)
-    problems = []
-
-    def expect(what: str, found: int, wanted: int) -> None:
-        if found != wanted:
-            problems.append(f"{what}: {found} entries, expected {wanted}")
-
-    expect("the barcodes", len(draft.barcodes), n_cells)
-    expect("the gene names", len(draft.genes.names), n_genes)
-    expect("the original gene names", len(draft.genes.original_names), n_genes)
-    labels = dict(draft.metadata)
-    if draft.identities is not None:
-        labels["identities"] = draft.identities
-    for name, column in labels.items():
-        codes = column.codes if isinstance(column, Categorical) else column
-        expect(f"the metadata column {name}", len(codes), n_cells)
-        if (
-            isinstance(column, Categorical)
-            and len(codes)
-            and not -1 <= codes.min() <= codes.max() < len(column.categories)
-        ):
-            problems.append(f"the metadata column {name}: codes outside its {len(column.categories)} labels")
-    for name, reduction in draft.reductions.items():
-        expect(f"the reduction {name}", len(reduction.values), n_cells)
-    for name, image in draft.images.items():
-        expect(f"the image {name}", len(image.cells), len(image.points))
-        if len(image.cells) and not 0 <= image.cells.min() <= image.cells.max() < n_cells:
-            problems.append(f"the image {name}: cells that are not in the experiment")
-    if draft.scaled_values is not None and draft.scaled_genes is not None:
-        positions = draft.scaled_genes
-        expect("the scaled data's cells", len(draft.scaled_values), n_cells)
-        expect("the scaled data's genes", draft.scaled_values.shape[1], len(positions))
-        if len(positions) and not 0 <= positions.min() <= positions.max() < n_genes:
-            problems.append("the scaled data: genes that are not in the experiment")
-    if draft.dispersions is not None:
-        expect("the dispersions' names", len(draft.dispersions.names), len(draft.dispersions.dispersions))
-        expect("the dispersions' ids", len(draft.dispersions.ids), len(draft.dispersions.dispersions))
-    problems += _stored_problems(draft)
-    if problems:
-        message = f"the parts of the experiment do not fit each other ({'; '.join(problems)}); export it again"
-        raise WorkerError(ErrorCode.EXPERIMENT_UNREADABLE, message)
-
-
-def _stored_problems(draft: ExperimentDraft) -> list[str]:
-    problems = []
-    for name, table in draft.stored.items():
-        for title, column in table.columns.items():
-            codes = column.codes if isinstance(column, Categorical) else column
-            labels = len(column.categories) if isinstance(column, Categorical) and len(codes) else 0
-            if len(codes) != table.n_rows or (labels and not -1 <= codes.min() <= codes.max() < labels):
-                problems.append(f"the column {title} of the stored result {name}: another length, or codes of no label")
-    return problems
 
 
 def _reserve(descriptor: int) -> None:
