@@ -10,8 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from cellworker.cli.bug import save_traceback
-from cellworker.cli.output import Destination, read_json, request_body, write_file, write_result
+from cellworker.cli.output import Destination, write_file, write_result
 from cellworker.cli.progress import Bar
+from cellworker.cli.request_options import read_json, request_body
 from cellworker.errors import WorkerError
 from cellworker.tasks.catalog import find
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from cellworker.cli.methods import METHODS, add_method_arguments
-from cellworker.cli.numbers import number, positive_number, whole_number
+from cellworker.cli.numbers import number, path_of, positive_number, whole_number
 from cellworker.cli.streams import drop, open_streams
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
@@ -200,7 +200,9 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     call = add("call", "call", "answer one request in this process")
-    call.add_argument("--experiment", metavar="PATH", help="a file or folder; without it the bundled sample")
+    call.add_argument(
+        "--experiment", type=path_of, metavar="PATH", help="a file or folder; without it the bundled sample"
+    )
     _add_matrices(call)
     _add_request(call, several=True)
 
@@ -213,12 +215,12 @@ def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> N
 
     replay = add("replay", "replay", "ask again what made a file, or a request that DEBUG_STEP saved")
     replay.add_argument(
-        "file", metavar="FILE",
+        "file", type=path_of, metavar="FILE",
         help="a result of ours with its record in it or beside it, or what was saved under DATA_DIR/debug",
     )  # fmt: skip
     replay.add_argument(
-        "--experiment", metavar="PATH", help="a file or folder instead of the one that FILE names, which is looked for "
-        "beside FILE and in this folder",
+        "--experiment", type=path_of, metavar="PATH",
+        help="a file or folder instead of the one that FILE names, which is looked for beside FILE and in this folder",
     )  # fmt: skip
     _add_matrices(replay)
     _add_output(replay, ("json", "csv", "tsv", "parquet", "h5ad"))
@@ -226,25 +228,31 @@ def _add_answering(add: Callable[[str, str, str], argparse.ArgumentParser]) -> N
 
 def _add_files(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     check = add("check", "check", "list all problems of an experiment, and what is in it")
-    check.add_argument("paths", nargs="+", metavar="PATH", help="a file or folder; several are reported one by one")
+    check.add_argument(
+        "paths", nargs="+", type=path_of, metavar="PATH", help="a file or folder; several are reported one by one"
+    )
     _add_matrices(check)
     check.add_argument("--json", action="store_true", help="print the report as JSON")
 
     convert = add("convert", "convert", "convert an experiment to .rds, .h5ad, .zarr or 10x .h5")
-    convert.add_argument("source", metavar="A", help="a file or folder")
-    convert.add_argument("target", metavar="B", help="what to write; its name ends in .rds, .h5ad, .zarr or .h5")
+    convert.add_argument("source", type=path_of, metavar="A", help="a file or folder")
+    convert.add_argument(
+        "target", type=path_of, metavar="B", help="what to write; its name ends in .rds, .h5ad, .zarr or .h5"
+    )
     convert.add_argument("--force", action="store_true", help="replace B if it exists")
     convert.add_argument(
         "--class", dest="rds_class", choices=("Seurat", "SingleCellExperiment"), default="Seurat",
         help="the class of the object in an .rds file; a name that ends in .sce.rds asks for the second",
     )  # fmt: skip
-    convert.add_argument("--report", metavar="FILE", help="also write what is printed, in full, to a JSON file")
+    convert.add_argument(
+        "--report", type=path_of, metavar="FILE", help="also write what is printed, in full, to a JSON file"
+    )
     _add_matrices(convert)
     convert.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _add_method(command: argparse.ArgumentParser, name: str) -> None:
-    command.add_argument("experiment", metavar="FILE", help="an experiment: a file or folder")
+    command.add_argument("experiment", type=path_of, metavar="FILE", help="an experiment: a file or folder")
     add_method_arguments(command, name)
     _add_matrices(command)
     if name == "download":
@@ -259,10 +267,18 @@ def _add_method(command: argparse.ArgumentParser, name: str) -> None:
 
 def _add_prepare(prepare: argparse.ArgumentParser) -> None:
     prepare.add_argument(
-        "samples", nargs="*", metavar="[NAME=]SAMPLE", help="files or folders of raw counts; a sample each"
+        "samples",
+        nargs="*",
+        type=path_of,
+        metavar="[NAME=]SAMPLE",
+        help="files or folders of raw counts; a sample each",
     )
-    prepare.add_argument("--out", required=True, metavar="FOLDER", help="what to write; 'cellworker run' opens it")
-    prepare.add_argument("--config", metavar="FILE", help="parameters in YAML, as a run writes them; options win")
+    prepare.add_argument(
+        "--out", required=True, type=path_of, metavar="FOLDER", help="what to write; 'cellworker run' opens it"
+    )
+    prepare.add_argument(
+        "--config", type=path_of, metavar="FILE", help="parameters in YAML, as a run writes them; options win"
+    )
     prepare.add_argument("--force", action="store_true", help="replace an experiment that FOLDER holds")
     quality = prepare.add_argument_group("which cells are kept")
     quality.add_argument(
@@ -350,7 +366,7 @@ def _add_request(command: argparse.ArgumentParser, *, several: bool = False) -> 
     command.add_argument("--pagination", metavar="JSON|@FILE", help="order, offset, limit and filters of a table")
     if several:
         command.add_argument(
-            "--requests", metavar="FILE.jsonl",
+            "--requests", type=path_of, metavar="FILE.jsonl",
             help="many requests on one opening: a body with its name on each line, - for standard input; a line of "
             "JSON answers each, in order",
         )  # fmt: skip
@@ -370,7 +386,7 @@ def _add_output(
     command: argparse.ArgumentParser, formats: Sequence[str] = ("json", "csv", "tsv", "parquet"), default: str = "json",
     names: str = "end the name in .json, .csv, .tsv or .parquet; .gz may follow text; - is standard output",
 ) -> None:  # fmt: skip
-    command.add_argument("--out", metavar="FILE", help=f"save to FILE; {names}")
+    command.add_argument("--out", type=path_of, metavar="FILE", help=f"save to FILE; {names}")
     command.add_argument("--format", choices=formats, help=f"format, where no FILE tells it ({default})")
     command.add_argument(
         "--provenance", action="store_true",

@@ -1,9 +1,9 @@
-"""Numbers and text of the command line; what is wrong is said in words that need no Python."""
+"""Numbers, paths and text of the command line; what is wrong is said in words that need no Python."""
 
 import argparse
 import math
 
-__all__ = ["number", "positive_number", "text_of", "whole_number"]
+__all__ = ["number", "path_of", "positive_number", "text_of", "whole_number"]
 
 
 def whole_number(text: str) -> int:
@@ -40,5 +40,13 @@ def text_of(said: str) -> str:
     """Return a text for argparse; bytes that are no UTF-8 are refused, of which no name in a file can consist."""
     if not said.isascii() and any("\ud800" <= letter <= "\udfff" for letter in said):
         message = f"expected text in UTF-8, found {said!r}"
+        raise argparse.ArgumentTypeError(message)
+    return said
+
+
+def path_of(said: str) -> str:
+    """Return a path for argparse; an empty one, of a variable that is not set, would be the folder one is in."""
+    if not said:
+        message = "expected a path, found ''"
         raise argparse.ArgumentTypeError(message)
     return said

@@ -1,4 +1,4 @@
-"""Shared by commands: requests from the command line, and results to a file or the terminal, whole or not at all."""
+"""Shared by commands: results to a file, a pipe or the terminal; to a file whole or not at all."""
 
 import contextlib
 import csv
@@ -24,19 +24,13 @@ from cellworker.formats.common.half_written import half_written, is_stream
 from cellworker.formats.common.locating import locate
 from cellworker.formats.common.provenance import KEY, Provenance, encode, side_file, stamp
 from cellworker.plain_text import is_terminal, shown
-from cellworker.protocol.pagination import Pagination
-from cellworker.protocol.validation import convert
-from cellworker.protocol.written_fields import refuse_unknown_fields
 from cellworker.tasks.common.table_frames import Tables
 from cellworker.tasks.task import Task
 
 __all__ = [
     "Destination",
     "check_apart",
-    "read_json",
     "replacing",
-    "request_body",
-    "request_pagination",
     "write_answer",
     "write_file",
     "write_result",
@@ -54,60 +48,6 @@ _KINDS = _OBJECTS | {
 """Endings that tell what is in a file: a result that is a file is saved under no other's."""
 _INVALID = ErrorCode.INVALID_INPUT
 _STEP = 1 << 20
-
-
-def read_json(option: str, text: str | None) -> dict[str, Any]:
-    """Read an option's JSON object: given as it is, as ``@FILE``, or as ``@-`` for standard input; absent is empty.
-
-    Raises
-    ------
-    WorkerError
-        ``INVALID_INPUT`` naming the option, and for JSON the place where it goes wrong.
-    """
-    if text is None:
-        return {}
-    place = option
-    if text.startswith("@"):
-        place = f"{option} ({'standard input' if text == '@-' else text[1:]})"
-        try:
-            text = sys.stdin.read() if text == "@-" else Path(text[1:]).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise WorkerError(_INVALID, f"{place}: not text in UTF-8") from error
-        except OSError as error:
-            raise WorkerError(_INVALID, f"{place}: {error.strerror}") from error
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise WorkerError(
-            _INVALID, f"{place}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except RecursionError as error:
-        raise WorkerError(_INVALID, f"{place}: nested too deeply") from error
-    if not isinstance(value, dict):
-        raise WorkerError(
-            _INVALID, f'{place}: expected an object like {{"genes": ["LYZ"]}}, found {type(value).__name__}'
-        )
-    return value
-
-
-def request_body(task: Task, text: str | None) -> dict[str, Any]:
-    """Return ``--body`` without its name, after checking that a name in it is the task's, and its fields are too."""
-    body = read_json("--body", text)
-    name = body.pop("name", task.name)
-    if name != task.name:
-        raise WorkerError(_INVALID, f"--body: its name is {name!r}, but the task asked for is {task.name}")
-    refuse_unknown_fields(task.name, body, task.body)
-    return body
-
-
-def request_pagination(task: Task, text: str | None) -> dict[str, Any] | None:
-    """Return ``--pagination`` after checking its fields; None without the option."""
-    if text is None:
-        return None
-    pagination = read_json("--pagination", text)
-    convert(pagination, Pagination, "--pagination")
-    refuse_unknown_fields(task.name, pagination, Pagination, path="--pagination")
-    return pagination
 
 
 def check_apart(out: str | None, experiment: Path) -> None:

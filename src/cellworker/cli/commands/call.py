@@ -8,8 +8,9 @@ from typing import Any
 
 from cellworker.api.records import record_of
 from cellworker.cli.many_requests import answer_many, read_requests
-from cellworker.cli.output import Destination, check_apart, request_body, request_pagination, write_answer
+from cellworker.cli.output import Destination, check_apart, write_answer
 from cellworker.cli.progress import Bar
+from cellworker.cli.request_options import request_body, request_pagination
 from cellworker.cli.settings_of import settings_of
 from cellworker.cli.times import Times
 from cellworker.cli.unknown_names import known_task

@@ -53,7 +53,7 @@ def _checked_report(options: argparse.Namespace) -> Path | None:
     if options.report is None:
         return None
     report, problem = Path(options.report), ""
-    if not options.report or report.is_dir():
+    if report.is_dir():
         problem = "name a file"
     elif not report.parent.is_dir():
         problem = f"there is no folder {report.parent}"

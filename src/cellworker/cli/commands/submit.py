@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cellworker.cli.output import Destination, request_body, request_pagination, write_file, write_result
+from cellworker.cli.output import Destination, write_file, write_result
 from cellworker.cli.progress import Bar
+from cellworker.cli.request_options import request_body, request_pagination
 from cellworker.cli.unknown_names import known_task
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.local.door.admission import Admission
