@@ -81,7 +81,7 @@ import contextlib
 from cellworker.errors import WorkerError
 from cellworker.formats.opening.sandbox import run_sandboxed
 with contextlib.suppress(WorkerError):
-    run_sandboxed("canary:{name}", {{}}, memory_bytes=1 << 30, timeout_s=60.0)
+    run_sandboxed("canary:{name}", {{}}, memory_bytes=1 << 30, timeout_s=60.0, max_file_bytes=1 << 30)
 """
 
 

@@ -424,7 +424,8 @@ def batches(reader: str, seconds: float, seed: int) -> Iterator[dict[str, Any]]:
             order = {"reader": reader, "seed": seed, "seconds": left, "folder": f"{folder}/work"}
             try:
                 found = run_sandboxed(
-                    "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, timeout_s=left + retry_budget_s,
+                    "fuzz:read_all", order, memory_bytes=MEMORY_BYTES, max_file_bytes=1 << 34,
+                    timeout_s=left + retry_budget_s,
                     on_progress=lambda what, _part=None, last=last: last.append(int(what)),
                 )  # fmt: skip
             except WorkerError as problem:

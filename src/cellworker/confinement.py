@@ -16,7 +16,7 @@ import struct
 import sys
 from typing import Final
 
-__all__ = ["confine_reader", "hide_process", "refuse_connections", "show_process"]
+__all__ = ["confine_reader", "hide_process", "landlock_missing", "refuse_connections", "show_process"]
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _SET_MODE_FILTER: Final = 1
@@ -136,8 +136,8 @@ def confine_reader() -> str:
     Returns
     -------
     str
-        Empty, or why the filter does not hold; see `refuse_connections`. Landlock is an addition: its absence is not
-        reported.
+        Empty, or why the filter does not hold; see `refuse_connections`. Landlock is an addition; see
+        `landlock_missing`.
     """
     if sys.platform != "linux":
         return f"{sys.platform} is not supported"
@@ -149,6 +149,19 @@ def confine_reader() -> str:
     if machine is None:
         return f"{platform.machine()} is not supported"
     return _install(machine, _reader_steps(platform.machine(), machine))
+
+
+def landlock_missing() -> str:
+    """Return what a process that reads files may still do because the kernel has no Landlock; empty where it has.
+
+    On other systems than Linux `confine_reader` says that nothing holds.
+    """
+    if sys.platform != "linux" or _landlock_version(ctypes.CDLL(None, use_errno=True)) >= 1:
+        return ""
+    return (
+        "This kernel has no Landlock (Linux 5.13, switched on): the process that reads files may read /run/secrets, "
+        "and what /proc shows of processes that are not hidden."
+    )
 
 
 def hide_process() -> None:
@@ -236,8 +249,7 @@ def _enter_landlock() -> None:
     All files stay readable, except those below ``/proc`` that describe other processes.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    version = libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION))
+    version = _landlock_version(libc)
     if version < 1:
         return
     folders = _READ_FILE | _READ_DIR | (_REFER if version >= 2 else 0)
@@ -253,6 +265,13 @@ def _enter_landlock() -> None:
         libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(rules), ctypes.c_uint(0))
     finally:
         os.close(rules)
+
+
+def _landlock_version(libc: ctypes.CDLL) -> int:
+    """Return the version of Landlock; below 1 where there is none."""
+    libc.syscall.restype = ctypes.c_long
+    none, size, flags = None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION)
+    return int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), none, size, flags))
 
 
 def _readable() -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cellworker.errors import ErrorCode, WorkerError
-from cellworker.formats.opening import reader_nursery, reader_processes
+from cellworker.formats.opening import reader_nursery, reader_processes, sandbox
 from cellworker.formats.opening.sandbox import run_sandboxed
 
 GIB = 1 << 30
@@ -66,6 +66,24 @@ def sleeping(path):
     with open(path, "w") as file: file.write(str(os.getpid()))
     time.sleep(300)
 def unspeakable(): return object()
+def ends_at(path, size):
+    try:
+        with open(path, "wb") as file: file.seek(size - 1), file.write(b"x")
+    except OSError: return "refused"
+    return "written"
+def held(path, is_all):
+    from cellworker.formats.common.write_limit import WriteLimit
+    import resource
+    limit = WriteLimit(0, 1.0, 1 << 40)
+    limit.hold(is_all=is_all)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    told = [ends_at(path, before), ends_at(path, before + 1)]
+    limit.admit(1)
+    told.append(ends_at(path, before + 1))
+    try: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 40, 1 << 40))
+    except (OSError, ValueError): told.append("cannot be raised")
+    else: told.append("can be raised")
+    return told
 def lengthy(): return "x" * (5 << 20)
 def talking():
     print("to stdout")
@@ -131,8 +149,8 @@ sys.path.insert(0, sys.argv[1])
 from cellworker.formats.opening.sandbox import run_sandboxed
 pids = sys.argv[1] + "/pids"
 if sys.argv[2] == "forked":
-    run_sandboxed("child_functions:echo", {}, memory_bytes=1 << 30, timeout_s=100)
-run_sandboxed("child_functions:sleeping", {"path": pids}, memory_bytes=1 << 30, timeout_s=100)
+    run_sandboxed("child_functions:echo", {}, memory_bytes=1 << 30, timeout_s=100, max_file_bytes=1 << 30)
+run_sandboxed("child_functions:sleeping", {"path": pids}, memory_bytes=1 << 30, timeout_s=100, max_file_bytes=1 << 30)
 """
 
 
@@ -154,10 +172,11 @@ def child_module(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def run(name, memory_bytes=GIB, timeout_s=20.0, on_progress=None, **kwargs):
+def run(name, memory_bytes=GIB, timeout_s=20.0, max_file_bytes=1 << 40, on_progress=None, **kwargs):
     return run_sandboxed(
-        f"child_functions:{name}", kwargs, memory_bytes=memory_bytes, timeout_s=timeout_s, on_progress=on_progress
-    )
+        f"child_functions:{name}", kwargs, memory_bytes=memory_bytes, timeout_s=timeout_s,
+        max_file_bytes=max_file_bytes, on_progress=on_progress,
+    )  # fmt: skip
 
 
 def refused(name, **kwargs):
@@ -400,3 +419,26 @@ class TestTheNursery:
         code = f"import os, sys; [__import__(name) for name in {modules}]; sys.exit(len(os.listdir('/proc/self/task')))"
         environment = reader_processes._environment()
         assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 1
+
+
+def test_the_child_writes_no_file_beyond_its_limit(tmp_path):
+    path = str(tmp_path / "written")
+    assert run("ends_at", path=path, size=1 << 20, max_file_bytes=1 << 20) == "written"
+    assert run("ends_at", path=path, size=(1 << 20) + 1, max_file_bytes=1 << 20) == "refused"
+
+
+def test_what_one_file_may_write_is_held_by_the_system_and_grows_only_where_other_files_may_come(tmp_path):
+    path = str(tmp_path / "written")
+    assert run("held", path=path, is_all=True) == ["written", "refused", "refused", "cannot be raised"]
+    # The max of all files holds here, which is that of the parent.
+    assert run("held", path=path, is_all=False) == ["written", "refused", "written", "can be raised"]
+    assert run("held", path=path, is_all=False, max_file_bytes=1 << 30)[-1] == "cannot be raised"
+
+
+def test_a_kernel_without_landlock_is_told_of_once(monkeypatch, caplog):
+    monkeypatch.setattr(sandbox, "landlock_missing", lambda: "This kernel has no Landlock.")
+    sandbox._tell_of_landlock.cache_clear()
+    for _ in range(2):
+        run("echo")
+    sandbox._tell_of_landlock.cache_clear()
+    assert [record.message for record in caplog.records].count("This kernel has no Landlock.") == 1

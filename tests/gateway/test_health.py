@@ -104,16 +104,17 @@ async def test_a_condition_without_tolerance_counts_at_once(health: Health) -> N
     assert (await verdict(health, "ready"))[0] == 503
 
 
-async def test_only_what_is_beyond_repair_ends_liveness(health: Health, clock: Clock) -> None:
-    health.expect("queue", lambda: "The queue does not answer.", tolerance_min=0)
-    health.expect("loop", lambda: "The work loop has ended.", tolerance_min=1, vital=True)
-    assert (await verdict(health, "live"))[0] == 200
-    clock.minutes(1)
-    assert await verdict(health, "live") == (
-        503,
-        {"status": "down", "reasons": {"loop": "The work loop has ended."}},
-    )
-    assert (await summary(health))["state"] == "stuck"
+async def test_only_the_end_of_the_heartbeat_ends_liveness() -> None:
+    async with Health() as health:
+        health.mark_started()
+        health.expect("queue", lambda: "The queue does not answer.", tolerance_min=0)
+        assert (await verdict(health, "live"))[0] == 200
+        (heartbeat,) = (task for task in asyncio.all_tasks() if task.get_name() == "health")
+        heartbeat.cancel()
+        await asyncio.wait([heartbeat])
+        reasons = {"heartbeat": "The heartbeat of the event loop has ended."}
+        assert await verdict(health, "live") == (503, {"status": "down", "reasons": reasons})
+        assert (await summary(health))["state"] == "stuck"
 
 
 async def test_a_failed_check_is_unhealthy_and_its_text_is_not_shown(health: Health) -> None:

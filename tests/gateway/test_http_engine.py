@@ -202,7 +202,7 @@ SEVEN = answers(b'{"data":7,"error":null}')
 async def tricky(*tricks: Trick, **options: Any) -> AsyncIterator[tuple[Tricks, HttpEngine]]:
     playing = Tricks()
     playing.tricks = list(tricks)
-    app = web.Application()
+    app = web.Application(client_max_size=1 << 24)
     app.router.add_post("/v0/{path}", playing.post)
     app.router.add_get("/v0/progress/{id}", playing.follow)
     app.router.add_get("/health/ready", playing.ready)
@@ -231,6 +231,17 @@ async def test_one_call_is_one_request_of_the_tasks_path() -> None:
     assert headers["X-Experiment-Id"] == "x1"
     assert headers["X-Request-Id"] != more["X-Request-Id"]
     assert tricks.followed == []
+
+
+async def test_a_large_request_arrives_whole_with_its_length() -> None:
+    large = b"[" + b"7," * (3 << 19) + b"7]"
+    async with tricky(SEVEN, SEVEN) as (tricks, engine):
+        assert await engine.compute("ListGenes", large, none) == b"7"
+        assert await engine.compute("ListGenes", LIST, none) == b"7"
+    (_, headers, body), (_, _, second) = tricks.asked
+    assert body == large
+    assert headers["Content-Length"] == str(len(large))
+    assert second == LIST
 
 
 async def none(stage: str, fraction: float | None) -> None:

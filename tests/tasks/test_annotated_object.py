@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import subprocess
+import tracemalloc
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -19,6 +21,7 @@ from cellworker.formats.r.rds.reader import read_rds
 from cellworker.settings import Settings
 from cellworker.tasks import catalog
 from cellworker.tasks.annotated_object import TypedClass
+from cellworker.tasks.common.sent_cells import ids_of, written
 from cellworker.tasks.task import Context, PrepareInput
 
 TASK = "DownloadAnnotSeuratObject"
@@ -315,6 +318,25 @@ def test_the_request_carries_all_classes_and_the_stored_embedding():
         "name": "louvain clusters", "type": "cellSets", "children": [{"name": "Cluster 0", "cellIds": [3, 1]}],
     }  # fmt: skip
     assert isinstance(decode_request(request).cell_sets["sample"], TypedClass)
+
+
+def test_a_request_of_many_large_sets_takes_hardly_more_memory_than_its_text():
+    ids = np.arange(0, 400_000, 2, dtype=np.int32)
+    sets = [CellSet(f"s{i}", f"s{i}", None, ids + i % 2) for i in range(300)]
+    task = catalog.find("DownloadAnnotSeuratObject")
+    body = task.read_body({"name": task.name, "isObj2s": True, "embeddingMethod": "umap"})
+    given = PrepareInput(body, None, CellSets([CellClass("c", "c", "cellSets", sets)]))
+    tracemalloc.start()
+    try:
+        text = msgspec.json.encode(task.prepare(given), enc_hook=written)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.8 * len(text)
+    sent, kept = task.read_request(text), task.prepare(given)
+    for number, (far, near) in enumerate(zip(sent.cell_sets["c"].children, kept.cell_sets["c"].children, strict=True)):
+        for request in (far, near):  # the engine's, and that of a request that is computed here
+            np.testing.assert_array_equal(ids_of(request.cell_ids), ids + number % 2)
 
 
 def test_an_uploaded_object_keeps_its_embeddings():

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cellworker.confinement import landlock_missing
 from cellworker.errors import WorkerError
 from cellworker.gateway.aws.clients import Cloud
 from cellworker.gateway.aws.s3 import S3CellSets, S3Files, S3Results
@@ -139,6 +140,7 @@ async def run_gateway(settings: Settings, find_task: Callable[[str], Task], task
         health.expect("engine", lambda: engine.trouble, tolerance_min=0)
         health.expect("experiment", lambda: _unread(services), tolerance_min=0)
         health.expect("redis", lambda: "Redis cannot be reached." if bus.failing_since else None)
+        health.tell("confinement", lambda: landlock_missing() or "whole")
         metrics.follow("redis_trouble", lambda: float(bus.failing_since is not None))
         living = asyncio.create_task(_live(services))
         killed = asyncio.create_task(signals.second.wait())

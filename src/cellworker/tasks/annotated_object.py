@@ -17,7 +17,7 @@ from cellworker.formats.seurat.write.annotation import Annotation, Embedding
 from cellworker.protocol.validation import Text
 from cellworker.tasks.common.annotated_class import AnnotatedClass
 from cellworker.tasks.common.requested_sets import RequestedClass, RequestedSet
-from cellworker.tasks.common.sent_cells import ids_of, sent_cells
+from cellworker.tasks.common.sent_cells import ids_of, sent_later
 from cellworker.tasks.task import Context, EarlierResult, PrepareInput, Task
 
 __all__ = ["ANNOTATED_OBJECT"]
@@ -83,7 +83,7 @@ def prepare(given: PrepareInput) -> AnnotatedObjectRequest:
         embedding = given.earlier
     classes = {
         key: TypedClass(
-            children=[RequestedSet(child.name, sent_cells(child.cell_ids)) for child in item.children],
+            children=[RequestedSet(child.name, sent_later(child.cell_ids)) for child in item.children],
             name=item.name,
             type=item.type,
         )

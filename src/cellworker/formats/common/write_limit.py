@@ -1,5 +1,6 @@
 """Limits what reading a file writes to the disk, in relation to its size, before it is written."""
 
+import resource
 import stat
 from pathlib import Path
 
@@ -11,6 +12,10 @@ __all__ = ["WriteLimit", "size_of"]
 
 _ALWAYS_BYTES = 64 << 20
 """Bytes that may be written for any file: the store of a very small file is mostly overhead."""
+
+
+_UNCOUNTED_BYTES = 64 << 20
+"""Of a store's index and checksums, and of what is made for a file that lacks it."""
 
 
 class WriteLimit:
@@ -35,6 +40,7 @@ class WriteLimit:
         self._max_bytes = max_bytes
         self._free = free
         self._claimed = 0
+        self._held = False
 
     @property
     def allowed(self) -> int:
@@ -44,6 +50,23 @@ class WriteLimit:
     def admit(self, more_bytes: int) -> None:
         """Count another file as part of the source."""
         self._source_bytes += more_bytes
+        if self._held:
+            self.hold()
+
+    def hold(self, *, is_all: bool = False) -> None:
+        """Have the system keep each file of this process within the limit too, whatever the process becomes.
+
+        Parameters
+        ----------
+        is_all
+            No other file comes to the source: the limit cannot be raised again.
+        """
+        self._held = not is_all
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        limit = self.allowed + _UNCOUNTED_BYTES
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit if is_all else hard))
 
     def require(self, figures: Figures) -> None:
         """Refuse a file before its matrices are read, where disk or memory do not suffice; see `FreeSpace`."""

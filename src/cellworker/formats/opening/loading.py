@@ -58,6 +58,7 @@ def load(
     buffer_bytes: int = BUFFER_BYTES,
     memory_bytes: float = math.inf,
     size: int | None = None,
+    alone: bool = False,
     progress: Progress,
 ) -> dict[str, Any]:
     """Read one experiment into a store.
@@ -83,6 +84,8 @@ def load(
         Memory that this process may use.
     size
         Bytes of the file, or of all files in the folder, where they are known.
+    alone
+        Whether this process does nothing else: the system then keeps every file that it writes within the limits.
     progress
         Called with the stage and the fraction of all work done.
 
@@ -109,6 +112,8 @@ def load(
     free = FreeSpace(folder, memory_bytes, buffer_bytes)
     free.require_disk(_least(kind, Path(source), size, free), f"for a file of {in_words(size)}")
     writing = WriteLimit(size, max_ratio, max_bytes, free)
+    if alone:
+        writing.hold(is_all=kind is FileKind.ANNDATA or kind.name in FOREIGN - {"MATRIX_MARKET"})
     how = _How(folder, findings, max_bytes, threads, wanted, writing, progress)
     if kind is FileKind.ANNDATA:
         draft, key = _anndata(Path(source), how)

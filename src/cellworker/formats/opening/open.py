@@ -227,6 +227,7 @@ def _cold(
         {
             "source": str(source.resolve()),
             "size": size,
+            "alone": True,
             "spool": str(spool),
             "max_bytes": int(settings.load_max_gb * _GIGABYTE),
             "max_ratio": settings.load_max_ratio,
@@ -238,6 +239,7 @@ def _cold(
         },
         memory_bytes=int(settings.load_memory_gb * _GIGABYTE),
         timeout_s=_timeout_s(source, settings.load_timeout_s),
+        max_file_bytes=int(settings.load_max_gb * _GIGABYTE),
         on_progress=on_progress,
     )
     if "store" not in answer:

@@ -1,6 +1,7 @@
 """Reading untrusted files in a child process with limits, so that no file can harm the process that serves."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from cellworker.confinement import landlock_missing
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.opening.reader_processes import Order, ReaderProcess, make_reader
 from cellworker.progress import Progress
@@ -30,6 +32,7 @@ def run_sandboxed(
     *,
     memory_bytes: int,
     timeout_s: float,
+    max_file_bytes: int,
     on_progress: Progress | None = None,
 ) -> Any:  # noqa: ANN401 - whatever JSON can say
     """Call a function in a child process that has no credentials, little memory and little time.
@@ -46,6 +49,8 @@ def run_sandboxed(
         Memory that the child may fill; maps of files do not count. The system holds this on Linux only.
     timeout_s
         Seconds until it is killed.
+    max_file_bytes
+        Max bytes of a file that the child writes. The system holds this.
     on_progress
         Called with what the function reports. What it raises ends the child and comes out of here.
 
@@ -60,11 +65,13 @@ def run_sandboxed(
         The function's own; ``OUT_OF_MEMORY``; ``DEADLINE_EXCEEDED``; ``EXPERIMENT_UNREADABLE`` when it crashed or
         raised anything else (the log has the traceback).
     """
+    _tell_of_landlock()
     deadline = time.monotonic() + timeout_s
     text = {
         "function": function,
         "kwargs": dict(kwargs),
         "memory_bytes": memory_bytes,
+        "max_file_bytes": max_file_bytes,
         "cpu_s": timeout_s * max(1, os.cpu_count() or 1),
     }
     with contextlib.ExitStack() as stack:
@@ -80,6 +87,13 @@ def run_sandboxed(
             raise _too_slow(timeout_s)
         status = child.status(_GRACE_S) if reply is None else None
     return _judge(reply, status, memory_bytes, timeout_s)
+
+
+@functools.cache
+def _tell_of_landlock() -> None:
+    """Log once what a kernel without Landlock leaves open."""
+    if missing := landlock_missing():
+        _log.warning("%s", missing)
 
 
 def _follow(child: ReaderProcess, replies: int, deadline: float, on_progress: Progress | None) -> _Reply | None:

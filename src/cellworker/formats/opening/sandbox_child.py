@@ -45,7 +45,7 @@ def main(**made_by: int) -> None:
     started_with_one()  # by its environment (`reader_processes`)
     replies: int = order["replies"]
     _die_with_parent(order["parent"], order["life"])
-    _limit(order["memory_bytes"], order["cpu_s"])
+    _limit(order["memory_bytes"], order["cpu_s"], order["max_file_bytes"])
     if reason := confine_reader():
         sys.stderr.write(f"The process that reads files keeps its rights: {reason}.\n")
     try:
@@ -139,11 +139,12 @@ def _leave_network() -> None:
         unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
 
-def _limit(memory_bytes: int, cpu_s: float) -> None:
+def _limit(memory_bytes: int, cpu_s: float, max_file_bytes: int) -> None:
     # RLIMIT_DATA counts private memory and leaves out maps of files, which RLIMIT_AS would count too.
     if sys.platform == "linux":
         _lower(resource.RLIMIT_DATA, memory_bytes)
     _lower(resource.RLIMIT_CPU, math.ceil(cpu_s) + 1)
+    _lower(resource.RLIMIT_FSIZE, max_file_bytes)  # beyond it writing fails: Python ignores the signal
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _DESCRIPTORS)
 

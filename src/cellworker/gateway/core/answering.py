@@ -41,6 +41,7 @@ from cellworker.protocol import events
 from cellworker.protocol.encoding import compress, inline
 from cellworker.protocol.envelope import WorkRequest
 from cellworker.protocol.events import Status
+from cellworker.tasks.common.sent_cells import written
 from cellworker.tasks.task import EarlierResult, PrepareInput, Task
 
 __all__ = ["Answering", "NotStoredError", "Outcome", "Ports"]
@@ -352,7 +353,7 @@ class Answering:
 
 
 def _prepared(task: Task, given: PrepareInput) -> bytes:
-    return msgspec.json.encode(task.prepare(given))
+    return msgspec.json.encode(task.prepare(given), enc_hook=written)
 
 
 def _file_of(task: Task, value: bytes) -> Path:

@@ -14,6 +14,8 @@ __all__ = ["CellSetsFile", "CellSetsReader", "whole"]
 
 _MEMORY_BYTES = 1 << 30
 _TIMEOUT_S = 120.0
+_BYTES_FOR_EACH = 2
+"""Written for each byte read: an id and its comma take two bytes of text, and four as a number."""
 
 
 class CellSetsFile:
@@ -78,6 +80,7 @@ def _read(content: bytes | CellSetsFile) -> CellSets:
                 {"source": str(content.path), "target": str(target)},
                 memory_bytes=_MEMORY_BYTES,
                 timeout_s=_TIMEOUT_S,
+                max_file_bytes=_BYTES_FOR_EACH * content.path.stat().st_size,
             )
         except WorkerError as error:
             if error.code is ErrorCode.CELL_SETS_INVALID:

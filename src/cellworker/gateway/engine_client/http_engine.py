@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from itertools import count
 from types import TracebackType
@@ -28,6 +28,8 @@ OnProgress = Callable[[str, float | None], Awaitable[None]]
 _QUIET_S = 0.5
 """Seconds after which the progress of a request is polled."""
 _BETWEEN_NEWS_S = 0.2
+_LARGE_REQUEST, _PIECE = 1 << 20, 1 << 18
+"""Bytes."""
 _HEAD, _TAIL, _FAILED = b'{"data":', b',"error":null}', b'{"data":[],"error":{'
 _AWAY = "The part of the worker that computes could not be reached. Please try again in a few minutes."
 _BUSY = "Too many requests are waiting already. Please try again in a few minutes."
@@ -166,10 +168,12 @@ class HttpEngine:
         headers = {**self._headers, "X-Request-Id": request_id}
         if traceparent := self._traceparent():
             headers["traceparent"] = traceparent
+        body = request if len(request) <= _LARGE_REQUEST else _pieces(request)
+        headers["Content-Length"] = str(len(request))
         try:
             async with (
                 self._guard(),
-                self._session.post(self._path(task.path), data=request, headers=headers) as response,
+                self._session.post(self._path(task.path), data=body, headers=headers) as response,
             ):
                 content = await response.read()
                 if response.status != 200:
@@ -226,6 +230,13 @@ class HttpEngine:
             log(_logger, logging.WARNING, "waiting for the engine", url=str(self._url), reason=reason)
         else:
             log(_logger, logging.INFO, "engine answers again", url=str(self._url))
+
+
+async def _pieces(request: bytes) -> AsyncIterator[memoryview]:
+    """Cut a large request into pieces: sent as one, it would be copied, and would hold up the event loop."""
+    view = memoryview(request)
+    for start in range(0, len(request), _PIECE):
+        yield view[start : start + _PIECE]
 
 
 def _value(task: Task, content: bytes) -> bytes:

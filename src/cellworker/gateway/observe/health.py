@@ -49,7 +49,6 @@ _logger = logging.getLogger(__name__)
 class _Condition:
     check: Check
     tolerance_s: float
-    vital: bool
     trouble: str | None = None
     since: float = 0.0
 
@@ -95,7 +94,7 @@ class Health:
         self._lag_s = 0.0
         self._heartbeat: asyncio.Task[None] | None = None
 
-    def expect(self, name: str, check: Check, *, tolerance_min: float = 5.0, vital: bool = False) -> None:
+    def expect(self, name: str, check: Check, *, tolerance_min: float = 5.0) -> None:
         """Add a condition.
 
         Parameters
@@ -106,10 +105,8 @@ class Health:
             Quick, and never waits.
         tolerance_min
             Minutes that a failure may last before it counts.
-        vital
-            A failure that lasts ends liveness too, since only a restart helps.
         """
-        self._conditions[name] = _Condition(check, 60 * tolerance_min, vital)
+        self._conditions[name] = _Condition(check, 60 * tolerance_min)
 
     def tell(self, name: str, fact: Callable[[], Any]) -> None:
         """Add a JSON-able fact to the summary, such as the generation of the experiment that is served."""
@@ -139,11 +136,10 @@ class Health:
         return not self.unready()
 
     def dying(self) -> dict[str, str]:
-        """Return the failures that only a restart mends, by the name of the condition; empty when live."""
-        found = self._broken(vital_only=True)
+        """Return the failures that only a restart mends, by name; empty when live."""
         if self._heartbeat is not None and self._heartbeat.done():
-            found["heartbeat"] = "The heartbeat of the event loop has ended."
-        return found
+            return {"heartbeat": "The heartbeat of the event loop has ended."}
+        return {}
 
     def unready(self) -> dict[str, str]:
         """Return why requests are not answered as they should be, by the name of the condition."""
@@ -191,12 +187,9 @@ class Health:
             condition.look(now)
         return now
 
-    def _broken(self, *, vital_only: bool = False) -> dict[str, str]:
+    def _broken(self) -> dict[str, str]:
         now = self._look()
-        conditions = self._conditions.items()
-        return {
-            name: item.trouble or "" for name, item in conditions if item.broken(now) and (item.vital or not vital_only)
-        }
+        return {name: item.trouble or "" for name, item in self._conditions.items() if item.broken(now)}
 
     async def _beat(self) -> None:
         while True:
