@@ -51,10 +51,10 @@ def _filled(variables: Mapping[str, str], kind: str, sandbox: str) -> str:
     # Only builds of this very ref, and of those only what passed the tests: others end with -ci.
     if kind == "production":
         build, extract = r"refs-tags-(?P<version>[0-9]+\.[0-9]+\.[0-9]+)", "version"
-        policy, reference = "semver: {range: '>=0.0.0'}", f"commit: {variables['COMMIT']}"
+        policy, reference = "semver: {range: '>=0.0.0'}", f"commit: {_quoted(variables['COMMIT'])}"
     else:
         build, extract = rf"{_escaped(variables['LABEL'])}-[a-f0-9]+-(?P<timestamp>[0-9]+)", "timestamp"
-        policy, reference = "numerical: {order: asc}", f"branch: {variables['BRANCH']}"
+        policy, reference = "numerical: {order: asc}", f"branch: {_quoted(variables['BRANCH'])}"
     text = (Path(__file__).parent / "flux.yaml").read_text(encoding="utf-8")
     return Template(text).substitute(
         variables,
@@ -67,6 +67,11 @@ def _filled(variables: Mapping[str, str], kind: str, sandbox: str) -> str:
         REFERENCE=reference,
         ENVIRONMENT=environment,
     )
+
+
+def _quoted(text: str) -> str:
+    """Return text that YAML takes for nothing but text: a branch may be called ``on``, ``1.0`` or ``@x``."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _escaped(label: str) -> str:

@@ -266,6 +266,14 @@ def test_a_pull_request_gets_a_template_for_sandboxes_under_its_number(
     assert "alex" not in text
 
 
+@pytest.mark.parametrize("branch", ["on", "1.0", "123", "@next", "!fix", "it's", "{maps}", "null", "50%"])
+def test_the_name_of_a_branch_stays_text(branch: str, releases: Releases, root: Path) -> None:
+    made = names(root, "workflow_dispatch", f"refs/heads/{branch}", "384")
+    (text,) = releases.deploy(made, BRANCH=branch).values()
+    objects = check_objects(text, "STAGING_SANDBOX_ID", "staging")
+    assert objects["GitRepository worker-chart"]["spec"]["ref"] == {"branch": branch}
+
+
 def test_a_sandbox_that_has_an_id_already_gets_it(releases: Releases, root: Path) -> None:
     made = names(root, "workflow_dispatch", "refs/heads/fix/maps", "384")
     (text,) = releases.deploy(made, SANDBOX_ID="alex-worker384").values()

@@ -252,3 +252,31 @@ def test_what_is_written_is_read_again_and_own_sets_outlive_a_change_of_the_file
     for item, child in own.sets():
         found = next(c for c in work.cell_sets.find_class(item.key).children if c.key == child.key)  # type: ignore[union-attr]
         assert [9 - cell for cell in found.cell_ids.tolist()] == child.cell_ids.tolist()
+
+
+def test_the_work_on_many_classes_grows_with_their_number_and_not_with_its_square(tmp_path, monkeypatch):
+    """As many lookups as classes: 20,000 of them would hold up a change for minutes otherwise."""
+    looked = [0]
+    column = CellClass.column.fget
+
+    def counted(item: CellClass) -> str:
+        looked[0] += 1
+        return column(item)
+
+    monkeypatch.setattr(CellClass, "column", property(counted))
+    file = tmp_path / "a.h5ad"
+    file.write_bytes(b"content")
+    base = CellSets([CellClass("louvain", "louvain", "cellSets", [])])
+    found = []
+    for n_classes in (50, 100):
+        looked[0] = 0
+        items = [CellClass(f"c{i}", "c", "cellSets", [CellSet(f"c{i}-0", "s", None, [1])]) for i in range(n_classes)]
+        for key in ("same", "other"):  # the file's content when it is written, and when it is read again
+            work = OwnWorkFile(file, key, base, np.arange(3, dtype=np.int32), ["a", "b", "c"])
+            if key == "same":
+                work.write(CellSets([*base.classes, *items]).encode())
+            kept = work.read()
+            assert kept is not None
+            assert [item.key for item in kept.own.classes] == [item.key for item in items]
+        found.append(looked[0])
+    assert found[1] <= 2 * found[0]

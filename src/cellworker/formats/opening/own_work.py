@@ -233,9 +233,9 @@ def own_part(base: CellSets, current: CellSets) -> CellSets:
 
     A class that lacks a set of `base`, as new clusters replace the old, is the person's own as a whole.
     """
-    out = []
+    out, known_classes = [], _by_key(base)
     for item in current.classes:
-        before = base.find_class(item.key)
+        before = known_classes.get(item.key)
         if _replaced(before, item):
             out.append(item)
             continue
@@ -244,6 +244,12 @@ def own_part(base: CellSets, current: CellSets) -> CellSets:
         if new:
             out.append(replace(item, children=new))
     return CellSets(out)
+
+
+def _by_key(cell_sets: CellSets) -> dict[str, CellClass]:
+    """Return the class that `CellSets.find_class` finds by each key; each lookup there walks over all classes."""
+    columns = {item.column: item for item in reversed(cell_sets.classes) if item.column}
+    return columns | {item.key: item for item in reversed(cell_sets.classes)}
 
 
 def _replaced(before: CellClass | None, now: CellClass) -> bool:
@@ -270,26 +276,28 @@ def _same(one: CellSet | None, other: CellSet) -> bool:
 
 
 def _described(base: CellSets, current: CellSets, own: CellSets) -> list[dict[str, Any]]:
-    out = []
+    out, known_before, known_now = [], _by_key(base), _by_key(current)
     for item in own.classes:
-        whole = _replaced(base.find_class(item.key), current.find_class(item.key) or item)
+        whole = _replaced(known_before.get(item.key), known_now.get(item.key) or item)
         out.append({"key": item.key, "whole": whole, "sets": [child.key for child in item.children]})
     return out
 
 
 def _merged(base: CellSets, stored: CellSets, document: dict[str, Any], path: Path) -> CellSets:
     """Put the own sets of a document into the cell sets that the file has now."""
-    classes = list(base.classes)
+    classes, known = list(base.classes), _by_key(stored)
+    places = {item.key: place for place, item in reversed([*enumerate(classes)])}
     for one in _own_of(document, path):
-        item = stored.find_class(one["key"])
+        item, keys = known.get(one["key"]), frozenset(one["sets"])
         if item is None:
             continue
-        own = [child for child in item.children if child.key in one["sets"]]
-        place = next((i for i, known in enumerate(classes) if known.key == item.key), None)
+        own = [child for child in item.children if child.key in keys]
+        place = places.get(item.key)
         if place is None:
+            places[item.key] = len(classes)
             classes.append(replace(item, children=own))
             continue
-        kept = [] if one["whole"] else [child for child in classes[place].children if child.key not in one["sets"]]
+        kept = [] if one["whole"] else [child for child in classes[place].children if child.key not in keys]
         classes[place] = replace(item if one["whole"] else classes[place], children=[*kept, *own])
     return CellSets(classes, base.extra)
 
