@@ -128,9 +128,12 @@ wheel: .venv/.ready-dev ## build the sdist and a wheel for each platform into di
 build: ## build the image `worker:latest`
 	docker build --tag worker:latest .
 
+# Compose takes a relative path that does not begin with a dot for the name of a volume.
+MOUNTED = DATA_DIR="$$(cd "$(DATA_DIR)" && pwd)"
+
 stack: build ## a worker with stand-ins for the cloud in containers, serving data/$EXPERIMENT_ID or the sample
 	@mkdir -p "$(DATA_DIR)"
-	docker compose up --detach --wait worker || { docker compose logs --no-log-prefix seed; exit 1; }
+	$(MOUNTED) docker compose up --detach --wait worker || { docker compose logs --no-log-prefix seed; exit 1; }
 	@docker compose logs --no-log-prefix seed
 
 download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) as `worker:downloaded`
@@ -141,7 +144,7 @@ download-image: ## pull the image LATEST_TAG of ECR_REPOSITORY (registry/name) a
 
 run-downloaded: ## the same stack with the image that `make download-image` fetched
 	@mkdir -p "$(DATA_DIR)"
-	WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker \
+	$(MOUNTED) WORKER_IMAGE=worker:downloaded docker compose up --detach --wait --no-build worker \
 	  || { docker compose logs --no-log-prefix seed; exit 1; }
 	@docker compose logs --no-log-prefix seed
 

@@ -119,6 +119,23 @@ def chosen(root: Path, data_dir: Path, experiment_id: str) -> tuple[Path, str]:
     return found
 
 
+@pytest.mark.parametrize("target", ["stack", "run-downloaded"])
+def test_a_relative_data_folder_is_a_folder_for_compose_too(target: str, root: Path, tmp_path: Path) -> None:
+    """Compose takes `mine` for the name of a volume; `make run` takes it for a folder, and so does this."""
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\necho "$1 $2: $DATA_DIR" >> "$SAID"\n')
+    docker.chmod(0o755)
+    said, folder = tmp_path / "said", os.path.relpath(tmp_path / "my data", root)
+    environment = {**os.environ, "PATH": f"{docker.parent}:{os.environ['PATH']}", "SAID": str(said)}
+    done = subprocess.run(
+        ["make", target], cwd=root, env={**environment, "DATA_DIR": folder},
+        capture_output=True, text=True, timeout=ENOUGH_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"compose up: {tmp_path / 'my data'}" in said.read_text().splitlines()
+
+
 def test_the_sample_is_reported_to_be_the_sample(root: Path, tmp_path: Path, sample: Path) -> None:
     assert chosen(root, tmp_path, "test") == (sample, "the bundled sample")
     (tmp_path / "test").mkdir()
