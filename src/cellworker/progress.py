@@ -1,8 +1,10 @@
-"""The progress callback of long computations: one type for all packages."""
+"""The progress callback of long computations: one type for all packages, and bars that show it."""
 
-from typing import Protocol
+import threading
+from functools import cache
+from typing import Any, Protocol
 
-__all__ = ["Progress", "silent"]
+__all__ = ["Progress", "of_threads", "silent"]
 
 
 class Progress(Protocol):
@@ -15,3 +17,12 @@ class Progress(Protocol):
 
 def silent(stage: str, fraction: float | None = None, /) -> None:
     """Report nothing."""
+
+
+@cache
+def of_threads(bar: Any) -> Any:  # noqa: ANN401
+    """Return a class of tqdm with a lock of its own, for the threads of this process.
+
+    tqdm's lock is for other processes too, and from Python 3.14 on such a lock starts one: the resource tracker.
+    """
+    return type(bar.__name__, (bar,), {"_lock": threading.RLock()})

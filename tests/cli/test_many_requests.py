@@ -1,8 +1,6 @@
-"""Many requests on one opening; several experiments checked; a task explained; shells that complete."""
+"""Many requests on one opening; several experiments checked; a task explained."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -108,30 +106,3 @@ def test_an_unknown_task_is_refused(capsys) -> None:
     status, _, err = run("tasks", "ListGene", capsys=capsys)
     assert status == 1
     assert "ListGene" in err
-
-
-def completions(words: str, script: str) -> list[str]:
-    command = f"""{script}
-COMP_WORDS=({words} ""); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _cellworker; printf '%s\\n' "${{COMPREPLY[@]}}" """
-    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True, cwd="/")
-    return done.stdout.split()
-
-
-def test_bash_completes_commands_options_and_values(capsys) -> None:
-    script = run("completion", "bash", capsys=capsys)[1]
-    assert {"markers", "call", "replay"} <= set(completions("cellworker", script))
-    assert {"--by", "--n", "--format"} <= set(completions("cellworker markers file", script))
-    assert {"csv", "h5ad"} <= set(completions("cellworker markers file --format", script))
-    assert set(completions("cellworker markers file --format", script)) == {"csv", "tsv", "parquet", "json", "h5ad"}
-    assert {"ClusterCells", "ListGenes"} <= set(completions("cellworker tasks", script))
-
-
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_other_shells_can_read_their_script(shell: str, tmp_path: Path, capsys) -> None:
-    script = run("completion", shell, capsys=capsys)[1]
-    assert "markers" in script
-    assert "h5ad" in script
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    (tmp_path / "script").write_text(script)
-    subprocess.run([shell, "-n", tmp_path / "script"], check=True)
