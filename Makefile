@@ -84,7 +84,7 @@ notebooks: .venv/.ready-dev ## run the tutorials again, and keep what they print
 	$(BIN)/python scripts/run_notebooks.py
 
 docs: .venv/.ready-dev ## build the documentation's site into site/
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 hooks: ## have git run `make check` before each commit of this checkout
 	git config core.hooksPath scripts/hooks

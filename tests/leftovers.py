@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ class Leftovers:
         # Every process that a test starts inherits it, and is known by it when its parent is gone.
         self._mark = f"{os.getpid()}-{time.time_ns()}"
         os.environ[_MARK] = self._mark
+        if sys.version_info >= (3, 14):
+            # Bars of other libraries have locks for processes, which start it there; it ends with this process.
+            resource_tracker.ensure_running()
 
     def watch(self, *places: Path) -> None:
         """Look at these folders too."""

@@ -1,8 +1,10 @@
-"""The progress callback of long computations: one type for all packages."""
+"""The progress callback of long computations: one type for all packages, and bars that show it."""
 
-from typing import Protocol
+import threading
+from functools import cache
+from typing import Any, Protocol
 
-__all__ = ["Progress", "part_of", "silent"]
+__all__ = ["Progress", "of_threads", "part_of", "silent"]
 
 
 class Progress(Protocol):
@@ -24,3 +26,12 @@ def part_of(progress: Progress, begin: float, end: float) -> Progress:
         progress(stage, None if fraction is None else begin + (end - begin) * fraction)
 
     return tell
+
+
+@cache
+def of_threads(bar: Any) -> Any:  # noqa: ANN401
+    """Return a class of tqdm with a lock of its own, for the threads of this process.
+
+    tqdm's lock is for other processes too, and from Python 3.14 on such a lock starts one: the resource tracker.
+    """
+    return type(bar.__name__, (bar,), {"_lock": threading.RLock()})

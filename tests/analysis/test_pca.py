@@ -39,6 +39,44 @@ def test_components_are_those_of_a_full_decomposition_with_its_signs(few_genes, 
         np.testing.assert_allclose(found.total, dense.astype(np.float64).var(axis=0, ddof=1).sum(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("reversed_columns", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.15, 0.5])
+def test_few_and_many_stored_values_in_any_order_have_the_components_of_the_dense_matrix(share, reversed_columns):
+    """More rows than the kernel takes at a time, and rows without a value."""
+    dense = data(1300, 90) * (np.random.default_rng(1).random((1300, 90)) < share)
+    matrix = sparse.csr_array(dense)
+    if reversed_columns:
+        for start, end in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
+            for part in (matrix.indices, matrix.data):
+                part[start:end] = part[start:end][::-1].copy()
+        matrix.has_sorted_indices = False
+    before = matrix.indices.copy()
+    found, whole = principal_components(matrix, 10), principal_components(dense, 10)
+    np.testing.assert_allclose(found.variance, whole.variance, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(found.scores, whole.scores, atol=1e-8)
+    np.testing.assert_array_equal(matrix.indices, before)
+
+
+def test_a_gene_that_a_row_names_twice_counts_as_the_sum_of_both():
+    dense = data(600, 40)
+    row, gene = dense.nonzero()
+    twice = (np.concatenate([dense[row, gene] / 4, dense[row, gene] * 3 / 4]), np.tile(gene, 2), np.tile(row, 2))
+    order = np.argsort(twice[2], kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(twice[2], minlength=600))])
+    matrix = sparse.csr_array((twice[0][order], twice[1][order], bounds), shape=dense.shape)
+    found, whole = principal_components(matrix, 6), principal_components(dense, 6)
+    np.testing.assert_allclose(found.variance, whole.variance, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("part", "at", "value"), [("indptr", 3, -1), ("indptr", 3, 10**9), ("indices", 0, -1), ("indices", -1, 90)]
+)
+def test_rows_that_do_not_fit_are_found_before_products_of_them_are_made(part, at, value):
+    matrix = sparse.csr_array(data(700, 90))
+    getattr(matrix, part)[at] = value
+    assert pca._gram(matrix) is None
+
+
 @pytest.mark.parametrize("few_genes", [True, False])
 def test_the_bits_do_not_depend_on_the_threads(few_genes, monkeypatch):
     if not few_genes:

@@ -85,7 +85,7 @@ def test_a_map_has_a_point_per_cell_in_the_colour_of_its_group(source, adata):
 def test_a_map_of_a_gene_has_its_values_as_colours_the_highest_on_top(source, adata):
     ax = cw.pl.embedding(source, "gene3", limits=(0, 5), cmap="magma")
     [cloud] = ax.collections
-    values = adata.obs_vector("gene3")
+    values = adata[:, "gene3"].X.toarray().ravel()
     order = np.argsort(values, kind="stable")
     np.testing.assert_allclose(cloud.get_offsets(), adata.obsm["X_umap"][order], rtol=1e-6)
     np.testing.assert_allclose(cloud.get_facecolors(), plt.get_cmap("magma")(np.clip(values[order] / 5, 0, 1)))
@@ -127,7 +127,7 @@ def test_violins_have_the_groups_order_and_colours(source, adata):
     assert [text.get_text() for text in ax.get_xticklabels()] == ["g3", "g0"]
     first, second, bars, middles, cloud = ax.collections
     assert [faces(body)[0] for body in (first, second)] == [OWN[3], OWN[0]]
-    values = {name: adata[adata.obs["group"] == name].obs_vector("gene2") for name in ("g3", "g0")}
+    values = {name: adata[adata.obs["group"] == name, "gene2"].X.toarray().ravel() for name in ("g3", "g0")}
     np.testing.assert_allclose(middles.get_offsets()[:, 1], [np.median(values["g3"]), np.median(values["g0"])])
     np.testing.assert_allclose(bars.get_segments()[0][:, 1], np.quantile(values["g3"], [0.25, 0.75]))
     assert len(cloud.get_offsets()) == len(values["g3"]) + len(values["g0"])

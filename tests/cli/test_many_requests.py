@@ -1,8 +1,6 @@
-"""Many requests on one opening; several experiments checked; a task explained; shells that complete."""
+"""Many requests on one opening; several experiments checked; a task explained."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest

@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar
 
 from cellworker.plain_text import one_line
+from cellworker.progress import of_threads
 
 __all__ = ["ProgressBar", "reporter", "with_bar"]
 
@@ -41,7 +42,7 @@ class ProgressBar:
         if self._bar is None and now - self._began >= self._show_after_s:
             from tqdm.auto import tqdm  # noqa: PLC0415 only notebooks need it
 
-            self._bar = tqdm(total=1.0, bar_format=_FORM, leave=False)
+            self._bar = of_threads(tqdm)(total=1.0, bar_format=_FORM, leave=False)
         if self._bar is not None:
             self._bar.set_description_str(one_line(stage), refresh=False)
             if fraction is not None:

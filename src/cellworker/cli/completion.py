@@ -10,6 +10,9 @@ from cellworker.tasks.catalog import TASKS
 __all__ = ["script"]
 
 
+_PATH = re.compile(r"^(?!JSON).*\b(?:FILE|PATH|FOLDER|SAMPLE|A|B)\b")  # placeholders of what lies on the disk
+
+
 @dataclass(frozen=True, slots=True)
 class _Option:
     """An option's names, allowed values and help; without names it is a positional argument."""
@@ -17,6 +20,10 @@ class _Option:
     names: tuple[str, ...]
     values: tuple[str, ...]
     about: str
+    free: bool
+    """Takes a value that is not one of `values`."""
+    path: bool
+    """Its value is a file or a folder."""
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
@@ -46,9 +53,15 @@ def _options(command: argparse.ArgumentParser) -> Iterator[_Option]:
         values = tuple(map(str, action.choices or ()))
         if not action.option_strings and action.metavar == "TASK":
             values = tuple(TASKS)
-        if action.option_strings or values:
-            about = re.sub(r"\s+", " ", (action.help or "").replace("%%", "%"))
-            yield _Option(tuple(action.option_strings), values, about)
+        about = re.sub(r"\s+", " ", (action.help or "").replace("%%", "%"))
+        free = action.nargs != 0 and not values
+        path = free and bool(_PATH.search(str(action.metavar)))
+        yield _Option(tuple(action.option_strings), values, about, free, path)
+
+
+def _takes_files(options: list[_Option]) -> bool:
+    """Whether a file can stand where no option's value does."""
+    return any(option.path for option in options if not option.names)
 
 
 def _words(options: list[_Option]) -> str:
@@ -59,21 +72,25 @@ def _words(options: list[_Option]) -> str:
 
 
 def _cases(commands: dict[str, tuple[str, list[_Option]]], name: str) -> Iterator[str]:
-    """Yield shell cases: what follows a command's option of fixed values, and no file, then what a command takes."""
+    """Yield shell cases: what follows an option that takes a value, then what a command takes."""
     for command, (_, options) in commands.items():
         for option in options:
-            if option.names and option.values:
+            if option.names and (option.values or option.free):
                 patterns = "|".join(f'"{command} {flag}"' for flag in option.names)
-                yield f'    {patterns}) {name}="{" ".join(option.values)}"; files="" ;;'
+                yield f'    {patterns}) {name}="{" ".join(option.values)}"; files={_one(option.path)} ;;'
     for command, (_, options) in commands.items():
-        yield f'    "{command} "*) {name}="{_words(options)}" ;;'
+        yield f'    "{command} "*) {name}="{_words(options)}"; files={_one(_takes_files(options))} ;;'
+
+
+def _one(value: bool) -> str:  # noqa: FBT001 a switch of the shell
+    return "1" if value else '""'
 
 
 def _bash(commands: dict[str, tuple[str, list[_Option]]]) -> str:
     return "\n".join(
         [
             "_cellworker() {",
-            '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words="" files=1',
+            '  local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" words="" files=""',
             '  if [ "$COMP_CWORD" -eq 1 ]; then',
             f'    COMPREPLY=($(compgen -W "{" ".join(commands)} --help --version" -- "$current"))',
             "    return",
@@ -93,12 +110,12 @@ def _bash(commands: dict[str, tuple[str, list[_Option]]]) -> str:
 
 
 def _zsh(commands: dict[str, tuple[str, list[_Option]]]) -> str:
-    described = " ".join(_quoted(f"{name}:{about}") for name, (about, _) in commands.items())
+    described = " ".join(_quoted(f"{name}:{about}", "'\\''") for name, (about, _) in commands.items())
     return "\n".join(
         [
             "#compdef cellworker",
             "_cellworker() {",
-            '  local previous="${words[CURRENT-1]}" said="" files=1',
+            '  local previous="${words[CURRENT-1]}" said="" files=""',
             f"  local -a commands; commands=({described})",
             "  if (( CURRENT == 2 )); then _describe command commands; return; fi",
             '  case "${words[2]} $previous" in',
@@ -107,23 +124,38 @@ def _zsh(commands: dict[str, tuple[str, list[_Option]]]) -> str:
             "  compadd -- ${=said}",
             "  [[ -z $files ]] || _files",
             "}",
-            "(( $+functions[compdef] )) && compdef _cellworker cellworker",
+            # A file of `fpath` is the function itself; sourced, it may be the first to need zsh's completion.
+            "if [[ $funcstack[1] == _cellworker ]]; then",
+            '  _cellworker "$@"',
+            "else",
+            "  (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i -D }",
+            "  compdef _cellworker cellworker",
+            "fi",
             "",
         ]
     )
 
 
 def _fish(commands: dict[str, tuple[str, list[_Option]]]) -> str:
-    lines = []
+    first = "complete -c cellworker -f -n __fish_use_subcommand"
+    lines = [f"{first} -s h -l help", f"{first} -l version"]
     for name, (about, options) in commands.items():
-        lines.append(f"complete -c cellworker -n __fish_use_subcommand -a {name} -d {_quoted(about)}")
+        lines.append(f"{first} -a {name} -d {_of_fish(about)}")
         inside = f"complete -c cellworker -n '__fish_seen_subcommand_from {name}'"
+        if not _takes_files(options):
+            lines.append(f"{inside} -f")
         for option in options:
-            values = f" -x -a {_quoted(' '.join(option.values))}" if option.values else ""
+            values = f" -a {_of_fish(' '.join(option.values))}" if option.values else ""
             flags = "".join(f" -l {flag[2:]}" if flag.startswith("--") else f" -s {flag[1:]}" for flag in option.names)
-            lines.append(f"{inside}{flags}{values if flags else values.replace(' -x', '')} -d {_quoted(option.about)}")
+            takes = " -rF" if option.path else " -x" if option.free or values else ""
+            if flags or values:
+                lines.append(f"{inside}{flags}{takes if flags else ''}{values} -d {_of_fish(option.about)}")
     return "\n".join([*lines, ""])
 
 
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "").replace("'", "") + "'"
+def _of_fish(text: str) -> str:
+    return _quoted(text.replace("\\", "\\\\"), "\\'")
+
+
+def _quoted(text: str, apostrophe: str) -> str:
+    return "'" + text.replace("'", apostrophe) + "'"

@@ -97,6 +97,10 @@ def _say(sentence: str) -> None:
 def _flushed(status: int) -> int:
     """Flush the output and return the exit status; after a failed flush Python would end with status 120."""
     try:
+        sys.stderr.flush()  # argparse has left there what it could not write
+    except (OSError, ValueError):
+        _drop(sys.stderr)
+    try:
         sys.stdout.flush()
     except BrokenPipeError:
         drop(sys.stdout)

@@ -198,7 +198,9 @@ def _kind(annotation: Any) -> _Kind:  # noqa: ANN401
 def _is_array(option: Any) -> bool:  # noqa: ANN401
     import numpy as np  # noqa: PLC0415 heavy
 
-    return get_origin(option) is np.ndarray
+    from cellworker.api.anndata.checked import origin_of  # noqa: PLC0415 heavy
+
+    return origin_of(option) is np.ndarray
 
 
 def _help(text: str, default: Any) -> str:  # noqa: ANN401

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cellworker.plain_text import one_line
+from cellworker.progress import of_threads
 
 __all__ = ["Bar"]
 
@@ -36,7 +37,7 @@ class Bar:
             from tqdm import tqdm  # noqa: PLC0415
 
             form = "{desc} {percentage:3.0f}% |{bar:24}| {elapsed}<{remaining}"
-            self._bar = tqdm(total=1.0, bar_format=form, leave=False, file=sys.stderr)
+            self._bar = of_threads(tqdm)(total=1.0, bar_format=form, leave=False, file=sys.stderr)
         self._bar.set_description_str(one_line(stage), refresh=False)
         if fraction is not None:
             self._bar.n = min(1.0, max(0.0, fraction))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.one_blas_thread import one_blas_thread
+from cellworker.native import address, kernel
 
 __all__ = ["Components", "RowParts", "components_of", "principal_components"]
 
@@ -27,7 +28,7 @@ _BLOCK = 10  # vectors at a time
 _ROWS = 4096  # values of a part; parts are added in order, whichever thread computes them
 _MAX_COVARIANCE = 3000  # genes, or cells
 _MAX_VALUES = 30_000_000  # max values of few cells as a dense matrix, for the products of all pairs
-_DENSE = 0.1  # share of stored values above which a part is multiplied as a dense one
+_DENSE = 0.2  # share of stored values above which a part is multiplied as a dense one
 _TOLERANCE = 1e-8  # tolerance of residuals, relative to the largest variance
 _EMPTY = 1e-12  # relative to the largest variance: below it a direction has no variance
 _CHECK_EVERY = 4  # blocks
@@ -252,7 +253,7 @@ class _Products:
 
 
 def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
-    """Return some rows in double precision; compressed rows share their indices."""
+    """Return some rows in double precision; compressed rows share their indices where these ascend."""
     if isinstance(matrix, np.ndarray):
         return matrix[start:stop].astype(np.float64, copy=False)
     from scipy.sparse import csr_array  # noqa: PLC0415 heavy
@@ -263,7 +264,13 @@ def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
         matrix.indices[first:last],
         matrix.indptr[start : stop + 1] - first,
     )
-    return csr_array(parts, shape=(stop - start, matrix.shape[1]), copy=False)
+    rows = csr_array(parts, shape=(stop - start, matrix.shape[1]), copy=False)
+    if (
+        not rows.has_canonical_format
+    ):  # SciPy would sort in place, which moves the caller's indices without their values
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return rows
 
 
 def _moments(rows: Any) -> tuple[Floats, Floats]:  # noqa: ANN401
@@ -277,7 +284,23 @@ def _square(rows: Any) -> tuple[Floats]:  # noqa: ANN401
     if rows.nnz > _DENSE * rows.shape[0] * rows.shape[1]:
         dense = rows.toarray()
         return (dense.T @ dense,)
-    return ((rows.T @ rows).toarray(),)
+    found = _gram(rows) if rows.format == "csr" else None
+    return ((rows.T @ rows).toarray() if found is None else found,)
+
+
+def _gram(rows: Any) -> Floats | None:  # noqa: ANN401
+    """Return the transposed rows times the rows; None where columns do not ascend within rows."""
+    width = rows.shape[1]
+    out = np.zeros((width, width))
+    bounds, columns = np.require(rows.indptr, np.int64, ["C", "A"]), np.require(rows.indices, np.int32, ["C", "A"])
+    values = np.require(rows.data, np.float64, ["C", "A"])
+    odd = kernel("cw_gram")(
+        address(bounds, np.int64), address(columns, np.int32), address(values, np.float64), rows.shape[0],
+        min(len(columns), len(values)), width, address(out, np.float64, writable=True),
+    )  # fmt: skip
+    if odd < 0:
+        raise MemoryError
+    return None if odd else out
 
 
 def _square_of_cells(rows: Any) -> tuple[Floats]:  # noqa: ANN401

@@ -11,7 +11,7 @@ import numpy as np
 
 from cellworker.api.anndata.arguments import hint_of, invalid
 
-__all__ = ["checked"]
+__all__ = ["checked", "origin_of"]
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -79,10 +79,17 @@ def _kinds(annotation: Any) -> list[_Kind]:  # noqa: ANN401
     return [] if None in found else [kind for kind in found if kind is not None]
 
 
+def origin_of(annotation: Any) -> Any:  # noqa: ANN401
+    """Return the class that an annotation is made from; of a named alias, as NumPy 2.5 has for arrays, of its value."""
+    origin = get_origin(annotation) or annotation
+    value = getattr(origin, "__value__", None)
+    return origin if value is None else get_origin(value) or value
+
+
 def _kind(part: Any) -> _Kind | None:  # noqa: ANN401
     if isinstance(part, str | ForwardRef):
         return _NAMED.get(part if isinstance(part, str) else part.__forward_arg__)
-    origin = get_origin(part) or part
+    origin = origin_of(part)
     if origin is Literal:
         options = get_args(part)
         if all(isinstance(option, str) for option in options):

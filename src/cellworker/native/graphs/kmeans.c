@@ -76,8 +76,10 @@ Kmeans *cw_kmeans_new(const double *x, int32_t n, const double *box, const doubl
         return NULL;
     }
     memcpy(m->centre, centres, 2 * size * sizeof *m->centre);
-    memset(m->transfer, 1, size);
-    for (int32_t c = 0; c < k; c++) m->moved[c] = -1;
+    for (int32_t c = 0; c < k; c++) {
+        m->transfer[c] = 1;
+        m->moved[c] = -1;
+    }
     return m;
 }
 

@@ -105,6 +105,10 @@ EXPORT int32_t cw_count_sums(int32_t type, int32_t layout, const int64_t *indptr
                              int64_t n_stored, int64_t from, int64_t to, const int32_t *code, int64_t n_genes,
                              double *sums);
 
+/* gram.c */
+EXPORT int32_t cw_gram(const int64_t *indptr, const int32_t *columns, const double *values, int64_t n_rows,
+                       int64_t n_stored, int64_t width, double *out);
+
 /* levels.c */
 EXPORT int64_t cw_find_levels(const int64_t *bounds, int64_t n_rows, const uint32_t *counts, const float *values,
                               int64_t max_levels, int64_t *lengths, uint32_t *counts_out, float *values_out);
