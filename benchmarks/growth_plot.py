@@ -119,11 +119,14 @@ def _panel(operation: str, points: Sequence[tuple[int, float]], sizes: Sequence[
 
 
 def _short(operation: str) -> str:
-    return operation.partition(",")[0] if len(operation) > 26 and "," in operation else operation.partition(":")[0]
+    """Return the beginning of a name, which fits above a panel."""
+    for end in (":", ", to", " between", " of ten", " of 30", " from", "'s"):
+        operation = operation.partition(end)[0]
+    return operation
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g}" if value >= 1e-3 else f"{value * 1000:g}m"
+    return f"{value:.4f}" if value < 1e-3 else f"{value:g}"
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from cellworker.analysis.graphs.neighbour_links import neighbour_links
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.graphs.partitions import partitions
 from cellworker.analysis.graphs.snn import Links
+from cellworker.analysis.graphs.waiting import reporting
 from cellworker.analysis.trajectories.graph_projection import Places, project
 from cellworker.analysis.trajectories.igraph_random import igraph_shuffle
 from cellworker.analysis.trajectories.plane_kmeans import plane_kmeans
@@ -131,14 +132,14 @@ def learn_trajectory(
         found = _others(
             search(points[order], min(_K, n - 1) + 1, metric, on_progress=_part_of(progress, _FINDING, 0, _FOUND))
         )
-        progress("Linking neighbours", _FOUND)
-        links = neighbour_links(found.cells)
+        links = reporting(partial(neighbour_links, found.cells), partial(progress, "Linking neighbours", _FOUND))
         if metric == "euclidean":
             near = found if like_original else _reordered(found, order)
         del found
         ordered = _clusters(links, method, part_of(progress, _LINKED, _CLUSTERED), like_original=like_original)
-        progress("Finding partitions", _CLUSTERED)
-        partition[order] = partitions(links, ordered)
+        parts = partial(partitions, links, ordered)
+        partition[order] = reporting(parts, partial(progress, "Finding partitions", _CLUSTERED))
+        del parts
         clusters[order] = ordered
         del links
 
