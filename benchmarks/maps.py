@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +22,9 @@ from benchmarks.harness import Bar, Case, Command, pick, python, run_cases, time
 __all__ = ["cells", "run"]
 
 HERE, PEERS = "benchmarks.maps", "benchmarks.map_peers"
-QUICK, MIDDLE, LARGE = 5_000, 20_000, 100_000
+QUICK, MIDDLE, LARGE, LARGEST = 5_000, 20_000, 100_000, 200_000
+CLUSTER_BARS = {"leiden": {LARGE: 3.5, LARGEST: 10}, "louvain": {LARGE: 29, LARGEST: 70}}
+"""CPU seconds from coordinates to clusters."""
 DIMS, GROUPS = 30, 30
 THREADS = 2
 K, MIN_DIST = 30, 0.3  # the task's
@@ -34,17 +37,17 @@ ENVIRONMENT = {name: str(THREADS) for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THR
 
 
 def run(*, quick: bool, only: str = "") -> None:
-    """Measure 20,000 and 100,000 cells, or 5,000 if `quick`."""
+    """Measure 20,000 and 100,000 cells, clusters of 200,000 too; or 5,000 cells if `quick`."""
     with tempfile.TemporaryDirectory(prefix="bench-maps-") as name:
         work = Path(name)
         cases = []
-        for n in [QUICK] if quick else [MIDDLE, LARGE]:
+        for n in [QUICK] if quick else [MIDDLE, LARGE, LARGEST]:
             folder = work / str(n)
             folder.mkdir()
             points, groups = cells(n)
             np.save(folder / "points.npy", points)
             np.save(folder / "groups.npy", groups)
-            cases += _cases(folder, n)
+            cases += _cluster_cases(folder, n) if n == LARGEST else _cases(folder, n)
         about = {
             "dims": DIMS,
             "groups": GROUPS,
@@ -112,12 +115,14 @@ def _cases(folder: Path, n: int) -> list[Case]:
                 "scranpy": command(PEERS, "clusters_scranpy", "leiden"),
             },
             3,
+            *_cluster_bar("leiden", n),
         ),
         case(
             "Louvain, Seurat's ten starts, from coordinates",
             command(HERE, "clusters", "louvain"),
             {"scranpy": command(PEERS, "clusters_scranpy", "multilevel")},
             3,
+            *_cluster_bar("louvain", n),
         ),
         case(
             "Leiden of a given graph",
@@ -141,6 +146,26 @@ def _cases(folder: Path, n: int) -> list[Case]:
             3,
         ),
     ]
+
+
+def _cluster_cases(folder: Path, n: int) -> list[Case]:
+    """Clusters from coordinates, without peers."""
+    names = {"leiden": "Leiden from coordinates", "louvain": "Louvain, Seurat's ten starts, from coordinates"}
+    return [
+        Case(
+            f"{name}; {n // 1000}k cells",
+            Command(python(f"{HERE}:clusters", folder, method), ENVIRONMENT, limit_s=LIMIT_S),
+            {},
+            1,
+            _cluster_bar(method, n),
+        )
+        for method, name in names.items()
+    ]
+
+
+def _cluster_bar(method: str, n: int) -> list[Bar]:
+    seconds = CLUSTER_BARS[method].get(n)
+    return [Bar("cpu_s", seconds, f"{method} of {n:,} cells within {seconds:g} CPU s")] if seconds else []
 
 
 def _first(folder: Path, n: int, command) -> Case:
@@ -268,16 +293,12 @@ def modularity_of(folder: str, labels: np.ndarray) -> dict[str, float]:
 
 def _ensure_graph(folder: Path) -> None:
     if not (folder / "graph.npz").exists():
-        links = _graph(points_of(str(folder)), "euclidean")
+        from cellworker.analysis.graphs.neighbours import nearest_neighbours
+        from cellworker.analysis.graphs.snn import shared_neighbours
+
+        points = points_of(str(folder))[:, :CLUSTER_DIMS]
+        links = shared_neighbours(nearest_neighbours(points, CLUSTER_K, "euclidean", threads=THREADS).cells)
         np.savez(folder / "graph.npz", indptr=links.indptr, cells=links.cells, weights=links.weights)
-
-
-def _graph(points: np.ndarray, metric):
-    from cellworker.analysis.graphs.neighbours import nearest_neighbours
-    from cellworker.analysis.graphs.snn import shared_neighbours
-
-    found = nearest_neighbours(points[:, :CLUSTER_DIMS], CLUSTER_K, metric, threads=THREADS)
-    return shared_neighbours(found.cells, threads=THREADS)
 
 
 def neighbours(folder: str) -> None:
@@ -336,16 +357,16 @@ def tsne(folder: str, rate: str) -> None:
     details |= map_quality(points, layout)
 
 
-def clusters(folder: str, method: str) -> None:
-    from cellworker.analysis.graphs.leiden import leiden
-    from cellworker.analysis.graphs.louvain import louvain
+def clusters(folder: str, method: Literal["louvain", "leiden"]) -> None:
+    """Cluster as the task does: Leiden on exact neighbours, Louvain on the original's."""
+    from cellworker.analysis.graphs.clusters import cell_graph, clusters_of
 
-    points = points_of(folder)
+    points = points_of(folder)[:, :CLUSTER_DIMS].astype(np.float64)
     with timed() as details:
         begun = time.process_time()
-        links = _graph(points, "cosine" if method == "louvain" else "euclidean")
+        links = cell_graph(points, method, threads=THREADS)
         details["graph_cpu_s"] = round(time.process_time() - begun, 3)
-        labels = (louvain if method == "louvain" else leiden)(links, RESOLUTION)
+        labels, _ = clusters_of(links, method, RESOLUTION)
     details |= agreement(folder, labels)
 
 
