@@ -107,3 +107,15 @@ def test_help_with_apostrophes_is_quoted(shell, capsys) -> None:
     text = capsys.readouterr().out
     assert "markers" in text
     assert "cells sample" not in text
+
+
+def test_bash_offers_names_of_files_as_they_are(tmp_path: Path, capsys) -> None:
+    names = {"my data.h5ad", "$(touch pwned).h5ad", "*.h5ad", "it's.h5ad"}
+    for name in names:
+        (tmp_path / name).touch()
+    assert main(["completion", "bash"]) == 0
+    command = f"""{capsys.readouterr().out}
+COMP_WORDS=(cellworker markers ""); COMP_CWORD=2; _cellworker; printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", command], text=True, capture_output=True, check=True, cwd=tmp_path)
+    assert {line for line in done.stdout.splitlines() if not line.startswith("-")} == names
+    assert {path.name for path in tmp_path.iterdir()} == names

@@ -99,7 +99,7 @@ def _flushed(status: int) -> int:
     try:
         sys.stderr.flush()  # argparse has left there what it could not write
     except (OSError, ValueError):
-        _drop(sys.stderr)
+        drop(sys.stderr)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
