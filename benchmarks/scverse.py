@@ -48,7 +48,7 @@ K, MIN_DIST, PERPLEXITY = 15, 0.5, 30  # scanpy's
 WARM_CELLS = 5_000
 SAMPLED = 1_000
 LIMIT_S = {MIDDLE: 60, LARGE: 300}  # a peer that needs more is told as that
-HOPELESS = {  # beyond the limit at 100,000 cells, by their figures at 20,000
+HOPELESS = {  # left out at 100,000 cells: far behind the fastest at 20,000
     "neighbours": ("scanpy",),
     "tsne": ("scanpy",),
 }
