@@ -1,8 +1,8 @@
-"""Every method gives the same bytes on every processor and every system: the hashes here hold on x86_64 and on aarch64.
+"""Methods give the same bytes on every processor: the hashes here hold on x86_64 and on aarch64 (under an emulator).
 
-The data are made of whole numbers, so that nothing but our own code decides the bytes. `make test-arm` runs these tests
-under an emulator. What a linear algebra library computes (components, maps that start from them) differs in the last
-bits from machine to machine; it is not here.
+The data are made of whole numbers, so that nothing but our own code decides the bytes. Left out is what differs in its
+last bit, as NumPy's exponentials and sums do from processor to processor: p-values (their logarithms, by which all is
+ordered, are here), scores of gene sets; and components, which a linear algebra library computes.
 """
 
 import hashlib
@@ -76,19 +76,14 @@ def neighbours(adata: AnnData) -> str:
 def ranks(adata: AnnData) -> str:
     cw.tl.rank_genes_groups(adata, "group", method="wilcoxon", tie_correct=True)
     found = adata.uns["rank_genes_groups"]
-    names = ("names", "scores", "pvals", "pvals_adj", "logfoldchanges")
+    names = ("names", "scores", "logfoldchanges")
     return digest(*(found[name][group] for name in names for group in found[name].dtype.names))
 
 
 def sums(adata: AnnData) -> str:
     cw.tl.pseudobulk(adata, "condition", sample="sample", group="one")
     found = adata.uns["pseudobulk"]
-    return digest(*(found[name]["one"] for name in ("names", "scores", "pvals", "logfoldchanges")))
-
-
-def scores(adata: AnnData) -> str:
-    cw.tl.score_genes(adata, [f"gene{k}" for k in range(0, 60, 4)], ctrl_size=10)
-    return digest(adata.obs["score"])
+    return digest(*(found[name]["one"] for name in ("names", "scores", "logfoldchanges")))
 
 
 def types(adata: AnnData) -> str:
@@ -124,14 +119,10 @@ def trajectory(adata: AnnData) -> str:
     return digest(found["nodes"], found["links"], adata.obs["pseudotime"])
 
 
-def components(adata: AnnData) -> str:
-    cw.pp.pca(adata, 10)
-    return digest(adata.obsm["X_pca"])
-
-
 @pytest.mark.parametrize(("method", "expected"), [
-    (neighbours, ""), (ranks, ""), (sums, ""), (scores, ""), (types, ""), (umap, ""), (tsne, ""), (leiden, ""),
-    (louvain, ""), (trajectory, ""), (components, ""),
+    (neighbours, "4d21f8be7974cf43"), (ranks, "9f1e7760455d709b"), (sums, "5f02e289c47afd3d"), (types, "9df5a6e61108ecd2"), (umap, "18a9e66c6ce55f4b"),
+    (tsne, "13d57bfc9a2caa5e"), (leiden, "3efa7b491a4035fc"), (louvain, "fe482afbbd11ddb2"),
+    (trajectory, "5a2aa7dc85e25faa"),
 ])  # fmt: skip
 def test_bytes_are_those_of_every_machine(method: Callable[[AnnData], str], expected: str, cells: AnnData):
     assert method(cells.copy()) == expected

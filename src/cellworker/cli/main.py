@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from cellworker.cli.methods import METHODS, add_method_arguments
-from cellworker.cli.numbers import number, path_of, positive_number, whole_number
+from cellworker.cli.numbers import number, path_of, port, positive_number, whole_number
 from cellworker.cli.streams import drop, open_streams
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.plain_text import say, shown
@@ -122,17 +122,6 @@ def _about_system(error: OSError) -> str:
     return f"{ErrorCode.INVALID_INPUT}: {place}{error.strerror or error}"
 
 
-def _port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= 65535:
-        message = f"expected a port from 0 to 65535, found {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return port
-
-
 def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of a command line; of the commands made from methods only the named one has its arguments.
 
@@ -160,7 +149,7 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
         metavar="PATH|ID",
         help="a file, a folder, or the id of an experiment under DATA_DIR; without it EXPERIMENT_ID, else the sample",
     )
-    run.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
+    run.add_argument("--port", type=port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
     run.add_argument(
         "--prepare",
@@ -179,10 +168,10 @@ def parser_for(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     _add_matrices(run)
     _add_matrices(engine)
-    engine.add_argument("--port", type=_port, help="port to listen on (PORT, 4000); 0 takes a free one")
+    engine.add_argument("--port", type=port, help="port to listen on (PORT, 4000); 0 takes a free one")
 
     probe = add("probe", "probe", "tell by the exit status whether an engine answers on a port of this machine")
-    probe.add_argument("--port", type=_port, help="its port (PORT, 4000)")
+    probe.add_argument("--port", type=port, help="its port (PORT, 4000)")
     probe.add_argument("--ready", action="store_true", help="whether it serves an experiment, not only lives")
 
     add("gateway", "gateway", "take requests from the platform's queue, have the engine answer them")
@@ -325,7 +314,7 @@ def _add_about_here(add: Callable[[str, str, str], argparse.ArgumentParser]) -> 
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="as: source <(cellworker completion bash)")
 
     stop = add("stop", "stop", "stop the worker that 'cellworker run' started on a port")
-    stop.add_argument("--port", type=_port, help="its port (PORT, 4000)")
+    stop.add_argument("--port", type=port, help="its port (PORT, 4000)")
 
     add("version", "settings", "print the version").set_defaults(version=True)
 

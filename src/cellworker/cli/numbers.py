@@ -3,7 +3,7 @@
 import argparse
 import math
 
-__all__ = ["number", "path_of", "positive_number", "text_of", "whole_number"]
+__all__ = ["number", "path_of", "port", "positive_number", "text_of", "whole_number"]
 
 
 def whole_number(text: str) -> int:
@@ -50,3 +50,15 @@ def path_of(said: str) -> str:
         message = "expected a path, found ''"
         raise argparse.ArgumentTypeError(message)
     return said
+
+
+def port(text: str) -> int:
+    """Return the port that a text names, for argparse."""
+    try:
+        found = int(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= 65535:
+        message = f"expected a port from 0 to 65535, found {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return found
