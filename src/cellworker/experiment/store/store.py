@@ -79,8 +79,8 @@ def write_store(
     threads, progress
         Number of threads that convert, transpose and sort; called with the progress.
     claim, give_back
-        `claim` is called before anything is written, and may raise; `give_back` with each written part of the draft's
-        matrices. Without `give_back` the draft keeps its arrays, and all disk space is reserved first.
+        `claim` is called before anything is written, and may raise; `give_back` with each written part of a matrix.
+        Without `give_back` the draft keeps its arrays, and all disk space is reserved first.
     buffer_bytes, by_gene
         Memory of the buffers for sorting genes, of all threads together; whether they are sorted: without, no `data`.
 
@@ -181,9 +181,8 @@ class StoredExperiment(Experiment):
 
     def survive_faults(self) -> None:
         """Make access to lost pages mark the store as not whole instead of ending the process. See `watch_pages`."""
-        # Matrices with the same bounds have one place; a map has room for a few dozen.
-        places = {place for name, place in self._index.arrays.items() if name.endswith("/indptr")}
-        self._pages_lost = watch_pages(self._pages, self._descriptor, [(place.offset, place.size) for place in places])
+        places = {(at.offset, at.size) for name, at in self._index.arrays.items() if name.endswith("/indptr")}
+        self._pages_lost = watch_pages(self._pages, self._descriptor, list(places))
 
     @property
     def is_in_place(self) -> bool:
