@@ -1,8 +1,8 @@
 """A plugin for pytest: whatever a test leaves behind is an error of that test.
 
-Looked at are processes, open descriptors (files, sockets, pipes), and files in places that tests share: the folder for
-temporary files, the checkout, the session's stores and data. What a fixture of a wider scope opens belongs to that
-fixture; what a test makes it open must be gone when the fixture has ended.
+Looked at are processes, open descriptors (files, sockets, pipes), limits of this process, and files in places that
+tests share: the folder for temporary files, the checkout, the session's stores and data. What a fixture of a wider
+scope opens belongs to that fixture; what a test makes it open must be gone when the fixture has ended.
 """
 
 import gc
@@ -21,6 +21,11 @@ from typing import Any
 import psutil
 import pytest
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 GRACE_S = 60.0
 """Seconds that a process which was told to end may take, and a thread: the one that compares a store yields to all
 others, and on a loaded machine notices late that the store was closed. What ends sooner is not waited for."""
@@ -28,6 +33,7 @@ _POLL_S = 0.02
 _PROC = Path("/proc")
 _CACHES = frozenset({".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", "__pycache__", ".coverage", "build"})
 _MARK = "CELLWORKER_TEST_RUN"
+_LIMITS = ("RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_AS", "RLIMIT_CPU")
 _LIBRARY_LOOPS = frozenset({"zarr_IO_loop", "zarr_io"})
 """Threads of event loops that libraries start once for the whole process, in whichever test comes first."""
 
@@ -164,7 +170,7 @@ class Leftovers:
         return {key: name for key, name in found.items() if not (self._failed and key.startswith("descriptor"))}
 
     def _there(self) -> Things:
-        self._seen = {**self._processes(), **_descriptors(), **_files(self._places)}
+        self._seen = {**self._processes(), **_descriptors(), **_limits(), **_files(self._places)}
         return self._seen
 
     def _processes(self) -> Things:
@@ -232,6 +238,14 @@ def _descriptors() -> Things:
             target = str((folder / name).readlink()) if _PROC.is_dir() else stat.filemode(status.st_mode)
             found[f"descriptor {name} {status.st_dev} {status.st_ino}"] = f"an open descriptor: {target}"
     return found
+
+
+def _limits() -> Things:
+    """Return the limits of this process, which a test lowers for all that come after it."""
+    if resource is None:
+        return {}
+    found = {name: resource.getrlimit(getattr(resource, name)) for name in _LIMITS if hasattr(resource, name)}
+    return {f"limit {name} {limits}": f"the limit {name} at {limits}" for name, limits in found.items()}
 
 
 def _files(places: Sequence[Path]) -> Things:

@@ -138,6 +138,7 @@ LEFT = {
     "open('{watched}/../contents', 'w')": "an open descriptor: ",
     "os.pipe()": "an open descriptor: pipe:",
     "open('{watched}/some.lock', 'w').close()": "a file: ",
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 40, 1 << 41))": "the limit RLIMIT_FSIZE at (",
 }
 
 
@@ -148,7 +149,7 @@ def test_what_a_test_leaves_is_found_and_the_guilty_test_is_named(suite: Suite) 
         for number, body in enumerate(LEFT)
     ]
     try:
-        status, printed = suite.run("import os, socket, subprocess\nKEPT = []\n" + "".join(tests))
+        status, printed = suite.run("import os, resource, socket, subprocess\nKEPT = []\n" + "".join(tests))
     finally:
         for pid in _pids_of("sleep 77", "sleep 78"):
             os.kill(pid, signal.SIGKILL)

@@ -149,6 +149,8 @@ def in_process(monkeypatch):
 
     def run(function: str, kwargs: dict[str, Any], **_: Any) -> Any:
         module, _, name = function.partition(":")
+        if "alone" in kwargs:  # this process has other things to do: its limits stay
+            kwargs = {**kwargs, "alone": False}
         return getattr(importlib.import_module(module), name)(**kwargs, progress=lambda _stage, _part=None: None)
 
     monkeypatch.setattr("cellworker.formats.opening.sandbox.run_sandboxed", run)
