@@ -305,6 +305,31 @@ def test_work_is_shown_with_progress_and_can_be_cancelled(browser, tmp_path):
         expect(job).to_have_count(0)
 
 
+def test_enter_before_the_genes_are_listed_chooses_when_they_are(browser, worker):
+    with looking(browser, worker.url) as explorer:
+        page = explorer.page.context.new_page()
+        held = []
+
+        def hold(route):
+            if "ListGenes" in (route.request.post_data or ""):
+                held.append(route)
+            else:
+                route.continue_()
+
+        page.route("**/*", hold)
+        page.goto(worker.url)
+        page.wait_for_selector("canvas[data-drawn]")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("gnly")
+        expect(page.get_by_text("The genes are being listed")).to_be_visible()
+        page.keyboard.press("Enter")
+        assert held, "the list was asked for"
+        for route in held:
+            route.continue_()
+        expect(page.locator("main canvas").first).to_have_attribute("data-shows", "GNLY")
+        page.close()
+
+
 def test_everything_has_a_name_and_the_keyboard_reaches_it(explorer: Explorer):
     nameless = explorer.evaluate(
         """() => [...document.querySelectorAll('button, input, select, textarea, canvas, [role=img]')]

@@ -1,6 +1,6 @@
 // The search over everything: genes, sets, columns, actions.
 import { useEffect, useState } from "preact/hooks";
-import { findGenes } from "../data/genes";
+import { findGenes, geneNames } from "../data/genes";
 import { cellColumns } from "../data/columns";
 import { maskOf } from "../data/bitmap";
 import { NUMBER_LABELS, type NumberTask } from "../data/numbers";
@@ -44,14 +44,27 @@ export function Palette() {
   const text = palette.value;
   const [at, setAt] = useState(0);
   const host = useModal<HTMLDivElement>(text !== null);
-  useEffect(() => setAt(0), [text]);
-  if (text === null) return null;
-  const found = find(text).slice(0, 30);
+  // Enter came before the genes were listed: the first of them is chosen when they are
+  const [isAwaited, setAwaited] = useState(false);
+  const found = text === null ? [] : find(text).slice(0, 30);
   const close = () => (palette.value = null);
   const choose = (item: Found | undefined) => {
+    if (!item) {
+      setAwaited(geneNames.value === null);
+      return;
+    }
     close();
-    if (item) void item.run();
+    void item.run();
   };
+  useEffect(() => setAt(0), [text]);
+  useEffect(() => {
+    if (isAwaited && found[0]) choose(found[0]);
+  });
+  const search = (words: string) => {
+    setAwaited(false);
+    palette.value = words;
+  };
+  if (text === null) return null;
   const keys = (event: KeyboardEvent) => {
     if (event.key === "Escape") close();
     else if (event.key === "ArrowDown") setAt(Math.min(found.length - 1, at + 1));
@@ -66,7 +79,7 @@ export function Palette() {
       <div class="pill palette" role="dialog" aria-modal="true" aria-label="Search" ref={host} onClick={(event) => event.stopPropagation()} onKeyDown={keys}>
         <input
           type="text" role="combobox" list={undefined} aria-expanded="true" aria-controls="found" aria-activedescendant={`found-${at}`} aria-label="Genes, sets, columns, actions"
-          placeholder="Genes, sets, columns, actions" value={text} onInput={(event) => (palette.value = event.currentTarget.value)}
+          placeholder="Genes, sets, columns, actions" value={text} onInput={(event) => search(event.currentTarget.value)}
         />
         <div id="found" role="listbox" aria-label="Found">
           {found.map((item, i) => (
@@ -76,7 +89,7 @@ export function Palette() {
               {item.key && <kbd>{item.key.replace("shift+", "Shift ").replace("ctrl+", "Ctrl ")}</kbd>}
             </div>
           ))}
-          {!found.length && <p class="hint">Nothing is called “{text.slice(0, 60)}”.</p>}
+          {!found.length && <p class="hint">{geneNames.value ? `Nothing is called “${text.slice(0, 60)}”.` : "The genes are being listed …"}</p>}
         </div>
       </div>
     </div>
