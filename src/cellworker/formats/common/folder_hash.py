@@ -1,11 +1,10 @@
 """The content hash of a folder of many small files, most of which are read anyway."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Final
 
-from cellworker.formats.common.kinds import file_hash
+from cellworker.formats.common.kinds import file_hash, listing_hash
 
 __all__ = ["FolderHash"]
 
@@ -44,5 +43,4 @@ class FolderHash:
         for name in self._names:
             if name not in self._hashes:
                 self._hashes[name] = file_hash(f"{folder}/{name}")
-        listing = [(name, self._hashes[name]) for name in sorted(self._names, key=lambda name: name.split("/"))]
-        return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        return listing_hash({name: self._hashes[name] for name in self._names})

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-__all__ = ["FOREIGN", "ROOTS", "content_hash", "file_hash", "files_below", "is_hdf5", "is_zarr"]
+__all__ = ["FOREIGN", "ROOTS", "content_hash", "file_hash", "files_below", "is_hdf5", "is_zarr", "listing_hash"]
 
 _DOUBLINGS = 16
 _BLOCK = 1 << 16
@@ -44,12 +45,17 @@ def content_hash(path: Path) -> str:
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    listing = [(name, file_hash(os.path.join(path, name))) for name in _files(path)]  # noqa: PTH118 - many thousand files
+    return listing_hash({name: file_hash(os.path.join(path, name)) for name in _files(path)})  # noqa: PTH118 - many thousand files
+
+
+def listing_hash(hashes: Mapping[str, str]) -> str:
+    """Return the hash of a folder from those of its files, by their paths in it with slashes."""
+    listing = sorted(hashes.items(), key=lambda item: item[0].split("/"))
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
 def _files(folder: Path) -> list[str]:
-    """Return the paths of all files below a folder, in the order of their parts; links are none."""
+    """Return the paths of all files below a folder, in any order; links are none."""
     found: list[str] = []
     waiting = [""]
     while waiting:
@@ -60,7 +66,7 @@ def _files(folder: Path) -> list[str]:
                     waiting.append(f"{place}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
                     found.append(f"{place}{entry.name}")
-    return sorted(found, key=lambda name: name.split("/"))
+    return found
 
 
 def file_hash(path: str) -> str:
