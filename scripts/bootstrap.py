@@ -258,23 +258,27 @@ def install_packages(uv: Path, purpose: str, env: dict[str, str]) -> None:
         call(uv, "pip", *verb, requirements, "--python", PYTHON, "--require-hashes", "--compile-bytecode", env=env)
 
 
+def page_is_current() -> bool:
+    """Whether the explorer's bundle is that of its sources."""
+    from web_build import is_current  # noqa: PLC0415
+
+    return is_current(ROOT)
+
+
 def install_project(uv: Path, env: dict[str, str]) -> None:
     """Install the checkout itself, which compiles the kernels."""
-    sys.path.insert(0, str(ROOT))
-    sys.dont_write_bytecode = True
     from hatch_build import find_compiler  # noqa: PLC0415
-    from web_build import is_current  # noqa: PLC0415
 
     compiler = find_compiler()
     source = compiler[0] if compiler else "ziglang from the package index, as there is no C compiler here"
     # --refresh-package: uv would take a build from its cache and never compile.
     options: list[str | Path] = ["--no-deps", "--reinstall", "--refresh-package", "cellworker"]
     options += ["--build-constraints", locked_builders(uv, VENV)]
-    page = "" if is_current(ROOT) else ", its page bundled"
+    page = "" if page_is_current() else ", its page bundled"
     with step(f"cellworker, its kernels compiled with {source}{page}"):
         call(uv, "pip", "install", "--python", PYTHON, *options, "-e", ".", env=env)
         call(PYTHON, "-m", "compileall", "-q", "src")
-    if not is_current(ROOT):
+    if not page_is_current():
         print("  The explorer is missing, because its build could not reach the npm registry: '/' offers the console.")
         print("  'make web' builds it where the registry can be reached.")
 
@@ -285,6 +289,11 @@ def main(arguments: list[str]) -> int:
     if purpose not in (*GROUPS, WEB) or not OLDEST <= sys.version_info[:2] <= NEWEST:
         print(f"usage: python3.11 scripts/bootstrap.py {'|'.join((*GROUPS, WEB))}", file=sys.stderr)
         return 2
+    sys.path.insert(0, str(ROOT))
+    sys.dont_write_bytecode = True
+    if purpose == WEB and page_is_current():  # make asks for the page after a set-up too, which has bundled it
+        (VENV / f".ready-{WEB}").touch()
+        return 0
     started = time.monotonic()
     what = "Bundling the explorer" if purpose == WEB else "Setting up cellworker in .venv, once"
     print(f"{what} (Python {'.'.join(map(str, sys.version_info[:3]))}, {sys.executable})")
