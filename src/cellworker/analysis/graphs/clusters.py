@@ -1,6 +1,6 @@
 """Groups of similar cells from their coordinates: neighbours, their shared-neighbour graph, then Louvain or Leiden."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,17 +11,17 @@ from cellworker.analysis.graphs.leiden import leiden
 from cellworker.analysis.graphs.louvain import join_singletons, louvain
 from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
 from cellworker.analysis.graphs.snn import Links, shared_neighbours
+from cellworker.progress import Progress, part_of, silent
 
 __all__ = ["DIMS", "Method", "cell_graph", "clusters_of"]
 
 Method = Literal["louvain", "leiden"]
-Progress = Callable[[str, float], None]
 
 DIMS = 10
 """Number of leading dimensions in the platform's clustering."""
 _K = 20
-_SHARES = {"annoy": (0.85, 0.15), "exact": (0.5, 0.5)}
-"""The parts of the time that searching neighbours and linking them take, by the search."""
+_FOUND_BY_ANNOY, _FOUND_EXACTLY = 0.85, 0.5
+"""The fraction of the time after which neighbours are found, and linked from then on."""
 
 
 def cell_graph(
@@ -30,7 +30,7 @@ def cell_graph(
     *,
     exactly_annoy: bool = False,
     threads: int = 1,
-    progress: Progress = lambda stage, fraction: None,  # noqa: ARG005
+    progress: Progress = silent,
 ) -> Links:
     """Link cells by the neighbours that they share.
 
@@ -52,15 +52,11 @@ def cell_graph(
     if n < 2:
         return Links(np.zeros(n + 1, np.int64), np.empty(0, np.int32), np.empty(0))
     k = min(_K, n - 1) if n < _K else _K
-    shares = _SHARES["annoy" if method == "louvain" or exactly_annoy else "exact"]
-
-    def report(fraction: float) -> None:
-        progress("Finding neighbours", shares[0] * fraction)
-
-    def link(fraction: float) -> None:
-        progress("Linking neighbours", shares[0] + shares[1] * fraction)
-
-    if method == "louvain" or exactly_annoy:
+    by_annoy = method == "louvain" or exactly_annoy
+    found_at = _FOUND_BY_ANNOY if by_annoy else _FOUND_EXACTLY
+    report = partial(part_of(progress, 0, found_at), "Finding neighbours")
+    link = partial(part_of(progress, found_at, 1), "Linking neighbours")
+    if by_annoy:
         # Louvain's labels must equal the original's, so its neighbours are Annoy's too.
         found = nearest_neighbours(coordinates, k, metric, threads=threads, on_progress=report)
     else:
@@ -73,7 +69,7 @@ def clusters_of(
     method: Method,
     resolution: float,
     *,
-    progress: Progress = lambda stage, fraction: None,  # noqa: ARG005
+    progress: Progress = silent,
 ) -> tuple[NDArray[np.int32], bool]:
     """Return each cell's cluster, int32 ``(n_cells,)``, and whether single cells are joined to other clusters."""
     run = louvain if method == "louvain" else leiden

@@ -265,9 +265,8 @@ def _rows(matrix: Any, start: int, stop: int) -> Any:  # noqa: ANN401
         matrix.indptr[start : stop + 1] - first,
     )
     rows = csr_array(parts, shape=(stop - start, matrix.shape[1]), copy=False)
-    if (
-        not rows.has_canonical_format
-    ):  # SciPy would sort in place, which moves the caller's indices without their values
+    if not rows.has_canonical_format:
+        # SciPy would sort in place, which moves the caller's indices without their values.
         rows = rows.copy()
         rows.sum_duplicates()
     return rows

@@ -175,7 +175,7 @@ def _stage(progress: Progress, stage: str, *, begun: float, share: float) -> Cal
 
 
 def _part_of(progress: Progress, stage: str, begun: float = 0.0, share: float = 1.0) -> Callable[[float], None]:
-    return lambda fraction: progress(stage, begun + share * fraction)
+    return partial(part_of(progress, begun, begun + share), stage)
 
 
 def _others(found: Neighbours) -> Neighbours:

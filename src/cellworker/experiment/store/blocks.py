@@ -4,12 +4,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Meter", "StoreFile", "WriteProgress", "cut", "in_threads"]
+__all__ = ["Meter", "StoreFile", "cut", "in_threads"]
 
 _ALIVE_S = 0.5
 B = TypeVar("B")
@@ -104,11 +104,3 @@ def in_threads(blocks: Sequence[B], threads: int, worker: Callable[[], Callable[
                 stop.set()
                 raise
     return [results[i] for i in range(len(blocks))]
-
-
-class WriteProgress(Protocol):
-    """Called with the progress of writing. An exception stops the writing and leaves no file behind."""
-
-    def __call__(self, stage: str, fraction: float | None = None) -> None:
-        """Report a stage in words and the fraction of all work done (0 to 1)."""
-        ...

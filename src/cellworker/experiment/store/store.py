@@ -40,13 +40,13 @@ from cellworker.experiment.model import (
     StrangeCounts,
     TissueImage,
 )
-from cellworker.experiment.store.blocks import WriteProgress
 from cellworker.experiment.store.checksums import first_damage
 from cellworker.experiment.store.index import ArrayPlace, StoreIndex, read_index, unreadable
 from cellworker.experiment.store.lazy import Lazy
 from cellworker.experiment.store.levels import by_cell
 from cellworker.experiment.store.page_faults import watch_pages
 from cellworker.experiment.store.rows import Claim, GiveBack
+from cellworker.progress import Progress
 
 __all__ = ["StoredExperiment", "file_id", "open_store", "write_store"]
 
@@ -57,7 +57,7 @@ def write_store(
     *,
     key: str,
     threads: int = 2,
-    progress: WriteProgress | None = None,
+    progress: Progress | None = None,
     claim: Claim | None = None,
     give_back: GiveBack | None = None,
     buffer_bytes: int = 1 << 27,
@@ -77,7 +77,7 @@ def write_store(
     key
         Hash of the source's content, for the store's index.
     threads, progress
-        Number of threads that convert, transpose and sort; called with the progress.
+        Threads that convert, transpose and sort; called with the progress, may raise to stop: no file is left.
     claim, give_back
         `claim` is called before anything is written, and may raise; `give_back` with each written part of a matrix.
         Without `give_back` the draft keeps its arrays, and all disk space is reserved first.

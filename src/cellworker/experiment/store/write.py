@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cellworker.errors import ErrorCode, WorkerError
 from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Column
-from cellworker.experiment.store.blocks import Meter, StoreFile, WriteProgress
+from cellworker.experiment.store.blocks import Meter, StoreFile
 from cellworker.experiment.store.index import VERSION, append_index
 from cellworker.experiment.store.layout import StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
@@ -24,6 +24,7 @@ from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep,
 from cellworker.experiment.store.shapes import check_shapes
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, split_work, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
+from cellworker.progress import Progress
 
 __all__ = ["write"]
 
@@ -38,7 +39,7 @@ def write(
     *,
     key: str,
     threads: int,
-    progress: WriteProgress | None,
+    progress: Progress | None,
     claim: Claim | None,
     give_back: GiveBack | None = None,
     buffer_bytes: int = BUFFER_BYTES,
@@ -67,7 +68,7 @@ def _write(  # noqa: PLR0917
     path: Path,
     key: str,
     threads: int,
-    progress: WriteProgress | None,
+    progress: Progress | None,
     claim: Claim | None,
     give_back: GiveBack | None,
     buffer_bytes: int,

@@ -9,6 +9,7 @@ from cellworker.analysis.graphs.clusters import Method, cell_graph, clusters_of
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.maps.umap import umap
 from cellworker.experiment.model import Categorical
+from cellworker.progress import part_of
 
 __all__ = ["RESOLUTION", "grouped", "laid_out"]
 
@@ -18,12 +19,17 @@ Progress = Callable[[float], None]
 RESOLUTION = 0.8
 """The platform's pipeline clusters with it."""
 _NEIGHBOURS, _MIN_DIST = 30, 0.3  # of the platform's UMAP
+_LINKED = 0.6  # of the time, after which the graph is there
 
 
 def grouped(points: Floats, method: Method, resolution: float, *, threads: int, progress: Progress) -> Categorical:
     """Cluster cells as ClusterCells does; labels are numbers from 0."""
-    links = cell_graph(points, method, threads=threads, progress=lambda _, part: progress(0.6 * part))
-    labels, _ = clusters_of(links, method, resolution, progress=lambda _, part: progress(0.6 + 0.4 * part))
+
+    def tell(_stage: str, fraction: float | None = None, /) -> None:
+        progress(fraction or 0.0)
+
+    links = cell_graph(points, method, threads=threads, progress=part_of(tell, 0, _LINKED))
+    labels, _ = clusters_of(links, method, resolution, progress=part_of(tell, _LINKED, 1))
     found, codes = np.unique(labels, return_inverse=True)
     return Categorical(codes.astype(np.int32).ravel(), [str(label) for label in found.tolist()])
 

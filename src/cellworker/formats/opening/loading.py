@@ -37,7 +37,7 @@ from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.seurat.h5.files import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
-from cellworker.progress import Progress
+from cellworker.progress import Progress, part_of
 
 __all__ = ["load"]
 
@@ -145,18 +145,13 @@ def load(
     name = StoreName(keyed(key, wanted))
     store = folder / store_file(name)
 
-    made = course.reached
-
-    def on_write(stage: str, fraction: float | None = None) -> None:
-        course(stage, None if fraction is None else made + (1 - made) * fraction)
-
     def claim(n_bytes: int, beside: int, spent: Sequence[NDArray[Any]]) -> None:
         freed = beside + sum(array.nbytes for array in spent if is_spooled(array)) if can_give_back(folder) else 0
         writing.claim(n_bytes, freed)
 
     write_store(
-        draft, store, key=name, threads=threads, progress=on_write, give_back=give_back, buffer_bytes=buffer_bytes,
-        claim=claim, by_gene=not wanted.cells_only,
+        draft, store, key=name, threads=threads, progress=part_of(course, course.reached, 1), give_back=give_back,
+        buffer_bytes=buffer_bytes, claim=claim, by_gene=not wanted.cells_only,
     )  # fmt: skip
     return {"store": name, "problems": problems, "companions": companions}
 
@@ -179,9 +174,7 @@ def _completed(draft: ExperimentDraft, how: "_How", seconds: float) -> Experimen
     """Make the parts that the file lacks; their bytes follow from its matrix's size, and count for no limit."""
     from cellworker.formats.completing.complete import Completing, complete  # noqa: PLC0415 - most files lack nothing
 
-    def tell(stage: str, fraction: float) -> None:
-        how.course(stage, _PASSED + (_MADE - _PASSED) * fraction)
-
+    tell = part_of(how.course, _PASSED, _MADE)
     return complete(draft, how.findings, Scratch(how.folder), Completing(how.threads, seconds, tell))
 
 
@@ -279,9 +272,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         key = background.submit(content_hash, source) if not is_folder else None
         large = background.submit(hashes.hash_large, source)
 
-        def tell(stage: str, fraction: float) -> None:
-            how.course(stage, _READ * fraction)
-
+        tell = part_of(how.course, 0, _READ)
         draft = read_anndata(root, how.findings, Scratch(how.folder, how.writing), tell, how.wanted)
         large.result()
         return draft, key.result() if key is not None else hashes.finish(source)
@@ -305,9 +296,7 @@ def _foreign(kind: FileKind, source: Path, how: _How) -> tuple[ExperimentDraft |
             if shown is None:
                 return None, "", companions
 
-            def tell(stage: str, fraction: float) -> None:
-                how.course(stage, _READ * (1 + fraction) / 2)
-
+            tell = part_of(how.course, _READ / 2, _READ)
             draft = read_anndata(shown.root, how.findings, scratch, tell, wanted)
     sha256, *others = (found.result() for found in hashes)
     if draft is not None:
