@@ -48,6 +48,17 @@ def test_one_that_fails_does_not_stop_the_others(sample: Path, tmp_path: Path, c
 
 
 @pytest.mark.parametrize(
+    ("out", "says"),
+    [("/nowhere/x", "--out /nowhere/x: there is no folder /nowhere"), (".", "--out .: is a folder, name a file in it")],
+)
+def test_a_place_where_nothing_can_be_written_is_refused(out: str, says: str, sample: Path, tmp_path, capsys) -> None:
+    (tmp_path / "r.jsonl").write_text('{"name": "ListGenes", "limit": 1}\n')
+    command = ("call", "--experiment", sample, "--requests", tmp_path / "r.jsonl", "--out", out)
+    status, _, err = run(*command, capsys=capsys)
+    assert (status, says in err) == (1, True), err
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ('{"name": "ListGenes"}\n{"limit": 3}', "line 2: expected a body with a name"),

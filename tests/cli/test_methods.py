@@ -130,6 +130,7 @@ def test_expression_is_downloaded_for_chosen_cells(sample: Path, dataset: Datase
         (["submit", "ListGenes", "--timeout", "-1"], 2, "--timeout: expected a number above 0, found '-1'"),
         (["convert", "{sample}", "x.h5ad", "--report", "./x.h5ad"], 1, "--report ./x.h5ad: that is the experiment's"),
         (["convert", "{sample}", "x.h5ad", "--report", "/nowhere/x"], 1, "--report /nowhere/x: there is no folder"),
+        (["convert", "{sample}", "x.h5ad", "--report", "."], 1, "--report .: is a folder, name a file in it"),
         (["prepare", "{sample}", "--out", "x", "--mads", "-1"], 1, "prepare: mads: expected a number > 0.0;"),
         (["prepare", "/nope", "/no", "--out", "x"], 1, "cannot be prepared: (1) nope: found there is no file"),
         (

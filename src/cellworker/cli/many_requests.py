@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from cellworker.cli.output import check_apart, replacing
+from cellworker.cli.output import check_apart, check_place, replacing
 from cellworker.cli.progress import Bar
 from cellworker.cli.times import Times
 from cellworker.engine.contexts import make_context
@@ -131,7 +131,6 @@ def _lines(out: str | None) -> Iterator[Callable[[bytes], object]]:
         yield to_stdout
         return
     target = Path(str(out))
-    if not target.parent.is_dir():
-        raise WorkerError(_INVALID, f"--out {target}: there is no folder {target.parent}")
+    check_place("--out", target)
     with replacing(target) as file:
         yield file.write

@@ -30,6 +30,7 @@ from cellworker.tasks.task import Task
 __all__ = [
     "Destination",
     "check_apart",
+    "check_place",
     "replacing",
     "write_answer",
     "write_file",
@@ -63,6 +64,20 @@ def check_apart(out: str | None, experiment: Path) -> None:
     found = locate(experiment)
     if any(own is not None and Path(out).samefile(own) for own in (experiment, found.source, found.cell_sets)):
         raise WorkerError(_INVALID, f"--out {out}: that is the experiment itself: give another name")
+
+
+def check_place(option: str, path: Path) -> None:
+    """Refuse a place where no file can be written.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the option.
+    """
+    if not path.parent.is_dir():
+        raise WorkerError(_INVALID, f"{option} {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise WorkerError(_INVALID, f"{option} {path}: is a folder, name a file in it")
 
 
 class Destination:
@@ -119,10 +134,7 @@ class Destination:
             raise WorkerError(
                 _INVALID, f"--out {self.path}: end the name in {known} (.gz may follow text), or give --format"
             )
-        if not self.path.parent.is_dir():
-            raise WorkerError(_INVALID, f"--out {self.path}: there is no folder {self.path.parent}")
-        if self.path.is_dir():
-            raise WorkerError(_INVALID, f"--out {self.path}: is a folder, name a file in it")
+        check_place("--out", self.path)
 
     def check_ending(self, name: str) -> None:
         """Refuse to save a file under a name that stands for another kind, or for a packed one that it is not.

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cellworker.cli.output import replacing
+from cellworker.cli.output import check_place, replacing
 from cellworker.cli.progress import Bar
 from cellworker.cli.settings_of import settings_of
 from cellworker.errors import ErrorCode, WorkerError
@@ -52,13 +52,9 @@ def _checked_report(options: argparse.Namespace) -> Path | None:
     """Return where the report goes, after checking that it can, and that no experiment is there."""
     if options.report is None:
         return None
-    report, problem = Path(options.report), ""
-    if report.is_dir():
-        problem = "name a file"
-    elif not report.parent.is_dir():
-        problem = f"there is no folder {report.parent}"
-    elif report.resolve() in (Path(options.source).resolve(), Path(options.target).resolve()):
-        problem = "that is the experiment's file: name another"
-    if problem:
-        raise WorkerError(ErrorCode.INVALID_INPUT, f"--report {options.report}: {problem}")
+    report = Path(options.report)
+    check_place("--report", report)
+    if report.resolve() in (Path(options.source).resolve(), Path(options.target).resolve()):
+        message = f"--report {options.report}: that is the experiment's file: name another"
+        raise WorkerError(ErrorCode.INVALID_INPUT, message)
     return report
