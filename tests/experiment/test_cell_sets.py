@@ -182,3 +182,28 @@ def test_ids_that_are_written_as_decimals_are_whole_numbers():
     assert parse({"cellSets": [one]}).find_set("a-1").cell_ids.tolist() == [1, 2, 30]
     one["children"][0]["cellIds"] = [1.0, 2.5]
     assert "cellIds[1]: expected an integer" in refused({"cellSets": [one]})
+
+
+NAMES = st.sampled_from(["", "louvain", "leiden", "sample", "donor"])
+
+
+@given(
+    st.lists(st.tuples(NAMES, st.sampled_from([None, "", "louvain", "donor", "leiden"])), max_size=5),
+    st.sampled_from([None, "louvain", "leiden", "gone"]),
+    st.booleans(),
+)
+def test_a_class_is_found_by_its_key_then_its_column_then_as_the_platform_calls_it(named, clusters, on_wire):
+    classes = [
+        {"key": key, "name": "", "children": [], **({} if column is None else {"column": column})}
+        for key, column in named
+    ]
+    sets = parse({"cellSets": classes, **({} if clusters is None else {"clusters": clusters})})
+    sets = sets.for_wire() if on_wire else sets
+
+    for wanted in ("", "louvain", "leiden", "sample", "donor"):
+        by_key = [item for item in sets.classes if item.key == wanted]
+        by_column = [item for item in sets.classes if wanted and item.column == wanted]
+        by_platform = [sets.clusters] if on_wire and wanted == "louvain" else []
+        first = next(iter(by_key + by_column + by_platform), None)
+        assert sets.find_class(wanted) is first
+        assert sets.classes_by_key().get(wanted) is first

@@ -165,8 +165,7 @@ class CellSets:
     def sets(self) -> Iterator[tuple[CellClass, CellSet]]:
         """Iterate over every set with its class."""
         for item in self.classes:
-            for child in item.children:
-                yield item, child
+            yield from ((item, child) for child in item.children)
 
     @property
     def derived(self) -> bool:
@@ -201,10 +200,16 @@ class CellSets:
         return dict(reversed(out.items()))
 
     def find_class(self, key: str) -> CellClass | None:
-        """Return the first class with the key, else with the column of that name."""
-        found = next((item for item in self.classes if item.key == key), None)
-        found = found or next((item for item in self.classes if key and item.column == key), None)
-        return self.clusters if found is None and self.wire and key == _PLATFORM_CLUSTERS else found
+        """Return the class that `classes_by_key` has by the key."""
+        return self.classes_by_key().get(key)
+
+    def classes_by_key(self) -> dict[str, CellClass]:
+        """Return the classes by their names: the first class with the key, else the first with the column."""
+        columns = {item.column: item for item in reversed(self.classes) if item.column}
+        out = columns | {item.key: item for item in reversed(self.classes)}
+        if self.wire and self.clusters is not None:
+            out.setdefault(_PLATFORM_CLUSTERS, self.clusters)
+        return out
 
     def find_set(self, key: str) -> CellSet | None:
         """Return the first set with the key, else the set that has it by another name of its class."""

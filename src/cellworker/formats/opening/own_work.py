@@ -244,7 +244,7 @@ def own_part(base: CellSets, current: CellSets) -> CellSets:
 
     A class that lacks a set of `base`, as new clusters replace the old, is the person's own as a whole.
     """
-    out, known_classes = [], _by_key(base)
+    out, known_classes = [], base.classes_by_key()
     for item in current.classes:
         before = known_classes.get(item.key)
         if _replaced(before, item):
@@ -255,12 +255,6 @@ def own_part(base: CellSets, current: CellSets) -> CellSets:
         if new:
             out.append(replace(item, children=new))
     return CellSets(out)
-
-
-def _by_key(cell_sets: CellSets) -> dict[str, CellClass]:
-    """Return the class that `CellSets.find_class` finds by each key; each lookup there walks over all classes."""
-    columns = {item.column: item for item in reversed(cell_sets.classes) if item.column}
-    return columns | {item.key: item for item in reversed(cell_sets.classes)}
 
 
 def _replaced(before: CellClass | None, now: CellClass) -> bool:
@@ -287,7 +281,7 @@ def _same(one: CellSet | None, other: CellSet) -> bool:
 
 
 def _described(base: CellSets, current: CellSets, own: CellSets) -> list[dict[str, Any]]:
-    out, known_before, known_now = [], _by_key(base), _by_key(current)
+    out, known_before, known_now = [], base.classes_by_key(), current.classes_by_key()
     for item in own.classes:
         whole = _replaced(known_before.get(item.key), known_now.get(item.key) or item)
         out.append({"key": item.key, "whole": whole, "sets": [child.key for child in item.children]})
@@ -296,7 +290,7 @@ def _described(base: CellSets, current: CellSets, own: CellSets) -> list[dict[st
 
 def _merged(base: CellSets, stored: CellSets, document: dict[str, Any], path: Path) -> CellSets:
     """Put the own sets of a document into the cell sets that the file has now."""
-    classes, known = list(base.classes), _by_key(stored)
+    classes, known = list(base.classes), stored.classes_by_key()
     places = {item.key: place for place, item in reversed([*enumerate(classes)])}
     for one in _own_of(document, path):
         item, keys = known.get(one["key"]), frozenset(one["sets"])
