@@ -1,5 +1,7 @@
 """Our results beside scanpy's on the same AnnData, and scanpy's getters and plots on ours."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,99 @@ def done(adata):
     cw.tl.louvain(adata)
     cw.tl.rank_genes_groups(adata, "group", pts=True)
     return adata
+
+
+OURS_ALONE = {"threads"}
+DIFFERENT = {  # the default is another, for the reason that the docstring gives
+    "tl.leiden": {"flavor"},
+    "tl.tsne": {"learning_rate"},
+    "tl.louvain": {"use_weights", "partition_kwargs"},
+    "tl.rank_genes_groups": {"method", "tie_correct"},
+    "pp.pca": {"mask_var"},
+    "pp.neighbors": {"metric", "metric_kwds"},
+    "tl.umap": {"neighbors_key"},
+}
+NOT_OURS = {"data", "obsm"}  # not ours: an array alone, and another matrix than layers
+SINCE_1_12 = {"distances", "n_components"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pp.pca",
+        "pp.neighbors",
+        "tl.umap",
+        "tl.tsne",
+        "tl.leiden",
+        "tl.louvain",
+        "tl.rank_genes_groups",
+        "tl.score_genes",
+    ],
+)
+def test_arguments_are_scanpys_in_order_with_the_same_defaults(sc, name):
+    room, function = name.split(".")
+    theirs = inspect.signature(getattr(getattr(sc, room), function)).parameters
+    mine = inspect.signature(getattr(getattr(cw, room), function)).parameters
+    wanted = [key for key, one in theirs.items() if one.kind is not one.VAR_KEYWORD and key not in NOT_OURS]
+    assert [key for key in wanted if key not in mine] == []
+    assert set(mine) - set(wanted) - {"adata"} <= OURS_ALONE | SINCE_1_12
+    positional = [key for key in wanted if theirs[key].kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert [key for key, one in mine.items() if one.kind is not one.KEYWORD_ONLY][-len(positional) :] == positional
+    other = {key for key in wanted if mine[key].default != theirs[key].default}
+    assert other <= DIFFERENT.get(name, set())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda a: cw.pp.pca(a, 20, svd_solver="arpack", chunked=True, chunk_size=100, return_info=True),
+        lambda a: cw.pp.neighbors(a, 15, 20, knn=True, transformer=None, metric_kwds={}),
+        lambda a: cw.tl.umap(a, n_components=2, alpha=1, gamma=1.0, negative_sample_rate=5, method="umap"),
+        lambda a: cw.tl.tsne(a, early_exaggeration=12, use_fast_tsne=True, n_jobs=2),
+        lambda a: cw.tl.leiden(a, 0.5, flavor="igraph", n_iterations=2, directed=False),
+        lambda a: cw.tl.louvain(a, flavor="igraph", directed=False, partition_kwargs={}),
+        lambda a: cw.tl.score_genes(a, list(a.var_names[:5]), ctrl_as_ref=True, gene_pool=None),
+    ],
+)
+def test_options_of_scanpys_that_change_nothing_here_are_taken(done, call):
+    call(done)
+
+
+@pytest.mark.parametrize("highly", [True, False, None])
+@pytest.mark.parametrize("mask", ["chosen", None, "left out"])
+def test_genes_of_components_are_those_that_scanpy_takes(adata, sc, highly, mask):
+    adata.var["chosen"] = np.arange(adata.n_vars) % 3 > 0
+    adata.var["highly_variable"] = np.arange(adata.n_vars) % 2 > 0
+    options = {} if mask == "left out" else {"mask_var": mask}
+    if highly is not None:
+        if options:
+            with pytest.raises(cw.WorkerError, match="use_highly_variable: give mask_var alone"):
+                cw.pp.pca(adata, 5, use_highly_variable=highly, **options)
+            return
+        options = {"use_highly_variable": highly}
+    theirs = adata.copy()
+    theirs.X = theirs.X.astype(np.float64)
+    cw.pp.pca(adata, 5, dtype="float64", **options)
+    sc.pp.pca(theirs, 5, dtype="float64", **options)
+    assert adata.obsm["X_pca"].dtype == np.float64
+    np.testing.assert_allclose(adata.uns["pca"]["variance"], theirs.uns["pca"]["variance"], rtol=1e-5)
+    assert adata.uns["pca"]["params"]["use_highly_variable"] == theirs.uns["pca"]["params"]["use_highly_variable"]
+
+
+def test_a_map_starts_where_it_is_told_and_follows_the_curve_that_is_given(done):
+    start = done.obsm["X_tsne"].copy()
+    cw.tl.umap(done, init_pos="X_tsne", maxiter=1, key_added="one")
+    one = done.obsm["one"]
+    for d in range(2):
+        assert np.corrcoef(one[:, d], start[:, d])[0, 1] > 0.9
+    cw.tl.umap(done, init_pos=start, maxiter=1, key_added="same")
+    assert np.array_equal(done.obsm["same"], one)
+    cw.tl.umap(done, init_pos="random", key_added="random")
+    assert not np.array_equal(done.obsm["random"], done.obsm["X_umap"])
+
+    a, b = (done.uns["umap"]["params"][key] for key in "ab")
+    cw.tl.umap(done, min_dist=0.01, a=a, b=b, key_added="curve")
+    assert np.array_equal(done.obsm["curve"], done.obsm["X_umap"])
 
 
 @pytest.mark.parametrize("mask", [None, "chosen"])

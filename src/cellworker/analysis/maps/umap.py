@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cellworker.analysis.graphs.neighbours import Metric, Neighbours, single_precision
 from cellworker.analysis.maps.umap_graph import WeightedGraph, check_neighbours, curve, fuzzy_graph, fuzzy_rows
-from cellworker.analysis.maps.umap_start import along_a_curve, beginning, noise
+from cellworker.analysis.maps.umap_start import along_a_curve, beginning, noise, placed
 from cellworker.native import address, kernel
 
 __all__ = ["umap", "umap_of_graph", "umap_transform"]
@@ -125,7 +125,9 @@ def umap_of_graph(
     *,
     min_dist: float,
     spread: float = 1.0,
+    shape: tuple[float, float] | None = None,
     points: NDArray[np.floating] | None = None,
+    start: NDArray[np.floating] | None = None,
     n_epochs: int | None = None,
     seed: int = 42,
     threads: int = 1,
@@ -137,6 +139,10 @@ def umap_of_graph(
     ----------
     graph
         Symmetric, without loops, weights from 0 to 1; a link below 1/500 hardly counts.
+    shape
+        The curve's a and b, above 0; by default those of `min_dist` and `spread`.
+    start
+        ``(n, 2)``, finite: where the points start, whatever the scale, instead of what follows from `points`.
     min_dist, spread, points, n_epochs, seed, threads, on_progress
         As for `umap`.
 
@@ -152,7 +158,7 @@ def umap_of_graph(
         If memory runs out.
     """
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
-    shape = curve(min_dist, spread)
+    shape = shape or curve(min_dist, spread)
     n = len(graph)
     begins = None if points is None else _places(points, n)
     _check_counts(n_epochs, seed)
@@ -162,18 +168,18 @@ def umap_of_graph(
     report(0.0)
     lists = _strongest(graph) if tries > 1 else np.empty((n, 0), np.int32)
     with ThreadPoolExecutor(max(1, threads)) as run:
-        return _laid_out(
-            graph, begins, _Tries(lists, epochs, tries), shape=shape, seed=seed, run=run, threads=threads, report=report
-        )  # fmt: skip
+        several = _Tries(lists, epochs, tries, start)
+        return _laid_out(graph, begins, several, shape=shape, seed=seed, run=run, threads=threads, report=report)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tries:
-    """Number of layouts and their epochs; the layout that keeps most of `lists` wins."""
+    """Number of layouts, their epochs, and where they start if given; the layout that keeps most of `lists` wins."""
 
     lists: NDArray[np.int32]
     epochs: int
     count: int
+    start: NDArray[np.floating] | None = None
 
 
 def _effort(n: int, n_epochs: int | None) -> tuple[int, int]:
@@ -208,7 +214,10 @@ def _laid_out(
     report: OnProgress,
 ) -> NDArray[np.float32]:
     n = len(graph)
-    begin = beginning(graph, begins, seed, run, lambda part: report(0.11 * part))
+    if tries.start is None:
+        begin = beginning(graph, begins, seed, run, lambda part: report(0.11 * part))
+    else:
+        begin = placed(tries.start, seed)
     # Order points so that those near in the layout, which are read together, are near in memory.
     order = along_a_curve(begin)
     graph, begin = graph.rearranged(order, run), begin[order]

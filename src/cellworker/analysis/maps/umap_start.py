@@ -11,7 +11,7 @@ from cellworker.analysis.maps.smooth import VECTORS, smooth_functions
 from cellworker.analysis.maps.umap_graph import WeightedGraph, parts_of
 from cellworker.native import address, kernel
 
-__all__ = ["along_a_curve", "beginning", "noise"]
+__all__ = ["along_a_curve", "beginning", "noise", "placed"]
 
 _SIDE = 10.0
 _SMALL = 16  # min points of a part with a shape
@@ -25,6 +25,14 @@ def noise(shape: tuple[int, int], seed: int) -> NDArray[np.float32]:
     fill = kernel("cw_umap_noise")
     fill(address(out, np.float32, writable=True), out.size, seed)
     return out
+
+
+def placed(start: NDArray[np.floating], seed: int) -> NDArray[np.float32]:
+    """Return a given start in the size of the others, float32 ``(n, 2)``; noise separates points at one place."""
+    low, high = start.min(axis=0), start.max(axis=0)
+    side = np.max(high - low) or 1.0
+    out: NDArray[np.float32] = ((start - (low + high) / 2) * (_SIDE / side)).astype(np.float32)
+    return out + np.float32(_JITTER) * noise((len(start), 2), seed)
 
 
 def beginning(

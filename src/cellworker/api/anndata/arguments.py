@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable
+from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
+    "Unset",
     "categories_of",
     "check_adata",
     "check_kind",
@@ -27,6 +29,7 @@ __all__ = [
     "number",
     "numbers_of",
     "one_of",
+    "only",
     "seed_of",
     "target",
     "whole_number",
@@ -35,6 +38,15 @@ __all__ = [
 
 _SHOWN = 8
 _MAX_SEED = 2**64 - 1
+
+
+class Unset(Enum):
+    """The default of an argument for which None has a meaning of its own."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
 
 
 def invalid(argument: str, message: str) -> WorkerError:
@@ -80,6 +92,18 @@ def number(argument: str, value: Any, low: float = 0) -> float:  # noqa: ANN401
     if not good or not np.isfinite(value) or value < low:
         raise invalid(argument, f"expected a number from {low:g}, found {value!r}")
     return float(value)
+
+
+def only(argument: str, value: Any, *, is_always: Any, why: str) -> None:  # noqa: ANN401
+    """Refuse a value of an option of scanpy's that asks for what this function does not do.
+
+    Raises
+    ------
+    WorkerError
+        ``INVALID_INPUT`` naming the argument, what it may be, and why.
+    """
+    if value != is_always:
+        raise invalid(argument, f"expected {is_always!r}, found {value!r}: {why}")
 
 
 def default_threads(threads: int | None) -> int:

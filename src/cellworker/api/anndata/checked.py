@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from functools import wraps
 from pathlib import Path
 from types import UnionType
@@ -44,7 +45,7 @@ def checked(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
             if known and isinstance(value, Iterator):  # read once here, so that whoever looks at it finds all
                 bound.arguments[name] = value = list(value)  # noqa: PLW2901
             if known and not any(fits(value) for _, fits in known):
-                words = " or ".join(dict.fromkeys(word for word, _ in known))
+                words = " or ".join(dict.fromkeys(word for word, _ in known if word))
                 shown = repr(value)
                 raise invalid(
                     name, f"expected {words}, found {shown if len(shown) <= _SHOWN else type(value).__name__}"
@@ -97,6 +98,8 @@ def _kind(part: Any) -> _Kind | None:  # noqa: ANN401
         return None
     if origin is tuple and len(get_args(part)) == 2 and Ellipsis not in get_args(part):
         return "a pair", lambda value: isinstance(value, tuple | list) and len(value) == 2
+    if isinstance(origin, type) and issubclass(origin, Enum):  # a default that nobody writes
+        return "", lambda value: isinstance(value, origin)
     return _KINDS.get(origin)
 
 
@@ -118,6 +121,7 @@ _KINDS: dict[Any, _Kind] = {
     Iterable: ("a list", lambda value: isinstance(value, Iterable)),
     Sequence: ("a list", lambda value: isinstance(value, Iterable)),
     list: ("a list", lambda value: isinstance(value, Iterable)),
+    type: ("a class", lambda value: isinstance(value, type)),
 }
 
 _NAMED: dict[str, _Kind] = {

@@ -1,7 +1,7 @@
 """Leiden and Louvain clusters of an AnnData."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,10 @@ from cellworker.api.anndata.arguments import (
     names_of,
     number,
     one_of,
+    only,
     seed_of,
     target,
+    whole_number,
     write_labels,
 )
 from cellworker.api.anndata.checked import checked
@@ -32,6 +34,7 @@ __all__ = ["leiden", "louvain"]
 
 _Find = Callable[[Links, float, int], NDArray[np.int32]]
 _LOUVAIN_STARTS = 5
+_MODULARITY = ("ModularityVertexPartition", "RBConfigurationVertexPartition")  # with resolution 1, and with any
 _MAX_LINKS = 2_000_000  # of Leiden: from some 10,000 cells on one start, as scanpy and igraph make
 
 
@@ -45,10 +48,14 @@ def leiden(
     random_state: int = 0,
     key_added: str = "leiden",
     adjacency: Any = None,  # noqa: ANN401 a sparse matrix
+    directed: bool | None = None,  # noqa: ARG001 changes nothing
     use_weights: bool = True,
+    n_iterations: int = -1,
+    partition_type: type | None = None,
     neighbors_key: str | None = None,
     obsp: str | None = None,
     copy: bool = False,
+    flavor: Literal["leidenalg", "igraph"] | None = None,
 ) -> "AnnData | None":
     """Cluster the cells by Leiden's method on the graph of neighbours, as `scanpy.tl.leiden` with modularity does.
 
@@ -67,6 +74,10 @@ def leiden(
         The column of ``obs``, and the key of ``uns``.
     adjacency
         A symmetric sparse matrix ``(n_cells, n_cells)`` instead of the graph of neighbours.
+    directed, n_iterations, partition_type, flavor
+        scanpy's, so that its calls work as they are. The graph is symmetric, so its direction changes nothing; the
+        method repeats until modularity stops growing; `partition_type` is that of modularity, or None; there is one
+        flavor.
     use_weights
         False takes all links for equal.
     neighbors_key
@@ -87,6 +98,11 @@ def leiden(
     WorkerError
         ``INVALID_INPUT`` naming the argument.
     """
+    if n_iterations != -1:
+        whole_number("n_iterations", n_iterations, 1)
+    if flavor is not None:
+        one_of("flavor", flavor, ["leidenalg", "igraph"])
+    _check_partition(partition_type, resolution)
     data = target(adata, copy=copy)
     links = _links(data, adjacency, neighbors_key, obsp, use_weights=use_weights)
     _write(data, links, _leiden, how=(resolution, seed_of(random_state)), key=key_added, restrict_to=restrict_to)
@@ -97,25 +113,42 @@ def leiden(
 @checked
 def louvain(
     adata: "AnnData",
-    resolution: float = 1,
+    resolution: float | None = None,
     *,
     random_state: int = 0,
     restrict_to: tuple[str, Sequence[str]] | None = None,
     key_added: str = "louvain",
     adjacency: Any = None,  # noqa: ANN401 a sparse matrix
+    flavor: Literal["vtraag", "igraph", "rapids"] = "vtraag",
+    directed: bool = True,  # noqa: ARG001 changes nothing
     use_weights: bool = True,
+    partition_type: type | None = None,
+    partition_kwargs: Mapping[str, Any] | None = None,
     neighbors_key: str | None = None,
     obsp: str | None = None,
     copy: bool = False,
 ) -> "AnnData | None":
     """Cluster the cells by Louvain's method on the graph of neighbours; everything is as for `leiden`.
 
-    Of five starts the one of largest modularity is taken. scanpy's `louvain` ignores weights by default.
+    Of five starts the one of largest modularity is taken. scanpy's `louvain` ignores weights by default; its
+    `resolution` None is 1 here, and `partition_kwargs` has nothing.
     """
+    one_of("flavor", flavor, ["vtraag", "igraph", "rapids"])
+    resolution = 1.0 if resolution is None else resolution
+    _check_partition(partition_type, resolution)
+    only("partition_kwargs", dict(partition_kwargs or {}), is_always={}, why="modularity has no more options")
     data = target(adata, copy=copy)
     links = _links(data, adjacency, neighbors_key, obsp, use_weights=use_weights)
     _write(data, links, _louvain, how=(resolution, seed_of(random_state)), key=key_added, restrict_to=restrict_to)
     return data if copy else None
+
+
+def _check_partition(kind: type | None, resolution: float) -> None:
+    """Refuse a partition of leidenalg or louvain that maximises something else than modularity."""
+    name = kind.__name__ if kind is not None else ""
+    if not name or name == _MODULARITY[1] or (name == _MODULARITY[0] and resolution == 1):
+        return
+    raise invalid("partition_type", f"expected None, found {name}: clusters maximise modularity")
 
 
 def _leiden(links: Links, resolution: float, seed: int) -> NDArray[np.int32]:

@@ -1,5 +1,7 @@
 """Principal components and neighbours of an AnnData, for ``cellworker.pp``."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -10,11 +12,13 @@ from cellworker.analysis.graphs.neighbours import Metric, Neighbours
 from cellworker.analysis.maps.umap_graph import fuzzy_graph
 from cellworker.analysis.statistics.pca import components_of, principal_components
 from cellworker.api.anndata.arguments import (
+    Unset,
     check_adata,
     default_threads,
     gene_mask,
     invalid,
     one_of,
+    only,
     seed_of,
     target,
     whole_number,
@@ -33,6 +37,7 @@ _N_PCS = 50  # as in scanpy
 _MIN_CELLS = 2  # a cell and a neighbour
 _SEARCH = 0.8  # about the share of the search in the time of `neighbors`
 _USE_HIGHLY_VARIABLE = "highly_variable"
+_SOLVERS = ("arpack", "auto", "covariance_eigh", "full", "lobpcg", "randomized", "tsqr")
 
 
 @with_bar("Principal components")
@@ -43,8 +48,14 @@ def pca(
     *,
     layer: str | None = None,
     zero_center: bool = True,
+    svd_solver: str | None = None,
+    chunked: bool = False,  # noqa: ARG001 changes nothing
+    chunk_size: int | None = None,  # noqa: ARG001 changes nothing
     random_state: int = 0,
-    mask_var: str | NDArray[np.bool_] | None = None,
+    return_info: bool = False,  # noqa: ARG001 changes nothing
+    mask_var: str | NDArray[np.bool_] | Unset | None = Unset.UNSET,
+    use_highly_variable: bool | None = None,
+    dtype: Any = "float32",  # noqa: ANN401 what NumPy takes for a dtype
     key_added: str | None = None,
     threads: int | None = None,
     copy: bool = False,
@@ -61,10 +72,18 @@ def pca(
         A layer instead of ``X``.
     zero_center
         Centre the genes.
+    svd_solver, chunked, chunk_size, return_info
+        scanpy's, so that its calls work as they are: there is one solver, whose result is exact, memory is small
+        without chunks, and results are always in `adata`.
     random_state
         Seed; the result hardly depends on it.
     mask_var
-        The genes to use: a column of ``var`` or a boolean mask; by default ``var["highly_variable"]`` where it exists.
+        The genes to use: a column of ``var`` or a boolean mask; None for all. By default ``var["highly_variable"]``
+        where it exists.
+    use_highly_variable
+        scanpy's older name: True for that column, False for all genes.
+    dtype
+        Of the cells' coordinates: float32 or float64.
     key_added
         By default results are ``obsm["X_pca"]``, ``varm["PCs"]`` and ``uns["pca"]``, else all have this key.
     threads
@@ -75,7 +94,7 @@ def pca(
     Returns
     -------
     AnnData or None
-        Writes ``obsm`` float32 ``(n_cells, n_comps)``, ``varm`` float64 ``(n_genes, n_comps)`` (0 for genes that
+        Writes ``obsm`` of `dtype` ``(n_cells, n_comps)``, ``varm`` float64 ``(n_genes, n_comps)`` (0 for genes that
         were not used) and ``uns`` with ``variance``, ``variance_ratio`` and ``params``. Of each component the loading
         of largest absolute value is above 0 (scanpy's convention with scikit-learn from 1.5).
 
@@ -92,9 +111,16 @@ def pca(
     >>> adata.obsm["X_pca"].shape
     (548, 20)
     """
+    kind = _dtype(dtype)
     data = target(adata, copy=copy)
     matrix = chosen_anywhere(data, layer=layer, use_raw=False)
-    chosen = _mask(data, mask_var)
+    if use_highly_variable is not None:
+        mask_var = _older_name(mask_var, highly_variable=use_highly_variable)
+    if isinstance(mask_var, Unset):
+        mask_var = _USE_HIGHLY_VARIABLE if _USE_HIGHLY_VARIABLE in data.var else None
+    chosen = np.ones(data.n_vars, np.bool_) if mask_var is None else gene_mask(mask_var, data.var)
+    if svd_solver is not None:
+        one_of("svd_solver", svd_solver, _SOLVERS)
     smaller = min(matrix.n_cells, int(chosen.sum()))
     k = min(_N_PCS, smaller - (1 if zero_center else 0)) if n_comps is None else n_comps
     whole_number("n_comps", k, 1, smaller)
@@ -108,11 +134,9 @@ def pca(
     loadings = np.zeros((data.n_vars, k))
     loadings[chosen] = found.loadings
     at, loaded, about = ("X_pca", "PCs", "pca") if key_added is None else (key_added,) * 3
-    data.obsm[at] = found.scores.astype(np.float32)
+    data.obsm[at] = found.scores.astype(kind)
     data.varm[loaded] = loadings
     used = mask_var if isinstance(mask_var, str) else None
-    if mask_var is None and _USE_HIGHLY_VARIABLE in data.var:
-        used = _USE_HIGHLY_VARIABLE
     params: dict[str, Any] = {
         "zero_center": zero_center,
         "use_highly_variable": used == _USE_HIGHLY_VARIABLE,
@@ -127,12 +151,18 @@ def pca(
     return data if copy else None
 
 
-def _mask(adata: "AnnData", mask_var: str | NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    if mask_var is None:
-        if _USE_HIGHLY_VARIABLE not in adata.var:
-            return np.ones(adata.n_vars, np.bool_)
-        mask_var = _USE_HIGHLY_VARIABLE
-    return gene_mask(mask_var, adata.var)
+def _older_name(mask_var: str | NDArray[np.bool_] | Unset | None, *, highly_variable: bool) -> str | None:
+    if not isinstance(mask_var, Unset):
+        raise invalid("use_highly_variable", "give mask_var alone")
+    return _USE_HIGHLY_VARIABLE if highly_variable else None
+
+
+def _dtype(dtype: Any) -> "np.dtype[np.floating[Any]]":  # noqa: ANN401
+    with suppress(TypeError):
+        kind = np.dtype(dtype)
+        if kind in (np.float32, np.float64):
+            return cast("np.dtype[np.floating[Any]]", kind)
+    raise invalid("dtype", f"expected 'float32' or 'float64', found {dtype!r}")
 
 
 def representation(adata: "AnnData", use_rep: str | None, n_pcs: int | None, threads: int) -> NDArray[np.float32]:
@@ -173,9 +203,13 @@ def neighbors(
     n_neighbors: int = 15,
     n_pcs: int | None = None,
     *,
+    distances: None = None,  # noqa: ARG001 - `checked` refuses all but None
     use_rep: str | None = None,
+    knn: bool = True,
     method: Literal["umap"] = "umap",
+    transformer: None = None,  # noqa: ARG001 - as distances
     metric: Metric = "euclidean",
+    metric_kwds: Mapping[str, Any] | None = None,
     random_state: int = 0,
     key_added: str | None = None,
     threads: int | None = None,
@@ -197,6 +231,8 @@ def neighbors(
         A key of ``obsm``, or ``"X"``.
     method
         The method of connectivities: UMAP's fuzzy sets.
+    distances, knn, transformer, metric_kwds
+        scanpy's, so that its calls work as they are; other values than the defaults are refused.
     metric
         "euclidean" or "cosine".
     random_state
@@ -220,6 +256,8 @@ def neighbors(
     WorkerError
         ``INVALID_INPUT`` naming the argument.
     """
+    only("knn", knn, is_always=True, why="each cell has n_neighbors")
+    only("metric_kwds", dict(metric_kwds or {}), is_always={}, why="metrics have no more options")
     data, threads = target(adata, copy=copy), default_threads(threads)
     one_of("method", method, ["umap"])
     one_of("metric", metric, ["euclidean", "cosine"])

@@ -20,6 +20,7 @@ from cellworker.api.anndata.arguments import (
     default_threads,
     gene_positions,
     invalid,
+    only,
     seed_of,
     target,
     whole_number,
@@ -46,7 +47,9 @@ def score_genes(
     adata: "AnnData",
     gene_list: Iterable[str],
     *,
+    ctrl_as_ref: bool = True,
     ctrl_size: int = 50,
+    gene_pool: None = None,  # noqa: ARG001 - `checked` refuses all but None
     n_bins: int = 25,
     score_name: str = "score",
     random_state: int = 0,
@@ -65,6 +68,8 @@ def score_genes(
         Log-normalised expression.
     gene_list
         The set; genes that are not there are left out.
+    ctrl_as_ref, gene_pool
+        scanpy's, so that its calls work as they are; other values than the defaults are refused.
     ctrl_size
         Controls drawn for each gene; at most as many as a bin holds.
     n_bins
@@ -83,6 +88,7 @@ def score_genes(
     WorkerError
         ``INVALID_INPUT`` naming the argument.
     """
+    only("ctrl_as_ref", ctrl_as_ref, is_always=True, why="genes of the set are no controls")
     data = target(adata, copy=copy)
     matrix = chosen_anywhere(data, layer=layer, use_raw=use_raw)
     genes = gene_positions(data, "gene_list", gene_list, names=matrix.names)
