@@ -115,8 +115,8 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
 }
 
 /* Splits each cluster into parts. In random order and at most once, a single node joins a part of its own cluster, if
- * both the node and the part are well linked to the cluster. The better a part, the more likely it is chosen. Writes
- * `refined`; returns the number of parts. */
+ * both the node and the part are well linked to the cluster. The better a part, the more likely it is chosen. Without
+ * clusters (null) all parts are open to all nodes. Writes `refined`; returns the number of parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
                       const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -125,11 +125,12 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
     int32_t *part = buffers->refined, *sizes = buffers->sizes, *met = buffers->met;
     memset(all, 0, (size_t)n * sizeof *all);
     for (int32_t i = 0; i < n; i++) {
-        all[cluster[i]] += net->strength[i];
         part[i] = i;
         sizes[i] = 1;
         total[i] = net->strength[i];
         outward[i] = 0; /* links of a part to the rest of its cluster */
+        if (!cluster) continue;
+        all[cluster[i]] += net->strength[i];
         for (int64_t e = net->first[i]; e < net->first[i + 1]; e++) {
             if (cluster[net->to[e]] == cluster[i]) outward[i] += net->weight[e];
         }
@@ -137,19 +138,20 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
     shuffle(state, buffers->order, n);
     for (int32_t k = 0; k < n && !*stop; k++) {
         const int32_t node = buffers->order[k], home = part[node];
-        const double strength = net->strength[node], whole = all[cluster[node]];
-        if (sizes[home] != 1 || outward[home] < strength * (whole - strength) * resolution) continue;
+        const double strength = net->strength[node], whole = cluster ? all[cluster[node]] : 0;
+        if (sizes[home] != 1 || (cluster && outward[home] < strength * (whole - strength) * resolution)) continue;
         int32_t n_met = 0;
         for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
-            if (cluster[net->to[e]] != cluster[node]) continue;
+            if (cluster && cluster[net->to[e]] != cluster[node]) continue;
             const int32_t p = part[net->to[e]];
-            if (link[p] == 0) met[n_met++] = p;
+            met[n_met] = p; /* counted if new: without a branch, which would be mispredicted often */
+            n_met += link[p] == 0;
             link[p] += net->weight[e];
         }
         double best_gain = 0;
         for (int32_t m = 0; m < n_met; m++) {
             const int32_t p = met[m];
-            const int good = outward[p] >= total[p] * (whole - total[p]) * resolution;
+            const int good = !cluster || outward[p] >= total[p] * (whole - total[p]) * resolution;
             const double gain = link[p] - strength * total[p] * resolution;
             buffers->chance[m] = good && gain >= 0 ? gain : -1;
             if (buffers->chance[m] > best_gain) best_gain = buffers->chance[m];
@@ -253,4 +255,21 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
     free(node_of);
     free(mine);
     return n_clusters;
+}
+
+/* Joins the nodes of a network to parts, as a first step of a search: each single node, in random order, a part that it
+ * is linked to by more than is expected. Writes each node's part. Returns the number of parts, or -1 when memory runs
+ * out or `stop` is no longer 0. */
+int32_t cw_leiden_parts(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+                        int32_t n, double resolution, double randomness, uint64_t *state, int32_t *part,
+                        const volatile int32_t *stop) {
+    const Network net = {n, first, to, weight, strength, 0};
+    Buffers buffers;
+    int32_t n_parts = -1;
+    if (allocate(&buffers, n)) {
+        n_parts = refine(&net, resolution, randomness, state, NULL, &buffers, stop);
+        memcpy(part, buffers.refined, (size_t)n * sizeof *part);
+    }
+    free_buffers(&buffers);
+    return *stop ? -1 : n_parts;
 }
