@@ -19,7 +19,9 @@ _RANDOMNESS = 0.01
 _REPORT_S = 0.1
 _LEFT = 0.6  # of what an iteration can still gain, the next one leaves about this; for progress alone
 _MAX_ITERATIONS = 20
-_NO_GAIN = 1e-9  # of the quality
+_NO_GAIN, _MUCH_GAIN = 1e-9, 1.5e-3
+"""In modularity. Clusters that are carried back gain some 0.001 by an iteration. Where they gain much more, the
+communities are too weak to be found in a smaller graph, as in a random one."""
 _MAX_LINKS_OVER_ALL_STARTS = 20_000_000
 """Max links that all starts together visit: a larger graph gets fewer starts."""
 _START_VISITS, _WAY_VISITS = 10, 7  # of each link
@@ -30,7 +32,9 @@ _WAYS = 2  # in which a graph that stands for a larger one is made smaller: to a
 _HARDLY_SMALLER = 0.8
 _MAX_SHORT = 200_000  # links: a call of a few milliseconds needs no thread beside it
 _COARSENED, _SOLVED = 0.3, 0.6
-"""The fractions of the time after which a graph has been made smaller, and the smaller one is clustered."""
+"""The fractions of a way's time after which a graph has been made smaller, and the smaller one is clustered."""
+_SEARCHED, _COMBINED = 0.8, 0.98
+"""The fractions of the time after which smaller graphs have been searched, and all searches are combined."""
 
 Report = Callable[[float], None]
 
@@ -49,8 +53,9 @@ def leiden(
     A small graph is searched from single nodes, several times, and the searches are combined: nodes that all of them
     put together become one node, and this smaller graph is searched too. A larger graph is made smaller first, level
     by level, by joining strongly linked nodes. The clusters of the small graph are carried back, and each level
-    improves them by an iteration of Leiden's method, the last on the graph itself. Most levels go two such ways and
-    combine them.
+    improves them by an iteration of Leiden's method, the last on the graph itself. Where there is time for it, a level
+    goes two or three such ways and combines them. Where the iteration gains much, the graph itself is searched from
+    single nodes as well.
 
     Parameters
     ----------
@@ -84,17 +89,15 @@ def leiden(
     whole = float(strength.sum())
     if not whole:
         return np.arange(n, dtype=np.int32)
-    search = _Search(np.array([seed], np.uint64), resolution / whole, _NO_GAIN * whole)
-    report = on_progress or (lambda fraction: None)  # noqa: ARG005
+    search = _Search(np.array([seed], np.uint64), resolution / whole, whole)
     network = Network(links.indptr, links.cells, links.weights, strength)
     labels = _solve(
         network,
         search,
-        _part(report, 0, _SOLVED),
+        on_progress or (lambda fraction: None),  # noqa: ARG005
         starts=_affordable(links, max_links, _START_VISITS, _MAX_STARTS),
         ways=_affordable(links, max_links, _WAY_VISITS, _MAX_WAYS),
     )
-    _iterate(network, search, labels, partial(report, _SOLVED))
     return by_falling_size(labels)
 
 
@@ -136,7 +139,7 @@ def potts_leiden(
     """
     n = len(links)
     report = on_progress or (lambda fraction: None)  # noqa: ARG005
-    search = _Search(np.array([seed], np.uint64), resolution, 0.0)
+    search = _Search(np.array([seed], np.uint64), resolution, float(n))
     labels = np.arange(n, dtype=np.int32)
     network = Network(links.indptr, links.cells, links.weights, np.ones(n))
     for i in range(iterations if n else 0):
@@ -156,11 +159,11 @@ def modularity(links: Links, labels: NDArray[np.integer], resolution: float, *, 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """The generator's state, the weight of expected links by strengths, and what counts as no gain."""
+    """The generator's state, the weight of expected links by strengths, and the sum of the strengths."""
 
     state: NDArray[np.uint64]
     resolution: float
-    no_gain: float
+    whole: float
 
 
 def _affordable(links: Links, max_links: int, visits: int, most: int) -> int:
@@ -172,24 +175,38 @@ def _part(report: Report, begin: float, end: float) -> Report:
 
 
 def _solve(network: Network, search: _Search, report: Report, *, starts: int, ways: int) -> NDArray[np.int32]:
-    """Return labels that an iteration on this graph can still improve."""
+    """Find clusters by way of smaller graphs, or from single nodes where the graph is small or this is not enough."""
     found: list[tuple[float, NDArray[np.int32]]] = []
+    least_gain = np.inf
     for way in range(ways if len(network) > _SMALL else 0):
-        mine = _part(report, way / ways, (way + 1) / ways)
+        mine = _part(report, _SEARCHED * way / ways, _SEARCHED * (way + 1) / ways)
         ends = _joined(network, search, partial(mine, 0))
         fewer = merged(network, ends, network.strength)
         if len(fewer) > _HARDLY_SMALLER * len(network):
             break
-        few_starts = _affordable(fewer, _MAX_LINKS_OVER_ALL_STARTS, _START_VISITS, _SMALL_STARTS)
-        labels = _solve(fewer, search, _part(mine, _COARSENED, _SOLVED), starts=few_starts, ways=_WAYS)[ends]
-        if ways == 1:
-            return labels
-        found.append((_iterate(network, search, labels, partial(mine, _SOLVED)), labels))
-    for start in range(0 if found else starts):
-        labels = np.arange(len(network), dtype=np.int32)
-        mine = _part(report, start / starts, (start + 1) / starts)
-        found.append((_repeat(network, search, labels, mine), labels))
-    return _combined(network, search, found)
+        small, sparse = len(fewer) <= _SMALL, 2 * len(fewer.cells) <= len(network.cells)
+        labels = _solve(
+            fewer,
+            search,
+            _part(mine, _COARSENED, _SOLVED),
+            starts=_affordable(fewer, _MAX_LINKS_OVER_ALL_STARTS, _START_VISITS, _SMALL_STARTS) if small else 0,
+            ways=_WAYS if sparse else 1,
+        )[ends]
+        quality, gain = _iterate(network, search, labels, partial(mine, _SOLVED))
+        found.append((quality, labels))
+        least_gain = min(least_gain, gain)
+    if least_gain > _MUCH_GAIN * search.whole:
+        begin = _SEARCHED if found else 0
+        starts = starts if found else max(1, starts)
+        for start in range(starts):
+            labels = np.arange(len(network), dtype=np.int32)
+            mine = _part(_part(report, begin, _COMBINED), start / starts, (start + 1) / starts)
+            found.append((_repeat(network, search, labels, mine), labels))
+    if len(found) == 1:
+        return found[0][1]
+    labels = _combined(network, search, found)
+    _iterate(network, search, labels, partial(report, _COMBINED))
+    return labels
 
 
 def _combined(network: Network, search: _Search, found: Sequence[tuple[float, NDArray[np.int32]]]) -> NDArray[np.int32]:
@@ -205,7 +222,7 @@ def _combined(network: Network, search: _Search, found: Sequence[tuple[float, ND
     held = np.empty(count, np.int32)
     held[cores] = best
     tried = []
-    for start in range(_SMALL_STARTS):
+    for start in range(_affordable(fewer, len(network.cells), _START_VISITS, _SMALL_STARTS)):
         labels = np.arange(count, dtype=np.int32) if start else held
         tried.append((_repeat(fewer, search, labels, lambda fraction: None), labels))  # noqa: ARG005
     return max(tried, key=lambda one: one[0])[1][cores]
@@ -213,20 +230,20 @@ def _combined(network: Network, search: _Search, found: Sequence[tuple[float, ND
 
 def _repeat(network: Network, search: _Search, labels: NDArray[np.int32], report: Report) -> float:
     """Improve the labels until the quality stops growing; return it."""
-    reached = -np.inf
     for iteration in range(_MAX_ITERATIONS):
-        quality = _iterate(network, search, labels, partial(report, 1 - _LEFT**iteration))
-        gain, reached = quality - reached, quality
-        if gain <= search.no_gain:
+        quality, gain = _iterate(network, search, labels, partial(report, 1 - _LEFT**iteration))
+        if gain <= _NO_GAIN * search.whole:
             break
-    return reached
+    return quality
 
 
-def _iterate(network: Network, search: _Search, labels: NDArray[np.int32], report: Callable[[], None]) -> float:
-    """Improve the labels once; return their quality."""
-    quality = np.empty(1)
+def _iterate(
+    network: Network, search: _Search, labels: NDArray[np.int32], report: Callable[[], None]
+) -> tuple[float, float]:
+    """Improve the labels once; return their quality, and how much of it is gained."""
+    quality = np.empty(2)
     _run("cw_leiden_iteration", network, search, labels, report, quality=quality)
-    return float(quality[0])
+    return float(quality[0]), float(quality[1])
 
 
 def _joined(network: Network, search: _Search, report: Callable[[], None]) -> NDArray[np.int32]:

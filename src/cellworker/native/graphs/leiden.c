@@ -54,8 +54,9 @@ static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t
     return n_met;
 }
 
-/* Moves nodes from a queue, and queues the neighbours of a moved node again. Returns the number of clusters. */
-static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster,
+/* Moves nodes from a queue, and queues the neighbours of a moved node again. Adds what this gains to `gained`. Returns
+ * the number of clusters. */
+static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster, double *gained,
                           const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
     if (n < 1) return 0;
@@ -83,7 +84,8 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         total[home] -= strength;
         sizes[home]--;
         int32_t best = home;
-        double best_gain = link[home] - strength * total[home] * resolution;
+        const double stay = link[home] - strength * total[home] * resolution;
+        double best_gain = stay;
         if (best_gain < 0 && sizes[home] && n_empty) { /* a cluster of its own is better */
             best = empty[n_empty - 1];
             best_gain = 0;
@@ -103,6 +105,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         if (best == home) continue;
         if (!sizes[home]) empty[n_empty++] = home;
         cluster[node] = best;
+        *gained += 2 * (best_gain - stay); /* links count in both directions */
         for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
             const int32_t other = net->to[e];
             if (cluster[other] == best || buffers->is_queued[other]) continue;
@@ -211,8 +214,8 @@ static void free_buffers(Buffers *buffers) {
     free(buffers->is_queued);
 }
 
-/* One iteration, starting from the clusters given. Writes the new clusters, numbered from 0, and their quality: the
- * weight inside minus the expected weight. The network is compressed rows, symmetric, without loops, weights above 0;
+/* One iteration, starting from the clusters given. Writes the new clusters, numbered from 0, their quality (the weight
+ * inside minus the expected weight), and how much of it is gained. The network is compressed rows, symmetric, without loops, weights above 0;
  * the caller has divided `resolution` by the sum of the strengths. Returns the number of clusters, or -1 when memory
  * runs out or `stop` is no longer 0. */
 int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
@@ -226,8 +229,9 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
     if (!n_clusters) {
         memcpy(mine, cluster, (size_t)n * sizeof *mine);
         for (int32_t i = 0; i < n; i++) node_of[i] = i;
+        quality[1] = 0;
         for (;;) {
-            n_clusters = move_nodes(&net, resolution, state, mine, &buffers, stop);
+            n_clusters = move_nodes(&net, resolution, state, mine, &quality[1], &buffers, stop);
             if (n_clusters == net.n && !*stop) break;
             int32_t n_parts = refine(&net, resolution, randomness, state, mine, &buffers, stop);
             if (n_parts == net.n) { /* no node joined a part: the clusters themselves become nodes */
@@ -247,7 +251,7 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
         }
         if (n_clusters >= 0) {
             for (int32_t i = 0; i < n; i++) cluster[i] = mine[node_of[i]];
-            *quality = excess(&whole, resolution, cluster, buffers.total);
+            quality[0] = excess(&whole, resolution, cluster, buffers.total);
         }
         if (net.first != first) release(&net);
     }
