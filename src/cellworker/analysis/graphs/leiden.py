@@ -1,5 +1,6 @@
 """Leiden clusters of largest modularity, seeded and repeatable (algorithms.md, section 6.5)."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def leiden(
     if not n:
         return np.empty(0, np.int32)
     strength = _strength(links, loops)
-    whole = float(strength.sum())
+    whole = math.fsum(strength)  # exact: NumPy's sums differ in their last bit from processor to processor
     if not whole:
         return np.arange(n, dtype=np.int32)
     search = _Search(np.array([seed], np.uint64), resolution / whole, whole)
