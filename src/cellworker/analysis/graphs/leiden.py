@@ -24,7 +24,7 @@ _NO_GAIN, _MUCH_GAIN = 1e-9, 1.5e-3
 """In modularity. Clusters that are carried back gain some 0.001 by an iteration. Where they gain much more, the
 communities are too weak to be found in a smaller graph, as in a random one."""
 _MAX_LINKS_OVER_ALL_STARTS = 20_000_000
-"""Max links that all starts together visit: a larger graph gets fewer starts."""
+"""Max links that all starts together visit, or all ways: a larger graph gets fewer."""
 _START_VISITS, _WAY_VISITS = 10, 7  # of each link
 _MAX_STARTS, _MAX_WAYS = 50, 3
 _SMALL, _SMALL_STARTS = 3_000, 8
@@ -69,7 +69,8 @@ def leiden(
     loops
         Weight of each cell's link to itself, which counts twice in its strength: 1 as in Seurat's graph, 0 for none.
     max_links
-        Max links that all starts together visit; a start counts as ten visits of each link. There is always one start.
+        Max links that all starts together visit, or all ways through smaller graphs: a start counts as ten visits of
+        each link, a way as seven. There is always one.
     on_progress
         Called with the fraction done; may raise to stop.
 
