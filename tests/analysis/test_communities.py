@@ -2,13 +2,17 @@
 
 import gzip
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from analysis.slow_louvain import slow_louvain
+from cellworker.analysis.graphs import leiden as leiden_module
 from cellworker.analysis.graphs.leiden import leiden, modularity
 from cellworker.analysis.graphs.louvain import by_falling_size, join_singletons, louvain
 from cellworker.analysis.graphs.neighbours import Neighbours, nearest_neighbours
@@ -106,6 +110,88 @@ def test_leiden_is_at_least_as_good_as_the_truth_and_louvain(blobs):
         best = modularity(links, leiden(links, resolution), resolution)
         assert best >= modularity(links, which, resolution) - 1e-12
         assert best >= modularity(links, louvain(links, resolution), resolution) - 1e-12
+
+
+def connected(links, labels):
+    """Whether each cluster is one component of the links inside it."""
+    rows = np.repeat(np.arange(len(links)), np.diff(links.indptr))
+    inside = labels[rows] == labels[links.cells]
+    graph = csr_array((links.weights[inside], (rows[inside], links.cells[inside])), shape=(len(links), len(links)))
+    return connected_components(graph)[0] == labels.max() + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    graphs(), st.sampled_from([0.1, 0.8, 1.7, 5, 40]), st.sampled_from([0.0, 1.0]), st.integers(0, 2**31 - 1),
+    st.sampled_from([1, 6, 3_000]), st.sampled_from([1_000, 20_000_000]),
+)  # fmt: skip
+def test_leiden_clusters_are_connected_and_no_worse_than_single_cells(links, resolution, loops, seed, small, max_links):
+    if not len(links.cells):
+        return
+    with patch.object(leiden_module, "_SMALL", small):  # the smaller, the more levels
+        labels = leiden(links, resolution, seed=seed, loops=loops, max_links=max_links)
+    sizes = np.bincount(labels)
+    assert (np.diff(sizes) <= 0).all()
+    assert sizes.min() > 0
+    assert connected(links, labels)
+    alone = modularity(links, np.arange(len(links)), resolution, loops=loops)
+    assert modularity(links, labels, resolution, loops=loops) >= alone - 1e-12
+
+
+@pytest.fixture(scope="module")
+def many():
+    rng = np.random.default_rng(8)
+    which = rng.choice(12, 9000, p=rng.dirichlet(np.full(12, 3.0)))
+    points = rng.normal(size=(12, 8))[which] * 2 + rng.normal(size=(9000, 8))
+    return shared_neighbours(nearest_neighbours(points, 20, "euclidean").cells)
+
+
+@pytest.mark.parametrize("max_links", [1, 20_000_000])
+def test_the_way_by_smaller_graphs_is_as_good_as_searching_the_graph_itself(many, max_links):
+    with patch.object(leiden_module, "_SMALL", len(many)):
+        itself = leiden(many, 1.0, max_links=max_links)
+    labels = leiden(many, 1.0, max_links=max_links)
+    assert modularity(many, labels, 1.0) >= modularity(many, itself, 1.0) - 2e-4
+    assert connected(many, labels)
+
+
+def test_communities_too_weak_for_smaller_graphs_are_searched_in_the_graph_itself():
+    rng = np.random.default_rng(4)
+    matrix = csr_array((np.ones(40_000), rng.integers(0, 4000, (2, 40_000))), shape=(4000, 4000))
+    matrix = csr_array(matrix + matrix.T)
+    links = links_of(matrix.indptr, matrix.indices, matrix.data)
+    with patch.object(leiden_module, "_MUCH_GAIN", 1):
+        without = modularity(links, leiden(links, 1.0, loops=0, max_links=1), 1.0, loops=0)
+    assert modularity(links, leiden(links, 1.0, loops=0, max_links=1), 1.0, loops=0) > without + 5e-3
+
+
+@pytest.mark.parametrize("max_links", [1, 20_000_000])
+def test_stars_pairs_and_cells_without_links_are_found_in_a_large_graph(max_links):
+    hubs = np.repeat([0, 1500], 1499)
+    leaves = np.concatenate([np.arange(1, 1500), np.arange(1501, 3000)])
+    rows, cells = np.concatenate([hubs, np.arange(3000, 6000, 2)]), np.concatenate([leaves, np.arange(3001, 6000, 2)])
+    matrix = csr_array((np.ones(len(rows)), (rows, cells)), shape=(6500, 6500))
+    matrix = csr_array(matrix + matrix.T)
+    labels = leiden(links_of(matrix.indptr, matrix.indices, matrix.data), 1.0, loops=0, max_links=max_links)
+    assert np.bincount(labels).tolist() == [1500] * 2 + [2] * 1500 + [1] * 500
+    assert len(set(labels[:1500])) == len(set(labels[1500:3000])) == 1
+    assert (labels[3000:6000:2] == labels[3001:6000:2]).all()
+
+
+def test_a_long_call_in_a_thread_of_its_own_gives_the_same_clusters_and_can_be_stopped(many):
+    told = []
+    short = leiden(many, 1.0)
+    with patch.object(leiden_module, "_MAX_SHORT", -1):
+        assert np.array_equal(leiden(many, 1.0, on_progress=told.append), short)
+        assert told == sorted(told)
+        assert told[-1] < 1
+
+        def stop(fraction):
+            if fraction > 0.3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            leiden(many, 1.0, on_progress=stop)
 
 
 def test_modularity_counts_each_loop_twice():

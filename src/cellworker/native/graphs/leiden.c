@@ -54,8 +54,9 @@ static int32_t links_to_clusters(const Network *net, int32_t node, const int32_t
     return n_met;
 }
 
-/* Moves nodes from a queue, and queues the neighbours of a moved node again. Returns the number of clusters. */
-static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster,
+/* Moves nodes from a queue, and queues the neighbours of a moved node again. Adds what this gains to `gained`. Returns
+ * the number of clusters. */
+static int32_t move_nodes(const Network *net, double resolution, uint64_t *state, int32_t *cluster, double *gained,
                           const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
     if (n < 1) return 0;
@@ -83,7 +84,8 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         total[home] -= strength;
         sizes[home]--;
         int32_t best = home;
-        double best_gain = link[home] - strength * total[home] * resolution;
+        const double stay = link[home] - strength * total[home] * resolution;
+        double best_gain = stay;
         if (best_gain < 0 && sizes[home] && n_empty) { /* a cluster of its own is better */
             best = empty[n_empty - 1];
             best_gain = 0;
@@ -103,6 +105,7 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
         if (best == home) continue;
         if (!sizes[home]) empty[n_empty++] = home;
         cluster[node] = best;
+        *gained += 2 * (best_gain - stay); /* links count in both directions */
         for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
             const int32_t other = net->to[e];
             if (cluster[other] == best || buffers->is_queued[other]) continue;
@@ -115,8 +118,8 @@ static int32_t move_nodes(const Network *net, double resolution, uint64_t *state
 }
 
 /* Splits each cluster into parts. In random order and at most once, a single node joins a part of its own cluster, if
- * both the node and the part are well linked to the cluster. The better a part, the more likely it is chosen. Writes
- * `refined`; returns the number of parts. */
+ * both the node and the part are well linked to the cluster. The better a part, the more likely it is chosen. Without
+ * clusters (null) all parts are open to all nodes. Writes `refined`; returns the number of parts. */
 static int32_t refine(const Network *net, double resolution, double randomness, uint64_t *state, const int32_t *cluster,
                       const Buffers *buffers, const volatile int32_t *stop) {
     const int32_t n = net->n;
@@ -125,11 +128,12 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
     int32_t *part = buffers->refined, *sizes = buffers->sizes, *met = buffers->met;
     memset(all, 0, (size_t)n * sizeof *all);
     for (int32_t i = 0; i < n; i++) {
-        all[cluster[i]] += net->strength[i];
         part[i] = i;
         sizes[i] = 1;
         total[i] = net->strength[i];
         outward[i] = 0; /* links of a part to the rest of its cluster */
+        if (!cluster) continue;
+        all[cluster[i]] += net->strength[i];
         for (int64_t e = net->first[i]; e < net->first[i + 1]; e++) {
             if (cluster[net->to[e]] == cluster[i]) outward[i] += net->weight[e];
         }
@@ -137,19 +141,20 @@ static int32_t refine(const Network *net, double resolution, double randomness, 
     shuffle(state, buffers->order, n);
     for (int32_t k = 0; k < n && !*stop; k++) {
         const int32_t node = buffers->order[k], home = part[node];
-        const double strength = net->strength[node], whole = all[cluster[node]];
-        if (sizes[home] != 1 || outward[home] < strength * (whole - strength) * resolution) continue;
+        const double strength = net->strength[node], whole = cluster ? all[cluster[node]] : 0;
+        if (sizes[home] != 1 || (cluster && outward[home] < strength * (whole - strength) * resolution)) continue;
         int32_t n_met = 0;
         for (int64_t e = net->first[node]; e < net->first[node + 1]; e++) {
-            if (cluster[net->to[e]] != cluster[node]) continue;
+            if (cluster && cluster[net->to[e]] != cluster[node]) continue;
             const int32_t p = part[net->to[e]];
-            if (link[p] == 0) met[n_met++] = p;
+            met[n_met] = p; /* counted if new, without a branch; at most n - 1 parts are met, as no node has a loop */
+            n_met += link[p] == 0;
             link[p] += net->weight[e];
         }
         double best_gain = 0;
         for (int32_t m = 0; m < n_met; m++) {
             const int32_t p = met[m];
-            const int good = outward[p] >= total[p] * (whole - total[p]) * resolution;
+            const int good = !cluster || outward[p] >= total[p] * (whole - total[p]) * resolution;
             const double gain = link[p] - strength * total[p] * resolution;
             buffers->chance[m] = good && gain >= 0 ? gain : -1;
             if (buffers->chance[m] > best_gain) best_gain = buffers->chance[m];
@@ -209,8 +214,8 @@ static void free_buffers(Buffers *buffers) {
     free(buffers->is_queued);
 }
 
-/* One iteration, starting from the clusters given. Writes the new clusters, numbered from 0, and their quality: the
- * weight inside minus the expected weight. The network is compressed rows, symmetric, without loops, weights above 0;
+/* One iteration, starting from the clusters given. Writes the new clusters, numbered from 0, their quality (the weight
+ * inside minus the expected weight), and how much of it is gained. The network is compressed rows, symmetric, without loops, weights above 0;
  * the caller has divided `resolution` by the sum of the strengths. Returns the number of clusters, or -1 when memory
  * runs out or `stop` is no longer 0. */
 int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
@@ -224,8 +229,9 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
     if (!n_clusters) {
         memcpy(mine, cluster, (size_t)n * sizeof *mine);
         for (int32_t i = 0; i < n; i++) node_of[i] = i;
+        quality[1] = 0;
         for (;;) {
-            n_clusters = move_nodes(&net, resolution, state, mine, &buffers, stop);
+            n_clusters = move_nodes(&net, resolution, state, mine, &quality[1], &buffers, stop);
             if (n_clusters == net.n && !*stop) break;
             int32_t n_parts = refine(&net, resolution, randomness, state, mine, &buffers, stop);
             if (n_parts == net.n) { /* no node joined a part: the clusters themselves become nodes */
@@ -245,7 +251,7 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
         }
         if (n_clusters >= 0) {
             for (int32_t i = 0; i < n; i++) cluster[i] = mine[node_of[i]];
-            *quality = excess(&whole, resolution, cluster, buffers.total);
+            quality[0] = excess(&whole, resolution, cluster, buffers.total);
         }
         if (net.first != first) release(&net);
     }
@@ -253,4 +259,21 @@ int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const doubl
     free(node_of);
     free(mine);
     return n_clusters;
+}
+
+/* Joins the nodes of a network to parts, as a first step of a search: each single node, in random order, a part that it
+ * is linked to by more than is expected. Writes each node's part. Returns the number of parts, or -1 when memory runs
+ * out or `stop` is no longer 0. */
+int32_t cw_leiden_parts(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+                        int32_t n, double resolution, double randomness, uint64_t *state, int32_t *part,
+                        const volatile int32_t *stop) {
+    const Network net = {n, first, to, weight, strength, 0};
+    Buffers buffers;
+    int32_t n_parts = -1;
+    if (allocate(&buffers, n)) {
+        n_parts = refine(&net, resolution, randomness, state, NULL, &buffers, stop);
+        memcpy(part, buffers.refined, (size_t)n * sizeof *part);
+    }
+    free_buffers(&buffers);
+    return *stop ? -1 : n_parts;
 }

@@ -154,6 +154,9 @@ EXPORT int32_t cw_kmeans_run(Kmeans *m, int32_t count, int32_t max_rounds);
 EXPORT int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight,
                                    const double *strength, int32_t n, double resolution, double randomness,
                                    uint64_t *state, int32_t *cluster, double *quality, const volatile int32_t *stop);
+EXPORT int32_t cw_leiden_parts(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
+                               int32_t n, double resolution, double randomness, uint64_t *state, int32_t *part,
+                               const volatile int32_t *stop);
 
 /* louvain.c */
 EXPORT int32_t cw_louvain_start(const int64_t *first, const int32_t *to, const double *weight, int32_t n,
