@@ -78,7 +78,7 @@ class FoundLevels:
         meter: Meter,
     ) -> None:
         self.dtype = dtype
-        self._lengths = np.zeros(len(data.bounds) - 1, np.int64)
+        self._lengths = np.zeros(len(data.bounds) - 1, np.int32)
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed where this is left
         try:
             self._pieces = self._find(data, counts, threads, meter)

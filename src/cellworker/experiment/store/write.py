@@ -18,7 +18,7 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Column
 from cellworker.experiment.store.blocks import Meter, StoreFile
 from cellworker.experiment.store.index import VERSION, append_index
-from cellworker.experiment.store.layout import StoreLayout
+from cellworker.experiment.store.layout import PaddedTexts, StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
 from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.shapes import check_shapes
@@ -145,7 +145,7 @@ def _fill(  # noqa: PLR0917
         give_back = give_back or keep
         file = StoreFile(descriptor)
         for name in list(layout.pending):  # copies of the draft's arrays, freed before the sort needs memory
-            file.put(places[name].offset, layout.pending.pop(name))
+            _put_pending(file, places[name].offset, layout.pending.pop(name))
         if matrices.levels is not None:
             matrices.levels.write(file, places)
             for array in spent_by_levels:
@@ -348,6 +348,12 @@ def _reserve(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system that cannot reserve space
             raise
+
+
+def _put_pending(file: StoreFile, offset: int, content: NDArray[Any] | PaddedTexts) -> None:
+    for piece in content.pieces() if isinstance(content, PaddedTexts) else (content,):
+        file.put(offset, piece)
+        offset += piece.nbytes
 
 
 def _put_dense(file: StoreFile, offset: int, values: NDArray[np.float32]) -> None:
