@@ -16,7 +16,7 @@ from cellworker.experiment.store.spent_pages import give_back
 
 __all__ = ["BUFFER_BYTES", "entry_bytes", "split_work", "temporary_bytes", "write_sorted"]
 
-BUFFER_BYTES = 1 << 27
+BUFFER_BYTES = 1 << 26
 """Default memory of the buffers of all threads together."""
 
 # A block of genes should fit in the caches, a cell's slice of it in some cache lines, and all threads' buffers in the
@@ -44,7 +44,7 @@ def split_work(nnz: int, entry_bytes: int) -> int:
 
 
 def entry_bytes(places: Mapping[str, ArrayPlace]) -> int:
-    """Return the bytes of a value on the cell-major side of a store: its gene, and itself or the count that tells it."""
+    """Return the bytes of a value on the cell-major side of a store: its gene, and itself or its count."""
     name = by_cell_name(places)
     return sum(np.dtype(places[f"{name}/{part}"].dtype).itemsize for part in ("indices", "data"))
 

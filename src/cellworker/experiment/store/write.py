@@ -24,6 +24,7 @@ from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep,
 from cellworker.experiment.store.shapes import check_shapes
 from cellworker.experiment.store.sorted_side import BUFFER_BYTES, entry_bytes, split_work, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
+from cellworker.native.heap import return_free_memory
 from cellworker.progress import Progress
 
 __all__ = ["write"]
@@ -162,6 +163,7 @@ def _fill(  # noqa: PLR0917
             # Start writing to the disk while the processor sorts.
             flushed = background.submit(os.fsync, descriptor)
             if matrices.by_gene:
+                return_free_memory()  # the sort's buffers do not come on top of it
                 write_sorted(
                     file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
                 )

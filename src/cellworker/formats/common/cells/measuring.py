@@ -106,7 +106,7 @@ def _sums(
     out = tuple(np.zeros(len(rows)) for _ in range(3))  # each of its own, so that one may be freed
     sums_of_rows, flags = kernel("cw_row_sums"), np.ascontiguousarray(chosen, np.bool_)
     widest = max(1, len(matrix.values) // max(1, len(matrix.indptr) - 1))
-    for begin, end in told(MEASURING_CELLS, blocks(len(rows), max(1, (1 << 20) // widest)), len(rows)):
+    for begin, end in told(MEASURING_CELLS, blocks(len(rows), max(1, (1 << 18) // widest)), len(rows)):
         some = np.asarray(rows[begin:end], np.int64)
         starts, ends = matrix.indptr[some], matrix.indptr[some + 1]
         lengths = ends - starts

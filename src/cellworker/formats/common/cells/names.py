@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.experiment.packed_texts import all_differ
+from cellworker.experiment.packed_texts import PackedTexts, all_differ, text_pieces
 from cellworker.formats.common.findings import Findings
 
 __all__ = ["DIMENSION_PREFIXES", "match_rows", "unique_barcodes", "unique_names"]
@@ -36,8 +36,10 @@ def unique_names(names: list[str], field: str, what: str, findings: Findings) ->
 
 
 def unique_barcodes(names: Sequence[str], field: str, what: str, findings: Findings) -> Sequence[str]:
-    """Return what `unique_names` does; names that all differ, as those of cells nearly always do, as they are."""
-    return names if all_differ(names) else unique_names(list(names), field, what, findings)
+    """Return what `unique_names` does, packed: names of cells nearly always differ, and are there to the end."""
+    if not all_differ(names):
+        names = unique_names(list(names), field, what, findings)
+    return names if isinstance(names, PackedTexts) else PackedTexts(text_pieces(names))
 
 
 def match_rows(rows: Sequence[str] | None, n_rows: int, cells: list[str]) -> NDArray[np.int64] | None:
