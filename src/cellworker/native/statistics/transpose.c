@@ -32,8 +32,8 @@ static inline void seek_column(const int64_t *indptr, int64_t n_rows, const void
     }
 }
 
-/* For each row, the first entry whose column is at least `column`, counted from the row's begin; `width` is the bytes of
-   a column number. */
+/* For each row, the first entry whose column is at least `column`, counted from the row's begin; `width` is the bytes
+   of a column number. */
 void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width, int32_t column,
                     int32_t *cursor) {
     if (width == 2) seek_column(indptr, n_rows, columns, 2, column, cursor);
@@ -76,9 +76,10 @@ static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const
 
 /* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
    (`slot`, one per gene), cells ascending. `cursor` is, in every cell, at the first entry of these genes, counted
-   from the cell's begin, and moves past them. Genes have `width` bytes (2 or 4). `values` are floats; where `narrow` is 1, 2 or 4 they are counts of
-   that many bytes, whose values are in `level_first`, `level_counts` and `level_values` (n_levels). Returns the number
-   of entries without a place (`capacity` is the size of `out`) or a level: 0 unless the data changed. */
+   from the cell's begin, and moves past them. Genes have `width` bytes (2 or 4). `values` are floats; where `narrow` is
+   1, 2 or 4 they are counts of that many bytes, whose values are in `level_first`, `level_counts` and `level_values`
+   (n_levels). Returns the number of entries without a place (`capacity` is the size of `out`) or a level: 0 unless the
+   data changed. */
 int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width, const void *values,
                         int32_t narrow, const int64_t *level_first, const void *level_counts, const float *level_values,
                         int64_t n_levels, int32_t first, int32_t last, int32_t *cursor, int64_t *slot, int64_t capacity,
