@@ -21,7 +21,7 @@ __all__ = ["allocated", "run"]
 
 HERE = "benchmarks.footprint"
 GENES, PER_CELL, AT_ONCE = 20_000, 980, 2_000
-SIZES, QUICK_SIZES = (50_000, 300_000), (10_000, 50_000)
+SIZES, QUICK_SIZES = (50_000, 300_000, 500_000), (10_000, 50_000)
 DISTINCT = 10
 """Blocks of `AT_ONCE` cells that differ; they repeat, since making them takes longer than opening them."""
 OLD = os.environ.get("BENCH_OLD_PYTHON", "")

@@ -96,7 +96,7 @@ class Settings:
     )
     load_memory_gb: float = _setting(4.0, "memory that the process reading an experiment file may use, in gigabytes")
     load_buffer_mb: float = _setting(
-        128.0,
+        64.0,
         "memory for the buffers that sort an experiment while it is opened, for all threads together, in megabytes; "
         "other memory of opening grows with the number of cells only",
     )

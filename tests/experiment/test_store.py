@@ -55,7 +55,7 @@ def written(path, draft, **options):
     return open_store(path)
 
 
-@pytest.mark.parametrize(("resident", "takes_more"), [(1 << 20, False), (300, False), (10, True)])
+@pytest.mark.parametrize(("resident", "takes_more"), [(1 << 20, False), (6 * 210, False), (6 * 210 - 1, True)])
 def test_what_is_claimed_and_what_is_given_back_are_counted_alike(tmp_path, monkeypatch, resident, takes_more):
     from cellworker.experiment.store import sorted_side as store_sorted
 

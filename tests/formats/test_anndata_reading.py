@@ -14,6 +14,9 @@ from tests.formats.anndata_files import CONTAINERS, dense, read, write
 
 from cellworker.errors import ErrorCode
 from cellworker.experiment.model import Categorical
+from cellworker.experiment.packed_texts import PackedTexts
+from cellworker.formats.anndata import elements
+from cellworker.formats.anndata.containers import hdf5
 from cellworker.formats.check.checking import check_experiment
 from cellworker.formats.opening.open import locate, open_experiment
 from cellworker.settings import Settings
@@ -45,6 +48,26 @@ def test_every_container_and_form_gives_the_same_numbers(tmp_path, container, fo
     np.testing.assert_array_equal(dense(draft.counts), COUNTS)
     assert draft.barcodes == [f"cell{i}" for i in range(6)]
     assert draft.genes.ids == ["CD3D", "MS4A1", "NKG7", "MT-CO1"]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_names_of_many_cells_are_packed_on_the_way(tmp_path, monkeypatch, container):
+    names = ["AAAC-1", "", "ü", "日本", "x" * 300, "last"]
+    path = write(adata(obs=pd.DataFrame(index=names)), tmp_path, container)
+    monkeypatch.setattr(elements, "_MANY_ROWS", 5)
+    monkeypatch.setattr(hdf5, "_TEXTS", 2)
+    draft, findings = read(path)
+    assert not findings.errors
+    assert isinstance(draft.barcodes, PackedTexts)
+    assert draft.barcodes == names
+
+
+def test_repeated_names_of_many_cells_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(elements, "_MANY_ROWS", 5)
+    path = write(adata(obs=pd.DataFrame(index=["a", "b", "a", "c", "a", "a.1"])), tmp_path, "h5ad")
+    draft, findings = read(path)
+    assert draft.barcodes == ["a", "b", "a.2", "c", "a.3", "a.1"]
+    assert any("repeated names" in sentence for sentence in findings.fallbacks)
 
 
 @settings(max_examples=20)

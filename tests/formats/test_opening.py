@@ -85,6 +85,7 @@ def test_a_second_opening_does_not_read_the_file_again(experiment, stores, readi
     assert readings == ["r.rds"]
     assert first.store == second.store
     assert second.experiment.cell_ids.tolist() == [5, 0, 3, 9, 1, 2]
+    assert "barcodes" not in vars(second.experiment)  # of a million cells they would take as long as all the rest
 
 
 def test_a_changed_file_is_read_again(experiment, stores, readings, trees):

@@ -239,14 +239,14 @@ def test_what_is_written_is_read_again_and_own_sets_outlive_a_change_of_the_file
     source = tmp_path_factory.mktemp("own") / "a.h5ad"
     names = [f"cell{i}" for i in range(10)]
     ids = np.arange(10, dtype=np.int32)
-    first = OwnWorkFile(source, "key", made(base), ids, names)
+    first = OwnWorkFile(source, "key", made(base), ids, lambda: names)
     first.write(made(now).encode())
     work = first.read()
     assert work is not None
     assert work.cell_sets.encode() == made(now).encode()
     own = own_part(made(base), made(now))
     # The file has other cell sets and its cells other ids now.
-    work = OwnWorkFile(source, "another", made(later), ids[::-1].copy(), names).read()
+    work = OwnWorkFile(source, "another", made(later), ids[::-1].copy(), lambda: names).read()
     assert work is not None
     assert work.notes == []
     for item, child in own.sets():
@@ -272,7 +272,7 @@ def test_the_work_on_many_classes_grows_with_their_number_and_not_with_its_squar
         looked[0] = 0
         items = [CellClass(f"c{i}", "c", "cellSets", [CellSet(f"c{i}-0", "s", None, [1])]) for i in range(n_classes)]
         for key in ("same", "other"):  # the file's content when it is written, and when it is read again
-            work = OwnWorkFile(file, key, base, np.arange(3, dtype=np.int32), ["a", "b", "c"])
+            work = OwnWorkFile(file, key, base, np.arange(3, dtype=np.int32), lambda: ["a", "b", "c"])
             if key == "same":
                 work.write(CellSets([*base.classes, *items]).encode())
             kept = work.read()

@@ -47,7 +47,7 @@ CELL_SETS = {
 def own_work_file(folder: Path, document: Any = CELL_SETS) -> OwnWorkFile:
     """Where a person's own work on an experiment of five cells is kept."""
     base = CellSets.parse(json.dumps(document).encode())
-    return OwnWorkFile(folder / "r.rds", "content-key", base, np.arange(5, dtype=np.int32), list("abcde"))
+    return OwnWorkFile(folder / "r.rds", "content-key", base, np.arange(5, dtype=np.int32), lambda: list("abcde"))
 
 
 @dataclass

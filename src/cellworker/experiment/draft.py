@@ -1,5 +1,6 @@
 """A reader's output for the store: all parts of an experiment, checked, before they are written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +50,7 @@ class ExperimentDraft:
     """All parts of an experiment, in memory or spooled. `data` is never None: readers normalise or refuse."""
 
     cell_ids: NDArray[np.int32]
-    barcodes: list[str]
+    barcodes: Sequence[str]
     genes: Genes
     data: SparseDraft
     counts: SparseDraft | None = None

@@ -303,7 +303,7 @@ class GeneSorter:
         self._matrix = matrix
         self._bounds = bounds
         self._gene = 0
-        self._cursor = indptr[:-1].copy()
+        self._cursor = np.zeros(len(indptr) - 1, np.int32)  # a row has no more entries than genes
         self._entries = np.empty(0, np.uint64)
         self._cells = np.empty(0, np.int32)
         self._values = np.empty(0, np.float32)
@@ -320,7 +320,7 @@ class GeneSorter:
             len(self._cursor),
             *column_address(genes),
             gene,
-            address(self._cursor, np.int64, writable=True),
+            address(self._cursor, np.int32, writable=True),
         )
 
     def until(self, last: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -355,7 +355,7 @@ class GeneSorter:
             *_values(values),
             first,
             last,
-            address(self._cursor, np.int64, writable=True),
+            address(self._cursor, np.int32, writable=True),
             address(slots, np.int64, writable=True),
             size,
             address(self._entries, np.uint64, writable=True),

@@ -37,6 +37,7 @@ from cellworker.engine.workers.frames import (
 )
 from cellworker.errors import UNEXPECTED, ErrorCode, WorkerError
 from cellworker.experiment.model import Experiment
+from cellworker.native.heap import return_free_memory
 from cellworker.protocol.validation import NotJsonError
 from cellworker.tasks.context import ClusterQuestion, Context, Progress
 from cellworker.tasks.steps import compute
@@ -221,8 +222,7 @@ class _Worker:
     def _is_bloated(self) -> bool:
         if _private_bytes() - self._first_private <= _KEPT_BYTES:
             return False
-        if sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
+        return_free_memory()
         return _private_bytes() - self._first_private > _KEPT_BYTES
 
 

@@ -15,7 +15,8 @@ The format is described in AnnData's documentation, "On-disk format". This modul
 the space, and the contents are written later to the places in `StoreLayout`.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -26,9 +27,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from cellworker.experiment.model import Categorical, Column
+from cellworker.experiment.packed_texts import text_pieces
 from cellworker.experiment.store.index import ArrayPlace
 
-__all__ = ["StoreLayout"]
+__all__ = ["PaddedTexts", "StoreLayout"]
 
 _ALIGNMENT, _ALIGNED_FROM = 64, 1024
 """Arrays of at least this many bytes begin at a multiple of 64.
@@ -48,6 +50,19 @@ _BOOLEAN_ID = h5py.h5t.py_create(_NO.dtype, logical=True)
 _MAX_PADDING = 1 << 26
 _MAX_SHARED_LABELS = 64
 """Longer lists of labels are hardly ever those of another column."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedTexts:
+    """Strings to be written with one width each, which are encoded on the way."""
+
+    texts: Sequence[str]
+    width: int
+
+    def pieces(self) -> Iterator[NDArray[np.bytes_]]:
+        """Encode some at a time."""
+        for piece in text_pieces(self.texts):
+            yield np.array(_encoded(piece), f"S{self.width}")
 
 
 class StoreLayout:
@@ -70,7 +85,7 @@ class StoreLayout:
         self._options, self._group_options = _contiguous(), _timeless(h5py.h5p.GROUP_CREATE)
         self._labels: dict[tuple[str, ...], tuple[str, Any]] = {}
         self.places: dict[str, ArrayPlace] = {}
-        self.pending: dict[str, NDArray[Any]] = {}
+        self.pending: dict[str, NDArray[Any] | PaddedTexts] = {}
         _encode(self._file.id, "anndata", "0.1.0")
 
     def __enter__(self) -> Self:
@@ -104,14 +119,16 @@ class StoreLayout:
 
     def strings(self, name: str, where: str, texts: Sequence[str]) -> None:
         """Add a list of strings."""
-        joined = "".join(texts)
-        as_they_are = joined.isascii() and "\0" not in joined  # the usual case, and much faster
-        raw = list(map(str.encode if as_they_are else _clean, texts))
-        lengths = np.fromiter(map(len, raw), np.int64, len(raw))
-        width = max(1, int(lengths.max(initial=0)))
-        if width * len(raw) <= _MAX_PADDING + 4 * int(lengths.sum()):
-            self.put(name, where, np.array(raw, f"S{width}"), encoding="string-array")
+        width, total = 1, 0
+        for piece in text_pieces(texts):
+            sizes = list(map(len, _encoded(piece)))
+            width, total = max(width, *sizes), total + sum(sizes)
+        if width * len(texts) <= _MAX_PADDING + 4 * total:
+            self.array(name, where, (len(texts),), f"S{width}", encoding="string-array")
+            self.pending[name] = PaddedTexts(texts, width)
             return
+        raw = [one for piece in text_pieces(texts) for one in _encoded(piece)]
+        lengths = np.fromiter(map(len, raw), np.int64, len(raw))
         _encode(self._file.create_dataset(where, data=raw, dtype=_TEXT).id, "string-array", "0.2.0")
         bounds = np.zeros(len(raw) + 1, np.int64)
         np.cumsum(lengths, out=bounds[1:])
@@ -274,6 +291,12 @@ def file_name(wanted: str, group: Container[str]) -> str:
     while free in group:
         free, number = f"{name}_{number}", number + 1
     return free
+
+
+def _encoded(texts: Sequence[str]) -> list[bytes]:
+    joined = "".join(texts)
+    as_they_are = joined.isascii() and "\0" not in joined  # the usual case, and much faster
+    return list(map(str.encode if as_they_are else _clean, texts))
 
 
 def _clean(text: str) -> bytes:

@@ -16,10 +16,15 @@ from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
 from cellworker.experiment.store.rows import ScannedRows, narrow
 
-__all__ = ["FoundLevels", "by_cell"]
+__all__ = ["FoundLevels", "by_cell", "by_cell_name"]
 
 _VALUE_BYTES: Final = 4
 _BLOCK: Final = 1 << 18  # entries whose levels are found at a time: their arrays stay in the caches
+
+
+def by_cell_name(places: Mapping[str, ArrayPlace]) -> str:
+    """Return the name of the arrays that hold the cell-major side of a store."""
+    return "counts" if "levels/values" in places else "by_cell"
 
 
 def by_cell(
@@ -34,7 +39,7 @@ def by_cell(
     array
         Returns an array by its name.
     """
-    name = "counts" if "levels/values" in places else "by_cell"
+    name = by_cell_name(places)
     indptr, genes, values = (array(f"{name}/{part}") for part in ("indptr", "indices", "data"))
     if name == "counts":
         levels = Levels(*(array(f"levels/{part}") for part in ("first", "counts", "values")))
@@ -73,7 +78,7 @@ class FoundLevels:
         meter: Meter,
     ) -> None:
         self.dtype = dtype
-        self._lengths = np.zeros(len(data.bounds) - 1, np.int64)
+        self._lengths = np.zeros(len(data.bounds) - 1, np.int32)
         self._spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed where this is left
         try:
             self._pieces = self._find(data, counts, threads, meter)

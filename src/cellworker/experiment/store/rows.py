@@ -154,7 +154,10 @@ def scan(
         )
     if summary.problem:
         raise _unreadable(title, f"row {summary.problem_row} lies outside the matrix's entries")
-    np.cumsum(bounds, out=bounds)
+    if summary.kept == nnz:
+        bounds = indptr  # which often belong to two matrices
+    else:
+        np.cumsum(bounds, out=bounds)
     return ScannedRows(
         title, draft, summary, bounds, sum(totals, np.zeros(n_columns, np.int64)) if per_column else None
     )

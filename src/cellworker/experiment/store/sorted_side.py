@@ -2,7 +2,7 @@
 
 import mmap
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from cellworker.analysis.statistics.sorting import Compressed, GeneSorter, Packed, RowSplitter
 from cellworker.experiment.store.blocks import Meter, StoreFile, cut, in_threads
 from cellworker.experiment.store.index import ArrayPlace
-from cellworker.experiment.store.levels import by_cell
+from cellworker.experiment.store.levels import by_cell, by_cell_name
 from cellworker.experiment.store.spent_pages import give_back
 
-__all__ = ["BUFFER_BYTES", "split_work", "temporary_bytes", "write_sorted"]
+__all__ = ["BUFFER_BYTES", "entry_bytes", "split_work", "temporary_bytes", "write_sorted"]
 
-BUFFER_BYTES = 1 << 27
+BUFFER_BYTES = 1 << 26
 """Default memory of the buffers of all threads together."""
 
 # A block of genes should fit in the caches, a cell's slice of it in some cache lines, and all threads' buffers in the
@@ -25,21 +25,28 @@ _MIN_BLOCK = 1 << 21
 _ENTRIES_PER_CELL = 48
 _BYTES_PER_ENTRY = 16
 
-# Every block reads all cells: larger matrices, which may not stay in memory, are split first.
-_RESIDENT = 1 << 28
+# Every block reads all cells: larger matrices (in bytes of genes, and of counts or values), which may not stay in
+# memory, are split first.
+_RESIDENT = 1 << 31
 _SHELF = 1 << 25
 _SPLIT_ROWS = 1 << 22
 _SPLIT_COST = 2
 
 
-def temporary_bytes(nnz: int) -> int:
-    """Estimate the bytes of the temporary file of `write_sorted` for a number of values."""
-    return 8 * nnz if nnz > _RESIDENT else 0
+def temporary_bytes(nnz: int, entry_bytes: int) -> int:
+    """Estimate the bytes of the temporary file of `write_sorted` for a number of values, of so many bytes each."""
+    return 8 * nnz if nnz * entry_bytes > _RESIDENT else 0
 
 
-def split_work(nnz: int) -> int:
+def split_work(nnz: int, entry_bytes: int) -> int:
     """Return how much `write_sorted` adds to the meter, beside its sorting, for a number of values."""
-    return _SPLIT_COST * nnz if nnz > _RESIDENT else 0
+    return _SPLIT_COST * nnz if nnz * entry_bytes > _RESIDENT else 0
+
+
+def entry_bytes(places: Mapping[str, ArrayPlace]) -> int:
+    """Return the bytes of a value on the cell-major side of a store: its gene, and itself or its count."""
+    name = by_cell_name(places)
+    return sum(np.dtype(places[f"{name}/{part}"].dtype).itemsize for part in ("indices", "data"))
 
 
 def write_sorted(
@@ -96,7 +103,7 @@ def write_sorted(
 
         in_threads(strips, threads, worker)
 
-    if len(genes) <= _RESIDENT:
+    if len(genes) * entry_bytes(places) <= _RESIDENT:
         sort(matrix, 0, len(per_gene))
         return
     for shelf, first, last in _shelves(matrix, bounds, folder, meter):

@@ -18,12 +18,13 @@ from cellworker.experiment.draft import ExperimentDraft
 from cellworker.experiment.model import Column
 from cellworker.experiment.store.blocks import Meter, StoreFile
 from cellworker.experiment.store.index import VERSION, append_index
-from cellworker.experiment.store.layout import StoreLayout
+from cellworker.experiment.store.layout import PaddedTexts, StoreLayout
 from cellworker.experiment.store.levels import FoundLevels
 from cellworker.experiment.store.rows import Claim, GiveBack, ScannedRows, keep, same_pattern, scan, write_rows
 from cellworker.experiment.store.shapes import check_shapes
-from cellworker.experiment.store.sorted_side import BUFFER_BYTES, split_work, temporary_bytes, write_sorted
+from cellworker.experiment.store.sorted_side import BUFFER_BYTES, entry_bytes, split_work, temporary_bytes, write_sorted
 from cellworker.experiment.store.sync_folder import sync_folder
+from cellworker.native.heap import return_free_memory
 from cellworker.progress import Progress
 
 __all__ = ["write"]
@@ -80,7 +81,9 @@ def _write(  # noqa: PLR0917
     counted = len(draft.counts.values) if draft.counts is not None else 0
     linked = sum(len(graph.values) for graph in draft.graphs.values())
     # Checking, levels and sorting; the checksums of the finished file cost as much as one pass over the entries.
-    meter = Meter(progress, 7 * entries + split_work(entries) + 2 * counted + 2 * linked)
+    # What the bytes of an entry will be is not known before its counts are.
+    narrow = (2 if n_genes <= _NARROW else 4) + (1 if counted else 4)
+    meter = Meter(progress, 7 * entries + split_work(entries, narrow) + 2 * counted + 2 * linked)
 
     data = scan("the normalised data", draft.data, (n_cells, n_genes), threads, meter, per_column=True)
     counts = None
@@ -134,7 +137,7 @@ def _fill(  # noqa: PLR0917
             later = _read_by([other for _, other in written[number + 1 :]], data if matrices.shared else None)
             spent.append(_unread(rows, later + scaled))
         if claim is not None:
-            beside = temporary_bytes(data.nnz) if matrices.by_gene else 0
+            beside = temporary_bytes(data.nnz, entry_bytes(places)) if matrices.by_gene else 0
             # Columns that two matrices share stand in the lists of both, and are freed once.
             freed = {array.ctypes.data: array for array in chain(spent_by_levels, *spent)}
             claim(os.fstat(descriptor).st_size + beside, beside, list(freed.values()))
@@ -143,7 +146,7 @@ def _fill(  # noqa: PLR0917
         give_back = give_back or keep
         file = StoreFile(descriptor)
         for name in list(layout.pending):  # copies of the draft's arrays, freed before the sort needs memory
-            file.put(places[name].offset, layout.pending.pop(name))
+            _put_pending(file, places[name].offset, layout.pending.pop(name))
         if matrices.levels is not None:
             matrices.levels.write(file, places)
             for array in spent_by_levels:
@@ -160,6 +163,7 @@ def _fill(  # noqa: PLR0917
             # Start writing to the disk while the processor sorts.
             flushed = background.submit(os.fsync, descriptor)
             if matrices.by_gene:
+                return_free_memory()  # the sort's buffers do not come on top of it
                 write_sorted(
                     file, path.parent, places, data.per_column, threads=threads, meter=meter, buffer_bytes=buffer_bytes
                 )
@@ -346,6 +350,12 @@ def _reserve(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:  # a file system that cannot reserve space
             raise
+
+
+def _put_pending(file: StoreFile, offset: int, content: NDArray[Any] | PaddedTexts) -> None:
+    for piece in content.pieces() if isinstance(content, PaddedTexts) else (content,):
+        file.put(offset, piece)
+        offset += piece.nbytes
 
 
 def _put_dense(file: StoreFile, offset: int, values: NDArray[np.float32]) -> None:

@@ -4,7 +4,7 @@ The encodings are described in AnnData's documentation, "On-disk format". Index 
 here, since what follows relies on them.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cellworker.errors import WorkerError
 from cellworker.experiment.draft import SparseDraft
 from cellworker.experiment.model import Categorical, Column
+from cellworker.experiment.packed_texts import PackedTexts
 from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import MemoryMatrix
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup, damaged, row_pieces
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _MAX_INT32 = 2**31 - 1
+_MANY_ROWS = 1 << 16
 
 
 def is_group(node: Node | None) -> TypeGuard[TreeGroup]:
@@ -81,7 +83,7 @@ class Table:
     """A data frame on disk: its index, and its columns by name, unread."""
 
     group: TreeGroup
-    index: list[str]
+    index: Sequence[str]
     columns: Collection[str]
 
     def get(self, name: str) -> Column | None:
@@ -107,7 +109,7 @@ def table_of(node: Node | None) -> Table | None:
     names = node.names()
     if at not in names and "index" in names:
         at = "index"
-    index = text_of(node.get(at)) if isinstance(at, str) else None
+    index = _index_of(node.get(at)) if isinstance(at, str) else None
     if index is None:
         held = column(node, at, None) if isinstance(at, str) and at in names else None
         if not isinstance(held, Categorical):
@@ -120,6 +122,13 @@ def table_of(node: Node | None) -> Table | None:
     columns = {name: None for name in listed if name in known}
     columns |= {name: None for name in names if name not in {at, "__categories"}}
     return Table(node, index, columns)
+
+
+def _index_of(node: Node | None) -> Sequence[str] | None:
+    """Return the names of a table's rows; those of a large one, of many cells, are packed."""
+    if is_array(node) and node.dtype is None and len(node.shape) == 1 and node.shape[0] > _MANY_ROWS:
+        return PackedTexts(node.text_pieces())
+    return text_of(node)
 
 
 def column(parent: TreeGroup, name: str, length: int | None) -> Column | None:
@@ -269,12 +278,13 @@ def _compressed(
     others: Collection[SparseDraft],
 ) -> SparseDraft:
     n_major, n_minor = shape if form == "csr" else shape[::-1]
-    pointers = bounds_of(group, n_major)
+    read = bounds_of(group, n_major)
+    pointers = next((other.indptr for other in others if np.array_equal(other.indptr, read)), read)
     data, indices = values_of(group, "data"), values_of(group, "indices")
     nnz = indices.shape[0]
     if data.shape[0] != nnz:
         raise _undivided(group)
-    minor = _Indices(nnz, [other.columns for other in others if np.array_equal(other.indptr, pointers)], scratch)
+    minor = _Indices(nnz, [other.columns for other in others if other.indptr is pointers], scratch)
     for start, block in indices.blocks():
         # As an unsigned number a negative index is a large one, so that one look finds both.
         if len(block) and block.view(f"u{block.itemsize}").max() >= n_minor:
@@ -322,7 +332,7 @@ def bounds_of(group: TreeGroup, n_major: int) -> NDArray[np.int64]:
     WorkerError
         ``EXPERIMENT_UNREADABLE`` when they do not divide them.
     """
-    pointers = values_of(group, "indptr").read().astype(np.int64)
+    pointers = values_of(group, "indptr").read().astype(np.int64, copy=False)
     sound = len(pointers) == n_major + 1 and pointers[0] == 0 and pointers[-1] == values_of(group, "data").shape[0]
     if not sound or np.any(pointers[1:] < pointers[:-1]):
         raise _undivided(group)

@@ -31,7 +31,7 @@ def genes_of(table: Table, more: Table | None, findings: Findings) -> Genes:
     more
         ``var`` of others, whose columns help where `table` lacks them (``raw.var`` often has none).
     """
-    index = unique_names(table.index, "var", "names", findings)
+    index = unique_names(list(table.index), "var", "names", findings)
     ids_column = _texts(_IDS, table, more)
     symbols = _texts(_SYMBOLS, table, more)
     are_ids = sum(map(bool, map(_ENSEMBL.match, index[:1000]))) > len(index[:1000]) / 2

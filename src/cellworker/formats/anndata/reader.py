@@ -39,7 +39,7 @@ from cellworker.formats.common.active_reduction import choose_active, default_re
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
 from cellworker.formats.common.cells.measures import add_measures
 from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, unique_names
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, unique_barcodes
 from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.free_space import Figures
@@ -136,7 +136,7 @@ def read_anndata(
     about = choice.report(sources, findings)
     return ExperimentDraft(
         cell_ids=cell_ids,
-        barcodes=unique_names(obs.index, "obs", "names", findings),
+        barcodes=unique_barcodes(obs.index, "obs", "names", findings),
         genes=genes,
         data=data,
         counts=counts,

@@ -31,7 +31,7 @@ from cellworker.formats.common.active_reduction import choose_active, default_re
 from cellworker.formats.common.cells.cell_ids import read_cell_ids
 from cellworker.formats.common.cells.measures import add_measures
 from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, match_rows, unique_names
+from cellworker.formats.common.cells.names import DIMENSION_PREFIXES, match_rows, unique_barcodes
 from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
@@ -120,7 +120,7 @@ def read_bioconductor(
     chosen = {"samples": samples, **add_measures(metadata, matrices, len(cells), findings, table=_TABLE)}
     return ExperimentDraft(
         cell_ids=cell_ids,
-        barcodes=unique_names(cells, "cells", "barcodes", findings),
+        barcodes=unique_barcodes(cells, "cells", "barcodes", findings),
         genes=genes,
         data=expression.data,
         counts=expression.counts,

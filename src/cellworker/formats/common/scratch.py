@@ -17,7 +17,7 @@ from cellworker.formats.common.write_limit import WriteLimit
 
 __all__ = ["Scratch", "give_back", "is_spooled", "spooled"]
 
-_IN_MEMORY = 32 << 20
+_IN_MEMORY = 8 << 20
 
 _TEMPORARY: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """Maps of temporary files, which only the arrays in them use."""

@@ -49,7 +49,9 @@ def matrix_of_tree(name: str, shown: ForeignFile, path: Path, reading: Reading) 
         shown, place, frame, {"obs": set(obs.columns) - set(cells), frame: set(table.columns) - {named, *genes}}
     )
     values = chosen.read(reading.scratch, lambda _: None)
-    out = SampleMatrix(name, "", shown.writer or "anndata", values, obs.index, table.index, ids, genes, cells, told)
+    out = SampleMatrix(
+        name, "", shown.writer or "anndata", values, list(obs.index), list(table.index), ids, genes, cells, told
+    )
     return only_genes(out, reading)
 
 

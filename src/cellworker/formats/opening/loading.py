@@ -37,6 +37,7 @@ from cellworker.formats.r.rds.model import RS4
 from cellworker.formats.seurat.h5.files import read_object
 from cellworker.formats.seurat.read.reader import read_seurat
 from cellworker.identifiers import StoreName
+from cellworker.native.heap import return_free_memory
 from cellworker.progress import Progress, part_of
 
 __all__ = ["load"]
@@ -149,6 +150,7 @@ def load(
         freed = beside + sum(array.nbytes for array in spent if is_spooled(array)) if can_give_back(folder) else 0
         writing.claim(n_bytes, freed)
 
+    return_free_memory()
     write_store(
         draft, store, key=name, threads=threads, progress=part_of(course, course.reached, 1), give_back=give_back,
         buffer_bytes=buffer_bytes, claim=claim, by_gene=not wanted.cells_only,

@@ -138,7 +138,7 @@ def own_work_of(source: Path, experiment: StoredExperiment, base: CellSets, sett
         experiment.key,
         base,
         experiment.cell_ids,
-        experiment.barcodes,
+        lambda: experiment.barcodes,  # 90 MB for a million cells, which only own cell sets need
         keep_out=source.resolve().is_relative_to(sample_path().resolve()),
         earlier=earlier[0] if earlier else None,
     )

@@ -13,7 +13,7 @@ import fcntl
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -72,7 +72,7 @@ class OwnWorkFile:
     base
         The cell sets that the file has without it.
     cell_ids, barcodes
-        Of the experiment, in matrix order: int32 ``(n_cells,)``, and as many names.
+        Of the experiment, in matrix order: int32 ``(n_cells,)``, and what returns as many names.
     keep_out
         Never write beside `source`, even where it is possible: for the bundled sample.
     earlier
@@ -85,7 +85,7 @@ class OwnWorkFile:
         key: str,
         base: CellSets,
         cell_ids: NDArray[np.int32],
-        barcodes: Sequence[str],
+        barcodes: Callable[[], Sequence[str]],
         *,
         keep_out: bool = False,
         earlier: Path | None = None,
@@ -133,13 +133,14 @@ class OwnWorkFile:
         cells = np.intersect1d(own.all_cell_ids(), self._cell_ids)
         places = np.argsort(self._cell_ids, kind="stable")
         found = places[np.searchsorted(self._cell_ids, cells, sorter=places)]
+        barcodes = self._barcodes()
         document = {
             "cellworker": _VERSION,
             "experiment": self._key,
             "base": self._base_hash,
             "own": _described(self.base, cell_sets, own),
             "cells": cells.tolist(),
-            "barcodes": [self._barcodes[place] for place in found.tolist()],
+            "barcodes": [barcodes[place] for place in found.tolist()],
             **orjson.loads(content),
         }
         path = self.place()
@@ -212,7 +213,7 @@ class OwnWorkFile:
         cells, barcodes = document.get("cells"), document.get("barcodes")
         if not (isinstance(cells, list) and isinstance(barcodes, list) and len(cells) == len(barcodes)):
             raise _damaged(path, "its lists of cells and barcodes do not belong together")
-        now = dict(zip(self._barcodes, self._cell_ids.tolist(), strict=True))
+        now = dict(zip(self._barcodes(), self._cell_ids.tolist(), strict=True))
         try:
             moved = {cell: now[barcode] for cell, barcode in zip(cells, barcodes, strict=True) if barcode in now}
         except TypeError:

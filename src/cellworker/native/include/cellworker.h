@@ -126,11 +126,11 @@ EXPORT void cw_student_log_tails(const double *t, const double *df, int64_t n, d
 
 /* transpose.c */
 EXPORT void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width, int32_t column,
-                           int64_t *cursor);
+                           int32_t *cursor);
 EXPORT int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width,
                                const void *values, int32_t narrow, const int64_t *level_first, const void *level_counts,
                                const float *level_values, int64_t n_levels, int32_t first, int32_t last,
-                               int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out);
+                               int32_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out);
 EXPORT void cw_split_rows(const int64_t *indptr, int64_t start, int64_t stop, const int32_t *columns,
                           const float *values, const int32_t *edges, int64_t n_parts, int32_t *lengths, int64_t *bounds,
                           int32_t *out_columns, float *out_values);

@@ -20,7 +20,7 @@ static inline int32_t column_at(const void *columns, int32_t width, int64_t i) {
 }
 
 static inline void seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width,
-                               int32_t column, int64_t *cursor) {
+                               int32_t column, int32_t *cursor) {
     for (int64_t row = 0; row < n_rows; row++) {
         int64_t low = indptr[row], high = indptr[row + 1];
         while (low < high) {
@@ -28,13 +28,14 @@ static inline void seek_column(const int64_t *indptr, int64_t n_rows, const void
             if (column_at(columns, width, middle) < column) low = middle + 1;
             else high = middle;
         }
-        cursor[row] = low;
+        cursor[row] = (int32_t)(low - indptr[row]);
     }
 }
 
-/* For each row, the first entry whose column is at least `column`; `width` is the bytes of a column number. */
+/* For each row, the first entry whose column is at least `column`, counted from the row's begin; `width` is the bytes
+   of a column number. */
 void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, int32_t width, int32_t column,
-                    int64_t *cursor) {
+                    int32_t *cursor) {
     if (width == 2) seek_column(indptr, n_rows, columns, 2, column, cursor);
     else seek_column(indptr, n_rows, columns, 4, column, cursor);
 }
@@ -42,18 +43,18 @@ void cw_seek_column(const int64_t *indptr, int64_t n_rows, const void *columns, 
 /* `narrow` is the number of bytes of a count that stands for the value, 0 where `values` are the values themselves. */
 static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width,
                                    const void *values, int32_t narrow, const Levels *levels, int32_t first,
-                                   int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out) {
+                                   int32_t last, int32_t *cursor, int64_t *slot, int64_t capacity, uint64_t *out) {
     int64_t lost = 0;
     for (int64_t cell = 0; cell < n_cells; cell++) {
         if (cell + AHEAD < n_cells) {
-            const int64_t later = cursor[cell + AHEAD];
+            const int64_t later = indptr[cell + AHEAD] + cursor[cell + AHEAD];
             __builtin_prefetch((const char *)genes + later * width);
             __builtin_prefetch((const char *)values + later * (narrow ? narrow : 4));
             if (narrow) __builtin_prefetch((const char *)levels->counts + levels->first[cell + AHEAD] * narrow);
             if (narrow) __builtin_prefetch(levels->values + levels->first[cell + AHEAD]);
         }
         const int64_t end = indptr[cell + 1];
-        int64_t i = cursor[cell];
+        int64_t i = indptr[cell] + cursor[cell];
         for (; i < end; i++) {
             const int32_t gene = column_at(genes, width, i);
             if (gene >= last) break;
@@ -68,19 +69,20 @@ static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const
                 lost++;
             }
         }
-        cursor[cell] = i;
+        cursor[cell] = (int32_t)(i - indptr[cell]);
     }
     return lost;
 }
 
 /* Gather the genes [first, last): each entry becomes order key << 32 | cell, in `out` at the next free slot of its gene
-   (`slot`, one per gene), cells ascending. `cursor` is, in every cell, at the first entry of these genes, and moves
-   past them. Genes have `width` bytes (2 or 4). `values` are floats; where `narrow` is 1, 2 or 4 they are counts of
-   that many bytes, whose values are in `level_first`, `level_counts` and `level_values` (n_levels). Returns the number
-   of entries without a place (`capacity` is the size of `out`) or a level: 0 unless the data changed. */
+   (`slot`, one per gene), cells ascending. `cursor` is, in every cell, at the first entry of these genes, counted
+   from the cell's begin, and moves past them. Genes have `width` bytes (2 or 4). `values` are floats; where `narrow` is
+   1, 2 or 4 they are counts of that many bytes, whose values are in `level_first`, `level_counts` and `level_values`
+   (n_levels). Returns the number of entries without a place (`capacity` is the size of `out`) or a level: 0 unless the
+   data changed. */
 int64_t cw_gather_genes(const int64_t *indptr, int64_t n_cells, const void *genes, int32_t width, const void *values,
                         int32_t narrow, const int64_t *level_first, const void *level_counts, const float *level_values,
-                        int64_t n_levels, int32_t first, int32_t last, int64_t *cursor, int64_t *slot, int64_t capacity,
+                        int64_t n_levels, int32_t first, int32_t last, int32_t *cursor, int64_t *slot, int64_t capacity,
                         uint64_t *out) {
     const Levels levels = {level_first, level_counts, level_values, n_levels};
 #define GATHER(WIDTH, NARROW)                                                                                  \

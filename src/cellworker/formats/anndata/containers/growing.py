@@ -14,7 +14,7 @@ from cellworker.formats.common.scratch import Scratch, spooled
 
 __all__ = ["Growing"]
 
-_IN_MEMORY = 32 << 20
+_IN_MEMORY = 8 << 20
 
 
 class Growing:

@@ -29,7 +29,8 @@ from cellworker.formats.common.matrices.sparse import blocks
 
 __all__ = ["open_hdf5"]
 
-_BLOCK: Final = 1 << 22
+_BLOCK: Final = 1 << 20  # values that are read at a time
+_TEXTS: Final = 1 << 16
 _MAX_OBJECTS: Final = 1_000_000
 _MAX_DEPTH: Final = 64
 _DEFLATE, _SHUFFLE, _FLETCHER, _LZF = 1, 2, 3, 32000
@@ -233,7 +234,7 @@ class Hdf5Array:
             return np.asarray(self._dataset[start:stop], self.dtype)
 
     def rows_at_once(self) -> int:
-        """Return a whole number of chunks that comes to about four million values."""
+        """Return a whole number of chunks that comes to about a million values."""
         width = max(1, int(np.prod(self.shape[1:])))
         rows = max(1, _BLOCK // width)
         high = self._dataset.chunks[0] if self._dataset.chunks else 1
@@ -298,6 +299,16 @@ class Hdf5Array:
             values = self._whole() if self.shape and 0 not in self.shape else self._dataset[()]
         items = [values] if not self.shape else np.asarray(values).ravel().tolist()
         return [_text(item) for item in items]
+
+    def text_pieces(self) -> Iterator[list[str]]:
+        """Walk over the strings of a list of text, some at a time."""
+        if not self._is_text or len(self.shape) != 1:
+            raise damaged(self.path, "expected a list of text")
+        step = max(_TEXTS, self._dataset.chunks[0] if self._dataset.chunks else 1)
+        for start, end in blocks(self.shape[0], min(step, _BLOCK)):
+            with _readable(self.path):
+                values = self._dataset[start:end]
+            yield [_text(item) for item in np.asarray(values).tolist()]
 
     def records(self) -> NDArray[Any]:
         """Return all records, fields of text as str."""

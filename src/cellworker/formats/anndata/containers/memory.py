@@ -103,6 +103,10 @@ class MemoryArray:
         """Refuse: it holds numbers."""
         raise damaged(self.path, "expected text")
 
+    def text_pieces(self) -> Iterator[list[str]]:
+        """Refuse: it holds numbers."""
+        raise damaged(self.path, "expected text")
+
     def records(self) -> NDArray[Any]:
         """Refuse: it holds plain numbers."""
         raise damaged(self.path, "expected records")
@@ -138,6 +142,10 @@ class MemoryTexts:
     def texts(self) -> list[str]:
         """Return all strings."""
         return list(self._values)
+
+    def text_pieces(self) -> Iterator[list[str]]:
+        """Return all strings at once: they are in memory."""
+        yield self._values
 
     def records(self) -> NDArray[Any]:
         """Refuse: it holds plain text."""
@@ -188,7 +196,8 @@ class MovedArray:
     def __init__(self, array: Array, path: str) -> None:
         self.path, self.attrs, self.shape, self.dtype = path, array.attrs, array.shape, array.dtype
         self.read, self.blocks, self.rows_at_once = array.read, array.blocks, array.rows_at_once
-        self.texts, self.records, self.is_null = array.texts, array.records, array.is_null
+        self.texts, self.text_pieces = array.texts, array.text_pieces
+        self.records, self.is_null = array.records, array.is_null
 
 
 def moved(node: Node, path: str) -> Node:

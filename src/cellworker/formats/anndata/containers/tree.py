@@ -51,6 +51,10 @@ class Array(Protocol):
         """Return all strings of an array of text, row after row; of a scalar, a list of one."""
         ...
 
+    def text_pieces(self) -> Iterator[list[str]]:
+        """Walk over the strings of a list of text in order, some at a time where its container can."""
+        ...
+
     def records(self) -> NDArray[Any]:
         """Return all records of an array whose `dtype` has fields; fields of text hold str."""
         ...

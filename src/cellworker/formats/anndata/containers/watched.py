@@ -100,6 +100,10 @@ class _WatchedArray:
         self._seen.add(self.path)
         return self._array.texts()
 
+    def text_pieces(self) -> Iterator[list[str]]:
+        self._seen.add(self.path)
+        return self._array.text_pieces()
+
     def records(self) -> NDArray[np.void]:
         self._seen.add(self.path)
         return self._array.records()

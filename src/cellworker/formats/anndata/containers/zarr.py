@@ -211,12 +211,16 @@ class ZarrArray:
             return [_text(item) for item in np.atleast_1d(self._piece(())).ravel()[:1].tolist()]
         if len(self.shape) > 1:
             return self._table_of_texts()
-        out: list[str] = []
+        return [text for piece in self.text_pieces() for text in piece]
+
+    def text_pieces(self) -> Iterator[list[str]]:
+        """Walk over the strings of a list of text, a chunk at a time."""
+        if not self._is_text or len(self.shape) != 1:
+            raise damaged(self.path, "expected a list of text")
         step = self._layout.chunks[0]
         for number in range(-(-self.shape[0] // step)):
             piece = self._piece((number,))[: self.shape[0] - number * step].tolist()
-            out += [_text(item) for item in piece]
-        return out
+            yield [_text(item) for item in piece]
 
     def _table_of_texts(self) -> list[str]:
         out = np.empty(self.shape, object)

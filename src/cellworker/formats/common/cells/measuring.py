@@ -83,7 +83,7 @@ class Matrices:
     @cached_property
     def _of_all_cells(self) -> tuple[Floats, Floats, Floats]:
         assert self.counts is not None
-        return _sums(self.counts, np.arange(len(self.counts.indptr) - 1), self.mitochondrial)
+        return _sums(self.counts, range(len(self.counts.indptr) - 1), self.mitochondrial)
 
     def compute(self, role: str, n_cells: int) -> NDArray[np.float64] | NDArray[np.int64]:
         """Compute a role's number for every cell, from the counts."""
@@ -97,17 +97,17 @@ class Matrices:
 
 def _sums(
     matrix: SparseDraft,
-    rows: NDArray[np.int64],
+    rows: NDArray[np.int64] | range,
     chosen: NDArray[np.bool_],
     change: Callable[[Floats], Floats] = lambda values: values,
 ) -> tuple[Floats, Floats, Floats]:
     """Return the sum, the number of values other than 0 and the sum over the chosen genes of each of some cells."""
     require_rows(matrix.indptr, min(len(matrix.values), len(matrix.columns)))
-    out = np.zeros((3, len(rows)))
+    out = tuple(np.zeros(len(rows)) for _ in range(3))  # each of its own, so that one may be freed
     sums_of_rows, flags = kernel("cw_row_sums"), np.ascontiguousarray(chosen, np.bool_)
     widest = max(1, len(matrix.values) // max(1, len(matrix.indptr) - 1))
-    for begin, end in told(MEASURING_CELLS, blocks(len(rows), max(1, (1 << 22) // widest)), len(rows)):
-        some = rows[begin:end]
+    for begin, end in told(MEASURING_CELLS, blocks(len(rows), max(1, (1 << 18) // widest)), len(rows)):
+        some = np.asarray(rows[begin:end], np.int64)
         starts, ends = matrix.indptr[some], matrix.indptr[some + 1]
         lengths = ends - starts
         if len(some) and some[-1] - some[0] == len(some) - 1:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cellworker.experiment.packed_texts import PackedTexts, all_differ, text_pieces
 from cellworker.formats.common.findings import Findings
 
-__all__ = ["DIMENSION_PREFIXES", "match_rows", "unique_names"]
+__all__ = ["DIMENSION_PREFIXES", "match_rows", "unique_barcodes", "unique_names"]
 
 DIMENSION_PREFIXES = {"pca": "PC_", "umap": "UMAP_", "tsne": "tSNE_"}
 """Seurat's prefixes of the names of a reduction's dimensions."""
@@ -32,6 +33,13 @@ def unique_names(names: list[str], field: str, what: str, findings: Findings) ->
         field, found=f"{len(names) - len(taken)} repeated {what}", advice="they are told apart by .1, .2, ..."
     )
     return out
+
+
+def unique_barcodes(names: Sequence[str], field: str, what: str, findings: Findings) -> Sequence[str]:
+    """Return what `unique_names` does, packed: names of cells nearly always differ, and are there to the end."""
+    if not all_differ(names):
+        names = unique_names(list(names), field, what, findings)
+    return names if isinstance(names, PackedTexts) else PackedTexts(text_pieces(names))
 
 
 def match_rows(rows: Sequence[str] | None, n_rows: int, cells: list[str]) -> NDArray[np.int64] | None:

@@ -1,8 +1,10 @@
 """Long vectors on their way from the file to the store: swapped piece by piece into files of their own, then mapped."""
 
 import errno
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import spooled
 from cellworker.formats.common.write_limit import WriteLimit
 from cellworker.formats.r.rds.inflate import CHUNK_BYTES
@@ -55,30 +58,52 @@ class Spool:
         self._prefix = prefix
         self._limit = limit
         self._count = 0
+        self._whole_numbers: list[weakref.ref[NDArray[Any]]] = []
         self._scratch = np.empty(2 * CHUNK_BYTES, np.uint8)
 
     def keep(self, pieces: Iterable[memoryview], count: int, layout: SpoolLayout) -> NDArray[Any]:
         """Convert `count` elements out of `pieces` (whole elements each) and return them as a read-only map."""
-        path = self._next_path(count * layout.kept.itemsize)
-        try:
-            with path.open("wb", buffering=0) as file:
-                for piece in pieces:
-                    for start in range(0, len(piece), CHUNK_BYTES):
-                        _write(file, self._swapped(piece[start : start + CHUNK_BYTES], layout))
-        except OSError as problem:
-            raise _failed(problem) from None
-        return _mapped(path, layout.kept, count)
+        swapped = (
+            self._swapped(piece[start : start + CHUNK_BYTES], layout)
+            for piece in pieces
+            for start in range(0, len(piece), CHUNK_BYTES)
+        )
+        return self.keep_arrays(swapped, count, layout.kept)
 
     def keep_arrays(self, arrays: Iterable[NDArray[Any]], count: int, kept: np.dtype[Any]) -> NDArray[Any]:
-        """Write `count` elements that come as arrays, and return them as a read-only map."""
+        """Write `count` elements that come as arrays, and return them as a read-only map.
+
+        Whole numbers that an earlier vector holds too, as the places of one matrix's values are those of another's, are
+        not written again: that vector is returned.
+        """
+        arrays = iter(arrays)
+        same, done, first = self._as_long(count, kept), 0, None
+        while same:
+            first = next(arrays, None)
+            if first is None:
+                return same[0]
+            stop = done + len(first)
+            still = [other for other in same if np.array_equal(other[done:stop], first)]
+            if not still:
+                break
+            same, done, first = still, stop, None
         path = self._next_path(count * kept.itemsize)
+        before = (same[0][start:end] for start, end in blocks(done)) if same else ()
         try:
             with path.open("wb", buffering=0) as file:
-                for array in arrays:
+                for array in chain(before, () if first is None else (first,), arrays):
                     _write(file, array.astype(kept, copy=False))
         except OSError as problem:
             raise _failed(problem) from None
-        return _mapped(path, kept, count)
+        made = _mapped(path, kept, count)
+        if kept.kind == "i":
+            self._whole_numbers.append(weakref.ref(made))
+        return made
+
+    def _as_long(self, count: int, kept: np.dtype[Any]) -> list[NDArray[Any]]:
+        """Return the vectors of whole numbers of this length that are still in use."""
+        found = [reference() for reference in self._whole_numbers] if kept.kind == "i" else []
+        return [other for other in found if other is not None and len(other) == count and other.dtype == kept]
 
     def _next_path(self, n_bytes: int) -> Path:
         if self._limit is not None:

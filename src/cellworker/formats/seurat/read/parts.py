@@ -31,11 +31,16 @@ from cellworker.formats.seurat.read.matrix import dense_values, read_layer
 
 __all__ = ["read_graphs", "read_misc", "read_reductions", "read_scaled"]
 
+_ROWS = 1 << 16  # rows of a reduction that are put in order at a time
 _COLOR = re.compile(r"^#[0-9A-Fa-f]{6}([0-9A-Fa-f]{2})?$")
 
 
 def read_reductions(
-    value: RValue | None, cells: list[str], findings: Findings, slot_name: str = "cell.embeddings"
+    value: RValue | None,
+    cells: list[str],
+    findings: Findings,
+    scratch: Scratch,
+    slot_name: str = "cell.embeddings",
 ) -> dict[str, Reduction]:
     """Read every reduction's coordinates, rows matched to the cells by name, NaN where a cell has none."""
     out: dict[str, Reduction] = {}
@@ -54,9 +59,13 @@ def read_reductions(
                 f"reductions {name}", found=found, expected="a row for each cell", advice="this reduction is left out"
             )
             continue
-        values = np.full((len(cells), shape[1]), np.nan)
-        values[rows >= 0] = matrix.values.reshape(shape[1], shape[0]).T[rows[rows >= 0]]
-        out[name] = Reduction(values, text(slot(reduction, "key")))
+        table: NDArray[np.float64] = scratch.empty((len(cells), shape[1]), np.float64)
+        by_row = matrix.values.reshape(shape[1], shape[0]).T
+        for start, end in blocks(len(cells), _ROWS):
+            piece, some = table[start:end], rows[start:end]
+            piece[some < 0] = np.nan
+            piece[some >= 0] = by_row[some[some >= 0]]
+        out[name] = Reduction(table, text(slot(reduction, "key")))
     return out
 
 

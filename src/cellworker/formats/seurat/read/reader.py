@@ -26,7 +26,7 @@ from cellworker.formats.bpcells.outside import Outside
 from cellworker.formats.common.cells.cell_ids import read_cell_ids  # fmt: skip
 from cellworker.formats.common.cells.measures import add_measures
 from cellworker.formats.common.cells.measuring import Matrices, mitochondrial_genes
-from cellworker.formats.common.cells.names import unique_names  # fmt: skip
+from cellworker.formats.common.cells.names import unique_barcodes, unique_names
 from cellworker.formats.common.cells.samples import add_samples
 from cellworker.formats.common.findings import Findings, PartBrokenError
 from cellworker.formats.common.matrices.matrix_choice import MatrixChoice
@@ -94,7 +94,7 @@ def read_seurat(
     }
     gene_ids = unique_names(assay.genes, "genes", "feature names", findings) if assay else []
     genes = read_genes(gene_ids, misc_items.get("gene_annotations"), findings) if assay else Genes([], [], [])
-    reductions = read_reductions(slot(seurat, "reductions"), cells, findings)
+    reductions = read_reductions(slot(seurat, "reductions"), cells, findings, scratch)
     misc = read_misc(slot(seurat, "misc"), reductions, findings)
     graphs = read_graphs(slot(seurat, "graphs"), cells, findings, scratch)
     if assay is None:
@@ -117,7 +117,7 @@ def read_seurat(
         )
     return ExperimentDraft(
         cell_ids=cell_ids,
-        barcodes=unique_names(cells, "cells", "barcodes", findings),
+        barcodes=unique_barcodes(cells, "cells", "barcodes", findings),
         genes=genes,
         data=expression.data,
         counts=expression.counts,

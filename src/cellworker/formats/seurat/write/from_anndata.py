@@ -12,7 +12,7 @@ AnnData                                the Seurat object
 =====================================  =============================================================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -216,7 +216,8 @@ class _Collector:
         if self.ledger.is_open(path):
             self.ledger.move(path, what)
 
-    def _note_names(self, what: str, names: list[str]) -> None:
+    def _note_names(self, what: str, named: Sequence[str]) -> None:
+        names = list(named)
         for line in renamed_names(what, names, unique_names(names, what, "names", Findings())):
             self.ledger.note(line)
 
