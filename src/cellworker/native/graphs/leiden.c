@@ -215,9 +215,9 @@ static void free_buffers(Buffers *buffers) {
 }
 
 /* One iteration, starting from the clusters given. Writes the new clusters, numbered from 0, their quality (the weight
- * inside minus the expected weight), and how much of it is gained. The network is compressed rows, symmetric, without loops, weights above 0;
- * the caller has divided `resolution` by the sum of the strengths. Returns the number of clusters, or -1 when memory
- * runs out or `stop` is no longer 0. */
+ * inside minus the expected weight), and how much of it is gained. The network is compressed rows, symmetric, without
+ * loops, weights above 0; the caller has divided `resolution` by the sum of the strengths. Returns the number of
+ * clusters, or -1 when memory runs out or `stop` is no longer 0. */
 int32_t cw_leiden_iteration(const int64_t *first, const int32_t *to, const double *weight, const double *strength,
                             int32_t n, double resolution, double randomness, uint64_t *state, int32_t *cluster,
                             double *quality, const volatile int32_t *stop) {
