@@ -15,8 +15,8 @@ __all__ = ["Figures", "FreeSpace", "free_disk", "free_memory", "in_words"]
 
 _BASE_BYTES: Final = 140_000_000
 """Fixed private memory of a reading process: the interpreter, the libraries, a block of each array."""
-_PER_CELL_BYTES: Final = 250
-"""Private memory for a cell's name and its row bounds in each matrix, as read and as written."""
+_PER_CELL_BYTES: Final = 500
+"""Private memory for a cell's name and its row bounds in each matrix, as read and as written; of AnnData less."""
 _PER_GENE_BYTES: Final = 2_000
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _MEMINFO: Final = Path("/proc/meminfo")
