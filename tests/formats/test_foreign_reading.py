@@ -29,6 +29,9 @@ from cellworker.formats.opening.open import open_experiment
 from cellworker.formats.opening.recognising import FileKind, kind_of
 from cellworker.settings import Settings
 
+# SciPy 1.18 warns of what `mmread` will return one day; the word that says so is not known to 1.14.
+pytestmark = pytest.mark.filterwarnings("ignore:The default value for `spmatrix` is changing:DeprecationWarning")
+
 
 @pytest.fixture
 def stores(tmp_path: Path) -> Settings:
