@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.testing  # before NumPy 2.2 it starts lscpu as it is imported: not once the hook below listens
 import zstandard
 
 from cellworker.errors import WorkerError

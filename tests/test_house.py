@@ -106,6 +106,27 @@ def test_the_lock_covers_every_dependency(root: Path) -> None:
     assert names <= locked
 
 
+def test_the_lock_was_resolved_for_the_bounds_that_are_asked_for(root: Path) -> None:
+    """uv reads no bounds from a lock without addresses: one that was edited by hand may hold others."""
+    content = tomllib.loads((root / "pyproject.toml").read_text())
+    extras = content["project"]["optional-dependencies"]
+    asked = {"": content["project"]["dependencies"], **{f"extra {name}": extras[name] for name in extras}}
+    asked |= content["dependency-groups"]
+    packages = tomllib.loads((root / "uv.lock").read_text())["package"]
+    [ours] = [package["metadata"] for package in packages if package["source"] == {"editable": "."}]
+    resolved: dict[str, list[tuple[str, str]]] = {name: [] for name in asked}
+    for one in ours["requires-dist"]:
+        extra = re.search(r"extra == '([\w-]+)'", one.get("marker", ""))
+        resolved[f"extra {extra[1]}" if extra else ""].append((one["name"], one["specifier"]))
+    for name, ones in ours["requires-dev"].items():
+        resolved[name] = [(one["name"], one["specifier"]) for one in ones]
+    for name, lines in asked.items():
+        bounds = [
+            re.fullmatch(r"([\w-]+)(?:\[\w+(?:,\w+)*\])?([<>=.,\d]+)", line.partition(";")[0].strip()) for line in lines
+        ]
+        assert sorted(resolved[name]) == sorted((bound[1].lower(), bound[2]) for bound in bounds), name  # type: ignore[index]
+
+
 def test_no_file_names_the_host_of_a_package_index(root: Path) -> None:
     host = re.compile(r"(?:pypi|pythonhosted)\.org|registry\.npmjs\.org|/opt/pypi", re.IGNORECASE)
     naming = [path for path in files(root) if host.search(path.read_text(encoding="utf-8", errors="ignore"))]

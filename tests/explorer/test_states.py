@@ -457,9 +457,12 @@ def test_two_pages_keep_each_others_sets_and_a_lost_answer_makes_none_twice(brow
         other.page.keyboard.press("n")
         expect(other.page.locator("[data-class=scratchpad] .set")).to_have_count(3)
         assert len(lost) == 1
-        other.page.wait_for_function(
-            "() => !Object.values(sessionStorage).some((text) => !text.includes('\"waiting\":[]'))"
-        )
+        # `wait_for_function` of playwright 1.50 is refused here by the page's Content-Security-Policy.
+        other.page.evaluate("""() => new Promise((done) => {
+            const check = () => Object.values(sessionStorage).some((text) => !text.includes('"waiting":[]'))
+                ? requestAnimationFrame(check) : done();
+            check();
+        })""")
         sizes = [len(item["cellIds"]) for item in worker.cell_sets()["Custom cell sets"]["children"]]
         assert sorted(sizes) == [13, 85, 189]
         other.complaints[:] = [text for text in other.complaints if "ERR_FAILED" not in text]

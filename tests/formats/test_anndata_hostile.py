@@ -193,10 +193,12 @@ def test_pickles_in_a_zarr_store_are_never_opened(zarr2, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "exploded"),))
 
-    (zarr2 / "obs/_index/0").write_bytes(pickle.dumps(Bomb()))
-    bend(zarr2, "obs/_index/.zarray", filters=[{"id": "pickle"}], compressor=None)
+    # With pandas 3, anndata writes names with a mask beside them.
+    names = "obs/_index" if (zarr2 / "obs/_index/.zarray").exists() else "obs/_index/values"
+    (zarr2 / names / "0").write_bytes(pickle.dumps(Bomb()))
+    bend(zarr2, f"{names}/.zarray", filters=[{"id": "pickle"}], compressor=None)
     assert "the codec 'pickle'" in refusal(zarr2)
-    bend(zarr2, "obs/_index/.zarray", filters=None, compressor={"id": "pickle"})
+    bend(zarr2, f"{names}/.zarray", filters=None, compressor={"id": "pickle"})
     assert "objects of Python" in refusal(zarr2) or "the codec" in refusal(zarr2)
     assert not (tmp_path / "exploded").exists()
 

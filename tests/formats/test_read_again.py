@@ -353,8 +353,8 @@ def mudata(made: Made, path: Path) -> Path:
     with h5py.File(path, "w") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file.attrs["encoding-type"] = "MuData"
-        write_elem(file, "mod/rna", annotated(made))
-        write_elem(file, "mod/prot", annotated(made))
+        for name in ("rna", "prot"):
+            write_elem(file.require_group("mod"), name, annotated(made))
     return path
 
 

@@ -70,14 +70,14 @@ def test_a_chunk_too_short_for_its_checksum_is_reported(size):
 @pytest.fixture(params=["sums", "numcodecs", "twice", "shards", "shards, index first"])
 def store(tmp_path, request):
     import zarr
-    from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ShardingCodecIndexLocation, ZstdCodec
+    from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
     sums, plain = Crc32cCodec(), {"compressors": None, "filters": None}
     where = {"shards": "end", "shards, index first": "start"}.get(request.param)
     if where:
         shard = ShardingCodec(
             chunk_shape=(2, 2), codecs=[BytesCodec(), ZstdCodec(), sums], index_codecs=[BytesCodec(), sums],
-            index_location=ShardingCodecIndexLocation(where),
+            index_location=where,
         )  # fmt: skip
         plain = {"serializer": shard, **plain}
     else:

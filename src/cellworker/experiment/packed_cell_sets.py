@@ -7,6 +7,7 @@ import json
 import mmap
 import re
 import secrets
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -142,8 +143,11 @@ def _ids(text: bytes) -> NDArray[np.int32] | None:
     if not digits.isdigit():
         return None
     try:
-        found = np.fromstring(text, np.int64, sep=",")
-    except ValueError:  # two commas, or two numbers without one
+        with warnings.catch_warnings():
+            # NumPy before 2.3 warns where newer ones refuse, and returns what stands before.
+            warnings.simplefilter("error", DeprecationWarning)
+            found = np.fromstring(text, np.int64, sep=",")
+    except (ValueError, DeprecationWarning):  # two commas, or two numbers without one
         return None
     if len(found) != text.count(b",") + 1 or found.max() > _MAX_ID:
         return None

@@ -141,9 +141,11 @@ def _structured(path: str, value: Any) -> np.dtype[Any]:  # noqa: ANN401
         raise damaged(path, "records without fields")
     fields = []
     for item in value:
-        if not isinstance(item, list) or len(item) != 2:
+        # A pair, or by newer zarr (3.4) two members with names.
+        pair = [item.get("name"), item.get("data_type")] if isinstance(item, dict) else item
+        if not isinstance(pair, list) or len(pair) != 2:
             raise damaged(path, f"a field {item!r}")
-        fields.append([item[0], _type_of_version_3(path, item[1]).str])
+        fields.append([pair[0], _type_of_version_3(path, pair[1]).str])
     return _fields(path, fields)
 
 
