@@ -2,7 +2,7 @@
 # Works with GNU make 3.81 (macOS) and newer.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest test-seurat5 build stack download-image run-downloaded hooks test-cassia fuzz asan docs notebooks wheel
+.PHONY: help run test coverage test-alone check fmt logs kill clean setup web web-dev chromium lock bench soak test-lowest test-arm test-seurat5 build stack download-image run-downloaded hooks test-cassia fuzz asan docs notebooks wheel
 
 BIN := .venv/bin
 DATA_DIR ?= data
@@ -116,6 +116,9 @@ test-lowest: .venv/.ready-dev ## the tests with the oldest versions that pyproje
 
 test-cassia: .venv/.ready-dev ## the tests of the extra cassia, with the package itself (350 MB)
 	$(BIN)/python scripts/test_cassia.py $(ARGS)
+
+test-arm: .venv/.ready-dev ## the tests of pinned bytes on aarch64, in an emulator (root, qemu-user-static, debootstrap)
+	$(BIN)/python scripts/test_arm.py $(ARGS)
 
 test-seurat5: .venv/.ready-dev ## open what we write in Seurat 5 and compare (needs R with Seurat 5; RSCRIPT=... names it)
 	$(BIN)/python scripts/test_seurat5.py
