@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _PROBES = 64
 _SAMPLE = 32  # points per list from which the centres are learnt
 _ROUNDS = 6  # of k-means
 _BUILDING = 0.2  # share of the time, roughly
+_LARGE = 256  # blocks of a part of the tree: halving it takes milliseconds
 _CALL = 1e8  # terms of distances per call of the kernel: up to a tenth of a second
 
 
@@ -106,7 +108,8 @@ def fast_neighbours(
     with ThreadPoolExecutor(max(1, threads)) as pool:
         search = _Searcher(pool, max(1, threads))
         by_tree = exact or n <= _EXACT_POINTS or dims <= _EXACT_DIMS
-        index = _tree(mine) if by_tree else _lists(mine, search, lambda fraction: report(_BUILDING * fraction))
+        build = _tree if by_tree else partial(_lists, search=search)
+        index = build(mine, on_progress=lambda fraction: report(_BUILDING * fraction))
         order = np.arange(len(asked), dtype=np.int32)
         if own:  # neighbours in space one after the other, so that the data they read stays in the cache
             order = index.blocks.rows[index.blocks.rows >= 0]
@@ -203,17 +206,21 @@ def _blocks(points: Floats, rows: NDArray[np.int32] | None = None) -> _Blocks:
     return _Blocks(np.ascontiguousarray(laid.transpose(0, 2, 1)), padded.reshape(n_blocks, _WIDE))
 
 
-def _tree(points: Floats) -> _Index:
+def _tree(points: Floats, on_progress: OnProgress | None = None) -> _Index:
     """Halve the points along the widest side of their box, down to single blocks."""
     n_blocks = -(-len(points) // _WIDE)
     rows = np.arange(len(points), dtype=np.int32)
     boxes = np.empty((2 * n_blocks - 1, 2, points.shape[1]), np.float32)
-    waiting = [(0, 0, n_blocks)]
+    waiting, done = [(0, 0, n_blocks)], 0
     while waiting:
         node, first, last = waiting.pop()
         part = rows[first * _WIDE : last * _WIDE]
         inside = points[part]
         boxes[node] = inside.min(axis=0), inside.max(axis=0)
+        if last - first == 1:
+            done += 1
+        if on_progress and (last - first > _LARGE or done % _LARGE == 0):
+            on_progress(done / n_blocks)
         if last - first == 1:
             continue
         middle = (first + last) // 2
@@ -223,7 +230,7 @@ def _tree(points: Floats) -> _Index:
     return _Index(_blocks(points, rows), boxes, None, None)
 
 
-def _lists(points: Floats, search: _Searcher, on_progress: OnProgress) -> _Index:
+def _lists(points: Floats, *, search: _Searcher, on_progress: OnProgress) -> _Index:
     """Split the points by their nearest k-means centre (Lloyd), learnt from evenly spaced points."""
     n, dims = points.shape
     n_lists = n // max(200, math.isqrt(n) * 2 // 3)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cellworker.analysis.graphs.louvain import by_falling_size
 from cellworker.analysis.graphs.neighbour_links import Network, merged
 from cellworker.analysis.graphs.snn import Links
+from cellworker.analysis.graphs.waiting import reporting
 from cellworker.native import address, kernel
 
 __all__ = ["leiden", "modularity", "potts_leiden"]
@@ -172,6 +173,10 @@ def _affordable(links: Links, max_links: int, visits: int, most: int) -> int:
     return int(np.clip(max_links // (visits * max(1, len(links.cells))), 1, most))
 
 
+def _unless_short(network: Network, report: Report, fraction: float) -> Callable[[], None] | None:
+    return partial(report, fraction) if len(network.cells) > _MAX_SHORT else None
+
+
 def _part(report: Report, begin: float, end: float) -> Report:
     return lambda fraction: report(begin + (end - begin) * fraction)
 
@@ -183,7 +188,7 @@ def _solve(network: Network, search: _Search, report: Report, *, starts: int, wa
     for way in range(ways if len(network) > _SMALL else 0):
         mine = _part(report, _SEARCHED * way / ways, _SEARCHED * (way + 1) / ways)
         ends = _joined(network, search, partial(mine, 0))
-        fewer = merged(network, ends, network.strength)
+        fewer = reporting(partial(merged, network, ends, network.strength), _unless_short(network, mine, _COARSENED))
         if len(fewer) > _HARDLY_SMALLER * len(network):
             break
         small, sparse = len(fewer) <= _SMALL, 2 * len(fewer.cells) <= len(network.cells)

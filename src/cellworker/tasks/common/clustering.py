@@ -1,6 +1,6 @@
 """Clusters of cells by Louvain or Leiden: from the object's own graph, else from coordinates (contract 5.7)."""
 
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -21,8 +21,10 @@ from cellworker.tasks.task import Context
 __all__ = ["ClusterConfig", "HowToCluster", "cluster_labels"]
 
 _K_PROJECTED = 50
-_GRAPH, _SKETCHED = 0.45, 0.7
-"""The fractions of the time after which the cells are linked, and those of a sketch are clustered."""
+_GRAPH: Final = {"louvain": 0.35, "leiden": 0.65}
+"""The fraction of the time after which the cells are linked, by the method."""
+_SKETCHED: Final = 0.7
+"""The fraction of the time after which the cells of a sketch are clustered."""
 
 
 class ClusterConfig(Struct):
@@ -56,8 +58,8 @@ def cluster_labels(
 
     links, begun = _own_graph(experiment), 0.0
     if links is None:
-        links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context)
-        begun = _GRAPH
+        begun = _GRAPH[request.type]
+        links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context, begun)
     clusters, joined = clusters_of(
         links, request.type, request.config.resolution, progress=part_of(context.progress, begun, 1)
     )
@@ -72,9 +74,10 @@ def _sketched_labels(
     """Cluster the cells of a sketch, and transfer their labels to all cells by the reduction `full`."""
     everywhere = coordinates_of(experiment, full, CLUSTERS)
     coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :DIMS]
-    links = _graph(coordinates, request, context)
+    linked = _SKETCHED * _GRAPH[request.type]
+    links = _graph(coordinates, request, context, linked)
     clusters, _ = clusters_of(
-        links, request.type, request.config.resolution, progress=part_of(context.progress, _GRAPH, _SKETCHED)
+        links, request.type, request.config.resolution, progress=part_of(context.progress, linked, _SKETCHED)
     )
     nearest = nearest_neighbours(
         everywhere[sketch],
@@ -103,11 +106,11 @@ def _own_graph(experiment: Experiment) -> Links | None:
         ) from None
 
 
-def _graph(coordinates: NDArray[np.float64], request: HowToCluster, context: Context) -> Links:
+def _graph(coordinates: NDArray[np.float64], request: HowToCluster, context: Context, until: float) -> Links:
     return cell_graph(
         coordinates,
         request.type,
         exactly_annoy=context.like_original,
         threads=context.threads,
-        progress=part_of(context.progress, 0, _GRAPH),
+        progress=part_of(context.progress, 0, until),
     )
