@@ -43,6 +43,8 @@ except ImportError:  # run as a script, outside a build
 NATIVE = Path("src/cellworker/native")
 # -ffp-contract=off: no fused multiply-add, so that sums are the same to the last bit on every machine.
 FLAGS = ["-std=c11", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+# clang makes pow(2, x) exp2(x), which differs in the last bit.
+FLAGS += ["-fno-builtin-pow"]
 # Vectors are passed to inlined functions only; clang does not know the hints that are for gcc.
 FLAGS += ["-Wall", "-Wextra", "-Wshadow", "-Wno-psabi", "-Wno-unknown-pragmas"]
 
@@ -110,7 +112,7 @@ def build(root: Path, target: Path | None = None, more: Sequence[str] = ()) -> P
     staging = target.with_suffix(f".{os.getpid()}.tmp")
     # Bindings that were made from another header than the one compiled here refuse the library.
     interface = hashlib.sha256((folder / "include" / "cellworker.h").read_bytes()).hexdigest()
-    names = [f"-I{folder / 'include'}", f'-DCW_INTERFACE="{interface}"']
+    names = [f"-I{folder / 'include'}", "-include", "c_library.h", f'-DCW_INTERFACE="{interface}"']
     # Published libraries hold no names of local symbols, which are three quarters of zig's file.
     more = [*more, "-Wl,-s"] if wheel_platform() else more
     # Baseline instructions of the platform: a library built on one machine runs, with the same results, on every other.

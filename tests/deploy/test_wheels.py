@@ -49,6 +49,70 @@ def test_a_library_for_macos_is_told_by_its_processor(make_wheels: ModuleType, p
         assert bool(problems) is not platform.endswith(name)
 
 
+def test_the_kernels_compute_with_the_functions_of_the_c_library(make_wheels: ModuleType, library: bytes) -> None:
+    imported, defined = make_wheels.elf_names(library)
+    assert "cw_libm" in defined
+    assert make_wheels.libm_problems(imported, defined) == []
+
+
+def test_a_wheel_with_its_own_logarithm_is_refused(
+    make_wheels: ModuleType, root: Path, tmp_path: Path, library: bytes
+) -> None:
+    """A compiler's runtime may define what the C library defines; then last bits are the compiler's."""
+    compiler = load(root / "hatch_build.py").find_compiler()
+    source, made = tmp_path / "own.c", tmp_path / "own.so"
+    source.write_text(
+        "double log(double x); double exp2(double x); double pow(double x, double y);\n"
+        "double exp(double x) { return 1.0 + x; }\n"
+        "double call(double x) { return log(x) + exp2(x) + pow(x, x) + exp(x); }\n"
+    )
+    subprocess.run([*compiler, "-shared", "-fPIC", "-O1", "-fno-builtin", source, "-o", made, "-lm"], check=True)
+    problems = make_wheels.libm_problems(*make_wheels.elf_names(made.read_bytes()))
+    absent = make_wheels.USED - {"log", "pow"}
+    assert problems == [*(f"it has its own {name}" for name in sorted(absent)), "it calls exp2, as no kernel does"]
+    # A stripped library does not say what it defines: what it lacks gives it away.
+    subprocess.run([*compiler, "-shared", "-fPIC", "-fno-builtin", "-Wl,-s", source, "-o", made, "-lm"], check=True)
+    assert "it has its own expm1" in make_wheels.libm_problems(*make_wheels.elf_names(made.read_bytes()))
+
+    wheel = tmp_path / "cellworker-0-py3-none-manylinux_99_0_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("cellworker/local/page/bundle/index.html", "cellworker/py.typed"):
+            archive.writestr(name, "")
+        archive.writestr(make_wheels.LIBRARY, made.read_bytes())
+    with pytest.raises(make_wheels.SetupError, match="it has its own exp;"):
+        make_wheels.check_wheel(wheel, "manylinux_99_0_x86_64")
+
+
+def test_names_in_a_library_of_macos_are_read(make_wheels: ModuleType) -> None:
+    strings = b"\0_log\0_exp\0___exp10\0"
+    symbols = b"".join(
+        struct.pack("<IBBHQ", strings.index(name + b"\0"), kind, 0, 0, 0)
+        for name, kind in ((b"_log", 0x01), (b"_exp", 0x0E), (b"___exp10", 0x01))
+    )
+    other = struct.pack("<IIQ", 0x1B, 16, 0)  # a command before, to pass over
+    start = 32 + len(other) + 24
+    table = struct.pack("<IIIIII", 0x2, 24, start, 3, start + len(symbols), len(strings))
+    header = struct.pack("<IIIIIIII", 0xFEEDFACF, 0x0100000C, 0, 6, 2, len(other) + len(table), 0, 0)
+    names = make_wheels.macho_names(header + other + table + symbols + strings)
+    assert names == ({"log", "exp10"}, {"exp"})
+    assert {"it has its own exp", "it calls exp10, as no kernel does"} <= set(make_wheels.libm_problems(*names))
+
+
+def test_every_function_that_kernels_call_is_looked_for_and_asked_for_by_version(
+    make_wheels: ModuleType, root: Path
+) -> None:
+    native = root / "src/cellworker/native"
+    called: set[str] = set()
+    for path in sorted(native.rglob("*.[ch]")):
+        code = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(), flags=re.DOTALL)
+        called |= set(re.findall(r"\b([a-z]\w*)\(", code)) & make_wheels.ROUNDED
+        # They are in the compiler's runtime, which brings its own exp and log with it.
+        assert not re.search(r"__builtin_cpu_|target_clones", code), path.name
+    assert called == make_wheels.USED
+    header = (native / "include/c_library.h").read_text()
+    assert set(re.findall(r"^CW_VERSION\((\w+), CW_", header, re.MULTILINE)) >= make_wheels.USED
+
+
 @pytest.mark.parametrize("left_out", ["_kernels.so", "index.html"])
 def test_a_wheel_without_kernels_or_page_is_refused(make_wheels: ModuleType, left_out: str, tmp_path: Path) -> None:
     wheel = tmp_path / "cellworker-0-py3-none-manylinux_2_17_x86_64.whl"

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "dispatch.h"
+
 enum { SOME = 256, TRUSTED = 1000 };
 
 struct ValueFacts {
@@ -176,11 +178,10 @@ static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, co
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef CW_AVX2
 /* The same arithmetic, four doubles at a time. */
-__attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop,
-                                                      const float *values, double scale, int32_t closely, double *sums,
-                                                      double *units, double *level_sums, ValueFacts *out) {
+CW_AVX2 static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                              int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 #endif
@@ -191,8 +192,8 @@ __attribute__((target("avx2"))) static void look_avx2(const int64_t *indptr, int
 void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
                    int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     Look *run = look_anywhere;
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (__builtin_cpu_supports("avx2")) run = look_avx2;
+#ifdef CW_AVX2
+    if (cw_has_avx2()) run = look_avx2;
 #endif
     run(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
