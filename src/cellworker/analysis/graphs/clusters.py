@@ -1,7 +1,8 @@
 """Groups of similar cells from their coordinates: neighbours, their shared-neighbour graph, then Louvain or Leiden."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from cellworker.analysis.graphs.neighbours import Metric, nearest_neighbours
 from cellworker.analysis.graphs.snn import Links, shared_neighbours
 from cellworker.progress import Progress, part_of, silent
 
-__all__ = ["DIMS", "Method", "cell_graph", "clusters_of"]
+__all__ = ["DIMS", "LINKED", "Method", "cell_graph", "clusters_of"]
 
 Method = Literal["louvain", "leiden"]
 
 DIMS = 10
 """Number of leading dimensions in the platform's clustering."""
+LINKED: Final[Mapping[str, float]] = {"louvain": 0.35, "leiden": 0.65}
+"""The fraction of a clustering's time after which the cells are linked, by the method."""
 _K = 20
 _FOUND_BY_ANNOY, _FOUND_EXACTLY = 0.85, 0.5
 """The fraction of the time after which neighbours are found, and linked from then on."""

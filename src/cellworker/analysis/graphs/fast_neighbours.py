@@ -25,7 +25,7 @@ _PROBES = 64
 _SAMPLE = 32  # points per list from which the centres are learnt
 _ROUNDS = 6  # of k-means
 _BUILDING = 0.2  # share of the time, roughly
-_LARGE = 256  # blocks of a part of the tree: halving it takes milliseconds
+_LARGE = 256  # blocks of a part of the tree that is reported: a smaller one takes milliseconds
 _CALL = 1e8  # terms of distances per call of the kernel: up to a tenth of a second
 
 
@@ -211,18 +211,16 @@ def _tree(points: Floats, on_progress: OnProgress | None = None) -> _Index:
     n_blocks = -(-len(points) // _WIDE)
     rows = np.arange(len(points), dtype=np.int32)
     boxes = np.empty((2 * n_blocks - 1, 2, points.shape[1]), np.float32)
-    waiting, done = [(0, 0, n_blocks)], 0
+    waiting = [(0, 0, n_blocks)]
     while waiting:
         node, first, last = waiting.pop()
         part = rows[first * _WIDE : last * _WIDE]
         inside = points[part]
         boxes[node] = inside.min(axis=0), inside.max(axis=0)
         if last - first == 1:
-            done += 1
-        if on_progress and (last - first > _LARGE or done % _LARGE == 0):
-            on_progress(done / n_blocks)
-        if last - first == 1:
             continue
+        if on_progress and last - first >= _LARGE:
+            on_progress(1 - last / n_blocks)  # the parts behind it are done
         middle = (first + last) // 2
         widest = int(np.argmax(boxes[node, 1] - boxes[node, 0]))
         part[:] = part[np.argpartition(inside[:, widest], (middle - first) * _WIDE)]

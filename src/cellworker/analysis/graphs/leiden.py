@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +17,6 @@ from cellworker.native import address, kernel
 __all__ = ["leiden", "modularity", "potts_leiden"]
 
 _RANDOMNESS = 0.01
-_REPORT_S = 0.1
 _LEFT = 0.6  # of what an iteration can still gain, the next one leaves about this; for progress alone
 _MAX_ITERATIONS = 20
 _NO_GAIN, _MUCH_GAIN = 1e-9, 1.5e-3
@@ -279,19 +277,11 @@ def _run(
         address(search.state, np.uint64, writable=True), address(labels, np.int32, writable=True), *more,
         address(stop, np.int32),
     )  # fmt: skip
-    report()
     if len(network.cells) <= _MAX_SHORT:
+        report()
         done = work()
     else:
-        with ThreadPoolExecutor(1) as pool:
-            running = pool.submit(work)
-            try:
-                while not wait([running], _REPORT_S).done:
-                    report()
-            except BaseException:
-                stop[0] = 1
-                raise
-            done = running.result()
+        done = reporting(work, report, stop)
     if done < 0:
         raise MemoryError("no memory for the clustering")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cellworker.analysis.graphs.clusters import Method, cell_graph, clusters_of
+from cellworker.analysis.graphs.clusters import LINKED, Method, cell_graph, clusters_of
 from cellworker.analysis.graphs.fast_neighbours import fast_neighbours
 from cellworker.analysis.maps.umap import umap
 from cellworker.experiment.model import Categorical
@@ -19,7 +19,6 @@ Progress = Callable[[float], None]
 RESOLUTION = 0.8
 """The platform's pipeline clusters with it."""
 _NEIGHBOURS, _MIN_DIST = 30, 0.3  # of the platform's UMAP
-_LINKED = 0.6  # of the time, after which the graph is there
 
 
 def grouped(points: Floats, method: Method, resolution: float, *, threads: int, progress: Progress) -> Categorical:
@@ -28,8 +27,8 @@ def grouped(points: Floats, method: Method, resolution: float, *, threads: int, 
     def tell(_stage: str, fraction: float | None = None, /) -> None:
         progress(fraction or 0.0)
 
-    links = cell_graph(points, method, threads=threads, progress=part_of(tell, 0, _LINKED))
-    labels, _ = clusters_of(links, method, resolution, progress=part_of(tell, _LINKED, 1))
+    links = cell_graph(points, method, threads=threads, progress=part_of(tell, 0, LINKED[method]))
+    labels, _ = clusters_of(links, method, resolution, progress=part_of(tell, LINKED[method], 1))
     found, codes = np.unique(labels, return_inverse=True)
     return Categorical(codes.astype(np.int32).ravel(), [str(label) for label in found.tolist()])
 

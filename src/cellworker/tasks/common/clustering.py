@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from cellworker.analysis.graphs.clusters import DIMS, cell_graph, clusters_of
+from cellworker.analysis.graphs.clusters import DIMS, LINKED, cell_graph, clusters_of
 from cellworker.analysis.graphs.neighbours import nearest_neighbours
 from cellworker.analysis.graphs.projection import carry_over
 from cellworker.analysis.graphs.snn import Links, links_of
@@ -21,8 +21,6 @@ from cellworker.tasks.task import Context
 __all__ = ["ClusterConfig", "HowToCluster", "cluster_labels"]
 
 _K_PROJECTED = 50
-_GRAPH: Final = {"louvain": 0.35, "leiden": 0.65}
-"""The fraction of the time after which the cells are linked, by the method."""
 _SKETCHED: Final = 0.7
 """The fraction of the time after which the cells of a sketch are clustered."""
 
@@ -58,7 +56,7 @@ def cluster_labels(
 
     links, begun = _own_graph(experiment), 0.0
     if links is None:
-        begun = _GRAPH[request.type]
+        begun = LINKED[request.type]
         links = _graph(coordinates_of(experiment, active, CLUSTERS)[:, :DIMS], request, context, begun)
     clusters, joined = clusters_of(
         links, request.type, request.config.resolution, progress=part_of(context.progress, begun, 1)
@@ -74,7 +72,7 @@ def _sketched_labels(
     """Cluster the cells of a sketch, and transfer their labels to all cells by the reduction `full`."""
     everywhere = coordinates_of(experiment, full, CLUSTERS)
     coordinates = experiment.reductions[experiment.misc.active_reduction].values[sketch, :DIMS]
-    linked = _SKETCHED * _GRAPH[request.type]
+    linked = _SKETCHED * LINKED[request.type]
     links = _graph(coordinates, request, context, linked)
     clusters, _ = clusters_of(
         links, request.type, request.config.resolution, progress=part_of(context.progress, linked, _SKETCHED)
