@@ -19,19 +19,11 @@ from cellworker.experiment.model import Categorical, Dispersions, Misc, Origin, 
 from cellworker.formats.anndata.cells import IDENTITIES, colors_of, doubles_of, read_obs
 from cellworker.formats.anndata.choosing import Choice, ChosenMatrix, choose, judged, sources_of
 from cellworker.formats.anndata.containers.tree import Array, Node, TreeGroup
-from cellworker.formats.anndata.elements import (
-    Table,
-    UnreadMatrix,
-    is_array,
-    is_group,
-    matrix_of,
-    members,
-    table_of,
-    text_of,
-)
+from cellworker.formats.anndata.elements import Table, is_array, is_group, members, table_of, text_of
 from cellworker.formats.anndata.genes import dispersions_of, genes_of
 from cellworker.formats.anndata.looking import count_of, pieces_of
 from cellworker.formats.anndata.marks import is_marked
+from cellworker.formats.anndata.matrices import UnreadMatrix, matrix_of
 from cellworker.formats.anndata.stored import stored_results
 from cellworker.formats.anndata.tissue import read_tissue
 from cellworker.formats.anndata.writer import SCALED, SCALED_GENES
@@ -207,7 +199,8 @@ class _Reading:
         last = choice.served[-1]  # the data, else the counts
         counts = sizes[choice.counts.field] if choice.counts is not None else 0
         turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
-        return Figures(*last.matrix.shape, sizes[last.field], counts, turned, self._numbers)
+        mapped = sum(sizes[source.field] for source in choice.served if source.matrix.is_mapped)
+        return Figures(*last.matrix.shape, sizes[last.field], counts, turned, mapped, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge unserved matrices, so far judged by a sample, by all values; return whether there were any."""

@@ -35,6 +35,8 @@ class Figures:
         are none.
     turned
         Number of these values that are stored by gene, and are transposed.
+    mapped
+        Number of these values that are used where they lie in the file.
     numbers
         Other numbers for each cell: dimensions of reductions, columns of metadata.
     """
@@ -44,6 +46,7 @@ class Figures:
     data: int
     counts: int = 0
     turned: int = 0
+    mapped: int = 0
     numbers: int = 0
 
     @property
@@ -58,8 +61,8 @@ class Figures:
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes of temporary files: index arrays and values, of a transposed matrix twice."""
-        return 8 * self.data + 4 * self.counts + 8 * self.turned
+        """Bytes of temporary files: index arrays and values that are copied, of a transposed matrix twice."""
+        return 8 * self.data + 4 * (self.counts - self.mapped) + 8 * self.turned
 
     @property
     def memory_bytes(self) -> int:
