@@ -5,6 +5,7 @@ of the work nor on the number of threads.
 """
 
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,9 @@ def _buffer(size: int, dtype: DTypeLike) -> NDArray[Any]:
     if not size:
         return np.empty(0, dtype)
     pages = mmap.mmap(-1, size * np.dtype(dtype).itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype)
 
 
@@ -304,6 +308,7 @@ class GeneSorter:
         self._bounds = bounds
         self._gene = 0
         self._cursor = np.zeros(len(indptr) - 1, np.int32)  # a row has no more entries than genes
+        self._gathered = 0, np.zeros(1, np.int64)
         self._entries = np.empty(0, np.uint64)
         self._cells = np.empty(0, np.int32)
         self._values = np.empty(0, np.float32)
@@ -328,6 +333,18 @@ class GeneSorter:
 
         The arrays are valid until the next call.
         """
+        first = self._gene
+        self.gather(last)
+        return self.sort(first, last)
+
+    def gather(self, last: int) -> None:
+        """Gather the entries of the genes up to `last` for `sort`, 8 bytes each.
+
+        Parameters
+        ----------
+        last
+            The gene after the last one. It is where the next call begins.
+        """
         indptr, genes, values = self._matrix
         first, self._gene = self._gene, last
         if not first <= last < len(self._bounds):
@@ -336,17 +353,12 @@ class GeneSorter:
         size = int(bounds[-1])
         longest = int(np.diff(bounds).max(initial=0))
         if len(self._entries) < size:
-            # Free the old buffers first: both together would be the largest part of an opening's memory.
-            self._entries, self._cells, self._values = (
-                np.empty(0, np.uint64),
-                np.empty(0, np.int32),
-                np.empty(0, np.float32),
-            )
-            length = size + (size >> 6)  # spare capacity: the next blocks are hardly longer
-            self._entries, self._cells = _buffer(length, np.uint64), _buffer(length, np.int32)
-            self._values = _buffer(length, np.float32)
+            # Free the old buffer first: both together would be the largest part of an opening's memory.
+            self._entries = np.empty(0, np.uint64)
+            self._entries = _buffer(size + (size >> 6), np.uint64)  # the next blocks are hardly longer
         if len(self._scratch) < longest:
             self._scratch = np.empty(longest, np.uint64)
+        self._gathered = first, bounds
         slots = bounds[:-1].copy()
         lost = kernel("cw_gather_genes")(
             address(indptr, np.int64),
@@ -362,10 +374,25 @@ class GeneSorter:
         )
         if lost or not np.array_equal(slots, bounds[1:]):
             raise ValueError("the entries per gene are not what they were when they were counted")
+
+    def sort(self, first: int, last: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return the cells and values of some of the genes that were gathered, each once, as `until` does.
+
+        A few genes at a time stay in the caches, and take little memory beside what is gathered.
+        """
+        begin, bounds = self._gathered
+        if not begin <= first <= last < begin + len(bounds):
+            raise ValueError(first, last)
+        start, end = int(bounds[first - begin]), int(bounds[last - begin])
+        own, size = bounds[first - begin : last - begin + 1] - start, end - start
+        if len(self._cells) < size:
+            self._cells, self._values = np.empty(0, np.int32), np.empty(0, np.float32)  # freed first, as above
+            length = size + (size >> 6)
+            self._cells, self._values = _buffer(length, np.int32), _buffer(length, np.float32)
         kernel("cw_sort_genes")(
-            address(bounds, np.int64),
+            address(own, np.int64),
             last - first,
-            address(self._entries, np.uint64, writable=True),
+            address(self._entries[start:end], np.uint64, writable=True),
             address(self._scratch, np.uint64, writable=True),
             address(self._cells, np.int32, writable=True),
             address(self._values, np.float32, writable=True),

@@ -23,7 +23,8 @@ BUFFER_BYTES = 1 << 26
 # budget.
 _MIN_BLOCK = 1 << 21
 _ENTRIES_PER_CELL = 48
-_BYTES_PER_ENTRY = 16
+_BYTES_PER_ENTRY = 8
+_PIECE = 1 << 16  # entries that are sorted and written at a time: they stay in the caches
 
 # Every block reads all cells: larger matrices (in bytes of genes, and of counts or values), which may not stay in
 # memory, are split first.
@@ -94,10 +95,13 @@ def write_sorted(
             def work(strip: list[tuple[int, int]]) -> None:
                 sorter.seek(strip[0][0])
                 for start, stop in strip:
-                    cells, ordered = sorter.until(stop)
-                    file.put(at_cells + int(bounds[start]) * 4, cells)
-                    file.put(at_values + int(bounds[start]) * 4, ordered)
-                    meter.add("sorting", 4 * len(cells))
+                    sorter.gather(stop)
+                    for begin, end in cut(bounds[start : stop + 1], _PIECE):
+                        cells, ordered = sorter.sort(start + begin, start + end)
+                        at = int(bounds[start + begin])
+                        file.put(at_cells + at * 4, cells)
+                        file.put(at_values + at * 4, ordered)
+                        meter.add("sorting", 4 * len(cells))
 
             return work
 

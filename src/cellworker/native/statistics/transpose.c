@@ -48,10 +48,16 @@ static inline int64_t gather_genes(const int64_t *indptr, int64_t n_cells, const
     for (int64_t cell = 0; cell < n_cells; cell++) {
         if (cell + AHEAD < n_cells) {
             const int64_t later = indptr[cell + AHEAD] + cursor[cell + AHEAD];
-            __builtin_prefetch((const char *)genes + later * width);
+            const char *gene = (const char *)genes + later * width;
+            __builtin_prefetch(gene);
+            __builtin_prefetch(gene + 48);
             __builtin_prefetch((const char *)values + later * (narrow ? narrow : 4));
-            if (narrow) __builtin_prefetch((const char *)levels->counts + levels->first[cell + AHEAD] * narrow);
-            if (narrow) __builtin_prefetch(levels->values + levels->first[cell + AHEAD]);
+            if (narrow) {
+                const int64_t level = levels->first[cell + AHEAD];
+                __builtin_prefetch((const char *)levels->counts + level * narrow);
+                __builtin_prefetch(levels->values + level);
+                __builtin_prefetch(levels->values + level + 15);
+            }
         }
         const int64_t end = indptr[cell + 1];
         int64_t i = indptr[cell] + cursor[cell];
