@@ -179,9 +179,14 @@ static void look_anywhere(const int64_t *indptr, int64_t start, int64_t stop, co
 }
 
 #ifdef CW_AVX2
-/* The same arithmetic, four doubles at a time. */
+/* The same arithmetic, four or eight doubles at a time. */
 CW_AVX2 static void look_avx2(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
                               int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
+    look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
+}
+
+CW_AVX512 static void look_avx512(const int64_t *indptr, int64_t start, int64_t stop, const float *values, double scale,
+                                  int32_t closely, double *sums, double *units, double *level_sums, ValueFacts *out) {
     look(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
 #endif
@@ -194,6 +199,7 @@ void cw_row_values(const int64_t *indptr, int64_t start, int64_t stop, const flo
     Look *run = look_anywhere;
 #ifdef CW_AVX2
     if (cw_has_avx2()) run = look_avx2;
+    if (cw_has_avx512()) run = look_avx512;
 #endif
     run(indptr, start, stop, values, scale, closely, sums, units, level_sums, out);
 }
