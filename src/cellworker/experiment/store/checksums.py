@@ -104,4 +104,4 @@ def _crc32() -> Callable[[memoryview, int], int]:
         from isal.isal_zlib import crc32  # noqa: PLC0415 - loaded where something is checked: a tenth of zlib's time
     except ImportError:  # platforms without ISA-L
         return zlib.crc32
-    return crc32  # type: ignore[no-any-return]
+    return crc32
