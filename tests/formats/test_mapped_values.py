@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from cellworker.errors import ErrorCode, WorkerError
+from cellworker.formats.anndata.containers import hdf5
 from cellworker.formats.anndata.containers.hdf5 import open_hdf5
 from cellworker.formats.common import scratch as scratches
 from cellworker.formats.common.kinds import content_hash
@@ -103,6 +104,19 @@ def test_only_arrays_in_one_piece_are_mapped(tmp_path, userblock):
     for name, array in expected.items():
         assert np.array_equal(found[name], array), name
         assert found[name].dtype == array.dtype
+
+
+@pytest.mark.parametrize("iterates", [True, False])
+def test_pieces_that_were_never_written_are_zeros_among_compressed_ones(tmp_path, monkeypatch, iterates):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("a", (1000,), np.int32, chunks=(100,), compression="gzip")
+        made[250:420], made[999] = np.arange(170), 7
+        expected = made[:]
+    monkeypatch.setattr(hdf5, "_ITERATES", iterates)  # not so where HDF5 is older
+    with open_hdf5(tmp_path / "a.h5", 1 << 30, threads=2) as root:
+        pieces = list(root.get("a").blocks())
+    assert [start for start, _ in pieces] == np.cumsum([0, *(len(piece) for _, piece in pieces[:-1])]).tolist()
+    assert np.array_equal(np.concatenate([piece for _, piece in pieces]), expected)
 
 
 def test_nothing_is_mapped_unless_asked_for(tmp_path):

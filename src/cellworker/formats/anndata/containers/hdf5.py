@@ -33,6 +33,7 @@ __all__ = ["open_hdf5"]
 
 _BLOCK: Final = 1 << 20  # values that are read at a time
 _TEXTS: Final = 1 << 16
+_ITERATES: Final = hasattr(h5py.h5d.DatasetID, "chunk_iter")  # since HDF5 1.12.3
 _UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeDecodeError)
 
 
@@ -196,6 +197,7 @@ class Hdf5Array:
             and self._dataset.scaleoffset is None
             and self._dataset.dtype.itemsize * self._dataset.chunks[0] <= 8 * _BLOCK
             and self.shape[0] // self._dataset.chunks[0] <= MAX_OBJECTS
+            and _ITERATES
         )
 
     def _inflated(self) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -203,6 +205,10 @@ class Hdf5Array:
         dtype, shuffled = self._dataset.dtype, bool(self._dataset.shuffle)
         size = step * dtype.itemsize
         waiting: deque[tuple[int, Future[bytes]]] = deque()
+        # Asking for one chunk, HDF5 walks over all chunks before it.
+        found: set[int] = set()
+        with _readable(self.path):
+            self._id.chunk_iter(lambda info: found.add(info.chunk_offset[0]))
 
         def finish() -> tuple[int, NDArray[Any]]:
             start, future = waiting.popleft()
@@ -214,10 +220,9 @@ class Hdf5Array:
             return start, np.frombuffer(content, dtype)[: length - start].astype(dtype.newbyteorder("="), copy=False)
 
         for start, end in blocks(length, step):
+            stored = start in found
             with _readable(self.path):
-                info = self._dataset.id.get_chunk_info_by_coord((start,))
-                stored = info.byte_offset is not None
-                skipped, content = self._dataset.id.read_direct_chunk((start,)) if stored else (0, b"")
+                skipped, content = self._id.read_direct_chunk((start,)) if stored else (0, b"")
             if not stored or skipped:  # never written, or stored uncompressed: leave it to HDF5
                 while waiting:
                     yield finish()
