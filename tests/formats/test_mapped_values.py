@@ -15,7 +15,6 @@ from cellworker.errors import ErrorCode, WorkerError
 from cellworker.formats.anndata.containers import hdf5
 from cellworker.formats.anndata.containers.hdf5 import open_hdf5
 from cellworker.formats.common import scratch as scratches
-from cellworker.formats.common.kinds import content_hash
 from cellworker.formats.common.scratch import Scratch, fill
 from cellworker.formats.opening.loading import load
 from cellworker.formats.opening.open import open_source
@@ -123,12 +122,6 @@ def test_nothing_is_mapped_unless_asked_for(tmp_path):
     written(tmp_path / "a.h5")
     with open_hdf5(tmp_path / "a.h5", 1 << 30) as root:
         assert root.get("plain").mapped() is None
-
-
-@pytest.mark.parametrize("size", [0, 1, 100_000])
-def test_the_hash_of_a_map_is_the_hash_of_the_file(tmp_path, size):
-    (tmp_path / "a").write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
-    assert content_hash(tmp_path / "a", maps=True) == content_hash(tmp_path / "a")
 
 
 CHILD = """

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import mmap
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,20 +40,10 @@ def is_zarr(path: Path) -> bool:
     return path.is_dir() and any((path / name).is_file() for name in ROOTS)
 
 
-def content_hash(path: Path, *, maps: bool = False) -> str:
-    """Return the SHA-256 of a file in hex; of a folder, that of its files' names and hashes in order of their names.
-
-    Parameters
-    ----------
-    maps
-        Whether the file may be mapped, which spares a copy of all its bytes. A file that becomes shorter then ends the
-        process.
-    """
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file in hex; of a folder, that of its files' names and hashes in order of their names."""
     if not path.is_dir():
         with path.open("rb") as file:
-            if maps and (size := os.fstat(file.fileno()).st_size):
-                with suppress(OSError), mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as pages:
-                    return hashlib.sha256(pages).hexdigest()
             return hashlib.file_digest(file, "sha256").hexdigest()
     return listing_hash({name: file_hash(os.path.join(path, name)) for name in _files(path)})  # noqa: PTH118 - many thousand files
 

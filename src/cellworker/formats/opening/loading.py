@@ -272,7 +272,7 @@ def _anndata(source: Path, how: _How) -> tuple[ExperimentDraft | None, str]:
         open_anndata(source, how.max_bytes, how.threads, hashes, maps=how.alone) as root,
     ):
         is_folder = source.is_dir()
-        key = background.submit(content_hash, source, maps=how.alone) if not is_folder else None
+        key = background.submit(content_hash, source) if not is_folder else None
         large = background.submit(hashes.hash_large, source)
 
         tell = part_of(how.course, 0, _READ)
