@@ -16,12 +16,12 @@ from cellworker.formats.anndata.containers.growing import Growing
 from cellworker.formats.anndata.containers.memory import MemoryMatrix
 from cellworker.formats.anndata.containers.tree import Array, Mapped, Node, TreeGroup, damaged, row_pieces
 from cellworker.formats.anndata.elements import is_array, is_group
+from cellworker.formats.anndata.turning import CompressedColumns, turned
 from cellworker.formats.common.matrices.exact_values import ExactValues, exact_dtype, single
 from cellworker.formats.common.matrices.sparse import blocks
 from cellworker.formats.common.scratch import Scratch, fill
-from cellworker.native import address, kernel
 
-__all__ = ["UnreadMatrix", "bounds_of", "matrix_of", "nonzeros_of", "turned", "values_of"]
+__all__ = ["UnreadMatrix", "bounds_of", "matrix_of", "nonzeros_of", "values_of"]
 
 _MAX_INT32 = 2**31 - 1
 
@@ -42,11 +42,17 @@ class UnreadMatrix:
     node: Node
 
     def read(
-        self, scratch: Scratch, progress: Callable[[float], None], others: Collection[SparseDraft] = ()
+        self,
+        scratch: Scratch,
+        progress: Callable[[float], None],
+        others: "Collection[tuple[UnreadMatrix, SparseDraft]]" = (),
     ) -> SparseDraft:
         """Read it cell after cell; large arrays go to spool files.
 
-        Where one of the `others`, which were read before, has its values at the same places, it lends its index arrays.
+        Parameters
+        ----------
+        others
+            Matrices that were read before: one that has its values at the same places lends its index arrays.
 
         Raises
         ------
@@ -59,15 +65,40 @@ class UnreadMatrix:
         assert is_group(self.node)
         if isinstance(self.node, MemoryMatrix):
             return self.node.draft
-        matrix = _compressed(
-            self.node, self.form, self.shape, scratch, progress, others=others if self.form == "csr" else ()
-        )
-        return matrix if self.form == "csr" else turned(matrix, scratch)
+        if self.form == "csr":
+            return _compressed_rows(self.node, self.shape, scratch, progress, [draft for _, draft in others])
+        columns = self.compressed_columns()
+        if not columns.is_exact():
+            wide = _compressed_rows(self.node, (self.shape[1], self.shape[0]), scratch, progress, [])
+            return turned(wide, scratch)
+        alike = ((other, draft) for other, draft in others if other.form == "csc" and other.is_on_disk)
+        same = (draft for other, draft in alike if columns.same_places(other.compressed_columns()))
+        return columns.read(scratch, progress, next(same, None))
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether its parts are arrays of a file, and not made in memory."""
+        return not isinstance(self.node, MemoryMatrix)
+
+    def compressed_columns(self) -> CompressedColumns:
+        """Return the parts of a matrix of compressed columns that is on disk.
+
+        Raises
+        ------
+        WorkerError
+            ``EXPERIMENT_UNREADABLE`` when they contradict each other.
+        """
+        assert is_group(self.node)
+        pointers = bounds_of(self.node, self.shape[1])
+        indices, data = values_of(self.node, "indices"), values_of(self.node, "data")
+        if indices.shape[0] != data.shape[0]:
+            raise _undivided(self.node)
+        return CompressedColumns(self.node.path, pointers, indices, data, self.shape[0])
 
     @property
     def is_mapped(self) -> bool:
         """Whether its values stay in the file; the index arrays are always copied, since memory depends on them."""
-        return is_group(self.node) and _mapped(values_of(self.node, "data")) is not None
+        return self.form == "csr" and is_group(self.node) and _mapped(values_of(self.node, "data")) is not None
 
     def dense(self, scratch: Scratch) -> NDArray[np.float32]:
         """Read every value of a dense matrix, float32."""
@@ -106,16 +137,14 @@ def values_of(group: TreeGroup, name: str) -> Array:
     return node
 
 
-def _compressed(
+def _compressed_rows(
     group: TreeGroup,
-    form: str,
     shape: tuple[int, int],
     scratch: Scratch,
     progress: Callable[[float], None],
-    *,
     others: Collection[SparseDraft],
 ) -> SparseDraft:
-    n_major, n_minor = shape if form == "csr" else shape[::-1]
+    n_major, n_minor = shape
     read = bounds_of(group, n_major)
     pointers = next((other.indptr for other in others if np.array_equal(other.indptr, read)), read)
     data, indices = values_of(group, "data"), values_of(group, "indices")
@@ -188,29 +217,6 @@ def bounds_of(group: TreeGroup, n_major: int) -> NDArray[np.int64]:
 
 def _undivided(group: TreeGroup) -> WorkerError:
     return damaged(group.path, "its row bounds (indptr) do not divide its values")
-
-
-def turned(matrix: SparseDraft, scratch: Scratch) -> SparseDraft:
-    """Turn compressed columns, whose indices were checked, into compressed rows, each row ascending."""
-    n_rows, nnz = matrix.n_columns, len(matrix.columns)
-    lengths = np.zeros(n_rows, np.int64)
-    for start, end in blocks(nnz):
-        lengths += np.bincount(matrix.columns[start:end], minlength=n_rows)
-    indptr = np.zeros(n_rows + 1, np.int64)
-    np.cumsum(lengths, out=indptr[1:])
-    columns, values = scratch.empty((nnz,), np.int32), scratch.empty((nnz,), np.float32)
-    filled = indptr[:-1].copy()
-    if matrix.values.dtype != np.float32:
-        order = np.argsort(matrix.columns, kind="stable")
-        columns[:] = np.repeat(np.arange(len(matrix.indptr) - 1, dtype=np.int32), np.diff(matrix.indptr))[order]
-        return SparseDraft(indptr, columns, np.asarray(matrix.values)[order], len(matrix.indptr) - 1)
-    transpose = kernel("cw_transpose_columns")
-    transpose(
-        address(matrix.indptr, np.int64), 0, len(matrix.indptr) - 1,
-        address(matrix.columns, np.int32), address(matrix.values, np.float32), address(filled, np.int64, writable=True),
-        address(columns, np.int32, writable=True), address(values, np.float32, writable=True),
-    )  # fmt: skip
-    return SparseDraft(indptr, columns, values, len(matrix.indptr) - 1)
 
 
 def nonzeros_of(node: Array, scratch: Scratch, progress: Callable[[float], None] = lambda _: None) -> SparseDraft:

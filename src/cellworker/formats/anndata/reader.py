@@ -172,7 +172,7 @@ class _Reading:
 
     def __init__(self, findings: Findings, scratch: Scratch, progress: Progress, numbers: int) -> None:
         self._findings, self._scratch, self._progress, self._numbers = findings, scratch, progress, numbers
-        self._read: dict[str, SparseDraft] = {}
+        self._read: dict[str, tuple[UnreadMatrix, SparseDraft]] = {}
 
     def settle(
         self,
@@ -189,7 +189,7 @@ class _Reading:
                 return choose_again(sources, self._findings)
             for number, source in enumerate(unread):
                 matrix = self._whole(source, number / len(unread), 1 / len(unread))
-                self._read[source.field] = matrix
+                self._read[source.field] = source.matrix, matrix
                 # A complete sample needs no scan.
                 sources[source.field] = source if source.evidence.complete else judged(source, matrix)
 
@@ -198,9 +198,8 @@ class _Reading:
         sizes = {source.field: count_of(source.matrix, source.evidence) for source in choice.served}
         last = choice.served[-1]  # the data, else the counts
         counts = sizes[choice.counts.field] if choice.counts is not None else 0
-        turned = sum(sizes[source.field] for source in choice.served if source.matrix.form == "csc")
         mapped = sum(sizes[source.field] for source in choice.served if source.matrix.is_mapped)
-        return Figures(*last.matrix.shape, sizes[last.field], counts, turned, mapped, self._numbers)
+        return Figures(*last.matrix.shape, sizes[last.field], counts, mapped, self._numbers)
 
     def _look_at_all_values(self, sources: dict[str, ChosenMatrix]) -> bool:
         """Judge unserved matrices, so far judged by a sample, by all values; return whether there were any."""
@@ -229,9 +228,9 @@ class _Reading:
     def matrices(self, choice: Choice) -> tuple[SparseDraft | None, SparseDraft]:
         """Return counts and log-normalised values of the served genes."""
         read = {
-            source.field: self._read[source.field]
+            source.field: self._read[source.field][1]
             if source.frame == choice.frame
-            else self._placed(source, self._read[source.field])
+            else self._placed(source, self._read[source.field][1])
             for source in choice.served
         }
         counts = read[choice.counts.field] if choice.counts is not None else None

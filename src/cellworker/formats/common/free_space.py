@@ -33,8 +33,6 @@ class Figures:
     data, counts
         Stored values of the matrix that log-normalised values come from, and of the counts beside it; 0 where there
         are none.
-    turned
-        Number of these values that are stored by gene, and are transposed.
     mapped
         Number of these values that are used where they lie in the file.
     numbers
@@ -45,7 +43,6 @@ class Figures:
     genes: int
     data: int
     counts: int = 0
-    turned: int = 0
     mapped: int = 0
     numbers: int = 0
 
@@ -61,8 +58,8 @@ class Figures:
 
     @property
     def temporary_bytes(self) -> int:
-        """Bytes of temporary files: index arrays and values that are copied, of a transposed matrix twice."""
-        return 8 * self.data + 4 * (self.counts - self.mapped) + 8 * self.turned
+        """Bytes of temporary files: index arrays and values that are copied."""
+        return 8 * self.data + 4 * (self.counts - self.mapped)
 
     @property
     def memory_bytes(self) -> int:

@@ -316,8 +316,9 @@ EXPORT void cw_lay_entries(const int32_t *rows, const int32_t *columns, const fl
                            int32_t *columns_out, float *values_out);
 
 /* columns_to_rows.c */
-EXPORT void cw_transpose_columns(const int64_t *indptr, int64_t first, int64_t last, const int32_t *rows,
-                                 const float *values, int64_t *filled, int32_t *columns_out, float *values_out);
+EXPORT int64_t cw_scatter_columns(const int64_t *indptr, int64_t n_columns, int64_t start, int64_t stop,
+                                  const int32_t *rows, const float *values, int64_t n_rows, const int64_t *ends,
+                                  int64_t *filled, int32_t *columns_out, float *values_out);
 
 /* normalise.c */
 EXPORT int64_t cw_scale_rows(const int64_t *indptr, int64_t n_rows, double total, double *values);
