@@ -106,5 +106,5 @@ class Changing:
 def test_a_file_whose_indices_change_between_the_two_readings_is_refused(later):
     data = Changing([1, 2, 3], dtype=np.float32)
     columns = CompressedColumns("X", np.array([0, 1, 2, 3]), Changing([0, 1, 0], later), data, 2)
-    with pytest.raises(WorkerError, match="changed while it was read|index outside"):
+    with pytest.raises(WorkerError, match=r"changed while it was read|index outside"):
         columns.read(Scratch(), tell)
