@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cellworker.analysis.statistics.levels import ToldValues
-from cellworker.analysis.statistics.sorting import Packed, check_rows, paged
+from cellworker.analysis.statistics.sorting import Packed, check_rows, column_address, paged
 from cellworker.native import address, kernel
 
-__all__ = ["GeneSorter", "column_address"]
+__all__ = ["GeneSorter"]
 
 
 class GeneSorter:
@@ -125,12 +125,6 @@ class GeneSorter:
             address(self._values, np.float32, writable=True),
         )
         return self._cells[:size], self._values[:size]
-
-
-def column_address(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
-    """Return the address of column numbers, and the bytes of each."""
-    narrow = columns.dtype == np.uint16
-    return address(columns, np.uint16 if narrow else np.int32), 2 if narrow else 4
 
 
 def _values(values: NDArray[np.float32] | ToldValues) -> tuple[int | None, ...]:

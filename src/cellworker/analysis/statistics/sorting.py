@@ -22,6 +22,7 @@ __all__ = [
     "RowSplitter",
     "RowSummary",
     "check_rows",
+    "column_address",
     "paged",
     "scan_rows",
 ]
@@ -251,15 +252,18 @@ class RowSplitter:
 
     def __init__(self, edges: NDArray[np.int32]) -> None:
         self._edges = edges
-        self._columns = np.empty(0, np.int32)
-        self._values = np.empty(0, np.float32)
+        self._columns: NDArray[Any] = np.empty(0, np.int32)
+        self._values: NDArray[Any] = np.empty(0, np.float32)
 
     def split(
-        self, matrix: Compressed, start: int, stop: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        self, matrix: tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]], start: int, stop: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[Any], NDArray[Any]]:
         """Return the slices of rows ``start`` to ``stop``, part after part and in each part row after row.
 
-        Columns ascend within a row.
+        Parameters
+        ----------
+        matrix
+            Its bounds; int32 or uint16 columns, which ascend within a row; and values of any type.
 
         Returns
         -------
@@ -268,27 +272,35 @@ class RowSplitter:
         bounds
             int64 ``(n_parts + 1,)``: where the parts are in `columns` and `values`.
         columns, values
-            Valid until the next call.
+            Of the same types; valid until the next call.
         """
         check_rows(matrix, start, stop)
         indptr, columns, values = matrix
         n_parts = len(self._edges) - 1
         size = int(indptr[stop] - indptr[start])
-        if len(self._columns) < size:
-            self._columns, self._values = paged(size, np.int32), paged(size, np.float32)
+        before = self._columns, self._values
+        if len(self._columns) < size or (before[0].dtype, before[1].dtype) != (columns.dtype, values.dtype):
+            self._columns, self._values = paged(size, columns.dtype), paged(size, values.dtype)
         lengths = np.empty((n_parts, stop - start), np.int32)
         bounds = np.empty(n_parts + 1, np.int64)
         kernel("cw_split_rows")(
             address(indptr, np.int64),
             start,
             stop,
-            address(columns, np.int32),
-            address(values, np.float32),
+            *column_address(columns),
+            address(values, values.dtype),
+            values.itemsize,
             address(self._edges, np.int32),
             n_parts,
             address(lengths, np.int32, writable=True),
             address(bounds, np.int64, writable=True),
-            address(self._columns, np.int32, writable=True),
-            address(self._values, np.float32, writable=True),
+            address(self._columns, columns.dtype, writable=True),
+            address(self._values, values.dtype, writable=True),
         )
         return lengths, bounds, self._columns[:size], self._values[:size]
+
+
+def column_address(columns: NDArray[np.int32] | NDArray[np.uint16]) -> tuple[int, int]:
+    """Return the address of column numbers, and the bytes of each."""
+    narrow = columns.dtype == np.uint16
+    return address(columns, np.uint16 if narrow else np.int32), 2 if narrow else 4
