@@ -2,7 +2,7 @@
 
 A task takes a `Matrix`, as one machine has it, and returns arrays. What is computed by gene (ranks) needs all cells of
 a gene in one place: blocks of cells are cut at genes, and matching parts travel to one worker. Genes come in
-waves that fit into a share of the cluster's memory, so that nothing is spilled; each wave reads the matrix
+waves that fit into a share of the cluster's memory, so that hardly anything is spilled; each wave reads the matrix
 again.
 """
 
